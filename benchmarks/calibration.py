@@ -23,7 +23,6 @@ from benchmarks.rows import Row
 from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth
 from scoremux_assess.decisions.calibration.temperature import fit_temperatures
-from scoremux_assess.decisions.calibration.thresholds import share_threshold
 from scoremux_assess.decisions.decision import Decision
 from scoremux_assess.decisions.fit import fit
 from scoremux_assess.decisions.policy import ScoringPolicy
@@ -297,31 +296,6 @@ def _confidence(rows: LabelledScores, temperature: float) -> Floats:
     return np.asarray(shares[np.arange(len(rows)), rows.level].astype(np.float32).astype(np.float64))
 
 
-def compare_with_fixed_share(tasks: Tasks) -> dict[str, float]:
-    """Return how many rows go to people for one agreement: by a pooled threshold, and by a fixed share of each task.
-
-    The policy's threshold is chosen with a promise of `EXACT`; the fixed share is the least for which the rows that the
-    machine keeps agree as often. It sends the rows whose greatest probability is least.
-    """
-    policy = {"target": {"exact": EXACT, "confidence": CONFIDENCE}, "rows": {"own": 1 << 30, "new": 0}}
-    kept, distance = [], np.concatenate([rows.distance for rows in tasks.values()])
-    for task, decision in fit(ScoringPolicy.model_validate(policy), tasks).items():
-        assert decision.temperature is not None and decision.threshold is not None
-        least = np.inf if decision.threshold.least is None else decision.threshold.least
-        kept.append(_confidence(tasks[task], decision.temperature.value) >= least)
-    machine = np.concatenate(kept)
-    if not machine.any():
-        return {"agreement": np.nan, "people": 1.0, "people_fixed_share": 1.0}
-    agreement, people = float((distance[machine] == 0).mean()), 1 - float(machine.mean())
-    raw = {task: _confidence(rows, 1.0) for task, rows in tasks.items()}
-    for share in np.arange(0, 1, 0.002):
-        chosen = [raw[task] >= share_threshold(raw[task], np.ones(len(raw[task])), share) for task in tasks]
-        machine = np.concatenate(chosen)
-        if (distance[machine] == 0).mean() >= agreement:
-            break
-    return {"agreement": agreement, "people": people, "people_fixed_share": 1 - float(machine.mean())}
-
-
 def _rows(probabilities: Floats, human: Ints) -> LabelledScores:
     stated = probabilities.astype(np.float32).astype(np.float64)
     return LabelledScores(stated, stated.argmax(axis=1), human.astype(np.int64))
@@ -365,7 +339,7 @@ def calibration(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
             agreement = float(np.mean(np.concatenate([rows.distance == 0 for rows in corpus.tasks.values()])))
             figures = {"exact": agreement, "ece_before": before, "ece_after": after, "ece_fell_for": fell}
             rows = sum(map(len, corpus.tasks.values()))
-            yield {**base, "rows": rows, "what": "calibration", **figures, **compare_with_fixed_share(corpus.tasks)}
+            yield {**base, "rows": rows, "what": "calibration", **figures}
         for size in arguments.sizes:
             kept = keep_promises(corpus, size, arguments.resamples)
             yield {**base, "what": "promises", "labelled": size, "resamples": arguments.resamples, **kept}

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,10 +41,6 @@ class Scorer(Protocol):
         """Return float32 [B, L], in the order of the rows. Tokenising is part of it."""
         ...
 
-    def weights_bytes(self) -> int:
-        """Return the bytes of all weights that are in memory."""
-        ...
-
     def close(self) -> None: ...
 
 
@@ -68,12 +64,11 @@ def call_aside(target: str, *arguments: object, environment: Mapping[str, str] |
         raise ChildError(f"{target} ended with status {done.returncode}: {done.stderr[-2000:]}")
 
 
+@dataclass
 class Aside:
-    """A function that runs beside a block. pid: its process; result: what it returned, once the block has ended."""
+    """A function that runs beside a block. result: what it returned, once the block has ended."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.result: Any = None
+    result: Any = None
 
 
 @contextlib.contextmanager
@@ -84,7 +79,7 @@ def aside(target: str, *arguments: object) -> Iterator[Aside]:
     code += f"from {module} import {name}; print(json.dumps({name}(until_told(), *json.loads(sys.argv[1]))))"
     command = [sys.executable, "-c", code, json.dumps(arguments)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    running = Aside(process.pid)
+    running = Aside()
     try:
         yield running
     finally:
@@ -136,7 +131,7 @@ class Child:
                 stderr=output,
             )
         try:
-            self.load_s = float(self._ask(target, dict(options), [astuple(row) for row in rows]))
+            self._ask(target, dict(options), [astuple(row) for row in rows])
         except ChildError:
             self.close()
             raise
@@ -151,14 +146,13 @@ class Child:
         calls = [self.logits([number]) for number in numbers]
         return [took_s for took_s, _ in calls], np.concatenate([logits for _, logits in calls])
 
-    def memory(self) -> dict[str, int]:
+    def rss_bytes(self) -> int:
         """Return the resident bytes of the scorer's process, and of its children what they share with nobody."""
         import psutil
 
-        pid, weights = self._ask("memory")
-        process = psutil.Process(pid)
+        process = psutil.Process(self._ask("memory"))
         alone = sum(child.memory_full_info().uss for child in process.children(recursive=True))
-        return {"rss_bytes": process.memory_info().rss + alone, "weights_bytes": weights}
+        return int(process.memory_info().rss + alone)
 
     def _ask(self, *words: Any) -> Any:
         try:
@@ -200,15 +194,15 @@ def open_children(scorers: Scorers, rows: Sequence[Labelled], work: Path) -> Ite
 def _answer(pipe: Connection) -> None:
     """Load a scorer and answer calls until the other end is closed; a failure is answered with its sentence."""
     target, options, tuples = pipe.recv()
-    rows, started = [Labelled(*values) for values in tuples], time.perf_counter()
+    rows = [Labelled(*values) for values in tuples]
     module, _, name = target.partition(":")
     scorer: Scorer = getattr(importlib.import_module(module), name)(**options)
     try:
-        pipe.send(time.perf_counter() - started)
+        pipe.send(True)
         while True:
             kind, *arguments = pipe.recv()
             if kind == "memory":
-                pipe.send((scorer.pid, scorer.weights_bytes()))
+                pipe.send(scorer.pid)
                 continue
             chosen, started = [rows[number] for number in arguments[0]], time.perf_counter()
             logits = scorer.logits(chosen)

@@ -18,7 +18,6 @@ from scoremux_engine.selftest import MADE_UP_WORDS
 
 ADAPTERS = ROOT / "examples" / "saf" / "adapters"
 POPULARITIES = ("distinct", "uniform", "zipf")
-KINDS = ("plain", "rslora", "dora")
 TENSORS = "adapter_model.safetensors"
 
 
@@ -100,32 +99,19 @@ def example_adapters() -> list[Path]:
     return sorted(path for path in ADAPTERS.iterdir() if path.is_dir())
 
 
-def made_up_adapters(
-    data: Path, folder: Path, ranks: Sequence[int] = (8,), kinds: Sequence[str] = KINDS[:1]
-) -> list[Path]:
-    """Write an adapter with seeded random weights for each task of a corpus; ranks and kinds take turns.
-
-    Args:
-        data: the corpus, whose tasks.json names tasks and levels.
-        folder: where the adapters' folders go.
-        ranks: LoRA ranks, in turn.
-        kinds: of `KINDS`, in turn, so that with as many ranks each rank always has the same kind.
-
-    Returns:
-        The adapters' folders, which `publish` takes.
-    """
-    made = []
+def made_up_adapters(data: Path, folder: Path, ranks: Sequence[int]) -> list[Path]:
+    """Write an adapter with seeded random weights for each task of a corpus, ranks in turn; return their folders."""
+    adapters = []
     for number, (name, fields) in enumerate(described(data).items()):
-        rank, kind = ranks[number % len(ranks)], kinds[number % len(kinds)]
-        target = folder / name
-        target.mkdir(parents=True, exist_ok=True)
-        (target / "task.json").write_text(json.dumps({"id": name, **fields}), encoding="utf-8")
-        _write_adapter(target, rank, kind, len(fields["levels"]), seed=number)
-        made.append(target)
-    return made
+        adapter = folder / name
+        adapter.mkdir(parents=True, exist_ok=True)
+        (adapter / "task.json").write_text(json.dumps({"id": name, **fields}), encoding="utf-8")
+        _write_adapter(adapter, ranks[number % len(ranks)], len(fields["levels"]), seed=number)
+        adapters.append(adapter)
+    return adapters
 
 
-def _write_adapter(folder: Path, rank: int, kind: str, levels: int, seed: int) -> None:
+def _write_adapter(folder: Path, rank: int, levels: int, seed: int) -> None:
     """Write a PEFT adapter with the sites of the example adapters."""
     from safetensors.numpy import load_file, save_file
 
@@ -138,15 +124,12 @@ def _write_adapter(folder: Path, rank: int, kind: str, levels: int, seed: int) -
             shape[0] = rank
         elif name.endswith("lora_B.weight"):
             shape[1] = rank
-            if kind == "dora":
-                magnitude = name.replace("lora_B.weight", "lora_magnitude_vector")
-                tensors[magnitude] = draw.uniform(0.9, 1.1, shape[0]).astype(np.float32)
         else:
             shape[0] = levels
         tensors[name] = draw.normal(0, 0.02, shape).astype(np.float32)
     save_file(tensors, folder / TENSORS)
     config = json.loads((original / "adapter_config.json").read_text(encoding="utf-8"))
-    config |= {"r": rank, "lora_alpha": 2 * rank, "use_rslora": kind == "rslora", "use_dora": kind == "dora"}
+    config |= {"r": rank, "lora_alpha": 2 * rank}
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 

@@ -28,7 +28,6 @@ from benchmarks.case import RATE, case, data_folder
 from benchmarks.child import ENGINE, Child, Floats, Scorers, open_children
 from benchmarks.data import Labelled, described, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.base import tensor_bytes
 from benchmarks.peers.peft_torch import with_adapters
 from benchmarks.peers.scoremux import ScoremuxEngine
 from benchmarks.rows import Row, load
@@ -88,9 +87,6 @@ class PeftDecoder:
             return np.asarray(out.logits.numpy())
 
         return batches.scattered(len(rows), batches.by_length([len(i) for i in ids]), run, levels=LEVELS)
-
-    def weights_bytes(self) -> int:
-        return tensor_bytes(self._model)
 
     def close(self) -> None: ...
 

@@ -1,6 +1,6 @@
-"""How throughput and memory grow with tasks, rank, rows a call, tokens a row and threads.
+"""How throughput and memory grow with tasks and with rows a call.
 
-    python -m benchmarks growth --axis rank threads
+    python -m benchmarks growth --axis rows
 
 All values of an axis take turns. Memory is that of a process that has scored the rows of one value.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -27,28 +26,17 @@ from benchmarks.timing import interleave, slope
 
 AXES = {
     "tasks": (1, 3, 9, 27, 81, 243, 729, 2187),
-    "rank": (4, 8, 16, 32, 64, 128),
     "rows": (1, 4, 16, 64, 512),
-    "length": (8, 16, 32, 64, 128, 256, 512),
-    "threads": tuple(2**n for n in range(9) if 2**n <= len(os.sched_getaffinity(0))),
 }
-TOKENS = 16384
-"""Real tokens a round, on the axis of length."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One value of an axis: the rows, how many go into a call, what they run in, and what is counted a second."""
+    """One value of an axis: the rows, what they run in, and how many go into a call."""
 
     rows: list[Labelled]
     repository: Path
     call_rows: int = 512
-    threads: int = 0
-    unit: str = "rows"
-
-    @property
-    def amount(self) -> int:
-        return TOKENS if self.unit == "tokens" else len(self.rows)
 
 
 def points(axis: str, arguments: argparse.Namespace, work: Path) -> dict[int, Point]:
@@ -61,29 +49,8 @@ def points(axis: str, arguments: argparse.Namespace, work: Path) -> dict[int, Po
             value: Point([replace(row, task=f"task-{i * 7 % value:06}") for i, row in enumerate(rows)], whole)
             for value in AXES[axis]
         }
-    if axis == "rank":
-        return {v: Point(rows, make_store(work, arguments.data, (v,))) for v in AXES[axis]}
     store = make_store(work, arguments.data)
-    if axis == "rows":
-        return {value: Point(rows, store, call_rows=value) for value in AXES[axis]}
-    if axis == "threads":
-        return {value: Point(rows, store, threads=value) for value in AXES[axis]}
-    # A row of `the` has as many tokens as words, and two special ones.
-    return {
-        value: Point(
-            [replace(rows[i % len(rows)], text="the " * (value - 2)) for i in range(TOKENS // value)],
-            store,
-            unit="tokens",
-        )
-        for value in AXES[axis]
-    }
-
-
-def open_child(point: Point, profile: str, work: Path, name: str, **options: Any) -> Child:
-    """Start an engine for a point's rows."""
-    settings = [f"threads={point.threads}"] if point.threads else []
-    made = {"repository": point.repository.absolute(), "profile": profile, "settings": settings, **options}
-    return Child(ENGINE, made, point.rows, work / f"{name}.log")
+    return {value: Point(rows, store, call_rows=value) for value in AXES[axis]}
 
 
 def score_all(child: Child, point: Point) -> None:
@@ -95,7 +62,7 @@ def score_all(child: Child, point: Point) -> None:
 @case(
     columns=(
         "axis; profile; from = first.value:,; per second = first.per_s:,.0f; to = last.value:,; "
-        "per second = last.per_s:,.0f; counted = unit; grows with the power = power:.2f; "
+        "per second = last.per_s:,.0f; grows with the power = power:.2f; "
         "kB for one more = bytes_each/1e3:,.0f"
     ),
     keys="data profile axis",
@@ -106,20 +73,21 @@ def growth(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     for axis in arguments.axis:
         by_value = points(axis, arguments, work)
         with ExitStack() as stack:
-            children = {
-                value: stack.enter_context(open_child(point, arguments.profile, work, f"{axis}-{value}"))
-                for value, point in by_value.items()
-            }
+            children = {}
+            for value, point in by_value.items():
+                options = {"repository": point.repository.absolute(), "profile": arguments.profile}
+                child = Child(ENGINE, options, point.rows, work / f"{axis}-{value}.log")
+                children[value] = stack.enter_context(child)
             works = {str(v): partial(score_all, child, by_value[v]) for v, child in children.items()}
             timings = interleave(works, arguments.rounds)
-            memory = {value: child.memory()["rss_bytes"] for value, child in children.items()}
+            memory = {value: child.rss_bytes() for value, child in children.items()}
         measured = []
         for value, point in by_value.items():
             timing = timings[str(value)]
-            rate = {"per_s": point.amount / timing.median_s, "spread": timing.spread}
+            rate = {"per_s": len(point.rows) / timing.median_s, "spread": timing.spread}
             measured.append({"value": value, **rate, "rss_bytes": memory[value]})
         setting = {"data": arguments.data, "profile": arguments.profile, "axis": axis}
-        yield {**setting, "unit": next(iter(by_value.values())).unit, **summary(measured)}
+        yield {**setting, **summary(measured)}
 
 
 def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:

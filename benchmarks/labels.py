@@ -1,24 +1,20 @@
 """Labels: do responses that `scoremux sample` chooses teach more than random ones?
 
     python -m benchmarks labels --data SCIENTSBANK --labels 10 20 30 50
-    python -m benchmarks labels --data SAF --labels 50 --learner train --rounds 2 --tasks 9
 
-Of each task of a training split so many responses are chosen, again and again; a learner is trained on them and tried
-on held-out responses. `--held rest` takes all that were not chosen, which are other ones for each way of choosing:
-copies of what `sample` chose are among them, which flatters it. `--held third` holds a third back before anything is
-chosen, the same for all ways. `sample, twice` chooses half of them, trains the learner, and chooses the other half by
-its uncertainty, too.
-
-Learners: `logistic` is a logistic regression on the backbone's own vectors, cheap enough for many draws; `train` is
-`scoremux train` with its default recipe. Intervals are of a resampling of tasks.
+Of each task of a training split so many responses are chosen, again and again; a logistic regression on the backbone's
+own vectors, cheap enough for many draws, is fitted to them and tried on held-out responses. `--held rest` takes all
+that were not chosen, which are other ones for each way of choosing: copies of what `sample` chose are among them, which
+flatters it. `--held third` holds a third back before anything is chosen, the same for all ways. `sample, twice` chooses
+half of them, fits the regression, and chooses the other half by its uncertainty, too. Intervals are of a resampling of
+tasks.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,10 +55,6 @@ class TaskRows:
         return np.array([row.level for row in self.rows])
 
 
-Learner = Callable[[Mapping[str, TaskRows], Mapping[str, Sequence[Ints]]], dict[str, list[Floats]]]
-"""Returns the probabilities of all responses by task, float64 [B, L], for each set of places to learn from."""
-
-
 def read(folder: Path, tasks: int, work: Path) -> dict[str, TaskRows]:
     """Return the training split of a corpus by task, with the vectors that a head would read; `work` keeps them."""
     rows, fields, kept = data.read_rows(folder, "train"), data.described(folder), work / f"vectors-{folder.name}.npy"
@@ -94,7 +86,11 @@ def _vectors(texts: Sequence[str]) -> npt.NDArray[np.float32]:
 
 
 def logistic(tasks: Mapping[str, TaskRows], chosen: Mapping[str, Sequence[Ints]]) -> dict[str, list[Floats]]:
-    """Fit a logistic regression with weight decay to each set of places, all of a task's at once."""
+    """Fit a logistic regression with weight decay to each set of places, all of a task's at once.
+
+    Returns:
+        The probabilities of all responses by task, float64 [B, L], for each set of places.
+    """
     import torch
 
     out = {}
@@ -121,46 +117,8 @@ def logistic(tasks: Mapping[str, TaskRows], chosen: Mapping[str, Sequence[Ints]]
     return out
 
 
-def adapters(tasks: Mapping[str, TaskRows], chosen: Mapping[str, Sequence[Ints]]) -> dict[str, list[Floats]]:
-    """Train an adapter on each set of places with the default recipe, all of them in one run."""
-    from scoremux_engine.packages.task import Task
-    from scoremux_train.data import Data, LabelledResponse
-    from scoremux_train.recipe import Plan
-    from scoremux_train.run import train
-    from scoremux_train.training.preparation import prepare
-
-    labelled = Data()
-    for name, sets in chosen.items():
-        task = tasks[name]
-        for n, _ in enumerate(sets):
-            labelled.tasks[f"{name}.{n}"] = Task(id=f"{name}.{n}", levels=tuple(map(float, range(task.levels))))
-            labelled.rows[f"{name}.{n}"] = [
-                LabelledResponse(f"{place:05}", row.text, row.level, None, "") for place, row in enumerate(task.rows)
-            ]
-    # A fold of its own holds the responses that were not chosen.
-    prepared = prepare(labelled, list(labelled.tasks), Plan(folds=0, curve_folds=0), str(data.minilm()), folds=[0])
-    folds = []
-    for of_set in prepared.tasks:
-        name, _, number = of_set.task.id.rpartition(".")
-        places = set(chosen[name][int(number)].tolist())
-        folds.append(replace(of_set, fold_of=[-1 if place in places else 0 for place in range(len(of_set.rows))]))
-    prepared = replace(prepared, tasks=folds)
-    with tempfile.TemporaryDirectory() as folder:
-        trained = train(prepared, Path(folder), lambda _stage, _done, _of: None, checkpoint_s=1e9)
-    out: dict[str, list[Floats]] = {name: [] for name in chosen}
-    for result in trained.tasks:
-        name = result.prepared.task.id.rpartition(".")[0]
-        levels = tasks[name].levels
-        table = [np.asarray(p, np.float64) if len(p) else np.full(levels, np.nan) for p in result.predicted]
-        out[name].append(np.stack(table))
-    return out
-
-
-LEARNERS: dict[str, Learner] = {"logistic": logistic, "train": adapters}
-
-
 def choices(
-    way: str, tasks: Mapping[str, TaskRows], pools: Mapping[str, Sequence[Ints]], count: int, learner: Learner
+    way: str, tasks: Mapping[str, TaskRows], pools: Mapping[str, Sequence[Ints]], count: int
 ) -> dict[str, list[Ints]]:
     """Return the places that a way of choosing takes of each pool, by task."""
     if way == RANDOM:
@@ -170,8 +128,8 @@ def choices(
         }
     if way == SAMPLE:
         return {name: [_drawn(tasks[name], p, count, n) for n, p in enumerate(of)] for name, of in pools.items()}
-    half = choices(SAMPLE, tasks, pools, count // 2, learner)
-    predicted = learner(tasks, half)
+    half = choices(SAMPLE, tasks, pools, count // 2)
+    predicted = logistic(tasks, half)
     both = {}
     for name, of_task in pools.items():
         places = []
@@ -191,9 +149,7 @@ def _drawn(
     return pool[drawn.rows]
 
 
-def compare(
-    tasks: Mapping[str, TaskRows], count: int, rounds: int, held: str, learner: Learner, ways: Sequence[str]
-) -> Iterator[Row]:
+def compare(tasks: Mapping[str, TaskRows], count: int, rounds: int, held: str, ways: Sequence[str]) -> Iterator[Row]:
     """Yield mean QWK of each way, and its difference from random choice with an interval by resampling of tasks."""
     everything = {name: np.arange(len(task.rows)) for name, task in tasks.items()}
     pools: dict[str, list[Ints]] = {name: [places] * rounds for name, places in everything.items()}
@@ -202,8 +158,8 @@ def compare(
     kappas: dict[str, Floats] = {}
     sizes = {}
     for way in ways:
-        chosen = choices(way, tasks, pools, count, learner)
-        predicted = learner(tasks, chosen)
+        chosen = choices(way, tasks, pools, count)
+        predicted = logistic(tasks, chosen)
         table = np.full((len(tasks), rounds), np.nan)
         for row, (name, task) in enumerate(tasks.items()):
             for turn in range(rounds):
@@ -231,13 +187,12 @@ def _two_thirds(task: TaskRows, seed: int) -> Ints:
 
 @case(
     columns=(
-        "data; learner; held out = held; labels a task = labels; tasks; draws; way; labelled, mean = labelled:.1f; "
+        "data; held out = held; labels a task = labels; tasks; draws; way; labelled, mean = labelled:.1f; "
         "mean QWK of the tasks = mean_qwk:.3f; more than at random (95 % interval) = difference"
     ),
-    keys="data learner held labels tasks way",
+    keys="data held labels tasks way",
     options={
         "--labels": {"type": int, "nargs": "+", "default": [50], "help": "how many of each task"},
-        "--learner": {"choices": list(LEARNERS), "default": "logistic"},
         "--held": {"nargs": "+", "choices": ["rest", "third"], "default": ["third"]},
         "--tasks": {"type": int, "default": 27, "help": "at most so many (default: %(default)s)"},
         "--ways": {"nargs": "+", "choices": [RANDOM, SAMPLE, TWICE], "default": [RANDOM, SAMPLE, TWICE]},
@@ -247,9 +202,8 @@ def _two_thirds(task: TaskRows, seed: int) -> Ints:
 def labels(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Responses chosen by `scoremux sample` against random ones, on training splits."""
     tasks = read(data_folder(arguments.data), arguments.tasks, work)
-    learner = LEARNERS[arguments.learner]
     for held in arguments.held:
         for count in arguments.labels:
-            setting = {"data": arguments.data, "learner": arguments.learner, "held": held, "labels": count}
-            for row in compare(tasks, count, arguments.rounds, held, learner, arguments.ways):
+            setting = {"data": arguments.data, "held": held, "labels": count}
+            for row in compare(tasks, count, arguments.rounds, held, arguments.ways):
                 yield {**setting, "tasks": len(tasks), "draws": arguments.rounds, **row}

@@ -1,6 +1,6 @@
-"""Serving under load with perf_analyzer: closed loop and Poisson arrivals, one row and 64 a request, gRPC and HTTP.
+"""Serving under load with perf_analyzer: closed loop and Poisson arrivals of lone rows, over gRPC and HTTP.
 
-    python -m benchmarks load --data SAF --batch 1
+    python -m benchmarks load --data SAF
     python -m benchmarks closed_loop --data SCIENTSBANK
     python -m benchmarks load_input responses.jsonl load.json
 
@@ -32,8 +32,8 @@ from benchmarks.serving import Served, serving
 from benchmarks.stores import make_store, pool_of
 from scoremux_engine.runners.runner import available_cores
 
-CONCURRENCY = {1: (1, 4, 16, 64, 128), 64: (1, 2, 4, 8)}
-"""Rows a request → requests in flight."""
+CONCURRENCY = (1, 4, 16, 64, 128)
+"""Requests in flight."""
 SHARES = (0.3, 0.6, 0.8, 0.95, 1.1)
 """Arrivals as shares of the most that the closed loop reached."""
 CLOSED_LOOPS = {"lone": (1, 64), "batches": (512, 2)}
@@ -41,8 +41,8 @@ CLOSED_LOOPS = {"lone": (1, 64), "batches": (512, 2)}
 FEWEST_REQUESTS, FIRST_GUESS_ROWS_PER_S = 8, 100.0
 
 POPULARITY: dict[str, Any] = {"choices": data.POPULARITIES, "default": "zipf", "help": "of tasks"}
-Series = tuple[str, int, str]
-"""Protocol, rows a request, mode."""
+Series = tuple[str, str]
+"""Protocol, mode."""
 
 
 def traffic(pool: Sequence[tuple[str, str]], rows: int, popularity: str, seed: int = 6) -> list[tuple[str, str]]:
@@ -67,20 +67,20 @@ class Sweep:
 
     def run(self, series: Series, level: float) -> None:
         """Measure one load for about `seconds`."""
-        protocol, batch, mode = series
+        protocol, mode = series
         levels = self.measured.setdefault(series, {})
         last = next((runs[-1]["rows_per_s"] for runs in reversed(levels.values())), FIRST_GUESS_ROWS_PER_S)
-        rate = level if mode == "rate" else last / batch
+        rate = level if mode == "rate" else last
         # In a closed loop the first and last requests meet an emptier server: they must be few.
         fewest = max(FEWEST_REQUESTS, round(level)) if mode == "rate" else 3 * int(level)
-        sent = Load(protocol, batch, mode, level, max(fewest, round(self.seconds * rate)))
+        sent = Load(protocol, 1, mode, level, max(fewest, round(self.seconds * rate)))
         figures = sent.measure(self.program, self.ports, self.input, self.input.with_name("measured.csv"))
-        print(f"{protocol} {batch} {mode} {level:g}: {figures['rows_per_s']:,.0f} rows/s", file=sys.stderr)
+        print(f"{protocol} {mode} {level:g}: {figures['rows_per_s']:,.0f} rows/s", file=sys.stderr)
         levels.setdefault(level, []).append(figures)
 
-    def most_rows_per_s(self, batch: int) -> float:
+    def most_rows_per_s(self) -> float:
         """Return the best that any protocol's closed loop reached."""
-        closed = [levels for (_, rows, mode), levels in self.measured.items() if (rows, mode) == (batch, "concurrency")]
+        closed = [levels for (_, mode), levels in self.measured.items() if mode == "concurrency"]
         return max(float(run["rows_per_s"]) for levels in closed for runs in levels.values() for run in runs)
 
     def points(self, series: Series) -> list[dict[str, float]]:
@@ -113,14 +113,13 @@ def knee(points: Sequence[dict[str, float]]) -> dict[str, float]:
 
 @case(
     columns=(
-        "data; profile; protocol; rows a request = batch; mode; level = knee.level:g; "
+        "data; profile; protocol; mode; level = knee.level:g; "
         "rows/s = knee.rows_per_s:,.0f; spread = knee.spread:.2f; p50 ms = knee.p50_ms:,.0f; "
         "p99 ms = knee.p99_ms:,.0f; queue ms = knee.queue_ms:,.1f; compute ms = knee.compute_ms:,.0f"
     ),
-    keys="data profile protocol batch mode",
+    keys="data profile protocol mode",
     options={
         **ONE_PROFILE,
-        "--batch": {"type": int, "nargs": "*", "choices": CONCURRENCY, "default": list(CONCURRENCY)},
         "--protocols": {"nargs": "*", "choices": ("grpc", "http"), "default": ["grpc", "http"]},
         "--popularity": POPULARITY,
         "--seconds": {"type": float, "default": 1.0, "help": "how long each load lasts, about"},
@@ -136,15 +135,13 @@ def load(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         sweep = Sweep(find_program(), (server.grpc, server.http), work / "load.json", arguments.seconds)
         for mode in ("concurrency", "rate"):
             for _ in range(arguments.rounds):
-                for batch in arguments.batch:
-                    most = sweep.most_rows_per_s(batch) / batch if mode == "rate" else 0.0
-                    levels = [round(share * most, 2) for share in SHARES] if most else CONCURRENCY[batch]
-                    for level in levels:
-                        for protocol in arguments.protocols:
-                            sweep.run((protocol, batch, mode), level)
+                most = sweep.most_rows_per_s() if mode == "rate" else 0.0
+                for level in [round(share * most, 2) for share in SHARES] if most else CONCURRENCY:
+                    for protocol in arguments.protocols:
+                        sweep.run((protocol, mode), level)
     setting = {"data": arguments.data, "profile": arguments.profile, "popularity": arguments.popularity}
     for series in sweep.measured:
-        named = dict(zip(("protocol", "batch", "mode"), series, strict=True))
+        named = dict(zip(("protocol", "mode"), series, strict=True))
         points = sweep.points(series)
         yield {**setting, **named, "rounds": arguments.rounds, "points": points, "knee": knee(points)}
 

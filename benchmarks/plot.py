@@ -42,13 +42,12 @@ def latest(name: str, keys: tuple[str, ...], results: Path) -> Rows:
 
 def load(rows: Rows) -> Any:
     """Latency against throughput."""
-    colours = {("grpc", 1): BLUE, ("http", 1): ORANGE, ("grpc", 64): GREEN, ("http", 64): VERMILION}
+    colours = {"grpc": BLUE, "http": ORANGE}
     figure, axes = pyplot.subplots(1, 2, figsize=(9.5, 4.4), sharex=True, sharey=True)
-    for row in sorted(rows, key=lambda row: (row["batch"], row["protocol"])):
-        axis, colour = axes[int(row["mode"] == "rate")], colours[row["protocol"], row["batch"]]
-        across = [point["rows_per_s"] for point in row["points"]]
-        name = f"{row['protocol']}, {row['batch']} rows a request"
-        axis.plot(across, [point["p50_ms"] for point in row["points"]], "o-", color=colour, markersize=4, label=name)
+    for row in sorted(rows, key=lambda row: str(row["protocol"])):
+        axis, colour = axes[int(row["mode"] == "rate")], colours[row["protocol"]]
+        across, p50_ms = ([point[name] for point in row["points"]] for name in ("rows_per_s", "p50_ms"))
+        axis.plot(across, p50_ms, "o-", color=colour, markersize=4, label=row["protocol"])
         axis.plot(across, [point["p99_ms"] for point in row["points"]], ":", color=colour, linewidth=1)
         axis.plot(row["knee"]["rows_per_s"], row["knee"]["p50_ms"], "o", markersize=11, fillstyle="none", color=colour)
     axes[0].set_title("Closed loop: a fixed number in flight")
@@ -97,7 +96,7 @@ def frontier(rows: Rows) -> Any:
 
 
 DRAWINGS: dict[str, tuple[Callable[[Rows], Any], tuple[str, ...]]] = {
-    "load": (load, ("protocol", "batch", "mode")),
+    "load": (load, ("protocol", "mode")),
     "peers": (peers, ("peer",)),
     "frontier": (frontier, ("data", "sites", "rank", "tasks", "folds")),
 }

@@ -1,12 +1,12 @@
 """Agreement with humans: adapters on a shared backbone, whole models, and recipes of training.
 
-    python -m benchmarks quality
+    python -m benchmarks trained --full examples/saf/full_finetuning_predictions.jsonl
     python -m benchmarks trained --data SCIENTSBANK --adapters FOLDER --full PREDICTIONS
     python -m benchmarks recipes --data SCIENTSBANK --recipe lr=0.004 epochs=10 --recipe ordinal=0.5
 
 `trained` scores the test split with adapters that `scoremux train` wrote (by default the example adapters) and compares
 them with the predictions of `python -m benchmarks full_finetuning`; intervals are of a paired bootstrap of rows within
-tasks. `quality` is the same for the example adapters and the committed predictions, task by task.
+tasks.
 
 `recipes` compares by cross-validation on the training split; test rows are never read. Each `--recipe` changes the
 defaults of `train.toml`: keys of [recipe], `sites`, `seed`, `shared.KEY`, and `input` (`response`, `question`,
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -35,29 +34,22 @@ import numpy.typing as npt
 from benchmarks import data
 from benchmarks.case import QWK, case, data_folder
 from benchmarks.data import Labelled
-from benchmarks.rows import ROOT, Row
+from benchmarks.rows import Row
 from benchmarks.screening import Predicted, Recipes, minus, read_predicted
 from scoremux_assess.agreement.statistics import qwk
 
 Levels = npt.NDArray[np.int64]
-FULL = ROOT / "examples" / "saf" / "full_finetuning_predictions.jsonl"
-
-
-def kappas(rows: Sequence[Labelled], levels: Sequence[int] | Levels) -> dict[str, Any]:
-    """Return QWK by task, its mean over the tasks that have one, and QWK over all rows."""
-    by_task = {}
-    for task in sorted({row.task for row in rows}):
-        pairs = [(row.level, int(level)) for row, level in zip(rows, levels, strict=True) if row.task == task]
-        by_task[task] = qwk([truth for truth, _ in pairs], [level for _, level in pairs])
-    defined = [value for value in by_task.values() if not math.isnan(value)]
-    exact = float(np.mean([row.level == level for row, level in zip(rows, levels, strict=True)]))
-    pooled = qwk([row.level for row in rows], list(map(int, levels)))
-    return {"tasks": by_task, "mean_qwk": sum(defined) / len(defined), "pooled_qwk": pooled, "exact": exact}
 
 
 def overall(rows: Sequence[Labelled], levels: Sequence[int] | Levels) -> dict[str, float]:
-    """Return `kappas` without those of single tasks."""
-    return {name: value for name, value in kappas(rows, levels).items() if name != "tasks"}
+    """Return the mean QWK of the tasks that have one, and QWK and exact agreement over all rows."""
+    of_tasks = []
+    for task in {row.task for row in rows}:
+        pairs = [(row.level, int(level)) for row, level in zip(rows, levels, strict=True) if row.task == task]
+        of_tasks.append(qwk([truth for truth, _ in pairs], [level for _, level in pairs]))
+    exact = float(np.mean([row.level == level for row, level in zip(rows, levels, strict=True)]))
+    pooled = qwk([row.level for row in rows], list(map(int, levels)))
+    return {"mean_qwk": float(np.nanmean(of_tasks)), "pooled_qwk": pooled, "exact": exact}
 
 
 def compared(name: str, adapters: Path, full: Path | None, work: Path) -> Iterator[tuple[str, list[Labelled], Levels]]:
@@ -72,21 +64,12 @@ def compared(name: str, adapters: Path, full: Path | None, work: Path) -> Iterat
     backbone = export_backbone(str(data.minilm()), [Adapter.read(folder) for folder in folders], work / "repository")
     Store(work / "repository" / "store").add(folders, backbone)
     logits = Engine.open(work / "repository").logits([row.text for row in rows], [row.task for row in rows])
-    yield f"one backbone, {len(folders)} adapters", rows, np.nanargmax(logits, axis=1)
+    whose = "example adapters" if adapters == data.ADAPTERS else "adapters"
+    yield f"one backbone, {len(folders)} {whose}", rows, np.nanargmax(logits, axis=1)
     if full:
         lines = map(json.loads, full.read_text(encoding="utf-8").splitlines())
         level_of = {line["id"]: line["level"] for line in lines}
         yield f"{len(folders)} fully fine-tuned models", rows, np.array([level_of[row.id] for row in rows])
-
-
-@case(
-    columns=f" = models; {QWK}",
-    keys="models",
-)
-def quality(_arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
-    """Agreement with humans on the 680 SAF test responses."""
-    for models, rows, levels in compared("SAF", data.ADAPTERS, FULL, work):
-        yield {"models": models, **kappas(rows, levels)}
 
 
 @case(

@@ -16,7 +16,6 @@ from benchmarks import (
     night,
     plans,
     quality,
-    soak,
     speed,
     training,
 )
@@ -39,8 +38,6 @@ CASES: tuple[Case, ...] = (
     growth.growth,
     decisions.decisions,
     calibration.calibration,
-    soak.soak,
-    quality.quality,
     quality.recipes,
     quality.trained,
     frontier.frontier,

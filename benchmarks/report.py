@@ -81,11 +81,9 @@ HEADLINES = (
 
 ELSEWHERE: dict[str, Callable[[Row], bool]] = {
     "rank_classes": lambda row: row["code"] != "this",
-    "calibration": lambda row: "command" not in row,
     "plans": lambda row: row["capability"] != "8.9",
-    "recipes": lambda row: "precision=" in str(row["recipe"]),
 }
-"""Rows that only `results/` has: of other commits, of further compute capabilities, without a command, of lost keys."""
+"""Rows that only `results/` has: of other commits and of further compute capabilities."""
 COMPARISONS = ("code_commit", "share_of_before")
 """Columns about another commit."""
 

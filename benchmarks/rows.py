@@ -28,8 +28,6 @@ _PACKAGES = (
     "grpcio",
     "perf-analyzer",
 )
-_FLOAT32_SINCE = "2026-11-27T12:55"
-"""When float32 became the precision of profile `cpu`."""
 _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -79,21 +77,12 @@ def newest(name: str, keys: tuple[str, ...] = (), results: Path = RESULTS) -> li
     path = results / f"{name}.jsonl"
     if not path.exists():
         return []
-    rows = [_with_profile_of_today(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     by_setting: dict[tuple[str, ...], dict[str, Any]] = {}
-    for row in rows:
+    for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         setting = tuple(json.dumps(row.get(key)) for key in (*keys, "processor", "cores"))
         by_setting.pop(setting, None)
         by_setting[setting] = row
     return list(by_setting.values())
-
-
-def _with_profile_of_today(row: dict[str, Any]) -> dict[str, Any]:
-    """Name the profile of an older row as it is called now: `cpu` was bfloat16 where the processor computes that."""
-    names = {"cpu": "cpu,precision=bfloat16", "cpu,precision=float32": "cpu"}
-    if row["when"] < _FLOAT32_SINCE and "avx512_bf16" in row.get("instructions", ()):
-        return {**row, "profile": names.get(row.get("profile", ""), row.get("profile"))}
-    return row
 
 
 def machine(row: Row) -> str:

@@ -87,15 +87,14 @@ def profiles(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
 
 @case(
     columns=(
-        f"data; profile; ranks; kinds; code = code_commit; {RATE}; × uniform, same code = share_of_uniform:.3f; "
+        f"data; profile; ranks; code = code_commit; {RATE}; × uniform, same code = share_of_uniform:.3f; "
         "× same store, code before = share_of_before:.3f"
     ),
-    keys="data profile ranks kinds code",
+    keys="data profile ranks code",
     options={
         **PROFILES,
         "--against": {"type": Path, "help": "a checkout of another commit"},
         "--ranks": {"type": int, "nargs": "*", "default": MIXED, "help": "of the mixed store, in turn"},
-        "--kinds": {"nargs": "*", "choices": data.KINDS, "default": ["plain"], "help": "of adapters, in turn"},
     },
 )
 def rank_classes(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
@@ -106,7 +105,7 @@ def rank_classes(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
         engines = {}
         for code, checkout in checkouts.items():
             for store, ranks in stores.items():
-                repository = make_store(work, arguments.data, ranks, arguments.kinds, checkout)
+                repository = make_store(work, arguments.data, ranks, checkout)
                 engines[f"{code} {store}"] = (checkout, repository, profile)
         timings = time_engines(engines, arguments, work)
         for code, checkout in checkouts.items():
@@ -115,7 +114,7 @@ def rank_classes(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
                 ratios = {"share_of_uniform": times_as_fast(timing, timings[f"{code} uniform"])}
                 if "before" in checkouts:
                     ratios["share_of_before"] = times_as_fast(timing, timings[f"before {store}"])
-                setting = {"data": arguments.data, "rows": arguments.rows, "kinds": arguments.kinds, "profile": profile}
+                setting = {"data": arguments.data, "rows": arguments.rows, "profile": profile}
                 named = {**setting, "code": code, "code_commit": commit(checkout), "ranks": list(ranks)}
                 yield {**named, **figures(timing, arguments.rows), **ratios}
 

@@ -27,18 +27,18 @@ Rows = list[tuple[str, str]]
 """(task, text) of responses."""
 
 
-def export(repository: str | Path, dora: bool = False) -> None:
-    """Export MiniLM into `repository` unless it is there. dora: open the sites for DoRA's magnitudes as well."""
-    export_once(str(data.minilm()), "query,value", Path(repository), dora=dora)
+def export(repository: str | Path) -> None:
+    """Export MiniLM into `repository` unless it is there."""
+    export_once(str(data.minilm()), "query,value", Path(repository))
 
 
-def export_once(source: str, sites: str, repository: Path, max_tokens: int | None = None, dora: bool = False) -> None:
+def export_once(source: str, sites: str, repository: Path, max_tokens: int | None = None) -> None:
     """Export a model unless that is done."""
     from scoremux_export.export_graph import export_backbone
     from scoremux_export.opening.openable import Opening
 
     if not (repository / "backbone" / "1" / "backbone.json").exists():
-        export_backbone(source, Opening(sites, dora=dora), repository, max_tokens=max_tokens)
+        export_backbone(source, Opening(sites), repository, max_tokens=max_tokens)
 
 
 def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None) -> None:
@@ -59,22 +59,21 @@ def make_store(
     work: Path,
     corpus: str = "SAF",
     ranks: Sequence[int] = UNIFORM,
-    kinds: Sequence[str] = ("plain",),
     checkout: Path = ROOT,
 ) -> Path:
     """Export and publish with a checkout's own code, into a folder of `work`, unless that is done; return it.
 
-    The example adapters are taken for SAF at rank 8 and kind plain, made-up ones otherwise.
+    The example adapters are taken for SAF at rank 8, made-up ones otherwise.
     """
-    name = "-".join([corpus.strip("/").rpartition("/")[2].lower(), commit(checkout), *map(str, ranks), *kinds])
+    name = "-".join([corpus.strip("/").rpartition("/")[2].lower(), commit(checkout), *map(str, ranks)])
     repository, folders = work / name, None
     if (repository / "store" / "manifest.json").exists():
         return repository
-    if corpus != "SAF" or tuple(ranks) != UNIFORM or tuple(kinds) != ("plain",):
-        folders = data.made_up_adapters(data_folder(corpus), work.absolute() / f"{name}-tasks", ranks, kinds)
-    environment, dora = checkout_environment(checkout), "dora" in kinds
-    exported = work / f"exported-{commit(checkout)}{'-dora' if dora else ''}"
-    call_aside("benchmarks.stores:export", exported.absolute(), dora, environment=environment)
+    if corpus != "SAF" or tuple(ranks) != UNIFORM:
+        folders = data.made_up_adapters(data_folder(corpus), work.absolute() / f"{name}-tasks", ranks)
+    environment = checkout_environment(checkout)
+    exported = work / f"exported-{commit(checkout)}"
+    call_aside("benchmarks.stores:export", exported.absolute(), environment=environment)
     shutil.copytree(exported / "backbone", repository / "backbone", dirs_exist_ok=True)
     paths = [str(folder) for folder in folders] if folders else None
     call_aside("benchmarks.stores:publish", repository.absolute(), paths, environment=environment)

@@ -8,7 +8,7 @@
 `transformers.Trainer`'s defaults: rows in random order, padded to the longest of the batch, float32; and again with
 rows of like length together. Its batch sizes take turns, and the fastest counts.
 
-`full_finetuning` trains one whole model for each task, for `quality` and `trained`. Targets, loss and schedule are
+`full_finetuning` trains one whole model for each task, for `trained`. Targets, loss and schedule are
 those of `scoremux train`.
 """
 

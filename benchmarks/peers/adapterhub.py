@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.child import Floats
 from benchmarks.data import TENSORS, Labelled, example_adapters, minilm, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.base import LIBRARY, Batched, Peer, tensor_bytes
+from benchmarks.peers.base import LIBRARY, Batched, Peer
 
 PACKAGES = ("adapters==1.3.0",)
 PEERS = (
@@ -77,7 +77,6 @@ class AdapterHub(Batched):
             self._add(module_name(task), adapter)
         self._heads = Heads(adapters)
         self._model.eval()
-        self.weights = tensor_bytes(self._model)
 
     def _add(self, task: str, adapter: Adapter) -> None:
         import torch

@@ -51,11 +51,10 @@ class Peer:
 class Batched:
     """A scorer of batches. Subclasses say how rows are batched (by task and length unless they do) and score a batch.
 
-    at_once: batches that run side by side; weights: bytes of all weights in memory.
+    at_once: batches that run side by side.
     """
 
     at_once = 1
-    weights = 0
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -76,9 +75,6 @@ class Batched:
             len(rows), parts, lambda part: self.run([rows[i].task for i in part], [ids[i] for i in part]), self.at_once
         )
 
-    def weights_bytes(self) -> int:
-        return self.weights
-
     def close(self) -> None: ...
 
 
@@ -90,11 +86,6 @@ def classifier(folder: Path | None = None, **options: Any) -> Any:
     transformers.logging.disable_progress_bar()
     options = {} if folder else {"num_labels": LEVELS, **options}
     return transformers.AutoModelForSequenceClassification.from_pretrained(str(folder or minilm()), **options).eval()
-
-
-def tensor_bytes(model: Any) -> int:
-    """Return the bytes of a torch module's parameters."""
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
 class InstallError(Exception):

@@ -80,7 +80,6 @@ class SideBySide:
     def _load(self, peer: Peer, held: ExitStack) -> None:
         child = held.enter_context(load(peer, self._work, self._rows))
         self._children[peer], self._seconds[peer] = child, []
-        self.figures[peer]["load_s"] = child.load_s
         child.logits(self._numbers)  # a shape's first run makes its kernels
 
     def _round(self, peer: Peer) -> None:
@@ -100,7 +99,7 @@ class SideBySide:
         _, together = child.logits(numbers)
         changed = (alone != together).any(axis=1).sum()
         looked = {"lone_row_ms": float(np.median(seconds)) * 1e3, "bits_changed": int(changed)}
-        self.figures[peer] |= {**looked, **child.memory()}
+        self.figures[peer] |= {**looked, "rss_bytes": child.rss_bytes()}
 
     def _summarise(self, rows: int) -> None:
         timings = {peer: Timing(seconds) for peer, seconds in self._seconds.items() if seconds}

@@ -47,8 +47,6 @@ class Merged(Batched):
 
     def open(self, paths: Mapping[str, Path], precision: str | None) -> dict[str, Run]:
         """Load models by task."""
-        halves = 2 if precision == "bf16" else 1
-        self.weights = sum(path.stat().st_size for path in paths.values()) // halves
         return {task: open_model(path, precision, self.at_once) for task, path in paths.items()}
 
     def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:

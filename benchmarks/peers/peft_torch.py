@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.child import Floats
 from benchmarks.data import Labelled, example_adapters, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.base import GROUPS, LIBRARY, Batched, Peer, classifier, tensor_bytes
+from benchmarks.peers.base import GROUPS, LIBRARY, Batched, Peer, classifier
 
 PASSES = f"{LIBRARY}; a pass over every site for each adapter of the batch"
 PEERS = (
@@ -46,7 +46,6 @@ class PeftPeer(Batched):
     def __init__(self, scratch: str, bfloat16: bool = False) -> None:  # noqa: ARG002
         super().__init__()
         self.model = with_adapters(classifier(), example_adapters())
-        self.weights = tensor_bytes(self.model)
         self._bfloat16 = bfloat16
 
     def forward(self, ids: Sequence[list[int]], **options: Any) -> Floats:

@@ -14,7 +14,7 @@ from benchmarks.data import Labelled
 from benchmarks.peers.base import Peer
 from benchmarks.serving import serving
 
-BYTES_A_WEIGHT = {"float32": 4, "bfloat16": 2, "int8": 1}
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 def publish_once(scratch: str) -> Path:
@@ -33,7 +33,6 @@ class ScoremuxEngine:
         repository: what to serve.
         profile: a profile of the product, by name or file.
         settings: `key=value` settings that change it.
-        bank_bytes: most memory for adapters; None: the engine's default.
     """
 
     def __init__(
@@ -42,18 +41,12 @@ class ScoremuxEngine:
         repository: str | None = None,
         profile: str = "cpu",
         settings: Sequence[str] = (),
-        bank_bytes: int | None = None,
     ) -> None:
         from scoremux_engine import Engine
         from scoremux_server.profile import Profile
 
-        self._repository = Path(repository) if repository else publish_once(scratch)
-        choice = Profile.read(profile, settings).choice
-        if bank_bytes:
-            self._engine = Engine.open(self._repository, runner=choice, bank_bytes=bank_bytes)
-        else:
-            self._engine = Engine.open(self._repository, runner=choice)
-        self._bytes_a_weight = BYTES_A_WEIGHT.get(choice.precision, 4)
+        folder = Path(repository) if repository else publish_once(scratch)
+        self._engine = Engine.open(folder, runner=Profile.read(profile, settings).choice)
         self.pid = os.getpid()
 
     def logits(self, rows: Sequence[Labelled]) -> Floats:
@@ -62,9 +55,6 @@ class ScoremuxEngine:
         if missing.all(axis=1).any():
             raise RuntimeError(f"{missing.all(axis=1).sum()} of {len(rows)} rows were not scored")
         return np.asarray(found[:, ~missing.all(axis=0)])
-
-    def weights_bytes(self) -> int:
-        return weights_bytes(self._repository) * self._bytes_a_weight // 4
 
     def close(self) -> None: ...
 
@@ -77,11 +67,11 @@ class ScoremuxTriton:
     ) -> None:
         from scoremux_client import ScoringClient
 
-        self._repository = Path(repository) if repository else publish_once(scratch)
+        folder = Path(repository) if repository else publish_once(scratch)
         self._held = ExitStack()
         words = [word for setting in settings for word in ("--set", setting)]
         log = Path(scratch) / f"serve-{os.getpid()}.log"
-        served = self._held.enter_context(serving(self._repository, log, "--profile", profile, *words))
+        served = self._held.enter_context(serving(folder, log, "--profile", profile, *words))
         self.pid = served.named("tritonserver")[0].pid
         # Identical rows are sent, since the others compute them too.
         self._client = self._held.enter_context(ScoringClient(served.grpc_url, deduplicate=False))
@@ -92,18 +82,8 @@ class ScoremuxTriton:
         scored = self._client.score([Response(row.task, row.text) for row in rows])
         return np.log(np.array([outcome.probabilities for outcome in scored], dtype=np.float32))
 
-    def weights_bytes(self) -> int:
-        return weights_bytes(self._repository)
-
     def close(self) -> None:
         self._held.close()
-
-
-def weights_bytes(repository: Path) -> int:
-    """Return the bytes of the backbone and of all packages in the store, in float32."""
-    packages = (repository / "store" / "packages").glob("*/adapter_model.safetensors")
-    files = [repository / "backbone" / "1" / "backbone.onnx", *packages]
-    return sum(path.stat().st_size for path in files)
 
 
 IN_PROCESS = tuple(
@@ -114,7 +94,7 @@ IN_PROCESS = tuple(
         reference=True,
         rounds=0,
     )
-    for precision in BYTES_A_WEIGHT
+    for precision in PRECISIONS
 )
 IN_TRITON = tuple(
     Peer(f"scoremux in Triton, {name}", "scoremux:ScoremuxTriton", {"settings": [f"precision={name}"]}, rounds=0)

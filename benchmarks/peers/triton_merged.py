@@ -70,7 +70,6 @@ class TritonMerged(Batched):
 
         super().__init__()
         files = merged.merged_files(Path(scratch))
-        self.weights = sum(path.stat().st_size for path in files.values())
         folder = Path(scratch) / "triton_merged"
         write_repository(folder / "models", files)
         port, http = free_ports(2)
