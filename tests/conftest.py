@@ -8,7 +8,8 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,28 @@ def signals() -> Iterator[None]:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         warnings.warn("SIGPIPE was not ignored after this test", stacklevel=1)
     faulthandler.enable(sys.__stderr__)
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = report.failed or (report.when != "setup" and item.stash[FAILED])
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Function) -> Generator[None, None, None]:
+    """End what a module's tests share when one of them failed: it may have left a dead server to its second run."""
+    try:
+        return (yield)
+    finally:
+        if item.stash[FAILED]:
+            for definition in chain(*item._fixtureinfo.name2fixturedefs.values()):
+                if definition.scope == "module":
+                    definition.finish(item._request)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ ScoremuxError
 └── ServerError
     ├── SetupError      something needed to start is missing or wrong
     ├── StartError      Triton stopped or never became ready; the message ends with the tail of its log
+    │   └── InterruptedStartError  another start may succeed: a process died, stopped or hung while models loaded
     ├── ControlError    HAProxy refused a command, or did not answer it
     └── CrashLoopError  Triton died again and again; the message says of what and ends with the tail of its log
 """
@@ -23,6 +24,10 @@ class SetupError(ServerError):
 
 class StartError(ServerError):
     """Triton stopped or never became ready."""
+
+
+class InterruptedStartError(StartError):
+    """Triton or a stub died, stopped or hung while models loaded; nothing says that the next start would fail too."""
 
 
 class ControlError(ServerError):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -81,6 +82,45 @@ def test_a_new_stub_that_dies_or_hangs_before_its_first_canary(
     struck.set()
     serving.wait_until(True)
     assert (server.process.pid == leader) is False
+
+
+@pytest.mark.parametrize(
+    ("whose", "number", "cause"),
+    [
+        ("stub", signal.SIGKILL, "the stub of scorer died before its first canary|Triton stopped with status"),
+        ("stub", signal.SIGSTOP, "Triton made no progress for 2 s before its first canary"),
+        ("Triton", signal.SIGSTOP, "Triton made no progress for 2 s before its first canary"),
+        ("Triton", signal.SIGABRT, "Triton stopped with status -6"),
+    ],
+)
+def test_first_start_that_is_interrupted_is_tried_again(
+    small_repository: Path, tmp_path: Path, whose: str, number: signal.Signals, cause: str
+) -> None:
+    class Interrupted(TritonServer):
+        def launch(self) -> None:
+            super().launch()
+            until(lambda: processes.stubs(self.process.pid))  # which then loads the scorer for a second or more
+            os.kill(self.process.pid if whose == "Triton" else next(iter(processes.stubs(self.process.pid))), number)
+
+    timing = {"stopped_s": 3600.0, "start_idle_s": 2.0}  # as if a stub hung without being stopped
+    with watched(small_repository, tmp_path / "log", server=Interrupted, **timing) as watch:
+        assert re.match(cause, watch.reports[0]) and watch.reports[0].endswith("; restarting Triton")
+        assert watch.health.restarts >= 1 and all(scored.ok for scored in score(watch, responses(9)))
+        until(lambda: "works again after" in watch.reports[-1], shown=lambda: watch.reports)
+
+
+def test_start_without_a_watcher_is_tried_three_times(small_repository: Path, tmp_path: Path) -> None:
+    starts = list[int]()
+
+    class Interrupted(TritonServer):
+        def wait_until_ready(self, *arguments: Any) -> Any:
+            starts.append(self.process.pid)
+            if len(starts) < 3:
+                os.kill(self.process.pid, signal.SIGABRT)
+            return super().wait_until_ready(*arguments)
+
+    with Interrupted(small_repository, free_endpoints(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
+        assert len(set(starts)) == 3 and scores(server)
 
 
 def scores(server: TritonServer) -> bool:

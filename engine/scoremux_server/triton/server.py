@@ -22,7 +22,7 @@ from scoremux_engine.scoring.permission import HEADER, MOST_WEIGHT, WATCHER, Gra
 from scoremux_engine.triton.models import ARITHMETIC, BACKBONE, SCORER, STOPS_BY
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import writing
-from scoremux_server.errors import SetupError, StartError
+from scoremux_server.errors import InterruptedStartError, SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.triton import processes
 from scoremux_server.triton.canary import Answer, Canary, CanaryVerdict
@@ -37,15 +37,20 @@ _DEFAULT = Profile()
 _REFUSED_S = 2.0
 """What a server that works needs at most to refuse new rows; one that hangs is not waited for."""
 _CANARY_GRANT_S = 10 * 365 * 24 * 3600
+_STARTS = 3
 UNHEALTHY = "is not healthy"
 """Triton's word for a stub that does not answer."""
+_LOST_STUB = (UNHEALTHY, "obtain the health mutex", "lock_exception")
+"""What Triton's log says after it gave up a stub. The Python backend expects a sign of life every second while a model
+loads; without one it frees the queues that the stub goes on using, so that either of them aborts, or both wait forever.
+"""
 
 _UNSHELLED = re.compile(r"""[\s"'`$&;|<>()*?!#~\\\[\]{}]""")
 """Characters with a meaning for a shell: Triton starts its stubs with one, and quotes nothing."""
 
 
 class TritonServer:
-    """A context manager around one Triton. It restarts nothing by itself: see `Watcher`."""
+    """A context manager around one Triton. It restarts no Triton that has become ready: see `Watcher`."""
 
     def __init__(
         self,
@@ -94,10 +99,20 @@ class TritonServer:
         return self._process
 
     def __enter__(self) -> TritonServer:
-        """Start. Raises SetupError or StartError, and leaves nothing behind then."""
+        """Start, up to three times where a start was interrupted.
+
+        Raises SetupError or StartError, and leaves nothing behind then.
+        """
         try:
             self.launch()
-            self.wait_until_ready()
+            for last in (start == _STARTS for start in range(1, _STARTS + 1)):
+                try:
+                    self.wait_until_ready()
+                    break
+                except InterruptedStartError:
+                    if last:
+                        raise
+                    self.restart()
         except BaseException:
             self.stop()
             raise
@@ -164,6 +179,7 @@ class TritonServer:
         Raises:
             StartError: The process ended, its stub died, the answer is wrong, or time ran out. The message ends with
                 the tail of Triton's log. An answer counts only if the server on these ports was started here.
+            InterruptedStartError: Triton ended by a signal, or gave up its stub.
         """
         process, cause = self.process, "no answer yet"
         deadline = time.monotonic() + self.profile.start_timeout_s
@@ -174,14 +190,16 @@ class TritonServer:
             self.run.close_regions()  # a stub makes its region while it starts
             self.run.find_backend_folder(lambda: bool(processes.stubs(process.pid)))
             if process.exit_status is not None:
-                raise StartError(f"Triton stopped with status {process.exit_status}:\n{process.log_tail()}")
+                raise _start_error(process.exit_status, process.log_tail())
             self.canary.send()
             answer = self.canary.answer(0.05)
             if answer is None:
                 continue
             if answer.good and self._listens():
                 return answer
-            if answer.verdict is CanaryVerdict.WRONG or UNHEALTHY in answer.cause:
+            if UNHEALTHY in answer.cause:
+                raise InterruptedStartError(f"{answer.cause}:\n{process.log_tail()}")
+            if answer.verdict is CanaryVerdict.WRONG:
                 raise StartError(f"{answer.cause}:\n{process.log_tail()}")
             # Until Triton has opened its HTTP port, or if another program has it.
             cause = answer.cause or "the server on these ports is not the one that was started"
@@ -258,6 +276,15 @@ def canary_headers(grant_key: bytes | None) -> dict[str, str]:
     """Return the grant of the canary, whose share of the work comes before those of tokens; none without a key."""
     ends = int(time.time()) + _CANARY_GRANT_S
     return {HEADER: Grant(WATCHER, ends, ("*",), MOST_WEIGHT).signed(grant_key)} if grant_key else {}
+
+
+def _start_error(status: int, log_tail: str) -> StartError:
+    """Return the error of a Triton that ended while it started."""
+    if any(words in log_tail for words in _LOST_STUB):
+        cause = f"Triton stopped with status {status}: a stub died, or got no processor for a second"
+        return InterruptedStartError(f"{cause}:\n{log_tail}")
+    kind = InterruptedStartError if status < 0 else StartError
+    return kind(f"Triton stopped with status {status}:\n{log_tail}")
 
 
 def _connect(url: str, headers: dict[str, str]) -> Transport:

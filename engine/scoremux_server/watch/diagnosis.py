@@ -27,12 +27,14 @@ class Timing:
         hang_s: A canary without an answer for this long, while nothing computes, is a hang.
         busy_s: A canary without an answer for this long is a hang, whatever computes.
         stopped_s: How long SIGSTOP may hold a process before it counts as hung.
+        start_idle_s: A start in which nothing computes for this long hangs.
     """
 
     canary_every_s: float = 1.0
     hang_s: float = 3.0
     busy_s: float = 300.0
     stopped_s: float = 1.0
+    start_idle_s: float = 30.0
 
 
 DEFAULT_TIMING = Timing()
@@ -61,6 +63,7 @@ class Diagnosis:
         self._stubs: dict[int, str] = {}
         self._bad_since: dict[int, float] = {}
         self._idleness = processes.Idleness(timing.hang_s)
+        self._start_idleness = processes.Idleness(timing.start_idle_s)
         self._next_canary = 0.0
         self._bad_in_a_row = 0
         self._looked_at = time.monotonic()
@@ -88,12 +91,15 @@ class Diagnosis:
         now = self._looked_at = time.monotonic()
         self._find_stubs()
         leader = self._server.process.pid
-        for pid in (leader, *self._stubs):
-            process = processes.look(pid)
+        states = {pid: processes.look(pid) for pid in (leader, *self._stubs)}
+        for pid, process in states.items():
             dead = pid != leader and process is not None and not process.alive
             stopped = process is not None and process.stopped
             if self._lasts(pid, dead or stopped, now, _ZOMBIE_S if dead else self._timing.stopped_s):
                 return f"{self._name(pid)} {'died' if dead else 'was stopped'} before its first canary"
+        self._start_idleness.add(states.values())
+        if self._start_idleness.idle and not self._want_processor():
+            return f"Triton made no progress for {self._timing.start_idle_s:g} s before its first canary"
         return ""
 
     def look(self) -> Trouble | Answer | None:
@@ -113,6 +119,7 @@ class Diagnosis:
         """Measure all waiting from now on: time in which this watcher did not look does not count."""
         self._bad_since.clear()
         self._idleness.reset()
+        self._start_idleness.reset()
         self._server.canary.restart_waiting()
         self._looked_at = time.monotonic()
 

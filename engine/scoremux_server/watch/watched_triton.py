@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from scoremux_server.errors import StartError
+from scoremux_server.errors import InterruptedStartError
 from scoremux_server.triton.canary import Answer
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.diagnosis import DEFAULT_TIMING, Diagnosis, Timing, Trouble
@@ -39,8 +39,7 @@ class WatchedTriton:
 
     def start(self, stop: threading.Event) -> None:
         """Start Triton and wait for a good canary. Raises SetupError or StartError."""
-        self._server.launch()
-        self._wait_until_ready(stop)
+        self._start(self._server.launch, stop)
 
     def look(self) -> str:
         """Return why Triton must be restarted, or nothing."""
@@ -68,12 +67,7 @@ class WatchedTriton:
         if stop.is_set():
             return
         self.health.restarts += 1
-        try:
-            self._server.restart()
-            self._wait_until_ready(stop)
-        except Exception as error:
-            self.health.cause = str(error).partition("\n")[0].rstrip(":")
-            raise
+        self._start(self._server.restart, stop)
 
     def kill(self) -> None:
         """End Triton at once, since it cannot be kept running."""
@@ -91,19 +85,25 @@ class WatchedTriton:
         self._server.stop()
         self.health.state = WatchState.STOPPED
 
-    def _wait_until_ready(self, stop: threading.Event) -> None:
-        self._diagnosis.begin_start()
-        if answer := self._server.wait_until_ready(stop, self._look_at_start):
-            self.health.arithmetic = self._server.arithmetic
-            self._note(answer)
-            self._diagnosis.begin()
-            self.health.state = WatchState.SERVING
+    def _start(self, begin: Callable[[], None], stop: threading.Event) -> None:
+        """Begin a start and wait for a good canary."""
+        try:
+            begin()
+            self._diagnosis.begin_start()
+            if answer := self._server.wait_until_ready(stop, self._look_at_start):
+                self.health.arithmetic = self._server.arithmetic
+                self._note(answer)
+                self._diagnosis.begin()
+                self.health.state = WatchState.SERVING
+        except Exception as error:
+            self.health.cause = str(error).partition("\n")[0].rstrip(":")
+            raise
 
     def _look_at_start(self) -> None:
-        """Raise StartError if a server that loads models will never score."""
+        """Raise InterruptedStartError if a server that loads models will never score."""
         self.health.beat()
         if cause := self._diagnosis.look_at_start():
-            raise StartError(f"{cause}:\n{self._server.process.log_tail()}")
+            raise InterruptedStartError(f"{cause}:\n{self._server.process.log_tail()}")
 
     def _note(self, answer: Answer) -> None:
         if answer.store_cause != self.health.store_cause:

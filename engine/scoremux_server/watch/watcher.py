@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from scoremux_server.errors import CrashLoopError
+from scoremux_server.errors import CrashLoopError, InterruptedStartError
 
 _TICK_S = 0.1
 _BEAT_S = 1.0
@@ -69,11 +69,14 @@ class Watcher:
         """Start the program, call `ready`, and watch it until `stop` is set; then let it finish and remove everything.
 
         Raises:
-            ServerError: The first start failed.
+            ServerError: The first start failed, and not by an interruption.
             CrashLoopError: The program died again and again.
         """
         try:
-            self._program.start(stop)
+            try:
+                self._program.start(stop)
+            except InterruptedStartError as error:
+                self._restart(str(error), stop)
             if not stop.is_set():
                 ready()
             while not stop.wait(_TICK_S):
@@ -85,10 +88,11 @@ class Watcher:
         finally:
             self._program.stop()
 
-    def _restart(self, cause: str, stop: threading.Event) -> None:
-        """Restart the program until it works. Raises CrashLoopError after too many deaths."""
-        died_at, deaths, pause_s, message = time.monotonic(), 1, 0.0, cause
+    def _restart(self, message: str, stop: threading.Event) -> None:
+        """Restart the program until it works; `message` begins with the cause. Raises CrashLoopError."""
+        died_at, deaths, pause_s = time.monotonic(), 1, 0.0
         while deaths != self._crash_loop_deaths:
+            cause = message.partition("\n")[0].rstrip(":")
             self._report(f"{cause}; restarting {self._program.name}" + (f" in {pause_s:g} s" if pause_s else ""))
             self._pause(pause_s, stop)
             if stop.is_set():
@@ -99,7 +103,6 @@ class Watcher:
                 deaths += 1
                 pause_s = min(max(2 * pause_s, self._backoff_s), self._backoff_most_s)
                 message = str(error) or type(error).__name__
-                cause = message.partition("\n")[0].rstrip(":")
             else:
                 if not stop.is_set():
                     self._report(f"{self._program.name} works again after {time.monotonic() - died_at:.1f} s")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scoremux_server.errors import CrashLoopError, SetupError, StartError
+from scoremux_server.errors import CrashLoopError, InterruptedStartError, SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.triton.canary import Answer, CanaryVerdict
 from scoremux_server.watch.diagnosis import Timing
@@ -113,6 +113,26 @@ def test_program_is_called_through_the_longest_pause() -> None:
     program = FakeProgram(failing(3, stop))
     Watcher(program, backoff_s=90.0, backoff_most_s=90.0).run(stop)
     assert program.waits == 270 and max(stop.waits) <= 1.0
+
+
+@pytest.mark.parametrize("error", [InterruptedStartError("the stub died:\nthe tail"), NOT_READY])
+def test_first_start_is_tried_again_only_if_it_was_interrupted(error: StartError) -> None:
+    stop, reports, ready = Stop(), list[str](), list[bool]()
+    program = FakeProgram(failing(2, stop, error))
+
+    def start(_: threading.Event) -> None:
+        raise error
+
+    program.start = start  # type: ignore[method-assign]
+    if error is NOT_READY:
+        with pytest.raises(StartError, match="was not ready"):
+            Watcher(program, reports.append).run(stop, lambda: ready.append(True))
+        assert (program.calls, reports) == (["kill", "stop"], [])
+        return
+    Watcher(program, reports.append).run(stop, lambda: ready.append(True))
+    assert (program.restarts, program.calls, ready) == (3, ["stop"], [])  # it was stopped before it was ready
+    pauses = ("", " in 0.5 s", " in 1 s")
+    assert reports == [f"the stub died; restarting Triton{pause}" for pause in pauses]
 
 
 def test_stop_during_a_pause_starts_nothing() -> None:
