@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from making import ROOT, write_plan
+from making import write_plan
 from scoremux_client import contract
 from scoremux_engine.model.backbone import Backbone
 from scoremux_server.profile import Profile, names
@@ -84,13 +84,6 @@ def test_every_profile_renders_the_contract(repository: Path, container: Path, n
         assert configs["backbone"].backend == profile.backend
         assert words[0] == str(container / "bin" / "tritonserver")
         assert f"--backend-directory={container / 'backends'}" in words
-
-
-def test_the_rendered_scorer_is_the_hand_written_one_but_for_its_parameters(repository: Path, container: Path) -> None:
-    configs, _ = render(repository, container, "cpu")
-    configs["scorer"].ClearField("parameters")
-    written = (ROOT / "model_repository" / "scorer" / "config.pbtxt").read_text()
-    assert configs["scorer"] == text_format.Parse(written, ModelConfig())
 
 
 def test_every_listener_is_on_loopback_and_what_changes_the_server_takes_the_key(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -161,19 +160,6 @@ def test_a_manifest_of_garbage_leaves_the_tasks_loaded_until_it_is_mended(
     assert live(bank) == {"t-1": new}
 
 
-def test_a_manifest_that_was_never_read_and_cannot_be_is_no_empty_store(store: Store, bare: Backbone) -> None:
-    publish(store, bare, "t-1")
-    good = store.manifest_path.read_bytes()
-    store.manifest_path.write_bytes(good[:-9])
-    bank = Bank(store, bare, background=False)
-    for _ in range(2):
-        with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
-            bank.refresh()
-    store.manifest_path.write_bytes(good)
-    bank.refresh()
-    assert bank.tasks == ["t-1"]
-
-
 def test_a_manifest_that_was_not_replaced_is_not_read_again(
     bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -183,18 +169,6 @@ def test_a_manifest_that_was_not_replaced_is_not_read_again(
     store.package_folder(store.manifest().tasks["t-1"]).rename(store.folder / "aside")
     bank.refresh()
     assert caplog.text == ""
-
-
-def test_a_manifest_written_in_place_is_read_again_whatever_its_times_say(
-    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
-) -> None:
-    publish(store, bare, "t-1")
-    bank.refresh()
-    path, before = store.manifest_path, store.manifest_path.stat()
-    path.write_bytes(b"x" * before.st_size)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    bank.refresh()
-    assert "is damaged" in caplog.text
 
 
 def test_a_version_that_was_live_and_never_asked_for_is_what_a_damaged_one_falls_back_to(
@@ -461,18 +435,6 @@ def test_a_digest_that_names_no_package_of_the_task_is_not_found(
     for _ in range(2):
         assert find(bank, "t-1", other if "another" in digest else digest) is None
     assert find(bank, "t-2", other) is not None
-
-
-def test_a_damaged_pinned_version_is_not_found(
-    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
-) -> None:
-    old = publish(store, bare, "t-1")
-    new = publish(store, bare, "t-1", seed=1)
-    damage(store, old)
-    bank.refresh()
-    assert find(bank, "t-1", old) is None
-    assert "is not served" in caplog.text
-    assert live(bank) == {"t-1": new}
 
 
 def test_the_loader_reads_what_was_published_beside_the_scoring(store: Store, bare: Backbone) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from making import make_adapter
 from scoremux_engine.errors import EngineError, StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
 
 
@@ -58,27 +56,6 @@ def test_in_any_order_and_half_copied_nothing_false_is_served_and_in_the_end_all
     assert served(copy, bare) == source.manifest().tasks
 
 
-def test_the_manifest_wins_over_packages_that_came_before_it(source: Store, bare: Backbone) -> None:
-    manifest = source.manifest_bytes()
-    source.add([make_adapter(source.folder.parent / "b", bare.spec, "b", seed=9)], bare)
-    new = source.manifest().tasks["b"]
-    source.manifest_path.write_bytes(manifest)
-    assert source.manifest() == Manifest.model_validate_json(manifest)
-    assert served(source, bare)["b"] != new
-    assert source.read_package(new, bare).task.id == "b"  # and can be asked for by its digest
-
-
-def test_a_package_whose_files_arrive_later_is_served_later(source: Store, bare: Backbone, tmp_path: Path) -> None:
-    digest = source.manifest().tasks["b"]
-    source.package_folder(digest).rename(tmp_path / "aside")
-    assert "b" not in served(source, bare)
-    source.package_folder(digest).mkdir()
-    for path in sorted((tmp_path / "aside").iterdir()):
-        assert "b" not in served(source, bare)
-        path.rename(source.package_folder(digest) / path.name)
-    assert served(source, bare)["b"] == digest
-
-
 def retouch(path: Path, **times: int) -> None:
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, times.get("mtime_ns", status.st_mtime_ns)))
@@ -105,15 +82,3 @@ def test_the_stamp_tells_every_way_in_which_tools_write(source: Store) -> None:
     aside.replace(path)
     stamps.append(source.stamp())
     assert len(set(stamps)) == len(stamps)
-
-
-def test_a_manifest_that_is_being_written_in_place_is_not_half_believed(source: Store) -> None:
-    whole = json.loads(source.manifest_bytes())
-    longer = json.dumps({**whole, "tasks": {**whole["tasks"], "c": "c" * 64}}).encode()
-    with source.manifest_path.open("wb", buffering=0) as file:
-        for start in range(0, len(longer), 50):
-            file.write(longer[start : start + 50])
-            if start + 50 < len(longer):
-                with pytest.raises(StoreError, match="is damaged"):
-                    source.manifest()
-    assert source.manifest().tasks["c"] == "c" * 64
