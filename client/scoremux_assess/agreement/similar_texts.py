@@ -11,7 +11,7 @@ import numpy as np
 from scoremux_assess.decisions.calibration.labelled_scores import connected_rows, group_of, join_groups
 
 NEAR = 0.8
-"""Likeness from which a text is a near copy of another: some words were changed."""
+"""Share of trigrams in common from which a text is a near copy of another: some words were changed."""
 
 _QUOTES = re.compile(r"""(?<!\d)["'‘’“”„«»!](?!\d)""")
 _STOPS = re.compile(r"[.,;:?…¿¡،؛؟。、](?!\d)")
@@ -34,18 +34,6 @@ def fold(text: str) -> str:
     return " ".join(_STOPS.sub(" ", _QUOTES.sub("", folded)).split())
 
 
-def likeness(text: str, other: str) -> float:
-    """Return the share of trigrams that two texts have in common after folding, 0 to 1.
-
-    |a ∩ b| / |a ∪ b|, a and b: the sets of three characters in a row, the ends of the text included.
-
-    >>> likeness("Green light is reflected.", "green light is reflected")
-    1.0
-    """
-    a, b = _trigrams(text), _trigrams(other)
-    return len(a & b) / len(a | b) if a | b else 1.0
-
-
 def _trigrams(text: str) -> set[str]:
     padded = f" {fold(text)} "
     return {padded[n : n + _GRAM] for n in range(max(1, len(padded) - _GRAM + 1))}
@@ -54,7 +42,8 @@ def _trigrams(text: str) -> set[str]:
 def near_copies(texts: Sequence[str]) -> list[int]:
     """Return for each text the place of the first that it is a near copy of, its own where there is none.
 
-    Texts of a likeness of at least `NEAR` belong together, and so do their copies.
+    Texts with |a ∩ b| / |a ∪ b| of at least `NEAR` belong together, and so do their copies. a and b: the sets of three
+    characters in a row after folding, the ends of the text included.
 
     >>> near_copies(["Green light is reflected.", "It hands out addresses.", "green light is reflected"])
     [0, 1, 0]

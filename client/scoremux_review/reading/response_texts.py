@@ -49,9 +49,9 @@ def layout_of(scored: Path, **columns: str | None) -> RowLayout:
     return replace(chosen, task=chosen.text)  # the task is in the scored row
 
 
-def texts_of(files: Sequence[Path], names: Collection[str], layout: RowLayout | None = None) -> set[str]:
+def texts_of(files: Sequence[Path], names: Collection[str]) -> set[str]:
     """Return the texts that files of responses have for some ids. Raises InputError."""
-    columns, texts = layout or RowLayout(), set[str]()
+    columns, texts = RowLayout(), set[str]()
     for path in files:
         for number, record in enumerate(read_records(path, columns), start=1):
             text = record.values.get(columns.text)

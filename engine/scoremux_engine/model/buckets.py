@@ -19,11 +19,11 @@ _PREFIXES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 class Buckets:
     """The ladder of padded lengths up to `max_tokens`, which is itself the last rung."""
 
-    def __init__(self, max_tokens: int, ladder: tuple[int, ...] = _LADDER) -> None:
+    def __init__(self, max_tokens: int) -> None:
         if max_tokens < 1:
             raise BackboneError(f"max_tokens is {max_tokens}; a backbone takes at least one token")
         longer = range(544, max_tokens, 32)
-        self.lengths: tuple[int, ...] = (*(n for n in (*ladder, *longer) if n < max_tokens), max_tokens)
+        self.lengths: tuple[int, ...] = (*(n for n in (*_LADDER, *longer) if n < max_tokens), max_tokens)
 
     def of(self, tokens: int) -> int:
         """Return the smallest rung that holds `tokens` tokens."""

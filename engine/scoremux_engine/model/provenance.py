@@ -93,9 +93,9 @@ def library_arithmetic(
     return f"{library}-{place}-{_SHORT.get(precision, precision)}"[:64]
 
 
-def has_gpu(gpus: Path = _GPUS) -> bool:
+def has_gpu() -> bool:
     """Return whether NVIDIA's driver lists a GPU."""
-    return bool(_gpu(gpus))
+    return bool(_gpu(_GPUS))
 
 
 def processor_name(cpuinfo: Path = _CPUINFO) -> str:

@@ -1,13 +1,14 @@
-"""Which texts are the same after folding, and how alike others are."""
+"""Which texts are the same after folding, and which are near copies."""
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 
 from load import made_up_rows
-from scoremux_assess.agreement.similar_texts import fold, likeness
+from scoremux_assess.agreement.similar_texts import NEAR, fold, near_copies
 
 BASE = "Chlorophyll absorbs red and blue light and reflects the green light, 2 times 3 is 6."
 
@@ -19,7 +20,7 @@ BASE = "Chlorophyll absorbs red and blue light and reflects the green light, 2 t
 )  # fmt: skip
 def test_fold_ignores_case_spaces_and_sentence_punctuation(other: str) -> None:
     assert fold(other) == fold(BASE)
-    assert likeness(other, BASE) == 1
+    assert near_copies([other, BASE]) == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -32,13 +33,20 @@ def test_fold_keeps_what_changes_an_answer(text: str, other: str) -> None:
     assert fold(text) != fold(other)
 
 
-def test_likeness_tells_changed_words_from_other_texts() -> None:
-    draw = random.Random(18)
-    texts = [text for row in made_up_rows(["t"], 400, 18) if len((text := str(row.text)).split()) >= 12]
-    for text in texts:
-        words = text.split()
-        at = draw.randrange(len(words))
-        assert likeness(text, " ".join([*words[:at], "not", *words[at:]])) > 0.7
-    assert likeness("Photosynthesis.", "Green light is reflected.") < 0.1
-    assert likeness("", "") == 1
-    assert likeness("", "a") == 0
+def share_of_trigrams(text: str, other: str) -> float:
+    a, b = ({f" {folded} "[n : n + 3] for n in range(max(1, len(folded)))} for folded in map(fold, (text, other)))
+    return len(a & b) / len(a | b)
+
+
+def test_near_copies_are_those_of_the_share_of_trigrams() -> None:
+    draw, texts = random.Random(18), ["", "a", "Photosynthesis.", BASE]
+    for row in made_up_rows(["t"], 40, 18):
+        words = str(row.text).split()
+        texts += [" ".join(words), " ".join([*words[: draw.randint(0, len(words))], "not", *words[2:]])]
+    group = list(range(len(texts)))
+    for one, other in itertools.combinations(range(len(texts)), 2):
+        if share_of_trigrams(texts[one], texts[other]) >= NEAR:
+            joined = {group[one], group[other]}
+            group = [min(joined) if place in joined else place for place in group]
+    assert near_copies(texts) == group
+    assert 10 < len(set(group)) < len(texts) - 10

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scoremux_assess.decisions.conditions import language, profanity
-from scoremux_assess.decisions.conditions.language import Identify, identify
 from scoremux_assess.decisions.conditions.response import ResponseText, TaskTexts
 from scoremux_assess.decisions.conditions.rules import CODE, Conditions, LanguageRule, ProfanityRule
 
@@ -27,7 +26,6 @@ class Finder:
         question: The task's question, which a response may be copied from.
         reference: The task's reference, which a response may also be copied from.
         languages: Languages that its responses may be in, unless the rule names them; without any, none is refused.
-        identify: What tells a text's language.
     """
 
     def __init__(
@@ -36,11 +34,10 @@ class Finder:
         question: str = "",
         reference: str = "",
         languages: Sequence[str] = (),
-        identify: Identify = identify,
     ) -> None:
         rule = conditions.language
         self._rules = conditions.rules
-        self._task = TaskTexts(question, reference, (rule.languages if rule else ()) or languages, identify)
+        self._task = TaskTexts(question, reference, (rule.languages if rule else ()) or languages)
 
     def require(self, where: str) -> None:
         """Load what the rules need; where: names the file with the rules. Raises InputError naming what is missing."""

@@ -6,7 +6,7 @@ It computes on this machine, alone: 6 MB of memory, 0.2 s to load. The same text
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,16 +14,16 @@ from typing import Any
 
 from scoremux_client.errors import InputError
 
-Identify = Callable[[str], Mapping[str, float]]
-"""Text → the ISO 639-1 codes of the likeliest languages, the likeliest first, with their probabilities."""
-
 _MOST_LETTERS, _MOST_LANGUAGES = 300, 8
 _LABEL = "__label__"
 _lock = threading.Lock()
 
 
 def identify(text: str) -> Mapping[str, float]:
-    """Return the likeliest languages of the first 300 letters of a text. Raises InputError without the identifier."""
+    """Return ISO 639-1 codes of the likeliest languages of the first 300 letters of a text, with their probabilities.
+
+    The likeliest is the first. Raises InputError without the identifier.
+    """
     labels, chances = _model().predict(text[:_MOST_LETTERS].lower().replace("\n", " "), k=_MOST_LANGUAGES)
     return {name.removeprefix(_LABEL): min(1.0, float(chance)) for name, chance in zip(labels, chances, strict=True)}
 

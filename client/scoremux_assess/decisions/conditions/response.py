@@ -8,7 +8,7 @@ from functools import cached_property
 
 from scoremux_assess.decisions.conditions import response_classifier
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
-from scoremux_assess.decisions.conditions.language import Identify
+from scoremux_assess.decisions.conditions.language import identify
 from scoremux_assess.decisions.conditions.letters import common_share, has_letters, trigrams_of
 from scoremux_assess.decisions.conditions.phrases import (
     LANGUAGES,
@@ -33,12 +33,10 @@ class TaskTexts:
         question: The task's question, empty without one.
         reference: Its reference, empty without one.
         languages: ISO 639-1 codes of those that its responses may be in; none: any.
-        identify: What tells a text's language.
     """
 
-    def __init__(self, question: str, reference: str, languages: Sequence[str], identify: Identify) -> None:
+    def __init__(self, question: str, reference: str, languages: Sequence[str]) -> None:
         self.languages = tuple(code.lower().partition("-")[0] for code in languages if code)
-        self.identify = identify
         self.question, self.reference = SourceText(question), SourceText(reference)
         self.vocabulary = self.question.vocabulary | self.reference.vocabulary
 
@@ -107,7 +105,7 @@ class ResponseText:
     @cached_property
     def likely_languages(self) -> Mapping[str, float]:
         """The likeliest languages of the text, with their probabilities."""
-        return self.task.identify(self.visible)
+        return identify(self.visible)
 
     @cached_property
     def visible(self) -> str:
