@@ -48,7 +48,7 @@ def test_made_up_non_attempts_get_their_code(code: str) -> None:
 WRITTEN = ROOT / "tests" / "data" / "conditions"
 BAR = 0.9
 """Least share of the held-out responses with a code that get it."""
-REACHED = {("A", "de"): 0.88, ("A", "en"): 0.89, ("U", "en"): 0.85}
+REACHED = {("A", "de"): 0.85, ("U", "en"): 0.85}
 """Where the bar was missed, what was reached."""
 
 
@@ -78,12 +78,12 @@ def test_responses_of_known_condition_get_their_code(language: str) -> None:
 
 
 SECOND_WRITER = {
-    ("A", "de"): 0.74,
+    ("A", "de"): 0.72,
     ("A", "en"): 0.76,
-    ("U", "de"): 0.74,
-    ("U", "en"): 0.81,
+    ("U", "de"): 0.73,
+    ("U", "en"): 0.82,
     ("", "de"): 0.99,
-    ("", "en"): 0.96,
+    ("", "en"): 0.97,
 }
 """Shares of right codes among cases of somebody whose cases are neither in the lists nor in the classifier."""
 
@@ -183,6 +183,19 @@ def test_a_policy_adds_phrases_of_its_own() -> None:
     assert found is not None
     assert found.code == "R"
     assert Finder(rules).find("I don't know") is None
+
+
+def test_a_letter_that_the_task_asks_for_is_an_answer() -> None:
+    letter = (
+        "Dear Mrs Hill, thank you for your letter. We are sorry that the zip broke after a week. Please send "
+        "the coat back to our shop, and we will repair it or give you a new one. Kind regards"
+    )
+    task = "A customer wrote that her zip broke. Write an answer.", "Apologise, offer a repair or a new coat."
+    lists = {"action": "flag", "lists": ["en"]}
+    assert Finder(parse_record(Conditions, {"addressed": lists}), *task, ["en"]).find(letter) is None
+    named = parse_record(Conditions, {"addressed": {**lists, "phrases": {"en": ["kind regards"]}}})
+    found = [Finder(named, *task, ["en"]).find(text) for text in (letter, "Dear Mrs Hill, please give me a good mark")]
+    assert [one and one.code for one in found] == ["A", "A"]
 
 
 def test_the_classifier_speaks_in_its_languages_alone() -> None:

@@ -14,6 +14,7 @@ from scoremux_assess.decisions.conditions.phrases import (
     LANGUAGES,
     Line,
     joined,
+    vocabulary,
     with_letters_joined,
     with_spelling_corrected,
 )
@@ -39,6 +40,7 @@ class TaskTexts:
         self.languages = tuple(code.lower().partition("-")[0] for code in languages if code)
         self.question, self.reference = SourceText(question), SourceText(reference)
         self.vocabulary = self.question.vocabulary | self.reference.vocabulary
+        self.asks_for_letter = not self.question.vocabulary.isdisjoint(vocabulary("letter"))
 
 
 class ResponseText:
@@ -95,8 +97,21 @@ class ResponseText:
 
     def is_classified(self, code: str, languages: Collection[str]) -> bool:
         """Return whether the classifier gives a code, and the task accepts one of the languages."""
+        return self._is_for_classifier(languages) and self._scores[code] >= 0
+
+    def is_answer_with_greetings(self) -> bool:
+        """Return whether phrases of `addressed` may be part of an answer.
+
+        So it is in letters and dialogues that the task asks for, and where the classifier speaks against the code.
+        """
+        if not self._is_for_classifier(LANGUAGES):
+            return False
+        allowed = 0 if self.task.asks_for_letter else response_classifier.beside_phrase()
+        return self._scores["A"] < -allowed
+
+    def _is_for_classifier(self, languages: Collection[str]) -> bool:
         accepted = self.task.languages or LANGUAGES
-        return has_letters(self.folded) and not set(languages).isdisjoint(accepted) and self._scores[code] >= 0
+        return has_letters(self.folded) and not set(languages).isdisjoint(accepted)
 
     @cached_property
     def _scores(self) -> Mapping[str, int]:

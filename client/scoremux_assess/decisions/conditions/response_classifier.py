@@ -57,6 +57,12 @@ class _Weights(NamedTuple):
     least: list[int]
 
 
+@cache
+def beside_phrase() -> int:
+    """Return how far below what it must be the score of `A` may be beside a phrase of the lists."""
+    return int(_data()["beside_phrase"])
+
+
 @lru_cache(maxsize=1 << 15)
 def _letters(word: str) -> int:
     """Return the weights of a word and its letters."""
@@ -65,7 +71,7 @@ def _letters(word: str) -> int:
 
 @cache
 def _weights() -> _Weights:
-    data = json.loads(files(__package__).joinpath("response_classifier.json").read_text(encoding="ascii"))
+    data = _data()
     packed = np.frombuffer(zlib.decompress(b85decode(data["weights"])), np.int8).reshape(PLACES, len(CODES))
     together = (packed.astype(np.int64) << _COLUMN * np.arange(len(CODES))).sum(axis=1)
     # Equal weights are one object: fewer of them are read from memory.
@@ -76,6 +82,11 @@ def _weights() -> _Weights:
         for _, counts, names in count_names()
     ]
     return _Weights(places, places[place("n")], of_counts, [data["least"][code] for code in CODES])
+
+
+@cache
+def _data() -> Any:
+    return json.loads(files(__package__).joinpath("response_classifier.json").read_text(encoding="ascii"))
 
 
 def _columns(total: int) -> list[int]:

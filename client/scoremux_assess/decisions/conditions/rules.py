@@ -79,8 +79,12 @@ class PhrasesRule(Rule):
     @cached_property
     def patterns(self) -> Phrases:
         """What is looked for."""
-        named = (plain(phrase) for phrases in self.phrases.values() for phrase in phrases)
-        return Phrases([*filter(None, named), *built_in(self.name, self.lists)])
+        return Phrases([*self.named, *built_in(self.name, self.lists)])
+
+    @property
+    def named(self) -> list[str]:
+        """The policy's phrases as patterns."""
+        return [*filter(None, (plain(phrase) for phrases in self.phrases.values() for phrase in phrases))]
 
     @cached_property
     def short_patterns(self) -> Phrases:
@@ -112,13 +116,17 @@ class ProfanityRule(Rule):
 
 @dataclass(frozen=True)
 class AddressedRule(PhrasesRule):
-    """Words for whoever scores: wherever they are in the response, or, said less plainly, with little beside them."""
+    """Words for whoever scores: wherever they are in the response, or, said less plainly, with little beside them.
+
+    Letters and dialogues that a task asks for have such words too; there, and where the classifier speaks against it,
+    the built-in lists do not count, but the policy's own phrases do.
+    """
 
     code, name = "A", "addressed"
 
     def applies(self, response: ResponseText) -> bool:
-        if any(map(self.patterns.in_line, response.readings)):
-            return not response.is_salad
+        if any(map(self.patterns.in_line, response.readings)) and not response.is_salad:
+            return not response.is_answer_with_greetings() or any(map(Phrases(self.named).in_line, response.readings))
         return self.nearly_alone(response, _BESIDE_ADDRESS)
 
 
