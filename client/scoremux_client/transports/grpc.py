@@ -144,7 +144,7 @@ class GrpcTransport:
         """Return our error for tritonclient's."""
         code, message = str(error.status() or "").removeprefix("StatusCode."), str(error.message())
         kind = RejectedError if self._closed else kind_of(code, message)
-        failure = kind(f"{self.url}: {explained(plain(message))}")
+        failure = kind(f"{self.url}: {'this client is closed' if self._closed else explained(plain(message))}")
         failure.__cause__ = error
         return failure
 

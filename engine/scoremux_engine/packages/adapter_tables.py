@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,10 @@ from scoremux_engine.packages.tensor_file import TensorFile
 
 Array = npt.NDArray[np.floating[Any]]
 Number = type[np.float32] | type[np.float64]
+
+_MOST_DELTA = 1e15
+"""The largest product of a value of A and one of B. From 1e19 on, attention leaves float32: PEFT gives NaN, and runners
+the same logits for all texts."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,13 @@ def make_tables(
         # Finite tensors can still overflow in what is made of them: a scaling, a norm of zero.
         if not np.isfinite(table).all():
             raise PackageError(f"{file.path}: {name} holds NaN or infinity once scaled")
+    for site in backbone.spec.sites:
+        largest = [float(np.abs(tables[name]).max()) for name in site_inputs(site.name) if name in tables]
+        if prod(largest) > _MOST_DELTA:
+            raise PackageError(
+                f"{file.path}: LoRA at {site.name} multiplies by up to {prod(largest):.0e}, which float32 cannot carry "
+                "through a model; its training diverged"
+            )
     return AdapterTables(tables, outputs), digest
 
 

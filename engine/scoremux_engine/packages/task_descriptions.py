@@ -23,7 +23,6 @@ from scoremux_files.errors import reading
 from scoremux_files.settings import parse_object, quote, quote_key
 
 _MODEL_JSON = "config.json"
-_LEVELS_AS_CLASSES = "single_label_classification"
 _NO_LABEL = re.compile(r"LABEL_\d+")
 """What transformers calls an output that has no label."""
 
@@ -121,10 +120,10 @@ def _labels(path: Path, width: int | None) -> list[str]:
         return []
     with reading(path, PackageError):
         config = _parse(read_file(path, MAX_TEXT_BYTES), path)
-    if width != 1 and (kind := config.get("problem_type")) not in (None, _LEVELS_AS_CLASSES):
+    wanted, kind = "regression" if width == 1 else "single_label_classification", config.get("problem_type")
+    if width and kind not in (None, wanted):
         raise PackageError(
-            f"{path}: problem_type is {quote(kind)}, so the {width} outputs of the head are not the levels of a score; "
-            f"only {_LEVELS_AS_CLASSES}, or a head of one output, can be served"
+            f"{path}: problem_type is {quote(kind)}, and with {width} outputs only {wanted} gives the levels of a score"
         )
     labels = config.get("id2label")
     if not isinstance(labels, dict) or labels.keys() != {str(number) for number in range(width or 0)}:

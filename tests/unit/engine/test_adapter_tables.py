@@ -181,6 +181,14 @@ def test_scaling_that_is_not_finite_is_refused(read: Read, tensors: Tensors, con
         read({**tensors, B: tensors[B] * 100}, **config)
 
 
+def test_lora_that_float32_cannot_carry_through_attention_is_refused(read: Read, tensors: Tensors) -> None:
+    read({**tensors, B: tensors[B] * np.float32(1e10)})
+    with pytest.raises(
+        PackageError, match=rf"LoRA at {SITE} multiplies by up to \de\+\d\d, which float32 cannot carry"
+    ):
+        read({**tensors, B: tensors[B] * np.float32(1e18)})
+
+
 def test_rank_of_zero_is_refused(read: Read, tensors: Tensors) -> None:
     empty = {A: np.zeros((0, 8), np.float32), B: np.zeros((8, 0), np.float32)}
     with pytest.raises(PackageError):

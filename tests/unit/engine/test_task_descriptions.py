@@ -86,9 +86,9 @@ def test_adapter_that_cannot_be_described_is_refused(
         (
             {"problem_type": "multi_label_classification"},
             True,
-            "problem_type is 'multi_label_classification', so the 3",
+            "'multi_label_classification', and with 3 outputs",
         ),
-        ({"problem_type": "regression"}, False, "problem_type is 'regression', so the 3 outputs"),
+        ({"problem_type": "regression"}, False, "problem_type is 'regression', and with 3 outputs only single"),
     ],
 )
 def test_adapter_whose_outputs_are_no_ascending_levels_is_refused(
@@ -98,6 +98,15 @@ def test_adapter_whose_outputs_are_no_ascending_levels_is_refused(
     if described_before:
         (folder / "task.json").write_text('{"id": "bio-7", "levels": [0, 1, 2]}')
     with pytest.raises(PackageError, match=rf"config\.json: .*{why}"):
+        described(folder, bare)
+
+
+def test_one_output_that_is_a_logit_is_refused(bare: Backbone, tmp_path: Path) -> None:
+    folder = make_bare(tmp_path / "bio-7", bare, levels=1, problem_type="regression")
+    (folder / "task.json").write_text('{"id": "bio-7", "levels": [0, 1]}')
+    assert described(folder, bare)[0].levels == (0, 1)
+    (folder / "config.json").write_text('{"problem_type": "multi_label_classification"}')
+    with pytest.raises(PackageError, match=r"with 1 outputs only regression gives the levels"):
         described(folder, bare)
 
 
