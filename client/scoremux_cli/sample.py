@@ -15,6 +15,7 @@ from rich.console import Console
 from scoremux_client.contract import NOBODY_CAN, TASK_PATTERN, Status
 from scoremux_client.rows import Response, Scored
 from scoremux_files.errors import InputError
+from scoremux_files.rows.row_layout import ANEW
 
 if TYPE_CHECKING:
     from scoremux_assess.sampling.drawing import SampledRows
@@ -60,7 +61,7 @@ def sample(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
     ] = False,
-    id_column: Annotated[str, typer.Option(help="Column of the rows' ids; without one, FILE:ROW.")] = "id",
+    id_column: Annotated[str, typer.Option(help=f"Column of the rows' ids{ANEW}; without one, FILE:ROW.")] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
     student_column: Annotated[
@@ -202,13 +203,14 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
     Raises InputError for a row without a task or text, with a task that is no id, or with an id given twice.
     """
     from scoremux_cli.batch.sources import expand
-    from scoremux_files.rows.readers import read_rows, student_of, text_cell
+    from scoremux_files.rows.readers import ids_anew, read_rows, same_text, student_of, text_cell
 
     id_column, task_column, text_column, student_column = columns
     rows: dict[tuple[str, str], Unlabelled] = {}
-    for source in expand(sources, out):
+    files = expand(sources, out)
+    for source in files:
         path = Path(source.path)
-        for number, row in enumerate(read_rows(path), start=1):
+        for number, row in enumerate(read_rows(path, id_column), start=1):
             task = text_cell(path, number, row, task_column)
             text = None if row.get(text_column, "") is None else text_cell(path, number, row, text_column)
             if not TASK_PATTERN.fullmatch(task):  # and may be a text, which must not be shown
@@ -217,8 +219,9 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
                 raise InputError(f"{path}, row {number}: no {student_column}")
             name = row.get(id_column)
             name = f"{path.name}:{number}" if name in (None, "") else str(name)
-            if (task, name) in rows:
-                raise InputError(f"{path}, row {number}: id {name[:80]!r} of {task} is given twice")
+            if (task, name) in rows and same_text(rows[task, name].text or "") != same_text(text or ""):
+                remedy = ids_anew(len(files))
+                raise InputError(f"{path}, row {number}: id {name[:80]!r} of {task} is given twice{remedy}")
             rows[task, name] = Unlabelled(
                 name, task, text, student_of(row.get(student_column)) if student_column else None
             )
@@ -238,7 +241,7 @@ def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None
     id_column, task_column, text_column, student_column = columns
     labelled = []
     for path in files:
-        for number, row in enumerate(read_rows(path), start=1):
+        for number, row in enumerate(read_rows(path, id_column), start=1):
             named = ((id_column, "id"), (task_column, "task"), (text_column, "text"))
             name, task, text = (row.get(column, row.get(ours)) for column, ours in named)
             if name is None or task is None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from scoremux_assess.agreement.statistics import qwk
 from scoremux_assess.agreement.weights import ROUTED_ONLY, routed_only
 from scoremux_engine.packages.task import Task
+from scoremux_files.rows.readers import same_text
 from scoremux_files.terminal import print_table
-from scoremux_train.data import Data, LabelledResponse, same_text, training_rows
+from scoremux_train.data import Data, LabelledResponse, training_rows
 from scoremux_train.training.folds import related
 
 LEAST_ROWS = 20

@@ -15,7 +15,7 @@ from scoremux_assess.agreement.weights import routed_beside, sample_of
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
-from scoremux_files.rows.readers import desk_row, read_records, refuse_machine_levels, student_of
+from scoremux_files.rows.readers import desk_row, ids_anew, read_records, refuse_machine_levels, same_text, student_of
 from scoremux_files.rows.row_layout import Row, RowLayout, list_columns
 from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
@@ -114,7 +114,7 @@ class Data:
     unlabelled: dict[str, list[LabelledResponse]] = field(default_factory=dict)
 
 
-_Place = tuple[str, int, Row]
+_Place = tuple[Path, int, Row]
 """File, line and columns of a row."""
 
 
@@ -135,19 +135,22 @@ def read_data(
     """
     data = Data()
     rows_of: dict[str, list[_Place]] = {}
-    students, columns_seen = False, ""
+    absent = {columns.second: "second", columns.student: "student", **dict.fromkeys(columns.groups, "group")}
+    absent.pop("", None)
+    columns_seen = ""
     names = {name: getattr(columns, name) for name in ("id", "task", "text", "level", "second", "student")}
     for path in paths:
-        for record in read_records(path, RowLayout(every_column=True)):
+        for record in read_records(path, RowLayout(columns.id, every_column=True)):
             refuse_machine_levels(path, record.values, columns.level)
             values = desk_row(record.values, names)
             reason = record.reason or _unusable(values, columns, tasks)
             columns_seen = columns_seen or (f" (its columns: {list_columns(list(values))})" if values else "")
-            students |= columns.student in values
+            for name in [name for name in absent if name in values]:
+                del absent[name]
             if reason:
                 data.bad.append(BadRow(path.name, record.line, reason))
             else:
-                place = path.name, record.line or 0, values
+                place = path, record.line or 0, values
                 rows_of.setdefault(str(values[columns.task]), []).append(place)
     for task in without_rows:
         rows_of.setdefault(task, [])
@@ -155,8 +158,9 @@ def read_data(
         first = data.bad[0] if data.bad else None
         why = f"the first: {first}{columns_seen}" if first else "the files are empty"
         raise DataError(f"no usable row in {', '.join(map(str, paths))}; {why}")
-    if columns.student and not students:
-        raise DataError(f"no row has the column {columns.student}, which --student-column names")
+    if absent and paths:
+        name, option = next(iter(absent.items()))
+        raise DataError(f"no row has the column {name}, which --{option}-column names{columns_seen}")
     for task, rows in sorted(rows_of.items()):
         fields = {**tasks.get(task, {}), "id": task}
         if rows and not fields.get("levels"):
@@ -207,11 +211,6 @@ def read_tasks(path: Path) -> dict[str, Row]:
     return {str(fields.get("id", name)): fields for name, fields in read_table(path).items()}
 
 
-def same_text(text: str) -> str:
-    """Return what equal texts have in common: white space at the ends and its kind do not tell them apart."""
-    return " ".join(text.split())
-
-
 def training_rows(rows: Sequence[LabelledResponse]) -> list[LabelledResponse]:
     """Return the rows to train on, by id: not held out, and no held-out row has the same text."""
     held = {same_text(row.text) for row in rows if not row.trained}
@@ -259,15 +258,15 @@ def _refuse_points(rows: Sequence[_Place], task: Task, columns: Columns) -> None
 
 
 def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[BadRow]) -> Iterator[LabelledResponse]:
-    ids: set[str] = set()
+    ids: dict[str, tuple[Path, str]] = {}
     for file, line, row in rows:
         level = _level(row.get(columns.level), row.get(columns.score), task)
-        id_ = str(row[columns.id]) if row.get(columns.id) not in (None, "") else f"{file}:{line}"
+        id_ = str(row[columns.id]) if row.get(columns.id) not in (None, "") else f"{file.name}:{line}"
         if level is None or id_ in ids:
-            reason = "its id is given twice" if id_ in ids else "its level is not one of its task's"
-            bad.append(BadRow(file, line, reason))
+            reason = "its level is not one of its task's" if level is None else _twice(id_, file, row, columns, ids)
+            bad.append(BadRow(file.name, line, reason))
             continue
-        ids.add(id_)
+        ids[id_] = file, same_text(row[columns.text])
         second = row.get(columns.second) if columns.second else None
         by_level = _number(row.get(columns.level)) is not None
         chosen_by, probability = row.get(columns.chosen_by) or None, _number(row.get(columns.probability))
@@ -278,12 +277,21 @@ def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[Ba
             level=level,
             second=_level(second, None, task) if by_level else _level(None, second, task),
             split=str(row.get(columns.split) or ""),
-            groups={name: str(row.get(name) or "") for name in columns.groups},
+            groups={name: student_of(row.get(name)) or "" for name in columns.groups},
             student=student_of(row.get(columns.student) if columns.student else None),
             chosen_by=None if chosen_by is None else str(chosen_by),
             probability=probability,
             weight=float(sample_of([chosen_by], chance).weight[0]),
         )
+
+
+def _twice(id_: str, file: Path, row: Row, columns: Columns, ids: Mapping[str, tuple[Path, str]]) -> str:
+    """Return what is wrong with a row whose id another has. Raises DataError where ids start anew in each file."""
+    first, text = ids[id_]
+    if first != file and text != same_text(row[columns.text]):
+        remedy = "; give the files different names" if first.name == file.name else ids_anew(2)
+        raise DataError(f"id {id_[:80]!r} of {row[columns.task]} is in {first} and in {file}{remedy}")
+    return "its id is given twice"
 
 
 def _level(level: Any, score: Any, task: Task) -> int | None:

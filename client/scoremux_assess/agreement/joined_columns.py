@@ -13,6 +13,7 @@ import pyarrow as pa
 from scoremux_assess.agreement.close_rows import Margins
 from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
 from scoremux_files.rows.columns import Codes, Ints32
+from scoremux_files.rows.row_layout import column_of
 
 Columns = TypeVar("Columns", bound="_Columns")
 
@@ -164,7 +165,7 @@ class TruthColumns:
     """Names of the columns of a file of known levels.
 
     Attributes:
-        id: Of the rows' ids.
+        id: Of the rows' ids, see `BY_FILE`.
         task: Of task ids; rows match by id alone if there is no column `task`.
         level: Of a human's level.
         second: Of a second human's level, where there are some.
@@ -185,7 +186,7 @@ class TruthColumns:
     def needed(self) -> list[str]:
         """Columns that must be there."""
         names = (
-            self.id,
+            column_of(self.id),
             self.level,
             self.task if self.task != "task" else None,
             self.text if self.text != "text" else None,

@@ -37,7 +37,8 @@ from scoremux_files.rows.columns import (
     present_columns,
     texts,
 )
-from scoremux_files.rows.readers import MACHINE_COLUMNS, refuse_machine_levels
+from scoremux_files.rows.readers import CHOSEN_BY, MACHINE_COLUMNS, refuse_machine_levels
+from scoremux_files.rows.row_layout import BY_FILE, column_of
 from scoremux_files.rows.writers import without_apostrophe
 
 EXAMPLES = 5
@@ -71,7 +72,9 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
     others = [names.task, names.text, "status", "chosen_by", "probability"]
     columns = present_columns(path, [*names.needed, *others, *MACHINE_COLUMNS], names.needed)
     refuse_machine_levels(path, columns, names.level)
-    ids, (level, bad) = texts(columns[names.id]), numbers(columns[names.level])
+    ids, (level, bad) = texts(columns[column_of(names.id)]), numbers(columns[names.level])
+    if names.id.startswith(BY_FILE) and CHOSEN_BY not in columns:
+        ids = pc.binary_join_element_wise(path.name, ids, ":")
     scored = _scored(columns.get("status"), len(ids))
     level = np.where(scored, level, np.nan)
     none = np.full(len(ids), np.nan), np.zeros(len(ids), bool)

@@ -13,8 +13,19 @@ import numpy as np
 
 from scoremux_assess.agreement.weights import sample_of
 from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import desk_row, read_rows, refuse_machine_levels, student_of, whole_number
+from scoremux_files.rows.readers import (
+    desk_row,
+    ids_anew,
+    read_rows,
+    refuse_machine_levels,
+    same_text,
+    student_of,
+    whole_number,
+)
 from scoremux_files.rows.row_layout import list_columns
+
+REPEATED = "given twice, with the same text and levels"
+"""Why a row that two files have counts once."""
 
 _SUM_WITHIN = 1e-3
 _Value = TypeVar("_Value")
@@ -115,14 +126,19 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
         InputError: A row cannot be used, or is given twice.
     """
     predicted = {(row.task, row.id): row for row in _read_predictions(predictions)} if predictions else {}
-    keys: set[tuple[str, str]] = set()
+    keys: dict[tuple[str, str], tuple[str, int, int | None]] = {}
     labelled = LabelledRows()
     for path in files:
         for row in _read_file(path, columns):
             key = row.task, row.id
             if key in keys:
-                raise InputError(f"{row.where}: id {row.id[:80]!r} of {row.task} is given twice")
-            keys.add(key)
+                if (same_text(row.text or ""), row.level, row.second) != keys[key]:
+                    raise InputError(
+                        f"{row.where}: id {row.id[:80]!r} of {row.task} is given twice{ids_anew(len(files))}"
+                    )
+                labelled.left_out[REPEATED] += 1
+                continue
+            keys[key] = same_text(row.text or ""), row.level, row.second
             prediction = predicted.pop(key, None)
             if prediction is not None:
                 seconds = {row.second, prediction.second} - {None}  # where one has none, that of the other counts
@@ -138,6 +154,8 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                 if row.chosen_by is None and row.weight == 1:
                     row = replace(row, chosen_by=prediction.chosen_by, weight=prediction.weight)
             labelled.add(row)
+    if columns.second != LabelColumns.second and not any(second is not None for *_, second in keys.values()):
+        raise InputError(f"no row has a level in the column {columns.second}, which --second-column names")
     for row in predicted.values():
         labelled.add(row)
     return labelled
@@ -147,7 +165,7 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
     ours = ("id", "task", "text", "level", "second", "student")
     named = (columns.id, columns.task, columns.text, columns.level, columns.second, columns.student)
     names = dict(zip(ours, named, strict=True))
-    for number, row in enumerate(read_rows(path), start=1):
+    for number, row in enumerate(read_rows(path, columns.id), start=1):
         refuse_machine_levels(path, row, columns.level)
         row, where = desk_row(row, names), f"{path}, row {number}"
         for name in (columns.id, columns.task, columns.text, columns.level):

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.parquet import read_parquet
-from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, Row, RowLayout, list_columns
+from scoremux_files.rows.row_layout import (
+    BY_FILE,
+    FILE_START,
+    ReadPosition,
+    Record,
+    Row,
+    RowLayout,
+    column_of,
+    list_columns,
+)
 from scoremux_files.rows.text_files import read_csv, read_jsonl, refuse_foreign
 
 CHOSEN_BY = "chosen_by"
@@ -24,14 +33,18 @@ READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] 
 }
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, id_column: str = "id") -> Iterator[Row]:
     """Yield the rows of a .jsonl, .csv or .parquet file, or of the folder that a job wrote, with all their columns.
+
+    Args:
+        path: The file or folder.
+        id_column: Name of the column of ids, see `BY_FILE`.
 
     Raises:
         InputError: a row cannot be read; names file and line.
     """
     for file in files_of(path):
-        for record in read_records(file, RowLayout(every_column=True)):
+        for record in read_records(file, RowLayout(id_column, every_column=True)):
             if record.reason:
                 where = file if record.line is None else f"{file}, line {record.line}"
                 raise InputError(f"{where}: {record.reason}")
@@ -55,7 +68,16 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
     if reader is not read_parquet and start == FILE_START:
         refuse_foreign(file)
     with reading(file):
-        yield from reader(file, layout, start)
+        for record in reader(file, layout, start):
+            if layout.id.startswith(BY_FILE) and record.values:
+                record.values[layout.id] = _id_by_file(file, record.values, column_of(layout.id))
+            yield record
+
+
+def _id_by_file(file: Path, row: Row, column: str) -> object:
+    """Return the id of a row with its file's name before it; rows of the desk have the ids that they came with."""
+    name = row.get(column)
+    return name if name in (None, "") or CHOSEN_BY in row else f"{file.name}:{name}"
 
 
 def files_of(path: Path) -> list[Path]:
@@ -107,6 +129,17 @@ def student_of(value: object) -> str | None:
     if isinstance(value, float) and (value.is_integer() or math.isnan(value)):  # pandas makes floats of ints with nulls
         value = None if math.isnan(value) else int(value)
     return None if value in (None, "") else str(value)
+
+
+def same_text(text: str) -> str:
+    """Return what equal texts have in common: white space at the ends and its kind do not tell them apart."""
+    return " ".join(text.split())
+
+
+def ids_anew(files: int) -> str:
+    """Return what to do about an id that is given twice, where there are several files."""
+    remedy = f", with another text or level; --id-column {BY_FILE}id names rows by file and id, in every command"
+    return f"{remedy}, where ids start anew in each file" if files > 1 else ""
 
 
 def whole_number(path: Path, row: int, value: object) -> int:

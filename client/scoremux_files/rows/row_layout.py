@@ -11,6 +11,18 @@ Row = dict[str, Any]
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,39}")
 _MOST_NAMES = 20
 
+BY_FILE = "FILE:"
+"""Before the name of a column of ids: ids start anew in each file, and a row is named by its file and its id."""
+
+
+ANEW = f" ({BY_FILE}COLUMN where ids start anew in each file)"
+"""What the help of an option says of it."""
+
+
+def column_of(name: str) -> str:
+    """Return the column of ids that a name stands for, which may begin with `BY_FILE`."""
+    return name.removeprefix(BY_FILE)
+
 
 def list_columns(names: Sequence[str]) -> str:
     """Return names of columns for a message; those that look like a text are counted, not shown.
@@ -28,7 +40,7 @@ class RowLayout:
     """Columns of the input, and how it is divided into parts.
 
     Attributes:
-        id: Name of the column of ids.
+        id: Name of the column of ids, see `BY_FILE`.
         task: Name of the column of task ids.
         text: Name of the column of texts.
         part_rows: Most rows of a part.
@@ -55,7 +67,7 @@ class RowLayout:
     @property
     def named(self) -> tuple[str, ...]:
         """Columns that are read, unless all are."""
-        return (self.id, self.task, self.text, *([] if self.student is None else [self.student]))
+        return (column_of(self.id), self.task, self.text, *([] if self.student is None else [self.student]))
 
     def refusal(self, names: Sequence[str]) -> str:
         """Return why columns of these names cannot be read, empty if they can."""

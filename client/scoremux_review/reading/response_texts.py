@@ -55,7 +55,8 @@ def texts_of(files: Sequence[Path], names: Collection[str]) -> set[str]:
     for path in files:
         for number, record in enumerate(read_records(path, columns), start=1):
             text = record.values.get(columns.text)
-            if isinstance(text, str) and str(record.values.get(columns.id) or number) in names:
+            name = record.values.get(columns.id)
+            if isinstance(text, str) and str(number if name in (None, "") else name) in names:
                 texts.add(text)
     return texts
 

@@ -22,7 +22,7 @@ from scoremux_export.opening.classifier import Classifier
 from scoremux_files.atomic import replacing_folder
 from scoremux_files.errors import writing
 from scoremux_files.locks import locked
-from scoremux_train.data import same_text
+from scoremux_files.rows.readers import same_text
 from scoremux_train.errors import TrainError
 from scoremux_train.pretraining.masked_model import MaskedModel
 from scoremux_train.pretraining.masking import SHARE, MaskedText, Vocabulary, mask

@@ -225,6 +225,6 @@ def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
         sample(
             [str(responses)], tmp_path / "queue.jsonl", 5, url=["localhost:1"], task_column="text", text_column="task"
         )
-    responses.write_text(responses.read_text() + json.dumps({"id": "r1", "task": "t-1", "text": "x"}) + "\n")
+    responses.write_text(responses.read_text() + json.dumps({"id": "r1", "task": "t-1", "text": "other words"}) + "\n")
     with pytest.raises(InputError, match="id 'r1' of t-1 is given twice"):
         sample([str(responses)], tmp_path / "queue.jsonl", 5, url=["localhost:1"])

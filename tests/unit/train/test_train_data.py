@@ -19,11 +19,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from scoremux_assess.agreement.estimates import Figure
+from scoremux_assess.agreement.joined_columns import TruthColumns
+from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
 from scoremux_assess.agreement.similar_texts import fold
 from scoremux_cli.app import build
+from scoremux_cli.sample import read_unlabelled as sample_pool
 from scoremux_engine.packages.task import Task
-from scoremux_files.errors import InputError
+from scoremux_files.errors import InputError, ScoremuxError
 from scoremux_files.locks import locked
 from scoremux_train.check import as_json, check, remarks
 from scoremux_train.commands import train
@@ -106,6 +109,46 @@ def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path
     assert [row.id for row in data.rows["t"]] == ["0", "5"]
     assert sorted((bad.file, bad.line) for bad in data.bad) == [("rows.jsonl", n) for n in (2, 3, 4, 5, 7)]
     assert not any("text" in bad.reason.replace("no text", "") for bad in data.bad), "a reason quotes no response"
+
+
+def test_ids_that_start_anew_in_each_file_are_refused_unless_rows_are_named_by_file(tmp_path: Path) -> None:
+    a = _write(tmp_path / "a.jsonl", [_row(0), _row(1)])
+    b = _write(tmp_path / "b.jsonl", [_row(0, text="another"), _row(1), {**_row(7), "id": None}])
+    for read in (
+        lambda files, name: read_data(files, {}, Columns(id=name)).rows["t"],
+        lambda files, name: sample_pool([*map(str, files)], tmp_path / "out", (name, "task", "text", None)),
+    ):
+        with pytest.raises(ScoremuxError, match=r"'0' of t .*; --id-column FILE:id names rows by file and id"):
+            read([a, b], "id")
+        ids = [row.id for row in read([a, b], "FILE:id")]
+        assert ids == ["a.jsonl:0", "a.jsonl:1", "b.jsonl:0", "b.jsonl:1", "b.jsonl:3"]
+    (tmp_path / "c").mkdir()
+    with pytest.raises(DataError, match="give the files different names"):
+        read_data([a, _write(tmp_path / "c" / "a.jsonl", [_row(0, text="a third")])], {}, Columns(id="FILE:id"))
+    _write(b, [_row(0), _row(1), _row(2)])  # rows of a.jsonl among others
+    assert [row.id for row in read_data([a, b], {}, Columns()).rows["t"]] == ["0", "1", "2"]
+    assert [row.id for row in read_labelled([a, b], None, LabelColumns()).rows] == ["0", "1", "2"]
+    _write(b, [_row(0, level=1)])
+    with pytest.raises(InputError, match="given twice, with another text or level; --id-column FILE:id"):
+        read_labelled([a, b], None, LabelColumns())
+    labelled = read_labelled([a, b], None, LabelColumns(id="FILE:id"))
+    assert [row.id for row in labelled.rows] == ["a.jsonl:0", "a.jsonl:1", "b.jsonl:0"]
+    desk = _write(tmp_path / "desk.jsonl", [_row(0, id="a.jsonl:0", chosen_by="route")])  # named when it was scored
+    assert [row.id for row in read_labelled([desk], None, LabelColumns(id="FILE:id")).rows] == ["a.jsonl:0"]
+    scored = [{**_row(n), "id": f"b.jsonl:{n}", "status": "OK"} for n in range(3)]
+    joined = read_joined(_write(tmp_path / "scored.jsonl", scored), b, TruthColumns(id="FILE:id"))
+    assert joined.scored.ids.to_pylist() == ["b.jsonl:0"]
+
+
+def test_named_columns_that_no_row_has_are_an_error_and_a_group_may_be_0(tmp_path: Path) -> None:
+    path = _write(tmp_path / "rows.jsonl", [_row(n, sex=n % 2, again=n % 2) for n in range(4)])
+    rows = read_data([path], {}, Columns(groups=("sex",), second="again")).rows["t"]
+    assert [(row.groups["sex"], row.second) for row in rows] == [("0", 0), ("1", 1)] * 2
+    for columns, name in ((Columns(groups=("sexe",)), "sexe"), (Columns(second="second"), "second")):
+        with pytest.raises(DataError, match=f"no row has the column {name}, which --[a-z]+-column names"):
+            read_data([path], {}, columns)
+    with pytest.raises(InputError, match="no row has a level in the column agian"):
+        read_labelled([path], None, LabelColumns(second="agian"))
 
 
 def test_scores_become_levels_of_the_tasks_file_or_of_the_scores_that_occur(tmp_path: Path) -> None:
