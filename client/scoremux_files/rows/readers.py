@@ -19,6 +19,7 @@ from scoremux_files.rows.row_layout import (
     list_columns,
 )
 from scoremux_files.rows.text_files import read_csv, read_jsonl, refuse_foreign
+from scoremux_files.rows.writers import without_apostrophe
 
 CHOSEN_BY = "chosen_by"
 """A column of what the review desk exports, and of its queues."""
@@ -69,6 +70,8 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
         refuse_foreign(file)
     with reading(file):
         for record in reader(file, layout, start):
+            if reader is read_csv and CHOSEN_BY in record.values:  # of the desk, which writes safe cells
+                record.values.update({name: without_apostrophe(cell) for name, cell in record.values.items()})
             if layout.id.startswith(BY_FILE) and record.values:
                 record.values[layout.id] = _id_by_file(file, record.values, column_of(layout.id))
             yield record

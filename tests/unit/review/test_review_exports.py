@@ -76,6 +76,8 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
         )
         assert {row["id"]: row["student"] for row in read_rows(tmp_path / "l.jsonl")} == truth
         assert {row["id"]: row["student"].lstrip("'") or None for row in read_rows(tmp_path / "f.csv")} == truth
+        exports.export_labelled(desk, tmp_path / "l.csv")
+        assert {row["id"]: row["student"] or None for row in read_rows(tmp_path / "l.csv")} == truth
         erase(desk, ErasureRequest(["k6"]), "test")
         work.verify()
         desk.close()
