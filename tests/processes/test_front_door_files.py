@@ -36,12 +36,12 @@ def test_tokens_stay_valid_while_their_file_is_away(tmp_path: Path, how: str) ->
         place.tokens.path.rename(aside)
         if how == "damaged":
             place.tokens.path.write_text('{"tokens": [')
-        until(lambda: len(place.reports) == 1)
+        until(lambda: place.reports)
         cause = "is missing: put" if how == "removed" else "cannot be read: "
         assert f"keeps its files of before: {place.tokens.path} {cause}" in place.reports[0]
         assert ask(place, place.everything)[0] == ask(place, late)[0] == 200
         os.kill(door.haproxy.process.pid, signal.SIGKILL)  # and so they do for the next HAProxy
-        until(lambda: door.restarts == 1 and is_ready(door))
+        until(lambda: door.restarts and is_ready(door))
         assert ask(place, place.everything)[0] == ask(place, late)[0] == 200
         aside.rename(place.tokens.path)
         place.tokens.revoke("late")
@@ -52,7 +52,7 @@ def test_tokens_stay_valid_while_their_file_is_away(tmp_path: Path, how: str) ->
 
 def test_empty_list_of_tokens_revokes_them_all(tmp_path: Path) -> None:
     with opened(tmp_path) as (place, _):
-        place.tokens.path.write_text('{"format": 1, "tokens": []}')
+        place.write_tokens('{"format": 1, "tokens": []}')
         until(lambda: ask(place, place.everything)[0] == 401)
         assert not place.reports
 
@@ -65,7 +65,7 @@ def test_files_written_one_after_the_other_are_loaded_in_the_end(tmp_path: Path)
         shutil.copytree(tmp_path, aside, ignore=shutil.ignore_patterns("*.log*", ".*"))
         for name in ("tokens.json", "door.toml", "door.pem", "door.key"):
             (tmp_path / name).unlink()
-        until(lambda: len(place.reports) == 2)
+        until(lambda: len(place.reports) >= 2)
         text = (aside / "door.toml").read_text().replace("tokens.json", "")
         (tmp_path / "door.toml").write_text("client_s = 41\ntokens = 'other.json'\n" + text)
         for name in ("door.pem", "door.key"):
@@ -82,7 +82,7 @@ def test_files_written_one_after_the_other_are_loaded_in_the_end(tmp_path: Path)
 def test_token_is_revoked_while_the_configuration_is_wrong(tmp_path: Path) -> None:
     with opened(tmp_path) as (place, door):
         place.configure(certificate="ca.pem")  # which goes with another key
-        place.tokens.path.write_text('{"format": 1, "tokens": []}')
+        place.write_tokens('{"format": 1, "tokens": []}')
         until(lambda: ask(place, place.everything)[0] == 401)
         (said,) = place.reports
         assert f"{place.file}: certificate: {tmp_path}/ca.pem cannot be used with its key" in said and door.reloads == 0
@@ -91,7 +91,7 @@ def test_token_is_revoked_while_the_configuration_is_wrong(tmp_path: Path) -> No
 def test_address_of_another_machine_is_refused_and_the_one_before_stays(tmp_path: Path) -> None:
     with opened(tmp_path) as (place, door):
         place.configure(address="192.0.2.1")
-        until(lambda: len(place.reports) == 1)
+        until(lambda: place.reports)
         assert "keeps its files of before: " in place.reports[0] and "192.0.2.1" in place.reports[0]
         assert door.config.address == LOOPBACK
         assert ask(place, place.everything)[0] == 200

@@ -89,12 +89,12 @@ def test_single_missed_pings_end_nothing(tmp_path: Path, faulty: type[FaultyHapr
     with opened(tmp_path, faulty, drain_s=5) as (place, door):
         faulty.alternating = True
         pid = door.haproxy.process.pid
-        until(lambda: door.haproxy.pings.count(False) == 3)
+        until(lambda: door.haproxy.pings.count(False) >= 3)
         assert (door.restarts, door.haproxy.process.pid) == (0, pid)
         guest = place.tokens.add("guest", ["*"], 0, 1)  # and files are followed meanwhile
         until(lambda: ask(place, guest)[0] == 200)
         faulty.hung = True
-        until(lambda: door.restarts == 1)
+        until(lambda: door.restarts)
         faulty.hung = faulty.alternating = False
         until(lambda: door.haproxy.process.pid != pid and is_ready(door))
 
@@ -104,7 +104,7 @@ def test_certificate_of_before_outlives_haproxy(tmp_path: Path) -> None:
         good = (tmp_path / "door.pem").read_bytes()
         (tmp_path / "door.pem").write_text("x")
         (tmp_path / "door.key").unlink()
-        until(lambda: len(place.reports) == 1)
+        until(lambda: place.reports)
         assert "keeps its files of before" in place.reports[0]
         os.kill(door.haproxy.process.pid, signal.SIGKILL)
         until(lambda: door.restarts == 1 and is_ready(door))

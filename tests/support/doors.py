@@ -18,6 +18,7 @@ import trustme
 from ports import free_port
 from scoremux_client import Tls
 from scoremux_engine.scoring.permission import HEADER, Grant
+from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.access_tokens import TokenFile
 from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
@@ -78,7 +79,11 @@ class Place:
         file = json.loads(self.tokens.path.read_text())
         (token,) = [token for token in file["tokens"] if token["name"] == name]
         token["ends"] = "2020-01-01T00:00:00Z"
-        self.tokens.path.write_text(json.dumps(file))
+        self.write_tokens(json.dumps(file))
+
+    def write_tokens(self, text: str) -> None:
+        """Replace the token file, whole at every moment: a door that reads half of one would say so."""
+        replace_file(self.tokens.path, [text.encode()])
 
     def configure(self, **keys: Any) -> None:
         """Write door.toml. A watcher may take long on a machine that is busy with other tests."""
@@ -88,7 +93,7 @@ class Place:
         for backend in self.backends:
             keys = backend.model_dump(mode="json", exclude_defaults=True)
             lines += ["[[backends]]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
-        (self.folder / "door.toml").write_text("\n".join(lines))
+        replace_file(self.file, ["\n".join(lines).encode()])
 
     @property
     def file(self) -> Path:

@@ -105,16 +105,20 @@ class MortalTriton:
             os.kill(stub, signal.SIGKILL)
 
     def heal(self, stop: threading.Event) -> None:
-        """Load the model again whenever its stub is gone, until `stop`."""
+        """Load the model again whenever its stub is gone, until `stop`; where that fails, start Triton again."""
         admin = triton.InferenceServerClient(self.endpoints.grpc_url)
         while not stop.wait(0.05):
             if not self._stubs():
                 self.deaths += 1
-                admin.unload_model("scorer")
-                # Unloading is done in the background, and a load that comes before its end is a load of nothing.
-                while admin.is_model_ready("scorer"):
-                    time.sleep(0.02)
-                admin.load_model("scorer")
+                try:
+                    admin.unload_model("scorer")
+                    # Unloading is done in the background, and a load that comes before its end is a load of nothing.
+                    while admin.is_model_ready("scorer"):
+                        time.sleep(0.02)
+                    admin.load_model("scorer", client_timeout=60)
+                except triton.InferenceServerException:  # it gave up a stub that got no processor for a second
+                    self.kill()
+                    self.restart()
         admin.close()
 
     def restart_when_dead(self, stop: threading.Event) -> None:
@@ -134,6 +138,7 @@ class MortalTriton:
         return []
 
     def _start(self) -> None:
+        """Start, up to three times: Triton gives up a stub that gets no processor for a second while it loads."""
         ports = self.endpoints
         arguments = [
             str(self._triton.program),
@@ -149,19 +154,21 @@ class MortalTriton:
             "--allow-metrics=false",
             "--allow-gpu-metrics=false",
         ]
-        with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                arguments, env=self._triton.environment(os.environ), stdout=log, stderr=log, start_new_session=True
-            )
-        admin = triton.InferenceServerClient(ports.grpc_url)
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                if admin.is_model_ready("scorer"):
-                    break
-            except triton.InferenceServerException:
-                pass
-            assert self._process.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.05)
-        admin.close()
+        with triton.InferenceServerClient(ports.grpc_url) as admin:
+            for _ in range(3):
+                with (self._folder / "log").open("wb") as log:
+                    self._process = subprocess.Popen(
+                        arguments,
+                        env=self._triton.environment(os.environ),
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+                deadline = time.monotonic() + 80
+                while self._process.poll() is None and time.monotonic() < deadline:
+                    with suppress(triton.InferenceServerException):
+                        if admin.is_model_ready("scorer"):
+                            return
+                    time.sleep(0.05)
+                self.kill()
+        raise AssertionError(self.log)

@@ -67,7 +67,7 @@ class Guarded:
     @contextmanager
     def nothing_reaches_triton(self) -> Iterator[None]:
         before, equal = self.counters(), 0
-        while equal < 3:  # Triton counts a request some time after its answer
+        while equal < 5:  # Triton counts a request some time after its answer
             time.sleep(0.1)
             before, earlier = self.counters(), before
             equal = equal + 1 if before == earlier else 0

@@ -129,6 +129,7 @@ def test_a_stop_answers_the_rows_in_flight(small_repository: Path, place: Place)
         with ScoringClient(
             place.url("https"), tls=place.tls, token=place.everything, retries=NO_RETRIES, chunk_rows=500, window=4
         ) as strict:
+            strict.score(rows)  # opens its four connections
             going = strict.score_iter(rows)
             assert next(going).ok  # the other three requests are under way
             serve.process.terminate()

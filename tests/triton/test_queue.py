@@ -114,6 +114,7 @@ def test_late_request_is_refused_with_unavailable(serving: Watched) -> None:
 
 
 def test_full_queue_refuses_requests_with_unavailable_and_goes_on(serving: Watched) -> None:
+    before = dropped(serving, "full")
     with triton.InferenceServerClient(serving.server.endpoints.grpc_url) as client, ThreadPoolExecutor(24) as callers:
         request = inputs(512)
 
@@ -126,8 +127,9 @@ def test_full_queue_refuses_requests_with_unavailable_and_goes_on(serving: Watch
 
         outcomes = list(callers.map(send, range(24)))
     assert {"OK", "StatusCode.UNAVAILABLE"} == set(outcomes)
-    wait_for_dropped(serving, "full", 512 * outcomes.count("StatusCode.UNAVAILABLE"))
-    assert dropped(serving, "full") == 512 * outcomes.count("StatusCode.UNAVAILABLE")
+    refused = 512 * outcomes.count("StatusCode.UNAVAILABLE")
+    wait_for_dropped(serving, "full", before + refused)
+    assert dropped(serving, "full") == before + refused
     with ScoringClient(serving.server.endpoints.grpc_url, retries=NO_RETRIES) as client:
         assert all(row.ok for row in client.score(responses(50)))
 
@@ -192,6 +194,7 @@ def test_callers_learn_at_once_that_the_stub_died(serving: Watched) -> None:
         os.kill(serving.stub(), signal.SIGKILL)
         errors = [call.exception(120) for call in waiting]
     assert any(isinstance(error, TransportError) for error in errors)
+    serving.wait_until(False)
     serving.wait_until(True)
 
 
