@@ -53,7 +53,7 @@ def sample(
             help="Responses that are labelled or will be: labelled files and queues of the desk, or columns as below."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="What is drawn depends on it; by default a new one.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the random draw (default: a new one).")] = None,
     token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
     root_certificates: Annotated[
         Path | None, typer.Option(help="PEM file of the authorities that the servers' certificates come from.")

@@ -75,7 +75,8 @@ def score(
     ] = 0.0,
     key_file: Annotated[Path | None, typer.Option(help="File with a secret of 16 bytes or more.")] = None,
     alert: Annotated[
-        str | None, typer.Option(help="TASK:THRESHOLD. Rows that this task gives such a probability are in OUT/alerts.")
+        str | None,
+        typer.Option(help="TASK:THRESHOLD. Write rows to OUT/alerts whose levels above 0 have this probability."),
     ] = None,
     retry: Annotated[
         list[str] | None, typer.Option(help="Score rows with this status, such as SERVER_DIED, again; may be repeated.")

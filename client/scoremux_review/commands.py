@@ -37,7 +37,7 @@ def _is_option(word: str) -> bool:
 review = typer.Typer(
     cls=_OpensByDefault,
     no_args_is_help=True,
-    help="Open the review desk: humans read, override and stop the scoring.",
+    help="Open the review desk, where people read responses and decide their scores.",
     epilog="Example: scoremux review scored --tasks REPO/store --database reviews.db",
 )
 _MOST_SHOWN = 10
@@ -45,11 +45,17 @@ _Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score
 _Responses = Annotated[
     list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
 ]
-_IdColumn = Annotated[str | None, typer.Option("--id-column", help="Of --responses, where the job has no note of it.")]
-_TextColumn = Annotated[str | None, typer.Option("--text-column", help="As --id-column: of the responses' texts.")]
+_IdColumn = Annotated[
+    str | None, typer.Option("--id-column", help="Column of ids in --responses, if the job does not name it.")
+]
+_TextColumn = Annotated[
+    str | None, typer.Option("--text-column", help="Column of texts in --responses, if the job does not name it.")
+]
 _StudentColumn = Annotated[
     str | None,
-    typer.Option("--student-column", help="Of who wrote it, where `scoremux score` was not told; raters never see it."),
+    typer.Option(
+        "--student-column", help="Column of who wrote it, if `scoremux score` did not get it; raters never see it."
+    ),
 ]
 _Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
 _Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with the table `review`.")]
@@ -78,7 +84,7 @@ def open_desk(
     text_column: _TextColumn = None,
     student_column: _StudentColumn = None,
     port: Annotated[int, typer.Option(help="Where the desk listens.")] = 8080,
-    address: Annotated[str, typer.Option(help="Another address than this machine's own.")] = "127.0.0.1",
+    address: Annotated[str, typer.Option(help="Address on which the desk listens.")] = "127.0.0.1",
     public_url: Annotated[
         str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
     ] = None,

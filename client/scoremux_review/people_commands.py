@@ -117,7 +117,9 @@ def set_pool(
     ] = None,
     member: Annotated[list[str] | None, typer.Option("--member", help="A person's name; may be given again.")] = None,
 ) -> None:
-    """Add or replace a pool: whose responses its members read, and who they are. One without both is removed.
+    """Add or replace a pool: whose responses its members read, and who they are.
+
+    A pool with neither tasks nor members is removed.
 
     Example: scoremux review pools set biology --tasks 'bio-* 200' --tasks chem-1 --member anna --database reviews.db
     """

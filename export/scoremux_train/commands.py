@@ -26,7 +26,7 @@ def train(
     backbone: Annotated[
         str, typer.Option(help="Folder or hub id of the model that the adapters are for (not needed with --check).")
     ] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder to write one adapter folder a task into.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the output: one adapter folder per task.")] = None,
     tasks: Annotated[
         Path | None,
         typer.Option(help="File of tasks: id, levels, question, reference, rubric, language, template."),
@@ -37,8 +37,8 @@ def train(
     start: Annotated[
         Path | None,
         typer.Option(
-            help="--out of an earlier run, whose shared start adapters begin from (of use from about 50 rows a task); "
-            "a task without rows gets that."
+            help="--out of an earlier run: adapters begin from its shared start (useful from about 50 rows a task); "
+            "a task without rows gets the start itself."
         ),
     ] = None,
     unlabelled: Annotated[

@@ -35,7 +35,7 @@ def calibrate(
         typer.Option("--student-column", help="Column of the student, whose rows belong together."),
     ] = None,
     accept_worse: Annotated[
-        bool, typer.Option("--accept-worse", help="Publish also where confidences fit held-out rows worse than before.")
+        bool, typer.Option("--accept-worse", help="Publish confidences that fit held-out rows worse, too.")
     ] = False,
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Use predictions that may come from another adapter than the live one.")

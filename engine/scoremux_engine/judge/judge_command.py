@@ -50,12 +50,12 @@ def judge(
     repository: Annotated[Path, typer.Option("--repository", help="Folder with backbone/ and store/.")],
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge, drawn at random.")] = 1000,
     every_row: Annotated[bool, typer.Option("--all", help="Judge every row.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     bounds: Annotated[bool, typer.Option(help="Derive for each row how far float32 can err.")] = True,
     key_file: Annotated[Path | None, typer.Option(help="The key of the log's digests (audit_key_file).")] = None,
     id_column: Annotated[str, typer.Option(help="Column of the responses' ids.")] = "id",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
-    out: Annotated[Path | None, typer.Option(help="File (.jsonl) for a line a judged row.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File (.jsonl) with one line per judged row.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compute logged scores again in float64, with equal bits on every machine, and say which of them stand.

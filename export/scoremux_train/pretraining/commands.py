@@ -22,7 +22,7 @@ def pretrain(
     batch: Annotated[int, typer.Option(min=1, help="Texts of a step.")] = 32,
     lr: Annotated[float, typer.Option(min=0, help="Learning rate of the encoder.")] = 5e-5,
     max_tokens: Annotated[int, typer.Option(min=0, help="Longer texts are cut; 0: where the backbone cuts them.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn at random.")] = 20241221,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 20241221,
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
     cores: Annotated[int, typer.Option(min=0, help="How many cores; 0: all. The weights do not depend on it.")] = 0,
     checkpoint_s: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
