@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -91,5 +92,6 @@ def machine(row: Row) -> str:
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table's lines."""
-    return [f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *rows)]
+    """Return a table's lines; a `|` in a cell is escaped unless it is already."""
+    lines = ([re.sub(r"(?<!\\)\|", r"\|", cell) for cell in line] for line in (heads, ["---"] * len(heads), *rows))
+    return [f"| {' | '.join(line)} |" for line in lines]
