@@ -80,7 +80,6 @@ class Case:
         columns: What tables show.
         keys: Fields of a row that name its setting, of which the page shows the newest row each.
         run: Measures, and yields rows.
-        remarks: Fields of a row that are sentences, which the console shows below the table, by their titles.
         options: Options of its own: arguments of `add_argument` by flag.
         defaults: Of the options that all cases have, where they differ.
     """
@@ -90,7 +89,6 @@ class Case:
     columns: tuple[Column, ...]
     keys: tuple[str, ...]
     run: Run
-    remarks: tuple[str, ...]
     options: Options
     defaults: Mapping[str, Any]
 
@@ -100,7 +98,6 @@ def case(
     keys: str = "",
     *,
     name: str = "",
-    remarks: tuple[str, ...] = (),
     options: Options = MappingProxyType({}),
     defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[Run], Case]:
@@ -110,7 +107,6 @@ def case(
         columns: As `Column.parse` reads them, with semicolons between.
         keys: With spaces between.
         name: The function's own name by default.
-        remarks: See `Case`.
         options: See `Case`.
         defaults: See `Case`.
     """
@@ -118,7 +114,7 @@ def case(
     def make(run: Run) -> Case:
         sentence = (run.__doc__ or "").partition("\n")[0].removesuffix(".")
         parsed = tuple(map(Column.parse, columns.split(";")))
-        return Case(name or run.__name__, sentence, parsed, tuple(keys.split()), run, remarks, options, defaults)
+        return Case(name or run.__name__, sentence, parsed, tuple(keys.split()), run, options, defaults)
 
     return make
 
@@ -173,11 +169,5 @@ def run_cases(cases: Sequence[Case], words: Sequence[str]) -> None:
 
 def show(case: Case, rows: Iterable[Row]) -> None:
     """Print a case's table."""
-    cells, remarks = [], []
-    for row in rows:
-        cells.append([column.shown(row) for column in case.columns])
-        remarks += [f"{case.columns[0].shown(row)}: {row[field]}" for field in case.remarks if row.get(field)]
-    console = Console(highlight=False)
-    print_table(console, [column.head for column in case.columns], cells, title=case.what)
-    for remark in remarks:
-        console.print(remark, soft_wrap=True, markup=False)
+    cells = [[column.shown(row) for column in case.columns] for row in rows]
+    print_table(Console(highlight=False), [column.head for column in case.columns], cells, title=case.what)

@@ -13,18 +13,10 @@ import numpy as np
 from benchmarks.child import Floats
 from benchmarks.data import TENSORS, Labelled, example_adapters, minilm, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.base import LIBRARY, Batched, Peer
+from benchmarks.peers.base import Batched, Peer
 
 PACKAGES = ("adapters==1.3.0",)
-PEERS = (
-    Peer(
-        "AdapterHub BatchSplit",
-        "adapterhub:AdapterHub",
-        {},
-        PACKAGES,
-        cannot=f"{LIBRARY}; rows of a task must lie together; its heads break on a split batch; transformers 4",
-    ),
-)
+PEERS = (Peer("AdapterHub BatchSplit", "adapterhub:AdapterHub", {}, PACKAGES),)
 SITES = {"query": "q", "value": "v"}
 PREFIX = "base_model.model."
 

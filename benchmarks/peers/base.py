@@ -16,9 +16,6 @@ from benchmarks.data import Labelled, minilm
 from benchmarks.peers import batches
 
 LEVELS, RANK = 5, 8
-MERGED = "a whole model a task in memory, and rows of different tasks never share a batch"
-GROUPS = "rows of different tasks never share a batch"
-LIBRARY = "a library: no server, no versions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +27,6 @@ class Peer:
         target: `module:Class` under benchmarks.peers; a `benchmarks.child.Scorer` made with `scratch`, a folder that
             all peers of a run share, and `options`.
         requirements: packages that only this peer needs; it then runs in a virtual environment of its own.
-        cannot: what it cannot do.
         default: the setting that users run by default, not the fastest that was found.
         reference: what all others are compared with, in every run.
         heavy: takes gigabytes, so that only the reference is loaded beside it.
@@ -41,7 +37,6 @@ class Peer:
     target: str
     options: dict[str, Any] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
-    cannot: str = ""
     default: bool = False
     reference: bool = False
     heavy: bool = False

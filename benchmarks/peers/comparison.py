@@ -11,6 +11,7 @@ packages conflict with ours get a virtual environment under `--work`. `--only` l
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -59,7 +60,7 @@ class SideBySide:
         """Load a wave, time it round by round, then look at each peer that is not `known` alone."""
         with ExitStack() as held:
             for peer in wave:
-                self.figures[peer] = {"cannot": peer.cannot, "default": peer.default}
+                self.figures[peer] = {"default": peer.default}
                 self._attempt(peer, lambda peer=peer: self._load(peer, held))
             for number in range(rounds):
                 for peer in list(self._children):
@@ -75,6 +76,7 @@ class SideBySide:
             step()
         except (InstallError, ChildError) as error:
             self.figures[peer]["refused"] = str(error)
+            print(f"{peer.name}: {error}", file=sys.stderr)
             self._children.pop(peer, None)
 
     def _load(self, peer: Peer, held: ExitStack) -> None:
@@ -125,7 +127,6 @@ def reference(rows: Sequence[data.Labelled], work: Path) -> Floats:
         "max abs Δlogit = max_logit_difference:.1e; rows of 16 with other bits alone = bits_changed"
     ),
     keys="data peer",
-    remarks=("cannot", "refused"),
     options={"--only": {"nargs": "*", "default": [""], "help": "peers whose names contain one of these"}},
 )
 def peers(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.child import Floats, call_aside
 from benchmarks.data import Labelled, example_adapters
 from benchmarks.peers import batches
-from benchmarks.peers.base import LIBRARY, MERGED, Batched, Peer, classifier
+from benchmarks.peers.base import Batched, Peer, classifier
 
 Run = Callable[[batches.Ints, batches.Ints], Floats]
 WRAPPED = "model."
@@ -25,14 +25,7 @@ LIBRARIES = {"ONNX Runtime": None, "OpenVINO float32": "f32", "OpenVINO bfloat16
 """Name → precision: None for ONNX Runtime's float32, or OpenVINO's own name of it."""
 CORES = len(os.sched_getaffinity(0))
 PEERS = tuple(
-    Peer(
-        f"{name}, merged models",
-        "merged:Merged",
-        {"precision": precision},
-        cannot=f"{LIBRARY}; {MERGED}",
-        heavy=True,
-        rounds=0,
-    )
+    Peer(f"{name}, merged models", "merged:Merged", {"precision": precision}, heavy=True, rounds=0)
     for name, precision in LIBRARIES.items()
 )
 

@@ -11,21 +11,13 @@ import numpy as np
 from benchmarks.child import Floats
 from benchmarks.data import Labelled, example_adapters, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.base import GROUPS, LIBRARY, Batched, Peer, classifier
+from benchmarks.peers.base import Batched, Peer, classifier
 
-PASSES = f"{LIBRARY}; a pass over every site for each adapter of the batch"
 PEERS = (
-    Peer(
-        "PEFT mixed batch, as rows arrive",
-        "peft_torch:PeftMixed",
-        {"by_length": False},
-        cannot=PASSES,
-        default=True,
-        rounds=1,
-    ),
-    Peer("PEFT mixed batch, by length", "peft_torch:PeftMixed", cannot=PASSES, rounds=0),
-    Peer("PEFT mixed batch, by length, bfloat16", "peft_torch:PeftMixed", {"bfloat16": True}, cannot=PASSES, rounds=0),
-    Peer("PEFT set_adapter", "peft_torch:PeftSwitched", cannot=f"{LIBRARY}; {GROUPS}"),
+    Peer("PEFT mixed batch, as rows arrive", "peft_torch:PeftMixed", {"by_length": False}, default=True, rounds=1),
+    Peer("PEFT mixed batch, by length", "peft_torch:PeftMixed", rounds=0),
+    Peer("PEFT mixed batch, by length, bfloat16", "peft_torch:PeftMixed", {"bfloat16": True}, rounds=0),
+    Peer("PEFT set_adapter", "peft_torch:PeftSwitched"),
 )
 
 

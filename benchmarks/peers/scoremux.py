@@ -87,14 +87,8 @@ class ScoremuxTriton:
 
 
 IN_PROCESS = tuple(
-    Peer(
-        f"scoremux {precision}",
-        "scoremux:ScoremuxEngine",
-        {"settings": [f"precision={precision}"]},
-        reference=True,
-        rounds=0,
-    )
-    for precision in PRECISIONS
+    Peer(f"scoremux {name}", "scoremux:ScoremuxEngine", {"settings": [f"precision={name}"]}, reference=True, rounds=0)
+    for name in PRECISIONS
 )
 IN_TRITON = tuple(
     Peer(f"scoremux in Triton, {name}", "scoremux:ScoremuxTriton", {"settings": [f"precision={name}"]}, rounds=0)

@@ -20,19 +20,11 @@ import numpy as np
 from benchmarks.child import Floats
 from benchmarks.data import Labelled
 from benchmarks.peers import batches, merged
-from benchmarks.peers.base import LEVELS, MERGED, Batched, Peer
+from benchmarks.peers.base import LEVELS, Batched, Peer
 from benchmarks.rows import ROOT
 from benchmarks.serving import answers, free_ports
 
-PEERS = (
-    Peer(
-        "Triton, 27 merged models",
-        "triton_merged:TritonMerged",
-        cannot=f"{MERGED}; a process and a queue a task",
-        heavy=True,
-        rounds=0,
-    ),
-)
+PEERS = (Peer("Triton, 27 merged models", "triton_merged:TritonMerged", heavy=True, rounds=0),)
 CONFIG = """\
 name: "{name}"
 backend: "python"
