@@ -119,17 +119,6 @@ def assert_same(out: Path, whole: Path) -> None:
     assert (out / "journal.jsonl").read_bytes() == (whole / "journal.jsonl").read_bytes()
 
 
-def test_killed_ray_actors_cost_no_row(
-    tmp_path: Path, sources: list[Path], url: str, cluster: RayCluster, whole: Path
-) -> None:
-    process = start(sources, tmp_path / "out", url, cluster)
-    wait_for_parts(process, tmp_path / "out", 2)
-    kill_scorers(cluster)
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 3, errors
-    assert_same(tmp_path / "out", whole)
-
-
 def test_killed_ray_job_resumes(
     tmp_path: Path, sources: list[Path], url: str, cluster: RayCluster, whole: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,6 @@ VALUE = "bert.encoder.layer.1.attention.self.value"
 def read(bare: Backbone, tmp_path: Path) -> Any:
     """Read the config of an adapter folder that was made with some keys replaced."""
     return lambda config: AdapterConfig.read(make_adapter(tmp_path / "adapter", bare.spec, "t", config=config))
-
-
-def test_rank_and_alpha_are_read(read: Any) -> None:
-    config = read({"r": 8, "lora_alpha": 24})
-    assert (config.rank(QUERY), config.scaling(QUERY)) == (8, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -130,27 +124,6 @@ def test_first_pattern_that_matches_whole_parts_of_the_name_decides(
     read: Any, patterns: dict[str, int], expected: int
 ) -> None:
     assert read({"rank_pattern": patterns}).rank(QUERY) == expected
-
-
-def oracle(patterns: dict[str, float], site: str, otherwise: float) -> float:
-    """Try each pattern on every suffix of the name that starts a part."""
-    parts = site.split(".")
-    suffixes = [".".join(parts[i:]) for i in range(len(parts))]
-    matching = [value for p, value in patterns.items() if any(re.fullmatch(p, suffix) for suffix in suffixes)]
-    return matching[0] if matching else otherwise
-
-
-@pytest.mark.parametrize("rslora", [False, True])
-@pytest.mark.parametrize("alphas", [{}, {"query": 32}, {r"layer\.1\..*value": 0.5, "value": 3}], ids=str)
-@pytest.mark.parametrize("ranks", [{}, {"value": 16}, {r"0\..*": 2, r"layer\.\d+\..*": 9}], ids=str)
-@pytest.mark.parametrize("site", [QUERY, VALUE])
-def test_scaling_is_alpha_over_rank_or_over_its_root(
-    read: Any, rslora: bool, alphas: dict[str, float], ranks: dict[str, float], site: str
-) -> None:
-    config = read({"use_rslora": rslora, "alpha_pattern": alphas, "rank_pattern": ranks, "r": 4, "lora_alpha": 24})
-    rank, alpha = oracle(ranks, site, 4), oracle(alphas, site, 24)
-    assert config.rank(site) == rank
-    assert config.scaling(site) == pytest.approx(alpha / (rank**0.5 if rslora else rank))
 
 
 @pytest.mark.parametrize(

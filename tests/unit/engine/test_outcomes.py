@@ -12,7 +12,7 @@ import pytest
 
 from making import TASKS, adapter_tensors, make_adapter
 from scoremux_client import Status
-from scoremux_engine import Engine, PackageError
+from scoremux_engine import Engine
 from scoremux_engine.bank.live import Described
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.scoring.outcomes import TaskLists, decide, nearest
@@ -114,12 +114,6 @@ def test_one_output_is_a_value_in_points_beside_tasks_of_any_levels(
         assert scored.probabilities == ()
     by_distance = logits_of(engine, KnownLevels(texts, ["v"] * len(texts), [None] * len(texts)))
     assert np.nanargmax(by_distance, axis=1).tolist() == [scored.level for scored in mixed[:: len(tasks)]]
-
-
-def test_a_head_with_other_outputs_than_levels_is_refused(backbone: Backbone, tmp_path: Path) -> None:
-    folder = make_adapter(tmp_path / "t", backbone.spec, "t", levels=4, task_json={"levels": [0, 1, 2]})
-    with pytest.raises(PackageError, match=r"classifier\.weight has shape \[4, 32\], expected \[3, 32\]"):
-        Store(tmp_path / "store").add([folder], backbone)
 
 
 def test_task_list_is_kept_by_patterns_until_the_tasks_change() -> None:

@@ -100,11 +100,6 @@ def test_a_row_is_compared_whatever_the_time_limit(small_repository: Path) -> No
     assert (test.mixes, test.rows, len(test.sizes), len(test.buckets)) == (1, 1, 1, 1)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_every_seed_tries_other_rows(small_repository: Path, seed: int) -> None:
-    assert run_selftest(Engine.open(small_repository), mixes=5, seed=seed).changed is None
-
-
 def test_a_machine_with_the_other_onnxruntime_is_tested_and_compared(
     own_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

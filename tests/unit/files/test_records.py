@@ -118,13 +118,6 @@ def test_blank_jsonl_lines_are_no_rows(tmp_path: Path) -> None:
     assert list(read_rows(tmp_path / "in.jsonl")) == [{"text": "x"}, {"text": "y"}]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_byte_order_mark_is_not_part_of_the_first_row(tmp_path: Path, suffix: str) -> None:
-    path = write_rows(tmp_path / f"in{suffix}", [{"task": "t-1", "text": "x"}])
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert list(read_rows(path)) == [{"task": "t-1", "text": "x"}]
-
-
 def test_large_csv_file_keeps_every_quoted_newline(tmp_path: Path) -> None:
     rows = [{"id": f"{n:05}", "text": f"{n}" + 'one\ntwo, "three"\n' * 60} for n in range(2500)]
     path = write_rows(tmp_path / "in.csv", rows)
