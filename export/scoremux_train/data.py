@@ -227,8 +227,8 @@ def _unusable(row: Row, columns: Columns, tasks: Mapping[str, Row]) -> str:
         return f"{columns.task} is no task's id (letters, digits, . _ -); another column is named with --task-column"
     if _number(row.get(columns.level)) is None and _number(row.get(columns.score)) is None:
         return f"no number in {columns.level} or {columns.score}"
-    if row.get(columns.probability) not in (None, "") and _number(row[columns.probability]) is None:
-        return f"{columns.probability} is not a number"
+    if row.get(columns.probability) not in (None, "") and not 0 < (_number(row[columns.probability]) or 0) <= 1:
+        return f"{columns.probability} is not a number above 0 and at most 1"
     if tasks and row[columns.task] not in tasks:
         return "its task is not in the file of tasks"
     return ""
@@ -269,13 +269,16 @@ def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[Ba
         ids[id_] = file, same_text(row[columns.text])
         second = row.get(columns.second) if columns.second else None
         by_level = _number(row.get(columns.level)) is not None
+        second_level = _level(second, None, task) if by_level else _level(None, second, task)
+        if second_level is None and second not in (None, "") and second == second:
+            bad.append(BadRow(file.name, line, "its second level is not one of its task's; it counts without that"))
         chosen_by, probability = row.get(columns.chosen_by) or None, _number(row.get(columns.probability))
         chance = np.array([np.nan if probability is None else probability])
         yield LabelledResponse(
             id=id_,
             text=row[columns.text],
             level=level,
-            second=_level(second, None, task) if by_level else _level(None, second, task),
+            second=second_level,
             split=str(row.get(columns.split) or ""),
             groups={name: student_of(row.get(name)) or "" for name in columns.groups},
             student=student_of(row.get(columns.student) if columns.student else None),

@@ -151,6 +151,21 @@ def test_named_columns_that_no_row_has_are_an_error_and_a_group_may_be_0(tmp_pat
         read_labelled([path], None, LabelColumns(second="agian"))
 
 
+def test_shares_that_are_no_probabilities_and_second_levels_off_the_scale_are_said(tmp_path: Path) -> None:
+    rows = [_row(0, probability=20), _row(1, probability=0.5, again=7), _row(2, again=math.nan), _row(3, again="NS")]
+    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, Columns(second="again"))
+    assert [(row.id, row.weight, row.second) for row in data.rows["t"]] == [
+        ("1", 2, None),
+        ("2", 1, None),
+        ("3", 1, None),
+    ]
+    assert [(bad.line, bad.reason[:16]) for bad in data.bad] == [
+        (1, "probability is n"),
+        (2, "its second level"),
+        (4, "its second level"),
+    ]
+
+
 def test_scores_become_levels_of_the_tasks_file_or_of_the_scores_that_occur(tmp_path: Path) -> None:
     rows = [{"task": "t", "text": str(n), "score": score} for n, score in enumerate((0, 0.5, 2, 0.5))]
     path = _write(tmp_path / "rows.jsonl", rows)
@@ -250,7 +265,7 @@ def test_rows_weigh_one_over_the_probability_with_which_a_desk_read_them(tmp_pat
     rows = [_row(n, text=_letters(n), **chosen[n % 4]) for n in range(80)]
     data = read_data([_write(tmp_path / "rows.jsonl", rows)], {"t": {"levels": [0, 1]}}, Columns())
     assert [row.weight for row in data.rows["t"][:2]] == [1, 4] and math.isnan(data.rows["t"][2].weight)
-    assert {bad.reason for bad in data.bad} == {"probability is not a number"}
+    assert {bad.reason for bad in data.bad} == {"probability is not a number above 0 and at most 1"}
     routed = read_data([_write(tmp_path / "rows.jsonl", [_row(n) | chosen[0] for n in range(30)])], {}, Columns())
     lines = remarks(routed, check(routed, 5))
     assert lines[-1].startswith("t: These figures are about the responses that were sent to people")
