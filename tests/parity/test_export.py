@@ -79,6 +79,23 @@ def test_a_failed_proof_publishes_nothing_and_keeps_the_old_backbone(
     assert Backbone.open(tmp_path / "old" / "backbone" / "1").spec.digest == before
 
 
+def test_model_that_reads_padding_is_refused_by_name(encoder: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(encoder, tmp_path / "convbert")
+    (source / "model.safetensors").unlink()
+    sizes: dict[str, float] = {
+        "hidden_size": 32,
+        "embedding_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+    }
+    sizes |= {"vocab_size": 120, "intermediate_size": 32, "max_position_embeddings": 64, "initializer_range": 0.2}
+    torch.manual_seed(0)
+    config = transformers.ConvBertConfig(**sizes)
+    transformers.ConvBertModel(config).save_pretrained(source)
+    with pytest.raises(ParityError, match="ConvBertForSequenceClassification reads padding as text"):
+        export_backbone(str(source), Opening("query,value"), tmp_path / "out")
+
+
 def test_a_second_export_replaces_the_first(exported: Path, encoder: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "repository")
     export_backbone(str(encoder), Opening("key"), tmp_path / "repository")

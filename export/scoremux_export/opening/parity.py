@@ -48,7 +48,7 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
 
     Raises:
         ParityError: Some |Δlogit| is above 1e-4 and above what float32 explains, `pooled` is not what PEFT's head
-            reads, or all rows have nearly the same logits, which would prove nothing.
+            reads, or the model reads padding, or all rows have nearly the same logits, which would prove nothing.
     """
     generator = torch.Generator().manual_seed(0)
     worst, off, rows = 0.0, 0.0, 0
@@ -82,7 +82,15 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
             difference = float(np.abs(out.logits[row, : package.outputs] - expected).max())
             if not (difference <= worst or np.isnan(worst)):  # NaN is the worst
                 worst, worst_row = difference, (oracle, tokens[row], expected)
-            off = max(off, float(np.abs(pooled[row] - read).max() / max(1.0, np.abs(read).max())))
+            off = max(off, _relative(pooled[row], read))
+            if (
+                not off <= TOLERANCE
+                and _relative(_ask(oracle, tokens[row], backbone.spec, padding=8)[1], read) > TOLERANCE
+            ):
+                raise ParityError(
+                    f"{type(model).__name__} reads padding as text, so that a score would depend on the longest text "
+                    "of its batch; such models cannot be served"
+                )
             spreads.append(float(expected.std()))
         rows += len(tokens)
     if not off <= TOLERANCE:  # NaN fails too
@@ -97,6 +105,10 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     if max(spreads) < 10 * TOLERANCE:
         raise ParityError("the random adapters' logits hardly differ, so the comparison proves nothing")
     return Parity(rows=rows, max_abs_logit_difference=worst)
+
+
+def _relative(given: Floats, read: Floats) -> float:
+    return float(np.abs(given - read).max() / max(1.0, np.abs(read).max()))
 
 
 def _run_behind_prefixes(
@@ -185,14 +197,15 @@ def _tokens(length: int, spec: BackboneSpec, model: Any, generator: torch.Genera
     return Tokens(ids, types, truncated=False)
 
 
-def _ask(oracle: nn.Module, tokens: Tokens, spec: BackboneSpec) -> tuple[Floats, Floats]:
-    """Return what PEFT's model makes of one row, unpadded: its logits [L] and the vector [H] that its head reads."""
+def _ask(oracle: nn.Module, tokens: Tokens, spec: BackboneSpec, padding: int = 0) -> tuple[Floats, Floats]:
+    """Return what PEFT's model makes of one row: its logits [L] and the vector [H] that its head reads."""
     heads = [m for name, m in oracle.named_modules() if isinstance(m, nn.Linear) and ".modules_to_save." in name]
     read: list[torch.Tensor] = []
     hooks = [head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for head in heads]
-    feeds = {"input_ids": torch.tensor([tokens.ids]), "attention_mask": torch.ones(1, len(tokens.ids)).long()}
+    mask = [1] * len(tokens.ids) + [0] * padding
+    feeds = {"input_ids": torch.tensor([tokens.ids + [spec.pad_id] * padding]), "attention_mask": torch.tensor([mask])}
     if spec.token_types:
-        feeds[TOKEN_TYPE_IDS] = torch.tensor([tokens.types])
+        feeds[TOKEN_TYPE_IDS] = torch.tensor([tokens.types + [0] * padding])
     with torch.inference_mode():
         logits = oracle(**feeds).logits[0].numpy()
     for hook in hooks:
