@@ -149,12 +149,13 @@ def test_a_restarted_triton_counts_under_the_same_labels_with_its_selftest_off(
         serving(small_repository, tmp_path, "metrics_tasks=2", "selftest=off") as server,
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
+        url = server.endpoints.metrics_url
         for count in (40, 80):
             client.score([Response("t-4", "first after a start"), *responses(40, seed=count)])
+            until(lambda: value(metrics(url), "scoremux_micro_batch_rows_sum") >= 40)
             values = published(server, 41)
             names = {dict(labels)["task"] for (name, labels) in values if name == "scoremux_rows_total"}
             assert names == {"t-1", "t-2", "_other"}
-            assert value(values, "scoremux_micro_batch_rows_sum") >= 40
             assert value(values, "scoremux_bank_versions") == len(TASKS)
             if count == 40:
                 os.kill(server.stub, signal.SIGKILL)

