@@ -67,7 +67,7 @@ def test_kill_9_of_the_stub_loses_no_row_that_was_answered(small_repository: Pat
         for thread in threads:
             thread.join()
     written = {line["digest"]: (line["task"], line["version"], line["level"]) for line in lines(tmp_path)}
-    assert len(answered) > 900
+    assert len(answered) >= 900
     assert {key: written.get(key) for key in answered} == answered
     assert len(list(tmp_path.glob("audit.jsonl.2*"))) > 1
     assert "w 0 n" not in "".join(file.read_text() for file in tmp_path.glob("audit.jsonl*"))
