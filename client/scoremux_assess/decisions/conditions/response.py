@@ -99,8 +99,9 @@ class ResponseText:
         """Return whether the classifier gives a code, and the task accepts one of the languages."""
         return self._is_for_classifier(languages) and self._scores[code] >= 0
 
+    @property
     def is_answer_with_greetings(self) -> bool:
-        """Return whether phrases of `addressed` may be part of an answer.
+        """Whether phrases of `addressed` may be part of an answer.
 
         So it is in letters and dialogues that the task asks for, and where the classifier speaks against the code.
         """

@@ -49,18 +49,19 @@ class _Weights(NamedTuple):
         always: What every response gets.
         of_counts: For each feature that counts make, what takes the counts, and weights by their values.
         least: The least score of each code.
+        beside_phrase: See `beside_phrase`.
     """
 
     of_places: list[int]
     always: int
     of_counts: Sequence[tuple[Callable[[Mapping[str, int]], Any], Mapping[Any, int]]]
     least: list[int]
+    beside_phrase: int
 
 
-@cache
 def beside_phrase() -> int:
     """Return how far below what it must be the score of `A` may be beside a phrase of the lists."""
-    return int(_data()["beside_phrase"])
+    return _weights().beside_phrase
 
 
 @lru_cache(maxsize=1 << 15)
@@ -71,7 +72,7 @@ def _letters(word: str) -> int:
 
 @cache
 def _weights() -> _Weights:
-    data = _data()
+    data = json.loads(files(__package__).joinpath("response_classifier.json").read_text(encoding="ascii"))
     packed = np.frombuffer(zlib.decompress(b85decode(data["weights"])), np.int8).reshape(PLACES, len(CODES))
     together = (packed.astype(np.int64) << _COLUMN * np.arange(len(CODES))).sum(axis=1)
     # Equal weights are one object: fewer of them are read from memory.
@@ -81,12 +82,8 @@ def _weights() -> _Weights:
         (itemgetter(*counts), {values: places[place(name)] for values, name in names.items()})
         for _, counts, names in count_names()
     ]
-    return _Weights(places, places[place("n")], of_counts, [data["least"][code] for code in CODES])
-
-
-@cache
-def _data() -> Any:
-    return json.loads(files(__package__).joinpath("response_classifier.json").read_text(encoding="ascii"))
+    least = [data["least"][code] for code in CODES]
+    return _Weights(places, places[place("n")], of_counts, least, data["beside_phrase"])
 
 
 def _columns(total: int) -> list[int]:

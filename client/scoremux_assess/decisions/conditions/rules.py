@@ -79,11 +79,15 @@ class PhrasesRule(Rule):
     @cached_property
     def patterns(self) -> Phrases:
         """What is looked for."""
-        return Phrases([*self.named, *built_in(self.name, self.lists)])
+        return Phrases([*self._policy_patterns, *built_in(self.name, self.lists)])
+
+    @cached_property
+    def policy_phrases(self) -> Phrases:
+        """Those of the policy alone."""
+        return Phrases(self._policy_patterns)
 
     @property
-    def named(self) -> list[str]:
-        """The policy's phrases as patterns."""
+    def _policy_patterns(self) -> list[str]:
         return [*filter(None, (plain(phrase) for phrases in self.phrases.values() for phrase in phrases))]
 
     @cached_property
@@ -125,9 +129,11 @@ class AddressedRule(PhrasesRule):
     code, name = "A", "addressed"
 
     def applies(self, response: ResponseText) -> bool:
-        if any(map(self.patterns.in_line, response.readings)) and not response.is_salad:
-            return not response.is_answer_with_greetings() or any(map(Phrases(self.named).in_line, response.readings))
-        return self.nearly_alone(response, _BESIDE_ADDRESS)
+        if not any(map(self.patterns.in_line, response.readings)):
+            return self.nearly_alone(response, _BESIDE_ADDRESS)
+        if response.is_salad:
+            return False
+        return not response.is_answer_with_greetings or any(map(self.policy_phrases.in_line, response.readings))
 
 
 @dataclass(frozen=True)
