@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from scoremux_files.errors import InputError
-from scoremux_files.rows.row_layout import ANEW
+from scoremux_files.rows.row_layout import BY_FILE_HELP
 from scoremux_files.terminal import print_table
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _NAMES = ("n", "exact", "QWK")
 
 ScoredOption = Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")]
 TruthOption = Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")]
-IdColumnOption = Annotated[str, typer.Option("--id-column", help=f"The truth's column of the rows' ids{ANEW}.")]
+IdColumnOption = Annotated[str, typer.Option("--id-column", help=f"The truth's column of the rows' ids{BY_FILE_HELP}.")]
 TaskColumnOption = Annotated[
     str, typer.Option("--task-column", help="The truth's column of task ids; without it, rows match by id alone.")
 ]

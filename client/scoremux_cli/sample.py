@@ -15,7 +15,7 @@ from rich.console import Console
 from scoremux_client.contract import NOBODY_CAN, TASK_PATTERN, Status
 from scoremux_client.rows import Response, Scored
 from scoremux_files.errors import InputError
-from scoremux_files.rows.row_layout import ANEW
+from scoremux_files.rows.row_layout import BY_FILE_HELP
 
 if TYPE_CHECKING:
     from scoremux_assess.sampling.drawing import SampledRows
@@ -61,7 +61,9 @@ def sample(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
     ] = False,
-    id_column: Annotated[str, typer.Option(help=f"Column of the rows' ids{ANEW}; without one, FILE:ROW.")] = "id",
+    id_column: Annotated[
+        str, typer.Option(help=f"Column of the rows' ids{BY_FILE_HELP}; without one, FILE:ROW.")
+    ] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
     student_column: Annotated[
@@ -203,7 +205,7 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
     Raises InputError for a row without a task or text, with a task that is no id, or with an id given twice.
     """
     from scoremux_cli.batch.sources import expand
-    from scoremux_files.rows.readers import ids_anew, read_rows, same_text, student_of, text_cell
+    from scoremux_files.rows.readers import read_rows, repeated_ids_remedy, same_text, student_of, text_cell
 
     id_column, task_column, text_column, student_column = columns
     rows: dict[tuple[str, str], Unlabelled] = {}
@@ -220,7 +222,7 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
             name = row.get(id_column)
             name = f"{path.name}:{number}" if name in (None, "") else str(name)
             if (task, name) in rows and same_text(rows[task, name].text or "") != same_text(text or ""):
-                remedy = ids_anew(len(files))
+                remedy = repeated_ids_remedy(len(files))
                 raise InputError(f"{path}, row {number}: id {name[:80]!r} of {task} is given twice{remedy}")
             rows[task, name] = Unlabelled(
                 name, task, text, student_of(row.get(student_column)) if student_column else None

@@ -19,7 +19,7 @@ from rich.console import Console
 from scoremux_client.contract import Status
 from scoremux_client.errors import TransportError
 from scoremux_files.errors import InputError, ScoremuxError, writing
-from scoremux_files.rows.row_layout import ANEW
+from scoremux_files.rows.row_layout import BY_FILE_HELP
 
 if TYPE_CHECKING:
     from scoremux_cli.batch.job import Progress
@@ -58,7 +58,7 @@ def score(
         bool, typer.Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
     ] = False,
     id_column: Annotated[
-        str, typer.Option(help=f"Column of the rows' ids{ANEW}; without one, rows are numbered.")
+        str, typer.Option(help=f"Column of the rows' ids{BY_FILE_HELP}; without one, rows are numbered.")
     ] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",

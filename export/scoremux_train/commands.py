@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from scoremux_client.errors import InputError
-from scoremux_files.rows.row_layout import ANEW
+from scoremux_files.rows.row_layout import BY_FILE_HELP
 from scoremux_train.training.progress import LOCK_TIMEOUT_S, quieten, show_progress
 
 _UNIT = "passes of a response through an adapter (responses × epochs × adapters)"
@@ -50,7 +50,9 @@ def train(
         int, typer.Option(min=0, help="How many cores to use; 0: all. The adapters do not depend on it.")
     ] = 0,
     checkpoint_s: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
-    id_column: Annotated[str, typer.Option(help=f"Column of the rows' ids{ANEW}; without one, FILE:LINE.")] = "id",
+    id_column: Annotated[
+        str, typer.Option(help=f"Column of the rows' ids{BY_FILE_HELP}; without one, FILE:LINE.")
+    ] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
     level_column: Annotated[str, typer.Option(help="Column of a human's level, counted from 0.")] = "level",

@@ -15,7 +15,14 @@ from scoremux_assess.agreement.weights import routed_beside, sample_of
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
-from scoremux_files.rows.readers import desk_row, ids_anew, read_records, refuse_machine_levels, same_text, student_of
+from scoremux_files.rows.readers import (
+    desk_row,
+    read_records,
+    refuse_machine_levels,
+    repeated_ids_remedy,
+    same_text,
+    student_of,
+)
 from scoremux_files.rows.row_layout import Row, RowLayout, list_columns
 from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
@@ -289,10 +296,10 @@ def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[Ba
 
 
 def _twice(id_: str, file: Path, row: Row, columns: Columns, ids: Mapping[str, tuple[Path, str]]) -> str:
-    """Return what is wrong with a row whose id another has. Raises DataError where ids start anew in each file."""
+    """Return what is wrong with a row whose id another has. Raises DataError if the other is in another file."""
     first, text = ids[id_]
     if first != file and text != same_text(row[columns.text]):
-        remedy = "; give the files different names" if first.name == file.name else ids_anew(2)
+        remedy = "; give the files different names" if first.name == file.name else repeated_ids_remedy(2)
         raise DataError(f"id {id_[:80]!r} of {row[columns.task]} is in {first} and in {file}{remedy}")
     return "its id is given twice"
 

@@ -15,9 +15,9 @@ from scoremux_assess.agreement.weights import sample_of
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import (
     desk_row,
-    ids_anew,
     read_rows,
     refuse_machine_levels,
+    repeated_ids_remedy,
     same_text,
     student_of,
     whole_number,
@@ -126,19 +126,18 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
         InputError: A row cannot be used, or is given twice.
     """
     predicted = {(row.task, row.id): row for row in _read_predictions(predictions)} if predictions else {}
-    keys: dict[tuple[str, str], tuple[str, int, int | None]] = {}
+    contents: dict[tuple[str, str], tuple[str, int, int | None]] = {}
     labelled = LabelledRows()
     for path in files:
         for row in _read_file(path, columns):
-            key = row.task, row.id
-            if key in keys:
-                if (same_text(row.text or ""), row.level, row.second) != keys[key]:
-                    raise InputError(
-                        f"{row.where}: id {row.id[:80]!r} of {row.task} is given twice{ids_anew(len(files))}"
-                    )
+            key, content = (row.task, row.id), (same_text(row.text or ""), row.level, row.second)
+            if key in contents:
+                if content != contents[key]:
+                    remedy = repeated_ids_remedy(len(files))
+                    raise InputError(f"{row.where}: id {row.id[:80]!r} of {row.task} is given twice{remedy}")
                 labelled.left_out[REPEATED] += 1
                 continue
-            keys[key] = same_text(row.text or ""), row.level, row.second
+            contents[key] = content
             prediction = predicted.pop(key, None)
             if prediction is not None:
                 seconds = {row.second, prediction.second} - {None}  # where one has none, that of the other counts
@@ -154,7 +153,7 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                 if row.chosen_by is None and row.weight == 1:
                     row = replace(row, chosen_by=prediction.chosen_by, weight=prediction.weight)
             labelled.add(row)
-    if columns.second != LabelColumns.second and not any(second is not None for *_, second in keys.values()):
+    if columns.second != LabelColumns.second and not any(second is not None for *_, second in contents.values()):
         raise InputError(f"no row has a level in the column {columns.second}, which --second-column names")
     for row in predicted.values():
         labelled.add(row)

@@ -22,15 +22,15 @@ def points_of(level: Floats, score: Floats, levels: int) -> Floats:
         level, score: Of the task's rows, NaN without a score, [B].
         levels: How many levels the task has, 0 where that is not known.
     """
-    known = ~np.isnan(level) & ~np.isnan(score)
-    given, places = np.unique(level[known], return_index=True)
-    points = np.asarray(score[known][places], np.float64)
-    if len(given) < 2:
+    complete = ~np.isnan(level) & ~np.isnan(score)
+    distinct, places = np.unique(level[complete], return_index=True)
+    points = np.asarray(score[complete][places], np.float64)
+    if len(distinct) < 2:
         return points
-    step = (points[-1] - points[0]) / (given[-1] - given[0])
-    if not np.allclose(points, points[0] + step * (given - given[0]), atol=10.0**-_DIGITS):
+    step = (points[-1] - points[0]) / (distinct[-1] - distinct[0])
+    if not np.allclose(points, points[0] + step * (distinct - distinct[0]), atol=10.0**-_DIGITS):
         return points
-    return np.asarray(points[0] + step * (np.arange(max(levels, int(given[-1]) + 1)) - given[0]), np.float64)
+    return np.asarray(points[0] + step * (np.arange(max(levels, int(distinct[-1]) + 1)) - distinct[0]), np.float64)
 
 
 def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:

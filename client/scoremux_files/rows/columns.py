@@ -195,8 +195,9 @@ def _read_rows(path: Path, names: Sequence[str]) -> tuple[Columns, list[str]]:
         present.update(dict.fromkeys(row))
         for name, values in columns.items():
             value = row.get(name)
-            is_nan = isinstance(value, float) and math.isnan(value)
-            values.append(value if isinstance(value, (str, list)) else None if value is None or is_nan else str(value))
+            if isinstance(value, float) and math.isnan(value):
+                value = None
+            values.append(value if value is None or isinstance(value, (str, list)) else str(value))
     return {name: _array(values) for name, values in columns.items() if name in present}, list(present)
 
 

@@ -139,10 +139,10 @@ def same_text(text: str) -> str:
     return " ".join(text.split())
 
 
-def ids_anew(files: int) -> str:
+def repeated_ids_remedy(files: int) -> str:
     """Return what to do about an id that is given twice, where there are several files."""
     remedy = f", with another text or level; --id-column {BY_FILE}id names rows by file and id, in every command"
-    return f"{remedy}, where ids start anew in each file" if files > 1 else ""
+    return f"{remedy}, where ids are unique within a file only" if files > 1 else ""
 
 
 def whole_number(path: Path, row: int, value: object) -> int:

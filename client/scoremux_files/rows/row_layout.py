@@ -12,10 +12,9 @@ _PLAIN_NAME = re.compile(r"\w[\w.-]{0,39}")
 _MOST_NAMES = 20
 
 BY_FILE = "FILE:"
-"""Before the name of a column of ids: ids start anew in each file, and a row is named by its file and its id."""
+"""Before the name of a column of ids that are unique within a file only: a row is named by its file and its id."""
 
-
-ANEW = f" ({BY_FILE}COLUMN where ids start anew in each file)"
+BY_FILE_HELP = f" ({BY_FILE}COLUMN if ids are unique within a file only)"
 """What the help of an option says of it."""
 
 

@@ -10,7 +10,7 @@ import typer
 from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import DryRunOption, JsonOption
 from scoremux_engine.commands.printing import show_json
-from scoremux_files.rows.row_layout import ANEW
+from scoremux_files.rows.row_layout import BY_FILE_HELP
 
 
 def calibrate(
@@ -23,7 +23,7 @@ def calibrate(
     predictions: Annotated[
         Path | None, typer.Option("--predictions", help="Out-of-fold predictions that `scoremux train` wrote.")
     ] = None,
-    id_column: Annotated[str, typer.Option(help=f"Column of the rows' ids{ANEW}.")] = "id",
+    id_column: Annotated[str, typer.Option(help=f"Column of the rows' ids{BY_FILE_HELP}.")] = "id",
     task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
     level_column: Annotated[str, typer.Option(help="Column of the levels that humans gave.")] = "level",

@@ -66,7 +66,8 @@ def describe(
 
 def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> DescribedAdapter:
     files = PackageFiles.of(folder)
-    labels = _labels(folder / _MODEL_JSON, head_width(TensorFile.open(files), backbone.spec))
+    width = head_width(TensorFile.open(files), backbone.spec)
+    labels = _labels(folder / _MODEL_JSON, width)
     described = os.path.lexists(folder / TASK_JSON)
     if described and not row:
         return DescribedAdapter(files)
@@ -76,7 +77,7 @@ def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> DescribedAda
         fields["id"] = _name(folder)
         remarks.append("id: the folder's name")
     if not described and "levels" not in fields:
-        fields["levels"], source = _levels(files, backbone, labels)
+        fields["levels"], source = _levels(files.path, width, labels)
         remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
     ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
     data = json.dumps({**ordered, **fields}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
@@ -92,11 +93,10 @@ def _name(folder: Path) -> str:
     return name
 
 
-def _levels(files: PackageFiles, backbone: Backbone, labels: list[str]) -> tuple[list[float], str]:
+def _levels(folder: Path, width: int | None, labels: list[str]) -> tuple[list[float], str]:
     """Return the levels of an adapter that does not say them, and where they come from."""
-    width = head_width(TensorFile.open(files), backbone.spec)
     if width == 1:
-        raise PackageError(f"{files.path}: its head has one output, which says no levels; write them into {TASK_JSON}")
+        raise PackageError(f"{folder}: its head has one output, which says no levels; write them into {TASK_JSON}")
     if width is None:
         return [0, 1], "made up"  # the adapter's check says what is wrong with its head
     points = _points(labels)
@@ -105,7 +105,7 @@ def _levels(files: PackageFiles, backbone: Backbone, labels: list[str]) -> tuple
     if not all(_NO_LABEL.fullmatch(label) for label in labels):
         names = ", ".join(quote_key(label) for label in labels[:8])
         raise PackageError(
-            f"{files.path / _MODEL_JSON}: id2label names the outputs of the head {names}, and not their points; write "
+            f"{folder / _MODEL_JSON}: id2label names the outputs of the head {names}, and not their points; write "
             f"them into {TASK_JSON} as levels, where the first output must be of the lowest"
         )
     return [float(level) for level in range(min(width, MOST_LEVELS + 1))], "one for each output of the head"

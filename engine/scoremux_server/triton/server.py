@@ -105,12 +105,12 @@ class TritonServer:
         """
         try:
             self.launch()
-            for last in (start == _STARTS for start in range(1, _STARTS + 1)):
+            for start in range(1, _STARTS + 1):
                 try:
                     self.wait_until_ready()
                     break
                 except InterruptedStartError:
-                    if last:
+                    if start == _STARTS:
                         raise
                     self.restart()
         except BaseException:

@@ -111,7 +111,7 @@ def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path
     assert not any("text" in bad.reason.replace("no text", "") for bad in data.bad), "a reason quotes no response"
 
 
-def test_ids_that_start_anew_in_each_file_are_refused_unless_rows_are_named_by_file(tmp_path: Path) -> None:
+def test_ids_that_are_unique_within_a_file_only_are_refused_unless_rows_are_named_by_file(tmp_path: Path) -> None:
     a = _write(tmp_path / "a.jsonl", [_row(0), _row(1)])
     b = _write(tmp_path / "b.jsonl", [_row(0, text="another"), _row(1), {**_row(7), "id": None}])
     for read in (
