@@ -1,8 +1,8 @@
 """Criteria from a TOML file, and the verdict of an interval on each: PASS, FAIL, or why there is none.
 
-PASS needs the whole 95 % interval inside the limits, FAIL needs it outside one of them. A task whose true figure misses
-a criterion passes it in 5 % of cases at most, as `tests/slow/test_intervals.py` measures, and passes all criteria
-together no more often than that.
+PASS needs the whole 95 % interval inside the limits, FAIL needs it outside one of them, and both need 10 rows. A task
+whose true figure misses a criterion passes it in 5 % of cases at most, as `tests/slow/test_intervals.py` measures, and
+passes all criteria together no more often than that.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ MOST_WRONG = 0.05
 
 _ALPHA = 0.025
 """On each side of a 95 % interval."""
+
+_FEWEST_ROWS = 10
+"""With fewer there is no verdict: machines that meet a criterion would miss it with 2 rows in up to 20 % of cases."""
 
 LEAST_ROWS = 30
 """With fewer rows nothing is said of how many would decide: the standard error itself is hardly known."""
@@ -166,6 +169,10 @@ def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
         # A machine that gives one level only has no interval that would ever fail it, and can be right by chance alone.
         verdict = np.where(estimate.one_level == ONLY_MACHINE, Verdict.FAIL, verdict)
         p_fail = np.where(estimate.one_level == ONLY_MACHINE, 0.0, p_fail)
+    few = estimate.n < _FEWEST_ROWS
+    verdict = np.where(few, Verdict.NOT_ENOUGH_ROWS, verdict)
+    p_pass, p_fail = (np.where(few, 1.0, p) for p in (p_pass, p_fail))
+    if estimate.one_level is not None:
         verdict = np.where(estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS, verdict)
     verdict = np.where(estimate.n < criterion.least_rows, Verdict.NOT_MEASURED, verdict).astype(np.int8)
     undecided = (verdict == Verdict.NOT_ENOUGH_ROWS) & ~np.isnan(estimate.low) & (estimate.n >= LEAST_ROWS)

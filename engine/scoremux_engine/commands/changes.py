@@ -45,7 +45,7 @@ def add(
     Example: scoremux tasks add adapters --store repo/store
     """
     from scoremux_engine.packages.adapter_folders import find_adapters
-    from scoremux_engine.packages.task_descriptions import describe
+    from scoremux_engine.packages.task_descriptions import describe, lower_limits
     from scoremux_engine.packages.task_table import read_table
 
     opened, opened_store = open_backbone(store, backbone), open_store(store)
@@ -55,6 +55,8 @@ def add(
     rows = [_row(opened_store, change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
     _show(rows, as_json, dry_run)
     _warn_of_other_bases([adapter.files.path for adapter in described], opened.spec.source)
+    for sentence in lower_limits(described, opened):
+        _say(sentence)
 
 
 def rollback(

@@ -75,11 +75,15 @@ class Tokenizer:
     Args:
         tokenizer: a tokenizer that nobody else uses.
         max_tokens: the most tokens that the backbone takes.
+
+    Attributes:
+        file_limit: the most tokens by the tokenizer's own file, which training may have set; None for no limit.
     """
 
     def __init__(self, tokenizer: HuggingFaceTokenizer, max_tokens: int) -> None:
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self.file_limit: int | None = (tokenizer.truncation or {}).get("max_length")
         # Padding is the bucket's business, and only the response is cut; a file may bring settings of its own.
         tokenizer.no_padding()
         tokenizer.no_truncation()

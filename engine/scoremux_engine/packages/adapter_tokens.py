@@ -1,9 +1,9 @@
-"""Whether an adapter was trained with the backbone's tokens, where its folder has the tokenizer of its training."""
+"""Whether an adapter was trained with the backbone's tokens and limit, where its folder has that tokenizer."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from scoremux_engine.errors import BackboneError, PackageError
@@ -25,8 +25,8 @@ _TEXTS = (
 """Texts whose tokens show how a tokenizer takes case, accents, spaces, and letters of many languages."""
 
 
-def refuse_other_tokens(folders: Iterable[Path], backbone: Backbone) -> None:
-    """Refuse adapters whose folder has a tokenizer that makes other tokens than the backbone's.
+def compare_tokens(folders: Sequence[Path], backbone: Backbone) -> list[int]:
+    """Return at how many tokens each adapter's training cut texts, the backbone's limit where its folder does not say.
 
     Trainers save the tokenizer beside the adapter. A file that is no tokenizer says nothing.
 
@@ -35,10 +35,11 @@ def refuse_other_tokens(folders: Iterable[Path], backbone: Backbone) -> None:
         backbone: What they fit.
 
     Raises:
-        PackageError: Names the file, and a text whose tokens are others.
+        PackageError: A folder's tokenizer makes other tokens than the backbone's; names it, and a text.
     """
-    texts_by_digest: dict[str, str] = {}
-    for folder in folders:
+    compared: dict[str, tuple[str, int]] = {}
+    limits = [backbone.spec.max_tokens] * len(folders)
+    for number, folder in enumerate(folders):
         _refuse_left(folder / _CONFIG)
         path = folder / TOKENIZER
         if not path.is_file():
@@ -46,24 +47,28 @@ def refuse_other_tokens(folders: Iterable[Path], backbone: Backbone) -> None:
         with reading(path, PackageError):
             data = read_file(path, _MOST_BYTES)
         digest = hashlib.sha256(data).hexdigest()
-        if digest not in texts_by_digest:
-            texts_by_digest[digest] = _other_text(path, backbone)
-        if text := texts_by_digest[digest]:
+        if digest not in compared:
+            compared[digest] = _compare(path, backbone)
+        text, limits[number] = compared[digest]
+        if text:
             raise PackageError(
                 f"{path} makes other tokens of {quote(text)} than the backbone's tokenizer; export a model with the "
                 "tokenizer that the adapter was trained with, or remove the file if it was not this one"
             )
+    return limits
 
 
-def _other_text(path: Path, backbone: Backbone) -> str:
-    """Return a text of which a tokenizer makes other tokens than the backbone's, "" if there is none."""
+def _compare(path: Path, backbone: Backbone) -> tuple[str, int]:
+    """Return a text of which a tokenizer makes other tokens than the backbone's, "" if there is none, and its limit."""
+    most = backbone.spec.max_tokens
     try:
-        tokenizer = Tokenizer.open(path, backbone.spec.max_tokens)
+        tokenizer = Tokenizer.open(path, most)
     except BackboneError:
-        return ""
+        return "", most
     texts = (*_TEXTS, *tokenizer.added_words())
     pairs = zip(texts, tokenizer.encode(texts), backbone.tokenizer.encode(texts), strict=True)
-    return next((text for text, own, served in pairs if own.ids != served.ids), "")
+    text = next((text for text, own, served in pairs if own.ids != served.ids), "")
+    return text, min(most, tokenizer.file_limit or most)
 
 
 def _refuse_left(path: Path) -> None:

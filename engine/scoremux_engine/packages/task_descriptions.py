@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_layout import head_width
-from scoremux_engine.packages.adapter_tokens import refuse_other_tokens
+from scoremux_engine.packages.adapter_tokens import compare_tokens
 from scoremux_engine.packages.package_files import MAX_TEXT_BYTES, TASK_JSON, PackageFiles
 from scoremux_engine.packages.task import MOST_LEVELS, Task
 from scoremux_engine.packages.tensor_file import TensorFile
@@ -32,10 +33,15 @@ TaskFields = dict[str, Any]
 
 @dataclass(frozen=True)
 class DescribedAdapter:
-    """An adapter with its `task.json`. remark: which parts of that were made up or taken from a table."""
+    """An adapter with its `task.json`.
+
+    remark: which parts of that were made up or taken from a table.
+    limit: at how many tokens its training cut texts; the backbone's limit where the folder does not say.
+    """
 
     files: PackageFiles
-    remark: str = ""
+    remark: str
+    limit: int
 
 
 def describe(
@@ -55,22 +61,37 @@ def describe(
         PackageError: A row of the table has no folder, or an adapter cannot be described, saw other tokens, or has a
             `config.json` by which the outputs of its head are no ascending levels.
     """
-    refuse_other_tokens(folders, backbone)
+    limits = compare_tokens(folders, backbone)
     table = table or {}
     names = [folder.absolute().name for folder in folders]
     for name in table:
         if name not in names:
             raise PackageError(f"the table has a task in the folder {quote_key(name)}, which is not among the adapters")
-    return [_describe(folder, backbone, table.get(name, {})) for folder, name in zip(folders, names, strict=True)]
+    return [
+        DescribedAdapter(*_describe(folder, backbone, table.get(name, {})), limit)
+        for folder, name, limit in zip(folders, names, limits, strict=True)
+    ]
 
 
-def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> DescribedAdapter:
+def lower_limits(described: Iterable[DescribedAdapter], backbone: Backbone) -> list[str]:
+    """Return a sentence for each limit below the backbone's at which the training of adapters cut texts."""
+    most = backbone.spec.max_tokens
+    counts = Counter(adapter.limit for adapter in described if adapter.limit < most)
+    return [
+        f"tokenizer.json of {count} of the adapters cuts texts at {limit} tokens, the backbone at {most}: if they were "
+        "trained so, scores of longer texts are not those of training; `scoremux export backbone --max-tokens "
+        f"{limit}` cuts there for all tasks"
+        for limit, count in sorted(counts.items())
+    ]
+
+
+def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str]:
     files = PackageFiles.of(folder)
     width = head_width(TensorFile.open(files), backbone.spec)
     labels = _labels(folder / _MODEL_JSON, width)
     described = os.path.lexists(folder / TASK_JSON)
     if described and not row:
-        return DescribedAdapter(files)
+        return files, ""
     fields = {**(_parse(files.read(TASK_JSON), folder / TASK_JSON) if described else {}), **row}
     remarks = ["from the table"] if row else []
     if not described and "id" not in fields:
@@ -81,7 +102,7 @@ def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> DescribedAda
         remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
     ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
     data = json.dumps({**ordered, **fields}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
-    return DescribedAdapter(files.replace(TASK_JSON, data), "; ".join(remarks))
+    return files.replace(TASK_JSON, data), "; ".join(remarks)
 
 
 def _name(folder: Path) -> str:

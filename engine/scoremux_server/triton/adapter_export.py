@@ -12,7 +12,7 @@ from scoremux_engine.errors import ClosedError
 from scoremux_engine.model.backbone import SPEC, Backbone
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, find_adapters, is_export_of
 from scoremux_engine.packages.package_files import CONFIG_JSON
-from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe
+from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe, lower_limits
 from scoremux_engine.packages.task_table import read_table
 from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError
@@ -72,6 +72,8 @@ def publish_adapters(
         ) from error
     report(f"adapters {len(folders)}: {len(new)} published now")
     _report_remarks(new, report)
+    for sentence in lower_limits((adapter for _, adapter in new), backbone):
+        report(f"adapters {sentence}")
     for change in changes:
         if change.after in before and change.before != change.after:
             report(f"adapters {change.task}: version {str(change.after)[:12]} was published before and is not live now")

@@ -86,15 +86,27 @@ def test_figures_that_no_row_moves_have_the_width_of_what_could_go_unseen() -> N
     assert of("exact", same)[1] == pytest.approx(0.886, abs=0.001)
 
 
-@pytest.mark.parametrize("rows", [2, 15, 19, 300, 5000])
+@pytest.mark.parametrize("rows", [2, 9, 10, 15, 19, 300, 5000])
 @pytest.mark.parametrize("right", [0.0, 0.3, 0.95])
-def test_machine_that_gives_one_level_fails_at_any_number_of_rows(rows: int, right: float) -> None:
+def test_machine_that_gives_one_level_fails_from_ten_rows_on(rows: int, right: float) -> None:
     human = np.full(rows, 1 if right else 2)
     human[: max(1, round(rows * (1 - right)))] = 0
     human[-1] = 1
     estimate = estimates(STATISTICS, Ratings.of(human, np.ones(rows)), np.zeros(rows, np.int64), 1)
     for name in ("exact", "qwk", "r", "smd"):
-        assert judge(criterion(name, 0.0, None), estimate[name]).verdict[0] == Verdict.FAIL, name
+        verdict = judge(criterion(name, 0.0, None), estimate[name]).verdict[0]
+        assert verdict == (Verdict.FAIL if rows >= 10 else Verdict.NOT_ENOUGH_ROWS), name
+
+
+@pytest.mark.parametrize("rows", [2, 3, 9, 10])
+def test_good_machine_seldom_fails_however_few_its_rows(rows: int) -> None:
+    people = Raters(4, 0.9, 0.95, skew=0.7)
+    ratings, draw = raters.draws(people.triples(), rows, 3000, seed=1)
+    for limits in (criterion("qwk", 0.7, None), criterion("r", 0.7, None), criterion("smd", -0.15, 0.15)):
+        name = limits.statistic
+        judged = judge(limits, estimates([BY_NAME[name]], ratings, draw, 3000)[name])
+        share = float((judged.verdict == Verdict.FAIL).mean())
+        assert share <= (0.05 if rows == 10 else 0), name
 
 
 @pytest.mark.parametrize("machine", [[1] * 40, [0, 1] * 20, [0] * 40])

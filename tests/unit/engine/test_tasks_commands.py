@@ -95,6 +95,16 @@ def test_add_warns_of_adapters_of_another_base_model(
     assert (warning in commands.warnings) == warned
 
 
+def test_add_warns_of_texts_that_training_cut_earlier(commands: Commands, tmp_path: Path) -> None:
+    folder, tokenizer = second(commands, tmp_path), Path(commands._backbone[1]) / "tokenizer.json"
+    for limit, warned in ((32, True), (64, False), (512, False)):
+        cut = {"max_length": limit, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+        (folder / "tokenizer.json").write_text(json.dumps({**json.loads(tokenizer.read_text()), "truncation": cut}))
+        commands.run("add", folder)
+        warning = "tokenizer.json of 1 of the adapters cuts texts at 32 tokens, the backbone at 64: if"
+        assert (warning in commands.warnings) == warned
+
+
 def test_show_renders_a_response(commands: Commands) -> None:
     text, long = "the\nrouter {question} [SEP]", "bridge " * 62 + "a lost packet"
     shown = commands.json("show", "t-1", "--render", text)
