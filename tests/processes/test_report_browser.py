@@ -1,0 +1,44 @@
+"""The report in Chromium: whatever tasks and groups are called, only tables scroll sideways."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from chromium import SIZES, chromium, open_page
+from scoremux_cli.agreement import report
+
+LONG = "grade_8_science_" * 8
+
+
+def test_only_tables_scroll_sideways(tmp_path: Path) -> None:
+    chance, scored, truth = np.random.default_rng(0), [], []
+    for n in range(240):
+        task, level = (LONG, "bio-7")[n % 2], int(chance.integers(14))
+        share = [0.5 / 14] * 14
+        share[level] += 0.5
+        row = {"id": f"r{n}", "task": task, "status": "OK", "level": level, "probabilities": share}
+        scored.append({**row, "route": ("machine", "human:LOW_CONFIDENCE")[n % 3 == 0], "confidence": 0.5})
+        truth.append({"id": row["id"], "level": n % 14, "again": n % 14, "l1": (LONG, "de")[n % 5 == 0]})
+    for name, rows in (("scored", scored), ("truth", truth)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = tmp_path / "report.html"
+    report(
+        tmp_path / "scored.jsonl",
+        tmp_path / "truth.jsonl",
+        page,
+        title=LONG,
+        second="again",
+        groups=["l1"],
+    )
+    with chromium() as browser:
+        for width, height in SIZES.items():
+            shown = open_page(browser, viewport={"width": width, "height": height})
+            shown.goto(page.as_uri())
+            shown.evaluate("document.querySelectorAll('details').forEach(task => { task.open = true })")
+            assert shown.evaluate("document.documentElement.scrollWidth") == width
+            boxes = "[...document.querySelectorAll('.wide')].some(box => box.scrollWidth > box.clientWidth)"
+            assert shown.evaluate(boxes) == (width < 1000)
+            shown.close()
