@@ -51,6 +51,7 @@ class Columns:
         groups: Kept in the predictions.
         student: Of who wrote the response.
         chosen_by, probability: Of how the row was chosen to be read, see `scoremux_assess.agreement.weights`.
+        version: Of the task version that scored the row before it was read.
     """
 
     id: str = "id"
@@ -64,6 +65,7 @@ class Columns:
     student: str = ""
     chosen_by: str = "chosen_by"
     probability: str = "probability"
+    version: str = "version"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class LabelledResponse:
         student: Who wrote it, None where that is not known.
         chosen_by: How it was chosen to be read, None where that is not known.
         probability: With which it was chosen; None: it was certain to be.
+        version: The task version that scored it before it was read, None where that is not known.
         weight: How many rows it stands for in figures; NaN: it is no part of any. It changes no loss.
     """
 
@@ -92,6 +95,7 @@ class LabelledResponse:
     student: str | None = None
     chosen_by: str | None = None
     probability: float | None = None
+    version: str | None = None
     weight: float = 1.0
 
     @property
@@ -208,7 +212,8 @@ def read_unlabelled(data: Data, paths: Sequence[Path], columns: Columns) -> None
 def _weighed(rows: list[LabelledResponse]) -> list[LabelledResponse]:
     """Leave routed rows out of all figures where the rows to train on have a sample of all responses."""
     trained = [row for row in rows if row.trained]
-    beside = zip(trained, routed_beside([row.chosen_by for row in trained]), strict=True)
+    routed = routed_beside([row.chosen_by for row in trained], [row.version for row in trained])
+    beside = zip(trained, routed, strict=True)
     apart = {row.id for row, routed in beside if routed}
     return [replace(row, weight=math.nan) if row.id in apart else row for row in rows]
 
@@ -291,6 +296,7 @@ def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[Ba
             student=student_of(row.get(columns.student) if columns.student else None),
             chosen_by=None if chosen_by is None else str(chosen_by),
             probability=probability,
+            version=str(row.get(columns.version) or "") or None,
             weight=float(sample_of([chosen_by], chance).weight[0]),
         )
 

@@ -49,6 +49,7 @@ class LabelledRow:
         student: Who wrote it, None where that is not known.
         weight: 1 / the probability with which it was chosen to be read.
         chosen_by: How it was chosen, see `weights`; None where that is not known.
+        version: The one that scored it before it was read, None where that is not known.
         adapter: The digest of the adapter that its prediction belongs to; None where it has none, or does not say.
         seen: Whether what its adapter began from was trained on its task, so that the prediction is too good.
     """
@@ -63,6 +64,7 @@ class LabelledRow:
     student: str | None = None
     weight: float = 1.0
     chosen_by: str | None = None
+    version: str | None = None
     adapter: str | None = None
     seen: bool = False
 
@@ -180,6 +182,7 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
             student=student_of(student),
             weight=_weight(where, row),
             chosen_by=_text(row.get("chosen_by")),
+            version=_text(row.get("version")),
         )
 
 

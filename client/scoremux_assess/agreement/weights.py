@@ -23,7 +23,7 @@ import numpy as np
 from scoremux_assess.agreement.ratings import Floats, Mask
 from scoremux_files.errors import InputError
 
-ROUTE, READ_BEHIND, SAMPLE, VALIDITY = "route", "read_behind", "sample", "validity"
+ROUTE, READ_BEHIND, ALL, SAMPLE, VALIDITY = "route", "read_behind", "all", "sample", "validity"
 
 _ROUTED = (
     "about the responses that were sent to people, not about all responses: no row of those that the machine keeps was "
@@ -74,11 +74,18 @@ def routed_only(chosen_by: Sequence[str | None]) -> bool:
     return ROUTE in reasons and reasons <= {ROUTE, VALIDITY}
 
 
-def routed_beside(chosen_by: Sequence[str | None]) -> Mask:
-    """Return which rows of a task were read since they were sent to people, beside a sample of all its responses."""
-    reasons = set(chosen_by)
-    sampled = READ_BEHIND not in reasons and not reasons <= {ROUTE, VALIDITY}
-    return np.array([sampled and reason == ROUTE for reason in chosen_by], bool)
+def routed_beside(chosen_by: Sequence[str | None], versions: Sequence[str | None]) -> Mask:
+    """Return which rows of a task were read since they were sent to people, beside a sample of all its responses.
+
+    Args:
+        chosen_by: How each was chosen.
+        versions: The task version that routed each, None where that is not known. Read-behind rows of a version stand
+            for what that version kept, and for nothing that another one did.
+    """
+    if routed_only(chosen_by):
+        return np.zeros(len(chosen_by), bool)
+    behind = {v for reason, v in zip(chosen_by, versions, strict=True) if reason == READ_BEHIND}
+    return np.array([r == ROUTE and v not in behind for r, v in zip(chosen_by, versions, strict=True)], bool)
 
 
 def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:

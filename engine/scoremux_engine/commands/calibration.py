@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from scoremux_assess.agreement.labelled_rows import LabelledRow, LabelledRows
 from scoremux_assess.agreement.similar_texts import fold
-from scoremux_assess.agreement.weights import require_sample, routed_beside
+from scoremux_assess.agreement.weights import ALL, ROUTE, require_sample, routed_beside
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier
 from scoremux_assess.decisions.calibration.thresholds import NearMiss
@@ -97,7 +97,9 @@ def calibrate_tasks(
             are not known to come from the live adapter.
     """
     live, retired = store.manifest().tasks, Counter[str]()
-    past = {line.task for line in store.history.entries()}
+    past: dict[str, set[str]] = {}
+    for line in store.history.entries():
+        past.setdefault(line.task, set()).update(v for v in (line.before, line.after) if v)
     by_task: dict[str, list[LabelledRow]] = {}
     for row in labelled.rows:
         if row.task in live:
@@ -116,12 +118,13 @@ def calibrate_tasks(
     for name in sorted(by_task):
         folder = store.package_folder(live[name])
         task = Task.read(folder)
-        if _machine_keeps_rows(folder):
-            require_sample(name, [row.chosen_by for row in by_task[name]])
-            beside = routed_beside([row.chosen_by for row in by_task[name]])
-            if beside.any():
-                calibration.left_out[_ROUTED] += int(beside.sum())
-            by_task[name] = [row for row, routed in zip(by_task[name], beside, strict=True) if not routed]
+        by_task[name] = _census(by_task[name], store, past[name])
+        require_sample(name, [row.chosen_by for row in by_task[name]])
+        chosen_by, versions = zip(*((row.chosen_by, row.version) for row in by_task[name]), strict=True)
+        beside = routed_beside(chosen_by, versions)
+        if beside.any():
+            calibration.left_out[_ROUTED] += int(beside.sum())
+        by_task[name] = [row for row, routed in zip(by_task[name], beside, strict=True) if not routed]
         adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
         if adapters - {adapter_digest(PackageFiles.of(folder))}:
             calibration.unverified += (name,)
@@ -226,15 +229,29 @@ def _attempts(
     return attempts
 
 
-def _machine_keeps_rows(folder: Path) -> bool:
-    """Return whether the live version in a folder leaves rows to the machine for their confidence."""
+def _census(rows: Sequence[LabelledRow], store: Store, past: Collection[str]) -> list[LabelledRow]:
+    """Return rows of one task; those of a version that sent all responses to people are a sample of all responses.
+
+    past: all versions of the task. For rows that do not say which scored them, none of these may keep a response.
+    """
+    routed = {row.version for row in rows if row.chosen_by == ROUTE}
+    asked = past if None in routed else routed & set(past)
+    decisions = {version: _decision(store.package_folder(version)) for version in asked if version}
+    thresholds = {version: decision.threshold for version, decision in decisions.items() if decision is not None}
+    census: set[str | None] = {version for version, t in thresholds.items() if t is not None and t.least is None}
+    if census and len(census) == len(thresholds):
+        census.add(None)
+    return [replace(row, chosen_by=ALL) if row.chosen_by == ROUTE and row.version in census else row for row in rows]
+
+
+def _decision(folder: Path) -> Decision | None:
+    """Return the decision of a version, None where it has none or is no longer there."""
     path = folder / DECISION_JSON
     if not path.exists():
-        return False
+        return None
     with reading(path, EngineError):
         data = path.read_bytes()
-    threshold = Decision.parse(data, str(path)).threshold
-    return threshold is None or threshold.least is not None
+    return Decision.parse(data, str(path))
 
 
 def _score(

@@ -64,5 +64,5 @@ class CrossValidated:
             None if students is None else len(set(writers)),
             machine[0] if len(set(machine)) == 1 else None,
             routed_only([row.chosen_by for row in task.prepared.rows]),
-            int(routed_beside([row.chosen_by for row in task.prepared.rows]).sum()),
+            int(routed_beside(*zip(*((row.chosen_by, row.version) for row in task.prepared.rows), strict=True)).sum()),
         )

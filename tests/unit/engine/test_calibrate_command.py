@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
-from scoremux_engine.commands.calibration import calibrate_tasks, publish
+from scoremux_engine.commands.calibration import Calibration, calibrate_tasks, publish
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, PackageFiles
@@ -206,6 +207,37 @@ def test_rows_of_a_desk_weigh_one_over_their_probability_and_routed_ones_alone_a
     desk.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = run(desk, *given, "--dry-run")
     assert done.returncode == 0, done.stderr
+
+
+def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_live(
+    own_repository: Path, labelled: Path, tmp_path: Path
+) -> None:
+    engine, store = Engine.open(own_repository), Store(own_repository / "store")
+    rows = [row for row in read_labelled([labelled], None, LabelColumns()).rows if row.task == "t-1"]
+
+    def calibrate(target: str, rows: list[LabelledRow]) -> Calibration:
+        return calibrate_tasks(
+            engine, store, read_policy(policy(tmp_path, f"[target]\n{target}\n")), LabelledRows(rows)
+        )
+
+    bare = store.manifest().tasks["t-1"]
+    publish(engine, store, calibrate("exact = 0.999", rows))
+    everyone = store.manifest().tasks["t-1"]
+    publish(engine, store, calibrate("human_share = 0.5", rows))
+    half = store.manifest().tasks["t-1"]
+    by_everyone, by_half, by_lost, by_any = (
+        [replace(row, chosen_by="route", version=version) for row in rows]
+        for version in (everyone, half, "c" * 64, None)
+    )
+    for live in (half, everyone, bare):
+        if store.manifest().tasks["t-1"] != live:
+            store.rollback("t-1", live)
+        assert calibrate("exact = 0.7", by_everyone).rows["t-1"] == len(rows)
+        for refused in (by_half, by_lost, by_any):
+            with pytest.raises(InputError, match="none stands for the rows that the machine keeps"):
+                calibrate("exact = 0.7", refused)
+        mixed = calibrate("exact = 0.7", by_everyone[:60] + by_half[60:])
+        assert (mixed.rows["t-1"], mixed.left_out.total()) == (60, len(rows) - 60)
 
 
 class Counting:

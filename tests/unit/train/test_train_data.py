@@ -360,6 +360,10 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
     weighed, said = figures(routed + behind)  # 1,500 routed ones of 3,750
     assert (weighed.rows, weighed.beside) == (2100, 0) and "are part of no figure" not in said
     assert weighed.figures["exact agreement"].value == pytest.approx(0.74, abs=0.03)
+    last_year = [row | {"version": "a" * 64} for row in routed + behind]
+    years, said = figures(last_year + responses(1500, 0.0, chosen_by="route", version="b" * 64))
+    assert (years.rows, years.beside) == (2100, 1500) and "1,500 responses that were read since they were sent" in said
+    assert years.figures["exact agreement"].value == weighed.figures["exact agreement"].value
 
 
 def _curve(exponent: float, seed: int, tasks: int = 20) -> LearningCurve:
