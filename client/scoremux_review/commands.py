@@ -192,6 +192,11 @@ def add(
         texts = Texts(responses or (), layout_of(path, id=id_column, text=text_column, student=student_column))
         added = intake.add_scored(desk, path, texts, BY)
         say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
+        if added.rescored:
+            say(
+                f"{path}: {added.rescored:,} of the known rows have another score or route here; the desk keeps its "
+                "own. A new database takes the new ones"
+            )
         new, unknown = alerts.add_alerts(desk, path, BY)
         if new or unknown:
             say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")

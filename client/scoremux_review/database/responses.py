@@ -56,6 +56,13 @@ def insert_new_rows(connection: Connection, chunk: Sequence[dict[str, Any]]) -> 
     return [(row.id, row.digest) for row in connection.execute(new)]
 
 
+def rows_at(connection: Connection, chunk: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int, str], Any]:
+    """Return the known rows at the sources and lines of other rows, by source, line and name."""
+    sources, lines = ({row[name] for row in chunk} for name in ("source", "line"))
+    query = select(rows).where(rows.c.source.in_(sources), rows.c.line.in_(lines))
+    return {(row.source, row.line, row.name): row for row in connection.execute(query)}
+
+
 def row_of(connection: Connection, row: int) -> Any:
     """Return a row by its id, None if there is none."""
     return connection.execute(select(rows).where(rows.c.id == row)).one_or_none()

@@ -40,11 +40,13 @@ class Added:
     Attributes:
         rows: How many it has.
         known: How many of them were there already.
+        rescored: How many of these have another score or route than the one that the desk keeps.
         to_read: How many of them people read.
     """
 
     rows: int = 0
     known: int = 0
+    rescored: int = 0
     to_read: int = 0
 
 
@@ -99,11 +101,29 @@ def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by
     added, remaining = Added(), iter(lines)
     while chunk := list(islice(remaining, CHUNK_ROWS)):
         with database.write() as connection:
+            added.rescored += _rescored(connection, chunk, file)
             new, to_read = _insert(connection, chunk, file, by, database.now())
         added.rows += len(chunk)
         added.known += len(chunk) - new
         added.to_read += to_read
     return added
+
+
+def _rescored(connection: Connection, chunk: list[dict[str, Any]], file: str) -> int:
+    """Return how many rows the desk has with another score or route. Raises InputError where it has another text."""
+    count, known = 0, responses.rows_at(connection, chunk)
+    for row in chunk:
+        before = known.get((row["source"], row["line"], row["name"]))
+        if before is None:
+            continue
+        if (before.task, before.text) != (row["task"], row["text"]):
+            raise InputError(
+                f"{file}: line {row['line']} of {row['source']} has another text or task than when "
+                f"{before.administration} brought it; if these are two files of one name, rename the new one "
+                "(responses: and score them again)"
+            )
+        count += any(getattr(before, name) != row[name] for name in ("status", "level", "route", "version"))
+    return count
 
 
 def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float) -> tuple[int, int]:

@@ -29,9 +29,24 @@ def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:
     work = at_work(40)
     folder = work.programme.folder
     again = add_scored(work.database, folder / "scored.jsonl", Texts())
-    assert (again.rows, again.known, again.to_read) == (40, 40, 0)
+    assert (again.rows, again.known, again.rescored, again.to_read) == (40, 40, 0, 0)
     write_jsonl(folder / "more.jsonl", scored_rows(50))
     assert add_scored(work.database, folder / "more.jsonl", Texts()).known == 40
+    other_version = [row | {"version": "d" * 64} for row in scored_rows(60)]
+    write_jsonl(folder / "again.jsonl", other_version)
+    again = add_scored(work.database, folder / "again.jsonl", Texts())
+    assert (again.rows, again.known, again.rescored) == (60, 50, 50)
+
+
+@pytest.mark.parametrize("change", [{"text": "Another year."}, {"task": "another"}])
+def test_another_response_at_a_known_place_is_refused_not_taken_for_the_known_one(
+    at_work: Any, change: dict[str, str]
+) -> None:
+    work = at_work(10)
+    write_jsonl(work.programme.folder / "next.jsonl", [row | change for row in scored_rows(10)])
+    with pytest.raises(InputError, match=r"another text or task than when scored\.jsonl brought it") as caught:
+        add_scored(work.database, work.programme.folder / "next.jsonl", Texts())
+    assert "Another year" not in str(caught.value)
 
 
 def test_texts_are_read_from_the_scored_sources(tmp_path: Path, at_work: Any) -> None:
