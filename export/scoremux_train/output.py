@@ -18,6 +18,7 @@ from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
+from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
 from scoremux_train.check import TaskCheck
@@ -43,11 +44,12 @@ SCHEMA = pa.schema(
         ("probability", pa.float64()),
         ("adapter", pa.string()),
         ("seen", pa.bool_()),
+        ("text_check", pa.string()),
     ]
 )
 """level, second_level: the humans'; fold: the one that the row was held out in; points: what the task's levels stand
 for; adapter: the digest of what was trained on all rows (`adapter_digest`); seen: whether the shared start of an
-earlier run was trained on the task. Columns of groups follow."""
+earlier run was trained on the task; text_check: see `text_check`. Columns of groups follow."""
 
 CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
 _FEW = 10
@@ -103,6 +105,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
             "probability": row.probability,
             "adapter": adapters[task.prepared.task.id],
             "seen": task.prepared.seen_by_start,
+            "text_check": text_check(row.text),
         }
         for task in tasks
         for row, fold, p in zip(task.prepared.rows, task.prepared.fold_of, task.predicted, strict=True)

@@ -34,6 +34,7 @@ from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
+from scoremux_files.rows.readers import text_check
 from scoremux_train.commands import train
 from scoremux_train.data import Columns, read_data
 from scoremux_train.errors import DataError, RecipeError
@@ -281,6 +282,7 @@ def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
         assert len(row["probabilities"]) == (3 if row["task"] == "t-b" else 2)
         assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
         assert not row["seen"]
+        assert row["text_check"] == text_check(rows[row["id"]]["text"])
         assert row["adapter"] == adapter_digest(PackageFiles.of(trained / row["task"]))
     assert {row["fold"] for row in found} == {0, 1, 2}
 

@@ -20,6 +20,7 @@ from scoremux_files.rows.readers import (
     repeated_ids_remedy,
     same_text,
     student_of,
+    text_check,
     whole_number,
 )
 from scoremux_files.rows.row_layout import list_columns
@@ -52,6 +53,7 @@ class LabelledRow:
         version: The one that scored it before it was read, None where that is not known.
         adapter: The digest of the adapter that its prediction belongs to; None where it has none, or does not say.
         seen: Whether what its adapter began from was trained on its task, so that the prediction is too good.
+        text_check: Of the text that its prediction is of (`readers.text_check`), None where that is not known.
     """
 
     id: str
@@ -67,6 +69,7 @@ class LabelledRow:
     version: str | None = None
     adapter: str | None = None
     seen: bool = False
+    text_check: str | None = None
 
     def check(self, levels: int) -> None:
         """Raise InputError if a level or the probabilities are not those of a task with so many levels."""
@@ -142,6 +145,12 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
             contents[key] = content
             prediction = predicted.pop(key, None)
             if prediction is not None:
+                if prediction.text_check not in (None, text_check(row.text or "")):
+                    raise InputError(
+                        f"{row.where}: {prediction.where} has another text for id {row.id[:80]!r} of {row.task}; where "
+                        "ids are unique within a file only, name rows by file and id, in every command "
+                        "(--id-column FILE:id)"
+                    )
                 seconds = {row.second, prediction.second} - {None}  # where one has none, that of the other counts
                 labelled.relabelled += prediction.level != row.level or len(seconds) > 1
                 row = replace(
@@ -203,6 +212,7 @@ def _read_predictions(path: Path) -> Iterator[LabelledRow]:
             chosen_by=_text(row.get("chosen_by")),
             adapter=_text(row.get("adapter")),
             seen=row.get("seen") is True,
+            text_check=_text(row.get("text_check")),
         )
 
 

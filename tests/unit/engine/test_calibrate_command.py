@@ -27,6 +27,7 @@ from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, Packa
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
 from scoremux_engine.store.store import Store
+from scoremux_files.rows.readers import text_check
 from scoremux_server.serve import decided_elsewhere, decision_hints
 from serving import SCOREMUX
 
@@ -187,6 +188,14 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     alone = labelled.rows[2]
     assert (alone.student, alone.chosen_by, alone.weight) == ("bob", "read_behind", 5)
     assert (len(labelled.rows), labelled.relabelled, labelled.left_out.total()) == (3, 1, 1)
+    for row in predicted[:2]:
+        row["text_check"] = text_check({"a": " x", "d": "z"}[str(row["id"])])
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
+    assert len(read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns).rows) == 3
+    predicted[1]["text_check"] = text_check("of another year")
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
+    with pytest.raises(InputError, match=r"row 3: .*row 2 has another text for id 'd' of t"):
+        read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns)
     with pytest.raises(InputError, match="row 1: no pupil"):
         read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"))
 
