@@ -118,10 +118,10 @@ def calibrate_tasks(
     for name in sorted(by_task):
         folder = store.package_folder(live[name])
         task = Task.read(folder)
+        by_task[name] = _on_the_live_scale(by_task[name], task, store, past[name], calibration)
         by_task[name] = _census(by_task[name], store, past[name])
         require_sample(name, [row.chosen_by for row in by_task[name]])
-        chosen_by, versions = zip(*((row.chosen_by, row.version) for row in by_task[name]), strict=True)
-        beside = routed_beside(chosen_by, versions)
+        beside = routed_beside([row.chosen_by for row in by_task[name]], [row.version for row in by_task[name]])
         if beside.any():
             calibration.left_out[_ROUTED] += int(beside.sum())
         by_task[name] = [row for row, routed in zip(by_task[name], beside, strict=True) if not routed]
@@ -227,6 +227,22 @@ def _attempts(
         else:
             calibration.left_out[f"condition {condition.code}"] += 1
     return attempts
+
+
+def _on_the_live_scale(
+    rows: Sequence[LabelledRow], task: Task, store: Store, past: Collection[str], calibration: Calibration
+) -> list[LabelledRow]:
+    """Return rows of one task without those that people read when it had another number of levels."""
+    folders = {
+        version: store.package_folder(version) for version in {row.version for row in rows} & set(past) if version
+    }
+    other = {
+        v for v, folder in folders.items() if folder.exists() and len(Task.read(folder).levels) != len(task.levels)
+    }
+    kept = [row for row in rows if row.version not in other]
+    if other:
+        calibration.left_out["read when their task had another number of levels"] += len(rows) - len(kept)
+    return kept
 
 
 def _census(rows: Sequence[LabelledRow], store: Store, past: Collection[str]) -> list[LabelledRow]:

@@ -249,6 +249,19 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
         assert (mixed.rows["t-1"], mixed.left_out.total()) == (60, len(rows) - 60)
 
 
+def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path: Path) -> None:
+    backbone, store = Backbone.open(own_repository / "backbone" / "1"), Store(own_repository / "store")
+    five = store.manifest().tasks["t-1"]
+    store.add([make_adapter(tmp_path / "t-1", backbone.spec, "t-1", levels=3)], backbone)
+    three, rules = store.manifest().tasks["t-1"], read_policy(policy(tmp_path))
+    rows = [LabelledRow(f"{n}", "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:60])]
+    old, new = [replace(row, version=five) for row in rows[:20]], [replace(row, version=three) for row in rows[20:]]
+    mixed = calibrate_tasks(Engine.open(own_repository), store, rules, LabelledRows(old + new))
+    assert (mixed.rows["t-1"], mixed.left_out.total()) == (40, 20)
+    alone = calibrate_tasks(Engine.open(own_repository), store, rules, LabelledRows(old))
+    assert (alone.unusable, alone.left_out.total()) == (("t-1",), 20)
+
+
 class Counting:
     """A runner that counts the rows it computes."""
 
