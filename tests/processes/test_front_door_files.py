@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,16 @@ def test_key_file_that_is_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "door.key").mkdir()
     with pytest.raises(SetupError, match=r"door\.toml: key: .*door\.key is missing"):
         FrontDoor(place.file, place.log)
+
+
+def test_certificate_that_expires_soon_or_has_expired_is_reported(tmp_path: Path) -> None:
+    place = Place(tmp_path, [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")])
+    for days in (15, 13, -1):
+        place.certify(expires=datetime.now() + timedelta(days=days))
+        reports: list[str] = []
+        with FrontDoor(place.file, place.log, report=reports.append):
+            named = [report for report in reports if f"{tmp_path / 'door.pem'} expires on 20" in report]
+        assert len(named) == (days < 14)
 
 
 def test_unresolvable_name_is_named(tmp_path: Path) -> None:

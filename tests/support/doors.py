@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ class Place:
         self.backends = backends
         self.configure(**keys)
 
-    def certify(self) -> None:
+    def certify(self, expires: datetime | None = None) -> None:
         """Write a new certificate, as a renewal does."""
-        made = self.authority.issue_cert("localhost", LOOPBACK)
+        made = self.authority.issue_cert("localhost", LOOPBACK, not_after=expires)
         made.private_key_pem.write_to_path(self.folder / "door.key")
         (self.folder / "door.pem").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
 

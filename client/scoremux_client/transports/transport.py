@@ -57,6 +57,8 @@ _WRONG_PORT = {
     "(?i)wrong.version.number|eof occurred in violation": "this port does not seem to speak TLS",
     "parsing HTTP/2|failed to connect.*Socket closed": "this port does not seem to speak gRPC: Triton's is 8001 unless "
     "given, and an HTTP address begins with http://",
+    "failed to connect": "is a server running there? A front door takes grpcs:// alone, with the certificate of its "
+    "authority",
     "illegal (request|status) line": "this port does not speak HTTP: a gRPC address has no http:// before it",
 }
 """What a transport says of a wrong port → what is wrong."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 from scoremux_engine.scoring.permission import KEY_BYTES, read_key
@@ -20,6 +21,8 @@ from scoremux_server.front_door.haproxy import TOKENS_MAP, Haproxy, find_program
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import bracketed, reserve
 from scoremux_server.triton.run_files import RUN, RunFiles
+
+_SOON_S = 14 * 86400.0
 
 
 def grant_key(config: FrontDoorConfig) -> bytes:
@@ -135,6 +138,7 @@ class FrontDoor:
         _reserve(self.config)
         self.run.make()
         self._check(self._settings)
+        self._report_expiry()
         if len(self._settings.backends) > 1 and self.config.arithmetic != ANY:
             self._report(f"only Tritons that compute in {self.config.arithmetic} get rows (`arithmetic` of door.toml)")
         self._start_haproxy()
@@ -202,6 +206,13 @@ class FrontDoor:
         # Workers that finish their requests read no files: a token may have been revoked together with this change.
         self._followed[1].forget()
         self._report("the front door's configuration was loaded again")
+        self._report_expiry()
+
+    def _report_expiry(self) -> None:
+        expiry_s, certificate = self.config.expiry_s(), self.config.certificate
+        if expiry_s - self._clock() < _SOON_S:
+            day = datetime.fromtimestamp(expiry_s, timezone.utc).date()
+            self._report(f"{certificate} expires on {day}, and clients refuse it then; a new file is loaded at once")
 
     def _load_tokens(self) -> None:
         self._tokens = TokenFile(self.config.tokens).read()

@@ -13,6 +13,7 @@ import trustme
 
 from http_peers import HttpPeer, running
 from peers import ROW, answer, listening, once
+from ports import free_port
 from scoremux_client import DeadlineError, HttpTransport, RejectedError, Tls, UnavailableError, rows
 
 
@@ -52,6 +53,8 @@ def test_a_grpc_server_that_nobody_vouches_for_is_not_talked_to(authority: trust
         for options in ({"tls": Tls(tmp_path / "other.pem")}, {"tls": Tls()}, {}):
             with pytest.raises(UnavailableError):
                 once(url, **options)
+    with pytest.raises(UnavailableError, match=r"is a server running there\? A front door takes grpcs"):
+        once(f"127.0.0.1:{free_port()}")
 
 
 def test_https_checks_certificates_both_ways(authority: trustme.CA, client_tls: Tls) -> None:
