@@ -213,10 +213,21 @@ def test_judge_says_which_rows_it_cannot_judge(small_repository: Path, tmp_path:
     assert logged.judge("--key-file", str(key))[0] == 0
     status, shown = logged.judge()
     assert status == 1
-    assert "40 rows have texts that --responses does not hold (or another key)" in shown
+    assert "40 rows have texts that --responses does not hold (canaries, or another key)" in shown
     lines = logged.log.read_text()
     logged.log.write_text(lines.replace(Backbone.open(small_repository / "backbone" / "1").spec.digest, "b" * 64, 3))
     assert "3 rows were scored on another backbone" in logged.judge("--key-file", str(key))[1]
+
+
+def test_rows_are_drawn_among_those_whose_texts_are_given(small_repository: Path, tmp_path: Path) -> None:
+    logged = Logged(small_repository, tmp_path)
+    lines = logged.log.read_text().splitlines(keepends=True)
+    canary = json.dumps(json.loads(lines[0]) | {"digest": f"sha256:{'0' * 64}"}) + "\n"
+    logged.log.write_text("".join([*[canary] * 1000, *lines, *[canary] * 1000]))
+    status, shown = logged.judge("--json", "--rows", "10", "--no-bounds")
+    (figures,) = json.loads(shown)["arithmetics"].values()
+    assert (status, figures["judged"], figures["logged"]) == (0, 10, 40)
+    assert json.loads(shown)["not_judged"]["without_text"] == 2000
 
 
 def test_every_version_of_a_store_can_be_judged(small_repository: Path) -> None:

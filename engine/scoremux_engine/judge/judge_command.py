@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,8 @@ from scoremux_engine.commands.printing import short, show_json, show_table
 if TYPE_CHECKING:
     from scoremux_engine.judge.judged_rows import JudgedRow, Standing
     from scoremux_engine.judge.logged_rows import IdentifiedText, LoggedRow
+    from scoremux_engine.model.backbone import Backbone
+    from scoremux_engine.store.store import Store
 
 _ROWS_AT_ONCE = 16
 _SHOWN = 10
@@ -36,7 +38,7 @@ class Tally:
         """Return a sentence for each reason that there is."""
         reasons = (
             (self.other_backbone, "were scored on another backbone"),
-            (self.without_text, "have texts that --responses does not hold (or another key)"),
+            (self.without_text, "have texts that --responses does not hold (canaries, or another key)"),
             (self.without_version, "are of versions that the store does not have"),
         )
         counts = [f"{count:,} rows {reason}; they were not judged." for count, reason in reasons if count]
@@ -72,20 +74,21 @@ def judge(
     import os
 
     from scoremux_engine.judge.judged_rows import Standing, limits
-    from scoremux_engine.judge.logged_rows import draw, find_texts, read_log
+    from scoremux_engine.judge.logged_rows import draw, find_texts, read_texts
     from scoremux_files.audit_lines import KEY_VARIABLE, read_key
 
     key = read_key(str(key_file or ""), os.environ.get(KEY_VARIABLE, ""))
-    drawn = draw(read_log(logs), None if every_row else rows, seed)
-    tally = Tally()
+    backbone, tally = open_backbone(repository / "store", None), Tally()
+    digests = {digest for digest, _ in read_texts(responses, key, id_column, text_column)}
+    drawn = draw(_candidates(logs, backbone, digests, tally), None if every_row else rows, seed)
     texts = find_texts(responses, {row.digest for row in drawn}, key, id_column, text_column)
-    judged = list(_judge(drawn, texts, repository, tally, bounds))
+    judged = list(_judge(drawn, texts, open_store(repository / "store"), backbone, tally, bounds))
     margins = limits(judged)
     standings = [row.standing(margins[row.row.arithmetic]) for row in judged]
     if out is not None:
         _write(out, judged, standings)
     contradicted = [row for row, standing in zip(judged, standings, strict=True) if standing is Standing.CONTRADICTED]
-    summary = _summary(judged, standings, margins, _count_close(logs, margins))
+    summary = _summary(judged, standings, margins, _count_close(_candidates(logs, backbone, digests, Tally()), margins))
     if as_json:
         show_json({"arithmetics": summary, "not_judged": vars(tally), "contradicted": [r.id for r in contradicted]})
     else:
@@ -94,30 +97,40 @@ def judge(
         raise typer.Exit(1)
 
 
+def _candidates(logs: list[Path], backbone: Backbone, digests: set[str], tally: Tally) -> Iterator[LoggedRow]:
+    """Yield the rows of logs that were scored on this backbone and have one of these texts; count the others.
+
+    Most lines of a long log are canaries or of other administrations: no draw is spent on them.
+    """
+    from scoremux_engine.judge.logged_rows import read_log
+
+    for row in read_log(logs):
+        if row.backbone != backbone.spec.digest:
+            tally.other_backbone += 1
+        elif row.digest not in digests:
+            tally.without_text += 1
+        else:
+            yield row
+
+
 def _judge(
     drawn: Sequence[LoggedRow],
     texts: Mapping[str, IdentifiedText],
-    repository: Path,
+    store: Store,
+    backbone: Backbone,
     tally: Tally,
     with_bounds: bool,
 ) -> Iterator[JudgedRow]:
-    """Yield the rows that can be judged; count the others. with_bounds: Derive what float32 can err."""
+    """Yield the rows whose versions the store has; count the others. with_bounds: Derive what float32 can err."""
     from scoremux_assess.agreement.close_rows import computes_float32
     from scoremux_engine.errors import PackageError
     from scoremux_engine.judge.exact_rows import ExactScorer
     from scoremux_engine.judge.judged_rows import judge_row
 
-    store = open_store(repository / "store")
-    backbone = open_backbone(repository / "store", None)
     scorer = ExactScorer(backbone, store)
     by_version: dict[str, list[LoggedRow]] = {}
     for row in drawn:
-        if row.backbone != backbone.spec.digest:
-            tally.other_backbone += 1
-        elif row.digest not in texts:
-            tally.without_text += 1
-        else:
-            by_version.setdefault(row.version, []).append(row)
+        by_version.setdefault(row.version, []).append(row)
     for digest, of_version in by_version.items():
         if not store.package_folder(digest).is_dir():
             tally.without_version += len(of_version)
@@ -136,14 +149,9 @@ def _judge(
                 yield judge_row(row, texts[row.digest].id, of_row, version.task.levels, bounds)
 
 
-def _count_close(logs: list[Path], margins: dict[str, float]) -> Counter[tuple[str, bool]]:
-    """Return how many rows of the logs there are, by arithmetic and whether they are close by their own margins."""
-    from scoremux_engine.judge.logged_rows import read_log
-
-    counts: Counter[tuple[str, bool]] = Counter()
-    for row in read_log(logs):
-        counts[row.arithmetic, row.margin <= margins.get(row.arithmetic, 0.0)] += 1
-    return counts
+def _count_close(rows: Iterable[LoggedRow], margins: dict[str, float]) -> Counter[tuple[str, bool]]:
+    """Return how many rows there are, by arithmetic and whether they are close by their own margins."""
+    return Counter((row.arithmetic, row.margin <= margins.get(row.arithmetic, 0.0)) for row in rows)
 
 
 def _summary(

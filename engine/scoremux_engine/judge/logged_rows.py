@@ -131,11 +131,21 @@ def draw(rows: Iterable[LoggedRow], count: int | None, seed: int) -> list[Logged
 def find_texts(
     paths: Iterable[Path], digests: set[str], key: bytes | None, id_column: str, text_column: str
 ) -> Mapping[str, IdentifiedText]:
-    """Return the responses that have these digests, by digest.
+    """Return the responses that have these digests, by digest. Raises InputError as `read_texts`."""
+    texts: dict[str, IdentifiedText] = {}
+    for digest, text in read_texts(paths, key, id_column, text_column):
+        if digest in digests:
+            texts.setdefault(digest, text)
+    return texts
+
+
+def read_texts(
+    paths: Iterable[Path], key: bytes | None, id_column: str, text_column: str
+) -> Iterator[tuple[str, IdentifiedText]]:
+    """Yield responses with the digests of their texts.
 
     Args:
         paths: Files of rows.
-        digests: Of the texts that are sought.
         key: Of the digests, None where they have none.
         id_column: Column of the rows' ids.
         text_column: Column of the texts.
@@ -144,7 +154,6 @@ def find_texts(
         InputError: A file cannot be read, or has no such column.
     """
     layout = RowLayout(id=id_column, text=text_column, every_column=True)
-    texts: dict[str, IdentifiedText] = {}
     for path in paths:
         for file in files_of(path):
             for record in read_records(file, layout):
@@ -153,7 +162,4 @@ def find_texts(
                     raise InputError(
                         f"{file}: a row without a text in column {quote_key(text_column)}; --text-column names it"
                     )
-                digest = text_digest(text.encode(), key)
-                if digest in digests:
-                    texts.setdefault(digest, IdentifiedText(str(record.values.get(id_column, "")), text))
-    return texts
+                yield text_digest(text.encode(), key), IdentifiedText(str(record.values.get(id_column, "")), text)
