@@ -1,6 +1,6 @@
 """The self-test: do rows of this store keep their bits in random mixes, on this machine, with this runner?
 
-And what are they: digests of scores, which another machine's can be compared with.
+And what are they: digests of scores, which another machine's can be compared with, and their distance from float32's.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from scoremux_engine.model.buckets import SizeClass
 
 _MOST_ROWS = 64
 _MOST_TASKS = 500
+_ROWS_OF_A_TASK = 12
 _TASKS_OF_A_CLASS, _TASKS_OF_LONG_TEXTS, _LONG_TOKENS = 3, 1, 64
 MADE_UP_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
 
@@ -115,12 +116,7 @@ def digest_scores(engine: Engine) -> dict[str, str]:
 
     The texts are a function of the task's id alone: machines that compute in one arithmetic get equal digests.
     """
-    texts, tasks = [], []
-    for task in sorted(engine.bank.tasks)[:_MOST_TASKS]:
-        draw = random.Random(task)
-        for words in (3, 16, 64):
-            texts.append(" ".join(draw.choices(MADE_UP_WORDS, k=words)))
-            tasks.append(task)
+    texts, tasks = _made_up_texts(engine, (3, 16, 64))
     digests: dict[str, str] = {}
     for first in range(0, len(tasks), _MOST_ROWS):
         part = slice(first, first + _MOST_ROWS)
@@ -131,6 +127,31 @@ def digest_scores(engine: Engine) -> dict[str, str]:
             name = f"{row.task}@{row.version}"
             digests[name] = hashlib.sha256(digests.get(name, "").encode() + values).hexdigest()
     return digests
+
+
+def distances(engine: Engine, reference: Engine) -> dict[str, float]:
+    """Return by live task how far the probabilities of made-up texts are from another engine's at most.
+
+    Of a head that gives points: 1.0 if a level differs.
+    """
+    texts, tasks = _made_up_texts(engine, (8, 3, 16, 24) * (_ROWS_OF_A_TASK // 4))
+    farthest: dict[str, float] = defaultdict(float)
+    for one, other in zip(*(side.score_plainly(texts, tasks) for side in (engine, reference)), strict=True):
+        pairs = zip(one.probabilities, other.probabilities, strict=True)
+        distance = max((abs(p - q) for p, q in pairs), default=0.0) or float(one.level != other.level)
+        farthest[one.task] = max(farthest[one.task], distance)
+    return farthest
+
+
+def _made_up_texts(engine: Engine, words: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Return texts of so many words for each live task, and their tasks."""
+    texts, tasks = [], []
+    for task in sorted(engine.bank.tasks)[:_MOST_TASKS]:
+        draw = random.Random(task)
+        for count in words:
+            texts.append(" ".join(draw.choices(MADE_UP_WORDS, k=count)))
+            tasks.append(task)
+    return texts, tasks
 
 
 def _compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from computed import computed_precisions
 from making import TASKS, make_adapter
 from scoremux_cli.app import build
 from scoremux_engine import Engine
@@ -22,6 +24,8 @@ from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.selftest import run_selftest
 from scoremux_engine.store.store import Store
+
+LARGE = {"lora_alpha": 4e4}
 
 
 class Leaky(OnnxRuntimeRunner):
@@ -98,6 +102,26 @@ def test_a_rare_size_class_takes_part_under_a_time_limit(own_repository: Path, t
 def test_a_row_is_compared_whatever_the_time_limit(small_repository: Path) -> None:
     test = run_selftest(Engine.open(small_repository), seconds=0, loading_s=0, longest=16)
     assert (test.mixes, test.rows, len(test.sizes), len(test.buckets)) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_tasks_whose_weights_are_too_large_for_a_precision_are_named(
+    own_repository: Path, tmp_path: Path, precision: str
+) -> None:
+    if precision not in computed_precisions():
+        pytest.skip(f"this processor does not compute in {precision}")
+    backbone = Backbone.open(own_repository / "backbone" / "1")
+    folders = [make_adapter(tmp_path / f"large-{n}", backbone.spec, f"large-{n}", config=LARGE, seed=n) for n in (1, 2)]
+    Store(own_repository / "store").add(folders, backbone)
+    (tmp_path / "profile.toml").write_text(f'precision = "{precision}"\n')
+    command = ["selftest", str(own_repository), "--profile", str(tmp_path / "profile.toml"), "--mixes", "1"]
+    done = CliRunner().invoke(build(), [*command, "--longest", "16"])
+    assert done.exit_code == 0, done.output
+    named = re.search(
+        f"openvino {precision}: probabilities of made-up texts differ .* in the tasks (.*), as", done.output
+    )
+    names = set(re.findall(r"(\S+) by \d", named[1] if named else ""))
+    assert names and names <= {"large-1", "large-2"}, done.output
 
 
 def test_a_machine_with_the_other_onnxruntime_is_tested_and_compared(
