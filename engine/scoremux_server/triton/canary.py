@@ -114,7 +114,7 @@ class Canary:
         else:
             self._store_cause = (
                 f"{self._store.folder} now belongs to backbone {manifest.backbone[:12]}, "
-                f"but {self._backbone[:12]} is loaded; tasks in memory are still scored"
+                f"but {self._backbone[:12]} is loaded"
             )
         return self._store_cause
 
