@@ -8,9 +8,23 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
 BLOCK_BYTES = 1 << 20
+
+
+class Stamp(NamedTuple):
+    """What changes whenever a file is replaced, or written in place: tools can set back mtime, never ctime."""
+
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+    size: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Return the stamp of a file."""
+        return cls(status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -10,7 +10,7 @@ No message ever holds a response's text.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +40,12 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return _REASONS.get(error.errno or 0) or error.strerror or str(error)
     return str(error)
+
+
+def first_of(names: Sequence[str], most: int = 10, separator: str = ", ") -> str:
+    """Return the first `most` names for a message, and how many more there are: "a, b and 3 more"."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from scoremux_files.errors import InputError, reading
+from scoremux_files.errors import InputError, first_of, reading
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,6 +52,14 @@ def parse_object(data: bytes) -> dict[str, Any]:
     return value
 
 
+def parse_file(data: bytes, path: Path, raises: type[Exception] = InputError) -> dict[str, Any]:
+    """Return the JSON object that a file holds. Raises `raises` naming the file."""
+    try:
+        return parse_object(data)
+    except ValueError as error:
+        raise raises(f"{path}: {error}") from error
+
+
 def check(model: type[Model], values: Mapping[str, Any], where: str, raises: type[Exception] = InputError) -> Model:
     """Return `values` as a model.
 
@@ -84,9 +92,8 @@ def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
         return check(value)
     except ValidationError as error:
         complaints = error.errors(include_url=False, include_input=False)
-        lines = [f"{quote_key('.'.join(map(str, e['loc']))) or 'file'}: {e['msg']}" for e in complaints[:_ERRORS_SHOWN]]
-        more = len(complaints) - len(lines)
-        raise ValueError("; ".join(lines) + (f"; and {more} more" if more else "")) from error
+        lines = [f"{quote_key('.'.join(map(str, e['loc']))) or 'file'}: {e['msg']}" for e in complaints]
+        raise ValueError(first_of(lines, _ERRORS_SHOWN, "; ")) from error
 
 
 def quote(value: object) -> str:

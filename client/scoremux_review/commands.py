@@ -184,10 +184,9 @@ def add(
         with desk.write() as connection:
             programme.replace_anchors(connection, papers, BY, desk.now())
         say(f"{anchors}: {len(papers):,} anchor papers")
-    if validity:
-        say(f"{validity}: {intake.add_papers(desk, validity, 'validity'):,} new validity papers")
-    if qualification:
-        say(f"{qualification}: {intake.add_papers(desk, qualification, 'qualification'):,} new qualification papers")
+    for kind, file in (("validity", validity), ("qualification", qualification)):
+        if file:
+            say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
     for path in scored or ():
         texts = Texts(responses or (), layout_of(path, id=id_column, text=text_column, student=student_column))
         added = intake.add_scored(desk, path, texts, BY)

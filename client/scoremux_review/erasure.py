@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from scoremux_client.errors import InputError
 from scoremux_files.audit_lines import erase_digests, text_digest
+from scoremux_files.rows.readers import chunks
 from scoremux_files.rows.removal import Chosen, remove_rows
 from scoremux_review.database import leases, log, responses
 from scoremux_review.database.connection import Connection, Database
@@ -131,8 +131,7 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     digests = {text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
     for path in request.audit_logs:
         erased.digests += erase_digests(path, digests, request.before)
-    remaining = iter(sorted(rows))
-    while chunk := list(islice(remaining, _CHUNK_ROWS)):
+    for chunk in chunks(sorted(rows), _CHUNK_ROWS):
         with database.write() as connection:
             erased.rows += _erase_chunk(connection, chunk, by, database.now())
     with database.write() as connection:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from scoremux_client import lti
 from scoremux_client.contract import Status
 from scoremux_files.atomic import replacing
 from scoremux_files.errors import writing
+from scoremux_files.rows.readers import chunks
 from scoremux_files.rows.writers import write_rows
 from scoremux_review.database import drawn_rows, programme, responses
 from scoremux_review.database.connection import Database
@@ -115,7 +115,7 @@ def _write(path: Path, schema: Any, rows: Iterator[dict[str, Any]]) -> int:
 
     def tables() -> Iterator[Any]:
         nonlocal number
-        while block := list(islice(rows, responses.BLOCK_ROWS)):
+        for block in chunks(rows, responses.BLOCK_ROWS):
             number += len(block)
             yield pa.Table.from_pylist(block, schema)
 

@@ -20,7 +20,7 @@ from scoremux_engine.packages.package_files import DECISION_JSON
 from scoremux_engine.runners.choose import PROFILE
 from scoremux_engine.scoring.permission import read_key
 from scoremux_engine.store.reader import StoreReader
-from scoremux_files.errors import InputError
+from scoremux_files.errors import InputError, first_of
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.front_door.config import DOOR_HEADER, I_KNOW, Backend, FrontDoorConfig, door_mark
 from scoremux_server.front_door.door import FrontDoor, grant_key
@@ -37,6 +37,7 @@ from scoremux_server.watch.watcher import Watcher, watching
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TICK_S = 0.2
 _TASKS_NAMED = 3
+_TASKS_READ = 1000
 
 
 def report(sentence: str, file: int | None = None) -> None:
@@ -135,10 +136,10 @@ def decision_hints(repository: Path, store: StoreReader, arithmetic: str) -> Ite
         )
 
 
-def decided_elsewhere(store: StoreReader, arithmetic: str, most: int = 1000) -> dict[str, str]:
+def decided_elsewhere(store: StoreReader, arithmetic: str) -> dict[str, str]:
     """Return the other arithmetic that a live task's `decision.json` was fitted in; of a large store's first tasks."""
     tasks = {}
-    for task, digest in sorted(store.manifest().tasks.items())[:most]:
+    for task, digest in sorted(store.manifest().tasks.items())[:_TASKS_READ]:
         # A package that was removed meanwhile, or that cannot be read, is no matter here.
         with contextlib.suppress(OSError, InputError):
             path = store.package_folder(digest) / DECISION_JSON
@@ -155,8 +156,7 @@ def _stands_in(fitted: str, arithmetic: str) -> bool:
 
 
 def _some(names: Collection[str]) -> str:
-    more = f" and {len(names) - _TASKS_NAMED} more" if len(names) > _TASKS_NAMED else ""
-    return ", ".join(sorted(names)[:_TASKS_NAMED]) + more
+    return first_of(sorted(names), _TASKS_NAMED)
 
 
 def run(server: TritonServer, door: FrontDoor | None, key: bytes | None) -> None:

@@ -135,7 +135,6 @@ class JoinedColumns:
         dropped: How many scored rows of each task a human gave what is off the scale or not a number.
         population: What rows the figures are about, where these are not simply the rows themselves; else empty.
         left_out: Rows that are not compared, and why.
-        margins: Of all scored rows, compared or not.
     """
 
     scored: ScoredColumns
@@ -147,7 +146,6 @@ class JoinedColumns:
     dropped: npt.NDArray[np.int64]
     population: str
     left_out: tuple[LeftOut, ...]
-    margins: Margins
 
     def __len__(self) -> int:
         return len(self.ratings)

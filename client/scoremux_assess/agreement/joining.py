@@ -37,8 +37,8 @@ from scoremux_files.rows.columns import (
     present_columns,
     texts,
 )
-from scoremux_files.rows.readers import CHOSEN_BY, MACHINE_COLUMNS, refuse_machine_levels
-from scoremux_files.rows.row_layout import BY_FILE, column_of
+from scoremux_files.rows.readers import MACHINE_COLUMNS, id_start, refuse_machine_levels
+from scoremux_files.rows.row_layout import column_of
 from scoremux_files.rows.writers import without_apostrophe
 
 EXAMPLES = 5
@@ -73,8 +73,7 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
     columns = present_columns(path, [*names.needed, *others, *MACHINE_COLUMNS], names.needed)
     refuse_machine_levels(path, columns, names.level)
     ids, (level, bad) = texts(columns[column_of(names.id)]), numbers(columns[names.level])
-    if names.id.startswith(BY_FILE) and CHOSEN_BY not in columns:
-        ids = pc.binary_join_element_wise(path.name, ids, ":")
+    ids = pc.binary_join_element_wise(id_start(path, names.id, columns), ids, "")
     scored = _scored(columns.get("status"), len(ids))
     level = np.where(scored, level, np.nan)
     none = np.full(len(ids), np.nan), np.zeros(len(ids), bool)
@@ -249,7 +248,6 @@ def join(
             length=labels.length,
         ),
         output=kept,
-        margins=scored.margins,
         levels=most,
         off_scale=OffScale(scored.task.code[both[off]], first[off]),
         dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),

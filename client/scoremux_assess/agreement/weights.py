@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoremux_assess.agreement.ratings import Floats, Mask
-from scoremux_files.errors import InputError
+from scoremux_files.errors import InputError, first_of
 
 ROUTE, READ_BEHIND, ALL, SAMPLE, VALIDITY = "route", "read_behind", "all", "sample", "validity"
 
@@ -101,9 +101,7 @@ def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:
     rest = _ALL_RESPONSES if weighted else ""
     if not routed:
         return rest
-    more = f" and {len(routed) - _MOST_NAMED:,} more" if len(routed) > _MOST_NAMED else ""
-    names = ", ".join(routed[:_MOST_NAMED])
-    some = f"Figures of {names}{more}, which are in those of all rows too, are {_ROUTED}"
+    some = f"Figures of {first_of(routed, _MOST_NAMED)}, which are in those of all rows too, are {_ROUTED}"
     return f"{some} Of the other tasks: {rest}" if rest else some
 
 

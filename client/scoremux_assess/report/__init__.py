@@ -73,7 +73,7 @@ def write_report(
     joined = read_joined(inputs.output, inputs.truth, inputs.columns)
     target = read_policy(inputs.policy).target if inputs.policy else None
     assessed = assess(joined, criteria, target, inputs.correct)
-    close = [rows.to_json() for rows in count_close(joined.margins, limits)]
+    close = [rows.to_json() for rows in count_close(joined.scored.margins, limits)]
     provenance = {**_provenance(inputs, title), "approval": asdict(approval), "close_rows": close}
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)

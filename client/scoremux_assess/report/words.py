@@ -47,9 +47,8 @@ def verdict_shown(judgement: Judgement, cell: int) -> View:
 
 def promise_shown(judgement: Judgement, cell: int) -> View:
     """Return the verdict on a promise."""
-    verdict = Verdict(int(judgement.verdict[cell]))
-    style, sign = STYLES[verdict]
-    return {"style": style, "sign": sign, "words": KEPT.get(verdict, "not measured")}
+    words = KEPT.get(Verdict(int(judgement.verdict[cell])), "not measured")
+    return {**verdict_shown(judgement, cell), "words": words}
 
 
 def rows_shown(figures: Figures, cell: int) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.parquet import read_parquet
@@ -21,6 +23,8 @@ from scoremux_files.rows.row_layout import (
 )
 from scoremux_files.rows.text_files import read_csv, read_jsonl, refuse_foreign
 from scoremux_files.rows.writers import without_apostrophe
+
+Item = TypeVar("Item")
 
 CHOSEN_BY = "chosen_by"
 """A column of what the review desk exports, and of its queues."""
@@ -74,14 +78,21 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
             if reader is read_csv and CHOSEN_BY in record.values:  # of the desk, which writes safe cells
                 record.values.update({name: without_apostrophe(cell) for name, cell in record.values.items()})
             if layout.id.startswith(BY_FILE) and record.values:
-                record.values[layout.id] = _id_by_file(file, record.values, column_of(layout.id))
+                name, start_of_id = record.values.get(column_of(layout.id)), id_start(file, layout.id, record.values)
+                record.values[layout.id] = name if name in (None, "") else f"{start_of_id}{name}"
             yield record
 
 
-def _id_by_file(file: Path, row: Row, column: str) -> object:
-    """Return the id of a row with its file's name before it; rows of the desk have the ids that they came with."""
-    name = row.get(column)
-    return name if name in (None, "") or CHOSEN_BY in row else f"{file.name}:{name}"
+def id_start(file: Path, id_column: str, columns: Container[str]) -> str:
+    """Return what the ids of a file's rows begin with: its name, see `BY_FILE`; rows of the desk have it already."""
+    return f"{file.name}:" if id_column.startswith(BY_FILE) and CHOSEN_BY not in columns else ""
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield items by the list, `size` at a time; the last list may be shorter."""
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
 
 
 def files_of(path: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from scoremux_review.database import leases, log
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import attempts, people, sessions
+from scoremux_review.database.schema import attempts, inserted, people, sessions
 from scoremux_review.errors import ReviewError, SignInError
 
 ROLES = ("rater", "leader", "director")
@@ -91,13 +91,10 @@ def add_person(
     with database.write() as connection:
         if connection.execute(select(people.c.id).where(people.c.name == name)).one_or_none():
             raise ReviewError(f"there is a person named {name!r} already")
-        created = connection.execute(
-            insert(people).values(name=name, role=role, password=hashed, active=True)
-        ).inserted_primary_key
-        assert created is not None  # an INSERT of one row has a key
-        body = {"person": created[0], "name": name, "role": role, "active": True, "password": password_digest(hashed)}
+        person = inserted(connection, people, name=name, role=role, password=hashed, active=True)
+        body = {"person": person, "name": name, "role": role, "active": True, "password": password_digest(hashed)}
         log.append(connection, database.now(), by, "person added", body)
-    return int(created[0])
+    return person
 
 
 def change_person(
@@ -276,16 +273,10 @@ def person_of(connection: Connection, cookie: str, now: float) -> Person | None:
     # A session that ends later than any can was begun before the clock was set back.
     lives = sessions.c.expires_at.between(now, now + SESSION_S + _CLOCK_S)
     valid = (sessions.c.digest == _digest(cookie)) & lives & people.c.active.is_(True)
-    session = connection.execute(
-        select(people.c.id, people.c.name, people.c.role, sessions)
-        .join(sessions, sessions.c.person == people.c.id)
-        .where(valid)
-    ).one_or_none()
-    if session is None:
-        return None
-    return Person(
-        session.id, session.name, session.role, session.form_key, session.digest, session.task, session.reason
-    )
+    columns = (sessions.c.form_key, sessions.c.digest, sessions.c.task, sessions.c.reason)
+    query = select(people.c.id, people.c.name, people.c.role, *columns).join(sessions, sessions.c.person == people.c.id)
+    session = connection.execute(query.where(valid)).one_or_none()
+    return None if session is None else Person(*session)
 
 
 def account_elsewhere(connection: Connection, name: object) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from scoremux_review.database.schema import alert_views, alerts, people, rows
+from scoremux_review.database.schema import alert_views, alerts, inserted, people, rows
 
 
 def add_alert(connection: Connection, row: int, now: float, **values: Any) -> int | None:
@@ -26,9 +26,7 @@ def add_alert(connection: Connection, row: int, now: float, **values: Any) -> in
     count = select(func.count()).where(alerts.c.row == row, alerts.c.task == task)
     if connection.execute(count if task else count.where(alerts.c.handled_at.is_(None))).scalar_one():
         return None
-    created = connection.execute(insert(alerts).values(row=row, at=now, **values)).inserted_primary_key
-    assert created is not None  # an INSERT of one row has a key
-    return int(created[0])
+    return inserted(connection, alerts, row=row, at=now, **values)
 
 
 def row_of_alert(connection: Connection, source: str, line: int, name: str, administration: str) -> int | None:

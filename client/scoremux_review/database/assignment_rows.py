@@ -9,7 +9,16 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from scoremux_review.database.schema import assignments, decisions, people, pool_members, pools, rows, standings
+from scoremux_review.database.schema import (
+    assignments,
+    decisions,
+    inserted,
+    people,
+    pool_members,
+    pools,
+    rows,
+    standings,
+)
 
 _COUNTS = decisions.c.undone.is_(False)
 
@@ -89,9 +98,7 @@ def replace_pool(
         connection.execute(delete(pools).where(pools.c.id == number))
     lines = [list(line) for line in new]
     if lines or members:
-        created = connection.execute(insert(pools).values(name=name, assignments=json.dumps(lines)))
-        assert created.inserted_primary_key is not None  # an INSERT of one row has a key
-        number = created.inserted_primary_key[0]
+        number = inserted(connection, pools, name=name, assignments=json.dumps(lines))
     if members:
         connection.execute(insert(pool_members), [{"pool": number, "person": person} for person in sorted(members)])
     return {"pool": number, "name": name, "assignments": lines, "members": sorted(members)}

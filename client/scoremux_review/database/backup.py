@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from sqlalchemy import BigInteger, func, insert, select, text
 
 from scoremux_client.errors import InputError
+from scoremux_files.rows.readers import chunks
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import attempts, metadata, people, sessions, settings
 from scoremux_review.database.verification import verify
@@ -33,7 +32,7 @@ def copy_database(source: Database, target: Database) -> tuple[int, str]:
         for table in metadata.sorted_tables:
             stored = reading.execution_options(yield_per=_CHUNK_ROWS).execute(select(table))
             rows = (dict(row._mapping) for row in stored) if table.name not in _LEFT_OUT else iter(())
-            while chunk := list(islice(rows, _CHUNK_ROWS)):
+            for chunk in chunks(rows, _CHUNK_ROWS):
                 writing.execute(insert(table), chunk)
             if not target.is_sqlite and isinstance(getattr(table.c.get("id"), "type", None), BigInteger):
                 top = f"(SELECT max(id) FROM {table.name})"

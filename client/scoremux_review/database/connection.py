@@ -31,6 +31,12 @@ __all__ = ["Connection", "Database"]
 _FORMAT_KEY = "format"
 _WRITE_LOCK = 0x5C0DE5
 _BUSY_S = 30
+_POOL: dict[str, Any] = {
+    "pool_size": 16,
+    "max_overflow": 0,
+    "pool_timeout": _BUSY_S,
+    "hide_parameters": True,  # an error must not show a response's text
+}
 _LEVELS = ("READ COMMITTED", "REPEATABLE READ")
 """Of PostgreSQL, for those who write and those who read."""
 _POSTGRESQL = ("postgresql", "postgres")
@@ -41,20 +47,19 @@ _STILL_HELD = "the rows are erased, but the files of the database still hold the
 class Database:
     """Connections to one database. `clock` gives seconds since the epoch."""
 
-    def __init__(self, name: str, clock: Callable[[], float] = time.time, connections: int = 16) -> None:
+    def __init__(self, name: str, clock: Callable[[], float] = time.time) -> None:
         """Open the database, and make its tables if there are none.
 
         Args:
             name: A file for SQLite, or a URL such as ``postgresql://user@host/desk``.
             clock: What the time is, in seconds.
-            connections: Most connections at once.
 
         Raises:
             InputError: it cannot be opened.
         """
         self.now = clock
         self._in_process = threading.Lock()
-        self.engine = _engine(name, connections)
+        self.engine = _engine(name)
         # A writer must see what was committed before it got the lock, whatever the server's own default is.
         written, read = ({}, {}) if self.is_sqlite else ({"isolation_level": level} for level in _LEVELS)
         self._writing = self.engine.execution_options(writes=True, **written)
@@ -173,16 +178,13 @@ def _reason(error: Exception) -> str:
     return getattr(diagnosis, "message_primary", None) or str(original).strip().partition("\n")[0]
 
 
-def _engine(name: str, connections: int) -> Engine:
+def _engine(name: str) -> Engine:
     if "://" not in name:
         _make_private(Path(name))
         engine = create_engine(
             f"sqlite:///{Path(name).absolute()}",
             connect_args={"timeout": _BUSY_S, "check_same_thread": False},
-            pool_size=connections,
-            max_overflow=0,
-            pool_timeout=_BUSY_S,
-            hide_parameters=True,  # an error must not show a response's text
+            **_POOL,
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -192,8 +194,7 @@ def _engine(name: str, connections: int) -> Engine:
         if url.get_backend_name() not in _POSTGRESQL:
             raise InputError(f"{_shown(name)}: a database is a file (SQLite) or a postgresql:// URL")
         url = url.set(drivername="postgresql+psycopg")
-        options: dict[str, Any] = {"pool_size": connections, "max_overflow": 0, "pool_timeout": _BUSY_S}
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True, **options)
+        return create_engine(url, pool_pre_ping=True, **_POOL)
     except (ArgumentError, NoSuchModuleError) as error:
         raise InputError(f"{_shown(name)} is not a database URL") from error
 

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from sqlalchemy import Connection, Text, case, cast, func, insert, select, update
+from sqlalchemy import Connection, Text, case, cast, func, select, update
 
-from scoremux_review.database.schema import decisions, people, rows
+from scoremux_review.database.schema import decisions, inserted, people, rows
 
 _COUNTS = decisions.c.undone.is_(False)
 
 
 def add_decision(connection: Connection, **values: Any) -> Any:
     """Keep a decision, and return it."""
-    created = connection.execute(insert(decisions).values(**values)).inserted_primary_key
-    assert created is not None  # an INSERT of one row has a key
-    return connection.execute(select(decisions).where(decisions.c.id == created[0])).one()
+    created = inserted(connection, decisions, **values)
+    return connection.execute(select(decisions).where(decisions.c.id == created)).one()
 
 
 def last_decision(connection: Connection, person: int) -> Any | None:

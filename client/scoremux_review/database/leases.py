@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, literal, or_, select, update
 
-from scoremux_review.database.schema import PAPERS, decisions, people, queues, reads, rows, tasks, unindexed
+from scoremux_review.database.schema import PAPERS, decisions, inserted, people, queues, reads, rows, tasks, unindexed
 
 _NOBODY = {"person": None, "token": None, "lead": None, "leased_at": None, "lease_until": None, "shown_at": None}
 _MOST_LOOKED_AT = 200
@@ -69,11 +69,10 @@ def add_read(connection: Connection, row: Any, kind: str, reason: str, **values:
         values: Other columns, such as priority and not_for.
     """
     columns = {"row": row.id, "kind": kind, "round": row.round, "task": row.task, "reason": reason}
-    created = connection.execute(insert(reads).values(state="open", **columns, **values)).inserted_primary_key
-    assert created is not None  # an INSERT of one row has a key
+    created = inserted(connection, reads, state="open", **columns, **values)
     if kind not in PAPERS:
         count_waiting(connection, row.task, reason, 1)
-    return read_by_id(connection, created[0])
+    return read_by_id(connection, created)
 
 
 def current_read(connection: Connection, person: int) -> Any | None:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from scoremux_files.rows.readers import chunks
 from scoremux_review.database.schema import ERASED, PAPERS, alerts, decisions, people, remarks, rows
 
 BLOCK_ROWS = 5_000
@@ -153,8 +153,7 @@ def validity_rows(connection: Connection) -> Iterator[Any]:
 
 def rows_with_names(connection: Connection, names: Collection[str]) -> Iterator[Any]:
     """Yield the rows of these names that are not erased."""
-    remaining = iter(names)
-    while chunk := list(islice(remaining, _MOST_NAMES)):
+    for chunk in chunks(names, _MOST_NAMES):
         yield from connection.execute(select(rows).where(rows.c.name.in_(chunk), rows.c.state != ERASED)).all()
 
 
@@ -197,8 +196,7 @@ def _streamed(connection: Connection, query: Any, chosen: Collection[int] | None
     if chosen is None:
         yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
         return
-    remaining = iter(sorted(chosen))
-    while chunk := list(islice(remaining, _MOST_NAMES)):
+    for chunk in chunks(sorted(chosen), _MOST_NAMES):
         yield from connection.execute(query.where(rows.c.id.in_(chunk))).all()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     DDL,
     BigInteger,
     Boolean,
     Column,
     ColumnElement,
+    Connection,
     Float,
     ForeignKey,
     Index,
@@ -18,9 +21,17 @@ from sqlalchemy import (
     UniqueConstraint,
     event,
     false,
+    insert,
 )
 
 metadata = MetaData()
+
+
+def inserted(connection: Connection, table: Table, **values: Any) -> int:
+    """Insert a row; return its number."""
+    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    assert key is not None  # an INSERT of one row has a key
+    return int(key[0])
 
 
 def unindexed(column: Column[str]) -> ColumnElement[str]:

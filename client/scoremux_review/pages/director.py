@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
@@ -56,14 +55,9 @@ def people(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         listed, locked = accounts.listed(connection), accounts.locked_out(connection, visit.desk.database.now())
     least, elsewhere = accounts.MIN_PASSWORD, visit.desk.issuer is not None
-    shown: dict[str, Any] = {
-        "people": listed,
-        "locked": locked,
-        "roles": accounts.ROLES,
-        "least": least,
-        "elsewhere": elsewhere,
-    }
-    return visit.show("people.html", **shown)
+    return visit.show(
+        "people.html", people=listed, locked=locked, roles=accounts.ROLES, least=least, elsewhere=elsewhere
+    )
 
 
 def add_person(visit: Visit) -> Response:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from scoremux_assess.agreement import weights
 from scoremux_assess.agreement.similar_texts import fold
 from scoremux_client.contract import NOBODY_CAN, Reason, Status
 from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import read_rows, student_of, whole_number
+from scoremux_files.rows.readers import chunks, read_rows, student_of, whole_number
 from scoremux_files.rows.writers import without_apostrophe
 from scoremux_review.database import leases, log, programme, responses
 from scoremux_review.database.connection import Connection, Database
@@ -98,8 +97,8 @@ def share(key: str) -> float:
 
 
 def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by: str) -> Added:
-    added, remaining = Added(), iter(lines)
-    while chunk := list(islice(remaining, CHUNK_ROWS)):
+    added = Added()
+    for chunk in chunks(lines, CHUNK_ROWS):
         with database.write() as connection:
             added.rescored += _rescored(connection, chunk, file)
             new, to_read = _insert(connection, chunk, file, by, database.now())

@@ -9,7 +9,7 @@ from typing import Any
 from scoremux_client.errors import InputError
 from scoremux_files.errors import reading
 from scoremux_files.rows.readers import read_rows, whole_number
-from scoremux_files.settings import parse_object
+from scoremux_files.settings import parse_file
 from scoremux_review.database.programme import TEXTS, Item
 
 
@@ -57,8 +57,4 @@ def read_anchors(path: Path) -> list[dict[str, Any]]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     with reading(path):
-        data = path.read_bytes()
-    try:
-        return parse_object(data)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
+        return parse_file(path.read_bytes(), path)

@@ -10,8 +10,8 @@ from contextlib import suppress
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.manifest import Manifest
-from scoremux_engine.store.reader import Stamp
 from scoremux_engine.store.store import Store
+from scoremux_files.digests import Stamp
 
 INLINE_BYTES = 64 << 10
 """Largest manifest that a batch reads itself: some 700 tasks, one millisecond."""

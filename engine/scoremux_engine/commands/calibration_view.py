@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from scoremux_assess.decisions.decision import OWN, POOLED, Decision, Threshold
 from scoremux_engine.commands.calibration import Calibration
 from scoremux_engine.commands.printing import short, show_table
+from scoremux_files.errors import first_of
 
 _COLUMNS = ("task", "rows", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version")
 _LEFT_OUT_OF_JSON = ("format", "conditions", "unusual", "policy")
@@ -66,15 +67,16 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         say(f"{count:,} rows are left out: {reason}")
     if unchanged := sorted(calibration.versions.keys() - calibration.decisions.keys()):
         say(
-            f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: {_some(unchanged)}"
+            f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: "
+            f"{first_of(unchanged)}"
         )
-    if unusable := calibration.unusable:
-        whom = "the machine" if all(calibration.decisions[n].threshold is None for n in unusable) else "people"
-        say(f"{len(unusable)} tasks have no row that can be used; {whom} get all of their responses: {_some(unusable)}")
+    if empty := calibration.unusable:
+        whom = "the machine" if all(calibration.decisions[n].threshold is None for n in empty) else "people"
+        say(f"{len(empty)} tasks have no row that can be used; {whom} get all of their responses: {first_of(empty)}")
     if unlabelled := calibration.unlabelled:
         say(
             f"{len(unlabelled)} live tasks are NOT calibrated, as they have no labelled rows; the machine keeps all of "
-            f"their responses: {_some(unlabelled)}"
+            f"their responses: {first_of(unlabelled)}"
         )
     if without := calibration.without_confidence:
         names = ", ".join(without)
@@ -84,10 +86,6 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         say(f"{len(untrained)} tasks were trained on no labelled row; people get all of their responses: {names}")
     if dry_run:
         say("nothing was published (--dry-run)")
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _promises(calibration: Calibration) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from scoremux_engine.runners.choose import choice_of
 from scoremux_engine.runners.runner import BackboneRunner, Floats
 from scoremux_engine.scoring.computation import pad
 from scoremux_engine.store.store import Store
+from scoremux_files.rows.readers import chunks
 
 _ROWS, _TOKENS = 1024, 2048
 
@@ -60,8 +60,7 @@ def backbone_vectors(backbone: Backbone, runner: BackboneRunner, texts: Sequence
     for place, row in enumerate(tokens):
         places_of.setdefault(backbone.buckets.of(max(1, len(row.ids))), []).append(place)
     for bucket, places in places_of.items():
-        remaining = iter(places)
-        while part := list(islice(remaining, max(1, _TOKENS // bucket))):
+        for part in chunks(places, max(1, _TOKENS // bucket)):
             rows = pad([tokens[place] for place in part], np.zeros(len(part), np.int64), bucket, spec)
             vectors[part] = runner.run(rows, tables, pooled=True).pooled
     return vectors

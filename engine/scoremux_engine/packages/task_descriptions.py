@@ -21,7 +21,7 @@ from scoremux_engine.packages.task import MOST_LEVELS, Task
 from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_files.digests import read_file
 from scoremux_files.errors import reading
-from scoremux_files.settings import parse_object, quote, quote_key
+from scoremux_files.settings import parse_file, quote, quote_key
 
 _MODEL_JSON = "config.json"
 _NO_LABEL = re.compile(r"LABEL_\d+")
@@ -92,7 +92,7 @@ def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> tuple[Packag
     described = os.path.lexists(folder / TASK_JSON)
     if described and not row:
         return files, ""
-    fields = {**(_parse(files.read(TASK_JSON), folder / TASK_JSON) if described else {}), **row}
+    fields = {**(parse_file(files.read(TASK_JSON), folder / TASK_JSON, PackageError) if described else {}), **row}
     remarks = ["from the table"] if row else []
     if not described and "id" not in fields:
         fields["id"] = _name(folder)
@@ -140,7 +140,7 @@ def _labels(path: Path, width: int | None) -> list[str]:
     if not path.exists():
         return []
     with reading(path, PackageError):
-        config = _parse(read_file(path, MAX_TEXT_BYTES), path)
+        config = parse_file(read_file(path, MAX_TEXT_BYTES), path, PackageError)
     wanted, kind = "regression" if width == 1 else "single_label_classification", config.get("problem_type")
     if width and kind not in (None, wanted):
         raise PackageError(
@@ -165,10 +165,3 @@ def _points(labels: list[str]) -> list[float]:
         return [float(label) for label in labels]
     except ValueError:
         return []
-
-
-def _parse(data: bytes, path: Path) -> TaskFields:
-    try:
-        return parse_object(data)
-    except ValueError as error:
-        raise PackageError(f"{path}: {error}") from error

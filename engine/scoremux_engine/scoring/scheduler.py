@@ -65,7 +65,6 @@ class Scheduler:
         done: Called with requests that ended together, each once.
         express: Whether a lone row may be computed beside as many micro-batches as may be under way: it ends
             sooner than any of them.
-        clock: Seconds, as `time.monotonic` gives them.
     """
 
     def __init__(
@@ -79,7 +78,6 @@ class Scheduler:
         done: Callable[[Sequence[RowRequest]], None] = lambda _: None,
         *,
         express: bool = False,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_tokens = budget_tokens
         self._compute = compute
@@ -91,7 +89,6 @@ class Scheduler:
         self._lock = threading.Lock()
         self._most_working = overlap + express
         self._pool = ThreadPoolExecutor(self._most_working, "scoring")
-        self._clock = clock
         self._arrivals: list[Arrival] = []
         self._apart: deque[Part] = deque()  # of rows that may kill
         self._shares = Shares()
@@ -166,7 +163,7 @@ class Scheduler:
                 return False
             self._requests.add(request)
             self._apart += (part for part in parts if part.alone)
-            self._shares.arrive(request, [part for part in parts if not part.alone], self._clock())
+            self._shares.arrive(request, [part for part in parts if not part.alone], time.monotonic())
         return True
 
     def _admit_arrivals(self) -> None:
@@ -210,7 +207,7 @@ class Scheduler:
         """Return the parts of the next micro-batch; none where this thread has nothing to do: it works no more."""
         self._admit_arrivals()
         dropped: list[tuple[RowRequest, DroppedError]] = []
-        now = self._clock()
+        now = time.monotonic()
         with self._lock:
             parts = [] if until is not None and until.finished.is_set() else self._next_parts(now, dropped)
             if parts:

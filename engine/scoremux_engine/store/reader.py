@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,19 +16,10 @@ from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import History
 from scoremux_engine.store.manifest import MANIFEST_JSON, MAX_MANIFEST_BYTES, Manifest, Pins, parse_store_file
-from scoremux_files.digests import open_file, read_all
+from scoremux_files.digests import Stamp, open_file, read_all
 from scoremux_files.errors import reading
 
 _TRIES = 5
-
-
-class Stamp(NamedTuple):
-    """What changes whenever the manifest is replaced or written to."""
-
-    inode: int
-    mtime_ns: int
-    ctime_ns: int
-    size: int
 
 
 class StoreReader:
@@ -49,7 +39,7 @@ class StoreReader:
         """Return the manifest's stamp (one stat), None while there is none."""
         with reading(self.manifest_path, StoreError):
             try:
-                return _stamp(self.manifest_path.stat())
+                return Stamp.of(self.manifest_path.stat())
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -63,9 +53,9 @@ class StoreReader:
             try:
                 for _ in range(_TRIES):
                     with open_file(self.manifest_path) as file:
-                        before = _stamp(os.fstat(file.fileno()))
+                        before = Stamp.of(os.fstat(file.fileno()))
                         data = read_all(file, MAX_MANIFEST_BYTES)
-                        if _stamp(os.fstat(file.fileno())) == before:
+                        if Stamp.of(os.fstat(file.fileno())) == before:
                             return data
             except FileNotFoundError as error:
                 raise StoreError(f"{self.folder} is not a store: it has no {MANIFEST_JSON}") from error
@@ -126,8 +116,3 @@ class StoreReader:
             return Task.read(self.package_folder(digest)).id
         except PackageError:
             return None
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    # A replaced file has another inode, one written in place other times; tools can set back mtime, never ctime.
-    return Stamp(status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)

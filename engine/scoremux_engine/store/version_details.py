@@ -19,7 +19,7 @@ from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, T
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensor_file import Array, TensorFile
 from scoremux_engine.store.reader import StoreReader
-from scoremux_files.settings import parse_object
+from scoremux_files.settings import parse_file
 
 Shape = list[int]
 
@@ -91,10 +91,7 @@ def _compare_json(old: PackageFiles, new: PackageFiles, name: str) -> Iterator[F
 
 
 def _json(files: PackageFiles, name: str) -> dict[str, Any]:
-    try:
-        return parse_object(files.read(name)) if name in files.openers else {}
-    except ValueError as error:
-        raise PackageError(f"{files.path / name}: {error}") from error
+    return parse_file(files.read(name), files.path / name, PackageError) if name in files.openers else {}
 
 
 def _compare_tensors(name: str, old: Array | None, new: Array | None) -> TensorDifference | None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from scoremux_files.digests import Stamp
+
 _RETRY_S = 2.0
 
 
@@ -47,14 +49,13 @@ class FollowedFiles:
         # Other files may be named now.
         self._stamps = {file: stamps.get(file, stamp) for file, stamp in self._read_stamps().items()}
 
-    def _read_stamps(self) -> dict[Path, object]:
+    def _read_stamps(self) -> dict[Path, Stamp | None]:
         return {file: _stamp(file) for file in self._files()}
 
 
-def _stamp(file: Path) -> object:
-    """Return what changes whenever a file is written or replaced."""
+def _stamp(file: Path) -> Stamp | None:
+    """Return the stamp of a file, None where it is missing."""
     try:
-        status = file.stat()
+        return Stamp.of(file.stat())
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

@@ -15,6 +15,7 @@ from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe, lower_limits
 from scoremux_engine.packages.task_table import read_table
 from scoremux_engine.store.store import Store
+from scoremux_files.errors import first_of
 from scoremux_server.errors import SetupError
 from scoremux_server.triton.process import tied
 
@@ -104,5 +105,4 @@ def _report_remarks(new: Sequence[tuple[str, DescribedAdapter]], report: Callabl
         tasks.setdefault(adapter.remark, []).append(task)
     for remark, names in tasks.items():
         if remark:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            report(f"tasks    {', '.join(names[:_NAMED])}{more}: {remark}")
+            report(f"tasks    {first_of(names, _NAMED)}: {remark}")

@@ -14,7 +14,8 @@ from pathlib import Path
 from scoremux_client import BusyError, RejectedError, Response, Scored, Status, Transport, TransportError, rows
 from scoremux_client.rows import Columns
 from scoremux_engine.errors import EngineError
-from scoremux_engine.store.reader import Stamp, StoreReader
+from scoremux_engine.store.reader import StoreReader
+from scoremux_files.digests import Stamp
 
 _TEXT = "This is a canary."
 _CANDIDATES = 64

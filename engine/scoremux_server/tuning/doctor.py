@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -24,8 +23,6 @@ _PACKAGES = (
 )
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _PORTS = {"gRPC": 8001, "HTTP": 8000, "metrics": 8002}
-_SHARED = Path("/dev/shm")
-_LEAST_SHARED_BYTES = 64 << 20
 
 
 class Finding(NamedTuple):
@@ -125,11 +122,11 @@ def _precisions() -> str:
 
 
 def _shared_memory() -> str:
-    free = shutil.disk_usage(_SHARED).free
-    text = f"{free / 2**20:,.0f} MiB free in {_SHARED}"
-    if free < _LEAST_SHARED_BYTES:
-        raise OSError(f"{text}; Triton's Python backend needs 64 MiB at least (docker run --shm-size=1g)")
-    return text
+    from scoremux_server.triton.run_files import SHARED_MEMORY, check_shared_memory, shared_memory_free_bytes
+
+    free = shared_memory_free_bytes()
+    check_shared_memory(free)
+    return f"{free / 2**20:,.0f} MiB free in {SHARED_MEMORY}"
 
 
 def _port(port: int) -> str:

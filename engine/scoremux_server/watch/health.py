@@ -56,7 +56,6 @@ class Health(Collector):
         stop_s: float = 0.0,
         selftest: str = "short",
         clock: Callable[[], float] = time.monotonic,
-        shared_memory: Callable[[], int] = shared_memory_free_bytes,
     ) -> None:
         """Begin in state STARTING.
 
@@ -65,7 +64,6 @@ class Health(Collector):
             stop_s: Seconds that a stop may take.
             selftest: `short`, `off`, or `none` where the scorer has none.
             clock: Seconds that never go back.
-            shared_memory: Returns the bytes that are free in shared memory.
         """
         self.state = WatchState.STARTING
         self.cause = ""
@@ -86,7 +84,6 @@ class Health(Collector):
             "scoremux_canaries_total", "Canaries by their outcome.", ("verdict",), registry=self._registry
         )
         self._clock = clock
-        self._shared_memory = shared_memory
         self._stop_s = stop_s
         self._good_at: float | None = None
         self._last_good = False
@@ -130,7 +127,7 @@ class Health(Collector):
     def ready(self) -> bool:
         """Whether rows should be sent here: they get scores, as the last canary showed, and no stop is near."""
         silent = self._clock() - self._beat_at > _SILENT_S
-        full = self._shared_memory() < _SHARED_MEMORY_BYTES
+        full = shared_memory_free_bytes() < _SHARED_MEMORY_BYTES
         waits = self.canary_waiting_s > _WAITS_S
         return self.state is WatchState.SERVING and self._last_good and not (silent or full or waits)
 
@@ -162,7 +159,7 @@ class Health(Collector):
             "restarts": self.restarts,
             "cause": self.cause,
             "store_cause": self.store_cause,
-            "shared_memory_free_bytes": self._shared_memory(),
+            "shared_memory_free_bytes": shared_memory_free_bytes(),
             "selftest": self._selftest,
             "arithmetic": self.arithmetic,
             "versions": dict(self.versions),
@@ -184,7 +181,7 @@ class Health(Collector):
         text = "Whether the store could be read at the last canary; tasks in memory are scored all the same."
         yield GaugeMetricFamily("scoremux_store_readable", text, value=float(not self.store_cause))
         text = "Bytes free in shared memory, through which Triton passes all tensors."
-        yield GaugeMetricFamily("scoremux_shared_memory_free_bytes", text, value=float(self._shared_memory()))
+        yield GaugeMetricFamily("scoremux_shared_memory_free_bytes", text, value=float(shared_memory_free_bytes()))
         if self._selftest != "none":
             text = "Whether the self-test passed at the start: 0 if it is switched off."
             yield GaugeMetricFamily("scoremux_selftest", text, value=float(self._selftest == "short"))

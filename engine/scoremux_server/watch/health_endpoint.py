@@ -58,7 +58,6 @@ class HealthEndpoint:
 class _Server(ThreadingHTTPServer):
     """Keeps the newest connections: a client that holds connections or dribbles never keeps a probe out."""
 
-    daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:

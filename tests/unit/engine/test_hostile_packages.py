@@ -182,7 +182,7 @@ def test_message_stays_short_whatever_it_names(folder: Path, bare: Backbone) -> 
         (folder / CONFIG).write_text(json.dumps({**config, **more}))
         assert 50 < len(refusal(lambda: TaskPackage.read(folder, bare))) < 600
     (folder / TASK).write_text(json.dumps({"id": "t", "levels": [0, 1], **{f"k{n}": n for n in range(50_000)}}))
-    assert refusal(lambda: TaskPackage.read(folder, bare)).endswith("and 49995 more")
+    assert refusal(lambda: TaskPackage.read(folder, bare)).endswith("and 49,995 more")
 
 
 def test_linked_files_are_published_as_their_content(folder: Path, bare: Backbone, tmp_path: Path) -> None:
