@@ -200,16 +200,15 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
 
 def _print_routes(console: Console, assessed: Assessment) -> None:
     """Print all machine scores, the machine's share and the score of record apart, and whether promises were kept."""
-    from scoremux_assess.agreement.verdicts import Verdict
+    from scoremux_assess.report.words import promise_shown
 
-    kept = {Verdict.PASS: "kept", Verdict.FAIL: "broken", Verdict.NOT_ENOUGH_ROWS: "not enough rows"}
     statistics, names = ("people", "exact", "kept_exact", "record_exact"), (*assessed.tasks, "all rows")
     promises = {} if assessed.promises is None else assessed.promises.judged
     rows = [
         [
             name,
             *(_interval(assessed.figures, statistic, cell) for statistic in statistics),
-            *(kept.get(Verdict(int(judgement.verdict[cell])), "not measured") for judgement in promises.values()),
+            *(promise_shown(judgement, cell)["words"] for judgement in promises.values()),
         ]
         for cell, name in enumerate(names)
     ]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
 import psutil
@@ -28,6 +29,8 @@ from scoremux_files.terminal import print_table
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.server import TritonServer
+from scoremux_server.watch.watched_triton import WatchedTriton
+from scoremux_server.watch.watcher import Watcher, watching
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE / "repository"
@@ -153,7 +156,10 @@ def main() -> None:
     server = TritonServer(REPOSITORY, Endpoints.choose())
     rows = sample()
     with ExitStack() as running:
-        step("start Triton, wait for a scored canary", lambda: running.enter_context(server))
+        step(
+            "start Triton, wait for a scored canary",
+            lambda: running.enter_context(watching(Watcher(WatchedTriton(server)), Event())),
+        )
         client = running.enter_context(ScoringClient(server.endpoints.grpc_url))
         responses = shuffled_rounds(rows)
         client.score(responses[: len(rows)])

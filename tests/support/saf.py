@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from making import ROOT
-from ports import free_endpoints
 
 ADAPTERS = ROOT / "examples" / "saf" / "adapters"
 DATA = Path(os.environ.get("SCOREMUX_DATA", ROOT.parent / "shared" / "data")) / "saf"
@@ -93,11 +92,11 @@ def compare_with_peft(repository: Path, rows: list[SafRow]) -> float:
     """Check that each row gets PEFT's level through a real Triton; return the largest |Δlogit|, at most 1e-4."""
     from scoremux_client import Response, ScoringClient
     from scoremux_engine import Engine
-    from scoremux_server.triton.server import TritonServer
+    from watching import unwatched
 
     oracle = np.array(peft_logits(rows))
     order = random.Random(1).sample(range(len(rows)), len(rows))
-    with TritonServer(repository, free_endpoints()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with unwatched(repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
         served = client.score([Response(rows[i].task, rows[i].text, rows[i].id) for i in order])
     assert [s.id for s in served] == [rows[i].id for i in order]
     assert [s.level for s in served] == oracle.argmax(1)[order].tolist()

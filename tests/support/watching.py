@@ -15,15 +15,36 @@ from typing import Any
 from making import TASKS, WORDS
 from ports import free_endpoints
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
+from scoremux_server.errors import InterruptedStartError
 from scoremux_server.profile import Profile
 from scoremux_server.serve import health_headers
 from scoremux_server.triton import processes
+from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
+
+
+@contextmanager
+def unwatched(repository: Path, endpoints: Endpoints | None = None, **options: Any) -> Iterator[TritonServer]:
+    """Start a Triton that no watcher restarts, three times at most where its start is interrupted; stop it then."""
+    server = TritonServer(repository, endpoints or free_endpoints(), **options)
+    try:
+        server.launch()
+        for left in reversed(range(3)):
+            try:
+                server.wait_until_ready()
+                break
+            except InterruptedStartError:
+                if not left:
+                    raise
+                server.restart()
+        yield server
+    finally:
+        server.stop()
 
 
 class Watched:

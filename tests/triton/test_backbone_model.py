@@ -16,7 +16,6 @@ from decoders import POSITIONS, template
 from doors import Place, bearer, needs_haproxy, serving
 from families import make_family
 from making import TASKS, WORDS, make_adapter
-from ports import free_endpoints
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
@@ -28,7 +27,7 @@ from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import Profile
 from scoremux_server.triton.repository import assemble
-from scoremux_server.triton.server import TritonServer
+from watching import unwatched
 
 pytestmark = pytest.mark.triton
 
@@ -40,7 +39,7 @@ def test_the_scorer_calls_the_backbone_and_no_bit_changes(small_repository: Path
     engine = Engine.open(small_repository, runner=REFERENCE)
     expected, vectors = engine.score(texts, tasks), engine.embed(texts, tasks)
     with (
-        TritonServer(small_repository, free_endpoints(), profile=Profile(runner="triton", backend="python")) as server,
+        unwatched(small_repository, profile=Profile(runner="triton", backend="python")) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
         ScoringClient(server.endpoints.grpc_url, embeddings=True) as asks,
     ):
@@ -66,7 +65,7 @@ def test_a_decoder_with_its_weights_beside_the_graph_is_served(tmp_path: Path) -
     expected = engine.score([row.text for row in rows], [row.task for row in rows])
     profile = Profile(runner="triton", backend="python")
     with (
-        TritonServer(tmp_path / "repository", free_endpoints(), profile=profile) as server,
+        unwatched(tmp_path / "repository", profile=profile) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
         served = client.score(rows)
@@ -104,7 +103,7 @@ def test_a_store_of_another_backbone_stops_the_start(own_repository: Path) -> No
     from scoremux_server.errors import StartError
 
     with pytest.raises(StartError, match="belongs to backbone ffffffffffff"):
-        TritonServer(own_repository, free_endpoints()).__enter__()
+        unwatched(own_repository).__enter__()
 
 
 @needs_haproxy

@@ -21,14 +21,12 @@ from decoders import make_repository
 from families import make_family
 from making import ROOT, WORDS
 from mixed_store import Kind, make_mixed_repository
-from ports import free_endpoints
 from scoremux_client import Response, Retries, Scored, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_export.opening.openable import Opening
 from scoremux_server.profile import Profile
-from scoremux_server.triton.server import TritonServer
-from watching import watched
+from watching import unwatched, watched
 
 SOURCES = Path(os.environ.get("SCOREMUX_TRITON_ONNXRUNTIME", ROOT.parent / "shared" / "triton-onnxruntime-backend"))
 BUILT = SOURCES / "bin" / "tritonserver"
@@ -73,7 +71,7 @@ def expected_of(repository: Path, rows: list[Response]) -> list[Scored]:
 def served_by(repository: Path, triton: Path, rows: list[Response], log: Path) -> list[Scored]:
     profile = Profile.read("gpu-onnx", [f"triton={triton}"])
     with (
-        TritonServer(repository, free_endpoints(), profile=profile, log=log) as server,
+        unwatched(repository, profile=profile, log=log) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
         return client.score(rows)

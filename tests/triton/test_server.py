@@ -41,14 +41,14 @@ from scoremux_server.profile import Profile
 from scoremux_server.triton import process
 from scoremux_server.triton.server import TritonServer
 from waiting import until
-from watching import responses
+from watching import responses, unwatched
 
 pytestmark = pytest.mark.triton
 
 
 @pytest.fixture(scope="module")
 def server(small_repository: Path) -> Iterator[TritonServer]:
-    with TritonServer(small_repository, free_endpoints()) as running:
+    with unwatched(small_repository) as running:
         yield running
 
 
@@ -229,7 +229,7 @@ def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_p
 ) -> None:
     backbone = Backbone.open(own_repository / "backbone" / "1")
     text = "the router hands out addresses"
-    with TritonServer(own_repository, free_endpoints()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with unwatched(own_repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
         (old,) = client.score([Response("t-1", text)])
         folders = [make_adapter(tmp_path / t, backbone.spec, t, seed=77) for t in ("t-1", "brand-new")]
         Store(own_repository / "store").add(folders, backbone)
@@ -243,8 +243,7 @@ def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_p
 
 def test_a_restart_changes_no_bit_and_leaves_nothing_behind(small_repository: Path) -> None:
     def once() -> list[Scored]:
-        server = TritonServer(small_repository, free_endpoints())
-        with server, ScoringClient(server.endpoints.grpc_url) as client:
+        with unwatched(small_repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
             scored = client.score(responses(30))
             assert list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
         assert not list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
@@ -259,8 +258,12 @@ def test_a_server_that_cannot_start_shows_the_tail_of_its_log(own_repository: Pa
     graph = own_repository / "backbone" / "1" / "backbone.onnx"
     graph.write_bytes(graph.read_bytes()[:-100])
     server = TritonServer(own_repository, free_endpoints())
-    with pytest.raises(StartError, match=r"backbone\.onnx was changed or cut short"):
-        server.__enter__()
+    try:
+        server.launch()
+        with pytest.raises(StartError, match=r"backbone\.onnx was changed or cut short"):
+            server.wait_until_ready()
+    finally:
+        server.stop()
     assert not list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
 
 
@@ -268,7 +271,7 @@ def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path)
     store = Store(own_repository / "store")
     digest = store.manifest().tasks["t-1"]
     (store.package_folder(digest) / "task.json").write_text("{}")
-    with TritonServer(own_repository, free_endpoints()) as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with unwatched(own_repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
         statuses = [s.status for s in client.score([Response("t-1", "the"), Response("t-2", "the")])]
     assert statuses == [Status.TASK_UNAVAILABLE, Status.OK]
 
@@ -281,14 +284,14 @@ def test_the_selftest_passed_and_rows_in_flight_are_noted(server: TritonServer) 
 
 def test_a_server_starts_once(small_repository: Path) -> None:
     with (
-        TritonServer(small_repository, free_endpoints()) as server,
+        unwatched(small_repository) as server,
         pytest.raises(SetupError, match="started already"),
     ):
-        server.__enter__()
+        server.launch()
 
 
 def test_a_server_listens_on_ip_6_too(small_repository: Path) -> None:
-    with TritonServer(small_repository, free_endpoints(address="::1")) as server:
+    with unwatched(small_repository, free_endpoints(address="::1")) as server:
         for url in (server.endpoints.grpc_url, server.endpoints.http_url):
             with ScoringClient(url) as client:
                 assert client.score([Response("t-1", "a b c")])[0].ok
@@ -301,8 +304,10 @@ def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Pat
     rows = responses(40)
     choice = RunnerChoice("openvino", precision=precision)
     expected = Engine.open(small_repository, runner=choice).score([r.text for r in rows], [r.task for r in rows])
-    running = TritonServer(small_repository, free_endpoints(), profile=Profile.of(choice))
-    with running as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with (
+        unwatched(small_repository, profile=Profile.of(choice)) as server,
+        ScoringClient(server.endpoints.grpc_url) as client,
+    ):
         got = client.score(rows)
     assert [(s.level, s.probabilities, s.version) for s in got] == [
         (s.level, s.probabilities, s.version) for s in expected
@@ -315,10 +320,7 @@ def test_the_servers_python_is_the_running_one_whatever_the_path_says(
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    with (
-        TritonServer(small_repository, free_endpoints()) as server,
-        ScoringClient(server.endpoints.grpc_url) as client,
-    ):
+    with unwatched(small_repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
         assert client.score([Response("t-1", "a b c")])[0].status is Status.OK
 
 
@@ -342,7 +344,7 @@ def test_no_folder_of_a_python_backend_is_left_by_stops_and_kills(
 ) -> None:
     monkeypatch.setattr(process, "_ENDS_S", 60.0)  # a busy machine lets Triton end later
     for _ in range(30):  # other Tritons on this machine start too, and at the same moment nobody knows whose is whose
-        with TritonServer(small_repository, free_endpoints()) as running:
+        with unwatched(small_repository) as running:
             if (first := running.run.backend_folder) is None:
                 continue
             assert first.is_dir()
@@ -358,17 +360,17 @@ def test_no_folder_of_a_python_backend_is_left_by_stops_and_kills(
         break
     else:
         pytest.fail("no start of 30 was alone")
-    with TritonServer(small_repository, free_endpoints()) as running:
+    with unwatched(small_repository) as running:
         folder = running.run.backend_folder
     assert running.process.exit_status == 0 and not (folder and folder.exists())
 
 
 def test_a_stop_asks_nothing_of_who_has_the_ports_of_a_dead_server(small_repository: Path) -> None:
-    with TritonServer(small_repository, free_endpoints()) as dead:
+    with unwatched(small_repository) as dead:
         os.kill(dead.process.pid, signal.SIGKILL)
         while dead.process.exit_status is None:
             time.sleep(0.01)
-        with TritonServer(small_repository, dead.endpoints) as other, ScoringClient(other.endpoints.grpc_url) as client:
+        with unwatched(small_repository, dead.endpoints) as other, ScoringClient(other.endpoints.grpc_url) as client:
             assert not dead._refuse_rows() and other._listens()
             dead.stop()
             assert client.score(responses(3))[0].ok

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -31,7 +30,7 @@ from scoremux_server.watch.diagnosis import Diagnosis, Timing, Trouble
 from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
 from waiting import until
-from watching import Watched, responses, score, watched
+from watching import Watched, responses, score, unwatched, watched
 
 pytestmark = pytest.mark.triton
 
@@ -109,20 +108,6 @@ def test_first_start_that_is_interrupted_is_tried_again(
         until(lambda: "works again after" in watch.reports[-1], shown=lambda: watch.reports)
 
 
-def test_start_without_a_watcher_is_tried_three_times(small_repository: Path, tmp_path: Path) -> None:
-    starts = list[int]()
-
-    class Interrupted(TritonServer):
-        def wait_until_ready(self, *arguments: Any) -> Any:
-            starts.append(self.process.pid)
-            if len(starts) < 3:
-                os.kill(self.process.pid, signal.SIGABRT)
-            return super().wait_until_ready(*arguments)
-
-    with Interrupted(small_repository, free_endpoints(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
-        assert len(set(starts)) == 3 and scores(server)
-
-
 def scores(server: TritonServer) -> bool:
     try:
         with ScoringClient(server.endpoints.grpc_url, timeout_s=60, retries=NO_RETRIES) as client:
@@ -159,7 +144,7 @@ def test_another_server_on_the_same_ports_is_not_taken_for_ones_own(
         monkeypatch.setattr(watch.server, "restart", late)
         os.kill(watch.server.process.pid, signal.SIGKILL)
         watch.wait_until(False)
-        with TritonServer(small_repository, watch.server.endpoints, log=tmp_path / "b.log") as other:
+        with unwatched(small_repository, watch.server.endpoints, log=tmp_path / "b.log") as other:
             taken.set()
             while watch.thread.is_alive():
                 assert not watch.health.ready
@@ -210,7 +195,7 @@ def test_a_busy_server_is_not_taken_for_a_hung_one(small_repository: Path, tmp_p
 
 
 def test_a_server_that_answers_nothing_is_told_from_its_canary(small_repository: Path, tmp_path: Path) -> None:
-    with TritonServer(small_repository, free_endpoints(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
+    with unwatched(small_repository, log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
         diagnosis = Diagnosis(server, Timing(hang_s=1.0, stopped_s=3600))  # as if it hung without being stopped
         diagnosis.begin()
         os.kill(server.process.pid, signal.SIGSTOP)
@@ -222,7 +207,7 @@ def test_a_server_that_answers_nothing_is_told_from_its_canary(small_repository:
 
 
 def test_a_machine_that_was_held_for_a_while_blames_nobody(small_repository: Path, tmp_path: Path) -> None:
-    with TritonServer(small_repository, free_endpoints(), log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
+    with unwatched(small_repository, log=tmp_path / "log", profile=Profile(drain_s=5)) as server:
         diagnosis = Diagnosis(server, Timing(hang_s=1.0))
         diagnosis.begin()
         (stub,) = processes.stubs(server.process.pid)
@@ -323,5 +308,5 @@ def test_a_killed_watcher_takes_triton_with_it_and_the_next_start_finds_its_port
         first.process.kill()
     until(lambda: not [pid for pid in group if (seen := processes.look(pid)) and seen.alive])
     assert not list(SHARED_MEMORY.glob(f"{prefix}*"))  # Triton ended by itself, and removed them
-    with TritonServer(small_repository, ports, log=tmp_path / "log2") as again:
+    with unwatched(small_repository, ports, log=tmp_path / "log2") as again:
         assert scores(again)

@@ -102,12 +102,8 @@ class Output:
     def _read_note(self) -> dict[str, Any] | None:
         if not self.is_file or not self._note.exists():
             return None
-        with reading(self._note):
-            data = self._note.read_bytes()
-        try:
-            note = parse_object(data)
-        except ValueError as error:
-            raise InputError(f"{self._note} is damaged: {error}; give another --out") from error
+        with reading(self._note), parsing(f"{self._note} is damaged; give another --out"):
+            note = parse_object(self._note.read_bytes())
         if note.get("format") != _FORMAT:
             raise InputError(f"{self._note} was written by another version of scoremux; give another --out")
         return note

@@ -37,7 +37,6 @@ _DEFAULT = Profile()
 _REFUSED_S = 2.0
 """What a server that works needs at most to refuse new rows; one that hangs is not waited for."""
 _CANARY_GRANT_S = 10 * 365 * 24 * 3600
-_STARTS = 3
 UNHEALTHY = "is not healthy"
 """Triton's word for a stub that does not answer."""
 _LOST_STUB = (UNHEALTHY, "obtain the health mutex", "lock_exception")
@@ -50,7 +49,7 @@ _UNSHELLED = re.compile(r"""[\s"'`$&;|<>()*?!#~\\\[\]{}]""")
 
 
 class TritonServer:
-    """A context manager around one Triton. It restarts no Triton that has become ready: see `Watcher`."""
+    """One Triton: whoever starts it stops it. It restarts nothing by itself; a `Watcher` does."""
 
     def __init__(
         self,
@@ -97,26 +96,6 @@ class TritonServer:
         if self._process is None:
             raise SetupError("this server was not started")
         return self._process
-
-    def __enter__(self) -> TritonServer:
-        """Start, up to three times where a start was interrupted.
-
-        Raises SetupError or StartError, and leaves nothing behind then.
-        """
-        try:
-            self.launch()
-            for start in range(1, _STARTS + 1):
-                try:
-                    self.wait_until_ready()
-                    break
-                except InterruptedStartError:
-                    if start == _STARTS:
-                        raise
-                    self.restart()
-        except BaseException:
-            self.stop()
-            raise
-        return self
 
     def launch(self) -> None:
         """Prepare the folder and start Triton, without waiting until it is ready."""
@@ -242,9 +221,6 @@ class TritonServer:
                 self._process.stop(self.profile.drain_s + 5, self._refuse_rows)
         finally:
             self.run.remove()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _start_process(self) -> None:
         self.run.make()
