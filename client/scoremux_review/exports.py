@@ -226,9 +226,9 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
                 "decided_at": _time(row.at), "version": row.version, "student": row.student or None,
             }  # fmt: skip
         for row in () if administration else responses.validity_rows(connection):
-            known = {"level": row.known_level, "final": row.known_level, "chosen_by": "validity", "settled_by": "known"}
+            truth = {"level": row.known_level, "final": row.known_level, "chosen_by": "validity", "settled_by": "known"}
             name = names.get(row.id, row.name)
-            yield {"task": row.task, "text": row.text, "id": name, **known, "size": 1, "student": row.student or None}
+            yield {"task": row.task, "text": row.text, "id": name, **truth, "size": 1, "student": row.student or None}
 
 
 def _time(at: float | None) -> str:

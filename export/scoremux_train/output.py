@@ -152,13 +152,13 @@ def print_agreement(console: Console, trained: Trained) -> None:
 def _forecast(curve: LearningCurve, tasks: Sequence[TrainedTask]) -> list[str]:
     """Return how many more rows tasks need for the QWK of the report's criterion."""
     limit = next((c.at_least for c in read_criteria() if c.statistic == "qwk" and c.of == "task"), None)
-    known = {}
+    figures = {}
     for task in tasks:
         qwk = CrossValidated.of(task).figures.get(BY_NAME["qwk"].title)
         rows, folds = len(task.prepared.rows), len(set(task.prepared.fold_of))
         if qwk is not None:
-            known[task.prepared.task.id] = qwk.value, rows * (folds - 1) / folds, float(rows)
-    return [] if limit is None else curve.forecast(known, limit)
+            figures[task.prepared.task.id] = qwk.value, rows * (folds - 1) / folds, float(rows)
+    return [] if limit is None else curve.forecast(figures, limit)
 
 
 def _shown(figure: Figure) -> tuple[str, str]:
@@ -294,11 +294,11 @@ def _teachers(task: PreparedTask) -> str:
 def _learning(task: TrainedTask, curve: LearningCurve | None) -> str:
     if curve is None or task.prepared.task.id not in curve.of_task:
         return ""
-    own = "\n".join(curve.plot(curve.of_task[task.prepared.task.id])) or "undefined"
+    of_task = "\n".join(curve.plot(curve.of_task[task.prepared.task.id])) or "undefined"
     mean = "\n".join(curve.plot(curve.mean)) or "undefined"
     forecast = "\n".join(_forecast(curve, [task]))
     return (
-        f"\n## Learning curve\n\n{CURVE}, of this task:\n\n```\n{own}\n```\n\n"
+        f"\n## Learning curve\n\n{CURVE}, of this task:\n\n```\n{of_task}\n```\n\n"
         f"As a mean of the {len(curve.of_task)} tasks of this run:\n\n```\n{mean}\n```\n\n{forecast}\n"
     )
 

@@ -119,8 +119,8 @@ def compare(
     if not len(pairs):
         reasons = "; ".join(f"{rows.count:,} {rows.reason}" for rows in pairs.left_out)
         raise InputError(f"{old} and {new} have no scored row in common" + (f" ({reasons})" if reasons else ""))
-    known = None if truth is None else join_truth(after, truth, columns_of_truth)
-    human, weight, student, columns = _known(len(after.level), known)
+    joined = None if truth is None else join_truth(after, truth, columns_of_truth)
+    human, weight, student, columns = _truth_by_row(len(after.level), joined)
     human, weight = human[pairs.output], weight[pairs.output]
     student = None if student is None else student[pairs.output]
     names, parts = [], []
@@ -137,10 +137,10 @@ def compare(
     )
     steps, counts = np.unique(pairs.ratings.machine - pairs.ratings.human, return_counts=True)
     moves = dict(zip(steps.astype(int).tolist(), counts.tolist(), strict=True))
-    others = () if known is None else known.left_out
+    others = () if joined is None else joined.left_out
     left_out = (*pairs.left_out, *(part for part in others if part not in pairs.left_out))
     was, now, changes = agreement if truth else ({}, {}, {})
-    return Comparison(tuple(names), shares, was, now, changes, known.population if known else "", moves, left_out)
+    return Comparison(tuple(names), shares, was, now, changes, joined.population if joined else "", moves, left_out)
 
 
 def _of_one_scale(pairs: JoinedColumns, before: ScoredColumns, after: ScoredColumns) -> JoinedColumns:
@@ -164,7 +164,7 @@ def _of_one_scale(pairs: JoinedColumns, before: ScoredColumns, after: ScoredColu
     )
 
 
-def _known(rows: int, joined: JoinedColumns | None) -> tuple[Floats, Floats, Ints | None, dict[str, Codes]]:
+def _truth_by_row(rows: int, joined: JoinedColumns | None) -> tuple[Floats, Floats, Ints | None, dict[str, Codes]]:
     """Return what the truth knows of each row of an output: the level, NaN for none; its weight; student; groups."""
     human, weight, columns = np.full(rows, np.nan), np.ones(rows), dict[str, Codes]()
     if joined is None:
@@ -176,8 +176,8 @@ def _known(rows: int, joined: JoinedColumns | None) -> tuple[Floats, Floats, Int
         columns[name] = replace(codes, code=code)
     student = joined.students()
     if student is not None:  # rows that the truth does not have are each somebody else's
-        known, student = student, student.max(initial=-1) + 1 + np.arange(rows)
-        student[joined.output] = known
+        of_truth, student = student, student.max(initial=-1) + 1 + np.arange(rows)
+        student[joined.output] = of_truth
     return human, weight, student, columns
 
 

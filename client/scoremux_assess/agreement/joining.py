@@ -202,7 +202,7 @@ def join(
         truth: What humans gave.
         names: What the two are called in `left`.
     """
-    output, known = names
+    output, truth_name = names
     ours, theirs, distinct = _matching(scored, truth)
     most, listed, usable = levels_by_task(scored), ours >= 0, ~np.isnan(truth.level)
     with np.errstate(invalid="ignore"):
@@ -223,17 +223,17 @@ def join(
     reasons = [
         *((f"have no score: {name}", rows) for name, rows in statuses),
         (f"have a level in {output} that is off the task's scale, or no task", odd),
-        (f"are scored and not in {known}", has_score & ~listed),
+        (f"are scored and not in {truth_name}", has_score & ~listed),
         (f"are in {output} with an id that is there several times", has_score & repeated),
-        (f"are scored and in {known} several times", has_score & unclear),
-        (f"have a level in {known} that is off the task's scale", _at(both[off], len(ours))),
+        (f"are scored and in {truth_name} several times", has_score & unclear),
+        (f"have a level in {truth_name} that is off the task's scale", _at(both[off], len(ours))),
         ("have a second level off the task's scale, and count without it", _at(both[off_second], len(ours))),
     ]
     usable_both = ~off
     beside = _beside_sample(scored.task.code[both[~off]], truth, place[ours[both[~off]]])
     usable_both[~off] = ~beside
     reasons.append(("were sent to people, beside a sample of all responses", _at(both[~off][beside], len(ours))))
-    absent = [(f"are in {known} and not in {output}", times[theirs] == 0)]
+    absent = [(f"are in {truth_name} and not in {output}", times[theirs] == 0)]
     unusable = np.flatnonzero(has_score & listed & np.isin(ours, theirs[truth.unusable]))
     kept = both[usable_both]
     scores, labels = scored.take(kept), truth.take(place[ours[kept]])
@@ -281,21 +281,21 @@ def _beside_sample(task: Ints, truth: KnownColumns, place: Ints) -> Mask:
     return np.asarray(routed & beside)
 
 
-def _routed_only(scored: ScoredColumns, compared: ScoredColumns, known: KnownColumns) -> Mask:
+def _routed_only(scored: ScoredColumns, compared: ScoredColumns, labels: KnownColumns) -> Mask:
     """Return of which tasks the machine keeps rows for which no row stands that people read."""
 
     def with_some(task: Codes, rows: Mask) -> Mask:
         return np.bincount(task.code[rows & (task.code >= 0)], minlength=len(task.values)) > 0
 
     kept = ~np.isnan(scored.level) & (scored.to_people is None or ~scored.to_people)
-    routed, behind = (with_some(compared.task, rows) for rows in (known.routed, known.behind))
+    routed, behind = (with_some(compared.task, rows) for rows in (labels.routed, labels.behind))
     return with_some(scored.task, kept) & routed & ~behind
 
 
-def _population(compared: ScoredColumns, known: KnownColumns, routed: Mask) -> str:
+def _population(compared: ScoredColumns, labels: KnownColumns, routed: Mask) -> str:
     used = np.unique(compared.task.code)
     names = [compared.task.values[code] for code in used if routed[code]]
-    population = population_of(names, len(names) < len(used), bool((known.weight != 1).any()))
+    population = population_of(names, len(names) < len(used), bool((labels.weight != 1).any()))
     seen = f"{', '.join(compared.seen)}: {SEEN_BY_START}." if compared.seen else ""
     return " ".join(filter(None, (population, seen)))
 
@@ -319,8 +319,8 @@ def _matching(scored: ScoredColumns, truth: KnownColumns) -> tuple[Ints32, Ints3
             pc.binary_join_element_wise(ids, pc.fill_null(task.texts(), ""), "\x1f")
             for ids, task in ((ours, scored.task), (theirs, truth.task))
         )
-    known, places, distinct = numbered(theirs, ours)
-    return places, known, distinct
+    numbers, places, distinct = numbered(theirs, ours)
+    return places, numbers, distinct
 
 
 def levels_by_task(scored: ScoredColumns) -> Ints32:

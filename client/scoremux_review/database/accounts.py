@@ -211,7 +211,7 @@ def sign_in(
     except (VerificationError, InvalidHashError):
         right = False
     if account is None or not right:
-        _note_failure(database, name, address, next(iter(subjects)), known=account is not None)
+        _note_failure(database, name, address, next(iter(subjects)), has_account=account is not None)
         raise SignInError(_WRONG)
     with database.write() as connection:
         connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
@@ -223,11 +223,11 @@ def _browser_mark(account: Any) -> str:
     return hmac.digest(account.password.encode(), f"browser {account.id}".encode(), "sha256").hex()
 
 
-def _note_failure(database: Database, name: str, address: str, subject: str, known: bool) -> None:
+def _note_failure(database: Database, name: str, address: str, subject: str, has_account: bool) -> None:
     """Keep a failed sign-in in the record. An unknown name is not kept: it may be a password in the wrong field."""
     with database.write() as connection:
         now = database.now()
-        by = name if known else "unknown name"
+        by = name if has_account else "unknown name"
         log.append(connection, now, by, "sign-in failed", {"address": address})
         if _failures(connection, subject) >= _MOST_FAILURES:
             log.append(connection, now, by, "locked out", {"address": address, "minutes": _WINDOW_S / 60})

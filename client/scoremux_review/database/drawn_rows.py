@@ -72,8 +72,8 @@ def chances(connection: Connection, again: dict[int, int]) -> dict[int, float]:
     for row in responses.rows_of(connection, again.keys() | again.values()):
         first = again.get(row.id, row.id)
         counts = row.chosen_by not in (ROUTE, READ_BEHIND) or row.task in read_behind
-        own = 1 / (row.read_behind or 1.0) if row.chosen_by and counts else 0.0
-        weight[first] = weight.get(first, 0.0) + own
+        row_weight = 1 / (row.read_behind or 1.0) if row.chosen_by and counts else 0.0
+        weight[first] = weight.get(first, 0.0) + row_weight
     return {first: 1 / total for first, total in weight.items()}
 
 

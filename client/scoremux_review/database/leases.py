@@ -138,9 +138,9 @@ def unread_papers(connection: Connection, person: int, task: str) -> list[int]:
     """Return the ids of the validity papers of a task that a person has neither read nor put aside."""
     query = select(reads.c.row).where(reads.c.person == person, reads.c.state.in_(("done", "aside")))
     query = query.where(reads.c.kind == "validity")
-    known = set(connection.execute(query).scalars())
+    papers_read = set(connection.execute(query).scalars())
     papers = connection.execute(select(rows.c.id).where(rows.c.state == "validity", rows.c.task == task))
-    return [paper for paper in papers.scalars() if paper not in known]
+    return [paper for paper in papers.scalars() if paper not in papers_read]
 
 
 def duplicate_reads(

@@ -90,8 +90,8 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
     for item in items:
         number += 1
         before = connection.execute(select(tasks).where(tasks.c.id == item.id)).one_or_none()
-        known = json.loads(before.texts) if before else {}
-        texts = {name: getattr(item, name) or known.get(name, "") for name in TEXTS}
+        stored = json.loads(before.texts) if before else {}
+        texts = {name: getattr(item, name) or stored.get(name, "") for name in TEXTS}
         values = {"levels": json.dumps(item.levels), "texts": json.dumps(texts, ensure_ascii=False)}
         if before is None:
             connection.execute(insert(tasks).values(id=item.id, paused=False, **values))

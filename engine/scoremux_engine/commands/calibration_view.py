@@ -91,7 +91,7 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
 def _promises(calibration: Calibration) -> list[str]:
     """Say what the promises bound, and how many of those found may be broken."""
     thresholds = [d.threshold for d in calibration.decisions.values() if d.threshold and d.threshold.confidence]
-    own, shared = ([threshold for threshold in thresholds if threshold.source == source] for source in (OWN, POOLED))
+    alone, shared = ([threshold for threshold in thresholds if threshold.source == source] for source in (OWN, POOLED))
     if not thresholds:
         return []
     wrong = 1 - (thresholds[0].confidence or 0.0)
@@ -99,14 +99,14 @@ def _promises(calibration: Calibration) -> list[str]:
         f"Promises are about all responses to come; one that is broken is found in {wrong:.0%} of cases at most. "
         "In a batch of n responses that the machine keeps, the share of errors p varies by √(p (1 − p) / n) around it."
     ]
-    if own:
-        found = sum(threshold.least is not None for threshold in own)
-        most = f"; of these, {min(found, wrong * len(own)):.1f} may break their promise on average" if found else ""
-        lines.append(f"{len(own)} tasks were tested by themselves, {found} have a threshold{most}")
+    if alone:
+        count = sum(threshold.least is not None for threshold in alone)
+        most = f"; of these, {min(count, wrong * len(alone)):.1f} may break their promise on average" if count else ""
+        lines.append(f"{len(alone)} tasks were tested by themselves, {count} have a threshold{most}")
     if shared:
-        found = sum(threshold.least is not None for threshold in shared)
+        count = sum(threshold.least is not None for threshold in shared)
         lines.append(
-            f"{len(shared)} tasks were tested together, and the promise holds for them together; {found} keep rows for "
+            f"{len(shared)} tasks were tested together, and the promise holds for them together; {count} keep rows for "
             f"the machine, where the task's own rows leave a doubt of {wrong:.0%} at most that it meets the target"
         )
     return lines

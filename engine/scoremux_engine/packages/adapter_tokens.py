@@ -67,7 +67,7 @@ def _compare(path: Path, backbone: Backbone) -> tuple[str, int]:
         return "", most
     texts = (*_TEXTS, *tokenizer.added_words())
     pairs = zip(texts, tokenizer.encode(texts), backbone.tokenizer.encode(texts), strict=True)
-    text = next((text for text, own, served in pairs if own.ids != served.ids), "")
+    text = next((text for text, tokens, served in pairs if tokens.ids != served.ids), "")
     return text, min(most, tokenizer.file_limit or most)
 
 

@@ -73,7 +73,7 @@ class Room:
         """Take room for a request until it leaves. Raises DroppedError, with a time to come back, if there is none."""
         rows, tenant = len(request.texts), request.terms.tenant
         with self._lock:
-            own = self._of.get(tenant.name, _Load())
+            tenant_load = self._of.get(tenant.name, _Load())
             free_rows, free_bytes = self._most_rows - self._all.rows, self._most_bytes - self._all.size_bytes
             pause = f"send again in {self._pause_s(rows, tenant.rows_per_s):.1f} s"
             kept_rows, kept_bytes = self._most_rows // _KEPT, self._most_bytes // _KEPT
@@ -82,13 +82,13 @@ class Room:
             full = rows > free_rows - kept_rows or request.size_bytes > free_bytes - kept_bytes
             if self._all.rows and full and tenant.name != WATCHER:
                 raise DroppedError("full", f"{self._all.rows} rows wait already: {pause}")
-            too_much = own.rows + rows > free_rows or own.size_bytes + request.size_bytes > free_bytes
-            if tenant.name not in ("", WATCHER) and own.rows and too_much:
-                raise DroppedError("token_full", f"{own.rows} rows of this token wait already: {pause}")
+            too_much = tenant_load.rows + rows > free_rows or tenant_load.size_bytes + request.size_bytes > free_bytes
+            if tenant.name not in ("", WATCHER) and tenant_load.rows and too_much:
+                raise DroppedError("token_full", f"{tenant_load.rows} rows of this token wait already: {pause}")
             if not self._all.rows:
                 self._left_rows, self._busy_since = 0, self._clock()
-            self._of[tenant.name] = own
-            for load in (own, self._all):
+            self._of[tenant.name] = tenant_load
+            for load in (tenant_load, self._all):
                 load.add(request)
 
     def leave(self, request: Sized) -> None:
@@ -96,10 +96,10 @@ class Room:
         name = request.terms.tenant.name
         with self._lock:
             self._left_rows += len(request.texts)
-            own = self._of.setdefault(name, _Load())  # a request without rows may have been the last
-            for load in (self._all, own):
+            tenant_load = self._of.setdefault(name, _Load())  # a request without rows may have been the last
+            for load in (self._all, tenant_load):
                 load.add(request, -1)
-            if not own.rows:
+            if not tenant_load.rows:
                 del self._of[name]
 
     def _pause_s(self, rows: int, rows_per_s: int) -> float:

@@ -45,10 +45,10 @@ class DoorSettings:
     pems: dict[str, bytes] = field(repr=False)
 
     @classmethod
-    def read(cls, file: Path, own: Backend | None) -> DoorSettings:
+    def read(cls, file: Path, backend: Backend | None) -> DoorSettings:
         """Return what the files say now. Raises SetupError naming what is wrong or missing."""
         config = FrontDoorConfig.read(file)
-        return cls(config, (*((own,) if own else ()), *config.backends), config.read_pems(file))
+        return cls(config, (*((backend,) if backend else ()), *config.backends), config.read_pems(file))
 
 
 class FrontDoor:
@@ -71,7 +71,7 @@ class FrontDoor:
         self,
         file: Path,
         log: Path,
-        own: Backend | None = None,
+        backend: Backend | None = None,
         report: Callable[[str], None] = lambda _: None,
         key: bytes | None = None,
         haproxy: type[Haproxy] = Haproxy,
@@ -82,7 +82,7 @@ class FrontDoor:
         Args:
             file: door.toml.
             log: File that HAProxy's output is appended to.
-            own: The Triton that is started beside this door; it comes before those of `file`.
+            backend: The Triton that is started beside this door; it comes before those of `file`.
             report: Called with a sentence for each thing that happens.
             key: Signs the grants; by default what `grant_key` says.
             haproxy: Starts and asks HAProxy.
@@ -92,9 +92,9 @@ class FrontDoor:
         self.run = RunFiles()
         self.haproxy = haproxy(find_program(), self.run.path, log)
         self._file = file
-        self._own = own
+        self._backend = backend
         self._report = report
-        self._settings = DoorSettings.read(file, own)
+        self._settings = DoorSettings.read(file, backend)
         self._key = key or grant_key(self.config)
         self._clock = clock
         self._tokens: tuple[Token, ...] = ()
@@ -131,7 +131,7 @@ class FrontDoor:
 
     def start(self, _stop: threading.Event | None = None) -> None:
         """Check the files and start HAProxy. Raises SetupError or StartError."""
-        self._settings = DoorSettings.read(self._file, self._own)
+        self._settings = DoorSettings.read(self._file, self._backend)
         if not self._settings.backends:
             raise SetupError(f"{self._file}: there is no Triton behind this door; name one in [[backends]]")
         self._tokens = TokenFile(self.config.tokens).read()
@@ -190,7 +190,7 @@ class FrontDoor:
         self.haproxy.start()
 
     def _reload(self) -> None:
-        before, after = self._settings, DoorSettings.read(self._file, self._own)
+        before, after = self._settings, DoorSettings.read(self._file, self._backend)
         _reserve(after.config, (before.config.port, before.config.metrics_port))
         self.run.make()
         self._check(after)

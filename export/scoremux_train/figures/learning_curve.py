@@ -57,15 +57,15 @@ class LearningCurve:
         by_size = [_kappas(drawn, quarters) for quarters in sizes]
         rows = tuple(float(np.mean([task.curve[quarters].rows for task in drawn])) for quarters in sizes)
         last = slice(-len(QUARTERS), None)
-        known = ~np.isnan([estimate.value for estimate in by_size]).any(axis=0)
+        has_figures = ~np.isnan([estimate.value for estimate in by_size]).any(axis=0)
         return cls(
             rows,
-            tuple(_mean(estimate.value[known]) for estimate in by_size),
+            tuple(_mean(estimate.value[has_figures]) for estimate in by_size),
             {
                 task.prepared.task.id: tuple(estimate.at(place) for estimate in by_size)
                 for place, task in enumerate(drawn)
             },
-            exponent(np.array(rows[last]), np.array([estimate.value[known] for estimate in by_size[last]])),
+            exponent(np.array(rows[last]), np.array([estimate.value[has_figures] for estimate in by_size[last]])),
         )
 
     def more_rows(self, qwk: float, trained: float, rows: float, limit: float) -> float:

@@ -177,8 +177,8 @@ def _train(
         progress(training_set.rows_before(state.step), in_all)
 
 
-def _gradient(hidden: int, own: MaskedModel, batch: Sequence[MaskedText]) -> torch.Tensor:
-    return own.gradient(batch, hidden)
+def _gradient(hidden: int, model: MaskedModel, batch: Sequence[MaskedText]) -> torch.Tensor:
+    return model.gradient(batch, hidden)
 
 
 def _mean_loss(workers: Workers[MaskedModel], texts: Sequence[MaskedText]) -> float:

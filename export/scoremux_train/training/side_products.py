@@ -135,11 +135,11 @@ def _gradient_of_x(
     for base, dy in zip(bases[1:], dys[1:], strict=True):
         dx = base.multiply_back(dy, dx)
     side = dx if mask is None else torch.empty_like(dx)
-    for own, (start, stop) in zip(a, spans, strict=True):
+    for a_of_row, (start, stop) in zip(a, spans, strict=True):
         if mask is None:
-            dx[start:stop].addmm_(dz[:, start:stop].T, own)
+            dx[start:stop].addmm_(dz[:, start:stop].T, a_of_row)
         else:
-            torch.mm(dz[:, start:stop].T, own, out=side[start:stop])
+            torch.mm(dz[:, start:stop].T, a_of_row, out=side[start:stop])
     if mask is None:
         return dx
     covered = slice(0, spans[-1][1])

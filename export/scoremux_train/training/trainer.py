@@ -164,33 +164,33 @@ class Trainer:
         self._workers.alone(lambda own: own.lower and own.lower.fill(own.model.model, rows, own.pad_id, self._device))
 
     def _gradient(
-        self, values: torch.Tensor, step: int, own: _Replica, batch: Sequence[StepRow]
+        self, values: torch.Tensor, step: int, replica: _Replica, batch: Sequence[StepRow]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tables that a batch reads, int64 [G], and the gradients of its loss, float32 [G, width]."""
         batch = sorted(batch, key=lambda row: row.table)
         dropout = RowDropout(batch, step) if any(row.of.recipe.dropout for row in batch) else None
-        tables, leaf, logits = self._forward(own, batch, values, dropout)
+        tables, leaf, logits = self._forward(replica, batch, values, dropout)
         loss(logits, batch).backward()  # type: ignore[no-untyped-call]
         return tables, leaf.grad.cpu()  # type: ignore[union-attr]
 
     def _descend(
-        self, sets: Sequence[TrainingSet], state: TrainingState, gradients: torch.Tensor, _own: _Replica, t: int
+        self, sets: Sequence[TrainingSet], state: TrainingState, gradients: torch.Tensor, _replica: _Replica, t: int
     ) -> None:
         table = Moments(state.values[t], state.first[t], state.second[t])
         descend(table, gradients[t], sets[t], state.step, self.layout.adapter_width)
 
     @torch.inference_mode()
     def _predict(
-        self, values: torch.Tensor, own: _Replica, batch: Sequence[StepRow]
+        self, values: torch.Tensor, replica: _Replica, batch: Sequence[StepRow]
     ) -> list[tuple[StepRow, Probabilities]]:
         batch = sorted(batch, key=lambda row: row.table)
-        logits = self._forward(own, batch, values)[2].cpu()
+        logits = self._forward(replica, batch, values)[2].cpu()
         return [
             (row, torch.softmax(of_row[: row.of.levels], 0).numpy()) for row, of_row in zip(batch, logits, strict=True)
         ]
 
     def _forward(
-        self, own: _Replica, batch: Sequence[StepRow], values: torch.Tensor, dropout: RowDropout | None = None
+        self, replica: _Replica, batch: Sequence[StepRow], values: torch.Tensor, dropout: RowDropout | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the tables that a batch reads, int64 [G]; their values, float32 [G, width], as the leaf that gets a
         gradient; and the logits, float32 [B, L_max].
@@ -202,18 +202,19 @@ class Trainer:
         scaling_of = {row.table: row.of.recipe.scaling for row in batch}
         scaling = torch.tensor([scaling_of[t] for t in present], dtype=torch.float32, device=self._device)
         tables_of_batch = self.layout.tables(leaf, scaling)
-        return tables, leaf, own.logits([row.example for row in batch], group.tolist(), tables_of_batch, dropout)
+        return tables, leaf, replica.logits([row.example for row in batch], group.tolist(), tables_of_batch, dropout)
 
     @torch.inference_mode()
-    def _example_logits(self, own: _Replica) -> torch.Tensor:
+    def _example_logits(self, replica: _Replica) -> torch.Tensor:
         """Return the logits of made-up rows of several lengths under random tables."""
         draw = torch.Generator().manual_seed(0)
         ids = [
-            [10 if n == own.pad_id else n for n in row] for row in torch.randint(1, 10, (3, 9), generator=draw).tolist()
+            [10 if n == replica.pad_id else n for n in row]
+            for row in torch.randint(1, 10, (3, 9), generator=draw).tolist()
         ]
         rows = [Example(0, 0, tokens[:count]) for tokens, count in zip(ids, (9, 2, 5), strict=True)]
         tables = torch.randn((2, self.layout.width), generator=draw) * 0.05
-        return own.logits(
+        return replica.logits(
             rows, [0, 0, 1], self.layout.tables(tables.to(self._device), torch.ones(2, device=self._device))
         )
 

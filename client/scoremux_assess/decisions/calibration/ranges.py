@@ -116,16 +116,16 @@ def _by_level(growths: Sequence[Growth], levels: int) -> list[Needed]:
 
 def _fit(growth: Growth, pool: Sequence[Needed] | None, confidence: float) -> LevelRange:
     """Return a task's numbers. pool: rows of all tasks with as many levels; None: those of others do not count."""
-    own = _by_level([growth], len(growth.shares))
-    *by_level, of_all = (_reach(*rows, confidence) for rows in zip(own, pool or own, strict=True))
+    of_task = _by_level([growth], len(growth.shares))
+    *by_level, of_all = (_reach(*rows, confidence) for rows in zip(of_task, pool or of_task, strict=True))
     source = OWN if pool is None else POOLED
     fitted = LevelRange(of_all, confidence, source, len(growth.needed), 0.0, tuple(by_level))
     return replace(fitted, width=_width(growth, fitted))
 
 
-def _reach(own: Needed, together: Needed, confidence: float) -> float:
+def _reach(of_task: Needed, together: Needed, confidence: float) -> float:
     """Return `reach` of a task's rows, and of the others of all tasks, which count as `_OTHERS_WORTH` at most."""
-    needed, weight = own
+    needed, weight = of_task
     values = together[0]
     ends = np.searchsorted(values, values, side="right")
     of_own = np.append(0.0, np.cumsum(weight))[np.searchsorted(needed, values, side="right")]

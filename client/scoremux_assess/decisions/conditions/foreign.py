@@ -46,8 +46,8 @@ def is_foreign(response: ResponseText) -> bool:
         return False
     # Words of the task are terms, in whatever language they are.
     question, reference = response.task.question, response.task.reference
-    own = [word for word in said if not question.has(word) and not reference.has(word)]
-    if len(own) <= _MOSTLY_OWN * len(said):
+    new_words = [word for word in said if not question.has(word) and not reference.has(word)]
+    if len(new_words) <= _MOSTLY_OWN * len(said):
         return False
     languages = response.likely_languages
     if sum(languages.get(code, 0.0) for code in accepted) > _MOST_ACCEPTED:

@@ -116,7 +116,7 @@ def _without_letter(word: str) -> str:
     if not _LEAST_RESPELLED < len(word) <= _MOST_RESPELLED or word in _phrase_words():
         return word
     shorter = (word[:place] + word[place + 1 :] for place in range(len(word) - 1))
-    return next((known for known in shorter if known in _phrase_words() and len(known) >= _LEAST_RESPELLED), word)
+    return next((form for form in shorter if form in _phrase_words() and len(form) >= _LEAST_RESPELLED), word)
 
 
 @lru_cache(maxsize=1)

@@ -128,12 +128,12 @@ def features(words: Sequence[str], text: str, question: SourceText, reference: S
     """Return the features of a response with these folded words, one at least; text: without what is invisible."""
     words, text = words[:_MOST_WORDS], text[: 20 * _MOST_WORDS]
     different = set(words)
-    own = {word for word in different - plain_words() if question.has(word) or reference.has(word)}
-    of_word = {word: _word(word, word in own) for word in different}
+    task_words = {word for word in different - plain_words() if question.has(word) or reference.has(word)}
+    of_word = {word: _word(word, word in task_words) for word in different}
     columns = zip(_BEGIN, *map(of_word.__getitem__, words), _END, strict=True)
     fields = dict(zip(_Word._fields, columns, strict=True))
     return Features(
-        different - own,
+        different - task_words,
         _runs(fields),
         _counts(words, fields, text, question, reference),
         isqrt(4 * ONE * ONE // max(4, len(different))),
@@ -168,20 +168,20 @@ def plain_words() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1 << 15)
-def _word(word: str, own: bool) -> _Word:
+def _word(word: str, of_task: bool) -> _Word:
     trigrams, plain, alphabetic = trigrams_of([word]), word in plain_words(), word.isalpha()
     share = known_share(trigrams, LANGUAGES) if alphabetic else 1.0
     long, spare = alphabetic and len(word) > 2, word in spare_words()
-    kind = "T" if own else "#"
+    kind = "T" if of_task else "#"
     return _Word.of(
-        "T" if own else word,
+        "T" if of_task else word,
         word if plain else f"{kind}{word[-2:]}",
         word if plain else kind,
         word[:3],
         word[-3:],
         word[:3] if long else "",
         word[-2:] if long else "",
-        own and not spare,
+        of_task and not spare,
         not plain and not spare,
         plain,
         alphabetic,
@@ -236,9 +236,9 @@ def _counts(
     ordered = sum(pair in question.pairs or pair in reference.pairs for pair in pairs)
     begins, rhymes = (list(filter(None, fields[name])) for name in ("long_begin", "rhyme"))
     heard = bisect_left(list(accumulate(fields["trigrams"])), MOST_LETTERS) + 1
-    trigrams, *known = (sum(fields[name][:heard]) for name in ("trigrams", *LANGUAGES))
+    trigrams, *by_language = (sum(fields[name][:heard]) for name in ("trigrams", *LANGUAGES))
     chain = bytes(fields["plain"][1:-1])
-    own = _share(total["own"], content) if content else 9
+    own_share = _share(total["own"], content) if content else 9
     # The first search is for speed alone.
     formal = ("Sie" in text or "Ih" in text) and _FORMAL_ANYWHERE.search(text)
     you, me = vocabulary("you"), vocabulary("me")
@@ -252,9 +252,9 @@ def _counts(
         "order": _share(ordered, len(pairs)),
         "asked": _share(sum(map(question.vocabulary.__contains__, words)), count),
         "capitals": _share(sum(part[0].isupper() for part in parts), len(parts)),
-        "own": own,
+        "own": own_share,
         "length": bisect(_LENGTHS, count),
-        "known": int(20 * (max(known) / trigrams)) if trigrams else 21,
+        "known": int(20 * (max(by_language) / trigrams)) if trigrams else 21,
         "letters": min(16, 2 * total["letters"] // count),
         "content": min(9, max(map(len, chain.split(b"\1")))),
         "small": min(9, max(map(len, chain.split(b"\0")))),
@@ -265,7 +265,7 @@ def _counts(
         "end": text.rstrip()[-1:] in (".", "?", "!"),
         "first": text[:1].isupper(),
         "size": bisect(_SIZES, count),
-        "near": (own + 1) // 2,
+        "near": (own_share + 1) // 2,
         "formal": (2 if _FORMAL.search(text) else 1) if formal else 0,
         "named": bisect(_NAMED, 100 * total["named"] // count),
         "you": not you.isdisjoint(different),

@@ -113,8 +113,8 @@ class ProfanityRule(Rule):
 
     def applies(self, response: ResponseText) -> bool:
         # A word of one language may be a plain word of another, such as the German word for thick.
-        own = tuple(code for code in self.lists if code in response.task.languages)
-        profanity = Profanity.of(own or self.lists)
+        task_lists = tuple(code for code in self.lists if code in response.task.languages)
+        profanity = Profanity.of(task_lists or self.lists)
         return any(map(profanity.in_words, response.readings)) or profanity.hidden_in(response.folded)
 
 

@@ -41,8 +41,8 @@ def is_word_salad(words: Sequence[str], question: SourceText, reference: SourceT
     """
     if not _LEAST_WORDS <= len(words) <= _MOST_WORDS:
         return False
-    own = sum(word in question.vocabulary or word in reference.vocabulary for word in words)
-    if own < _LEAST_OWN_SHARE * len(words) or sum(map(str.isalpha, words)) < _LEAST_OWN_SHARE * len(words):
+    task_words = sum(word in question.vocabulary or word in reference.vocabulary for word in words)
+    if task_words < _LEAST_OWN_SHARE * len(words) or sum(map(str.isalpha, words)) < _LEAST_OWN_SHARE * len(words):
         return False
     pairs = list(pairwise(words))
     ordered = sum(pair in question.pairs or pair in reference.pairs for pair in pairs)
