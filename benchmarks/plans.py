@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import data
 from benchmarks.case import case
+from benchmarks.plan_layers import read_layers
 from benchmarks.rows import Row, load
 from benchmarks.stores import export_once
 from scoremux_engine.model.backbone import Backbone
@@ -97,7 +98,7 @@ def measure(backbone: Backbone, graph: Path, capability: str) -> dict[str, Any]:
     started, used = time.perf_counter(), time.process_time()
     plan = build_plan(graph, [ranges.shapes(backbone.spec, p) for p in profiles], "tensorrt-rtx", [capability])
     took = {"build_s": time.perf_counter() - started, "processor_s": time.process_time() - used}
-    products = [layer for layer in plan.layers if layer.is_product]
+    products = [layer for layer in read_layers(plan.inspected) if layer.is_product]
     return {
         "capability": capability,
         "profiles": len(profiles),

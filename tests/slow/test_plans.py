@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.plan_layers import read_layers
 from families import FAMILIES, make_family
 from scoremux_engine.model.plan import PLAN_LAYERS
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
 from scoremux_export.plans.build_plan import PRECISIONS, PlanRanges, export_plan
-from scoremux_export.plans.plan_builder import BuiltPlan
 
 pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt-rtx is not installed")
 
@@ -27,7 +27,7 @@ def test_every_family_becomes_a_plan_in_every_precision(name: str, tmp_path: Pat
         made = export_plan(tmp_path / "repository", precision, PlanRanges(groups=32, rank=16), runtime="tensorrt-rtx")
         assert made.capabilities == ("8.0", "8.6", "8.9", "12.0")
         assert [(p.tokens, p.rank) for p in made.profiles] == [(8, 8), (16, 8), (8, 16), (16, 16)]
-        layers = BuiltPlan(None, "", (backbone.folder / PLAN_LAYERS).read_text()).layers
+        layers = read_layers((backbone.folder / PLAN_LAYERS).read_text())
         products = [layer for layer in layers if layer.is_product]
         wide = [layer for layer in products if layer.in_float32]
         print(f"{name} {precision}: {len(products)} products, {len(wide)} in float32, {made.parity}")

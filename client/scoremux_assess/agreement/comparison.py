@@ -26,9 +26,6 @@ from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import Codes
 
-SHARES = {"moved": "moved", "up": "up", "down": "down", "far": "two levels or more"}
-"""Shares of rows: with another level, a higher one, a lower one, one that is at least two levels away."""
-
 CHANGES = {"exact": "change in exact agreement", "qwk": "change in QWK", "r": "change in Pearson r"}
 """Agreement with the human, new minus old, on the same rows."""
 
@@ -41,7 +38,7 @@ class Comparison:
 
     Attributes:
         names: Tasks, `ALL`, then `column: value` of each group, one a cell.
-        shares: Of `SHARES`.
+        shares: Of rows whose level `moved`, went `up`, went `down`, is `far` away: at least two levels.
         old, new, changes: Of `CHANGES`, over rows with a known level, weighted; empty without a truth.
         population: What rows these are about, where these are not simply the rows themselves; else empty.
         moves: Of all rows, how many moved by how many levels.
@@ -67,7 +64,7 @@ def compare_levels(
     weight: Floats | None = None,
     student: npt.NDArray[Any] | None = None,
 ) -> tuple[dict[str, Estimates], ...]:
-    """Return the shares of `SHARES`, then old, new and change of the figures in `CHANGES`, with 95 % intervals.
+    """Return shares of rows that moved, then old, new and change of the figures in `CHANGES`, with 95 % intervals.
 
     Args:
         old: Levels of the old output, [B].

@@ -36,8 +36,8 @@ def head_linears(model: nn.Module, also: Sequence[str] = ()) -> dict[str, nn.Lin
     ours = [name for name in linears if any(_inside(name, head) for head in HEADS)]
     if not ours:
         raise ModelError(f"{type(model).__name__} has no Linear in a head named {' or '.join(HEADS)}")
-    last = ours[-1]
-    return {**{name: linear for name, linear in linears.items() if name != last}, last: linears[last]}
+    linears[ours[-1]] = linears.pop(ours[-1])
+    return linears
 
 
 def find_sites(model: nn.Module, wanted: str, also: Sequence[str] = ()) -> dict[str, nn.Linear]:

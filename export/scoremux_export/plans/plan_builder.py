@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +15,6 @@ Shape = tuple[int, ...]
 Profile = dict[str, tuple[Shape, Shape, Shape]]
 """Input name → smallest, likeliest and largest shape."""
 
-_LAYER = re.compile(
-    r"^\s*Name: (.+?), LayerType: (\w+), Inputs: \[(.*?)\], Constants: \[(.*?)\], Outputs: \[(.*?)\], Tac"
-)
-_TYPE = re.compile(r"Datatype: (\w+)")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a plan: kind as TensorRT names it (`gemm`, `kgen`, …), types of what it reads and gives."""
-
-    name: str
-    kind: str
-    reads: tuple[str, ...]
-    gives: tuple[str, ...]
-
-    @property
-    def is_product(self) -> bool:
-        """Whether it multiplies matrices, alone or fused with what follows."""
-        return self.kind == "gemm" or "Fc" in self.name or "gemm_mha" in self.name
-
-    @property
-    def in_float32(self) -> bool:
-        """Whether nothing narrower than float32 is read or given."""
-        return not {"Half", "BFloat16"} & {*self.reads, *self.gives}
-
 
 @dataclass(frozen=True)
 class BuiltPlan:
@@ -49,16 +23,6 @@ class BuiltPlan:
     content: Any
     version: str
     inspected: str
-
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers of all profiles."""
-        matches = (_LAYER.match(line) for line in self.inspected.splitlines())
-        return [
-            Layer(m[1], m[2], tuple(_TYPE.findall(m[3]) + _TYPE.findall(m[4])), tuple(_TYPE.findall(m[5])))
-            for m in matches
-            if m
-        ]
 
 
 def load_runtime(runtime: str) -> Any:

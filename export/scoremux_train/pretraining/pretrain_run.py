@@ -22,7 +22,7 @@ from scoremux_export.opening.classifier import Classifier
 from scoremux_files.atomic import replacing_folder
 from scoremux_files.errors import writing
 from scoremux_files.locks import locked
-from scoremux_files.rows.readers import same_text
+from scoremux_files.rows.readers import read_rows, same_text, text_cell
 from scoremux_train.errors import TrainError
 from scoremux_train.pretraining.masked_model import MaskedModel
 from scoremux_train.pretraining.masking import SHARE, MaskedText, Vocabulary, mask
@@ -184,7 +184,7 @@ def _gradient(hidden: int, model: MaskedModel, batch: Sequence[MaskedText]) -> t
 def _mean_loss(workers: Workers[MaskedModel], texts: Sequence[MaskedText]) -> float:
     if not texts:
         return math.nan
-    sums = workers.map(lambda own, batch: own.loss(batch), micro_batches(texts, _MICRO_TOKENS))
+    sums = workers.map(lambda model, batch: model.loss(batch), micro_batches(texts, _MICRO_TOKENS))
     return sum(sums) / sum(len(text.places) for text in texts)
 
 
@@ -238,8 +238,6 @@ _SHOWN = ("epochs", "batch", "lr", "head_lr", "warmup", "weight_decay", "clip")
 
 def read_texts(paths: Sequence[Path], column: str) -> Iterator[str]:
     """Yield the texts of files, without empty ones. Raises InputError for a file without the column."""
-    from scoremux_files.rows.readers import read_rows, text_cell
-
     for path in paths:
         for number, row in enumerate(read_rows(path), start=1):
             text = None if row.get(column, "") is None else text_cell(path, number, row, column)

@@ -13,13 +13,14 @@ import onnx
 import onnx_ir
 import pytest
 
+from benchmarks.plan_layers import read_layers
 from making import write_plan
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PlanSpec
 from scoremux_export.errors import ExportError
 from scoremux_export.plans.build_plan import PlanRanges, export_plan, gpu_capability
-from scoremux_export.plans.plan_builder import BuiltPlan, build_plan
+from scoremux_export.plans.plan_builder import build_plan
 from scoremux_export.plans.reduced_precision import NARROW, compare_reduced, reduce, write_reduced
 
 needs_rtx = pytest.mark.skipif(
@@ -113,8 +114,7 @@ def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbo
         (line,) = (line for line in text.splitlines() if line.startswith(f" Name: {name}, IOMode: Input"))
         assert f"DataType: {kind}, Dimensions: [{dims}]" in line
         assert line.count("MinShape") == len(made.profiles) == 8
-    plan = BuiltPlan(None, made.version, text)
-    products = [layer for layer in plan.layers if layer.is_product]
+    products = [layer for layer in read_layers(text) if layer.is_product]
     # Of each profile's products the head's alone is in float32.
     assert sum(layer.in_float32 for layer in products) == len(made.profiles)
     assert sum(layer.gives == ("Half",) for layer in products) > 10 * len(made.profiles)
