@@ -33,6 +33,7 @@ QUERY_VALUE = "query and value"
 SITES = {
     QUERY_VALUE: "query,value",
     "all": "all-linear",
+    "attention": r"re:.*attention.*(query|key|value|dense)",
     "feed-forward": r"re:.*layer\.\d+\.(intermediate|output)\.dense",
     "upper half": r"re:.*layer\.[345]\..*(query|key|value|dense)",
     "upper half's feed-forward": r"re:.*layer\.[345]\.(intermediate|output)\.dense",
