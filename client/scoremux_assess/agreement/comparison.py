@@ -110,7 +110,20 @@ def compare(
     before, after = read_scored(old), read_scored(new)
     nan, no = np.full(len(before.level), np.nan), np.zeros(len(before.level), bool)
     levels_of_old = KnownColumns(
-        before.ids, before.task, before.level, nan, {}, None, np.ones(len(nan)), no, no, ~no, no, None, ()
+        before.ids,
+        before.task,
+        before.level,
+        nan,
+        {},
+        None,
+        np.ones(len(nan)),
+        before.version,
+        no,
+        no,
+        ~no,
+        no,
+        None,
+        (),
     )
     pairs = _of_one_scale(join(after, levels_of_old, ("NEW", "OLD")), before, after)
     if not len(pairs):

@@ -91,6 +91,7 @@ class KnownColumns(_Columns):
         groups: Column → values.
         student: None if no column names one.
         weight: 1 / the probability with which the row was chosen to be read.
+        version: Of the task version that scored the row before it was read, where that is known.
         routed: Whether it was read since it was sent to people.
         behind: Whether it stands for rows that the machine kept.
         sampled: Whether it is of a sample of all rows.
@@ -106,6 +107,7 @@ class KnownColumns(_Columns):
     groups: dict[str, Codes]
     student: Codes | None
     weight: Floats
+    version: Codes
     routed: Mask
     behind: Mask
     sampled: Mask

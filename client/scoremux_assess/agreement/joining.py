@@ -69,7 +69,7 @@ def read_joined(output: Path, truth: Path, columns: TruthColumns = TRUTH_COLUMNS
 def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
     """Read a .jsonl, .csv or .parquet file of known levels. Raises InputError if it cannot, or a column is missing."""
     second, groups, student = names.second, names.groups, names.student
-    others = [names.task, names.text, "status", "chosen_by", "probability"]
+    others = [names.task, names.text, "status", "version", "chosen_by", "probability"]
     columns = present_columns(path, [*names.needed, *others, *MACHINE_COLUMNS], names.needed)
     refuse_machine_levels(path, columns, names.level)
     ids, (level, bad) = texts(columns[column_of(names.id)]), numbers(columns[names.level])
@@ -101,6 +101,7 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
         codes,
         students,
         sample.weight,
+        _codes(columns, "version", len(ids)),
         sample.routed,
         sample.behind,
         sample.sampled,
@@ -275,10 +276,10 @@ def _lengths(text: Any) -> Floats:
 
 
 def _beside_sample(task: Ints, truth: KnownColumns, place: Ints) -> Mask:
-    """Return which rows people read for their route, of tasks with a sample of all responses and no read-behind."""
-    routed, sampled = truth.routed[place], truth.sampled[place]
-    beside = np.isin(task, task[sampled]) & ~np.isin(task, task[~routed & ~sampled])
-    return np.asarray(routed & beside)
+    """Return which rows people read for their route, where the task's others stand for them: see `routed_beside`."""
+    routed, behind = truth.routed[place], ~truth.routed[place] & ~truth.sampled[place]
+    versions = task.astype(np.int64) * (len(truth.version.values) + 1) + truth.version.code[place]
+    return np.asarray(routed & np.isin(task, task[~routed]) & ~np.isin(versions, versions[behind]))
 
 
 def _routed_only(scored: ScoredColumns, compared: ScoredColumns, labels: KnownColumns) -> Mask:

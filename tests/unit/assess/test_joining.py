@@ -304,6 +304,17 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_left_out(join: Join) -
     assert len(joined.output) == 20 and set(joined.ratings.weight) == {2}
 
 
+def test_read_behind_of_one_version_stands_for_nothing_that_another_version_kept(join: Join) -> None:
+    scored = [ok(n, 1, task="ab"[n % 2]) for n in range(40)]
+    behind, routed = {"chosen_by": "read_behind", "probability": 0.5}, {"chosen_by": "route"}
+    truth: list[Row] = [{"id": n, "level": 1, "version": "first", **(behind if n < 10 else routed)} for n in range(20)]
+    truth += [{"id": n, "level": 1, "version": "second", **routed} for n in range(20, 40)]
+    joined = join(scored, truth)
+    assert joined.output.tolist() == list(range(20))
+    assert left(joined)["were sent to people, beside a sample of all responses"][0] == 20
+    assert len(join(scored, [{**row, "version": "first"} for row in truth]).output) == 40
+
+
 def test_rows_that_only_a_route_chose_are_told_apart_by_task(join: Join) -> None:
     scored = [
         ok(f"{task}{n}", 1, task=task, route=("machine", "human:LOW_CONFIDENCE")[n % 2])
