@@ -109,7 +109,7 @@ def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by
 
 
 def _rescored(connection: Connection, chunk: list[dict[str, Any]], file: str) -> int:
-    """Return how many rows the desk has with another score or route. Raises InputError where it has another text."""
+    """Return how many rows the desk has with another score or route. Raises InputError for another text or level."""
     count, known = 0, responses.rows_at(connection, chunk)
     for row in chunk:
         before = known.get((row["source"], row["line"], row["name"]))
@@ -120,6 +120,11 @@ def _rescored(connection: Connection, chunk: list[dict[str, Any]], file: str) ->
                 f"{file}: line {row['line']} of {row['source']} has another text or task than when "
                 f"{before.administration} brought it; if these are two files of one name, rename the new one "
                 "(responses: and score them again)"
+            )
+        if before.known_level != row["known_level"]:
+            raise InputError(
+                f"{file}: the paper in line {row['line']} has the known level {before.known_level} here, which raters "
+                "were compared with; give the corrected paper another id, or put it in a file of another name"
             )
         count += any(getattr(before, name) != row[name] for name in ("status", "level", "route", "version"))
     return count

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from desks import FAST_HASHER, PASSWORD, Work, scored_rows, write_jsonl
+from scoremux_client.errors import InputError
 from scoremux_review import figures
 from scoremux_review.database.accounts import add_person, change_person
 from scoremux_review.desk_policy import DeskPolicy
@@ -27,6 +28,15 @@ def with_papers(work: Work, kind: str, task: str, levels: list[int]) -> Work:
     write_jsonl(work.programme.folder / f"papers-{kind}.jsonl", papers)
     assert add_papers(work.database, work.programme.folder / f"papers-{kind}.jsonl", kind) == len(papers)
     return work
+
+
+def test_paper_that_comes_again_with_another_known_level_is_refused(at_work: Any) -> None:
+    work = with_papers(at_work(10), "validity", "bio-7", [0, 1])
+    file = work.programme.folder / "papers-validity.jsonl"
+    assert add_papers(work.database, file, "validity") == 0
+    file.write_text(file.read_text().replace('"level": 0', '"level": 2'))
+    with pytest.raises(InputError, match="line 1 has the known level 0 here"):
+        add_papers(work.database, file, "validity")
 
 
 def decide_papers(work: Work, name: str, task: str, wrong: int = 0) -> None:
