@@ -76,7 +76,7 @@ def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> 
     Raises:
         InputError: a row cannot be read, or a needed column is missing; names file and line or column.
     """
-    files = files_of(path)
+    files, names = files_of(path), list(dict.fromkeys(names))
     of_parquet = files and all(file.suffix.lower() == ".parquet" for file in files)
     columns, all_names = _read_parquet(files, names) if of_parquet else _read_rows(path, names)
     for name in needed:
