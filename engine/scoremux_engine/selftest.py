@@ -22,7 +22,6 @@ from scoremux_engine.model.buckets import SizeClass
 
 _MOST_ROWS = 64
 _MOST_TASKS = 500
-_ROWS_OF_A_TASK = 12
 _TASKS_OF_A_CLASS, _TASKS_OF_LONG_TEXTS, _LONG_TOKENS = 3, 1, 64
 MADE_UP_WORDS = ("the", "water", "heat", "moves", "because", "energy", "than", "what", "is", "measure", "two", "points")
 
@@ -134,7 +133,7 @@ def distances(engine: Engine, reference: Engine) -> dict[str, float]:
 
     Of a head that gives points: 1.0 if a level differs.
     """
-    texts, tasks = _made_up_texts(engine, (8, 3, 16, 24) * (_ROWS_OF_A_TASK // 4))
+    texts, tasks = _made_up_texts(engine, (8, 3, 16, 24) * 3)
     farthest: dict[str, float] = defaultdict(float)
     for one, other in zip(*(side.score_plainly(texts, tasks) for side in (engine, reference)), strict=True):
         pairs = zip(one.probabilities, other.probabilities, strict=True)

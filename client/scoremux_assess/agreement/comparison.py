@@ -110,20 +110,20 @@ def compare(
     before, after = read_scored(old), read_scored(new)
     nan, no = np.full(len(before.level), np.nan), np.zeros(len(before.level), bool)
     levels_of_old = KnownColumns(
-        before.ids,
-        before.task,
-        before.level,
-        nan,
-        {},
-        None,
-        np.ones(len(nan)),
-        before.version,
-        no,
-        no,
-        ~no,
-        no,
-        None,
-        (),
+        ids=before.ids,
+        task=before.task,
+        level=before.level,
+        second=nan,
+        groups={},
+        student=None,
+        weight=np.ones(len(nan)),
+        version=before.version,
+        routed=no,
+        behind=no,
+        sampled=~no,
+        unusable=no,
+        length=None,
+        left_out=(),
     )
     pairs = _of_one_scale(join(after, levels_of_old, ("NEW", "OLD")), before, after)
     if not len(pairs):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from scoremux_files.errors import first_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -140,10 +142,9 @@ def _far_tasks(distances: Mapping[str, float], setting: str) -> Iterator[str]:
     """Yield a sentence that names the tasks farthest from float32, if there are any."""
     far = sorted((-distance, task) for task, distance in distances.items() if distance > _FAR)
     if far:
-        named = ", ".join(f"{task} by {-distance:.2f}" for distance, task in far[:_NAMED])
-        more = f" and {len(far) - _NAMED} more" if len(far) > _NAMED else ""
+        named = first_of([f"{task} by {-distance:.2f}" for distance, task in far], _NAMED)
         yield (
-            f"{setting}: probabilities of made-up texts differ from float32's in the tasks {named}{more}, as with very "
+            f"{setting}: probabilities of made-up texts differ from float32's in the tasks {named}, as with very "
             "large weights; serve them in float32, or see how many levels move: scoremux tune REPO --texts FILE"
         )
 

@@ -51,15 +51,15 @@ def trigrams_of(words: Iterable[str]) -> list[str]:
 
 def known_share(trigrams: Sequence[str], codes: Iterable[str]) -> float:
     """Return the greatest share of the trigrams that one of these languages knows; 0 without languages."""
-    letters = languages()
-    shares = (sum(map(letters[code].trigrams.__contains__, trigrams)) for code in codes if code in letters)
+    by_code = languages()
+    shares = (sum(map(by_code[code].trigrams.__contains__, trigrams)) for code in codes if code in by_code)
     return max(shares, default=0) / max(1, len(trigrams))
 
 
 def common_share(words: Sequence[str], codes: Iterable[str]) -> float:
     """Return the greatest share of the folded words that are among the commonest of one of these languages."""
-    letters = languages()
-    shares = (sum(map(letters[code].common.__contains__, words)) for code in codes if code in letters)
+    by_code = languages()
+    shares = (sum(map(by_code[code].common.__contains__, words)) for code in codes if code in by_code)
     return max(shares, default=0) / max(1, len(words))
 
 
