@@ -27,7 +27,6 @@ from scoremux_train.training.batches import (
 from scoremux_train.training.checkpoint import TrainingState
 from scoremux_train.training.dropout import RowDropout
 from scoremux_train.training.frozen_linear import freeze_linears
-from scoremux_train.training.lower_layers import LowerLayers
 from scoremux_train.training.objective import Moments, descend, loss
 from scoremux_train.training.packed import PackedPass, Packing
 from scoremux_train.training.shortcuts import pack_rows, skip_unread_tokens, use_fused_attention
@@ -40,7 +39,7 @@ Probabilities = npt.NDArray[np.float32]
 
 @dataclass
 class _Replica:
-    """The model as one worker uses it, with what is replayed in it.
+    """The model as one worker uses it.
 
     Attributes:
         model: The opened model.
@@ -48,7 +47,6 @@ class _Replica:
         device: Where it is.
         side: What adapters add at its sites.
         packed: What its attention reads.
-        lower: What its lower layers gave.
     """
 
     model: OpenedModel
@@ -56,12 +54,10 @@ class _Replica:
     device: str
     side: SideProducts
     packed: PackedPass
-    lower: LowerLayers | None = None
 
     def copy(self) -> _Replica:
-        """Return another that shares parameters and what lower layers gave."""
-        kept = [self.lower.states] if self.lower else []
-        shared = (*self.model.parameters(), *self.model.buffers(), *kept)
+        """Return another that shares parameters."""
+        shared = (*self.model.parameters(), *self.model.buffers())
         return copy.deepcopy(self, {id(part): part for part in shared})
 
     def logits(
@@ -74,8 +70,6 @@ class _Replica:
             inputs = packing.inputs(rows, self.packed.first_position, self.device)
         else:
             inputs = {name: x.to(self.device) for name, x in padded(rows, self.pad_id).items()}
-        if self.lower:
-            self.lower.replay(rows, self.device, packing.count if packing else 0)
         starts = [*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(rows)]
         self.side.places = RowPlaces(list(pairwise(starts)), packing.tokens if packing else (), lengths)
         self.side.dropout, self.packed.packing = dropout, packing
@@ -118,7 +112,6 @@ class Trainer:
         use_fused_attention(model.model, logits)
         if shortcuts:
             pack_rows(model.model, replica.packed, skip_unread_tokens(model.model, replica.packed, logits), logits)
-        replica.lower = LowerLayers(model.model, layout.sites if shortcuts else ())
         self._split = whole_tables if replica.packed.usable else micro_batches
         count = max(1, (cores or available_cores()) // threads) if device == "cpu" else 1
         self._workers = Workers(replica, _Replica.copy, count, threads)
@@ -133,7 +126,6 @@ class Trainer:
             state: Where to go on.
             after_step: Called after each step with the state and the number of rows that the step took.
         """
-        self._prepare([row for training_set in sets for row in (*training_set.rows, *training_set.held)])
         gradients = torch.zeros_like(state.values)
         for step in range(state.step, max(training_set.steps for training_set in sets)):
             active = [t for t, training_set in enumerate(sets) if step < training_set.steps and not state.ended[t]]
@@ -155,13 +147,8 @@ class Trainer:
 
     def predict(self, rows: Sequence[StepRow], values: torch.Tensor) -> Iterator[tuple[StepRow, Probabilities]]:
         """Yield each row with its float32 [L] probabilities, in any order. values: [T, width]."""
-        self._prepare([row.example for row in rows])
         for predicted in self._workers.map(partial(self._predict, values), self._split(rows, 2 * MICRO_TOKENS)):
             yield from predicted
-
-    def _prepare(self, rows: Sequence[Example]) -> None:
-        """Run rows through what no adapter changes."""
-        self._workers.alone(lambda own: own.lower and own.lower.fill(own.model.model, rows, own.pad_id, self._device))
 
     def _gradient(
         self, values: torch.Tensor, step: int, replica: _Replica, batch: Sequence[StepRow]

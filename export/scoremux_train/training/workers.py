@@ -27,32 +27,25 @@ class Workers(Generic[Tool]):
     """
 
     def __init__(self, tool: Tool, copy: Callable[[Tool], Tool], count: int, threads: int) -> None:
-        self._tool, self._copy, self._count = tool, copy, count
-        self._idle: SimpleQueue[Tool] | None = None
+        self._count = count
+        self._idle = SimpleQueue[Tool]()
+        for number in range(count):
+            self._idle.put(copy(tool) if number else tool)
         self._pool = ThreadPoolExecutor(count, "train", torch.set_num_threads, (threads,))
-
-    def alone(self, work: Callable[[Tool], Result]) -> Result:
-        """Return what one worker makes with the first tool."""
-        return self._pool.submit(work, self._tool).result()
 
     def map(self, work: Callable[[Tool, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield what workers make of each item, in the order of items; few results wait at a time."""
-        if self._idle is None:
-            self._idle = SimpleQueue()
-            for number in range(self._count):
-                self._idle.put(self._copy(self._tool) if number else self._tool)
         waiting: deque[Future[Result]] = deque()
         for item in items:
-            waiting.append(self._pool.submit(partial(self._with_tool, self._idle, work, item)))
+            waiting.append(self._pool.submit(partial(self._with_tool, work, item)))
             if len(waiting) > self._count:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    @staticmethod
-    def _with_tool(idle: SimpleQueue[Tool], work: Callable[[Tool, Item], Result], item: Item) -> Result:
-        tool = idle.get()
+    def _with_tool(self, work: Callable[[Tool, Item], Result], item: Item) -> Result:
+        tool = self._idle.get()
         try:
             return work(tool, item)
         finally:
-            idle.put(tool)
+            self._idle.put(tool)
