@@ -156,6 +156,9 @@ def add(
     id_column: _IdColumn = None,
     text_column: _TextColumn = None,
     student_column: _StudentColumn = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Rows that the desk has take their new scores; what people decided stays.")
+    ] = False,
 ) -> None:
     """Add scored files, papers, texts of tasks or a policy, also while people work.
 
@@ -189,13 +192,11 @@ def add(
             say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
     for path in scored or ():
         texts = Texts(responses or (), layout_of(path, id=id_column, text=text_column, student=student_column))
-        added = intake.add_scored(desk, path, texts, BY)
+        added = intake.add_scored(desk, path, texts, BY, replace=replace)
         say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
         if added.rescored:
-            say(
-                f"{path}: {added.rescored:,} of the known rows have another score or route here; the desk keeps its "
-                "own. A new database takes the new ones"
-            )
+            outcome = "which the desk has now" if replace else "and the desk keeps its own; --replace takes these"
+            say(f"{path}: {added.rescored:,} of the known rows have another score or route here, {outcome}")
         new, unknown = alerts.add_alerts(desk, path, BY)
         if new or unknown:
             say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")

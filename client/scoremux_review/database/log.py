@@ -19,7 +19,7 @@ from sqlalchemy import Connection, insert, select
 from scoremux_review.database.schema import record, remarks, rows
 from scoremux_review.errors import BrokenRecordError, ReviewError
 
-ERASURE, ROWS_ERASED, ROWS_ADDED = "erasure", "rows erased", "rows added"
+ERASURE, ROWS_ERASED, ROWS_ADDED, RESCORED = "erasure", "rows erased", "rows added", "rescored"
 _NOTHING = "0" * 64
 
 

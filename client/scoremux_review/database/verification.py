@@ -63,6 +63,7 @@ class RecordedState:
         paused: Tasks that nobody reads.
         anchors: Task → digest of its anchor papers.
         chunks: First and last id, and digest, of each chunk of rows.
+        rescored: Row → its first and its newest digest.
         rows: Row → state, round and final score, where it is not as it came in.
         decisions: Decision → its columns, with `undone` and `compared`.
         alerts: Alert → its columns.
@@ -81,6 +82,7 @@ class RecordedState:
     paused: set[str] = field(default_factory=set)
     anchors: dict[str, str] = field(default_factory=dict)
     chunks: list[tuple[int, int, str]] = field(default_factory=list)
+    rescored: dict[int, tuple[str, str]] = field(default_factory=dict)
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
     alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -109,6 +111,9 @@ class RecordedState:
             self.anchors[body["task"]] = body["digest"]
         elif entry.action == "rows added":
             self.chunks.append((body["first"], body["last"], body["digest"]))
+        elif entry.action == log.RESCORED:
+            first, newest = body["digests"]
+            self.rescored[row] = (self.rescored.get(row, (first,))[0], newest)
         elif entry.action == "decided":
             marks = {"undone": False, "compared": False}
             self.decisions[body["decision"]] = {name: body[name] for name in _DECISION} | marks
@@ -216,11 +221,14 @@ def _check_rows(connection: Connection, recorded: RecordedState) -> None:
             _check_chunk(first, last, digest, digests)
             digests = []
             first, last, digest = next(chunks, (row["id"], row["id"], ""))
+        added, newest = recorded.rescored.get(row["id"], (row["digest"], row["digest"]))
+        if row["digest"] != newest:
+            raise BrokenRecordError(f"row {row['id']} is not what was scored last")
         if row["id"] in left:
             left[row["id"]] = responses.row_digest(row)
         elif responses.row_digest(row) != row["digest"]:
             raise BrokenRecordError(f"row {row['id']} is not what was added")
-        digests.append((row["id"], row["digest"]))
+        digests.append((row["id"], added))
         state = row["chosen_by"] if row["chosen_by"] in PAPERS else "waiting" if row["reason"] else "machine"
         expected = recorded.rows.get(row["id"], _UNSETTLED | {"state": state})
         _compare("row", {row["id"]: expected}, [(row["id"], {name: row[name] for name in expected})])

@@ -18,6 +18,7 @@ from scoremux_files.rows.writers import without_apostrophe
 from scoremux_review.database import leases, log, programme, responses
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.reading import rescoring
 from scoremux_review.reading.response_texts import Texts
 from scoremux_review.reading.task_files import read_papers
 
@@ -40,7 +41,7 @@ class Added:
         rows: How many it has.
         known: How many of them were there already.
         rescored: How many of these have another score or route than the one that the desk keeps.
-        to_read: How many of them people read.
+        to_read: How many more people read.
     """
 
     rows: int = 0
@@ -49,7 +50,9 @@ class Added:
     to_read: int = 0
 
 
-def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux review") -> Added:
+def add_scored(
+    database: Database, path: Path, texts: Texts, by: str = "scoremux review", *, replace: bool = False
+) -> Added:
     """Add what `scoremux score` wrote: a folder of parts, or one file. Adding it again adds only what is new.
 
     Args:
@@ -57,6 +60,7 @@ def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux
         path: The folder or file.
         texts: Where the responses' texts are.
         by: Who adds it, for the record.
+        replace: Whether known rows take their new scores, see `rescoring`.
 
     Raises:
         InputError: names file and row; rows before it are added.
@@ -64,7 +68,7 @@ def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux
     with database.read() as connection:
         policy = programme.load_policy(connection)
     lines = (_checked(path, number, row, texts, policy) for number, row in enumerate(read_rows(path), start=1))
-    added = _add_rows(database, lines, path.name, by)
+    added = _add_rows(database, lines, path.name, by, replace)
     with database.write() as connection:
         body = {"file": path.name, "rows": added.rows, "known": added.known, "to_read": added.to_read}
         log.append(connection, database.now(), by, "added", body)
@@ -96,38 +100,19 @@ def share(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
 
 
-def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by: str) -> Added:
+def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by: str, replace: bool = False) -> Added:
     added = Added()
     for chunk in chunks(lines, CHUNK_ROWS):
         with database.write() as connection:
-            added.rescored += _rescored(connection, chunk, file)
+            rescored = rescoring.find_rescored(connection, chunk, file)
             new, to_read = _insert(connection, chunk, file, by, database.now())
+            if replace:
+                to_read += rescoring.replace_scores(connection, rescored, file, by, database.now())
+        added.rescored += len(rescored)
         added.rows += len(chunk)
         added.known += len(chunk) - new
         added.to_read += to_read
     return added
-
-
-def _rescored(connection: Connection, chunk: list[dict[str, Any]], file: str) -> int:
-    """Return how many rows the desk has with another score or route. Raises InputError for another text or level."""
-    count, known = 0, responses.rows_at(connection, chunk)
-    for row in chunk:
-        before = known.get((row["source"], row["line"], row["name"]))
-        if before is None:
-            continue
-        if (before.task, before.text) != (row["task"], row["text"]):
-            raise InputError(
-                f"{file}: line {row['line']} of {row['source']} has another text or task than when "
-                f"{before.administration} brought it; if these are two files of one name, rename the new one "
-                "(responses: and score them again)"
-            )
-        if before.known_level != row["known_level"]:
-            raise InputError(
-                f"{file}: the paper in line {row['line']} has the known level {before.known_level} here, which raters "
-                "were compared with; give the corrected paper another id, or put it in a file of another name"
-            )
-        count += any(getattr(before, name) != row[name] for name in ("status", "level", "route", "version"))
-    return count
 
 
 def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float) -> tuple[int, int]:

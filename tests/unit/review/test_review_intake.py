@@ -13,13 +13,15 @@ from sqlalchemy import text
 
 from desks import ITEMS, make_programme, scored_rows, write_jsonl
 from making import ROOT
+from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
+from scoremux_assess.agreement.weights import routed_beside
 from scoremux_assess.decisions.policy import read_policy
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import anchors_of, item_of, save_items
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.exports import export_final
+from scoremux_review.exports import export_final, export_labelled
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
 from scoremux_review.reading.task_files import read_anchors, read_items
@@ -36,6 +38,57 @@ def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:
     write_jsonl(folder / "again.jsonl", other_version)
     again = add_scored(work.database, folder / "again.jsonl", Texts())
     assert (again.rows, again.known, again.rescored) == (60, 50, 50)
+
+
+def _scored_by(version: str, halves: int, number: int, picks: int = 5) -> list[dict[str, Any]]:
+    """Return rows of one task of which a version sends every other group of `halves` rows to people."""
+    rows = scored_rows(4 * number)[::4]
+    for n, row in enumerate(rows):
+        human, picked = n // halves % 2 == 0, n // 4 % picks == 0
+        row |= {"id": f"r{n}", "line": n + 1, "text": f"Leaf {n}.", "version": version * 64, "level": n % 3}
+        row |= {"route": "human:LOW_CONFIDENCE" if human else "machine"}
+        row |= {"read_behind": 1 / picks if picked and not human else None}
+    return rows
+
+
+def test_rescored_rows_stand_for_all_responses_whatever_was_read_before(at_work: Any, tmp_path: Path) -> None:
+    """Every other row is sent to people by version a, every other pair by version b: 20 rows of each of four kinds."""
+    work = at_work(0, rows=[])
+
+    def add(name: str, rows: list[dict[str, Any]], replace: bool = False) -> Any:
+        write_jsonl(tmp_path / name, rows)
+        return add_scored(work.database, tmp_path / name, Texts(), replace=replace)
+
+    def read_all() -> None:
+        while (read := work.take("anna")) is not None:
+            work.decide("anna", read.token, 1)
+
+    add("a.jsonl", _scored_by("a", 1, 40))
+    read_all()
+    work.undo("anna")
+    add("a.jsonl", _scored_by("a", 1, 80))
+    before = [work.row(row.id) for row in work.execute("SELECT id FROM rows WHERE final_level = 1")]
+    new = _scored_by("b", 2, 80)
+    assert add("b.jsonl", new).rescored == 80
+    assert {row.version for row in work.execute("SELECT version FROM rows WHERE state != 'validity'")} == {"a" * 64}
+    with pytest.raises(InputError, match="was picked and read as read-behind, and is not picked now"):
+        add("b.jsonl", [row | {"read_behind": None} for row in new], replace=True)
+    assert add("b.jsonl", new, replace=True).rescored == 80
+    assert add("b.jsonl", new, replace=True).rescored == 0
+    assert all(
+        (work.row(row.id).state, work.row(row.id).final_decision) == ("done", row.final_decision) for row in before
+    )
+    work.verify()
+    read_all()
+    export_final(work.database, tmp_path / "final.jsonl")
+    finals = {row["id"]: row for row in read_rows(tmp_path / "final.jsonl")}
+    assert {row["version"] for row in finals.values()} == {"b" * 64}
+    export_labelled(work.database, tmp_path / "labelled.jsonl")
+    rows = read_labelled([tmp_path / "labelled.jsonl"], None, LabelColumns()).rows
+    assert not routed_beside([row.chosen_by for row in rows], [row.version for row in rows]).any()
+    stands_for = [sum(row.weight for row in rows if int(row.id[1:]) % 4 == kind) for kind in range(4)]
+    assert stands_for == pytest.approx([20, 20, 20, 20])
+    assert len(rows) == 20 + 10 + 2 + 20 + 4  # both send; a sent, and b keeps; b sends; both keep
 
 
 @pytest.mark.parametrize("change", [{"text": "Another year."}, {"task": "another"}])
