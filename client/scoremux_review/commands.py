@@ -253,7 +253,6 @@ def export(
 
 
 review.add_typer(people_commands.users, name="users")
-review.add_typer(people_commands.pools, name="pools")
 review.command()(retention.erase)
 review.command()(retention.erasures)
 review.command()(retention.backup)

@@ -1,4 +1,4 @@
-"""`scoremux review users` and `pools`: who signs in to the desk, and raters who share tasks and quotas."""
+"""`scoremux review users`: who signs in to the desk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from scoremux_files.terminal import print_table, printable
+from scoremux_files.terminal import printable
 
 if TYPE_CHECKING:
     from scoremux_review.database.connection import Database
@@ -25,11 +25,6 @@ users = typer.Typer(
     no_args_is_help=True,
     help="People who sign in to the desk.",
     epilog="Example: scoremux review users add anna --role rater --database reviews.db",
-)
-pools = typer.Typer(
-    no_args_is_help=True,
-    help="Raters who share tasks and quotas.",
-    epilog="Example: scoremux review pools set biology --tasks 'bio-* 200' --member anna --database reviews.db",
 )
 
 
@@ -72,11 +67,8 @@ def change_user(
     active: Annotated[bool | None, typer.Option("--open/--close", help="Open or close the account.")] = None,
     password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
     unlock: Annotated[bool, typer.Option("--unlock", help="Forget failed sign-ins.")] = False,
-    leader: Annotated[
-        str | None, typer.Option("--leader", help="The only leader who sees this rater; an empty word for all leaders.")
-    ] = None,
 ) -> None:
-    """Change someone's role or password, or close the account: they are signed out. Or lift a lockout, name a leader.
+    """Change someone's role or password, or close the account: they are signed out. Or lift a lockout.
 
     Example: scoremux review users change anna --role leader --database reviews.db
     """
@@ -85,67 +77,8 @@ def change_user(
     desk = opened(database)
     if unlock:
         accounts.lift_lockout(desk, name, BY)
-    if leader is not None:
-        with desk.write() as connection:
-            accounts.set_leader(connection, name, leader, BY, desk.now())
-    if role or active is not None or password or not (unlock or leader is not None):
+    if role or active is not None or password or not unlock:
         accounts.change_person(desk, name, BY, role, active, _password() if password else None)
-
-
-@users.command("list")
-def list_users(database: Where) -> None:
-    """List the people.
-
-    Example: scoremux review users list --database reviews.db
-    """
-    from scoremux_review.database import accounts
-
-    with opened(database).read() as connection:
-        people = accounts.listed(connection)
-    names = {person.id: person.name for person in people}
-    rows = [(p.name, p.role, "open" if p.active else "closed", names.get(p.leader, "")) for p in people]
-    print_table(Console(highlight=False), ("name", "role", "account", "leader"), rows)
-
-
-@pools.command("set")
-def set_pool(
-    name: str,
-    database: Where,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option("--tasks", help="A task or a pattern, and a quota of each member if there is one."),
-    ] = None,
-    member: Annotated[list[str] | None, typer.Option("--member", help="A person's name; may be given again.")] = None,
-) -> None:
-    """Add or replace a pool: whose responses its members read, and who they are.
-
-    A pool with neither tasks nor members is removed.
-
-    Example: scoremux review pools set biology --tasks 'bio-* 200' --tasks chem-1 --member anna --database reviews.db
-    """
-    from scoremux_review.reading.supervision import change_pool
-
-    desk = opened(database)
-    with desk.write() as connection:
-        change_pool(connection, BY, name, "\n".join(tasks or ()), member or (), (), desk.now())
-    say(f"{name}: {len(tasks or ()):,} assignments, {len(member or ()):,} members")
-
-
-@pools.command("list")
-def list_pools(database: Where) -> None:
-    """List the pools.
-
-    Example: scoremux review pools list --database reviews.db
-    """
-    from scoremux_review.database import accounts, assignment_rows
-
-    with opened(database).read() as connection:
-        names = {person.id: person.name for person in accounts.listed(connection)}
-        listed = assignment_rows.all_pools(connection)
-    rows = [
-        (pool.name, ", ".join(map(str, pool.assignments)), ", ".join(names[p] for p in pool.members)) for pool in listed
-    ]
-    print_table(Console(highlight=False), ("pool", "tasks", "members"), rows, fold=("tasks", "members"))
 
 
 def _password() -> str:

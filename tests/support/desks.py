@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from scoremux_review.commands import review
 from scoremux_review.database import assignment_rows, leases, responses
-from scoremux_review.database.accounts import add_person, begin_session, set_leader
+from scoremux_review.database.accounts import add_person, begin_session
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import Item, replace_anchors, save_items, save_policy
 from scoremux_review.database.schema import queues as queue_counts
@@ -256,10 +256,7 @@ class Work:
         self.write(supervision.assign_work, self.reader(name), self.reader(rater), lines)
 
     def change_pool(self, name: str, lines: str, *members: str) -> None:
-        self.write(supervision.change_pool, "lee", name, lines, members, ())
-
-    def name_leader(self, rater: str, leader: str) -> None:
-        self.write(set_leader, rater, leader, "dana")
+        self.write(supervision.change_pool, "lee", name, lines, members)
 
     def standing(self, name: str, task: str) -> tuple[Any, ...]:
         with self.database.read() as connection:

@@ -140,32 +140,10 @@ def change_person(
                 log.append(connection, database.now(), by, "assigned", {"to": None}, row=row)
 
 
-def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool, int | None]]]:
-    """Return all accounts by name: id, name, role, active, leader."""
-    columns = (people.c.id, people.c.name, people.c.role, people.c.active, people.c.leader)
+def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
+    """Return all accounts by name: id, name, role, active."""
+    columns = (people.c.id, people.c.name, people.c.role, people.c.active)
     return list(connection.execute(select(*columns).order_by(people.c.name)))
-
-
-def set_leader(connection: Connection, rater: str, leader: str, by: str, now: float) -> None:
-    """Name the only leader who sees a rater and is asked by them; an empty name for all leaders. Raises ReviewError."""
-    accounts = {account.name: account for account in listed(connection)}
-    led, leading = accounts.get(rater), accounts.get(leader)
-    if led is None or led.role != "rater":
-        raise ReviewError(f"there is no rater named {rater!r}")
-    if leader and (leading is None or not leading.active or leading.role == "rater"):
-        raise ReviewError(f"there is no leader named {leader!r}")
-    number = leading.id if leading else None
-    connection.execute(update(people).where(people.c.id == led.id).values(leader=number))
-    log.append(connection, now, by, "person changed", {"person": led.id, "name": rater, "leader": number})
-
-
-def hidden_from(connection: Connection, person: Person) -> set[int]:
-    """Return the raters that a leader does not see: those with another leader, whose account is open."""
-    if person.may("director"):
-        return set()
-    leaders = select(people.c.id).where(people.c.active.is_(True), people.c.role != "rater")
-    query = select(people.c.id).where(people.c.role == "rater", people.c.leader != person.id)
-    return set(connection.execute(query.where(people.c.leader.in_(leaders))).scalars())
 
 
 def sign_in(

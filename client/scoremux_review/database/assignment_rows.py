@@ -127,11 +127,10 @@ def set_standing(connection: Connection, **values: Any) -> None:
     connection.execute(insert(standings).values(**values))
 
 
-def stopped_raters(connection: Connection, hidden: Collection[int]) -> int:
-    """Return how many raters wait for a leader, each for each task: not qualified, or paused; without the hidden."""
+def stopped_raters(connection: Connection) -> int:
+    """Return how many raters wait for a leader, each for each task: not qualified, or paused."""
     waiting = select(func.count()).select_from(standings).join(people, people.c.id == standings.c.person)
     waiting = waiting.where(standings.c.state.in_(("failed", "paused")), people.c.active.is_(True))
-    waiting = waiting.where(people.c.id.not_in(hidden))
     return connection.execute(waiting).scalar_one()
 
 

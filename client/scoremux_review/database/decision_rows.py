@@ -68,7 +68,6 @@ class Backreading:
         since, until: Seconds since the epoch.
         fast: Only decisions that were too fast.
         before: Only decisions with a smaller id.
-        hidden: Accounts whose decisions are left out.
     """
 
     rater: int | None = None
@@ -78,7 +77,6 @@ class Backreading:
     until: float = inf
     fast: bool = False
     before: int = 1 << 62
-    hidden: Collection[int] = ()
 
 
 def decisions_again(connection: Connection, chosen: Backreading, most: int) -> Sequence[Any]:
@@ -102,7 +100,6 @@ def decisions_again(connection: Connection, chosen: Backreading, most: int) -> S
         .join(people, people.c.id == decisions.c.person)
         .where(_COUNTS, rows.c.state.not_in(("waiting", "second")), decisions.c.id < chosen.before)
         .where(decisions.c.at >= chosen.since, decisions.c.at < chosen.until)
-        .where(decisions.c.person.not_in(chosen.hidden))
         .order_by(decisions.c.id.desc())
     )  # fmt: skip
     conditions = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
@@ -33,10 +33,8 @@ def last_writers(connection: Connection, rater: int) -> dict[int, int]:
     return {message.read: message.person for message in connection.execute(query)}
 
 
-def open_questions(connection: Connection, hidden: Collection[int], most: int) -> Sequence[Any]:
+def open_questions(connection: Connection, most: int) -> Sequence[Any]:
     """Return the conversations in which the rater has the last word, the one that waits longest first.
-
-    Those of hidden raters are left out.
 
     Columns: read, rater, the rater's name as `by`, row, and the row's name, task and text.
     """
@@ -46,21 +44,20 @@ def open_questions(connection: Connection, hidden: Collection[int], most: int) -
         .join(people, people.c.id == messages.c.rater)
         .join(reads, reads.c.id == messages.c.read)
         .join(rows, rows.c.id == reads.c.row)
-        .where(messages.c.entry.in_(_unanswered(hidden)))
+        .where(messages.c.entry.in_(_unanswered()))
         .order_by(messages.c.entry)
     )  # fmt: skip
     return connection.execute(query.limit(most)).all()
 
 
-def count_questions(connection: Connection, hidden: Collection[int]) -> int:
-    """Return how many questions nobody has answered, those of hidden raters left out."""
-    return connection.execute(select(func.count()).select_from(_unanswered(hidden).subquery())).scalar_one()
+def count_questions(connection: Connection) -> int:
+    """Return how many questions nobody has answered."""
+    return connection.execute(select(func.count()).select_from(_unanswered().subquery())).scalar_one()
 
 
-def _unanswered(hidden: Collection[int]) -> Any:
+def _unanswered() -> Any:
     newest = select(func.max(messages.c.entry)).group_by(messages.c.read, messages.c.rater)
     query = select(messages.c.entry).where(messages.c.entry.in_(newest), messages.c.person == messages.c.rater)
-    query = query.where(messages.c.rater.not_in(hidden))
     lasting = select(reads.c.id).join(rows, rows.c.id == reads.c.row).where(rows.c.state != ERASED)
     return query.where(messages.c.read.in_(lasting))
 

@@ -38,11 +38,17 @@ def add_students(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE rows ADD COLUMN student TEXT NOT NULL DEFAULT ''"))
 
 
+def drop_leaders(connection: Connection) -> None:
+    """6 → 7: all leaders see all raters."""
+    connection.execute(text("ALTER TABLE people DROP COLUMN leader"))
+
+
 MIGRATIONS: dict[int, Callable[[Connection], None]] = {
     1: move_remarks_out_of_the_record,
     2: add_conversations,
     3: add_assignments,
     4: add_pools,
     5: add_students,
+    6: drop_leaders,
 }
 """Format → what makes the next one of it."""

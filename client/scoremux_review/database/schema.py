@@ -47,7 +47,7 @@ _KEY = BigInteger().with_variant(Integer, "sqlite")
 PAPERS = ("validity", "qualification")
 """Papers with a known level: kinds of their reads and decisions, and states of their rows."""
 
-FORMAT = 6
+FORMAT = 7
 """Of the tables. `migrations` brings an older one up to it."""
 
 ERASED = "erased"
@@ -63,7 +63,6 @@ people = Table(
     Column("password", Text),  # an argon2 hash; empty for people who sign in elsewhere
     Column("role", Text, nullable=False),
     Column("active", Boolean, nullable=False, default=True),
-    Column("leader", BigInteger),  # the only leader of a rater; empty for all leaders
 )
 
 sessions = Table(

@@ -100,8 +100,8 @@ class RecordedState:
         if entry.action == "policy":
             self.policy = {name: value for name, value in body.items() if name != "row"}
         elif entry.action in ("person added", "person changed"):
-            account = self.people.setdefault(body["person"], {"leader": None})
-            account |= {name: body[name] for name in ("name", "role", "active", "password", "leader") if name in body}
+            account = self.people.setdefault(body["person"], {})
+            account |= {name: body[name] for name in ("name", "role", "active", "password") if name in body}
         elif entry.action == "task":
             self.tasks[body["task"]] = body["digest"]
         elif entry.action in ("paused", "resumed"):

@@ -53,7 +53,6 @@ def create_app(desk: Desk) -> Starlette:
         get("/raters", leader.raters, "leader"),
         post("/raters/work", leader.assign_work, "leader"),
         post("/raters/pool", leader.change_pool, "leader"),
-        post("/raters/leader", leader.name_leader, "leader"),
         post("/raters/standing", leader.decide_standing, "leader"),
         get("/questions", leader.questions, "leader"),
         post("/questions", leader.answer, "leader"),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from math import inf
-from typing import Any
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -40,7 +39,7 @@ def progress(visit: Visit) -> Response:
             "progress.html",
             queues=leases.all_queues(connection),
             states=responses.count_states(connection),
-            raters=[rater for rater in decision_rows.totals_by_rater(connection) if rater.id not in visit.hidden],
+            raters=decision_rows.totals_by_rater(connection),
             reading=leases.reading_now(connection),
             tasks=programme.all_items(connection),
         )
@@ -53,13 +52,7 @@ def agreement(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         levels = decision_rows.blind_levels(connection, task)
         tasks = programme.all_items(connection)
-        everybody = accounts.listed(connection)
-    people = [person for person in everybody if person.id not in visit.hidden]
-    hidden = {person.name for person in everybody if person.id in visit.hidden}
-    if rater in hidden:
-        raise ReviewError("there is no such person")
-    if by == "rater":
-        levels = [decision for decision in levels if decision.rater not in hidden]
+        people = accounts.listed(connection)
     compared = {kind: figures.pairs(levels, kind, by, rater) for kind in figures.KINDS}
     number = len(tasks[task].levels) if task in tasks else 0
     return visit.show(
@@ -89,7 +82,7 @@ def end_alert(visit: Visit) -> Response:
 def questions(visit: Visit) -> Response:
     """Show the questions of raters that nobody has answered."""
     with visit.desk.database.read() as connection:
-        waiting = message_rows.open_questions(connection, visit.hidden, _MOST_SHOWN)
+        waiting = message_rows.open_questions(connection, _MOST_SHOWN)
         threads = [(question.read, question.rater) for question in waiting]
         earlier = {thread: message_rows.conversation(connection, *thread) for thread in threads}
     return visit.show("questions.html", questions=waiting, earlier=earlier)
@@ -98,8 +91,6 @@ def questions(visit: Visit) -> Response:
 def answer(visit: Visit) -> Response:
     """Answer a rater's question."""
     read, rater, text = visit.number("read") or 0, visit.number("rater") or 0, visit.text("answer").strip()
-    if rater in visit.hidden:
-        raise ReviewError("there is no such question")
     with visit.desk.database.write() as connection:
         conversations.answer(connection, visit.reader, read, rater, text, visit.desk.database.now())
     return see("/questions")
@@ -108,12 +99,10 @@ def answer(visit: Visit) -> Response:
 def raters(visit: Visit) -> Response:
     """Show who reads what: pools, assignments, qualification, pauses."""
     with visit.desk.database.read() as connection:
-        everybody = [person for person in accounts.listed(connection) if person.active]
-        people = [person for person in everybody if person.id not in visit.hidden]
+        people = [person for person in accounts.listed(connection) if person.active]
         return visit.show(
             "raters.html",
             people=people,
-            leaders=[person for person in everybody if person.role != "rater"],
             pools=assignment_rows.all_pools(connection),
             members={person.id: person.name for person in people},
             assignments={p.id: assignment_rows.assignments_of(connection, p.id) for p in people},
@@ -139,15 +128,7 @@ def change_pool(visit: Visit) -> Response:
         if visit.text("new") and any(pool.name == name for pool in assignment_rows.all_pools(connection)):
             raise ReviewError(f"there is a pool named {name!r} already; change it in its own form")
         names, by, now = [m.strip() for m in members if m.strip()], visit.person.name, visit.desk.database.now()
-        supervision.change_pool(connection, by, name, lines, names, visit.hidden, now)
-    return see("/raters")
-
-
-def name_leader(visit: Visit) -> Response:
-    """Name the only leader who sees a rater."""
-    with visit.desk.database.write() as connection:
-        rater, now = _person(connection, visit), visit.desk.database.now()
-        accounts.set_leader(connection, rater.name, visit.text("leader"), visit.person.name, now)
+        supervision.change_pool(connection, by, name, lines, names, now)
     return see("/raters")
 
 
@@ -162,19 +143,19 @@ def decide_standing(visit: Visit) -> Response:
 def find_rows(visit: Visit) -> Response:
     """Find responses by their id, and read again what raters decided."""
     query = visit.request.query_params
-    name, chosen = query.get("id", "").strip(), _chosen(query, visit.hidden)
+    name, chosen = query.get("id", "").strip(), _chosen(query)
     with visit.desk.database.read() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
         shown = decision_rows.decisions_again(connection, chosen, _PAGE + 1)
         others = decision_rows.row_decisions(connection, {decision.row for decision in shown})
-        people, tasks = _seen(connection, visit), programme.all_items(connection)
+        people, tasks = accounts.listed(connection), programme.all_items(connection)
     older = None
     if len(shown) > _PAGE:
         shown = shown[:_PAGE]
         older = urlencode({**query, "before": shown[-1].id})
     return visit.show(
         "rows.html", name=name, rows=rows, shown=shown, others=others, older=older, asked=query, people=people,
-        tasks=tasks, hidden=visit.hidden,
+        tasks=tasks,
     )  # fmt: skip
 
 
@@ -191,8 +172,8 @@ def row(visit: Visit) -> Response:
             item=programme.item_of(connection, shown.task),
             probabilities=json.loads(shown.probabilities),
             history=log.entries(connection, row=number),
-            people=[person for person in _seen(connection, visit) if person.active],
-            messages=[m for m in message_rows.row_messages(connection, number) if m.rater not in visit.hidden],
+            people=[person for person in accounts.listed(connection) if person.active],
+            messages=message_rows.row_messages(connection, number),
             waits=leases.pending_read(connection, number),
         )
 
@@ -221,7 +202,7 @@ def _row_number(visit: Visit) -> int:
     return number
 
 
-def _chosen(asked: Mapping[str, str], hidden: Collection[int]) -> decision_rows.Backreading:
+def _chosen(asked: Mapping[str, str]) -> decision_rows.Backreading:
     """Return the decisions that a leader asks for. Raises ReviewError."""
     try:
         rater, before = (int(asked[name]) if asked.get(name) else None for name in ("rater", "before"))
@@ -239,16 +220,11 @@ def _chosen(asked: Mapping[str, str], hidden: Collection[int]) -> decision_rows.
         until=times["until"] + _DAY_S if "until" in times else inf,
         fast="fast" in asked,
         before=1 << 62 if before is None else before,
-        hidden=hidden,
     )
 
 
-def _seen(connection: Connection, visit: Visit) -> list[Any]:
-    return [person for person in accounts.listed(connection) if person.id not in visit.hidden]
-
-
 def _person(connection: Connection, visit: Visit) -> supervision.Reader:
-    for person in _seen(connection, visit):
+    for person in accounts.listed(connection):
         if person.active and person.id == visit.number("person"):
             return supervision.Reader(person.id, person.name, person.role != "rater")
     raise ReviewError("there is no such person")

@@ -21,7 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scoremux_client.errors import InputError
-from scoremux_review.database.accounts import Person, hidden_from, person_of, same
+from scoremux_review.database.accounts import Person, person_of, same
 from scoremux_review.database.alert_rows import count_open
 from scoremux_review.database.assignment_rows import stopped_raters
 from scoremux_review.database.connection import Database
@@ -110,7 +110,6 @@ class Visit:
         open_alerts: How many alerts wait; 0 for raters, who do not see them.
         open_questions: How many questions of raters wait for an answer.
         stopped_raters: How many raters wait for a leader: not qualified, or paused.
-        hidden: Raters that this leader does not see, since another one is theirs.
     """
 
     desk: Desk
@@ -120,7 +119,6 @@ class Visit:
     open_alerts: int = 0
     open_questions: int = 0
     stopped_raters: int = 0
-    hidden: frozenset[int] = frozenset()
 
     @property
     def person(self) -> Person:
@@ -202,9 +200,8 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
             visit.signed_in = person_of(connection, request.cookies.get(desk.cookie, ""), desk.database.now())
             if visit.signed_in is not None and visit.signed_in.may("leader"):
                 visit.open_alerts = count_open(connection)
-                visit.hidden = frozenset(hidden_from(connection, visit.person))
-                visit.open_questions = count_questions(connection, visit.hidden)
-                visit.stopped_raters = stopped_raters(connection, visit.hidden)
+                visit.open_questions = count_questions(connection)
+                visit.stopped_raters = stopped_raters(connection)
         if role is None:
             return function(visit)
         if visit.signed_in is None:

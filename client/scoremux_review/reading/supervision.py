@@ -6,7 +6,7 @@ The connection must be the only writer (`Database.write`) wherever something is 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -153,9 +153,7 @@ def assign_work(connection: Connection, by: Reader, person: Reader, lines: str, 
     end_reservations(connection, person, now)
 
 
-def change_pool(
-    connection: Connection, by: str, name: str, lines: str, members: Sequence[str], hidden: Collection[int], now: float
-) -> None:
+def change_pool(connection: Connection, by: str, name: str, lines: str, members: Sequence[str], now: float) -> None:
     """Say whose responses the members of a pool read, and who they are; without lines and members the pool goes.
 
     Args:
@@ -163,9 +161,8 @@ def change_pool(
         by: Who changes it.
         name: Of the pool; a new one is added.
         lines: As for `assign_work`; a quota is each member's.
-        members: Names.
-        hidden: People that `by` does not see: they stay what they are, members or not. So do members whose account is
-            closed, as long as there is a pool: open again, they would read all tasks.
+        members: Names. Members whose account is closed stay, as long as there is a pool: open again, they would read
+            all tasks.
         now: Seconds since the epoch.
 
     Raises:
@@ -175,10 +172,10 @@ def change_pool(
         raise ReviewError(f"a pool's name has 1 to {_MOST_NAME} printable characters, and no space at its ends")
     people = {person.name: person for person in accounts.listed(connection) if person.active}
     for member in members:
-        if member not in people or people[member].id in hidden:
+        if member not in people:
             raise ReviewError(f"there is no person named {member[:_MOST_NAME]!r} for you to choose")
     before = {m for pool in assignment_rows.all_pools(connection) if pool.name == name for m in pool.members}
-    after = {people[member].id for member in members} | (before & set(hidden))
+    after = {people[member].id for member in members}
     if after or lines.strip():
         after |= before - {person.id for person in people.values()}
     understood = _understood(lines)

@@ -62,7 +62,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     work.change_pool("chemistry", "chem-*", "anna")
     work.change_pool("earth", "geo-*", "anna")
     work.change_pool("chemistry", "")
-    work.name_leader("anna", "lee")
     write_alerts(folder / "scored.jsonl.alerts", rows[:2])
     assert add_alerts(work.database, folder / "scored.jsonl", "test") == (2, 0)
     (settled,) = work.execute("SELECT min(id) AS id FROM rows WHERE state = 'done'")
