@@ -239,7 +239,7 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
         work.decide("ben", reading.token)
     if asked.row <= students:
         with work.database.read() as connection:
-            assert message_rows.count_questions(connection, ()) == 0
+            assert message_rows.count_questions(connection) == 0
         with pytest.raises(ReviewError, match="erased"), work.database.write() as connection:
             conversations.answer(connection, work.reader("lee"), asked.id, asked.person, "yes", work.database.now())
     with pytest.raises(TooLateError, match="erased"):
