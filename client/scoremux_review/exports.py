@@ -66,13 +66,14 @@ LABELLED = pa.schema(
         ("decided_at", pa.string()),
         ("version", pa.string()),
         ("student", pa.string()),
+        ("administration", pa.string()),
     ]
 )
 """Columns of labelled rows. level: the first rater's, blind where `saw` says so, or the known one of a validity paper;
 second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
 all responses), read_behind and sample (random ones; probability: of being picked), validity, all (of a task
 without a calibration). size: responses decided as one. student: who wrote it, null
-where the scored file did not say."""
+where the scored file did not say. administration: the file or folder that brought the response."""
 
 
 ODD = "ODD"
@@ -224,9 +225,11 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
                 "settled_by": row.last_kind if row.last_kind == "adjudication" else row.state,
                 "saw": row.saw, "size": row.size, "decision": row.decision,
                 "decided_at": _time(row.at), "version": row.version, "student": row.student or None,
+                "administration": chosen.administration,
             }  # fmt: skip
         for row in () if administration else responses.validity_rows(connection):
             truth = {"level": row.known_level, "final": row.known_level, "chosen_by": "validity", "settled_by": "known"}
+            truth["administration"] = row.administration
             name = names.get(row.id, row.name)
             yield {"task": row.task, "text": row.text, "id": name, **truth, "size": 1, "student": row.student or None}
 

@@ -16,6 +16,7 @@ from scoremux_client.contract import TASK_PATTERN
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
 from scoremux_files.rows.readers import (
+    decision_of,
     desk_row,
     read_records,
     refuse_machine_levels,
@@ -271,6 +272,7 @@ def _refuse_points(rows: Sequence[_Place], task: Task, columns: Columns) -> None
 
 def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[BadRow]) -> Iterator[LabelledResponse]:
     ids: dict[str, tuple[Path, str]] = {}
+    decided: dict[tuple[str, str], str] = {}
     for file, line, row in rows:
         level = _level(row.get(columns.level), row.get(columns.score), task)
         id_ = str(row[columns.id]) if row.get(columns.id) not in (None, "") else f"{file.name}:{line}"
@@ -279,6 +281,11 @@ def _labelled(rows: Sequence[_Place], task: Task, columns: Columns, bad: list[Ba
             bad.append(BadRow(file.name, line, reason))
             continue
         ids[id_] = file, same_text(row[columns.text])
+        if decision := decision_of(row):
+            first = decided.setdefault((decision, ids[id_][1]), id_)
+            if first != id_:
+                bad.append(BadRow(file.name, line, f"{id_[:80]!r} is another id of {first[:80]!r}, which counts"))
+                continue
         second = row.get(columns.second) if columns.second else None
         by_level = _number(row.get(columns.level)) is not None
         second_level = _level(second, None, task) if by_level else _level(None, second, task)

@@ -14,7 +14,9 @@ import numpy as np
 from scoremux_assess.agreement.weights import sample_of
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import (
+    decision_of,
     desk_row,
+    id_at_first,
     read_rows,
     refuse_machine_levels,
     repeated_ids_remedy,
@@ -53,6 +55,7 @@ class LabelledRow:
         version: The one that scored it before it was read, None where that is not known.
         adapter: The digest of the adapter that its prediction belongs to; None where it has none, or does not say.
         seen: Whether what its adapter began from was trained on its task, so that the prediction is too good.
+        decision: See `readers.decision_of`.
         text_check: Of the text that its prediction is of (`readers.text_check`), None where that is not known.
     """
 
@@ -69,6 +72,7 @@ class LabelledRow:
     version: str | None = None
     adapter: str | None = None
     seen: bool = False
+    decision: str | None = None
     text_check: str | None = None
 
     def check(self, levels: int) -> None:
@@ -132,10 +136,13 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
     """
     predicted = {(row.task, row.id): row for row in _read_predictions(predictions)} if predictions else {}
     contents: dict[tuple[str, str], tuple[str, int, int | None]] = {}
+    decided: dict[tuple[str, str, str], tuple[str, str]] = {}
     labelled = LabelledRows()
     for path in files:
         for row in _read_file(path, columns):
             key, content = (row.task, row.id), (same_text(row.text or ""), row.level, row.second)
+            if row.decision:
+                key = decided.setdefault((row.task, row.decision, content[0]), key)
             if key in contents:
                 if content != contents[key]:
                     remedy = repeated_ids_remedy(len(files))
@@ -143,7 +150,7 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                 labelled.left_out[REPEATED] += 1
                 continue
             contents[key] = content
-            prediction = predicted.pop(key, None)
+            prediction = predicted.pop(key, None) or _under_earlier_id(row, predicted)
             if prediction is not None:
                 if prediction.text_check not in (None, text_check(row.text or "")):
                     raise InputError(
@@ -171,6 +178,13 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
     return labelled
 
 
+def _under_earlier_id(row: LabelledRow, predicted: dict[tuple[str, str], LabelledRow]) -> LabelledRow | None:
+    """Take the prediction of a row that the review desk exported with another id when training read it."""
+    earlier = row.task, id_at_first(row.id)
+    same = row.decision and earlier in predicted and predicted[earlier].text_check == text_check(row.text or "")
+    return predicted.pop(earlier) if same else None
+
+
 def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
     ours = ("id", "task", "text", "level", "second", "student")
     named = (columns.id, columns.task, columns.text, columns.level, columns.second, columns.student)
@@ -192,6 +206,7 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
             weight=_weight(where, row),
             chosen_by=_text(row.get("chosen_by")),
             version=_text(row.get("version")),
+            decision=decision_of(row),
         )
 
 

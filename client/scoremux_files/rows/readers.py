@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,8 @@ CHOSEN_BY = "chosen_by"
 
 MACHINE_COLUMNS = "version", "arithmetic", "decided_by", "machine_level"
 """A file with the first two (of `score` and `sample`) or the last two (final scores) has the machine's `level`."""
+
+_NUMBERED = re.compile(r" \(\d+\)$")
 
 READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
@@ -149,6 +152,17 @@ def student_of(value: object) -> str | None:
 def same_text(text: str) -> str:
     """Return what equal texts have in common: white space at the ends and its kind do not tell them apart."""
     return " ".join(text.split())
+
+
+def decision_of(row: Row) -> str | None:
+    """Return what tells a decision of the review desk from all others, None for rows of other files."""
+    number, at = row.get("decision"), row.get("decided_at")
+    return None if CHOSEN_BY not in row or number in (None, "") else f"{number} {at}"
+
+
+def id_at_first(id_: str) -> str:
+    """Return the id that the review desk exported before other responses came that have it too: `7` for `7 (1)`."""
+    return _NUMBERED.sub("", id_)
 
 
 def text_check(text: str) -> str:

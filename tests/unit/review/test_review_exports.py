@@ -23,7 +23,7 @@ from scoremux_assess.decisions.policy import read_policy
 from scoremux_cli.score import score
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import read_rows
+from scoremux_files.rows.readers import read_rows, same_text, text_check
 from scoremux_review import exports
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.connection import Database
@@ -177,6 +177,10 @@ def test_ids_that_repeat_across_administrations_are_numbered_among_labelled_rows
     june = [{**row, "source": "june.jsonl", "text": f"In June {n}"} for n, row in enumerate(january[:4])]
     work = at_work(rows=january, policy=DeskPolicy(groups=False))
     write_jsonl(tmp_path / "june.jsonl", june)
+    while (read := work.take("anna")) is not None:
+        work.decide("anna", read.token, 0)
+    earlier = tmp_path / "earlier.csv"
+    exports.export_labelled(work.database, earlier)
     add_scored(work.database, tmp_path / "june.jsonl", Texts())
     while (read := work.take("anna")) is not None:
         work.decide("anna", read.token, 0)
@@ -190,8 +194,22 @@ def test_ids_that_repeat_across_administrations_are_numbered_among_labelled_rows
     assert [row["id"] for row in told if row["text"].startswith("In June")] == [f"{name} (2)" for name in again]
     assert not read_data([out], {}, Columns()).bad
     assert len(read_labelled([out], None, LabelColumns()).rows) == len(told)
+    # What was exported before under the ids of January alone counts once, and has its predictions.
+    trained = read_data([earlier, out], {}, Columns())
+    texts = [same_text(row.text) for rows in trained.rows.values() for row in rows]
+    assert sorted(texts) == sorted(same_text(row["text"]) for row in read_rows(out))
+    assert f"'{again[0]} (1)' is another id of '{again[0]}', which counts" in {bad.reason for bad in trained.bad}
+    write_jsonl(tmp_path / "predictions.jsonl", [
+        {"id": row["id"], "task": row["task"], "level": 0, "probabilities": [1], "text_check": text_check(row["text"])}
+        for row in read_rows(earlier) if row["chosen_by"] != "validity"
+    ])  # fmt: skip
+    for files in ([out], [earlier, out], [out, earlier]):
+        labelled = read_labelled(files, tmp_path / "predictions.jsonl", LabelColumns()).rows
+        assert len(labelled) == len(told)
+        predicted = {same_text(row.text or "") for row in labelled if row.probabilities}
+        assert predicted == {same_text(row["text"]) for row in january if row["id"] in (*again, *once)}
     assert exports.export_labelled(work.database, out, "june.jsonl") == len(again)
-    assert [row["id"] for row in read_rows(out)] == again
+    assert {(row["id"], row["administration"]) for row in read_rows(out)} == {(name, "june.jsonl") for name in again}
     assert len(read_joined(tmp_path / "june.jsonl", out)) == len(again)
     assert exports.export_final(work.database, tmp_path / "final.jsonl", "june.jsonl") == 4
     assert exports.export_lti(work.database, tmp_path / "lti.jsonl", "june.jsonl") == 4
