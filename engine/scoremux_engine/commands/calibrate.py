@@ -69,7 +69,7 @@ def calibrate(
     if as_json:
         tasks = calibration_view.tasks_as_json(calibration, versions)
         values = {"policy": rules.digest, "dry_run": dry_run, "unverified": calibration.unverified, "tasks": tasks}
-        show_json({**values, "uncalibrated": calibration.unlabelled})
+        show_json({**values, "uncalibrated": calibration.unlabelled, "left_out": calibration.foreign})
         return
     calibration_view.show_decisions(calibration, versions, dry_run)
     calibration_view.show_rows(calibration, predictions, dry_run)

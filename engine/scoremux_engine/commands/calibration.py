@@ -30,7 +30,7 @@ from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
-from scoremux_files.errors import reading
+from scoremux_files.errors import first_of, reading
 
 NO_PROBABILITIES = "the task's head gives one value and no probabilities"
 """Why rows of a task with a regression head are left out."""
@@ -53,7 +53,8 @@ class Calibration:
         unusable: Tasks without a decision of before, all of whose rows are left out.
         unlabelled: Live tasks without a row and without a decision.
         out_of_fold: Rows whose predictions came from training.
-        unverified: Tasks with predictions that are not known to come from their live adapters.
+        unverified: Tasks with predictions that are not known to come from their live adapters, and count all the same.
+        foreign: Tasks that are left out, as their predictions are not known to come from their live adapters.
         scored: Rows that the live versions scored.
         relabelled: Rows whose labels in the predictions were others than in the files.
         worse: Tasks whose confidences fit held-out rows worse than without a calibration, with the change of their
@@ -72,6 +73,7 @@ class Calibration:
     unlabelled: tuple[str, ...] = ()
     out_of_fold: int = 0
     unverified: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
     scored: int = 0
     relabelled: int = 0
     worse: dict[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -94,7 +96,7 @@ def calibrate_tasks(
     Raises:
         InputError: A row is of a task that was never live, or has a level that its task does not have; or a task's rows
             were read since they were sent to people, and none stands for those that the machine keeps; or predictions
-            are not known to come from the live adapter.
+            of no task are known to come from its live adapter.
     """
     live, retired = store.manifest().tasks, Counter[str]()
     past: dict[str, set[str]] = {}
@@ -117,6 +119,12 @@ def calibrate_tasks(
     seen: list[str] = []
     for name in sorted(by_task):
         folder = store.package_folder(live[name])
+        adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
+        foreign = bool(adapters - {adapter_digest(PackageFiles.of(folder))})
+        if foreign and not unverified:
+            calibration.foreign += (name,)
+            del calibration.versions[name]
+            continue
         task = Task.read(folder)
         by_task[name] = _on_the_live_scale(by_task[name], task, store, past[name], calibration)
         by_task[name] = _census(by_task[name], store, past[name])
@@ -125,8 +133,7 @@ def calibrate_tasks(
         if beside.any():
             calibration.left_out[_ROUTED] += int(beside.sum())
         by_task[name] = [row for row, routed in zip(by_task[name], beside, strict=True) if not routed]
-        adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
-        if adapters - {adapter_digest(PackageFiles.of(folder))}:
+        if foreign:
             calibration.unverified += (name,)
         elif any(row.seen for row in by_task[name]):
             calibration.unverified += (name,)
@@ -149,11 +156,8 @@ def calibrate_tasks(
             f"predictions of {', '.join(seen)} are too good: the shared start (--start) was trained on these tasks. "
             "Calibrate on rows that nothing was trained on, train without --start, or take them with --unverified"
         )
-    if calibration.unverified and not unverified:
-        raise InputError(
-            f"predictions are not known to come from the live adapters of {', '.join(calibration.unverified)}: publish "
-            "the adapters of the same run of `scoremux train`, or use the predictions all the same with --unverified"
-        )
+    if calibration.foreign and not calibration.versions:
+        raise InputError(f"predictions {not_of_live_adapters(calibration.foreign)}")
     changes = zip(calibration.tasks, changes_of_brier(list(calibration.tasks.values())), strict=True)
     calibration.worse = {name: change for name, change in changes if change[1] > 0}
     decisions = _decisions(policy, calibration)
@@ -164,6 +168,14 @@ def calibrate_tasks(
     failed = (name for name, t in thresholds.items() if t and t.source == OWN and t.least is None and t.confidence)
     calibration.near_misses = near_misses(policy, {name: calibration.tasks[name] for name in failed})
     return calibration
+
+
+def not_of_live_adapters(tasks: Sequence[str]) -> str:
+    """Return what is wrong with the predictions of some tasks, and what to do."""
+    return (
+        f"are not known to come from the live adapters of {first_of(tasks)}: publish the adapters of the same run of "
+        "`scoremux train`, or use the predictions all the same with --unverified"
+    )
 
 
 def _decisions(policy: ScoringPolicy, calibration: Calibration) -> dict[str, Decision]:

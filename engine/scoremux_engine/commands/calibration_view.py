@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from scoremux_assess.decisions.decision import OWN, POOLED, Decision, Threshold
-from scoremux_engine.commands.calibration import Calibration
+from scoremux_engine.commands.calibration import Calibration, not_of_live_adapters
 from scoremux_engine.commands.printing import short, show_table
 from scoremux_files.errors import first_of
 
@@ -45,6 +45,9 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
     if calibration.unverified:
         names = ", ".join(calibration.unverified)
         say(f"NOT VERIFIED: whether these predictions come from the live adapters of {names}; else all here is wrong")
+    if foreign := calibration.foreign:
+        kept = f"{len(foreign)} tasks are left out, and keep the calibration that they have, if any"
+        say(f"{kept}: predictions {not_of_live_adapters(foreign)}")
     if calibration.scored:
         scored = f"{calibration.scored:,} rows were scored by the live versions"
         say(f"{scored}: true only if no adapter was fitted to them")

@@ -142,7 +142,10 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     pq.write_table(pa.Table.from_pylist(predicted), tmp_path / "predictions.parquet")
     given = ("--repository", own_repository, "--policy", policy(tmp_path), "--dry-run")
     path = tmp_path / "predictions.parquet"
-    refused = run(labelled, *given, "--predictions", path)
+    others = run(labelled, *given, "--predictions", path).stdout
+    assert "1 tasks would be calibrated" in others and "t-2" in others
+    assert "1 tasks are left out, and keep the calibration that they have, if any: predictions are not known" in others
+    refused = run(*given, "--predictions", path)
     assert refused.returncode == 2 and "live adapters of t-1" in refused.stderr
     done = run(labelled, *given, "--predictions", path, "--unverified")
     assert done.returncode == 0, done.stderr
@@ -329,7 +332,9 @@ def test_predictions_that_are_no_probabilities_are_refused(
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=why):
         known = read_labelled([], tmp_path / "p.jsonl", LabelColumns())
-        calibrate_tasks(Engine.open(own_repository), Store(own_repository / "store"), ScoringPolicy(), known)
+        calibrate_tasks(
+            Engine.open(own_repository), Store(own_repository / "store"), ScoringPolicy(), known, unverified=True
+        )
 
 
 @pytest.mark.parametrize(
