@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ class Recorded:
 
     def __init__(self, deadly: frozenset[str] = frozenset(), gate: threading.Event | None = None) -> None:
         self.parts: list[list[int]] = []
+        self.alone: list[bool] = []
         self.wrong: list[str] = []
         self._deadly, self._gate = deadly, gate
         self._lock = threading.Lock()
@@ -47,6 +49,7 @@ class Recorded:
         with self._lock:
             self._running += 1
             self.parts.append(names)
+            self.alone.append(part.alone)
             may_kill = any(row.digest in self._deadly for row in part.rows)
             if may_kill and (len(names) > 1 or self._running > 1):
                 self.wrong.append(f"{names} may kill, and are not alone")
@@ -120,7 +123,7 @@ def test_every_row_of_random_schedules_is_computed_once_in_its_own_shape_or_drop
 Admit = Callable[[Sequence[Arrival]], Sequence[RowRequest]]
 
 
-def blocked(streams: int = 1, admit: Admit = lambda _: (), **more: bool) -> tuple[Scheduler, Recorded, threading.Event]:
+def blocked(streams: int = 1, admit: Admit = lambda _: (), **more: Any) -> tuple[Scheduler, Recorded, threading.Event]:
     """Return a scheduler that computes a first row until the event is set."""
     gate = threading.Event()
     recorded = Recorded(gate=gate)
@@ -146,6 +149,23 @@ def test_lone_row_is_computed_beside_full_streams_where_its_tenant_computes_no_o
     for request in requests:
         wait_for(request)
     assert sorted(name for part in recorded.parts for name in part) == [1, 2, *range(10, 40)]
+
+
+@pytest.mark.parametrize(("quiet_s", "alone"), [(0.01, True), (1e6, False)])
+def test_lone_row_gets_all_cores_where_nothing_was_beside_another_lately(quiet_s: float, alone: bool) -> None:
+    scheduler, recorded, gate = blocked(streams=2, quiet_s=quiet_s)
+    beside, after = make_request([(1, 8, 8)]), make_request([(2, 8, 8)])
+    scheduler.submit(beside)
+    while len(recorded.parts) < 2:
+        time.sleep(0.001)
+    gate.set()
+    wait_for(beside)
+    while scheduler.stats.rows:
+        time.sleep(0.001)
+    time.sleep(0.02)
+    scheduler.submit(after)
+    wait_for(after)
+    assert recorded.alone == [True, False, alone]
 
 
 def order_of(*requests: RowRequest) -> list[list[int]]:
