@@ -40,13 +40,10 @@ class Unlabelled:
 def sample(
     sources: Annotated[list[str], typer.Argument(help="Files of responses (.jsonl, .csv, .parquet), folders, globs.")],
     out: Annotated[Path, typer.Option("--out", help="The queue for the review desk: .parquet or .jsonl.")],
-    count: Annotated[int, typer.Option(min=1, help="Responses to choose of each task.")] = 100,
     repository: Annotated[
-        Path | None, typer.Option(help="Folder with backbone/ and, where tasks have adapters, store/.")
-    ] = None,
-    url: Annotated[
-        list[str] | None, typer.Option("--url", help="HOST:PORT or URL of a server that has all of the tasks.")
-    ] = None,
+        Path, typer.Option("--repository", help="Folder with backbone/ and, where tasks have adapters, store/.")
+    ],
+    count: Annotated[int, typer.Option(min=1, help="Responses to choose of each task.")] = 100,
     without: Annotated[
         list[Path] | None,
         typer.Option(
@@ -54,13 +51,6 @@ def sample(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the random draw (default: a new one).")] = None,
-    token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
-    root_certificates: Annotated[
-        Path | None, typer.Option(help="PEM file of the authorities that the servers' certificates come from.")
-    ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
-    ] = False,
     id_column: Annotated[
         str, typer.Option(help=f"Column of the rows' ids{BY_FILE_HELP}; without one, FILE:ROW.")
     ] = "id",
@@ -78,23 +68,13 @@ def sample(
 
     Example: scoremux sample responses.csv --count 100 --repository repo --out queue.parquet
     """
-    from scoremux_client.client import ScoringClient
-    from scoremux_client.transports.transport import Tls
-
     if out.suffix.lower() not in _QUEUES:
         raise InputError(f"{out}: a queue is written to a {' or '.join(_QUEUES)} file")
-    if bool(url) == bool(repository):
-        raise InputError("give --repository, or --url of a server that has all of the tasks")
     columns = (id_column, task_column, text_column, student_column)
     pool = read_unlabelled(sources, out, columns)
     labelled = read_without(without or (), columns)
     seed = secrets.randbits(32) if seed is None else seed
-    if repository:
-        chosen = choose(pool, labelled, count, seed, _scorer_of(repository))
-    else:
-        tls = Tls(root_certificates) if root_certificates else None
-        with ScoringClient(url or [], embeddings=True, batch=True, token=token, tls=tls, insecure=insecure) as client:
-            chosen = choose(pool, labelled, count, seed, client.score)
+    chosen = choose(pool, labelled, count, seed, _scorer_of(repository))
     rows = [row for of_task in chosen for row in of_task.rows]
     _write(out, rows)
     console = Console(stderr=True, highlight=False, markup=False)
@@ -136,7 +116,7 @@ def choose(
         score: Returns outcomes with embeddings.
 
     Raises:
-        InputError: Nothing embeds a task's responses.
+        InputError: A task's adapter cannot be loaded.
     """
     of_pool, of_labelled = _by_task(pool), _by_task(labelled)
     return [_choose(task, of_pool[task], of_labelled.get(task, ()), count, seed, score) for task in sorted(of_pool)]
@@ -187,16 +167,10 @@ def _choose(
 
 
 def _people_can(task: str, scored: Scored) -> bool:
-    """Return whether people can grade a row. Raises InputError where nothing tells how responses differ."""
-    if scored.status is Status.UNKNOWN_TASK:
-        if scored.embedding is None:
-            raise InputError(
-                f"the server has no task {task}; --repository embeds its responses with the backbone alone"
-            )
-        return True
-    if scored.status in (Status.INVALID_TASK, Status.FORBIDDEN_TASK, Status.TASK_UNAVAILABLE):
+    """Return whether people can grade a row. Raises InputError where the task's adapter cannot be loaded."""
+    if scored.status is Status.TASK_UNAVAILABLE:
         raise InputError(f"task {task} cannot be scored: {scored.status.value}")
-    return scored.status not in NOBODY_CAN
+    return scored.status is Status.UNKNOWN_TASK or scored.status not in NOBODY_CAN
 
 
 def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, str, str | None]) -> list[Unlabelled]:

@@ -12,7 +12,6 @@ from typing import Any
 
 from scoremux_files.errors import InputError, reading, writing
 
-KEY_VARIABLE = "SCOREMUX_AUDIT_KEY"
 KEY_BYTES = 16
 """Shortest key that is taken: a shorter one can be guessed."""
 
@@ -43,26 +42,17 @@ def text_digest(text: bytes, key: bytes | None) -> str:
     return f"{_KEYED}{hmac.digest(key, text, 'sha256').hex()}"
 
 
-def read_key(file: str, variable: str, raises: type[Exception] = InputError) -> bytes | None:
-    """Return the key of the digests, None without one. White space around it does not count.
+def read_key(file: Path | None, raises: type[Exception] = InputError) -> bytes | None:
+    """Return the key of the digests, None without a file. White space around it does not count.
 
-    Args:
-        file: The file it is in, or empty.
-        variable: The value of `KEY_VARIABLE`, or empty.
-        raises: The class of errors.
-
-    Raises:
-        raises: The key cannot be read, is too short, or is in both places.
+    Raises `raises` where it cannot be read or is too short.
     """
-    if file and variable:
-        raise raises(f"the audit key is both in {file} and in {KEY_VARIABLE}: give one of them")
-    if not file and not variable:
+    if file is None:
         return None
-    # The very bytes, whatever the locale: the same secret is the same key in both places.
-    with reading(Path(file), raises):
-        key = (Path(file).read_bytes() if file else os.fsencode(variable)).strip()
+    with reading(file, raises):
+        key = file.read_bytes().strip()
     if len(key) < KEY_BYTES:
-        raise raises(f"the audit key in {file or KEY_VARIABLE} has {len(key)} bytes; it takes {KEY_BYTES} at least")
+        raise raises(f"the audit key in {file} has {len(key)} bytes; it takes {KEY_BYTES} at least")
     return key
 
 

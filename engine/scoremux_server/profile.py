@@ -90,15 +90,9 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     audit_rotate_bytes: int = Field(
         default=256 << 20, ge=1 << 16, description="Size in bytes at which the audit log begins a new file."
     )
-    audit_when_full: Literal["refuse", "continue"] = Field(
-        default="refuse",
-        description="Rows that the audit log cannot take (a full disk): `refuse` them with UNAVAILABLE, or `continue` "
-        "and count them.",
-    )
     audit_key_file: str = Field(
         default="",
-        description="File with a key of 16 bytes at least: the audit log's digests become HMAC-SHA-256. Or put the key "
-        "into the environment as `SCOREMUX_AUDIT_KEY`.",
+        description="File with a key of 16 bytes at least: the audit log's digests become HMAC-SHA-256.",
     )
     grant_key_file: str = Field(
         default="",
@@ -123,14 +117,11 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         default=LOOPBACK,
         min_length=1,
         pattern=r"^[0-9A-Za-z.:-]+$",
-        description="Where the watcher offers `/healthz`, `/readyz`, `/servez` and `/metrics`.",
+        description="Where the watcher offers `/healthz`, `/readyz` and `/metrics`.",
     )
     watch_port: int = Field(default=8003, ge=0, le=65535, description="The watcher's HTTP port; 0: any free one.")
     start_timeout_s: Seconds = Field(
         default=120.0, gt=0, description="Seconds until a started Triton must have scored its canary."
-    )
-    notice_s: Seconds = Field(
-        default=0.0, ge=0, description="Seconds between `/readyz` turning 503 and the first refused row, at a stop."
     )
     drain_s: int = Field(default=60, ge=1, description="Seconds that rows in flight have to finish, at a stop.")
 
@@ -171,7 +162,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
             "metrics_tasks",
             "audit_rotate_bytes",
         )
-        values = {key: str(getattr(self, key)) for key in (*numbers, "selftest", "audit_when_full")}
+        values = {key: str(getattr(self, key)) for key in (*numbers, "selftest")}
         files = {key: getattr(self, key) for key in ("audit_log", "audit_key_file")}
         return {**values, **{key: str(Path(file).resolve()) if file else "" for key, file in files.items()}}
 

@@ -98,7 +98,7 @@ class Logged:
         self.repository, self.log, self.responses = repository, folder / "audit.log", folder / "responses.jsonl"
         backbone, store = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
         provenance = Provenance("0.1.0", "onnxruntime", "cpu", "float32", backbone.spec.digest, "onnxruntime-avx2-f32")
-        settings = AuditSettings.of({"audit_log": str(self.log), **parameters}, {})
+        settings = AuditSettings.of({"audit_log": str(self.log), **parameters})
         audit = Audit.open(settings, provenance, Recorder(FirstLabels(100)))
         assert audit is not None
         draw = np.random.default_rng(2)

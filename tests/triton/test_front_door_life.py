@@ -136,22 +136,6 @@ def test_a_stop_answers_the_rows_in_flight(small_repository: Path, place: Place)
             assert sum(one.ok for one in going) == len(rows) - 1
 
 
-def test_rows_are_scored_while_notice_of_a_stop_is_given(small_repository: Path, place: Place) -> None:
-    scored, keys = 0, {"tls": place.tls, "token": place.everything, "retries": NO_RETRIES}
-    with (
-        served(small_repository, place, "serve", "--set", "notice_s=6") as serve,
-        ScoringClient(place.url("grpcs"), **keys) as over_grpc,
-        ScoringClient(place.url("https"), **keys) as over_http,
-    ):
-        serve.process.terminate()
-        ends = time.monotonic() + 2.5  # HAProxy asks twice a second whether Triton serves
-        while time.monotonic() < ends:
-            for client in (over_grpc, over_http):
-                assert client.score(ROW)[0].ok
-                scored += 1
-    assert serve.process.returncode == 0 and scored >= 2
-
-
 @pytest.mark.parametrize(
     ("keys", "told", "sentence"),
     [

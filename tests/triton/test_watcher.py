@@ -20,7 +20,7 @@ import serving as command_line
 from fuzzing import fuzz
 from malformed import classify, huge
 from ports import free_endpoints
-from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError, UnavailableError
+from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError, UnavailableError
 from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.profile import Profile
 from scoremux_server.triton import processes
@@ -270,30 +270,25 @@ def test_a_start_without_a_readable_store_is_refused(own_repository: Path, tmp_p
 
 
 def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: Path, tmp_path: Path) -> None:
-    rows = [Response("t-4", "router packet " * 40)] * 512
-    with watched(small_repository, tmp_path / "log", notice_s=6.0) as watch:
-        with ScoringClient(watch.server.endpoints.grpc_url) as client:
-            client.score(rows)
-        in_flight = [threading.Thread(target=lambda: done.append(score(watch, rows))) for _ in range(6)]
-        done: list[list[Scored]] = []
-        watch.stop.set()
-        watch.wait_until(False)
-        early = score(watch, rows[:3])  # /readyz says so before the first row is refused
-        for thread in in_flight:
-            thread.start()
-        refused: TransportError | None = None
-        while refused is None and watch.thread.is_alive():
-            try:
-                score(watch, rows[:1])
-            except TransportError as error:
-                refused = error
-            time.sleep(0.01)
-        for thread in in_flight:
-            thread.join(120)
+    rows = [Response("t-4", f"{n} router packet" + " router packet" * 40) for n in range(6 * 512)]
+    with watched(small_repository, tmp_path / "log") as watch:
+        with ScoringClient(
+            watch.server.endpoints.grpc_url, retries=NO_RETRIES, chunk_rows=512, window=6, timeout_s=300
+        ) as client:
+            going = client.score_iter(rows)
+            first = next(going)  # the other five requests are under way
+            watch.stop.set()
+            watch.wait_until(False)
+            refused: TransportError | None = None
+            while refused is None and watch.thread.is_alive():
+                try:
+                    score(watch, rows[:1])
+                except TransportError as error:
+                    refused = error
+                time.sleep(0.01)
+            assert [scored.ok for scored in (first, *going)] == [True] * len(rows)
         watch.thread.join(120)
-    assert [scored.ok for scored in early] == [True] * 3
     assert isinstance(refused, UnavailableError)
-    assert [len(scored) for scored in done] == [512] * 6
     assert watch.error is None
     assert not processes.living(watch.server.process.pid)
 

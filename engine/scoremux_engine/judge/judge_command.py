@@ -71,13 +71,12 @@ def judge(
 
     Example: scoremux judge audit.log --responses responses.jsonl --repository repo
     """
-    import os
 
     from scoremux_engine.judge.judged_rows import Standing, limits
     from scoremux_engine.judge.logged_rows import draw, find_texts, read_texts
-    from scoremux_files.audit_lines import KEY_VARIABLE, read_key
+    from scoremux_files.audit_lines import read_key
 
-    key = read_key(str(key_file or ""), os.environ.get(KEY_VARIABLE, ""))
+    key = read_key(key_file)
     backbone, tally = open_backbone(repository / "store", None), Tally()
     digests = {digest for digest, _ in read_texts(responses, key, id_column, text_column)}
     drawn = draw(_candidates(logs, backbone, digests, tally), None if every_row else rows, seed)

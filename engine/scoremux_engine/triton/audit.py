@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -20,62 +18,49 @@ from scoremux_engine.scoring.outcomes import margin_of
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit_log import AppendLog
 from scoremux_engine.triton.metrics import Recorder
-from scoremux_files.audit_lines import KEY_VARIABLE, beginning, read_key, text_digest
-
-log = logging.getLogger(__name__)
-REFUSE, CONTINUE = "refuse", "continue"
+from scoremux_files.audit_lines import beginning, read_key, text_digest
 
 
 @dataclass(frozen=True)
 class AuditSettings:
     """How the audit log is kept.
 
-    path: None for no log; rotate_bytes: size at which a new file is begun; key: of the HMAC, None for plain SHA-256;
-    refuses: whether a batch that cannot be logged gets no scores.
+    path: None for no log; rotate_bytes: size at which a new file is begun; key: of the HMAC, None for plain SHA-256.
     """
 
     path: Path | None = None
     rotate_bytes: int = 256 << 20
-    refuses: bool = True
     key: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, parameters: Mapping[str, str], variables: Mapping[str, str] = os.environ) -> AuditSettings:
-        """Read the settings.
+    def of(cls, parameters: Mapping[str, str]) -> AuditSettings:
+        """Read `audit_log`, `audit_rotate_bytes` and `audit_key_file`; all are optional.
 
-        Args:
-            parameters: `audit_log`, `audit_rotate_bytes`, `audit_when_full` and `audit_key_file`; all are optional.
-            variables: The environment, where the key may be as SCOREMUX_AUDIT_KEY instead; white space around it does
-                not count.
-
-        Raises:
-            AuditError: The key cannot be read, is too short or is in both places.
+        Raises AuditError where the key cannot be read or is too short.
         """
-        path = parameters.get("audit_log", "")
+        path, key_file = (parameters.get(name, "") for name in ("audit_log", "audit_key_file"))
         if not path:
             return cls()
         return cls(
             Path(path),
             int(parameters.get("audit_rotate_bytes", cls.rotate_bytes)),
-            parameters.get("audit_when_full", REFUSE) == REFUSE,
-            read_key(parameters.get("audit_key_file", ""), variables.get(KEY_VARIABLE, ""), AuditError),
+            read_key(Path(key_file) if key_file else None, AuditError),
         )
 
 
 class Audit:
     """An `Observer` that logs every row; a batch is one write.
 
-    A batch that cannot be logged is counted, and either refused (AuditError) or scored all the same.
+    A batch that cannot be logged is counted and refused (AuditError).
 
     Args:
-        settings: Whether such a batch is refused, and the key of the digests.
+        settings: The key of the digests.
         file: The log.
         provenance: What scores; a part of every line.
         recorder: Counts rows.
     """
 
     def __init__(self, settings: AuditSettings, file: AppendLog, provenance: Provenance, recorder: Recorder) -> None:
-        self._refuses = settings.refuses
         self._key = settings.key
         self._file = file
         self._recorder = recorder
@@ -86,7 +71,6 @@ class Audit:
             "backbone": provenance.backbone,
             "engine": provenance.version,
         }
-        self._complained = False
 
     @classmethod
     def open(cls, settings: AuditSettings, provenance: Provenance, recorder: Recorder) -> Audit | None:
@@ -96,18 +80,12 @@ class Audit:
         return cls(settings, AppendLog(settings.path, settings.rotate_bytes), provenance, recorder)
 
     def observe(self, batch: ScoredBatch) -> None:
-        """Log a batch. Raises AuditError if that fails and a batch that is not logged is refused."""
+        """Log a batch. Raises AuditError if that fails."""
         try:
             self._file.write(self._lines(batch))
-        except AuditError as error:
+        except AuditError:
             self._recorder.add(metrics.AUDIT_UNWRITTEN_ROWS, len(batch.texts))
-            if self._refuses:
-                raise
-            if not self._complained:
-                log.error("scoring goes on, but %s", error)
-            self._complained = True
-            return
-        self._complained = False
+            raise
         self._recorder.add(metrics.AUDIT_ROWS, len(batch.texts))
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ class Backend(BaseModel, extra="forbid", frozen=True):
         name: Names it in HAProxy's log and metrics.
         grpc: Address of its gRPC port.
         http: Address of its HTTP port.
-        ready: Address of its watcher, asked for `/readyz`, or for `/servez` where the Triton is the door's own.
+        ready: Address of its watcher, asked for `/readyz`.
         ca: PEM file of the authorities that its certificates are verified with: all three connections then use TLS.
         server_name: The DNS name in its certificates.
         plaintext: Allow connections to another machine without TLS.

@@ -13,7 +13,7 @@ from typing import Any
 
 from scoremux_engine.scoring.permission import HEADER
 from scoremux_files.atomic import replace_file
-from scoremux_server.front_door.config import ANY, DOOR_HEADER, OWN, Backend, FrontDoorConfig, door_mark
+from scoremux_server.front_door.config import ANY, DOOR_HEADER, Backend, FrontDoorConfig, door_mark
 from scoremux_server.front_door.haproxy import CONFIG, TOKENS_MAP
 from scoremux_server.profile import configuration
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER, bracketed
@@ -134,12 +134,11 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
 
 
 def _servers(backends: Sequence[Backend], folder: Path) -> dict[str, str]:
-    lines: dict[str, list[str]] = {"grpc": [], "http": [], "ready": [], OWN: []}
+    lines: dict[str, list[str]] = {"grpc": [], "http": [], "ready": []}
     for backend in backends:
-        health = OWN if backend.name == OWN else "ready"
-        tracked = f"track {health}/{backend.name}"
+        tracked = f"track ready/{backend.name}"
         for proxy, address, options in (
-            (health, backend.ready, "check"),
+            ("ready", backend.ready, "check"),
             ("http", backend.http, tracked),
             ("grpc", backend.grpc, f"proto h2 {tracked}"),
         ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
@@ -87,7 +86,6 @@ class Health(Collector):
         self._stop_s = stop_s
         self._good_at: float | None = None
         self._last_good = False
-        self._noticing = False
         self._beat_at = clock()
         self._registry.register(self)
 
@@ -113,16 +111,6 @@ class Health(Collector):
         else:
             self.cause = answer.cause
 
-    @contextlib.contextmanager
-    def notice(self) -> Iterator[bool]:
-        """Announce a stop while the server still serves, so that rows are sent elsewhere; yield whether it serves."""
-        self._noticing = self.state is WatchState.SERVING  # before it changes: `serves` must not blink
-        self.state = WatchState.DRAINING
-        try:
-            yield self._noticing
-        finally:
-            self._noticing = False
-
     @property
     def ready(self) -> bool:
         """Whether rows should be sent here: they get scores, as the last canary showed, and no stop is near."""
@@ -130,11 +118,6 @@ class Health(Collector):
         full = shared_memory_free_bytes() < _SHARED_MEMORY_BYTES
         waits = self.canary_waiting_s > _WAITS_S
         return self.state is WatchState.SERVING and self._last_good and not (silent or full or waits)
-
-    @property
-    def serves(self) -> bool:
-        """Whether rows sent now get scores, the notice of a stop included."""
-        return self.ready or (self._noticing and self._last_good)
 
     @property
     def alive(self) -> bool:

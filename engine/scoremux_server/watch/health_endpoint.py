@@ -1,4 +1,4 @@
-"""The HTTP endpoint of a watched server's health: `/healthz`, `/readyz`, `/servez` and `/metrics`."""
+"""The HTTP endpoint of a watched server's health: `/healthz`, `/readyz` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -94,14 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/readyz":
             self._answer_json(200 if self.health.ready else 503, self.health.body())
-        elif self.path == "/servez":
-            self._answer_json(200 if self.health.serves else 503, {"serves": self.health.serves})
         elif self.path == "/healthz":
             self._answer_json(200 if self.health.alive else 503, {"alive": self.health.alive})
         elif self.path == "/metrics":
             self._answer(200, CONTENT_TYPE_LATEST, self.health.exposition())
         else:
-            self._answer_json(404, {"error": "there are /healthz, /readyz, /servez and /metrics"})
+            self._answer_json(404, {"error": "there are /healthz, /readyz and /metrics"})
 
     do_HEAD = do_GET
 

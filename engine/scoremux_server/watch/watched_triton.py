@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from scoremux_server.errors import InterruptedStartError
@@ -32,7 +31,7 @@ class WatchedTriton:
     ) -> None:
         profile = server.profile
         selftest = "none" if profile.runner == "triton" else profile.selftest  # the scorer cannot test another model
-        self.health = Health(server.versions(), profile.notice_s + profile.drain_s, selftest)
+        self.health = Health(server.versions(), profile.drain_s, selftest)
         self._server = server
         self._report = report
         self._diagnosis = Diagnosis(server, timing)
@@ -75,15 +74,13 @@ class WatchedTriton:
         self._server.kill()
 
     def stop(self) -> None:
-        """Give notice, let rows in flight finish, then remove everything."""
+        """Let rows in flight finish, then remove everything."""
         self.health.beat()
-        if self.health.state is WatchState.FAILED:
-            self._server.stop()
-            return
-        with self.health.notice() as was_serving:
-            time.sleep(self._server.profile.notice_s if was_serving else 0.0)
+        if self.health.state is not WatchState.FAILED:
+            self.health.state = WatchState.DRAINING
         self._server.stop()
-        self.health.state = WatchState.STOPPED
+        if self.health.state is WatchState.DRAINING:
+            self.health.state = WatchState.STOPPED
 
     def _start(self, begin: Callable[[], None], stop: threading.Event) -> None:
         """Begin a start and wait for a good canary."""

@@ -46,7 +46,7 @@ def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
 ) -> None:
     queue, base = tmp_path / "queue.parquet", tmp_path / "reviews.db"
     options: dict[str, Any] = {"repository": small_repository, "seed": 3, "student_column": "who"}
-    sample([str(responses)], queue, 10, **options)
+    sample([str(responses)], queue, count=10, **options)
     rows = pq.read_table(queue).to_pylist()
     assert {(row["task"], row["status"]) for row in rows} == {("t-1", "OK"), ("new-1", "UNKNOWN_TASK")}
     assert len(rows) == 20
@@ -54,7 +54,7 @@ def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
     printed = capsys.readouterr().err
     assert "drawn with seed 3" in printed
     assert rows[0]["text"] not in printed
-    sample([str(responses)], tmp_path / "again.parquet", 10, **options)
+    sample([str(responses)], tmp_path / "again.parquet", count=10, **options)
     assert pq.read_table(tmp_path / "again.parquet").to_pylist() == rows
 
     assert "20 rows, 0 known already, 20 to read" in run_review("add", queue, "--database", base)
@@ -109,7 +109,7 @@ def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
     assert {row.level for row in read_labelled([by_hand], None, LabelColumns(level="human")).rows} == {1}
 
     # What is labelled is drawn no more, nor its near copies.
-    sample([str(responses)], tmp_path / "more.jsonl", 100, without=[labelled], **options)
+    sample([str(responses)], tmp_path / "more.jsonl", count=100, without=[labelled], **options)
     more = [json.loads(line) for line in (tmp_path / "more.jsonl").read_text().splitlines()]
     assert not {row["id"] for row in more} & probability.keys()
     assert not {"r8", "r9"} <= {row["id"] for row in [*more, *rows]}
@@ -173,14 +173,12 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
     desk.close()
 
 
-def test_a_server_draws_for_the_tasks_that_it_has(responses: Path, tmp_path: Path) -> None:
+def test_responses_without_a_text_are_counted_and_never_drawn(responses: Path, tmp_path: Path) -> None:
     pool = read_unlabelled([str(responses)], tmp_path / "queue.jsonl", ("id", "task", "text", "who"))
     served = [row for row in pool if row.task == "t-1"]
     served.append(Unlabelled("null", "t-1", None, None))  # nobody can grade it
     with ScoringClient(FakeTransport({"t-1": [0, 0.5, 1]})) as client:
         (chosen,) = choose(served, [], 5, 1, client.score)
-        with pytest.raises(InputError, match="has no task new-1; --repository"):
-            choose(pool, [], 5, 1, client.score)
         (alone,) = choose(served[-1:], [], 5, 1, client.score)
     assert len(chosen.rows) == 5
     assert (chosen.responses, chosen.ungradable, alone.rows, alone.ungradable) == (31, 1, [], 1)
@@ -218,13 +216,9 @@ def test_students_have_the_same_names_among_labelled_rows(tmp_path: Path) -> Non
 
 def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a queue is written to"):
-        sample([str(responses)], tmp_path / "queue.csv", 5, url=["localhost:1"])
-    with pytest.raises(InputError, match="--repository, or --url"):
-        sample([str(responses)], tmp_path / "queue.jsonl", 5)
+        sample([str(responses)], tmp_path / "queue.csv", tmp_path, 5)
     with pytest.raises(InputError, match=r"row 1: text is no task's id; .*--task-column$"):  # and not what is in it
-        sample(
-            [str(responses)], tmp_path / "queue.jsonl", 5, url=["localhost:1"], task_column="text", text_column="task"
-        )
+        sample([str(responses)], tmp_path / "queue.jsonl", tmp_path, 5, task_column="text", text_column="task")
     responses.write_text(responses.read_text() + json.dumps({"id": "r1", "task": "t-1", "text": "other words"}) + "\n")
     with pytest.raises(InputError, match="id 'r1' of t-1 is given twice"):
-        sample([str(responses)], tmp_path / "queue.jsonl", 5, url=["localhost:1"])
+        sample([str(responses)], tmp_path / "queue.jsonl", tmp_path, 5)

@@ -77,22 +77,6 @@ def test_ready_means_serving_with_a_good_canary(health: Health, port: int, state
 
 
 @STATES
-def test_server_that_gives_notice_still_serves(health: Health, port: int, state: WatchState) -> None:
-    health.state = state
-    assert get(port, "/servez") == (503, {"serves": False})
-    health.note(GOOD)
-    serves = state is WatchState.SERVING
-    assert get(port, "/servez") == (200 if serves else 503, {"serves": serves})
-    with health.notice():
-        assert get(port, "/readyz")[0] == 503 and get(port, "/servez")[0] == (200 if serves else 503)
-        assert health.state is WatchState.DRAINING
-        health.note(WRONG)
-        assert get(port, "/servez")[0] == 503
-        health.note(GOOD)
-    assert get(port, "/servez")[0] == get(port, "/readyz")[0] == 503
-
-
-@STATES
 def test_stuck_watcher_is_neither_alive_nor_ready(state: WatchState) -> None:
     clock = Clock()
     health = Health(stop_s=100, clock=clock)

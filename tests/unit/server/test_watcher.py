@@ -195,16 +195,6 @@ class FakeServer:
         self.stopped = True
 
 
-@pytest.mark.parametrize("ready", [True, False])
-def test_notice_of_a_stop_is_given_only_by_a_server_that_was_ready(ready: bool) -> None:
-    server, stop = FakeServer(notice_s=0.5 if ready else 3600), threading.Event()
-    if not ready:
-        stop.set()
-    started = time.monotonic()
-    Watcher(WatchedTriton(server)).run(stop, stop.set)
-    assert (0.5 if ready else 0) <= time.monotonic() - started < 600 and server.stopped
-
-
 def test_canary_that_causes_a_restart_is_counted() -> None:
     server, stop = FakeServer(), threading.Event()
     triton = WatchedTriton(server)
