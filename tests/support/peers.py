@@ -96,9 +96,10 @@ def _take_score(columns: dict[str, npt.NDArray[Any]], row: int, status: bytes) -
 
 
 def worrying(request: Any, _context: Any) -> Any:
-    """Answer as `answer`, but send texts with `unsure` to people, and let the task `danger` see some texts."""
+    """Answer uncalibrated, but send texts with `unsure` to people, and let the task `danger` see some texts."""
     columns, texts = _columns(request), texts_of(request)
     tasks = list(deserialize_bytes_tensor(request.raw_input_contents[1]))
+    columns["CONFIDENCE"][:] = NO_CONFIDENCE
     for row, (task, text) in enumerate(zip(tasks, texts, strict=True)):
         columns["PROBABILITIES"][row, :4] = 0.25 if b"alarm" in text else [1, *[LEAST_PROBABILITY] * 3]
         columns["LEVEL"][row, 0] = min(columns["LEVEL"][row, 0], 3)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from scoremux_cli.batch.journal import tally_name
 from scoremux_cli.batch.people import ReadBehind
 from scoremux_cli.batch.slices import Slice
+from scoremux_client.contract import MACHINE, Status
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, parsing, reading, writing
@@ -25,6 +26,8 @@ PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", 
 
 REJECTED = "rejected"
 NOWHERE = "nowhere: nobody can grade it"
+WITHOUT_CONFIDENCE = "machine, without a confidence"
+"""Where scores of tasks go that are not calibrated; the review desk gives all of these rows to people."""
 
 
 def write_part(
@@ -67,7 +70,9 @@ def line_of(part: Slice, table: Any, counts_read_behind: bool) -> dict[str, Any]
         table: Its outcomes, without rows that were erased since.
         counts_read_behind: Whether rows were picked for people.
     """
-    column = {name: table[name].to_pylist() for name in ("task", "status", "arithmetic", "route", "condition")}
+    names = ("task", "status", "arithmetic", "route", "condition", "confidence")
+    column = {name: table[name].to_pylist() for name in names}
+    routes = map(_destination, column["route"], column["status"], column["confidence"])
     counts: dict[str, Counter[str]] = {}
     for (task, status), number in sorted(Counter(zip(column["task"], column["status"], strict=True)).items()):
         counts.setdefault(tally_name(task), Counter())[status] += number
@@ -80,11 +85,15 @@ def line_of(part: Slice, table: Any, counts_read_behind: bool) -> dict[str, Any]
         "counts": counts,
         "arithmetic": sorted(set(column["arithmetic"]) - {""}),
         "people": {
-            "route": dict(sorted(Counter(route or NOWHERE for route in column["route"]).items())),
+            "route": dict(sorted(Counter(routes).items())),
             "condition": dict(sorted(Counter(filter(None, column["condition"])).items())),
             "read behind": {"picked": picked} if counts_read_behind else {},
         },
     }
+
+
+def _destination(route: str, status: str, confidence: float | None) -> str:
+    return WITHOUT_CONFIDENCE if (route, status, confidence) == (MACHINE, Status.OK, None) else route or NOWHERE
 
 
 def part_path(folder: Path, number: int) -> Path:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from scoremux_cli.batch.job_client import Latencies
 from scoremux_cli.batch.journal import NO_TASK, Job, JobState, tally_name
+from scoremux_cli.batch.parts import WITHOUT_CONFIDENCE
 from scoremux_cli.batch.slices import read_slices
 from scoremux_cli.batch.sources import SourceFile
 from scoremux_client.contract import MACHINE
@@ -151,7 +152,7 @@ def _print_tasks(console: Console, state: JobState, statuses: list[str]) -> None
 
 def _print_people(console: Console, state: JobState) -> None:
     """Print who goes where and why: routes, conditions, and what people score too."""
-    if set(state.people.get("route", {})) <= {MACHINE}:
+    if set(state.people.get("route", {})) <= {MACHINE} and not state.people.get("read behind"):
         return
     rows = [
         (name if kind == "route" else f"{kind} {name}", f"{count:,}", f"{count / max(1, state.rows):.1%}")
@@ -159,6 +160,8 @@ def _print_people(console: Console, state: JobState) -> None:
         for name, count in sorted(counts.items())
     ]
     _print_table(console, ("goes to", "rows", "share"), rows)
+    if WITHOUT_CONFIDENCE in state.people["route"]:
+        console.print("the review desk gives rows without a confidence (of tasks that are not calibrated) to people")
 
 
 def _print_table(console: Console, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
