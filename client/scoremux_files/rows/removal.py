@@ -23,6 +23,7 @@ from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.locks import lock_handle
 from scoremux_files.rows.id_search import IdSearch
+from scoremux_files.rows.readers import CHOSEN_BY, id_at_first
 from scoremux_files.rows.writers import JOURNAL, done_note, without_apostrophe
 from scoremux_files.settings import parse_object
 
@@ -51,6 +52,8 @@ class Chosen:
     def takes(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row goes: by its id, by its place where it says one, or by its task."""
         name = str(next((row[column] for column in _IDS if row.get(column) is not None), ""))
+        if CHOSEN_BY in row and name not in self.ids:
+            name = id_at_first(name)
         if not name or name in self.ids:
             return bool(name)
         if row.get("source") and row.get("line"):
@@ -191,7 +194,7 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 def _remove_parquet(path: Path, chosen: Chosen, old: bool) -> int | None:
     with _parquet(path) as file:
-        names = [name for name in (*_IDS, "task", "source", "line") if name in file.schema_arrow.names]
+        names = [name for name in (*_IDS, "task", "source", "line", CHOSEN_BY) if name in file.schema_arrow.names]
         rows = (row for batch in file.iter_batches(columns=names) for row in batch.to_pylist())
         keeps = [not (old or chosen.takes(row)) for row in rows] if names else [not old] * file.metadata.num_rows
         if all(keeps):

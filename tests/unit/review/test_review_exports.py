@@ -213,6 +213,14 @@ def test_ids_that_repeat_across_administrations_are_numbered_among_labelled_rows
     assert len(read_joined(tmp_path / "june.jsonl", out)) == len(again)
     assert exports.export_final(work.database, tmp_path / "final.jsonl", "june.jsonl") == 4
     assert exports.export_lti(work.database, tmp_path / "lti.jsonl", "june.jsonl") == 4
+    (folder := tmp_path / "exports").mkdir()
+    for suffix in ("jsonl", "csv", "parquet"):
+        exports.export_labelled(work.database, folder / f"labelled.{suffix}")
+    erased = erase(work.database, ErasureRequest(again, places=[folder]), "test")
+    assert (erased.files, erased.named) == ({str(folder): 3 * 2 * len(again)}, [])
+    assert {row["id"] for path in folder.iterdir() for row in read_rows(path) if "validity" not in row.values()} == {
+        *once
+    }
 
 
 def test_one_rating_after_a_reopening_is_not_agreement(at_work: Any, tmp_path: Path) -> None:
