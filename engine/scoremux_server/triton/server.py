@@ -144,13 +144,13 @@ class TritonServer:
             )
 
     def wait_until_ready(
-        self, stop: threading.Event | None = None, look: Callable[[], None] = lambda: None
+        self, stop: threading.Event | None = None, look: Callable[[str], None] = lambda _: None
     ) -> Answer | None:
         """Wait for a good canary.
 
         Args:
             stop: Ends the waiting when it is set.
-            look: Called many times a second; what it raises ends the waiting.
+            look: Called many times a second with why the last canary was not good; what it raises ends the waiting.
 
         Returns:
             The canary's answer, or None if `stop` was set.
@@ -165,7 +165,7 @@ class TritonServer:
         while time.monotonic() < deadline:
             if stop and stop.is_set():
                 return None
-            look()
+            look(cause)
             self.run.close_regions()  # a stub makes its region while it starts
             self.run.find_backend_folder(lambda: bool(processes.stubs(process.pid)))
             if process.exit_status is not None:

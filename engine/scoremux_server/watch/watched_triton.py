@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from scoremux_engine.triton.audit_log import UNWRITABLE
 from scoremux_server.errors import InterruptedStartError
 from scoremux_server.triton.canary import Answer
 from scoremux_server.triton.server import TritonServer
@@ -96,9 +97,12 @@ class WatchedTriton:
             self.health.cause = str(error).partition("\n")[0].rstrip(":")
             raise
 
-    def _look_at_start(self) -> None:
+    def _look_at_start(self, cause: str) -> None:
         """Raise InterruptedStartError if a server that loads models will never score."""
         self.health.beat()
+        if UNWRITABLE in cause and cause != self.health.cause:
+            self._report(f"{cause}; waiting until it can be")
+            self.health.cause = cause
         if cause := self._diagnosis.look_at_start():
             raise InterruptedStartError(f"{cause}:\n{self._server.process.log_tail()}")
 

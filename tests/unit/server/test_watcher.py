@@ -182,8 +182,9 @@ class FakeServer:
 
     def launch(self) -> None: ...
 
-    def wait_until_ready(self, stop: threading.Event, look: Callable[[], None]) -> Answer | None:
-        look()
+    def wait_until_ready(self, stop: threading.Event, look: Callable[[str], None]) -> Answer | None:
+        for cause in ("no answer yet", self.answer.cause, self.answer.cause):
+            look(cause)
         return None if stop.is_set() else Answer(CanaryVerdict.GOOD)
 
     def restart(self) -> None:
@@ -193,6 +194,13 @@ class FakeServer:
 
     def stop(self) -> None:
         self.stopped = True
+
+
+def test_audit_log_without_room_is_reported_once_while_the_server_starts() -> None:
+    server, reported = FakeServer(), list[str]()
+    server.answer = Answer(CanaryVerdict.REFUSED, "the audit log cannot be written: a.log: No space left on device")
+    WatchedTriton(server, reported.append).start(threading.Event())
+    assert reported == [f"{server.answer.cause}; waiting until it can be"]
 
 
 def test_canary_that_causes_a_restart_is_counted() -> None:
