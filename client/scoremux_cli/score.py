@@ -66,7 +66,6 @@ def score(
         str | None, typer.Option(help="Column of who wrote it; the output has it as `student`.")
     ] = None,
     part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part, which a crash may cost at most.")] = 16_384,
-    max_line_bytes: Annotated[int, typer.Option(min=1, help="Longer lines are rejected.")] = 4 << 20,
     patience_s: Annotated[
         float, typer.Option("--patience", min=0, help="Seconds for which a failed request is sent again.")
     ] = 300.0,
@@ -115,9 +114,7 @@ def score(
         Alert.parse(alert) if alert else None,
         output.alerts,
     )
-    layout = RowLayout(
-        id_column, task_column, text_column, part_rows, line_bytes=max_line_bytes, student=student_column
-    )
+    layout = RowLayout(id_column, task_column, text_column, part_rows, student=student_column)
     job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
     console = Console(stderr=True, highlight=False, markup=False)
     if dry_run:

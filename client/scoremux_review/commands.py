@@ -42,47 +42,16 @@ review = typer.Typer(
 )
 _MOST_SHOWN = 10
 _Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
-_Responses = Annotated[
-    list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
-]
-_IdColumn = Annotated[
-    str | None, typer.Option("--id-column", help="Column of ids in --responses, if the job does not name it.")
-]
-_TextColumn = Annotated[
-    str | None, typer.Option("--text-column", help="Column of texts in --responses, if the job does not name it.")
-]
-_StudentColumn = Annotated[
-    str | None,
-    typer.Option(
-        "--student-column", help="Column of who wrote it, if `scoremux score` did not get it; raters never see it."
-    ),
-]
 _Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
 _Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with the table `review`.")]
-_Validity = Annotated[
-    Path | None, typer.Option("--validity", help="Papers with a known level (task, text, level), slipped in.")
-]
-_Qualification = Annotated[
-    Path | None, typer.Option("--qualification", help="Papers with a known level that raters read before live work.")
-]
-_Anchors = Annotated[
-    Path | None, typer.Option("--anchors", help="Papers shown beside the response (task, text, level, note).")
-]
 
 
 @review.command("open")
 def open_desk(
     database: Where,
     scored: _Scored = None,
-    responses: _Responses = None,
     tasks: _Tasks = None,
     policy: _Policy = None,
-    validity: _Validity = None,
-    qualification: _Qualification = None,
-    anchors: _Anchors = None,
-    id_column: _IdColumn = None,
-    text_column: _TextColumn = None,
-    student_column: _StudentColumn = None,
     port: Annotated[int, typer.Option(help="Where the desk listens.")] = 8080,
     address: Annotated[str, typer.Option(help="Address on which the desk listens.")] = "127.0.0.1",
     public_url: Annotated[
@@ -94,7 +63,7 @@ def open_desk(
     ] = None,
     oidc_claim: Annotated[str, typer.Option(help="Claim whose value is the name of an account.")] = "email",
 ) -> None:
-    """Add scored files to a database and open the desk on it.
+    """Add scored files to a database, as `add` does, and open the desk on it.
 
     The word `open` may be left out.
 
@@ -109,8 +78,7 @@ def open_desk(
     if address not in LOOPBACK and not public_url:
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
     check_public_url(public_url)
-    columns = (id_column, text_column, student_column)
-    add(database, scored, responses, tasks, policy, validity, qualification, anchors, *columns)
+    add(database, scored, tasks=tasks, policy=policy)
     desk = opened(database)
     _first_director(desk)
     reached = public_url or f"http://{address}:{port}"
@@ -147,15 +115,30 @@ def open_desk(
 def add(
     database: Where,
     scored: _Scored = None,
-    responses: _Responses = None,
+    responses: Annotated[
+        list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
+    ] = None,
     tasks: _Tasks = None,
     policy: _Policy = None,
-    validity: _Validity = None,
-    qualification: _Qualification = None,
-    anchors: _Anchors = None,
-    id_column: _IdColumn = None,
-    text_column: _TextColumn = None,
-    student_column: _StudentColumn = None,
+    validity: Annotated[
+        Path | None, typer.Option(help="Papers with a known level (task, text, level), slipped in.")
+    ] = None,
+    qualification: Annotated[
+        Path | None, typer.Option(help="Papers with a known level that raters read before live work.")
+    ] = None,
+    anchors: Annotated[
+        Path | None, typer.Option(help="Papers shown beside the response (task, text, level, note).")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of ids in --responses, if the job does not name it.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of texts in --responses, if the job does not name it.")
+    ] = None,
+    student_column: Annotated[
+        str | None,
+        typer.Option(help="Column of who wrote it, if `scoremux score` did not get it; raters never see it."),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Rows that the desk has take their new scores; what people decided stays.")
     ] = False,

@@ -51,7 +51,6 @@ def judge(
     responses: Annotated[list[Path], typer.Option("--responses", help="Files with the responses' texts.")],
     repository: Annotated[Path, typer.Option("--repository", help="Folder with backbone/ and store/.")],
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge, drawn at random.")] = 1000,
-    every_row: Annotated[bool, typer.Option("--all", help="Judge every row.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     bounds: Annotated[bool, typer.Option(help="Derive for each row how far float32 can err.")] = True,
     key_file: Annotated[Path | None, typer.Option(help="The key of the log's digests (audit_key_file).")] = None,
@@ -79,7 +78,7 @@ def judge(
     key = read_key(key_file)
     backbone, tally = open_backbone(repository / "store", None), Tally()
     digests = {digest for digest, _ in read_texts(responses, key, id_column, text_column)}
-    drawn = draw(_candidates(logs, backbone, digests, tally), None if every_row else rows, seed)
+    drawn = draw(_candidates(logs, backbone, digests, tally), rows, seed)
     texts = find_texts(responses, {row.digest for row in drawn}, key, id_column, text_column)
     judged = list(_judge(drawn, texts, open_store(repository / "store"), backbone, tally, bounds))
     margins = limits(judged)

@@ -115,10 +115,8 @@ def _margin(probabilities: tuple[float, ...], logged: object) -> float:
     return float(logged)
 
 
-def draw(rows: Iterable[LoggedRow], count: int | None, seed: int) -> list[LoggedRow]:
-    """Return so many of the rows, each set of that size as likely as another; all of them for None."""
-    if count is None:
-        return list(rows)
+def draw(rows: Iterable[LoggedRow], count: int, seed: int) -> list[LoggedRow]:
+    """Return so many of the rows, each set of that size as likely as another; all, if there are no more."""
     generator, drawn = random.Random(seed), list[LoggedRow]()
     for place, row in enumerate(rows):
         if place < count:

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 _BUDGETS = (1024, 2048, 4096)
 _PASS_S = 0.7
 _GAIN = 1.03
-_SHOWN_ROWS = 200
-"""Made-up rows whose levels are compared, to be shown; nothing is chosen by them."""
+_CHECKED_ROWS, _SHOWN_ROWS = 1000, 200
+"""Rows of --texts whose levels are compared; made-up ones, by which nothing is chosen."""
+_MOST_CHANGED_OF_TASK = 0.05
+"""Largest share of a task's levels that may differ; one may in any case."""
 _CONFIDENCE = 0.95
 
 
@@ -44,10 +46,6 @@ def tune(
         float,
         typer.Option(min=0, max=1, help="Largest share of levels that may differ from float32's, at 95 % confidence."),
     ] = 0.01,
-    most_changed_of_task: Annotated[
-        float, typer.Option(min=0, max=1, help="The same of any single task; one level may differ in any case.")
-    ] = 0.05,
-    checked: Annotated[int, typer.Option(min=1, help="Rows of --texts whose levels are compared.")] = 1000,
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Measure other sizes of micro-batches and numbers of streams, too.")
     ] = False,
@@ -70,14 +68,14 @@ def tune(
 
     started = time.monotonic()
     sample = read_sample(store or repository / "store", texts)
-    rows = min(len(sample), checked if texts else _SHOWN_ROWS)
+    rows = min(len(sample), _CHECKED_ROWS if texts else _SHOWN_ROWS)
     trials, refused = _measure(repository, store, sample, rows, _BUDGETS if thorough else (BUDGET_TOKENS,))
     reference = trials[0]
     reasons = {}
     for trial in trials:
         if trial.choice.precision != FLOAT32:
             reasons[id(trial)] = (
-                list(_reasons(trial, reference, sample.tasks, most_changed, most_changed_of_task))
+                list(_reasons(trial, reference, sample.tasks, most_changed))
                 if texts
                 else ["made-up texts do not show how many levels it moves; give --texts"]
             )
@@ -136,9 +134,7 @@ def _report(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
-def _reasons(
-    trial: Trial, reference: Trial, tasks: Sequence[str], most_changed: float, most_changed_of_task: float
-) -> Iterator[str]:
+def _reasons(trial: Trial, reference: Trial, tasks: Sequence[str], most_changed: float) -> Iterator[str]:
     """Yield why a setting that moves levels is not chosen."""
     from scoremux_assess.decisions.calibration.bounds import upper_bound
 
@@ -146,7 +142,7 @@ def _reasons(
     upper = upper_bound(changed, rows, _CONFIDENCE)
     if upper > most_changed:
         yield f"{changed} of {rows} levels differ, so up to {upper:.1%} of all, and {most_changed:.1%} are allowed"
-    for task, (moved, of_task) in trial.moved_tasks(reference, tasks, most_changed_of_task).items():
+    for task, (moved, of_task) in trial.moved_tasks(reference, tasks, _MOST_CHANGED_OF_TASK).items():
         yield f"it moves {moved} of {of_task} levels of task {task}"
 
 
