@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import socket
-import threading
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,13 +13,11 @@ from pathlib import Path
 import pytest
 
 from doors import Place, needs_haproxy
-from ports import free_port
 from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import LOOPBACK
-from scoremux_server.watch.watcher import Watcher, watching
 from small_backends import ask, is_ready, opened
 from waiting import until
 
@@ -98,41 +94,17 @@ def test_address_of_another_machine_is_refused_and_the_one_before_stays(tmp_path
         assert ask(place, place.everything)[0] == 200
 
 
-def test_port_of_the_metrics_is_reserved_too(tmp_path: Path) -> None:
-    with socket.socket() as other:
+def test_taken_port_is_refused_at_a_reload_and_its_own_is_not_in_the_way(tmp_path: Path) -> None:
+    with socket.socket() as other, opened(tmp_path) as (place, door):
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as HAProxy does: both would get connections
         other.bind((LOOPBACK, 0))
         other.listen()
         taken = other.getsockname()[1]
-        place = Place(
-            tmp_path,
-            [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:2", ready="127.0.0.1:3")],
-            metrics_port=taken,
-        )
-        with pytest.raises(SetupError, match=f"the front door's metrics port {taken} cannot be used: "):
-            FrontDoor(place.file, place.log).__enter__()
-        own = free_port()
-        place.configure(metrics_port=own)
-        reports: list[str] = []
-        door = FrontDoor(place.file, place.log, report=reports.append)
-        with watching(Watcher(door), threading.Event()):
-            place.configure(metrics_port=own, client_s=50)  # its own port is not in its way
-            until(lambda: door.reloads == 1)
-            place.configure(metrics_port=taken)
-            until(lambda: any(f"metrics port {taken} cannot be used" in report for report in reports))
-            assert door.config.metrics_port == own
-
-
-def test_metrics_at_another_port_are_served(tmp_path: Path) -> None:
-    place = Place(tmp_path, [Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")])
-    place.configure(metrics_port=free_port())
-    with (
-        FrontDoor(place.file, place.log) as door,
-        socket.create_connection((LOOPBACK, door.config.metrics_port)) as raw,
-    ):
-        raw.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        heard = b"".join(iter(lambda: raw.recv(1 << 16), b""))
-    assert b'haproxy_server_check_status{proxy="ready",server="a"' in heard and json.dumps("http").encode() in heard
+        place.configure(client_s=50)
+        until(lambda: door.reloads == 1)
+        place.configure(port=taken)
+        until(lambda: any(f"port {taken} cannot be used" in report for report in place.reports))
+        assert door.config.port == place.port
 
 
 def test_token_revoked_in_a_file_that_cannot_be_read_for_a_while_is_revoked(tmp_path: Path) -> None:

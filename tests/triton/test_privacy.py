@@ -24,7 +24,6 @@ import pytest
 from decided import make_decision, write_decision
 from doors import Place, bearer, granted, needs_haproxy, serving
 from making import adapter_tensors, make_adapter
-from ports import free_port
 from scoremux_client import (
     NO_RETRIES,
     Response,
@@ -173,7 +172,7 @@ def looked_at_until(look: Callable[[], str], happened: Callable[[], bool]) -> st
 def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -> None:
     said: dict[str, str] = {}
     watched: list[str] = []
-    place = Place(tmp_path, log_all=True, request_bytes=8 << 20, metrics_port=(port := free_port()))
+    place = Place(tmp_path, log_all=True, request_bytes=8 << 20)
     guest = place.tokens.add("guest", ["t-2"], 0, 1)
     rows = every_status()
     with serving(repository, tmp_path / "triton.log", watched.append, canary_every_s=0.3) as server:
@@ -206,7 +205,6 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
             said["/healthz"] = fetched(f"{watch_url}/healthz")
             said["the watcher's metrics"] = fetched(f"{watch_url}/metrics")
             said["triton's metrics"] = fetched(server.endpoints.metrics_url)
-            said["haproxy's metrics"] = fetched(f"http://127.0.0.1:{port}/metrics")
             said["requests in haproxy.log"] = place.log.read_text(errors="replace")
             said["the command"] = _score_with_the_command(place, tmp_path)
             os.kill(opened.haproxy.process.pid, signal.SIGKILL)

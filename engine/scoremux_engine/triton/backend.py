@@ -84,8 +84,8 @@ class Scorer:
         runner: BackboneRunner = (
             TritonRunner(call, backbone.spec, choice.precision, arithmetic) if calls else choice.make(backbone)
         )
-        tasks = FirstLabels(int(parameters.get("metrics_tasks", "100")), run_folder.labels("task"))
-        self._recorder = Recorder(tasks, FirstLabels(metrics.MOST_TOKENS, run_folder.labels("token")))
+        tasks = FirstLabels(int(parameters.get("metrics_tasks", "100")))
+        self._recorder = Recorder(tasks, FirstLabels(metrics.MOST_TOKENS))
         kind = choice.name, choice.device, runner.precision
         served = Provenance(version("scoremux"), *kind, backbone.spec.digest, runner.arithmetic)
         self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
@@ -256,7 +256,7 @@ class _Families:
                 self._of((metric, ()))  # 0 is a value too
 
     def publish(self, changes: Changes) -> None:
-        """Bring Triton's values up to date. A new stub under the same Triton adds to the counters of the one before."""
+        """Bring Triton's values up to date."""
         for series, grown in changes.added.items():
             self._of(series).increment(grown)
         for series, value in changes.set.items():

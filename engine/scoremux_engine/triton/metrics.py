@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from pathlib import Path
 
 from scoremux_client import contract
 from scoremux_engine.bank.bank import BankStats
@@ -126,33 +124,19 @@ MOST_TOKENS = 100
 
 
 class FirstLabels:
-    """The first `most` names get a label of their own: tasks that rows name, or tokens that send rows.
+    """The first `most` names get a label of their own: tasks that rows name, or tokens that send rows."""
 
-    file: where the labels are kept, for as long as it is there. Triton keeps the series of a stub that died, so that
-    the next stub must go on with the same ones, or their number grows with each death. Without a file, or where it
-    cannot be read or written, the labels last as long as this object.
-    """
-
-    def __init__(self, most: int, file: Path | None = None) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._file = file
         self._own: set[str] = set()
-        if file:
-            with contextlib.suppress(OSError, ValueError):
-                self._own.update(file.read_text(encoding="utf-8").splitlines()[:most])
 
     def of(self, name: str | None) -> str:
         """Return a name's label; UNKNOWN for None."""
         if name is None:
             return UNKNOWN
-        if name in self._own:
-            return name
-        if len(self._own) >= self._most:
+        if name not in self._own and len(self._own) >= self._most:
             return OTHER
         self._own.add(name)
-        if self._file:
-            with contextlib.suppress(OSError), self._file.open("a", encoding="utf-8") as file:
-                file.write(f"{name}\n")
         return name
 
 

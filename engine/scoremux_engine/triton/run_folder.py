@@ -21,10 +21,6 @@ class RunFolder:
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
-    def labels(self, of: str) -> Path | None:
-        """Return the file of the labels of tasks or tokens."""
-        return self._file(f"{of}-labels")
-
     def in_flight(self, overlap: int) -> InFlight | None:
         """Return the rows in flight; overlap: most micro-batches that are computed at once."""
         return InFlight(self._path, overlap) if self._path else None

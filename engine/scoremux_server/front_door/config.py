@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import key_id
@@ -164,22 +164,11 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
         default=60, ge=1, description="Seconds that requests in flight have to finish, at a reload or a stop."
     )
     log_all: bool = Field(default=False, description="Log requests that went well too, not only the others.")
-    metrics_port: int = Field(
-        default=0, ge=0, le=65535, description="Port on 127.0.0.1 of HAProxy's Prometheus metrics; 0: none."
-    )
     i_know: Literal["", "24.10 has remote code execution holes"] = Field(
         default="",
         description="`24.10 has remote code execution holes`: open the door before an older Triton all the same, in a "
         "closed network.",
     )
-
-    @field_validator("metrics_port")
-    @classmethod
-    def _is_another(cls, port: int, info: ValidationInfo) -> int:
-        # HAProxy would bind both, and the kernel give half of the clients to the metrics, without TLS.
-        if port and port == info.data.get("port"):
-            raise PydanticCustomError("port", "{port} is `port` too; choose another", {"port": port})
-        return port
 
     @classmethod
     def read(cls, file: Path) -> FrontDoorConfig:

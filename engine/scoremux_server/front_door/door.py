@@ -18,7 +18,6 @@ from scoremux_server.front_door.access_tokens import GRANT_S, Token, TokenFile
 from scoremux_server.front_door.config import ANY, Backend, FrontDoorConfig
 from scoremux_server.front_door.followed_files import FollowedFiles
 from scoremux_server.front_door.haproxy import TOKENS_MAP, Haproxy, find_program
-from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import bracketed, reserve
 from scoremux_server.triton.run_files import RUN, RunFiles
 
@@ -191,7 +190,7 @@ class FrontDoor:
 
     def _reload(self) -> None:
         before, after = self._settings, DoorSettings.read(self._file, self._backend)
-        _reserve(after.config, (before.config.port, before.config.metrics_port))
+        _reserve(after.config, before.config.port)
         self.run.make()
         self._check(after)
         try:
@@ -241,11 +240,8 @@ class FrontDoor:
         self.haproxy.check(self._write(settings, folder))
 
 
-def _reserve(config: FrontDoorConfig, used: tuple[int, ...] = ()) -> None:
-    """Raise SetupError where a port is taken, but for those that this door uses already."""
-    # The kernel would share them with another process that allows it, and HAProxy does.
-    ports = [(config.address.replace("*", "0.0.0.0"), config.port, "front door's")]
-    ports += [(LOOPBACK, port, "front door's metrics") for port in (config.metrics_port,) if port]
-    for address, port, name in ports:
-        if port not in used:
-            reserve(address, port, name)
+def _reserve(config: FrontDoorConfig, used: int = 0) -> None:
+    """Raise SetupError where the port is taken, but for one that this door uses already."""
+    # The kernel would share it with another process that allows it, and HAProxy does.
+    if config.port != used:
+        reserve(config.address.replace("*", "0.0.0.0"), config.port, "front door's")

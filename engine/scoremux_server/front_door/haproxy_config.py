@@ -107,7 +107,6 @@ def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, k
             f'    http-error status {failure.http} hdr grpc-status {failure.grpc} hdr grpc-message "{failure.sentence}"'
             for failure in FAILURES
         ),
-        "metrics": _metrics(config.metrics_port),
     }
     text = string.Template((configuration("proxy") / CONFIG).read_text(encoding="utf-8")).substitute(values)
     answers = refusals(config.request_bytes)
@@ -171,15 +170,3 @@ def _refusing(refusal: Refusal, reason: str, condition: str) -> str:
             f"    http-request return {http} if {refused}",
         ]
     )
-
-
-def _metrics(port: int) -> str:
-    if not port:
-        return ""
-    return f"""
-frontend metrics
-    bind 127.0.0.1:{port}
-    no log
-    http-request use-service prometheus-exporter if {{ path /metrics }}
-    http-request deny status 404
-"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
@@ -63,22 +62,6 @@ def test_tasks_beyond_the_first_share_a_label_for_good() -> None:
     recorder.observe(seen(["a", "b", "c", "d"]))
     recorder.observe(seen(["d", "b", "e"]))
     assert rows(recorder.take()) == {("a", "OK"): 1, ("b", "OK"): 2, ("_other", "OK"): 4}
-
-
-def test_labels_outlast_a_stub_so_that_their_number_stays_bounded(tmp_path: Path) -> None:
-    file, own = tmp_path / "labels", set()
-    for life in range(5):
-        labels = FirstLabels(3, file)
-        own |= {labels.of(f"t-{life + i}") for i in range(4)}
-    assert own == {"t-0", "t-1", "t-2", OTHER}
-
-
-def test_labels_that_cannot_be_kept_are_bounded_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "torn").write_bytes(b"t-1\n\xff\xfe\n")
-    for file in (tmp_path, tmp_path / "away" / "labels", tmp_path / "torn"):
-        assert [FirstLabels(2, file).of(task) for task in ("t-1", None)] == ["t-1", UNKNOWN]
-    labels = FirstLabels(1, tmp_path)
-    assert [labels.of(task) for task in ("t-1", "t-2", "t-1")] == ["t-1", OTHER, "t-1"]
 
 
 def test_labels_of_many_tasks_are_not_valid_task_ids() -> None:

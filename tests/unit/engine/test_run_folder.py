@@ -43,4 +43,4 @@ def test_a_run_is_tested_once(small_repository: Path, tmp_path: Path, monkeypatc
 
 def test_without_a_folder_nothing_is_kept() -> None:
     folder = RunFolder(None)
-    assert folder.labels("task") is None and folder.in_flight(2) is None
+    assert folder.in_flight(2) is None
