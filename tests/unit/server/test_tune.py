@@ -32,7 +32,7 @@ def test_precision_is_chosen_only_if_enough_rows_show_that_it_moves_few_levels()
     """That no level of 96 rows moved does not show that fewer than 1 % do."""
     reference, tasks = trial("float32", 10), ["t-1"] * 100
     said = {
-        (changed, most): list(_reasons(trial("int8", 90, changed), reference, tasks, most, 1.0))
+        (changed, most): list(_reasons(trial("int8", 90, changed), reference, tasks, most))
         for changed, most in ((0, 0.01), (0, 0.03), (2, 0.03), (2, 0.07))
     }
     assert said[0, 0.01] == ["0 of 100 levels differ, so up to 3.0% of all, and 1.0% are allowed"]
