@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import cache
 
 from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
-from scoremux_engine.runners.precisions import PRECISIONS, measure
+from scoremux_engine.runners.precisions import PRECISIONS, computed
 
 
 @cache
 def _precisions() -> frozenset[str]:
-    return frozenset(measure())
+    return frozenset(computed())
 
 
 def computed_precisions() -> list[str]:

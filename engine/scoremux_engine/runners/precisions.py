@@ -1,11 +1,12 @@
-"""Which precisions OpenVINO computes on this processor, and how fast: measured, since CPU flags do not say."""
+"""Which precisions OpenVINO computes on this processor: tried, since CPU flags do not say."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ GROUP_COLUMNS = 128
 """Activations are quantised per token in groups of this many columns: a scale of its own keeps a row's bits its own."""
 
 # A feed-forward block: where most of an encoder's time goes.
-_WIDTH, _TOKENS, _TRIES, _ROUNDS = 384, 256, 3, 7
+_WIDTH, _TOKENS, _TRIES = 384, 256, 3
 _FEWER_TOKENS = (8, 64)
 _CUT_AT = 4.0  # standard deviations
 _TOLERANCE = 0.1
@@ -47,56 +48,45 @@ def options(precision: str, streams: int = 1, threads: int = 1) -> dict[str, Any
     }
 
 
-def measure(precisions: Iterable[str] = PRECISIONS) -> dict[str, float]:
-    """Return the seconds that one thread takes for a small block of products, by precision; the shortest of some runs.
+def computed(precisions: Iterable[str] = PRECISIONS) -> list[str]:
+    """Return those precisions that this processor has kernels for; a small block of products is computed in each.
 
-    A precision that the processor has no kernels for is absent. OpenVINO may refuse it, emulate it, return nothing
-    without an error, or (int8 without VNNI) compute few tokens in another way than many: what comes out is compared
-    with float32, and with what comes out for fewer tokens. All are run in turn, so that a busy moment meets each; one
-    precision alone has nothing to be compared with: it has no rounds, and float32 is not run at all (0 seconds).
+    OpenVINO may refuse one, emulate it, return nothing without an error, or (int8 without VNNI) compute few tokens in
+    another way than many: what comes out is compared with float32, and with what comes out for fewer tokens.
     """
-    targets = tuple(precisions)
-    values = np.random.default_rng(0).normal(0, 1, (1, _TOKENS, _WIDTH)).astype(np.float32)
-    core = openvino.Core()
+    asked, core = tuple(precisions), openvino.Core()
     # Where it is not listed it would be emulated, and that takes long to find out.
     listed = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    candidates = [p for p in dict.fromkeys((FLOAT32, *targets)) if p != BFLOAT16 or "BF16" in listed]
-    if candidates == [FLOAT32]:
-        return {FLOAT32: 0.0} if FLOAT32 in targets else {}
-    runs: dict[str, Callable[[], float]] = {}
-    seconds: dict[str, float] = {}
-    expected = np.empty(0, np.float32)
-    for precision in candidates:
+    candidates = [p for p in asked if p != FLOAT32 and (p != BFLOAT16 or "BF16" in listed)]
+    found = [FLOAT32]
+    values = np.random.default_rng(0).normal(0, 1, (1, _TOKENS, _WIDTH)).astype(np.float32)
+    expected, most_s = np.empty(0, np.float32), math.inf
+    for precision in (FLOAT32, *candidates) if candidates else ():
         try:
             request = core.compile_model(_block(precision), "CPU", options(precision)).create_infer_request()
             result = np.array(request.infer([values])[0])
         except RuntimeError:
             continue
-        if precision == FLOAT32:
-            expected = result
-        if result.shape != expected.shape or np.abs(result - expected).max() > _TOLERANCE * np.abs(expected).max():
-            continue
-        if precision != FLOAT32 and any(
-            _infer(request, values[:, :n]) != result[:, :n].tobytes() for n in _FEWER_TOKENS
-        ):
-            continue
-        runs[precision] = partial(_timed, request, values)
         # Three tries: on a busy machine, a single one may take many times as long as it should.
-        seconds[precision] = min(runs[precision]() for _ in range(_TRIES))
-        if seconds[precision] > _EMULATED * seconds[FLOAT32]:
-            del runs[precision], seconds[precision]
-    for _ in range(_ROUNDS if len(runs) > 1 and len(targets) > 1 else 0):
-        for precision, run in runs.items():
-            seconds[precision] = min(seconds[precision], run())
-    return {precision: seconds[precision] for precision in targets if precision in seconds}
+        seconds = min(_timed(request, values) for _ in range(_TRIES))
+        if precision == FLOAT32:
+            expected, most_s = result, _EMULATED * seconds
+        elif (
+            result.shape == expected.shape
+            and np.abs(result - expected).max() <= _TOLERANCE * np.abs(expected).max()
+            and all(_infer(request, values[:, :n]) == result[:, :n].tobytes() for n in _FEWER_TOKENS)
+            and seconds <= most_s
+        ):
+            found.append(precision)
+    return [precision for precision in asked if precision in found]
 
 
-def check(precision: str, measure: Callable[[Iterable[str]], dict[str, float]] = measure) -> str:
+def check(precision: str, computed: Callable[[Iterable[str]], list[str]] = computed) -> str:
     """Return the precision if this processor computes it.
 
     Args:
         precision: one of PRECISIONS.
-        measure: gives the seconds of each precision that this processor computes.
+        computed: returns those precisions that this processor computes.
 
     Raises:
         RunnerError: it is not offered, or this processor does not compute it.
@@ -105,18 +95,18 @@ def check(precision: str, measure: Callable[[Iterable[str]], dict[str, float]] =
         return precision
     if precision not in PRECISIONS:
         raise RunnerError(f"precision is {precision!r}; OpenVINO runs {', '.join(PRECISIONS)}")
-    if precision not in measure((precision,)):
-        computed = ", ".join(measure(PRECISIONS))
-        raise RunnerError(f"this processor does not compute in {precision}; it computes in {computed}")
+    if precision not in computed((precision,)):
+        others = ", ".join(computed(PRECISIONS))
+        raise RunnerError(f"this processor does not compute in {precision}; it computes in {others}")
     return precision
 
 
-def beside_int8(measure: Callable[[Iterable[str]], dict[str, float]] = measure) -> str:
+def beside_int8() -> str:
     """Return what `int8` computes everything but the weights' products in.
 
-    Not the faster one: a second measurement could choose otherwise, and int8 would have other bits after a restart.
+    Not the faster one: a measurement could choose otherwise, and int8 would have other bits after a restart.
     """
-    return BFLOAT16 if BFLOAT16 in measure((BFLOAT16,)) else FLOAT32
+    return BFLOAT16 if computed((BFLOAT16,)) else FLOAT32
 
 
 @cache

@@ -114,11 +114,9 @@ def _memory() -> str:
 
 
 def _precisions() -> str:
-    from scoremux_engine.runners.precisions import FLOAT32, measure
+    from scoremux_engine.runners.precisions import computed
 
-    seconds = measure()
-    speeds = [f"{name} {seconds[FLOAT32] / time_s:.1f}" for name, time_s in seconds.items()]
-    return f"{', '.join(speeds)} (speed of OpenVINO by precision, float32 = 1)"
+    return f"{', '.join(computed())} (what OpenVINO computes here)"
 
 
 def _shared_memory() -> str:

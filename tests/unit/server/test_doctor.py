@@ -33,7 +33,7 @@ def test_doctor_names_processor_precisions_programs_ports_and_versions(capsys: p
             pass  # another program has it, which serves as well
         _, by_name = findings(capsys)
     assert "cores" in by_name["processor"]["value"]
-    assert "float32 1.0" in by_name["precisions"]["value"]
+    assert "float32" in by_name["precisions"]["value"]
     assert "another program listens here" in by_name["port 8001 (gRPC)"]["value"]
     assert by_name["Triton"]["value"].startswith("Triton 24.10 (bundled)")
     assert "MiB" in by_name["shared memory"]["value"]
