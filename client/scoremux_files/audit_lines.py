@@ -10,10 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from scoremux_files.errors import InputError, reading, writing
-
-KEY_BYTES = 16
-"""Shortest key that is taken: a shorter one can be guessed."""
+from scoremux_files.errors import InputError, writing
 
 _FORMAT = b'{"format":1,"time":"'
 _TIME_BYTES = len("0000-00-00T00:00:00.000000Z")
@@ -40,20 +37,6 @@ def text_digest(text: bytes, key: bytes | None) -> str:
     if key is None:
         return f"{_PLAIN}{hashlib.sha256(text).hexdigest()}"
     return f"{_KEYED}{hmac.digest(key, text, 'sha256').hex()}"
-
-
-def read_key(file: Path | None, raises: type[Exception] = InputError) -> bytes | None:
-    """Return the key of the digests, None without a file. White space around it does not count.
-
-    Raises `raises` where it cannot be read or is too short.
-    """
-    if file is None:
-        return None
-    with reading(file, raises):
-        key = file.read_bytes().strip()
-    if len(key) < KEY_BYTES:
-        raise raises(f"the audit key in {file} has {len(key)} bytes; it takes {KEY_BYTES} at least")
-    return key
 
 
 def erase_digests(path: Path, digests: Collection[str], before: datetime | None = None) -> int:

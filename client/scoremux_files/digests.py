@@ -1,4 +1,4 @@
-"""Regular files, opened so that nothing hangs, and sha256 digests of files and of sets of files."""
+"""Regular files, opened so that nothing hangs, sha256 digests of files and of sets of files, and keys of digests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
+from scoremux_files.errors import InputError, reading
+
 BLOCK_BYTES = 1 << 20
+KEY_BYTES = 16
+"""Shortest key of keyed digests: a shorter one can be guessed."""
 
 
 class Stamp(NamedTuple):
@@ -77,3 +81,12 @@ def set_digest(digests: Mapping[str, str]) -> str:
     """Return the sha256 of named digests: the hash of the sorted lines ``<digest>  <name>``, as sha256sum prints."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     return digest_of([lines.encode()])
+
+
+def read_key(file: Path, least_bytes: int = KEY_BYTES, raises: type[Exception] = InputError) -> bytes:
+    """Return the key in a file; white space around it does not count. Raises `raises` where it is too short."""
+    with reading(file, raises):
+        key = file.read_bytes().strip()
+    if len(key) < least_bytes:
+        raise raises(f"the key in {file} has {len(key)} bytes; it takes {least_bytes} at least")
+    return key

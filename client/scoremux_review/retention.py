@@ -40,7 +40,7 @@ def erase(
 
     Example: scoremux review erase --ids ids.txt --in scored --in exports --database reviews.db
     """
-    from scoremux_files.audit_lines import read_key
+    from scoremux_files.digests import read_key
     from scoremux_review.database.connection import Database
     from scoremux_review.erasure import ErasureRequest
     from scoremux_review.erasure import erase as erase_all
@@ -52,7 +52,7 @@ def erase(
         _time(before) if before else None,
         places or (),
         audit_logs or (),
-        read_key(audit_key_file) if audit_logs else None,
+        read_key(audit_key_file) if audit_logs and audit_key_file else None,
         texts_of(responses or (), names),
     )
     desk = Database(database)

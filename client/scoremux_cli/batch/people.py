@@ -16,12 +16,10 @@ from typing import Any
 from scoremux_client.contract import MACHINE, TASK_PATTERN, Status
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import append, sync
-from scoremux_files.digests import digest_of
-from scoremux_files.errors import InputError, parsing, reading, writing
+from scoremux_files.digests import digest_of, read_key
+from scoremux_files.errors import InputError, parsing, writing
 
 ALERTS = "alerts"
-KEY_BYTES = 16
-"""Shortest key that is taken: a shorter one can be guessed."""
 
 _TASK_AT_FAULT = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.FORBIDDEN_TASK, Status.TASK_UNAVAILABLE)
 
@@ -35,14 +33,10 @@ class ReadBehind:
 
     @classmethod
     def read(cls, share: float, key_file: Path | None) -> ReadBehind:
-        """Read the key; white space around it does not count. Raises InputError."""
+        """Read the key. Raises InputError."""
         if key_file is None:
             raise InputError("--read-behind needs --key-file: a file with a secret of 16 bytes or more")
-        with reading(key_file):
-            key = key_file.read_bytes().strip()
-        if len(key) < KEY_BYTES:
-            raise InputError(f"the key in {key_file} has {len(key)} bytes; it takes {KEY_BYTES} at least")
-        return cls(share, key)
+        return cls(share, read_key(key_file))
 
     def picks(self, task: str, row_id: str, scored: Scored) -> bool:
         """Return whether people score this row too."""

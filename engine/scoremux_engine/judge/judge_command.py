@@ -73,9 +73,9 @@ def judge(
 
     from scoremux_engine.judge.judged_rows import Standing, limits
     from scoremux_engine.judge.logged_rows import draw, find_texts, read_texts
-    from scoremux_files.audit_lines import read_key
+    from scoremux_files.digests import read_key
 
-    key = read_key(key_file)
+    key = read_key(key_file) if key_file else None
     backbone, tally = open_backbone(repository / "store", None), Tally()
     digests = {digest for digest, _ in read_texts(responses, key, id_column, text_column)}
     drawn = draw(_candidates(logs, backbone, digests, tally), rows, seed)

@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from scoremux_engine.errors import GrantError
-from scoremux_files.errors import reading
+from scoremux_files.digests import read_key as read_secret
 
 HEADER = "scoremux-grant"
 KEY_BYTES = 32
@@ -108,12 +108,8 @@ class Permissions:
 
 
 def read_key(file: Path) -> bytes:
-    """Return the key in a file; white space around it does not count. Raises GrantError."""
-    with reading(file, GrantError):
-        key = file.read_bytes().strip()
-    if len(key) < KEY_BYTES:
-        raise GrantError(f"the key of grants {file} has {len(key)} bytes; at least {KEY_BYTES} are needed")
-    return key
+    """Return the key of grants in a file. Raises GrantError."""
+    return read_secret(file, KEY_BYTES, GrantError)
 
 
 def key_id(key: bytes) -> str:

@@ -18,7 +18,8 @@ from scoremux_engine.scoring.outcomes import margin_of
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit_log import AppendLog
 from scoremux_engine.triton.metrics import Recorder
-from scoremux_files.audit_lines import beginning, read_key, text_digest
+from scoremux_files.audit_lines import beginning, text_digest
+from scoremux_files.digests import read_key
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class AuditSettings:
         return cls(
             Path(path),
             int(parameters.get("audit_rotate_bytes", cls.rotate_bytes)),
-            read_key(Path(key_file) if key_file else None, AuditError),
+            read_key(Path(key_file), raises=AuditError) if key_file else None,
         )
 
 

@@ -151,7 +151,7 @@ def test_a_key_is_read_once_and_named_without_being_shown(tmp_path: Path) -> Non
     assert read_key(tmp_path / "key") == KEY
     assert key_id(KEY) == key_id(KEY) != key_id(OTHER) and re.fullmatch("[0-9a-f]{16}", key_id(KEY))
     (tmp_path / "short").write_bytes(b"k" * 31)
-    for name, sentence in (("short", "has 31 bytes; at least 32"), ("none", "cannot be read: No such file")):
+    for name, sentence in (("short", "has 31 bytes; it takes 32 at least"), ("none", "cannot be read: No such file")):
         with pytest.raises(GrantError, match=sentence):
             read_key(tmp_path / name)
 
