@@ -46,11 +46,10 @@ class AsyncScoringClient(Client):
         *,
         task: str = "task",
         text: str = "text",
-        prefix: str = "",
         deadline_s: float | None = None,
     ) -> Frame:
         """As `ScoringClient.score_frame`."""
-        rows = FrameRows(frame, task, text, prefix)
+        rows = FrameRows(frame, task, text)
         scored: Frame = rows.with_outcomes(await self.score(rows.responses(), deadline_s=deadline_s))
         return scored
 

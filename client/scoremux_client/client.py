@@ -141,7 +141,6 @@ class ScoringClient(Client):
         *,
         task: str = "task",
         text: str = "text",
-        prefix: str = "",
         deadline_s: float | None = None,
     ) -> Frame:
         """Return the data frame with the outcomes in new columns (see `frames.COLUMNS`).
@@ -150,16 +149,15 @@ class ScoringClient(Client):
         elsewhere.
 
         Args:
-            frame: pandas, Polars or pyarrow; anything else with Arrow's stream interface comes back as a pyarrow table.
+            frame: of pandas, Polars or pyarrow.
             task: the column of task ids.
             text: the column of texts.
-            prefix: put before the names of the new columns.
             deadline_s: as for `score`.
 
         Raises:
             InputError: a column is missing, or a new one is there already; and as `score` does.
         """
-        rows = FrameRows(frame, task, text, prefix)
+        rows = FrameRows(frame, task, text)
         scored: Frame = rows.with_outcomes(self.score(rows.responses(), deadline_s=deadline_s))
         return scored
 

@@ -33,24 +33,20 @@ _TYPES = {
 COLUMNS = tuple(_TYPES)
 """Columns that are added, in this order."""
 
-_ARROW_STREAM = "__arrow_c_stream__"
 Values = dict[str, list[Any]]
 
 
 class FrameRows:
     """The rows of one frame. A missing task or text (null, NaN) is not sent: it gets INVALID_TASK or INVALID_TEXT."""
 
-    def __init__(self, frame: Any, task: str, text: str, prefix: str) -> None:
-        self._kind = _kind_of(frame)
-        # Anything else with Arrow's stream interface comes back as a pyarrow table.
-        self._frame = frame if self._kind != "arrow" else importlib.import_module("pyarrow").table(frame)
-        self._names = [prefix + name for name in COLUMNS]
+    def __init__(self, frame: Any, task: str, text: str) -> None:
+        self._kind, self._frame = _kind_of(frame), frame
         present = [str(name) for name in self._columns()]
         for name in (task, text):
             if present.count(name) != 1:
                 raise InputError(f"the frame has {present.count(name)} columns {name!r}; it has {', '.join(present)}")
-        if clashes := sorted(set(present) & set(self._names)):
-            raise InputError(f"the frame has columns {', '.join(clashes)} already; give a prefix for the new ones")
+        if clashes := sorted(set(present) & set(COLUMNS)):
+            raise InputError(f"the frame has columns {', '.join(clashes)} already; rename them")
         self._tasks, self._texts = self._values(task), self._values(text)
 
     def responses(self) -> Iterator[Response]:
@@ -61,7 +57,7 @@ class FrameRows:
 
     def with_outcomes(self, scored: Iterable[Scored]) -> Any:
         """Return a frame of the same kind, its rows in the same order and with the same index, columns added."""
-        values = _columns(list(self._merged(scored)), self._names)
+        values = _columns(list(self._merged(scored)))
         if self._kind == "pandas":
             return self._with_pandas(values)
         if self._kind == "polars":
@@ -117,13 +113,11 @@ def _kind_of(frame: Any) -> str:
     for base in kind.__mro__:
         if (base.__module__.partition(".")[0], base.__name__) in kinds:
             return base.__module__.partition(".")[0]
-    if hasattr(frame, _ARROW_STREAM):
-        return "arrow"
     hint = "; call .collect() first" if (library, kind.__name__) == ("polars", "LazyFrame") else ""
     raise InputError(f"{library}.{kind.__name__} is not a data frame of pandas, polars or pyarrow{hint}")
 
 
-def _columns(scored: list[Scored], names: list[str]) -> Values:
+def _columns(scored: list[Scored]) -> Values:
     rows = (
         (
             *(s.status.value, s.level, s.score, list(s.probabilities), s.version, s.tokens, s.truncated),
@@ -131,8 +125,8 @@ def _columns(scored: list[Scored], names: list[str]) -> Values:
         )
         for s in scored
     )
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
-    return dict(zip(names, columns, strict=True))
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in COLUMNS]
+    return dict(zip(COLUMNS, columns, strict=True))
 
 
 def _missing(value: Any) -> bool:

@@ -61,8 +61,8 @@ class Scorer:
     `micro_batch_tokens`: most padded tokens of a micro-batch, 0 for the engine's default;
     `queue_rows`, `queue_bytes`: most rows and bytes of text that wait; requests beyond that are refused, unless nothing
     waits;
-    `run_folder`: folder for what must outlive a dead stub: labels of metrics, the rows in flight and whether the
-    self-test passed (default: none);
+    `run_folder`: folder for what must outlive a dead stub: the rows in flight and whether the self-test passed
+    (default: none);
     `selftest`: `short` (the default) or `off`; none with runner `triton`;
     `metrics_tasks`: how many tasks get metrics of their own; `audit_…`: as `AuditSettings` reads them.
     `grant_key_file`: the key of the front door's grants; requests without a valid grant are then refused.

@@ -86,14 +86,6 @@ def test_an_index_of_pandas_stays() -> None:
     assert list(score(frame).index) == [9, 9, 3, 2, 1, 0]
 
 
-def test_whatever_speaks_arrow_comes_back_as_a_table() -> None:
-    class Foreign:
-        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-            return pa.table(DATA).__arrow_c_stream__(requested_schema)
-
-    assert score(Foreign())["status"].to_pylist() == STATUSES
-
-
 def test_the_asynchronous_client_does_the_same() -> None:
     async def main() -> pd.DataFrame:
         async with AsyncScoringClient(FakeTransport(TASKS)) as client:
@@ -109,7 +101,6 @@ def test_columns_that_do_not_fit_are_named(make: Callable[[Any], Any]) -> None:
     frame = make({**DATA, "score": DATA["grade"], "level": DATA["grade"]})
     with pytest.raises(InputError, match="has columns level, score already"):
         score(frame)
-    assert column(score(frame, prefix="machine_"), "machine_status") == STATUSES
     with pytest.raises(InputError, match="row 0: task and text are str and int"):
         score(make({"item": ["t-1"], "answer": [1]}))
 
