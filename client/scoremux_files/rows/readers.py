@@ -73,7 +73,10 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
     """
     reader = READERS.get(file.suffix.lower())
     if reader is None:
-        raise InputError(f"{file}: rows are read from .jsonl, .csv or .parquet files")
+        what = (
+            "rows are read from .jsonl, .csv or .parquet files" if file.exists() else "there is no such file or folder"
+        )
+        raise InputError(f"{file}: {what}")
     if reader is not read_parquet and start == FILE_START:
         refuse_foreign(file)
     with reading(file):

@@ -154,6 +154,8 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     if row.get("chosen_by") == weights.SAMPLE:
         chosen_by, reason, read_behind = weights.SAMPLE, SAMPLE, _drawn_with(path, number, row)
         source, line = f"{weights.SAMPLE} {path.name}", number
+    if chosen_by not in (weights.READ_BEHIND, weights.SAMPLE):
+        read_behind = None
     certainty = confidence if confidence is not None else max(probabilities, default=0.0)
     order = "random" if chosen_by in (weights.READ_BEHIND, weights.SAMPLE) else policy.order
     priority = {"uncertainty": certainty, "time": float(number)}.get(order, share(f"order {task} {name} {line}"))
@@ -161,7 +163,7 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
         task, text, source, line, name, path.name, priority,
         status=status, level=whole_number(path, number, row["level"]), probabilities=json.dumps(probabilities),
         confidence=confidence, level_low=low, level_high=high, condition=str(row.get("condition") or ""), route=route,
-        read_behind=read_behind or None, version=str(row.get("version") or ""), chosen_by=chosen_by, reason=reason,
+        read_behind=read_behind, version=str(row.get("version") or ""), chosen_by=chosen_by, reason=reason,
         state="waiting" if reason else "machine", student=student,
     )  # fmt: skip
 
@@ -203,9 +205,9 @@ def _chosen(status: str, route: str, read_behind: float | None, calibrated: bool
         return "all", Reason.NEW_TASK.value
     if route.startswith("human"):
         return "route", route.partition(":")[2] or "HUMAN"
-    if read_behind:
-        return "read_behind", READ_BEHIND
-    return ("", "") if route and calibrated else ("all", EVERYTHING)
+    if not (route and calibrated):
+        return "all", EVERYTHING
+    return ("read_behind", READ_BEHIND) if read_behind else ("", "")
 
 
 def _drawn_with(path: Path, number: int, row: dict[str, Any]) -> float:

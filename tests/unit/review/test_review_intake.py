@@ -129,6 +129,15 @@ def test_rows_of_a_new_task_are_all_read_and_no_choice_of_the_machine(tmp_path: 
     assert tuple(chosen) == ("all", "NEW_TASK")
 
 
+def test_uncalibrated_row_that_read_behind_picked_is_one_of_all(tmp_path: Path, at_work: Any) -> None:
+    work, row = at_work(0), scored_rows(1)[0]
+    picked = row | {"confidence": None, "condition": "", "route": "machine", "read_behind": 0.1}
+    write_jsonl(tmp_path / "new.jsonl", [picked])
+    assert add_scored(work.database, tmp_path / "new.jsonl", Texts()).to_read == 1
+    (chosen,) = work.execute("SELECT chosen_by, reason, read_behind FROM rows WHERE state = 'waiting'")
+    assert tuple(chosen) == ("all", "ALL", None)
+
+
 def test_code_in_the_place_of_a_score_is_the_machines_last_word(tmp_path: Path, at_work: Any) -> None:
     """Read by people, blank responses alone would pass as a sample of all responses, beside those that were routed."""
     work, row = at_work(0), scored_rows(1)[0]
