@@ -9,8 +9,7 @@ from pathlib import Path
 
 from scoremux_engine.selftest import MADE_UP_WORDS
 from scoremux_engine.store.reader import StoreReader
-from scoremux_files.errors import reading
-from scoremux_files.rows.readers import READERS, read_rows, text_cell
+from scoremux_files.rows.readers import read_rows, text_cell
 from scoremux_server.errors import SetupError
 from scoremux_server.tuning.trials import TrialRows
 
@@ -25,7 +24,7 @@ def read_sample(store: Path, file: Path | None) -> TrialRows:
 
     Args:
         store: The store whose live tasks the rows name.
-        file: Rows (.jsonl, .csv or .parquet with `text` and maybe `task`), or one text a line; None for made-up texts.
+        file: Rows (.jsonl, .csv or .parquet) with `text` and maybe `task`; None for made-up texts.
 
     Raises:
         ScoremuxError: The store has no task, or the file cannot be read or has no text.
@@ -45,10 +44,6 @@ def read_sample(store: Path, file: Path | None) -> TrialRows:
 
 
 def _read(file: Path, tasks: Container[str]) -> Iterator[tuple[str, str]]:
-    if file.suffix not in READERS:
-        with reading(file, SetupError), file.open(encoding="utf-8") as lines:
-            yield from ((line.rstrip("\r\n"), "") for line in lines)
-        return
     for number, row in enumerate(read_rows(file), start=1):
         task = str(row.get("task"))
         yield text_cell(file, number, row, "text"), task if task in tasks else ""

@@ -38,9 +38,7 @@ def tune(
     store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
     texts: Annotated[
         Path | None,
-        typer.Option(
-            help="Responses: .jsonl, .csv or .parquet with `text` and maybe `task`, or a text a line (else made up)"
-        ),
+        typer.Option(help="Responses: .jsonl, .csv or .parquet with `text` and maybe `task` (default: made-up ones)."),
     ] = None,
     most_changed: Annotated[
         float,

@@ -84,18 +84,17 @@ def test_trial_texts_come_from_a_file_with_their_tasks(small_repository: Path, t
     (tmp_path / "rows.jsonl").write_text(
         '{"text": "one", "task": "t-2"}\n{"text": "two"}\n{"text": "3", "task": "x"}\n'
     )
-    (tmp_path / "rows.txt").write_text("alpha\n\nbeta gamma\n", encoding="utf-8")
     rows = dict(zip(*_parts(read_sample(store, tmp_path / "rows.jsonl")), strict=True))
     assert rows["one"] == "t-2"
     assert set(rows) == {"one", "two", "3"}
     assert set(rows.values()) <= set(TASKS)
-    assert sorted(read_sample(store, tmp_path / "rows.txt").texts) == ["", "alpha", "beta gamma"]
     (tmp_path / "bad.jsonl").write_text('{"text": "a secret"}\nnot JSON\n')
     with pytest.raises(ScoremuxError, match=r"bad.jsonl, line 2: .*JSON") as refused:
         read_sample(store, tmp_path / "bad.jsonl")
     assert "secret" not in str(refused.value)
-    with pytest.raises(SetupError, match="cannot be read"):
-        read_sample(store, tmp_path / "absent.txt")
+    for name, message in (("absent.jsonl", "cannot be read"), ("rows.txt", "rows are read from")):
+        with pytest.raises(ScoremuxError, match=message):
+            read_sample(store, tmp_path / name)
 
 
 def test_store_without_tasks_cannot_be_measured(own_repository: Path) -> None:
