@@ -17,7 +17,8 @@ from scoremux_assess.agreement.estimates import Estimates, Figure, student_t
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import Floats, Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
-from scoremux_train.run import QUARTERS, TrainedTask
+from scoremux_train.run import TrainedTask
+from scoremux_train.tables.table_rows import QUARTERS
 
 LEAST_TASKS = 5
 """With fewer, nobody can tell growth from the luck of single trainings."""

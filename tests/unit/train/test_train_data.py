@@ -44,7 +44,9 @@ from scoremux_train.figures.cross_validated import CrossValidated
 from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.output import card, print_agreement
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.run import QUARTERS, CurvePoint, Trained, TrainedTask
+from scoremux_train.run import Trained, TrainedTask
+from scoremux_train.tables.table_predictions import CurvePoint
+from scoremux_train.tables.table_rows import QUARTERS
 from scoremux_train.training.batches import Example, TrainingSet
 from scoremux_train.training.folds import assign, related
 from scoremux_train.training.preparation import PreparedTask
