@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoremux_assess.agreement.ratings import Floats, Mask
-from scoremux_files.errors import InputError, first_of
+from scoremux_files.errors import first_of
 
 ROUTE, READ_BEHIND, ALL, SAMPLE, VALIDITY = "route", "read_behind", "all", "sample", "validity"
 
@@ -105,13 +105,12 @@ def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:
     return f"{some} Of the other tasks: {rest}" if rest else some
 
 
-def require_sample(task: str, chosen_by: Sequence[str | None]) -> None:
-    """Raise InputError for rows of a task that only its route chose."""
-    if routed_only(chosen_by):
-        raise InputError(
-            f"task {task}: its labelled rows were read since they were sent to people, and none stands for the rows "
-            "that the machine keeps; label a random sample, or score with --read-behind and have those rows read"
-        )
+def lacks_sample(tasks: Sequence[str]) -> str:
+    """Return what is wrong with the rows of tasks that only their route chose, and what to do."""
+    return (
+        f"labelled rows of {first_of(tasks)} were read since they were sent to people, and none stands for the rows "
+        "that the machine keeps; label a random sample, or score with --read-behind and have those rows read"
+    )
 
 
 def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:

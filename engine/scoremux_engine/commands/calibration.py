@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.agreement.labelled_rows import LabelledRow, LabelledRows
 from scoremux_assess.agreement.similar_texts import fold
-from scoremux_assess.agreement.weights import ALL, ROUTE, require_sample, routed_beside
+from scoremux_assess.agreement.weights import lacks_sample, routed_beside, routed_only
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier
 from scoremux_assess.decisions.calibration.thresholds import NearMiss
-from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.decision import NEW_TASK, OWN, Decision
 from scoremux_assess.decisions.fit import decision_without_confidence, fit, near_misses
 from scoremux_assess.decisions.policy import ScoringPolicy
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
+from scoremux_engine.commands.calibrated_rows import on_the_live_scale, with_census, without_conditions
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import adapter_digest
@@ -30,7 +29,7 @@ from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
-from scoremux_files.errors import first_of, reading
+from scoremux_files.errors import first_of
 
 NO_PROBABILITIES = "the task's head gives one value and no probabilities"
 """Why rows of a task with a regression head are left out."""
@@ -55,6 +54,7 @@ class Calibration:
         out_of_fold: Rows whose predictions came from training.
         unverified: Tasks with predictions that are not known to come from their live adapters, and count all the same.
         foreign: Tasks that are left out, as their predictions are not known to come from their live adapters.
+        routed_only: Tasks that are left out, as only their route chose their rows.
         scored: Rows that the live versions scored.
         relabelled: Rows whose labels in the predictions were others than in the files.
         worse: Tasks whose confidences fit held-out rows worse than without a calibration, with the change of their
@@ -74,6 +74,7 @@ class Calibration:
     out_of_fold: int = 0
     unverified: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
+    routed_only: tuple[str, ...] = ()
     scored: int = 0
     relabelled: int = 0
     worse: dict[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -94,9 +95,8 @@ def calibrate_tasks(
         unverified: Whether predictions may come from another adapter than the live one, or not say from which.
 
     Raises:
-        InputError: A row is of a task that was never live, or has a level that its task does not have; or a task's rows
-            were read since they were sent to people, and none stands for those that the machine keeps; or predictions
-            of no task are known to come from its live adapter.
+        InputError: A row is of a task that was never live, or has a level that its task does not have; or of no task
+            have rows a sample of all responses, or predictions that are known to come from its live adapter.
     """
     live, retired = store.manifest().tasks, Counter[str]()
     past: dict[str, set[str]] = {}
@@ -126,10 +126,14 @@ def calibrate_tasks(
             del calibration.versions[name]
             continue
         task = Task.read(folder)
-        by_task[name] = _on_the_live_scale(by_task[name], task, store, past[name], calibration)
-        by_task[name] = _census(by_task[name], store, past[name])
-        require_sample(name, [row.chosen_by for row in by_task[name]])
-        beside = routed_beside([row.chosen_by for row in by_task[name]], [row.version for row in by_task[name]])
+        by_task[name] = on_the_live_scale(by_task[name], task, store, past[name], calibration.left_out)
+        by_task[name] = with_census(by_task[name], store, past[name])
+        chosen_by = [row.chosen_by for row in by_task[name]]
+        if routed_only(chosen_by):
+            calibration.routed_only += (name,)
+            del calibration.versions[name]
+            continue
+        beside = routed_beside(chosen_by, [row.version for row in by_task[name]])
         if beside.any():
             calibration.left_out[_ROUTED] += int(beside.sum())
         by_task[name] = [row for row, routed in zip(by_task[name], beside, strict=True) if not routed]
@@ -140,7 +144,7 @@ def calibrate_tasks(
             seen.append(name)
         for row in by_task[name]:
             row.check(len(task.levels))
-        attempts = _attempts(by_task[name], task, policy, calibration)
+        attempts = without_conditions(by_task[name], task, policy, calibration.left_out)
         scores, without = _score(engine, attempts, students, policy.unusual is not None, calibration)
         calibration.rows[name] = without if scores is None else len(scores)
         if scores is not None:
@@ -156,6 +160,8 @@ def calibrate_tasks(
             f"predictions of {', '.join(seen)} are too good: the shared start (--start) was trained on these tasks. "
             "Calibrate on rows that nothing was trained on, train without --start, or take them with --unverified"
         )
+    if calibration.routed_only and not calibration.versions:
+        raise InputError(lacks_sample(calibration.routed_only))
     if calibration.foreign and not calibration.versions:
         raise InputError(f"predictions {not_of_live_adapters(calibration.foreign)}")
     changes = zip(calibration.tasks, changes_of_brier(list(calibration.tasks.values())), strict=True)
@@ -224,62 +230,6 @@ def publish(
         for name, decision in calibration.decisions.items()
     ]
     return store.publish(packages, engine.backbone, before=before, dry_run=dry_run)
-
-
-def _attempts(
-    rows: Sequence[LabelledRow], task: Task, policy: ScoringPolicy, calibration: Calibration
-) -> list[LabelledRow]:
-    """Return the rows of a task whose texts have no condition."""
-    finder = Finder(policy.conditions_of(task.id), task.question, task.reference, [task.language])
-    attempts = []
-    for row in rows:
-        condition = finder.find(row.text) if row.text is not None else None
-        if condition is None:
-            attempts.append(row)
-        else:
-            calibration.left_out[f"condition {condition.code}"] += 1
-    return attempts
-
-
-def _on_the_live_scale(
-    rows: Sequence[LabelledRow], task: Task, store: Store, past: Collection[str], calibration: Calibration
-) -> list[LabelledRow]:
-    """Return rows of one task without those that people read when it had another number of levels."""
-    folders = {
-        version: store.package_folder(version) for version in {row.version for row in rows} & set(past) if version
-    }
-    other = {
-        v for v, folder in folders.items() if folder.exists() and len(Task.read(folder).levels) != len(task.levels)
-    }
-    kept = [row for row in rows if row.version not in other]
-    if other:
-        calibration.left_out["read when their task had another number of levels"] += len(rows) - len(kept)
-    return kept
-
-
-def _census(rows: Sequence[LabelledRow], store: Store, past: Collection[str]) -> list[LabelledRow]:
-    """Return rows of one task; those of a version that sent all responses to people are a sample of all responses.
-
-    past: all versions of the task. For rows that do not say which scored them, none of these may keep a response.
-    """
-    routed = {row.version for row in rows if row.chosen_by == ROUTE}
-    asked = past if None in routed else routed & set(past)
-    decisions = {version: _decision(store.package_folder(version)) for version in asked if version}
-    thresholds = {version: decision.threshold for version, decision in decisions.items() if decision is not None}
-    census: set[str | None] = {version for version, t in thresholds.items() if t is not None and t.least is None}
-    if census and len(census) == len(thresholds):
-        census.add(None)
-    return [replace(row, chosen_by=ALL) if row.chosen_by == ROUTE and row.version in census else row for row in rows]
-
-
-def _decision(folder: Path) -> Decision | None:
-    """Return the decision of a version, None where it has none or is no longer there."""
-    path = folder / DECISION_JSON
-    if not path.exists():
-        return None
-    with reading(path, EngineError):
-        data = path.read_bytes()
-    return Decision.parse(data, str(path))
 
 
 def _score(

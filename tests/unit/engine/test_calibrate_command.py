@@ -214,6 +214,12 @@ def test_rows_of_a_desk_weigh_one_over_their_probability_and_routed_ones_alone_a
     done = run(routed, *given, "--dry-run")
     assert done.returncode == 2
     assert "none stands for the rows that the machine keeps" in done.stderr
+    partly = rows[:1] + [{**row, "chosen_by": None} for row in rows[1:] if row["task"] != rows[0]["task"]]
+    desk.write_text("".join(json.dumps(row) + "\n" for row in partly))
+    done = run(desk, *given, "--dry-run")
+    assert done.returncode == 0 and f"labelled rows of {rows[0]['task']} were read since" in " ".join(
+        done.stdout.split()
+    )
     for number, row in enumerate(rows):
         row |= {} if number % 2 else {"chosen_by": "read_behind", "probability": 0.25}
     desk.write_text("".join(json.dumps(row) + "\n" for row in rows))
