@@ -58,7 +58,7 @@ class RecordedState:
 
     Attributes:
         policy: The policy; empty without one.
-        people: Account → name, role, active, leader, and the digest of the password's hash.
+        people: Account → name, role, active, and the digest of the password's hash.
         tasks: Task → digest of its levels and texts.
         paused: Tasks that nobody reads.
         anchors: Task → digest of its anchor papers.

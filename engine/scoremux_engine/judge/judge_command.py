@@ -70,7 +70,6 @@ def judge(
 
     Example: scoremux judge audit.log --responses responses.jsonl --repository repo
     """
-
     from scoremux_engine.judge.judged_rows import Standing, limits
     from scoremux_engine.judge.logged_rows import draw, find_texts, read_texts
     from scoremux_files.digests import read_key

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
@@ -18,6 +20,7 @@ from scoremux_server.errors import SetupError
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
 from scoremux_server.watch.health import Health
 
+_MOST_CONNECTIONS = 32
 _NO_FILE_S = 0.1
 
 
@@ -53,12 +56,13 @@ class HealthEndpoint:
 
 
 class _Server(ThreadingHTTPServer):
-    """One thread a connection: a client that holds some, or dribbles, keeps no probe out."""
+    """Keeps the newest connections: a client that holds connections or dribbles never keeps a probe out."""
 
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._newest: deque[socket.socket] = deque()
         super().__init__(address, handler)
 
     def get_request(self) -> tuple[Any, Any]:
@@ -67,6 +71,13 @@ class _Server(ThreadingHTTPServer):
         except OSError:
             time.sleep(_NO_FILE_S)  # there is no file descriptor for this connection, which goes on waiting for one
             raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._newest.append(request)
+        if len(self._newest) > _MOST_CONNECTIONS:
+            with contextlib.suppress(OSError):  # most have long been closed
+                self._newest.popleft().shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print no traceback for a client that went away."""

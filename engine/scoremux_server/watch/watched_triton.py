@@ -101,7 +101,7 @@ class WatchedTriton:
         """Raise InterruptedStartError if a server that loads models will never score."""
         self.health.beat()
         if UNWRITABLE in cause and cause != self.health.cause:
-            self._report(f"{cause}; waiting until it can be")
+            self._report(f"{cause}; waiting for room, for {self._server.profile.start_timeout_s:g} s at most")
             self.health.cause = cause
         if cause := self._diagnosis.look_at_start():
             raise InterruptedStartError(f"{cause}:\n{self._server.process.log_tail()}")

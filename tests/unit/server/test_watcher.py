@@ -200,7 +200,7 @@ def test_audit_log_without_room_is_reported_once_while_the_server_starts() -> No
     server, reported = FakeServer(), list[str]()
     server.answer = Answer(CanaryVerdict.REFUSED, "the audit log cannot be written: a.log: No space left on device")
     WatchedTriton(server, reported.append).start(threading.Event())
-    assert reported == [f"{server.answer.cause}; waiting until it can be"]
+    assert reported == [f"{server.answer.cause}; waiting for room, for 120 s at most"]
 
 
 def test_canary_that_causes_a_restart_is_counted() -> None:
