@@ -62,6 +62,11 @@ ROUTED_BESIDE = (
     "responses, and stand for such responses too."
 )
 
+LACKS_SAMPLE = (
+    "labelled rows were read since they were sent to people, and none stands for the rows that the machine keeps: "
+    "label a random sample, or score with --read-behind and have those rows read"
+)
+
 SEEN_BY_START = (
     "the shared start was trained on this task in an earlier run: of responses that it has seen, figures and "
     "predictions are too good, and no calibration may rest on them"
@@ -103,14 +108,6 @@ def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:
         return rest
     some = f"Figures of {first_of(routed, _MOST_NAMED)}, which are in those of all rows too, are {_ROUTED}"
     return f"{some} Of the other tasks: {rest}" if rest else some
-
-
-def lacks_sample(tasks: Sequence[str]) -> str:
-    """Return what is wrong with the rows of tasks that only their route chose, and what to do."""
-    return (
-        f"labelled rows of {first_of(tasks)} were read since they were sent to people, and none stands for the rows "
-        "that the machine keeps; label a random sample, or score with --read-behind and have those rows read"
-    )
 
 
 def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:

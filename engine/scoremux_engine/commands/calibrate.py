@@ -70,7 +70,7 @@ def calibrate(
         tasks = calibration_view.tasks_as_json(calibration, versions)
         values = {"policy": rules.digest, "dry_run": dry_run, "unverified": calibration.unverified, "tasks": tasks}
         left_out = calibration.foreign + calibration.routed_only
-        show_json({**values, "uncalibrated": calibration.unlabelled, "left_out": left_out})
+        show_json({**values, "uncalibrated": calibration.uncalibrated, "left_out": left_out})
         return
     calibration_view.show_decisions(calibration, versions, dry_run)
     calibration_view.show_rows(calibration, predictions, dry_run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from scoremux_assess.agreement.labelled_rows import LabelledRow, LabelledRows
 from scoremux_assess.agreement.similar_texts import fold
-from scoremux_assess.agreement.weights import lacks_sample, routed_beside, routed_only
+from scoremux_assess.agreement.weights import LACKS_SAMPLE, routed_beside, routed_only
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier
 from scoremux_assess.decisions.calibration.thresholds import NearMiss
@@ -34,6 +34,11 @@ from scoremux_files.errors import first_of
 NO_PROBABILITIES = "the task's head gives one value and no probabilities"
 """Why rows of a task with a regression head are left out."""
 
+NOT_OF_LIVE_ADAPTERS = (
+    "predictions are not known to come from the live adapters: publish the adapters of the same run of "
+    "`scoremux train`, or use the predictions all the same with --unverified"
+)
+
 _ROUTED = "read since they were sent to people, beside a sample of all responses"
 _BATCH_ROWS = 256
 
@@ -51,6 +56,7 @@ class Calibration:
         untrained: Tasks whose adapters were trained on other tasks alone.
         unusable: Tasks without a decision of before, all of whose rows are left out.
         unlabelled: Live tasks without a row and without a decision.
+        uncalibrated: These, and tasks without a decision that are left out.
         out_of_fold: Rows whose predictions came from training.
         unverified: Tasks with predictions that are not known to come from their live adapters, and count all the same.
         foreign: Tasks that are left out, as their predictions are not known to come from their live adapters.
@@ -71,6 +77,7 @@ class Calibration:
     untrained: tuple[str, ...] = ()
     unusable: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    uncalibrated: tuple[str, ...] = ()
     out_of_fold: int = 0
     unverified: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
@@ -114,17 +121,14 @@ def calibrate_tasks(
     students = {name: number for number, name in enumerate({row.student for row in labelled.rows} - {None})}
     calibration = Calibration({name: live[name] for name in by_task}, relabelled=labelled.relabelled)
     calibration.left_out.update(labelled.left_out + retired)
-    others = sorted(live.keys() - by_task.keys())
-    calibration.unlabelled = tuple(n for n in others if not (store.package_folder(live[n]) / DECISION_JSON).exists())
+
+    def uncalibrated(tasks: Iterable[str]) -> tuple[str, ...]:
+        return tuple(n for n in tasks if not (store.package_folder(live[n]) / DECISION_JSON).exists())
+
+    calibration.unlabelled = uncalibrated(sorted(live.keys() - by_task.keys()))
     seen: list[str] = []
     for name in sorted(by_task):
         folder = store.package_folder(live[name])
-        adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
-        foreign = bool(adapters - {adapter_digest(PackageFiles.of(folder))})
-        if foreign and not unverified:
-            calibration.foreign += (name,)
-            del calibration.versions[name]
-            continue
         task = Task.read(folder)
         by_task[name] = on_the_live_scale(by_task[name], task, store, past[name], calibration.left_out)
         by_task[name] = with_census(by_task[name], store, past[name])
@@ -137,6 +141,12 @@ def calibrate_tasks(
         if beside.any():
             calibration.left_out[_ROUTED] += int(beside.sum())
         by_task[name] = [row for row, routed in zip(by_task[name], beside, strict=True) if not routed]
+        adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
+        foreign = bool(adapters - {adapter_digest(PackageFiles.of(folder))})
+        if foreign and not unverified:
+            calibration.foreign += (name,)
+            del calibration.versions[name]
+            continue
         if foreign:
             calibration.unverified += (name,)
         elif any(row.seen for row in by_task[name]):
@@ -151,8 +161,8 @@ def calibrate_tasks(
             calibration.tasks[name] = scores
         elif without:
             calibration.without_confidence += (name,)
-        elif not (folder / DECISION_JSON).exists():
-            calibration.unusable += (name,)
+        else:
+            calibration.unusable += uncalibrated([name])
         if task.untrained:
             calibration.untrained += (name,)
     if seen and not unverified:
@@ -161,9 +171,12 @@ def calibrate_tasks(
             "Calibrate on rows that nothing was trained on, train without --start, or take them with --unverified"
         )
     if calibration.routed_only and not calibration.versions:
-        raise InputError(lacks_sample(calibration.routed_only))
+        raise InputError(f"{first_of(calibration.routed_only)}: {LACKS_SAMPLE}")
     if calibration.foreign and not calibration.versions:
-        raise InputError(f"predictions {not_of_live_adapters(calibration.foreign)}")
+        raise InputError(f"{first_of(calibration.foreign)}: {NOT_OF_LIVE_ADAPTERS}")
+    calibration.uncalibrated = tuple(
+        sorted(calibration.unlabelled + uncalibrated(calibration.foreign + calibration.routed_only))
+    )
     changes = zip(calibration.tasks, changes_of_brier(list(calibration.tasks.values())), strict=True)
     calibration.worse = {name: change for name, change in changes if change[1] > 0}
     decisions = _decisions(policy, calibration)
@@ -174,14 +187,6 @@ def calibrate_tasks(
     failed = (name for name, t in thresholds.items() if t and t.source == OWN and t.least is None and t.confidence)
     calibration.near_misses = near_misses(policy, {name: calibration.tasks[name] for name in failed})
     return calibration
-
-
-def not_of_live_adapters(tasks: Sequence[str]) -> str:
-    """Return what is wrong with the predictions of some tasks, and what to do."""
-    return (
-        f"are not known to come from the live adapters of {first_of(tasks)}: publish the adapters of the same run of "
-        "`scoremux train`, or use the predictions all the same with --unverified"
-    )
 
 
 def _decisions(policy: ScoringPolicy, calibration: Calibration) -> dict[str, Decision]:

@@ -144,9 +144,12 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     path = tmp_path / "predictions.parquet"
     others = run(labelled, *given, "--predictions", path).stdout
     assert "1 tasks would be calibrated" in others and "t-2" in others
-    assert "1 tasks are left out, and keep the calibration that they have, if any: predictions are not known" in others
+    assert "Left out, with the calibration that they have, if any: t-1. Their predictions are not known" in others
+    as_json = json.loads(run(labelled, *given, "--predictions", path, "--json").stdout)
+    live = Store(own_repository / "store").manifest().tasks
+    assert (as_json["left_out"], as_json["uncalibrated"]) == (["t-1"], sorted(live.keys() - {"t-2"}))
     refused = run(*given, "--predictions", path)
-    assert refused.returncode == 2 and "live adapters of t-1" in refused.stderr
+    assert refused.returncode == 2 and "t-1: predictions are not known to come from the live adapters" in refused.stderr
     done = run(labelled, *given, "--predictions", path, "--unverified")
     assert done.returncode == 0, done.stderr
     assert "NOT VERIFIED" in done.stdout
@@ -217,9 +220,7 @@ def test_rows_of_a_desk_weigh_one_over_their_probability_and_routed_ones_alone_a
     partly = rows[:1] + [{**row, "chosen_by": None} for row in rows[1:] if row["task"] != rows[0]["task"]]
     desk.write_text("".join(json.dumps(row) + "\n" for row in partly))
     done = run(desk, *given, "--dry-run")
-    assert done.returncode == 0 and f"labelled rows of {rows[0]['task']} were read since" in " ".join(
-        done.stdout.split()
-    )
+    assert done.returncode == 0 and f"if any: {rows[0]['task']}. Their labelled rows were read since" in done.stdout
     for number, row in enumerate(rows):
         row |= {} if number % 2 else {"chosen_by": "read_behind", "probability": 0.25}
     desk.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -256,6 +257,9 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
                 calibrate("exact = 0.7", refused)
         mixed = calibrate("exact = 0.7", by_everyone[:60] + by_half[60:])
         assert (mixed.rows["t-1"], mixed.left_out.total()) == (60, len(rows) - 60)
+        predicted = [replace(row, probabilities=(0.2,) * 5) for row in by_half[60:]]  # not of the live adapter
+        mixed = calibrate("exact = 0.7", by_everyone[:60] + predicted)
+        assert (mixed.rows["t-1"], mixed.foreign) == (60, ())
 
 
 def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path: Path) -> None:
