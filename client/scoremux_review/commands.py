@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from scoremux_client.errors import InputError
+from scoremux_files.errors import first_of
 from scoremux_review import people_commands, retention
 from scoremux_review.people_commands import BY, Where, console, opened, say
 
@@ -140,7 +141,10 @@ def add(
         typer.Option(help="Column of who wrote it, if `scoremux score` did not get it; raters never see it."),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Rows that the desk has take their new scores; what people decided stays.")
+        bool,
+        typer.Option(
+            "--replace", help="Known rows take their new scores, but for tasks that people have begun to read."
+        ),
     ] = False,
 ) -> None:
     """Add scored files, papers, texts of tasks or a policy, also while people work.
@@ -178,8 +182,12 @@ def add(
         added = intake.add_scored(desk, path, texts, BY, replace=replace)
         say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
         if added.rescored:
-            outcome = "which the desk has now" if replace else "and the desk keeps its own; --replace takes these"
-            say(f"{path}: {added.rescored:,} of the known rows have another score or route here, {outcome}")
+            outcome = "the desk keeps its own; --replace takes these"
+            if replace:
+                outcome = f"the desk has {added.replaced.rows:,} of them now ({added.replaced.to_read:+,} to read)"
+            say(f"{path}: {added.rescored:,} of the known rows have another score or route here; {outcome}")
+        if begun := sorted(added.replaced.begun):
+            say(f"{path}: people have begun to read {first_of(begun)}, so these tasks keep the scores that they had")
         new, unknown = alerts.add_alerts(desk, path, BY)
         if new or unknown:
             say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")

@@ -16,7 +16,6 @@ from scoremux_assess.agreement.estimates import Figure
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import MACHINE, Floats, Ratings, Sums
 from scoremux_assess.agreement.statistics import BY_NAME, Statistic
-from scoremux_client.contract import MACHINE as MACHINE_ROUTE
 
 KINDS = {
     "raters": "Raters with each other",
@@ -146,11 +145,11 @@ def curve(levels: Sequence[Any]) -> Curve:
     kept, missed = weight[order].cumsum(), wrong[order].cumsum()
     places = [*range(_FEW - 1, len(rows), max(1, len(rows) // _MOST_POINTS)), len(rows) - 1]
     points = [(float(kept[n] / kept[-1]), float(missed[n] / kept[n])) for n in places]
-    if not any(d.chosen_by == "read_behind" for d in rows):
+    behind = np.array([d.chosen_by == "read_behind" for d in rows])
+    if not behind.any():
         return Curve(points, None, len(rows))
-    of_machine = np.array([d.route == MACHINE_ROUTE for d in rows])  # of rescored ones, people have read others too
-    kept_now = weight[of_machine].sum()
-    place = (float(kept_now / weight.sum()), float(wrong[of_machine].sum() / kept_now))
+    of_machine = weight[behind].sum()
+    place = (float(of_machine / weight.sum()), float(wrong[behind].sum() / of_machine))
     return Curve(points, place, len(rows))
 
 

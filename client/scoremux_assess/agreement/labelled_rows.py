@@ -137,40 +137,40 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
     predicted = {(row.task, row.id): row for row in _read_predictions(predictions)} if predictions else {}
     contents: dict[tuple[str, str], tuple[str, int, int | None]] = {}
     decided: dict[tuple[str, str, str], tuple[str, str]] = {}
-    labelled = LabelledRows()
-    for path in files:
-        for row in _read_file(path, columns):
-            key, content = (row.task, row.id), (same_text(row.text or ""), row.level, row.second)
-            if row.decision:
-                key = decided.setdefault((row.task, row.decision, content[0]), key)
-            if key in contents:
-                if content != contents[key]:
-                    remedy = repeated_ids_remedy(len(files))
-                    raise InputError(f"{row.where}: id {row.id[:80]!r} of {row.task} is given twice{remedy}")
-                labelled.left_out[REPEATED] += 1
-                continue
-            contents[key] = content
-            prediction = predicted.pop(key, None) or _under_earlier_id(row, predicted)
-            if prediction is not None:
-                if prediction.text_check not in (None, text_check(row.text or "")):
-                    raise InputError(
-                        f"{row.where}: {prediction.where} has another text for id {row.id[:80]!r} of {row.task}; where "
-                        "ids are unique within a file only, name rows by file and id, in every command "
-                        "(--id-column FILE:id)"
-                    )
-                seconds = {row.second, prediction.second} - {None}  # where one has none, that of the other counts
-                labelled.relabelled += prediction.level != row.level or len(seconds) > 1
-                row = replace(
-                    row,
-                    probabilities=prediction.probabilities,
-                    adapter=prediction.adapter,
-                    seen=prediction.seen,
-                    second=_first(row.second, prediction.second),
-                    student=_first(row.student, prediction.student),
+    labelled, rows = LabelledRows(), [row for path in files for row in _read_file(path, columns)]
+    decisions = {(row.task, row.id): row.decision for row in rows}
+    for row in rows:
+        key, content = (row.task, row.id), (same_text(row.text or ""), row.level, row.second)
+        if row.decision:
+            key = decided.setdefault((row.task, row.decision, content[0]), key)
+        if key in contents:
+            if content != contents[key]:
+                remedy = repeated_ids_remedy(len(files))
+                raise InputError(f"{row.where}: id {row.id[:80]!r} of {row.task} is given twice{remedy}")
+            labelled.left_out[REPEATED] += 1
+            continue
+        contents[key] = content
+        prediction = predicted.pop(key, None) or _under_earlier_id(row, decisions, predicted)
+        if prediction is not None:
+            if prediction.text_check not in (None, text_check(row.text or "")):
+                raise InputError(
+                    f"{row.where}: {prediction.where} has another text for id {row.id[:80]!r} of {row.task}; where "
+                    "ids are unique within a file only, name rows by file and id, in every command "
+                    "(--id-column FILE:id)"
                 )
-                if row.chosen_by is None and row.weight == 1:
-                    row = replace(row, chosen_by=prediction.chosen_by, weight=prediction.weight)
-            labelled.add(row)
+            seconds = {row.second, prediction.second} - {None}  # where one has none, that of the other counts
+            labelled.relabelled += prediction.level != row.level or len(seconds) > 1
+            row = replace(
+                row,
+                probabilities=prediction.probabilities,
+                adapter=prediction.adapter,
+                seen=prediction.seen,
+                second=_first(row.second, prediction.second),
+                student=_first(row.student, prediction.student),
+            )
+            if row.chosen_by is None and row.weight == 1:
+                row = replace(row, chosen_by=prediction.chosen_by, weight=prediction.weight)
+        labelled.add(row)
     if columns.second != LabelColumns.second and not any(second is not None for *_, second in contents.values()):
         raise InputError(f"no row has a level in the column {columns.second}, which --second-column names")
     for row in predicted.values():
@@ -178,11 +178,17 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
     return labelled
 
 
-def _under_earlier_id(row: LabelledRow, predicted: dict[tuple[str, str], LabelledRow]) -> LabelledRow | None:
-    """Take the prediction of a row that the review desk exported with another id when training read it."""
+def _under_earlier_id(
+    row: LabelledRow, decisions: Mapping[tuple[str, str], str | None], predicted: dict[tuple[str, str], LabelledRow]
+) -> LabelledRow | None:
+    """Take the prediction of a row that the review desk exported with another id when training read it.
+
+    decisions: Of all rows, by task and id. Where another response has the earlier id, the prediction is that one's.
+    """
     earlier = row.task, id_at_first(row.id)
-    same = row.decision and earlier in predicted and predicted[earlier].text_check == text_check(row.text or "")
-    return predicted.pop(earlier) if same else None
+    if not row.decision or decisions.get(earlier, row.decision) != row.decision or earlier not in predicted:
+        return None
+    return predicted.pop(earlier) if predicted[earlier].text_check == text_check(row.text or "") else None
 
 
 def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:

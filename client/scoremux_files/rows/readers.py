@@ -159,8 +159,8 @@ def same_text(text: str) -> str:
 
 def decision_of(row: Row) -> str | None:
     """Return what tells a decision of the review desk from all others, None for rows of other files."""
-    number, at = row.get("decision"), row.get("decided_at")
-    return None if CHOSEN_BY not in row or number in (None, "") else f"{number} {at}"
+    number, at = student_of(row.get("decision")) or "", row.get("decided_at")
+    return f"{number} {at}" if CHOSEN_BY in row and at and number.isdecimal() else None
 
 
 def id_at_first(id_: str) -> str:

@@ -147,12 +147,12 @@ def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
     """Return the levels that raters gave blind and not too fast, of one task or of all, in the order of the rows.
 
     Columns: row, round, task, kind, level, at, lead, rater, and of the row machine_level, confidence, known_level,
-    chosen_by, route, read_behind and last_round.
+    chosen_by, read_behind and last_round.
     """
     query = (
         select(decisions.c.row, decisions.c.round, decisions.c.task, decisions.c.kind, decisions.c.level,
                decisions.c.at, decisions.c.lead, people.c.name.label("rater"), rows.c.level.label("machine_level"),
-               rows.c.confidence, rows.c.known_level, rows.c.chosen_by, rows.c.route, rows.c.read_behind,
+               rows.c.confidence, rows.c.known_level, rows.c.chosen_by, rows.c.read_behind,
                rows.c.round.label("last_round"))
         .join(people, people.c.id == decisions.c.person)
         .join(rows, rows.c.id == decisions.c.row)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,16 @@ class Added:
     Attributes:
         rows: How many it has.
         known: How many of them were there already.
-        rescored: How many of these have another score or route than the one that the desk keeps.
-        to_read: How many more people read.
+        rescored: How many of these have another score or route than the one that the desk had.
+        to_read: How many of the new ones people read.
+        replaced: What became of rescored ones, where they were to be replaced.
     """
 
     rows: int = 0
     known: int = 0
     rescored: int = 0
     to_read: int = 0
+    replaced: rescoring.Replaced = field(default_factory=rescoring.Replaced)
 
 
 def add_scored(
@@ -60,10 +63,10 @@ def add_scored(
         path: The folder or file.
         texts: Where the responses' texts are.
         by: Who adds it, for the record.
-        replace: Whether known rows take their new scores, see `rescoring`.
+        replace: Whether known rows take their new scores, see `rescoring`. Nobody reads or decides meanwhile.
 
     Raises:
-        InputError: names file and row; rows before it are added.
+        InputError: names file and row; rows before it are added, unless scores are replaced.
     """
     with database.read() as connection:
         policy = programme.load_policy(connection)
@@ -102,16 +105,22 @@ def share(key: str) -> float:
 
 def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by: str, replace: bool = False) -> Added:
     added = Added()
-    for chunk in chunks(lines, CHUNK_ROWS):
-        with database.write() as connection:
-            rescored = rescoring.find_rescored(connection, chunk, file)
-            new, to_read = _insert(connection, chunk, file, by, database.now())
-            if replace:
-                to_read += rescoring.replace_scores(connection, rescored, file, by, database.now())
-        added.rescored += len(rescored)
-        added.rows += len(chunk)
-        added.known += len(chunk) - new
-        added.to_read += to_read
+    # While scores are replaced, nobody may begin to read: one transaction for all.
+    with database.write() if replace else nullcontext() as whole:
+        begun = leases.begun(whole) if whole else frozenset()
+        for chunk in chunks(lines, CHUNK_ROWS):
+            with nullcontext(whole) if whole else database.write() as connection:
+                rescored = rescoring.find_rescored(connection, chunk, file)
+                new, to_read = _insert(connection, chunk, file, by, database.now())
+                if replace:
+                    replaced = rescoring.replace_scores(connection, rescored, begun, (file, by, database.now()))
+                    added.replaced.rows += replaced.rows
+                    added.replaced.to_read += replaced.to_read
+                    added.replaced.begun |= replaced.begun
+            added.rescored += len(rescored)
+            added.rows += len(chunk)
+            added.known += len(chunk) - new
+            added.to_read += to_read
     return added
 
 

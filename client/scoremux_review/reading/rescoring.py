@@ -1,32 +1,46 @@
-"""Rows that come again with another score: after a rollback, from a new version, or with a share of read-behind.
+"""Rows that come again with another score: after a rollback, or from a new version.
 
-A new score replaces the old one where people ask for that. Rows that nobody has read are chosen anew. A row that people
-have read keeps its decision. If it was certain to be read (`route`, `all`), it still stands for itself alone; if not,
-the choice of the new version counts, whose read-behind is a sample of all that it keeps. Read-behind must therefore
-pick what it picked before: the same key, and the same share or a greater one.
+They take the new score where people ask for that and nobody has begun to read the task's rows of that administration.
+Then its rows are chosen anew, all of them, so that weights are those of the new choice alone. Where people have begun,
+the scores stay: rows that were read by the choice of one version stand for nothing that another one chose.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isclose
 from typing import Any
 
-from scoremux_assess.agreement.weights import ALL, READ_BEHIND, ROUTE, SAMPLE
 from scoremux_client.contract import NOBODY_CAN
 from scoremux_client.errors import InputError
 from scoremux_review.database import leases, log, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.database.schema import PAPERS
 
-_SCORE = (
+_TAKEN = (
     "status", "level", "probabilities", "confidence", "level_low", "level_high", "condition", "route", "version",
+    "chosen_by", "reason", "read_behind", "priority", "state",
 )  # fmt: skip
 _COMPARED = ("status", "level", "route", "version", "chosen_by", "read_behind")
 
 Rescored = tuple[Any, dict[str, Any]]
-"""A known row, and the columns that its new score changes; `state` is among them if nobody has read the row."""
+"""A known row, and the columns of its new score."""
+
+
+@dataclass
+class Replaced:
+    """What became of rows with another score.
+
+    Attributes:
+        rows: How many took it.
+        to_read: How many more people read than before, or fewer.
+        begun: Tasks whose rows keep their scores.
+    """
+
+    rows: int = 0
+    to_read: int = 0
+    begun: set[str] = field(default_factory=set)
 
 
 def find_rescored(connection: Connection, chunk: Sequence[Mapping[str, Any]], file: str) -> list[Rescored]:
@@ -47,68 +61,41 @@ def find_rescored(connection: Connection, chunk: Sequence[Mapping[str, Any]], fi
                 f"{file}: the paper in line {row['line']} has the known level {before.known_level} here, which raters "
                 "were compared with; give the corrected paper another id, or put it in a file of another name"
             )
-        if before.state not in PAPERS and row["status"] not in NOBODY_CAN:
-            columns = _changed(before, row)
-            if any(not _equal(getattr(before, name), columns.get(name, getattr(before, name))) for name in _COMPARED):
-                rescored.append((before, columns))
+        differs = any(not _equal(getattr(before, name), row[name]) for name in _COMPARED)
+        if differs and before.state not in PAPERS and row["status"] not in NOBODY_CAN:
+            rescored.append((before, {name: row[name] for name in _TAKEN}))
     return rescored
 
 
-def replace_scores(connection: Connection, rescored: Iterable[Rescored], file: str, by: str, now: float) -> int:
-    """Give known rows their new scores; return how many more are to be read.
+def replace_scores(
+    connection: Connection, rescored: Iterable[Rescored], begun: frozenset[tuple[str, str]], by: tuple[str, str, float]
+) -> Replaced:
+    """Give known rows their new scores, and queue them by these.
 
     Args:
-        connection: The transaction.
+        connection: The transaction, in which nobody else reads or decides.
         rescored: From `find_rescored`.
-        file: Which brings the scores.
-        by: Who adds it, for the record.
-        now: Seconds since the epoch.
-
-    Raises:
-        InputError: A row that people have read comes on another scale, or is picked for read-behind no longer.
+        begun: Task and administration of rows that keep theirs, from `leases.begun`.
+        by: For the record: the file that brings the scores, who adds it, and seconds since the epoch.
     """
-    to_read = 0
+    replaced, (file, person, now) = Replaced(), by
     for before, columns in rescored:
-        after = {**before._mapping, **columns}
-        if "state" not in columns:
-            _require_comparable(before, after, file)
-        digest = responses.row_digest(after)
+        if (before.task, before.administration) in begun:
+            replaced.begun.add(before.task)
+            continue
+        digest = responses.row_digest({**before._mapping, **columns})
         responses.set_row(connection, before.id, **columns, digest=digest)
+        leases.withdraw_reads(connection, [before.id])
+        if columns["reason"]:
+            row = responses.row_of(connection, before.id)
+            leases.add_read(connection, row, "first", row.reason, priority=row.priority)
         old = {name: getattr(before, name) for name in _COMPARED}
-        body = {"file": file, "digests": [before.digest, digest], "old": old}
-        if "state" in columns:
-            body |= {"state": after["state"], "round": before.round, "final": [None, "", None]}
-            if before.reason != after["reason"]:
-                leases.withdraw_reads(connection, [before.id])
-                if after["reason"]:
-                    row = responses.row_of(connection, before.id)
-                    leases.add_read(connection, row, "first", row.reason, priority=row.priority)
-                to_read += bool(after["reason"]) - bool(before.reason)
-        log.append(connection, now, by, log.RESCORED, body, row=before.id)
-    return to_read
-
-
-def _changed(before: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-    columns = {name: row[name] for name in _SCORE}
-    choice = {name: row[name] for name in ("chosen_by", "reason", "read_behind")}
-    if before.state in ("machine", "waiting") and before.round == 1:
-        return columns | choice | {"state": row["state"]}
-    keeps_choice = before.chosen_by in (ROUTE, ALL, SAMPLE) and row["chosen_by"] != ALL
-    return columns if keeps_choice else columns | choice
-
-
-def _require_comparable(before: Any, after: Mapping[str, Any], file: str) -> None:
-    was, comes = (len(json.loads(probabilities)) for probabilities in (before.probabilities, after["probabilities"]))
-    if was and comes and was != comes:
-        raise InputError(
-            f"{file}: task {before.task} has {comes} levels, and had {was} when people read line {before.line} of "
-            f"{before.source}; scores on another scale need a new database"
-        )
-    if before.chosen_by == READ_BEHIND and not after["chosen_by"]:
-        raise InputError(
-            f"{file}: line {before.line} of {before.source} was picked and read as read-behind, and is not picked now; "
-            "score again with the same --key-file and the same --read-behind or a greater one"
-        )
+        body = {"file": file, "digests": [before.digest, digest], "old": old, "state": columns["state"],
+                "round": before.round, "final": [None, "", None]}  # fmt: skip
+        log.append(connection, now, person, log.RESCORED, body, row=before.id)
+        replaced.rows += 1
+        replaced.to_read += bool(columns["reason"]) - bool(before.reason)
+    return replaced
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -113,7 +113,9 @@ class Texts:
                 raise InputError(f"{path}, row {number}: id {name!r} is not in the files of responses")
             return self._by_id[name]
         if not row.get("source") or not row.get("line"):
-            raise InputError(f"{path} has no texts, and does not say where they are: give --responses FILE")
+            raise InputError(
+                f"{path} has no texts, and does not say where they are: give `scoremux review add` --responses FILE"
+            )
         return self._origin(Path(row["source"]), self._at(str(row["source"]), int(row["line"])))
 
     def _at(self, source: str, line: int) -> Record:
@@ -136,7 +138,8 @@ class Texts:
         if student and student not in record.values:
             listed = list_columns(list(record.values))
             raise InputError(
-                f"{path}, line {record.line}: no column {student} (its columns: {listed}); name it: --student-column"
+                f"{path}, line {record.line}: no column {student} (its columns: {listed}); name it "
+                "with --student-column of `scoremux review add`"
             )
         writer = student_of(record.values.get(student)) if student else None
         return Origin(str(path), record.line or 0, text, writer or "")

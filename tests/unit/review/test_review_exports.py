@@ -221,6 +221,11 @@ def test_ids_that_repeat_across_administrations_are_numbered_among_labelled_rows
     assert {row["id"] for path in folder.iterdir() for row in read_rows(path) if "validity" not in row.values()} == {
         *once
     }
+    first = next(row for row in read_rows(earlier) if row["chosen_by"] != "validity")
+    own = [{**first, "id": f"{first['id']} (1)", "decision": "999"}, first]  # a response of another student
+    write_jsonl(tmp_path / "own.jsonl", own)
+    rows = read_labelled([tmp_path / "own.jsonl"], tmp_path / "predictions.jsonl", LabelColumns()).rows
+    assert [row.probabilities is None for row in rows[:2]] == [True, False]
 
 
 def test_one_rating_after_a_reopening_is_not_agreement(at_work: Any, tmp_path: Path) -> None:

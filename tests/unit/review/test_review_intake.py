@@ -40,55 +40,63 @@ def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:
     assert (again.rows, again.known, again.rescored) == (60, 50, 50)
 
 
-def _scored_by(version: str, halves: int, number: int, picks: int = 5) -> list[dict[str, Any]]:
-    """Return rows of one task of which a version sends every other group of `halves` rows to people."""
-    rows = scored_rows(4 * number)[::4]
+def _scored_by(version: str, halves: int, task: int = 0, picks: int = 5) -> list[dict[str, Any]]:
+    """Return 80 rows of a task of which a version sends every other group of `halves` rows to people."""
+    rows = scored_rows(320)[task::4]
     for n, row in enumerate(rows):
         human, picked = n // halves % 2 == 0, n // 4 % picks == 0
-        row |= {"id": f"r{n}", "line": n + 1, "text": f"Leaf {n}.", "version": version * 64, "level": n % 3}
-        row |= {"route": "human:LOW_CONFIDENCE" if human else "machine"}
+        row |= {"id": f"r{n}", "line": 4 * n + task + 1, "text": f"Leaf {n}.", "version": version * 64, "level": n % 3}
+        row |= {"route": "human:LOW_CONFIDENCE" if human else "machine", "confidence": 0.3 + n / 200}
         row |= {"read_behind": 1 / picks if picked and not human else None}
     return rows
 
 
-def test_rescored_rows_stand_for_all_responses_whatever_was_read_before(at_work: Any, tmp_path: Path) -> None:
+def test_rows_scored_again_are_chosen_by_the_newest_version_alone(at_work: Any, tmp_path: Path) -> None:
     """Every other row is sent to people by version a, every other pair by version b: 20 rows of each of four kinds."""
     work = at_work(0, rows=[])
 
-    def add(name: str, rows: list[dict[str, Any]], replace: bool = False) -> Any:
-        write_jsonl(tmp_path / name, rows)
-        return add_scored(work.database, tmp_path / name, Texts(), replace=replace)
+    def add(rows: list[dict[str, Any]], replace: bool = True) -> Any:
+        write_jsonl(tmp_path / "scored.jsonl", rows)
+        return add_scored(work.database, tmp_path / "scored.jsonl", Texts(), replace=replace)
 
-    def read_all() -> None:
-        while (read := work.take("anna")) is not None:
-            work.decide("anna", read.token, 1)
+    def versions() -> dict[str, set[str]]:
+        by_task: dict[str, set[str]] = {}
+        for row in work.execute("SELECT task, version FROM rows WHERE state != 'validity'"):
+            by_task.setdefault(row.task, set()).add(row.version[0])
+        return by_task
 
-    add("a.jsonl", _scored_by("a", 1, 40))
-    read_all()
-    work.undo("anna")
-    add("a.jsonl", _scored_by("a", 1, 80))
-    before = [work.row(row.id) for row in work.execute("SELECT id FROM rows WHERE final_level = 1")]
-    new = _scored_by("b", 2, 80)
-    assert add("b.jsonl", new).rescored == 80
-    assert {row.version for row in work.execute("SELECT version FROM rows WHERE state != 'validity'")} == {"a" * 64}
-    with pytest.raises(InputError, match="was picked and read as read-behind, and is not picked now"):
-        add("b.jsonl", [row | {"read_behind": None} for row in new], replace=True)
-    assert add("b.jsonl", new, replace=True).rescored == 80
-    assert add("b.jsonl", new, replace=True).rescored == 0
-    assert all(
-        (work.row(row.id).state, work.row(row.id).final_decision) == ("done", row.final_decision) for row in before
-    )
+    a, b = _scored_by("a", 1), _scored_by("b", 2)
+    name = a[0]["task"]
+    assert add(a).to_read == 40 + 8
+    assert add(b, replace=False).rescored == 80
+    assert versions() == {name: {"a"}}
+    for again in (b, a, b):
+        added = add(again)
+        assert (added.rescored, added.replaced.rows, added.replaced.begun) == (80, 80, set())
+        work.verify()
+    assert add(b).rescored == 0
+    queues = {(row.reason, row.waiting) for row in work.execute("SELECT reason, waiting FROM queues WHERE waiting > 0")}
+    assert queues == {("LOW_CONFIDENCE", 40), ("READ_BEHIND", 8)}
+    order = "SELECT line FROM rows JOIN reads ON reads.row = rows.id WHERE reads.state = 'open' AND rows.reason = '{}'"
+    behind = [row.line for row in work.execute(order.format("READ_BEHIND") + " ORDER BY reads.priority")]
+    assert behind != sorted(behind), "of what the machine keeps, the order is random"
+    read = work.take("anna")
+    assert add(a).replaced.begun == {name}, "somebody reads it"
+    work.decide("anna", read.token, 1)
+    other = _scored_by("a", 1, task=1)
+    add(other)
+    both = add(a + [row | {"version": "b" * 64} for row in other])
+    assert (both.replaced.rows, both.replaced.begun) == (80, {name})
+    assert versions() == {name: {"b"}, other[0]["task"]: {"b"}}
+    while (read := work.take("anna")) is not None:
+        work.decide("anna", read.token, 1)
     work.verify()
-    read_all()
-    export_final(work.database, tmp_path / "final.jsonl")
-    finals = {row["id"]: row for row in read_rows(tmp_path / "final.jsonl")}
-    assert {row["version"] for row in finals.values()} == {"b" * 64}
     export_labelled(work.database, tmp_path / "labelled.jsonl")
     rows = read_labelled([tmp_path / "labelled.jsonl"], None, LabelColumns()).rows
     assert not routed_beside([row.chosen_by for row in rows], [row.version for row in rows]).any()
-    stands_for = [sum(row.weight for row in rows if int(row.id[1:]) % 4 == kind) for kind in range(4)]
+    number = [(row.task, int(row.id.partition(" ")[0][1:]) % 4, row.weight) for row in rows]
+    stands_for = [sum(weight for task, kind, weight in number if (task, kind) == (name, k)) for k in range(4)]
     assert stands_for == pytest.approx([20, 20, 20, 20])
-    assert len(rows) == 20 + 10 + 2 + 20 + 4  # both send; a sent, and b keeps; b sends; both keep
 
 
 @pytest.mark.parametrize("change", [{"text": "Another year."}, {"task": "another"}])
@@ -113,7 +121,7 @@ def test_texts_are_read_from_the_scored_sources(tmp_path: Path, at_work: Any) ->
     assert add_scored(work.database, tmp_path / "a.jsonl", Texts()).rows == 6
     alone = [{k: v for k, v in row.items() if k not in ("source", "line")} for row in without]
     write_jsonl(tmp_path / "b.jsonl", alone)
-    with pytest.raises(InputError, match="give --responses FILE"):
+    with pytest.raises(InputError, match="review add` --responses FILE"):
         add_scored(work.database, tmp_path / "b.jsonl", Texts())
     added = add_scored(work.database, tmp_path / "b.jsonl", Texts([tmp_path / "responses.jsonl"]))
     assert added.known == 6  # the same rows by source, line and id
