@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import shutil
 import signal
@@ -32,6 +33,11 @@ settings.load_profile("repeatable")
 
 # A shell that runs the tests in the background has them, and all they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What other tests left to the garbage collector stays in a forked child: OpenVINO's threads are not there, and whoever
+# destroys an engine there waits for them for ever.
+os.register_at_fork(after_in_child=gc.freeze)
 
 
 @pytest.fixture(autouse=True)

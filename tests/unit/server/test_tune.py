@@ -92,6 +92,7 @@ def test_trial_texts_come_from_a_file_with_their_tasks(small_repository: Path, t
     with pytest.raises(ScoremuxError, match=r"bad.jsonl, line 2: .*JSON") as refused:
         read_sample(store, tmp_path / "bad.jsonl")
     assert "secret" not in str(refused.value)
+    (tmp_path / "rows.txt").touch()
     for name, message in (("absent.jsonl", "cannot be read"), ("rows.txt", "rows are read from")):
         with pytest.raises(ScoremuxError, match=message):
             read_sample(store, tmp_path / name)
