@@ -100,8 +100,7 @@ class Scheduler:
         self._running = 0  # micro-batches
         self._running_alone = False
         self._running_express = False
-        self._quiet_s = quiet_s
-        self._quiet_at = -math.inf
+        self._quiet_s, self._quiet_at = quiet_s, -math.inf
         self._dropped: dict[str, int] = {}
 
     @property
@@ -301,9 +300,10 @@ class Scheduler:
         pooled = any(request.arrival.pooled for request in requests)
         express = parts[0].express
         with self._lock:
+            now = time.monotonic()
             if self._running > 1 or self._shares.tokens:
-                self._quiet_at = time.monotonic() + self._quiet_s
-            alone = express or (len(rows) == 1 and time.monotonic() > self._quiet_at)
+                self._quiet_at = now + self._quiet_s
+            alone = express or (len(rows) == 1 and now > self._quiet_at)
         error: BaseException | None = None
         try:
             fill = len(rows) / most_rows(rows[0], self.budget_tokens)
