@@ -69,8 +69,7 @@ def calibrate(
     if as_json:
         tasks = calibration_view.tasks_as_json(calibration, versions)
         values = {"policy": rules.digest, "dry_run": dry_run, "unverified": calibration.unverified, "tasks": tasks}
-        left_out = calibration.foreign + calibration.routed_only
-        show_json({**values, "uncalibrated": calibration.uncalibrated, "left_out": left_out})
+        show_json({**values, "uncalibrated": calibration.uncalibrated, "left_out": calibration.left_out_tasks})
         return
     calibration_view.show_decisions(calibration, versions, dry_run)
     calibration_view.show_rows(calibration, predictions, dry_run)

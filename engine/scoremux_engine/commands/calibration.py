@@ -59,8 +59,7 @@ class Calibration:
         uncalibrated: These, and tasks without a decision that are left out.
         out_of_fold: Rows whose predictions came from training.
         unverified: Tasks with predictions that are not known to come from their live adapters, and count all the same.
-        foreign: Tasks that are left out, as their predictions are not known to come from their live adapters.
-        routed_only: Tasks that are left out, as only their route chose their rows.
+        excluded: Tasks that are left out, by what is wrong with all of their rows.
         scored: Rows that the live versions scored.
         relabelled: Rows whose labels in the predictions were others than in the files.
         worse: Tasks whose confidences fit held-out rows worse than without a calibration, with the change of their
@@ -80,13 +79,21 @@ class Calibration:
     uncalibrated: tuple[str, ...] = ()
     out_of_fold: int = 0
     unverified: tuple[str, ...] = ()
-    foreign: tuple[str, ...] = ()
-    routed_only: tuple[str, ...] = ()
+    excluded: dict[str, list[str]] = field(default_factory=lambda: {NOT_OF_LIVE_ADAPTERS: [], LACKS_SAMPLE: []})
     scored: int = 0
     relabelled: int = 0
     worse: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     near_misses: dict[str, NearMiss] = field(default_factory=dict)
+
+    @property
+    def left_out_tasks(self) -> list[str]:
+        return [name for names in self.excluded.values() for name in names]
+
+    def exclude(self, name: str, reason: str) -> None:
+        """Leave a task out: it keeps the calibration that it has, if any."""
+        self.excluded[reason].append(name)
+        del self.versions[name]
 
 
 def calibrate_tasks(
@@ -134,8 +141,7 @@ def calibrate_tasks(
         by_task[name] = with_census(by_task[name], store, past[name])
         chosen_by = [row.chosen_by for row in by_task[name]]
         if routed_only(chosen_by):
-            calibration.routed_only += (name,)
-            del calibration.versions[name]
+            calibration.exclude(name, LACKS_SAMPLE)
             continue
         beside = routed_beside(chosen_by, [row.version for row in by_task[name]])
         if beside.any():
@@ -144,8 +150,7 @@ def calibrate_tasks(
         adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
         foreign = bool(adapters - {adapter_digest(PackageFiles.of(folder))})
         if foreign and not unverified:
-            calibration.foreign += (name,)
-            del calibration.versions[name]
+            calibration.exclude(name, NOT_OF_LIVE_ADAPTERS)
             continue
         if foreign:
             calibration.unverified += (name,)
@@ -170,13 +175,10 @@ def calibrate_tasks(
             f"predictions of {', '.join(seen)} are too good: the shared start (--start) was trained on these tasks. "
             "Calibrate on rows that nothing was trained on, train without --start, or take them with --unverified"
         )
-    if calibration.routed_only and not calibration.versions:
-        raise InputError(f"{first_of(calibration.routed_only)}: {LACKS_SAMPLE}")
-    if calibration.foreign and not calibration.versions:
-        raise InputError(f"{first_of(calibration.foreign)}: {NOT_OF_LIVE_ADAPTERS}")
-    calibration.uncalibrated = tuple(
-        sorted(calibration.unlabelled + uncalibrated(calibration.foreign + calibration.routed_only))
-    )
+    for reason, names in reversed(calibration.excluded.items()):
+        if names and not calibration.versions:
+            raise InputError(f"{first_of(names)}: {reason}")
+    calibration.uncalibrated = tuple(sorted(calibration.unlabelled + uncalibrated(calibration.left_out_tasks)))
     changes = zip(calibration.tasks, changes_of_brier(list(calibration.tasks.values())), strict=True)
     calibration.worse = {name: change for name, change in changes if change[1] > 0}
     decisions = _decisions(policy, calibration)

@@ -9,9 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from scoremux_assess.agreement.weights import LACKS_SAMPLE
 from scoremux_assess.decisions.decision import OWN, POOLED, Decision, Threshold
-from scoremux_engine.commands.calibration import NOT_OF_LIVE_ADAPTERS, Calibration
+from scoremux_engine.commands.calibration import Calibration
 from scoremux_engine.commands.printing import short, show_table
 from scoremux_files.errors import first_of
 
@@ -46,9 +45,9 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
     if calibration.unverified:
         names = ", ".join(calibration.unverified)
         say(f"NOT VERIFIED: whether these predictions come from the live adapters of {names}; else all here is wrong")
-    for left_out, reason in ((calibration.foreign, NOT_OF_LIVE_ADAPTERS), (calibration.routed_only, LACKS_SAMPLE)):
-        if left_out:
-            say(f"Left out, with the calibration that they have, if any: {first_of(left_out)}. Their {reason}")
+    for reason, excluded in calibration.excluded.items():
+        if excluded:
+            say(f"Left out, with the calibration that they have, if any: {first_of(excluded)}. Their {reason}")
     if calibration.scored:
         scored = f"{calibration.scored:,} rows were scored by the live versions"
         say(f"{scored}: true only if no adapter was fitted to them")

@@ -259,7 +259,7 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
         assert (mixed.rows["t-1"], mixed.left_out.total()) == (60, len(rows) - 60)
         predicted = [replace(row, probabilities=(0.2,) * 5) for row in by_half[60:]]  # not of the live adapter
         mixed = calibrate("exact = 0.7", by_everyone[:60] + predicted)
-        assert (mixed.rows["t-1"], mixed.foreign) == (60, ())
+        assert (mixed.rows["t-1"], mixed.left_out_tasks) == (60, [])
 
 
 def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path: Path) -> None:
