@@ -186,8 +186,8 @@ def add(
             if replace:
                 outcome = f"the desk has {added.replaced.rows:,} of them now ({added.replaced.to_read:+,} to read)"
             say(f"{path}: {added.rescored:,} of the known rows have another score or route here; {outcome}")
-        if begun := sorted(added.replaced.begun):
-            say(f"{path}: people have begun to read {first_of(begun)}, so these tasks keep the scores that they had")
+        if kept := sorted(added.replaced.kept):
+            say(f"{path}: people have begun to read {first_of(kept)}, so these tasks keep the scores that they had")
         new, unknown = alerts.add_alerts(desk, path, BY)
         if new or unknown:
             say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")

@@ -258,7 +258,7 @@ def withdraw(connection: Connection, read: Any) -> None:
     count_waiting(connection, read.task, read.reason, -1)
 
 
-def begun(connection: Connection) -> frozenset[tuple[str, str]]:
+def tasks_in_reading(connection: Connection) -> frozenset[tuple[str, str]]:
     """Return task and administration of the rows of which somebody has read one, reads one, or is to read one."""
     query = select(rows.c.task, rows.c.administration).join(reads, reads.c.row == rows.c.id)
     query = query.where(or_(reads.c.state.in_((*_WITH_SOMEONE, "done")), reads.c.only_for.is_not(None)))

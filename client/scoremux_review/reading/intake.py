@@ -107,16 +107,14 @@ def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by
     added = Added()
     # While scores are replaced, nobody may begin to read: one transaction for all.
     with database.write() if replace else nullcontext() as whole:
-        begun = leases.begun(whole) if whole else frozenset()
+        in_reading = leases.tasks_in_reading(whole) if whole else frozenset()
         for chunk in chunks(lines, CHUNK_ROWS):
             with nullcontext(whole) if whole else database.write() as connection:
                 rescored = rescoring.find_rescored(connection, chunk, file)
                 new, to_read = _insert(connection, chunk, file, by, database.now())
                 if replace:
-                    replaced = rescoring.replace_scores(connection, rescored, begun, (file, by, database.now()))
-                    added.replaced.rows += replaced.rows
-                    added.replaced.to_read += replaced.to_read
-                    added.replaced.begun |= replaced.begun
+                    entry = (file, by, database.now())
+                    rescoring.replace_scores(connection, rescored, in_reading, added.replaced, entry)
             added.rescored += len(rescored)
             added.rows += len(chunk)
             added.known += len(chunk) - new

@@ -1,13 +1,13 @@
 """Rows that come again with another score: after a rollback, or from a new version.
 
 They take the new score where people ask for that and nobody has begun to read the task's rows of that administration.
-Then its rows are chosen anew, all of them, so that weights are those of the new choice alone. Where people have begun,
-the scores stay: rows that were read by the choice of one version stand for nothing that another one chose.
+The new version then chooses which of all these rows people read, and weights are those of its choice alone. Where
+people have begun, the scores stay: rows that one version chose stand for nothing that another one chose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isclose
 from typing import Any
@@ -35,12 +35,12 @@ class Replaced:
     Attributes:
         rows: How many took it.
         to_read: How many more people read than before, or fewer.
-        begun: Tasks whose rows keep their scores.
+        kept: Tasks whose rows keep their scores.
     """
 
     rows: int = 0
     to_read: int = 0
-    begun: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)
 
 
 def find_rescored(connection: Connection, chunk: Sequence[Mapping[str, Any]], file: str) -> list[Rescored]:
@@ -68,20 +68,25 @@ def find_rescored(connection: Connection, chunk: Sequence[Mapping[str, Any]], fi
 
 
 def replace_scores(
-    connection: Connection, rescored: Iterable[Rescored], begun: frozenset[tuple[str, str]], by: tuple[str, str, float]
-) -> Replaced:
+    connection: Connection,
+    rescored: Iterable[Rescored],
+    in_reading: Collection[tuple[str, str]],
+    replaced: Replaced,
+    entry: tuple[str, str, float],
+) -> None:
     """Give known rows their new scores, and queue them by these.
 
     Args:
         connection: The transaction, in which nobody else reads or decides.
         rescored: From `find_rescored`.
-        begun: Task and administration of rows that keep theirs, from `leases.begun`.
-        by: For the record: the file that brings the scores, who adds it, and seconds since the epoch.
+        in_reading: Task and administration of rows that keep theirs, from `leases.tasks_in_reading`.
+        replaced: Counts what becomes of the rows.
+        entry: For the record: the file that brings the scores, who adds it, and seconds since the epoch.
     """
-    replaced, (file, person, now) = Replaced(), by
+    file, by, now = entry
     for before, columns in rescored:
-        if (before.task, before.administration) in begun:
-            replaced.begun.add(before.task)
+        if (before.task, before.administration) in in_reading:
+            replaced.kept.add(before.task)
             continue
         digest = responses.row_digest({**before._mapping, **columns})
         responses.set_row(connection, before.id, **columns, digest=digest)
@@ -92,10 +97,9 @@ def replace_scores(
         old = {name: getattr(before, name) for name in _COMPARED}
         body = {"file": file, "digests": [before.digest, digest], "old": old, "state": columns["state"],
                 "round": before.round, "final": [None, "", None]}  # fmt: skip
-        log.append(connection, now, person, log.RESCORED, body, row=before.id)
+        log.append(connection, now, by, log.RESCORED, body, row=before.id)
         replaced.rows += 1
         replaced.to_read += bool(columns["reason"]) - bool(before.reason)
-    return replaced
 
 
 def _equal(one: Any, other: Any) -> bool:

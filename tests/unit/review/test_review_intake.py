@@ -72,7 +72,7 @@ def test_rows_scored_again_are_chosen_by_the_newest_version_alone(at_work: Any, 
     assert versions() == {name: {"a"}}
     for again in (b, a, b):
         added = add(again)
-        assert (added.rescored, added.replaced.rows, added.replaced.begun) == (80, 80, set())
+        assert (added.rescored, added.replaced.rows, added.replaced.kept) == (80, 80, set())
         work.verify()
     assert add(b).rescored == 0
     queues = {(row.reason, row.waiting) for row in work.execute("SELECT reason, waiting FROM queues WHERE waiting > 0")}
@@ -81,12 +81,12 @@ def test_rows_scored_again_are_chosen_by_the_newest_version_alone(at_work: Any, 
     behind = [row.line for row in work.execute(order.format("READ_BEHIND") + " ORDER BY reads.priority")]
     assert behind != sorted(behind), "of what the machine keeps, the order is random"
     read = work.take("anna")
-    assert add(a).replaced.begun == {name}, "somebody reads it"
+    assert add(a).replaced.kept == {name}, "somebody reads it"
     work.decide("anna", read.token, 1)
     other = _scored_by("a", 1, task=1)
     add(other)
     both = add(a + [row | {"version": "b" * 64} for row in other])
-    assert (both.replaced.rows, both.replaced.begun) == (80, {name})
+    assert (both.replaced.rows, both.replaced.kept) == (80, {name})
     assert versions() == {name: {"b"}, other[0]["task"]: {"b"}}
     while (read := work.take("anna")) is not None:
         work.decide("anna", read.token, 1)
