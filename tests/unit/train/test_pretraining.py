@@ -66,9 +66,8 @@ def folder(tmp_path: Path) -> Path:
 def test_weights_are_the_same_with_any_cores_and_order_of_rows_and_after_kills(folder: Path) -> None:
     lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
     (folder / "turned.jsonl").write_text("".join(reversed(lines)))
-    # In a process of its own each, which no thread of another test is forked into.
-    multiprocessing.set_forkserver_preload(["transformers.modeling_utils", "scoremux_train.pretraining.pretrain_run"])
-    fork, draw, hit = multiprocessing.get_context("forkserver"), random.Random(4), 0
+    # In a process of its own each: threads of torch do not survive a fork.
+    fork, draw, hit = multiprocessing.get_context("fork"), random.Random(4), 0
     for out, cores, rows in (("other", 2, "turned.jsonl"), ("whole", 1, "rows.jsonl")):
         child = fork.Process(target=run, args=(folder, out, cores, rows))
         child.start()
