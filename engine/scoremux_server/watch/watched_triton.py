@@ -103,8 +103,8 @@ class WatchedTriton:
         if UNWRITABLE in cause and cause != self.health.cause:
             self._report(f"{cause}; waiting for room, for {self._server.profile.start_timeout_s:g} s at most")
             self.health.cause = cause
-        if cause := self._diagnosis.look_at_start():
-            raise InterruptedStartError(f"{cause}:\n{self._server.process.log_tail()}")
+        if fault := self._diagnosis.look_at_start():
+            raise InterruptedStartError(f"{fault}:\n{self._server.process.log_tail()}")
 
     def _note(self, answer: Answer) -> None:
         if answer.store_cause != self.health.store_cause:
