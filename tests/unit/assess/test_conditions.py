@@ -125,8 +125,33 @@ def test_genuine_answers_get_no_code(corpus: str) -> None:
         if found is not None and (is_best or found.code not in "BR"):
             false[found.code] += 1
             full += is_best
+    print(f"{corpus}: false codes on full-score answers {full} of {best:,} = {full / best:.2%}; all {dict(false)}")
     assert sum(false.values()) <= 0.005 * len(rows), false
     assert full <= 0.002 * best
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_sentences_about_things_are_no_refusals(language: str) -> None:
+    lines = (WRITTEN / "things.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [
+        code.code if (code := finder.find(text)) else ""
+        for row in map(json.loads, lines)
+        if row["language"] == language
+        for finder in [Finder(conditions(), row["question"], row["reference"], [language])]
+        for text in row["texts"]
+    ]
+    print(f"{language}: {Counter(found)}")
+    assert len(found) > 180
+    assert found.count("R") <= 0.03 * len(found)
+
+
+def test_a_refusal_may_name_what_it_is_about() -> None:
+    finder = Finder(conditions(), "Why does bulb A stay lit when switch Y is opened?", "It is in another path.", ["en"])
+    for text in ("I don't know switch Y", "the question is too hard", "we never learned bulbs", "no idea about bulb A"):
+        found = finder.find(text)
+        assert found is not None, text
+        assert found.code == "R"
+    assert finder.find("Switch Y is not in the path of bulb A.") is None
 
 
 ATTEMPTS = (

@@ -11,7 +11,7 @@ from scoremux_assess.decisions.conditions.copies import is_altered, is_answer, i
 from scoremux_assess.decisions.conditions.foreign import in_other_script, is_foreign
 from scoremux_assess.decisions.conditions.gibberish import is_gibberish
 from scoremux_assess.decisions.conditions.letters import MOST_LETTERS, known_share, languages
-from scoremux_assess.decisions.conditions.phrases import LANGUAGES, Phrases, built_in, plain, spare_words, vocabulary
+from scoremux_assess.decisions.conditions.phrases import LANGUAGES, Line, Phrases, built_in, plain, spare_words, vocabulary
 from scoremux_assess.decisions.conditions.placeholders import is_placeholder
 from scoremux_assess.decisions.conditions.profanity import Profanity
 from scoremux_assess.decisions.conditions.response import ResponseText
@@ -28,6 +28,9 @@ _REFERENCE = 2
 _REQUESTS = vocabulary("requests")
 """Words of a request; a response that refuses asks for help with one of them."""
 _SHORT_ANSWERS = vocabulary("short answers")
+_WHO_REFUSES = (vocabulary("me") | vocabulary("school")) - {"ill"}  # of "I'll", but also: "the king was ill"
+"""Words of which a refusal has one if it has a subject: a first person, or a word of school."""
+_SUBJECTS = vocabulary("subjects of things")
 
 
 def _lists(value: Any) -> tuple[str, ...]:
@@ -100,8 +103,14 @@ class PhrasesRule(Rule):
         for reading in response.short_readings:
             rest = self.short_patterns.rest(reading)
             if rest is not None and len(rest) <= _BESIDE_SHORT:
-                return sum(word not in spare_words() for word in rest) <= others
+                return sum(word not in spare_words() for word in rest) <= others and self.counts(
+                    self.short_patterns, reading
+                )
         return False
+
+    def counts(self, patterns: Phrases, reading: Line) -> bool:
+        """Return whether the first pattern of a reading is about whoever wrote it."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,7 @@ class AloneRule(PhrasesRule):
         spare, asked = spare_words(), response.task.question.vocabulary if self.question_is_spare else ()
         for reading in response.short_readings:
             rest = patterns.rest(reading)
-            if rest is None:
+            if rest is None or not self.counts(patterns, reading):
                 continue
             if sum(word not in spare and word not in asked for word in rest) <= self.extra_words:
                 return True
@@ -195,9 +204,15 @@ class HelpRule(AloneRule):
 
 @dataclass(frozen=True)
 class RefusalRule(AloneRule):
-    """A refusal."""
+    """A refusal; a sentence about a thing or about others, such as "the bulb is not in the circuit", is none."""
 
     code, name, question_is_spare = "R", "refusal", True
+
+    def counts(self, patterns: Phrases, reading: Line) -> bool:
+        if not _WHO_REFUSES.isdisjoint(reading.different):
+            return True
+        start, _ = next(patterns.places(reading))
+        return all(word in spare_words() and word not in _SUBJECTS for word in reading.words[:start])
 
 
 @dataclass(frozen=True)
