@@ -174,12 +174,18 @@ def test_judge_names_a_forged_row(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        *(
+            (key, value)
+            for key in ("version", "backbone")
+            for value in ("x" * 5000, "/etc", "../packages", "A" * 64, 7)
+        ),
         *(("level", level) for level in ("1", 1.9, True, -1, "1e999")),
         *(("probabilities", values) for values in ([0.6, 1.4], [-0.5, 1.5], "123", [None], ["NaN", 1], [10**400, 0])),
     ],
 )
 def test_line_that_no_server_writes_is_refused(tmp_path: Path, key: str, value: object) -> None:
-    line = {"format": 1, **dict.fromkeys(("digest", "task", "version", "backbone", "arithmetic"), "x"), "status": "OK"}
+    line = {"format": 1, **dict.fromkeys(("digest", "task", "arithmetic"), "x"), "status": "OK"}
+    line |= dict.fromkeys(("version", "backbone"), "a" * 64)
     line |= {"level": 0, "probabilities": [1.0], key: value}
     (tmp_path / "audit.log").write_text(json.dumps(line).replace('"1e999"', "1e999").replace('"NaN"', "NaN"))
     with pytest.raises(AuditError, match="line 1 is not a line of an audit log"):
@@ -216,7 +222,20 @@ def test_judge_says_which_rows_it_cannot_judge(small_repository: Path, tmp_path:
     assert "40 rows have texts that --responses does not hold (canaries, or another key)" in shown
     lines = logged.log.read_text()
     logged.log.write_text(lines.replace(Backbone.open(small_repository / "backbone" / "1").spec.digest, "b" * 64, 3))
-    assert "3 rows were scored on another backbone" in logged.judge("--key-file", str(key))[1]
+    status, shown = logged.judge("--key-file", str(key))
+    assert status == 1
+    assert "3 rows were scored on another backbone" in shown
+    assert logged.judge("--key-file", str(key), "--allow-unjudged", "3")[0] == 0
+
+
+def test_rows_of_versions_that_nobody_has_need_a_word_of_the_user(small_repository: Path, tmp_path: Path) -> None:
+    logged = Logged(small_repository, tmp_path)
+    for place in range(20):
+        logged.change(place, lambda line: line.update(version="e" * 64))
+    status, shown = logged.judge("--rows", "20")
+    assert status == 1
+    assert "20 rows are of versions that the store does not have" in shown
+    assert [logged.judge("--rows", "20", "--allow-unjudged", count)[0] for count in ("19", "20")] == [1, 0]
 
 
 def test_rows_are_drawn_among_those_whose_texts_are_given(small_repository: Path, tmp_path: Path) -> None:

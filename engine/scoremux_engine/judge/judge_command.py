@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,11 @@ class Tally:
     without_version: int = 0
     damaged: list[str] = field(default_factory=list)
 
+    @property
+    def unjudged(self) -> int:
+        """Rows of given texts, or of another backbone, that nothing here can compute."""
+        return self.other_backbone + self.without_version
+
     def sentences(self) -> list[str]:
         """Return a sentence for each reason that there is."""
         reasons = (
@@ -56,6 +62,9 @@ def judge(
     key_file: Annotated[Path | None, typer.Option(help="The key of the log's digests (audit_key_file).")] = None,
     id_column: Annotated[str, typer.Option(help="Column of the responses' ids.")] = "id",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    allow_unjudged: Annotated[
+        int, typer.Option(min=0, help="How many rows may be of a backbone or version that REPOSITORY does not have.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="File (.jsonl) with one line per judged row.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,35 +86,42 @@ def judge(
     key = read_key(key_file) if key_file else None
     backbone, tally = open_backbone(repository / "store", None), Tally()
     digests = {digest for digest, _ in read_texts(responses, key, id_column, text_column)}
-    drawn = draw(_candidates(logs, backbone, digests, tally), rows, seed)
+    store = open_store(repository / "store")
+    drawn = draw(_candidates(logs, backbone, store, digests, tally), rows, seed)
     texts = find_texts(responses, {row.digest for row in drawn}, key, id_column, text_column)
-    judged = list(_judge(drawn, texts, open_store(repository / "store"), backbone, tally, bounds))
+    judged = list(_judge(drawn, texts, store, backbone, tally, bounds))
     margins = limits(judged)
     standings = [row.standing(margins[row.row.arithmetic]) for row in judged]
     if out is not None:
         _write(out, judged, standings)
     contradicted = [row for row, standing in zip(judged, standings, strict=True) if standing is Standing.CONTRADICTED]
-    summary = _summary(judged, standings, margins, _count_close(_candidates(logs, backbone, digests, Tally()), margins))
+    counts = _count_close(_candidates(logs, backbone, store, digests, Tally()), margins)
+    summary = _summary(judged, standings, margins, counts)
     if as_json:
         show_json({"arithmetics": summary, "not_judged": vars(tally), "contradicted": [r.id for r in contradicted]})
     else:
         _show(summary, contradicted, tally)
-    if contradicted or tally.damaged or not judged:
+    if contradicted or tally.damaged or not judged or tally.unjudged > allow_unjudged:
         raise typer.Exit(1)
 
 
-def _candidates(logs: list[Path], backbone: Backbone, digests: set[str], tally: Tally) -> Iterator[LoggedRow]:
-    """Yield the rows of logs that were scored on this backbone and have one of these texts; count the others.
+def _candidates(
+    logs: list[Path], backbone: Backbone, store: Store, digests: set[str], tally: Tally
+) -> Iterator[LoggedRow]:
+    """Yield the rows of logs of this backbone, one of these texts and a version of the store; count the others.
 
     Most lines of a long log are canaries or of other administrations: no draw is spent on them.
     """
     from scoremux_engine.judge.logged_rows import read_log
 
+    is_stored = cache(lambda version: store.package_folder(version).is_dir())
     for row in read_log(logs):
         if row.backbone != backbone.spec.digest:
             tally.other_backbone += 1
         elif row.digest not in digests:
             tally.without_text += 1
+        elif not is_stored(row.version):
+            tally.without_version += 1
         else:
             yield row
 
@@ -118,7 +134,7 @@ def _judge(
     tally: Tally,
     with_bounds: bool,
 ) -> Iterator[JudgedRow]:
-    """Yield the rows whose versions the store has; count the others. with_bounds: Derive what float32 can err."""
+    """Yield the judged rows; name packages that were changed. with_bounds: Derive what float32 can err."""
     from scoremux_assess.agreement.close_rows import computes_float32
     from scoremux_engine.errors import PackageError
     from scoremux_engine.judge.exact_rows import ExactScorer
@@ -129,9 +145,6 @@ def _judge(
     for row in drawn:
         by_version.setdefault(row.version, []).append(row)
     for digest, of_version in by_version.items():
-        if not store.package_folder(digest).is_dir():
-            tally.without_version += len(of_version)
-            continue
         try:
             version = scorer.version(digest)
         except PackageError as error:

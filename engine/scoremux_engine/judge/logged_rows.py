@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import AuditError
 from scoremux_files.audit_lines import text_digest
 from scoremux_files.errors import InputError, reading
@@ -78,8 +80,8 @@ def _row(line: bytes, where: str) -> LoggedRow | None:
         return LoggedRow(
             str(values["digest"]),
             str(values["task"]),
-            str(values["version"]),
-            str(values["backbone"]),
+            _digest(values, "version"),
+            _digest(values, "backbone"),
             _level(values["level"]),
             probabilities,
             str(values.get("arithmetic") or values["precision"]),
@@ -87,6 +89,12 @@ def _row(line: bytes, where: str) -> LoggedRow | None:
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise AuditError(f"{where} is not a line of an audit log: {error!r:.200}") from error
+
+
+def _digest(values: Mapping[str, object], key: str) -> str:
+    if not re.fullmatch(DIGEST_PATTERN, value := str(values[key])):
+        raise ValueError(f"its {key} is not a digest of 64 hexadecimal digits")
+    return value
 
 
 def _level(value: object) -> int:

@@ -11,7 +11,15 @@ from scoremux_assess.decisions.conditions.copies import is_altered, is_answer, i
 from scoremux_assess.decisions.conditions.foreign import in_other_script, is_foreign
 from scoremux_assess.decisions.conditions.gibberish import is_gibberish
 from scoremux_assess.decisions.conditions.letters import MOST_LETTERS, known_share, languages
-from scoremux_assess.decisions.conditions.phrases import LANGUAGES, Line, Phrases, built_in, plain, spare_words, vocabulary
+from scoremux_assess.decisions.conditions.phrases import (
+    LANGUAGES,
+    Line,
+    Phrases,
+    built_in,
+    plain,
+    spare_words,
+    vocabulary,
+)
 from scoremux_assess.decisions.conditions.placeholders import is_placeholder
 from scoremux_assess.decisions.conditions.profanity import Profanity
 from scoremux_assess.decisions.conditions.response import ResponseText
@@ -108,8 +116,8 @@ class PhrasesRule(Rule):
                 )
         return False
 
-    def counts(self, patterns: Phrases, reading: Line) -> bool:
-        """Return whether the first pattern of a reading is about whoever wrote it."""
+    def counts(self, patterns: Phrases, reading: Line) -> bool:  # noqa: ARG002
+        """Return whether the first pattern of a reading says something about whoever wrote it."""
         return True
 
 
