@@ -29,11 +29,11 @@ _QUEUES = (".parquet", ".jsonl")
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """A response that may be labelled next; nobody can grade one whose text is None."""
+    """A response that may be labelled next."""
 
     id: str
     task: str
-    text: str | None
+    text: str
     student: str | None
 
 
@@ -137,10 +137,9 @@ def _choose(
     from scoremux_assess.agreement.similar_texts import related
     from scoremux_assess.sampling.drawing import Candidates, draw, thin
 
-    responses, pool = len(pool), [row for row in pool if row.text is not None]
     part = thin(len(pool), seed, task)
     share = len(part) / max(1, len(pool))
-    outcomes = score([Response(task, pool[place].text or "") for place in part])
+    outcomes = score([Response(task, pool[place].text) for place in part])
     gradable = [(pool[place], s) for place, s in zip(part, outcomes, strict=True) if _people_can(task, s)]
     width = max((len(s.embedding) for _, s in gradable if s.embedding is not None), default=1)
     levels = max((len(s.probabilities) for _, s in gradable), default=0)
@@ -156,14 +155,14 @@ def _choose(
             probabilities[place] = scored.probabilities
     both = [*rows, *extra]
     is_labelled = np.array([row.id in ids for row in rows] + [True] * len(extra), bool)
-    copies = related([row.text or "" for row in both], [row.student for row in both])
+    copies = related([row.text for row in both], [row.student for row in both])
     candidates = Candidates(copies, vectors, probabilities)
     drawn = draw(candidates, count, seed, task, is_labelled)
     chosen = [
         QueuedRow(gradable[place][0], gradable[place][1], share * probability)
         for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
     ]
-    return TaskSample(task, chosen, responses, drawn, len(part) - len(gradable) + responses - len(pool))
+    return TaskSample(task, chosen, len(pool), drawn, len(part) - len(gradable))
 
 
 def _people_can(task: str, scored: Scored) -> bool:
@@ -186,16 +185,16 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
     files = expand(sources, out)
     for source in files:
         path = Path(source.path)
-        for number, row in enumerate(read_rows(path, id_column), start=1):
+        for number, row in enumerate(read_rows(path, id_column, text_column), start=1):
             task = text_cell(path, number, row, task_column)
-            text = None if row.get(text_column, "") is None else text_cell(path, number, row, text_column)
+            text = text_cell(path, number, row, text_column)
             if not TASK_PATTERN.fullmatch(task):  # and may be a text, which must not be shown
                 raise InputError(f"{path}, row {number}: {task_column} is no task's id; name its column: --task-column")
             if student_column and student_column not in row:
                 raise InputError(f"{path}, row {number}: no {student_column}")
             name = row.get(id_column)
             name = f"{path.name}:{number}" if name in (None, "") else str(name)
-            if (task, name) in rows and same_text(rows[task, name].text or "") != same_text(text or ""):
+            if (task, name) in rows and same_text(rows[task, name].text) != same_text(text):
                 remedy = repeated_ids_remedy(len(files))
                 raise InputError(f"{path}, row {number}: id {name[:80]!r} of {task} is given twice{remedy}")
             rows[task, name] = Unlabelled(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +20,7 @@ BEGINNING_BYTES = len(_BEGINNING)
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _PLAIN, _KEYED = "sha256:", "hmac-sha256:"
 _HEX = 64
+_DIGEST = re.compile(rb"(hmac-)?sha256:[0-9a-f]{64}")
 
 
 def beginning(now: datetime, digest: str) -> Mapping[str, Any]:
@@ -53,13 +55,14 @@ def erase_digests(path: Path, digests: Collection[str], before: datetime | None 
         How many were overwritten.
 
     Raises:
-        InputError: the log cannot be read or written, or has digests with a key and `digests` has none such.
+        InputError: the log cannot be read or written, a line is not as a server writes it, or the log has digests with
+            a key and `digests` has none such.
     """
     limit = _shown(before).encode() if before else b""
     names, overwritten = {digest.encode() for digest in digests}, 0
     for file in (path, *sorted(path.parent.glob(f"{path.name}.*Z"))):
         with writing(file), file.open("r+b") as log:
-            for offset, time, digest in _digests(log):
+            for offset, time, digest in _digests(file, log):
                 if digest.startswith(_KEYED.encode()) and names and not any(n.startswith(b"hmac") for n in names):
                     raise InputError(f"the digests of {file} have a key; give it with --audit-key-file")
                 if digest in names or time < limit:
@@ -73,11 +76,16 @@ def _shown(time: datetime) -> str:
     return time.astimezone(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _digests(log: Any) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield offset, time and digest of the lines."""
+def _digests(path: Path, log: Any) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield offset, time and digest of the lines. Raises InputError for a line that is not as a server writes it."""
     offset = 0
-    for line in log:
-        if begins_one(line[:BEGINNING_BYTES]) and len(line) > BEGINNING_BYTES:
-            digest = line[BEGINNING_BYTES:].partition(b'"')[0]
+    for number, line in enumerate(log, start=1):
+        digest = line[BEGINNING_BYTES:].partition(b'"')[0]
+        if begins_one(line[:BEGINNING_BYTES]) and _DIGEST.fullmatch(digest):
             yield offset, line[len(_FORMAT) : len(_FORMAT) + _TIME_BYTES], digest
+        elif line.endswith(b"\n"):  # the last line may be incomplete while a server writes it
+            raise InputError(
+                f"{path}, line {number}: not as a server writes its audit log; erase in the server's own file, and "
+                "delete copies that another program has written"
+            )
         offset += len(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +16,10 @@ from typer.core import TyperGroup
 from scoremux_client.errors import InputError
 from scoremux_files.errors import first_of
 from scoremux_review import people_commands, retention
-from scoremux_review.people_commands import BY, Where, console, opened, say
+from scoremux_review.people_commands import BY, Where, console, created, opened, say
 
 if TYPE_CHECKING:
+    from scoremux_files.rows.row_layout import RowLayout
     from scoremux_review.database.connection import Database
 
 
@@ -79,9 +81,6 @@ def open_desk(
     if address not in LOOPBACK and not public_url:
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
     check_public_url(public_url)
-    add(database, scored, tasks=tasks, policy=policy)
-    desk = opened(database)
-    _first_director(desk)
     reached = public_url or f"http://{address}:{port}"
     issuer = None
     if oidc_issuer:
@@ -89,6 +88,9 @@ def open_desk(
         if not oidc_client or not secret:
             raise InputError("--oidc-issuer needs --oidc-client, and the environment variable SCOREMUX_OIDC_SECRET")
         issuer = Issuer.discover(oidc_issuer, oidc_client, secret, reached, oidc_claim)
+    add(database, scored, tasks=tasks, policy=policy)
+    desk = opened(database)
+    _first_director(desk)
     reasons: list[str] = []
 
     def stop(reason: str) -> None:
@@ -153,44 +155,58 @@ def add(
     """
     from scoremux_review.database import programme
     from scoremux_review.desk_policy import DeskPolicy
-    from scoremux_review.reading import alerts, intake, task_files
-    from scoremux_review.reading.response_texts import Texts, layout_of
+    from scoremux_review.reading import intake, task_files
+    from scoremux_review.reading.response_texts import layout_of
 
-    desk = opened(database)
-    if policy:
-        rules = DeskPolicy.read(policy)
-        with desk.write() as connection:
-            programme.save_policy(connection, rules, BY, desk.now())
-    if tasks:
-        with desk.write() as connection:
-            before = programme.all_items(connection)
-            say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), BY, desk.now()):,} tasks")
-            for task, item in programme.all_items(connection).items():
-                if task in before and before[task].is_described and before[task].levels != item.levels:
-                    was, is_now = (" ".join(f"{points:g}" for points in one.levels) for one in (before[task], item))
-                    say(f"task {task}: its levels are worth {is_now} now, were {was}; exports of older rows change")
-    if anchors:
-        papers = task_files.read_anchors(anchors)
-        with desk.write() as connection:
-            programme.replace_anchors(connection, papers, BY, desk.now())
-        say(f"{anchors}: {len(papers):,} anchor papers")
-    for kind, file in (("validity", validity), ("qualification", qualification)):
-        if file:
-            say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
-    for path in scored or ():
-        texts = Texts(responses or (), layout_of(path, id=id_column, text=text_column, student=student_column))
-        added = intake.add_scored(desk, path, texts, BY, replace=replace)
-        say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
-        if added.rescored:
-            outcome = "the desk keeps its own; --replace takes these"
-            if replace:
-                outcome = f"the desk has {added.replaced.rows:,} of them now ({added.replaced.to_read:+,} to read)"
-            say(f"{path}: {added.rescored:,} of the known rows have another score or route here; {outcome}")
-        if kept := sorted(added.replaced.kept):
-            say(f"{path}: people have begun to read {first_of(kept)}, so these tasks keep the scores that they had")
-        new, unknown = alerts.add_alerts(desk, path, BY)
-        if new or unknown:
-            say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")
+    with created(database) as desk:
+        if policy:
+            rules = DeskPolicy.read(policy)
+            with desk.write() as connection:
+                programme.save_policy(connection, rules, BY, desk.now())
+        if tasks:
+            _add_tasks(desk, tasks)
+        if anchors:
+            papers = task_files.read_anchors(anchors)
+            with desk.write() as connection:
+                programme.replace_anchors(connection, papers, BY, desk.now())
+            say(f"{anchors}: {len(papers):,} anchor papers")
+        for kind, file in (("validity", validity), ("qualification", qualification)):
+            if file:
+                say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
+        for path in scored or ():
+            layout = layout_of(path, id=id_column, text=text_column, student=student_column)
+            _add_scored(desk, path, responses or (), layout, replace)
+
+
+def _add_tasks(desk: Database, tasks: Path) -> None:
+    from scoremux_review.database import programme
+    from scoremux_review.reading import task_files
+
+    with desk.write() as connection:
+        before = programme.all_items(connection)
+        say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), BY, desk.now()):,} tasks")
+        for task, item in programme.all_items(connection).items():
+            if task in before and before[task].is_described and before[task].levels != item.levels:
+                was, is_now = (" ".join(f"{points:g}" for points in one.levels) for one in (before[task], item))
+                say(f"task {task}: its levels are worth {is_now} now, were {was}; exports of older rows change")
+
+
+def _add_scored(desk: Database, path: Path, responses: Sequence[Path], layout: RowLayout, replace: bool) -> None:
+    from scoremux_review.reading import alerts, intake
+    from scoremux_review.reading.response_texts import Texts
+
+    added = intake.add_scored(desk, path, Texts(responses, layout), BY, replace=replace)
+    say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
+    if added.rescored:
+        outcome = "the desk keeps its own; --replace takes these"
+        if replace:
+            outcome = f"the desk has {added.replaced.rows:,} of them now ({added.replaced.to_read:+,} to read)"
+        say(f"{path}: {added.rescored:,} of the known rows have another score or route here; {outcome}")
+    if kept := sorted(added.replaced.kept):
+        say(f"{path}: people have begun to read {first_of(kept)}, so these tasks keep the scores that they had")
+    new, unknown = alerts.add_alerts(desk, path, BY)
+    if new or unknown:
+        say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")
 
 
 @review.command()

@@ -47,7 +47,8 @@ FINAL = pa.schema(
 )
 """Columns of final scores. status: as `scoremux score` has it, CONDITION with a code, PENDING until a human decides,
 ODD where the task does not have the level, which then is null.
-decided_by: machine, rater, agreement (of two), adjudication."""
+decided_by: machine, rater, agreement (of two), adjudication; nobody where the machine gave neither a level nor a code
+and no human can."""
 
 LABELLED = pa.schema(
     [
@@ -160,7 +161,8 @@ def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
         level, code, status = read.final_level, read.final_code, "CONDITION" if read.final_code else "OK"
         decided_by = read.kind if read.kind == "adjudication" else "agreement" if read.second is not None else "rater"
     elif read.state == "machine":
-        level, code, status, decided_by = row.level, row.condition, row.status, "machine"
+        level, code, status = row.level, row.condition, row.status
+        decided_by = "machine" if level >= 0 or code else responses.NOBODY
     else:
         level, code, status, decided_by = None, "", "PENDING", ""
     scored = level is not None and level >= 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,10 +36,23 @@ def say(line: str) -> None:
 
 
 def opened(name: str) -> Database:
-    """Open a database."""
+    """Open the database of a desk. Raises InputError if there is none."""
     from scoremux_review.database.connection import Database
 
     return Database(name)
+
+
+@contextmanager
+def created(name: str) -> Iterator[Database]:
+    """Open the database of a desk, or create it; a new one is removed if what follows is refused."""
+    from scoremux_review.database.connection import Database
+
+    desk = Database(name, create=True)
+    try:
+        yield desk
+    except Exception:
+        desk.remove_new()
+        raise
 
 
 @users.command("add")
@@ -55,7 +70,9 @@ def add_user(
     """
     from scoremux_review.database import accounts
 
-    accounts.add_person(opened(database), name, role, None if elsewhere else _password(), BY)
+    password = None if elsewhere else _password()
+    with created(database) as desk:
+        accounts.add_person(desk, name, role, password, BY)
     say(f"added: {name}, {role}")
 
 

@@ -99,18 +99,13 @@ def backup(
 
     if "://" not in to and Path(to).exists():
         raise InputError(f"{to} exists; name a new file")
-    source = Database(database)
+    source, target = Database(database), Database(to, create=True)
     try:
-        target = Database(to)
-        try:
-            number, digest = copy_database(source, target)
-        finally:
-            target.close()
+        number, digest = copy_database(source, target)
     except BaseException:
-        if "://" not in to:
-            for end in ("", "-wal", "-shm"):
-                Path(f"{to}{end}").unlink(missing_ok=True)
+        target.remove_new()
         raise
+    target.close()
     say(f"{to}: {number:,} entries, intact")
     print(f"{number}:{digest}")
 

@@ -152,7 +152,7 @@ def read_data(
     columns_seen = ""
     names = {name: getattr(columns, name) for name in ("id", "task", "text", "level", "second", "student")}
     for path in paths:
-        for record in read_records(path, RowLayout(columns.id, every_column=True)):
+        for record in read_records(path, RowLayout(columns.id, text=columns.text, every_column=True)):
             refuse_machine_levels(path, record.values, columns.level)
             values = desk_row(record.values, names)
             reason = record.reason or _unusable(values, columns, tasks)

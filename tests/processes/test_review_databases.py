@@ -94,13 +94,13 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
     browser = programme.client("dana")
     for path in ("/", "/progress", "/agreement?by=week", "/record", "/rows/1", "/export/final.csv"):
         assert browser.get(path).status_code == 200
-    copy = Database(str(tmp_path / "backup.db"))
+    copy = Database(str(tmp_path / "backup.db"), create=True)
     head = copy_database(programme.database, copy)
     assert head == work.verify()
     if not programme.database.is_sqlite:
         with programme.database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text("CREATE DATABASE restored"))
-        restored = Database(database_name.replace("/postgres?", "/restored?"))
+        restored = Database(database_name.replace("/postgres?", "/restored?"), create=True)
         assert copy_database(copy, restored) == head
         add_person(restored, "new", "rater", None, "test")  # numbers go on where they were
         with restored.read() as connection:
@@ -254,7 +254,7 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
 
 
 def test_second_writer_keeps_an_erased_database_from_being_rewritten(database_name: str) -> None:
-    database = Database(database_name)
+    database = Database(database_name, create=True)
     if database.is_sqlite:
         with database.engine.connect() as connection:  # the only one of the pool
             connection.execute(text("PRAGMA busy_timeout = 100"))
@@ -272,6 +272,40 @@ def test_second_writer_keeps_an_erased_database_from_being_rewritten(database_na
     database.close()
 
 
+def test_trigger_of_somebody_else_is_found(database_name: str, tmp_path: Path) -> None:
+    work = Work(make_programme(tmp_path, 8, name=database_name), DeskPolicy())
+    work.verify()
+    trigger = "BEGIN UPDATE decisions SET level = 2 WHERE id = new.id; END"
+    if not work.database.is_sqlite:
+        work.execute(
+            f"CREATE FUNCTION kind() RETURNS trigger LANGUAGE plpgsql AS $${trigger.replace('; END', '; RETURN new; END')}$$"
+        )
+        trigger = "FOR EACH ROW EXECUTE FUNCTION kind()"
+    work.execute(f"CREATE TRIGGER kind AFTER INSERT ON decisions {trigger}")
+    with pytest.raises(BrokenRecordError, match="a trigger or rule kind, which is not of this desk"):
+        work.verify()
+    work.execute("DROP TRIGGER kind" + ("" if work.database.is_sqlite else " ON decisions"))
+    work.verify()
+    if not work.database.is_sqlite:
+        for change in ("ALTER TABLE record DISABLE TRIGGER record_only_grows",
+                       "CREATE RULE kind AS ON UPDATE TO decisions DO INSTEAD NOTHING"):  # fmt: skip
+            work.execute(change)
+            with pytest.raises(BrokenRecordError, match=r"kind|record_only_grows"):
+                work.verify()
+            work.execute("ALTER TABLE record ENABLE TRIGGER record_only_grows")
+    work.database.close()
+
+
+def test_database_that_is_not_a_desk_is_left_as_it_is(database_name: str) -> None:
+    for _ in range(2):
+        database = Database(database_name, create=True)
+        assert database.is_new
+        database.remove_new()
+    if "://" in database_name:
+        with pytest.raises(InputError, match="there is no desk in"):
+            Database(database_name)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("mysql://x@y/z", "a file .SQLite. or a postgresql:// URL"),
@@ -280,7 +314,7 @@ def test_second_writer_keeps_an_erased_database_from_being_rewritten(database_na
 )  # fmt: skip
 def test_database_that_cannot_be_opened_is_named_without_password(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as refused:
-        Database(name)
+        Database(name, create=True)
     assert "secret" not in str(refused.value)
 
 

@@ -187,7 +187,7 @@ def make_programme(
 ) -> Programme:
     """Return a desk with `number` responses; name: another database than a new SQLite file."""
     clock = [1.8e9]
-    database = Database(name or str(folder / "reviews.db"), clock=lambda: clock[0])
+    database = Database(name or str(folder / "reviews.db"), clock=lambda: clock[0], create=True)
     with database.write() as connection:
         save_policy(connection, policy or DeskPolicy(), "test", clock[0])
         save_items(connection, ITEMS, "test", clock[0])

@@ -195,7 +195,7 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
     ours = ("id", "task", "text", "level", "second", "student")
     named = (columns.id, columns.task, columns.text, columns.level, columns.second, columns.student)
     names = dict(zip(ours, named, strict=True))
-    for number, row in enumerate(read_rows(path, columns.id), start=1):
+    for number, row in enumerate(read_rows(path, columns.id, columns.text), start=1):
         refuse_machine_levels(path, row, columns.level)
         row, where = desk_row(row, names), f"{path}, row {number}"
         for name in (columns.id, columns.task, columns.text, columns.level):

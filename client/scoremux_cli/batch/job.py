@@ -13,7 +13,6 @@ from scoremux_cli.batch.people import AlertFiles
 from scoremux_cli.batch.slices import Slice, read_slices
 from scoremux_cli.batch.unfinished_part import UnfinishedPart
 from scoremux_client.client import ScoringClient
-from scoremux_client.contract import Status
 from scoremux_client.rows import Response, Scored
 
 _SHOWN_S = 0.2
@@ -60,8 +59,8 @@ def score_slices(
 ) -> Iterator[tuple[Slice, list[Scored]]]:
     """Yield slices with the outcomes of their rows, in order; an alert is on disk before the next outcome is taken.
 
-    It ends with the slices, or earlier where many rows that are not sent wait for those before them: the client asks
-    for rows until it has enough, and a long stretch of a file may have none.
+    It ends with the slices, or earlier where many rejected rows wait for those before them: the client asks for rows
+    until it has enough, and a long stretch of a file may have none.
 
     Args:
         job: The job.
@@ -76,30 +75,20 @@ def score_slices(
     noted_at = time.monotonic()
     try:
         for outcome in outcomes:
-            while _complete(*sent[0]):
+            while len(sent[0][1]) == len(sent[0][0]):
                 yield sent.popleft()
             part, scored = sent[0]
             if alert and (description := alert.describe(next(outcomes))):
                 alert_files.add(part.number, part.name_of(len(scored)) | description)
             scored.append(outcome)
-            if _complete(part, scored):
+            if len(scored) == len(part):
                 yield sent.popleft()
             elif (now := time.monotonic()) - noted_at >= _SHOWN_S:
                 note(part, scored)
                 noted_at = now
     finally:
         outcomes.close()  # type: ignore[attr-defined]
-    for part, scored in sent:
-        _complete(part, scored)
-        yield part, scored
-
-
-def _complete(part: Slice, scored: list[Scored]) -> bool:
-    """Add the outcomes of rows without a text that are next; return whether all rows have an outcome."""
-    while len(scored) in part.without_text:
-        row = Response(part.tasks[len(scored)], "")
-        scored.append(Scored.without_score(row, Status.INVALID_TEXT))
-    return len(scored) == len(part)
+    yield from sent
 
 
 def _responses(
@@ -125,10 +114,8 @@ def _responses(
         rows = zip(part.tasks[len(scored) :], part.texts[len(scored) :], strict=True)
         part.texts = []
         for task, text in rows:
-            if text is None:
-                continue
             yield Response(task, text)
             if alert:
                 yield Response(alert.task, text)
-        if sum(len(p.rejected) + len(p.without_text) for p, _ in sent) >= _WAITING_PARTS * job.layout.part_rows:
+        if sum(len(p.rejected) for p, _ in sent) >= _WAITING_PARTS * job.layout.part_rows:
             return

@@ -69,8 +69,6 @@ def _tried_again(job: Job, client: ScoringClient, part: Slice, table: Any, place
         )
     rows = Slice(part.source, part.index, part.number, part.start, part.after)
     for place in (position[lines[place]] for place in places):
-        if part.texts[place] is None:
-            rows.without_text.add(len(rows))
         rows.ids.append(part.ids[place])
         rows.tasks.append(part.tasks[place])
         rows.texts.append(part.texts[place])

@@ -26,12 +26,11 @@ class Slice:
         ends_file: Whether the file ends with it.
         ids: Ids of the rows.
         tasks: Their task ids.
-        texts: Their texts, until they are sent; None for null.
+        texts: Their texts, until they are sent.
         lines: Their lines in the file.
         rejected: Rows that cannot be sent: source, line (None for the file as a whole) and reason, never the text.
         text_bytes: Length of the texts.
         students: Who wrote them, None where no column says it.
-        without_text: Places of the rows whose text is null; they get a status without being sent.
     """
 
     source: SourceFile
@@ -42,12 +41,11 @@ class Slice:
     ends_file: bool = False
     ids: list[str] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
-    texts: list[str | bytes | None] = field(default_factory=list)
+    texts: list[str | bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     text_bytes: int = 0
     students: list[str | None] = field(default_factory=list)
-    without_text: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,14 +63,12 @@ class Slice:
             self.rejected.append({"source": self.source.path, "line": record.line, "reason": reason})
             return
         row_id, text = record.values.get(layout.id), record.values[layout.text]
-        if text is None:
-            self.without_text.add(len(self))
         self.ids.append(str(record.after.row) if row_id is None or row_id == "" else str(row_id))
         self.tasks.append(record.values[layout.task])
         self.texts.append(text)
         self.lines.append(record.line)
         self.students.append(student_of(record.values.get(layout.student)) if layout.student else None)
-        self.text_bytes += len(text or "")
+        self.text_bytes += len(text)
 
     def full(self, layout: RowLayout) -> bool:
         """Whether the next slice begins."""
@@ -125,7 +121,7 @@ def read_source(job: Job, index: int, start: ReadPosition = FILE_START, number: 
 
 
 def _refusal(record: Record, layout: RowLayout) -> str:
-    for name, kinds in ((layout.task, (str,)), (layout.text, (str, bytes, type(None)))):
+    for name, kinds in ((layout.task, (str,)), (layout.text, (str, bytes))):
         value = record.values.get(name)
         if name not in record.values or not isinstance(value, kinds):
             return f"no {name}" if value is None else f"{name} is not text"

@@ -42,18 +42,19 @@ READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] 
 }
 
 
-def read_rows(path: Path, id_column: str = "id") -> Iterator[Row]:
+def read_rows(path: Path, id_column: str = "id", text_column: str = "text") -> Iterator[Row]:
     """Yield the rows of a .jsonl, .csv or .parquet file, or of the folder that a job wrote, with all their columns.
 
     Args:
         path: The file or folder.
         id_column: Name of the column of ids, see `BY_FILE`.
+        text_column: Name of the column of texts, where null is a blank text.
 
     Raises:
         InputError: a row cannot be read; names file and line.
     """
     for file in files_of(path):
-        for record in read_records(file, RowLayout(id_column, every_column=True)):
+        for record in read_records(file, RowLayout(id_column, text=text_column, every_column=True)):
             if record.reason:
                 where = file if record.line is None else f"{file}, line {record.line}"
                 raise InputError(f"{where}: {record.reason}")
@@ -61,7 +62,7 @@ def read_rows(path: Path, id_column: str = "id") -> Iterator[Row]:
 
 
 def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START) -> Iterator[Record]:
-    """Yield the records of a .jsonl, .csv or .parquet file, those that are wrong with a reason.
+    """Yield the records of a .jsonl, .csv or .parquet file, those that are wrong with a reason. A null text is blank.
 
     Args:
         file: The file.
@@ -81,6 +82,8 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
         refuse_foreign(file)
     with reading(file):
         for record in reader(file, layout, start):
+            if record.values.get(layout.text, "") is None:
+                record.values[layout.text] = ""
             if reader is read_csv and CHOSEN_BY in record.values:  # of the desk, which writes safe cells
                 record.values.update({name: without_apostrophe(cell) for name, cell in record.values.items()})
             if layout.id.startswith(BY_FILE) and record.values:

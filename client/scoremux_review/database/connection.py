@@ -47,27 +47,33 @@ _STILL_HELD = "the rows are erased, but the files of the database still hold the
 class Database:
     """Connections to one database. `clock` gives seconds since the epoch."""
 
-    def __init__(self, name: str, clock: Callable[[], float] = time.time) -> None:
-        """Open the database, and make its tables if there are none.
+    def __init__(self, name: str, clock: Callable[[], float] = time.time, *, create: bool = False) -> None:
+        """Open the database, and bring its tables up to this version's format.
 
         Args:
             name: A file for SQLite, or a URL such as ``postgresql://user@host/desk``.
             clock: What the time is, in seconds.
+            create: Make the file, and the tables if there are none.
 
         Raises:
-            InputError: it cannot be opened.
+            InputError: it cannot be opened, or there is no desk in it.
         """
         self.now = clock
         self._in_process = threading.Lock()
+        self._new_file = None if "://" in name or Path(name).exists() else Path(name)
+        if self._new_file is not None and not create:
+            raise _no_desk(_shown(name))
         self.engine = _engine(name)
         # A writer must see what was committed before it got the lock, whatever the server's own default is.
         written, read = ({}, {}) if self.is_sqlite else ({"isolation_level": level} for level in _LEVELS)
         self._writing = self.engine.execution_options(writes=True, **written)
         self._reading = self.engine.execution_options(**read)
+        self.is_new = False
         try:
             with self._only_writer() as connection:
-                _create_tables(connection, _shown(name))
+                self.is_new = _prepare_tables(connection, _shown(name), create)
         except DatabaseError as error:
+            self.remove_new()
             raise InputError(f"the database {_shown(name)} cannot be opened: {error}") from error
 
     @property
@@ -135,13 +141,35 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
 
+    def remove_new(self) -> None:
+        """Close the database; remove the tables, or the file, that opening it created."""
+        if self.is_new and self._new_file is None:
+            with self._only_writer() as connection:
+                metadata.drop_all(connection)
+                if not self.is_sqlite:
+                    connection.execute(text("DROP FUNCTION record_only_grows"))
+        self.close()
+        if self._new_file is not None:
+            for file in _files_of(self._new_file):
+                file.unlink(missing_ok=True)
 
-def _create_tables(connection: Connection, name: str) -> None:
-    """Create the tables of an empty database, or bring those of an older format up to ours. Raises InputError."""
+
+def _no_desk(name: str) -> InputError:
+    return InputError(f"there is no desk in {name}; `scoremux review add SCORED --database NAME` makes one")
+
+
+def _prepare_tables(connection: Connection, name: str, create: bool) -> bool:
+    """Create the tables of an empty database, or bring those of an older format up to ours. Raises InputError.
+
+    Returns:
+        Whether the tables are new.
+    """
     if not inspect(connection).has_table(people.name):
+        if not create:
+            raise _no_desk(name)
         metadata.create_all(connection)
         connection.execute(insert(settings).values(key=_FORMAT_KEY, value=str(FORMAT)))
-        return
+        return True
     stored = _stored_format(connection)
     if not stored.isdecimal() or not min(MIGRATIONS) <= int(stored) <= FORMAT:
         raise InputError(
@@ -151,6 +179,7 @@ def _create_tables(connection: Connection, name: str) -> None:
     for number in range(int(stored), FORMAT):
         MIGRATIONS[number](connection)
     connection.execute(update(settings).where(settings.c.key == _FORMAT_KEY).values(value=str(FORMAT)))
+    return False
 
 
 def _stored_format(connection: Connection) -> str:
@@ -203,9 +232,13 @@ def _make_private(path: Path) -> None:
     """Create a database file that only its user reads, or take others' right to read it away. Raises InputError."""
     with writing(path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        for file in (path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))):
+        for file in _files_of(path):
             if file.exists() and file.stat().st_mode & 0o077:
                 file.chmod(0o600)
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")]
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -15,6 +15,9 @@ from scoremux_files.rows.readers import chunks
 from scoremux_review.database.schema import ERASED, PAPERS, alerts, decisions, people, remarks, rows
 
 BLOCK_ROWS = 5_000
+NOBODY = "nobody"
+"""Who decided a row to which the machine gave neither a level nor a code, and that no human can grade."""
+
 _MOST_NAMES = 500
 
 SEALED = (
@@ -96,9 +99,11 @@ def settled_by(connection: Connection, person: int, task: str, since: float) -> 
 
 
 def count_states(connection: Connection) -> dict[str, int]:
-    """Return how many rows are in each state: machine, waiting, second, adjudication, done."""
-    query = select(rows.c.state, func.count().label("n")).where(rows.c.state.not_in(PAPERS)).group_by(rows.c.state)
-    return {state.state: state.n for state in connection.execute(query)}
+    """Return how many rows are in each state: machine, waiting, second, adjudication, done, erased; or `NOBODY`."""
+    undecided = (rows.c.state == "machine") & (rows.c.level < 0) & (rows.c.condition == "")
+    state = case((undecided, NOBODY), else_=rows.c.state).label("state")
+    query = select(state, func.count().label("n")).where(rows.c.state.not_in(PAPERS)).group_by(state)
+    return {row.state: row.n for row in connection.execute(query)}
 
 
 def rows_of(connection: Connection, chosen: Collection[int]) -> Iterator[Any]:

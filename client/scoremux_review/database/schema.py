@@ -298,12 +298,20 @@ standings = Table(
     Column("papers", Integer),
 )
 
-_SQLITE = """CREATE TRIGGER record_{verb} BEFORE {verb} ON record
+SQLITE_GUARDS = {
+    f"record_{verb}": f"""CREATE TRIGGER record_{verb} BEFORE {verb} ON record
 BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END"""
-_POSTGRESQL = """CREATE FUNCTION record_only_grows() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'the record is append-only'; END $$;
+    for verb in ("UPDATE", "DELETE")
+}
+"""All triggers of the database."""
+
+_BODY = " BEGIN RAISE EXCEPTION 'the record is append-only'; END "
+_POSTGRESQL = f"""CREATE FUNCTION record_only_grows() RETURNS trigger LANGUAGE plpgsql AS $${_BODY}$$;
 CREATE TRIGGER record_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON record
 EXECUTE FUNCTION record_only_grows()"""
-for _verb in ("UPDATE", "DELETE"):
-    event.listen(record, "after_create", DDL(_SQLITE.format(verb=_verb)).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
+POSTGRESQL_GUARD = {"record_only_grows": f"record 58 O {_BODY}"}
+"""Its table, `tgtype` (2 before, 8 delete, 16 update, 32 truncate), `tgenabled` and what it runs."""
+
+for _trigger in SQLITE_GUARDS.values():
+    event.listen(record, "after_create", DDL(_trigger).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
 event.listen(record, "after_create", DDL(_POSTGRESQL).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]

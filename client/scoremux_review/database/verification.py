@@ -35,6 +35,7 @@ from scoremux_review.database.schema import (
     standings,
     tasks,
 )
+from scoremux_review.database.schema_check import check_schema
 from scoremux_review.errors import BrokenRecordError
 
 NOT_COVERED = {
@@ -153,7 +154,7 @@ class RecordedState:
 
 @parsing("the database has values of other types than were written", BrokenRecordError)
 def verify(connection: Connection, expected: tuple[int, str] | None = None) -> tuple[int, str]:
-    """Check the record's chain, and every table but those of `NOT_COVERED` against what it says.
+    """Check the schema, the record's chain, and every table but those of `NOT_COVERED` against what it says.
 
     Args:
         connection: A connection that sees one state.
@@ -165,6 +166,7 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     Raises:
         BrokenRecordError: names the first entry, or the first thing, that is wrong.
     """
+    check_schema(connection)
     recorded, head = RecordedState(), log.head(connection)
     for entry in log.read_entries(connection, expected):
         try:

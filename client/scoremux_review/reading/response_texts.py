@@ -148,8 +148,6 @@ class Texts:
         text = record.values.get(self._layout.text)
         if isinstance(text, bytes):
             return text.decode(errors="replace")
-        if text is None and self._layout.text in record.values:
-            return ""  # the row has a status, and nobody can grade it
         if not isinstance(text, str):
             missing = f"no column {self._layout.text}; name it: --text-column"
             raise InputError(f"{path}, line {record.line}: {record.reason or missing}")

@@ -239,7 +239,7 @@ _SHOWN = ("epochs", "batch", "lr", "head_lr", "warmup", "weight_decay", "clip")
 def read_texts(paths: Sequence[Path], column: str) -> Iterator[str]:
     """Yield the texts of files, without empty ones. Raises InputError for a file without the column."""
     for path in paths:
-        for number, row in enumerate(read_rows(path), start=1):
-            text = None if row.get(column, "") is None else text_cell(path, number, row, column)
-            if text and text.strip():
+        for number, row in enumerate(read_rows(path, text_column=column), start=1):
+            text = text_cell(path, number, row, column)
+            if text.strip():
                 yield text

@@ -229,14 +229,16 @@ def test_folders_globs_and_bad_rows_in_one_job(tmp_path: Path, url: str) -> None
     assert (again.returncode, "resuming: 4 rows are done" in again.stderr) == (3, True)
 
 
-def test_null_text_gets_a_row_and_a_status(tmp_path: Path, url: str) -> None:
+def test_null_text_is_scored_as_a_blank_one(tmp_path: Path, url: str) -> None:
     nulls, end = '{"task": "t", "text": null}\n' * 3, '{"task": "t", "text": null, "id": "last"}\n'
     (tmp_path / "in.jsonl").write_text(nulls + '{"task": "t", "text": "5"}\n' + nulls + end)
     ended = run(tmp_path / "in.jsonl", "--out", tmp_path / "out", "--url", url, "--part-rows", "2")
     assert ended.returncode == 0, ended.stderr
     scored = [(row["id"], row["status"], row["level"], row["line"]) for row in rows(tmp_path / "out")]
-    others = [(str(n), "INVALID_TEXT", -1, n) for n in (1, 2, 3, 5, 6, 7)]
-    assert scored == [*others[:3], ("4", "OK", 5, 4), *others[3:], ("last", "INVALID_TEXT", -1, 8)]
+    (tmp_path / "blank.jsonl").write_text((tmp_path / "in.jsonl").read_text().replace("null", '""'))
+    run(tmp_path / "blank.jsonl", "--out", tmp_path / "blank", "--url", url)
+    assert scored == [(row["id"], row["status"], row["level"], row["line"]) for row in rows(tmp_path / "blank")]
+    assert [row["status"] for row in rows(tmp_path / "out")] == ["OK"] * 8
 
 
 @pytest.mark.parametrize("out", ["out", "out.csv"])

@@ -173,10 +173,10 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
     desk.close()
 
 
-def test_responses_without_a_text_are_counted_and_never_drawn(responses: Path, tmp_path: Path) -> None:
+def test_responses_that_nobody_can_grade_are_counted_and_never_drawn(responses: Path, tmp_path: Path) -> None:
     pool = read_unlabelled([str(responses)], tmp_path / "queue.jsonl", ("id", "task", "text", "who"))
     served = [row for row in pool if row.task == "t-1"]
-    served.append(Unlabelled("null", "t-1", None, None))  # nobody can grade it
+    served.append(Unlabelled("null", "t-1", "half of a pair \ud800", None))  # INVALID_TEXT
     with ScoringClient(FakeTransport({"t-1": [0, 0.5, 1]})) as client:
         (chosen,) = choose(served, [], 5, 1, client.score)
         (alone,) = choose(served[-1:], [], 5, 1, client.score)

@@ -9,7 +9,7 @@ import pytest
 
 from desks import run_review, scored_rows, write_alerts, write_jsonl
 from making import ROOT
-from scoremux_client.errors import InputError
+from scoremux_client.errors import InputError, ScoremuxError
 from scoremux_review import commands
 from scoremux_review.database import accounts
 from scoremux_review.database.connection import Database
@@ -42,6 +42,7 @@ def test_scored_files_go_from_add_to_export(tmp_path: Path) -> None:
 
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:
+    Database(str(tmp_path / "reviews.db"), create=True).close()
     where = ("--database", tmp_path / "reviews.db")
     for arguments, message in (
         (("export",), "nothing to write"),
@@ -52,6 +53,65 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             run_review(*arguments, *where)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("verify",), ("export", "--out", "final.csv"), ("erase", "--id", "r1"), ("erasures",), ("backup", "copy.db"),
+     ("users", "change", "anna", "--role", "leader")],
+)  # fmt: skip
+@pytest.mark.parametrize("content", [None, b""], ids=["no file", "an empty file"])
+def test_database_that_is_not_there_is_named_and_not_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], content: bytes | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("typo.db").write_bytes(content)
+    with pytest.raises(InputError, match=r"there is no desk in typo\.db"):
+        run_review(*command, "--database", "typo.db")
+    assert not Path("copy.db").exists()
+    assert content is not None or not Path("typo.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("add", "scored.jsonl", "nowhere.jsonl"), "No such file"),
+        (("add", "bad.jsonl"), "row 2"),
+        (("open", "--policy", "bad.toml"), "second"),
+        (("open", "--tasks", "."), "neither a store"),
+        (("add", "--validity", "bad.jsonl"), "row 2: the columns"),
+        (("users", "add", "anna", "--role", "king"), "unknown role"),
+        (("users", "add", "anna"), "at least 10 characters"),
+    ],
+)
+def test_refused_command_leaves_no_new_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("scored.jsonl"), scored_rows(4))
+    write_jsonl(Path("bad.jsonl"), [scored_rows(1)[0] | {"level": 0}, {"id": "no task"}])
+    Path("bad.toml").write_text("[review]\nsecond = 1\n")
+    with pytest.raises(ScoremuxError, match=message):
+        run_review(*command, "--database", "reviews.db", text="short\n")
+    assert not list(tmp_path.glob("reviews.db*"))
+
+
+def test_refused_file_leaves_an_existing_desk_as_it_was(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "scored.jsonl", scored_rows(4))
+    where = ("--database", tmp_path / "reviews.db")
+    run_review("add", tmp_path / "scored.jsonl", *where)
+    with pytest.raises(InputError, match="No such file"):
+        run_review("add", tmp_path / "nowhere.jsonl", *where)
+    assert "intact" in run_review("verify", *where)
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE of_another_program (x)")
+    connection.close()
+    with pytest.raises(InputError, match="No such file"):
+        run_review("add", tmp_path / "nowhere.jsonl", "--database", tmp_path / "other.db")
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("of_another_program",)]
+    connection.close()
 
 
 def test_verify_names_what_was_changed(tmp_path: Path) -> None:
@@ -66,7 +126,7 @@ def test_verify_names_what_was_changed(tmp_path: Path) -> None:
 
 
 def test_first_password_is_printed_on_a_terminal_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    desk = Database(str(tmp_path / "reviews.db"))
+    desk = Database(str(tmp_path / "reviews.db"), create=True)
     commands._first_director(desk)
     printed = "".join(capsys.readouterr())
     path = Path(printed.partition("the password is in ")[2].partition(",")[0])

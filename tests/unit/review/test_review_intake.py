@@ -18,6 +18,7 @@ from scoremux_assess.agreement.weights import routed_beside
 from scoremux_assess.decisions.policy import read_policy
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
+from scoremux_review.database import responses
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import anchors_of, item_of, save_items
 from scoremux_review.desk_policy import DeskPolicy
@@ -159,6 +160,31 @@ def test_code_in_the_place_of_a_score_is_the_machines_last_word(tmp_path: Path, 
     assert (final["status"], final["code"], final["decided_by"]) == ("CONDITION", "B", "machine")
 
 
+def test_row_that_nobody_can_grade_is_counted_apart(tmp_path: Path, at_work: Any) -> None:
+    work, row = at_work(0), scored_rows(1)[0] | {"confidence": 0.9, "route": "machine"}
+    nothing = {"level": -1, "score": None, "probabilities": [], "confidence": None, "route": "", "condition": ""}
+    rows = [row | {"text": ""}]
+    rows += [row | nothing | {"id": f"r{n}", "line": n, "status": status}
+             for n, status in enumerate(("UNKNOWN_TASK", "INVALID_TEXT"), start=2)]  # fmt: skip
+    write_jsonl(tmp_path / "odd.jsonl", rows)
+    assert add_scored(work.database, tmp_path / "odd.jsonl", Texts()).to_read == 0
+    export_final(work.database, tmp_path / "final.jsonl")
+    assert [row["decided_by"] for row in read_rows(tmp_path / "final.jsonl")] == ["machine", "nobody", "nobody"]
+    with work.database.read() as connection:
+        assert responses.count_states(connection) == {"machine": 1, "nobody": 2}
+    assert "Nobody can grade</span><strong>2<" in work.programme.client("lee").get("/progress").text
+    assert "nobody can grade it" in work.programme.client("lee").get("/rows/3").text
+
+
+def test_null_in_a_scored_file_is_a_blank_response(tmp_path: Path, at_work: Any) -> None:
+    work, row = at_work(0), scored_rows(1)[0] | {"confidence": 0.4, "route": "human:LOW_CONFIDENCE"}
+    del row["text"]
+    (tmp_path / "responses.jsonl").write_text('{"id": "r0", "task": "bio-7", "text": null}\n')
+    write_jsonl(tmp_path / "scored.jsonl", [row])
+    add_scored(work.database, tmp_path / "scored.jsonl", Texts([tmp_path / "responses.jsonl"]))
+    assert work.execute("SELECT text, state FROM rows WHERE name = 'r0'") == [("", "waiting")]
+
+
 def test_tasks_come_from_a_store_or_from_task_folders(tmp_path: Path) -> None:
     folders = {item.id: item for item in read_items(ROOT / "examples" / "saf" / "adapters")}
     assert len(folders) == 27
@@ -224,7 +250,7 @@ def test_database_of_another_format_is_refused(tmp_path: Path) -> None:
 def test_odd_number_or_huge_id_is_named_by_its_row(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     rows = scored_rows(3)
     write_jsonl(tmp_path / "scored.jsonl", [rows[0], {**rows[1], **change}, rows[2]])
-    database = Database(str(tmp_path / "reviews.db"))
+    database = Database(str(tmp_path / "reviews.db"), create=True)
     with pytest.raises(InputError, match=message) as refused:
         add_scored(database, tmp_path / "scored.jsonl", Texts())
     assert len(str(refused.value)) < 400

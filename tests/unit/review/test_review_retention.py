@@ -234,6 +234,19 @@ def test_digests_leave_an_audit_log_by_text_and_by_age(tmp_path: Path, name: str
     assert {json.loads(line)["digest"].rpartition(":")[2] for line in path.read_text().splitlines()} == {"0" * 64}
 
 
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":")], ids=["with spaces", "in another order"])
+def test_audit_log_that_another_program_wrote_is_refused(tmp_path: Path, separators: tuple[str, str]) -> None:
+    path, written = tmp_path / "shipped.jsonl", (ROOT / "tests/formats/1/audit/audit.jsonl").read_bytes()
+    lines = [json.dumps(json.loads(line), sort_keys=True, separators=separators) for line in written.splitlines()]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"shipped\.jsonl, line 1: not as a server writes its audit log"):
+        erase_digests(path, {text_digest(b"the router", None)})
+    half = written + written[:90]  # of a server that is writing its next line
+    path.write_bytes(half)
+    assert erase_digests(path, {text_digest(b"the router", None)}) == 1
+    assert path.read_bytes()[len(written) :] == written[:90]
+
+
 def test_erasures_are_listed_and_a_backup_is_a_desk(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "scored.jsonl", scored_rows(12))
     where = ("--database", tmp_path / "reviews.db")

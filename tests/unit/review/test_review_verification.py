@@ -18,7 +18,7 @@ from scoremux_review.database import log
 from scoremux_review.database.accounts import change_person, listed
 from scoremux_review.database.alert_rows import urgent_alerts
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import FORMAT, metadata
+from scoremux_review.database.schema import FORMAT, SQLITE_GUARDS, metadata
 from scoremux_review.database.verification import NOT_COVERED, verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
@@ -76,10 +76,12 @@ def forge(database: Path, copy: Path, *statements: str) -> None:
     """Change a copy of a database, as someone does who may do everything with it, and verify it."""
     shutil.copy(database, copy)
     with sqlite3.connect(copy) as connection:
-        for verb in ("UPDATE", "DELETE"):
-            connection.execute(f"DROP TRIGGER record_{verb}")
+        for name in SQLITE_GUARDS:
+            connection.execute(f"DROP TRIGGER {name}")
         for statement in statements:
             assert connection.execute(statement).rowcount == 1, statement
+        for guard in SQLITE_GUARDS.values():
+            connection.execute(guard)
     connection.close()
     forged = Database(str(copy))
     try:
@@ -87,6 +89,28 @@ def forge(database: Path, copy: Path, *statements: str) -> None:
             verify(reading)
     finally:
         forged.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("CREATE TRIGGER kind AFTER INSERT ON decisions BEGIN UPDATE decisions SET level = 2 WHERE id = new.id; END",
+         "a trigger or rule kind, which is not of this desk"),
+        ("DROP TRIGGER record_UPDATE", "the trigger record_UPDATE, which protects the record, is missing"),
+        ("DROP INDEX one_decision_a_read", "the index one_decision_a_read of the table decisions is missing"),
+        ("ALTER TABLE decisions ADD COLUMN level_before INTEGER", "the table decisions .* has other columns"),
+        ("ALTER TABLE anchors RENAME TO old", "the table anchors is missing"),
+    ],
+)  # fmt: skip
+def test_changed_schema_is_found(finished: Path, tmp_path: Path, statement: str, message: str) -> None:
+    copy = Path(shutil.copy(finished, tmp_path / "changed.db"))
+    with sqlite3.connect(copy) as connection:
+        connection.execute(statement)
+    connection.close()
+    changed = Database(str(copy))
+    with changed.read() as reading, pytest.raises(BrokenRecordError, match=message):
+        verify(reading)
+    changed.close()
 
 
 def another(column: Column[Any]) -> str:
@@ -194,6 +218,7 @@ def test_record_is_append_only_and_a_cut_end_is_found_by_what_was_noted(at_work:
     work.execute("DROP TRIGGER record_DELETE")
     (last,) = work.execute("SELECT max(id) AS id, read, row FROM decisions")
     work.execute("DELETE FROM record WHERE number = :number", number=number)
+    work.execute(SQLITE_GUARDS["record_DELETE"])
     work.execute("DELETE FROM remarks WHERE entry = :number", number=number)
     work.execute("DELETE FROM decisions WHERE id = :id", id=last.id)
     work.execute(

@@ -1,0 +1,39 @@
+"""Whether the database's schema is this version's: a trigger that somebody added would change what is written later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, inspect, text
+
+from scoremux_review.database.schema import POSTGRESQL_GUARD, SQLITE_GUARDS, metadata
+from scoremux_review.errors import BrokenRecordError
+
+_SQLITE = "SELECT name, sql AS rule FROM sqlite_master WHERE type = 'trigger'"
+_POSTGRESQL = """
+SELECT tgname AS name, relname || ' ' || tgtype || ' ' || tgenabled::text || ' ' || prosrc AS rule FROM pg_trigger
+JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_class ON pg_class.oid = tgrelid
+WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace
+UNION ALL SELECT rulename, definition FROM pg_rules WHERE schemaname = current_schema()
+"""
+
+
+def check_schema(connection: Connection) -> None:
+    """Check triggers and rules, and that tables, columns and indexes are there. Raises BrokenRecordError."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    expected = SQLITE_GUARDS if is_sqlite else POSTGRESQL_GUARD
+    stored = {row.name: row.rule for row in connection.execute(text(_SQLITE if is_sqlite else _POSTGRESQL))}
+    for name in sorted(stored.keys() - expected.keys()):
+        raise BrokenRecordError(f"the database has a trigger or rule {name}, which is not of this desk")
+    for name in expected:
+        if stored.get(name) != expected[name]:
+            raise BrokenRecordError(f"the trigger {name}, which protects the record, is missing or was changed")
+    found: Any = inspect(connection)
+    for table in metadata.sorted_tables:
+        there = found.has_table(table.name) and table.name not in found.get_view_names()
+        columns = {column["name"] for column in found.get_columns(table.name)} if there else set()
+        if columns != set(table.columns.keys()):
+            raise BrokenRecordError(f"the table {table.name} is missing, or has other columns than this version makes")
+        missing = {str(index.name) for index in table.indexes} - {i["name"] for i in found.get_indexes(table.name)}
+        if missing:
+            raise BrokenRecordError(f"the index {min(missing)} of the table {table.name} is missing")
