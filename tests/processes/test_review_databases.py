@@ -275,11 +275,11 @@ def test_second_writer_keeps_an_erased_database_from_being_rewritten(database_na
 def test_trigger_of_somebody_else_is_found(database_name: str, tmp_path: Path) -> None:
     work = Work(make_programme(tmp_path, 8, name=database_name), DeskPolicy())
     work.verify()
-    trigger = "BEGIN UPDATE decisions SET level = 2 WHERE id = new.id; END"
+    change = "UPDATE decisions SET level = 2 WHERE id = new.id"
+    trigger = f"BEGIN {change}; END"
     if not work.database.is_sqlite:
-        work.execute(
-            f"CREATE FUNCTION kind() RETURNS trigger LANGUAGE plpgsql AS $${trigger.replace('; END', '; RETURN new; END')}$$"
-        )
+        body = f"$$BEGIN {change}; RETURN new; END$$"
+        work.execute(f"CREATE FUNCTION kind() RETURNS trigger LANGUAGE plpgsql AS {body}")
         trigger = "FOR EACH ROW EXECUTE FUNCTION kind()"
     work.execute(f"CREATE TRIGGER kind AFTER INSERT ON decisions {trigger}")
     with pytest.raises(BrokenRecordError, match="a trigger or rule kind, which is not of this desk"):
