@@ -212,7 +212,8 @@ def _print_routes(console: Console, assessed: Assessment) -> None:
         ]
         for cell, name in enumerate(names)
     ]
-    rows.append(["mean of tasks", *(_interval(assessed.means, name, 0) for name in statistics), *[""] * len(promises)])
+    mean, unit, *figures = _mean(assessed.means, 0, statistics)
+    rows.append([f"{mean} {unit}", *figures, *[""] * len(promises)])
     columns = ["task", "to people", "all machine scores", "machine's share", "score of record"]
     columns += [criterion.title for criterion in promises]
     agreement = "exact agreement with a person's level (of the score of record: another person's)"
@@ -239,6 +240,7 @@ def _print_groups(console: Console, groups: Groups) -> None:
 
 def _print_comparison(console: Console, comparison: Comparison) -> None:
     from scoremux_assess.agreement.comparison import MEAN
+    from scoremux_assess.report.words import of_fewer
 
     shares, changes = comparison.shares, comparison.changes
     rows = []
@@ -246,6 +248,9 @@ def _print_comparison(console: Console, comparison: Comparison) -> None:
         parts = [f"{shares[share].value[cell]:.1%}" for share in ("up", "down", "far")]
         differences = [_interval(changes, figure, cell, signed=True) for figure in ("exact", "qwk") if changes]
         counted = f"{int(shares['moved'].n[cell]):,}{' tasks' if name == MEAN else ''}"
+        if name == MEAN:
+            fewer = (of_fewer(changes[figure], cell, shares["moved"].n[cell]) for figure in changes)
+            differences = [shown + words for shown, words in zip(differences, fewer, strict=False)]
         rows.append([name, counted, _interval(shares, "moved", cell), *parts, *differences])
     columns = ("", "rows", "moved", "up", "down", "≥2", *(("Δ exact", "Δ QWK") if changes else ()))
     _print_figures(console, columns, rows, ("down", "up", "≥2", "Δ exact", "rows"))
@@ -273,8 +278,11 @@ def _figures(figures: Figures, cell: int, statistics: Sequence[str]) -> list[str
 
 def _mean(means: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
     """Return the name of a mean over tasks, its unit and its statistics."""
-    tasks, *figures = _figures(means, cell, statistics)
-    return [f"mean of {tasks}", "tasks", *figures]
+    from scoremux_assess.report.words import of_fewer
+
+    tasks = means["exact"].n[cell]
+    figures = [_interval(means, name, cell) + of_fewer(means[name], cell, tasks) for name in statistics]
+    return [f"mean of {tasks:,.0f}", "tasks", *figures]
 
 
 def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from scoremux_assess.agreement.estimates import Figure
+from scoremux_assess.agreement.estimates import Figure, joined_estimates, mean_of
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.agreement.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
+from scoremux_assess.report.words import of_fewer
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
@@ -129,14 +130,14 @@ def print_agreement(console: Console, trained: Trained) -> None:
         if task.prepared.seen_by_start and any(map(len, task.predicted)):
             say(f"{task.prepared.task.id}: {SEEN_BY_START}")
     titles = [BY_NAME[name].title for name in STATISTICS if any(agreement.figures for agreement in of_task.values())]
-    rows, kappas = [], []
+    rows = []
     for name, agreement in of_task.items():
         cells = [f"{value} {interval}" for value, interval in map(_shown, agreement.figures.values())]
         rows.append([name, str(agreement.rows), *(cells or [""] * len(titles))])
-        kappas += [x.value for x in list(agreement.figures.values())[:1] if not math.isnan(x.value)]
-    if kappas:
-        mean = f"{sum(kappas) / len(kappas):.3f}"
-        rows.append([f"mean of {len(kappas)} tasks", "", mean, *("" for _ in titles[1:])])
+    if known := [agreement.estimates for agreement in of_task.values() if agreement.estimates]:
+        means = [mean_of(joined_estimates([figures[name] for figures in known])) for name in STATISTICS]
+        cells = [" ".join(_shown(mean.at(0))) + of_fewer(mean, 0, len(known)) for mean in means]
+        rows.append([f"mean of {len(known)} tasks", "", *cells])
     title = "Cross-validated agreement, with 95 % intervals"
     print_table(console, ("task", "rows", *titles), rows, title=title, numbers=("rows", *titles))
     for name, agreement in of_task.items():
@@ -144,7 +145,7 @@ def print_agreement(console: Console, trained: Trained) -> None:
             say(f"{name}: {_only_level(agreement.only_level)}")
     curve = LearningCurve.of(trained.tasks)
     if curve is not None:
-        say(f"\n{CURVE}, as a mean of {len(curve.of_task)} tasks:")
+        say(f"\n{CURVE}, as a mean of {curve.tasks} tasks:")
         for line in (*curve.plot(curve.mean), *_forecast(curve, trained.tasks)):
             say(line)
 
@@ -299,7 +300,7 @@ def _learning(task: TrainedTask, curve: LearningCurve | None) -> str:
     forecast = "\n".join(_forecast(curve, [task]))
     return (
         f"\n## Learning curve\n\n{CURVE}, of this task:\n\n```\n{of_task}\n```\n\n"
-        f"As a mean of the {len(curve.of_task)} tasks of this run:\n\n```\n{mean}\n```\n\n{forecast}\n"
+        f"As a mean of {curve.tasks} tasks of this run:\n\n```\n{mean}\n```\n\n{forecast}\n"
     )
 
 

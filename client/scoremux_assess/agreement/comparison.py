@@ -87,10 +87,12 @@ def compare_levels(
     # The old level in the place of a second human: his agreement is the old one, and the degradation is the change.
     has_truth = ~np.isnan(rows.second)
     both = replace(rows, human=rows.second, second=rows.human).take(has_truth)
-    names = [f"{prefix}{name}" for name in CHANGES for prefix in ("", "human_", "degradation_")]
+    names = [f"{prefix}{name}" for name in CHANGES for prefix in ("", "degradation_")]
     who = None if student is None else student[has_truth]
     figures = estimates([BY_NAME[name] for name in names], both, cell[has_truth], cells, who)
-    return shares, *({name: figures[prefix + name] for name in CHANGES} for prefix in ("human_", "", "degradation_"))
+    before = replace(both, machine=both.second)
+    was = estimates([BY_NAME[name] for name in CHANGES], before, cell[has_truth], cells, who)
+    return shares, was, *({name: figures[prefix + name] for name in CHANGES} for prefix in ("", "degradation_"))
 
 
 def compare(

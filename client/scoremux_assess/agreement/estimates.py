@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +47,7 @@ class Estimates:
         scale: How its interval is made.
         one_level: `PEOPLE` where a human of the pair gave one level only, else `ONLY_MACHINE` where the machine did;
             None: nowhere.
+        by_chance: How often a good machine would give one level only on such rows; None as before.
     """
 
     value: Floats
@@ -55,6 +56,7 @@ class Estimates:
     n: Floats
     scale: str
     one_level: npt.NDArray[np.int8] | None = None
+    by_chance: Floats | None = None
 
     def at(self, cell: int) -> Figure:
         """Return the statistic of one cell."""
@@ -62,8 +64,8 @@ class Estimates:
 
     def take(self, cells: npt.NDArray[Any]) -> Estimates:
         """Return the estimates of some cells."""
-        one_level = None if self.one_level is None else self.one_level[cells]
-        return Estimates(self.value[cells], self.low[cells], self.high[cells], self.n[cells], self.scale, one_level)
+        columns = {name: column[cells] for name, column in vars(self).items() if isinstance(column, np.ndarray)}
+        return replace(self, **columns)
 
 
 Figures = dict[str, Estimates]
@@ -72,20 +74,24 @@ Figures = dict[str, Estimates]
 
 def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
     """Return the estimates of one statistic in the cells of all parts, in order."""
-    value, low, high, n, one_level = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "low", "high", "n", "one_level")
-    )
-    return Estimates(value, low, high, n, parts[0].scale, one_level)
+    columns = (name for name, column in vars(parts[0]).items() if isinstance(column, np.ndarray))
+    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns})
 
 
 def mean_of(estimate: Estimates) -> Estimates:
-    """Return the mean over those cells whose figure has an interval, with its own: cells are independent."""
-    has_interval = ~np.isnan(estimate.low)
-    value, low, high = (column[has_interval] for column in (estimate.value, estimate.low, estimate.high))
+    """Return the mean over cells, with its interval: cells are independent. n: how many cells it is of.
+
+    These are the cells whose figure has an interval, and those where the machine gives one level only: its QWK is 0 and
+    its r counts as 0. Such a figure adds nothing to the interval.
+    """
+    constant = np.asarray(estimate.one_level == ONLY_MACHINE)
+    value = np.where(constant & (estimate.scale == "correlation"), np.nan_to_num(estimate.value), estimate.value)
+    counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
+    value, low, high = (column[counts] for column in (value, estimate.low, estimate.high))
     mean = value.mean() if len(value) else np.nan
-    below, above = (np.sqrt((way**2).sum()) / max(1, len(value)) for way in (value - low, high - value))
-    value, low, high, cells = (np.array([end]) for end in (mean, mean - below, mean + above, has_interval.sum()))
-    return Estimates(value, low, high, cells, estimate.scale, np.zeros(1, np.int8))
+    below, above = (np.sqrt(np.nansum(way**2)) / max(1, len(value)) for way in (value - low, high - value))
+    value, low, high, cells = (np.array([end]) for end in (mean, mean - below, mean + above, counts.sum()))
+    return Estimates(value, low, high, cells, estimate.scale, np.zeros(1, np.int8), np.ones(1))
 
 
 def difference(one: Estimates, other: Estimates) -> Estimates:
@@ -93,14 +99,37 @@ def difference(one: Estimates, other: Estimates) -> Estimates:
     value = one.value - other.value
     low = value - np.sqrt((one.value - one.low) ** 2 + (other.high - other.value) ** 2)
     high = value + np.sqrt((one.high - one.value) ** 2 + (other.value - other.low) ** 2)
-    return Estimates(value, low, high, one.n, "difference", np.zeros(len(value), np.int8))
+    levels = np.array([one.one_level, other.one_level])
+    constant = np.isnan(low) & (levels == ONLY_MACHINE).any(axis=0) & (levels != PEOPLE).all(axis=0)
+    one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
+    return Estimates(value, low, high, one.n, "difference", one_level, np.ones(len(value)))
 
 
 def wilson(share: Floats, size: Floats) -> tuple[Floats, Floats]:
     """Return Wilson's 95 % interval of shares of so many independent rows."""
+    size = np.maximum(size, 1e-9)
     middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
     half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
     return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+
+
+def independent_rows(size: Floats, rows: Floats, units: Floats, freedom: Floats) -> Floats:
+    """Return how many independent rows a share counts as, for Wilson's interval: size · (t(rows − 1) / t(freedom))².
+
+    The number is estimated, and from few students badly (Korn & Graubard 1998). Not less than if each student's rows
+    were all alike.
+
+    Args:
+        size: The number as estimated.
+        rows: How many rows there are.
+        units: How many students wrote them; as many as rows without students.
+        freedom: Degrees of freedom of the estimate.
+    """
+    with np.errstate(invalid="ignore"):
+        t = student_t(rows - 1)
+        counted = np.nan_to_num((t / student_t(freedom)) ** 2) * size
+        least = np.nan_to_num((t / student_t(units - 1)) ** 2) * np.minimum(size, units)
+    return np.where(units < rows, np.maximum(counted, least), size)
 
 
 def rows_to_decide(estimate: Estimates, limit: float) -> Floats:
@@ -144,7 +173,7 @@ def chance_beyond(estimate: Estimates, limit: float, sign: int) -> Floats:
         t = np.where(half > 0, distance / half * student_t(freedom), np.sign(distance) * np.inf)
         z = (8 * freedom + 1) / (8 * freedom + 3) * np.sqrt(freedom * np.log1p(np.minimum(t * t, 1e300) / freedom))
     chance = np.array([math.erfc(x / math.sqrt(2)) / 2 for x in np.where(t < 0, -z, z)])
-    return np.where(np.isnan(chance), 1.0, chance)
+    return np.where(np.isnan(half + chance), 1.0, chance)
 
 
 def student_t(freedom: Floats) -> Floats:

@@ -3,7 +3,8 @@
 A delete-one jackknife gives the standard error: each row (or all rows of a student) is left out in turn. Then, by what
 the statistic is:
 
-share: Wilson's interval; with students, of the number of independent rows that the jackknife finds.
+share: Wilson's interval; with students, of the number of independent rows that the jackknife finds, fewer where few
+    students tell it (Korn and Graubard 1998).
 correlation: Student's t on Fisher's z = artanh, which is nearly normal for QWK (a concordance correlation) and r.
 ratio: Student's t on the logarithm.
 difference: on each side the wider of Student's t and Hall's (1992) interval, which corrects for skewness: a machine
@@ -12,7 +13,11 @@ size: the same, and never below 0.
 
 If no row changes the figure since two raters agree throughout, the jackknife knows nothing. Then 1 − 0.025^(1/n) is the
 largest share of rows that could be one level off without any being seen, with 97.5 % confidence on each side, and the
-interval is as wide as such a share would move the figure. `tests/slow/test_intervals.py` measures the coverage.
+interval is as wide as such a share would move the figure.
+
+A machine that gives one level throughout may be a good one by chance. A good machine (QWK 0.7 and more) finds at least
+half of the rows to which people give another level: it finds none of m in 0.5^m of samples at most.
+`tests/slow/test_intervals.py` measures the coverage.
 """
 
 from __future__ import annotations
@@ -24,7 +29,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.estimates import ONLY_MACHINE, PEOPLE, Estimates, straight, student_t, wilson
+from scoremux_assess.agreement.estimates import (
+    ONLY_MACHINE,
+    PEOPLE,
+    Estimates,
+    independent_rows,
+    straight,
+    student_t,
+    wilson,
+)
 from scoremux_assess.agreement.ratings import (
     HUMANS,
     LEVELS,
@@ -73,7 +86,7 @@ def estimates(
     by_statistic = {}
     for statistic in statistics:
         estimate = _interval(pulls[statistic.name], whole.of(statistic.pairs[0]), statistic.step(whole))
-        by_statistic[statistic.name] = replace(estimate, one_level=_one_level(whole, statistic.pairs))
+        by_statistic[statistic.name] = _with_levels(estimate, whole, statistic.pairs, pulls[statistic.name].units)
     return by_statistic
 
 
@@ -103,7 +116,7 @@ def dsm_estimates(
         left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(leaves))
         pulls.add(units, left, leaves.of(MACHINE).rows > 0)
     estimate = _interval(pulls, inside.of(MACHINE), 1 / human_deviation(whole))
-    return replace(estimate, one_level=_one_level(whole, [MACHINE]))
+    return _with_levels(estimate, whole, [MACHINE], pulls.units)
 
 
 @dataclass(frozen=True)
@@ -151,10 +164,13 @@ class _Pulls:
     def __init__(self, value: Floats, scale: str) -> None:
         self.value, self.scale = value, scale
         self.middle = straight(value, scale)
-        self._first, self._second, self._third, self._all, self.units = (np.zeros(len(value)) for _ in range(5))
+        self._first, self._second, self._third, self._fourth = (np.zeros(len(value)) for _ in range(4))
+        self._all, self.units = (np.zeros(len(value)) for _ in range(2))
 
     def add(self, units: _Units, left: Floats, about: Mask) -> None:
         """Take in units: the value without each, and whether the statistic is about it."""
+        if self.scale == "correlation":  # r without the only row of another level: 0, as QWK is
+            left = np.nan_to_num(left)
         with np.errstate(invalid="ignore"):
             pull = self.middle[units.cell] - straight(left, self.scale)
         # Rounding must not pass for a difference.
@@ -163,6 +179,7 @@ class _Pulls:
         self._first += by_cell(units.cell, units.count * pull, cells)
         self._second += by_cell(units.cell, units.count * pull**2, cells)
         self._third += by_cell(units.cell, units.count * pull**3, cells)
+        self._fourth += by_cell(units.cell, units.count * pull**4, cells)
         self._all += by_cell(units.cell, units.count, cells)
         self.units += by_cell(units.cell, units.count * about, cells)
 
@@ -171,6 +188,14 @@ class _Pulls:
         square = np.maximum(self._second - self._first**2 / self._all, 0)
         error: Floats = np.sqrt((self._all - 1) / self._all * square)
         return error
+
+    def freedom(self) -> Floats:
+        """Return the degrees of freedom of the standard error, [C]: few where few units bring most of it.
+
+        2 (Σ pull²)² / Σ pull⁴ − 1, at most the units − 1; 2 is what coverage needs (`tests/slow/test_intervals.py`).
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.fmin(self.units - 1, 2 * self._second**2 / self._fourth - 1)
 
     def skewness(self) -> Floats:
         """Return the skewness of the statistic's influence function, [C]."""
@@ -181,19 +206,24 @@ class _Pulls:
         return skewness
 
 
-def _one_level(whole: Sums, pairs: Sequence[str]) -> npt.NDArray[np.int8]:
-    """Return who gave one level only, by cell, see `Estimates`; pairs: those that a statistic compares."""
+def _with_levels(estimate: Estimates, whole: Sums, pairs: Sequence[str], units: Floats) -> Estimates:
+    """Return the estimate with `one_level` and `by_chance`; pairs: those that a statistic compares."""
     first = whole.of(pairs[0])
     people = spread(first.n, first.x, first.xx) == 0
+    machine, by_chance = np.zeros_like(people), np.ones(len(people))
     if pairs[0] == ROUTES:
-        return np.zeros(len(people), np.int8)
+        return replace(estimate, one_level=machine.astype(np.int8), by_chance=by_chance)
     if HUMANS in pairs:
         people |= spread(first.n, first.y, first.yy) == 0
-    machine = np.zeros_like(people)
     for pair in {RECORD} if pairs[0] == RECORD else set(pairs) - {HUMANS, LEVELS}:
-        sums_of_pair = whole.of(pair)
-        machine |= spread(sums_of_pair.n, sums_of_pair.y, sums_of_pair.yy) == 0
-    return np.where(people, PEOPLE, np.where(machine, ONLY_MACHINE, 0)).astype(np.int8)
+        p = whole.of(pair)
+        constant = spread(p.n, p.y, p.yy) == 0
+        machine |= constant
+        with np.errstate(invalid="ignore", divide="ignore"):
+            other = (1 - p.same / p.n) * np.minimum(p.n**2 / p.ww, units)
+        by_chance = np.where(constant, np.fmin(by_chance, 0.5**other), by_chance)
+    one_level = np.where(people, PEOPLE, np.where(machine, ONLY_MACHINE, 0)).astype(np.int8)
+    return replace(estimate, one_level=one_level, by_chance=by_chance)
 
 
 def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
@@ -255,4 +285,4 @@ def _share_interval(share: Floats, rows: Floats, independent: Floats, pulls: _Pu
     units, error = pulls.units, pulls.error()
     explaining = share * (1 - share) / (error**2 * (units - 1) / units)
     size = np.where(error > 0, np.minimum(rows, explaining), np.minimum(independent, units))
-    return wilson(share, size)
+    return wilson(share, independent_rows(size, rows, units, pulls.freedom()))

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from scoremux_assess.agreement.estimates import wilson
+from scoremux_assess.agreement.estimates import independent_rows, wilson
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, by_cell
 from scoremux_assess.decisions.calibration.bounds import most_errors
 from scoremux_assess.decisions.policy import AgreementTarget
@@ -191,16 +191,17 @@ def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:
     ends = 1 + np.searchsorted(total, COVERAGES * total[-1] * (1 - 1e-12)).clip(max=len(hit) - 1)
     totals, shares = total[ends - 1], _sums(hit, ends) / total[ends - 1]
     if student is None:
-        squares = _sums(weight**2, ends)
+        squares, units = _sums(weight**2, ends), ends
         square = (1 - 2 * shares) * _sums(hit**2, ends) + shares**2 * squares
     else:
         who = np.unique(student, return_inverse=True)[1].reshape(-1)
         of_student = [[np.bincount(who[:end], column[:end]) for column in (weight, hit)] for end in ends]
         squares = np.array([(weights**2).sum() for weights, _ in of_student])
+        units = np.array([len(np.unique(who[:end])) for end in ends])
         square = np.array([((hits - p * w) ** 2).sum() for p, (w, hits) in zip(shares, of_student, strict=True)])
     explained = np.where(square > 1e-9, shares * (1 - shares) / np.maximum(square, 1e-12), 1 / squares)
     size = np.minimum(explained * totals**2, ends)
-    return np.stack([shares, *wilson(shares, size)])
+    return np.stack([shares, *wilson(shares, independent_rows(size, ends, units, units - 1))])
 
 
 def _sums(column: Floats, ends: Ints) -> Floats:

@@ -165,15 +165,17 @@ def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
             p_fail = np.minimum(p_fail, chance_beyond(estimate, limit, -sign))
     verdict = np.where(outside, Verdict.FAIL, np.where(inside, Verdict.PASS, Verdict.NOT_ENOUGH_ROWS))
     verdict = np.where(np.isnan(estimate.low), Verdict.NOT_ENOUGH_ROWS, verdict)
-    if estimate.one_level is not None:
+    if estimate.one_level is not None and estimate.by_chance is not None:
         # A machine that gives one level only has no interval that would ever fail it, and can be right by chance alone.
-        verdict = np.where(estimate.one_level == ONLY_MACHINE, Verdict.FAIL, verdict)
-        p_fail = np.where(estimate.one_level == ONLY_MACHINE, 0.0, p_fail)
+        constant = estimate.one_level == ONLY_MACHINE
+        p_pass = np.where(constant, 1.0, p_pass)
+        p_fail = np.where(constant, np.minimum(p_fail, estimate.by_chance), p_fail)
+        fails = outside | (estimate.by_chance <= _ALPHA)
+        verdict = np.where(constant, np.where(fails, Verdict.FAIL, Verdict.NOT_ENOUGH_ROWS), verdict)
+        verdict = np.where(estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS, verdict)
     few = estimate.n < _FEWEST_ROWS
     verdict = np.where(few, Verdict.NOT_ENOUGH_ROWS, verdict)
     p_pass, p_fail = (np.where(few, 1.0, p) for p in (p_pass, p_fail))
-    if estimate.one_level is not None:
-        verdict = np.where(estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS, verdict)
     verdict = np.where(estimate.n < criterion.least_rows, Verdict.NOT_MEASURED, verdict).astype(np.int8)
     undecided = (verdict == Verdict.NOT_ENOUGH_ROWS) & ~np.isnan(estimate.low) & (estimate.n >= LEAST_ROWS)
     return Judgement(verdict, np.where(undecided, np.where(beyond, to_fail, to_pass), np.nan), p_pass, p_fail)

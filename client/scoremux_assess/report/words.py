@@ -33,8 +33,21 @@ def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
     return {"value": words[0], "interval": "" if math.isnan(low) else f"[{words[1]}, {words[2]}]"}
 
 
-def figures_shown(figures: Figures, cell: int, names: Iterable[str]) -> list[View]:
-    """Return some of a cell's figures as words."""
+def of_fewer(mean: Estimates, cell: int, tasks: float) -> str:
+    """Return the words that say of how many tasks a mean is; none where it is of all."""
+    return "" if mean.n[cell] in (0, tasks) else f" of {int(mean.n[cell]):,}"
+
+
+def mean_shown(mean: Estimates, cell: int, tasks: float) -> View:
+    """Return a mean over tasks as words."""
+    words = shown(mean, cell)
+    return {**words, "interval": f"{words['interval']}{of_fewer(mean, cell, tasks)}"}
+
+
+def figures_shown(figures: Figures, cell: int, names: Iterable[str], mean: bool = False) -> list[View]:
+    """Return some of a cell's figures as words; mean: they are means over tasks."""
+    if mean:
+        return [mean_shown(figures[name], cell, figures["exact"].n[cell]) for name in names]
     return [shown(figures[name], cell) for name in names]
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from scoremux_assess.agreement.estimates import Figure
+from scoremux_assess.agreement.estimates import Figure, Figures
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import Ratings
 from scoremux_assess.agreement.statistics import BY_NAME
@@ -24,7 +23,7 @@ class CrossValidated:
 
     Attributes:
         rows: How many rows the figures rest on; those that stand for no others are left out.
-        figures: By title; empty without folds.
+        estimates: By statistic; empty without folds.
         weighted: Whether rows weigh 1 / the probability with which they were chosen to be read.
         students: How many wrote them, None where no row says it.
         only_level: The level that the machine gave throughout, None where it gave several.
@@ -33,12 +32,17 @@ class CrossValidated:
     """
 
     rows: int = 0
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    estimates: Figures = field(default_factory=dict)
     weighted: bool = False
     students: int | None = None
     only_level: int | None = None
     routed_only: bool = False
     beside: int = 0
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Return the figures by title."""
+        return {BY_NAME[name].title: estimate.at(0) for name, estimate in self.estimates.items()}
 
     @classmethod
     def of(cls, task: TrainedTask) -> CrossValidated:
@@ -56,10 +60,9 @@ class CrossValidated:
         statistics = [BY_NAME[name] for name in STATISTICS]
         weight = np.array([row.weight for row in rows])
         ratings = Ratings.of([row.level for row in rows], machine, weight=weight)
-        figures = estimates(statistics, ratings, np.zeros(len(rows), np.int64), 1, students)
         return cls(
             len(rows),
-            {s.title: figures[s.name].at(0) for s in statistics},
+            estimates(statistics, ratings, np.zeros(len(rows), np.int64), 1, students),
             bool((weight != 1).any()),
             None if students is None else len(set(writers)),
             machine[0] if len(set(machine)) == 1 else None,

@@ -39,12 +39,14 @@ class LearningCurve:
         rows: How many rows of a task the adapters were trained on, as a mean of tasks; 0 first, where all tasks begin
             from an earlier run's start.
         mean: QWK as a mean of the tasks where it is defined for each size, with the interval of a mean of such tasks.
+        tasks: Of how many tasks the mean is.
         of_task: QWK by task.
         exponent: b of 1 − QWK = a · rows^−b; NaN with fewer tasks than `LEAST_TASKS`.
     """
 
     rows: tuple[float, ...]
     mean: tuple[Figure, ...]
+    tasks: int
     of_task: Mapping[str, tuple[Figure, ...]]
     exponent: Figure
 
@@ -62,6 +64,7 @@ class LearningCurve:
         return cls(
             rows,
             tuple(_mean(estimate.value[has_figures]) for estimate in by_size),
+            int(has_figures.sum()),
             {
                 task.prepared.task.id: tuple(estimate.at(place) for estimate in by_size)
                 for place, task in enumerate(drawn)

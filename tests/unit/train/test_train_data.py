@@ -6,6 +6,7 @@ import io
 import json
 import math
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from scoremux_assess.agreement.joined_columns import TruthColumns
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
 from scoremux_assess.agreement.similar_texts import fold
+from scoremux_cli.agreement import evaluate, report
 from scoremux_cli.app import build
 from scoremux_cli.sample import read_unlabelled as sample_pool
 from scoremux_engine.packages.task import Task
@@ -325,6 +327,37 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     for text in (printed, card_text):
         assert "nan" not in text.lower() and "no interval" in text
         assert "level 0 was predicted of every response" in text
+
+
+def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [_row(n, text=_letters(n), task=task, id=f"{task}-{n}") for task in ("good", "same") for n in range(40)]
+    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, Columns())
+    trained, scored = [], []
+    for name, read in data.rows.items():
+        machine = [0 if name == "same" or n in (1, 3, 5) else row.level for n, row in enumerate(read)]
+        probabilities = [np.eye(2, dtype=np.float32)[level] for level in machine]
+        prepared = PreparedTask(data.tasks[name], Recipe(), read, [], [0] * 40, [n % 5 for n in range(40)])
+        trained.append(TrainedTask(prepared, probabilities, torch.zeros(0)))
+        scored += [
+            {"id": row.id, "task": name, "status": "OK", "level": level, "probabilities": p.tolist()}
+            for row, level, p in zip(read, machine, probabilities, strict=True)
+        ]
+    console = Console(file=io.StringIO(), width=200)
+    print_agreement(console, Trained(trained))
+    by_train = console.file.getvalue()  # type: ignore[attr-defined]
+    output, truth = _write(tmp_path / "scored.jsonl", scored), tmp_path / "rows.jsonl"
+    evaluate(output, truth)
+    by_evaluate = capsys.readouterr().out
+    report(output, truth, tmp_path / "report.html")
+    mean = json.loads((tmp_path / "report.json").read_text())["mean_of_tasks"]["qwk"]
+    assert (mean["n"], mean["value"]) == (2, pytest.approx(0.85 / 2))
+    shown = "{value:.3f} ({low:.3f} – {high:.3f})".format(**mean)
+    assert re.search(rf"mean of 2 tasks .*{re.escape(shown)}", by_train)
+    assert re.search(r"mean of 2 +tasks .*\.4[23] \[", by_evaluate)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<td>2 tasks</td><td>{value:.2f} <small>[{low:.2f}, {high:.2f}]</small>".format(**mean) in page
 
 
 def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_path: Path) -> None:
