@@ -1,6 +1,6 @@
 """How long TensorRT plans take to build and how large they are: models of real sizes, compute capabilities, precisions.
 
-    pip install -e '.[bench,tensorrt-rtx]'
+    pip install -e '.[bench]'
     python -m benchmarks plans --work FOLDER
 
 Builds with TensorRT for RTX, which needs no GPU. MiniLM has its own weights, the other models random ones: neither

@@ -35,6 +35,12 @@ _GROUPS = {
 }
 _OTHER = "More"
 
+_REMOVED = {
+    "export plan --runtime": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
+    "export plan --capabilities": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
+}
+"""A command or an option that was removed → what to do instead."""
+
 _BOXED_WIDTH = 80
 """On a narrower terminal, the boxes of typer's help would cut names of options; plain help folds."""
 
@@ -44,6 +50,8 @@ _FOLDER_OPTIONS = ("--for", "--adapters")
 
 def main() -> None:
     """Run; an error of ours becomes one line on standard error and exit status 2."""
+    if line := removed(sys.argv[1:]):
+        sys.exit(_fail(line))
     if shutil.get_terminal_size().columns < _BOXED_WIDTH:
         os.environ.setdefault("TYPER_USE_RICH", "0")
     try:
@@ -107,6 +115,17 @@ def spread(words: Sequence[str]) -> list[str]:
             line.append(option)
         line.append(word)
     return line
+
+
+def removed(words: Sequence[str]) -> str | None:
+    """Return what to do instead of a removed command or option that a command line has, None if it has none."""
+    given = [word.partition("=")[0] for word in words]
+    for name, instead in _REMOVED.items():
+        *command, last = name.split()
+        rest = given[len(command) :] if last.startswith("-") else given[len(command) :][:1]
+        if given[: len(command)] == command and last in rest:
+            return f"`scoremux {name}` was removed: {instead}"
+    return None
 
 
 def missing(error: ModuleNotFoundError) -> str | None:

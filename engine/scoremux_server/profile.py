@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from scoremux_engine.runners.choose import PROFILE, RunnerChoice
+from scoremux_engine.runners.choose import NO_TENSORRT, PROFILE, RunnerChoice
 from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
 
@@ -24,13 +24,15 @@ Seconds = Annotated[float, Field(le=86_400, allow_inf_nan=False)]
 class Profile(BaseModel, extra="forbid", frozen=True):
     """Every key of a profile; the descriptions are the documentation in engine/README.md."""
 
-    runner: Literal["openvino", "onnxruntime", "tensorrt", "triton"] = Field(
+    runner: Literal["openvino", "onnxruntime", "triton"] = Field(
         default="openvino",
-        description="What computes: `openvino`, `onnxruntime` or `tensorrt` (a plan of `scoremux export plan`) inside "
-        "the scorer, or `triton`: the model `backbone` beside it, served by `backend`.",
+        description="What computes: `openvino` or `onnxruntime` inside the scorer, or `triton`: the model `backbone` "
+        "beside it, served by `backend`.",
     )
     backend: Literal["none", "onnxruntime", "tensorrt", "python"] = Field(
-        default="none", description="With runner `triton`: the Triton backend that serves the model `backbone`."
+        default="none",
+        description="With runner `triton`: the Triton backend that serves the model `backbone`; `tensorrt`: as a plan "
+        "of `scoremux export plan`.",
     )
     device: Literal["cpu", "cuda", "tensorrt"] = Field(
         default="cpu", description="With runner `onnxruntime`: its execution provider."
@@ -136,6 +138,13 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         if self.audit_key_file and not self.audit_log:
             raise ValueError("audit_key_file is of no use without audit_log")
         return self
+
+    @field_validator("runner", mode="before")
+    @classmethod
+    def _is_offered(cls, value: object) -> object:
+        if value == "tensorrt":
+            raise ValueError(NO_TENSORRT)
+        return value
 
     @field_validator("address", "watch_address", "metrics_address")
     @classmethod

@@ -150,9 +150,8 @@ def decided_elsewhere(store: StoreReader, arithmetic: str) -> dict[str, str]:
 
 
 def _stands_in(fitted: str, arithmetic: str) -> bool:
-    """Whether `fitted` is of the library and precision of a model that Triton serves itself."""
-    library, *_, precision = arithmetic.removeprefix(IN_TRITON).split("-")
-    return arithmetic.startswith(IN_TRITON) and fitted.startswith(f"{library}-") and fitted.endswith(f"-{precision}")
+    """Whether `fitted` is ONNX Runtime's, and Triton itself serves the model."""
+    return arithmetic.startswith(IN_TRITON) and fitted.startswith("onnxruntime-")
 
 
 def _some(names: Collection[str]) -> str:

@@ -107,27 +107,21 @@ def _model_of(folders: list[Path], model: str | None, same_weights: bool) -> tup
 def plan(
     repository: Annotated[Path, typer.Argument(help="Model repository with an exported backbone.")],
     precision: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float16",
-    runtime: Annotated[
-        str, typer.Option(help="tensorrt, on the GPU that will run the plan; tensorrt-rtx, on any machine.")
-    ] = "tensorrt",
-    capabilities: Annotated[
-        str, typer.Option(help="With tensorrt-rtx: compute capabilities of the GPUs that will run the plan.")
-    ] = "8.0,8.6,8.9,12.0",
     rank: Annotated[int, typer.Option(min=1, help="Largest LoRA rank.")] = 16,
     levels: Annotated[int, typer.Option(min=1, help="Most levels of a task.")] = 8,
-    groups: Annotated[int, typer.Option(min=1, help="Most tasks in the GPU's memory.")] = 1024,
+    groups: Annotated[int, typer.Option(min=1, help="Most tasks of a micro-batch.")] = 1024,
 ) -> None:
-    """Build a TensorRT plan of the backbone.
+    """Build a TensorRT plan of the backbone, on the GPU that will run it.
 
     Example: scoremux export plan REPO --precision float16
     """
     from scoremux_export.plans.build_plan import PlanRanges, export_plan
 
     ranges = PlanRanges(groups=groups, rank=rank, levels=levels)
-    spec = export_plan(repository, precision, ranges, runtime=runtime, capabilities=capabilities.split(","))
+    spec = export_plan(repository, precision, ranges)
     console = Console(highlight=False, markup=False)
     console.print(
-        f"built with {runtime} {spec.version} for compute capability {', '.join(spec.capabilities)}: "
+        f"built with TensorRT {spec.version} for compute capability {', '.join(spec.capabilities)}: "
         f"{len(spec.profiles)} profiles, {precision}"
     )
     if spec.parity is not None:

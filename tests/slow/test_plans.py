@@ -13,7 +13,7 @@ from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
 from scoremux_export.plans.build_plan import PRECISIONS, PlanRanges, export_plan
 
-pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt-rtx is not installed")
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
 NAMES = {"float32": "Float", "float16": "Half", "bfloat16": "BFloat16"}
 

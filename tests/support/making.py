@@ -72,7 +72,7 @@ def make_spec(width: int, layers: int = 2) -> BackboneSpec:
     )
 
 
-def write_plan(folder: Path, spec: BackboneSpec, runtime: str = "tensorrt", groups: int = 8, levels: int = 8) -> None:
+def write_plan(folder: Path, spec: BackboneSpec, runtime: str = "tensorrt", levels: int = 8) -> None:
     """Write an empty file where a TensorRT plan would be, and what describes one for ranks up to 16."""
     buckets = Buckets(spec.max_tokens).lengths
     described = PlanSpec(
@@ -82,7 +82,7 @@ def write_plan(folder: Path, spec: BackboneSpec, runtime: str = "tensorrt", grou
         precision="float16",
         capabilities=("8.9",),
         profiles=tuple(PlanProfile(tokens=n, rank=rank, rows=2048 // n) for rank in (8, 16) for n in buckets),
-        groups=groups,
+        groups=8,
         levels=levels,
     )
     (folder / PLAN).touch()

@@ -96,11 +96,10 @@ class Pool:
     def __init__(self, backbone: BackboneSpec, size: SizeClass, dtypes: DTypes, capacity: int) -> None:
         shapes = input_shapes(backbone, size)
         types = {name: dtypes.get(name, np.dtype(np.float32)) for name in shapes}
-        self._stamps = np.zeros(capacity, np.int64)
         # Tables of prefixes have no bytes where there is no prefix.
         empty = {n: np.zeros((capacity, *shape), types[n]) for n, shape in shapes.items() if not math.prod(shape)}
         self._pages = {n: PagedArray((capacity, *shape), types[n]) for n, shape in shapes.items() if n not in empty}
-        self.tables = Tables({**{name: pages.array for name, pages in self._pages.items()}, **empty}, self._stamps)
+        self.tables = Tables({**{name: pages.array for name, pages in self._pages.items()}, **empty})
         self.slot_bytes: int = sum(array[0].nbytes for array in self.tables.arrays.values())
         self.used_bytes = 0
         """Memory that the slots in use take, in whole pages."""
@@ -125,7 +124,6 @@ class Pool:
         try:
             for name, array in self.tables.arrays.items():
                 fill(array[slot], name, tables.get(name))
-            self._stamps[slot] += 1
         except BaseException:
             self.release(slot)
             raise

@@ -16,9 +16,6 @@ PLAN_SPEC = "backbone.plan.json"
 PLAN_LAYERS = "backbone.plan.layers"
 """What TensorRT's inspector says of the plan: layers with their types, inputs and outputs with their shapes."""
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""Runtime → Python module."""
-
 
 class PlanProfile(StrictModel):
     """One optimisation profile: the padded length and the rank class it is for, and the most rows it takes."""
@@ -42,7 +39,7 @@ class PlanParity(StrictModel):
 class PlanSpec(StrictModel):
     """`backbone.plan.json`.
 
-    backbone: digest of the export; runtime: one of MODULES, which built the plan and runs it; capabilities: the compute
+    backbone: digest of the export; runtime: what built the plan and runs it; capabilities: the compute
     capabilities of the GPUs it is for; groups, levels: the most tasks and levels of a micro-batch.
     """
 
@@ -76,14 +73,3 @@ class PlanSpec(StrictModel):
             **({"R": self.profiles[0].rank} if len(ranks) == 1 else {}),
             **({"L_max": levels[0]} if len(levels) == 1 else {}),
         }
-
-    def profile(self, tokens: int, rank: int) -> int:
-        """Return the number of the profile for S = `tokens`, R = `rank`. Raises BackboneError where there is none."""
-        for number, profile in enumerate(self.profiles):
-            if (profile.tokens, profile.rank) == (tokens, rank):
-                return number
-        ranks = sorted({profile.rank for profile in self.profiles})
-        raise BackboneError(
-            f"the plan has no profile for {tokens} tokens and rank class {rank}; it takes rank classes "
-            f"{', '.join(map(str, ranks))}: build it again with `scoremux export plan --rank {rank}`"
-        )

@@ -27,11 +27,9 @@ class Tables:
     A.<site> [G, D_in, R], B.<site> [G, R, D_out], weight.<head> [G, D_in, D_out], bias.<head> [G, D_out]; for sites
     that take them M.<site> and bias.<site> [G, D_out]; for layers that read prefixes K.<layer> and V.<layer>
     [G, heads, P, width].
-    stamps: int64 [G], where the arrays live on: a number that grows when a slot gets another version.
     """
 
     arrays: dict[str, Array]
-    stamps: npt.NDArray[np.int64] | None = None
 
     @cached_property
     def sizes(self) -> tuple[tuple[int, ...], ...]:
@@ -44,7 +42,7 @@ class Tables:
         if not any(map(is_prefix_input, self.arrays)):
             return self
         arrays = {name: a[:, :, :0] if is_prefix_input(name) else a for name, a in self.arrays.items()}
-        return Tables(arrays, self.stamps)
+        return Tables(arrays)
 
 
 def size_class(tables: Mapping[str, Array], levels: int) -> SizeClass:

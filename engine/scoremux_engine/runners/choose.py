@@ -10,12 +10,14 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_files.settings import read_toml
 
-RUNNERS = ("onnxruntime", "openvino", "tensorrt")
+RUNNERS = ("onnxruntime", "openvino")
+
+NO_TENSORRT = "plans are served by Triton's TensorRT backend alone: scoremux serve --profile gpu-tensorrt"
 
 
 @dataclass(frozen=True)
 class RunnerChoice:
-    """name: one of RUNNERS; device: for onnxruntime; precision: for openvino; tensorrt has the plan's own.
+    """name: one of RUNNERS; device: for onnxruntime; precision: for openvino.
 
     threads: on the CPU, None for all cores; streams: micro-batches computed at once, None for one a thread.
     """
@@ -42,11 +44,8 @@ class RunnerChoice:
                 raise RunnerError("openvino is not installed: pip install openvino") from error
 
             return OpenVinoRunner(backbone, self.precision, self.threads, self.streams)
-        if self.name == "tensorrt":
-            from scoremux_engine.runners.tensorrt import TensorRtRunner
-
-            return TensorRtRunner(backbone)
-        raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}")
+        instead = f"; {NO_TENSORRT}" if self.name == "tensorrt" else ""
+        raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}{instead}")
 
 
 DEFAULT = RunnerChoice()
@@ -65,12 +64,11 @@ PROFILE = "profile.toml"
 def choice_of(repository: Path) -> RunnerChoice:
     """Return what computes the scores of a repository: what its `profile.toml` says, else DEFAULT. Raises RunnerError.
 
-    Threads are left out, as no bit depends on them. Of a profile that calls another Triton model, the library that
-    serves that model.
+    Threads are left out, as no bit depends on them. ONNX Runtime stands in for a model that Triton itself serves.
     """
     file = repository / PROFILE
     values = read_toml(file, RunnerError) if file.is_file() else {}
     name = values.get("runner", DEFAULT.name)
     if name == "triton":
-        name = "tensorrt" if values.get("backend") == "tensorrt" else "onnxruntime"
+        name = "onnxruntime"
     return RunnerChoice(name, values.get("device", DEFAULT.device), values.get("precision", DEFAULT.precision))

@@ -117,7 +117,7 @@ def _of_plan(exported: Path, spec: BackboneSpec) -> list[str]:
     if plan.runtime != "tensorrt":
         raise SetupError(
             f"{exported / PLAN} was built with {plan.runtime}, and Triton's own backend loads plans of tensorrt: build "
-            f"one on this machine's GPU (scoremux export plan), or serve this one with --set runner=tensorrt"
+            "one on this machine's GPU (scoremux export plan)"
         )
     profiles = ", ".join(f'"{number}"' for number in range(len(plan.profiles)))
     return [

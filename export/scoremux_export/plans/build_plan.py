@@ -78,7 +78,8 @@ def export_plan(
         repository: Model repository with an exported backbone.
         precision: One of PRECISIONS.
         ranges: What the plan must be able to run.
-        runtime: `tensorrt`, on the GPU that will run the plan; `tensorrt-rtx`, on any machine.
+        runtime: `tensorrt`, on the GPU that will run the plan; `tensorrt-rtx`, on any machine, to prove that the graph
+            can be built: nothing here serves its plans.
         capabilities: Compute capabilities to build for, with `tensorrt-rtx`.
 
     Returns:
@@ -120,10 +121,7 @@ def gpu_capability(run: Callable[[Sequence[str]], str] | None = None) -> str:
     try:
         listed = (run or _output)(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ExportError(
-            "TensorRT builds a plan on the GPU that runs it, and this machine shows none; "
-            "--runtime tensorrt-rtx builds without one"
-        ) from error
+        raise ExportError("TensorRT builds a plan on the GPU that runs it, and this machine shows none") from error
     return listed.splitlines()[0].strip()
 
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scoremux_engine.model.plan import MODULES
 from scoremux_export.errors import ExportError
 
 Shape = tuple[int, ...]
 Profile = dict[str, tuple[Shape, Shape, Shape]]
 """Input name → smallest, likeliest and largest shape."""
+
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Runtime → Python module. Triton serves plans of the first; the second builds without a GPU, which proves a graph."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,7 @@ def load_runtime(runtime: str) -> Any:
     try:
         return importlib.import_module(MODULES[runtime])
     except ImportError as error:
-        where = (
-            "pip install 'scoremux[tensorrt-rtx]'"
-            if runtime == "tensorrt-rtx"
-            else "it comes with NVIDIA's Triton containers; without a GPU, use --runtime tensorrt-rtx"
-        )
+        where = "it comes with NVIDIA's Triton containers"
         raise ExportError(f"the Python module {MODULES[runtime]} is not installed: {where} ({error})") from error
 
 

@@ -23,9 +23,7 @@ from scoremux_export.plans.build_plan import PlanRanges, export_plan, gpu_capabi
 from scoremux_export.plans.plan_builder import build_plan
 from scoremux_export.plans.reduced_precision import NARROW, compare_reduced, reduce, write_reduced
 
-needs_rtx = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="the extra tensorrt-rtx is not installed"
-)
+needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
 
 
 @pytest.fixture
@@ -141,7 +139,7 @@ def test_an_unknown_precision_or_runtime_is_refused(own_backbone: Backbone) -> N
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
 def test_tensorrt_that_is_not_installed_is_asked_for(own_backbone: Backbone) -> None:
-    with pytest.raises(ExportError, match=r"tensorrt is not installed: .*--runtime tensorrt-rtx"):
+    with pytest.raises(ExportError, match=r"tensorrt is not installed: it comes with NVIDIA's Triton"):
         export_plan(own_backbone.folder.parents[1])
 
 
@@ -151,8 +149,6 @@ def test_a_plan_of_another_backbone_is_refused(own_backbone: Backbone) -> None:
     write_plan(own_backbone.folder, own_backbone.spec.model_copy(update={"digest": "a" * 64}))
     with pytest.raises(BackboneError, match="was built from backbone aaaaaaaaaaaa"):
         PlanSpec.read(own_backbone.folder, own_backbone.spec.digest)
-    with pytest.raises(BackboneError, match=r"rank class 64; it takes rank classes 8, 16: .*--rank 64"):
-        PlanSpec.read(own_backbone.folder, "a" * 64).profile(8, 64)
 
 
 def test_a_machine_without_a_gpu_is_named() -> None:
@@ -163,6 +159,6 @@ def test_a_machine_without_a_gpu_is_named() -> None:
         raise subprocess.CalledProcessError(9, command)
 
     for run in (missing, broken):
-        with pytest.raises(ExportError, match=r"shows none; --runtime tensorrt-rtx builds without one"):
+        with pytest.raises(ExportError, match="this machine shows none"):
             gpu_capability(run)
     assert gpu_capability(lambda _: "9.0\n9.0\n") == "9.0"
