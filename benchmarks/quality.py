@@ -10,12 +10,11 @@ tasks.
 
 `recipes` compares by cross-validation on the training split; test rows are never read. Each `--recipe` changes the
 defaults of `train.toml`: keys of [recipe], `sites`, `seed`, `shared.KEY`, and `input` (`response`, `question`,
-`reference`, `both`: what stands before the response as the first text of a pair; `shared.input` is that of the shared
-start). One of four folds is held out (`--folds 4` trains all four), with equal texts on one side. With `--labels 0 10`
-every third task is new (`--folds 3`: each third in turn): it has so many labels (one of four folds is predicted), and
-the shared start is of the other tasks; `unlabelled=1` takes what is left of its rows as responses without a label, for
-`teach`. Differences are to the first recipe; their intervals are by resampling of tasks. What is in the file
-`--predictions` is not trained again; with `--work FOLDER` a command that was stopped goes on where it was.
+`reference`, `both`: what stands before the response as the first text of a pair). One of four folds is held out
+(`--folds 4` trains all four), with equal texts on one side. With `--labels 10 20` every third task is new (`--folds 3`:
+each third in turn): it has so many labels (one of four folds is predicted), and the shared start is of the other tasks.
+Differences are to the first recipe; their intervals are by resampling of tasks. What is in the file `--predictions` is
+not trained again; with `--work FOLDER` a command that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -125,7 +124,7 @@ def _differences(rows: Sequence[Labelled], ours: Levels, full: Levels, draws: in
         },
         "--tasks": {"type": int, "default": 27, "help": "at most so many (default: %(default)s)"},
         "--only": {"nargs": "+", "metavar": "TASK", "default": [], "help": "these tasks"},
-        "--labels": {"type": int, "nargs": "+", "help": "labels of new tasks, every third: 0 10 20 50"},
+        "--labels": {"type": int, "nargs": "+", "help": "labels of new tasks, every third: 10 20 50"},
         "--predictions": {"type": Path, "help": "file that probabilities are added to, as JSON lines"},
     },
 )

@@ -15,11 +15,9 @@ from benchmarks import data
 from benchmarks.data import Labelled, described
 
 FOLDS = 4
-TEACHERS = 3
-"""Folds whose adapters teach the final one, where a recipe has `teach`."""
 THIRDS = 3
 """Into so many parts tasks are divided, of which one is new and the others train the start."""
-_NOT_OF_THE_START = ("epochs", "batch", "lr", "head_lr", "patience", "validation", "teach", "unlabelled")
+_NOT_OF_THE_START = ("epochs", "batch", "lr", "head_lr", "patience", "validation")
 """What a recipe says about the tasks' own adapters alone."""
 _CHECKPOINT_S = 20.0
 
@@ -30,13 +28,11 @@ def parsed(recipe: Iterable[str]) -> dict[str, Any]:
     for change in recipe:
         key, _, text = change.partition("=")
         value = json.loads(text) if text.replace(".", "").replace("-", "").replace("e", "").isdigit() else text
-        if key == "shared.input":
-            plan["shared"]["input"] = data.pair(text)
-        elif key.startswith("shared."):
+        if key.startswith("shared."):
             plan["shared"][key.removeprefix("shared.")] = value
         elif key in ("sites", "seed"):
             plan[key] = value
-        elif key not in ("input", "unlabelled", "backbone"):
+        elif key not in ("input", "backbone"):
             plan["recipe"][key] = value
     return plan
 
@@ -142,9 +138,8 @@ class Recipes:
         prepared = self._prepare(changes, self._names)
         predicted = Predicted([], [])
         for fold in range(folds):
-            part = _with_teachers(prepared, [_labelled_part(task, fold) for task in prepared.tasks])
-            # Where folds teach, each has a start of its own, which the run itself trains.
-            if prepared.plan.shared.epochs and not prepared.plan.recipe.teach:
+            part = replace(prepared, tasks=[_labelled_part(task, fold) for task in prepared.tasks])
+            if prepared.plan.shared.epochs:
                 part = replace(part, start=self._start(changes, self._names, fold))
             trained = train(part, self._kept(changes, self._names, fold), _say_nothing, _CHECKPOINT_S)
             _predict(prepared, [task.table for task in trained.tasks], fold, predicted)
@@ -157,42 +152,31 @@ class Recipes:
 
         Args:
             changes: Of the recipe.
-            labels: How many each new task has; without a shared start, 0 is left out.
+            labels: How many each new task has.
             thirds: How many thirds of the tasks are new, one after the other.
         """
         for count in labels:
             predicted = Predicted([], [])
             for third in range(thirds):
                 self._few_labels(changes, count, self._names[third::THIRDS], predicted)
-            if predicted.rows:
-                yield count, predicted
+            yield count, predicted
 
     def _few_labels(self, changes: list[str], count: int, new: Sequence[str], predicted: Predicted) -> None:
         from scoremux_train.run import train
 
-        shown = [f"input={_value(changes, 'shared.input')}"] if not count else []
-        prepared = self._prepare([*shown, *changes], new)
+        prepared = self._prepare(changes, new)
         if prepared.plan.shared.epochs:
             others = [name for name in self._names if name not in new]
             prepared = replace(prepared, start=self._start(changes, others))
-        elif not count:
-            return
-        if prepared.start is not None and not count:
-            tables = [prepared.layout.at_scale(prepared.start.table, t.task.levels) for t in prepared.tasks]
-        else:
-            part = _with_teachers(prepared, [_labelled_part(task, 0, count) for task in prepared.tasks])
-            if "unlabelled=1" in changes:
-                part = replace(part, tasks=list(map(_with_unlabelled, prepared.tasks, part.tasks)))
-            trained = train(part, self._kept(changes, new, count), _say_nothing, _CHECKPOINT_S)
-            tables = [task.table for task in trained.tasks]
-        _predict(prepared, tables, 0, predicted)
+        part = replace(prepared, tasks=[_labelled_part(task, 0, count) for task in prepared.tasks])
+        trained = train(part, self._kept(changes, new, count), _say_nothing, _CHECKPOINT_S)
+        _predict(prepared, [task.table for task in trained.tasks], 0, predicted)
 
     def _start(self, changes: Sequence[str], names: Sequence[str], fold: int | None = None) -> Any:
         """Return the shared start of some tasks' rows that are not in a fold."""
         from scoremux_train.run import train_start
 
-        without = {*_NOT_OF_THE_START, *(["input"] if _value(changes, "shared.input", "") else [])}
-        changes = [change for change in changes if change.partition("=")[0] not in without]
+        changes = [change for change in changes if change.partition("=")[0] not in _NOT_OF_THE_START]
         prepared = self._prepare(changes, names)
         if fold is not None:
             prepared = replace(prepared, tasks=[_labelled_part(task, fold) for task in prepared.tasks])
@@ -228,27 +212,8 @@ def _value(changes: Sequence[str], key: str, default: str = "response") -> str:
 def _labelled_part(task: Any, fold: int, most: int | None = None) -> Any:
     """Return a task with the rows that are not in a fold, and of those at most so many, in an order by chance."""
     places = sorted(task.without(fold), key=lambda place: task.examples[place].key)[:most]
-    columns = ("rows", "examples", "start_examples", "groups", "fold_of")
+    columns = ("rows", "examples", "groups", "fold_of")
     return replace(task, **{name: [getattr(task, name)[place] for place in sorted(places)] for name in columns})
-
-
-def _with_teachers(prepared: Any, tasks: Sequence[Any]) -> Any:
-    """Return a run of these tasks, with folds of its own where final tables learn from those of folds."""
-    from scoremux_train.training.folds import assign
-
-    if not prepared.plan.recipe.teach:
-        return replace(prepared, tasks=tasks)
-    plan = prepared.plan.model_copy(update={"folds": TEACHERS})
-    folds = [assign(t.human, t.groups, TEACHERS, plan.seed, t.task.id, "teachers") for t in tasks]
-    tasks = [replace(task, fold_of=fold_of) for task, fold_of in zip(tasks, folds, strict=True)]
-    return replace(prepared, plan=plan, tasks=tasks, folds=[*range(TEACHERS), *prepared.folds])
-
-
-def _with_unlabelled(task: Any, part: Any) -> Any:
-    """Return a part of a task with the rows of other folds than 0 that it left out, as if they had no label."""
-    used = {example.key for example in part.examples}
-    rest = [task.examples[place] for place in task.without(0) if task.examples[place].key not in used]
-    return replace(part, unlabelled=[replace(example, level=-1) for example in rest])
 
 
 def _predict(prepared: Any, tables: Sequence[Any], fold: int, predicted: Predicted) -> None:

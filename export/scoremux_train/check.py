@@ -136,8 +136,8 @@ def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
     print_table(console, columns, rows, title="Labelled responses", numbers=numbers, fold=("by level",))
 
 
-def remarks(data: Data, checks: Sequence[TaskCheck], from_start: bool = False) -> list[str]:
-    """Return sentences about what is wrong, the gravest last. from_start: whether tasks begin from an earlier start."""
+def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
+    """Return sentences about what is wrong, the gravest last."""
     lines = [
         f"{check.task}: no rows of level {', '.join(map(str, check.without_rows))}"
         for check in checks
@@ -156,10 +156,7 @@ def remarks(data: Data, checks: Sequence[TaskCheck], from_start: bool = False) -
     if len(data.bad) > _BAD_SHOWN:
         lines.append(f"and {len(data.bad) - _BAD_SHOWN} more bad rows, which --check-json lists")
     for check in checks:
-        if from_start and not check.trainable:
-            rows = f"its {check.rows} labelled rows are too few or of one level" if check.rows else "no labelled row"
-            lines.append(f"{check.task}: {rows}; it gets the shared start as it is, and people all of its responses")
-        elif check.needed:
+        if check.needed:
             lines.append(
                 f"{check.task} is not trained: it needs {check.needed} more rows with other texts, by other students"
             )

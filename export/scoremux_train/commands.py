@@ -12,17 +12,16 @@ import typer
 from rich.console import Console
 
 from scoremux_client.errors import InputError
+from scoremux_files.errors import first_of
 from scoremux_files.rows.row_layout import BY_FILE_HELP
 from scoremux_train.training.progress import LOCK_TIMEOUT_S, quieten, show_progress
 
 _UNIT = "passes of a response through an adapter (responses × epochs × adapters)"
-_STAGES = {"start": "shared start", "tasks": "tasks and folds", "taught": "final adapters"}
+_STAGES = {"start": "shared start", "tasks": "tasks, folds and final adapters"}
 
 
 def train(
-    sources: Annotated[
-        list[Path] | None, typer.Argument(help="Labelled responses: .csv, .jsonl or .parquet files.")
-    ] = None,
+    sources: Annotated[list[Path], typer.Argument(help="Labelled responses: .csv, .jsonl or .parquet files.")],
     backbone: Annotated[
         str, typer.Option(help="Folder or hub id of the model that the adapters are for (not needed with --check).")
     ] = "",
@@ -37,13 +36,8 @@ def train(
     start: Annotated[
         Path | None,
         typer.Option(
-            help="--out of an earlier run: adapters begin from its shared start (useful from about 50 rows a task); "
-            "a task without rows gets the start itself."
+            help="--out of an earlier run: adapters begin from its shared start (useful from about 50 rows a task)."
         ),
-    ] = None,
-    unlabelled: Annotated[
-        list[Path] | None,
-        typer.Option(help="Responses without a label: final adapters learn those that all folds' adapters agree on."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     cores: Annotated[
@@ -76,7 +70,7 @@ def train(
     """
     from scoremux_train.check import LEAST_ROWS, as_json, print_checks, remarks
     from scoremux_train.check import check as run_check
-    from scoremux_train.data import Columns, read_data, read_tasks, read_unlabelled
+    from scoremux_train.data import Columns, read_data, read_tasks
     from scoremux_train.recipe import Plan
 
     plan = Plan.read(config) if config else Plan()
@@ -86,23 +80,15 @@ def train(
         groups=tuple(group or ()),
         student=student_column,
     )
-    if not sources and start is None:
-        raise InputError("no files of labelled responses: name some, or --tasks and --start")
-    described, new = read_tasks(tasks) if tasks else {}, set[str]()
-    if start is not None:
-        from scoremux_train.training.adapter_files import START, describe_start
-
-        start /= START
-        new = set(described).difference(describe_start(start).tasks)
-        if not sources and not new:
-            raise InputError("no files of labelled responses, and no task in --tasks that the start was not trained on")
-    data = read_data(sources or [], described, columns, without_rows=sorted(new))
-    read_unlabelled(data, unlabelled or [], columns)
+    described = read_tasks(tasks) if tasks else {}
+    data = read_data(sources, described, columns)
     checks = run_check(data, plan.folds, LEAST_ROWS if start is None else max(2, 2 * plan.folds))
     console = Console(highlight=False, markup=False)
     print_checks(console, checks)
-    for line in remarks(data, checks, start is not None):
+    for line in remarks(data, checks):
         console.print(line, soft_wrap=True)
+    if without := sorted(described.keys() - data.tasks.keys()):
+        console.print(f"no labelled row, so no adapter: {first_of(without)}; people score such tasks", soft_wrap=True)
     if check_json:
         check_json.write_text(json.dumps(as_json(data, checks), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if check:
@@ -116,11 +102,11 @@ def train(
     from scoremux_train.output import print_agreement, write
     from scoremux_train.run import CHECKPOINTS
     from scoremux_train.run import train as train_tables
+    from scoremux_train.training.adapter_files import START
     from scoremux_train.training.preparation import prepare
 
     trainable = [check.task for check in checks if check.trainable]
-    untrained = [] if start is None else [check.task for check in checks if not check.trainable]
-    if not trainable and not untrained:
+    if not trainable:
         raise DataError("no task has enough rows to be trained")
     quieten()
     name = plan.base_model or (Path(backbone).name if Path(backbone).exists() else backbone)
@@ -133,7 +119,7 @@ def train(
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
-        prepared = prepare(data, trainable, plan, backbone, device, cores=cores, start=start, untrained=untrained)
+        prepared = prepare(data, trainable, plan, backbone, device, cores=cores, start=start and start / START)
         trained = train_tables(prepared, out, progress, checkpoint_s)
         with writing(out):
             write(out, prepared, trained, {check.task: check for check in checks}, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,28 +118,24 @@ class BadRow:
 
 @dataclass
 class Data:
-    """What was read: tasks, their rows and responses without a label by task id, and the rows that cannot be used."""
+    """What was read: tasks and their rows by task id, and the rows that cannot be used."""
 
     tasks: dict[str, Task] = field(default_factory=dict)
     rows: dict[str, list[LabelledResponse]] = field(default_factory=dict)
     bad: list[BadRow] = field(default_factory=list)
-    unlabelled: dict[str, list[LabelledResponse]] = field(default_factory=dict)
 
 
 _Place = tuple[Path, int, Row]
 """File, line and columns of a row."""
 
 
-def read_data(
-    paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns, *, without_rows: Iterable[str] = ()
-) -> Data:
+def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: Columns) -> Data:
     """Read labelled responses.
 
     Args:
         paths: .csv, .jsonl and .parquet files.
         tasks: Fields of `task.json` by task id, from `read_tasks`; levels that are missing come from the rows.
         columns: Names of the columns.
-        without_rows: Those of `tasks` that are part of the data without a row, too.
 
     Raises:
         InputError: A file cannot be read.
@@ -164,18 +160,16 @@ def read_data(
             else:
                 place = path, record.line or 0, values
                 rows_of.setdefault(str(values[columns.task]), []).append(place)
-    for task in without_rows:
-        rows_of.setdefault(task, [])
     if not rows_of:
         first = data.bad[0] if data.bad else None
         why = f"the first: {first}{columns_seen}" if first else "the files are empty"
         raise DataError(f"no usable row in {', '.join(map(str, paths))}; {why}")
-    if absent and paths:
+    if absent:
         name, option = next(iter(absent.items()))
         raise DataError(f"no row has the column {name}, which --{option}-column names{columns_seen}")
     for task, rows in sorted(rows_of.items()):
         fields = {**tasks.get(task, {}), "id": task}
-        if rows and not fields.get("levels"):
+        if not fields.get("levels"):
             fields["levels"] = _levels(rows, columns)
         try:
             data.tasks[task] = validate(Task.model_validate, fields)
@@ -184,30 +178,6 @@ def read_data(
         _refuse_points(rows, data.tasks[task], columns)
         data.rows[task] = _weighed(list(_labelled(rows, data.tasks[task], columns, data.bad)))
     return data
-
-
-def read_unlabelled(data: Data, paths: Sequence[Path], columns: Columns) -> None:
-    """Add responses without a label to the tasks of `data`; equal texts count once, those of its rows not at all.
-
-    What is added does not depend on the order of the files.
-
-    Raises:
-        InputError: A file cannot be read.
-    """
-    labelled = {(task, same_text(row.text)) for task, rows in data.rows.items() for row in rows}
-    texts: dict[tuple[str, str], str] = {}
-    for path in paths:
-        for record in read_records(path, RowLayout(every_column=True)):
-            task, text = (record.values.get(name) for name in (columns.task, columns.text))
-            if record.reason or not isinstance(text, str) or not text.strip():
-                data.bad.append(BadRow(path.name, record.line, record.reason or f"no {columns.text}"))
-            elif not isinstance(task, str) or task not in data.tasks:
-                reason = f"no labelled row has its {columns.task}" if task else f"no {columns.task}"
-                data.bad.append(BadRow(path.name, record.line, reason))
-            elif (key := (task, same_text(text))) not in labelled:
-                texts[key] = min(text, texts.get(key, text))
-    for (task, same), text in sorted(texts.items()):
-        data.unlabelled.setdefault(task, []).append(LabelledResponse(same, text, -1, None, ""))
 
 
 def _weighed(rows: list[LabelledResponse]) -> list[LabelledResponse]:

@@ -18,7 +18,6 @@ from scoremux_assess.report.words import of_fewer
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
-from scoremux_engine.packages.task import Task
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
@@ -28,7 +27,7 @@ from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.recipe import Plan
 from scoremux_train.run import Trained, TrainedTask
 from scoremux_train.training.adapter_files import START, StartDescription, write_adapter, write_start
-from scoremux_train.training.preparation import Prepared, PreparedTask
+from scoremux_train.training.preparation import Prepared
 
 PREDICTIONS = "predictions.parquet"
 SCHEMA = pa.schema(
@@ -117,9 +116,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
 
 def print_agreement(console: Console, trained: Trained) -> None:
     """Print the cross-validated agreement of every task, and what is to be known of it before it is read."""
-    of_task = {task.prepared.task.id: CrossValidated.of(task) for task in trained.tasks if task.prepared.rows}
-    if not of_task:
-        return
+    of_task = {task.prepared.task.id: CrossValidated.of(task) for task in trained.tasks}
     say = partial(console.print, markup=False, soft_wrap=True)
     if routed := [name for name, agreement in of_task.items() if agreement.routed_only]:
         say(f"{', '.join(routed)}: {ROUTED_ONLY}")
@@ -204,8 +201,6 @@ def card(
     begun = "nothing"
     if start is not None:
         begun = f"a shared start, trained on {start.rows} labelled responses to {len(start.tasks)} tasks"
-    if described.untrained:
-        return _untrained_card(described, check, plan, backbone, f"It is {begun}; it saw {shown}.")
     return f"""\
 # {described.id}
 
@@ -222,7 +217,7 @@ def card(
 - LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
 - The model sees {shown}.
 - Recipe: {recipe}.
-- It began from {begun}; seed {plan.seed}.{_teachers(task.prepared)}
+- It began from {begun}; seed {plan.seed}.
 
 ## Cross-validated agreement
 
@@ -231,30 +226,6 @@ def card(
 ## Known limits
 
 {_limits(check)}
-"""
-
-
-def _untrained_card(described: Task, check: TaskCheck, plan: Plan, backbone: str, training: str) -> str:
-    few = f" Its {check.rows} labelled responses were too few, or of one level." if check.rows else ""
-    return f"""\
-# {described.id}
-
-{described.question}
-
-## Data
-
-- No labelled row: no response to this task trained the adapter.{few}
-
-## Training
-
-- LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
-- {training}
-
-## Known limits
-
-- Nobody knows how well its scores agree with people. All responses go to people (`human:NEW_TASK`), whatever a policy
-  says, until the task is trained on labelled rows.
-- The level comes from the text alone. Drawings, formulas and attachments are not seen.
 """
 
 
@@ -279,17 +250,6 @@ def _agreement(agreement: CrossValidated, folds: int, seen_by_start: bool) -> st
         *(f"| {title} | {' | '.join(_shown(figure))} |" for title, figure in agreement.figures.items()),
     ]
     return "\n".join(lines)
-
-
-def _teachers(task: PreparedTask) -> str:
-    if not task.taught:
-        return ""
-    count = len(task.unlabelled)
-    more = f" and on those of {count} responses without a label that they agree on" if count else ""
-    return (
-        f"\n- It also learned what the adapters of the folds say, on its labelled responses{more}. The figures "
-        "below are of the adapters of the folds, which did not."
-    )
 
 
 def _learning(task: TrainedTask, curve: LearningCurve | None) -> str:

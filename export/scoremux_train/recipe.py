@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scoremux_engine.model.inputs import Input
 from scoremux_files.settings import read_toml, validate
 from scoremux_train.errors import RecipeError
 
@@ -33,8 +32,6 @@ class Recipe(_Strict):
         spread: Share of a row's target that goes to the levels beside its own.
         ordinal: Share of the loss on cumulative probabilities P(level > k); the rest is cross entropy.
         class_weights: Power of the inverse level count that weighs a row; 0 weighs all rows alike.
-        teach: Share of a row's target that the folds' adapters give in the training of the final one; 0: it learns from
-            the labels alone.
         patience: Epochs without improvement on held-back rows that end a task's training; 0 trains all epochs on all
             rows.
         validation: Share of rows held back where `patience` is not 0.
@@ -54,7 +51,6 @@ class Recipe(_Strict):
     spread: float = Field(default=0.15, ge=0, lt=1)
     ordinal: float = Field(default=0.0, ge=0, le=1)
     class_weights: float = Field(default=0.0, ge=0, le=1)
-    teach: float = Field(default=0.0, ge=0, le=1)
     patience: int = Field(default=0, ge=0)
     validation: float = Field(default=0.15, gt=0, lt=1)
 
@@ -72,16 +68,11 @@ class Recipe(_Strict):
 
 
 class SharedStart(_Strict):
-    """One adapter trained over all tasks, from which each task's begins; 0 epochs starts each from nothing.
-
-    Attributes:
-        input: What it sees of a response, as in `task.json`; None: what each task's own adapter sees.
-    """
+    """One adapter trained over all tasks, from which each task's begins; 0 epochs starts each from nothing."""
 
     epochs: int = Field(default=0, ge=0)
     batch: int = Field(default=32, gt=0)
     lr: float = Field(default=1e-3, gt=0)
-    input: Input | None = None
 
 
 class Plan(_Strict):

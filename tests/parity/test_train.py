@@ -22,9 +22,7 @@ from interrupted_training import adapters
 from labelled import RIGHT, write_labelled
 from making import make_encoder
 from mixed_store import open_with_peft
-from scoremux_client.errors import InputError
 from scoremux_engine import Engine
-from scoremux_engine.commands.calibrate import calibrate
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.packages.package import adapter_digest
@@ -37,10 +35,10 @@ from scoremux_export.opening.opened import OpenedModel
 from scoremux_files.rows.readers import text_check
 from scoremux_train.commands import train
 from scoremux_train.data import Columns, read_data
-from scoremux_train.errors import DataError, RecipeError
+from scoremux_train.errors import RecipeError
 from scoremux_train.recipe import Plan, Recipe, SharedStart
 from scoremux_train.run import train as run_training
-from scoremux_train.training.adapter_files import write_adapter
+from scoremux_train.training.adapter_files import describe_start, write_adapter
 from scoremux_train.training.batches import Example, StepRow, TrainingSet, padded
 from scoremux_train.training.checkpoint import TrainingState
 from scoremux_train.training.objective import learning_rate, loss, soft_targets
@@ -228,8 +226,7 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     described = [f"{task},the {word} ?,{{question}},{{response}}\n" for task, word in RIGHT.items()]
     (folder / "tasks.csv").write_text("id,question,first,second\n" + "".join(described))
     (folder / "train.toml").write_text(
-        "folds = 3\n[recipe]\nepochs = 4\n[shared]\nepochs = 2\n"
-        'input = {template = "{question} {response}"}\n[tasks.t-b]\nepochs = 5\n'
+        "folds = 3\n[recipe]\nepochs = 4\n[shared]\nepochs = 2\n[tasks.t-b]\nepochs = 5\n"
     )
     train([folder / "rows.jsonl"], str(model), folder / "out", folder / "tasks.csv", folder / "train.toml")
     return folder / "out"
@@ -309,9 +306,9 @@ def test_a_task_added_later_begins_from_the_same_shared_start(
     alone = tmp_path / "one.jsonl"
     alone.write_text("".join(line + "\n" for line in rows.read_text().splitlines() if '"t-a"' in line))
     (tmp_path / "train.toml").write_text("folds = 0\n[recipe]\nepochs = 4\n")
-    for line in ("[recipe]\nrank = 4", 'sites = "query,value"', '[shared]\ninput = {template = "{response}"}'):
+    for line in ("[recipe]\nrank = 4", 'sites = "query,value"'):
         (tmp_path / "other.toml").write_text(f"{line}\n")
-        with pytest.raises(RecipeError, match=r"rank is 8|no such site|input is not"):
+        with pytest.raises(RecipeError, match=r"rank is 8|no such site"):
             train([alone], str(model), tmp_path / "refused", tasks, tmp_path / "other.toml", start=trained)
     other = make_encoder(tmp_path / "other", max_tokens=96, seed=8)
     with pytest.raises(RecipeError, match="backbone has weights"):
@@ -330,90 +327,17 @@ def test_a_task_added_later_begins_from_the_same_shared_start(
     said = capsys.readouterr().out, (tmp_path / "again" / "t-a" / "card.md").read_text()
     assert all("was trained on this task in an earlier run" in text for text in said)
     assert all(row["seen"] for row in pq.read_table(tmp_path / "again" / "predictions.parquet").to_pylist())
-    with pytest.raises(InputError, match="no task in --tasks that the start was not trained on"):
-        train(None, str(model), tmp_path / "none", tasks, start=trained)
 
 
-def test_a_task_without_labelled_rows_is_scored_from_the_start_and_goes_to_people(
-    model: Path, trained: Path, exported: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "tasks.csv").write_text("id,question,levels\nnew,the router ?,0 1 2 3\nten,the protocol ?,0 1 2 3\n")
-    lines = write_labelled(tmp_path / "ten.jsonl", rows=12, tasks=("t-a",)).read_text()
-    (tmp_path / "ten.jsonl").write_text(lines.replace('"task": "t-a"', '"task": "ten"'))
-    (tmp_path / "train.toml").write_text("[recipe]\nepochs = 2\n")
-    files = tmp_path / "tasks.csv", tmp_path / "train.toml"
-    train([tmp_path / "ten.jsonl"], str(model), tmp_path / "out", *files, start=trained)
-    text = (tmp_path / "out" / "new" / "card.md").read_text()
-    assert "No labelled row" in text and "to 3 tasks" in text and "QWK" not in text
-    curve = (tmp_path / "out" / "ten" / "card.md").read_text().partition("## Learning curve")[2]
-    assert [line.split()[0] for line in curve.splitlines() if " rows  " in line] == ["0", "3", "5", "9"] * 2
-    shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
-    store = Store(tmp_path / "store")
-    store.add([tmp_path / "out" / task for task in ("new", "ten")], Backbone.open(tmp_path / "backbone" / "1"))
-    engine = Engine.open(tmp_path)
-    texts = [f"the router {'addresses ' * n}" for n in range(40)]
-    # The head of a start is a parabola over the scale, whatever number of levels its tasks had.
-    assert np.abs(np.diff(engine.logits(texts, ["new"] * 40), n=3)).max() < 1e-5
-    assert [engine.score(["the router"], [task])[0].route for task in ("new", "ten")] == ["human:NEW_TASK", "machine"]
-    rows = [{"id": str(n), "task": "new", "text": row, "level": n % 4} for n, row in enumerate(texts)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for policy in ("", "[target]\nhuman_share = 0.1\n[rows]\nnew = 0\nown = 1\n"):
-        (tmp_path / "policy.toml").write_text(policy)
-        calibrate(
-            [tmp_path / "rows.jsonl"],
-            repository=tmp_path,
-            policy=tmp_path / "policy.toml",
-            student_column=None,
-            accept_worse=True,
-        )
-        decision = json.loads((store.package_folder(store.manifest().tasks["new"]) / "decision.json").read_text())
-        assert (decision["threshold"]["reason"], decision["threshold"]["rows"]) == ("NEW_TASK", 40)
-        scored = Engine.open(tmp_path).score(["the router"], ["new"])[0]
-        assert scored.route == "human:NEW_TASK" and scored.confidence is not None
-    (tmp_path / "bare.csv").write_text("id,levels\nbare,0 1\n")
-    with pytest.raises(DataError, match="the task has no question"):
-        train(None, str(model), tmp_path / "bare", tmp_path / "bare.csv", start=trained)
-
-
-def test_teachers_change_the_final_adapter_and_no_prediction(model: Path, tmp_path: Path) -> None:
-    lines = write_labelled(tmp_path / "rows.jsonl", tasks=("t-a", "t-b")).read_text().splitlines(keepends=True)
-    (tmp_path / "labelled.jsonl").write_text("".join(lines[:60]))
-    (tmp_path / "more.jsonl").write_text("".join(lines[60:]) + '{"task": "t-a", "text": " "}\n')
-    outs = {}
-    for name, recipe, unlabelled in (("plain", "", None), ("teach", "teach = 0.5", [tmp_path / "more.jsonl"])):
-        (tmp_path / "train.toml").write_text(f"folds = 3\ncurve_folds = 0\n[recipe]\nepochs = 4\n{recipe}\n")
-        outs[name] = tmp_path / name
-        train(
-            [tmp_path / "labelled.jsonl"],
-            str(model),
-            outs[name],
-            config=tmp_path / "train.toml",
-            unlabelled=unlabelled,
-        )
-    plain, taught = (pq.read_table(out / "predictions.parquet").to_pylist() for out in outs.values())
-    for ours, theirs in zip(plain, taught, strict=True):
-        assert (ours["id"], ours["fold"]) == (theirs["id"], theirs["fold"])
-        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-4)
-    assert peft_tensors(outs["plain"] / "t-a").keys() == peft_tensors(outs["teach"] / "t-a").keys()
-    assert not all(
-        torch.equal(tensor, peft_tensors(outs["teach"] / "t-a")[name])
-        for name, tensor in peft_tensors(outs["plain"] / "t-a").items()
-    )
-    assert "what the adapters of the folds say" in (outs["teach"] / "t-a" / "card.md").read_text()
-    for content, message in (
-        ("folds = 1", "folds is 1: teach and --unlabelled need 2"),
-        ('[shared]\ninput = "x"', "input"),
-        ('[shared]\ninput = {template = "{response}"}', "has an input and no epochs"),
-    ):
-        (tmp_path / "train.toml").write_text(f"{content}\n")
-        with pytest.raises(RecipeError, match=message):
-            train(
-                [tmp_path / "labelled.jsonl"],
-                str(model),
-                tmp_path / "refused",
-                config=tmp_path / "train.toml",
-                unlabelled=[tmp_path / "more.jsonl"],
-            )
+def test_starts_of_before_are_read_unless_they_saw_an_input_of_their_own(trained: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(trained / ".start", tmp_path / ".start") / "start.json"
+    written = json.loads(path.read_text())
+    old = {**written, "input": None, "recipe": {**written["recipe"], "teach": 0.0}}
+    path.write_text(json.dumps(old))
+    assert describe_start(path.parent) == describe_start(trained / ".start")
+    path.write_text(json.dumps({**old, "input": {"template": "{response}"}}))
+    with pytest.raises(RecipeError, match=r"an input of its own .* not read any more; train the shared start again"):
+        describe_start(path.parent)
 
 
 def test_a_text_without_tokens_is_trained_as_the_padding_token_that_serving_makes_of_it(tmp_path: Path) -> None:
@@ -443,7 +367,7 @@ class RecordedTrainer:
 
 def test_no_table_nor_its_start_has_seen_the_rows_that_it_predicts(model: Path, tmp_path: Path) -> None:
     data = read_data([write_labelled(tmp_path / "rows.jsonl", rows=24)], {}, Columns())
-    plan = Plan(folds=3, recipe=Recipe(epochs=1, teach=0.5), shared=SharedStart(epochs=1))
+    plan = Plan(folds=3, recipe=Recipe(epochs=1), shared=SharedStart(epochs=1))
     prepared = prepare(data, list(data.tasks), plan, str(model))
     trainer = RecordedTrainer(prepared.trainer)
     run_training(replace(prepared, trainer=trainer), tmp_path, lambda *_: None)  # type: ignore[arg-type]
@@ -462,16 +386,6 @@ def test_no_table_nor_its_start_has_seen_the_rows_that_it_predicts(model: Path, 
         _, fold, *quarters = name.split("/")
         assert not rows & held.get(int(fold), set()), name
         assert rows <= starts[f".start/{fold}/{quarters[0] if quarters else 4}"], name
-
-
-def test_what_teachers_say_is_part_of_the_target() -> None:
-    logits = torch.tensor([[0.2, 0.5, -0.1, 9.0], [0.0, 1.0, 2.0, 0.0]])
-    of = TrainingSet("t", 3, Recipe(teach=0.25, spread=0.0), ())
-    labelled, free = (Example(1, level, [5], taught=(0.1, 0.2, 0.7)) for level in (0, -1))
-    rows = [StepRow(0, of, labelled, 0.5), StepRow(0, of, free, 2.0)]
-    wanted = torch.tensor([[0.775, 0.05, 0.175], [0.1, 0.2, 0.7]])
-    each = torch.nn.functional.cross_entropy(logits[:, :3], wanted, reduction="none")
-    assert float(loss(logits, rows)) == pytest.approx(float(0.5 * each[0] + 2 * each[1]), rel=1e-6)
 
 
 @pytest.mark.parametrize("points", [(0.0, 1.0), (0.0, 0.5, 2.0), (0.0, 1.0, 2.0, 3.0, 5.0)])

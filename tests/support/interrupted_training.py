@@ -13,7 +13,7 @@ from labelled import write_labelled
 from making import make_encoder
 from scoremux_train.commands import train
 
-PLAN = "folds = 2\n[recipe]\nepochs = 6\nrank = 4\nteach = 0.3\n[shared]\nepochs = 2\n"
+PLAN = "folds = 2\n[recipe]\nepochs = 6\nrank = 4\n[shared]\nepochs = 2\n"
 
 
 def prepare(folder: Path) -> Path:

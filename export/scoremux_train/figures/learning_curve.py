@@ -33,11 +33,10 @@ _BAR = 40
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """QWK on the same held-out rows, of adapters trained on a quarter, half and all of the other rows, and of a start.
+    """QWK on the same held-out rows, of adapters trained on a quarter, half and all of the other rows.
 
     Attributes:
-        rows: How many rows of a task the adapters were trained on, as a mean of tasks; 0 first, where all tasks begin
-            from an earlier run's start.
+        rows: How many rows of a task the adapters were trained on, as a mean of tasks.
         mean: QWK as a mean of the tasks where it is defined for each size, with the interval of a mean of such tasks.
         tasks: Of how many tasks the mean is.
         of_task: QWK by task.
@@ -56,10 +55,8 @@ class LearningCurve:
         drawn = [task for task in tasks if task.curve and any(_rated(task, QUARTERS[0]))]
         if not drawn:
             return None
-        sizes = (0, *QUARTERS) if all(0 in task.curve for task in drawn) else QUARTERS
-        by_size = [_kappas(drawn, quarters) for quarters in sizes]
-        rows = tuple(float(np.mean([task.curve[quarters].rows for task in drawn])) for quarters in sizes)
-        last = slice(-len(QUARTERS), None)
+        by_size = [_kappas(drawn, quarters) for quarters in QUARTERS]
+        rows = tuple(float(np.mean([task.curve[quarters].rows for task in drawn])) for quarters in QUARTERS)
         has_figures = ~np.isnan([estimate.value for estimate in by_size]).any(axis=0)
         return cls(
             rows,
@@ -69,7 +66,7 @@ class LearningCurve:
                 task.prepared.task.id: tuple(estimate.at(place) for estimate in by_size)
                 for place, task in enumerate(drawn)
             },
-            exponent(np.array(rows[last]), np.array([estimate.value[has_figures] for estimate in by_size[last]])),
+            exponent(np.array(rows), np.array([estimate.value[has_figures] for estimate in by_size])),
         )
 
     def more_rows(self, qwk: float, trained: float, rows: float, limit: float) -> float:

@@ -1,4 +1,4 @@
-"""Training in stages: shared starts, then tables that begin from them, then those that learn from tables."""
+"""Training in stages: shared starts, then tables that begin from them."""
 
 from __future__ import annotations
 

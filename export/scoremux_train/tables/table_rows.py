@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.training.adapter_files import START
@@ -30,7 +31,11 @@ def training_set(plan: Plan, task: PreparedTask, fold: int, quarters: int) -> Tr
 
 def start_set(plan: Plan, tasks: Sequence[PreparedTask], fold: int, quarters: int) -> TrainingSet:
     """Return what the start of a fold's tables is trained on: what these are trained on."""
-    rows = [task.start_examples[place] for task in tasks for place in _places(plan, task, fold, quarters)]
+    rows = [
+        replace(task.examples[place], scale=task.task.levels)
+        for task in tasks
+        for place in _places(plan, task, fold, quarters)
+    ]
     return TrainingSet(f"{START}/{fold}/{quarters}", START_OUTPUTS, start_recipe(plan), rows, seed=plan.seed)
 
 

@@ -6,16 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import peft
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from scoremux_engine.model.backbone import head_inputs, site_inputs
-from scoremux_engine.model.inputs import Input
 from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.package_files import CONFIG_JSON, TENSORS
 from scoremux_export.opening.sites import ALL_LINEAR, HEADS, REGEX
@@ -79,7 +78,6 @@ class StartDescription(BaseModel, extra="forbid", frozen=True):
         format: Of the file.
         backbone: Digest of the weights that it was trained on.
         recipe: Its rank and scaling, and how it was trained.
-        input: What it saw of a response; None: what its tasks' own adapters see.
         tasks: Ids of the tasks that it was trained on.
         rows: How many labelled rows they had.
     """
@@ -87,9 +85,18 @@ class StartDescription(BaseModel, extra="forbid", frozen=True):
     format: Literal[1] = 1
     backbone: str
     recipe: Recipe
-    input: Input | None
     tasks: tuple[str, ...]
     rows: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Leave out the keys `input` and `recipe.teach`, which starts of before have."""
+        if values.get("input") is not None:
+            raise ValueError("it has an input of its own ([shared] input), which is not read any more")
+        if isinstance(recipe := values.get("recipe"), dict):
+            values = {**values, "recipe": {key: value for key, value in recipe.items() if key != "teach"}}
+        return {key: value for key, value in values.items() if key != "input"}
 
 
 @dataclass(frozen=True)
@@ -140,8 +147,6 @@ def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> S
             raise RecipeError(
                 f"{path}: {name} is {getattr(theirs, name)}, and {getattr(plan.recipe, name)} in [recipe]"
             )
-    if plan.shared.input not in (None, description.input):
-        raise RecipeError(f"{path}: input is not that of [shared]")
     return Start(description, _read_table(folder, layout))
 
 

@@ -38,11 +38,10 @@ class Example:
 
     Attributes:
         key: 64 bits of its own.
-        level: What a human gave it, −1 without a label.
+        level: What a human gave it.
         tokens: Its token ids.
         token_types: As long as `tokens`, or empty.
         weight: How many rows it stands for where it is held back; 0: for none. It changes no loss in training.
-        taught: The probabilities that other adapters give it, as a part of its target; empty without.
         scale: The points of its task's levels where it trains a shared start, whose head is over them; else empty.
     """
 
@@ -51,7 +50,6 @@ class Example:
     tokens: Sequence[int]
     token_types: Sequence[int] = ()
     weight: float = 1.0
-    taught: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
 
@@ -86,7 +84,7 @@ class TrainingSet:
     @cached_property
     def rate(self) -> float:
         """The largest learning rate of A and B."""
-        return self.recipe.rate(sum(row.level >= 0 for row in self.rows) + len(self.held))
+        return self.recipe.rate(len(self.rows) + len(self.held))
 
     @cached_property
     def weights(self) -> dict[int, float]:

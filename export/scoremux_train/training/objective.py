@@ -35,7 +35,6 @@ def loss(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
     spread = torch.tensor([row.of.recipe.spread for row in rows])
     width = logits.shape[1]
     target = soft_targets(torch.tensor([row.example.level for row in rows]), levels, spread, width).to(logits.device)
-    target = _mix_in_teachers(target, rows)
     beyond = (torch.arange(width) >= levels[:, None]).to(logits.device)
     logp = torch.log_softmax(logits.masked_fill(beyond, -torch.inf), 1).masked_fill(beyond, 0.0)
     entropy = -(target * logp).sum(1)
@@ -56,18 +55,6 @@ def _over_scales(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
     for place, row in enumerate(rows):
         basis[place, :, : row.levels] = scale_basis(row.example.scale)
     return torch.einsum("bk,bkl->bl", logits[:, :START_OUTPUTS], basis.to(logits.device))
-
-
-def _mix_in_teachers(target: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
-    """Return (1 − s) · target + s · what other adapters say, float32 [B, L_max]; s is `teach`, 1 without a label."""
-    if not any(row.example.taught for row in rows):
-        return target
-    taught, share = torch.zeros(target.shape), torch.zeros(len(rows), 1)
-    for place, row in enumerate(rows):
-        if row.example.taught:
-            taught[place, : row.levels] = torch.tensor(row.example.taught)
-            share[place] = row.of.recipe.teach if row.example.level >= 0 else 1.0
-    return torch.lerp(target, taught.to(target.device), share.to(target.device))
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

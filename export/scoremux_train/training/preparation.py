@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from scoremux_engine.model.inputs import Input
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
 from scoremux_engine.packages.task import Task
@@ -20,7 +19,6 @@ from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
-from scoremux_files.settings import validate
 from scoremux_train.data import Data, LabelledResponse, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.recipe import Plan, Recipe, derived_key
@@ -45,8 +43,6 @@ class PreparedTask:
         examples: The rows as the model sees them.
         groups: A number for each row, equal for those that are held out together.
         fold_of: The fold that each row is held out in; none of them without folds.
-        start_examples: The rows as a shared start sees them, with the task's scale; empty where it cannot see them.
-        unlabelled: Responses that no human gave a level, as the model sees them.
         seen_by_start: Whether the start of an earlier run, from which its tables begin, was trained on the task.
     """
 
@@ -56,18 +52,11 @@ class PreparedTask:
     examples: Sequence[Example]
     groups: Sequence[int]
     fold_of: Sequence[int]
-    start_examples: Sequence[Example] = ()
-    unlabelled: Sequence[Example] = ()
     seen_by_start: bool = False
 
     @property
     def levels(self) -> int:
         return len(self.task.levels)
-
-    @property
-    def taught(self) -> bool:
-        """Whether its final table learns from those of the folds."""
-        return bool(self.recipe.teach or self.unlabelled) and len(set(self.fold_of)) > 1
 
     @property
     def human(self) -> list[int]:
@@ -118,7 +107,6 @@ def prepare(
     cores: int = 0,
     *,
     start: Path | None = None,
-    untrained: Sequence[str] = (),
 ) -> Prepared:
     """Turn rows into what the model sees, and open the backbone.
 
@@ -131,7 +119,6 @@ def prepare(
         folds: The folds to train, for comparisons of recipes; by default all, and then the final tables.
         cores: How many to use; 0: all.
         start: Folder of a shared start that is used in place of one of this run's own.
-        untrained: Ids of tasks that get the start as it is.
 
     Raises:
         TrainError: A task's input leaves no room to a response or lacks a text, the start does not fit, or the recipe
@@ -139,14 +126,8 @@ def prepare(
     """
     torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
     classifier = Classifier.open(source)
-    tasks = [data.tasks[name] for name in (*chosen, *untrained)]
+    tasks = [data.tasks[name] for name in chosen]
     recipes = [plan.of(task.id) for task in tasks]
-    if plan.folds < 2 and (data.unlabelled or any(recipe.teach for recipe in recipes)):
-        raise RecipeError(
-            f"folds is {plan.folds}: teach and --unlabelled need 2 or more, whose adapters teach the final one"
-        )
-    if plan.shared.input is not None and start is None and not plan.shared.epochs:
-        raise RecipeError("[shared] has an input and no epochs: set epochs, or name an earlier run with --start")
     sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
     layout = TableLayout(sites, head, max(recipe.rank for recipe in recipes), max(len(task.levels) for task in tasks))
     weights = weights_digest(source)
@@ -155,32 +136,16 @@ def prepare(
         for task, recipe in zip(tasks, recipes, strict=True):
             if (recipe.rank, recipe.alpha, recipe.rslora) != (plan.recipe.rank, plan.recipe.alpha, plan.recipe.rslora):
                 raise RecipeError(f"[tasks.{task.id}]: rank, alpha and rslora must be those of the shared start")
-    start_input = earlier.description.input if earlier is not None else plan.shared.input
     tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
     view = _View(tokenizer, classifier.token_types, classifier.pad_id)
     prepared = []
     for task, recipe in zip(tasks, recipes, strict=True):
         seen = earlier is not None and task.id in earlier.description.tasks
-        if task.id in untrained:
-            task, rows = _untrained(task, start_input), []
-        else:
-            rows = training_rows(data.rows[task.id])
-        examples = view.examples(task, rows)
-        start_examples = examples
-        if start_input is not None and not seen:
-            try:
-                start_examples = view.examples(_with_input(task, start_input), rows, "start")
-            except DataError:
-                if earlier is None:
-                    raise
-                # A task that lacks what an earlier start sees can begin from it; the start alone cannot score it.
-                start_examples = []
-        groups, fold_of = related(rows) if rows else [], [WHOLE - 1] * len(rows)
+        rows = training_rows(data.rows[task.id])
+        groups, fold_of = related(rows), [WHOLE - 1] * len(rows)
         if plan.folds:
             fold_of = assign([row.level for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
-        start_examples = [replace(example, scale=task.levels) for example in start_examples]
-        unlabelled = view.examples(task, data.unlabelled.get(task.id, ()), "unlabelled") if rows else []
-        prepared.append(PreparedTask(task, recipe, rows, examples, groups, fold_of, start_examples, unlabelled, seen))
+        prepared.append(PreparedTask(task, recipe, rows, view.examples(task, rows), groups, fold_of, seen))
     digest = _fingerprint(plan, prepared, classifier.model, device, earlier)
     linears = {linear.name: classifier.model.get_submodule(linear.name) for linear in head}
     config = classifier.model.config
@@ -205,8 +170,8 @@ class _View:
     token_types: bool
     pad_id: int
 
-    def examples(self, task: Task, rows: Sequence[LabelledResponse], *mark: str) -> list[Example]:
-        """Return rows as the model sees them. mark: tells their keys from those of the same rows in another input."""
+    def examples(self, task: Task, rows: Sequence[LabelledResponse]) -> list[Example]:
+        """Return rows as the model sees them."""
         if task.layout is not None and (room := self.tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
             raise DataError(
                 f"task {task.id}: its input leaves {room} of {self.tokenizer.max_tokens} tokens to the response; "
@@ -215,7 +180,7 @@ class _View:
         tokens = self.tokenizer.encode([task.render(row.text) for row in rows])
         return [
             Example(
-                derived_key(task.id, row.id, *mark),
+                derived_key(task.id, row.id),
                 row.level,
                 seen.ids or [self.pad_id],  # as in serving
                 (seen.types or [0]) if self.token_types else (),
@@ -225,32 +190,11 @@ class _View:
         ]
 
 
-def _with_input(task: Task, shown: Input | None, **changes: bool) -> Task:
-    """Return a task with another input. Raises DataError where it lacks a text that the input names."""
-    try:
-        return validate(Task.model_validate, {**task.model_dump(), "input": shown and shown.model_dump(), **changes})
-    except ValueError as error:
-        raise DataError(f"task {task.id} does not fit the shared start: {error}") from error
-
-
-def _untrained(task: Task, start_input: Input | None) -> Task:
-    """Return a task that gets a start as it is, with the start's input. Raises DataError where that cannot score it."""
-    task = _with_input(task, start_input or task.input, untrained=True)
-    if task.input is None:
-        raise DataError(
-            f"task {task.id} has no labelled rows, or too few, and a start that sees the response alone cannot score "
-            "it: leave it out, or train a start with [shared] input"
-        )
-    return task
-
-
 def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: str, start: Start | None) -> str:
     """Return a digest of all that decides the tables."""
     digest = hashlib.sha256(plan.model_dump_json().encode())
     for task in tasks:
         digest.update(task.task.model_dump_json().encode())
-        digest.update(repr([list(example.tokens) for example in task.unlabelled]).encode())
-        digest.update(repr([list(example.tokens) for example in task.start_examples]).encode())
         for row, example, *held_out in zip(task.rows, task.examples, task.groups, task.fold_of, strict=True):
             seen = row.level, list(example.tokens), list(example.token_types)
             digest.update(repr((row.id, *seen, example.weight, *held_out)).encode())

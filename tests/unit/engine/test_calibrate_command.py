@@ -381,6 +381,18 @@ def test_the_example_policy_calibrates_tasks_that_have_attempts(own_repository: 
     assert "1 tasks keep their last calibration, as all of their rows are left out: t-3" in again.stdout
 
 
+def test_a_task_that_says_untrained_goes_to_people_whatever_the_policy(own_repository: Path, tmp_path: Path) -> None:
+    engine, store = Engine.open(own_repository), Store(own_repository / "store")
+    spec = engine.backbone.spec
+    store.add([make_adapter(tmp_path / "new", spec, "new", task_json={"untrained": True})], engine.backbone)
+    rows = [LabelledRow(str(n), "new", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
+    for text in ("", "[target]\nhuman_share = 0.1\n[rows]\nnew = 0\nown = 1\n"):
+        rules = read_policy(policy(tmp_path, text))
+        publish(engine, store, calibrate_tasks(engine, store, rules, LabelledRows(rows)), accept_worse=True)
+        (scored,) = Engine.open(own_repository).score(["the router"], ["new"])
+        assert scored.route == "human:NEW_TASK" and scored.confidence is not None
+
+
 def test_a_version_that_is_no_longer_live_is_not_replaced(own_repository: Path) -> None:
     from scoremux_engine.errors import StoreError
 

@@ -38,7 +38,6 @@ from scoremux_train.data import (
     LabelledResponse,
     read_data,
     read_tasks,
-    read_unlabelled,
     training_rows,
 )
 from scoremux_train.errors import DataError, RecipeError
@@ -67,19 +66,6 @@ def _letters(number: int) -> str:
     return "".join(random.Random(number).choices("abcdefghij ", k=40))
 
 
-def test_unlabelled_rows_are_the_same_in_any_order_and_those_of_other_tasks_are_bad(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [_row(n, text=text) for n, text in enumerate(("new one", "new  one", "an answer"))]
-    rows += [_row(4), _row(5, task="other"), {"text": "secret"}, _row(6, text=" ")]
-    read = []
-    for name, order in (("a.jsonl", rows), ("b.jsonl", rows[::-1])):
-        data = read_data([_write(tmp_path / "labelled.jsonl", [_row(n) for n in range(5)])], {}, Columns())
-        read_unlabelled(data, [_write(tmp_path / name, order)], Columns())
-        read.append(data.unlabelled)
-        assert sorted(bad.reason for bad in data.bad) == ["no labelled row has its task", "no task", "no text"]
-    assert read[0] == read[1]
-    assert [row.text for row in read[0]["t"]] == ["an answer", "new  one"]
-
-
 def test_what_is_no_tasks_id_makes_a_bad_row_and_is_not_shown(tmp_path: Path) -> None:
     names = ("bio/7", "../up", "bio 7", "физика-3", "x" * 200)
     rows = [_row(n, task=name) for n, name in enumerate(names)]
@@ -100,8 +86,7 @@ def test_few_labelled_rows_are_trained_at_a_larger_rate() -> None:
     assert rates == pytest.approx([0.002, 0.002, 0.002, 0.0016, 0.001, 0.001])
     assert Recipe(lr=0.003).rate(20) == 0.003
     row = Example(0, 1, (1, 2))
-    unlabelled = [replace(row, level=-1)] * 300
-    assert TrainingSet("t/0", 2, Recipe(patience=1), [row] * 60 + unlabelled, [row] * 40).rate == pytest.approx(0.0016)
+    assert TrainingSet("t/0", 2, Recipe(patience=1), [row] * 60, [row] * 40).rate == pytest.approx(0.0016)
 
 
 def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path: Path) -> None:
