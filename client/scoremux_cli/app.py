@@ -38,6 +38,7 @@ _OTHER = "More"
 _REMOVED = {
     "export plan --runtime": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "export plan --capabilities": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
+    "sample --repository": "leave it out: responses are drawn by stratum (--stratum-column), without a model",
     "train --unlabelled": "use `scoremux pretrain`, which learns from responses without labels",
 }
 """A command or an option that was removed → what to do instead."""

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from scoremux_client.contract import NOBODY_CAN, TASK_PATTERN, Status
+from scoremux_client.contract import TASK_PATTERN, Status
 from scoremux_client.rows import Response, Scored
 from scoremux_files.errors import InputError
 from scoremux_files.rows.row_layout import BY_FILE_HELP
 
 if TYPE_CHECKING:
-    from scoremux_assess.sampling.drawing import SampledRows
+    from scoremux_assess.sampling import SampledRows
 
-Score = Callable[[Sequence[Response]], Sequence[Scored]]
-"""Returns the outcome of each row with its embedding; a row of a task without an adapter has the backbone's own."""
-
-_SCORERS, _REPOSITORY = "scoremux.scorers", "repository"
 _QUEUES = (".parquet", ".jsonl")
 
 
@@ -35,14 +30,12 @@ class Unlabelled:
     task: str
     text: str
     student: str | None
+    stratum: str = ""
 
 
 def sample(
     sources: Annotated[list[str], typer.Argument(help="Files of responses (.jsonl, .csv, .parquet), folders, globs.")],
     out: Annotated[Path, typer.Option("--out", help="The queue for the review desk: .parquet or .jsonl.")],
-    repository: Annotated[
-        Path, typer.Option("--repository", help="Folder with backbone/ and, where tasks have adapters, store/.")
-    ],
     count: Annotated[int, typer.Option(min=1, help="Responses to choose of each task.")] = 100,
     without: Annotated[
         list[Path] | None,
@@ -60,21 +53,25 @@ def sample(
         str | None,
         typer.Option("--student-column", help="Column of who wrote it; one response of each per task."),
     ] = None,
+    stratum_column: Annotated[
+        str | None,
+        typer.Option("--stratum-column", help="Column of strata, such as a school or the machine's level."),
+    ] = None,
 ) -> None:
     """Choose the responses that people label next, and write them as a queue for `scoremux review add`.
 
-    It is a random sample with known, unequal probabilities: higher for responses that are unlike others and, where a
-    task has an adapter, uncertain; spread, so that like responses are seldom chosen together; near copies once.
+    It is a random sample with known probabilities. Half of it is divided equally among a task's strata, half by their
+    size. Near copies count once.
 
-    Example: scoremux sample responses.csv --count 100 --repository repo --out queue.parquet
+    Example: scoremux sample responses.csv --count 100 --out queue.parquet
     """
     if out.suffix.lower() not in _QUEUES:
         raise InputError(f"{out}: a queue is written to a {' or '.join(_QUEUES)} file")
     columns = (id_column, task_column, text_column, student_column)
-    pool = read_unlabelled(sources, out, columns)
+    pool = read_unlabelled(sources, out, columns, stratum_column)
     labelled = read_without(without or (), columns)
     seed = secrets.randbits(32) if seed is None else seed
-    chosen = choose(pool, labelled, count, seed, _scorer_of(repository))
+    chosen = choose(pool, labelled, count, seed)
     rows = [row for of_task in chosen for row in of_task.rows]
     _write(out, rows)
     console = Console(stderr=True, highlight=False, markup=False)
@@ -85,10 +82,9 @@ def sample(
 
 @dataclass(frozen=True)
 class QueuedRow:
-    """A response that was chosen, its outcome, and the probability with which it was chosen."""
+    """A response that was chosen, and the probability with which it was."""
 
     row: Unlabelled
-    scored: Scored
     probability: float
 
 
@@ -100,12 +96,9 @@ class TaskSample:
     rows: Sequence[QueuedRow]
     responses: int
     drawn: SampledRows
-    ungradable: int
 
 
-def choose(
-    pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled], count: int, seed: int, score: Score
-) -> list[TaskSample]:
+def choose(pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled], count: int, seed: int) -> list[TaskSample]:
     """Draw `count` responses of each task, by task.
 
     Args:
@@ -113,13 +106,9 @@ def choose(
         labelled: What is labelled or will be; it is not chosen, nor its near copies.
         count: How many of each task.
         seed: What is drawn depends on it.
-        score: Returns outcomes with embeddings.
-
-    Raises:
-        InputError: A task's adapter cannot be loaded.
     """
     of_pool, of_labelled = _by_task(pool), _by_task(labelled)
-    return [_choose(task, of_pool[task], of_labelled.get(task, ()), count, seed, score) for task in sorted(of_pool)]
+    return [_choose(task, of_pool[task], of_labelled.get(task, ()), count, seed) for task in sorted(of_pool)]
 
 
 def _by_task(rows: Sequence[Unlabelled]) -> dict[str, list[Unlabelled]]:
@@ -129,53 +118,31 @@ def _by_task(rows: Sequence[Unlabelled]) -> dict[str, list[Unlabelled]]:
     return by_task
 
 
-def _choose(
-    task: str, pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled], count: int, seed: int, score: Score
-) -> TaskSample:
+def _choose(task: str, pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled], count: int, seed: int) -> TaskSample:
     import numpy as np
 
     from scoremux_assess.agreement.similar_texts import related
-    from scoremux_assess.sampling.drawing import Candidates, draw, thin
+    from scoremux_assess.sampling import draw, thin
 
-    part = thin(len(pool), seed, task)
-    share = len(part) / max(1, len(pool))
-    outcomes = score([Response(task, pool[place].text) for place in part])
-    gradable = [(pool[place], s) for place, s in zip(part, outcomes, strict=True) if _people_can(task, s)]
-    width = max((len(s.embedding) for _, s in gradable if s.embedding is not None), default=1)
-    levels = max((len(s.probabilities) for _, s in gradable), default=0)
-    ids = {row.id for row in labelled}
+    rows = [pool[place] for place in thin(len(pool), seed, task)]
     # Labelled responses come last: what is drawn of the others has their places.
-    rows, extra = [row for row, _ in gradable], [row for row in labelled if row.text]
-    vectors = np.zeros((len(rows) + len(extra), width), np.float32)
-    probabilities = np.full((len(rows) + len(extra), levels), np.nan) if levels else None
-    for place, (_, scored) in enumerate(gradable):
-        if scored.embedding is not None:
-            vectors[place] = scored.embedding
-        if probabilities is not None and scored.probabilities:
-            probabilities[place] = scored.probabilities
-    both = [*rows, *extra]
-    is_labelled = np.array([row.id in ids for row in rows] + [True] * len(extra), bool)
-    copies = related([row.text for row in both], [row.student for row in both])
-    candidates = Candidates(copies, vectors, probabilities)
-    drawn = draw(candidates, count, seed, task, is_labelled)
+    ids, both = {row.id for row in labelled}, [*rows, *(row for row in labelled if row.text)]
+    is_labelled = np.array([place >= len(rows) or row.id in ids for place, row in enumerate(both)], bool)
+    units = related([row.text for row in both], [row.student for row in both])
+    drawn = draw(units, [row.stratum for row in both], count, seed, task, is_labelled)
     chosen = [
-        QueuedRow(gradable[place][0], gradable[place][1], share * probability)
+        QueuedRow(rows[place], len(rows) / len(pool) * probability)
         for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
     ]
-    return TaskSample(task, chosen, len(pool), drawn, len(part) - len(gradable))
+    return TaskSample(task, chosen, len(pool), drawn)
 
 
-def _people_can(task: str, scored: Scored) -> bool:
-    """Return whether people can grade a row. Raises InputError where the task's adapter cannot be loaded."""
-    if scored.status is Status.TASK_UNAVAILABLE:
-        raise InputError(f"task {task} cannot be scored: {scored.status.value}")
-    return scored.status is Status.UNKNOWN_TASK or scored.status not in NOBODY_CAN
-
-
-def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, str, str | None]) -> list[Unlabelled]:
+def read_unlabelled(
+    sources: Sequence[str], out: Path, columns: tuple[str, str, str, str | None], stratum_column: str | None = None
+) -> list[Unlabelled]:
     """Return the responses of files.
 
-    Raises InputError for a row without a task or text, with a task that is no id, or with an id given twice.
+    Raises InputError for a row without a named column, with a task that is no id, or with an id given twice.
     """
     from scoremux_cli.batch.sources import expand
     from scoremux_files.rows.readers import read_rows, repeated_ids_remedy, same_text, student_of, text_cell
@@ -190,16 +157,16 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: tuple[str, str, 
             text = text_cell(path, number, row, text_column)
             if not TASK_PATTERN.fullmatch(task):  # and may be a text, which must not be shown
                 raise InputError(f"{path}, row {number}: {task_column} is no task's id; name its column: --task-column")
-            if student_column and student_column not in row:
-                raise InputError(f"{path}, row {number}: no {student_column}")
+            for column in (student_column, stratum_column):
+                if column and column not in row:
+                    raise InputError(f"{path}, row {number}: no {column}")
             name = row.get(id_column)
             name = f"{path.name}:{number}" if name in (None, "") else str(name)
             if (task, name) in rows and same_text(rows[task, name].text) != same_text(text):
                 remedy = repeated_ids_remedy(len(files))
                 raise InputError(f"{path}, row {number}: id {name[:80]!r} of {task} is given twice{remedy}")
-            rows[task, name] = Unlabelled(
-                name, task, text, student_of(row.get(student_column)) if student_column else None
-            )
+            student = student_of(row.get(student_column)) if student_column else None
+            rows[task, name] = Unlabelled(name, task, text, student, str(row[stratum_column]) if stratum_column else "")
     if not rows:
         raise InputError(f"there are no rows in {', '.join(sources[:3])}")
     return list(rows.values())
@@ -226,15 +193,6 @@ def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None
     return labelled
 
 
-def _scorer_of(repository: Path) -> Score:
-    """Return what scores with a repository in this process: the engine, if it is installed. Raises InputError."""
-    entries = entry_points(group=_SCORERS, name=_REPOSITORY)
-    for entry in entries:
-        scorer: Score = entry.load()(repository)
-        return scorer
-    raise InputError("--repository needs the engine: pip install 'scoremux[serve]'")
-
-
 def _write(out: Path, rows: Sequence[QueuedRow]) -> None:
     import pyarrow as pa
 
@@ -245,8 +203,9 @@ def _write(out: Path, rows: Sequence[QueuedRow]) -> None:
     fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
     more = [("text", pa.string()), ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64())]
     schema = pa.schema([*fields, *more])
+    unscored = [Scored.without_score(Response(r.row.task, ""), Status.UNKNOWN_TASK) for r in rows]
     columns = {
-        **outcome_columns([r.row.id for r in rows], [r.row.task for r in rows], [r.scored for r in rows]),
+        **outcome_columns([r.row.id for r in rows], [r.row.task for r in rows], unscored),
         "text": text_column([r.row.text for r in rows]),
         "student": text_column([r.row.student for r in rows]),
         "chosen_by": [SAMPLE] * len(rows),
@@ -263,12 +222,11 @@ def _report(console: Console, chosen: Sequence[TaskSample], seed: int) -> None:
     for of_task in chosen:
         probabilities = [row.probability for row in of_task.rows]
         span = f"{min(probabilities):.3f} – {max(probabilities):.3f}" if probabilities else ""
-        left_out = of_task.drawn.left_out + of_task.ungradable
-        numbers = (of_task.responses, left_out, of_task.drawn.units, len(of_task.rows))
+        numbers = (of_task.responses, of_task.drawn.left_out, of_task.drawn.units, len(of_task.rows))
         rows.append([of_task.task, *(f"{number:,}" for number in numbers), span])
     print_table(console, titles, rows, title=f"A random sample, drawn with seed {seed}", numbers=titles[1:])
     console.print(
         "units: near copies, and with --student-column a student's responses, count once. left out: near copies of "
-        "labelled responses, and what nobody can grade; figures from the sample are not about them.",
+        "labelled responses; figures from the sample are not about them.",
         soft_wrap=True,
     )

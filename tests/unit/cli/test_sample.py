@@ -14,10 +14,8 @@ from desks import PASSWORD, Programme, Work, run_review
 from making import WORDS
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
-from scoremux_cli.sample import Unlabelled, choose, read_unlabelled, read_without, sample
-from scoremux_client.client import ScoringClient
+from scoremux_cli.sample import Unlabelled, read_unlabelled, read_without, sample
 from scoremux_client.errors import InputError
-from scoremux_client.testing import FakeTransport
 from scoremux_files.rows.readers import read_rows
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.connection import Database
@@ -31,24 +29,32 @@ from scoremux_train.data import Columns, read_data
 
 @pytest.fixture
 def responses(tmp_path: Path) -> Path:
-    """Thirty responses to a task with an adapter and thirty to one without, a third of them by one student each."""
+    """Thirty responses to each of two tasks, a third of them by one student each; six are of a rare stratum."""
     draw, rows = random.Random(6), []
     for n in range(60):
         text = " ".join(draw.choices(WORDS, k=9)) if n not in (8, 9) else "It hands out addresses."
-        rows.append({"id": f"r{n}", "task": "t-1" if n % 2 else "new-1", "text": text, "who": f"s{n % 40}"})
+        rows.append(
+            {
+                "id": f"r{n}",
+                "task": "t-1" if n % 2 else "new-1",
+                "text": text,
+                "who": f"s{n % 40}",
+                "school": int(n > 53),
+            }
+        )
     path = tmp_path / "responses.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
-    responses: Path, small_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    responses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue, base = tmp_path / "queue.parquet", tmp_path / "reviews.db"
-    options: dict[str, Any] = {"repository": small_repository, "seed": 3, "student_column": "who"}
+    options: dict[str, Any] = {"seed": 3, "student_column": "who"}
     sample([str(responses)], queue, count=10, **options)
     rows = pq.read_table(queue).to_pylist()
-    assert {(row["task"], row["status"]) for row in rows} == {("t-1", "OK"), ("new-1", "UNKNOWN_TASK")}
+    assert {(row["task"], row["status"]) for row in rows} == {("t-1", "UNKNOWN_TASK"), ("new-1", "UNKNOWN_TASK")}
     assert len(rows) == 20
     assert len({row["student"] for row in rows if row["task"] == "t-1"}) == 10
     printed = capsys.readouterr().err
@@ -173,15 +179,14 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
     desk.close()
 
 
-def test_responses_that_nobody_can_grade_are_counted_and_never_drawn(responses: Path, tmp_path: Path) -> None:
-    pool = read_unlabelled([str(responses)], tmp_path / "queue.jsonl", ("id", "task", "text", "who"))
-    served = [row for row in pool if row.task == "t-1"]
-    served.append(Unlabelled("null", "t-1", "half of a pair \ud800", None))  # INVALID_TEXT
-    with ScoringClient(FakeTransport({"t-1": [0, 0.5, 1]})) as client:
-        (chosen,) = choose(served, [], 5, 1, client.score)
-        (alone,) = choose(served[-1:], [], 5, 1, client.score)
-    assert len(chosen.rows) == 5
-    assert (chosen.responses, chosen.ungradable, alone.rows, alone.ungradable) == (31, 1, [], 1)
+def test_a_rare_stratum_has_a_part_of_the_sample(responses: Path, tmp_path: Path) -> None:
+    queue = tmp_path / "queue.jsonl"
+    sample([str(responses)], queue, count=10, seed=1, student_column=None, stratum_column="school")
+    rows = [json.loads(line) for line in queue.read_text().splitlines()]
+    rare = [row for row in rows if int(row["id"][1:]) > 53]
+    assert len(rows) == 20 and len(rare) == 6  # all three of each task
+    with pytest.raises(InputError, match="row 1: no class"):
+        sample([str(responses)], queue, count=10, student_column=None, stratum_column="class")
 
 
 @pytest.mark.parametrize(
@@ -216,9 +221,9 @@ def test_students_have_the_same_names_among_labelled_rows(tmp_path: Path) -> Non
 
 def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a queue is written to"):
-        sample([str(responses)], tmp_path / "queue.csv", tmp_path, 5)
+        sample([str(responses)], tmp_path / "queue.csv", 5)
     with pytest.raises(InputError, match=r"row 1: text is no task's id; .*--task-column$"):  # and not what is in it
-        sample([str(responses)], tmp_path / "queue.jsonl", tmp_path, 5, task_column="text", text_column="task")
+        sample([str(responses)], tmp_path / "queue.jsonl", 5, task_column="text", text_column="task")
     responses.write_text(responses.read_text() + json.dumps({"id": "r1", "task": "t-1", "text": "other words"}) + "\n")
     with pytest.raises(InputError, match="id 'r1' of t-1 is given twice"):
-        sample([str(responses)], tmp_path / "queue.jsonl", tmp_path, 5)
+        sample([str(responses)], tmp_path / "queue.jsonl", 5)

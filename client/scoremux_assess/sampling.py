@@ -1,0 +1,121 @@
+"""One task's responses → those that people label next, each with the probability with which it was chosen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+EQUAL = 0.5
+"""Share of the sample that is divided equally among strata; the rest is divided by their size.
+
+A response therefore stands for at most 1 / (1 − EQUAL) times as many others as in a simple random sample.
+"""
+
+MOST = 10_000
+"""Responses of a task that are compared with each other for near copies."""
+
+
+@dataclass(frozen=True)
+class SampledRows:
+    """What was chosen of B responses.
+
+    Attributes:
+        rows: Places of the chosen responses, in the order of the file.
+        probability: Of each to be chosen.
+        units: How many responses could have been chosen together: near copies, and a student's, count once.
+        left_out: How many responses are near copies of labelled ones, or of the same student.
+    """
+
+    rows: Ints
+    probability: Floats
+    units: int
+    left_out: int
+
+
+def thin(count: int, seed: int, task: str, most: int = MOST) -> list[int]:
+    """Return the places of all responses of a task or, of more than `most`, of so many at random.
+
+    Each is among them with probability most / count, by which that of `draw` is multiplied (two-phase sampling).
+    """
+    if count <= most:
+        return list(range(count))
+    return sorted(map(int, _random(seed, task, "thin").choice(count, most, replace=False)))
+
+
+def draw(
+    related: Sequence[int], strata: Sequence[str], count: int, seed: int, task: str, labelled: npt.NDArray[np.bool_]
+) -> SampledRows:
+    """Choose responses of a task from all strata: one at most of near copies, and of one student's.
+
+    The stratum of such a unit is that of its first response; of a chosen unit one response is drawn, all alike.
+
+    Args:
+        related: A number for each of B responses, equal for those of one unit (`similar_texts.related`).
+        strata: The stratum of each response.
+        count: How many to choose; fewer if there are not as many units.
+        seed: What is drawn depends on it and on `task`.
+        task: Its id.
+        labelled: Bool [B], responses that have a label already: their units are left out.
+    """
+    random = _random(seed, task, "draw")
+    _, unit = np.unique(np.array(related, np.int64), return_inverse=True)
+    taken = np.zeros(unit.max(initial=-1) + 1, bool)
+    taken[unit[labelled]] = True
+    open_rows = np.flatnonzero(~taken[unit])
+    left_out = len(unit) - len(open_rows) - int(labelled.sum())
+    if not len(open_rows):
+        return SampledRows(open_rows, np.empty(0), 0, left_out)
+    _, first, unit, rows = np.unique(unit[open_rows], return_index=True, return_inverse=True, return_counts=True)
+    _, stratum = np.unique([strata[place] for place in open_rows[first]], return_inverse=True)
+    in_stratum = np.bincount(stratum, weights=rows)
+    size = rows * ((1 - EQUAL) / rows.sum() + EQUAL / len(in_stratum) / in_stratum[stratum])
+    chance = inclusion_probabilities(size, count)
+    chosen = np.flatnonzero(_draw_systematically(chance, stratum, random))
+    order = random.permutation(len(unit))
+    picked = np.sort(order[np.unique(unit[order], return_index=True)[1]][chosen])  # of each unit, a row at random
+    return SampledRows(open_rows[picked], chance[unit[picked]] / rows[unit[picked]], len(rows), left_out)
+
+
+def inclusion_probabilities(size: Floats, count: int) -> Floats:
+    """Return probabilities proportional to sizes, 1 at most, that sum to `count`: float64 [N].
+
+    π = min(1, c · size), with c such that Σ π = count
+
+    Args:
+        size: Float64 [N], above 0.
+        count: How many units are chosen; with as many units or fewer, all are.
+    """
+    if count >= len(size):
+        return np.ones(len(size))
+    certain = np.zeros(len(size), bool)
+    while True:
+        share = np.where(certain, 0.0, size)
+        chance = np.where(certain, 1.0, (count - certain.sum()) * share / share.sum())
+        if not (chance > 1).any():
+            return chance
+        certain |= chance >= 1
+
+
+def _draw_systematically(chance: Floats, stratum: Ints, random: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Return which units are chosen, bool [N]: each with its probability, Σ chance in all, rounded likewise by stratum.
+
+    Units lie in a row by stratum, in a random order within it, each as long as its probability; a unit is chosen where
+    one of the points u, u + 1, u + 2, … lies on it.
+    """
+    order = np.lexsort((random.random(len(chance)), stratum))
+    ends = np.floor(np.round(np.cumsum(chance[order]), 9) + random.random())
+    chosen = np.zeros(len(chance), bool)
+    chosen[order] = np.diff(ends, prepend=0) > 0
+    return chosen
+
+
+def _random(*parts: object) -> np.random.Generator:
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "replace"), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "big")))
