@@ -39,6 +39,8 @@ _REMOVED = {
     "export plan --runtime": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "export plan --capabilities": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "sample --repository": "leave it out: responses are drawn by stratum (--stratum-column), without a model",
+    "tasks export": "copy the version's folder in STORE/packages, named by its digest, and publish it with `tasks add`",
+    "tasks import": "publish copied folders of versions with `tasks add`, which keeps their digests",
     "train --unlabelled": "use `scoremux pretrain`, which learns from responses without labels",
 }
 """A command or an option that was removed → what to do instead."""

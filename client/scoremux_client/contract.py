@@ -13,7 +13,7 @@ MODEL = "scorer"
 MAX_BATCH_ROWS = 512
 """Most rows one request may carry (Triton's `max_batch_size`)."""
 
-MAX_TEXT_BYTES = 1 << 20
+MAX_TEXT_BYTES = 1 << 16
 """Longest UTF-8 text that is tokenised, in bytes; a longer one gets `TEXT_TOO_LONG`."""
 
 TASK_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"

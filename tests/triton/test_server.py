@@ -99,7 +99,7 @@ def test_a_response_has_the_same_bits_alone_in_mixes_and_in_reverse(client: Scor
         (Response("t-1@", "x"), Status.INVALID_TASK),
         (Response("t-1", b"\xff\xfe not utf-8"), Status.INVALID_TEXT),
         (Response("t-1", "half a pair \ud800"), Status.INVALID_TEXT),
-        (Response("t-1", "x" * (2 << 20)), Status.TEXT_TOO_LONG),
+        (Response("t-1", "x" * (2 << 16)), Status.TEXT_TOO_LONG),
         (Response("t-1", ""), Status.OK),
         (Response("t-1", " \n\t "), Status.OK),
         (Response("t-1", "router " * 14286), Status.OK),

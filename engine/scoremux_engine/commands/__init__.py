@@ -1,4 +1,4 @@
-"""`scoremux tasks`: publish task packages, look at them, move them between stores, and remove old ones."""
+"""`scoremux tasks`: publish task packages, look at them, take them back, and remove old ones."""
 
 from __future__ import annotations
 
@@ -22,5 +22,3 @@ tasks.command()(changes.retire)
 tasks.command()(changes.pin)
 tasks.command()(changes.gc)
 tasks.command()(views.verify)
-tasks.command("export")(changes.export)
-tasks.command("import")(changes.import_)

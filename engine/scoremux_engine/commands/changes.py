@@ -1,4 +1,4 @@
-"""Commands that change a store, or copy from it: `add`, `rollback`, `retire`, `pin`, `gc`, `export`, `import`."""
+"""Commands that change a store: `add`, `rollback`, `retire`, `pin`, `gc`."""
 
 from __future__ import annotations
 
@@ -103,7 +103,10 @@ def pin(
     """
     opened = open_store(store)
     change = opened.unpin if remove else opened.pin
-    _show_versions(change(versions) if versions else opened.pins.read(), "pinned", as_json)
+    pins = change(versions) if versions else opened.pins.read()
+    values = [{"task": task, "version": digest} for digest, task in pins.items()]
+    cells = [(task, short(digest)) for digest, task in pins.items()]
+    show_result(as_json, values, ("task", "version"), cells, "pinned")
 
 
 def gc(
@@ -125,43 +128,6 @@ def gc(
     title = f"{sum(garbage.packages.values()):,} bytes {'would be' if dry_run else 'were'} freed"
     cells = [(kind, name[:24], f"{size:,}") for kind, name, size in rows]
     show_result(as_json, _marked(values, dry_run), ("kind", "name", "bytes"), cells, title)
-
-
-def export(
-    tasks: Annotated[
-        list[str], typer.Argument(help="TASK: becomes live where it is imported; TASK@DIGEST: is pinned there.")
-    ],
-    store: StoreOption,
-    out: Annotated[Path, typer.Option("--out", help="File of the archive (.tar).")],
-    as_json: JsonOption = False,
-) -> None:
-    """Write versions of tasks into one archive. The same versions give the same bytes.
-
-    Example: scoremux tasks export en-6.3-ipp --store REPO/store --out tasks.tar
-    """
-    from scoremux_engine.store.archive import export_archive
-
-    _show_versions(export_archive(open_store(store), tasks, out), f"written to {out}", as_json)
-
-
-def import_(
-    file: Annotated[Path, typer.Argument(help="An archive that `export` wrote.")],
-    store: StoreOption,
-    backbone: BackboneOption = None,
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Check an archive in full and publish it at once, or nothing of it. TASK@DIGEST versions arrive pinned.
-
-    Example: scoremux tasks import tasks.tar --store REPO/store
-    """
-    from scoremux_engine.store.archive import import_archive
-
-    opened = open_store(store)
-    imported = import_archive(opened, file, open_backbone(store, backbone), dry_run=dry_run)
-    rows = [_row(opened, change) for change in imported.changes]
-    rows += [{"task": t, "change": "pinned", "from": None, "to": digest} for digest, t in imported.pinned.items()]
-    _show(rows, as_json, dry_run)
 
 
 def _row(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
@@ -205,12 +171,6 @@ def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
 
 def _say(sentence: str) -> None:
     Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(sentence)
-
-
-def _show_versions(versions: dict[str, str], title: str, as_json: bool) -> None:
-    values = [{"task": task, "version": digest} for digest, task in versions.items()]
-    cells = [(task, short(digest)) for digest, task in versions.items()]
-    show_result(as_json, values, ("task", "version"), cells, title)
 
 
 def _marked(rows: Sequence[dict[str, Any]], dry_run: bool) -> list[dict[str, Any]]:

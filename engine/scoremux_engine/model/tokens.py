@@ -11,10 +11,6 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.inputs import ModelInput, Rendered
-from scoremux_engine.model.long_texts import boundary_of, shorten
-
-_HEAD_CHARACTERS = 8
-"""Characters for each token that the backbone takes, at the beginning of a long text; twice what words need."""
 
 # What a response may begin with, each can be merged by tokenizers with what precedes it in a way of its own.
 _BEGINNINGS = (
@@ -90,7 +86,6 @@ class Tokenizer:
         # The fast way gives no offsets, which only texts that are cut need, and loses the types of pairs where nothing
         # processes them.
         self._encode = tokenizer.encode_batch_fast if tokenizer.post_processor else tokenizer.encode_batch
-        self._boundary = boundary_of(tokenizer)
 
     @classmethod
     def open(cls, file: Path, max_tokens: int) -> Tokenizer:
@@ -120,24 +115,12 @@ class Tokenizer:
         If there are more, the last ones of the response are removed; a token that reaches beyond the response stays.
         """
         inputs = list(inputs)
-        shortened = {text: self._shorten(text) for text in dict.fromkeys(inputs)}
-        distinct = list(dict.fromkeys(shortened.values()))
+        distinct = list(dict.fromkeys(inputs))
         encodings = dict(zip(distinct, self._encode([_raw(text) for text in distinct]), strict=True))
         long = [text for text, encoding in encodings.items() if len(encoding) > self.max_tokens]
         encodings.update(zip(long, self._tokenizer.encode_batch([_raw(text) for text in long]), strict=True))
         tokens = {text: self._fit(text, encoding) for text, encoding in encodings.items()}
-        return [tokens[shortened[text]] for text in inputs]
-
-    def _shorten(self, text: ModelInput) -> ModelInput:
-        """Return an input of the same tokens: of a long one whose middle none of them shows, without the middle."""
-        around = text if isinstance(text, str) else text.texts[text.side]
-        head = _HEAD_CHARACTERS * self.max_tokens
-        while self._boundary and len(around) > 4 * head and (short := shorten(text, self._boundary, head)):
-            (encoding,) = self._tokenizer.encode_batch_fast([around[: short.head]], add_special_tokens=False)
-            if len(encoding) > self.max_tokens:
-                return short.rendered
-            head *= 4
-        return text
+        return [tokens[text] for text in inputs]
 
     def trace(self, text: ModelInput) -> Trace:
         """Return how an input is tokenised, for people."""

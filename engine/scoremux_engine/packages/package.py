@@ -57,7 +57,7 @@ class TaskPackage:
 
     @classmethod
     def check(cls, files: PackageFiles, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
-        """Read and check a package in full, wherever its files are. Raises PackageError naming what is wrong.
+        """Read and check a package in full. Raises PackageError naming what is wrong.
 
         What was checked and what the digest names are the same bytes. number: the type of its tables.
         """

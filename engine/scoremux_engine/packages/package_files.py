@@ -33,7 +33,7 @@ Opener = Callable[[], IO[bytes]]
 
 @dataclass(frozen=True)
 class PackageFiles:
-    """The files of one package, in a folder or elsewhere.
+    """The files of one package, in a folder or, replaced, in memory.
 
     Attributes:
         path: Names the package in messages.

@@ -15,7 +15,7 @@ from scoremux_files.errors import reading
 from scoremux_files.settings import parse_object, quote, validate
 
 FORMAT: Literal[1] = 1
-"""Of all files of a store and of its archives. Another one is refused, or moved on by a named migration."""
+"""Of all files of a store. Another one is refused, or moved on by a named migration."""
 
 MANIFEST_JSON = "manifest.json"
 PINS_JSON = "pins.json"

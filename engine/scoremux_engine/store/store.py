@@ -62,31 +62,26 @@ class Store(StoreReader):
         packages: Sequence[PackageFiles],
         backbone: Backbone,
         *,
-        pinned: Sequence[PackageFiles] = (),
         before: Mapping[str, str] | None = None,
         dry_run: bool = False,
     ) -> list[Change]:
-        """Publish packages, wherever their files are, as `add` does.
+        """Publish packages as `add` does.
 
         Args:
             packages: What becomes live.
             backbone: What they must fit, and what the store must be for.
-            pinned: What is stored and pinned, and does not become live.
             before: Digests by task that must still be live, else a StoreError names the one that is not.
             dry_run: Check, and change nothing.
         """
-        live, kept = ([_check(files, backbone) for files in group] for group in (packages, pinned))
-        _refuse_duplicates(live)
+        checked = [_check(files, backbone) for files in packages]
+        _refuse_duplicates(checked)
         if dry_run:
-            return _changes(self._current(backbone), live)
+            return _changes(self._current(backbone), checked)
         with self.transaction(create=True):
             manifest = self._current(backbone)
             _refuse_changed(manifest, before or {})
-            changes = _changes(manifest, live)
-            self._write_all([*live, *kept])
-            if kept:
-                pins = self.pins.read()
-                self._replace_pins(pins, {**pins, **{package.digest: package.task for package in kept}})
+            changes = _changes(manifest, checked)
+            self._write_all(checked)
             self._replace_manifest("add", manifest, changes)
             return changes
 

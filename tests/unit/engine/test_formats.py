@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.store.archive import import_archive
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect, verify
 
@@ -49,9 +48,8 @@ def test_store_of_format_1_is_read_and_changed(store: Store, backbone: Backbone)
     assert list(verify(store, backbone)) == []
 
 
-def test_archive_of_format_1_is_imported(backbone: Backbone, tmp_path: Path) -> None:
-    other = Store(tmp_path / "other")
-    imported = import_archive(other, FORMAT_1 / "tasks.tar", backbone)
-    assert [(change.task, change.kind) for change in imported.changes] == [("bio-7", "new"), ("bio-8", "new")]
-    assert set(imported.pinned.values()) == {"bio-8"}
+def test_folders_of_versions_are_published_in_another_store(store: Store, backbone: Backbone, tmp_path: Path) -> None:
+    live, other = store.manifest().tasks, Store(tmp_path / "other")
+    other.add([store.package_folder(digest) for digest in live.values()], backbone)
+    assert other.manifest().tasks == live
     assert list(verify(other, backbone)) == []

@@ -16,7 +16,6 @@ from faults import DONE, KILLED, REFUSED, count_operations, kill, run_with_fault
 from making import make_adapter
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package_files import package_digest
-from scoremux_engine.store.archive import export_archive, import_archive
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import MANIFEST_JSON, Manifest
 from scoremux_engine.store.store import Store
@@ -60,18 +59,12 @@ def scene(bare: Backbone, memory: Path) -> Scene:
     store.add([adapter("a2", "a", 4)], bare)
     store.pin([f"a@{package_digest(memory / 'a1')}"])
     store.retire(["c"])
-    other = Store(memory / "other")
-    other.add([adapter("b3", "b", 5), adapter("d1", "d", 6)], bare)
-    other.add([adapter("d2", "d", 7)], bare)
-    archive = memory / "archive.tar"
-    export_archive(other, ["b", "d", f"d@{package_digest(memory / 'd1')}"], archive)
     new = [adapter("b2", "b", 8), adapter("e1", "e", 9)]
     actions: dict[str, Action] = {
         "add": lambda s: s.add(new, bare),
         "rollback": lambda s: s.rollback("a"),
         "retire": lambda s: s.retire(["a", "b"]),
         "gc": lambda s: collect(s, keep_days=0),
-        "import": lambda s: import_archive(s, archive, bare),
         "unpin": lambda s: s.unpin([f"a@{package_digest(memory / 'a1')}"]),
         "first add": lambda s: Store(s.folder / "new").add(new, bare),
         "add after a crash": lambda s: s.add(new, bare),
@@ -147,7 +140,7 @@ def sweep(scene: Scene, name: str, fault: Callable[[], None]) -> list[int]:
 
 
 NAMES = [
-    "add", "rollback", "retire", "gc", "import", "unpin", "first add", "add after a crash",
+    "add", "rollback", "retire", "gc", "unpin", "first add", "add after a crash",
     "add in place of a damaged package",
 ]  # fmt: skip
 

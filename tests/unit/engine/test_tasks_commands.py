@@ -224,18 +224,11 @@ def test_pin_gc_verify(commands: Commands) -> None:
     assert digest in commands.run("verify", status=1)
 
 
-def test_export_import(commands: Commands, tmp_path: Path) -> None:
-    first = history(commands, "t-1")[0][1]
-    out = tmp_path / "tasks.tar"
-    assert len(commands.json("export", "t-1", "t-2", f"t-1@{first}", "--out", out)) == 3
-    other = Commands(tmp_path / "other", Path(commands._backbone[1]))
-    dry = other.json("import", out, "--dry-run")
-    assert not other.store.folder.exists()
-    arrived = other.json("import", out)
-    assert [{**row, "dry_run": True} for row in arrived] == dry
-    assert {(row["task"], row["change"]) for row in arrived} == {("t-1", "new"), ("t-2", "new"), ("t-1", "pinned")}
-    assert other.json("verify") == {"packages": 3, "problems": []}
-    assert "unchanged" in other.run("import", out)
+def test_a_version_is_copied_to_another_store(commands: Commands, tmp_path: Path) -> None:
+    other, digest = Commands(tmp_path / "other", Path(commands._backbone[1])), commands.store.manifest().tasks["t-1"]
+    (arrived,) = other.json("add", shutil.copytree(commands.store.package_folder(digest), tmp_path / digest))
+    assert (arrived["task"], arrived["change"], arrived["to"]) == ("t-1", "new", digest)
+    assert other.json("verify") == {"packages": 1, "problems": []}
 
 
 def test_missing_store_is_named(commands: Commands, tmp_path: Path) -> None:
