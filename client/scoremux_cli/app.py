@@ -31,11 +31,12 @@ _GROUPS = {
     "Serve": ("serve", "selftest", "tune"),
     "Score": ("score",),
     "Judge": ("evaluate", "report", "compare", "calibrate", "judge", "review"),
-    "Operate": ("doctor", "tokens", "front-door"),
+    "Operate": ("tokens", "front-door"),
 }
 _OTHER = "More"
 
 _REMOVED = {
+    "doctor": "`scoremux selftest REPO` prints what a bug report needs; `scoremux tasks verify` checks a store",
     "export plan --runtime": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "export plan --capabilities": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "sample --repository": "leave it out: responses are drawn by stratum (--stratum-column), without a model",

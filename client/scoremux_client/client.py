@@ -146,10 +146,10 @@ class ScoringClient(Client):
         """Return the data frame with the outcomes in new columns (see `frames.COLUMNS`).
 
         A missing task or text gets a status. A row without a score has level −1 and, as score, NaN in pandas and null
-        elsewhere.
+        elsewhere. It needs pyarrow.
 
         Args:
-            frame: of pandas, Polars or pyarrow.
+            frame: of pandas, Polars or pyarrow, all with Arrow's PyCapsule interface; a record batch becomes a table.
             task: the column of task ids.
             text: the column of texts.
             deadline_s: as for `score`.

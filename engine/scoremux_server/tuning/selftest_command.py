@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -54,6 +55,7 @@ def selftest(
     All tasks are loaded, or 500 drawn at random; some of each size class among them have rows of every padded length.
     The table says which were compared. The exit status is 1 as soon as one bit differs, or if nothing was compared.
     Tasks whose probabilities in bfloat16 or int8 are far from those in float32 are named.
+    The first line says what a bug report needs: system, versions, Triton and shared memory.
     With --write on one machine and --against on the others, a fleet proves that it computes in one arithmetic.
 
     Example: scoremux selftest repo --profile cpu --against first-server.json
@@ -66,6 +68,7 @@ def selftest(
     from scoremux_engine.runners.precisions import FLOAT32
     from scoremux_engine.selftest import digest_scores, distances, run_selftest
 
+    typer.echo(_about())
     rows: list[tuple[str, ...]] = []
     tests: list[SelfTest] = []
     digests: dict[str, dict[str, str]] = {}
@@ -109,6 +112,21 @@ def selftest(
         _write(write, content)
     if against and not _compare(content, _read(against), against):
         raise typer.Exit(1)
+
+
+def _about() -> str:
+    """Return what a bug report needs to know of the machine and of what is installed."""
+    from scoremux_server.errors import SetupError
+    from scoremux_server.triton.installation import Installation
+    from scoremux_server.triton.run_files import SHARED_MEMORY, shared_memory_free_bytes
+
+    try:
+        triton = Installation.find().name
+    except SetupError as error:
+        triton = str(error)
+    versions = ", ".join(f"{name} {found}" for name, found in _libraries().items())
+    free = f"{shared_memory_free_bytes() >> 20:,} MiB free in {SHARED_MEMORY}"
+    return f"{platform.platform()}; Python {platform.python_version()}; {versions}; {triton}; {free}"
 
 
 class _Report:

@@ -17,7 +17,7 @@ from scoremux_cli.app import _REMOVED, build, removed, spread
 
 # fmt: off
 COMMANDS = {
-    "calibrate", "compare", "doctor", "evaluate", "export", "front-door", "judge", "pretrain", "report", "review",
+    "calibrate", "compare", "evaluate", "export", "front-door", "judge", "pretrain", "report", "review",
     "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune",
 }
 EXTRAS = {

@@ -51,7 +51,7 @@ def column(frame: Any, name: str) -> list[Any]:
 def test_the_same_kind_comes_back_with_columns_added(make: Callable[[Any], Any]) -> None:
     frame = make(DATA)
     scored = score(frame)
-    assert type(scored) is type(frame)
+    assert type(scored) is (pa.Table if isinstance(frame, pa.RecordBatch) else type(frame))
     assert column(scored, "status") == STATUSES
     assert column(scored, "level") == [2, 1, -1, -1, -1, 2]
     assert [p is None or math.isnan(p) for p in column(scored, "score")] == [s != "OK" for s in STATUSES]
@@ -106,10 +106,16 @@ def test_columns_that_do_not_fit_are_named(make: Callable[[Any], Any]) -> None:
 
 
 def test_what_is_no_frame_is_named() -> None:
-    with pytest.raises(InputError, match=r"builtins\.dict is not a data frame"):
+    with pytest.raises(InputError, match=r"builtins\.dict is not a data frame with Arrow's interface"):
         score(DATA)
     with pytest.raises(InputError, match=r"polars\.LazyFrame is not a data frame .*call \.collect\(\) first"):
         score(pl.DataFrame(DATA).lazy())
+
+
+def test_a_column_that_arrow_cannot_hold_is_refused_without_its_cells() -> None:
+    with pytest.raises(InputError, match=r"pandas\.DataFrame has a column that Arrow cannot hold") as error:
+        score(pd.DataFrame({"item": ["t-1", "t-2"], "answer": ["secret", 7]}))
+    assert "secret" not in str(error.value)
 
 
 def test_no_frame_library_is_imported_unless_it_is_used() -> None:

@@ -86,6 +86,10 @@ def test_a_store_without_tasks_has_nothing_to_compare(own_repository: Path) -> N
     done = CliRunner().invoke(build(), ["selftest", str(own_repository), "--profile", "cpu-reference"])
     assert done.exit_code == 1
     assert "nothing was compared: the store has no task that can be scored" in done.output
+    about = done.output.splitlines()[0]
+    assert all(
+        part in about for part in ("Linux", "; Python 3.", "; scoremux 0.1.0, openvino ", "; Triton 2", " MiB free")
+    )
 
 
 def test_a_rare_size_class_takes_part_under_a_time_limit(own_repository: Path, tmp_path: Path) -> None:
