@@ -180,7 +180,7 @@ def _engine(engine: BatchEngine, connection: Connection, workers: int | None) ->
     if engine is BatchEngine.RAY:
         from scoremux_cli.batch import cluster
 
-        return partial(cluster.run, connection=connection, actors=workers)
+        return partial(cluster.run, connection=connection, workers=workers)
     from scoremux_cli.batch import job as local
 
     def run(folder: Path, job: Job, journal: Journal, latencies: Latencies, progress: Progress) -> None:

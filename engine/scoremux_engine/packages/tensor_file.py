@@ -103,7 +103,8 @@ class TensorFile:
             file.seek(0)
             data = file.read(size)
         try:
-            tensors = {name: self._array(name, tensor) for name, tensor in deserialize(data)}
+            stored = deserialize(data)  # type: ignore[no-untyped-call]
+            tensors = {name: self._array(name, tensor) for name, tensor in stored}
         except SafetensorError as error:
             raise PackageError(f"{self.path} is not a whole safetensors file: {error}") from error
         return tensors, hashlib.sha256(data).hexdigest()

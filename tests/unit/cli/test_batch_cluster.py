@@ -49,7 +49,7 @@ class RayCluster(NamedTuple):
     def scorers(self) -> list[psutil.Process]:
         """Return the processes that score, of both nodes."""
         children = [child for raylet in self.raylets for child in psutil.Process(raylet).children()]
-        return [child for child in children if child.cmdline()[:1] and "SliceScorer" in child.cmdline()[0]]
+        return [child for child in children if child.cmdline()[:1] and "score_slice" in child.cmdline()[0]]
 
 
 def slow(request: Any, context: Any) -> Any:
@@ -155,5 +155,5 @@ def test_ray_address_without_a_cluster_is_refused_at_once(tmp_path: Path, source
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:9"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 2
-    assert "no Ray cluster answers at RAY_ADDRESS 127.0.0.1:9: Connection refused" in ended.stderr
+    assert "cannot be started or reached (RAY_ADDRESS='127.0.0.1:9'): Connection refused" in ended.stderr
     assert not (tmp_path / "out").exists()
