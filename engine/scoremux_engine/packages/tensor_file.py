@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from dataclasses import dataclass
 from math import prod
@@ -13,7 +14,6 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter
-from safetensors import SafetensorError, deserialize
 
 from scoremux_engine.errors import PackageError
 from scoremux_engine.packages.package_files import TENSORS, PackageFiles
@@ -40,18 +40,19 @@ _HEADERS = TypeAdapter(dict[str, _TensorHeader])
 class TensorFile:
     """The tensors of a package, of which only the header was read.
 
-    The library maps a path into memory, where a file that is cut short meanwhile is a signal, or takes a file's bytes.
-    Here it gets the bytes, which are read only if the claimed sizes fit.
+    The library maps a path into memory, where a file that is cut short meanwhile is a signal, or copies each tensor of a
+    file's bytes, which keeps the process larger than the bank's budget. Here nothing is allocated before the claimed
+    sizes fit, and the memory goes back to the kernel.
 
     Attributes:
         files: The package.
-        head_bytes: Length of the header with the eight bytes that say it.
+        head: The header with the eight bytes that say its length.
         headers: What the header claims, by tensor name.
         shapes: Shape by tensor name.
     """
 
     files: PackageFiles
-    head_bytes: int
+    head: bytes
     headers: dict[str, _TensorHeader]
     shapes: dict[str, tuple[int, ...]]
 
@@ -67,20 +68,19 @@ class TensorFile:
         with files.open(TENSORS) as file:
             room = file.seek(0, os.SEEK_END) - _LENGTH_BYTES
             file.seek(0)
-            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            length = int.from_bytes(head := file.read(_LENGTH_BYTES), "little")
             if length > room:
                 raise PackageError(f"{path} is not a whole safetensors file: its header would end beyond it")
             if length > MAX_HEADER_BYTES:
                 raise PackageError(f"{path}: its header is larger than {MAX_HEADER_BYTES} bytes")
-            header = file.read(length)
+            head += file.read(length)
         try:
-            content = parse_object(header)
+            content = parse_object(head[_LENGTH_BYTES:])
             content.pop("__metadata__", None)
             headers = _HEADERS.validate_python(content)
         except ValueError as error:
             raise PackageError(f"{path} is not a whole safetensors file: its header is malformed") from error
-        shapes = {name: tuple(header.shape) for name, header in headers.items()}
-        return cls(files, _LENGTH_BYTES + length, headers, shapes)
+        return cls(files, head, headers, {name: tuple(header.shape) for name, header in headers.items()})
 
     def load(self) -> tuple[dict[str, Array], str]:
         """Read the data.
@@ -91,27 +91,31 @@ class TensorFile:
         Raises:
             PackageError: A tensor has another type or is not finite, or the file does not hold what its header claims.
         """
-        size = self.head_bytes
-        for name, header in self.headers.items():
+        size = 0
+        for name, header in sorted(self.headers.items(), key=lambda item: item[1].data_offsets):
             if header.dtype not in _DTYPES:
                 dtype = quote_key(header.dtype)
                 raise PackageError(f"{self.path}: {quote_key(name)} is {dtype}; F32, F16 and BF16 are read")
-            size += np.dtype(_DTYPES[header.dtype]).itemsize * prod(header.shape)
+            end = size + np.dtype(_DTYPES[header.dtype]).itemsize * prod(header.shape)
+            if header.data_offsets != [size, end]:
+                raise PackageError(f"{self.path} is not a whole safetensors file: {quote_key(name)} is misplaced")
+            size = end
         with self.files.open(TENSORS) as file:
-            if file.seek(0, os.SEEK_END) != size:
+            if file.seek(0, os.SEEK_END) != len(self.head) + size:
                 raise PackageError(f"{self.path} is not a whole safetensors file: its tensors do not fill it exactly")
-            file.seek(0)
-            data = file.read(size)
-        try:
-            stored = deserialize(data)  # type: ignore[no-untyped-call]
-            tensors = {name: self._array(name, tensor) for name, tensor in stored}
-        except SafetensorError as error:
-            raise PackageError(f"{self.path} is not a whole safetensors file: {error}") from error
-        return tensors, hashlib.sha256(data).hexdigest()
+            file.seek(len(self.head))
+            # Memory of its own, so that the kernel has it back when the last array is gone.
+            data = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if file.readinto(memoryview(data)[:size]) != size:  # type: ignore[attr-defined]
+                raise PackageError(f"{self.path} was cut short while it was read")
+        digest = hashlib.sha256(self.head)
+        digest.update(memoryview(data)[:size])
+        return {name: self._array(name, data) for name in self.headers}, digest.hexdigest()
 
-    def _array(self, name: str, tensor: dict[str, Any]) -> Array:
-        values = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
-        array: Array = values.reshape(tensor["shape"]).astype(np.float32, copy=False)
+    def _array(self, name: str, data: mmap.mmap) -> Array:
+        header = self.headers[name]
+        values = np.frombuffer(data, _DTYPES[header.dtype], prod(header.shape), header.data_offsets[0])
+        array: Array = values.reshape(header.shape).astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             raise PackageError(f"{self.path}: {name} holds NaN or infinity")
         return array
