@@ -39,6 +39,7 @@ _REMOVED = {
     "doctor": "`scoremux selftest REPO` prints what a bug report needs; `scoremux tasks verify` checks a store",
     "export plan --runtime": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "export plan --capabilities": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
+    "review erase --in": "export again, or remove rows from files by the query in client/scoremux_review/README.md",
     "sample --repository": "leave it out: responses are drawn by stratum (--stratum-column), without a model",
     "tasks export": "copy the version's folder in STORE/packages, named by its digest, and publish it with `tasks add`",
     "tasks import": "publish copied folders of versions with `tasks add`, which keeps their digests",

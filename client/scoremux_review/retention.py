@@ -24,10 +24,6 @@ def erase(
     before: Annotated[
         str | None, typer.Option("--before", help="Everything older than this day or time (UTC), such as 2026-01-31.")
     ] = None,
-    places: Annotated[
-        list[Path] | None,
-        typer.Option("--in", help="File or folder of outputs or exports; may be given again."),
-    ] = None,
     audit_logs: Annotated[list[Path] | None, typer.Option("--audit-log", help="Audit log of a server.")] = None,
     audit_key_file: Annotated[Path | None, typer.Option(help="The key of its digests, if they have one.")] = None,
     responses: Annotated[
@@ -36,9 +32,11 @@ def erase(
     ] = None,
     by: Annotated[str | None, typer.Option("--by", help="Who erases, for the record (default: this user).")] = None,
 ) -> None:
-    """Erase texts and ids from the desk, outputs, exports and audit logs. Run it again if it was interrupted.
+    """Erase texts and ids from the desk and audit logs. Run it again if it was interrupted.
 
-    Example: scoremux review erase --ids ids.txt --in scored --in exports --database reviews.db
+    Later exports have none of these rows. The page of the desk has the query that removes them from other files.
+
+    Example: scoremux review erase --ids ids.txt --audit-log audit.jsonl --database reviews.db
     """
     from scoremux_files.digests import read_key
     from scoremux_review.database.connection import Database
@@ -50,7 +48,6 @@ def erase(
     request = ErasureRequest(
         names,
         _time(before) if before else None,
-        places or (),
         audit_logs or (),
         read_key(audit_key_file) if audit_logs and audit_key_file else None,
         texts_of(responses or (), names),
@@ -58,12 +55,9 @@ def erase(
     desk = Database(database)
     erased = erase_all(desk, request, by or _user())
     desk.close()
-    for place, number in {"the desk": erased.rows, **erased.files}.items():
-        say(f"{place}: {number:,} rows erased")
+    say(f"the desk: {erased.rows:,} rows erased")
     if audit_logs:
         say(f"audit logs: {erased.digests:,} digests erased")
-    for path in erased.named:
-        say(f"{path} holds an erased id: delete it, or make it again")
     for refusal in erased.refusals:
         say(f"the database says: {refusal}; let its owner do it")
 
@@ -79,11 +73,10 @@ def erasures(database: Where) -> None:
     rows = []
     with Database(database).read() as connection:
         for entry in log.entries_of(connection, log.ERASURE):
-            files = ", ".join(f"{place}: {number:,}" for place, number in entry.body["files"].items())
-            counts = (f"{entry.body['rows']:,}", files, f"{entry.body['digests']:,}")
+            counts = f"{entry.body['rows']:,}", f"{entry.body['digests']:,}"
             rows.append((entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts))
-    columns = ("when (UTC)", "by", "asked", "rows", "in files", "digests")
-    print_table(Console(highlight=False), columns, rows, numbers=("rows", "digests"), fold=("asked", "in files"))
+    columns = ("when (UTC)", "by", "asked", "rows", "digests")
+    print_table(Console(highlight=False), columns, rows, numbers=("rows", "digests"), fold=("asked",))
 
 
 def backup(

@@ -25,7 +25,6 @@ from scoremux_engine.store.history import History
 from scoremux_engine.store.manifest import Pins
 from scoremux_engine.store.store import Store
 from scoremux_files.errors import ScoremuxError
-from scoremux_files.rows.removal import Chosen, remove_rows
 from scoremux_files.rows.row_layout import RowLayout
 from scoremux_server.front_door.access_tokens import TokenFile
 from scoremux_server.tuning.selftest_command import _compare, _read
@@ -104,12 +103,7 @@ def selftest(path: Path) -> None:
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "journal": ("job/scored/journal.jsonl", lambda path: journal(path.parents[1])),
     "note": ("job/.done.csv.done.json", lambda path: finished(path.parent)),
-    "note of an erasure": (
-        "job/.done.csv.done.json",
-        lambda path: remove_rows(path.parent / "done.csv", Chosen({"r3"})),
-    ),
     "rejected": ("job/scored/rejected/part-000000.jsonl", lambda path: list(read_rejected(path.parents[1]))),
-    "rows of an erasure": ("job/scored/rejected/part-000000.jsonl", lambda path: remove_rows(path, Chosen({"r3"}))),
     "alerts": ("part-000000.jsonl", lambda path: AlertFiles(path.parent).add(0, {"source": "s", "line": 1})),
     "audit log": ("audit/audit.jsonl", lambda path: list(read_log([path]))),
     "manifest": ("store/manifest.json", lambda path: Store(path.parent).manifest()),

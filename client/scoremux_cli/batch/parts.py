@@ -122,7 +122,7 @@ def read_table(path: Path) -> Any:
     for name, value in (("arithmetic", ""), ("student", None)):
         if name not in table.column_names:  # a part of a job that an earlier version began
             table = table.append_column(name, pa.array([value] * len(table), pa.string()))
-    return table.select(PLACED.names)
+    return table.select(PLACED.names).cast(PLACED)  # a program that removed rows may have changed what may be null
 
 
 def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:

@@ -40,9 +40,9 @@ _HEADERS = TypeAdapter(dict[str, _TensorHeader])
 class TensorFile:
     """The tensors of a package, of which only the header was read.
 
-    The library maps a path into memory, where a file that is cut short meanwhile is a signal, or copies each tensor of a
-    file's bytes, which keeps the process larger than the bank's budget. Here nothing is allocated before the claimed
-    sizes fit, and the memory goes back to the kernel.
+    The library maps a path into memory, where a file that is cut short meanwhile is a signal, or copies each tensor out
+    of a file's bytes, which keeps the process larger than the bank's budget. Here nothing is allocated before the
+    claimed sizes fit, and the memory goes back to the kernel.
 
     Attributes:
         files: The package.

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,7 +25,6 @@ from peers import answer, answer_but, listening, texts_of, unknown_task
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.score import score
 from scoremux_files.errors import InputError
-from scoremux_files.rows.removal import Chosen, remove_rows
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
 from waiting import until
 
@@ -296,7 +296,9 @@ def test_rows_with_a_status_are_scored_again(tmp_path: Path, url: str) -> None:
         shutil.copytree(tmp_path / "out", tmp_path / "erased")
         scored = rows(tmp_path / "out")[:300]
         gone = {next(row["id"] for row in scored if row["status"] == status) for status in ("OK", "SERVER_DIED")}
-        assert remove_rows(tmp_path / "erased", Chosen(gone)).rows >= 2
+        for erased in (tmp_path / "erased").glob("part-*"):
+            table = pq.read_table(erased)
+            pq.write_table(table.filter(pa.array([name not in gone for name in table["id"].to_pylist()])), erased)
         part = tmp_path / "out" / "part-000000.parquet"
         before = part.read_bytes()
         finish(command)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import re
 import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -13,20 +10,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from desks import PASSWORD, Work, run_review, scored_rows, write_alerts, write_jsonl
 from making import ROOT
-from scoremux_cli.batch.job_output import Output
-from scoremux_cli.batch.journal import Job, Journal
-from scoremux_cli.batch.sources import expand
 from scoremux_client.errors import InputError, ScoremuxError
 from scoremux_files.audit_lines import erase_digests, text_digest
-from scoremux_files.rows.id_search import IdSearch
-from scoremux_files.rows.removal import Chosen, remove_rows
-from scoremux_files.rows.row_layout import RowLayout
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase
 from scoremux_review.reading.alerts import add_alerts, handle_alert
@@ -46,38 +35,22 @@ def test_rows_of_an_age_go_and_newer_ones_of_the_same_student_stay(at_work: Any,
     newer = [{**row, "source": "second.jsonl", "task": "phy-3", "level": 0} for row in scored_rows(8)]
     write_jsonl(tmp_path / "second.jsonl", newer)
     add_scored(work.database, tmp_path / "second.jsonl", Texts())
-    folder = tmp_path / "outputs"
-    folder.mkdir()
-    write_jsonl(folder / "mixed.jsonl", scored_rows(20) + newer)
-    write_jsonl(folder / "old.jsonl", [{"id": "nobody", "task": "bio-7"}])
-    os.utime(folder / "old.jsonl", (1.8e9, 1.8e9))
-    os.utime(folder / "mixed.jsonl", (work.programme.clock[0],) * 2)
     before = datetime.fromtimestamp(1.8e9 + DAY_S, timezone.utc)
-    pairs = [{name: row[name] for name in ("id", "task")} for row in scored_rows(20)]
-    write_jsonl(folder / "pairs.jsonl", pairs)
-    write_jsonl(folder / "lti.jsonl", [{"userId": "r0"}, {"userId": "r12"}])
-    for name in ("r7", "r12"):
-        (folder / f"{name}.txt").write_text(f"see {name}")
-        os.utime(folder / f"{name}.txt", (1.8e9, 1.8e9))
-    for name in ("pairs.jsonl", "lti.jsonl"):
-        os.utime(folder / name, (work.programme.clock[0],) * 2)
-    erased = erase(work.database, ErasureRequest(before=before, places=[folder]), "dana")
-    assert (erased.rows, states(work)["erased"]) == (20, 20)
+    assert erase(work.database, ErasureRequest(before=before), "dana").rows == states(work)["erased"] == 20
     assert states(work)["validity"] == 1  # known levels have no age
-    assert (folder / "old.jsonl").read_text() == ""
-    left = {
-        name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("mixed", "pairs", "lti")
-    }
-    assert left["mixed"] == newer
-    assert left["pairs"] == [pair for pair in pairs if pair in [{"id": r["id"], "task": "phy-3"} for r in newer]] != []
-    assert left["lti"] == [{"userId": "r0"}]
-    assert erased.named == [folder / "r12.txt"]
-    again = erase(work.database, ErasureRequest(before=before, places=[folder]), "dana")
-    assert (again.rows, again.files) == (0, {str(folder): 0})
+    assert erase(work.database, ErasureRequest(before=before), "dana").rows == 0
     while (read := work.take("anna")) is not None:
         assert work.row(read.row).source == "second.jsonl"
         work.decide("anna", read.token, 0)
+
+
+def test_erasures_at_once_erase_each_row_once(at_work: Any) -> None:
+    work = at_work(60)
+    requests = [ErasureRequest([f"r{n}" for n in range(start, 60, 3)]) for start in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        erased = list(pool.map(lambda request: erase(work.database, request, "dana"), requests))
+    assert [each.rows for each in erased] == [20] * 3
+    work.verify()
 
 
 def test_response_with_an_open_alert_is_not_erased(at_work: Any, tmp_path: Path) -> None:
@@ -108,81 +81,6 @@ def test_member_and_lead_of_a_group_that_is_read_now(at_work: Any) -> None:
         work.programme.folder.mkdir()
 
 
-def test_job_knows_its_file_after_an_erasure_and_one_at_work_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(ROOT / "tests/formats/1/job", tmp_path / "job")
-    monkeypatch.chdir(tmp_path / "job")
-    note = json.loads(Path(".done.csv.done.json").read_text())
-    os.utime("responses.jsonl", ns=(note["job"]["sources"][0]["mtime_ns"],) * 2)
-    os.utime("done.csv", ns=(note["mtime_ns"],) * 2)
-    before = Path("done.csv").read_text().splitlines()
-    removal = remove_rows(Path("done.csv"), Chosen({"r3"}, tasks={"r30": ("t-0",), "r31": ("t-0",)}))
-    assert (removal.rows, removal.files) == (2, 1)
-    assert Path("done.csv").read_text().splitlines() == [
-        line for line in before if not line.startswith(('"r3"', '"r30"'))
-    ]
-    job = Job(expand(["responses.jsonl"]), RowLayout(part_rows=10))
-    assert Output(Path("done.csv")).finished(job) is not None
-    report = Path("scored/report.html")
-    report.write_text("<td>r33, r7</td>")
-    removal = remove_rows(Path("scored"), Chosen({"r7", "r3", "r1234", "3"}))
-    assert (removal.rows, removal.files, removal.named) == (2, 1, [report])
-    assert pq.read_table("scored/part-000000.parquet").num_rows == 7
-    Path("new").mkdir()
-    with Journal(Path("new"), job), pytest.raises(InputError, match="at work on this job; erase when it ends"):
-        remove_rows(Path("new"), Chosen({"r7"}))
-
-
-def test_files_that_hold_an_id_elsewhere_are_named(tmp_path: Path) -> None:
-    (tmp_path / "rsm.csv").write_text("spkitemid,sc1\nr7,1\n'-r8,2\n7,0\n")
-    (tmp_path / "student.csv").write_text("student,level\nr7,1\n")
-    write_jsonl(tmp_path / "student.jsonl", [{"student": "r7"}, {"student": 7}])
-    write_jsonl(tmp_path / "others.jsonl", [{"id": "r9", "task": "t", "level": 7}])
-    write_jsonl(tmp_path / "quoted.jsonl", [{"id": "r9", "text": "as r7 says"}, {"id": "r7"}])
-    pq.write_table(pa.table({"student": [1, 7], "share": [0.5, 0.5]}), tmp_path / "student.parquet")
-    pq.write_table(pa.table({"id": ["r9"], "level": [7]}), tmp_path / "others.parquet")
-    removal = remove_rows(tmp_path, Chosen({"r7", "-r8", "7"}))
-    assert (removal.rows, removal.files) == (4, 2)
-    assert (tmp_path / "rsm.csv").read_text() == "spkitemid,sc1\n"
-    named = [file.name for file in removal.named]
-    assert named == ["quoted.jsonl", "student.csv", "student.jsonl", "student.parquet"]
-
-
-def test_links_are_followed_where_they_are_named_and_are_named_elsewhere(tmp_path: Path) -> None:
-    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere" / "inside"
-    for made in (folder, elsewhere):
-        made.mkdir(parents=True)
-    write_jsonl(elsewhere / "rows.jsonl", [{"id": "r7"}, {"id": "r9"}])
-    write_jsonl(folder / "rows.jsonl", [{"id": "r7"}, {"id": "r9"}])
-    (folder / "deep.jsonl").write_text("[" * 100_000 + "\n" + '{"id": "r7"}\n')
-    (folder / "file").symlink_to(elsewhere / "rows.jsonl")
-    (folder / "around").symlink_to(tmp_path)
-    (folder / "dangling").symlink_to(tmp_path / "nothing")
-    removal = remove_rows(folder, Chosen({"r7"}))
-    assert (removal.rows, [file.name for file in removal.named]) == (2, ["around", "file"])
-    assert remove_rows(folder / "file", Chosen({"r7"})).rows == 1
-    assert (elsewhere / "rows.jsonl").read_text() == '{"id": "r9"}\n'
-    assert remove_rows(folder, Chosen({"r7"})).named == []
-
-
-def test_two_erasures_at_once_do_not_undo_each_other(at_work: Any, tmp_path: Path) -> None:
-    work, rows = at_work(60), scored_rows(60)
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        write_jsonl(tmp_path / name / "rows.jsonl", rows)
-        pq.write_table(pa.Table.from_pylist([{"id": row["id"]} for row in rows]), tmp_path / name / "rows.parquet")
-    places = [tmp_path / "a", tmp_path / "b"]
-    requests = [ErasureRequest([f"r{n}" for n in range(start, 60, 3)], places=places) for start in range(3)]
-    with ThreadPoolExecutor(3) as pool:
-        erased = list(pool.map(lambda request: erase(work.database, request, "dana"), requests))
-    assert [each.rows for each in erased] == [20] * 3
-    for place in places:
-        assert sum(each.files[str(place)] for each in erased) == 120
-        assert (place / "rows.jsonl").read_text() == "" and pq.read_table(place / "rows.parquet").num_rows == 0
-    work.verify()
-
-
 def test_student_who_comes_back_is_a_new_row_and_can_be_erased_again(at_work: Any, tmp_path: Path) -> None:
     work = at_work(6)
     for number in range(1, 3):
@@ -193,19 +91,6 @@ def test_student_who_comes_back_is_a_new_row_and_can_be_erased_again(at_work: An
         (row,) = work.execute("SELECT count(*) AS n FROM rows WHERE name = 'r2'")
         assert row.n == 1
         work.verify()
-
-
-def test_search_for_ids_block_by_block_finds_whole_words_alone() -> None:
-    draw, outcomes = random.Random(3), set()
-    for _ in range(3000):
-        ids = {"".join(draw.choices("ab-. é@", k=draw.randint(1, 5))) for _ in range(draw.randint(0, 4))}
-        text = "".join(draw.choices("ab-. é@", k=draw.randint(0, 30)))
-        size = draw.randint(1, 31)
-        expected = any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in ids)
-        blocks = [text[start : start + size] for start in range(0, len(text), size)]
-        assert IdSearch(ids).in_blocks(blocks) == expected, (ids, blocks)
-        outcomes.add((expected, len(blocks) > 1))
-    assert len(outcomes) == 4
 
 
 @pytest.mark.parametrize(("name", "key"), [("audit.jsonl", None), ("keyed.jsonl", b"a key that nobody guesses")])
@@ -253,8 +138,7 @@ def test_erasures_are_listed_and_a_backup_is_a_desk(tmp_path: Path) -> None:
     run_review("add", tmp_path / "scored.jsonl", *where)
     run_review("users", "add", "anna", *where, text=f"{PASSWORD}\n")
     (tmp_path / "ids.txt").write_text("r3\r\n\nr4\nr1\u2028r2\n", encoding="utf-8", newline="")
-    shutil.copy(tmp_path / "scored.jsonl", tmp_path / "copy.jsonl")
-    printed = run_review("erase", "--ids", tmp_path / "ids.txt", "--id", "r5", "--in", tmp_path / "copy.jsonl",
+    printed = run_review("erase", "--ids", tmp_path / "ids.txt", "--id", "r5",
                   "--by", "dana\x1b[2J", *where)  # fmt: skip
     assert "the desk: 3 rows erased" in printed
     listed = run_review("erasures", *where)
@@ -265,7 +149,6 @@ def test_erasures_are_listed_and_a_backup_is_a_desk(tmp_path: Path) -> None:
         (("--before", "0001-01-01T00:00+14:00"), "a day or time such as"),
         (("--id", "\udcff"), "not UTF-8; nothing was changed"),
         (("--id", "r1", "--by", "\udcff"), "not UTF-8; nothing was changed"),
-        (("--id", "r1", "--in", tmp_path / "nowhere"), "nowhere does not exist"),
     ):
         with pytest.raises(ScoremuxError, match=message):
             run_review("erase", *options, *where)
