@@ -27,7 +27,7 @@ def run(command: str, version: str = "") -> str:
     """Run a command of a page in the current folder; return its output. version: what the page's digest stands for."""
     line = command.replace("export backbone --for", f"export backbone {MODEL} --for").replace("93a7fbe48a89", version)
     words = shlex.split(line.replace(f"backbone {BASE}", f"backbone {MODEL}"))[1:]
-    words = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "/*" in word else [word])]
+    words = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]]
     done = CliRunner().invoke(build(), spread(words))
     assert done.exit_code == 0, (line, done.output, done.exception)
     return done.output
@@ -78,7 +78,7 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     store = Store(reader / "repo" / "store")
     train_adapter(reader / MODEL, reader / "adapters" / "en-6.3-ipp", 9, target_modules=["query"])
     commands = shell("engine/README.md") + shell("engine/front_door.md")
-    assert len(commands) == 15
+    assert len(commands) == 14
     for command in commands:
         run(command, store.manifest().tasks.get("en-6.3-ipp", ""))
     assert "en-6.3-ipp" not in store.manifest().tasks
