@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.estimates import Figures, joined_estimates, mean_of
+from scoremux_assess.agreement.estimates import Estimates, Figures, joined_estimates, mean_of
 from scoremux_assess.agreement.fairness import Fairness
 from scoremux_assess.agreement.groups import Groups, fairness_by_column, measure_groups
 from scoremux_assess.agreement.intervals import estimates
@@ -99,6 +99,8 @@ def assess(
     used = np.flatnonzero(np.bincount(scored.task.code, minlength=len(scored.task.values)))
     task, cells = np.searchsorted(used, scored.task.code), len(used)
     figures = _figures(ratings, task, cells, joined.students())
+    if joined.routes is not None:
+        figures["people"] = _known_share(figures["people"], joined.routes[used])
     of_tasks = {name: estimate.take(np.arange(cells)) for name, estimate in figures.items()}
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of != "group"}
     groups = measure_groups(joined, task, [c for c in criteria if c.of == "group"])
@@ -159,6 +161,13 @@ def _figures(ratings: Ratings, task: Ints, cells: int, student: Ints | None) -> 
     cell, task = np.zeros_like(cell), np.zeros_like(task)
     whole = estimates(levels, rows, cell, 1, student) | estimates(of_rows, ratings, task, 1, student)
     return {s.name: joined_estimates([parts[s.name], whole[s.name]]) for s in STATISTICS}
+
+
+def _known_share(people: Estimates, routes: Floats) -> Estimates:
+    """Return the share of rows sent to people as the output has it: it is known, and has no error."""
+    kept, sent = np.append(routes, routes.sum(axis=0, keepdims=True), axis=0).T
+    share = np.where(people.n > 0, sent / (kept + sent), np.nan)
+    return replace(people, value=share, low=share, high=share)
 
 
 def _level_counts(levels: npt.NDArray[np.int32]) -> list[int | None]:

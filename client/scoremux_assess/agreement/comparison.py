@@ -123,6 +123,7 @@ def compare(
         routed=no,
         behind=no,
         sampled=~no,
+        stated=~no,
         unusable=no,
         length=None,
         left_out=(),

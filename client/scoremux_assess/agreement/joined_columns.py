@@ -95,6 +95,7 @@ class KnownColumns(_Columns):
         routed: Whether it was read since it was sent to people.
         behind: Whether it stands for rows that the machine kept.
         sampled: Whether it is of a sample of all rows.
+        stated: Whether the file says how it was chosen.
         unusable: Whether a row has a level that is not a number.
         length: Of the text, in characters, NaN where there is none; None where the file has no texts.
         left_out: Rows without a usable level.
@@ -111,6 +112,7 @@ class KnownColumns(_Columns):
     routed: Mask
     behind: Mask
     sampled: Mask
+    stated: Mask
     unusable: Mask
     length: Floats | None
     left_out: tuple[LeftOut, ...]
@@ -133,6 +135,8 @@ class JoinedColumns:
         ratings: The levels of both.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
+        routes: How many scored rows of each task of the output the machine keeps, and how many were sent to people,
+            [T, 2]; None where it keeps all, or has no routes.
         off_scale: Rows that are left out since their level is off the scale.
         dropped: How many scored rows of each task a human gave what is off the scale or not a number.
         population: What rows the figures are about, where these are not simply the rows themselves; else empty.
@@ -144,6 +148,7 @@ class JoinedColumns:
     ratings: Ratings
     output: npt.NDArray[np.int64]
     levels: Ints32
+    routes: Floats | None
     off_scale: OffScale
     dropped: npt.NDArray[np.int64]
     population: str

@@ -22,8 +22,16 @@ from scoremux_assess.agreement.joined_columns import (
     TruthColumns,
 )
 from scoremux_assess.agreement.points import holds_points, points_of, tasks_beyond_levels
-from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings
-from scoremux_assess.agreement.weights import SEEN_BY_START, Sample, population_of, sample_of
+from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings, by_cell
+from scoremux_assess.agreement.weights import (
+    SCALED,
+    SEEN_BY_START,
+    RoutedRows,
+    Sample,
+    heavy_rows,
+    population_of,
+    sample_of,
+)
 from scoremux_client.contract import HUMAN, Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import (
@@ -43,6 +51,11 @@ from scoremux_files.rows.writers import without_apostrophe
 
 EXAMPLES = 5
 """Ids that are named for each reason."""
+
+_NO_SAMPLE = (
+    "are of tasks whose truth does not say how rows were chosen, and has another share of rows sent to people than the "
+    "output; give the columns chosen_by and probability, or a sample of all rows"
+)
 
 UNKNOWN_LEVELS = 256
 """How many levels a task has if the output has no probabilities: more than any scale."""
@@ -105,6 +118,7 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
         sample.routed,
         sample.behind,
         sample.sampled,
+        sample.stated,
         bad,
         _lengths(columns[names.text]) if names.text in columns else None,
         _left_out(ids, reasons),
@@ -234,25 +248,35 @@ def join(
     beside = _beside_sample(scored.task.code[both[~off]], truth, place[ours[both[~off]]])
     usable_both[~off] = ~beside
     reasons.append(("were sent to people, beside a sample of all responses", _at(both[~off][beside], len(ours))))
+    routes, shares = _routes(scored, has_score), dict[int, str]()
+    if routes is not None:
+        read, at = both[usable_both], place[ours[both[usable_both]]]
+        shares = _routed_rows(scored.take(read), truth.weight[at], routes).no_sample(truth.stated[at])
+        strange = usable_both & np.isin(scored.task.code[both], list(shares))
+        usable_both &= ~strange
+        of_tasks = "; ".join(f"{scored.task.values[code]} {both_shares}" for code, both_shares in shares.items())
+        reasons.append((f"{_NO_SAMPLE}: {of_tasks}", _at(both[strange], len(ours))))
     absent = [(f"are in {truth_name} and not in {output}", times[theirs] == 0)]
     unusable = np.flatnonzero(has_score & listed & np.isin(ours, theirs[truth.unusable]))
     kept = both[usable_both]
     scores, labels = scored.take(kept), truth.take(place[ours[kept]])
     second_level = np.where(off_second[usable_both], np.nan, labels.second)
     routed = _routed_only(scored, scores, labels)
+    weight = labels.weight if routes is None else _routed_rows(scores, labels.weight, routes).scaled()
     return JoinedColumns(
         scored=scores,
         known=labels,
         ratings=Ratings.of(
-            *(labels.level, scores.level, second_level, scores.expected, labels.weight),
+            *(labels.level, scores.level, second_level, scores.expected, weight),
             kept=_kept(scores, routed),
             length=labels.length,
         ),
         output=kept,
         levels=most,
+        routes=routes,
         off_scale=OffScale(scored.task.code[both[off]], first[off]),
         dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),
-        population=_population(scores, labels, routed),
+        population=_population(scores, labels, routed, weight),
         left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),
     )
 
@@ -293,12 +317,27 @@ def _routed_only(scored: ScoredColumns, compared: ScoredColumns, labels: KnownCo
     return with_some(scored.task, kept) & routed & ~behind
 
 
-def _population(compared: ScoredColumns, labels: KnownColumns, routed: Mask) -> str:
+def _routes(scored: ScoredColumns, has_score: Mask) -> Floats | None:
+    """Return `JoinedColumns.routes`."""
+    if scored.to_people is None or not scored.to_people[has_score].any():
+        return None
+    place, tasks = 2 * scored.task.code[has_score].astype(np.int64), len(scored.task.values)
+    return by_cell(place + scored.to_people[has_score], np.ones(len(place)), 2 * tasks).reshape(-1, 2)
+
+
+def _routed_rows(compared: ScoredColumns, weight: Floats, routes: Floats) -> RoutedRows:
+    assert compared.to_people is not None
+    return RoutedRows(compared.task.code, compared.to_people, weight, routes)
+
+
+def _population(compared: ScoredColumns, labels: KnownColumns, routed: Mask, weight: Floats) -> str:
     used = np.unique(compared.task.code)
     names = [compared.task.values[code] for code in used if routed[code]]
     population = population_of(names, len(names) < len(used), bool((labels.weight != 1).any()))
     seen = f"{', '.join(compared.seen)}: {SEEN_BY_START}." if compared.seen else ""
-    return " ".join(filter(None, (population, seen)))
+    scaled = SCALED if (weight != labels.weight).any() else ""
+    heavy = heavy_rows(compared.ids, compared.task.code, compared.task.values, weight)
+    return " ".join(filter(None, (population, scaled, heavy, seen)))
 
 
 def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:

@@ -9,7 +9,11 @@ weighted rows (Hájek 1971). The review desk writes how each row was chosen:
     sample         a random sample of all rows (`scoremux sample`): p in the column `probability`
     validity       papers with a known level, which nobody drew: no part of any figure
 
-Rows of which this is not known count as a sample of all responses, too. Where a task has such a sample, and no
+Weights are then scaled so that, in each task, rows sent to people and rows that the machine keeps have the shares that
+they have in the output (post-stratification, Holt and Smith 1979): these are known, and need no estimate.
+
+Rows of which this is not known count as a sample of all responses, too, unless far more or fewer of them were sent to
+people than of the output. Where a task has such a sample, and no
 read-behind rows, the sample alone is about all responses: its routed rows stand for all of them.
 """
 
@@ -17,10 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from scoremux_assess.agreement.ratings import Floats, Mask
+from scoremux_assess.agreement.ratings import Floats, Mask, by_cell
 from scoremux_files.errors import first_of
 
 ROUTE, READ_BEHIND, ALL, SAMPLE, VALIDITY = "route", "read_behind", "all", "sample", "validity"
@@ -37,7 +43,18 @@ _ALL_RESPONSES = (
     "number of rows that were read."
 )
 
+SCALED = "Weights are scaled so that as many rows of each task were sent to people as in the output."
+
 _MOST_NAMED = 20
+
+_FEWEST = 5
+"""With fewer rows that were sent to people, or that were not, a task's weights are not scaled: one would count most."""
+
+_FAR, _ERRORS = 0.05, 4.0
+"""How far a share of routed rows is from the output's, and how many standard errors, where the rows are no sample."""
+
+MOST_WEIGHT = 0.1
+"""The share of a task's weight from which on a row is named."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +66,14 @@ class Sample:
         routed: Rows that were read since they were sent to people.
         behind: Rows that stand for those of the machine.
         sampled: Rows of a sample of all rows.
+        stated: Rows of which the file says how they were chosen.
     """
 
     weight: Floats
     routed: Mask
     behind: Mask
     sampled: Mask
+    stated: Mask
 
 
 ROUTED_BESIDE = (
@@ -123,4 +142,59 @@ def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:
     routed, drawn = np.asarray(reasons == ROUTE), np.asarray((reasons == READ_BEHIND) | (reasons == SAMPLE))
     unusable = (reasons == VALIDITY) | (drawn & ~has_probability) | (~has_probability & ~np.isnan(probability))
     sampled = ~unusable & ~routed & np.asarray(reasons != READ_BEHIND)
-    return Sample(np.where(unusable, np.nan, np.where(routed, 1.0, weight)), routed, drawn & has_probability, sampled)
+    stated = np.asarray(reasons != "") | has_probability
+    weight = np.where(unusable, np.nan, np.where(routed, 1.0, weight))
+    return Sample(weight, routed, drawn & has_probability, sampled, stated)
+
+
+@dataclass(frozen=True)
+class RoutedRows:
+    """Read rows beside the routes of all rows of an output.
+
+    Attributes:
+        task: The task of each read row, from 0, [B].
+        people: Whether the row was sent to people, [B].
+        weight: 1 / the probability with which it was chosen, [B].
+        output: How many rows of each task the machine keeps, and how many were sent to people, [T, 2].
+    """
+
+    task: npt.NDArray[Any]
+    people: Mask
+    weight: Floats
+    output: Floats
+
+    def _sums(self, values: Floats) -> Floats:
+        place = 2 * self.task.astype(np.int64) + self.people
+        return by_cell(place, values, self.output.size).reshape(-1, 2)
+
+    def no_sample(self, stated: Mask) -> dict[int, str]:
+        """Return the tasks whose read rows are no sample of the output, with both shares of rows sent to people.
+
+        Args:
+            stated: Whether the file says how a row was chosen, [B]; tasks with such rows are not tested.
+        """
+        weight, squares = (self._sums(self.weight**power) for power in (1, 2))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            read, known = (table[:, 1] / table.sum(axis=1) for table in (weight, self.output))
+            error = np.sqrt(known * (1 - known) * squares.sum(axis=1)) / weight.sum(axis=1)
+        far = (np.abs(read - known) > np.fmax(_FAR, _ERRORS * error)) & (self._sums(1.0 * stated).sum(axis=1) == 0)
+        return {int(code): f"{read[code]:.2f}, in the output {known[code]:.2f}" for code in np.flatnonzero(far)}
+
+    def scaled(self) -> Floats:
+        """Return weights that give each task the output's share of rows sent to people, [B]."""
+        weight, output = self._sums(self.weight), self.output
+        usable = ((self._sums(np.ones(len(self.weight))) >= _FEWEST) | (output == 0)).all(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scale = output * weight.sum(axis=1, keepdims=True) / (weight * output.sum(axis=1, keepdims=True))
+        return np.asarray(self.weight * np.where(usable, scale, 1.0)[self.task, self.people.astype(np.int64)])
+
+
+def heavy_rows(ids: Sequence[str], task: npt.NDArray[Any], tasks: Sequence[str], weight: Floats) -> str:
+    """Say which tasks have a row with more than `MOST_WEIGHT` of the weight; empty for none."""
+    rows, total = (by_cell(task, values, len(tasks)) for values in (np.ones(len(task)), weight))
+    heavy = np.flatnonzero((weight > MOST_WEIGHT * total[task]) & (rows[task] >= 1 / MOST_WEIGHT))
+    if not len(heavy):
+        return ""
+    names = [f"{ids[row]} of {tasks[task[row]]} ({weight[row] / total[task[row]]:.0%})" for row in heavy]
+    some = f"Rows with more than {MOST_WEIGHT:.0%} of the weight of their task: {first_of(names, _MOST_NAMED)}."
+    return f"{some} The task's figures depend on this row, and its intervals are too narrow."

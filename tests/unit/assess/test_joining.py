@@ -390,3 +390,66 @@ def test_two_outputs_are_compared_with_a_students_rows_as_one_draw(tmp_path: Pat
         same, narrow = (c.changes[name].high[place] - c.changes[name].low[place] for c in (two, plain))
         assert same == pytest.approx(one.changes[name].high[place] - one.changes[name].low[place], rel=0.05)
         assert narrow < 0.8 * same
+
+
+def _routed(rows: int, task: str = "t-1") -> list[Row]:
+    """Return scored rows of which the first 30 % went to people; the machine is right in 0.5 of them, 0.9 of others."""
+    people = round(0.3 * rows)
+    return [
+        ok(f"{task}-{n}", n % 2, task=task, route="human:LOW_CONFIDENCE" if n < people else "machine")
+        for n in range(rows)
+    ]
+
+
+def _read(row: Row, **more: Any) -> Row:
+    """Return what people gave a row of `_routed`."""
+    number = int(row["id"].rpartition("-")[2])
+    wrong = number % 4 < 2 if row["route"] != "machine" else number % 20 < 2
+    return {"id": row["id"], "level": row["level"] ^ 1 if wrong else row["level"], **more}
+
+
+def test_weights_have_the_shares_of_the_outputs_routes(join: Join) -> None:
+    """People read all 300 rows that were sent to them, and 57 of 700 with a chance of a tenth: 70 were expected."""
+    scored = _routed(1000) + _routed(200, "t-2")
+    truth = [_read(row, chosen_by="route") for row in scored[:300]]
+    truth += [_read(row, chosen_by="read_behind", probability=0.1) for row in scored[300:870:10]]
+    truth += [_read(row) for row in scored[1000:]]
+    joined = join(scored, truth)
+    first = joined.scored.task.code == joined.scored.task.place("t-1")
+    weight, kept = joined.ratings.weight[first], joined.ratings.kept[first] == 1
+    assert weight.sum() == pytest.approx(300 + 570) and weight[kept].sum() / weight.sum() == pytest.approx(0.7)
+    assert set(joined.ratings.weight[~first]) == {1.0}  # all rows were read
+    assessed = assess(joined, read_criteria())
+    people = assessed.figures["people"]
+    for column in (people.value, people.low, people.high):
+        assert column.tolist() == pytest.approx([0.3, 0.3, 0.3])
+    assert assessed.means["people"].n[0] == 2
+    kept_exact = assessed.figures["kept_exact"].value[0]
+    assert assessed.figures["exact"].value[0] == pytest.approx(0.3 * 0.5 + 0.7 * kept_exact)
+    assert "as many rows of each task were sent to people as in the output" in joined.population
+
+
+def test_truth_that_is_no_sample_of_the_output_is_named_and_part_of_no_figure(join: Join) -> None:
+    scored = _routed(1000) + _routed(200, "t-2")
+    truth = [_read(row) for row in scored[:300]] + [_read(row) for row in scored[1001::3]]
+    joined = join(scored, truth)
+    assert {joined.scored.task.values[code] for code in joined.scored.task.code} == {"t-2"}
+    reason, (count, _) = next(item for item in left(joined).items() if "does not say how rows were chosen" in item[0])
+    assert count == 300 and reason.endswith("or a sample of all rows: t-1 1.00, in the output 0.30")
+    with pytest.raises(
+        InputError, match=r"no row of .* does not say how rows were chosen, .*: t-1 1\.00, in the output"
+    ):
+        join(scored, truth[:300])
+    for more in ({"chosen_by": "route"}, {"probability": 1}):  # the truth says how
+        assert len(join(scored, [{**row, **more} for row in truth[:300]])) == 300
+    few = [_read(row) for row in scored[:3]]  # three rows can be a sample
+    assert len(join(scored, few)) == 3
+
+
+def test_row_with_more_than_a_tenth_of_the_weight_is_named(join: Join) -> None:
+    scored = [ok(n, n % 3, route="machine") for n in range(40)]
+    truth = [{"id": n, "level": n % 3, "chosen_by": "sample", "probability": 0.5} for n in range(40)]
+    assert "of the weight" not in join(scored, truth).population
+    truth[7]["probability"] = 0.01
+    joined = join(scored, truth)
+    assert "Rows with more than 10% of the weight of their task: 7 of t-1 (56%)." in joined.population
