@@ -240,7 +240,6 @@ def _print_groups(console: Console, groups: Groups) -> None:
 
 def _print_comparison(console: Console, comparison: Comparison) -> None:
     from scoremux_assess.agreement.comparison import MEAN
-    from scoremux_assess.report.words import of_fewer
 
     shares, changes = comparison.shares, comparison.changes
     rows = []
@@ -248,9 +247,6 @@ def _print_comparison(console: Console, comparison: Comparison) -> None:
         parts = [f"{shares[share].value[cell]:.1%}" for share in ("up", "down", "far")]
         differences = [_interval(changes, figure, cell, signed=True) for figure in ("exact", "qwk") if changes]
         counted = f"{int(shares['moved'].n[cell]):,}{' tasks' if name == MEAN else ''}"
-        if name == MEAN:
-            fewer = (of_fewer(changes[figure], cell, shares["moved"].n[cell]) for figure in changes)
-            differences = [shown + words for shown, words in zip(differences, fewer, strict=False)]
         rows.append([name, counted, _interval(shares, "moved", cell), *parts, *differences])
     columns = ("", "rows", "moved", "up", "down", "≥2", *(("Δ exact", "Δ QWK") if changes else ()))
     _print_figures(console, columns, rows, ("down", "up", "≥2", "Δ exact", "rows"))
@@ -278,11 +274,8 @@ def _figures(figures: Figures, cell: int, statistics: Sequence[str]) -> list[str
 
 def _mean(means: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
     """Return the name of a mean over tasks, its unit and its statistics."""
-    from scoremux_assess.report.words import of_fewer
-
-    tasks = means["exact"].n[cell]
-    figures = [_interval(means, name, cell) + of_fewer(means[name], cell, tasks) for name in statistics]
-    return [f"mean of {tasks:,.0f}", "tasks", *figures]
+    tasks, *figures = _figures(means, cell, statistics)
+    return [f"mean of {tasks}", "tasks", *figures]
 
 
 def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False) -> str:
@@ -293,7 +286,8 @@ def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False)
     # A figure whose interval is half of the scale wide does not have two digits.
     digits = 1 if not high - low < 0.5 else 2
     middle, ends = _short(value, digits, signed), [_short(end, digits, False) for end in (low, high)]
-    return middle if math.isnan(low) else f"{middle} [{', '.join(ends)}]"
+    shown = middle if math.isnan(low) else f"{middle} [{', '.join(ends)}]"
+    return shown + figures[statistic].of_fewer(cell)
 
 
 def _short(value: float, digits: int, signed: bool) -> str:

@@ -14,7 +14,6 @@ from scoremux_assess.agreement.estimates import Figure, joined_estimates, mean_o
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.agreement.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
-from scoremux_assess.report.words import of_fewer
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
@@ -133,7 +132,7 @@ def print_agreement(console: Console, trained: Trained) -> None:
         rows.append([name, str(agreement.rows), *(cells or [""] * len(titles))])
     if known := [agreement.estimates for agreement in of_task.values() if agreement.estimates]:
         means = [mean_of(joined_estimates([figures[name] for figures in known])) for name in STATISTICS]
-        cells = [" ".join(_shown(mean.at(0))) + of_fewer(mean, 0, len(known)) for mean in means]
+        cells = [" ".join(_shown(mean.at(0))) + mean.of_fewer(0) for mean in means]
         rows.append([f"mean of {len(known)} tasks", "", *cells])
     title = "Cross-validated agreement, with 95 % intervals"
     print_table(console, ("task", "rows", *titles), rows, title=title, numbers=("rows", *titles))

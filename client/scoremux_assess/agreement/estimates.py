@@ -48,6 +48,7 @@ class Estimates:
         one_level: `PEOPLE` where a human of the pair gave one level only, else `ONLY_MACHINE` where the machine did;
             None: nowhere.
         by_chance: How often a good machine would give one level only on such rows; None as before.
+        cells: Of a mean over `n` cells: how many cells there are; None where nothing is a mean.
     """
 
     value: Floats
@@ -57,10 +58,16 @@ class Estimates:
     scale: str
     one_level: npt.NDArray[np.int8] | None = None
     by_chance: Floats | None = None
+    cells: Floats | None = None
 
     def at(self, cell: int) -> Figure:
         """Return the statistic of one cell."""
         return Figure(float(self.value[cell]), float(self.low[cell]), float(self.high[cell]))
+
+    def of_fewer(self, cell: int) -> str:
+        """Return the words that say of how many cells a mean is, where these are not all."""
+        n = self.n[cell]
+        return "" if self.cells is None or n in (0, self.cells[cell]) else f" of {n:,.0f}"
 
     def take(self, cells: npt.NDArray[Any]) -> Estimates:
         """Return the estimates of some cells."""
@@ -74,8 +81,11 @@ Figures = dict[str, Estimates]
 
 def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
     """Return the estimates of one statistic in the cells of all parts, in order."""
-    columns = (name for name, column in vars(parts[0]).items() if isinstance(column, np.ndarray))
-    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns})
+    names = {name for part in parts for name, column in vars(part).items() if isinstance(column, np.ndarray)}
+    columns = {name: [vars(part)[name] for part in parts] for name in names}
+    if "cells" in names:
+        columns["cells"] = [part.n if part.cells is None else part.cells for part in parts]
+    return replace(parts[0], **{name: np.concatenate(column) for name, column in columns.items()})
 
 
 def mean_of(estimate: Estimates) -> Estimates:
@@ -90,8 +100,9 @@ def mean_of(estimate: Estimates) -> Estimates:
     value, low, high = (column[counts] for column in (value, estimate.low, estimate.high))
     mean = value.mean() if len(value) else np.nan
     below, above = (np.sqrt(np.nansum(way**2)) / max(1, len(value)) for way in (value - low, high - value))
-    value, low, high, cells = (np.array([end]) for end in (mean, mean - below, mean + above, counts.sum()))
-    return Estimates(value, low, high, cells, estimate.scale, np.zeros(1, np.int8), np.ones(1))
+    ends = (mean, mean - below, mean + above, counts.sum(), len(counts))
+    value, low, high, n, cells = (np.array([end], np.float64) for end in ends)
+    return Estimates(value, low, high, n, estimate.scale, np.zeros(1, np.int8), np.ones(1), cells)
 
 
 def difference(one: Estimates, other: Estimates) -> Estimates:
@@ -105,31 +116,25 @@ def difference(one: Estimates, other: Estimates) -> Estimates:
     return Estimates(value, low, high, one.n, "difference", one_level, np.ones(len(value)))
 
 
-def wilson(share: Floats, size: Floats) -> tuple[Floats, Floats]:
-    """Return Wilson's 95 % interval of shares of so many independent rows."""
-    size = np.maximum(size, 1e-9)
-    middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
-    half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
-    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Floats) -> tuple[Floats, Floats]:
+    """Return Wilson's 95 % interval of shares of so many independent rows.
 
-
-def independent_rows(size: Floats, rows: Floats, units: Floats, freedom: Floats) -> Floats:
-    """Return how many independent rows a share counts as, for Wilson's interval: size · (t(rows − 1) / t(freedom))².
-
-    The number is estimated, and from few students badly (Korn & Graubard 1998). Not less than if each student's rows
-    were all alike.
+    With students the number is an estimate: size · (t(rows − 1) / t(freedom))² of it count (Korn & Graubard 1998), but no
+    fewer than if each student's rows were all alike.
 
     Args:
-        size: The number as estimated.
-        rows: How many rows there are.
-        units: How many students wrote them; as many as rows without students.
+        share, size: The shares, and how many independent rows tell as much.
+        rows, units: How many rows there are, and how many students wrote them; equal without students.
         freedom: Degrees of freedom of the estimate.
     """
     with np.errstate(invalid="ignore"):
         t = student_t(rows - 1)
         counted = np.nan_to_num((t / student_t(freedom)) ** 2) * size
         least = np.nan_to_num((t / student_t(units - 1)) ** 2) * np.minimum(size, units)
-    return np.where(units < rows, np.maximum(counted, least), size)
+    size = np.maximum(np.where(units < rows, np.maximum(counted, least), size), 1e-9)
+    middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
+    half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
+    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
 
 
 def rows_to_decide(estimate: Estimates, limit: float) -> Floats:

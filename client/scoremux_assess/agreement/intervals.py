@@ -29,15 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.estimates import (
-    ONLY_MACHINE,
-    PEOPLE,
-    Estimates,
-    independent_rows,
-    straight,
-    student_t,
-    wilson,
-)
+from scoremux_assess.agreement.estimates import ONLY_MACHINE, PEOPLE, Estimates, straight, student_t, wilson
 from scoremux_assess.agreement.ratings import (
     HUMANS,
     LEVELS,
@@ -285,4 +277,4 @@ def _share_interval(share: Floats, rows: Floats, independent: Floats, pulls: _Pu
     units, error = pulls.units, pulls.error()
     explaining = share * (1 - share) / (error**2 * (units - 1) / units)
     size = np.where(error > 0, np.minimum(rows, explaining), np.minimum(independent, units))
-    return wilson(share, independent_rows(size, rows, units, pulls.freedom()))
+    return wilson(share, size, rows, units, pulls.freedom())

@@ -26,11 +26,11 @@ from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings, by_ce
 from scoremux_assess.agreement.weights import (
     SCALED,
     SEEN_BY_START,
-    RoutedRows,
     Sample,
     heavy_rows,
     population_of,
     sample_of,
+    to_routes,
 )
 from scoremux_client.contract import HUMAN, Status
 from scoremux_client.errors import InputError
@@ -248,13 +248,14 @@ def join(
     beside = _beside_sample(scored.task.code[both[~off]], truth, place[ours[both[~off]]])
     usable_both[~off] = ~beside
     reasons.append(("were sent to people, beside a sample of all responses", _at(both[~off][beside], len(ours))))
-    routes, shares = _routes(scored, has_score), dict[int, str]()
-    if routes is not None:
-        read, at = both[usable_both], place[ours[both[usable_both]]]
-        shares = _routed_rows(scored.take(read), truth.weight[at], routes).no_sample(truth.stated[at])
+    weight, routes = truth.weight[place[ours[both]]], _routes(scored, has_score)
+    if routes is not None and scored.to_people is not None:
+        read = both[usable_both]
+        columns = (scored.task.code[read], scored.to_people[read], weight[usable_both], truth.stated[place[ours[read]]])
+        weight[usable_both], shares = to_routes(*columns, routes)
         strange = usable_both & np.isin(scored.task.code[both], list(shares))
         usable_both &= ~strange
-        of_tasks = "; ".join(f"{scored.task.values[code]} {both_shares}" for code, both_shares in shares.items())
+        of_tasks = "; ".join(f"{scored.task.values[code]} {share}" for code, share in shares.items())
         reasons.append((f"{_NO_SAMPLE}: {of_tasks}", _at(both[strange], len(ours))))
     absent = [(f"are in {truth_name} and not in {output}", times[theirs] == 0)]
     unusable = np.flatnonzero(has_score & listed & np.isin(ours, theirs[truth.unusable]))
@@ -262,7 +263,7 @@ def join(
     scores, labels = scored.take(kept), truth.take(place[ours[kept]])
     second_level = np.where(off_second[usable_both], np.nan, labels.second)
     routed = _routed_only(scored, scores, labels)
-    weight = labels.weight if routes is None else _routed_rows(scores, labels.weight, routes).scaled()
+    weight = weight[usable_both]
     return JoinedColumns(
         scored=scores,
         known=labels,
@@ -323,11 +324,6 @@ def _routes(scored: ScoredColumns, has_score: Mask) -> Floats | None:
         return None
     place, tasks = 2 * scored.task.code[has_score].astype(np.int64), len(scored.task.values)
     return by_cell(place + scored.to_people[has_score], np.ones(len(place)), 2 * tasks).reshape(-1, 2)
-
-
-def _routed_rows(compared: ScoredColumns, weight: Floats, routes: Floats) -> RoutedRows:
-    assert compared.to_people is not None
-    return RoutedRows(compared.task.code, compared.to_people, weight, routes)
 
 
 def _population(compared: ScoredColumns, labels: KnownColumns, routed: Mask, weight: Floats) -> str:

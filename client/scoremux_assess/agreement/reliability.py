@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from scoremux_assess.agreement.estimates import independent_rows, wilson
+from scoremux_assess.agreement.estimates import wilson
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, by_cell
 from scoremux_assess.decisions.calibration.bounds import most_errors
 from scoremux_assess.decisions.policy import AgreementTarget
@@ -201,7 +201,7 @@ def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:
         square = np.array([((hits - p * w) ** 2).sum() for p, (w, hits) in zip(shares, of_student, strict=True)])
     explained = np.where(square > 1e-9, shares * (1 - shares) / np.maximum(square, 1e-12), 1 / squares)
     size = np.minimum(explained * totals**2, ends)
-    return np.stack([shares, *wilson(shares, independent_rows(size, ends, units, units - 1))])
+    return np.stack([shares, *wilson(shares, size, ends, units, units - 1)])
 
 
 def _sums(column: Floats, ends: Ints) -> Floats:

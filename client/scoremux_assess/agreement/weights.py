@@ -53,8 +53,7 @@ _FEWEST = 5
 _FAR, _ERRORS = 0.05, 4.0
 """How far a share of routed rows is from the output's, and how many standard errors, where the rows are no sample."""
 
-MOST_WEIGHT = 0.1
-"""The share of a task's weight from which on a row is named."""
+_MOST_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -147,54 +146,37 @@ def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:
     return Sample(weight, routed, drawn & has_probability, sampled, stated)
 
 
-@dataclass(frozen=True)
-class RoutedRows:
-    """Read rows beside the routes of all rows of an output.
+def to_routes(
+    task: npt.NDArray[Any], people: Mask, weight: Floats, stated: Mask, output: Floats
+) -> tuple[Floats, dict[int, str]]:
+    """Scale weights to an output's routes; also name tasks whose rows are no sample of it, with both shares of routed rows.
 
-    Attributes:
-        task: The task of each read row, from 0, [B].
-        people: Whether the row was sent to people, [B].
+    Args:
+        task: The task of each row that was read, from 0, [B].
+        people: Whether it was sent to people, [B].
         weight: 1 / the probability with which it was chosen, [B].
+        stated: Whether the file says how it was chosen, [B]; tasks with such rows are a sample.
         output: How many rows of each task the machine keeps, and how many were sent to people, [T, 2].
     """
-
-    task: npt.NDArray[Any]
-    people: Mask
-    weight: Floats
-    output: Floats
-
-    def _sums(self, values: Floats) -> Floats:
-        place = 2 * self.task.astype(np.int64) + self.people
-        return by_cell(place, values, self.output.size).reshape(-1, 2)
-
-    def no_sample(self, stated: Mask) -> dict[int, str]:
-        """Return the tasks whose read rows are no sample of the output, with both shares of rows sent to people.
-
-        Args:
-            stated: Whether the file says how a row was chosen, [B]; tasks with such rows are not tested.
-        """
-        weight, squares = (self._sums(self.weight**power) for power in (1, 2))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            read, known = (table[:, 1] / table.sum(axis=1) for table in (weight, self.output))
-            error = np.sqrt(known * (1 - known) * squares.sum(axis=1)) / weight.sum(axis=1)
-        far = (np.abs(read - known) > np.fmax(_FAR, _ERRORS * error)) & (self._sums(1.0 * stated).sum(axis=1) == 0)
-        return {int(code): f"{read[code]:.2f}, in the output {known[code]:.2f}" for code in np.flatnonzero(far)}
-
-    def scaled(self) -> Floats:
-        """Return weights that give each task the output's share of rows sent to people, [B]."""
-        weight, output = self._sums(self.weight), self.output
-        usable = ((self._sums(np.ones(len(self.weight))) >= _FEWEST) | (output == 0)).all(axis=1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scale = output * weight.sum(axis=1, keepdims=True) / (weight * output.sum(axis=1, keepdims=True))
-        return np.asarray(self.weight * np.where(usable, scale, 1.0)[self.task, self.people.astype(np.int64)])
+    place = 2 * task.astype(np.int64) + people
+    columns = (np.ones(len(place)), stated.astype(np.float64), weight, weight**2)
+    rows, told, read, squares = (by_cell(place, column, output.size).reshape(-1, 2) for column in columns)
+    total, of_output = (table.sum(axis=1, keepdims=True) for table in (read, output))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share, known, scale = read / total, output / of_output, output * total / (read * of_output)
+        error = np.sqrt(known * (1 - known) * squares.sum(axis=1, keepdims=True)) / total
+    far = (np.abs(share - known) > np.fmax(_FAR, _ERRORS * error))[:, 1] & ~told.any(axis=1)
+    scale = np.where(((rows >= _FEWEST) | (output == 0)).all(axis=1, keepdims=True), scale, 1.0)
+    shares = {int(t): f"{share[t, 1]:.2f}, in the output {known[t, 1]:.2f}" for t in np.flatnonzero(far)}
+    return np.asarray(weight * scale.ravel()[place]), shares
 
 
 def heavy_rows(ids: Sequence[str], task: npt.NDArray[Any], tasks: Sequence[str], weight: Floats) -> str:
-    """Say which tasks have a row with more than `MOST_WEIGHT` of the weight; empty for none."""
+    """Say which tasks have a row with more than `_MOST_WEIGHT` of the weight; empty for none."""
     rows, total = (by_cell(task, values, len(tasks)) for values in (np.ones(len(task)), weight))
-    heavy = np.flatnonzero((weight > MOST_WEIGHT * total[task]) & (rows[task] >= 1 / MOST_WEIGHT))
+    heavy = np.flatnonzero((weight > _MOST_WEIGHT * total[task]) & (rows[task] >= 1 / _MOST_WEIGHT))
     if not len(heavy):
         return ""
     names = [f"{ids[row]} of {tasks[task[row]]} ({weight[row] / total[task[row]]:.0%})" for row in heavy]
-    some = f"Rows with more than {MOST_WEIGHT:.0%} of the weight of their task: {first_of(names, _MOST_NAMED)}."
+    some = f"Rows with more than {_MOST_WEIGHT:.0%} of the weight of their task: {first_of(names, _MOST_NAMED)}."
     return f"{some} The task's figures depend on this row, and its intervals are too narrow."

@@ -60,9 +60,9 @@ def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
     return {
         "rows": rows_shown(figures, cell) + (" tasks" if mean else ""),
         "students": "" if students is None or mean else f"{students[cell]:,}",
-        "shown": figures_shown(figures, cell, _SHOWN, mean),
-        "human": figures_shown(figures, cell, ["human_qwk"], mean)[0],
-        "routes": figures_shown(figures, cell, ROUTE_COLUMNS, mean),
+        "shown": figures_shown(figures, cell, _SHOWN),
+        "human": shown(figures["human_qwk"], cell),
+        "routes": figures_shown(figures, cell, ROUTE_COLUMNS),
     }
 
 
@@ -78,7 +78,7 @@ def groups_view(groups: Groups | None, task: int, columns: tuple[str, ...] = GRO
         }
         if task < 0:
             tasks = f"{rows_shown(groups.means, place)} tasks"
-            yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns, True)}
+            yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
 
 
 def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:

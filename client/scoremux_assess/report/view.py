@@ -21,7 +21,7 @@ from scoremux_assess.report.task_view import (
     row_view,
     task_view,
 )
-from scoremux_assess.report.words import View, group_shown, left_out_shown, mean_shown, promise_shown, shown
+from scoremux_assess.report.words import View, group_shown, left_out_shown, promise_shown, shown
 
 FOREST_ROWS = 30
 """Figures in one forest plot."""
@@ -145,7 +145,7 @@ def _promises(assessed: Assessment) -> Iterator[View]:
             {"figure": shown(figure, cell), "verdict": promise_shown(judgement, cell)}
             for cell in range(len(figure.value))
         ]
-        yield {"title": criterion.title, "cells": cells, "mean": mean_shown(mean, 0, len(assessed.tasks))}
+        yield {"title": criterion.title, "cells": cells, "mean": shown(mean, 0)}
 
 
 def _forests(assessed: Assessment, plots: Plots) -> Iterator[View]:

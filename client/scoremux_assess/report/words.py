@@ -30,24 +30,12 @@ def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
     if math.isnan(value):
         return {"value": "–", "interval": ""}
     words = [f"{round(x, digits) + 0.0:.{digits}f}".replace("-", "−") for x in (value, low, high)]
-    return {"value": words[0], "interval": "" if math.isnan(low) else f"[{words[1]}, {words[2]}]"}
+    interval = "" if math.isnan(low) else f"[{words[1]}, {words[2]}]"
+    return {"value": words[0], "interval": interval + estimate.of_fewer(cell)}
 
 
-def of_fewer(mean: Estimates, cell: int, tasks: float) -> str:
-    """Return the words that say of how many tasks a mean is; none where it is of all."""
-    return "" if mean.n[cell] in (0, tasks) else f" of {int(mean.n[cell]):,}"
-
-
-def mean_shown(mean: Estimates, cell: int, tasks: float) -> View:
-    """Return a mean over tasks as words."""
-    words = shown(mean, cell)
-    return {**words, "interval": f"{words['interval']}{of_fewer(mean, cell, tasks)}"}
-
-
-def figures_shown(figures: Figures, cell: int, names: Iterable[str], mean: bool = False) -> list[View]:
-    """Return some of a cell's figures as words; mean: they are means over tasks."""
-    if mean:
-        return [mean_shown(figures[name], cell, figures["exact"].n[cell]) for name in names]
+def figures_shown(figures: Figures, cell: int, names: Iterable[str]) -> list[View]:
+    """Return some of a cell's figures as words."""
     return [shown(figures[name], cell) for name in names]
 
 
