@@ -119,8 +119,8 @@ def difference(one: Estimates, other: Estimates) -> Estimates:
 def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Floats) -> tuple[Floats, Floats]:
     """Return Wilson's 95 % interval of shares of so many independent rows.
 
-    With students the number is an estimate: size · (t(rows − 1) / t(freedom))² of it count (Korn & Graubard 1998), but no
-    fewer than if each student's rows were all alike.
+    With students the number is an estimate: size · (t(rows − 1) / t(freedom))² of it count (Korn & Graubard 1998), not
+    less than if each student's rows were all alike.
 
     Args:
         share, size: The shares, and how many independent rows tell as much.

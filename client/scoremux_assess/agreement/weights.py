@@ -149,7 +149,7 @@ def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:
 def to_routes(
     task: npt.NDArray[Any], people: Mask, weight: Floats, stated: Mask, output: Floats
 ) -> tuple[Floats, dict[int, str]]:
-    """Scale weights to an output's routes; also name tasks whose rows are no sample of it, with both shares of routed rows.
+    """Scale weights to an output's routes; also return tasks whose rows are no sample of it, with both routed shares.
 
     Args:
         task: The task of each row that was read, from 0, [B].
