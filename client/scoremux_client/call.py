@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from scoremux_client.contract import MAX_BATCH_ROWS
+from scoremux_client.contract import MAX_BATCH_ROWS, Status
 from scoremux_client.errors import (
     DeadlineError,
     InputError,
@@ -20,7 +20,7 @@ from scoremux_client.errors import (
     TransportError,
     UnavailableError,
 )
-from scoremux_client.rows import Response, Scored
+from scoremux_client.rows import Response, Scored, is_text, what_is_wrong
 from scoremux_client.servers import Attempt, Servers
 
 REQUEST_BYTES = 2 << 20
@@ -114,7 +114,7 @@ class RequestSize:
         """Return how many of the first rows fit into a request, and whether they fill it."""
         left_bytes = REQUEST_BYTES
         for count, row in enumerate(rows[: self.rows]):
-            left_bytes -= len(row.response.text)
+            left_bytes -= len(row.response.text or "")
             if left_bytes < 0:
                 return max(1, count), True
         return min(self.rows, len(rows)), len(rows) >= self.rows
@@ -130,7 +130,7 @@ class Call:
         self._notify = notify
         self._deadline = None if options.deadline_s is None else time.monotonic() + options.deadline_s
         self._order: deque[tuple[Response, Row]] = deque()
-        self._row_of: dict[tuple[str | bytes, str | bytes], Row] = {}
+        self._row_of: dict[tuple[str, str | bytes | None], Row] = {}
         self._unsent: list[Row] = []
         self._requests: dict[Iterator[float | None], float | None] = {}  # coroutine → when it is due
         self._in_flight: set[Attempt] = set()
@@ -155,10 +155,12 @@ class Call:
         return self._ended and not self._order
 
     def feed(self, response: Response) -> None:
-        """Take a row in. One whose task or text is neither str nor bytes ends the call with an InputError."""
-        if not isinstance(response.text, (str, bytes)) or not isinstance(response.task, (str, bytes)):
-            kinds = f"{type(response.task).__name__} and {type(response.text).__name__}"
-            error = InputError(f"row {self._taken + len(self._order)}: task and text are {kinds}, not str or bytes")
+        """Take a row in. What is no row, or has a task or text of another type, ends the call with an InputError.
+
+        A text that JSON could not carry (None, or half of a surrogate pair) is not sent: it gets INVALID_TEXT.
+        """
+        if wrong := what_is_wrong(response):
+            error = InputError(f"row {self._taken + len(self._order)}: {wrong}")
             self._order.append((response, Row(response, error=error)))
             self._failed = True
             return
@@ -166,11 +168,14 @@ class Call:
         row = self._row_of.get(key) if self._options.deduplicate else None
         if row is None:
             row = Row(response)
-            self._unsent.append(row)
+            if is_text(response.text):
+                self._unsent.append(row)
+            else:
+                row.scored = Scored.without_score(response, Status.INVALID_TEXT)
             if self._options.deduplicate:
                 self._row_of[key] = row
         self._order.append((response, row))
-        self._held_bytes += len(response.text)
+        self._held_bytes += len(response.text or "")
 
     def end(self) -> None:
         """Note that there are no more rows."""
@@ -203,7 +208,7 @@ class Call:
             if row.scored is None:
                 break
             self._order.popleft()
-            self._held_bytes -= len(response.text)
+            self._held_bytes -= len(response.text or "")
             out.append(row.scored if response is row.response else replace(row.scored, id=response.id))
             if self._options.deduplicate and not self._options.remember:
                 self._row_of.pop((response.task, response.text), None)

@@ -85,12 +85,12 @@ LEAST_PROBABILITY = 1.1754943508222875e-38
 """PROBABILITIES of a task's own levels are no lower (the least normal float32): 0 stands beyond its levels."""
 
 EMBEDDING = TensorSpec("EMBEDDING", "FP32", (VARIABLE,))
-ON_REQUEST = (EMBEDDING,)
-"""Computed and sent only if the request names them among its outputs, or names no output at all."""
-
 TASKS = TensorSpec("TASKS", "BYTES")
-"""Sent only to a request that names this output alone, whose rows are not scored: the live tasks that its token may
-score, a JSON array of objects with `id`, `version` and `levels` (null where the version cannot be read)."""
+"""The live tasks that the request's token may score, in its first row: a JSON array of objects with `id`, `version` and
+`levels` (null where the version cannot be read). Where it is the only output asked for, the rows are not scored."""
+
+ON_REQUEST = (EMBEDDING, TASKS)
+"""Computed only if the request names them; empty in the answer to one that asks for all outputs, or names none."""
 
 
 def outputs(embeddings: bool) -> tuple[TensorSpec, ...]:
@@ -143,6 +143,8 @@ class Reason(str, Enum):
     """It has no score, and a person can give one; STATUS says why."""
     CONDITION = "CONDITION"
     """It has a condition code that the policy wants people to look at."""
+    UNCALIBRATED = "UNCALIBRATED"
+    """Its task has no calibration, and the server's profile does not leave such rows to the machine."""
     NEW_TASK = "NEW_TASK"
     """Its task has too few labelled rows yet."""
     TRUNCATED = "TRUNCATED"

@@ -25,12 +25,13 @@ class Response:
     """A student's text for a task.
 
     task: task id such as ``en-6.3-ipp``, or ``id@digest`` to pin a version.
-    text: the response. ``bytes`` go to the server as they are (they must be UTF-8 to get a score).
+    text: the response. ``bytes`` go to the server as they are (they must be UTF-8 to get a score). None, and a str with
+        half of a surrogate pair, get INVALID_TEXT without being sent.
     id: the caller's own name for the row; comes back untouched.
     """
 
     task: str
-    text: str | bytes
+    text: str | bytes | None
     id: str | None = None
 
     def __repr__(self) -> str:
@@ -140,7 +141,25 @@ class Scored:
         )
 
 
-def to_bytes(text: str | bytes) -> bytes:
+def what_is_wrong(row: object) -> str:
+    """Return why this is no row that can be scored; empty if it is one."""
+    if not isinstance(row, Response):
+        return f"it is of type {type(row).__name__}, not a scoremux_client.Response(task=…, text=…)"
+    if isinstance(row.task, (str, bytes)) and isinstance(row.text, (str, bytes, type(None))):
+        return ""
+    kinds = f"{type(row.task).__name__} and {type(row.text).__name__}"
+    return f"task and text are {kinds}, not str or bytes"
+
+
+def is_text(text: str | bytes | None) -> bool:
+    """Whether this is no missing text and, if it is a str, has no half of a surrogate pair."""
+    try:
+        return text is not None and (isinstance(text, bytes) or text.isascii() or bool(text.encode()))
+    except UnicodeEncodeError:
+        return False
+
+
+def to_bytes(text: str | bytes | None) -> bytes:
     """Return UTF-8; a str with lone surrogates becomes bytes that the server answers with INVALID_TEXT."""
     if isinstance(text, bytes):
         return text

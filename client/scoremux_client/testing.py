@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_client.errors import RejectedError, TransportError
-from scoremux_client.rows import Columns, Response
+from scoremux_client.rows import Columns, Response, to_bytes
 
 Level = Callable[[str, str], int]
 
@@ -143,7 +143,7 @@ class FakeTransport:
             return Status.INVALID_TASK, ""
         if valid_id[1] not in self._tasks:
             return Status.UNKNOWN_TASK, ""
-        raw = response.text if isinstance(response.text, bytes) else response.text.encode()
+        raw = to_bytes(response.text)
         if len(raw) > contract.MAX_TEXT_BYTES:
             return Status.TEXT_TOO_LONG, ""
         try:

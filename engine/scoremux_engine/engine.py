@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_client import rows as wire_rows
+from scoremux_client.contract import MACHINE
 from scoremux_client.rows import Response, Scored
 from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank
 from scoremux_engine.errors import EngineError
@@ -49,9 +50,10 @@ class Engine:
         bank_bytes: Most memory for adapters; those used least recently leave it first.
         observers: See what `score` and `score_columns` answer, before it leaves.
         in_flight: Finds rows that kill the process.
+        uncalibrated: Where rows of tasks without a calibration go: "human" (ROUTE is human:UNCALIBRATED) or "machine".
 
     Raises:
-        EngineError: This machine has less memory than `bank_bytes`.
+        EngineError: This machine has less memory than `bank_bytes`, or `uncalibrated` is neither.
     """
 
     def __init__(
@@ -64,9 +66,13 @@ class Engine:
         bank_bytes: int = BUDGET_BYTES,
         observers: Sequence[Observer] = (),
         in_flight: InFlight | None = None,
+        uncalibrated: str = outcomes.PEOPLE,
     ) -> None:
         if bank_bytes > MACHINE_BYTES:
             raise EngineError(f"bank_bytes is {bank_bytes:,}, but this machine has {MACHINE_BYTES:,} bytes of memory")
+        if uncalibrated not in (outcomes.PEOPLE, MACHINE):
+            raise EngineError(f"uncalibrated is {uncalibrated!r}, not {outcomes.PEOPLE!r} or {MACHINE!r}")
+        self._uncalibrated = uncalibrated
         self.backbone = backbone
         # Loading a version takes a run of the backbone if it has a prefix.
         background = runner.anytime or not backbone.spec.prefix_layers
@@ -108,6 +114,7 @@ class Engine:
         store: str | Path | None = None,
         runner: RunnerChoice | None = None,
         bank_bytes: int = BUDGET_BYTES,
+        uncalibrated: str = outcomes.PEOPLE,
     ) -> Engine:
         """Open the backbone and the store of a repository.
 
@@ -115,7 +122,7 @@ class Engine:
             repository: The folder with `backbone/` and, unless `store` says otherwise, `store/`.
             store: The folder of task packages.
             runner: What computes; None for what `scoremux serve` takes (`choice_of`).
-            bank_bytes: As for `Engine`.
+            bank_bytes, uncalibrated: As for `Engine`.
 
         Raises:
             BackboneError, StoreError, RunnerError: One of them cannot be opened.
@@ -124,7 +131,7 @@ class Engine:
         backbone = Backbone.open(root / "backbone" / "1")
         packages = Store(Path(store) if store else root / "store")
         loaded = (runner or choice_of(root)).make(backbone)
-        engine = cls(backbone, packages, loaded, bank_bytes=bank_bytes)
+        engine = cls(backbone, packages, loaded, bank_bytes=bank_bytes, uncalibrated=uncalibrated)
         engine.bank.describe()
         return engine
 
@@ -275,7 +282,13 @@ class Engine:
         with traces[0].stage(POST):
             plan = RowPlan.joined([request.plan for request in requests])
             out = Outputs.joined([request.out for request in requests])
-            columns = outcomes.columns(plan, out, arithmetic=self.arithmetic, embeddings=requests[0].arrival.pooled)
+            columns = outcomes.columns(
+                plan,
+                out,
+                arithmetic=self.arithmetic,
+                embeddings=requests[0].arrival.pooled,
+                uncalibrated=self._uncalibrated,
+            )
         with self._observing:
             for observer in self._observers:
                 texts = [text for request in requests for text in request.arrival.rows.texts]

@@ -68,6 +68,11 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         description="Before the first row, `short` scores random mixes of the store's tasks for a second and refuses "
         "to serve if a bit changes; `off` skips that. None with runner `triton`.",
     )
+    uncalibrated: Literal["human", "machine"] = Field(
+        default="human",
+        description="Who decides about responses to tasks without a calibration: people (`ROUTE` is "
+        "`human:UNCALIBRATED`), or the machine.",
+    )
     triton: str = Field(
         default="bundled",
         min_length=1,
@@ -171,7 +176,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
             "metrics_tasks",
             "audit_rotate_bytes",
         )
-        values = {key: str(getattr(self, key)) for key in (*numbers, "selftest")}
+        values = {key: str(getattr(self, key)) for key in (*numbers, "selftest", "uncalibrated")}
         files = {key: getattr(self, key) for key in ("audit_log", "audit_key_file")}
         return {**values, **{key: str(Path(file).resolve()) if file else "" for key, file in files.items()}}
 

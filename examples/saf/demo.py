@@ -24,8 +24,10 @@ from rich.table import Table
 from scoremux_client import Response, Scored, ScoringClient
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.choose import PROFILE
 from scoremux_engine.store.store import Store
 from scoremux_files.terminal import print_table
+from scoremux_server.profile import Profile, default_profile
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.server import TritonServer
@@ -153,7 +155,9 @@ def main() -> None:
     store = Store(REPOSITORY / "store")
     folders = sorted(p.parent for p in (HERE / "adapters").glob("*/task.json"))
     step(f"check and publish {len(folders)} task packages", lambda: store.add(folders, opened))
-    server = TritonServer(REPOSITORY, Endpoints.choose())
+    # The tasks have no calibration: without this, all responses would go to people.
+    (REPOSITORY / PROFILE).write_text('uncalibrated = "machine"\n', encoding="utf-8")
+    server = TritonServer(REPOSITORY, Endpoints.choose(), profile=Profile.read(default_profile(REPOSITORY)))
     rows = sample()
     with ExitStack() as running:
         step(

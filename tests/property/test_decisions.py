@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from making import WORDS
 from mixed_store import KINDS
 from scoremux_client.contract import Status
 from scoremux_engine import Engine
+from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 
@@ -92,7 +94,21 @@ def test_a_coded_row_has_a_condition_and_no_score(decided_repository: Path) -> N
         assert (row.status, row.condition, row.route) == (Status.OK, code, "human:CONDITION")
         assert row.level >= 0
     assert flagged.confidence is not None
-    assert (plain.status, plain.condition, plain.route, plain.confidence) == (Status.OK, "", "machine", None)
+    assert (plain.status, plain.condition, plain.route, plain.confidence) == (Status.OK, "", "human:UNCALIBRATED", None)
+
+
+def test_the_machine_decides_about_tasks_without_a_calibration_only_where_that_is_said(
+    decided_repository: Path,
+) -> None:
+    texts, tasks = [text for text in TEXTS for _ in range(2)], ["t-0", "t-1"] * len(TEXTS)
+    people = Engine.open(decided_repository).score(texts, tasks)
+    machine = Engine.open(decided_repository, uncalibrated="machine").score(texts, tasks)
+    assert {row.route for row in people[::2]} == {"human:UNCALIBRATED"}
+    assert {row.route for row in machine[::2]} == {"machine"}
+    assert people[1::2] == machine[1::2]  # those of a task with a calibration
+    assert [replace(row, route="") for row in people] == [replace(row, route="") for row in machine]
+    with pytest.raises(EngineError, match="uncalibrated is 'nobody', not 'human' or 'machine'"):
+        Engine.open(decided_repository, uncalibrated="nobody")
 
 
 def test_confidence_and_range_follow_from_the_probabilities_in_the_answer(decided_repository: Path) -> None:

@@ -12,6 +12,7 @@ PAGES = (
     "README.md",
     "client/README.md",
     "client/agreement.md",
+    "client/wire.md",
     "client/scoremux_review/README.md",
     "engine/README.md",
     "engine/decisions.md",

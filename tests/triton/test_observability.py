@@ -35,7 +35,8 @@ BAD = [
 
 @pytest.fixture(scope="module")
 def served(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serving(small_repository, tmp_path_factory.mktemp("served"), "metrics_tasks=3") as server:
+    settings = "metrics_tasks=3", "uncalibrated=machine"
+    with serving(small_repository, tmp_path_factory.mktemp("served"), *settings) as server:
         # The first canary names all tasks in order, and gives them their labels; later ones name one, t-1.
         server.before = published(server, len(TASKS))
         rows = [*responses(200), *BAD]
@@ -93,6 +94,11 @@ def test_rows_are_counted_by_task_and_status(served: Serving, values: Values) ->
     assert grown("_unknown", "INVALID_TASK") == 1
     assert grown("t-2", "INVALID_TEXT") == 1
     assert grown("t-2", "TEXT_TOO_LONG") == 1
+
+
+def test_the_profile_says_who_decides_about_tasks_without_a_calibration(values: Values) -> None:
+    assert value(values, "scoremux_routes_total", route="machine") >= 200
+    assert value(values, "scoremux_routes_total", route="human:UNCALIBRATED") == 0
 
 
 def test_shapes_tokens_and_stages_add_up(values: Values) -> None:

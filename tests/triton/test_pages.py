@@ -28,7 +28,7 @@ ELSEWHERE = (
 )
 """CI itself does the first three; the server below runs on free ports; tests/unit/test_tune.py tunes a small model."""
 
-CLIENT = ("client/README.md", "client/agreement.md")
+CLIENT = ("client/README.md", "client/agreement.md", "client/wire.md")
 SHORTER = {"scoremux selftest repo": "scoremux selftest repo --mixes 3 --longest 16"}
 
 
@@ -76,7 +76,12 @@ def test_readme_leads_to_scores(
         (curl,) = (block.text for block in of_client if block.text.startswith("curl "))
         _, address, _, body = shlex.split(curl)
         answer = httpx.post(address.replace("localhost:8000", server.endpoints.http_url), content=body).json()
-        assert [output["data"] for output in answer["outputs"]] == [["OK"], [0], [0.0]]
+        (shown,) = (block.text for block in blocks("client/wire.md") if block.language == "json")
+        shown_outputs = json.loads(shown)["outputs"]
+        assert [{**output, "data": []} for output in answer["outputs"]] == [{**o, "data": []} for o in shown_outputs]
+        for output, expected in zip(answer["outputs"], shown_outputs, strict=True):
+            numbers = output["datatype"] == "FP32"
+            assert output["data"] == (pytest.approx(expected["data"], abs=1e-4) if numbers else expected["data"])
         commands = [c for block in of_client if block.text != curl for c in block.commands]
         commands = [c for c in commands if not c.startswith(ELSEWHERE) and "--engine ray" not in c]
         assert [command.split()[1] for command in commands] == ["score", "evaluate", "report", "compare"]

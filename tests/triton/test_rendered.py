@@ -69,7 +69,7 @@ def test_every_profile_renders_the_contract(repository: Path, container: Path, n
     profile = Profile.read(name, [f"triton={container}"])
     scorer = configs["scorer"]
     types = {"BYTES": "TYPE_STRING"}
-    outputs = (*contract.OUTPUTS, *contract.ON_REQUEST, contract.TASKS)
+    outputs = (*contract.OUTPUTS, *contract.ON_REQUEST)
     for tensors, specs in ((scorer.input, contract.INPUTS), (scorer.output, outputs)):
         expected = [(s.name, types.get(s.datatype, f"TYPE_{s.datatype}"), s.shape) for s in specs]
         assert [(t.name, DataType.Name(t.data_type), tuple(t.dims)) for t in tensors] == expected

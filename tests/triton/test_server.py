@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_served_rows_have_the_bits_of_the_engine(client: ScoringClient, small_re
     assert [s.id for s in served] == [r.id for r in rows]
     assert [s.probabilities for s in served] == [e.probabilities for e in expected]
     assert [(s.level, s.score, s.version) for s in served] == [(e.level, e.score, e.version) for e in expected]
+    assert {s.route for s in served} == {"human:UNCALIBRATED"}
 
 
 def test_a_response_has_the_same_bits_alone_in_mixes_and_in_reverse(client: ScoringClient) -> None:
@@ -217,11 +219,25 @@ def test_wrong_ports_and_schemes_are_named(server: TritonServer, address: str, w
         client.score([Response("t-1", "the router")])
 
 
-def test_a_request_that_names_no_outputs_gets_them_all_as_the_protocol_says(server: TritonServer) -> None:
-    inputs = [tensor("TEXT", "the router"), tensor("TASK", "t-1")]
-    outputs = {output["name"]: output for output in json.loads(infer(server, {"inputs": inputs})[1])["outputs"]}
-    assert list(outputs) == [spec.name for spec in (*contract.OUTPUTS, *contract.ON_REQUEST)]
-    assert outputs["EMBEDDING"]["shape"] == [1, 32]
+def test_all_outputs_come_without_the_two_large_ones_which_come_by_name(server: TritonServer) -> None:
+    inputs = [tensor("TEXT", *["the router"] * 512), tensor("TASK", *["t-1"] * 512)]
+    names = [spec.name for spec in (*contract.OUTPUTS, *contract.ON_REQUEST)]
+
+    def answer(*outputs: str) -> tuple[dict[str, Any], int]:
+        asked = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
+        _, text = infer(server, {"inputs": inputs, **asked})
+        return {output["name"]: output for output in json.loads(text)["outputs"]}, len(text)
+
+    for everything, size in (answer(), answer(*names)):
+        assert list(everything) == names and size < 200_000
+        assert (everything["EMBEDDING"]["data"], everything["EMBEDDING"]["shape"]) == ([], [512, 0])
+        assert everything["TASKS"]["data"] == [""] * 512
+    by_name, _ = answer("LEVEL", "EMBEDDING", "TASKS")
+    assert by_name["EMBEDDING"]["shape"] == [512, 32] and by_name["LEVEL"] == answer()[0]["LEVEL"]
+    alone, _ = answer("TASKS")
+    first, *others = alone["TASKS"]["data"]
+    assert [task["id"] for task in json.loads(first)] == sorted(TASKS) and others == [""] * 511
+    assert by_name["TASKS"] == alone["TASKS"]
 
 
 def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_pinnable(

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scoremux_assess.agreement.close_rows import Margins
 from scoremux_assess.agreement.ratings import Floats, Mask, Ratings
-from scoremux_files.rows.columns import Codes, Ints32
+from scoremux_client.contract import HUMAN, Reason
+from scoremux_files.rows.columns import Codes, Ints32, texts
 from scoremux_files.rows.row_layout import column_of
 
 Columns = TypeVar("Columns", bound="_Columns")
@@ -213,3 +215,12 @@ def _take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
     if isinstance(column, Codes):
         return column.take(rows)
     return column.take(pa.array(rows)) if isinstance(column, (pa.Array, pa.ChunkedArray)) else column
+
+
+def to_people(route: Any | None) -> Mask | None:
+    """Return which rows go to people; None where no policy has decided that, as no task has a calibration."""
+    undecided = pa.array([None, "", Reason.UNCALIBRATED.route, Reason.NO_SCORE.route])
+    if route is None or pc.all(pc.is_in(texts(route), undecided)).as_py():
+        return None
+    routed = pc.fill_null(pc.starts_with(texts(route), HUMAN), False)
+    return np.asarray(routed.to_numpy(zero_copy_only=False), bool)

@@ -20,6 +20,7 @@ from scoremux_assess.agreement.joined_columns import (
     OffScale,
     ScoredColumns,
     TruthColumns,
+    to_people,
 )
 from scoremux_assess.agreement.points import holds_points, points_of, tasks_beyond_levels
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings, by_cell
@@ -32,7 +33,7 @@ from scoremux_assess.agreement.weights import (
     sample_of,
     to_routes,
 )
-from scoremux_client.contract import HUMAN, Status
+from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import (
     Codes,
@@ -160,7 +161,7 @@ def read_scored(path: Path) -> ScoredColumns:
         confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else spread.greatest,
         calibrated=calibrated,
         stated=spread.greatest,
-        to_people=None if route is None else _begins(route, HUMAN),
+        to_people=to_people(route),
         low=low,
         high=high,
         seen=_seen(columns),
@@ -341,10 +342,6 @@ def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:
     if compared.to_people is None or not compared.to_people.any():
         return None
     return np.where(routed[compared.task.code], np.nan, ~compared.to_people)
-
-
-def _begins(column: Any, start: str) -> Mask:
-    return np.asarray(pc.fill_null(pc.starts_with(texts(column), start), False).to_numpy(zero_copy_only=False), bool)
 
 
 def _matching(scored: ScoredColumns, truth: KnownColumns) -> tuple[Ints32, Ints32, int]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from scoremux_assess.decisions.conditions.finder import Finder, ResponseCondition
 from scoremux_assess.decisions.conditions.rules import Conditions
-from scoremux_assess.decisions.decision import Decision, LevelRange, Threshold, Unusual
+from scoremux_assess.decisions.decision import UNCALIBRATED, Decision, LevelRange, Threshold, Unusual
 from scoremux_client.contract import MACHINE, NO_RANGE, Reason
 from scoremux_client.errors import InputError
 
@@ -122,8 +122,8 @@ class Decider:
         return MACHINE
 
 
-UNDECIDED = Decider(Decision("", Conditions()), Finder(Conditions()))
-"""Of versions without a `decision.json`: no confidence, no conditions, every row to the machine."""
+UNDECIDED = Decider(Decision("", Conditions(), threshold=UNCALIBRATED), Finder(Conditions()))
+"""Of versions without a `decision.json`: no confidence, no conditions, every row to people."""
 
 
 def calibrated(probabilities: Sequence[float], temperature: float) -> list[float]:

@@ -89,6 +89,9 @@ class Threshold:
 NEW_TASK = Threshold(Reason.NEW_TASK.value, NONE, 0, 1.0)
 """Sends every row to people: no labelled row of the task is known."""
 
+UNCALIBRATED = Threshold(Reason.UNCALIBRATED.value, NONE, 0, 1.0)
+"""Sends every row to people: the version has no `decision.json`."""
+
 
 @dataclass(frozen=True)
 class LevelRange:

@@ -18,6 +18,7 @@ _REASONS = {
     "CONDITION": "Condition",
     "UNUSUAL": "Unusual",
     "TRUNCATED": "Truncated",
+    "UNCALIBRATED": "No calibration",
     "NEW_TASK": "New task",
     "READ_BEHIND": "Read-behind",
     "SAMPLE": "Sample",

@@ -12,7 +12,7 @@ from typing import Any
 
 from scoremux_assess.agreement import weights
 from scoremux_assess.agreement.similar_texts import fold
-from scoremux_client.contract import NOBODY_CAN, Reason, Status
+from scoremux_client.contract import HUMAN, NOBODY_CAN, Reason, Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import chunks, read_rows, student_of, whole_number
 from scoremux_files.rows.writers import without_apostrophe
@@ -208,8 +208,8 @@ def _chosen(status: str, route: str, read_behind: float | None, calibrated: bool
     """
     if status in NOBODY_CAN:
         return "", ""
-    if route == Reason.NEW_TASK.route:
-        return "all", Reason.NEW_TASK.value
+    if route in (Reason.NEW_TASK.route, Reason.UNCALIBRATED.route):
+        return "all", route.removeprefix(HUMAN)
     if route.startswith("human"):
         return "route", route.partition(":")[2] or "HUMAN"
     if not (route and calibrated):

@@ -78,8 +78,8 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         say(f"{len(empty)} tasks have no row that can be used; {whom} get all of their responses: {first_of(empty)}")
     if unlabelled := calibration.unlabelled:
         say(
-            f"{len(unlabelled)} live tasks are NOT calibrated, as they have no labelled rows; the machine keeps all of "
-            f"their responses: {first_of(unlabelled)}"
+            f"{len(unlabelled)} live tasks are NOT calibrated, as they have no labelled rows; people get all of their "
+            f"responses: {first_of(unlabelled)}"
         )
     if without := calibration.without_confidence:
         names = ", ".join(without)

@@ -165,7 +165,7 @@ def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
     if uncalibrated and not as_json:
         _say(
             f"NOT CALIBRATED, and the version before was: {', '.join(uncalibrated)}: no confidence, no conditions, and "
-            "the route `machine` for every response, until `calibrate` or `tasks rollback TASK --to DIGEST`"
+            "all responses go to people, until `calibrate` or `tasks rollback TASK --to DIGEST`"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,13 @@ class RunnerChoice:
     precision: str = "float32"
     threads: int | None = None
     streams: int | None = None
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, str]) -> RunnerChoice:
+        """Return the choice that parameters of a Triton model are; 0 stands for None."""
+        names = {name: parameters[name] for name in ("device", "precision") if name in parameters}
+        threads, streams = (int(parameters.get(name, "0")) or None for name in ("threads", "streams"))
+        return cls(parameters.get("runner", DEFAULT.name), threads=threads, streams=streams, **names)
 
     def make(self, backbone: Backbone) -> BackboneRunner:
         """Load the backbone. Raises RunnerError for what is not offered or not there."""

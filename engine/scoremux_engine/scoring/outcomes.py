@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_client import contract
-from scoremux_client.contract import Status
+from scoremux_client.contract import MACHINE, Reason, Status
 from scoremux_engine.bank.live import Described
 from scoremux_engine.model.elementary import exp
 from scoremux_engine.runners.runner import Outputs
@@ -27,8 +27,12 @@ from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
 Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int32]
 
+PEOPLE = "human"
 
-def columns(plan: RowPlan, out: Outputs, *, arithmetic: str = "", embeddings: bool = False) -> Columns:
+
+def columns(
+    plan: RowPlan, out: Outputs, *, arithmetic: str = "", embeddings: bool = False, uncalibrated: str = PEOPLE
+) -> Columns:
     """Return every output tensor by name, batch dimension first (see `scoremux_client.contract`).
 
     A row whose logits are not finite gets a status: its largest logit would be no score.
@@ -38,6 +42,7 @@ def columns(plan: RowPlan, out: Outputs, *, arithmetic: str = "", embeddings: bo
         out: What was computed; NaN in rows without a score.
         arithmetic: What computed it.
         embeddings: Whether EMBEDDING is among the tensors.
+        uncalibrated: Who decides about rows of tasks without a calibration, `PEOPLE` or `MACHINE`.
     """
     logits, plan = out.logits, _without_broken(plan, out.logits)
     size = len(plan.status)
@@ -73,6 +78,8 @@ def columns(plan: RowPlan, out: Outputs, *, arithmetic: str = "", embeddings: bo
         )
         confidence[place, 0], level_range[place] = decision.confidence, decision.level_range
         condition[place, 0], route[place, 0] = decision.condition.encode(), decision.route.encode()
+    if uncalibrated == MACHINE:
+        route[route == Reason.UNCALIBRATED.route.encode()] = MACHINE.encode()
     for place, (coding, coded_as) in plan.coded.items():
         version[place, 0], condition[place, 0] = coding.digest.encode(), coded_as.code.encode()
     computed = np.full((size, 1), b"", dtype=np.object_)
@@ -85,6 +92,12 @@ def columns(plan: RowPlan, out: Outputs, *, arithmetic: str = "", embeddings: bo
     if embeddings and out.pooled is not None:
         embedding = {contract.EMBEDDING.name: _instead(out.pooled, 0)}
     return {**{spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}, **embedding}
+
+
+def nothing_on_request(rows: int) -> Columns:
+    """Return EMBEDDING and TASKS for a request of so many rows that asks for all outputs: both are empty."""
+    vectors, texts = np.empty((rows, 0), dtype=np.float32), np.full((rows, 1), b"", dtype=np.object_)
+    return {contract.EMBEDDING.name: vectors, contract.TASKS.name: texts}
 
 
 def _instead(values: Floats, none: float) -> Floats:

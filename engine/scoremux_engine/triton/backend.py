@@ -25,11 +25,11 @@ from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.model.tables import Tables
-from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
+from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
 from scoremux_engine.runners.triton_model import TritonRunner
 from scoremux_engine.scoring.observer import Columns
-from scoremux_engine.scoring.outcomes import TaskLists
+from scoremux_engine.scoring.outcomes import PEOPLE, TaskLists, nothing_on_request
 from scoremux_engine.scoring.permission import Grant, Permissions, read_key
 from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Tenant
 from scoremux_engine.store.store import Store
@@ -43,6 +43,8 @@ from scoremux_engine.triton.run_folder import RunFolder
 Arrays = dict[str, npt.NDArray[Any]]
 
 _ADMISSION_THREADS = 2
+
+_ALL_OUTPUTS = {spec.name for spec in (*contract.OUTPUTS, *contract.ON_REQUEST)}
 
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread that wants Python's lock waits for one that computes. A batch's thread gives it up for each file
@@ -61,6 +63,7 @@ class Scorer:
     `micro_batch_tokens`: most padded tokens of a micro-batch, 0 for the engine's default;
     `queue_rows`, `queue_bytes`: most rows and bytes of text that wait; requests beyond that are refused, unless nothing
     waits;
+    `uncalibrated`: `machine` where the machine decides about tasks without a calibration (default: `human`);
     `run_folder`: folder for what must outlive a dead stub: the rows in flight and whether the self-test passed
     (default: none);
     `selftest`: `short` (the default) or `off`; none with runner `triton`;
@@ -77,7 +80,7 @@ class Scorer:
             Path(parameters["run_folder"]) if parameters.get("run_folder") else None
         )
         backbone = Backbone.open(repository / "backbone" / "1")
-        choice = _choice(parameters)
+        choice = RunnerChoice.of(parameters)
         calls = choice.name == "triton"
         call = partial(_call_backbone, parameters.get("backbone_model", BACKBONE))
         arithmetic = parameters.get("arithmetic", "")
@@ -99,6 +102,7 @@ class Scorer:
             # The audit comes first: what it refuses was not answered.
             observers=[audit, self._recorder] if audit else [self._recorder],
             in_flight=self._in_flight,
+            uncalibrated=parameters.get("uncalibrated", PEOPLE),
         )
         key_file = parameters.get("grant_key_file")
         self._permissions = Permissions(read_key(Path(key_file))) if key_file else None
@@ -156,7 +160,12 @@ class Scorer:
             self._submit(request, grant)
 
     def _list_tasks(self, request: HeldRequest, grant: Grant | None) -> None:
-        request.answer(self._lists.columns(self._engine.bank.described(), request.rows, grant))
+        request.more = self._lists.columns(self._engine.bank.described(), request.rows, grant)
+        if request.scores:
+            self._room.enter(request)
+            self._admit(request, grant)
+        else:
+            request.answer({})
 
     def _submit(self, request: HeldRequest, grant: Grant | None) -> None:
         texts, answer = request.texts, partial(self._answer, request)
@@ -204,7 +213,8 @@ class HeldRequest:
         self.rows = int(pb_utils.get_input_tensor_by_name(request, contract.TEXT.name).shape()[0])
         self.texts, self.tasks = list[bytes](), list[bytes]()
         self.size_bytes = 0
-        self.embeddings = self.lists_tasks = False
+        self.embeddings = self.lists_tasks = self.scores = False
+        self.more: Columns = {}
         self.terms = ANY_TERMS
 
     @property
@@ -220,16 +230,19 @@ class HeldRequest:
         self.texts, self.tasks = (_input(self._request, spec.name).ravel().tolist() for spec in contract.INPUTS)
         self.size_bytes = sum(map(len, self.texts))
         self._outputs = set(self._request.requested_output_names())
-        self.embeddings = contract.EMBEDDING.name in self._outputs
-        self.lists_tasks = self._outputs == {contract.TASKS.name}
+        if self._outputs == _ALL_OUTPUTS:  # of a request that names none, too
+            self.more = nothing_on_request(self.rows)
+        self.embeddings = contract.EMBEDDING.name in self._outputs and not self.more
+        self.lists_tasks = contract.TASKS.name in self._outputs and not self.more
+        self.scores = self._outputs != {contract.TASKS.name}
         with suppress(GrantError):  # where no grant is needed, any parameters will do
             self.terms = read_terms(self.parameters)
         self.terms = replace(self.terms, is_cancelled=self.is_cancelled, tenant=tenant)
         self._request = None
 
     def answer(self, columns: Columns) -> None:
-        """Send the tensors that the request asks for."""
-        self._send(_response(columns, self._outputs))
+        """Send the tensors that the request asks for, `more` among them."""
+        self._send(_response({**columns, **self.more}, self._outputs))
 
     def fail(self, message: str, code: int) -> None:
         """Send an error."""
@@ -281,7 +294,7 @@ class BackboneModel:
         parameters = _parameters(args)
         backbone = Backbone.open(_repository(args, parameters) / "backbone" / "1")
         self._spec = backbone.spec
-        self._runner = _choice(parameters).make(backbone)
+        self._runner = RunnerChoice.of(parameters).make(backbone)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return one response a request; requests are micro-batches already and run one after the other."""
@@ -311,16 +324,6 @@ def _parameters(args: dict[str, str]) -> dict[str, str]:
 
 def _repository(args: dict[str, str], parameters: dict[str, str]) -> Path:
     return Path(parameters.get("repository") or Path(args["model_repository"]).absolute().parents[1])
-
-
-def _choice(parameters: dict[str, str]) -> RunnerChoice:
-    return RunnerChoice(
-        name=parameters.get("runner", DEFAULT.name),
-        device=parameters.get("device", DEFAULT.device),
-        precision=parameters.get("precision", DEFAULT.precision),
-        threads=int(parameters.get("threads", "0")) or None,
-        streams=int(parameters.get("streams", "0")) or None,
-    )
 
 
 def _call_backbone(model: str, inputs: Arrays, names_out: list[str]) -> list[Floats]:

@@ -288,6 +288,12 @@ def test_rows_that_only_a_route_chose_are_about_routed_rows(join: Join) -> None:
     assert join([routed], truth).population == ""  # the machine keeps none
 
 
+def test_output_whose_tasks_have_no_calibration_has_no_routes(join: Join) -> None:
+    scored, truth = [ok(n, 1, route="human:UNCALIBRATED") for n in range(3)], [{"id": n, "level": 1} for n in range(4)]
+    assert np.isnan(join(scored, truth).ratings.kept).all()
+    assert join([*scored, ok(3, 1, route="machine")], truth).ratings.kept.tolist() == [0, 0, 0, 1]
+
+
 def test_routed_rows_beside_a_sample_of_all_responses_are_left_out(join: Join) -> None:
     routes, shares = ("machine", "human:LOW_CONFIDENCE"), [0.2, 0.5, 0.3]
     scored = [ok(n, 1, task="ab"[n % 2], route=routes[n % 2], probabilities=shares) for n in range(40)]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from fakes import TASKS, fake, numbered
+from fakes import TASKS, fake, numbered, sent
 from scoremux_client import (
     NO_RETRIES,
     AsyncScoringClient,
@@ -459,14 +459,32 @@ def _column(value: bytes) -> Any:
     return np.array([[value]], dtype=np.object_)
 
 
-@pytest.mark.parametrize("row", [Response("t-1", None), Response(7, "x"), Response("t-1", ["x"])])  # type: ignore[arg-type]
+@pytest.mark.parametrize("row", [Response(7, "x"), Response("t-1", ["x"])])  # type: ignore[arg-type]
 def test_a_row_of_another_type_is_named(score: Score, row: Response) -> None:
     with pytest.raises(InputError, match="row 2: task and text are"):
         score(fake(), [*numbered(2), row])
 
 
+def test_what_is_no_row_is_answered_with_what_a_row_is(score: Score) -> None:
+    sentence = r"row 0: it is of type str, not a scoremux_client\.Response\(task=…, text=…\)"
+    with pytest.raises(InputError, match=sentence):
+        score(fake(), ["text"])
+
+
+def test_texts_that_json_cannot_carry_get_a_status_and_are_not_sent(score: Score) -> None:
+    server = fake()
+    odd = [Response("t-1", None, "none"), Response("t-1", "half \ud800", "half")] * 2
+    rows = [*odd, *numbered(20), *odd]
+    scored = score(server, rows, chunk_rows=8)
+    assert [one.id for one in scored] == [row.id for row in rows]
+    assert [one.status for one in scored] == [*[Status.INVALID_TEXT] * 4, *[Status.OK] * 20, *[Status.INVALID_TEXT] * 4]
+    assert all((one.level, one.score, one.route, one.task) == (-1, None, "", "t-1") for one in scored if not one.ok)
+    assert sorted(sent(server)) == sorted(str(i) for i in range(20))
+    assert [one.status for one in score(server, odd)] == [Status.INVALID_TEXT] * 4  # without a row that is sent
+
+
 def test_outcomes_before_a_row_of_another_type_are_yielded_first() -> None:
-    rows, sentence = [*numbered(40), Response("t-1", None)], "row 40: task and text are str and NoneType"  # type: ignore[arg-type]
+    rows, sentence = [*numbered(40), Response("t-1", 7)], "row 40: task and text are str and int"  # type: ignore[arg-type]
     taken = []
     with pytest.raises(InputError, match=sentence):
         for one in ScoringClient(fake(), chunk_rows=8).score_iter(rows):

@@ -72,7 +72,7 @@ def test_there_is_one_configuration_of_the_scorer_and_one_of_the_backbone_for_ev
 
 def test_the_hand_written_scorer_is_the_contracts(scorer: Any) -> None:
     assert specs(scorer.input) == contract.INPUTS
-    assert specs(scorer.output) == (*contract.OUTPUTS, *contract.ON_REQUEST, contract.TASKS)
+    assert specs(scorer.output) == (*contract.OUTPUTS, *contract.ON_REQUEST)
     assert scorer.max_batch_size == contract.MAX_BATCH_ROWS == 512
     assert scorer.dynamic_batching == type(scorer.dynamic_batching)(preferred_batch_size=[1])  # one request at a time
     assert not scorer.parameters  # which would name paths

@@ -23,6 +23,7 @@ from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import anchors_of, item_of, save_items
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.exports import export_final, export_labelled
+from scoremux_review.pages.rendering import reason_name
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
 from scoremux_review.reading.task_files import read_anchors, read_items
@@ -130,12 +131,16 @@ def test_texts_are_read_from_the_scored_sources(tmp_path: Path, at_work: Any) ->
     assert {row.text for row in texts} == {row["text"] for row in plain}
 
 
-def test_rows_of_a_new_task_are_all_read_and_no_choice_of_the_machine(tmp_path: Path, at_work: Any) -> None:
+@pytest.mark.parametrize("reason", ["NEW_TASK", "UNCALIBRATED"])
+def test_rows_of_a_new_task_are_all_read_and_no_choice_of_the_machine(
+    tmp_path: Path, at_work: Any, reason: str
+) -> None:
     work, row = at_work(0), scored_rows(1)[0]
-    write_jsonl(tmp_path / "new.jsonl", [row | {"confidence": 0.9, "condition": "", "route": "human:NEW_TASK"}])
+    write_jsonl(tmp_path / "new.jsonl", [row | {"confidence": 0.9, "condition": "", "route": f"human:{reason}"}])
     assert add_scored(work.database, tmp_path / "new.jsonl", Texts()).to_read == 1
     (chosen,) = work.execute("SELECT chosen_by, reason FROM rows WHERE state = 'waiting'")
-    assert tuple(chosen) == ("all", "NEW_TASK")
+    assert tuple(chosen) == ("all", reason)
+    assert reason_name(reason) == {"NEW_TASK": "New task", "UNCALIBRATED": "No calibration"}[reason]
 
 
 def test_uncalibrated_row_that_read_behind_picked_is_one_of_all(tmp_path: Path, at_work: Any) -> None:

@@ -123,7 +123,7 @@ def test_a_repositorys_own_profile_is_the_default(tmp_path: Path) -> None:
 def test_what_the_scorer_reads_is_passed_on() -> None:
     settings = ["micro_batch_tokens=512", "selftest=off", "audit_log=a.jsonl"]
     given = Profile.read("cpu", settings).scorer_parameters
-    assert (given["micro_batch_tokens"], given["selftest"]) == ("512", "off")
+    assert (given["micro_batch_tokens"], given["selftest"], given["uncalibrated"]) == ("512", "off", "human")
     assert given["audit_log"] == str(Path("a.jsonl").resolve()) and given["audit_key_file"] == ""
 
 
