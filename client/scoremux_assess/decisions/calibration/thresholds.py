@@ -128,24 +128,20 @@ def choose_by_task(tasks: Sequence[RowsUnderTest], least: float, promise: Promis
 
     The error rates of tasks are shrunk to their mean: Beta-distributed around it, with a precision that their counts
     make likely. A task is left the first confidence from `least` on at which the probability that its rate is above
-    the promise is 1 − confidence at most; None if there is none.
+    the promise is 1 − confidence at most; None if there is none. `within` is asked of the rows with a second human.
     """
     ranked = [rows.take(np.argsort(-rows.confidence, kind="stable")) for rows in tasks]
     everything = np.sort(np.concatenate([rows.confidence for rows in ranked]))[::-1]
     cuts = [float(everything[end - 1]) for end in _cuts(everything) if everything[end - 1] >= least][::-1]
-    effective = [effective_rows(rows, rows.correlation()) for rows in ranked]
+    limits = ((promise.errors, ("errors",)), (promise.critical, ("critical",)), (promise.within, ("worse", "better")))
+    tests = [(most, *_by_cut(ranked, cuts, names)) for most, names in limits if most is not None]
     chosen: list[float | None] = [None] * len(tasks)
-    for cut in cuts:
-        kept = [int((rows.confidence >= cut).sum()) for rows in ranked]
-        independent = np.array([counts[k - 1] if k else 0.0 for counts, k in zip(effective, kept, strict=True)])
-        doubt = np.zeros(len(tasks))
-        for most, name in ((promise.errors, "errors"), (promise.critical, "critical")):
-            if most is not None:
-                shares = [
-                    _share(rows.weight[:k], getattr(rows, name)[:k]) for rows, k in zip(ranked, kept, strict=True)
-                ]
-                doubt = np.maximum(doubt, _doubt(independent * np.array(shares), independent, most))
-        for task in np.flatnonzero((doubt <= 1 - promise.confidence) & (independent >= _LEAST_ROWS)):
+    for place, cut in enumerate(cuts):
+        kept = np.ones(len(tasks), bool)
+        for most, independent, counts in tests:
+            rates = [_rates(count, independent[place]) for count in counts[:, place]]
+            kept &= (independent[place] >= _LEAST_ROWS) & (_doubt(rates, most) <= 1 - promise.confidence)
+        for task in np.flatnonzero(kept):
             if chosen[task] is None:
                 chosen[task] = cut
     return chosen
@@ -163,20 +159,46 @@ def share_threshold(confidence: Floats, weight: Floats, share: float) -> float:
     return float(confidence[order][min(place, len(order) - 1)])
 
 
-def _doubt(errors: Floats, rows: Floats, most: float) -> Floats:
-    """Return the probability that each task's rate of errors is above `most`, from the rates of all, [T]."""
+def _by_cut(ranked: Sequence[RowsUnderTest], cuts: Sequence[float], names: Sequence[str]) -> tuple[Floats, Floats]:
+    """Return how many independent rows of each task each cut keeps, [C, T], and what they count in columns, [N, C, T].
+
+    Rows without a value in these columns are left out. ranked: rows of each task, in order of their confidence.
+    """
+    independent, counts = np.zeros((len(cuts), len(ranked))), np.zeros((len(names), len(cuts), len(ranked)))
+    for task, rows in enumerate(ranked):
+        known = rows.take(np.flatnonzero(~np.isnan(getattr(rows, names[0]))))
+        ends = np.searchsorted(-known.confidence, -np.array(cuts), side="right")
+        some = ends > 0
+        independent[some, task] = effective_rows(known, known.correlation())[ends[some] - 1]
+        for place, name in enumerate(names):
+            counts[place, some, task] = _shares(known.weight, getattr(known, name), ends[some])
+    return independent, counts * independent
+
+
+def _doubt(rates: Sequence[Floats], most: float) -> Floats:
+    """Return the probability that each task's rate, or the first less the second, is above `most`, [T].
+
+    rates: See `_rates`.
+    """
+    if len(rates) == 1:
+        return np.asarray(rates[0][:, most < _RATES].sum(axis=1))
+    return np.asarray(((rates[0] @ (_RATES[:, None] - _RATES > most)) * rates[1]).sum(axis=1))
+
+
+def _rates(errors: Floats, rows: Floats) -> Floats:
+    """Return how probable each of `_RATES` is as that of each task, from the rates of all, [T, R]."""
     mean = float(((errors + 0.5) / (rows + 1))[rows > 0].mean()) if (rows > 0).any() else 0.5
     logs = errors[:, None] * np.log(_RATES) + (rows - errors)[:, None] * np.log1p(-_RATES)
     likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
-    marginal, above = np.zeros(len(_PRECISIONS)), np.zeros((len(_PRECISIONS), len(rows)))
+    marginal, shares = np.zeros(len(_PRECISIONS)), np.zeros((len(_PRECISIONS), len(rows), len(_RATES)))
     for place, precision in enumerate(_PRECISIONS):
         log_prior = (mean * precision - 1) * np.log(_RATES) + ((1 - mean) * precision - 1) * np.log1p(-_RATES)
         prior = np.exp(log_prior - log_prior.max())
         joint = likelihood * (prior / prior.sum())
         marginal[place] = np.log(joint.sum(axis=1)).sum()
-        above[place] = joint[:, most < _RATES].sum(axis=1) / joint.sum(axis=1)
+        shares[place] = joint / joint.sum(axis=1, keepdims=True)
     weights = np.exp(marginal - marginal.max())
-    return np.asarray(weights @ above / weights.sum())
+    return np.asarray(np.tensordot(weights / weights.sum(), shares, axes=1))
 
 
 def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, correlation: float) -> Mask:
