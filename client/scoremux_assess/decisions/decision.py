@@ -48,7 +48,7 @@ class Temperature:
 
     Attributes:
         value: The temperature.
-        source: Whose labelled rows it was fitted to.
+        source: Whose labelled rows it was fitted to; `NONE`: 1, as a fitted one was worse on these rows.
         rows: How many they are.
     """
 
@@ -66,7 +66,7 @@ class Threshold:
         reason: Name of a `Reason`.
         source: Whose labelled rows it was chosen on.
         rows: How many they are.
-        share: The share of the task's rows that goes to people.
+        share: The share of the task's labelled rows that would go to people for their confidence.
         tasks: How many tasks the promise was tested on together; it holds for them together.
         exact: Least exact agreement promised of the rows that the machine keeps; None: no such promise.
         critical: Greatest promised share of levels that are two or more off; None: no such promise.

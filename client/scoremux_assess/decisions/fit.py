@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from scoremux_assess.agreement.ratings import Ratings
+from scoremux_assess.agreement.statistics import statistics
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, fit_ranges
-from scoremux_assess.decisions.calibration.temperature import fit_temperatures, held_out_temperatures
+from scoremux_assess.decisions.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
 from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest
 from scoremux_assess.decisions.calibration.thresholds import (
     NearMiss,
@@ -20,12 +22,23 @@ from scoremux_assess.decisions.calibration.thresholds import (
     share_threshold,
 )
 from scoremux_assess.decisions.calibration.unusual import fit_unusual
-from scoremux_assess.decisions.decision import NONE, OWN, POOLED, Decision, Temperature, Threshold, Unusual
+from scoremux_assess.decisions.decision import (
+    NONE,
+    OWN,
+    POOLED,
+    Decision,
+    LevelRange,
+    Temperature,
+    Threshold,
+    Unusual,
+)
 from scoremux_assess.decisions.policy import AgreementTarget, ScoringPolicy
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
 
 _LOW = Reason.LOW_CONFIDENCE.value
+_ONE_LEVEL = 0.95
+"""The share of rows with one level of the machine from which on the level says nothing about a response."""
 
 
 def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, Decision]:
@@ -34,13 +47,23 @@ def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str,
     Raises:
         InputError: The policy compares with two humans, and the rows have one.
     """
-    pooled, temperatures = fit_temperatures(list(tasks.values()))
+    pooled, values = fit_temperatures(list(tasks.values()))
+    temperatures = {
+        name: Temperature(value if len(rows) else pooled, OWN if len(rows) else POOLED, len(rows))
+        for (name, rows), value in zip(tasks.items(), values, strict=True)
+    }
     # Thresholds and ranges are chosen with temperatures that the row's own label has no part in.
     held_out = dict(zip(tasks, held_out_temperatures(list(tasks.values())), strict=True))
-    thresholds, ranges = {}, {}
+    for name in worse_confidences(tasks):
+        temperatures[name], held_out[name] = Temperature(1.0, NONE, len(tasks[name])), np.ones(len(tasks[name]))
+    thresholds: dict[str, Threshold] = {}
+    ranges: dict[str, LevelRange] = {}
+    alike = one_level(policy, tasks)
     if policy.target is not None:
-        tested = {name: RowsUnderTest.of(rows, held_out[name]) for name, rows in tasks.items()}
+        tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in alike}
         thresholds = _thresholds(policy, policy.target, tested, {name: len(rows) for name, rows in tasks.items()})
+    for name in (*alike, *below_gate(policy, tasks)):
+        thresholds[name] = _everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name]))
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, rows.calibrated(held_out[name])) for name, rows in tasks.items()}
         ranges = fit_ranges(growths, policy.rows.own, policy.range_confidence)
@@ -49,22 +72,58 @@ def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str,
             policy.digest,
             policy.conditions_of(name),
             policy.truncated_to_people,
-            Temperature(value if len(rows) else pooled, OWN if len(rows) else POOLED, len(rows)),
+            temperatures[name],
             thresholds.get(name),
             ranges.get(name),
             _unusual(policy, rows),
         )
-        for (name, rows), value in zip(tasks.items(), temperatures, strict=True)
+        for name, rows in tasks.items()
     }
 
 
-def near_misses(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, NearMiss]:
-    """Return what came nearest for tasks whose own rows show no promise, by task. tasks: those of `fit` without one."""
-    if policy.target is None:
+def worse_confidences(tasks: Mapping[str, LabelledScores]) -> dict[str, tuple[float, float, float]]:
+    """Return tasks whose confidences a temperature makes worse on held-out rows, with the change of the Brier score."""
+    changes = zip(tasks, changes_of_brier(list(tasks.values())), strict=True)
+    return {name: change for name, change in changes if change[1] > 0}
+
+
+def one_level(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, float]:
+    """Return tasks that have no threshold as the machine gives one level to this share of the rows, by task."""
+    target = policy.target
+    if target is None or target.one_level == "keep" or target.human_share is not None:
         return {}
-    tested = ((name, RowsUnderTest.of(rows, held_out_temperatures([rows])[0])) for name, rows in tasks.items())
-    misses = ((name, nearest(rows, _promise(policy.target))) for name, rows in tested)
-    return {name: miss for name, miss in misses if miss is not None}
+    shares = {
+        name: float(np.bincount(rows.level, rows.weights).max() / rows.weights.sum())
+        for name, rows in tasks.items()
+        if len(rows) >= max(1, policy.rows.new)
+    }
+    return {name: share for name, share in shares.items() if share >= _ONE_LEVEL}
+
+
+def below_gate(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, float]:
+    """Return tasks that have no threshold as their QWK is below the policy's, with their QWK."""
+    gate, low = policy.gate, {}
+    for name, rows in tasks.items():
+        if gate is not None and len(rows) >= max(1, policy.rows.new):
+            ratings = Ratings.of(rows.human, rows.level, weight=rows.weights)
+            qwk = float(np.nan_to_num(statistics(ratings, np.zeros(len(rows), np.int64), 1)["qwk"][0]))
+            low |= {name: qwk} if qwk < gate.qwk else {}
+    return low
+
+
+def near_misses(
+    policy: ScoringPolicy, decisions: Mapping[str, Decision], tasks: Mapping[str, LabelledScores]
+) -> dict[str, NearMiss]:
+    """Return what came nearest for tasks that were tested and keep nothing, by themselves, by task."""
+    misses = {}
+    for name, decision in decisions.items():
+        threshold, temperature = decision.threshold, decision.temperature
+        if policy.target and temperature and threshold and threshold.confidence and threshold.least is None:
+            miss = nearest(RowsUnderTest.of(tasks[name], temperature.value), _promise(policy.target))
+            if miss is not None:
+                needed = None if miss.needed is None else max(miss.needed, policy.rows.own)
+                misses[name] = replace(miss, needed=needed)
+    return misses
 
 
 def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> Decision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, model_validator
 
@@ -30,6 +30,8 @@ class AgreementTarget(_Table):
         within_of_humans: How much less it may be than that of two humans.
         critical: Greatest share of levels that are two or more off.
         human_share: Send so many rows to people, and promise nothing.
+        one_level: Whether all responses of a task go to people if the machine gives nearly all of its rows one level;
+            "keep": it has a threshold as other tasks.
     """
 
     confidence: Confidence = 0.9
@@ -37,6 +39,7 @@ class AgreementTarget(_Table):
     within_of_humans: Share | None = None
     critical: Share | None = None
     human_share: Share | None = None
+    one_level: Literal["people", "keep"] = "people"
 
     @model_validator(mode="after")
     def _consistent(self) -> AgreementTarget:
@@ -54,6 +57,12 @@ class RangePolicy(_Table):
     """confidence: of the ranges of levels; None: that of the target."""
 
     confidence: Confidence | None = None
+
+
+class GatePolicy(_Table):
+    """qwk: All responses of a task with a lower quadratically weighted kappa go to people."""
+
+    qwk: Share
 
 
 class RowsPolicy(_Table):
@@ -83,6 +92,7 @@ class ScoringPolicy(_Table):
 
     Attributes:
         target: None: no row goes to people for its confidence.
+        gate: None: tasks have a threshold whatever their agreement is.
         range: None: the ranges of levels have the target's confidence.
         rows: How many labelled rows a task needs.
         unusual: None: no row goes to people for its vector.
@@ -93,6 +103,7 @@ class ScoringPolicy(_Table):
     """
 
     target: AgreementTarget | None = None
+    gate: GatePolicy | None = None
     range: RangePolicy | None = None
     rows: RowsPolicy = RowsPolicy()
     unusual: UnusualPolicy | None = None

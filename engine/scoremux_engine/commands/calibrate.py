@@ -34,9 +34,6 @@ def calibrate(
         str | None,
         typer.Option("--student-column", help="Column of the student, whose rows belong together."),
     ] = None,
-    accept_worse: Annotated[
-        bool, typer.Option("--accept-worse", help="Publish confidences that fit held-out rows worse, too.")
-    ] = False,
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Use predictions that may come from another adapter than the live one.")
     ] = False,
@@ -64,12 +61,14 @@ def calibrate(
     store = Store(repository / "store")
     engine = Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
-    changes = publish(engine, store, calibration, dry_run=dry_run, accept_worse=accept_worse)
+    changes = publish(engine, store, calibration, dry_run=dry_run)
     versions = {change.task: change.after for change in changes}
     if as_json:
         tasks = calibration_view.tasks_as_json(calibration, versions)
         values = {"policy": rules.digest, "dry_run": dry_run, "unverified": calibration.unverified, "tasks": tasks}
-        show_json({**values, "uncalibrated": calibration.uncalibrated, "left_out": calibration.left_out_tasks})
+        named = ("uncalibrated", "worse", "one_level", "below_gate")
+        values |= {"left_out": calibration.left_out_tasks} | {name: getattr(calibration, name) for name in named}
+        show_json(values)
         return
     calibration_view.show_decisions(calibration, versions, dry_run)
     calibration_view.show_rows(calibration, predictions, dry_run)

@@ -42,7 +42,7 @@ def with_census(rows: Sequence[LabelledRow], store: Store, past: Collection[str]
     """
     routed = {row.version for row in rows if row.chosen_by == ROUTE}
     asked = past if None in routed else routed & set(past)
-    decisions = {version: _decision(store.package_folder(version)) for version in asked if version}
+    decisions = {version: decision_of(store.package_folder(version)) for version in asked if version}
     thresholds = {version: decision.threshold for version, decision in decisions.items() if decision is not None}
     census: set[str | None] = {version for version, t in thresholds.items() if t is not None and t.least is None}
     if census and len(census) == len(thresholds):
@@ -65,7 +65,13 @@ def without_conditions(
     return attempts
 
 
-def _decision(folder: Path) -> Decision | None:
+def origin_of(row: LabelledRow) -> str:
+    """Return the name of a row's file, after how the row was chosen where that is known."""
+    file = Path(row.where.rpartition(", row ")[0]).name
+    return f"{row.chosen_by} of {file}" if row.chosen_by else file
+
+
+def decision_of(folder: Path) -> Decision | None:
     """Return the decision of a version, None where it has none or is no longer there."""
     path = folder / DECISION_JSON
     if not path.exists():

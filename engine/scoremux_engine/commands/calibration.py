@@ -13,15 +13,27 @@ from scoremux_assess.agreement.labelled_rows import LabelledRow, LabelledRows
 from scoremux_assess.agreement.similar_texts import fold
 from scoremux_assess.agreement.weights import LACKS_SAMPLE, routed_beside, routed_only
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
-from scoremux_assess.decisions.calibration.temperature import changes_of_brier
 from scoremux_assess.decisions.calibration.thresholds import NearMiss
-from scoremux_assess.decisions.decision import NEW_TASK, OWN, Decision
-from scoremux_assess.decisions.fit import decision_without_confidence, fit, near_misses
+from scoremux_assess.decisions.decision import NEW_TASK, Decision
+from scoremux_assess.decisions.fit import (
+    below_gate,
+    decision_without_confidence,
+    fit,
+    near_misses,
+    one_level,
+    worse_confidences,
+)
 from scoremux_assess.decisions.policy import ScoringPolicy
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
-from scoremux_engine.commands.calibrated_rows import on_the_live_scale, with_census, without_conditions
+from scoremux_engine.commands.calibrated_rows import (
+    decision_of,
+    on_the_live_scale,
+    origin_of,
+    with_census,
+    without_conditions,
+)
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import adapter_digest
@@ -62,10 +74,14 @@ class Calibration:
         excluded: Tasks that are left out, by what is wrong with all of their rows.
         scored: Rows that the live versions scored.
         relabelled: Rows whose labels in the predictions were others than in the files.
-        worse: Tasks whose confidences fit held-out rows worse than without a calibration, with the change of their
-            Brier score and its 95 % interval.
+        worse: Tasks that keep a temperature of 1, as a fitted one made their confidences worse on held-out rows, with
+            the change of their Brier score and its 95 % interval.
+        one_level: Tasks without a threshold, as the machine gives one level to this share of their rows.
+        below_gate: Tasks without a threshold, as their QWK is below the policy's.
+        before: The decisions of the live versions, of tasks that have one.
+        origins: How many rows of each task come from which file, by file and by how they were chosen.
         left_out: Rows that no decision rests on, by reason.
-        near_misses: What came nearest for tasks that were tested by themselves and keep nothing.
+        near_misses: What came nearest for tasks that were tested and keep nothing.
     """
 
     versions: dict[str, str]
@@ -85,6 +101,10 @@ class Calibration:
     worse: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     near_misses: dict[str, NearMiss] = field(default_factory=dict)
+    one_level: dict[str, float] = field(default_factory=dict)
+    below_gate: dict[str, float] = field(default_factory=dict)
+    before: dict[str, Decision] = field(default_factory=dict)
+    origins: dict[str, Counter[str]] = field(default_factory=dict)
 
     @property
     def left_out_tasks(self) -> list[str]:
@@ -179,15 +199,13 @@ def calibrate_tasks(
         if names and not calibration.versions:
             raise InputError(f"{first_of(names)}: {reason}")
     calibration.uncalibrated = tuple(sorted(calibration.unlabelled + uncalibrated(calibration.left_out_tasks)))
-    changes = zip(calibration.tasks, changes_of_brier(list(calibration.tasks.values())), strict=True)
-    calibration.worse = {name: change for name, change in changes if change[1] > 0}
     decisions = _decisions(policy, calibration)
     # Predictions of training are nobody's arithmetic; vectors are the engine's in any case.
     arithmetic = engine.arithmetic if calibration.scored or policy.unusual else None
     calibration.decisions = {name: replace(decision, arithmetic=arithmetic) for name, decision in decisions.items()}
-    thresholds = {name: decisions[name].threshold for name in calibration.tasks}
-    failed = (name for name, t in thresholds.items() if t and t.source == OWN and t.least is None and t.confidence)
-    calibration.near_misses = near_misses(policy, {name: calibration.tasks[name] for name in failed})
+    calibration.near_misses = near_misses(policy, decisions, calibration.tasks)
+    before = {name: decision_of(store.package_folder(calibration.versions[name])) for name in decisions}
+    calibration.before = {name: decision for name, decision in before.items() if decision is not None}
     return calibration
 
 
@@ -195,6 +213,8 @@ def _decisions(policy: ScoringPolicy, calibration: Calibration) -> dict[str, Dec
     """Return the decision of each task; rows of untrained tasks are no part of what others share."""
     trained = {name: rows for name, rows in calibration.tasks.items() if name not in calibration.untrained}
     decisions = fit(policy, trained) if trained else {}
+    calibration.worse = worse_confidences(trained)
+    calibration.one_level, calibration.below_gate = one_level(policy, trained), below_gate(policy, trained)
     for name in calibration.without_confidence:
         decisions[name] = decision_without_confidence(policy, name, calibration.rows[name])
     for name in calibration.unusable:
@@ -209,9 +229,7 @@ def _decisions(policy: ScoringPolicy, calibration: Calibration) -> dict[str, Dec
     return dict(sorted(decisions.items()))
 
 
-def publish(
-    engine: Engine, store: Store, calibration: Calibration, *, dry_run: bool = False, accept_worse: bool = False
-) -> list[Change]:
+def publish(engine: Engine, store: Store, calibration: Calibration, *, dry_run: bool = False) -> list[Change]:
     """Publish all decisions in one change, or none.
 
     Args:
@@ -219,18 +237,10 @@ def publish(
         store: Where the live versions are.
         calibration: The decisions.
         dry_run: Check everything and publish nothing.
-        accept_worse: Publish also where a task's confidences fit held-out rows worse than before.
 
     Raises:
-        InputError: A task's confidences fit held-out rows worse than without a calibration.
         StoreError: A task was changed meanwhile, or the store cannot be changed.
     """
-    if calibration.worse and not (dry_run or accept_worse):
-        tasks = ", ".join(calibration.worse)
-        raise InputError(
-            f"confidences fit held-out rows worse than without a calibration: {tasks}; nothing was published. Label "
-            "more rows, or publish all the same with --accept-worse"
-        )
     before = {name: calibration.versions[name] for name in calibration.decisions}
     packages = [
         PackageFiles.of(store.package_folder(before[name])).replace(DECISION_JSON, decision.to_json())
@@ -272,6 +282,7 @@ def _score(
     if not kept:
         return None, without
     labelled, level, probabilities, pooled = zip(*kept, strict=True)
+    calibration.origins[rows[0].task] = Counter(map(origin_of, labelled))
     texts = [row.id if row.text is None else f"{fold(row.text)}\0" for row in labelled]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     scores = LabelledScores(

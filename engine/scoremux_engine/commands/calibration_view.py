@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ def tasks_as_json(calibration: Calibration, versions: Mapping[str, str | None]) 
     for name, decision in calibration.decisions.items():
         values = json.loads(decision.to_json())
         numbers = {key: value for key, value in values.items() if key not in _LEFT_OUT_OF_JSON}
-        tasks.append({"task": name, "rows": calibration.rows[name], "version": versions.get(name), **numbers})
+        before = calibration.before.get(name)
+        change = {"origins": calibration.origins.get(name, {}), "before": before and _settings(before)}
+        tasks.append({"task": name, "rows": calibration.rows[name], "version": versions.get(name), **numbers, **change})
     return tasks
 
 
@@ -55,8 +57,18 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         say(f"{calibration.relabelled:,} rows have other levels in the predictions than in the files, which count")
     for name, (change, low, high) in calibration.worse.items():
         score = f"Brier score {change:+.3f} [{low:+.3f}, {high:+.3f}]"
-        say(f"the confidences of {name} fit held-out rows worse than without a calibration: {score}")
-    for line in _promises(calibration):
+        say(f"{name} keeps a temperature of 1: a fitted one makes its confidences worse on held-out rows: {score}")
+    for name, share in calibration.one_level.items():
+        keep = '[target] one_level = "keep" tests it as other tasks'
+        say(f"{name}: the machine gives one level to {share:.0%} of its rows, so people get all its responses ({keep})")
+    for name, qwk in calibration.below_gate.items():
+        say(f"{name}: its QWK of {qwk:.3f} is below the policy's [gate], so people get all its responses")
+    if any(decision.threshold for decision in calibration.decisions.values()):
+        say(
+            "'to people' is a share of these labelled rows, for their confidence alone, and no forecast: conditions, "
+            "truncated and unusual responses add to it, and live adapters are often surer than out-of-fold predictions"
+        )
+    for line in (*_changes(calibration), *_promises(calibration)):
         say(line)
     for name, miss in calibration.near_misses.items():
         more = "many times these rows would be needed"
@@ -89,6 +101,35 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
         say(f"{len(untrained)} tasks were trained on no labelled row; people get all of their responses: {names}")
     if dry_run:
         say("nothing was published (--dry-run)")
+
+
+def _settings(decision: Decision) -> dict[str, float | None]:
+    """Return what a new calibration may change most."""
+    temperature, threshold = decision.temperature, decision.threshold
+    return {
+        "temperature": temperature and temperature.value,
+        "threshold": threshold and threshold.least,
+        "to_people": threshold and threshold.share,
+        "rows": temperature.rows if temperature else threshold and threshold.rows,
+    }
+
+
+def _changes(calibration: Calibration) -> Iterator[str]:
+    """Say what is other than in the live versions, and which rows it rests on."""
+    for name, before in calibration.before.items():
+        after = calibration.decisions[name]
+        settings = zip(_settings(before).items(), _settings(after).values(), strict=True)
+        changed = [
+            f"{what.replace('_', ' ')} {_shown(old)} → {_shown(new)}" for (what, old), new in settings if old != new
+        ]
+        changed += ["policy"] if before.policy != after.policy else []
+        if changed:
+            rows = ", ".join(f"{count:,} {origin}" for origin, count in calibration.origins.get(name, {}).items())
+            yield f"{name} changes from the live version: {', '.join(changed)}; it rests on rows: {rows or 'none'}"
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
 
 
 def _promises(calibration: Calibration) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import beta
 
 from making import ROOT
+from scoremux_assess.agreement.statistics import qwk
 from scoremux_assess.decisions.apply import calibrated, distance, range_around
 from scoremux_assess.decisions.calibration.bounds import most_errors, upper_bound
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
@@ -20,7 +21,7 @@ from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest, eff
 from scoremux_assess.decisions.calibration.thresholds import Promise, choose, nearest
 from scoremux_assess.decisions.calibration.unusual import fit_unusual
 from scoremux_assess.decisions.decision import Decision, LevelRange, Threshold
-from scoremux_assess.decisions.fit import fit
+from scoremux_assess.decisions.fit import below_gate, fit, one_level
 from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 from two_humans import GOOD_AND_BAD, replicate
@@ -186,6 +187,33 @@ def test_tasks_get_thresholds_of_their_own_a_pooled_one_or_none_by_their_rows() 
 def test_target_that_no_cut_reaches_sends_everything_to_people() -> None:
     threshold = threshold_of({"exact": 0.999}, draw_rows(200, 6))
     assert (threshold.least, threshold.reason, threshold.share) == (None, "LOW_CONFIDENCE", 1.0)
+
+
+def test_a_task_of_one_level_has_no_threshold_and_no_part_in_a_shared_one() -> None:
+    """The machine gives everybody one level, which is right in nine of ten: a threshold would keep all of its rows."""
+    alike = LabelledScores(np.tile([0.88, 0.12], (90, 1)), np.zeros(90, np.int64), (np.arange(90) % 10 == 0) * 1)
+    tasks = {"alike": alike, "a": draw_rows(90, 2), "b": draw_rows(90, 3)}
+    target = {"exact": 0.75}
+    people, keep = (
+        {n: d.threshold for n, d in fit(ScoringPolicy.model_validate({"target": target | more}), tasks).items()}
+        for more in ({}, {"one_level": "keep"})
+    )
+    assert people["alike"] and (people["alike"].least, people["alike"].share) == (None, 1.0)
+    assert people["a"] and people["a"].tasks == 2
+    assert keep["alike"] and keep["alike"].least is not None and keep["alike"].tasks == 3
+    assert one_level(ScoringPolicy.model_validate({"target": target}), tasks) == {"alike": 1.0}
+
+
+def test_gate_is_asked_of_the_weighted_kappa() -> None:
+    rows = draw_rows(200, 2)
+    weighted = replace(rows, weight=np.where(rows.distance > 1, 9.0, 1.0))
+    tasks, gate = {"plain": rows, "weighted": weighted}, {"target": {"human_share": 0.1}, "gate": {"qwk": 0.5}}
+    low = below_gate(ScoringPolicy.model_validate(gate), tasks)
+    assert list(low) == ["weighted"]
+    repeated = rows.take(np.repeat(np.arange(200), np.where(rows.distance > 1, 9, 1)))
+    assert low["weighted"] == pytest.approx(qwk(repeated.human, repeated.level))
+    shares = {n: d.threshold.share for n, d in fit(ScoringPolicy.model_validate(gate), tasks).items() if d.threshold}
+    assert shares["weighted"] == 1.0 and shares["plain"] < 0.2
 
 
 def test_fixed_share_is_the_least_confident_one() -> None:

@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 
 from making import ROOT, TASKS, make_adapter
 from scoremux_assess.agreement.labelled_rows import LabelColumns, LabelledRow, LabelledRows, read_labelled
+from scoremux_assess.decisions.decision import Temperature
 from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 from scoremux_engine import Engine
-from scoremux_engine.commands import tasks
+from scoremux_engine.commands import calibration_view, tasks
 from scoremux_engine.commands.calibration import Calibration, calibrate_tasks, publish
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import adapter_digest
@@ -54,7 +55,8 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def policy(
-    tmp_path: Path, text: str = "[target]\nexact = 0.7\n[rows]\nown = 100\n[unusual]\nquantile = 0.99\n"
+    tmp_path: Path,
+    text: str = "[target]\nexact = 0.7\none_level = 'keep'\n[rows]\nown = 100\n[unusual]\nquantile = 0.99\n",
 ) -> Path:
     (tmp_path / "policy.toml").write_text(text)
     return tmp_path / "policy.toml"
@@ -104,7 +106,7 @@ def test_a_stand_in_of_a_served_model_is_said_and_no_reason_to_calibrate_again(o
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
     rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
     calibration = calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows))
-    publish(engine, store, calibration, accept_worse=True)
+    publish(engine, store, calibration)
     assert engine.arithmetic.startswith("onnxruntime-")
     for served in ("triton-onnxruntime-nvidia-h100-80gb-hbm3-f32", "triton-tensorrt-nvidia-h100-80gb-hbm3-float16"):
         (note,) = decision_hints(own_repository, store, served)
@@ -122,7 +124,7 @@ def test_retired_task_is_left_out_and_a_change_to_no_calibration_is_said(own_rep
     assert calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)).left_out == {
         "of a task that is no longer live: t-2": 3
     }
-    publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)), accept_worse=True)
+    publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)))
     line = ["rollback", "t-1", "--store", str(store.folder)]
     (row,) = json.loads(CliRunner().invoke(tasks, [*line, "--dry-run", "--json"]).stdout)
     assert row["uncalibrated"]
@@ -166,13 +168,84 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     assert refused.returncode == 2 and "predictions of t-1 are too good: the shared start" in refused.stderr
 
 
-def test_calibration_that_is_worse_on_held_out_rows_is_not_published(own_repository: Path) -> None:
+def test_a_task_whose_calibration_is_worse_keeps_a_temperature_of_1_and_stops_no_other(own_repository: Path) -> None:
+    """Many rows of t-2 say that the machine is timid, which the few of t-1 contradict."""
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
-    calibration = calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows([]))
-    calibration.worse["t-1"] = (0.1, 0.05, 0.15)
-    with pytest.raises(InputError, match=r"t-1; nothing was published.*--accept-worse"):
-        publish(engine, store, calibration)
-    assert publish(engine, store, calibration, dry_run=True) == publish(engine, store, calibration, accept_worse=True)
+
+    def rows_of(task: str, count: int, wrong: int) -> list[LabelledRow]:
+        """Return rows on which a machine that is sure by 0.6 is wrong in so many of ten."""
+        shares = (0.6, *[0.4 / (TASKS[task][1] - 1)] * (TASKS[task][1] - 1))
+        human = [int(3 * n % 10 < wrong) for n in range(count)]
+        return [LabelledRow(f"{n}", task, level, None, "", None, shares) for n, level in enumerate(human)]
+
+    rows = rows_of("t-1", 14, 7) + rows_of("t-2", 400, 1)
+    made = calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows), unverified=True)
+    assert list(made.worse) == ["t-1"] and made.worse["t-1"][1] > 0
+    assert {change.task for change in publish(engine, store, made)} == {"t-1", "t-2"}
+    temperatures = {name: decision.temperature for name, decision in made.decisions.items()}
+    assert temperatures["t-1"] == Temperature(1.0, "none", 14)
+    assert temperatures["t-2"] and temperatures["t-2"].value < 0.9 and temperatures["t-2"].source == "own"
+
+
+def test_tasks_of_one_level_and_below_the_gate_are_named_and_go_to_people(
+    own_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The machine gives t-1 one level, which is right in nine of ten rows, and t-2 is often wrong."""
+    engine, store, random = Engine.open(own_repository), Store(own_repository / "store"), np.random.default_rng(5)
+    (levels_1, levels_2), rows = (TASKS[task][1] for task in ("t-1", "t-2")), []
+    for n in range(200):
+        sure = [0.02] * levels_2
+        level = n % 2
+        sure[level] = 1 - sum(sure[1:])
+        of_1 = (1 - 0.02 * (levels_1 - 1), *[0.02] * (levels_1 - 1))
+        rows.append(LabelledRow(f"a{n}", "t-1", int(n % 10 == 0), None, "read.csv, row 1", None, of_1))
+        human = level if random.random() < 0.75 else 1 - level
+        rows.append(LabelledRow(f"b{n}", "t-2", human, None, "read.csv, row 1", None, tuple(sure)))
+
+    def calibrate(text: str) -> Calibration:
+        rules = read_policy(policy(tmp_path, f"[target]\nexact = 0.6\n{text}"))
+        return calibrate_tasks(engine, store, rules, LabelledRows(rows), unverified=True)
+
+    kept = calibrate('one_level = "keep"\n')
+    assert [t.share for d in kept.decisions.values() if (t := d.threshold)] == [0.0, 0.0]
+    made = calibrate("[gate]\nqwk = 0.8\n")
+    assert [(t.least, t.share, t.reason) for d in made.decisions.values() if (t := d.threshold)] == [
+        (None, 1.0, "LOW_CONFIDENCE")
+    ] * 2
+    assert (made.one_level, made.below_gate.keys(), made.near_misses) == ({"t-1": 1.0}, {"t-1", "t-2"}, {})
+    calibration_view.show_rows(made, None, True)
+    said = capsys.readouterr().out
+    assert "t-1: the machine gives one level to 100% of its rows" in said and '[target] one_level = "keep"' in said
+    assert f"t-2: its QWK of {made.below_gate['t-2']:.3f} is below" in said
+
+
+def test_what_changes_from_the_live_version_is_said_with_its_rows(
+    own_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, store, random = Engine.open(own_repository), Store(own_repository / "store"), np.random.default_rng(6)
+    levels = TASKS["t-1"][1]
+    rows = []
+    for n in range(160):
+        right = random.uniform(0.5, 0.99)
+        shares = [(1 - right) / (levels - 1)] * levels
+        shares[n % 2] = right
+        human = n % 2 if random.random() < right else 1 - n % 2
+        desk = {} if n < 60 else {"chosen_by": "sample"}
+        where = f"{'old' if n < 60 else 'read'}.csv, row {n}"
+        rows.append(LabelledRow(str(n), "t-1", human, None, where, None, tuple(shares), **desk))
+    rules = read_policy(policy(tmp_path, "[target]\nexact = 0.8\n[rows]\nown = 100\n"))
+    first = calibrate_tasks(engine, store, rules, LabelledRows(rows[:60]), unverified=True)
+    assert first.before == {} and first.decisions["t-1"].threshold
+    assert first.decisions["t-1"].threshold.least is not None or "t-1" in first.near_misses
+    publish(engine, store, first)
+    second = calibrate_tasks(engine, store, rules, LabelledRows(rows), unverified=True)
+    calibration_view.show_rows(second, None, True)
+    said = capsys.readouterr().out
+    assert "t-1 changes from the live version: temperature " in said
+    assert "rows 60 → 160; it rests on rows: 60 old.csv, 100 sample of read.csv" in said
+    assert "'to people' is a share of these labelled rows" in said
+    (as_json,) = calibration_view.tasks_as_json(second, {})
+    assert (as_json["before"]["rows"], as_json["origins"]) == (60, {"old.csv": 60, "sample of read.csv": 100})
 
 
 def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path: Path) -> None:
