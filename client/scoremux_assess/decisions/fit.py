@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from scoremux_assess.agreement.ratings import Ratings
-from scoremux_assess.agreement.statistics import statistics
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, fit_ranges
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
@@ -102,13 +100,10 @@ def one_level(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dic
 
 def below_gate(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, float]:
     """Return tasks that have no threshold as their QWK is below the policy's, with their QWK."""
-    gate, low = policy.gate, {}
-    for name, rows in tasks.items():
-        if gate is not None and len(rows) >= max(1, policy.rows.new):
-            ratings = Ratings.of(rows.human, rows.level, weight=rows.weights)
-            qwk = float(np.nan_to_num(statistics(ratings, np.zeros(len(rows), np.int64), 1)["qwk"][0]))
-            low |= {name: qwk} if qwk < gate.qwk else {}
-    return low
+    if policy.gate is None:
+        return {}
+    kappas = {name: rows.qwk() for name, rows in tasks.items() if len(rows) >= max(1, policy.rows.new)}
+    return {name: kappa for name, kappa in kappas.items() if kappa < policy.gate.qwk}
 
 
 def near_misses(

@@ -107,10 +107,10 @@ def _settings(decision: Decision) -> dict[str, float | None]:
     """Return what a new calibration may change most."""
     temperature, threshold = decision.temperature, decision.threshold
     return {
-        "temperature": temperature and temperature.value,
-        "threshold": threshold and threshold.least,
-        "to_people": threshold and threshold.share,
-        "rows": temperature.rows if temperature else threshold and threshold.rows,
+        "temperature": temperature.value if temperature else None,
+        "threshold": threshold.least if threshold else None,
+        "to_people": threshold.share if threshold else None,
+        "rows": temperature.rows if temperature else None,
     }
 
 

@@ -461,7 +461,7 @@ def test_a_task_that_says_untrained_goes_to_people_whatever_the_policy(own_repos
     rows = [LabelledRow(str(n), "new", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
     for text in ("", "[target]\nhuman_share = 0.1\n[rows]\nnew = 0\nown = 1\n"):
         rules = read_policy(policy(tmp_path, text))
-        publish(engine, store, calibrate_tasks(engine, store, rules, LabelledRows(rows)), accept_worse=True)
+        publish(engine, store, calibrate_tasks(engine, store, rules, LabelledRows(rows)))
         (scored,) = Engine.open(own_repository).score(["the router"], ["new"])
         assert scored.route == "human:NEW_TASK" and scored.confidence is not None
 
