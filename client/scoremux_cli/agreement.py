@@ -123,9 +123,6 @@ def report(
     criteria: CriteriaOption = None,
     policy: PolicyOption = None,
     holm: HolmOption = False,
-    judged: Annotated[
-        Path | None, typer.Option("--judged", help="What `scoremux judge --json` printed, to count close rows by.")
-    ] = None,
     title: Annotated[str, typer.Option(help="The page's heading.")] = "Agreement of machine and human",
     sampling: Annotated[str, typer.Option(help="How the responses were chosen, for the page.")] = "",
     approver: Annotated[str, typer.Option(help="Who approves the use of the scores, for the page.")] = "",
@@ -141,7 +138,7 @@ def report(
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
     columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student, text_column)
-    inputs = ReportInputs(scored, truth, columns, criteria, policy, holm, judged)
+    inputs = ReportInputs(scored, truth, columns, criteria, policy, holm)
     write_report(inputs, out, title, Approval(sampling, approver, approved_on))
     _print_files(Console(highlight=False, markup=False), out)
 

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from judged import difference_from_peft, reach
-from making import ROOT, WORDS
+from judged import difference_from_peft
+from making import WORDS
 from scoremux_cli.app import build
 from scoremux_engine.engine import Engine
-from scoremux_engine.errors import AuditError
-from scoremux_engine.judge.exact_operations import exact_constant
-from scoremux_engine.judge.exact_rows import ExactScorer
+from scoremux_engine.errors import AuditError, RunnerError
+from scoremux_engine.judge.float64_rows import Float64Scorer
 from scoremux_engine.judge.logged_rows import read_log
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
+from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton.audit import Audit, AuditSettings
@@ -34,78 +34,35 @@ from scoremux_files.errors import InputError
 
 @pytest.mark.parametrize("family", ["mpnet", "llama"])
 def test_judge_gives_the_logits_of_peft_in_float64(family: str, tmp_path: Path) -> None:
-    assert difference_from_peft(family, tmp_path) <= 1e-12
+    assert difference_from_peft(family, tmp_path) <= 1e-6
 
 
-@pytest.mark.parametrize("family", ["bert", "gemma3"])
-def test_bounds_are_what_the_worst_errors_reach_and_no_runner_does(family: str, tmp_path: Path) -> None:
-    """A wrong derivative of an operation moves the shares away from 1."""
-    reached = reach(family, tmp_path, 4)
-    assert 0.95 < reached.worst[0] <= reached.worst[1] < 1.05
-    assert 0 < reached.float32 < 0.05
-
-
-@pytest.mark.parametrize(
-    ("rounded", "meant"),
-    [
-        (1e-12, 1e-12),
-        (1e-5, 1e-5),
-        (0.044715, 0.044715),
-        (1 / 32**0.5, 1 / 32**0.5),
-        (27**0.5, 27**0.5),
-        (0.5, 0.5),
-        (0, 0),
-    ],
-)
-def test_scalars_of_a_graph_are_read_as_the_numbers_they_were_rounded_from(rounded: float, meant: float) -> None:
-    assert exact_constant(float(np.float32(rounded))) == meant
-    assert exact_constant(-float(np.float32(rounded))) == -meant
-    assert exact_constant(0.123456789) == 0.123456789
-
-
-def test_logits_of_a_row_have_equal_bits_alone_in_company_and_with_other_libraries(small_repository: Path) -> None:
+def test_judge_needs_no_inference_library() -> None:
     code = (
-        "import sys; from pathlib import Path; from scoremux_engine.judge.exact_rows import ExactScorer;"
-        "from scoremux_engine.model.backbone import Backbone; from scoremux_engine.store.store import Store;"
-        "root = Path(sys.argv[1]); store = Store(root / 'store');"
-        "scorer = ExactScorer(Backbone.open(root / 'backbone' / '1'), store);"
-        "version = scorer.version(store.manifest().tasks['t-1']); texts = sys.argv[2:];"
-        "alone = [scorer.logits(version, [text]).tobytes().hex() for text in texts];"
-        "assert ''.join(alone) == scorer.logits(version, texts).tobytes().hex();"
-        "assert not {'onnxruntime', 'openvino', 'tritonclient.grpc', 'torch'} & set(sys.modules), 'too much imported';"
-        "print(*alone)"
+        "import sys, scoremux_engine.judge.float64_rows;"
+        "assert not {'onnxruntime', 'openvino', 'tritonclient.grpc', 'torch'} & set(sys.modules), 'too much imported'"
     )
-    texts = [" ".join(WORDS[:n]) for n in (1, 3, 9, 30)]
-    settings = [{}, {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX"}]
-    digests = [
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code, str(small_repository), *texts],
-            env={"PATH": "", "PYTHONPATH": ":".join(str(ROOT / part) for part in ("client", "engine")), **setting},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for setting in settings
-    ]
-    assert digests[0] == digests[1]
-    assert len(set(digests[0].split())) == len(texts)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
 class Logged:
     """Forty responses that an engine scored, the audit log of that, and the programme's file of texts."""
 
-    def __init__(self, repository: Path, folder: Path, **parameters: str) -> None:
+    def __init__(self, repository: Path, folder: Path, choice: RunnerChoice | None = None, **parameters: str) -> None:
         self.repository, self.log, self.responses = repository, folder / "audit.log", folder / "responses.jsonl"
         backbone, store = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
-        provenance = Provenance("0.1.0", "onnxruntime", "cpu", "float32", backbone.spec.digest, "onnxruntime-avx2-f32")
+        runner = choice.make(backbone) if choice else OnnxRuntimeRunner(backbone)
+        self.arithmetic = runner.arithmetic if choice else "onnxruntime-avx2-f32"
+        provenance = Provenance("0.1.0", "", "cpu", runner.precision, backbone.spec.digest, self.arithmetic)
         settings = AuditSettings.of({"audit_log": str(self.log), **parameters})
         audit = Audit.open(settings, provenance, Recorder(FirstLabels(100)))
         assert audit is not None
         draw = np.random.default_rng(2)
         self.texts = [" ".join(draw.choice(WORDS, draw.integers(1, 20))) for _ in range(40)]
-        tasks = [f"t-{n % 4 + 1}" for n in range(40)]
+        names = [*store.manifest().tasks]
+        tasks = [names[n % len(names)] for n in range(40)]
         tasks[-1] = f"t-1@{store.manifest().tasks['t-1']}"
-        Engine(backbone, store, OnnxRuntimeRunner(backbone), observers=[audit]).score(self.texts, tasks)
+        Engine(backbone, store, runner, observers=[audit]).score(self.texts, tasks)
         audit.close()
         rows = ({"id": f"r{n}", "text": text} for n, text in enumerate(self.texts))
         self.responses.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -149,8 +106,9 @@ def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_reposit
     assert status == 0
     assert name == "onnxruntime-avx2-f32"
     assert (figures["judged"], figures["contradicted"], figures["logged"]) == (40, 0, 40)
-    assert figures["certain"] + figures["not_close"] + figures["close"] == 40
-    assert figures["certain"] >= 38
+    assert figures["same"] + figures["close"] == 40
+    assert figures["same"] >= 36
+    assert figures["tolerance"] == 2e-4
     assert 0 < figures["largest_difference"] < 1e-5
     judged = [json.loads(line) for line in (tmp_path / "judged.jsonl").read_text().splitlines()]
     assert {row["id"] for row in judged} <= {f"r{n}" for n in range(40)}
@@ -243,15 +201,48 @@ def test_rows_are_drawn_among_those_whose_texts_are_given(small_repository: Path
     lines = logged.log.read_text().splitlines(keepends=True)
     canary = json.dumps(json.loads(lines[0]) | {"digest": f"sha256:{'0' * 64}"}) + "\n"
     logged.log.write_text("".join([*[canary] * 1000, *lines, *[canary] * 1000]))
-    status, shown = logged.judge("--json", "--rows", "10", "--no-bounds")
+    status, shown = logged.judge("--json", "--rows", "10")
     (figures,) = json.loads(shown)["arithmetics"].values()
     assert (status, figures["judged"], figures["logged"]) == (0, 10, 40)
     assert json.loads(shown)["not_judged"]["without_text"] == 2000
 
 
+def test_a_name_in_the_log_widens_no_tolerance(small_repository: Path, tmp_path: Path) -> None:
+    """Probabilities as another arithmetic might give them need the user's word of what the servers ran."""
+    logged = Logged(small_repository, tmp_path)
+
+    def flatten(line: dict[str, Any]) -> None:
+        powers = np.array(line["probabilities"]) ** 0.9
+        line |= {"probabilities": (powers / powers.sum()).tolist(), "arithmetic": "vnni-int8-f32"}
+
+    for place in range(40):
+        logged.change(place, flatten)
+    status, shown = logged.judge("--json")
+    assert (status, len(json.loads(shown)["contradicted"]) > 20) == (1, True)
+    assert logged.judge("--arithmetic", "abacus", "--json") == (status, shown)
+    status, shown = logged.judge("--json", "--arithmetic", "vnni-int8-f32")
+    assert (status, json.loads(shown)["arithmetics"]["vnni-int8-f32"]["tolerance"]) == (0, 1.0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_rows_of_a_mixed_store_are_the_same_or_close(mixed_repository: Path, tmp_path: Path, precision: str) -> None:
+    try:
+        logged = Logged(mixed_repository, tmp_path, RunnerChoice("openvino", precision=precision))
+    except RunnerError:
+        assert precision == "int8"
+        pytest.skip("this processor has no VNNI, so that int8 is not offered")
+    limits = [] if precision == "float32" else ["--arithmetic", logged.arithmetic]
+    status, shown = logged.judge("--json", *limits)
+    (figures,) = json.loads(shown)["arithmetics"].values()
+    assert (status, figures["same"] + figures["close"], figures["judged"]) == (0, 40, 40)
+    forged = logged.change(11, forge_certainty)
+    status, shown = logged.judge("--json", *limits)
+    assert (status, json.loads(shown)["contradicted"]) == (1, [forged])
+
+
 def test_every_version_of_a_store_can_be_judged(small_repository: Path) -> None:
     store = Store(small_repository / "store")
-    scorer = ExactScorer(Backbone.open(small_repository / "backbone" / "1"), store)
+    scorer = Float64Scorer(Backbone.open(small_repository / "backbone" / "1"), store)
     for digest in store.digests():
         version = scorer.version(digest)
-        assert scorer.logits(version, ["", "the router"]).shape == (2, version.outputs)
+        assert scorer.logits(version, "the router").shape == (version.outputs,)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_files.errors import parsing, reading
 from scoremux_files.rows.columns import Codes
-from scoremux_files.settings import parse_object
 
 FLOAT32_LIMIT = 2e-4
 """How far two arithmetics in float32 may take a difference of two logits apart: twice the tolerance of exports."""
@@ -43,14 +40,12 @@ class CloseRows:
         rows: Its rows with probabilities.
         close: Those whose margin is not above `limit`; None where no limit is known.
         limit: How far logits' differences may be from those of other arithmetics.
-        is_measured: Whether `scoremux judge` measured it.
     """
 
     arithmetic: str
     rows: int
     close: int | None
     limit: float | None
-    is_measured: bool
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures, and what they say in words."""
@@ -59,14 +54,13 @@ class CloseRows:
     def _words(self) -> str:
         if self.close is None:
             return (
-                f"How many of the {self.rows:,} rows computed in {self.arithmetic} are close is not known: give what "
-                "scoremux judge --json printed with --judged."
+                f"How many of the {self.rows:,} rows computed in {self.arithmetic} are close is not known: a limit is "
+                "stated for float32 alone."
             )
-        source = "measured by scoremux judge" if self.is_measured else "what two float32 arithmetics may differ by"
         return (
             f"{self.close:,} of {self.rows:,} rows computed in {self.arithmetic} ({self.close / self.rows:.2%}) are "
-            f"close: the logits of their two likeliest levels are within {self.limit:.1e} ({source}), so that another "
-            "arithmetic may give another level."
+            f"close: the logits of their two likeliest levels are within {self.limit:.1e} (what two float32 "
+            "arithmetics may differ by), so that another arithmetic may give another level."
         )
 
 
@@ -75,21 +69,12 @@ def computes_float32(arithmetic: str) -> bool:
     return bool(_FLOAT32.fullmatch(arithmetic))
 
 
-def count_close(margins: Margins, measured: Mapping[str, float]) -> Iterator[CloseRows]:
-    """Yield the close rows of each arithmetic. measured: Limits of some of them, by name."""
+def count_close(margins: Margins) -> Iterator[CloseRows]:
+    """Yield the close rows of each arithmetic."""
     names, of_row = margins.arithmetic, margins.margin
     for code, name in enumerate(names.values):
         of_arithmetic = of_row[(names.code == code) & ~np.isnan(of_row)]
-        limit = measured.get(name, FLOAT32_LIMIT if computes_float32(name) else None)
+        limit = FLOAT32_LIMIT if computes_float32(name) else None
         if name and len(of_arithmetic):
             close = None if limit is None else int((of_arithmetic <= limit).sum())
-            yield CloseRows(name, len(of_arithmetic), close, limit, name in measured)
-
-
-def read_limits(path: Path | None) -> dict[str, float]:
-    """Read what `scoremux judge --json` printed. Raises InputError."""
-    if path is None:
-        return {}
-    with reading(path), parsing(f"{path} is not what `scoremux judge --json` prints"):
-        judged = parse_object(path.read_bytes())
-        return {str(name): float(figures["close_below"]) for name, figures in judged["arithmetics"].items()}
+            yield CloseRows(name, len(of_arithmetic), close, limit)

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from scoremux_assess.agreement.assessment import Assessment, assess
-from scoremux_assess.agreement.close_rows import count_close, read_limits
+from scoremux_assess.agreement.close_rows import count_close
 from scoremux_assess.agreement.joined_columns import TRUTH_COLUMNS, JoinedColumns, TruthColumns
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.verdicts import read_criteria
@@ -43,7 +43,6 @@ class ReportInputs:
 
     Attributes:
         correct: Correct verdicts for the number of tasks and criteria.
-        judged: What `scoremux judge --json` printed, if anything.
     """
 
     output: Path
@@ -52,7 +51,6 @@ class ReportInputs:
     criteria: Path | None = None
     policy: Path | None = None
     correct: bool = False
-    judged: Path | None = None
 
 
 def write_report(
@@ -69,11 +67,11 @@ def write_report(
     Raises:
         InputError: a file cannot be read or written, or no row has a score and a known level.
     """
-    criteria, limits = read_criteria(inputs.criteria), read_limits(inputs.judged)
+    criteria = read_criteria(inputs.criteria)
     joined = read_joined(inputs.output, inputs.truth, inputs.columns)
     target = read_policy(inputs.policy).target if inputs.policy else None
     assessed = assess(joined, criteria, target, inputs.correct)
-    close = [rows.to_json() for rows in count_close(joined.scored.margins, limits)]
+    close = [rows.to_json() for rows in count_close(joined.scored.margins)]
     provenance = {**_provenance(inputs, title), "approval": asdict(approval), "close_rows": close}
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
@@ -95,7 +93,6 @@ def page(assessed: Assessment, joined: JoinedColumns, provenance: dict[str, obje
 def _provenance(inputs: ReportInputs, title: str) -> dict[str, object]:
     """Return the report's title, date and version, and the names and digests of the files that went in."""
     paths = {"output": inputs.output, "truth": inputs.truth, "criteria": inputs.criteria, "policy": inputs.policy}
-    paths["judged"] = inputs.judged
     names = inputs.columns
     columns = {"second human": names.second, "groups": ", ".join(names.groups), "student": names.student}
     return {

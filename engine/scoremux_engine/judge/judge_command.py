@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.store.store import Store
 
-_ROWS_AT_ONCE = 16
 _SHOWN = 10
 
 
@@ -58,7 +56,9 @@ def judge(
     repository: Annotated[Path, typer.Option("--repository", help="Folder with backbone/ and store/.")],
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge, drawn at random.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
-    bounds: Annotated[bool, typer.Option(help="Derive for each row how far float32 can err.")] = True,
+    arithmetic: Annotated[
+        list[str] | None, typer.Option(help="What the servers ran, if not float32 alone, such as vnni-int8-f32.")
+    ] = None,
     key_file: Annotated[Path | None, typer.Option(help="The key of the log's digests (audit_key_file).")] = None,
     id_column: Annotated[str, typer.Option(help="Column of the responses' ids.")] = "id",
     text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
@@ -68,18 +68,20 @@ def judge(
     out: Annotated[Path | None, typer.Option(help="File (.jsonl) with one line per judged row.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute logged scores again in float64, with equal bits on every machine, and say which of them stand.
+    """Compute logged scores again in float64, and say which of them stand.
 
-    A row is "certain" where its margin is beyond a bound that is derived from its operations, so that no float32 gives
-    another level. It is "close" where its margin is within thirty times the median difference from float64 that was
-    measured among the judged rows of its arithmetic: another arithmetic may give it another level. Others are "not
-    close". A row whose probabilities are further than that from float64's, or whose level differs though it is not
-    close, is "contradicted": something else was computed than the log says. The exit status is 1 then, and where a
-    version's package was changed.
+    A row is the "same" where its logits are within a tolerance of float64's, and its level is float64's. It is "close"
+    where its two likeliest levels are no further apart than that: another arithmetic may give it the other one. A row
+    that is further from float64, or whose level differs though it is not close, is "contradicted": something else was
+    computed than the log says. The tolerance, of a difference of two logits, is 0.0002. It is 1 for rows in bfloat16
+    and int8 whose arithmetic --arithmetic names.
+
+    The exit status is 1 where a row is contradicted, where a version's package was changed, and where more rows than
+    --allow-unjudged are of a backbone or version that is not here.
 
     Example: scoremux judge audit.log --responses responses.jsonl --repository repo
     """
-    from scoremux_engine.judge.judged_rows import Standing, limits
+    from scoremux_engine.judge.judged_rows import Standing, tolerance
     from scoremux_engine.judge.logged_rows import draw, find_texts, read_texts
     from scoremux_files.digests import read_key
 
@@ -89,8 +91,8 @@ def judge(
     store = open_store(repository / "store")
     drawn = draw(_candidates(logs, backbone, store, digests, tally), rows, seed)
     texts = find_texts(responses, {row.digest for row in drawn}, key, id_column, text_column)
-    judged = list(_judge(drawn, texts, store, backbone, tally, bounds))
-    margins = limits(judged)
+    judged = list(_judge(drawn, texts, store, backbone, tally))
+    margins = {row.row.arithmetic: tolerance(row.row.arithmetic, arithmetic or ()) for row in judged}
     standings = [row.standing(margins[row.row.arithmetic]) for row in judged]
     if out is not None:
         _write(out, judged, standings)
@@ -132,15 +134,13 @@ def _judge(
     store: Store,
     backbone: Backbone,
     tally: Tally,
-    with_bounds: bool,
 ) -> Iterator[JudgedRow]:
-    """Yield the judged rows; name packages that were changed. with_bounds: Derive what float32 can err."""
-    from scoremux_assess.agreement.close_rows import computes_float32
+    """Yield the judged rows; name packages that were changed."""
     from scoremux_engine.errors import PackageError
-    from scoremux_engine.judge.exact_rows import ExactScorer
+    from scoremux_engine.judge.float64_rows import Float64Scorer
     from scoremux_engine.judge.judged_rows import judge_row
 
-    scorer = ExactScorer(backbone, store)
+    scorer = Float64Scorer(backbone, store)
     by_version: dict[str, list[LoggedRow]] = {}
     for row in drawn:
         by_version.setdefault(row.version, []).append(row)
@@ -150,13 +150,9 @@ def _judge(
         except PackageError as error:
             tally.damaged.append(str(error))
             continue
-        for start in range(0, len(of_version), _ROWS_AT_ONCE):
-            part = of_version[start : start + _ROWS_AT_ONCE]
-            logits = scorer.logits(version, [texts[row.digest].text for row in part])
-            for row, of_row in zip(part, logits, strict=True):
-                derived = with_bounds and computes_float32(row.arithmetic)
-                bounds = scorer.bounds(version, texts[row.digest].text) if derived else None
-                yield judge_row(row, texts[row.digest].id, of_row, version.task.levels, bounds)
+        for row in of_version:
+            logits = scorer.logits(version, texts[row.digest].text)
+            yield judge_row(row, texts[row.digest].id, logits, version.task.levels)
 
 
 def _count_close(rows: Iterable[LoggedRow], margins: dict[str, float]) -> Counter[tuple[str, bool]]:
@@ -181,7 +177,7 @@ def _summary(
             "judged": len(places),
             **{standing.name.lower(): words[standing] for standing in Standing},
             "largest_difference": max(differences),
-            "close_below": limit,
+            "tolerance": limit,
             "logged": counts[name, False] + counts[name, True],
             "logged_close": counts[name, True],
         }
@@ -190,23 +186,20 @@ def _summary(
 
 def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow], tally: Tally) -> None:
     columns = (
-        *("Arithmetic", "Judged", "Certain", "Not close", "Close", "Contradicted"),
-        *("Largest Δ", "Close below", "In the log"),
+        *("Arithmetic", "Judged", "Same", "Close", "Contradicted"),
+        *("Largest Δ", "Tolerance", "In the log"),
     )
     table = [
         (
             name,
-            *(f"{row[word]:,}" for word in ("judged", "certain", "not_close", "close", "contradicted")),
+            *(f"{row[word]:,}" for word in ("judged", "same", "close", "contradicted")),
             f"{row['largest_difference']:.1e}",
-            f"{row['close_below']:.1e}",
+            f"{row['tolerance']:.1e}",
             f"{row['logged']:,}, {row['logged_close']:,} close",
         )
         for name, row in summary.items()
     ]
     show_table(columns, table)
-    print(
-        "Certain: by a bound that is derived from the row's operations. Not close: by differences that were measured."
-    )
     print("Largest Δ: of differences between two logits, measured from float64 on the judged rows.")
     for sentence in tally.sentences():
         print(sentence)
@@ -232,7 +225,6 @@ def _write(path: Path, judged: Sequence[JudgedRow], standings: Sequence[Standing
             "level": row.level,
             "logits": list(row.logits),
             "margin": row.margin,
-            "bound": row.bound if math.isfinite(row.bound) else None,
             "verdict": standing.value,
         }
         for row, standing in zip(judged, standings, strict=True)

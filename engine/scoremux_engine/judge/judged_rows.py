@@ -1,4 +1,4 @@
-"""Logits in float64 against what a server logged: which levels stand, and which were close.
+"""Logits in float64 against what a server logged: which levels are the same, close to another, or contradicted.
 
 A level can differ between two arithmetics only where the row's margin (`outcomes.margin_of`) is not above what that
 differs by between them.
@@ -6,7 +6,7 @@ differs by between them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,20 +17,25 @@ from scoremux_assess.agreement.close_rows import FLOAT32_LIMIT, computes_float32
 from scoremux_engine.judge.logged_rows import LoggedRow
 from scoremux_engine.scoring.outcomes import margin_of
 
-MEDIANS = 30.0
-"""Times the median difference: what no honest row was seen to reach."""
-_MOST_FLOAT32, _MOST_NARROW = 1e-3, 1.0
-"""The largest limit of arithmetics in float32 throughout, and of narrower ones."""
+NARROW_LIMIT = 1.0
+"""How far bfloat16 and int8 may take a difference of two logits from float64's."""
 _LEAST = 1e-30
 
 
 class Standing(Enum):
     """What the judge says of a logged level."""
 
-    CERTAIN = "certain"
-    NOT_CLOSE = "not close"
+    SAME = "same"
     CLOSE = "close"
     CONTRADICTED = "contradicted"
+
+
+def tolerance(arithmetic: str, ran: Collection[str]) -> float:
+    """Return how far honest rows may be from float64. ran: Arithmetics that the servers are known to have run.
+
+    The log's word alone widens nothing: it may name any arithmetic.
+    """
+    return NARROW_LIMIT if arithmetic in ran and not computes_float32(arithmetic) else FLOAT32_LIMIT
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,6 @@ class JudgedRow:
         margin: In float64.
         difference: How far the logged probabilities' logarithms are from float64's, at most, each pair of levels
             compared; None where the head gives one value, which no log holds.
-        bound: How far float32 can take two of the logits from float64, at most, derived from the operations; infinite
-            where no bound is known.
-        certain: Whether the derived bounds let no float32 give another level.
     """
 
     row: LoggedRow
@@ -56,33 +58,20 @@ class JudgedRow:
     logits: tuple[float, ...]
     margin: float
     difference: float | None
-    bound: float
-    certain: bool
 
     def standing(self, limit: float) -> Standing:
-        """Return what stands.
-
-        limit: how far honest rows of the arithmetic are from float64; a row with a smaller margin is close.
-        """
+        """Return what stands. limit: How far honest rows may be from float64; with a smaller margin, they are close."""
         logged = self.row.probabilities
         if logged and self.row.level != logged.index(max(logged)):
             return Standing.CONTRADICTED  # the log contradicts itself
         if self.difference is not None and self.difference > limit:
             return Standing.CONTRADICTED
-        if self.margin <= limit and not self.certain:
+        if self.margin <= limit:
             return Standing.CLOSE
-        if self.level != self.row.level:
-            return Standing.CONTRADICTED
-        return Standing.CERTAIN if self.certain else Standing.NOT_CLOSE
+        return Standing.SAME if self.level == self.row.level else Standing.CONTRADICTED
 
 
-def judge_row(
-    row: LoggedRow,
-    response_id: str,
-    logits: npt.NDArray[np.float64],
-    points: Sequence[float],
-    bounds: npt.NDArray[np.float64] | None = None,
-) -> JudgedRow:
+def judge_row(row: LoggedRow, response_id: str, logits: npt.NDArray[np.float64], points: Sequence[float]) -> JudgedRow:
     """Compare a logged row with its logits in float64.
 
     Args:
@@ -90,26 +79,13 @@ def judge_row(
         response_id: Of the response.
         logits: In float64.
         points: Of the task's levels.
-        bounds: How far float32 can take each logit from the largest (`rounding_bounds`); None where that is not asked.
     """
-    if bounds is None or not computes_float32(row.arithmetic):
-        bounds = np.full(len(logits), np.inf)
-    bound, margin = float(bounds.max()), margin_of(logits, points)
+    margin = margin_of(logits, points)
     if len(logits) == 1:
         level = min(range(len(points)), key=lambda place: (abs(points[place] - float(logits[0])), place))
-        return JudgedRow(row, response_id, level, (float(logits[0]),), margin, None, bound, margin > 2 * bound)
-    level = int(np.argmax(logits))
-    gaps = np.delete(logits[level] - logits, level)
-    return JudgedRow(
-        row,
-        response_id,
-        level,
-        tuple(logits.tolist()),
-        margin,
-        _difference(np.array(row.probabilities), logits),
-        bound,
-        bool((gaps > np.delete(bounds, level)).all()),
-    )
+        return JudgedRow(row, response_id, level, (float(logits[0]),), margin, None)
+    difference = _difference(np.array(row.probabilities), logits)
+    return JudgedRow(row, response_id, int(np.argmax(logits)), tuple(logits.tolist()), margin, difference)
 
 
 def _difference(probabilities: npt.NDArray[np.float64], logits: npt.NDArray[np.float64]) -> float:
@@ -119,23 +95,3 @@ def _difference(probabilities: npt.NDArray[np.float64], logits: npt.NDArray[np.f
     exact = logits - np.logaddexp.reduce(logits)
     apart = np.log(np.maximum(probabilities, _LEAST)) - np.maximum(exact, np.log(_LEAST))
     return float(apart.max() - apart.min())
-
-
-def limits(judged: Sequence[JudgedRow]) -> dict[str, float]:
-    """Return, by arithmetic, how far honest rows may be from float64: `MEDIANS` times the median difference.
-
-    A median, and never more than the precision explains: rows that something else computed do not widen it.
-    """
-    differences: dict[str, list[float]] = {}
-    for row in judged:
-        of_name = differences.setdefault(row.row.arithmetic, [])
-        if row.difference is not None:
-            of_name.append(row.difference)
-    return {
-        name: min(MEDIANS * float(np.median(values)), _most(name)) if values else FLOAT32_LIMIT
-        for name, values in differences.items()
-    }
-
-
-def _most(arithmetic: str) -> float:
-    return _MOST_FLOAT32 if computes_float32(arithmetic) else _MOST_NARROW

@@ -1,4 +1,4 @@
-"""Sums, products and elementary functions that have equal bits on every processor."""
+"""Sums, products and e**x that have equal bits on every processor."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import pytest
-import scipy.special
 
 from scoremux_engine.model import elementary
 from scoremux_engine.model.exact_products import product, total
@@ -26,8 +22,7 @@ from scoremux_engine.scoring.outcomes import decide
 draw = np.random.default_rng(5)
 x = draw.standard_normal(20000) * 4
 a, b = draw.standard_normal((40, 384)), draw.standard_normal((384, 70))
-values = [getattr(elementary, name)(x) for name in ("exp", "erf", "gelu", "gelu_tanh", "tanh", "sigmoid", "sin", "cos")]
-values += [elementary.log(np.abs(x)), product(a, b), total(a), decide(draw.standard_normal((500, 5)).astype("f4"))[1]]
+values = [elementary.exp(x), product(a, b), total(a), decide(draw.standard_normal((500, 5)).astype("f4"))[1]]
 values += [np.array([calibrated(row, t) for row in values[-1].tolist() for t in (0.2, 0.7, 1.9, 4.0)])]
 unusual = Unusual(1.0, 0.9, 9, draw.standard_normal((5, 384)), draw.random(384))
 values += [np.array([distance(unusual, vector) for vector in draw.standard_normal((200, 384)).astype("f4")])]
@@ -54,36 +49,15 @@ def test_numbers_beside_the_graph_have_equal_bits_whatever_instructions_the_libr
         ).stdout.split()
         for setting in ({}, *OTHER_PROCESSORS)
     ]
-    assert len(digests[0]) == 14
+    assert len(digests[0]) == 6
     assert all(other == digests[0] for other in digests)
 
 
-@pytest.mark.parametrize(
-    ("name", "reference", "scale"),
-    [
-        ("exp", np.exp, 100.0),
-        ("log", np.log, 50.0),
-        ("erf", scipy.special.erf, 2.0),
-        ("tanh", np.tanh, 3.0),
-        ("sigmoid", scipy.special.expit, 9.0),
-        ("sin", np.sin, 4000.0),
-        ("cos", np.cos, 4000.0),
-    ],
-)
-def test_elementary_functions_are_right_to_the_last_bits(
-    name: str, reference: Callable[[Any], Any], scale: float
-) -> None:
-    x = np.random.default_rng(1).standard_normal(50_000) * scale
-    x = np.abs(x) if name == "log" else x
-    right = reference(x)
-    assert np.max(np.abs(getattr(elementary, name)(x) - right) / np.maximum(np.abs(right), 1.0)) < 1e-15
-
-
-def test_elementary_functions_at_their_ends() -> None:
-    ends = np.array([-np.inf, -1e9, 0.0, 1e9])
-    assert elementary.exp(ends[:3]).tolist() == [0.0, 0.0, 1.0]
-    assert elementary.erf(ends).tolist() == [-1.0, -1.0, 0.0, 1.0]
-    assert elementary.sigmoid(ends).tolist() == [0.0, 0.0, 0.5, 1.0]
+def test_powers_of_e_are_right_to_the_last_bits() -> None:
+    x = np.random.default_rng(1).standard_normal(50_000) * 100
+    right = np.exp(x)
+    assert np.max(np.abs(elementary.exp(x) - right) / np.maximum(right, 1.0)) < 1e-15
+    assert elementary.exp(np.array([-np.inf, -1e9, 0.0])).tolist() == [0.0, 0.0, 1.0]
 
 
 def test_products_and_sums_are_those_of_exact_arithmetic() -> None:

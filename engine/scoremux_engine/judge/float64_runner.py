@@ -1,0 +1,131 @@
+"""A backbone runner in float64: the exported graph, computed node by node by ONNX's reference implementation."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tables import DTypes, Tables
+from scoremux_engine.runners.runner import Outputs, RowInputs
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+_error_function = np.vectorize(math.erf, otypes=[np.float64])
+
+
+class Cast(OpRun):  # type: ignore[misc]
+    """A cast that leaves float64 as it is.
+
+    What is made of positions alone is float32, as in every runner: buckets of relative positions depend on that.
+    """
+
+    op_domain = ""
+
+    def _run(self, x: Any, to: int = 0, **_: Any) -> tuple[Any]:
+        if to not in _FLOATS:
+            return (x.astype(onnx.helper.tensor_dtype_to_np_dtype(to)),)
+        return (x if x.dtype == np.float64 else x.astype(np.float32),)
+
+
+class Erf(OpRun):  # type: ignore[misc]
+    """The error function; the reference implementation's is rounded to float32."""
+
+    op_domain = ""
+
+    def _run(self, x: Any) -> tuple[Any]:
+        return (_error_function(x),)
+
+
+class Gelu(OpRun):  # type: ignore[misc]
+    """x · Φ(x), or its approximation by tanh."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, approximate: str = "none") -> tuple[Any]:
+        if approximate == "tanh":
+            return (0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),)
+        return (0.5 * x * (1 + _error_function(x * math.sqrt(0.5))),)
+
+
+class Float64Graph:
+    """A graph read from a file, its weights in float64. Raises RunnerError where it cannot be read or computed."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            model = onnx.load(path)
+            self._nodes = [(node, _evaluator(node, model.opset_import)) for node in model.graph.node]
+        except Exception as error:  # the library raises many unrelated types
+            raise RunnerError(f"{path} cannot be computed as an ONNX graph: {error}") from error
+        self._weights = {tensor.name: _widened(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        """Return the values of some outputs; only what they need is computed, and kept while it is needed."""
+        needed, nodes = Counter(outputs), []
+        for node, evaluator in reversed(self._nodes):
+            if any(needed[name] for name in node.output):
+                needed.update(node.input)
+                nodes.append((node, evaluator))
+        values = {**self._weights, **feeds}
+        for node, evaluator in reversed(nodes):
+            named = {name: values[name] for name in node.input if name}
+            values.update(zip(evaluator.output_names, evaluator.run(None, _of_one_type(named)), strict=True))
+            needed.subtract(node.input)
+            for name in named:
+                if not needed[name]:
+                    del values[name]
+        return [values[name] for name in outputs]
+
+
+def _evaluator(node: onnx.NodeProto, opsets: Sequence[onnx.OperatorSetIdProto]) -> ReferenceEvaluator:
+    """Return what computes one node."""
+    inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in part if name] for part in (node.input, node.output))
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "node", inputs, outputs), opset_imports=opsets)
+    return ReferenceEvaluator(model, new_ops=[Cast, Erf, Gelu])
+
+
+def _widened(weights: Any) -> Any:
+    """Return floats as float64. A scalar stays as it is: it gets the type of what it meets."""
+    is_float = not np.issubdtype(weights.dtype, np.integer) and weights.dtype != np.bool_
+    return weights.astype(np.float64 if weights.size > 1 else np.float32) if is_float else weights
+
+
+def _of_one_type(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs of a node, float32 as float64 where another one is float64."""
+    if all(value.dtype != np.float64 for value in inputs.values()):
+        return inputs
+    return {name: value.astype(np.float64) if value.dtype == np.float32 else value for name, value in inputs.items()}
+
+
+class Float64Runner:
+    """Runs `backbone.onnx` in float64, slowly. See `BackboneRunner`."""
+
+    precision = arithmetic = "float64"
+    overlap = streams = 1
+    in_place = anytime = True
+    express = False
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.dtypes: DTypes = dict.fromkeys(backbone.spec.table_inputs, np.dtype(np.float64))
+        self._kept = backbone.spec.kept
+        self._graph = Float64Graph(backbone.onnx)
+
+    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
+        """See `BackboneRunner.run`; float64."""
+        outputs = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
+        return Outputs(*self._graph.run(outputs, {**rows.feeds, **tables.arrays}))
+
+    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Any]:
+        """See `BackboneRunner.keys_and_values`; float64."""
+        kept = self._graph.run(list(self._kept.values()), {**rows.feeds, **tables.arrays})
+        return dict(zip(self._kept, kept, strict=True))
