@@ -5,17 +5,19 @@ The statistics and their intervals are those of `scoremux_assess`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 
-from scoremux_assess.agreement.estimates import Figure
+from scoremux_assess.agreement.estimates import Figure, wilson
 from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.ratings import MACHINE, Floats, Ratings, Sums
 from scoremux_assess.agreement.statistics import BY_NAME, Statistic
+from scoremux_assess.agreement.weights import READ_BEHIND, population_of
+from scoremux_review.machine_weights import Population, weigh
 
 KINDS = {
     "raters": "Raters with each other",
@@ -49,7 +51,7 @@ class GroupAgreement:
 
     Attributes:
         group: Its name.
-        n: Pairs of levels.
+        n: Pairs of levels that count.
         figures: Statistic → value and interval.
     """
 
@@ -68,13 +70,14 @@ class Curve:
     """Risk against coverage.
 
     Attributes:
-        points: Coverage and risk: the share of all rows that the machine keeps, and the share of those that it misses.
+        points: Coverage and risk: the share of all rows that the machine keeps, and the share of those that it misses,
+            with the latter's interval.
         policy: The point where the routes are now; None without read-behind rows.
         n: Rows it rests on.
     """
 
-    points: list[tuple[float, float]]
-    policy: tuple[float, float] | None
+    points: list[tuple[float, Figure]]
+    policy: tuple[float, Figure] | None
     n: int
 
 
@@ -94,10 +97,9 @@ def pairs(levels: Sequence[Any], kind: str, by: str = "all", rater: str = "") ->
     elif kind == "validity":
         compared = [(d, d.known_level) for d in levels if d.kind == "validity"]
     else:
-        # What was decided as one of a group counts once.
-        compared = [
-            (d, d.machine_level) for d in levels if d.kind == "first" and d.lead is None and d.machine_level >= 0
-        ]
+        # What was decided as one of a group counts once. Rows that were read again are no random choice.
+        first = (d for d in levels if (d.kind, d.round, d.lead) == ("first", 1, None))
+        compared = [(d, d.machine_level) for d in first if d.machine_level >= 0]
     return [(d, other) for d, other in compared if rater in ("", d.rater)]
 
 
@@ -110,47 +112,75 @@ def confusion(pairs: Pairs, levels: int) -> list[list[int]]:
     return counts
 
 
-def agreement(pairs: Pairs, by: str) -> list[GroupAgreement]:
-    """Return the agreement of each group, with intervals."""
+def weights_beside_machine(
+    levels: Sequence[Any], population: Population, by: str = "all", rater: str = ""
+) -> tuple[dict[int, float], str]:
+    """Return the weights of pairs with the machine, by row, and which responses figures with them are about.
+
+    Args:
+        levels: What `decision_rows.blind_levels` returns.
+        population: From `responses.count_chosen`.
+        by: One of `GROUPINGS`.
+        rater: As for `pairs`.
+    """
+    decisions = [d for d, _ in pairs(levels, "machine")]
+    weight, routed = weigh(decisions, [(_group(d, by), d.rater if rater else "") for d in decisions], population)
+    others = any(d.task not in routed for d in decisions)
+    return {d.row: w for d, w in zip(decisions, weight, strict=True)}, population_of(routed, others, weighted=True)
+
+
+def agreement(pairs: Pairs, by: str, weights: Mapping[int, float] | None = None) -> list[GroupAgreement]:
+    """Return the agreement of each group, with intervals; weights: by row, those without one are left out."""
     groups = [_group(rating, by) for rating, _ in pairs]
     names = sorted(set(groups))
     if not names:
         return []
+    weight = np.array([1.0 if weights is None else weights[rating.row] for rating, _ in pairs])
     cell = np.searchsorted(names, groups)
-    ratings = Ratings.of([other for _, other in pairs], [rating.level for rating, _ in pairs])
-    figures = estimates(_SHOWN, ratings, cell, len(names))
-    counts = np.bincount(cell, minlength=len(names))
+    ratings = Ratings.of([other for _, other in pairs], [rating.level for rating, _ in pairs], weight=weight)
+    counts = np.bincount(cell[weight > 0], minlength=len(names))
+    figures = estimates(_SHOWN, ratings.take(weight > 0), cell[weight > 0], len(names))
     return [
         GroupAgreement(name, int(counts[n]), {statistic.name: figures[statistic.name].at(n) for statistic in _SHOWN})
         for n, name in enumerate(names)
     ]
 
 
-def curve(levels: Sequence[Any]) -> Curve:
-    """Return risk against coverage from the rows that humans decided blind.
-
-    A read-behind row stands for one over its probability of being picked; a routed row for itself. Rows that
-    `scoremux sample` drew stand for both, and are left out.
-    """
+def curve(levels: Sequence[Any], population: Population) -> Curve:
+    """Return risk against coverage from the rows that humans decided blind, weighed as pairs with the machine are."""
     rows = [
         d for d in levels
-        if d.kind == "first" and d.round == d.last_round and d.machine_level >= 0 and d.confidence is not None
-        and d.chosen_by != "sample"
+        if (d.kind, d.round, d.lead) == ("first", d.last_round, None) and d.machine_level >= 0
+        and d.confidence is not None
     ]  # fmt: skip
+    weight = weigh(rows, [""] * len(rows), population)[0]
+    rows, weight = [d for d, w in zip(rows, weight, strict=True) if w > 0], weight[weight > 0]
     if len(rows) < _FEW:
         return Curve([], None, len(rows))
-    weight = np.array([1 / d.read_behind if d.read_behind else 1.0 for d in rows])
-    wrong = weight * np.array([d.machine_level != d.level for d in rows])
+    wrong = np.array([d.machine_level != d.level for d in rows])
     order = np.argsort([-d.confidence for d in rows], kind="stable")
-    kept, missed = weight[order].cumsum(), wrong[order].cumsum()
     places = [*range(_FEW - 1, len(rows), max(1, len(rows) // _MOST_POINTS)), len(rows) - 1]
-    points = [(float(kept[n] / kept[-1]), float(missed[n] / kept[n])) for n in places]
-    behind = np.array([d.chosen_by == "read_behind" for d in rows])
+    points = _risks(weight[order], wrong[order], places)
+    behind = np.array([d.chosen_by == READ_BEHIND for d in rows])
     if not behind.any():
         return Curve(points, None, len(rows))
-    of_machine = weight[behind].sum()
-    place = (float(of_machine / weight.sum()), float(wrong[behind].sum() / of_machine))
-    return Curve(points, place, len(rows))
+    (_, risk) = _risks(weight[behind], wrong[behind], [behind.sum() - 1])[0]
+    return Curve(points, (float(weight[behind].sum() / weight.sum()), risk), len(rows))
+
+
+def _risks(weight: Floats, wrong: Any, places: Sequence[int]) -> list[tuple[float, Figure]]:
+    """Return coverage, and the weighted share of wrong rows, up to each place, with Wilson's interval.
+
+    Its size is the number of independent rows that would have the linearised variance Σ w² (wrong − r)² / (Σ w)².
+    """
+    kept, missed, squares = weight.cumsum(), (weight * wrong).cumsum(), (weight**2).cumsum()
+    risk = missed / kept
+    spread = (weight**2 * wrong).cumsum() * (1 - 2 * risk) + risk**2 * squares
+    size = kept**2 / squares
+    with np.errstate(invalid="ignore", divide="ignore"):
+        size = np.where(spread > 0, np.minimum(risk * (1 - risk) * kept**2 / spread, np.arange(1, len(risk) + 1)), size)
+    low, high = wilson(risk, size)
+    return [(float(kept[n] / kept[-1]), Figure(float(risk[n]), float(low[n]), float(high[n]))) for n in places]
 
 
 def _between_raters(levels: Sequence[Any], both: bool) -> Pairs:

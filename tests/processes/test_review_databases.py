@@ -28,7 +28,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.audit_lines import beginning, text_digest
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports, figures
-from scoremux_review.database import decision_rows, leases, log, message_rows
+from scoremux_review.database import decision_rows, leases, log, message_rows, responses
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.backup import copy_database
 from scoremux_review.database.connection import Database
@@ -83,7 +83,7 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
         verify(connection)
         levels = decision_rows.blind_levels(connection)
         assert all(figures.agreement(figures.pairs(levels, kind, "task"), "task") for kind in figures.KINDS)
-        assert figures.curve(levels).policy is not None
+        assert figures.curve(levels, responses.count_chosen(connection)).policy is not None
     assert exports.export_labelled(programme.database, tmp_path / "labelled.parquet") > 50
     with pytest.raises(Exception, match="append-only"), programme.database.write() as connection:
         connection.execute(text("DELETE FROM record"))

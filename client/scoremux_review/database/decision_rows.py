@@ -146,13 +146,14 @@ def totals_by_rater(connection: Connection) -> Sequence[Any]:
 def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
     """Return the levels that raters gave blind and not too fast, of one task or of all, in the order of the rows.
 
-    Columns: row, round, task, kind, level, at, lead, rater, and of the row machine_level, confidence, known_level,
-    chosen_by, read_behind and last_round.
+    Columns: row, round, task, kind, level, at, lead, size, rater, and of the row machine_level, confidence,
+    known_level, chosen_by, read_behind, version and last_round.
     """
     query = (
         select(decisions.c.row, decisions.c.round, decisions.c.task, decisions.c.kind, decisions.c.level,
-               decisions.c.at, decisions.c.lead, people.c.name.label("rater"), rows.c.level.label("machine_level"),
-               rows.c.confidence, rows.c.known_level, rows.c.chosen_by, rows.c.read_behind,
+               decisions.c.at, decisions.c.lead, decisions.c.size, people.c.name.label("rater"),
+               rows.c.level.label("machine_level"),
+               rows.c.confidence, rows.c.known_level, rows.c.chosen_by, rows.c.read_behind, rows.c.version,
                rows.c.round.label("last_round"))
         .join(people, people.c.id == decisions.c.person)
         .join(rows, rows.c.id == decisions.c.row)

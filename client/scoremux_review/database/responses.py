@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from scoremux_assess.agreement.weights import SAMPLE
 from scoremux_files.rows.readers import chunks
 from scoremux_review.database.schema import ERASED, PAPERS, alerts, decisions, people, remarks, rows
 
@@ -104,6 +105,17 @@ def count_states(connection: Connection) -> dict[str, int]:
     state = case((undecided, NOBODY), else_=rows.c.state).label("state")
     query = select(state, func.count().label("n")).where(rows.c.state.not_in(PAPERS)).group_by(state)
     return {row.state: row.n for row in connection.execute(query)}
+
+
+def count_chosen(connection: Connection) -> dict[tuple[str, str, str], float]:
+    """Return how many rows have a level of the machine, by task, version and how they were chosen to be read.
+
+    Rows that `scoremux sample` drew count as the responses that they stand for.
+    """
+    drawn = case((rows.c.chosen_by == SAMPLE, 1 / rows.c.read_behind), else_=1.0)
+    place = (rows.c.task, rows.c.version, rows.c.chosen_by)
+    query = select(*place, func.sum(drawn)).where(rows.c.level >= 0).group_by(*place)
+    return {(task, version, chosen_by): number for task, version, chosen_by, number in connection.execute(query)}
 
 
 def rows_of(connection: Connection, chosen: Collection[int]) -> Iterator[Any]:

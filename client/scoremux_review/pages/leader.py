@@ -50,14 +50,18 @@ def agreement(visit: Visit) -> Response:
     by, task, rater = (visit.request.query_params.get(name, "") for name in ("by", "task", "rater"))
     by = by if by in figures.GROUPINGS else "all"
     with visit.desk.database.read() as connection:
-        levels = decision_rows.blind_levels(connection, task)
+        levels, population = decision_rows.blind_levels(connection, task), responses.count_chosen(connection)
         tasks = programme.all_items(connection)
         people = accounts.listed(connection)
     compared = {kind: figures.pairs(levels, kind, by, rater) for kind in figures.KINDS}
+    weights, about = figures.weights_beside_machine(levels, population, by, rater)
+    tables = {
+        kind: figures.agreement(pairs, by, weights if kind == "machine" else None) for kind, pairs in compared.items()
+    }
     number = len(tasks[task].levels) if task in tasks else 0
     return visit.show(
-        "agreement.html", tables={kind: figures.agreement(pairs, by) for kind, pairs in compared.items()},
-        kinds=figures.KINDS, groupings=figures.GROUPINGS, by=by, task=task, tasks=tasks, curve=figures.curve(levels),
+        "agreement.html", tables=tables, about=about, curve=figures.curve(levels, population),
+        kinds=figures.KINDS, groupings=figures.GROUPINGS, by=by, task=task, tasks=tasks,
         confusion={kind: figures.confusion(pairs, number) for kind, pairs in compared.items()}, rater=rater,
         people=people,
     )  # fmt: skip
