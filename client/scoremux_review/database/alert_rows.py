@@ -54,14 +54,15 @@ def count_open(connection: Connection) -> int:
     ).scalar_one()
 
 
-def urgent_alerts(connection: Connection, most: int) -> Sequence[Any]:
-    """Return the alerts, open ones first, with name, task and text of the row, and who raised them."""
+def urgent_alerts(connection: Connection, most: int, row: int | None = None) -> Sequence[Any]:
+    """Return the alerts of a row, or all, open ones first, with name and task of the row, and who raised them."""
     query = (
-        select(alerts, rows.c.name, rows.c.task.label("item"), rows.c.text, people.c.name.label("by"))
+        select(alerts, rows.c.name, rows.c.task.label("item"), people.c.name.label("by"))
         .join(rows, rows.c.id == alerts.c.row)
         .outerjoin(people, people.c.id == alerts.c.person)
         .order_by(alerts.c.handled_at.is_not(None), alerts.c.id.desc())
     )
+    query = query if row is None else query.where(alerts.c.row == row)
     return connection.execute(query.limit(most)).all()
 
 

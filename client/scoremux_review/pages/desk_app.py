@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -14,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from scoremux_review.errors import NotAllowedError
 from scoremux_review.pages import director, leader, rater, signing_in, single_sign_on
-from scoremux_review.pages.visits import Desk, Page, SafeHeaders, page
+from scoremux_review.pages.visits import Desk, Page, SafeHeaders, Visit, page
 
 __all__ = ["Desk", "create_app"]
 
@@ -26,6 +27,10 @@ def create_app(desk: Desk) -> Starlette:
 
     def get(path: str, function: Page, role: str | None = "rater", method: str = "GET", least_s: float = 0.0) -> Route:
         return Route(path, page(desk, function, role, least_s), methods=[method])
+
+    async def nothing(request: Request, error: Any) -> Response:
+        shown = partial(Visit.show, template="error.html", status=error.status_code, message="there is no such page")
+        return await page(desk, shown, None)(request)
 
     post = partial(get, method="POST")
     steady_s = desk.answer_s
@@ -75,14 +80,10 @@ def create_app(desk: Desk) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders, desk=desk)],
-        exception_handlers={NotAllowedError: _refused, 404: _nothing},
+        exception_handlers={NotAllowedError: _refused, 404: nothing, 405: nothing},
         max_body_size=2 << 20,
     )
 
 
 async def _refused(_: Request, error: Exception) -> Response:
     return Response(str(error), 403, media_type="text/plain")
-
-
-async def _nothing(_: Request, __: Exception) -> Response:
-    return Response("there is no such page", 404, media_type="text/plain")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
 from scoremux_review import exports
-from scoremux_review.database import accounts, log, programme, verification
+from scoremux_review.database import accounts, log, programme, responses, verification
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import BrokenRecordError, ReviewError
 from scoremux_review.pages.leader import why
+from scoremux_review.pages.rendering import clock
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import settling
 
 _DAY_S = 86_400.0
 _MOST_ENTRIES = 100
+_NOT_SHOWN = ("row", "decision", "lead", "remark", "note", "why")
 
 _EXPORTS: dict[str, Callable[[Database, Path], int]] = {
     **{f"final.{suffix}": exports.export_final for suffix in ("parquet", "csv", "jsonl")},
@@ -87,7 +89,24 @@ def record(visit: Visit, message: str = "", bad: bool = False) -> Response:
     with visit.desk.database.read() as connection:
         entries = log.entries(connection, most=_MOST_ENTRIES, before=number)
         head, policy = log.head(connection), programme.load_policy(connection)
-    return visit.show("record.html", entries=entries, head=head, message=message, bad=bad, policy=policy)
+        people = {person.id: person.name for person in accounts.listed(connection)}
+        named = {row.id: row.name for row in responses.rows_of(connection, {e.body["row"] for e in entries} - {None})}
+    details = {entry.number: _details(entry, people) for entry in entries}
+    return visit.show(
+        "record.html", entries=entries, head=head, message=message, bad=bad, policy=policy, details=details, named=named
+    )
+
+
+def _details(entry: log.LogEntry, people: Mapping[int, str]) -> str:
+    """Return what an entry says beside its row: people by name, times in UTC."""
+    shown = {name: value for name, value in entry.body.items() if name not in _NOT_SHOWN and value not in (None, "")}
+    for name in shown.keys() & {"person", "rater", "handled_by"}:
+        shown[name] = people.get(shown[name], shown[name])
+    if "members" in shown:
+        shown["members"] = ", ".join(people.get(member, str(member)) for member in shown["members"])
+    if "at" in shown:
+        shown["at"] = clock(shown["at"])
+    return " ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def verify(visit: Visit) -> Response:

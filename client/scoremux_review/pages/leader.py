@@ -68,10 +68,9 @@ def agreement(visit: Visit) -> Response:
 
 
 def alerts(visit: Visit) -> Response:
-    """Show the alerts, those nobody has handled first, and note who has seen them."""
-    with visit.desk.database.write() as connection:
+    """List the alerts, those nobody has handled first; a leader sees one by opening its response."""
+    with visit.desk.database.read() as connection:
         shown = alert_rows.urgent_alerts(connection, _MOST_SHOWN)
-        see_alerts(connection, visit.reader, shown, visit.desk.database.now())
         views = alert_rows.views_by_alert(connection)
     return visit.show("alerts.html", alerts=shown, views=views)
 
@@ -164,8 +163,13 @@ def find_rows(visit: Visit) -> Response:
 
 
 def row(visit: Visit) -> Response:
-    """Show a response with its scores and its history."""
+    """Show a response with its scores and its history, and note who has seen its alerts."""
     number = _row_number(visit)
+    with visit.desk.database.read() as connection:
+        raised = alert_rows.urgent_alerts(connection, _MOST_SHOWN, number)
+    if raised:
+        with visit.desk.database.write() as connection:
+            see_alerts(connection, visit.reader, raised, visit.desk.database.now())
     with visit.desk.database.read() as connection:
         shown = responses.row_of(connection, number)
         if shown is None:
@@ -178,6 +182,8 @@ def row(visit: Visit) -> Response:
             history=log.entries(connection, row=number),
             people=[person for person in accounts.listed(connection) if person.active],
             messages=message_rows.row_messages(connection, number),
+            alerts=raised,
+            views=alert_rows.views_by_alert(connection),
             waits=leases.pending_read(connection, number),
         )
 

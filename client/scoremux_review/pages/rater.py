@@ -24,9 +24,10 @@ from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import conversations, human_decisions
 from scoremux_review.reading.alerts import raise_alert
 from scoremux_review.reading.queues import ADJUDICATION, take
-from scoremux_review.reading.supervision import ELSEWHERE, TaskAccess
+from scoremux_review.reading.supervision import ELSEWHERE, TaskAccess, qualification_news
 
 _DAY_S = 86_400.0
+_FEW_TASKS = 8
 
 
 def queues(visit: Visit) -> Response:
@@ -38,7 +39,10 @@ def queues(visit: Visit) -> Response:
         aside = leases.reads_aside(connection, visit.person.id)
         writers = message_rows.last_writers(connection, visit.person.id)
         access = TaskAccess(connection, visit.reader)
-    mine: dict[str, Any] = {"current": current, "aside": aside, "writers": writers}
+    asked = visit.request.query_params.get("find", "").strip()
+    found = [id_ for id_, task in tasks.items() if asked.casefold() in f"{id_}\n{task.question}".casefold()]
+    mine: dict[str, Any] = {"current": current, "aside": aside, "writers": writers, "asked": asked, "found": found}
+    mine["filters"] = asked or len(tasks) > _FEW_TASKS
     if visit.reader.adjudicates:
         return visit.show("queues.html", queues=waiting, tasks=tasks, **mine)
     open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != ADJUDICATION}
@@ -187,6 +191,8 @@ def _reading(connection: Connection, visit: Visit, task: str, reason: str, messa
     read = take(connection, visit.reader, task, reason, policy, now, visit.desk.draw)
     last = decision_rows.last_decision(connection, visit.person.id)
     recent = last if last is not None and now - last.at <= policy.undo_s else None
+    if not message and recent is not None and recent.kind == "qualification":
+        message = qualification_news(connection, recent, policy)
     shown: dict[str, Any] = {
         "message": message,
         "read": read,

@@ -88,13 +88,14 @@ class TaskAccess:
         """Return a read of the next paper of a task's qualification set; settle where they stand after the last."""
         standing = self.standings.get(task)
         since = standing.since if standing else 0
-        decided = assignment_rows.papers_decided(
+        all_decided = assignment_rows.papers_decided(
             self._connection, self._reader.id, "qualification", float("inf"), since, task
         )
-        done = {decision.row for decision in decided}
+        decided = [decision for decision in all_decided if not decision.fast]
+        done, seen = ({decision.row for decision in some} for some in (decided, all_decided))
         aside = {read.row for read in leases.reads_aside(self._connection, self._reader.id)}
         undecided = [paper for paper in self.sets[task] if paper not in done]
-        for paper in undecided:
+        for paper in sorted(undecided, key=seen.__contains__):  # what was decided too fast comes again, last
             if paper not in aside:
                 row = responses.row_of(self._connection, paper)
                 return leases.add_read(self._connection, row, "qualification", QUALIFICATION, priority=row.priority)
@@ -136,6 +137,20 @@ class TaskAccess:
             return False
         matching = (number for task, number in self._decided.items() if fnmatchcase(task, assignment.tasks))
         return bool(sum(matching) >= assignment.quota)
+
+
+def qualification_news(connection: Connection, decision: Any, policy: DeskPolicy) -> str:
+    """Return what a rater is told after a decision about a paper of a qualification set."""
+    task, standing = decision.task, assignment_rows.standings_of(connection, decision.person).get(decision.task)
+    if decision.fast:
+        return f"Decisions in less than {policy.fast_s:g} s do not count; this paper comes again."
+    if standing is None or standing.since != decision.id:
+        return ""
+    exact = f"{standing.exact} of {standing.papers} papers were exactly right"
+    if standing.state == FAILED:
+        mark = policy.pass_mark(len(programme.item_of(connection, task).levels))
+        return f"You did not qualify for {task}: {exact}, {mark:.0%} are needed. Your leader decides what follows."
+    return f"You have qualified for {task}: {exact}."
 
 
 def may_undo(connection: Connection, decision: Any) -> bool:

@@ -24,12 +24,13 @@ from desks import (
 from scoremux_client.errors import InputError
 from scoremux_review.database import accounts, leases
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import alerts, decisions, reads, record, rows
+from scoremux_review.database.schema import alert_views, alerts, decisions, reads, record, rows
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.pages.visits import check_public_url
 from scoremux_review.reading.alerts import add_alerts
-from scoremux_review.reading.intake import add_papers
+from scoremux_review.reading.intake import add_papers, add_scored
+from scoremux_review.reading.response_texts import Texts
 
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 LEADERS = ("/progress", "/raters", "/agreement", "/alerts", "/questions", "/rows", "/rows/1")
@@ -240,8 +241,10 @@ def test_alerts_reach_the_leaders(programme: Programme) -> None:
     browser.post("/alert")
     assert "Alert raised" in browser.page
     leader = programme.client("lee")
-    assert leader.get("/alerts").text.count("Mark as handled") == 1
-    assert "handled" in leader.post("/alerts", {"alert": leader.field("alert")}).text
+    assert leader.get("/alerts").text.count(">open<") == 1
+    (number,) = programme.select(select(alerts.c.row))
+    leader.get(f"/rows/{number}")
+    assert ">handled<" in leader.post("/alerts", {"alert": leader.field("alert")}).text
     assert programme.select(select(alerts.c.handled_by)) == [programme.people["lee"]]
 
 
@@ -255,12 +258,62 @@ def test_scored_alerts_come_first_and_show_who_has_seen_them(programme: Programm
     assert "alert" not in programme.client("anna").get("/").text.lower()
     assert "probability 85 %" in lee.get("/alerts").text
     assert "which could not score it" in lee.page
+    assert rows[0]["text"] not in lee.page
+    assert lee.page.count("<td>nobody</td>") == 3  # a list shows what there is; nobody has read anything
+    assert not programme.select(select(alert_views))
+    (opened, *_) = programme.select(select(alerts.c.row).order_by(alerts.c.id))
+    assert "Seen by <bdi>lee</bdi> (" in lee.get(f"/rows/{opened}").text
     assert rows[0]["text"] in lee.page
-    assert lee.page.count("Seen by <bdi>lee</bdi>") == 3
-    assert "<bdi>dana</bdi> (" in dana.get("/alerts").text
+    assert dana.get("/alerts").text.count("<td>nobody</td>") == 2
+    assert "<bdi>lee</bdi> (" in dana.page
+    dana.get(f"/rows/{opened}")
     assert "Alerts (2)" in dana.post("/alerts", {"alert": dana.field("alert")}).text
     add_alerts(programme.database, programme.folder / "scored.jsonl", "test")
     assert "2 alerts wait" in lee.get("/").text  # a handled one stays handled
+
+
+def test_record_shows_names_ids_and_times(programme: Programme) -> None:
+    browser = programme.reading("dana")
+    browser.post("/decide", {"level": "1"})
+    browser.post("/raters/standing", {"person": programme.people["anna"], "task": "bio-7", "state": "paused"})
+    browser.get("/record")
+    (decided,) = re.findall(r"<tr>(?:(?!<tr>).)*<td>decided</td>.*?</tr>", browser.page, re.DOTALL)
+    (name,) = programme.select(select(rows.c.name).join(decisions, decisions.c.row == rows.c.id))
+    assert f"<bdi>{name}</bdi></a>" in decided
+    assert "person=dana" in decided
+    assert "at=2027-01-15 08:00" in decided
+    assert "person=anna" in browser.page
+    assert not re.search(r"(person|rater)=\d|at=\d+\.\d", browser.page)
+
+
+def test_many_tasks_are_a_table_with_a_filter(programme: Programme) -> None:
+    add_scored(programme.database, many_tasks(programme.folder), Texts())
+    for name, found in (("lee", "Read t-07, "), ("anna", 'aria-label="Read t-07"')):
+        browser = programme.client(name)
+        assert browser.page.count("<table") == 1
+        assert browser.page.count("</th>") > 27
+        assert 'name="find"' in browser.page
+        browser.get("/?find=T-07")
+        assert found in browser.page
+        assert "bio-7" not in browser.page.partition("<table")[2]
+        browser.get("/?find=nothing of this")
+        assert "No task fits" in browser.page
+
+
+def many_tasks(folder: Path) -> Path:
+    rows = [{**scored_rows(1)[0], "task": f"t-{n:02}", "id": f"m{n}", "line": n + 1, "source": "m",
+             "route": "human:UNUSUAL"} for n in range(27)]  # fmt: skip
+    write_jsonl(folder / "many.jsonl", rows)
+    return folder / "many.jsonl"
+
+
+def test_page_that_is_not_there_has_the_frame(programme: Programme) -> None:
+    for path in ("/nothing", "/rows/x", "/static/nothing.css", "/rows/999999"):
+        answer = programme.client("lee").get(path)
+        assert answer.status_code == 404
+        assert "Sign out" in answer.text
+        assert "There is no" in answer.text
+    assert "There is no such page" in programme.client().get("/nothing").text
 
 
 def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Programme) -> None:
