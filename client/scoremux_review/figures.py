@@ -176,10 +176,10 @@ def _risks(weight: Floats, wrong: Any, places: Sequence[int]) -> list[tuple[floa
     kept, missed, squares = weight.cumsum(), (weight * wrong).cumsum(), (weight**2).cumsum()
     risk = missed / kept
     spread = (weight**2 * wrong).cumsum() * (1 - 2 * risk) + risk**2 * squares
-    size = kept**2 / squares
+    size, rows = kept**2 / squares, np.arange(1.0, len(risk) + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        size = np.where(spread > 0, np.minimum(risk * (1 - risk) * kept**2 / spread, np.arange(1, len(risk) + 1)), size)
-    low, high = wilson(risk, size)
+        size = np.where(spread > 0, np.minimum(risk * (1 - risk) * kept**2 / spread, rows), size)
+    low, high = wilson(risk, size, rows, rows, rows - 1)
     return [(float(kept[n] / kept[-1]), Figure(float(risk[n]), float(low[n]), float(high[n]))) for n in places]
 
 

@@ -6,7 +6,7 @@ both there are is known, so each part of a task counts with its share of all res
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -48,7 +48,7 @@ def weigh(decisions: Sequence[Any], groups: Sequence[Hashable], population: Popu
     read = {(groups[n], unit_of[n], decisions[n].chosen_by) for n in used}
     units_read = {place[:2] for place in read}
     sparse = {group for group, unit in units_read for part in parts[unit] if (group, unit, part) not in read}
-    totals = Counter[Hashable]()
+    totals: dict[Any, float] = defaultdict(float)
     for group, unit in units_read:
         for part, size in parts[unit].items():
             totals[group, None if group in sparse else unit, part] += size
@@ -60,7 +60,7 @@ def weigh(decisions: Sequence[Any], groups: Sequence[Hashable], population: Popu
 
 def _scale(weight: Floats, cells: Mapping[int, Hashable], totals: Mapping[Any, float]) -> None:
     """Make the weights of each cell add up to its total."""
-    held = Counter[Hashable]()
+    held: dict[Hashable, float] = defaultdict(float)
     for n, cell in cells.items():
         held[cell] += weight[n]
     for n, cell in cells.items():
