@@ -25,7 +25,9 @@ def add(
     file: TokensOption,
     tasks: Annotated[list[str], typer.Option(help="Tasks it may score, with * and ? as in a shell; repeatable.")],
     rate: Annotated[int, typer.Option(help="Requests a second, averaged over ten seconds; 0: no limit.")] = 0,
-    weight: Annotated[int, typer.Option(help="Part of the work that it gets beside other tokens' weights.")] = 1,
+    weight: Annotated[
+        int, typer.Option(min=1, max=100, help="Part of the work that it gets beside other tokens' weights.")
+    ] = 1,
     rows_per_second: Annotated[int, typer.Option(help="Rows a second that a server computes for it; 0: no limit.")] = 0,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it expires.")] = 365,
 ) -> None:

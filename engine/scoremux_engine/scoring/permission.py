@@ -30,13 +30,13 @@ NAME = r"[A-Za-z0-9._-]{1,64}"
 WATCHER = "(watcher)"
 """The name in the grant of the watcher's canary. No token can have it."""
 
-MOST_WEIGHT = 9999
+MOST_WEIGHT = 100
 TASKS = r"[A-Za-z0-9._*?-]{1,128}"
 """A pattern of task ids: `*` stands for any characters, `?` for one."""
 
 _FORMAT = "2"
 _CLAIMS = re.compile(
-    rf"{_FORMAT}:({NAME}|{re.escape(WATCHER)}):([0-9]{{1,12}}):([1-9][0-9]{{0,3}}):([0-9]{{1,7}}):({TASKS}(?:,{TASKS})*)"
+    rf"{_FORMAT}:({NAME}|{re.escape(WATCHER)}):([0-9]{{1,12}}):([1-9][0-9]?|{MOST_WEIGHT}):([0-9]{{1,7}}):({TASKS}(?:,{TASKS})*)"
 )
 _REMEMBERED = 1024
 

@@ -18,7 +18,7 @@ _SECONDS_A_TOKEN = 1 / 4096
 """A request waits for smaller ones that come later no longer than its own tokens take at this rate."""
 
 _SMALL_TOKENS = 256
-"""Requests of so few padded tokens are small: somebody may wait for them, and they cost little."""
+"""Requests of so few padded tokens are small, as lone rows are: somebody may wait for them, and they cost little."""
 
 _ASK_EVERY_S, _ASK_SMALL_EVERY_S = 0.05, 1.0
 """How often it is asked whether a request was cancelled: Triton takes as long to answer as some tokens to compute."""
@@ -125,7 +125,7 @@ class RowRequest:
     @property
     def small(self) -> bool:
         """Whether somebody may wait for it who should not wait for large ones."""
-        return self.tokens <= _SMALL_TOKENS and not self.terms.batch
+        return (self.tokens <= _SMALL_TOKENS or len(self.plan.rows) == 1) and not self.terms.batch
 
     def reason_to_drop(self, now: float) -> DroppedError | None:
         """Return why the rest of the request need not be computed, or None."""

@@ -24,7 +24,7 @@ _MOST_CANDIDATES = 256
 """How many parts of one shape are looked at for one micro-batch."""
 
 _SHORT_TOKENS = 512
-"""Padded tokens of a micro-batch beside which somebody sends small requests."""
+"""Padded tokens of a micro-batch for which others should not wait long."""
 
 Compute = Callable[[MicroBatch, RowRequest], Outputs]
 """Runs a micro-batch; time and shape count for the request."""
@@ -266,7 +266,8 @@ class Scheduler:
                 lead.express = True
                 return [lead]
             tokens, row = self._shares.tokens, lead.rows[0]
-            budget = min(self.budget_tokens, _SHORT_TOKENS) if self._shares.is_mixed(now) else self.budget_tokens
+            short = self._shares.wants_short(lead, now)
+            budget = min(self.budget_tokens, _SHORT_TOKENS) if short else self.budget_tokens
             most = most_rows(row, budget)
             parts = [self._shares.take(lead, most, now)]
             idle = max(1, self._streams - self._running)

@@ -4,7 +4,8 @@ A tenant's rows are one share, and those of its batch jobs another of less weigh
 grows by the padded tokens that are computed of it over its weight; next is the part that would leave its share with the
 least. A share that begins to wait starts at the least time of those that wait already, so what a tenant did not use
 before is not owed to it. Work is divided as by deficit round robin, but whoever sends little waits for no round: a
-small part is next in any company.
+small part is next in any company. Every second turn is a short micro-batch of the share that got nothing for
+longest, if that is more than `_PATIENCE_S`: nobody starves, whatever the weights are.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from scoremux_engine.scoring.permission import WATCHER
 from scoremux_engine.scoring.row_plan import PlannedRow
 from scoremux_engine.scoring.row_request import RowRequest, Tenant, Terms
 
@@ -25,8 +26,11 @@ _BATCH_WEIGHT = 1 / 16
 _BURST_S = 1.0
 """A tenant that sent fewer rows than its rate may catch up by what the rate gives in so long."""
 
-_BRISK_ROWS, _BRISK_S = 3, 1.0
-"""A share with so many small requests in so long wants short micro-batches beside it. Canaries are fewer."""
+_PATIENCE_S, _PATIENCE_TURNS = 2.0, 8
+"""A share that waits is overdue after so long without a turn, while others had so many."""
+
+_SMALL_S = 10.0
+"""A share wants short micro-batches beside it for so long after its last small request."""
 
 
 @dataclass(eq=False)
@@ -66,8 +70,8 @@ class _Pace:
 
 @dataclass(eq=False)
 class _Share:
-    """The parts of one tenant that wait. time: virtual; short: micro-batches of small requests that
-    run; small_at: when its last small requests came."""
+    """The parts of one tenant that wait. time: virtual; short: micro-batches of small requests that run; small_at: when
+    its last small request came; turn_at, turn: when it had its last turn, or began to wait."""
 
     tenant: Tenant
     batch: bool
@@ -76,7 +80,9 @@ class _Share:
     time: float = 0.0
     parts: list[tuple[float, int, Part]] = field(default_factory=list)
     waiting: int = 0
-    small_at: deque[float] = field(default_factory=lambda: deque(maxlen=_BRISK_ROWS))
+    small_at: float = -math.inf
+    turn_at: float = 0.0
+    turn: int = 0
 
     @property
     def weight(self) -> float:
@@ -104,11 +110,14 @@ class _Share:
 
     def is_idle(self, now: float, time: float) -> bool:
         """Whether a new share would be treated alike at this virtual time."""
-        recent = bool(self.small_at) and now - self.small_at[-1] < _BRISK_S
-        return not (self.waiting or self.short or recent) and self.time <= time
+        return not (self.waiting or self.short or self.sends_small(now)) and self.time <= time
 
-    def is_brisk(self, now: float) -> bool:
-        return len(self.small_at) == _BRISK_ROWS and now - self.small_at[0] < _BRISK_S
+    def sends_small(self, now: float) -> bool:
+        """Whether somebody waits for its small requests; the canary's watcher has patience."""
+        return now - self.small_at < _SMALL_S and not self.batch and self.tenant.name != WATCHER
+
+    def is_overdue(self, now: float, turn: int) -> bool:
+        return turn % 2 > 0 and now - self.turn_at > _PATIENCE_S and turn - self.turn >= _PATIENCE_TURNS
 
 
 class Shares:
@@ -121,7 +130,7 @@ class Shares:
         self._paces: dict[str, _Pace] = {}
         self._by_shape: dict[object, dict[Part, None]] = {}
         self._numbers = itertools.count()
-        self._time = 0.0
+        self._time, self._turn = 0.0, 0
         self._large = 0  # parts of large requests that wait
 
     def __len__(self) -> int:
@@ -134,9 +143,9 @@ class Shares:
         share = self._of(request)
         share.tenant = request.terms.tenant
         if request.small:
-            share.small_at.append(now)
+            share.small_at = now
         if not share.waiting:
-            share.time = max(share.time, self._time)
+            share.time, share.turn_at, share.turn = max(share.time, self._time), now, self._turn
         for part in parts:
             heapq.heappush(share.parts, (request.rank, next(self._numbers), part))
             share.waiting += 1
@@ -152,8 +161,9 @@ class Shares:
         for share in ready:
             share.time = max(share.time, self._time)  # it may have waited for its pace
         self._time = min(share.time for share in ready)
-        share = min(ready, key=lambda share: (share.time + share.first.tokens / share.weight, share.parts[0][:2]))
-        return share.first
+        if overdue := [share for share in ready if share.is_overdue(now, self._turn)]:
+            return min(overdue, key=lambda share: share.turn_at).first
+        return min(ready, key=lambda share: (share.time + share.first.tokens / share.weight, share.parts[0][:2])).first
 
     def ready_at(self) -> float:
         """Return when the first part that waits may be computed; infinity where none waits."""
@@ -184,6 +194,7 @@ class Shares:
         else:
             self.remove(part)
         share.time += taken.tokens / share.weight
+        share.turn_at, share.turn = now, self._turn
         share.pace.take(rows, share.tenant.rows_per_s, now)
         name = share.tenant.name
         self.computed[name] = self.computed.get(name, 0) + taken.tokens
@@ -193,6 +204,7 @@ class Shares:
 
     def begin(self, lead: Part) -> None:
         """Note that a micro-batch is computed."""
+        self._turn += 1
         self._of(lead.request).short += lead.request.small
 
     def end(self, lead: Part) -> None:
@@ -219,10 +231,13 @@ class Shares:
             return True
         return any(share.waiting and not share.short for share in self._shares.values())
 
-    def is_mixed(self, now: float) -> bool:
-        """Whether somebody who sends small requests would wait for long micro-batches of others."""
-        brisk = [share for share in self._shares.values() if not share.batch and share.is_brisk(now)]
-        return len(brisk) > 1 or (bool(brisk) and self._large > 0)
+    def wants_short(self, lead: Part, now: float) -> bool:
+        """Whether a long micro-batch would make others wait too long.
+
+        Somebody sends small requests, or the lead's share is next only since it has waited long.
+        """
+        senders = sum(share.sends_small(now) for share in self._shares.values())
+        return senders > 1 or (senders > 0 and self._large > 0) or self._of(lead.request).is_overdue(now, self._turn)
 
     def _forget_idle(self, now: float) -> None:
         """Forget the shares and paces that new ones would equal."""

