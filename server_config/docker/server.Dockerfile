@@ -3,16 +3,19 @@
 #   docker build -f server_config/docker/server.Dockerfile -t scoremux:0.1.0-gpu --build-arg HARDWARE=gpu .
 # Releases of Triton before 26.07 have known security holes.
 ARG TRITON_RELEASE=26.07
+# @sha256:…, as `docker buildx imagetools inspect` prints it: the base images are then exactly these.
+ARG TRITON_DIGEST=
+ARG PYTHON_DIGEST=
 
 # The wheel is the same for every Python. Neither the sources nor what builds them reach the image.
-FROM python:3.12-slim-trixie AS build
+FROM python:3.12-slim-trixie${PYTHON_DIGEST} AS build
 COPY server_config/requirements/build.txt /tmp/build.txt
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/build.txt
 WORKDIR /source
 COPY . .
 RUN pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /wheels .
 
-FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3
+FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3${TRITON_DIGEST}
 USER 0
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # Ubuntu 24.04 has HAProxy 2.8, too old for the front door; this archive is kept by Debian's maintainer of HAProxy.

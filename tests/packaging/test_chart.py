@@ -55,6 +55,28 @@ def test_the_pod_that_writes_to_the_volume_mounts_the_claim_of_the_chart(version
     assert "labels" not in writer["metadata"]  # the services send it no requests
 
 
+def test_every_pod_passes_the_policy_restricted(objects: Objects) -> None:
+    """See https://kubernetes.io/docs/concepts/security/pod-security-standards/, level restricted."""
+    volumes = {"configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    writer = yaml.safe_load((FOLDER / "writer.yaml").read_text(encoding="utf-8"))["spec"]
+    for spec in (writer, pod(objects)):
+        assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
+        assert all(set(volume) - {"name"} <= volumes for volume in spec["volumes"])
+        for container in spec["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert not any("hostPort" in port for port in container.get("ports", []))
+
+
+def test_the_image_can_be_named_by_its_digest() -> None:
+    digest = "sha256:" + "0a" * 32
+    assert server(render({}))["image"] == "scoremux:0.1.0-cpu"
+    assert server(render({"image": {"digest": digest}}))["image"] == f"scoremux:0.1.0-cpu@{digest}"
+    assert "digest" in schema_error({"image": {"digest": "sha256:0a"}})
+
+
 def test_the_validation_finds_a_typing_error() -> None:
     deployment = render({})["Deployment", "essay"]
     deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
@@ -157,6 +179,7 @@ def test_prometheus_accepts_the_adapters_query(tmp_path: Path) -> None:
     [
         ({"replica": 3}, "replica"),
         ({"image": {"tag": "latest"}}, "tag"),
+        ({"door": {"connectionsPerAddress": 51}}, "connectionsPerAddress"),
         ({"set": ["threads"]}, "set"),
         ({"store": {"size": "lots"}}, "size"),
         ({"networkPolicy": {"clients": []}}, "clients"),

@@ -57,11 +57,18 @@ def test_the_image_is_nvidias_triton_of_a_safe_release_and_has_no_other_triton()
     ((year, month),) = re.findall(r"^ARG TRITON_RELEASE=(\d+)\.(\d+)$", text, re.MULTILINE)
     assert (int(year), int(month)) >= max(SAFE_RELEASE, (26, 7))
     assert [rest for name, rest in instructions() if name == "FROM"][-1] == (
-        "nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3"
+        "nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3${TRITON_DIGEST}"
     )
     for hardware in HARDWARE:
         lock = (ROOT / "server_config" / "requirements" / f"{hardware}.txt").read_text(encoding="utf-8")
         assert "nvidia-pytriton" not in lock
+
+
+def test_every_base_image_can_be_pinned_by_its_digest() -> None:
+    text = DOCKERFILE.read_text(encoding="utf-8")
+    bases = [rest.split()[0] for name, rest in instructions() if name == "FROM"]
+    names = [re.fullmatch(r"[^$]+(?:\$\{TRITON_RELEASE\}-py3)?\$\{(\w+_DIGEST)\}", base) for base in bases]
+    assert len(bases) == 2 and all(name and f"\nARG {name[1]}=\n" in text.partition("\nFROM ")[0] for name in names)
 
 
 def test_what_is_copied_exists_and_reaches_the_builder() -> None:

@@ -107,12 +107,13 @@ class Place:
     def url(self, scheme: str) -> str:
         return f"{scheme}://localhost:{self.port}"
 
-    def connect(self, alpn: str = "http/1.1") -> ssl.SSLSocket:
-        """Return an encrypted connection to the door."""
+    def connect(self, alpn: str = "http/1.1", source: str = LOOPBACK) -> ssl.SSLSocket:
+        """Return an encrypted connection to the door from an address of loopback."""
         context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         context.set_alpn_protocols([alpn])
         return context.wrap_socket(
-            socket.create_connection((LOOPBACK, self.port), timeout=60), server_hostname="localhost"
+            socket.create_connection((LOOPBACK, self.port), timeout=60, source_address=(source, 0)),
+            server_hostname="localhost",
         )
 
     @contextmanager

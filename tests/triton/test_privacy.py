@@ -45,7 +45,7 @@ pytestmark = [pytest.mark.triton, needs_haproxy]
 SECRET = "zebraquagga7731"
 TEXT = f"the router is a {SECRET}"
 PROVOKED = {
-    "/readyz": '"cause": "the stub of scorer is dead',
+    "/readyz": '_cause": "the stub of scorer is dead',
     "the watcher's reports": "the stub of scorer is dead; restarting Triton",
     "the watcher's metrics": "scoremux_restarts_total 1",
     "errors at the stub's death": "Error",

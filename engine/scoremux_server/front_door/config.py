@@ -150,12 +150,17 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
     request_bytes: int = Field(
         default=2 << 20, ge=1 << 12, le=64 << 20, description="Largest request; each one is held in memory whole."
     )
-    connections: int = Field(default=1024, ge=1, description="Most connections of clients; more wait.")
-    connections_per_address: int = Field(default=256, ge=1, description="Most of one address; more are closed at once.")
+    connections: int = Field(default=1024, ge=1, description="Most connections of clients; more wait, or are closed.")
+    connections_per_address: int = Field(
+        default=256,
+        ge=1,
+        description="Most of one address; more are closed at once. If a load balancer hides the clients' addresses, as "
+        "many as `connections`.",
+    )
     client_s: int = Field(
         default=30,
         ge=1,
-        description="Seconds that a TLS handshake, the headers and the body of a request may each take.",
+        description="Seconds that the headers and the body of a request may each take; a TLS handshake 5 at most.",
     )
     check_s: int = Field(
         default=2, ge=1, description="Seconds that a Triton's watcher has to say that it is ready, twice a second."

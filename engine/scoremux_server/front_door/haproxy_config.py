@@ -22,6 +22,7 @@ STREAMS = 8
 """Most requests that one HTTP/2 connection has in flight; further ones wait."""
 
 ANSWER_S = 300
+_HANDSHAKE_S = 5
 _HEADERS_BYTES = 64 << 10
 _RATE_WINDOW_S = 10
 _KILLERS = "killers.lua"
@@ -81,11 +82,18 @@ def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, k
         folder: The folder that its files will be in.
         key: Signs the grants.
     """
+    one_for_all = config.connections_per_address >= config.connections  # a balancer hides the clients' addresses
+    few = config.connections if one_for_all else max(2, config.connections_per_address // 16)
     values: dict[str, Any] = {
         **config.model_dump(),
         "threads": min(64, len(os.sched_getaffinity(0))),
         "streams": STREAMS,
         "answer_s": ANSWER_S,
+        "handshake_s": min(_HANDSHAKE_S, config.client_s),
+        "many_connections": config.connections * 3 // 4,
+        "most_of_strangers": max(few, config.connections * 3 // 4),
+        "many_of_strangers": config.connections // 2,
+        "few_connections": few,
         "address": bracketed(config.address),
         "folder": folder,
         "buffer_bytes": config.request_bytes + _HEADERS_BYTES,

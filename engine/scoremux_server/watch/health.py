@@ -41,7 +41,7 @@ class Health(Collector):
 
     Attributes:
         state: What the watcher is doing.
-        cause: Why Triton was restarted, or why its last canary failed.
+        cause: Why Triton was last restarted, or why its last bad canary failed.
         store_cause: Why the store cannot be read now; tasks in memory are scored.
         restarts: How often Triton was restarted.
         canary_waiting_s: Seconds that the canary in flight has waited for its answer; 0 without one.
@@ -114,10 +114,23 @@ class Health(Collector):
     @property
     def ready(self) -> bool:
         """Whether rows should be sent here: they get scores, as the last canary showed, and no stop is near."""
-        silent = self._clock() - self._beat_at > _SILENT_S
-        full = shared_memory_free_bytes() < _SHARED_MEMORY_BYTES
-        waits = self.canary_waiting_s > _WAITS_S
-        return self.state is WatchState.SERVING and self._last_good and not (silent or full or waits)
+        return not self.unready_cause
+
+    @property
+    def unready_cause(self) -> str:
+        """Why rows should not be sent here now; empty while it is ready."""
+        if self.state in (WatchState.DRAINING, WatchState.STOPPED):
+            return f"the server is {self.state.value}"
+        if self.state is not WatchState.SERVING:
+            return self.cause or f"the server is {self.state.value}"
+        silent_s, free_bytes = self._clock() - self._beat_at, shared_memory_free_bytes()
+        if silent_s > _SILENT_S:
+            return f"the watcher has seen nothing for {silent_s:.0f} s: does a file server hang?"
+        if not self._last_good:
+            return self.cause or "no canary was scored yet"
+        if free_bytes < _SHARED_MEMORY_BYTES:
+            return f"{free_bytes:,} bytes of shared memory are free, and requests need {_SHARED_MEMORY_BYTES:,}"
+        return f"a canary has waited for {self.canary_waiting_s:.0f} s" if self.canary_waiting_s > _WAITS_S else ""
 
     @property
     def alive(self) -> bool:
@@ -133,14 +146,15 @@ class Health(Collector):
 
     def body(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        age = None if self.canary_age_s is None else round(self.canary_age_s, 3)
+        age, cause = None if self.canary_age_s is None else round(self.canary_age_s, 3), self.unready_cause
         return {
-            "ready": self.ready,
+            "ready": not cause,
             "state": self.state.value,
             "canary_age_s": age,
             "canary_waiting_s": round(self.canary_waiting_s, 3),
             "restarts": self.restarts,
-            "cause": self.cause,
+            "cause": cause,
+            "last_cause": self.cause,
             "store_cause": self.store_cause,
             "shared_memory_free_bytes": shared_memory_free_bytes(),
             "selftest": self._selftest,

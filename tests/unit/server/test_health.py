@@ -96,6 +96,28 @@ def test_wrong_canary_turns_ready_off_and_names_its_cause(health: Health, port: 
     health.note(WRONG)
     status, body = get(port, "/readyz")
     assert (status, body["cause"]) == (503, "other bits")
+    health.note(GOOD)
+    status, body = get(port, "/readyz")
+    assert (status, body["cause"], body["last_cause"]) == (200, "", "other bits")
+
+
+def test_cause_is_that_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    health = Health(clock=clock)
+    assert health.body()["cause"] == "the server is starting"
+    health.state = WatchState.SERVING
+    health.note(WRONG)
+    assert health.body()["cause"] == "other bits"
+    health.note(GOOD)
+    clock.now = 12.0
+    assert health.body()["cause"].startswith("the watcher has seen nothing for 12 s")
+    health.beat()
+    health.canary_waiting_s = 11.0
+    assert health.body()["cause"] == "a canary has waited for 11 s"
+    monkeypatch.setattr("scoremux_server.watch.health.shared_memory_free_bytes", lambda: 1000)
+    assert health.body()["cause"].startswith("1,000 bytes of shared memory are free")
+    health.state = WatchState.DRAINING
+    assert health.body()["cause"] == "the server is draining"
 
 
 @pytest.mark.parametrize(("selftest", "sample"), [("short", ["1.0"]), ("off", ["0.0"]), ("none", [])])
