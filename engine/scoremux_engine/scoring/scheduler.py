@@ -265,8 +265,7 @@ class Scheduler:
                 lead = self._shares.take(lead, 1, now)
                 lead.express = True
                 return [lead]
-            tokens, row = self._shares.tokens, lead.rows[0]
-            short = self._shares.wants_short(lead, now)
+            tokens, row, short = self._shares.tokens, lead.rows[0], self._shares.wants_short(lead, now)
             budget = min(self.budget_tokens, _SHORT_TOKENS) if short else self.budget_tokens
             most = most_rows(row, budget)
             parts = [self._shares.take(lead, most, now)]
