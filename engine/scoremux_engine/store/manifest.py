@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,9 +27,7 @@ Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN}$")]
 
 
 class StoreFile(BaseModel):
-    """What all JSON files of a store have in common. `remedy` says how to make a file of another format again."""
-
-    remedy: ClassVar[str] = "publish the adapters again, into a new store, with `scoremux tasks add`"
+    """What all JSON files of a store have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,7 +69,10 @@ def parse_store_file(model: type[StoreFileT], data: bytes, path: Path) -> StoreF
         content = parse_object(data)
         if content.get("format") != FORMAT:
             other = f"has format {quote(content['format'])}" if "format" in content else "has no format"
-            raise StoreError(f"{path} {other}, and this version of scoremux reads format {FORMAT}; {model.remedy}")
+            raise StoreError(
+                f"{path} {other}, and this version of scoremux reads format {FORMAT}; "
+                "publish the adapters again, into a new store, with `scoremux tasks add`"
+            )
         return validate(model.model_validate, content)
     except ValueError as error:
         raise StoreError(f"{path} is damaged: {error}") from error
