@@ -14,7 +14,6 @@ import typer
 from typer.core import TyperGroup
 
 from scoremux_client.errors import InputError
-from scoremux_files.errors import first_of
 from scoremux_review import people_commands, retention
 from scoremux_review.people_commands import BY, Where, console, created, opened, say
 
@@ -142,12 +141,6 @@ def add(
         str | None,
         typer.Option(help="Column of who wrote it, if `scoremux score` did not get it; raters never see it."),
     ] = None,
-    replace: Annotated[
-        bool,
-        typer.Option(
-            "--replace", help="Known rows take their new scores, but for tasks that people have begun to read."
-        ),
-    ] = False,
 ) -> None:
     """Add scored files, papers, texts of tasks or a policy, also while people work.
 
@@ -175,7 +168,7 @@ def add(
                 say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
         for path in scored or ():
             layout = layout_of(path, id=id_column, text=text_column, student=student_column)
-            _add_scored(desk, path, responses or (), layout, replace)
+            _add_scored(desk, path, responses or (), layout)
 
 
 def _add_tasks(desk: Database, tasks: Path) -> None:
@@ -191,19 +184,15 @@ def _add_tasks(desk: Database, tasks: Path) -> None:
                 say(f"task {task}: its levels are worth {is_now} now, were {was}; exports of older rows change")
 
 
-def _add_scored(desk: Database, path: Path, responses: Sequence[Path], layout: RowLayout, replace: bool) -> None:
+def _add_scored(desk: Database, path: Path, responses: Sequence[Path], layout: RowLayout) -> None:
     from scoremux_review.reading import alerts, intake
     from scoremux_review.reading.response_texts import Texts
 
-    added = intake.add_scored(desk, path, Texts(responses, layout), BY, replace=replace)
+    added = intake.add_scored(desk, path, Texts(responses, layout), BY)
     say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
     if added.rescored:
-        outcome = "the desk keeps its own; --replace takes these"
-        if replace:
-            outcome = f"the desk has {added.replaced.rows:,} of them now ({added.replaced.to_read:+,} to read)"
-        say(f"{path}: {added.rescored:,} of the known rows have another score or route here; {outcome}")
-    if kept := sorted(added.replaced.kept):
-        say(f"{path}: people have begun to read {first_of(kept)}, so these tasks keep the scores that they had")
+        remedy = "the desk keeps its own; to have the new ones, add this to a new database"
+        say(f"{path}: {added.rescored:,} of the known rows have another score or route here; {remedy}")
     new, unknown = alerts.add_alerts(desk, path, BY)
     if new or unknown:
         say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")

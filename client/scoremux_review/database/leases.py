@@ -258,13 +258,6 @@ def withdraw(connection: Connection, read: Any) -> None:
     count_waiting(connection, read.task, read.reason, -1)
 
 
-def tasks_in_reading(connection: Connection) -> frozenset[tuple[str, str]]:
-    """Return task and administration of the rows of which somebody has read one, reads one, or is to read one."""
-    query = select(rows.c.task, rows.c.administration).join(reads, reads.c.row == rows.c.id)
-    query = query.where(or_(reads.c.state.in_((*_WITH_SOMEONE, "done")), reads.c.only_for.is_not(None)))
-    return frozenset((task, administration) for task, administration in connection.execute(query.distinct()))
-
-
 def withdraw_reads(connection: Connection, chosen: Sequence[int]) -> None:
     """Withdraw the pending reads of some rows. Groups with a member among them are given back."""
     pending = select(reads).where(reads.c.row.in_(chosen))

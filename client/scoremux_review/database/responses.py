@@ -26,8 +26,8 @@ SEALED = (
     "level_high", "condition", "route", "read_behind", "version", "chosen_by", "reason", "priority", "known_level",
     "folded_key", "administration",
 )  # fmt: skip
-"""Columns that change with a new score alone (`reading.rescoring`). A row's digest is of these, its student and its
-salt, without which short answers could be guessed."""
+"""Columns that never change. A row's digest is of these, its student and its salt, without which short answers could be
+guessed."""
 
 
 def row_digest(row: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ class RecordedState:
         paused: Tasks that nobody reads.
         anchors: Task → digest of its anchor papers.
         chunks: First and last id, and digest, of each chunk of rows.
-        rescored: Row → its first and its newest digest.
+        rescored: Row → its first and its newest digest; of records that an earlier version wrote.
         rows: Row → state, round and final score, where it is not as it came in.
         decisions: Decision → its columns, with `undone` and `compared`.
         alerts: Alert → its columns.

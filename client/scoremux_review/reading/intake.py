@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from scoremux_files.rows.writers import without_apostrophe
 from scoremux_review.database import leases, log, programme, responses
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.reading import rescoring
 from scoremux_review.reading.response_texts import Texts
 from scoremux_review.reading.task_files import read_papers
 
@@ -31,6 +30,7 @@ READ_BEHIND, EVERYTHING, SAMPLE = "READ_BEHIND", "ALL", "SAMPLE"
 what `scoremux sample` drew."""
 
 _MOST_LINE, _MOST_LEVEL, _MOST_NAME_BYTES = 2**63 - 1, 10_000, 2_000
+_COMPARED = ("status", "level", "route", "version", "chosen_by", "read_behind")
 _NEEDED = {"id", "task", "status", "level"}
 
 
@@ -43,19 +43,15 @@ class Added:
         known: How many of them were there already.
         rescored: How many of these have another score or route than the one that the desk had.
         to_read: How many of the new ones people read.
-        replaced: What became of rescored ones, where they were to be replaced.
     """
 
     rows: int = 0
     known: int = 0
     rescored: int = 0
     to_read: int = 0
-    replaced: rescoring.Replaced = field(default_factory=rescoring.Replaced)
 
 
-def add_scored(
-    database: Database, path: Path, texts: Texts, by: str = "scoremux review", *, replace: bool = False
-) -> Added:
+def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux review") -> Added:
     """Add what `scoremux score` wrote: a folder of parts, or one file. Adding it again adds only what is new.
 
     Args:
@@ -63,15 +59,14 @@ def add_scored(
         path: The folder or file.
         texts: Where the responses' texts are.
         by: Who adds it, for the record.
-        replace: Whether known rows take their new scores, see `rescoring`. Nobody reads or decides meanwhile.
 
     Raises:
-        InputError: names file and row; rows before it are added, unless scores are replaced.
+        InputError: names file and row; rows before it are added.
     """
     with database.read() as connection:
         policy = programme.load_policy(connection)
     lines = (_checked(path, number, row, texts, policy) for number, row in enumerate(read_rows(path), start=1))
-    added = _add_rows(database, lines, path.name, by, replace)
+    added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
         body = {"file": path.name, "rows": added.rows, "known": added.known, "to_read": added.to_read}
         log.append(connection, database.now(), by, "added", body)
@@ -103,23 +98,43 @@ def share(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
 
 
-def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by: str, replace: bool = False) -> Added:
+def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by: str) -> Added:
     added = Added()
-    # While scores are replaced, nobody may begin to read: one transaction for all.
-    with database.write() if replace else nullcontext() as whole:
-        in_reading = leases.tasks_in_reading(whole) if whole else frozenset()
-        for chunk in chunks(lines, CHUNK_ROWS):
-            with nullcontext(whole) if whole else database.write() as connection:
-                rescored = rescoring.find_rescored(connection, chunk, file)
-                new, to_read = _insert(connection, chunk, file, by, database.now())
-                if replace:
-                    entry = (file, by, database.now())
-                    rescoring.replace_scores(connection, rescored, in_reading, added.replaced, entry)
-            added.rescored += len(rescored)
-            added.rows += len(chunk)
-            added.known += len(chunk) - new
-            added.to_read += to_read
+    for chunk in chunks(lines, CHUNK_ROWS):
+        with database.write() as connection:
+            added.rescored += _count_rescored(connection, chunk, file)
+            new, to_read = _insert(connection, chunk, file, by, database.now())
+        added.rows += len(chunk)
+        added.known += len(chunk) - new
+        added.to_read += to_read
     return added
+
+
+def _count_rescored(connection: Connection, chunk: list[dict[str, Any]], file: str) -> int:
+    """Return how many known rows come with another score or route. Raises InputError for another text or level."""
+    rescored, known = 0, responses.rows_at(connection, chunk)
+    for row in chunk:
+        before = known.get((row["source"], row["line"], row["name"]))
+        if before is None:
+            continue
+        if (before.task, before.text) != (row["task"], row["text"]):
+            raise InputError(
+                f"{file}: line {row['line']} of {row['source']} has another text or task than when "
+                f"{before.administration} brought it; if these are two files of one name, rename the new one "
+                "(responses: and score them again)"
+            )
+        if before.known_level != row["known_level"]:
+            raise InputError(
+                f"{file}: the paper in line {row['line']} has the known level {before.known_level} here, which raters "
+                "were compared with; give the corrected paper another id, or put it in a file of another name"
+            )
+        rescored += any(not _equal(getattr(before, name), row[name]) for name in _COMPARED)
+    return rescored
+
+
+def _equal(one: Any, other: Any) -> bool:
+    both_numbers = isinstance(one, float) and isinstance(other, float)
+    return isclose(one, other, rel_tol=1e-6) if both_numbers else bool(one == other)
 
 
 def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float) -> tuple[int, int]:

@@ -13,16 +13,15 @@ from sqlalchemy import text
 
 from desks import ITEMS, make_programme, scored_rows, write_jsonl
 from making import ROOT
-from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
-from scoremux_assess.agreement.weights import routed_beside
 from scoremux_assess.decisions.policy import read_policy
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
-from scoremux_review.database import responses
+from scoremux_review.database import log, responses
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import anchors_of, item_of, save_items
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.exports import export_final, export_labelled
+from scoremux_review.errors import BrokenRecordError
+from scoremux_review.exports import export_final
 from scoremux_review.pages.rendering import reason_name
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
@@ -42,63 +41,19 @@ def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:
     assert (again.rows, again.known, again.rescored) == (60, 50, 50)
 
 
-def _scored_by(version: str, halves: int, task: int = 0, picks: int = 5) -> list[dict[str, Any]]:
-    """Return 80 rows of a task of which a version sends every other group of `halves` rows to people."""
-    rows = scored_rows(320)[task::4]
-    for n, row in enumerate(rows):
-        human, picked = n // halves % 2 == 0, n // 4 % picks == 0
-        row |= {"id": f"r{n}", "line": 4 * n + task + 1, "text": f"Leaf {n}.", "version": version * 64, "level": n % 3}
-        row |= {"route": "human:LOW_CONFIDENCE" if human else "machine", "confidence": 0.3 + n / 200}
-        row |= {"read_behind": 1 / picks if picked and not human else None}
-    return rows
-
-
-def test_rows_scored_again_are_chosen_by_the_newest_version_alone(at_work: Any, tmp_path: Path) -> None:
-    """Every other row is sent to people by version a, every other pair by version b: 20 rows of each of four kinds."""
-    work = at_work(0, rows=[])
-
-    def add(rows: list[dict[str, Any]], replace: bool = True) -> Any:
-        write_jsonl(tmp_path / "scored.jsonl", rows)
-        return add_scored(work.database, tmp_path / "scored.jsonl", Texts(), replace=replace)
-
-    def versions() -> dict[str, set[str]]:
-        by_task: dict[str, set[str]] = {}
-        for row in work.execute("SELECT task, version FROM rows WHERE state != 'validity'"):
-            by_task.setdefault(row.task, set()).add(row.version[0])
-        return by_task
-
-    a, b = _scored_by("a", 1), _scored_by("b", 2)
-    name = a[0]["task"]
-    assert add(a).to_read == 40 + 8
-    assert add(b, replace=False).rescored == 80
-    assert versions() == {name: {"a"}}
-    for again in (b, a, b):
-        added = add(again)
-        assert (added.rescored, added.replaced.rows, added.replaced.kept) == (80, 80, set())
-        work.verify()
-    assert add(b).rescored == 0
-    queues = {(row.reason, row.waiting) for row in work.execute("SELECT reason, waiting FROM queues WHERE waiting > 0")}
-    assert queues == {("LOW_CONFIDENCE", 40), ("READ_BEHIND", 8)}
-    order = "SELECT line FROM rows JOIN reads ON reads.row = rows.id WHERE reads.state = 'open' AND rows.reason = '{}'"
-    behind = [row.line for row in work.execute(order.format("READ_BEHIND") + " ORDER BY reads.priority")]
-    assert behind != sorted(behind), "of what the machine keeps, the order is random"
-    read = work.take("anna")
-    assert add(a).replaced.kept == {name}, "somebody reads it"
-    work.decide("anna", read.token, 1)
-    other = _scored_by("a", 1, task=1)
-    add(other)
-    both = add(a + [row | {"version": "b" * 64} for row in other])
-    assert (both.replaced.rows, both.replaced.kept) == (80, {name})
-    assert versions() == {name: {"b"}, other[0]["task"]: {"b"}}
-    while (read := work.take("anna")) is not None:
-        work.decide("anna", read.token, 1)
+def test_record_of_scores_that_an_earlier_version_replaced_holds(at_work: Any) -> None:
+    work = at_work(8)
+    before = work.row(3)
+    with work.database.write() as connection:
+        digest = responses.row_digest({**before._mapping, "level": 0})
+        responses.set_row(connection, before.id, level=0, digest=digest)
+        body = {"digests": [before.digest, digest], "state": before.state, "round": 1, "final": [None, "", None]}
+        log.append(connection, 1.8e9, "test", log.RESCORED, body, row=before.id)
     work.verify()
-    export_labelled(work.database, tmp_path / "labelled.jsonl")
-    rows = read_labelled([tmp_path / "labelled.jsonl"], None, LabelColumns()).rows
-    assert not routed_beside([row.chosen_by for row in rows], [row.version for row in rows]).any()
-    number = [(row.task, int(row.id.partition(" ")[0][1:]) % 4, row.weight) for row in rows]
-    stands_for = [sum(weight for task, kind, weight in number if (task, kind) == (name, k)) for k in range(4)]
-    assert stands_for == pytest.approx([20, 20, 20, 20])
+    work.execute("UPDATE rows SET digest = :digest WHERE id = 3", digest=before.digest)
+    with pytest.raises(BrokenRecordError, match="row 3 is not what was scored last"):
+        work.verify()
+    work.execute("UPDATE rows SET digest = :digest WHERE id = 3", digest=digest)
 
 
 @pytest.mark.parametrize("change", [{"text": "Another year."}, {"task": "another"}])
