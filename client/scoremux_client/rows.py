@@ -6,13 +6,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_client import contract, lti
+from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError, RejectedError
 
@@ -92,53 +91,6 @@ class Scored:
     def without_score(cls, response: Response, status: Status) -> Scored:
         """Return the outcome of a row that no server scored."""
         return cls(response.task, contract.NO_LEVEL, None, (), status, "", 0, False, response.id)
-
-    def to_lti_ags(
-        self,
-        user_id: str,
-        *,
-        score_maximum: float | None = None,
-        levels: Sequence[float] | None = None,
-        timestamp: datetime | None = None,
-        activity_progress: lti.ActivityProgress = "Completed",
-        needs_review: bool = False,
-        comment: str | None = None,
-    ) -> lti.Score:
-        """Return the score as LTI Assignment and Grade Services 2.0 posts it to a line item's ``/scores``.
-
-        gradingProgress is PendingManual for a row that goes to people, and for one without a score that a person can
-        still grade; it is Failed if the task, the token or the encoding of the text is at fault. Without a score there
-        is no scoreGiven.
-
-        Args:
-            user_id: the platform's id of the student.
-            score_maximum: points of a full score. An outcome does not know them: give this or `levels` for a score.
-            levels: the points of the task's levels (`task.json`), whose largest is the maximum.
-            timestamp: when it was scored, with a time zone; now if None.
-            activity_progress: what the student has done, as LTI says it.
-            needs_review: a person has yet to confirm it; platforms show it as PendingManual.
-            comment: shown to the student.
-
-        Raises:
-            InputError: the score has no maximum, or LTI has no such score or timestamp.
-
-        >>> scored = Scored("t-1", 3, 0.75, (0.1, 0.1, 0.1, 0.6, 0.1), Status.OK, "", 9, False)
-        >>> when = datetime.fromisoformat("2026-01-05T10:00:00+00:00")
-        >>> score = scored.to_lti_ags("student-7", levels=[0, 0.25, 0.5, 0.75, 1], timestamp=when)
-        >>> score["scoreGiven"], score["scoreMaximum"], score["gradingProgress"], score["timestamp"]
-        (0.75, 1.0, 'FullyGraded', '2026-01-05T10:00:00.000+00:00')
-        """
-        return lti.score(
-            user_id,
-            self.status,
-            self.score,
-            maximum=score_maximum,
-            levels=levels,
-            timestamp=timestamp,
-            activity_progress=activity_progress,
-            needs_review=needs_review or self.to_human,
-            comment=comment,
-        )
 
 
 def what_is_wrong(row: object) -> str:

@@ -24,7 +24,7 @@ class ServedTask:
     Attributes:
         id: What rows name.
         version: Digest of its live version.
-        levels: Points of its levels, for `Scored.to_lti_ags`; none if the server cannot read the version.
+        levels: Points of its levels; none if the server cannot read the version.
     """
 
     id: str

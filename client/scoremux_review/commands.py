@@ -226,22 +226,20 @@ def export(
     labelled: Annotated[
         Path | None, typer.Option("--labelled", help="Rows with human levels, for train, evaluate and calibrate.")
     ] = None,
-    lti: Annotated[Path | None, typer.Option("--lti", help="LTI AGS scores, one JSON object a line.")] = None,
     administration: Annotated[
         str, typer.Option(help="Only the responses that a file or folder of this name brought (default: all).")
     ] = "",
 ) -> None:
-    """Write final scores, labelled rows or LTI scores.
+    """Write final scores or labelled rows.
 
     Example: scoremux review export --out final.parquet --labelled labelled.parquet --database reviews.db
     """
     from scoremux_review import exports
 
-    if not (out or labelled or lti):
-        raise InputError("nothing to write: give --out, --labelled or --lti")
+    if not (out or labelled):
+        raise InputError("nothing to write: give --out or --labelled")
     desk = opened(database)
-    jobs = ((out, exports.export_final), (labelled, exports.export_labelled), (lti, exports.export_lti))
-    for path, write in jobs:
+    for path, write in ((out, exports.export_final), (labelled, exports.export_labelled)):
         if path:
             say(f"{write(desk, path, administration):,} rows written to {path}")
     for line in exports.odd_rows(desk, _MOST_SHOWN):

@@ -1,4 +1,4 @@
-"""What leaves the desk: final scores with their provenance, labelled rows for training, scores for LTI platforms."""
+"""What leaves the desk: final scores with their provenance, and labelled rows for training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ from typing import Any
 import pyarrow as pa
 
 from scoremux_assess.agreement.weights import SAMPLE
-from scoremux_client import lti
-from scoremux_client.contract import Status
-from scoremux_files.atomic import replacing
-from scoremux_files.errors import writing
 from scoremux_files.rows.readers import chunks
 from scoremux_files.rows.writers import write_rows
 from scoremux_review.database import drawn_rows, programme, responses
@@ -100,18 +96,6 @@ def export_labelled(database: Database, path: Path, administration: str = "") ->
     return _write(path, LABELLED, _labelled(database, administration))
 
 
-def export_lti(database: Database, path: Path, administration: str = "") -> int:
-    """Write one LTI AGS score a line; the row's id is the user, and rows that wait for a human are PendingManual."""
-    with database.read() as connection:
-        items = programme.all_items(connection)
-    number = 0
-    with writing(path), replacing(path, mode=None) as aside, aside.open("w", encoding="utf-8") as file:
-        for row in _finals(database, administration):
-            file.write(json.dumps(_lti_score(row, items[row["task"]].levels), ensure_ascii=False) + "\n")
-            number += 1
-    return number
-
-
 def _write(path: Path, schema: Any, rows: Iterator[dict[str, Any]]) -> int:
     number = 0
 
@@ -184,21 +168,6 @@ def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
         "probabilities": json.loads(row.probabilities),
         "student": row.student or None,
     }
-
-
-def _lti_score(row: dict[str, Any], levels: Sequence[float]) -> dict[str, Any]:
-    waits = row["status"] in ("PENDING", ODD) or row["status"] not in {status.value for status in Status}
-    status = Status.OK if waits or row["status"] == "CONDITION" else Status(row["status"])
-    score = lti.score(
-        row["id"],
-        status,
-        row["score"] if row["status"] == "OK" else None,
-        levels=levels,
-        timestamp=datetime.fromisoformat(row["decided_at"]) if row["decided_at"] else None,
-        needs_review=waits,
-        comment=row["code"] or None,
-    )
-    return dict(score)
 
 
 def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any]]:

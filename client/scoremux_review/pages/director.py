@@ -25,7 +25,6 @@ _NOT_SHOWN = ("row", "decision", "lead", "remark", "note", "why")
 _EXPORTS: dict[str, Callable[[Database, Path], int]] = {
     **{f"final.{suffix}": exports.export_final for suffix in ("parquet", "csv", "jsonl")},
     **{f"labelled.{suffix}": exports.export_labelled for suffix in ("parquet", "csv", "jsonl")},
-    "lti.jsonl": exports.export_lti,
 }
 
 

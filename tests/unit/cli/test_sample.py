@@ -144,8 +144,6 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
         tmp_path / "final.jsonl",
         "--labelled",
         tmp_path / "labelled.jsonl",
-        "--lti",
-        tmp_path / "lti.jsonl",
     )
 
     def exported() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

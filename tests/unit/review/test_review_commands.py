@@ -35,10 +35,10 @@ def test_scored_files_go_from_add_to_export(tmp_path: Path) -> None:
     run_review("users", "change", "anna", "--role", "leader", *where)
     head = run_review("verify", *where).splitlines()[-1]
     run_review("verify", "--noted", head, *where)
-    files = [tmp_path / name for name in ("final.csv", "labelled.csv", "lti.jsonl")]
-    printed = run_review("export", "--out", files[0], "--labelled", files[1], "--lti", files[2], *where)
-    assert printed.count("rows written to") == 3
-    assert [len(file.read_text().splitlines()) for file in files] == [41, 2, 40]
+    files = [tmp_path / name for name in ("final.csv", "labelled.csv")]
+    printed = run_review("export", "--out", files[0], "--labelled", files[1], *where)
+    assert printed.count("rows written to") == 2
+    assert [len(file.read_text().splitlines()) for file in files] == [41, 2]
 
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:

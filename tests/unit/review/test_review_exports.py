@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -127,11 +126,6 @@ def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> No
     assert not trained.bad
     assert sum(map(len, trained.rows.values())) == len(told)
     assert {row.second for own in trained.rows.values() for row in own} > {None}
-    scores = tmp_path / "lti.jsonl"
-    assert exports.export_lti(work.database, scores) == 80
-    given = [json.loads(line) for line in scores.read_text().splitlines()]
-    assert {one["gradingProgress"] for one in given} <= {"FullyGraded", "PendingManual"}
-    assert sum("scoreGiven" in one for one in given) > 60
 
 
 def test_codes_go_from_the_decision_over_the_desk_to_the_statistics(at_work: Any, tmp_path: Path) -> None:
@@ -212,7 +206,6 @@ def test_ids_that_repeat_across_administrations_are_numbered_among_labelled_rows
     assert {(row["id"], row["administration"]) for row in read_rows(out)} == {(name, "june.jsonl") for name in again}
     assert len(read_joined(tmp_path / "june.jsonl", out)) == len(again)
     assert exports.export_final(work.database, tmp_path / "final.jsonl", "june.jsonl") == 4
-    assert exports.export_lti(work.database, tmp_path / "lti.jsonl", "june.jsonl") == 4
     (folder := tmp_path / "exports").mkdir()
     for suffix in ("jsonl", "csv", "parquet"):
         exports.export_labelled(work.database, folder / f"labelled.{suffix}")
@@ -274,5 +267,4 @@ def test_level_that_a_task_lacks_makes_one_row_odd(at_work: Any, tmp_path: Path)
     sentences = exports.odd_rows(work.database, 2)
     assert len(sentences) == min(2, len(odd))
     assert f"task {task} has 2 levels; reopen it" in sentences[0]
-    assert exports.export_lti(work.database, tmp_path / "lti.jsonl") == 20
     work.execute("UPDATE tasks SET levels = :levels WHERE id = :task", task=task, levels=levels)

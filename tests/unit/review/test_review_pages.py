@@ -339,7 +339,7 @@ def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Program
     assert "paused" in browser.get("/").text
     browser.post("/people/add", {"name": "carl", "role": "rater", "password": "short"})
     assert "at least 10" in browser.page
-    for name in ("final.parquet", "final.csv", "labelled.jsonl", "lti.jsonl"):
+    for name in ("final.parquet", "final.csv", "labelled.jsonl"):
         answer = browser.get(f"/export/{name}")
         assert answer.status_code == 200
         assert len(answer.content) > 100
