@@ -148,7 +148,7 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
 
     def exported() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         told = run_review("export", *where, "--database", base)
-        assert told.count("400 rows written") == 2
+        assert told.count("400 rows written") == 1
         return list(read_rows(tmp_path / "final.jsonl")), list(read_rows(tmp_path / "labelled.jsonl"))
 
     sampled, before = {one["id"] for one in drawn}, exported()[0]
