@@ -44,6 +44,24 @@ def test_ninety_five_percent_intervals_hold_the_truth_that_often(rows: int, scal
         assert all(0.93 <= means[s] <= 0.97 for s in PROMISED), means
 
 
+@pytest.mark.parametrize("students", [2, 3, 5, 8, 15])
+def test_exact_agreement_with_few_students(students: int, scaled: Scaled, result: Result) -> None:
+    """Students have ten rows each, or 1 to 19; shares of right rows vary between them as a beta distribution."""
+    times, random, found = scaled(5000), np.random.default_rng(students), []
+    for truth in (0.6, 0.8, 0.95):
+        for alike in (0.1, 0.3, 0.6):
+            for uneven in (False, True):
+                ability = random.beta(truth * (1 / alike - 1), (1 - truth) * (1 / alike - 1), times * students)
+                rows = random.integers(1, 20, len(ability)) if uneven else np.full(len(ability), 10)
+                right = random.random(rows.sum()) < np.repeat(ability, rows)
+                who = np.repeat(np.arange(len(ability)), rows)
+                ratings = Ratings.of(np.ones(len(right)), right.astype(float))
+                one = estimates([BY_NAME["exact"]], ratings, who // students, times, who)["exact"]
+                found.append(float(((one.low <= truth) & (truth <= one.high)).mean()))
+    result(f"coverage of exact agreement, {students} students", f"{np.mean(found):.1%} (least {min(found):.1%})")
+    assert min(found) >= 0.93 - 3 * math.sqrt(0.07 * 0.93 / times)
+
+
 def _groups(shift: float) -> raters.Table:
     """Return the distribution of levels where the machine is more generous to the second half, [L, group, L]."""
     halves = [Raters(5, 0.9, 0.95, shift=of).table() / 2 for of in (0.0, shift)]
