@@ -124,8 +124,7 @@ def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Fl
 
     Args:
         share, size: The shares, and how many independent rows tell as much.
-        rows, units: How many rows there are, and how many students wrote them; equal without students.
-        freedom: Degrees of freedom of the estimate.
+        rows, units, freedom: Numbers of rows, of students (or rows again), and degrees of freedom of the estimate.
     """
     with np.errstate(invalid="ignore"):
         t = student_t(rows - 1)

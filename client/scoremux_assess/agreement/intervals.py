@@ -156,8 +156,7 @@ class _Pulls:
     def __init__(self, value: Floats, scale: str) -> None:
         self.value, self.scale = value, scale
         self.middle = straight(value, scale)
-        self._first, self._second, self._third, self._fourth = (np.zeros(len(value)) for _ in range(4))
-        self._all, self.units = (np.zeros(len(value)) for _ in range(2))
+        self._moments, self.units = np.zeros((5, len(value))), np.zeros(len(value))
 
     def add(self, units: _Units, left: Floats, about: Mask) -> None:
         """Take in units: the value without each, and whether the statistic is about it."""
@@ -168,17 +167,13 @@ class _Pulls:
         # Rounding must not pass for a difference.
         pull[np.abs(pull) < 1e-13] = 0.0
         cells = len(self.value)
-        self._first += by_cell(units.cell, units.count * pull, cells)
-        self._second += by_cell(units.cell, units.count * pull**2, cells)
-        self._third += by_cell(units.cell, units.count * pull**3, cells)
-        self._fourth += by_cell(units.cell, units.count * pull**4, cells)
-        self._all += by_cell(units.cell, units.count, cells)
+        self._moments += [by_cell(units.cell, units.count * pull**power, cells) for power in range(5)]
         self.units += by_cell(units.cell, units.count * about, cells)
 
     def error(self) -> Floats:
         """Return the standard error, [C]."""
-        square = np.maximum(self._second - self._first**2 / self._all, 0)
-        error: Floats = np.sqrt((self._all - 1) / self._all * square)
+        n, first, second, *_ = self._moments
+        error: Floats = np.sqrt((n - 1) / n * np.maximum(second - first**2 / n, 0))
         return error
 
     def freedom(self) -> Floats:
@@ -187,14 +182,12 @@ class _Pulls:
         2 (Σ pull²)² / Σ pull⁴ − 1, at most the units − 1; 2 is what coverage needs (`tests/slow/test_intervals.py`).
         """
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.fmin(self.units - 1, 2 * self._second**2 / self._fourth - 1)
+            return np.fmin(self.units - 1, 2 * self._moments[2] ** 2 / self._moments[4] - 1)
 
     def skewness(self) -> Floats:
         """Return the skewness of the statistic's influence function, [C]."""
-        mean = self._first / self._all
-        square = self._second / self._all - mean**2
-        cube = self._third / self._all - 3 * mean * self._second / self._all + 2 * mean**3
-        skewness: Floats = cube / square**1.5
+        mean, second, third = self._moments[1:4] / self._moments[0]
+        skewness: Floats = (third - 3 * mean * second + 2 * mean**3) / (second - mean**2) ** 1.5
         return skewness
 
 

@@ -24,15 +24,7 @@ from scoremux_assess.agreement.joined_columns import (
 )
 from scoremux_assess.agreement.points import holds_points, points_of, tasks_beyond_levels
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings, by_cell
-from scoremux_assess.agreement.weights import (
-    SCALED,
-    SEEN_BY_START,
-    Sample,
-    heavy_rows,
-    population_of,
-    sample_of,
-    to_routes,
-)
+from scoremux_assess.agreement.weights import SEEN_BY_START, Sample, heavy_rows, population_of, sample_of, to_routes
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import (
@@ -52,11 +44,6 @@ from scoremux_files.rows.writers import without_apostrophe
 
 EXAMPLES = 5
 """Ids that are named for each reason."""
-
-_NO_SAMPLE = (
-    "are of tasks whose truth does not say how rows were chosen, and has another share of rows sent to people than the "
-    "output; give the columns chosen_by and probability, or a sample of all rows"
-)
 
 UNKNOWN_LEVELS = 256
 """How many levels a task has if the output has no probabilities: more than any scale."""
@@ -257,7 +244,8 @@ def join(
         strange = usable_both & np.isin(scored.task.code[both], list(shares))
         usable_both &= ~strange
         of_tasks = "; ".join(f"{scored.task.values[code]} {share}" for code, share in shares.items())
-        reasons.append((f"{_NO_SAMPLE}: {of_tasks}", _at(both[strange], len(ours))))
+        no_sample = f"does not say how rows were chosen (chosen_by) and is no sample: sent to people {of_tasks}"
+        reasons.append((f"are of tasks whose truth {no_sample}", _at(both[strange], len(ours))))
     absent = [(f"are in {truth_name} and not in {output}", times[theirs] == 0)]
     unusable = np.flatnonzero(has_score & listed & np.isin(ours, theirs[truth.unusable]))
     kept = both[usable_both]
@@ -278,7 +266,7 @@ def join(
         routes=routes,
         off_scale=OffScale(scored.task.code[both[off]], first[off]),
         dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),
-        population=_population(scores, labels, routed, weight),
+        population=_population(scores, routed, weight),
         left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),
     )
 
@@ -327,14 +315,13 @@ def _routes(scored: ScoredColumns, has_score: Mask) -> Floats | None:
     return by_cell(place + scored.to_people[has_score], np.ones(len(place)), 2 * tasks).reshape(-1, 2)
 
 
-def _population(compared: ScoredColumns, labels: KnownColumns, routed: Mask, weight: Floats) -> str:
+def _population(compared: ScoredColumns, routed: Mask, weight: Floats) -> str:
     used = np.unique(compared.task.code)
     names = [compared.task.values[code] for code in used if routed[code]]
-    population = population_of(names, len(names) < len(used), bool((labels.weight != 1).any()))
+    population = population_of(names, len(names) < len(used), bool((weight != 1).any()))
     seen = f"{', '.join(compared.seen)}: {SEEN_BY_START}." if compared.seen else ""
-    scaled = SCALED if (weight != labels.weight).any() else ""
     heavy = heavy_rows(compared.ids, compared.task.code, compared.task.values, weight)
-    return " ".join(filter(None, (population, scaled, heavy, seen)))
+    return " ".join(filter(None, (population, heavy, seen)))
 
 
 def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:

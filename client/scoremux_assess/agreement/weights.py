@@ -39,11 +39,9 @@ _ROUTED = (
 ROUTED_ONLY = f"These figures are {_ROUTED}"
 
 _ALL_RESPONSES = (
-    "Rows weigh 1 / the probability with which they were chosen to be read: figures are about all responses, n is the "
-    "number of rows that were read."
+    "Rows weigh 1 / the probability with which they were chosen to be read, scaled so that as many rows of a task were "
+    "sent to people as in the output: figures are about all responses, n is the number of rows that were read."
 )
-
-SCALED = "Weights are scaled so that as many rows of each task were sent to people as in the output."
 
 _MOST_NAMED = 20
 

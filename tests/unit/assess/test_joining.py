@@ -432,7 +432,7 @@ def test_weights_have_the_shares_of_the_outputs_routes(join: Join) -> None:
     assert assessed.means["people"].n[0] == 2
     kept_exact = assessed.figures["kept_exact"].value[0]
     assert assessed.figures["exact"].value[0] == pytest.approx(0.3 * 0.5 + 0.7 * kept_exact)
-    assert "as many rows of each task were sent to people as in the output" in joined.population
+    assert "as many rows of a task were sent to people as in the output" in joined.population
 
 
 def test_truth_that_is_no_sample_of_the_output_is_named_and_part_of_no_figure(join: Join) -> None:
@@ -441,9 +441,9 @@ def test_truth_that_is_no_sample_of_the_output_is_named_and_part_of_no_figure(jo
     joined = join(scored, truth)
     assert {joined.scored.task.values[code] for code in joined.scored.task.code} == {"t-2"}
     reason, (count, _) = next(item for item in left(joined).items() if "does not say how rows were chosen" in item[0])
-    assert count == 300 and reason.endswith("or a sample of all rows: t-1 1.00, in the output 0.30")
+    assert count == 300 and reason.endswith("no sample: sent to people t-1 1.00, in the output 0.30")
     with pytest.raises(
-        InputError, match=r"no row of .* does not say how rows were chosen, .*: t-1 1\.00, in the output"
+        InputError, match=r"no row of .* does not say how rows were chosen .*: sent to people t-1 1\.00, in the output"
     ):
         join(scored, truth[:300])
     for more in ({"chosen_by": "route"}, {"probability": 1}):  # the truth says how
