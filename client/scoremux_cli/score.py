@@ -75,7 +75,7 @@ def score(
     key_file: Annotated[Path | None, typer.Option(help="File with a secret of 16 bytes or more.")] = None,
     alert: Annotated[
         str | None,
-        typer.Option(help="TASK:THRESHOLD. Write rows to OUT/alerts whose levels above 0 have this probability."),
+        typer.Option(help="TASK:THRESHOLD. Write rows to OUT/_alerts whose levels above 0 have this probability."),
     ] = None,
     retry: Annotated[
         list[str] | None, typer.Option(help="Score rows with this status, such as SERVER_DIED, again; may be repeated.")
@@ -94,7 +94,7 @@ def score(
 ) -> None:
     """Score every row of the sources. Re-run the same command to resume after a crash or Ctrl-C.
 
-    Rows that cannot be read are in OUT/rejected with file, line and reason, and make the exit status 3. A file that
+    Rows that cannot be read are in OUT/_rejected with file, line and reason, and make the exit status 3. A file that
     cannot be read as a whole makes it 2, before anything is written; a job in which no row is scored, 5.
 
     Example: scoremux score responses/ --out scored --url localhost:8001
@@ -196,10 +196,10 @@ def _run(console: Console, output: Output, job: Job, run: RunJob) -> JobState:
     from scoremux_cli.batch.parts import read_rejected
     from scoremux_cli.batch.sources import check_sources
     from scoremux_cli.batch.summary import ProgressReport, print_rejected, summarise
-    from scoremux_files.rows.writers import JOURNAL
+    from scoremux_files.rows.writers import JOURNAL, beside_parts
 
     folder = output.folder
-    if not (folder / JOURNAL).exists():
+    if not beside_parts(folder, JOURNAL).exists():
         check_sources(job.sources, job.layout)
     with writing(folder):
         new_folder = not folder.exists()

@@ -139,7 +139,7 @@ def row(path: Path, text: bytes) -> bytes:
 
 
 def rejections(out: Path) -> Iterator[tuple[int, str]]:
-    for part in sorted((out / "rejected").glob("part-*.jsonl")):
+    for part in sorted((out / "_rejected").glob("part-*.jsonl")):
         with part.open(encoding="utf-8") as file:
             for rejection in map(json.loads, file):
                 yield rejection["line"], rejection["reason"]

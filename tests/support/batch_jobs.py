@@ -61,7 +61,7 @@ def arguments(sources: list[Path], out: Path, url: str) -> list[str]:
 
 def content(out: Path) -> dict[str, bytes]:
     """Return the bytes of every file that a job leaves, but for its journal."""
-    paths = [path for path in out.rglob("*") if path.is_file() and path.name != "journal.jsonl"]
+    paths = [path for path in out.rglob("*") if path.is_file() and path.name != "_journal.jsonl"]
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 

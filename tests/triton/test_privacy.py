@@ -251,6 +251,6 @@ def _score_with_the_command(place: Place, folder: Path) -> str:
     environment = {**os.environ, "SCOREMUX_TOKEN": place.everything}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert ran.returncode == 3, ran.stderr
-    rejected = [path.read_bytes().decode("latin-1") for path in (folder / "scored" / "rejected").rglob("*.*")]
+    rejected = [path.read_bytes().decode("latin-1") for path in (folder / "scored" / "_rejected").rglob("*.*")]
     assert rejected
     return ran.stdout + ran.stderr + "".join(rejected)

@@ -14,7 +14,7 @@ from scoremux_cli.batch.people import ALERTS
 from scoremux_client.contract import Status
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, parsing, reading, writing
-from scoremux_files.rows.writers import JOURNAL, WRITERS, done_note, write_scored
+from scoremux_files.rows.writers import JOURNAL, WRITERS, beside_parts, done_note, write_scored
 from scoremux_files.settings import parse_object
 
 _FORMAT = 1
@@ -51,8 +51,10 @@ class Output:
         if path.suffix and not self.is_file and not path.is_dir():
             raise InputError(f"{path}: rows are written to a folder, or to {', '.join(WRITERS)} files")
         self.folder = path.with_name(f".{path.name}.job") if self.is_file else path
-        self.rejected = path.with_name(f"{path.name}.{REJECTED}.jsonl") if self.is_file else path / REJECTED
-        self.alerts = path.with_name(f"{path.name}.{ALERTS}") if self.is_file else path / ALERTS
+        self.rejected, self.alerts = (beside_parts(path, name) for name in (REJECTED, ALERTS))
+        if self.is_file:
+            self.rejected = path.with_name(f"{path.name}.{REJECTED}.jsonl")
+            self.alerts = path.with_name(f"{path.name}.{ALERTS}")
         self._note = done_note(path)
 
     def finished(self, job: Job) -> JobCounts | None:
@@ -61,7 +63,7 @@ class Output:
         Raises:
             InputError: what is there is of another job, or of no job.
         """
-        if (self.folder / JOURNAL).exists():
+        if beside_parts(self.folder, JOURNAL).exists():
             return None  # the journal says whose job it is
         note = self._read_note()
         if note is None or not self.path.exists():
@@ -82,7 +84,7 @@ class Output:
         write_scored(self.path, read_tables(self.folder))
         with writing(self.rejected):
             if state.rejected:
-                parts = sorted((self.folder / REJECTED).glob("part-*.jsonl"))
+                parts = sorted(beside_parts(self.folder, REJECTED).glob("part-*.jsonl"))
                 replace_file(self.rejected, (part.read_bytes() for part in parts), mode=None)
             else:
                 self.rejected.unlink(missing_ok=True)  # of an earlier run
@@ -96,7 +98,7 @@ class Output:
         with writing(self._note):
             replace_file(self._note, [json.dumps(note).encode()], mode=None)
             # Without its journal the folder belongs to no job, whenever a crash comes.
-            (self.folder / JOURNAL).unlink()
+            beside_parts(self.folder, JOURNAL).unlink()
             shutil.rmtree(self.folder)
 
     def _read_note(self) -> dict[str, Any] | None:

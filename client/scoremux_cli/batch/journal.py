@@ -17,7 +17,7 @@ from scoremux_files.atomic import sync, write_blocks
 from scoremux_files.errors import InputError, parsing, writing
 from scoremux_files.locks import lock_handle
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, RowLayout
-from scoremux_files.rows.writers import JOURNAL
+from scoremux_files.rows.writers import JOURNAL, beside_parts
 
 _REPLACES = "replaces"
 """Key of a line that takes the place of the line of a part, which it counts from 0."""
@@ -143,7 +143,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, job: Job) -> None:
-        self.path = folder / JOURNAL
+        self.path = beside_parts(folder, JOURNAL)
         self.state = JobState()
         self.lines: list[dict[str, Any]] = []
         self._mixed_arithmetic = job.mixed_arithmetic

@@ -19,7 +19,7 @@ from scoremux_client.contract import MACHINE, Status
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, parsing, reading, writing
-from scoremux_files.rows.writers import SCHEMA
+from scoremux_files.rows.writers import SCHEMA, beside_parts
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
 """Columns of a part: those of an outcome, and the file and line (Parquet: row) that its row came from."""
@@ -49,7 +49,7 @@ def write_part(
         write_table(folder, part.number, table)
     with writing(folder):
         if part.rejected:
-            path = folder / REJECTED / f"part-{part.number:06}.jsonl"
+            path = beside_parts(folder, REJECTED) / f"part-{part.number:06}.jsonl"
             path.parent.mkdir(exist_ok=True)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rejected)
             replace_file(path, [lines.encode("utf-8", "replace")], mode=None)
@@ -103,7 +103,7 @@ def part_path(folder: Path, number: int) -> Path:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what a crash left half written."""
-    for place in (folder, folder / REJECTED):
+    for place in (folder, beside_parts(folder, REJECTED)):
         for aside in place.glob(f"{NEW}*"):
             aside.unlink(missing_ok=True)
 
@@ -127,7 +127,7 @@ def read_table(path: Path) -> Any:
 
 def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the rejected rows of a job: source, line, reason."""
-    for path in sorted((folder / REJECTED).glob("part-*.jsonl")):
+    for path in sorted(beside_parts(folder, REJECTED).glob("part-*.jsonl")):
         with reading(path), parsing(f"{path} is damaged"), path.open(encoding="utf-8") as file:
             yield from map(json.loads, file)
 

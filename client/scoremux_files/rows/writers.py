@@ -16,7 +16,7 @@ from scoremux_files.atomic import replacing
 from scoremux_files.errors import InputError, writing
 
 JOURNAL = "journal.jsonl"
-"""The file of a job's folder that says which parts are done."""
+"""The file of a job that says which parts are done, see `beside_parts`."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -48,6 +48,15 @@ read_behind: with which probability the row was picked for people to score too; 
 arithmetic: what computed the row, such as `x86-f32`; empty if nothing did.
 student: who wrote the response, null where no column says it.
 """
+
+
+def beside_parts(folder: Path, name: str) -> Path:
+    """Return what a job keeps beside its parts: readers of Parquet folders pass over names that begin with `_`.
+
+    An earlier version wrote it without that: where it is there, it is taken.
+    """
+    before = folder / name
+    return before if before.exists() else folder / f"_{name}"
 
 
 def done_note(path: Path) -> Path:

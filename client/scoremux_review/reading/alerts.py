@@ -8,6 +8,7 @@ from typing import Any
 
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
+from scoremux_files.rows.writers import beside_parts
 from scoremux_review.database import alert_rows, leases, log
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.errors import LeaseLostError
@@ -30,7 +31,7 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
     Raises:
         InputError: a file of alerts cannot be read.
     """
-    folder = path / _FOLDER if path.is_dir() else path.with_name(f"{path.name}.{_FOLDER}")
+    folder = beside_parts(path, _FOLDER) if path.is_dir() else path.with_name(f"{path.name}.{_FOLDER}")
     new = unknown = 0
     for file in sorted(folder.glob("part-*.jsonl")):
         for number, alert in enumerate(read_rows(file), start=1):

@@ -15,7 +15,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.errors import parsing, reading
 from scoremux_files.rows.readers import read_records, student_of
 from scoremux_files.rows.row_layout import Record, RowLayout, list_columns
-from scoremux_files.rows.writers import JOURNAL, done_note, without_apostrophe
+from scoremux_files.rows.writers import JOURNAL, beside_parts, done_note, without_apostrophe
 
 _LAYOUT = [field.name for field in fields(RowLayout)]
 
@@ -39,7 +39,7 @@ def layout_of(scored: Path, **columns: str | None) -> RowLayout:
     Raises:
         InputError: The job's note is damaged.
     """
-    layout, note = dict[str, Any](), scored / JOURNAL if scored.is_dir() else done_note(scored)
+    layout, note = dict[str, Any](), beside_parts(scored, JOURNAL) if scored.is_dir() else done_note(scored)
     if note.is_file():
         with reading(note), parsing(f"{note} is damaged"), note.open(encoding="utf-8") as file:
             content = json.loads(file.readline())

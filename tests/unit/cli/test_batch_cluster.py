@@ -116,7 +116,7 @@ def kill_scorers(cluster: RayCluster) -> None:
 
 def assert_same(out: Path, whole: Path) -> None:
     assert content(out) == content(whole)
-    assert (out / "journal.jsonl").read_bytes() == (whole / "journal.jsonl").read_bytes()
+    assert (out / "_journal.jsonl").read_bytes() == (whole / "_journal.jsonl").read_bytes()
 
 
 def test_killed_ray_job_resumes(
@@ -139,14 +139,14 @@ def test_alerts_and_read_behind_of_a_ray_job_are_those_of_a_local_one(tmp_path: 
     with listening(slowly_worrying, threads=4) as url:
         finish([*arguments([source], tmp_path / "whole", url), *people(source)])
         process = start([source], tmp_path / "out", url, cluster, people(source))
-        while len(alerts(tmp_path / "out" / "alerts")) < 10:
+        while len(alerts(tmp_path / "out" / "_alerts")) < 10:
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         kill_scorers(cluster)
         _, errors = process.communicate(timeout=240)
     assert process.returncode == 4, errors
     assert_same(tmp_path / "out", tmp_path / "whole")
-    lines = [row["line"] for row in alerts(tmp_path / "out" / "alerts")]
+    lines = [row["line"] for row in alerts(tmp_path / "out" / "_alerts")]
     assert lines == [n + 1 for n in range(ROWS) if n % 50 in (0, 2)]
 
 

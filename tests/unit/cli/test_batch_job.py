@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.dataset import dataset
 
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
 from making import ROOT
@@ -45,7 +48,7 @@ def rows(out: Path) -> list[dict[str, Any]]:
 
 
 def rejected(out: Path) -> list[tuple[str, int | None, str]]:
-    lines = [line for part in sorted((out / "rejected").glob("*")) for line in part.read_text().splitlines()]
+    lines = [line for part in sorted((out / "_rejected").glob("*")) for line in part.read_text().splitlines()]
     return [(Path(row["source"]).name, row["line"], row["reason"]) for row in map(json.loads, lines)]
 
 
@@ -58,6 +61,22 @@ def test_killed_job_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, 
     scored = rows(tmp_path / "whole")
     assert len({(row["source"], row["line"]) for row in scored}) == len(scored) == 4000 + 2 * 3960
     assert len(rejected(tmp_path / "whole")) == 80
+
+
+def test_the_readers_of_parquet_read_a_jobs_folder(tmp_path: Path, url: str) -> None:
+    lines = [{"task": "t", "text": str(n), "id": f"r{n}"} for n in range(30)]
+    bad = '{"task": "t"}\nnot JSON\n'
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + bad)
+    out = tmp_path / "out"
+    run(tmp_path / "in.jsonl", "--out", out, "--url", url, "--part-rows", "10", "--alert", "t:0")
+    assert {path.name for path in out.iterdir()} >= {"_journal.jsonl", "_rejected", "_alerts"}
+    ids = sorted(line["id"] for line in lines)
+    assert sorted(pd.read_parquet(out)["id"]) == ids
+    assert sorted(dataset(out).to_table()["id"].to_pylist()) == ids
+    assert sorted(pq.read_table(out)["id"].to_pylist()) == ids
+    assert sorted(pl.read_parquet(out)["id"]) == ids
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install duckdb")
+    assert sorted(row[0] for row in duckdb.sql(f"SELECT id FROM '{out}/*.parquet'").fetchall()) == ids
 
 
 def test_jobs_of_format_1_are_resumed_and_known_as_finished(
@@ -128,7 +147,7 @@ def test_rows_of_an_unfinished_part_survive_ctrl_c(tmp_path: Path, url: str) -> 
         (["--text-column", "task"], "text was 'text', now 'task'"),
         (["more.csv"], "more.csv was not in it"),
         (["in.csv"], "in.csv has changed since; restore it or give another --out"),
-        (["journal.jsonl"], "was written by another version of scoremux; score into another --out"),
+        (["_journal.jsonl"], "was written by another version of scoremux; score into another --out"),
     ],
     ids=range(5),
 )
@@ -143,8 +162,8 @@ def test_other_job_is_refused_by_name(tmp_path: Path, url: str, change: list[str
         case ["in.csv"]:  # of the same size, and as it seems of the same time
             source.write_text("task,text\nt,2\n")
             os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
-        case ["journal.jsonl"]:
-            journal = out / "journal.jsonl"
+        case ["_journal.jsonl"]:
+            journal = out / "_journal.jsonl"
             journal.write_text(journal.read_text().replace('"format": 1', '"format": 4'))
         case ["more.csv"]:
             command += [tmp_path / "more.csv"]
@@ -181,7 +200,7 @@ def test_journal_that_a_crash_cut_short_is_repaired(tmp_path: Path, url: str) ->
     sources = write_sources(tmp_path / "in", 2000)
     for name in ("whole", "torn"):
         finish(arguments(sources, tmp_path / name, url))
-    journal = tmp_path / "torn" / "journal.jsonl"
+    journal = tmp_path / "torn" / "_journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:4]) + lines[4][:20])
     (tmp_path / "torn" / ".new-3").write_bytes(b"half")
@@ -201,7 +220,7 @@ def test_second_process_on_one_job_is_refused(tmp_path: Path) -> None:
     with listening(waiting) as slow:
         command = [SCOREMUX, "score", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out"), "--url", slow]
         first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        until((tmp_path / "out" / "journal.jsonl").exists, first)
+        until((tmp_path / "out" / "_journal.jsonl").exists, first)
         second = run(*command[2:])
         release.set()
         assert first.wait(240) == 0
@@ -400,7 +419,7 @@ def test_text_in_the_task_column_is_counted_without_being_named(tmp_path: Path, 
     (tmp_path / "in.csv").write_text("task,text\nmy grandmother is the router,t\nand her cat,t\nt,1\n")
     ended = run(tmp_path / "in.csv", "--out", tmp_path / "out", "--url", url)
     assert re.search(r"\(no task id\) │ +2 ", ended.stderr)
-    assert "grandmother" not in ended.stderr + (tmp_path / "out" / "journal.jsonl").read_text()
+    assert "grandmother" not in ended.stderr + (tmp_path / "out" / "_journal.jsonl").read_text()
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_alerts_of_a_killed_job_are_there_once_each(tmp_path: Path, url: str, so
     assert "ALERTS: 120" in ended.stderr.replace("\n", " ")
     assert kill_and_finish(killed, tmp_path / "killed", 8, 20, random.Random(2)) >= 2
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
-    rows = alerts(tmp_path / "killed" / "alerts")
+    rows = alerts(tmp_path / "killed" / "_alerts")
     assert [row["line"] for row in rows] == [n + 1 for n in range(ROWS) if n % 50 in (0, 2)]
     assert Counter((row["status"], row["probability"]) for row in rows) == {
         ("OK", 0.75): 60,
@@ -60,11 +60,11 @@ def test_alert_line_that_a_crash_cut_short_is_written_again(tmp_path: Path, url:
     command = [*arguments([source], out, url), *people(source)]
     end(*command)
     whole = content(out)
-    journal, first = out / "journal.jsonl", out / "alerts" / "part-000000.jsonl"
+    journal, first = out / "_journal.jsonl", out / "_alerts" / "part-000000.jsonl"
     journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
     first.write_bytes(first.read_bytes()[:100])
     end(*command)
-    assert content(out) == whole and len(alerts(out / "alerts")) == 120
+    assert content(out) == whole and len(alerts(out / "_alerts")) == 120
 
 
 def test_read_behind_picks_a_share_of_the_machines_rows_by_key_and_id(tmp_path: Path, url: str, source: Path) -> None:
@@ -89,7 +89,7 @@ def test_job_resumes_with_the_same_share_and_key_only(tmp_path: Path, url: str, 
     finish([*command, "--read-behind", "0.1", "--key-file", str(tmp_path / "key")])
     other = end(*command)
     assert (other.returncode, "read_behind was {'share': 0.1, 'key': " in other.stderr) == (2, True)
-    assert "0123456789abcdef" not in (tmp_path / "out" / "journal.jsonl").read_text()
+    assert "0123456789abcdef" not in (tmp_path / "out" / "_journal.jsonl").read_text()
 
 
 def test_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def peak_bytes(folder: Path, bad: int) -> int:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert (journal.state.rows, journal.state.rejected) == (2, bad)
-    assert len(list((out / "rejected").iterdir())) == (bad + 2) // 500 + 1
+    assert len(list((out / "_rejected").iterdir())) == (bad + 2) // 500 + 1
     return peak
 
 
