@@ -34,7 +34,7 @@ class Unlabelled:
 
 
 def sample(
-    sources: Annotated[list[str], typer.Argument(help="Files of responses (.jsonl, .csv, .parquet), folders, globs.")],
+    sources: Annotated[list[str], typer.Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs.")],
     out: Annotated[Path, typer.Option("--out", help="The queue for the review desk: .parquet or .jsonl.")],
     count: Annotated[int, typer.Option(min=1, help="Responses to choose of each task.")] = 100,
     without: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import time
 from array import array
 from collections.abc import Callable, Sequence
@@ -40,7 +41,10 @@ class BatchEngine(str, Enum):
 
 
 def score(
-    sources: Annotated[list[str], typer.Argument(help="Files (.jsonl, .csv, .parquet), folders of them, or globs.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs; -: JSONL of stdin."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")],
     url: Annotated[
         list[str] | None, typer.Option("--url", help="HOST:PORT or URL of a server; may be repeated.")
@@ -103,7 +107,7 @@ def score(
     from scoremux_cli.batch.job_output import JobCounts, Output
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.people import Alert, ForPeople, ReadBehind, count_alerts
-    from scoremux_cli.batch.sources import check_sources, expand
+    from scoremux_cli.batch.sources import check_sources, expand, kept_input
     from scoremux_cli.batch.summary import check
     from scoremux_client.transports.transport import Tls
     from scoremux_files.rows.row_layout import RowLayout
@@ -114,6 +118,7 @@ def score(
         Alert.parse(alert) if alert else None,
         output.alerts,
     )
+    sources = [kept_input(out, sys.stdin.buffer) if name == "-" else name for name in sources]
     layout = RowLayout(id_column, task_column, text_column, part_rows, student=student_column)
     job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
     console = Console(stderr=True, highlight=False, markup=False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from rich.box import HEAVY_HEAD
@@ -13,6 +16,24 @@ from rich.text import Text
 
 _LEAST_FOLDED = 24
 """Room that a column keeps whose cells are folded."""
+
+
+@contextmanager
+def ticking(console: Console, what: str, every_s: float = 10.0) -> Iterator[None]:
+    """Print a line every few seconds until a long step is done."""
+    started, done = time.monotonic(), threading.Event()
+
+    def tick() -> None:
+        while not done.wait(every_s):
+            console.print(f"{what}: {time.monotonic() - started:.0f} s so far")
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def printable(text: str) -> str:

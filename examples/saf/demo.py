@@ -133,7 +133,8 @@ def write_report(rows: list[dict[str, str]], scored: dict[str, Scored]) -> Path:
     folder.mkdir(exist_ok=True)
     output = [outcome(scored[row["id"]]) for row in rows]
     inputs = ReportInputs(write_rows(folder / "scored.jsonl", output), HERE / "responses.jsonl")
-    write(inputs, folder / "report.html", title="The sample: the machine's level and what was meant")
+    example = os.path.relpath(HERE / "report.html", folder)
+    write(inputs, folder / "report.html", "The sample: the machine's level and what was meant", example=example)
     return folder / "report.html"
 
 

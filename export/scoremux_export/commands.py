@@ -66,6 +66,7 @@ def backbone(
     from scoremux_export.errors import ExportError
     from scoremux_export.export_graph import export_backbone
     from scoremux_export.opening.openable import Opening
+    from scoremux_files.terminal import ticking
 
     warnings.simplefilter("ignore")  # what libraries say to developers
     transformers.logging.set_verbosity_error()
@@ -84,7 +85,8 @@ def backbone(
     else:
         also = tuple(name for name in modules_to_save.split(",") if name)
         opening = Opening(sites or "query,value", also, dora=dora, bias=lora_bias)
-    spec = export_backbone(model, opening, out, replace_store=replace_store, max_tokens=max_tokens).spec
+    with ticking(console, "exporting and proving the graph against PEFT"):
+        spec = export_backbone(model, opening, out, replace_store=replace_store, max_tokens=max_tokens).spec
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
     console.print(
         f"parity with PEFT: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e} over {spec.parity.rows} rows"

@@ -54,7 +54,11 @@ class ReportInputs:
 
 
 def write_report(
-    inputs: ReportInputs, out: Path, title: str = "Agreement of machine and human", approval: Approval = Approval()
+    inputs: ReportInputs,
+    out: Path,
+    title: str = "Agreement of machine and human",
+    approval: Approval = Approval(),
+    example: str = "",
 ) -> Assessment:
     """Write a report and return what it says.
 
@@ -63,6 +67,7 @@ def write_report(
         out: The HTML file; the JSON and Parquet files beside it have its name.
         title: Its heading.
         approval: What people state in it.
+        example: Address of a report with verdicts, which one of too few rows names.
 
     Raises:
         InputError: a file cannot be read or written, or no row has a score and a known level.
@@ -76,7 +81,7 @@ def write_report(
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
     with writing(out):
-        replace_file(out, [page(assessed, joined, provenance, out).encode()], mode=None)
+        replace_file(out, [page(assessed, joined, {**provenance, "example": example}, out).encode()], mode=None)
     return assessed
 
 

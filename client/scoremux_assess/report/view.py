@@ -35,6 +35,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
     plots, routed = Plots(), bool(assessed.figures["people"].n[-1])
     return {
         "folded": len(assessed.tasks) > FOLD_ABOVE,
+        "too_small": _too_small(assessed),
         "summary": _summary(assessed, len(joined)),
         "has_second_human": bool(assessed.figures["human_qwk"].n[-1]),
         "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
@@ -62,6 +63,12 @@ def _summary(assessed: Assessment, rows: int) -> str:
     counts = _counts(assessed.overall)
     parts = (f"{counts[verdict]} {words}" for verdict, words in _IN_WORDS.items() if counts[verdict])
     return f"{len(assessed.tasks):,} tasks: {', '.join(parts)}. {rows:,} rows have a score and a human's level."
+
+
+def _too_small(assessed: Assessment) -> bool:
+    """Whether the sample allows no verdict about any task."""
+    counts = _counts(assessed.overall)
+    return counts[Verdict.NOT_ENOUGH_ROWS] + counts[Verdict.NOT_ENOUGH_LEVELS] == len(assessed.tasks)
 
 
 _IN_WORDS = {

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import glob
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
+from scoremux_files.atomic import replacing
 from scoremux_files.digests import file_digest
-from scoremux_files.errors import InputError, reading
+from scoremux_files.errors import InputError, reading, writing
 from scoremux_files.rows.file_check import check_file
 from scoremux_files.rows.readers import READERS
 from scoremux_files.rows.row_layout import RowLayout
@@ -51,10 +55,26 @@ class SourceFile:
             return replace(self, sha256=file_digest(Path(self.path)))
 
 
+def kept_input(out: Path, stream: BinaryIO) -> str:
+    """Write what a stream has beside the output, for a job to read and to resume; return the file's name.
+
+    Raises InputError where another stream's rows are there.
+    """
+    path = out.with_name(f"{out.name}.input.jsonl")
+    with writing(path), replacing(path, mode=0o600) as aside:
+        with aside.open("wb") as file:
+            shutil.copyfileobj(stream, file)
+        if path.exists():
+            if file_digest(path) != file_digest(aside):
+                raise InputError(f"{path} has other rows than standard input; give another --out")
+            os.utime(aside, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    return str(path)
+
+
 def expand(names: Sequence[str], *outs: Path) -> list[SourceFile]:
     """Return the files of paths, folders and globs, in the order of `names`, sorted within each.
 
-    Folders are searched in depth for .jsonl, .csv and .parquet; names that begin with a dot or underscore are left out.
+    Folders are searched in depth for files of rows; names that begin with a dot or underscore are left out.
 
     Args:
         names: Paths of files and folders, and globs.

@@ -25,7 +25,7 @@ def check_file(path: Path, layout: RowLayout) -> bool:
         InputError: it cannot be read; says what to do.
     """
     suffix = path.suffix.lower()
-    if suffix in (".csv", ".jsonl"):
+    if suffix != ".parquet":
         _check_text(path)
     records = list(islice(read_records(path, layout), _FIRST_ROWS))
     for record in records:

@@ -38,6 +38,7 @@ _NUMBERED = re.compile(r" \(\d+\)$")
 READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
     ".csv": read_csv,
+    ".tsv": read_csv,
     ".parquet": read_parquet,
 }
 
@@ -62,7 +63,7 @@ def read_rows(path: Path, id_column: str = "id", text_column: str = "text") -> I
 
 
 def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START) -> Iterator[Record]:
-    """Yield the records of a .jsonl, .csv or .parquet file, those that are wrong with a reason. A null text is blank.
+    """Yield the records of a file of rows, those that are wrong with a reason. A null text is blank.
 
     Args:
         file: The file.
@@ -74,9 +75,7 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
     """
     reader = READERS.get(file.suffix.lower())
     if reader is None:
-        what = (
-            "rows are read from .jsonl, .csv or .parquet files" if file.exists() else "there is no such file or folder"
-        )
+        what = f"rows are read from {', '.join(READERS)} files" if file.exists() else "there is no such file or folder"
         raise InputError(f"{file}: {what}")
     if reader is not read_parquet and start == FILE_START:
         refuse_foreign(file)

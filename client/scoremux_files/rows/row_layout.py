@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 
 Row = dict[str, Any]
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,39}")
-_MOST_NAMES = 20
+_MOST_NAMES, _LONGEST_NAME = 20, 60
+_HEADER_WORDS = re.compile(
+    r"[\W_]*((id|task|item|question|prompt|text|answer|response|level|score|grade|rating|rater|student|pupil)s?[\W_]*)+"
+)
+"""A name that consists of such words shows that a line is a header, not a student's."""
 
 BY_FILE = "FILE:"
 """Before the name of a column of ids that are unique within a file only: a row is named by its file and its id."""
@@ -24,12 +28,14 @@ def column_of(name: str) -> str:
 
 
 def list_columns(names: Sequence[str]) -> str:
-    """Return names of columns for a message; those that look like a text are counted, not shown.
+    """Return names of columns for a message, those that are no plain words in quotes.
 
-    In a file without a header, the first line is a student's.
+    In a file without a header, the first line is a student's: unless some name is one of a header's, what may be a text
+    is counted, not shown.
     """
-    plain = [name for name in names if _PLAIN_NAME.fullmatch(name.strip(" "))][:_MOST_NAMES]
-    shown = [name if name == name.strip(" ") else repr(name) for name in plain]
+    is_header = any(_HEADER_WORDS.fullmatch(name.lower()) for name in names)
+    plain = [n for n in names if _PLAIN_NAME.fullmatch(n.strip(" ")) or (is_header and n and len(n) <= _LONGEST_NAME)]
+    shown = [n if _PLAIN_NAME.fullmatch(n) else repr(n) for n in plain[:_MOST_NAMES]]
     more = len(names) - len(shown)
     return ", ".join([*shown, f"{more} more"] if more else shown) or "none"
 

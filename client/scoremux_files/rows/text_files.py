@@ -38,6 +38,8 @@ _BOM = codecs.BOM_UTF8
 _SKIP_BYTES = 1 << 20
 _OPEN_QUOTE = "a quote that is not closed"
 _DELIMITERS = ",;\t"
+_SEPARATOR = "sep="
+"""How the line begins with which a CSV file tells Excel what divides its cells; the header follows."""
 
 
 class TextLine(NamedTuple):
@@ -142,7 +144,10 @@ def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Rec
     csv.field_size_limit(max(csv.field_size_limit(), 2 * layout.line_bytes))
     delimiter = _delimiter(path, layout)
     records = _CsvLines(path, FILE_START, layout, delimiter).records()
-    header = next((record for record in records if "".join(record.cells).strip() or record.reason), None)
+    filled = (record for record in records if "".join(record.cells).strip() or record.reason)
+    header = next(filled, None)
+    if header and header.cells[:1] and header.cells[0].startswith(_SEPARATOR):
+        header = next(filled, None)
     if header is None:
         yield Record(None, start, {}, "empty: a CSV file has a header")
         return
@@ -171,7 +176,10 @@ def _refusal_of_repeated(names: list[str], layout: RowLayout) -> str:
 def _delimiter(path: Path, layout: RowLayout) -> str:
     lines = read_lines(path, FILE_START, layout.line_bytes)
     line = next((line for line in lines if line.data is None or line.data.strip()), None)
-    text = line.data.decode("utf-8", "replace").replace("\0", "").strip() if line and line.data else ""
+    text = line.data.decode("utf-8", "replace").replace("\0", "").lstrip() if line and line.data else ""
+    if text.lstrip('"').startswith(_SEPARATOR) and (named := text.lstrip('"')[len(_SEPARATOR) :][:1]) in {*_DELIMITERS}:
+        return named
+    text = text.rstrip()
     text = text.partition("\r")[0]
     unquoted = re.sub(r'"[^"]*"', "", text)
 

@@ -71,7 +71,9 @@ def rollback(
     Example: scoremux tasks rollback en-6.3-ipp --store repo/store
     """
     opened = open_store(store)
-    _show([_row(opened, opened.rollback(task, to, dry_run=dry_run))], as_json, dry_run)
+    row = _row(opened, opened.rollback(task, to, dry_run=dry_run))
+    row["change"] = {"updated": "rolled back", "new": "returned"}.get(row["change"], row["change"])
+    _show([row], as_json, dry_run)
 
 
 def retire(

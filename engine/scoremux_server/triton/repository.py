@@ -53,7 +53,10 @@ def assemble(
         SetupError: there is no backbone or no store yet.
     """
     if not (repository / BACKBONE / "1" / names.SPEC).is_file():
-        raise SetupError(f"{repository} holds no backbone: run `scoremux export backbone MODEL --out {repository}`")
+        raise SetupError(
+            f"{repository} holds no backbone: name your adapters with --adapters DIR, or run "
+            f"`scoremux export backbone MODEL --out {repository}`"
+        )
     if not (store / "manifest.json").is_file():
         raise SetupError(f"{store} holds no tasks: run `scoremux tasks add DIR… --store {store}`")
     parameters = {

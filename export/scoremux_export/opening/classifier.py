@@ -11,9 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import tokenizers
 import torch
 import transformers
+from huggingface_hub import constants
 from torch import nn
 
 from scoremux_engine.model.backbone import TOKEN_TYPE_IDS
@@ -112,8 +114,23 @@ def copy_of(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in weights})
 
 
+def _refuse_absent(source: str) -> None:
+    """Raise ModelError for what is neither a folder nor a model of the hub: transformers would ask it for minutes."""
+    if Path(source).exists() or constants.HF_HUB_OFFLINE:
+        return
+    try:
+        if not isinstance(huggingface_hub.try_to_load_from_cache(source, "config.json"), str):
+            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(source, "config.json"))
+    except Exception as error:  # of several libraries
+        raise ModelError(
+            f"{source} is no folder, and no model that {constants.ENDPOINT} gives ({type(error).__name__}); check the "
+            "name, the network, and for a private model the token"
+        ) from error
+
+
 def _load(source: str) -> tuple[Any, Any, set[str]]:
     """Return the tokenizer, the model, and the names of the modules whose weights are not in the source."""
+    _refuse_absent(source)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         model, loaded = transformers.AutoModelForSequenceClassification.from_pretrained(

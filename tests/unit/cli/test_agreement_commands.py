@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_assess.agreement.close_rows import computes_float32
+from scoremux_assess.report import ReportInputs, write_report
 from scoremux_cli.agreement import compare, evaluate, report
 from scoremux_client.errors import InputError
 
@@ -343,6 +344,19 @@ def test_a_report_needs_no_probabilities(tmp_path: Path) -> None:
     assert "Nothing: every row" in html
     with pytest.raises(InputError, match=r"r\.pdf: a report is an \.html file"):
         report(tmp_path / "o.jsonl", truth, tmp_path / "r.pdf")
+
+
+def test_a_report_of_too_few_rows_says_so_first_and_names_one_with_verdicts(tmp_path: Path) -> None:
+    scored = [{"id": n, "task": f"t-{n % 9}", "status": "OK", "level": n // 9 % 3} for n in range(54)]
+    truth = write(tmp_path / "t.jsonl", [{"id": n, "level": n // 9 % 3} for n in range(54)])
+    inputs = ReportInputs(write(tmp_path / "o.jsonl", scored), truth)
+    write_report(inputs, tmp_path / "r.html", example="../full.html")
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    before, _, after = html.partition("<table")
+    assert "This sample is too small for a verdict about any task." in before
+    assert '<a href="../full.html">' in before and "<details>" in before
+    assert "not enough rows" not in before.lower().partition("<body>")[2].replace("have not enough rows", "")
+    assert html.count("<details") == html.count("</details>") and "t-8" in after
 
 
 def test_report_counts_close_rows_by_arithmetic(tmp_path: Path) -> None:

@@ -63,18 +63,29 @@ def test_killed_job_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, 
     assert len(rejected(tmp_path / "whole")) == 80
 
 
+def test_standard_input_is_scored_and_resumed(tmp_path: Path, url: str) -> None:
+    data = "".join(json.dumps({"task": "t", "text": str(n), "id": f"r{n}"}) + "\n" for n in range(30))
+    command = [SCOREMUX, "score", "-", "--out", str(tmp_path / "out"), "--url", url, "--part-rows", "10"]
+    for said in ("written to", "resuming: 30 rows are done"):
+        ended = subprocess.run(command, input=data, capture_output=True, text=True, timeout=240, check=False)
+        assert ended.returncode == 0 and said in " ".join(ended.stderr.split())
+    assert [row["id"] for row in rows(tmp_path / "out")] == [f"r{n}" for n in range(30)]
+    other = subprocess.run(command, input=data[:200], capture_output=True, text=True, timeout=240, check=False)
+    assert other.returncode == 2 and "has other rows than standard input" in " ".join(other.stderr.split())
+
+
 def test_the_readers_of_parquet_read_a_jobs_folder(tmp_path: Path, url: str) -> None:
     lines = [{"task": "t", "text": str(n), "id": f"r{n}"} for n in range(30)]
     bad = '{"task": "t"}\nnot JSON\n'
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + bad)
     out = tmp_path / "out"
-    run(tmp_path / "in.jsonl", "--out", out, "--url", url, "--part-rows", "10", "--alert", "t:0")
-    assert {path.name for path in out.iterdir()} >= {"_journal.jsonl", "_rejected", "_alerts"}
+    run(tmp_path / "in.jsonl", "--out", out, "--url", url, "--part-rows", "10")
+    assert {path.name for path in out.iterdir()} >= {"_journal.jsonl", "_rejected"}
     ids = sorted(line["id"] for line in lines)
     assert sorted(pd.read_parquet(out)["id"]) == ids
     assert sorted(dataset(out).to_table()["id"].to_pylist()) == ids
     assert sorted(pq.read_table(out)["id"].to_pylist()) == ids
-    assert sorted(pl.read_parquet(out)["id"]) == ids
+    assert sorted(pl.read_parquet(out / "*.parquet")["id"]) == ids
     duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install duckdb")
     assert sorted(row[0] for row in duckdb.sql(f"SELECT id FROM '{out}/*.parquet'").fetchall()) == ids
 

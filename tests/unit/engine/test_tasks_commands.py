@@ -196,7 +196,7 @@ def test_diff_shows_shapes_that_differ(commands: Commands) -> None:
 def test_history_rollback_retire(commands: Commands) -> None:
     (_, first), (_, live) = history(commands, "t-1")
     assert commands.json("rollback", "t-1", "--dry-run")[0]["to"] == first
-    assert commands.json("rollback", "t-1") == [{"task": "t-1", "change": "updated", "from": live, "to": first}]
+    assert commands.json("rollback", "t-1") == [{"task": "t-1", "change": "rolled back", "from": live, "to": first}]
     assert commands.json("rollback", "t-1", "--to", str(live)[:8])[0]["to"] == live
     assert [row["change"] for row in commands.json("retire", "t-1", "t-2")] == ["retired", "retired"]
     assert "retired" in commands.run("retire", "t-3", "--dry-run")

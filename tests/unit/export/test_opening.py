@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +214,14 @@ def test_linear_that_reads_every_token_cannot_be_saved_whole() -> None:
         OpenHeadLinear("query", SiteInputs(group=torch.zeros(2, dtype=torch.int64)), is_last=False)(
             torch.zeros(2, 4, 8)
         )
+
+
+def test_a_model_that_is_nowhere_is_named_without_asking_the_hub_again(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("scoremux")), "export", "backbone", "nomodel", "--out", "repo"]
+    hub = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:1", "HF_HOME": str(tmp_path / "cache")}
+    ended = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **hub}, capture_output=True, text=True, check=False
+    )
+    said = " ".join(ended.stderr.split())
+    assert ended.returncode == 2 and "nomodel is no folder, and no model that http://127.0.0.1:1 gives" in said
+    assert "Retrying" not in said and not (tmp_path / "repo").exists()

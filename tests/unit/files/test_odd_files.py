@@ -62,6 +62,14 @@ def test_delimiters_and_encodings_are_recognised(tmp_path: Path, name: str, enco
         assert list(read_source(job, 0, part.after, number)) == whole[number:]
 
 
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"'])
+def test_a_line_that_says_what_divides_cells_is_no_header(tmp_path: Path, first: str) -> None:
+    (tmp_path / "in.csv").write_text("\r\n".join([first, "id;task;a,b,c,d", "r1;t;x"]))
+    assert list(read_rows(tmp_path / "in.csv")) == [{"id": "r1", "task": "t", "a,b,c,d": "x"}]
+    (tmp_path / "tabs.tsv").write_text("sep=\t\nid\ttask\nr1\tt\n")
+    assert list(read_rows(tmp_path / "tabs.tsv")) == [{"id": "r1", "task": "t"}]
+
+
 def test_semicolons_in_a_quoted_header_do_not_divide_it(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_text('id,level,"a; b; c; d"\nr1,2,x\n')
@@ -106,6 +114,8 @@ REFUSED = [
     ("in.jsonl", b'{"id": "r1", "task": "t", "answer": "x"}\n' * 3, COLUMN),
     ("in.parquet", parquet({"id": ["r"], "task": ["t"], "answer": ["x"]}), COLUMN),
     ("in.csv", f"{SECRET},t-1\nyes,t-1\n".encode(), r"no column task \(its columns: t-1, 1 more\)"),
+    ("in.csv", b"Answer ID,Answer,Mark (0-5)\n1,x,2\n", r"columns: 'Answer ID', Answer, 'Mark \(0-5\)'"),
+    ("in.csv", f"{SECRET},the answer is no\nyes,t-1\n".encode(), r"no column task \(its columns: 2 more\)"),
     ("in.csv", b"task,text,text\nt,x,y\n", "more than one column text"),
     ("in.parquet", parquet({"task": ["t"], "text": [1]}), "column text is int64, not text"),
     ("in.jsonl", b'[\n {"task": "t",\n  "text": "x"}\n]\n', "not JSON objects; a .jsonl file has one object in each"),

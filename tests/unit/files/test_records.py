@@ -160,9 +160,9 @@ def test_jsonl_line_without_an_object_is_named_and_not_shown(tmp_path: Path, lin
         ("in.csv", b"", "empty: a CSV file has a header"),
         ("in.parquet", b"", "not a Parquet file"),
         ("in.parquet", b"PAR1 no PAR1", "not a Parquet file"),
-        ("in.txt", b"", r"rows are read from \.jsonl, \.csv or \.parquet"),
-        ("in", b"", r"rows are read from \.jsonl, \.csv or \.parquet"),
-        ("in.json", b"", r"rows are read from \.jsonl, \.csv or \.parquet"),
+        ("in.txt", b"", r"rows are read from \.jsonl, \.csv, \.tsv, \.parquet"),
+        ("in", b"", r"rows are read from \.jsonl, \.csv, \.tsv, \.parquet"),
+        ("in.json", b"", r"rows are read from \.jsonl, \.csv, \.tsv, \.parquet"),
     ],
     ids=range(10),
 )

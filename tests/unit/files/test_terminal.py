@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from scoremux_files.terminal import print_table
+from scoremux_files.terminal import print_table, ticking
+from waiting import until
 
 COLUMNS = ("task", "rows", "moved", "Δ exact", "Δ QWK", "question")
 ROWS = [
@@ -68,3 +70,12 @@ def test_only_column_that_is_left_is_folded(width: int) -> None:
     print_table(console, ("name", "n"), [("x" * 50, "1")])
     printed = file.getvalue().splitlines()
     assert "".join(printed).count("x") == 50 and printed[-1] == "left out at this width: n"
+
+
+def test_a_long_step_says_that_it_goes_on() -> None:
+    file = io.StringIO()
+    with ticking(Console(file=file), "exporting", every_s=0.01):
+        until(lambda: file.getvalue().count("exporting: 0 s so far") >= 2 or "1 s so far" in file.getvalue())
+    written = file.getvalue()
+    time.sleep(0.05)
+    assert file.getvalue() == written

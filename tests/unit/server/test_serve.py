@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from scoremux_server.errors import SetupError
 from scoremux_server.serve import report
+from scoremux_server.triton.repository import assemble
 
 PROGRAM = "from scoremux_server.serve import report; report('one'); report('two')"
 
@@ -44,3 +46,8 @@ def test_program_ends_well_whoever_reads_its_output(end: str) -> None:
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=240, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == ("" if end else "one\ntwo\n")
+
+
+def test_a_repository_that_is_not_there_is_answered_with_adapters(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"nowhere holds no backbone: name your adapters with --adapters DIR, or run"):
+        assemble(tmp_path / "models", tmp_path / "nowhere", tmp_path / "nowhere" / "store")
