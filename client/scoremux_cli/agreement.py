@@ -87,7 +87,7 @@ def evaluate(
     judging = read_criteria(criteria)
     columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student, text_column)
     joined = read_joined(scored, truth, columns)
-    assessed = assess(joined, judging, read_policy(policy).target if policy else None, holm)
+    assessed = assess(joined, judging, read_policy(policy) if policy else None, holm)
     console = Console(highlight=False, markup=False)
     if joined.population:
         console.print(joined.population, soft_wrap=True)

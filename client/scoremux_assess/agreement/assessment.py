@@ -15,7 +15,7 @@ from scoremux_assess.agreement.intervals import estimates
 from scoremux_assess.agreement.joined_columns import JoinedColumns
 from scoremux_assess.agreement.joining import UNKNOWN_LEVELS
 from scoremux_assess.agreement.levels import LevelFigures, measure_levels
-from scoremux_assess.agreement.promises import Promises, measure_promises
+from scoremux_assess.agreement.promises import Promises, measure_people, measure_promises
 from scoremux_assess.agreement.ratings import Floats, Ints, Ratings, kinds
 from scoremux_assess.agreement.reliability import (
     RangeFigures,
@@ -27,7 +27,7 @@ from scoremux_assess.agreement.reliability import (
 )
 from scoremux_assess.agreement.statistics import OF_EXPECTED, OF_ROWS, STATISTICS
 from scoremux_assess.agreement.verdicts import Criterion, Judgement, Verdict, fewer_fails, fewer_passes, judge, worst
-from scoremux_assess.decisions.policy import AgreementTarget
+from scoremux_assess.decisions.policy import ScoringPolicy
 
 MOST_DROPPED = 0.05
 """The greatest share of rows that may be left out of a task that passes, for what people gave them."""
@@ -81,7 +81,7 @@ class Assessment:
 def assess(
     joined: JoinedColumns,
     criteria: Sequence[Criterion],
-    target: AgreementTarget | None = None,
+    policy: ScoringPolicy | None = None,
     correct: bool = False,
 ) -> Assessment:
     """Return figures, intervals and verdicts.
@@ -89,7 +89,7 @@ def assess(
     Args:
         joined: The rows.
         criteria: What tasks must reach.
-        target: What a policy wants of the rows that the machine keeps, None without a policy.
+        policy: What a programme wants of the rows that the machine keeps, None without one.
         correct: Correct verdicts for the number of tasks and criteria (Holm 1979).
 
     Raises:
@@ -133,8 +133,10 @@ def assess(
         means={name: mean_of(estimate) for name, estimate in of_tasks.items()},
         confidence=confidence,
         ranges=measure_ranges(scored.low, scored.high, ratings.human, ratings.weight, task, cells),
-        routing=measure_routing(ratings.kept, right, ratings.weight, task, confidence, stated, target),
-        promises=measure_promises(_promised(joined), task, cells, joined.students(), target),
+        routing=measure_routing(
+            ratings.kept, right, ratings.weight, task, stated, measure_people(joined, task, cells, policy)
+        ),
+        promises=measure_promises(_promised(joined), task, cells, joined.students(), policy.target if policy else None),
         versions=tuple(_versions(joined, task, cells)),
     )
 

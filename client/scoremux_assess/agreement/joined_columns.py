@@ -62,6 +62,8 @@ class ScoredColumns(_Columns):
         low, high: The range of levels that holds a human's, NaN where there is none.
         seen: Tasks of predictions whose shared start was trained on them in an earlier run.
         margins: Of all rows of the output, whichever rows of the others are taken.
+        probabilities: As they are in the output (`number_lists`); None where it has none.
+        flagged: Whether the row has a condition code beside its level.
     """
 
     ids: Any
@@ -80,6 +82,8 @@ class ScoredColumns(_Columns):
     high: Floats
     seen: tuple[str, ...]
     margins: Margins
+    probabilities: Any
+    flagged: Mask
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class KnownColumns(_Columns):
         unusable: Whether a row has a level that is not a number.
         length: Of the text, in characters, NaN where there is none; None where the file has no texts.
         left_out: Rows without a usable level.
+        text: Of the responses; None where the file has none.
     """
 
     ids: Any
@@ -118,6 +123,7 @@ class KnownColumns(_Columns):
     unusable: Mask
     length: Floats | None
     left_out: tuple[LeftOut, ...]
+    text: Any = None
 
 
 class OffScale(NamedTuple):

@@ -110,6 +110,7 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
         bad,
         _lengths(columns[names.text]) if names.text in columns else None,
         _left_out(ids, reasons),
+        texts(columns[names.text]) if names.text in columns else None,
     )
 
 
@@ -120,7 +121,7 @@ def read_scored(path: Path) -> ScoredColumns:
     """
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
-    columns = present_columns(path, (*needed, *others, "fold", "points", "seen"), ("id", "task"))
+    columns = present_columns(path, (*needed, *others, "condition", "fold", "points", "seen"), ("id", "task"))
     if "fold" in columns and "status" not in columns:
         columns = _outcomes(columns)
     elif not columns.keys() >= {*needed}:
@@ -156,6 +157,8 @@ def read_scored(path: Path) -> ScoredColumns:
             _codes(columns, "arithmetic", len(ids)),
             np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
         ),
+        probabilities=columns.get("probabilities"),
+        flagged=_codes(columns, "condition", len(ids)).code >= 0,
     )
 
 

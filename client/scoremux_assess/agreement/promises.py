@@ -11,10 +11,16 @@ import numpy as np
 
 from scoremux_assess.agreement.estimates import Figures, joined_estimates
 from scoremux_assess.agreement.intervals import estimates
-from scoremux_assess.agreement.ratings import Ints, Ratings
+from scoremux_assess.agreement.joined_columns import JoinedColumns
+from scoremux_assess.agreement.ratings import Floats, Ints, Ratings
+from scoremux_assess.agreement.similar_texts import fold
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_assess.agreement.verdicts import Criterion, Judgement, judge
-from scoremux_assess.decisions.policy import AgreementTarget
+from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
+from scoremux_assess.decisions.fit import people_of
+from scoremux_assess.decisions.policy import AgreementTarget, ScoringPolicy
+from scoremux_client.errors import InputError
+from scoremux_files.rows.columns import number_lists
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,50 @@ def measure_promises(
     # A promise is about errors, which a machine that keeps rows of one level only may well not make.
     figures = {name: replace(joined_estimates([part[name] for part in parts]), one_level=None) for name in parts[0]}
     return Promises(figures, {criterion: judge(criterion, figures[criterion.statistic]) for criterion in criteria})
+
+
+def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: ScoringPolicy | None) -> Floats:
+    """Return what would go to people if `calibrate` chose thresholds on these rows: see `people_of`, [C + 1, 3].
+
+    Rows with a condition have no part in it, as in `calibrate`. NaN where the rows do not say it.
+
+    Args:
+        joined: The rows.
+        task: The task of each, from 0, [B].
+        cells: How many tasks there are.
+        policy: None: nothing is known.
+    """
+    found, scored, known = np.full((cells + 1, 3), np.nan), joined.scored, joined.known
+    if policy is None or scored.probabilities is None:
+        return found
+    numbers, width = number_lists(scored.probabilities)
+    starts, human = np.cumsum(width) - width, joined.ratings.human
+    usable = (width > 0) & ~scored.flagged & (human >= 0) & (human % 1 == 0)
+    texts = None if known.text is None else known.text.to_pylist()
+    labelled = {}
+    for cell in np.unique(task[usable]).tolist():
+        rows = np.flatnonzero(usable & (task == cell))
+        rows = rows[width[rows] == width[rows].max()]
+        shown = [str(row) if texts is None or texts[row] is None else f"{fold(texts[row])}\0" for row in rows]
+        labelled[str(cell)] = LabelledScores(
+            numbers[starts[rows][:, None] + np.arange(width[rows[0]])].astype(np.float32).astype(np.float64),
+            scored.level[rows].astype(np.int64),
+            human[rows].astype(np.int64),
+            joined.ratings.second[rows],
+            weight=known.weight[rows],
+            student=None if known.student is None else known.student.code[rows].astype(np.int64),
+            text=np.unique(shown, return_inverse=True)[1].reshape(-1),
+        )
+    try:
+        people = people_of(policy, labelled)
+    except InputError:  # it compares with two humans, and these rows have one
+        return found
+    weight = {cell: rows.weights.sum() for cell, rows in labelled.items()}
+    for name, values in people.items():
+        found[int(name)] = values
+    if people:
+        found[-1, 0] = np.average([people[name][0] for name in people], weights=[weight[name] for name in people])
+    return found
 
 
 def _criteria(target: AgreementTarget) -> list[Criterion]:

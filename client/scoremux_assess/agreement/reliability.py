@@ -6,21 +6,16 @@ All figures are those of each task, and after them of all rows, float64 [C]; NaN
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from scoremux_assess.agreement.estimates import wilson
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, by_cell
-from scoremux_assess.decisions.calibration.bounds import most_errors
-from scoremux_assess.decisions.policy import AgreementTarget
 
 BINS = 10
 COVERAGES = np.arange(1, 21) / 20
-
-_WORTH = 0.05
-_MOST_ROWS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Routing:
         machine: The share of rows that it leaves to the machine.
         wrong: The share of wrong levels among them.
         error_before: Expected calibration error of the greatest probability: what there is before a calibration.
-        people: The share that would go to people if the policy's threshold were chosen on these rows.
+        people: The share that would go to people if `calibrate` chose the policy's thresholds on these rows.
         rows: How many labelled rows would bring it down by a twentieth of all rows or more, at these figures.
         people_then: To which share.
     """
@@ -136,9 +131,8 @@ def measure_routing(
     right: Mask,
     weight: Floats,
     task: Ints,
-    calibrated: Reliability,
     stated: Reliability,
-    target: AgreementTarget | None,
+    people: Floats,
 ) -> Routing:
     """Return what is known of routes.
 
@@ -147,21 +141,12 @@ def measure_routing(
         right: Whether the machine's level is the human's, [B].
         weight: Of each row, [B].
         task: The task of each row, from 0, [B].
-        calibrated, stated: Confidence with the calibration and without it.
-        target: The policy's; without an agreement in it, nothing is said of more rows.
+        stated: Confidence without a calibration.
+        people: What would go to people, by how many rows, and to which share that would fall, [C, 3].
     """
-    cells = len(calibrated.error)
-    figures = dict.fromkeys((field.name for field in fields(Routing)), np.full(cells, np.nan))
-    figures["error_before"] = stated.error
-    rows, machine, wrong = _totals(task, cells - 1, weight, weight * kept, weight * kept * ~right)
+    rows, machine, wrong = _totals(task, len(people) - 1, weight, weight * kept, weight * kept * ~right)
     with np.errstate(invalid="ignore", divide="ignore"):
-        figures |= {"machine": machine / rows, "wrong": wrong / machine}
-    if target is not None and target.exact is not None:
-        counts = calibrated.rows.sum(axis=1).astype(np.int64).tolist()
-        cases = zip(1 - calibrated.kept, counts, strict=True)
-        plans = np.array([_more_rows(wrong, rows, 1 - target.exact, target.confidence) for wrong, rows in cases])
-        figures |= dict(zip(("people", "rows", "people_then"), plans.T, strict=True))
-    return Routing(**figures)
+        return Routing(machine / rows, wrong / machine, stated.error, *people.T)
 
 
 def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:
@@ -207,25 +192,3 @@ def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:
 def _sums(column: Floats, ends: Ints) -> Floats:
     """Return the sum of a column up to each end."""
     return np.array([column[:end].sum() for end in ends])
-
-
-def _more_rows(wrong: Floats, rows: int, most: float, confidence: float) -> tuple[float, float, float]:
-    """Return the share that goes to people with so many rows, how many would lower it, and to which share."""
-    now = _people(wrong, rows, most, confidence)
-    more = rows
-    while rows and more < _MOST_ROWS:
-        more *= 2
-        then = _people(wrong, more, most, confidence)
-        if then <= now - _WORTH:
-            return now, float(more), then
-    return now, np.nan, np.nan
-
-
-def _people(wrong: Floats, rows: int, most: float, confidence: float) -> float:
-    """Return the share for people if this many rows were labelled and had the expected number of errors."""
-    kept = [
-        share
-        for share, risk in zip(COVERAGES, wrong, strict=True)
-        if risk * share * rows <= most_errors(int(np.ceil(share * rows)), most, confidence)
-    ]
-    return float(1 - max(kept, default=0.0))

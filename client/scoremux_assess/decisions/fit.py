@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
+from scoremux_assess.decisions.calibration.labelled_scores import Floats, LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, fit_ranges
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
 from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest
@@ -16,6 +16,7 @@ from scoremux_assess.decisions.calibration.thresholds import (
     Promise,
     choose,
     choose_by_task,
+    more_rows,
     nearest,
     share_threshold,
 )
@@ -45,23 +46,9 @@ def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str,
     Raises:
         InputError: The policy compares with two humans, and the rows have one.
     """
-    pooled, values = fit_temperatures(list(tasks.values()))
-    temperatures = {
-        name: Temperature(value if len(rows) else pooled, OWN if len(rows) else POOLED, len(rows))
-        for (name, rows), value in zip(tasks.items(), values, strict=True)
-    }
-    # Thresholds and ranges are chosen with temperatures that the row's own label has no part in.
-    held_out = dict(zip(tasks, held_out_temperatures(list(tasks.values())), strict=True))
-    for name in worse_confidences(tasks):
-        temperatures[name], held_out[name] = Temperature(1.0, NONE, len(tasks[name])), np.ones(len(tasks[name]))
-    thresholds: dict[str, Threshold] = {}
+    temperatures, held_out = _temperatures(tasks)
+    thresholds, _ = _choose_all(policy, tasks, held_out)
     ranges: dict[str, LevelRange] = {}
-    alike = one_level(policy, tasks)
-    if policy.target is not None:
-        tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in alike}
-        thresholds = _thresholds(policy, policy.target, tested, {name: len(rows) for name, rows in tasks.items()})
-    for name in (*alike, *below_gate(policy, tasks)):
-        thresholds[name] = _everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name]))
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, rows.calibrated(held_out[name])) for name, rows in tasks.items()}
         ranges = fit_ranges(growths, policy.rows.own, policy.range_confidence)
@@ -77,6 +64,49 @@ def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str,
         )
         for name, rows in tasks.items()
     }
+
+
+def people_of(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, tuple[float, float, float]]:
+    """Return, by task, the share of its rows that goes to people with thresholds that `fit` chooses on them.
+
+    After it, how many labelled rows would lower it by a twentieth, and to which share; NaN where no number does.
+    """
+    thresholds, tested = _choose_all(policy, tasks, _temperatures(tasks)[1])
+    people = {}
+    for name, threshold in thresholds.items():
+        more = None
+        if policy.target is not None and threshold.confidence is not None:
+            more = more_rows(tested[name], _promise(policy.target), threshold.share)
+        people[name] = (threshold.share, *(more or (np.nan, np.nan)))
+    return people
+
+
+def _temperatures(tasks: Mapping[str, LabelledScores]) -> tuple[dict[str, Temperature], dict[str, Floats]]:
+    """Return the temperature of each task, and those of its rows that the row's own label has no part in."""
+    pooled, values = fit_temperatures(list(tasks.values()))
+    temperatures = {
+        name: Temperature(value if len(rows) else pooled, OWN if len(rows) else POOLED, len(rows))
+        for (name, rows), value in zip(tasks.items(), values, strict=True)
+    }
+    held_out = dict(zip(tasks, held_out_temperatures(list(tasks.values())), strict=True))
+    for name in worse_confidences(tasks):
+        temperatures[name], held_out[name] = Temperature(1.0, NONE, len(tasks[name])), np.ones(len(tasks[name]))
+    return temperatures, held_out
+
+
+def _choose_all(
+    policy: ScoringPolicy, tasks: Mapping[str, LabelledScores], held_out: Mapping[str, Floats]
+) -> tuple[dict[str, Threshold], dict[str, RowsUnderTest]]:
+    """Return the threshold of each task, and the rows that it was tested on, of tasks that were."""
+    thresholds: dict[str, Threshold] = {}
+    tested: dict[str, RowsUnderTest] = {}
+    alike = one_level(policy, tasks)
+    if policy.target is not None:
+        tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in alike}
+        thresholds = _thresholds(policy, policy.target, tested, {name: len(rows) for name, rows in tasks.items()})
+    for name in (*alike, *below_gate(policy, tasks)):
+        thresholds[name] = _everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name]))
+    return thresholds, tested
 
 
 def worse_confidences(tasks: Mapping[str, LabelledScores]) -> dict[str, tuple[float, float, float]]:

@@ -160,7 +160,7 @@ def distributions(column: Any, rows: int) -> Distributions:
     width = np.zeros(rows, np.int32)
     mean, most, ratio = (np.full(rows, np.nan) for _ in range(3))
     if column is not None and rows:
-        values, width = _lists(_whole(column))
+        values, width = number_lists(column)
         starts, filled = np.cumsum(width) - width, width > 0
         if filled.any():
             places = np.arange(len(values)) - np.repeat(starts, width)
@@ -174,8 +174,9 @@ def distributions(column: Any, rows: int) -> Distributions:
     return Distributions(width, mean, most, ratio)
 
 
-def _lists(column: Any) -> tuple[npt.NDArray[np.float64], Ints32]:
+def number_lists(column: Any) -> tuple[npt.NDArray[np.float64], Ints32]:
     """Return the numbers of all rows one after the other, and how many each row has."""
+    column = _whole(column)
     if not pa.types.is_nested(column.type):
         cells = [[] if cell is None else cell.split() for cell in column.to_pylist()]
         column = pa.array([[float(cell) for cell in row] for row in cells], pa.list_(pa.float64()))

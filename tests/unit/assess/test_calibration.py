@@ -7,11 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import beta
 
 from making import ROOT
+from scoremux_assess.agreement.assessment import assess
+from scoremux_assess.agreement.joined_columns import TruthColumns
+from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.statistics import qwk
+from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.decisions.apply import calibrated, distance, range_around
 from scoremux_assess.decisions.calibration.bounds import most_errors, upper_bound
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
@@ -321,6 +327,45 @@ def test_shared_threshold_within_of_humans_is_not_for_a_task_that_people_read_mu
     outcome = replicate(GOOD_AND_BAD, 60, range(4), later=2000)
     assert outcome.kept["bad"] <= 0.05 and outcome.broken <= 0.07
     assert np.mean([share for name, share in outcome.kept.items() if name != "bad"]) > 0.8
+
+
+@pytest.mark.parametrize("target", [{"exact": 0.7, "critical": 0.2}, {"within_of_humans": 0.05}, {"human_share": 0.2}])
+def test_report_and_calibrate_choose_the_same_threshold_on_the_same_rows(
+    tmp_path: Path, target: dict[str, float]
+) -> None:
+    """Tasks of their own and shared thresholds, equal texts, students, weights, rows with a condition."""
+    random, tasks, lines, output = np.random.default_rng(3), {}, [], []
+    for place, (name, count) in enumerate({"own": 240, "a": 80, "b": 90, "new": 12, "alike": 120}.items()):
+        rows = draw_rows(count, place, doubt=0.2 + 0.1 * place)
+        if name == "alike":
+            shares = np.tile([0.9, 0.05, 0.03, 0.02], (count, 1))
+            rows = replace(rows, probabilities=shares, level=np.zeros(count, np.int64))
+        text, student = np.arange(count) % (count - 9), random.integers(0, 60, count)
+        double = random.random(count) < 0.7
+        second = np.where(double, np.where(random.random(count) < 0.7, rows.human, rows.level), np.nan)
+        weight = random.choice([1.0, 4.0], count)
+        tasks[name] = replace(rows, second=second, weight=weight, student=student, text=text)
+        for n in range(count + 5):  # the last rows have a condition, and no part in it
+            row, key = min(n, count - 1), {"id": f"{name}-{n}", "task": name}
+            given = {"level": int(rows.human[row]), "second": int(second[row]) if double[row] else None}
+            drawn = {"chosen_by": "sample", "probability": 1 / weight[row], "who": f"s{student[row]}"}
+            lines.append({**key, **given, **drawn, "text": f"Text  {text[row]}."})
+            scored = {"status": "OK", "level": int(rows.level[row]), "probabilities": rows.probabilities[row].tolist()}
+            output.append({**key, **scored, "route": "machine", "condition": "P" if n >= count else ""})
+    (tmp_path / "truth.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pq.write_table(pa.Table.from_pylist(output), tmp_path / "scored.parquet")
+    policy = ScoringPolicy.model_validate({"target": target})
+    joined = read_joined(
+        tmp_path / "scored.parquet", tmp_path / "truth.jsonl", TruthColumns(second="second", student="who")
+    )
+    assessed = assess(joined, read_criteria(), policy)
+    expected = {name: decision.threshold.share for name, decision in fit(policy, tasks).items() if decision.threshold}
+    assert dict(zip(assessed.tasks, assessed.routing.people[:-1], strict=True)) == expected
+    weights = {name: rows.weights.sum() for name, rows in tasks.items()}
+    every = sum(expected[name] * weights[name] for name in tasks) / sum(weights.values())
+    assert assessed.routing.people[-1] == pytest.approx(every)
+    more = assessed.routing.people[:-1] - assessed.routing.people_then[:-1]
+    assert ("human_share" in target and np.isnan(more).all()) or np.nanmin(more) >= 0.05
 
 
 def test_what_is_unlike_all_levels_centres_is_unusual() -> None:
