@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo tutorial test slow lowest check dist lock bench bench-all clean
+.PHONY: demo tutorial test nightly slow lowest check dist lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -25,6 +25,12 @@ AGAIN = --reruns=1 --reruns-delay=10 --max-suite-reruns=3 --rerun-show-traceback
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 \
 	  $(AGAIN) --durations=40
+
+# What takes minutes: the tests that `make test` leaves out, the lowest versions, and the bits of all families on a
+# processor that QEMU emulates (Debian's package qemu-user).
+nightly: $(VENV)/.dev lowest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 2 --dist loadfile -m nightly
+	$(BIN)/python -m pytest tests/slow/test_one_arithmetic.py -k EPYC-Milan --share 0.1
 
 # Proofs that take most of an hour; their figures go into tests/slow/RESULTS.md.
 slow: $(VENV)/.dev

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from computed import computed_precisions, computed_runners
-from families import FAMILIES, make_family
+from families import FAMILIES, each_family, make_family
 from scoremux_engine import Engine
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone
@@ -273,7 +273,7 @@ class AllRunners(OnnxRuntimeRunner):
         return out
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", each_family())
 def test_a_small_model_of_the_family_is_exported_and_proved(name: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
     source, opening = make_family(name, tmp_path / "encoder"), Opening(family.sites, dora=True, bias=True)

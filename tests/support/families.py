@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tokenizers
 import torch
 import transformers
@@ -87,9 +88,16 @@ FAMILIES = {
         decoder=True,
     ),
 }
+QUICK = ("bert", "deberta-v2", "modernbert", "qwen3")
+"""Families that `make test` tries; `make nightly` tries all."""
 WHOLE = ("deberta-v2", "modernbert", "modernbert-decoder")
 """Saved with the head: parts of it are no part of the tasks' own."""
 DECODERS = tuple(name for name, family in FAMILIES.items() if family.decoder)
+
+
+def each_family(names: Iterable[str] = tuple(FAMILIES)) -> list[Any]:
+    """Return a parameter for each family; those that are not quick are for `make nightly`."""
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.nightly) for name in names]
 
 
 def make_family(name: str, folder: Path, **options: Any) -> Path:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from families import DECODERS, FAMILIES, make_family
+from families import DECODERS, FAMILIES, each_family, make_family
 from killed_commands import kill_at
 from labelled import write_labelled
 from making import WORDS, make_encoder
@@ -123,7 +123,7 @@ def test_adapters_of_the_first_backbone_are_not_taken_for_the_new_one(folder: Pa
         refuse_other_base([adapter], str(folder / "model"), same_weights=True)
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in DECODERS])
+@pytest.mark.parametrize("family", each_family(name for name in FAMILIES if name not in DECODERS))
 def test_encoders_of_all_families_are_pretrained(family: str, tmp_path: Path) -> None:
     make_family(family, tmp_path / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
