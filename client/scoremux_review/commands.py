@@ -59,11 +59,9 @@ def open_desk(
     public_url: Annotated[
         str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
     ] = None,
-    oidc_issuer: Annotated[str | None, typer.Option(help="OpenID Connect issuer where people sign in as well.")] = None,
-    oidc_client: Annotated[
-        str | None, typer.Option(help="The desk's client id there; its secret is in SCOREMUX_OIDC_SECRET.")
-    ] = None,
-    oidc_claim: Annotated[str, typer.Option(help="Claim whose value is the name of an account.")] = "email",
+    user_header: Annotated[
+        str, typer.Option(help="Header in which a proxy names who is signed in there, such as X-Forwarded-Email.")
+    ] = "",
 ) -> None:
     """Add scored files to a database, as `add` does, and open the desk on it.
 
@@ -74,19 +72,15 @@ def open_desk(
     import uvicorn
 
     from scoremux_review.pages.desk_app import Desk, create_app
-    from scoremux_review.pages.single_sign_on import Issuer
+    from scoremux_review.pages.proxy import behind_proxies, read_proxies
     from scoremux_review.pages.visits import LOOPBACK, check_public_url
 
     if address not in LOOPBACK and not public_url:
         raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
     check_public_url(public_url)
-    reached = public_url or f"http://{address}:{port}"
-    issuer = None
-    if oidc_issuer:
-        secret = os.environ.get("SCOREMUX_OIDC_SECRET")
-        if not oidc_client or not secret:
-            raise InputError("--oidc-issuer needs --oidc-client, and the environment variable SCOREMUX_OIDC_SECRET")
-        issuer = Issuer.discover(oidc_issuer, oidc_client, secret, reached, oidc_claim)
+    if user_header and not public_url:
+        raise InputError("--user-header needs --public-url: a proxy signs people in")
+    proxies = read_proxies(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
     add(database, scored, tasks=tasks, policy=policy)
     desk = opened(database)
     _first_director(desk)
@@ -96,13 +90,12 @@ def open_desk(
         reasons.append(reason)
         server.should_exit = True
 
-    app = create_app(Desk(desk, public_url=public_url, address=address, issuer=issuer, stop=stop))
-    say(f"the desk is open: {reached}")
-    # Addresses that a proxy forwards are believed where a proxy was declared, and from it alone.
+    app: Any = create_app(Desk(desk, public_url=public_url, address=address, user_header=user_header, stop=stop))
+    app = behind_proxies(app, proxies, user_header) if public_url else app
+    say(f"the desk is open: {public_url or f'http://{address}:{port}'}")
     config = uvicorn.Config(
-        app, host=address, port=port, log_level="warning", server_header=False, access_log=False,
-        proxy_headers=bool(public_url),
-    )  # fmt: skip
+        app, host=address, port=port, log_level="warning", server_header=False, access_log=False, proxy_headers=False
+    )
     server = uvicorn.Server(config)
     try:
         with suppress(KeyboardInterrupt):

@@ -61,7 +61,7 @@ def add_user(
     database: Where,
     role: Annotated[str, typer.Option(help="rater, leader or director.")] = "rater",
     elsewhere: Annotated[
-        bool, typer.Option("--elsewhere", help="They sign in at --oidc-issuer, without a password.")
+        bool, typer.Option("--elsewhere", help="They sign in at the proxy of --user-header, without a password.")
     ] = False,
 ) -> None:
     """Add a person; the password is asked for, or read from standard input.

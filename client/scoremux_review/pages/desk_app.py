@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from scoremux_review.errors import NotAllowedError
-from scoremux_review.pages import director, leader, rater, signing_in, single_sign_on
+from scoremux_review.pages import director, leader, rater, signing_in
 from scoremux_review.pages.visits import Desk, Page, SafeHeaders, Visit, page
 
 __all__ = ["Desk", "create_app"]
@@ -37,8 +37,6 @@ def create_app(desk: Desk) -> Starlette:
     routes = [
         get("/login", signing_in.form, None),
         post("/login", signing_in.sign_in, None),
-        get(single_sign_on.START, single_sign_on.start, None),
-        get(single_sign_on.BACK, single_sign_on.back, None),
         post("/logout", signing_in.sign_out),
         get("/", rater.queues),
         post("/start", rater.start),

@@ -55,7 +55,7 @@ def people(visit: Visit) -> Response:
     """Show the accounts."""
     with visit.desk.database.read() as connection:
         listed, locked = accounts.listed(connection), accounts.locked_out(connection, visit.desk.database.now())
-    least, elsewhere = accounts.MIN_PASSWORD, visit.desk.issuer is not None
+    least, elsewhere = accounts.MIN_PASSWORD, bool(visit.desk.user_header)
     return visit.show(
         "people.html", people=listed, locked=locked, roles=accounts.ROLES, least=least, elsewhere=elsewhere
     )
@@ -64,7 +64,7 @@ def people(visit: Visit) -> Response:
 def add_person(visit: Visit) -> Response:
     """Add an account."""
     name, role, typed = visit.text("name").strip(), visit.text("role"), visit.text("password")
-    password = None if not typed and visit.desk.issuer is not None else typed
+    password = None if not typed and visit.desk.user_header else typed
     accounts.add_person(visit.desk.database, name, role, password, visit.person.name, visit.desk.hasher)
     return see("/people")
 

@@ -19,10 +19,14 @@ def form(visit: Visit, message: str = "", status: int = 200) -> Response:
     """Show the form. A key of its own, in a cookie and in the form, ties the two together."""
     if visit.signed_in is not None:
         return see("/")
+    if visit.user and not visit.request.query_params.get("out"):
+        with visit.desk.database.read() as connection:
+            account = accounts.account_elsewhere(connection, visit.user)
+        if account is not None:
+            return begin(visit, accounts.begin_session(visit.desk.database, account))
+        message = message or f"The desk has no account for {visit.user} that signs in elsewhere."
     key = secrets.token_urlsafe(16)
-    shown = visit.show(
-        "login.html", status, message=message, key=key, name=visit.text("name"), elsewhere=visit.desk.issuer
-    )
+    shown = visit.show("login.html", status, message=message, key=key, name=visit.text("name"), user=visit.user)
     shown.set_cookie(_BEFORE, key, max_age=3600, httponly=True, samesite="strict", secure=visit.desk.secure)
     return shown
 
@@ -61,6 +65,6 @@ def sign_out(visit: Visit) -> Response:
     with visit.desk.database.write() as connection:
         accounts.end_session(connection, visit.person)
         leases.release(connection, visit.person.id)
-    answer = see("/login")
+    answer = see("/login?out=1")  # where the proxy's name signs nobody in again
     answer.delete_cookie(visit.desk.cookie, secure=visit.desk.secure, httponly=True)
     return answer

@@ -27,6 +27,7 @@ from scoremux_review.database.assignment_rows import stopped_raters
 from scoremux_review.database.connection import Database
 from scoremux_review.database.message_rows import count_questions
 from scoremux_review.errors import NotAllowedError, OutdatedError, ReviewError
+from scoremux_review.pages.proxy import USER
 from scoremux_review.pages.rendering import render
 from scoremux_review.reading.queues import RANDOM
 from scoremux_review.reading.supervision import Reader
@@ -68,7 +69,7 @@ class Desk:
         public_url: How browsers reach the desk through a proxy; with https, cookies are for encrypted connections
             alone.
         address: Where the desk listens.
-        issuer: Where people may sign in as well (`single_sign_on.Issuer`).
+        user_header: In which a proxy names who is signed in there (`proxy.behind_proxies`); empty for none.
         hasher: Hashes and checks passwords.
         draw: Returns the random numbers that decide what a person reads next.
         answer_s: Pages of responses take at least so long, so that the time tells nothing about a paper.
@@ -78,7 +79,7 @@ class Desk:
     database: Database
     public_url: str | None = None
     address: str = "127.0.0.1"
-    issuer: Any = None
+    user_header: str = ""
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
     draw: Callable[[], float] = RANDOM
     answer_s: float = 0.06
@@ -129,6 +130,11 @@ class Visit:
     @property
     def reader(self) -> Reader:
         return Reader(self.person.id, self.person.name, self.person.may("leader"))
+
+    @property
+    def user(self) -> str:
+        """Who is signed in at the proxy, as it says; empty if it says nothing."""
+        return str(self.request.scope.get(USER, ""))
 
     @property
     def by_script(self) -> bool:
@@ -198,6 +204,8 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
     try:
         with desk.database.read() as connection:
             visit.signed_in = person_of(connection, request.cookies.get(desk.cookie, ""), desk.database.now())
+            if visit.signed_in is not None and visit.user not in ("", visit.signed_in.name):
+                visit.signed_in = None  # somebody else has signed in at the proxy since
             if visit.signed_in is not None and visit.signed_in.may("leader"):
                 visit.open_alerts = count_open(connection)
                 visit.open_questions = count_questions(connection)

@@ -49,7 +49,7 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
         (("verify", "--noted", "12"), "NUMBER:DIGEST"),
         (("open", "--address", "0.0.0.0"), "give --public-url"),
         (("open", "--public-url", "http://desk.example.org"), "no encryption"),
-        (("open", "--oidc-issuer", "https://id.example.org"), "needs --oidc-client"),
+        (("open", "--user-header", "X-Forwarded-Email"), "needs --public-url"),
     ):
         with pytest.raises(InputError, match=message):
             run_review(*arguments, *where)

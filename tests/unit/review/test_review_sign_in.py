@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
-import hmac
-import json
 import re
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-import httpx
 import pytest
 from argon2 import PasswordHasher
-from joserfc import jwt
-from joserfc.jwk import RSAKey
 from sqlalchemy import select
 
 from desks import (
@@ -40,7 +29,7 @@ from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import SignInError
 from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.pages.single_sign_on import Issuer
+from scoremux_review.pages.proxy import behind_proxies, read_proxies
 
 
 def test_sign_in_begins_a_new_session(programme: Programme) -> None:
@@ -206,146 +195,69 @@ def test_desk_answers_to_its_host_names_with_secure_cookies_behind_tls(programme
     assert "HttpOnly" in cookie._rest  # type: ignore[attr-defined]
 
 
-KEYS = [RSAKey.generate_key(2048, {"kid": name}) for name in ("signs", "another")]
-PUBLIC = KEYS[0].as_pem(private=False)
+PROXY = "10.0.0.7"
 
 
-class Elsewhere:
-    """An OpenID Connect issuer; `claims`, `header`, `key`, `trick` are what its next identity token is made of."""
+def behind_proxy(programme: Programme, address: str = PROXY) -> Browser:
+    """Return a browser whose requests reach the desk from an address, with a proxy's header of a user."""
+    desk = Desk(programme.database, public_url="https://desk.example.org", user_header="X-Forwarded-Email")
+    app = behind_proxies(create_app(desk), read_proxies("127.0.0.1, 10.0.0.0/24"), "X-Forwarded-Email")
 
-    url = "https://id.example.org"
+    async def reached(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "client": (address, 4711)}, receive, send)
 
-    def __init__(self) -> None:
-        self.claims: dict[str, object] = {}
-        self.header: dict[str, Any] = {"alg": "RS256", "kid": "signs"}
-        self.key: Any = KEYS[0]
-        self.metadata: dict[str, object] = {"jwks_uri": f"{self.url}/keys"}
-        self.trick = ""
-        self.forms: list[dict[str, str]] = []
-        self.http = httpx.Client(transport=httpx.MockTransport(self._handle))
-
-    def _handle(self, request: httpx.Request) -> httpx.Response:
-        path = request.url.path
-        if path == "/.well-known/openid-configuration":
-            ends = {"authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token"}
-            return httpx.Response(200, json={"issuer": self.url, **ends, **self.metadata})
-        if path == "/keys" and self.trick == "huge keys":
-            return httpx.Response(200, stream=Drip(b"x" * 65536, 1 << 10))
-        if path == "/keys" and self.trick == "packed":
-            return httpx.Response(200, headers={"content-encoding": "gzip"}, content=gzip.compress(b"{}"))
-        if path == "/token" and self.trick == "slow":
-            return httpx.Response(200, stream=Drip(b" ", 1 << 10, 0.02))
-        if path == "/keys" and self.trick == "redirect":
-            return httpx.Response(302, headers={"location": "http://169.254.169.254/keys"})
-        if path == "/keys":
-            return httpx.Response(200, json={"keys": [key.as_dict(private=False) for key in KEYS[:1]]})
-        assert path == "/token"
-        self.forms.append(dict(parse_qsl(request.content.decode())))
-        return httpx.Response(200, json={"id_token": self._token()})
-
-    def _token(self) -> str:
-        words = [json.dumps(part).encode() for part in (self.header, self.claims)]
-        signed = b".".join(base64.urlsafe_b64encode(word).rstrip(b"=") for word in words)
-        if self.header["alg"] == "none":
-            return f"{signed.decode()}."
-        if self.header["alg"] == "HS256":  # signed with what everybody has
-            mac = base64.urlsafe_b64encode(hmac.digest(PUBLIC, signed, "sha256")).rstrip(b"=")
-            return f"{signed.decode()}.{mac.decode()}"
-        return jwt.encode(self.header, self.claims, self.key)
+    return Browser(reached, "https://desk.example.org")
 
 
-class Drip(httpx.SyncByteStream):
-    """An answer in blocks, with a pause before each."""
-
-    def __init__(self, block: bytes, blocks: int, pause_s: float = 0.0) -> None:
-        self._block, self._blocks, self._pause_s = block, blocks, pause_s
-        self.sent = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for _ in range(self._blocks):
-            time.sleep(self._pause_s)
-            self.sent += 1
-            yield self._block
+def as_user(name: str) -> dict[str, str]:
+    return {"X-Forwarded-Email": name}
 
 
-def return_from(
-    programme: Programme, issuer: Elsewhere, **change: Any
-) -> tuple[Browser, httpx.Response, dict[str, str]]:
-    """Sign in at an issuer; return the browser, the desk's answer, and what the desk asked the issuer for."""
+def test_user_of_a_trusted_proxy_is_signed_in(programme: Programme) -> None:
+    eve = add_person(programme.database, "eve@example.org", "rater", None, "dana")
+    browser = behind_proxy(programme)
+    assert "<bdi>eve@example.org</bdi>" in browser.get("/", headers=as_user("eve@example.org")).text
+    assert programme.select(select(sessions.c.person)) == [eve]
+    assert "Sign out" in browser.get("/help", headers=as_user("eve@example.org")).text
+    add_person(programme.database, "finn@example.org", "rater", None, "dana")
+    answer = browser.get("/", headers=as_user("finn@example.org"))  # the proxy's user is another one by now
+    assert "<bdi>finn@example.org</bdi>" in answer.text
+    browser.post("/logout", headers=as_user("finn@example.org"))
+    assert "Sign in as <bdi>finn@example.org</bdi>" in browser.page
+    assert "Sign out" not in browser.page
+
+
+@pytest.mark.parametrize("address", ["10.0.1.7", "192.168.0.1", "", "testclient"])
+def test_users_name_from_another_address_is_refused(programme: Programme, address: str) -> None:
+    add_person(programme.database, "eve@example.org", "director", None, "dana")
+    browser = behind_proxy(programme, address)
+    for path in ("/", "/login", "/static/desk.css"):
+        answer = browser.get(path, headers={**as_user("eve@example.org"), "X-Forwarded-For": PROXY})
+        assert answer.status_code == 403
+        assert "is not from the proxy" in answer.text
+    assert "Password" in browser.get("/login").text
+    assert not programme.select(select(sessions.c.person))
+
+
+@pytest.mark.parametrize("name", ["anna", "nobody@example.org", "eve@example.org, dana", "\u00e9ve"])
+def test_name_without_an_account_that_signs_in_elsewhere_signs_nobody_in(programme: Programme, name: str) -> None:
     add_person(programme.database, "eve@example.org", "rater", None, "dana")
-    found = Issuer.discover(issuer.url, "desk", "secret", "http://localhost", "email", issuer.http)
-    answer_s = 0.2 if issuer.trick == "slow" else 60
-    browser = Browser(create_app(Desk(programme.database, issuer=replace(found, answer_s=answer_s))))
-    assert "Sign in with your organisation" in browser.get("/login").text
-    sent = browser.get("/login/elsewhere", follow_redirects=False)
-    asked = dict(parse_qsl(urlsplit(sent.headers["location"]).query))
-    told = {"iss": issuer.url, "sub": "1", "iat": 1.8e9, "aud": ["desk"], "exp": 1.9e9, "nonce": asked["nonce"],
-            "email": "eve@example.org"}  # fmt: skip
-    claims = {**told, **change}
-    state = str(claims.pop("state", asked["state"]))
-    issuer.claims = {name: value for name, value in claims.items() if value is not None}
-    return browser, browser.get("/login/back", params={"code": "c", "state": state}), asked
+    change_person(programme.database, "eve@example.org", "dana", active=False)
+    browser = behind_proxy(programme)
+    for user in (name, "eve@example.org"):
+        answer = browser.get("/", headers=[("X-Forwarded-Email", user.encode())])
+        assert "The desk has no account for" in answer.text
+        assert "Sign out" not in answer.text
+    twice = [("X-Forwarded-Email", "eve@example.org")] * 2
+    assert browser.get("/", headers=twice).status_code == 403
 
 
-@pytest.mark.parametrize(
-    ("change", "status"),
-    [({}, 200), ({"email": "nobody@example.org"}, 401), ({"email": "anna"}, 401), ({"nonce": "another"}, 401),
-     ({"nonce": None}, 401), ({"aud": "other"}, 401), ({"aud": ["desk", "other"]}, 401), ({"aud": None}, 401),
-     ({"azp": "other"}, 401), ({"iss": "https://evil.example"}, 401), ({"iss": None}, 401), ({"exp": 1.7e9}, 401),
-     ({"exp": None}, 401), ({"nbf": 1.85e9}, 401), ({"exp": "never"}, 401), ({"email": ["eve@example.org"]}, 401),
-     ({"email_verified": False}, 401), ({"state": "forged"}, 401)],
-)  # fmt: skip
-def test_single_sign_on_checks_the_issuers_answer(programme: Programme, change: dict[str, object], status: int) -> None:
-    issuer = Elsewhere()
-    _, answer, asked = return_from(programme, issuer, **change)
-    assert answer.status_code == status
-    assert ("<h1>Tasks" in answer.text) == (status == 200)
-    if "state" in change:
-        assert not issuer.forms
-    else:
-        verifier = issuer.forms[0]["code_verifier"]
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        assert challenge == asked["code_challenge"]
-    assert sign_in(Browser(create_app(Desk(programme.database))), "eve@example.org", "") == 401
+def test_header_of_a_user_is_nothing_without_the_option(programme: Programme) -> None:
+    add_person(programme.database, "eve@example.org", "director", None, "dana")
+    assert "Password" in programme.client().get("/", headers=as_user("eve@example.org")).text
 
 
-@pytest.mark.parametrize(
-    ("key", "header", "trick"),
-    [
-        (0, {"alg": "none"}, ""),
-        (0, {"alg": "HS256", "kid": "signs"}, ""),
-        (0, {"alg": "HS256"}, ""),
-        (1, {"alg": "RS256", "kid": "signs"}, ""),
-        (1, {"alg": "RS256", "kid": "another"}, ""),
-        (1, {"alg": "RS256", "kid": "../../etc/passwd' OR 1=1 --"}, ""),
-        (1, {"alg": "RS256", "kid": "signs", "jwk": KEYS[1].as_dict(private=False)}, ""),
-        (1, {"alg": "RS256", "kid": "signs", "jku": "https://evil.example/keys"}, ""),
-        (0, {"alg": "PS256", "kid": "signs"}, ""),  # not among those that it offers
-        (0, {"alg": "RS256", "kid": "signs"}, "huge keys"),
-        (0, {"alg": "RS256", "kid": "signs"}, "redirect"),
-        (0, {"alg": "RS256", "kid": "signs"}, "slow"),
-        (0, {"alg": "RS256", "kid": "signs"}, "packed"),
-    ],
-)
-def test_hostile_issuer_signs_nobody_in(programme: Programme, key: int, header: dict[str, Any], trick: str) -> None:
-    issuer = Elsewhere()
-    issuer.key, issuer.header, issuer.trick = KEYS[key], header, trick
-    browser, answer, _ = return_from(programme, issuer)
-    assert answer.status_code == 401
-    assert "please try again" in answer.text
-    assert "<h1>Tasks" not in browser.get("/").text
-
-
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [({"jwks_uri": "http://id.example.org/keys"}, "needs https"), ({"jwks_uri": None, "issuer": 7}, "calls itself"),
-     ({"issuer": "https://evil.example"}, "calls itself https://evil.example"),
-     ({"token_endpoint": "http://id.example.org/token"}, "needs https"),
-     ({"id_token_signing_alg_values_supported": ["none", "HS256"]}, "signs with no private key"),
-     ({"id_token_signing_alg_values_supported": 7}, "does not answer as an OpenID Connect issuer")],
-)  # fmt: skip
-def test_issuer_that_cannot_be_trusted_is_refused_at_the_start(metadata: dict[str, object], message: str) -> None:
-    issuer = Elsewhere()
-    issuer.metadata |= metadata
-    with pytest.raises(InputError, match=message):
-        Issuer.discover(issuer.url, "desk", "secret", "http://localhost", "email", issuer.http)
+@pytest.mark.parametrize("words", ["*", "proxy.example.org", "10.0.0.300", ""])
+def test_proxies_are_named_by_address(words: str) -> None:
+    with pytest.raises(InputError, match="name proxies by address"):
+        read_proxies(words)
