@@ -20,8 +20,9 @@ from scoremux_assess.agreement.joined_columns import (
     ScoredColumns,
     TruthColumns,
 )
-from scoremux_assess.agreement.joining import EXAMPLES, UNKNOWN_LEVELS, join, join_truth, levels_by_task, read_scored
+from scoremux_assess.agreement.joining import EXAMPLES, UNKNOWN_LEVELS, join, join_truth, levels_by_task
 from scoremux_assess.agreement.ratings import Floats, Ints, Ratings, kinds
+from scoremux_assess.agreement.scored_output import read_scored
 from scoremux_assess.agreement.statistics import BY_NAME
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import Codes

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scoremux_assess.agreement.close_rows import Margins
 from scoremux_assess.agreement.joined_columns import (
     TRUTH_COLUMNS,
     JoinedColumns,
@@ -20,19 +19,17 @@ from scoremux_assess.agreement.joined_columns import (
     OffScale,
     ScoredColumns,
     TruthColumns,
-    to_people,
 )
 from scoremux_assess.agreement.points import holds_points, points_of, tasks_beyond_levels
 from scoremux_assess.agreement.ratings import Floats, Ints, Mask, Ratings, by_cell
+from scoremux_assess.agreement.scored_output import codes_of, read_scored
 from scoremux_assess.agreement.weights import SEEN_BY_START, Sample, heavy_rows, population_of, sample_of, to_routes
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import (
     Codes,
     Ints32,
-    distributions,
     encode,
-    levels,
     numbered,
     numbers,
     present_columns,
@@ -40,7 +37,6 @@ from scoremux_files.rows.columns import (
 )
 from scoremux_files.rows.readers import MACHINE_COLUMNS, id_start, refuse_machine_levels
 from scoremux_files.rows.row_layout import column_of
-from scoremux_files.rows.writers import without_apostrophe
 
 EXAMPLES = 5
 """Ids that are named for each reason."""
@@ -102,7 +98,7 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
         codes,
         students,
         sample.weight,
-        _codes(columns, "version", len(ids)),
+        codes_of(columns, "version", len(ids)),
         sample.routed,
         sample.behind,
         sample.sampled,
@@ -112,76 +108,6 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
         _left_out(ids, reasons),
         texts(columns[names.text]) if names.text in columns else None,
     )
-
-
-def read_scored(path: Path) -> ScoredColumns:
-    """Read what `scoremux score` wrote, or out-of-fold predictions of `scoremux train`.
-
-    Raises InputError for a file that neither wrote.
-    """
-    needed = ("id", "task", "status", "level")
-    others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
-    columns = present_columns(path, (*needed, *others, "condition", "fold", "points", "seen"), ("id", "task"))
-    if "fold" in columns and "status" not in columns:
-        columns = _outcomes(columns)
-    elif not columns.keys() >= {*needed}:
-        present_columns(path, needed, needed)  # raises
-    ids = texts(columns["id"])
-    if path.suffix.lower() == ".csv":
-        ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
-    status, (level, _) = encode(columns["status"]), levels(columns["level"])
-    spread = distributions(columns.get("probabilities"), len(ids))
-    low, high = (levels(columns[name])[0] if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
-    confidence, route = columns.get("confidence"), columns.get("route")
-    has_score = status.code == status.place("OK")
-    calibrated = confidence is not None and confidence.null_count < len(confidence)
-    return ScoredColumns(
-        ids=ids,
-        status=status,
-        task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
-        version=_codes(columns, "version", len(ids)),
-        level=np.where(has_score, level, np.nan),
-        score=np.where(has_score, numbers(columns["score"])[0], np.nan)
-        if "score" in columns
-        else np.full(len(ids), np.nan),
-        width=spread.width,
-        expected=np.where(spread.width > 0, spread.mean, level),
-        confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else spread.greatest,
-        calibrated=calibrated,
-        stated=spread.greatest,
-        to_people=to_people(route),
-        low=low,
-        high=high,
-        seen=_seen(columns),
-        margins=Margins(
-            _codes(columns, "arithmetic", len(ids)),
-            np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
-        ),
-        probabilities=columns.get("probabilities"),
-        flagged=_codes(columns, "condition", len(ids)).code >= 0,
-    )
-
-
-def _codes(columns: Mapping[str, Any], name: str, rows: int) -> Codes:
-    return encode(columns[name]) if name in columns else Codes((), np.full(rows, -1, np.int32))
-
-
-def _seen(columns: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the tasks on which the shared start of an earlier run was trained."""
-    if "seen" not in columns:
-        return ()
-    seen = pc.fill_null(pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"), False)
-    return tuple(sorted(set(columns["task"].filter(seen).to_pylist())))
-
-
-def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
-    """Return predictions as outcomes: their `level` is a human's, and the machine's is the likeliest."""
-    likeliest = [max(range(len(p)), key=p.__getitem__) for p in predictions["probabilities"].to_pylist()]
-    rows = len(likeliest)
-    if "points" in predictions:
-        points = zip(predictions["points"].to_pylist(), likeliest, strict=True)
-        predictions["score"] = pa.array([p[level] if p else None for p, level in points], pa.float64())
-    return {**predictions, "level": pa.array(likeliest, pa.int32()), "status": pa.array(["OK"] * rows, pa.string())}
 
 
 def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns) -> JoinedColumns:
