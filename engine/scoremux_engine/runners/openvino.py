@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import ml_dtypes
@@ -33,6 +36,10 @@ _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # shape's entries again takes 3 ms: some percent of the throughput of batches of 512 that never repeat a shape, nothing
 # where shapes repeat.
 _KEPT_ENTRIES = 250
+
+# A stream keeps the memory of the largest micro-batch it has computed: some hundred MiB after a few long rows, whose
+# attention takes rows x length^2 numbers a head. So long after the last such micro-batch it is given back.
+_LARGE, _GIVEN_BACK_S = 1 << 19, 20.0
 
 
 class OpenVinoRunner:
@@ -89,9 +96,9 @@ class OpenVinoRunner:
         self._kept = backbone.spec.kept
         # The last to be free is the first to be used again: its caches are warm.
         self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
-        side_by_side = compiled(shared)
+        self._side_by_side, self._large_at = compiled(shared), math.inf
         for _ in range(shared.count):
-            self._idle.put(_Request(side_by_side.create_infer_request(), self.dtypes))
+            self._idle.put(_Request(self._side_by_side.create_infer_request(), self.dtypes))
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
@@ -103,6 +110,7 @@ class OpenVinoRunner:
 
     def _infer(self, rows: RowInputs, tables: Tables, names_out: tuple[str, ...]) -> Sequence[Floats]:
         feeds = {**rows.feeds, **self._packed(rows)}
+        self._give_back(rows.input_ids.shape)
 
         def on_a_stream() -> list[Floats]:
             request = self._idle.get()
@@ -115,6 +123,22 @@ class OpenVinoRunner:
             return on_a_stream()
         shape = names_out, tables.sizes, *(array.shape for array in feeds.values())
         return self._all_cores.run(shape, lambda request: request.infer(tables, feeds, names_out), on_a_stream)
+
+    def _give_back(self, shape: tuple[int, ...]) -> None:
+        """Give memory back if no large micro-batch is computed any more. shape: of the one that is next."""
+        now = time.monotonic()
+        if shape[0] * shape[1] ** 2 >= _LARGE:
+            self._large_at = now
+        elif now - self._large_at > _GIVEN_BACK_S:
+            idle: list[_Request] = []
+            with suppress(queue.Empty):
+                while True:
+                    idle.append(self._idle.get_nowait())
+            if len(idle) == self.streams:  # nothing is computed
+                self._side_by_side.release_memory()
+                self._large_at = math.inf
+            for request in idle:
+                self._idle.put(request)
 
     def _ranges(self, model: Any, backbone: Backbone) -> Ranges | None:
         if self.precision != precisions.INT8:

@@ -216,6 +216,41 @@ def test_memory_stops_growing_with_the_shapes_seen(exported: Path, precision: st
     assert third - first < 0.5 * (first - start), [start, first, second, third]
 
 
+LARGE = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import psutil
+from bits import random_tables
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners import openvino
+from scoremux_engine.runners.runner import RowInputs
+
+backbone = Backbone.open(Path(sys.argv[1]))
+runner, tables = openvino.OpenVinoRunner(backbone, threads=1), random_tables(backbone.spec, groups=2)
+def run(rows, tokens):
+    ones = np.ones((rows, tokens), np.int64)
+    bits = runner.run(RowInputs(ones, ones, np.zeros(rows, np.int64), np.zeros_like(ones)), tables).logits.tobytes()
+    return bits, psutil.Process().memory_info().rss
+first, start = run(1, 8)
+_, large = run(2048, 64)
+_, kept = run(1, 8)
+openvino._GIVEN_BACK_S = 0.0
+again, given_back = run(1, 8)
+print(start, large, kept, given_back, int(first == again))
+"""
+
+
+def test_memory_of_large_micro_batches_is_given_back_some_time_after_the_last(exported: Path) -> None:
+    command = [sys.executable, "-c", LARGE, str(exported / "backbone" / "1")]
+    run = subprocess.run(command, cwd=ROOT / "tests" / "support", stdout=subprocess.PIPE, text=True, check=True)
+    start, large, kept, given_back, same = map(int, run.stdout.split())
+    assert large - start > 50e6 and kept - start > 0.5 * (large - start)
+    assert same and given_back - start < 0.5 * (large - start), [start, large, kept, given_back]
+
+
 ONE, NEXT = np.float32([1.0]), np.nextafter(np.float32([1.0]), np.float32(2))
 
 
