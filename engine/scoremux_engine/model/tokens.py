@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.inputs import ModelInput, Rendered
+
+_SLICE_CHARS = 1 << 15
+"""The library's threads tokenise so much of a request at once: other requests' texts wait for it."""
 
 # What a response may begin with, each can be merged by tokenizers with what precedes it in a way of its own.
 _BEGINNINGS = (
@@ -115,11 +118,12 @@ class Tokenizer:
         If there are more, the last ones of the response are removed; a token that reaches beyond the response stays.
         """
         inputs = list(inputs)
-        distinct = list(dict.fromkeys(inputs))
-        encodings = dict(zip(distinct, self._encode([_raw(text) for text in distinct]), strict=True))
-        long = [text for text, encoding in encodings.items() if len(encoding) > self.max_tokens]
-        encodings.update(zip(long, self._tokenizer.encode_batch([_raw(text) for text in long]), strict=True))
-        tokens = {text: self._fit(text, encoding) for text, encoding in encodings.items()}
+        tokens: dict[ModelInput, Tokens] = {}
+        for texts in _slices(dict.fromkeys(inputs)):
+            encodings = dict(zip(texts, self._encode([_raw(text) for text in texts]), strict=True))
+            long = [text for text, encoding in encodings.items() if len(encoding) > self.max_tokens]
+            encodings.update(zip(long, self._tokenizer.encode_batch([_raw(text) for text in long]), strict=True))
+            tokens.update((text, self._fit(text, encoding)) for text, encoding in encodings.items())
         return [tokens[text] for text in inputs]
 
     def trace(self, text: ModelInput) -> Trace:
@@ -165,6 +169,19 @@ class Tokenizer:
             return list(range(len(encoding)))
         end = _response_end(text, encoding)
         return [*range(max(0, end - excess)), *range(end, len(encoding))][: self.max_tokens]
+
+
+def _slices(texts: Iterable[ModelInput]) -> Iterator[list[ModelInput]]:
+    """Yield the texts in lists of about `_SLICE_CHARS`."""
+    few, size = list[ModelInput](), 0
+    for text in texts:
+        few.append(text)
+        size += len(text) if isinstance(text, str) else sum(map(len, text.texts))
+        if size >= _SLICE_CHARS:
+            yield few
+            few, size = [], 0
+    if few:
+        yield few
 
 
 def _raw(text: ModelInput) -> Any:

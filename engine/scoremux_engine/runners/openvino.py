@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import queue
 import threading
@@ -37,9 +38,9 @@ _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # where shapes repeat.
 _KEPT_ENTRIES = 250
 
-# A stream keeps the memory of the largest micro-batch it has computed: some hundred MiB after a few long rows, whose
+# A stream keeps the memory of the largest micro-batch it has computed: some hundred MiB after long rows, whose
 # attention takes rows x length^2 numbers a head. So long after the last such micro-batch it is given back.
-_LARGE, _GIVEN_BACK_S = 1 << 19, 20.0
+_LARGE, _GIVEN_BACK_S = 1 << 18, 20.0
 
 
 class OpenVinoRunner:
@@ -136,6 +137,8 @@ class OpenVinoRunner:
                     idle.append(self._idle.get_nowait())
             if len(idle) == self.streams:  # nothing is computed
                 self._side_by_side.release_memory()
+                with suppress(AttributeError):  # another C library than glibc
+                    ctypes.CDLL(None).malloc_trim(0)
                 self._large_at = math.inf
             for request in idle:
                 self._idle.put(request)

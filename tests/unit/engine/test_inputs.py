@@ -81,7 +81,7 @@ class Counting:
     """A tokenizer of the library that notes what it is given."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer, self.given = tokenizer, []  # type: ignore[var-annotated]
+        self._tokenizer, self.given, self.most = tokenizer, [], 0  # type: ignore[var-annotated]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
@@ -92,6 +92,7 @@ class Counting:
 
     def encode_batch_fast(self, inputs: list[Any]) -> Any:
         self.given += inputs
+        self.most = max(self.most, sum(map(len, inputs)))
         return self._tokenizer.encode_batch_fast(inputs)
 
 
@@ -103,3 +104,11 @@ def test_one_text_for_many_tasks_is_tokenised_once_for_each_different_input(back
     tokens = Tokenizer(counting, 64).encode(rows)
     assert len(counting.given) == 2 * 3
     assert tokens == [backbone.tokenizer.encode([row])[0] for row in rows]
+
+
+def test_a_large_request_is_tokenised_in_slices_since_other_texts_wait_for_each(backbone: Backbone) -> None:
+    counting = Counting(tokenizers.Tokenizer.from_file(str(backbone.folder / "tokenizer.json")))
+    texts = [f"{number} the router" * (1 + number % 150) for number in range(512)]
+    tokens = Tokenizer(counting, 64).encode(texts)
+    assert counting.given.count(texts[7]) == 1 and counting.most < 40_000 < sum(map(len, texts))
+    assert tokens == [backbone.tokenizer.encode([text])[0] for text in texts]
