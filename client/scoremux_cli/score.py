@@ -69,6 +69,9 @@ def score(
     student_column: Annotated[
         str | None, typer.Option(help="Column of who wrote it; the output has it as `student`.")
     ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Column that the output gets too, such as a group's; repeatable.")
+    ] = None,
     part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part, which a crash may cost at most.")] = 16_384,
     patience_s: Annotated[
         float, typer.Option("--patience", min=0, help="Seconds for which a failed request is sent again.")
@@ -106,6 +109,7 @@ def score(
     from scoremux_cli.batch.job_client import Connection
     from scoremux_cli.batch.job_output import JobCounts, Output
     from scoremux_cli.batch.journal import Job
+    from scoremux_cli.batch.parts import PLACED
     from scoremux_cli.batch.people import Alert, ForPeople, ReadBehind, count_alerts
     from scoremux_cli.batch.sources import check_sources, expand, kept_input
     from scoremux_cli.batch.summary import check
@@ -119,7 +123,9 @@ def score(
         output.alerts,
     )
     sources = [kept_input(out, sys.stdin.buffer) if name == "-" else name for name in sources]
-    layout = RowLayout(id_column, task_column, text_column, part_rows, student=student_column)
+    if taken := sorted({*(keep or ())} & {*PLACED.names, text_column}):
+        raise InputError(f"--keep {taken[0]}: the output has its own column of this name, and never texts")
+    layout = RowLayout(id_column, task_column, text_column, part_rows, student=student_column, keep=keep or None)
     job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
     console = Console(stderr=True, highlight=False, markup=False)
     if dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def read_joined(output: Path, truth: Path, columns: TruthColumns = TRUTH_COLUMNS
     Raises:
         InputError: a file cannot be read, a column is missing, or no row has both.
     """
-    joined = join_truth(read_scored(output), truth, columns)
+    joined = join_truth(read_scored(output), truth, columns, output)
     if not len(joined):
         reasons = "; ".join(f"{left_out.count:,} {left_out.reason}" for left_out in joined.left_out)
         raise InputError(f"no row of {output} has a score and a level in {truth} ({reasons})")
@@ -110,9 +111,17 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
     )
 
 
-def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns) -> JoinedColumns:
-    """Read a file of known levels and match its rows. Raises InputError, also where they are points of the levels."""
-    joined = join(scored, read_truth(truth, columns))
+def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns, output: Path | None = None) -> JoinedColumns:
+    """Read a file of known levels and match its rows. Raises InputError, also where they are points of the levels.
+
+    output: the file of `scored`, whose columns are groups where the truth has none of these names.
+    """
+    absent = {*columns.groups} - present_columns(truth, columns.groups, ()).keys() if columns.groups else set()
+    kept = present_columns(output, sorted(absent), ()) if output and absent else {}
+    known = read_truth(truth, replace(columns, groups=[name for name in columns.groups if name not in kept]))
+    if kept:
+        _add_groups(kept, scored, known)
+    joined = join(scored, known)
     task = np.append(joined.scored.task.code, joined.off_scale.task)
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
     for code in tasks_beyond_levels(task, numbers, joined.levels):
@@ -122,6 +131,17 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns) -> Joi
             name = scored.task.values[code]
             raise InputError(f"{truth}: {columns.level} of {name} has points; give levels, counted from 0")
     return joined
+
+
+def _add_groups(columns: Mapping[str, Any], scored: ScoredColumns, known: KnownColumns) -> None:
+    """Give known levels the groups of the output's rows, which a job kept."""
+    ours, theirs, distinct = _matching(scored, known)
+    for name, column in columns.items():
+        codes = encode(column)
+        code_of = np.full(distinct + 1, -1, np.int32)
+        code_of[ours] = codes.code
+        code_of[-1] = -1
+        known.groups[name] = Codes(codes.values, code_of[theirs])
 
 
 def join(

@@ -81,7 +81,7 @@ class Output:
 
     def export(self, job: Job, state: JobState) -> None:
         """Write the file from the parts, note which job wrote it, and remove the parts. Raises InputError."""
-        write_scored(self.path, read_tables(self.folder))
+        write_scored(self.path, read_tables(self.folder), job.layout.keep or ())
         with writing(self.rejected):
             if state.rejected:
                 parts = sorted(beside_parts(self.folder, REJECTED).glob("part-*.jsonl"))

@@ -114,7 +114,7 @@ def read_tables(folder: Path) -> Iterator[Any]:
 
 
 def read_table(path: Path) -> Any:
-    """Return a part's outcomes, columns as in `PLACED`. Raises InputError for one that is broken."""
+    """Return a part's outcomes, columns as in `PLACED` and kept ones. Raises InputError for one that is broken."""
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
@@ -122,7 +122,9 @@ def read_table(path: Path) -> Any:
     for name, value in (("arithmetic", ""), ("student", None)):
         if name not in table.column_names:  # a part of a job that an earlier version began
             table = table.append_column(name, pa.array([value] * len(table), pa.string()))
-    return table.select(PLACED.names).cast(PLACED)  # a program that removed rows may have changed what may be null
+    kept = [pa.field(name, pa.string()) for name in table.column_names if name not in PLACED.names]
+    schema = pa.schema([*PLACED, *kept])
+    return table.select(schema.names).cast(schema)  # a program that removed rows may have changed what may be null
 
 
 def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
@@ -143,7 +145,10 @@ def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | No
         "source": text_column([part.source.path] * len(scored)),
         "line": part.lines,
     }
-    return pa.table([columns[name] for name in PLACED.names], schema=PLACED)
+    table = pa.table([columns[name] for name in PLACED.names], schema=PLACED)
+    for name, cells in part.kept.items():
+        table = table.append_column(name, text_column(cells))
+    return table
 
 
 def outcome_columns(ids: Sequence[str], tasks: Sequence[str], scored: Sequence[Scored]) -> dict[str, Any]:

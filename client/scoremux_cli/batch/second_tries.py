@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from scoremux_cli.batch.job import Progress, score_slices
 from scoremux_cli.batch.journal import Job, Journal
-from scoremux_cli.batch.parts import PLACED, line_of, part_path, read_table, table_of, write_table
+from scoremux_cli.batch.parts import line_of, part_path, read_table, table_of, write_table
 from scoremux_cli.batch.slices import Slice, read_source
 from scoremux_client.client import ScoringClient
 from scoremux_client.contract import Status
@@ -74,8 +74,10 @@ def _tried_again(job: Job, client: ScoringClient, part: Slice, table: Any, place
         rows.texts.append(part.texts[place])
         rows.lines.append(part.lines[place])
         rows.students.append(part.students[place])
+        for name, cells in part.kept.items():
+            rows.kept.setdefault(name, []).append(cells[place])
     [(_, scored)] = score_slices(job, iter([rows]), client)
     outcomes = table.to_pylist()
     for place, outcome in zip(places, table_of(rows, scored, job.people.read_behind).to_pylist(), strict=True):
         outcomes[place] = outcome
-    return pa.Table.from_pylist(outcomes, schema=PLACED)
+    return pa.Table.from_pylist(outcomes, schema=table.schema)

@@ -31,6 +31,7 @@ class Slice:
         rejected: Rows that cannot be sent: source, line (None for the file as a whole) and reason, never the text.
         text_bytes: Length of the texts.
         students: Who wrote them, None where no column says it.
+        kept: Cells of the columns that the output gets, by name.
     """
 
     source: SourceFile
@@ -46,6 +47,7 @@ class Slice:
     rejected: list[dict[str, Any]] = field(default_factory=list)
     text_bytes: int = 0
     students: list[str | None] = field(default_factory=list)
+    kept: dict[str, list[str | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +70,8 @@ class Slice:
         self.texts.append(text)
         self.lines.append(record.line)
         self.students.append(student_of(record.values.get(layout.student)) if layout.student else None)
+        for name in layout.keep or ():
+            self.kept.setdefault(name, []).append(student_of(record.values.get(name)))
         self.text_bytes += len(text)
 
     def full(self, layout: RowLayout) -> bool:
@@ -125,7 +129,7 @@ def _refusal(record: Record, layout: RowLayout) -> str:
         value = record.values.get(name)
         if name not in record.values or not isinstance(value, kinds):
             return f"no {name}" if value is None else f"{name} is not text"
-    for column in (layout.id, layout.student):
+    for column in (layout.id, layout.student, *(layout.keep or ())):
         if column and not isinstance(record.values.get(column), (str, int, float, type(None))):
             return f"{column} is neither text nor a number"
     return ""

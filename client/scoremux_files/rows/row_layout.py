@@ -53,6 +53,7 @@ class RowLayout:
         line_bytes: Longest line or CSV record that is read.
         every_column: Read all columns, whether or not task and text are there.
         student: Name of the column of who wrote the response, None without one.
+        keep: Names of columns that the output gets as they are, as text.
     """
 
     id: str = "id"
@@ -63,6 +64,7 @@ class RowLayout:
     line_bytes: int = 4 << 20
     every_column: bool = False
     student: str | None = None
+    keep: list[str] | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -72,16 +74,18 @@ class RowLayout:
     @property
     def named(self) -> tuple[str, ...]:
         """Columns that are read, unless all are."""
-        return (column_of(self.id), self.task, self.text, *([] if self.student is None else [self.student]))
+        more = [] if self.student is None else [self.student]
+        return (column_of(self.id), self.task, self.text, *more, *(self.keep or ()))
 
     def refusal(self, names: Sequence[str]) -> str:
         """Return why columns of these names cannot be read, empty if they can."""
-        options = {self.task: "task", self.text: "text"} | ({self.student: "student"} if self.student else {})
+        options = {self.task: "--task-column", self.text: "--text-column"} | dict.fromkeys(self.keep or (), "--keep")
+        options |= {self.student: "--student-column"} if self.student else {}
         for name, option in {}.items() if self.every_column else options.items():
             if names.count(name) > 1:
                 return f"more than one column {name}"
             if name not in names:
-                return f"no column {name} (its columns: {list_columns(names)}); say which one with --{option}-column"
+                return f"no column {name} (its columns: {list_columns(names)}); say which one with {option}"
         return ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,13 @@ def done_note(path: Path) -> Path:
     return path.with_name(f".{path.name}.done.json")
 
 
-def write_scored(path: Path, tables: Iterable[Any]) -> None:
-    """Write tables with the columns of `SCHEMA` to one .jsonl, .csv or .parquet file. Raises InputError."""
-    write_rows(path, (table.select(SCHEMA.names) for table in tables), SCHEMA)
+def write_scored(path: Path, tables: Iterable[Any], keep: Sequence[str] = ()) -> None:
+    """Write tables with the columns of `SCHEMA` to one .jsonl, .csv or .parquet file. Raises InputError.
+
+    keep: names of further columns, of text.
+    """
+    schema = pa.schema([*SCHEMA, *(pa.field(name, pa.string()) for name in keep)])
+    write_rows(path, (table.select(schema.names) for table in tables), schema)
 
 
 def write_rows(path: Path, tables: Iterable[Any], schema: Any) -> None:

@@ -23,11 +23,15 @@ import pytest
 from pyarrow.dataset import dataset
 
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
+from desks import write_jsonl
 from making import ROOT
 from peers import answer, answer_but, listening, texts_of, unknown_task
+from scoremux_assess.agreement.joined_columns import TruthColumns
+from scoremux_assess.agreement.joining import read_joined
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.score import score
 from scoremux_files.errors import InputError
+from scoremux_files.rows.readers import read_rows
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
 from waiting import until
 
@@ -72,6 +76,36 @@ def test_standard_input_is_scored_and_resumed(tmp_path: Path, url: str) -> None:
     assert [row["id"] for row in rows(tmp_path / "out")] == [f"r{n}" for n in range(30)]
     other = subprocess.run(command, input=data[:200], capture_output=True, text=True, timeout=240, check=False)
     assert other.returncode == 2 and "has other rows than standard input" in " ".join(other.stderr.split())
+
+
+def test_kept_columns_are_in_the_output_and_a_report_finds_groups_there(tmp_path: Path, url: str) -> None:
+    cells = [("f", 7), ("=m", 8.0), ("", None)]
+    lines = [
+        {"task": "t", "text": str(n), "id": f"r{n}", "gender": cells[n % 3][0], "Form No": cells[n % 3][1]}
+        for n in range(90)
+    ]
+    write_jsonl(tmp_path / "in.jsonl", lines)
+    write_jsonl(tmp_path / "truth.jsonl", [{"id": line["id"], "level": n % 2} for n, line in enumerate(lines)])
+    command = [str(tmp_path / "in.jsonl"), "--url", url, "--part-rows", "40", "--keep", "gender", "--keep", "Form No"]
+    for out in ("out", "out.csv", "out.jsonl"):
+        assert run(*command, "--out", tmp_path / out).returncode == 0
+    kept = [(row["id"], row["gender"], row["Form No"]) for row in rows(tmp_path / "out")]
+    assert kept == [(f"r{n}", cells[n % 3][0] or None, ("7", "8", None)[n % 3]) for n in range(90)]
+    assert [(row["id"], row["gender"], row["Form No"]) for row in read_rows(tmp_path / "out.jsonl")] == kept
+    assert [row["gender"] for row in read_rows(tmp_path / "out.csv")][:3] == ["f", "'=m", ""]
+    joined = read_joined(tmp_path / "out", tmp_path / "truth.jsonl", TruthColumns(groups=("gender",)))
+    found = dict(zip(joined.known.ids.to_pylist(), joined.known.groups["gender"].texts().to_pylist(), strict=True))
+    assert found == {name: gender for name, gender, _ in kept if name in found} and {*found.values()} == {
+        "f",
+        "=m",
+        None,
+    }
+    assert "keep was ['gender', 'Form No'], now None" in " ".join(
+        run(tmp_path / "in.jsonl", "--url", url, "--part-rows", "40", "--out", tmp_path / "out").stderr.split()
+    )
+    for name, message in (("sex", "no column sex"), ("level", "--keep level: the output has its own column")):
+        refused = run(tmp_path / "in.jsonl", "--url", url, "--out", tmp_path / "no", "--keep", name)
+        assert refused.returncode == 2 and message in " ".join(refused.stderr.split())
 
 
 def test_the_readers_of_parquet_read_a_jobs_folder(tmp_path: Path, url: str) -> None:
