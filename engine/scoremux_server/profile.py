@@ -39,9 +39,9 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     )
     precision: Literal["float32", "bfloat16", "int8"] = Field(
         default="float32",
-        description="With runner `openvino`; one that this processor has no kernels for is refused (with neither VNNI "
-        "nor AVX-512: `int8`). float32 has the same bits on every x86 processor with AVX2. "
-        "`onnxruntime` computes in float32, a plan in the precision that it was built in.",
+        description="With runner `openvino`: `float32` needs AVX2, `bfloat16` instructions for bfloat16, `int8` "
+        "AVX-512 or VNNI; one that this processor has no kernels for is refused. `onnxruntime` computes in float32, a "
+        "plan in the precision that it was built in.",
     )
     threads: int = Field(
         default=0,

@@ -113,7 +113,7 @@ def hints(server: TritonServer) -> Iterator[str]:
     """Yield what whoever started a server may want to change: decisions of another arithmetic, or the precision."""
     yield from decision_hints(server.repository, StoreReader(server.store), server.arithmetic)
     int8 = openvino_arithmetic("int8")
-    if server.arithmetic == openvino_arithmetic("float32") and int8.startswith(("amx", "vnni")):
+    if server.arithmetic.startswith(openvino_arithmetic("float32")) and int8.startswith(("amx", "vnni")):
         yield (
             f"faster   int8, by this processor's instructions ({int8}): `scoremux tune {server.repository} --texts "
             "FILE` measures how much, and how many levels it moves"

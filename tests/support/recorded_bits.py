@@ -2,9 +2,10 @@
 
 python tests/support/recorded_bits.py [FOLDER…]      compute and record, under every instruction set that can be chosen
 
-Where `qemu-x86_64` is installed, float32 is computed in an emulated processor without AVX-512, too. A FOLDER is a
+Where `qemu-x86_64` is installed, float32 is computed in emulated processors without AVX-512, too. A FOLDER is a
 further repository with a backbone and a store, such as MiniLM's with the example adapters. The small backbones never
-change: they are in tests/parity/bits, and their adapters are drawn from a generator whose numbers are frozen.
+change: they are in tests/parity/bits, and their adapters are drawn from a generator whose numbers are frozen. Record
+the names of arithmetics first (`recorded_probes.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.provenance import processor_name
 from scoremux_engine.model.tables import Tables, input_shapes
 from scoremux_engine.model.tokens import Tokens
-from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
+from scoremux_engine.runners.choose import DEFAULT, ON_CPU, RunnerChoice
 from scoremux_engine.scoring.computation import pad
 from scoremux_engine.store.store import Store
 
@@ -111,13 +112,14 @@ def compute(limit: str, folders: list[Path], nodes: bool = True, within: Sequenc
         limit: One of LIMITS.
         folders: Repositories.
         nodes: Whether each operation's digest is wanted.
-        within: What the command is run by, such as `emulator()`.
+        within: What the command is run by, such as `emulator()`: float32 in OpenVINO alone.
     """
-    words = [*(["--nodes"] if nodes else []), *map(str, folders)]
+    words = [*(["--nodes"] if nodes else []), *(["--float32"] if within else []), *map(str, folders)]
     done = subprocess.run(
         [*within, sys.executable, __file__, "--print", *words],
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit, **(_NUMPY_AVX2 if limit == "AVX2" else {})},
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if within else None,
         text=True,
         check=True,
     )
@@ -148,12 +150,12 @@ def rows_of(engine: Engine) -> tuple[list[str], list[str]]:
     return [" ".join(draw.choices(WORDS, k=round(longest ** draw.random()))) for _ in tasks], tasks
 
 
-def main(nodes: bool, folders: list[Path]) -> None:
+def main(nodes: bool, choices: Sequence[RunnerChoice], folders: list[Path]) -> None:
     """Print the bits of each runner, a line each."""
     with tempfile.TemporaryDirectory() as scratch:
         places = folders or [unpack(model, Path(scratch) / model) for model in SMALL]
         for place in places:
-            for choice in ON_CPU:
+            for choice in choices:
                 try:
                     engine = Engine.open(place, runner=choice)
                 except RunnerError:
@@ -280,31 +282,32 @@ def _onnxruntime_nodes(backbone: Backbone, rows: Any, tables: Tables) -> Iterato
     yield from ((kind, array) for kind, array in zip(shown.values(), out, strict=True) if array.dtype == np.float32)
 
 
-def compute_emulated() -> list[Bits]:
-    """Return float32's bits of the small models in an emulated processor, if there can be one."""
-    within = emulator()
-    emulated = [bits for bits in compute("", [], within=within) if bits.arithmetic == "x86-f32"] if within else []
-    return [replace(bits, processors=[f"emulated {EMULATED}"]) for bits in emulated]
+def everywhere(folders: list[Path]) -> Iterator[list[Bits]]:
+    """Yield the bits of the small models and of `folders`, under each limit and in each emulated processor."""
+    for places in ([], folders) if folders else ([],):
+        for limit in LIMITS:
+            yield compute(limit, places, nodes=not places)
+        for processor in EMULATED if emulator() else ():
+            emulated = compute("", places, nodes=False, within=emulator(processor))
+            yield [replace(bits, processors=[f"emulated {processor}"]) for bits in emulated]
 
 
 def record(folders: list[Path]) -> None:
-    """Compute under every limit, and add what was found; digests that differ from recorded ones are an error."""
+    """Compute all, and add what was found at once; digests that differ from recorded ones are an error."""
     recorded = read_record()
-    computed = [compute(limit, []) for limit in LIMITS]
-    computed += [compute(limit, folders, nodes=False) for limit in LIMITS if folders]
-    for several in [*computed, compute_emulated()]:
+    for several in everywhere(folders):
         for bits in several:
             before = recorded.setdefault(bits.key, bits)
             if before.scores != bits.scores:
                 raise SystemExit(f"{' '.join(bits.key)} has other bits here: {bits.first_difference(before)}")
             before.processors = sorted({*before.processors, *bits.processors})
-    entries = [asdict(bits) for _, bits in sorted(recorded.items())]
-    RECORD.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n", encoding="utf-8")
+        entries = [asdict(bits) for _, bits in sorted(recorded.items())]
+        RECORD.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     options, paths = [w for w in sys.argv[1:] if w.startswith("--")], [Path(w) for w in sys.argv[1:] if w[:2] != "--"]
     if "--print" in options:
-        main("--nodes" in options, paths)
+        main("--nodes" in options, (DEFAULT,) if "--float32" in options else ON_CPU, paths)
     else:
         record(paths)

@@ -120,7 +120,7 @@ def test_shapes_tokens_and_stages_add_up(values: Values) -> None:
 def test_info_says_what_scores(values: Values) -> None:
     (labels,) = [dict(of) for (name, of) in values if name == "scoremux_info"]
     assert (labels["runner"], labels["device"], labels["precision"]) == ("openvino", "cpu", "float32")
-    assert labels["arithmetic"] == "x86-f32"
+    assert labels["arithmetic"].startswith("x86-f32")
     assert len(labels["backbone"]) == 64
 
 

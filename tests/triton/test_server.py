@@ -295,7 +295,7 @@ def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path)
 def test_the_selftest_passed_and_rows_in_flight_are_noted(server: TritonServer) -> None:
     kept = {path.name for path in server.run.path.iterdir()}
     assert {"selftest-passed", "rows-in-flight", "arithmetic"} <= kept
-    assert server.arithmetic == "x86-f32"
+    assert server.arithmetic.startswith("x86-f32")
 
 
 def test_a_server_starts_once(small_repository: Path) -> None:

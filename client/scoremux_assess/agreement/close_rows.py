@@ -15,7 +15,7 @@ from scoremux_files.rows.columns import Codes
 FLOAT32_LIMIT = 2e-4
 """How far two arithmetics in float32 may take a difference of two logits apart: twice the tolerance of exports."""
 
-_FLOAT32 = re.compile(r"(triton-)?(onnxruntime-)?(x86|avx512|avx2|x86_64|aarch64)-f32")
+_FLOAT32 = re.compile(r"(triton-)?(onnxruntime-)?(x86|avx512|avx2|x86_64|aarch64)-f32(-[0-9a-f]{6})?")
 
 
 @dataclass(frozen=True)

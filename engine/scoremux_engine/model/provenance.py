@@ -31,7 +31,7 @@ _SHORT = {"float32": "f32", "bfloat16": "bf16"}
 class Provenance:
     """version: of scoremux; runner, device, precision: by name; backbone: digest of the exported backbone.
 
-    arithmetic: what decides bits, as `arithmetic_of` names it.
+    arithmetic: what decides bits, by name (`runners.arithmetic`).
     """
 
     version: str
@@ -48,9 +48,9 @@ class Provenance:
 
 
 def openvino_arithmetic(precision: str, rest: str = "", cpuinfo: Path = _CPUINFO) -> str:
-    """Return the name of what decides OpenVINO's bits: processors of one arithmetic give equal bits for a backbone.
+    """Return the likely name of what decides OpenVINO's bits; a measurement confirms it (`runners.arithmetic`).
 
-    float32 is `x86-f32` on every x86 processor with AVX2 (see `runners.portable_math`). Others are named by the
+    float32 is likely to be `x86-f32` on an x86 processor with AVX2 (`runners.portable_math`). Others are named by the
     instruction set that their kernels use, within the limit that oneDNN was given.
 
     Args:
@@ -77,7 +77,7 @@ def openvino_arithmetic(precision: str, rest: str = "", cpuinfo: Path = _CPUINFO
 def library_arithmetic(
     library: str, precision: str, device: str = "cpu", cpuinfo: Path = _CPUINFO, gpus: Path = _GPUS
 ) -> str:
-    """Return the name of what decides the bits of another library, such as `onnxruntime-avx512-f32`.
+    """Return the likely name of what decides the bits of another library, such as `onnxruntime-avx512-f32`.
 
     Args:
         library: Its name.

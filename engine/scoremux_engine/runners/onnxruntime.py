@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache, cached_property
 from pathlib import Path
 
 # From 1.32 on it reports to Microsoft; this variable prevents it, disable_telemetry_events() comes too late.
@@ -14,6 +15,7 @@ from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import library_arithmetic
 from scoremux_engine.model.tables import DTypes, Tables
+from scoremux_engine.runners.arithmetic import name_of, probe_digest
 from scoremux_engine.runners.runner import Floats, Outputs, RowInputs, Streams
 
 PROVIDERS = {
@@ -45,7 +47,7 @@ class OnnxRuntimeRunner:
     ) -> None:
         shared = Streams.of(threads, streams if device == "cpu" else 1)
         self.overlap = self.streams = shared.count
-        self.arithmetic = library_arithmetic("onnxruntime", self.precision, device)
+        self._device, self._threads = device, shared.threads
         options = onnxruntime.SessionOptions()
         # Each call computes on the thread it comes from; with more than one, they share a pool of the others.
         options.intra_op_num_threads = shared.threads
@@ -63,6 +65,12 @@ class OnnxRuntimeRunner:
         if self._session.get_providers()[0] != provider:
             raise RunnerError(f"{provider} did not start on this machine, and nothing else takes its place")
 
+    @cached_property
+    def arithmetic(self) -> str:
+        """See `BackboneRunner`. A GPU is named by its model: nothing is measured there."""
+        likely = library_arithmetic("onnxruntime", self.precision, self._device)
+        return name_of(likely, _probe(self._threads)) if self._device == "cpu" else likely
+
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
         outputs = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
@@ -72,6 +80,11 @@ class OnnxRuntimeRunner:
         """See `BackboneRunner.keys_and_values`."""
         out = self._session.run(list(self._kept.values()), {**rows.feeds, **tables.arrays})
         return dict(zip(self._kept, out, strict=True))
+
+
+@cache
+def _probe(threads: int) -> str:
+    return probe_digest(lambda backbone: OnnxRuntimeRunner(backbone, threads=threads, streams=1))
 
 
 def _available(device: str) -> str:

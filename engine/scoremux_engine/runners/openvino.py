@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache, cached_property
 from typing import Any, Generic, TypeVar
 
 import ml_dtypes
@@ -24,6 +25,7 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import openvino_arithmetic
 from scoremux_engine.model.tables import Array, DTypes, Tables
 from scoremux_engine.runners import precisions
+from scoremux_engine.runners.arithmetic import name_of, probe_digest
 from scoremux_engine.runners.int8 import Ranges, measure_ranges, quantise
 from scoremux_engine.runners.packing import pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
@@ -67,7 +69,7 @@ class OpenVinoRunner:
         self.precision = precisions.check(precision)
         # int8 is for the weights' products; attention and LoRA run in one of the other two.
         self._rest = precisions.beside_int8() if self.precision == precisions.INT8 else self.precision
-        self.arithmetic = openvino_arithmetic(self.precision, self._rest)
+        self._threads = shared.threads
         core = openvino.Core()
         model = core.read_model(backbone.onnx)
         ranges = self._ranges(model, backbone)
@@ -100,6 +102,11 @@ class OpenVinoRunner:
         self._side_by_side, self._large_at = compiled(shared), math.inf
         for _ in range(shared.count):
             self._idle.put(_Request(self._side_by_side.create_infer_request(), self.dtypes))
+
+    @cached_property
+    def arithmetic(self) -> str:
+        """See `BackboneRunner`."""
+        return name_of(openvino_arithmetic(self.precision, self._rest), _probe(self.precision, self._threads))
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """See `BackboneRunner.run`."""
@@ -157,6 +164,11 @@ class OpenVinoRunner:
             "INFERENCE_PRECISION_HINT": precisions.options(self._rest)["INFERENCE_PRECISION_HINT"],
             "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_ENTRIES,
         }
+
+
+@cache
+def _probe(precision: str, threads: int) -> str:
+    return probe_digest(lambda backbone: OpenVinoRunner(backbone, precision, threads, streams=1))
 
 
 class _Request:

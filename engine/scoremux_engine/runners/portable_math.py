@@ -1,12 +1,14 @@
-"""One float32 arithmetic for every x86 processor with AVX2.
+"""One float32 arithmetic for x86 processors with AVX2 and at least 512 KiB of L2 cache a core.
 
-OpenVINO's kernels for some operations add in an order that depends on the width of vector registers, or compute
-something else: Gelu (erf), Softmax, LayerNorm, and the means of RMSNorms. They are written here in operations whose
-bits are equal on processors with AVX2 and with AVX-512, as an emulated one shows (tests/support/arithmetic.py).
+OpenVINO's kernels for some operations add in an order that depends on the width of vector registers or on the size of
+the L2 cache, or compute something else: Gelu (erf), Softmax, LayerNorm, the means of RMSNorms, and products with
+weights of more than 768 rows. They are written here in operations whose bits are equal on those processors that were
+compared (`engine/equal_bits.md`); each process measures what it computes (`runners.arithmetic`).
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,15 @@ import openvino
 from openvino import opset13 as ops
 
 from scoremux_engine.model import backbone as names
-from scoremux_engine.runners.packing import UNPACK, is_constant, value_of
+from scoremux_engine.runners.packing import UNPACK, Value, is_constant, value_of
 
 _KEEPS_LAST_AXIS = ("Reshape", "Squeeze", "Unsqueeze")
 _MOVES = (*_KEEPS_LAST_AXIS, "Transpose", "Split", "VariadicSplit")
 _PADDED = 8
 """Padding of the row that masks are computed for."""
+PIECE = 768
+"""Most rows of a constant W in one product x @ W. OpenVINO adds in blocks whose length follows the L2 cache: 256 rows
+with 256 KiB, 768 with 512 KiB, 1,024 from 1 MiB on. Pieces of 256 would serve all of them, and cost 6 to 12 %."""
 
 
 def make_portable(model: openvino.Model, max_tokens: int) -> None:
@@ -28,11 +33,12 @@ def make_portable(model: openvino.Model, max_tokens: int) -> None:
     Gelu(x) becomes h · erf(h · √2) + h with h = x / 2, a form that OpenVINO does not turn back into its Gelu.
     softmax(x) @ V becomes (e @ V) / (e @ 1) with e = exp(x − max x): a product adds in the same order everywhere.
     Where x = s + mask and padding repeats a key, max x is max s, and the mask is added in the pass that computes e.
-    Means become products, too.
+    Means become products, too. A product with a constant of more than PIECE rows becomes one for each piece, added in
+    order.
 
     max_tokens: the most tokens of a row.
     """
-    masks = _Masks(max_tokens)
+    masks, weights = _Masks(max_tokens), dict[Value, list[Any]]()
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "Gelu" and node.get_attributes()["approximation_mode"].lower() == "erf":
@@ -43,6 +49,8 @@ def make_portable(model: openvino.Model, max_tokens: int) -> None:
             _read_instead(node, _normalised(node))
         elif kind == "ReduceMean":
             _read_instead(node, _mean(node.input_value(0)))
+        elif kind == "MatMul" and is_constant(node.input_value(1)):
+            _split_product(node, weights)
     model.validate_nodes_and_infer_types()
 
 
@@ -63,6 +71,23 @@ def _mean(x: Any) -> Any:
     """x @ [1/H, …]: [..., H] → [..., 1]"""
     columns = int(x.get_partial_shape()[-1].get_length())
     return ops.matmul(x, ops.constant(np.full((columns, 1), 1 / columns, np.float32)), False, False)
+
+
+def _split_product(node: Any, weights: dict[Value, list[Any]]) -> None:
+    """y = x[:, :P] @ W[:P] + x[:, P:2P] @ W[P:2P] + …; weights: pieces of those that were split already."""
+    by_column, weight = node.get_attributes()["transpose_b"], node.input_value(1)
+    axis = len(weight.get_shape()) - (1 if by_column else 2)
+    columns = weight.get_shape()[axis]
+    if columns <= PIECE:
+        return
+    starts = range(0, columns, PIECE)
+    if value_of(weight) not in weights:  # layers may share one
+        parts = np.split(weight.get_node().get_data(), starts[1:], axis)
+        weights[value_of(weight)] = [ops.constant(np.ascontiguousarray(part)) for part in parts]
+    lengths = _integers([min(PIECE, columns - start) for start in starts])
+    pieces = ops.variadic_split(node.input_value(0), _integers(-1), lengths).outputs()
+    products = [ops.matmul(x, w, False, by_column) for x, w in zip(pieces, weights[value_of(weight)], strict=True)]
+    _read_instead(node, reduce(ops.add, products))
 
 
 def _replace_softmax(node: Any, masks: _Masks) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -48,16 +48,17 @@ def options(precision: str, streams: int = 1, threads: int = 1) -> dict[str, Any
     }
 
 
-def computed(precisions: Iterable[str] = PRECISIONS) -> list[str]:
+@cache
+def computed(precisions: tuple[str, ...] = PRECISIONS) -> list[str]:
     """Return those precisions that this processor has kernels for; a small block of products is computed in each.
 
     OpenVINO may refuse one, emulate it, return nothing without an error, or (int8 without VNNI) compute few tokens in
     another way than many: what comes out is compared with float32, and with what comes out for fewer tokens.
     """
-    asked, core = tuple(precisions), openvino.Core()
+    core = openvino.Core()
     # Where it is not listed it would be emulated, and that takes long to find out.
     listed = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    candidates = [p for p in asked if p != FLOAT32 and (p != BFLOAT16 or "BF16" in listed)]
+    candidates = [p for p in precisions if p != FLOAT32 and (p != BFLOAT16 or "BF16" in listed)]
     found = [FLOAT32]
     values = np.random.default_rng(0).normal(0, 1, (1, _TOKENS, _WIDTH)).astype(np.float32)
     expected, most_s = np.empty(0, np.float32), math.inf
@@ -78,10 +79,10 @@ def computed(precisions: Iterable[str] = PRECISIONS) -> list[str]:
             and seconds <= most_s
         ):
             found.append(precision)
-    return [precision for precision in asked if precision in found]
+    return [precision for precision in precisions if precision in found]
 
 
-def check(precision: str, computed: Callable[[Iterable[str]], list[str]] = computed) -> str:
+def check(precision: str, computed: Callable[[tuple[str, ...]], list[str]] = computed) -> str:
     """Return the precision if this processor computes it.
 
     Args:

@@ -70,7 +70,7 @@ class BackboneRunner(Protocol):
     them. in_place: whether `run` reads tables where they lie, so that large ones cost no more than small ones.
     anytime: whether it computes before the first batch is scored. dtypes: the types it
     takes tables in.
-    precision: what it computes in, by name. arithmetic: what decides its bits, by name (`model.provenance`).
+    precision: what it computes in, by name. arithmetic: what decides its bits, by name (`runners.arithmetic`).
     """
 
     overlap: int
@@ -80,7 +80,11 @@ class BackboneRunner(Protocol):
     anytime: bool
     dtypes: DTypes
     precision: str
-    arithmetic: str
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides its bits."""
+        ...
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """Return the logits of the rows, and with `pooled` the vectors that the head read.

@@ -12,6 +12,7 @@ from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.plan import PLAN, PlanSpec
 from scoremux_engine.model.provenance import has_gpu, library_arithmetic
+from scoremux_engine.runners.arithmetic import PROBE
 from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
 from scoremux_engine.runners.runner import available_cores
 from scoremux_engine.triton.models import BACKBONE, SCORER, models
@@ -109,6 +110,8 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         lines += _parameters({"intra_op_thread_count": str(threads), "enable_mem_pattern": "0"})
     _append(target, lines)
     if backend == "python":
+        if (precision, parameters["device"]) == ("float32", "cpu"):
+            return RunnerChoice("onnxruntime").make(Backbone.open(PROBE)).arithmetic
         return library_arithmetic("onnxruntime", precision, parameters["device"])
     device = "cuda" if backend == "tensorrt" or has_gpu() else "cpu"
     return library_arithmetic(f"{IN_TRITON}{backend}", precision, device)

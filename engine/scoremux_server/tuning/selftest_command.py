@@ -56,6 +56,7 @@ def selftest(
     The table says which were compared. The exit status is 1 as soon as one bit differs, or if nothing was compared.
     Tasks whose probabilities in bfloat16 or int8 are far from those in float32 are named.
     The first line says what a bug report needs: system, versions, Triton and shared memory.
+    A line for each arithmetic says with which processors it was recorded; a name with six digits is of this machine.
     With --write on one machine and --against on the others, a fleet proves that it computes in one arithmetic.
 
     Example: scoremux selftest repo --profile cpu --against first-server.json
@@ -64,6 +65,7 @@ def selftest(
     from scoremux_engine.engine import Engine
     from scoremux_engine.errors import RunnerError
     from scoremux_engine.model.provenance import processor_name
+    from scoremux_engine.runners.arithmetic import probe_digest
     from scoremux_engine.runners.choose import REFERENCE
     from scoremux_engine.runners.precisions import FLOAT32
     from scoremux_engine.selftest import digest_scores, distances, run_selftest
@@ -72,6 +74,7 @@ def selftest(
     rows: list[tuple[str, ...]] = []
     tests: list[SelfTest] = []
     digests: dict[str, dict[str, str]] = {}
+    probes: dict[str, str] = {}
     backbone, far = "", list[str]()
     reference: Engine | None = None
     for choice in _choices(profile):
@@ -87,6 +90,7 @@ def selftest(
         test = run_selftest(engine, mixes=mixes, seconds=seconds, longest=longest, report=report)
         tests.append(test)
         backbone = engine.backbone.spec.digest
+        probes[engine.arithmetic] = probe_digest(choice.make) if choice.device == "cpu" else ""
         if write or against:
             digests[engine.arithmetic] = digest_scores(engine)
         rows.append(_row(choice, engine.arithmetic, test))
@@ -97,7 +101,7 @@ def selftest(
             far += _far_tasks(distances(engine, reference), f"{choice.name} {choice.precision}")
     heads = ("runner", "precision", "arithmetic", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
     show_table(heads, rows, title=f"{processor_name()}, {len(os.sched_getaffinity(0))} cores", fold=("changed",))
-    for sentence in far:
+    for sentence in (*map(_origin, probes), *far):
         _say(sentence)
     changed = next((test.changed for test in tests if test.changed), None)
     if changed:
@@ -108,6 +112,7 @@ def selftest(
         typer.echo(f"scoremux: nothing was compared: {cause}", err=True)
         raise typer.Exit(1)
     content = {"processor": processor_name(), "libraries": _libraries(), "backbone": backbone, "digests": digests}
+    content["probes"] = {name: digest for name, digest in probes.items() if digest}
     if write:
         _write(write, content)
     if against and not _compare(content, _read(against), against):
@@ -156,6 +161,16 @@ def _row(choice: RunnerChoice, arithmetic: str, test: SelfTest) -> tuple[str, ..
     return choice.name, choice.precision, arithmetic, sizes, lengths, *counts
 
 
+def _origin(arithmetic: str) -> str:
+    """Return a line that says where an arithmetic of this name was measured."""
+    from scoremux_engine.runners.arithmetic import read_record
+
+    recorded = next((a for a in read_record().arithmetics if a.name == arithmetic), None)
+    if recorded:
+        return f"{arithmetic} (recorded with: {', '.join((*recorded.processors, *recorded.libraries))})"
+    return f"{arithmetic} (not recorded: send the project the FILE that `scoremux selftest REPO --write FILE` writes)"
+
+
 def _far_tasks(distances: Mapping[str, float], setting: str) -> Iterator[str]:
     """Yield a sentence that names the tasks farthest from float32, if there are any."""
     far = sorted((-distance, task) for task, distance in distances.items() if distance > _FAR)
@@ -187,6 +202,7 @@ def _read(path: Path) -> dict[str, Any]:
         processor: str
         libraries: dict[str, str]
         backbone: str
+        probes: dict[str, str] = {}
         digests: dict[str, dict[str, str]]
 
     with reading(path):

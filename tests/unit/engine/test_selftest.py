@@ -146,7 +146,8 @@ def test_a_machine_with_the_other_onnxruntime_is_tested_and_compared(
     assert done.exit_code == 0, done.output
     content = json.loads(file.read_text())
     assert content["libraries"] == dict.fromkeys(("scoremux", "openvino", "onnxruntime-gpu", "numpy"), "2")
-    content["digests"]["x86-f32"] = dict.fromkeys(content["digests"]["x86-f32"], "0" * 64)
+    ((name, digests),) = content["digests"].items()
+    content["digests"][name] = dict.fromkeys(digests, "0" * 64)
     file.write_text(json.dumps(content))
     other = CliRunner().invoke(build(), [*command, "--against", str(file)])
     assert other.exit_code == 1
@@ -160,16 +161,19 @@ def test_digests_of_scores_are_a_machines_and_name_what_differs(own_repository: 
     done = CliRunner(env={"COLUMNS": "160"}).invoke(build(), [*command, "--write", str(file)])
     assert done.exit_code == 0, done.output
     content = json.loads(file.read_text())
-    (digests,) = content["digests"].values()
+    ((name, digests),) = content["digests"].items()
+    assert [*content["probes"]] == [name] and len(content["probes"][name]) == 64
+    recorded = "recorded with: " if name == "x86-f32" else "not recorded: send the project"
+    assert f"{name} ({recorded}" in done.output
     assert len(digests) == len(set(digests.values())) == len(TASKS)
     same = CliRunner().invoke(build(), [*command, "--against", str(file)])
-    assert same.exit_code == 0 and f"x86-f32: {len(TASKS)} task versions have the bits of" in same.output
+    assert same.exit_code == 0 and f"{name}: {len(TASKS)} task versions have the bits of" in same.output
     first = min(digests)
     digests[first] = "0" * 64
     file.write_text(json.dumps(content | {"libraries": {**content["libraries"], "openvino": "1"}}))
     other = CliRunner(env={"COLUMNS": "160"}).invoke(build(), [*command, "--against", str(file)])
     assert other.exit_code == 1
-    assert f"x86-f32: 1 of {len(TASKS)} task versions differ, as {first}" in other.output
+    assert f"{name}: 1 of {len(TASKS)} task versions differ, as {first}" in other.output
     assert "and 1 there" in other.output
     reference = ["selftest", str(own_repository), "--profile", "cpu-reference", "--mixes", "1", "--against", str(file)]
     nothing = CliRunner().invoke(build(), reference)

@@ -1,0 +1,95 @@
+"""Names what decides bits, by a measurement: processes with equal digests of one small backbone have one name.
+
+The backbone `probe` has every kind of product, activation, softmax, norm and mean that exported backbones have
+(`tests/support/probe_graph.py` writes it). `recorded.json` says which digests have names of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from scoremux_engine.model.backbone import Backbone, StrictModel, read_spec
+from scoremux_engine.model.buckets import SizeClass
+from scoremux_engine.model.tables import Tables, input_shapes
+from scoremux_engine.runners.runner import BackboneRunner, RowInputs
+
+PROBE = Path(__file__).parent / "probe"
+RECORDED = PROBE / "recorded.json"
+_GROUPS, _SIZE = 3, SizeClass(rank=16, levels=8)
+_ROWS_BY_TOKENS = {8: 1, 16: 5, 40: 3, 64: 1, 136: 2, 512: 1}
+_SHOWN_DIGITS = 6
+
+
+class Arithmetic(StrictModel):
+    """What has a name.
+
+    Attributes:
+        name: Such as `x86-f32`.
+        digest: Of what the probe gives.
+        libraries: Those that gave it, with versions.
+        processors: Those that gave it; emulated ones begin with "emulated".
+    """
+
+    name: str
+    digest: str
+    libraries: tuple[str, ...]
+    processors: tuple[str, ...]
+
+
+class Record(StrictModel):
+    """`recorded.json`."""
+
+    format: Literal[1] = 1
+    arithmetics: tuple[Arithmetic, ...]
+
+
+@cache
+def read_record() -> Record:
+    """Return what is recorded."""
+    return read_spec(Record, RECORDED, "pip install scoremux")
+
+
+def name_of(likely: str, digest: str) -> str:
+    """Return the recorded name of a digest, else the likely name with the digest's first digits."""
+    recorded = next((a for a in read_record().arithmetics if a.digest == digest), None)
+    return recorded.name if recorded else f"{likely}-{digest[:_SHOWN_DIGITS]}"
+
+
+def probe_digest(make: Callable[[Backbone], BackboneRunner]) -> str:
+    """Return a digest of what a runner gives for the probe, at six lengths.
+
+    Args:
+        make: Loads a backbone.
+    """
+    backbone = Backbone.open(PROBE)
+    runner, digest = make(backbone), hashlib.sha256()
+    for number, (tokens, rows) in enumerate(_ROWS_BY_TOKENS.items()):
+        out = runner.run(_rows(tokens, rows), _tables(backbone, number), pooled=True)
+        for array in (out.logits, out.pooled):
+            digest.update(np.ascontiguousarray(array, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def _rows(tokens: int, rows: int) -> RowInputs:
+    places = np.arange(rows * tokens, dtype=np.int64).reshape(rows, tokens)
+    lengths = tokens - np.arange(rows)[:, None] * (tokens // 8)
+    mask = (np.arange(tokens) < lengths).astype(np.int64)
+    return RowInputs(places * places * 31 % 61 + 1, mask, np.arange(rows, dtype=np.int64) % _GROUPS)
+
+
+def _tables(backbone: Backbone, seed: int) -> Tables:
+    """Return tables of numbers that need no generator: thousandths of whole numbers, the same on each machine."""
+    arrays: dict[str, Any] = {}
+    for place, (name, shape) in enumerate(input_shapes(backbone.spec, _SIZE).items()):
+        numbers = np.arange(_GROUPS * int(np.prod(shape)), dtype=np.int64)
+        mixed = (numbers * 48271 + 7919 * (place + 1) + seed) % 2147483647
+        mixed = mixed * mixed % 2147483647 % 2048 - 1024
+        scale, offset = (2.0**-13, 1.0) if name.startswith("M.") else (2.0**-12, 0.0)
+        arrays[name] = (mixed * scale + offset).astype(np.float32).reshape(_GROUPS, *shape)
+    return Tables(arrays)

@@ -1,0 +1,100 @@
+"""Records which arithmetics there are: what each runner gives for the probe (`scoremux_engine.runners.arithmetic`).
+
+python tests/support/recorded_probes.py           compute under every instruction set that can be chosen, and emulated
+python tests/support/recorded_probes.py FILE      add what `scoremux selftest REPO --write FILE` wrote elsewhere
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from arithmetic import EMULATED, emulator
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.provenance import processor_name
+from scoremux_engine.runners.arithmetic import PROBE, RECORDED, Arithmetic, Record, probe_digest, read_record
+from scoremux_engine.runners.choose import ON_CPU
+
+LIMITS = ("", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")
+_DIGITS = re.compile("-[0-9a-f]{6}$")
+
+
+def probes(limit: str = "", within: Sequence[str] = (), names: str = "") -> dict[str, str]:
+    """Return the digest by likely name of what this processor computes, in a process of its own.
+
+    Args:
+        limit: One of LIMITS.
+        within: What the command is run by, such as `emulator()`.
+        names: Runner and precision that are asked for; empty: all.
+    """
+    command = [*within, sys.executable, __file__, "--print", names]
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": limit}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(line.split() for line in done.stdout.splitlines())
+
+
+def print_probes(names: str) -> None:
+    """Print the likely name and the digest of each runner and precision, a line each."""
+    backbone = Backbone.open(PROBE)
+    for choice in ON_CPU:
+        if names in f"{choice.name} {choice.precision}":
+            with contextlib.suppress(RunnerError):  # this processor does not compute it
+                print(_DIGITS.sub("", choice.make(backbone).arithmetic), probe_digest(choice.make), flush=True)
+
+
+def everywhere() -> Iterator[tuple[str, str, str]]:
+    """Yield name, digest and processor of all that can be computed on this machine."""
+    here = processor_name().partition(" (oneDNN")[0]
+    for limit in LIMITS:
+        yield from ((name, digest, here) for name, digest in probes(limit).items())
+    for processor in EMULATED:
+        for name, digest in probes(within=emulator(processor), names="float32").items() if emulator() else ():
+            # It reads the flags of the real processor.
+            yield name.replace("avx512", "avx2"), digest, f"emulated {processor}"
+
+
+def add(record: Record, name: str, digest: str, processor: str, libraries: tuple[str, ...]) -> Record:
+    """Return the record with a digest: under its name if it has one, else under this name where that is free."""
+    taken = {a.name for a in record.arithmetics if a.digest != digest}
+    known = next((a for a in record.arithmetics if a.digest == digest), None)
+    known = known or Arithmetic(
+        name=f"{name}-{digest[:6]}" if name in taken else name, digest=digest, libraries=(), processors=()
+    )
+    known = known.model_copy(
+        update={
+            "libraries": tuple(sorted({*known.libraries, *libraries})),
+            "processors": tuple(sorted({*known.processors, processor})),
+        }
+    )
+    others = [a for a in record.arithmetics if a.digest != digest]
+    return Record(arithmetics=tuple(sorted([*others, known], key=lambda a: a.name)))
+
+
+def main(files: list[Path]) -> None:
+    """Add what the files say, or what is computed here."""
+    record = read_record()
+    for file in files:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        for name, digest in told["probes"].items():
+            library = "onnxruntime" if name.startswith("onnxruntime") else "openvino"
+            libraries = (f"{library} {told['libraries'][library]}",)
+            record = add(record, _DIGITS.sub("", name), digest, told["processor"], libraries)
+    for name, digest, processor in everywhere() if not files else ():
+        library = "onnxruntime" if name.startswith("onnxruntime") else "openvino"
+        record = add(record, name, digest, processor, (f"{library} {version(library)}",))
+    RECORDED.write_text(json.dumps(record.model_dump(), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if "--print" in sys.argv:
+        print_probes(sys.argv[-1])
+    else:
+        main([Path(word) for word in sys.argv[1:]])
