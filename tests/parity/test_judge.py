@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from scoremux_cli.app import build
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError, RunnerError
 from scoremux_engine.judge.float64_rows import Float64Scorer
+from scoremux_engine.judge.float64_runner import Float64Graph
 from scoremux_engine.judge.logged_rows import read_log
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
@@ -35,6 +37,17 @@ from scoremux_files.errors import InputError
 @pytest.mark.parametrize("family", ["mpnet", "llama"])
 def test_judge_gives_the_logits_of_peft_in_float64(family: str, tmp_path: Path) -> None:
     assert difference_from_peft(family, tmp_path) <= 1e-6
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_judge_gathers_elements_of_any_number_of_rows(rows: int, tmp_path: Path) -> None:
+    """The reference implementation gives a wrong shape for one row."""
+    node = onnx.helper.make_node("GatherElements", ["x", "places"], ["out"], axis=1)
+    values = [onnx.ValueInfoProto(name=name) for name in ("x", "places", "out")]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "graph", values[:2], values[2:])), tmp_path / "g")
+    x, places = np.arange(8 * rows).reshape(rows, 8), np.tile(np.arange(8)[::-1], (rows, 1))
+    (out,) = Float64Graph(tmp_path / "g").run(["out"], {"x": x, "places": places})
+    assert out.tolist() == x[:, ::-1].tolist()
 
 
 def test_judge_needs_no_inference_library() -> None:

@@ -58,6 +58,15 @@ class Gelu(OpRun):  # type: ignore[misc]
         return (0.5 * x * (1 + _error_function(x * math.sqrt(0.5))),)
 
 
+class GatherElements(OpRun):  # type: ignore[misc]
+    """Elements at places of one axis; the reference implementation's has wrong shapes for a row of places."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, places: Any, axis: int = 0) -> tuple[Any]:
+        return (np.take_along_axis(x, places, axis=axis),)
+
+
 class Float64Graph:
     """A graph read from a file, its weights in float64. Raises RunnerError where it cannot be read or computed."""
 
@@ -79,7 +88,10 @@ class Float64Graph:
         values = {**self._weights, **feeds}
         for node, evaluator in reversed(nodes):
             named = {name: values[name] for name in node.input if name}
-            values.update(zip(evaluator.output_names, evaluator.run(None, _of_one_type(named)), strict=True))
+            try:
+                values.update(zip(evaluator.output_names, evaluator.run(None, _of_one_type(named)), strict=True))
+            except Exception as error:  # as above
+                raise RunnerError(f"ONNX's reference implementation fails in {node.op_type}: {error}") from error
             needed.subtract(node.input)
             for name in named:
                 if not needed[name]:
@@ -91,7 +103,7 @@ def _evaluator(node: onnx.NodeProto, opsets: Sequence[onnx.OperatorSetIdProto]) 
     """Return what computes one node."""
     inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in part if name] for part in (node.input, node.output))
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "node", inputs, outputs), opset_imports=opsets)
-    return ReferenceEvaluator(model, new_ops=[Cast, Erf, Gelu])
+    return ReferenceEvaluator(model, new_ops=[Cast, Erf, GatherElements, Gelu])
 
 
 def _widened(weights: Any) -> Any:
