@@ -84,6 +84,10 @@ def score(
         str | None,
         typer.Option(help="TASK:THRESHOLD. Write rows to OUT/_alerts whose levels above 0 have this probability."),
     ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(help="TASK:CODES:THRESHOLD. A task whose levels above 0 are condition codes, such as au:AU:0.99."),
+    ] = None,
     retry: Annotated[
         list[str] | None, typer.Option(help="Score rows with this status, such as SERVER_DIED, again; may be repeated.")
     ] = None,
@@ -110,7 +114,7 @@ def score(
     from scoremux_cli.batch.job_output import JobCounts, Output
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.parts import PLACED
-    from scoremux_cli.batch.people import Alert, ForPeople, ReadBehind, count_alerts
+    from scoremux_cli.batch.people import Alert, ConditionTask, ForPeople, ReadBehind, count_alerts
     from scoremux_cli.batch.sources import check_sources, expand, kept_input
     from scoremux_cli.batch.summary import check
     from scoremux_client.transports.transport import Tls
@@ -121,6 +125,7 @@ def score(
         ReadBehind.read(read_behind, key_file) if read_behind else None,
         Alert.parse(alert) if alert else None,
         output.alerts,
+        ConditionTask.parse(condition) if condition else None,
     )
     sources = [kept_input(out, sys.stdin.buffer) if name == "-" else name for name in sources]
     if taken := sorted({*(keep or ())} & {*PLACED.names, text_column}):

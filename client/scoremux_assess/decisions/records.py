@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from functools import lru_cache
@@ -22,12 +23,15 @@ def parse_record(kind: type[Record], values: Any) -> Record:
 
     Raises:
         ValueError: A key is unknown, missing or wrong; names it and what is allowed, such as
-            ``threshold: least: must be a number from 0 to 1``.
+            ``threshold: least: must be a number from 0 to 1``. Keys in `removed_keys` of `kind` are ignored.
     """
     if not isinstance(values, Mapping):
         raise ValueError("must be a table")
     parts, checks = {part.name: part for part in fields(kind)}, _checks(kind)  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(parts)):
+    ignored = set(values) & {*getattr(kind, "removed_keys", ())}
+    for key in sorted(ignored):
+        _name_ignored(key)
+    if unknown := sorted(set(values) - set(parts) - ignored):
         raise ValueError(f"unknown key {unknown[0][:80]}; the keys are {', '.join(parts)}")
     parsed = {}
     for name, part in parts.items():
@@ -39,6 +43,14 @@ def parse_record(kind: type[Record], values: Any) -> Record:
         except ValueError as error:
             raise ValueError(f"{name}{' is missing' if missing else ''}: {error}") from error
     return kind(**parsed)
+
+
+@lru_cache
+def _name_ignored(key: str) -> None:
+    """Say once in a process that a key is ignored."""
+    logging.getLogger(__name__).warning(
+        "the key %s of conditions is ignored: CHANGELOG.md says what to use instead", key
+    )
 
 
 @lru_cache

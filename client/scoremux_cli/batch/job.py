@@ -69,7 +69,7 @@ def score_slices(
         load: Returns the outcomes that an earlier run has of a slice's first rows.
         note: Called several times a second with a slice and the outcomes that it has so far.
     """
-    alert, alert_files = job.people.alert, AlertFiles(job.people.alerts)
+    alert, alert_files, condition = job.people.alert, AlertFiles(job.people.alerts), job.people.condition
     sent: deque[tuple[Slice, list[Scored]]] = deque()
     outcomes = client.score_iter(_responses(job, slices, sent, load))
     noted_at = time.monotonic()
@@ -80,7 +80,7 @@ def score_slices(
             part, scored = sent[0]
             if alert and (description := alert.describe(next(outcomes))):
                 alert_files.add(part.number, part.name_of(len(scored)) | description)
-            scored.append(outcome)
+            scored.append(condition.add(outcome, next(outcomes)) if condition else outcome)
             if len(scored) == len(part):
                 yield sent.popleft()
             elif (now := time.monotonic()) - noted_at >= _SHOWN_S:
@@ -97,7 +97,7 @@ def _responses(
     sent: deque[tuple[Slice, list[Scored]]],
     load: Callable[[Slice], list[Scored]],
 ) -> Iterator[Response]:
-    """Yield the rows of slices that have no outcome, each followed by itself for the alert task if there is one.
+    """Yield the rows of slices that have no outcome, each followed by itself for the tasks of alerts and conditions.
 
     A slice lets go of its texts: from then on the client holds them.
 
@@ -107,7 +107,6 @@ def _responses(
         sent: Receives each slice with the outcomes of its first rows.
         load: Returns these outcomes.
     """
-    alert = job.people.alert
     for part in slices:
         scored = load(part)
         sent.append((part, scored))
@@ -115,7 +114,6 @@ def _responses(
         part.texts = []
         for task, text in rows:
             yield Response(task, text)
-            if alert:
-                yield Response(alert.task, text)
+            yield from (Response(other, text) for other in job.people.tasks)
         if sum(len(p.rejected) for p, _ in sent) >= _WAITING_PARTS * job.layout.part_rows:
             return

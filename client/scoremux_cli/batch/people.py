@@ -1,7 +1,7 @@
-"""What a job does for people beside scoring: it picks rows that they score too, and writes alerts.
+"""What a job does for people beside scoring: it picks rows that they score too, writes alerts and adds condition codes.
 
 An alert is a row for which a task of the programme's own, the alert task, gives any level but its lowest with at least
-a threshold's probability. It is on disk before the job continues.
+a threshold's probability. It is on disk before the job continues. A condition task gives codes in the same way.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import hmac
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scoremux_client.contract import MACHINE, TASK_PATTERN, Status
+from scoremux_client.contract import CONDITION_CODES, HUMAN, MACHINE, TASK_PATTERN, Reason, Status
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import append, sync
 from scoremux_files.digests import digest_of, read_key
@@ -57,11 +57,7 @@ class Alert:
     def parse(cls, option: str) -> Alert:
         """Read ``TASK:THRESHOLD``. Raises InputError."""
         task, _, number = option.rpartition(":")
-        try:
-            threshold = float(number)
-        except ValueError:
-            threshold = -1.0
-        if not TASK_PATTERN.fullmatch(task) or not 0 < threshold <= 1:
+        if (threshold := _threshold(task, number)) is None:
             raise InputError("--alert is TASK:THRESHOLD, such as danger:0.3, with a threshold above 0 and at most 1")
         return cls(task, threshold)
 
@@ -73,8 +69,7 @@ class Alert:
         Raises:
             InputError: the task is at fault, not the row.
         """
-        if outcome.status in _TASK_AT_FAULT:
-            raise InputError(f"the alert task {self.task} cannot be scored: {outcome.status}")
+        _refuse_faulty(self.task, outcome)
         probability = sum(outcome.probabilities[1:]) if outcome.ok else None
         if outcome.status is Status.CONDITION or (probability is not None and probability < self.threshold):
             return None
@@ -87,6 +82,64 @@ class Alert:
 
 
 @dataclass(frozen=True)
+class ConditionTask:
+    """A task that gives condition codes.
+
+    Attributes:
+        task: Its id.
+        codes: A code for each level above 0, in order.
+        threshold: The probability of levels above 0 from which a row gets the likeliest one's code.
+    """
+
+    task: str
+    codes: str
+    threshold: float
+
+    @classmethod
+    def parse(cls, option: str) -> ConditionTask:
+        """Read ``TASK:CODES:THRESHOLD``. Raises InputError."""
+        task, codes, number = [*option.rsplit(":", 2), "", ""][:3]
+        if (threshold := _threshold(task, number)) is None or not codes or set(codes) - CONDITION_CODES.keys():
+            raise InputError(
+                "--condition is TASK:CODES:THRESHOLD, such as au:AU:0.9, with a condition code for each level above 0 "
+                "and a threshold above 0 and at most 1"
+            )
+        return cls(task, codes, threshold)
+
+    def add(self, scored: Scored, outcome: Scored) -> Scored:
+        """Return a row with the code that the condition task's outcome gives it, for people to look at.
+
+        A row without a score, or with a code of its own task's rules, stays as it is.
+
+        Raises:
+            InputError: The condition task is at fault, not the row.
+        """
+        _refuse_faulty(self.task, outcome)
+        if outcome.ok and len(outcome.probabilities) != len(self.codes) + 1:
+            raise InputError(
+                f"--condition names {len(self.codes)} codes; {self.task} has another number of levels above 0"
+            )
+        above = outcome.probabilities[1:]
+        if not scored.ok or scored.condition or sum(above) < self.threshold:
+            return scored
+        return replace(scored, condition=self.codes[above.index(max(above))], route=f"{HUMAN}{Reason.CONDITION.value}")
+
+
+def _threshold(task: str, number: str) -> float | None:
+    """Return a threshold; None for one that is no probability above 0, and for what is no task's id."""
+    try:
+        threshold = float(number)
+    except ValueError:
+        return None
+    return threshold if TASK_PATTERN.fullmatch(task) and 0 < threshold <= 1 else None
+
+
+def _refuse_faulty(task: str, outcome: Scored) -> None:
+    if outcome.status in _TASK_AT_FAULT:
+        raise InputError(f"the task {task} of --alert or --condition cannot be scored: {outcome.status}")
+
+
+@dataclass(frozen=True)
 class ForPeople:
     """What people get of a job.
 
@@ -94,11 +147,18 @@ class ForPeople:
         read_behind: Picks the rows that people score too; None for no row.
         alert: Decides which rows are alerts; None for no row.
         alerts: The folder of alerts.
+        condition: Gives condition codes; None for none.
     """
 
     read_behind: ReadBehind | None = None
     alert: Alert | None = None
     alerts: Path = Path(ALERTS)
+    condition: ConditionTask | None = None
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that each row is scored for beside its own, in order."""
+        return [part.task for part in (self.alert, self.condition) if part]
 
     def as_json(self) -> dict[str, Any]:
         """Return what must be the same for a job to resume; of the key, only a digest."""
@@ -106,6 +166,7 @@ class ForPeople:
         return {
             "read_behind": behind and {"share": behind.share, "key": digest_of([b"key", behind.key])},
             "alert": alert and {"task": alert.task, "threshold": alert.threshold},
+            "condition": self.condition and asdict(self.condition),
         }
 
 

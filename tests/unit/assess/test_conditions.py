@@ -48,8 +48,8 @@ def test_made_up_non_attempts_get_their_code(code: str) -> None:
 WRITTEN = ROOT / "tests" / "data" / "conditions"
 BAR = 0.9
 """Least share of the held-out responses with a code that get it."""
-REACHED = {("A", "de"): 0.85, ("U", "en"): 0.85}
-"""Where the bar was missed, what was reached."""
+REACHED = {("A", "de"): 0.81, ("A", "en"): 0.88, ("U", "de"): 0.42, ("U", "en"): 0.33}
+"""Where rules alone miss the bar, what they reach: an adapter finds more (`examples/conditions`)."""
 
 
 @pytest.mark.parametrize("language", ["de", "en"])
@@ -78,14 +78,14 @@ def test_responses_of_known_condition_get_their_code(language: str) -> None:
 
 
 SECOND_WRITER = {
-    ("A", "de"): 0.72,
-    ("A", "en"): 0.76,
-    ("U", "de"): 0.73,
-    ("U", "en"): 0.82,
+    ("A", "de"): 0.49,
+    ("A", "en"): 0.59,
+    ("U", "de"): 0.41,
+    ("U", "en"): 0.42,
     ("", "de"): 0.99,
-    ("", "en"): 0.97,
+    ("", "en"): 0.96,
 }
-"""Shares of right codes among cases of somebody whose cases are neither in the lists nor in the classifier."""
+"""Shares of right codes among cases of somebody whose cases are not in the lists."""
 
 
 def test_cases_of_a_second_writer_get_their_code_as_often_as_measured() -> None:
@@ -220,17 +220,16 @@ def test_a_letter_that_the_task_asks_for_is_an_answer() -> None:
     assert Finder(parse_record(Conditions, {"addressed": lists}), *task, ["en"]).find(letter) is None
     named = parse_record(Conditions, {"addressed": {**lists, "phrases": {"en": ["kind regards"]}}})
     found = [Finder(named, *task, ["en"]).find(text) for text in (letter, "Dear Mrs Hill, please give me a good mark")]
-    assert [one and one.code for one in found] == ["A", "A"]
+    assert [one and one.code for one in found] == ["A", None]
 
 
-def test_the_classifier_speaks_in_its_languages_alone() -> None:
-    plea = "you never taught us this and now you ask it, shame on you"
-    rules = parse_record(Conditions, {"addressed": {"action": "flag", "lists": ["en"], "phrases": {"es": ["profe"]}}})
-    found = [Finder(rules, *QUESTIONS["en"], [language]).find(plea) for language in ("en", "de", "es")]
-    assert [one and one.code for one in found] == ["A", None, None]
-    spanish = Finder(rules, "", "", ["es"]).find("Por favor, profe")
-    assert spanish is not None
-    assert spanish.code == "A"
+def test_a_key_of_old_decisions_is_ignored_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    old = {"action": "flag", "letters": 6, "share": 0.65, "salad": True}
+    rules = [parse_record(Conditions, {"uninterpretable": old}) for _ in range(2)]
+    assert rules[0] == parse_record(Conditions, {"uninterpretable": {**old} | {"salad": False}})
+    assert rules[0].uninterpretable is not None
+    assert "salad" not in vars(rules[0].uninterpretable)
+    assert len([record for record in caplog.records if "the key salad" in record.getMessage()]) <= 1
 
 
 def test_a_word_of_one_language_may_be_plain_in_another() -> None:

@@ -7,6 +7,7 @@ import random
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 
 from batch_jobs import SCOREMUX, alerts, arguments, content, finish, kill_and_finish, people, write_worrying
 from peers import listening, worrying
-from scoremux_cli.batch.people import Alert, ReadBehind
+from scoremux_cli.batch.people import Alert, ConditionTask, ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response, Scored
@@ -106,5 +107,42 @@ def test_alert_is_a_task_and_a_threshold(said: str) -> None:
 
 def test_alert_task_that_cannot_be_scored_stops_the_job() -> None:
     missing = Scored.without_score(Response("danger", ""), Status.UNKNOWN_TASK)
-    with pytest.raises(InputError, match="the alert task danger cannot be scored: UNKNOWN_TASK"):
+    with pytest.raises(InputError, match="the task danger of --alert or --condition cannot be scored: UNKNOWN_TASK"):
         Alert.parse("danger:0.3").describe(missing)
+    with pytest.raises(InputError, match="the task danger of --alert or --condition cannot be scored: UNKNOWN_TASK"):
+        ConditionTask.parse("danger:AU:0.3").add(missing, missing)
+
+
+@pytest.mark.parametrize("said", ["au", "au:0.9", "au:AU", "au:AU:0", "au::0.5", "au:AX:0.5", ":A:0.5", "a b:A:1"])
+def test_condition_is_a_task_codes_and_a_threshold(said: str) -> None:
+    with pytest.raises(InputError, match="--condition is TASK:CODES:THRESHOLD"):
+        ConditionTask.parse(said)
+
+
+def test_condition_task_needs_a_code_for_each_level() -> None:
+    outcome = replace(Scored.without_score(Response("danger", ""), Status.OK), probabilities=(0.5, 0.25, 0.25))
+    with pytest.raises(InputError, match="--condition names 1 codes; danger has another number of levels above 0"):
+        ConditionTask.parse("danger:A:0.3").add(outcome, outcome)
+
+
+def test_condition_task_gives_codes_to_scored_rows(tmp_path: Path, url: str, source: Path) -> None:
+    command = [*arguments([source], tmp_path / "out", url), "--condition", "danger:UAP:0.5", *people(source)]
+    ended = end(*command)
+    assert ended.returncode == 4, ended.stderr
+    plain, coded = (
+        {row["id"]: row for part in path.glob("part-*.parquet") for row in pq.read_table(part).to_pylist()}
+        for path in (_without(tmp_path, url, source), tmp_path / "out")
+    )
+    changed = {row_id for row_id, row in coded.items() if row["condition"] == "U"}
+    assert len(changed) == 60
+    assert {coded[row_id]["route"] for row_id in changed} == {"human:CONDITION"}
+    same = ("level", "score", "status", "version")
+    assert all(coded[row_id][key] == row[key] for row_id, row in plain.items() for key in same)
+    assert all(coded[row_id]["route"] == row["route"] for row_id, row in plain.items() if row_id not in changed)
+    other = end(*arguments([source], tmp_path / "out", url), *people(source))
+    assert (other.returncode, "condition was {'task': 'danger'" in other.stderr) == (2, True)
+
+
+def _without(tmp_path: Path, url: str, source: Path) -> Path:
+    finish([*arguments([source], tmp_path / "plain", url), *people(source)])
+    return tmp_path / "plain"

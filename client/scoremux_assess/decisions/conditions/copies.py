@@ -6,19 +6,18 @@ from collections.abc import Collection, Sequence
 
 from scoremux_assess.decisions.conditions.phrases import vocabulary
 from scoremux_assess.decisions.conditions.source_text import SourceText, keys_of
-from scoremux_assess.decisions.conditions.word_order import ASKING, FUNCTION
 
 _WORDS_PER_NEW, _WORDS_PER_NEW_ASKED = 8, 5
 """With so many words a copy may have one word of its own, and one more with each so many more."""
 _LEAST_RESTATED, _RESTATED = 4, 0.6
 _LEAST_ALTERED, _ALTERED, _WHOLE = 12, 0.8, 0.7
-_ASKING = ASKING - vocabulary("asking elsewhere")
+_ASKING = vocabulary("asking")
 _SHORT_REFERENCE, _HALF = 12, 0.5
 _FIRST_WORDS = 5
 _ANSWERS = vocabulary("answers")
 """Words that make an answer of a question's words."""
 _CONDITIONS = vocabulary("conditional")
-_LITTLE = (FUNCTION | ASKING | vocabulary("little in a copy")) - vocabulary("comparing")
+_LITTLE = vocabulary("little in a copy")
 """Words that add little to a copy."""
 
 

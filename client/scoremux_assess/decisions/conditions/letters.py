@@ -33,11 +33,6 @@ def languages() -> dict[str, Letters]:
     }
 
 
-def has_letters(folded: str) -> bool:
-    """Return whether a folded text has letter trigrams."""
-    return _LETTERS.search(folded) is not None
-
-
 def trigrams_of(words: Iterable[str]) -> list[str]:
     """Return the letter trigrams of folded words, a space at either end, of some 300 letters at most."""
     found: list[str] = []

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from scoremux_assess.decisions.conditions import response_classifier
 from scoremux_assess.decisions.conditions.folding import fold, visible, words
 from scoremux_assess.decisions.conditions.language import identify
-from scoremux_assess.decisions.conditions.letters import common_share, has_letters, trigrams_of
+from scoremux_assess.decisions.conditions.letters import common_share, trigrams_of
 from scoremux_assess.decisions.conditions.phrases import (
-    LANGUAGES,
     Line,
     joined,
     vocabulary,
@@ -19,7 +17,6 @@ from scoremux_assess.decisions.conditions.phrases import (
     with_spelling_corrected,
 )
 from scoremux_assess.decisions.conditions.source_text import SourceText
-from scoremux_assess.decisions.conditions.word_order import is_word_salad
 
 _MOST_WORDS_OF_PHRASE, _MOST_WORDS_RESPELLED = 40, 12
 _COMMON_ENOUGH, _LEAST_WORDS = 0.2, 3
@@ -39,7 +36,6 @@ class TaskTexts:
     def __init__(self, question: str, reference: str, languages: Sequence[str]) -> None:
         self.languages = tuple(code.lower().partition("-")[0] for code in languages if code)
         self.question, self.reference = SourceText(question), SourceText(reference)
-        self.vocabulary = self.question.vocabulary | self.reference.vocabulary
         self.asks_for_letter = not self.question.vocabulary.isdisjoint(vocabulary("letter"))
 
 
@@ -84,39 +80,6 @@ class ResponseText:
     def clearly_accepted(self) -> bool:
         """Whether many of its words are common in an accepted language, so that no detection is needed."""
         return len(self.words) >= _LEAST_WORDS and common_share(self.words, self.task.languages) >= _COMMON_ENOUGH
-
-    @cached_property
-    def is_salad(self) -> bool:
-        """Whether it is the task's own words without order."""
-        return is_word_salad(self.words, self.task.question, self.task.reference, self.text)
-
-    @cached_property
-    def is_nonsense(self) -> bool:
-        """Whether it is word salad, or words without meaning by the classifier."""
-        return self.is_salad or self.is_classified("U", LANGUAGES)
-
-    def is_classified(self, code: str, languages: Collection[str]) -> bool:
-        """Return whether the classifier gives a code, and the task accepts one of the languages."""
-        return self._is_for_classifier(languages) and self._scores[code] >= 0
-
-    @property
-    def is_answer_with_greetings(self) -> bool:
-        """Whether phrases of `addressed` may be part of an answer.
-
-        So it is in letters and dialogues that the task asks for, and where the classifier speaks against the code.
-        """
-        if not self._is_for_classifier(LANGUAGES):
-            return False
-        allowed = 0 if self.task.asks_for_letter else response_classifier.beside_phrase()
-        return self._scores["A"] < -allowed
-
-    def _is_for_classifier(self, languages: Collection[str]) -> bool:
-        accepted = self.task.languages or LANGUAGES
-        return has_letters(self.folded) and not set(languages).isdisjoint(accepted)
-
-    @cached_property
-    def _scores(self) -> Mapping[str, int]:
-        return response_classifier.scores(self.words, self.visible, self.task.question, self.task.reference)
 
     @cached_property
     def likely_languages(self) -> Mapping[str, float]:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar
 
 from scoremux_assess.decisions.conditions.copies import is_altered, is_answer, is_restated, is_run
 from scoremux_assess.decisions.conditions.foreign import in_other_script, is_foreign
-from scoremux_assess.decisions.conditions.gibberish import is_gibberish
 from scoremux_assess.decisions.conditions.letters import MOST_LETTERS, known_share, languages
 from scoremux_assess.decisions.conditions.phrases import (
     LANGUAGES,
@@ -139,29 +138,16 @@ class ProfanityRule(Rule):
 class AddressedRule(PhrasesRule):
     """Words for whoever scores: wherever they are in the response, or, said less plainly, with little beside them.
 
-    Letters and dialogues that a task asks for have such words too; there, and where the classifier speaks against it,
-    the built-in lists do not count, but the policy's own phrases do.
+    Letters and dialogues that a task asks for have such words too; there the built-in lists do not count, but the
+    policy's own phrases do.
     """
 
     code, name = "A", "addressed"
 
     def applies(self, response: ResponseText) -> bool:
-        if not any(map(self.patterns.in_line, response.readings)):
-            return self.nearly_alone(response, _BESIDE_ADDRESS)
-        if response.is_salad:
-            return False
-        return not response.is_answer_with_greetings or any(map(self.policy_phrases.in_line, response.readings))
-
-
-@dataclass(frozen=True)
-class AddressedWordsRule(Rule):
-    """What the classifier takes for words for whoever scores, in tasks in one of the languages of `lists`."""
-
-    code = "A"
-    lists: tuple[str, ...]
-
-    def applies(self, response: ResponseText) -> bool:
-        return response.is_classified(self.code, self.lists)
+        if response.task.asks_for_letter:
+            return any(map(self.policy_phrases.in_line, response.readings))
+        return any(map(self.patterns.in_line, response.readings)) or self.nearly_alone(response, _BESIDE_ADDRESS)
 
 
 @dataclass(frozen=True)
@@ -172,8 +158,7 @@ class AloneRule(PhrasesRule):
     extra_words: Annotated[int, whole(0, 100)] = 2
 
     def applies(self, response: ResponseText) -> bool:
-        said = self.alone(self.patterns, response) or self.nearly_alone(response, 0)
-        return said and not response.is_nonsense  # last, since it costs more than the patterns
+        return self.alone(self.patterns, response) or self.nearly_alone(response, 0)
 
     def alone(self, patterns: Phrases, response: ResponseText) -> bool:
         """Return whether a response has one of the patterns, beside few words that mean something."""
@@ -240,29 +225,23 @@ class CopiedRule(Rule):
             return True
         if is_run(said, reference, _REFERENCE * self.run, self.share):
             return True
-        altered = self.altered and not response.is_nonsense
-        if is_run(said, question, self.run, self.share) or (altered and is_restated(said, question)):
+        if is_run(said, question, self.run, self.share) or (self.altered and is_restated(said, question)):
             return not is_answer(said, reference)
-        return altered and is_altered(said, reference)
+        return self.altered and is_altered(said, reference)
 
 
 @dataclass(frozen=True)
 class UninterpretableRule(Rule):
-    """No words: of at least so many letter trigrams, less than a share is known to some language; or, with `salad`,
-    words without order or meaning, sounds, and what is written for fun."""
+    """No words: of at least so many letter trigrams, less than a share is known to some language."""
 
     code = "U"
+    removed_keys: ClassVar[tuple[str, ...]] = ("salad",)
     letters: Annotated[int, whole(1, 10_000)]
     share: Annotated[float, number(0, 1)]
-    salad: Annotated[bool, flag] = False
 
     def applies(self, response: ResponseText) -> bool:
         if not response.words:
             return bool(response.folded.strip())
-        if self.salad and (response.is_salad or is_gibberish(response.words, response.task.vocabulary)):
-            return True
-        if self.salad and response.is_nonsense and not is_foreign(response):
-            return True
         if response.clearly_accepted:
             return False
         trigrams = response.trigrams
@@ -336,9 +315,5 @@ class Conditions:
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
-        """The rules that are tried; the classifier of `addressed` after the phrases of help and refusals."""
-        parts = [getattr(self, part.name) for part in fields(self)]
-        if self.addressed is not None:
-            words = AddressedWordsRule(self.addressed.action, self.addressed.lists)
-            parts.insert([part.name for part in fields(self)].index("uninterpretable"), words)
-        return tuple(rule for rule in parts if rule is not None)
+        """The rules that are tried."""
+        return tuple(rule for part in fields(self) if (rule := getattr(self, part.name)) is not None)

@@ -30,7 +30,6 @@ class SourceText:
         self.vocabulary = frozenset(self.words)
         self.letters = "".join(self.words)
         self.runs = frozenset(runs(self.words))
-        self.pairs = frozenset(zip(self.words, self.words[1:], strict=False))
         self._keys = frozenset(key for word in self.words for key in keys_of(word))
         self._places: dict[str, int] = {}
         for place, word in enumerate(self.words[:_MOST_WORDS_ALIGNED]):
