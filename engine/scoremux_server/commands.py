@@ -28,7 +28,6 @@ def add(
     weight: Annotated[
         int, typer.Option(min=1, max=100, help="Part of the work that it gets beside other tokens' weights.")
     ] = 1,
-    rows_per_second: Annotated[int, typer.Option(help="Rows a second that a server computes for it; 0: no limit.")] = 0,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it expires.")] = 365,
 ) -> None:
     """Make a token and print it. It cannot be shown again.
@@ -37,7 +36,7 @@ def add(
     """
     from scoremux_server.front_door.access_tokens import TokenFile
 
-    print(TokenFile(file).add(name, tasks, rate, days, weight=weight, rows_per_s=rows_per_second))
+    print(TokenFile(file).add(name, tasks, rate, days, weight=weight))
     print(f"{name}: store the token now, it is stored nowhere; it expires in {days} days", file=sys.stderr)
 
 
@@ -59,14 +58,13 @@ def list_tokens(
             token.name,
             " ".join(token.tasks),
             str(token.rate or "no limit"),
-            str(token.rows_per_s or "no limit"),
             str(token.weight),
             f"{token.created:%Y-%m-%d}",
             f"{token.ends:%Y-%m-%d}",
         )
         for token in stored
     ]
-    heads = ("name", "tasks", "requests/s", "rows/s", "weight", "created", "expires")
+    heads = ("name", "tasks", "requests/s", "weight", "created", "expires")
     show_result(as_json, values, heads, rows, f"{len(stored)} tokens", fold=("tasks",))
 
 

@@ -77,7 +77,6 @@ def test_every_row_of_random_schedules_is_computed_once_in_its_own_shape_or_drop
         streams, names = draw.randint(1, 3), iter(range(1, 100_000))
         cancelled: set[int] = set()
         tenants = [Tenant(str(name), draw.randint(1, 9)) for name in range(draw.randint(1, 4))]
-        tenants += [Tenant("paced", rows_per_s=10_000)] if draw.random() < 0.2 else []
         requests = []
         for index in range(draw.randint(1, 12)):
             kind = draw.random()

@@ -34,9 +34,9 @@ MOST_WEIGHT = 100
 TASKS = r"[A-Za-z0-9._*?-]{1,128}"
 """A pattern of task ids: `*` stands for any characters, `?` for one."""
 
-_FORMAT = "2"
+_FORMAT = "3"
 _CLAIMS = re.compile(
-    rf"{_FORMAT}:({NAME}|{re.escape(WATCHER)}):([0-9]{{1,12}}):([1-9][0-9]?|{MOST_WEIGHT}):([0-9]{{1,7}}):({TASKS}(?:,{TASKS})*)"
+    rf"{_FORMAT}:({NAME}|{re.escape(WATCHER)}):([0-9]{{1,12}}):([1-9][0-9]?|{MOST_WEIGHT}):({TASKS}(?:,{TASKS})*)"
 )
 _REMEMBERED = 1024
 
@@ -45,7 +45,7 @@ _REMEMBERED = 1024
 class Grant:
     """What one token may do.
 
-    Written as ``2:NAME:ENDS:WEIGHT:ROWS_PER_S:PATTERN,PATTERN:MAC``. MAC is the HMAC-SHA-256 of all before its
+    Written as ``3:NAME:ENDS:WEIGHT:PATTERN,PATTERN:MAC``. MAC is the HMAC-SHA-256 of all before its
     colon, in hex.
 
     Attributes:
@@ -53,18 +53,16 @@ class Grant:
         ends: Epoch seconds.
         tasks: Patterns of task ids, one at least.
         weight: Its part of the work beside other tokens' weights, 1…MOST_WEIGHT.
-        rows_per_s: Most rows a second, 0 for no limit.
     """
 
     name: str
     ends: int
     tasks: tuple[str, ...]
     weight: int = 1
-    rows_per_s: int = 0
 
     def signed(self, key: bytes) -> str:
         """Return the header's value. Raises GrantError where a name or a pattern is malformed, or all are too long."""
-        claims = f"{_FORMAT}:{self.name}:{self.ends}:{self.weight}:{self.rows_per_s}:{','.join(self.tasks)}"
+        claims = f"{_FORMAT}:{self.name}:{self.ends}:{self.weight}:{','.join(self.tasks)}"
         grant = f"{claims}:{_mac(key, claims)}"
         if _parsed(claims) != self or len(grant) > MOST_BYTES:
             raise GrantError(f"the grant of {self.name} is malformed, or longer than {MOST_BYTES} bytes")
@@ -119,7 +117,7 @@ def key_id(key: bytes) -> str:
 
 def _parsed(claims: str) -> Grant | None:
     parts = _CLAIMS.fullmatch(claims)
-    return Grant(parts[1], int(parts[2]), tuple(parts[5].split(",")), int(parts[3]), int(parts[4])) if parts else None
+    return Grant(parts[1], int(parts[2]), tuple(parts[4].split(",")), int(parts[3])) if parts else None
 
 
 def _only_grant(parameters: str) -> str:

@@ -31,12 +31,10 @@ class Tenant:
     Attributes:
         name: Of the token; empty without a front door.
         weight: How much of the work is this tenant's, beside the weights of others that wait too.
-        rows_per_s: Most rows a second, 0 for no limit.
     """
 
     name: str = ""
     weight: int = 1
-    rows_per_s: int = 0
 
 
 EVERYBODY = Tenant()

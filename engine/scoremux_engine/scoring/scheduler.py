@@ -95,7 +95,6 @@ class Scheduler:
         self._apart: deque[Part] = deque()  # of rows that may kill
         self._shares = Shares()
         self._requests: set[RowRequest] = set()
-        self._timer: threading.Timer | None = None
         self._working = 0  # threads that take parts
         self._running = 0  # micro-batches
         self._running_alone = False
@@ -221,26 +220,12 @@ class Scheduler:
                 self._running_alone = parts[0].alone
             else:
                 self._working -= 1
-                self._wait_for_pace(now)
             more = bool(self._arrivals or (parts and (len(self._shares) or self._apart)))
         for request, reason in dropped:
             self._fail(request, reason)
         if more:
             self._start_workers()
         return parts
-
-    def _wait_for_pace(self, now: float) -> None:
-        """Let a thread look again when rows may be computed whose tenant has had its rows a second."""
-        pause_s = self._shares.ready_at() - now
-        if pause_s > 0 and math.isfinite(pause_s) and not self._working and not self._timer:
-            self._timer = threading.Timer(pause_s, self._end_pause)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _end_pause(self) -> None:
-        with self._lock:
-            self._timer = None
-        self._start_workers()
 
     def _next_parts(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
         while not self._running_alone:
@@ -272,7 +257,7 @@ class Scheduler:
             idle = max(1, self._streams - self._running)
             room = min(most, tokens // idle // row.bucket) - len(parts[0].rows)
             # Parts of one request were split on purpose.
-            for part in itertools.islice(self._shares.companions(lead, now), _MOST_CANDIDATES if room > 0 else 0):
+            for part in itertools.islice(self._shares.companions(lead), _MOST_CANDIDATES if room > 0 else 0):
                 if len(part.rows) > room:
                     continue
                 if not self._is_wanted(part, now, dropped):

@@ -23,9 +23,6 @@ from scoremux_engine.scoring.row_request import RowRequest, Tenant, Terms
 _BATCH_WEIGHT = 1 / 16
 """What a batch job's tokens weigh beside other tokens of its tenant, where both wait."""
 
-_BURST_S = 1.0
-"""A tenant that sent fewer rows than its rate may catch up by what the rate gives in so long."""
-
 _PATIENCE_S, _PATIENCE_TURNS = 2.0, 8
 """A share that waits is overdue after so long without a turn, while others had so many."""
 
@@ -57,17 +54,6 @@ class Part:
         return self.rows[0].bucket * len(self.rows)
 
 
-class _Pace:
-    """Spreads a tenant's rows over time, those of its batch jobs among them."""
-
-    def __init__(self) -> None:
-        self.next_at = -math.inf
-
-    def take(self, rows: int, rows_per_s: float, now: float) -> None:
-        if rows_per_s:
-            self.next_at = max(self.next_at, now - _BURST_S) + rows / rows_per_s
-
-
 @dataclass(eq=False)
 class _Share:
     """The parts of one tenant that wait. time: virtual; short: micro-batches of small requests that run; small_at: when
@@ -75,7 +61,6 @@ class _Share:
 
     tenant: Tenant
     batch: bool
-    pace: _Pace
     short: int = 0
     time: float = 0.0
     parts: list[tuple[float, int, Part]] = field(default_factory=list)
@@ -87,11 +72,6 @@ class _Share:
     @property
     def weight(self) -> float:
         return self.tenant.weight * (_BATCH_WEIGHT if self.batch else 1.0)
-
-    @property
-    def most_rows(self) -> float:
-        """Rows that may be taken at once."""
-        return max(1, int(self.tenant.rows_per_s * _BURST_S)) if self.tenant.rows_per_s else math.inf
 
     @property
     def first(self) -> Part:
@@ -127,7 +107,6 @@ class Shares:
         self.tokens = 0
         self.computed: dict[str, int] = {}
         self._shares: dict[tuple[str, bool], _Share] = {}
-        self._paces: dict[str, _Pace] = {}
         self._by_shape: dict[object, dict[Part, None]] = {}
         self._numbers = itertools.count()
         self._time, self._turn = 0.0, 0
@@ -154,22 +133,17 @@ class Shares:
             self._by_shape.setdefault(part.rows[0].shape, {})[part] = None
 
     def lead(self, now: float) -> Part | None:
-        """Return the part whose turn it is; None where none may be computed now."""
-        ready = [share for share in self._shares.values() if share.waiting and share.pace.next_at <= now]
-        if not ready:
+        """Return the part whose turn it is; None where none waits."""
+        waiting = [share for share in self._shares.values() if share.waiting]
+        if not waiting:
             return None
-        for share in ready:
-            share.time = max(share.time, self._time)  # it may have waited for its pace
-        self._time = min(share.time for share in ready)
-        if overdue := [share for share in ready if share.is_overdue(now, self._turn)]:
+        self._time = min(share.time for share in waiting)
+        if overdue := [share for share in waiting if share.is_overdue(now, self._turn)]:
             return min(overdue, key=lambda share: share.turn_at).first
-        return min(ready, key=lambda share: (share.time + share.first.tokens / share.weight, share.parts[0][:2])).first
+        share = min(waiting, key=lambda share: (share.time + share.first.tokens / share.weight, share.parts[0][:2]))
+        return share.first
 
-    def ready_at(self) -> float:
-        """Return when the first part that waits may be computed; infinity where none waits."""
-        return min((share.pace.next_at for share in self._shares.values() if share.waiting), default=math.inf)
-
-    def companions(self, lead: Part, now: float) -> Iterator[Part]:
+    def companions(self, lead: Part) -> Iterator[Part]:
         """Yield parts of other requests with the lead's shape that may share its micro-batch, first come first.
 
         A small request is joined by small ones only, and a batch job's rows join nobody else's: they would make it
@@ -178,14 +152,12 @@ class Shares:
         for part in list(self._by_shape.get(lead.rows[0].shape, ())):
             share = self._of(part.request)
             slower = (lead.request.small and not part.request.small) or (share.batch and not lead.request.terms.batch)
-            paced = share.pace.next_at > now or len(part.rows) > share.most_rows
-            if part.request is not lead.request and not slower and not paced:
+            if part.request is not lead.request and not slower:
                 yield part
 
     def take(self, part: Part, rows: int, now: float) -> Part:
-        """Return the first rows of a part, as many as its tenant may have computed at once; the others wait on."""
+        """Return the first rows of a part, `rows` at most; the others wait on."""
         share = self._of(part.request)
-        rows = min(rows, int(min(share.most_rows, len(part.rows))))
         taken = part
         if rows < len(part.rows):
             taken = Part(part.request, part.rows[:rows])
@@ -195,7 +167,6 @@ class Shares:
             self.remove(part)
         share.time += taken.tokens / share.weight
         share.turn_at, share.turn = now, self._turn
-        share.pace.take(rows, share.tenant.rows_per_s, now)
         name = share.tenant.name
         self.computed[name] = self.computed.get(name, 0) + taken.tokens
         if not self.tokens:  # nobody waits: nobody has had more than a share of what others wanted
@@ -240,17 +211,12 @@ class Shares:
         return senders > 1 or (senders > 0 and self._large > 0) or self._of(lead.request).is_overdue(now, self._turn)
 
     def _forget_idle(self, now: float) -> None:
-        """Forget the shares and paces that new ones would equal."""
+        """Forget the shares that new ones would equal."""
         self._shares = {key: share for key, share in self._shares.items() if not share.is_idle(now, self._time)}
-        names = {name for name, _ in self._shares}
-        self._paces = {
-            name: pace for name, pace in self._paces.items() if name in names or pace.next_at > now - _BURST_S
-        }
 
     def _of(self, request: RowRequest) -> _Share:
         tenant, batch = request.terms.tenant, request.terms.batch
         share = self._shares.get((tenant.name, batch))
         if share is None:
-            pace = self._paces.setdefault(tenant.name, _Pace())
-            share = self._shares[tenant.name, batch] = _Share(tenant, batch, pace)
+            share = self._shares[tenant.name, batch] = _Share(tenant, batch)
         return share

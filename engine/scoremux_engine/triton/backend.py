@@ -142,7 +142,7 @@ class Scorer:
 
     def _accept(self, request: HeldRequest) -> None:
         grant = self._permissions.of(request.parameters) if self._permissions else None
-        request.read(Tenant(grant.name, grant.weight, grant.rows_per_s) if grant else EVERYBODY)
+        request.read(Tenant(grant.name, grant.weight) if grant else EVERYBODY)
         if request.lists_tasks:
             self._admission.submit(self._try, self._list_tasks, request, grant)  # a long list takes half a second
             return

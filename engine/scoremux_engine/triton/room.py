@@ -75,7 +75,7 @@ class Room:
         with self._lock:
             tenant_load = self._of.get(tenant.name, _Load())
             free_rows, free_bytes = self._most_rows - self._all.rows, self._most_bytes - self._all.size_bytes
-            pause = f"send again in {self._pause_s(rows, tenant.rows_per_s):.1f} s"
+            pause = f"send again in {self._pause_s(rows):.1f} s"
             kept_rows, kept_bytes = self._most_rows // _KEPT, self._most_bytes // _KEPT
             if rows * _SMALL <= kept_rows and request.size_bytes * _SMALL <= kept_bytes:
                 kept_rows = kept_bytes = 0
@@ -102,13 +102,12 @@ class Room:
             if not tenant_load.rows:
                 del self._of[name]
 
-    def _pause_s(self, rows: int, rows_per_s: int) -> float:
+    def _pause_s(self, rows: int) -> float:
         """Return after how long so many rows will have left, at the rate since this server was last idle."""
         busy_s = self._clock() - self._busy_since
         if not self._left_rows or busy_s <= 0:
             return _FIRST_PAUSE_S
-        rate = min(self._left_rows / busy_s, rows_per_s or math.inf)
-        return min(max(rows / rate, _LEAST_PAUSE_S), _MOST_PAUSE_S)
+        return min(max(rows * busy_s / self._left_rows, _LEAST_PAUSE_S), _MOST_PAUSE_S)
 
 
 def read_terms(parameters: str) -> Terms:

@@ -9,9 +9,9 @@ import secrets
 import stat
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import MOST_WEIGHT, NAME, TASKS, Grant
@@ -43,7 +43,6 @@ class Token(BaseModel, extra="forbid", frozen=True):
         tasks: Patterns of task ids, with `*` and `?` as in a shell.
         rate: Requests a second, 0 for no limit.
         weight: Its part of each server's work beside the weights of other tokens that wait too.
-        rows_per_s: Rows a second that each server computes for it, 0 for no limit.
         created: When it was made.
         ends: When it expires.
     """
@@ -53,9 +52,14 @@ class Token(BaseModel, extra="forbid", frozen=True):
     tasks: tuple[Pattern, ...] = Field(min_length=1)
     rate: int = Field(ge=0, le=1_000_000)
     weight: int = Field(default=1, ge=1, le=MOST_WEIGHT)
-    rows_per_s: int = Field(default=0, ge=0, le=1_000_000)
     created: datetime
     ends: datetime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_a_rate_of_rows(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values without `rows_per_s`, which older files have."""
+        return {key: value for key, value in values.items() if key != "rows_per_s"}
 
     @field_validator("tasks")
     @classmethod
@@ -68,7 +72,7 @@ class Token(BaseModel, extra="forbid", frozen=True):
     def map_line(self, key: bytes, now: float) -> str:
         """Return the token as HAProxy's map has it (see haproxy.cfg): with a grant of `GRANT_S`, signed with `key`."""
         ends = int(min(self.ends.timestamp(), now + GRANT_S))
-        grant = Grant(self.name, ends, self.tasks, self.weight, self.rows_per_s)
+        grant = Grant(self.name, ends, self.tasks, self.weight)
         return f"{self.sha256} {self.rate}:{grant.signed(key)}"
 
 
@@ -103,7 +107,7 @@ class TokenFile:
         except ValueError as error:
             raise SetupError(f"{self.path} cannot be read: {error}") from None
 
-    def add(self, name: str, tasks: list[str], rate: int, days: int, *, weight: int = 1, rows_per_s: int = 0) -> str:
+    def add(self, name: str, tasks: list[str], rate: int, days: int, *, weight: int = 1) -> str:
         """Make a token and return it: it is stored nowhere.
 
         Args:
@@ -112,7 +116,6 @@ class TokenFile:
             rate: Requests a second; 0 for no limit.
             days: Until it expires.
             weight: Its part of the work; see `Token`.
-            rows_per_s: Rows a second; 0 for no limit.
 
         Raises:
             SetupError: There is a token of this name, a value is wrong, or the file cannot be written.
@@ -120,7 +123,7 @@ class TokenFile:
         secret = _MARK + secrets.token_urlsafe(_SECRET_BYTES)
         now = datetime.now(timezone.utc).replace(microsecond=0)
         values = {"name": name, "sha256": hashlib.sha256(secret.encode()).hexdigest(), "tasks": tasks}
-        limits = {"rate": rate, "weight": weight, "rows_per_s": rows_per_s}
+        limits = {"rate": rate, "weight": weight}
         ends = now + timedelta(days=days)
         try:
             token = validate(Token.model_validate, {**values, **limits, "created": now, "ends": ends})

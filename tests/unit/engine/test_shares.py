@@ -131,22 +131,6 @@ def test_small_request_of_somebody_who_sends_little_is_next_whatever_waits() -> 
         assert part and sorted(len(part.rows) for part in first if part)[-2:] in ([1], [1, 1], [1, SHORT_ROWS])
 
 
-def test_rows_a_second_are_kept_over_time_batch_jobs_included_and_delay_nobody_else() -> None:
-    machine, slow, other = Machine(), Tenant("slow", 9, rows_per_s=20), Tenant("other")
-    machine.send(slow, 300)
-    machine.send(slow, 300, batch=True)
-    while machine.now < 12:
-        machine.send(other, BUDGET_ROWS)
-        assert machine.step()
-    rows = [(at, len(part.rows)) for at, part in machine.log if part.request.terms.tenant is slow]
-    assert 20 * 11 <= sum(count for _, count in rows) <= 20 * 13 + 1
-    assert all(count <= 20 for _, count in rows)
-    idle = Machine()
-    idle.send(slow, 60)
-    assert idle.step() and idle.step() and not idle.step()  # 32 rows, of which a second allows 20
-    assert idle.shares.ready_at() == pytest.approx(0.6)
-
-
 def test_rows_of_the_least_weight_are_computed_within_seconds_beside_the_greatest() -> None:
     for flooders in (1, 3):
         machine, light, waits = Machine(), Tenant("light", 1), list[float]()
@@ -193,7 +177,7 @@ def test_whoever_sends_small_requests_gets_short_micro_batches_beside_it_however
 
 def test_computed_requests_and_idle_tenants_are_let_go_but_not_a_tenant_that_had_more_than_its_share() -> None:
     machine = Machine()
-    requests = [weakref.ref(machine.send(Tenant(f"t{n}", rows_per_s=9), 1)) for n in range(50) for _ in range(3)]
+    requests = [weakref.ref(machine.send(Tenant(f"t{n}"), 1)) for n in range(50) for _ in range(3)]
     stays = machine.send(Tenant("t0"), 512)
     while machine.shares.tokens > stays.tokens / 2:
         machine.step()
@@ -202,7 +186,7 @@ def test_computed_requests_and_idle_tenants_are_let_go_but_not_a_tenant_that_had
     assert not any(request() for request in requests)
     machine.now += 10
     machine.send(Tenant("new"), 1)
-    assert {name for name, _ in machine.shares._shares} == {"t0", "new"} == {*machine.shares._paces}
+    assert {name for name, _ in machine.shares._shares} == {"t0", "new"}
     ahead = Machine()
     ahead.send(Tenant("ahead"), BUDGET_ROWS)
     ahead.send(Tenant("other"), 512)
@@ -218,7 +202,7 @@ def test_canary_is_next_beside_the_heaviest_token() -> None:
     for _ in range(8):
         machine.send(heavy, 512)
         assert machine.step()
-    canary = machine.send(Tenant(grant.name, grant.weight, grant.rows_per_s), 1)
+    canary = machine.send(Tenant(grant.name, grant.weight), 1)
     part = machine.step()
     assert part and part.request is canary
     assert canary_headers(None) == {HEADER: WATCHER}  # a share of its own without a front door too
@@ -240,8 +224,8 @@ class Held:
     size_bytes: int = 0
 
 
-def held(rows: int, name: str = "", size_bytes: int = 0, rows_per_s: int = 0) -> Held:
-    return Held([b""] * rows, Terms(tenant=Tenant(name, rows_per_s=rows_per_s)), size_bytes)
+def held(rows: int, name: str = "", size_bytes: int = 0) -> Held:
+    return Held([b""] * rows, Terms(tenant=Tenant(name)), size_bytes)
 
 
 def refusal(room: Room, request: Held) -> tuple[str, str]:
@@ -299,7 +283,7 @@ def test_refusal_names_the_time_in_which_as_many_rows_leave() -> None:
     room.leave(held(200))
     room.enter(held(190))
     assert refusal(room, held(100))[1].endswith("send again in 5.0 s")
-    assert refusal(room, held(512, "t", rows_per_s=1))[1].endswith("send again in 30.0 s")
+    assert refusal(room, held(900, "t"))[1].endswith("send again in 30.0 s")
 
 
 @pytest.mark.parametrize("value", ['"soon"', '"nan"', "NaN", "null", "[]", "{}", "1" + "0" * 400, "9" * 5000])

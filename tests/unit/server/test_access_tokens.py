@@ -22,7 +22,7 @@ from serving import SCOREMUX
 
 def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
     tokens = TokenFile(tmp_path / "new" / "tokens.json")
-    secret = tokens.add("grader", ["en-*", "de-1"], 1000, 30, weight=3, rows_per_s=50)
+    secret = tokens.add("grader", ["en-*", "de-1"], 1000, 30, weight=3)
     (token,) = tokens.read()
     assert len(secret) > 43 and secret not in tokens.path.read_text()
     assert token.sha256 == hashlib.sha256(secret.encode()).hexdigest()
@@ -33,13 +33,14 @@ def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
         digest, _, value = token.map_line(KEY, now).partition(" ")
         rate, _, grant = value.partition(":")
         assert (digest, rate) == (token.sha256, "1000")
-        assert Grant.verified(KEY, grant) == Grant("grader", int(ends), ("en-*", "de-1"), 3, 50)
+        assert Grant.verified(KEY, grant) == Grant("grader", int(ends), ("en-*", "de-1"), 3)
     assert tokens.add("other", ["de-*", "*"], 0, 1) != secret
     stored = json.loads(tokens.path.read_text())
-    for token in stored["tokens"]:  # as files from before there were weights
-        del token["weight"], token["rows_per_s"]
+    for token in stored["tokens"]:  # as files from before there were weights, and from when there were rates of rows
+        del token["weight"]
+        token["rows_per_s"] = 50
     tokens.path.write_text(json.dumps(stored))
-    assert [(token.weight, token.rows_per_s) for token in tokens.read()] == [(1, 0)] * 2
+    assert [token.weight for token in tokens.read()] == [1] * 2
 
 
 def test_longest_patterns_of_a_token_fit_into_a_grant(tmp_path: Path) -> None:
