@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from scoremux_files.errors import InputError
-from scoremux_files.rows.row_layout import BY_FILE_HELP
+from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
 from scoremux_files.terminal import print_table
 
 if TYPE_CHECKING:
@@ -20,30 +20,20 @@ if TYPE_CHECKING:
     from scoremux_assess.agreement.comparison import Comparison
     from scoremux_assess.agreement.estimates import Figures
     from scoremux_assess.agreement.groups import Groups
-    from scoremux_assess.agreement.joined_columns import LeftOut
+    from scoremux_assess.agreement.joined_columns import LeftOut, TruthColumns
 
 _NAMES = ("n", "exact", "QWK")
 
 ScoredOption = Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")]
 TruthOption = Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")]
-IdColumnOption = Annotated[str, typer.Option("--id-column", help=f"The truth's column of the rows' ids{BY_FILE_HELP}.")]
-TaskColumnOption = Annotated[
-    str, typer.Option("--task-column", help="The truth's column of task ids; without it, rows match by id alone.")
-]
-LevelColumnOption = Annotated[str, typer.Option("--level-column", help="The truth's column of a human's level.")]
-SecondColumnOption = Annotated[
-    str | None, typer.Option("--second-column", help="The truth's column of a second human's level.")
-]
-GroupColumnOption = Annotated[
+ColumnOption = Annotated[
     list[str] | None,
-    typer.Option("--group-column", help="The truth's column of a group of students; may be repeated."),
-]
-StudentColumnOption = Annotated[
-    str | None,
-    typer.Option("--student-column", help="The truth's column of students, whose rows belong together."),
-]
-TextColumnOption = Annotated[
-    str, typer.Option("--text-column", help="The truth's column of texts, if it has one; only their lengths are used.")
+    typer.Option(
+        "--column",
+        metavar="KEY=NAME",
+        help=f"{COLUMN_HELP}, task (without one, rows match by id alone), level, second (another human's level), "
+        "student (whose rows belong together), group (of students; may be given again) or text (for its length).",
+    ),
 ]
 PolicyOption = Annotated[
     Path | None,
@@ -57,16 +47,18 @@ CriteriaOption = Annotated[
 ]
 
 
+def truth_columns(given: Sequence[str] | None) -> TruthColumns:
+    """Return the truth's columns as `--column` names them."""
+    from scoremux_assess.agreement.joined_columns import TruthColumns
+
+    names = column_names(given, id="id", task="task", level="level", second=None, group=(), student=None, text="text")
+    return TruthColumns(groups=names.pop("group"), **names)
+
+
 def evaluate(
     scored: ScoredOption,
     truth: TruthOption,
-    id_column: IdColumnOption = "id",
-    task_column: TaskColumnOption = "task",
-    level_column: LevelColumnOption = "level",
-    second: SecondColumnOption = None,
-    groups: GroupColumnOption = None,
-    student: StudentColumnOption = None,
-    text_column: TextColumnOption = "text",
+    column: ColumnOption = None,
     criteria: CriteriaOption = None,
     policy: PolicyOption = None,
     holm: HolmOption = False,
@@ -78,14 +70,13 @@ def evaluate(
     Example: scoremux evaluate scored --truth labelled.csv
     """
     from scoremux_assess.agreement.assessment import assess
-    from scoremux_assess.agreement.joined_columns import TruthColumns
     from scoremux_assess.agreement.joining import read_joined
     from scoremux_assess.agreement.verdicts import read_criteria
     from scoremux_assess.decisions.policy import read_policy
     from scoremux_assess.report.figure_tables import write_rsm, write_table, wrong_verdicts
 
     judging = read_criteria(criteria)
-    columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student, text_column)
+    columns = truth_columns(column)
     joined = read_joined(scored, truth, columns)
     assessed = assess(joined, judging, read_policy(policy) if policy else None, holm)
     console = Console(highlight=False, markup=False)
@@ -113,13 +104,7 @@ def report(
     scored: ScoredOption,
     truth: TruthOption,
     out: Annotated[Path, typer.Option("--out", help="HTML file; .json and .parquet files are written beside it.")],
-    id_column: IdColumnOption = "id",
-    task_column: TaskColumnOption = "task",
-    level_column: LevelColumnOption = "level",
-    second: SecondColumnOption = None,
-    groups: GroupColumnOption = None,
-    student: StudentColumnOption = None,
-    text_column: TextColumnOption = "text",
+    column: ColumnOption = None,
     criteria: CriteriaOption = None,
     policy: PolicyOption = None,
     holm: HolmOption = False,
@@ -132,12 +117,11 @@ def report(
 
     Example: scoremux report scored --truth labelled.csv --out report.html
     """
-    from scoremux_assess.agreement.joined_columns import TruthColumns
     from scoremux_assess.report import Approval, ReportInputs, write_report
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
-    columns = TruthColumns(id_column, task_column, level_column, second, tuple(groups or ()), student, text_column)
+    columns = truth_columns(column)
     inputs = ReportInputs(scored, truth, columns, criteria, policy, holm)
     write_report(inputs, out, title, Approval(sampling, approver, approved_on))
     _print_files(Console(highlight=False, markup=False), out)
@@ -147,11 +131,7 @@ def compare(
     old: Annotated[Path, typer.Argument(help="An output of `scoremux score`.")],
     new: Annotated[Path, typer.Argument(help="Another one, of the same rows.")],
     truth: Annotated[Path | None, typer.Option("--truth", help="File with the columns id and level.")] = None,
-    id_column: IdColumnOption = "id",
-    task_column: TaskColumnOption = "task",
-    level_column: LevelColumnOption = "level",
-    groups: GroupColumnOption = None,
-    student: StudentColumnOption = None,
+    column: ColumnOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="JSON file for all figures.")] = None,
 ) -> None:
     """Print how many levels moved, how far and where to, by task and group; with a truth, what it did to agreement.
@@ -160,13 +140,14 @@ def compare(
     """
     from scoremux_assess.agreement.comparison import ALL
     from scoremux_assess.agreement.comparison import compare as compare_outputs
-    from scoremux_assess.agreement.joined_columns import TruthColumns
     from scoremux_assess.report.figure_tables import write_comparison
 
-    if (groups or student) and truth is None:
-        raise InputError("--group-column and --student-column name columns of the truth: give --truth as well")
-    columns = TruthColumns(id_column, task_column, level_column, groups=tuple(groups or ()), student=student)
-    comparison, console = compare_outputs(old, new, truth, columns), Console(highlight=False, markup=False)
+    if column and truth is None:
+        raise InputError("--column names columns of the truth: give --truth as well")
+    comparison, console = (
+        compare_outputs(old, new, truth, truth_columns(column)),
+        Console(highlight=False, markup=False),
+    )
     _print_comparison(console, comparison)
     if comparison.changes:
         rated = int(comparison.changes["exact"].n[comparison.names.index(ALL)])
@@ -218,7 +199,7 @@ def _print_routes(console: Console, assessed: Assessment) -> None:
     _print_figures(console, columns, rows, ("all machine scores",))
     if not assessed.figures["record_exact"].n[-1] > assessed.figures["kept_exact"].n[-1]:
         console.print(
-            "The score of record is not measured: no second reading of a row sent to people (--second-column)."
+            "The score of record is not measured: no second reading of a row sent to people (--column second=NAME)."
         )
 
 

@@ -36,11 +36,15 @@ _GROUPS = {
 _OTHER = "More"
 
 _REMOVED = {
+    **{
+        f"--{key}-column": f"write `--column {key}=NAME`"
+        for key in ("id", "task", "text", "level", "score", "second", "student", "group", "stratum")
+    },
     "doctor": "`scoremux selftest REPO` prints what a bug report needs; `scoremux tasks verify` checks a store",
     "export plan --runtime": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "export plan --capabilities": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "review erase --in": "export again, or remove rows from files by the query in client/scoremux_review/README.md",
-    "sample --repository": "leave it out: responses are drawn by stratum (--stratum-column), without a model",
+    "sample --repository": "leave it out: responses are drawn by stratum (--column stratum=NAME), without a model",
     "tasks export": "copy the version's folder in STORE/packages, named by its digest, and publish it with `tasks add`",
     "tasks import": "publish copied folders of versions with `tasks add`, which keeps their digests",
     "train --unlabelled": "use `scoremux pretrain`, which learns from responses without labels",
@@ -130,7 +134,7 @@ def removed(words: Sequence[str]) -> str | None:
         *command, last = name.split()
         rest = given[len(command) :] if last.startswith("-") else given[len(command) :][:1]
         if given[: len(command)] == command and last in rest:
-            return f"`scoremux {name}` was removed: {instead}"
+            return f"`{' '.join(['scoremux', *command, last] if command else [last])}` was removed: {instead}"
     return None
 
 

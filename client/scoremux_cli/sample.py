@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.console import Console
 from scoremux_client.contract import TASK_PATTERN, Status
 from scoremux_client.rows import Response, Scored
 from scoremux_files.errors import InputError
-from scoremux_files.rows.row_layout import BY_FILE_HELP
+from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
 
 if TYPE_CHECKING:
     from scoremux_assess.sampling import SampledRows
@@ -44,18 +44,13 @@ def sample(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the random draw (default: a new one).")] = None,
-    id_column: Annotated[
-        str, typer.Option(help=f"Column of the rows' ids{BY_FILE_HELP}; without one, FILE:ROW.")
-    ] = "id",
-    task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
-    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
-    student_column: Annotated[
-        str | None,
-        typer.Option("--student-column", help="Column of who wrote it; one response of each per task."),
-    ] = None,
-    stratum_column: Annotated[
-        str | None,
-        typer.Option("--stratum-column", help="Column of strata, such as a school or the machine's level."),
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="KEY=NAME",
+            help=f"{COLUMN_HELP}, task, text, student (one response of each per task) or stratum (such as a school).",
+        ),
     ] = None,
 ) -> None:
     """Choose the responses that people label next, and write them as a queue for `scoremux review add`.
@@ -67,7 +62,8 @@ def sample(
     """
     if out.suffix.lower() not in _QUEUES:
         raise InputError(f"{out}: a queue is written to a {' or '.join(_QUEUES)} file")
-    columns = (id_column, task_column, text_column, student_column)
+    names = column_names(column, id="id", task="task", text="text", student=None, stratum=None)
+    *columns, stratum_column = names.values()
     pool = read_unlabelled(sources, out, columns, stratum_column)
     labelled = read_without(without or (), columns)
     seed = secrets.randbits(32) if seed is None else seed
@@ -138,7 +134,7 @@ def _choose(task: str, pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled
 
 
 def read_unlabelled(
-    sources: Sequence[str], out: Path, columns: tuple[str, str, str, str | None], stratum_column: str | None = None
+    sources: Sequence[str], out: Path, columns: Sequence[Any], stratum_column: str | None = None
 ) -> list[Unlabelled]:
     """Return the responses of files.
 
@@ -156,7 +152,7 @@ def read_unlabelled(
             task = text_cell(path, number, row, task_column)
             text = text_cell(path, number, row, text_column)
             if not TASK_PATTERN.fullmatch(task):  # and may be a text, which must not be shown
-                raise InputError(f"{path}, row {number}: {task_column} is no task's id; name its column: --task-column")
+                raise InputError(f"{path}, row {number}: {task_column} is no task's id; give --column task=NAME")
             for column in (student_column, stratum_column):
                 if column and column not in row:
                     raise InputError(f"{path}, row {number}: no {column}")
@@ -172,7 +168,7 @@ def read_unlabelled(
     return list(rows.values())
 
 
-def read_without(files: Sequence[Path], columns: tuple[str, str, str, str | None]) -> list[Unlabelled]:
+def read_without(files: Sequence[Path], columns: Sequence[Any]) -> list[Unlabelled]:
     """Return what is not to be chosen; columns have the names of the responses' ones, or those that scoremux writes.
 
     Raises:
@@ -226,7 +222,7 @@ def _report(console: Console, chosen: Sequence[TaskSample], seed: int) -> None:
         rows.append([of_task.task, *(f"{number:,}" for number in numbers), span])
     print_table(console, titles, rows, title=f"A random sample, drawn with seed {seed}", numbers=titles[1:])
     console.print(
-        "units: near copies, and with --student-column a student's responses, count once. left out: near copies of "
-        "labelled responses; figures from the sample are not about them.",
+        "units: near copies, and with --column student=NAME a student's responses, count once. left out: near "
+        "copies of labelled responses; figures from the sample are not about them.",
         soft_wrap=True,
     )

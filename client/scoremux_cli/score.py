@@ -20,7 +20,7 @@ from rich.console import Console
 from scoremux_client.contract import Status
 from scoremux_client.errors import TransportError
 from scoremux_files.errors import InputError, ScoremuxError, writing
-from scoremux_files.rows.row_layout import BY_FILE_HELP
+from scoremux_files.rows.row_layout import COLUMN_HELP, RowLayout, column_names
 
 if TYPE_CHECKING:
     from scoremux_cli.batch.job import Progress
@@ -61,13 +61,13 @@ def score(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
     ] = False,
-    id_column: Annotated[
-        str, typer.Option(help=f"Column of the rows' ids{BY_FILE_HELP}; without one, rows are numbered.")
-    ] = "id",
-    task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
-    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
-    student_column: Annotated[
-        str | None, typer.Option(help="Column of who wrote it; the output has it as `student`.")
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="KEY=NAME",
+            help=f"{COLUMN_HELP}, without which rows are numbered, task, text or student (who wrote it).",
+        ),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="Column that the output gets too, such as a group's; repeatable.")
@@ -118,7 +118,6 @@ def score(
     from scoremux_cli.batch.sources import check_sources, expand, kept_input
     from scoremux_cli.batch.summary import check
     from scoremux_client.transports.transport import Tls
-    from scoremux_files.rows.row_layout import RowLayout
 
     output, to_retry = Output(out), _without_score(retry or [])
     people = ForPeople(
@@ -128,9 +127,10 @@ def score(
         ConditionTask.parse(condition) if condition else None,
     )
     sources = [kept_input(out, sys.stdin.buffer) if name == "-" else name for name in sources]
-    if taken := sorted({*(keep or ())} & {*PLACED.names, text_column}):
+    names = column_names(column, id="id", task="task", text="text", student=None)
+    if taken := sorted({*(keep or ())} & {*PLACED.names, names["text"]}):
         raise InputError(f"--keep {taken[0]}: the output has its own column of this name, and never texts")
-    layout = RowLayout(id_column, task_column, text_column, part_rows, student=student_column, keep=keep or None)
+    layout = RowLayout(part_rows=part_rows, keep=keep or None, **names)
     job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
     console = Console(stderr=True, highlight=False, markup=False)
     if dry_run:

@@ -124,21 +124,20 @@ def add(
     anchors: Annotated[
         Path | None, typer.Option(help="Papers shown beside the response (task, text, level, note).")
     ] = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="Column of ids in --responses, if the job does not name it.")
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of texts in --responses, if the job does not name it.")
-    ] = None,
-    student_column: Annotated[
-        str | None,
-        typer.Option(help="Column of who wrote it, if `scoremux score` did not get it; raters never see it."),
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="KEY=NAME",
+            help="How --responses call the columns id, text and student, if the job does not say it; repeatable.",
+        ),
     ] = None,
 ) -> None:
     """Add scored files, papers, texts of tasks or a policy, also while people work.
 
     Example: scoremux review add scored-friday --database reviews.db
     """
+    from scoremux_files.rows.row_layout import column_names
     from scoremux_review.database import programme
     from scoremux_review.desk_policy import DeskPolicy
     from scoremux_review.reading import intake, task_files
@@ -160,7 +159,7 @@ def add(
             if file:
                 say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
         for path in scored or ():
-            layout = layout_of(path, id=id_column, text=text_column, student=student_column)
+            layout = layout_of(path, **column_names(column, id=None, text=None, student=None))
             _add_scored(desk, path, responses or (), layout)
 
 

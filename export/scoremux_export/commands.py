@@ -137,9 +137,10 @@ def plan(
 def verify(
     repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and tasks.")],
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
-    task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
-    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
-    level_column: Annotated[str, typer.Option(help="Column of a human's level.")] = "level",
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="KEY=NAME", help="How it calls the columns task, text, level; repeatable."),
+    ] = None,
 ) -> None:
     """Show what each precision that runs here changes, against float32 in ONNX Runtime.
 
@@ -148,11 +149,13 @@ def verify(
     from scoremux_export.verify_graph import KnownLevels, PrecisionChange
     from scoremux_export.verify_graph import verify as run
     from scoremux_files.rows.readers import read_rows, text_cell, whole_number
+    from scoremux_files.rows.row_layout import column_names
     from scoremux_files.terminal import print_table
 
+    names = column_names(column, task="task", text="text", level="level")
     rows = list(enumerate(read_rows(data), start=1))
-    texts, tasks = ([text_cell(data, n, row, column) for n, row in rows] for column in (text_column, task_column))
-    cells = [(n, row.get(level_column)) for n, row in rows]
+    texts, tasks = ([text_cell(data, n, row, names[key]) for n, row in rows] for key in ("text", "task"))
+    cells = [(n, row.get(names["level"])) for n, row in rows]
     levels = [None if level in (None, "") else whole_number(data, n, level) for n, level in cells]
     labelled = KnownLevels(texts, tasks, levels)
     columns = ("runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at")

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scoremux_client.errors import InputError
 from scoremux_files.errors import first_of
-from scoremux_files.rows.row_layout import BY_FILE_HELP
+from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
 from scoremux_train.training.progress import LOCK_TIMEOUT_S, quieten, show_progress
 
 _UNIT = "passes of a response through an adapter (responses × epochs × adapters)"
@@ -44,22 +44,16 @@ def train(
         int, typer.Option(min=0, help="How many cores to use; 0: all. The adapters do not depend on it.")
     ] = 0,
     checkpoint_s: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
-    id_column: Annotated[
-        str, typer.Option(help=f"Column of the rows' ids{BY_FILE_HELP}; without one, FILE:LINE.")
-    ] = "id",
-    task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
-    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
-    level_column: Annotated[str, typer.Option(help="Column of a human's level, counted from 0.")] = "level",
-    score_column: Annotated[str, typer.Option(help="Column of a human's points, for rows without a level.")] = "score",
-    second_column: Annotated[str, typer.Option(help="Column of a second human's level or score.")] = "",
-    group: Annotated[
+    column: Annotated[
         list[str] | None,
-        typer.Option("--group-column", help="Column to keep in the predictions; may be repeated."),
+        typer.Option(
+            "--column",
+            metavar="KEY=NAME",
+            help=f"{COLUMN_HELP}, task, text, level (counted from 0), score (points, for rows without a level), second "
+            "(another human's level or score), student (whose rows stay in one fold) or group (kept in the "
+            "predictions; may be given again).",
+        ),
     ] = None,
-    student_column: Annotated[
-        str,
-        typer.Option("--student-column", help="Column of who wrote it; a student's rows stay in one fold."),
-    ] = "",
 ) -> None:
     """Train an adapter for every task, all tasks and folds in one mixed batch.
 
@@ -74,12 +68,10 @@ def train(
     from scoremux_train.recipe import Plan
 
     plan = Plan.read(config) if config else Plan()
-    columns = Columns(
-        *(id_column, task_column, text_column, level_column, score_column),
-        second=second_column,
-        groups=tuple(group or ()),
-        student=student_column,
+    names = column_names(
+        column, id="id", task="task", text="text", level="level", score="score", second="", student="", group=()
     )
+    columns = Columns(groups=names.pop("group"), **names)
     described = read_tasks(tasks) if tasks else {}
     data = read_data(sources, described, columns)
     checks = run_check(data, plan.folds, LEAST_ROWS if start is None else max(2, 2 * plan.folds))

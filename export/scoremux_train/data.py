@@ -207,7 +207,7 @@ def _unusable(row: Row, columns: Columns, tasks: Mapping[str, Row]) -> str:
     if not row[columns.task]:
         return f"no {columns.task}"
     if not TASK_PATTERN.fullmatch(row[columns.task]):  # and may be a text, which must not be shown
-        return f"{columns.task} is no task's id (letters, digits, . _ -); another column is named with --task-column"
+        return f"{columns.task} is no task's id (letters, digits, . _ -); name another column with --column task=NAME"
     if _number(row.get(columns.level)) is None and _number(row.get(columns.score)) is None:
         return f"no number in {columns.level} or {columns.score}"
     if row.get(columns.probability) not in (None, "") and not 0 < (_number(row[columns.probability]) or 0) <= 1:
@@ -236,7 +236,7 @@ def _refuse_points(rows: Sequence[_Place], task: Task, columns: Columns) -> None
         number = next(iter(parts), max(numbers))
         raise DataError(
             f"task {task.id}: {columns.level} has {number:g}, so it holds points, not levels counted from 0; name it "
-            "with --score-column"
+            "with --column score=NAME"
         )
 
 

@@ -30,8 +30,7 @@ def test_only_tables_scroll_sideways(tmp_path: Path) -> None:
         tmp_path / "truth.jsonl",
         page,
         title=LONG,
-        second="again",
-        groups=["l1"],
+        column=["second=again", "group=l1"],
     )
     with chromium() as browser:
         for width, height in SIZES.items():

@@ -55,8 +55,8 @@ def write_rows(folder: Path, rows: int, tasks: int) -> None:
 def test_five_million_rows_of_a_thousand_tasks(tmp_path: Path, scaled: Scaled, result: Result) -> None:
     rows = scaled(ROWS)
     write_rows(tmp_path, rows, min(TASKS, rows))
-    words = [SCOREMUX, "report", tmp_path / "scored", "--truth", tmp_path / "truth.parquet", "--second-column", "again"]
-    words += ["--group-column", "group", "--out", tmp_path / "report.html"]
+    words = [SCOREMUX, "report", tmp_path / "scored", "--truth", tmp_path / "truth.parquet", "--column", "second=again"]
+    words += ["--column", "group", "--out", tmp_path / "report.html"]
     # A process between, whose only child is the command: its largest memory is the command's.
     code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); r = resource.getrusage(-1)"
     code += "; print(r.ru_utime + r.ru_stime, r.ru_maxrss / 1e6)"
@@ -109,8 +109,8 @@ console.log(found.join('\\n'));
 def test_the_page_in_a_browser(tmp_path: Path, result: Result) -> None:
     write_rows(tmp_path, 2_000, 20)
     page = tmp_path / "report.html"
-    words = [SCOREMUX, "report", tmp_path / "scored", "--truth", tmp_path / "truth.parquet", "--second-column", "again"]
-    subprocess.run([*map(str, words), "--group-column", "group", "--out", str(page)], check=True, capture_output=True)
+    words = [SCOREMUX, "report", tmp_path / "scored", "--truth", tmp_path / "truth.parquet", "--column", "second=again"]
+    subprocess.run([*map(str, words), "--column", "group", "--out", str(page)], check=True, capture_output=True)
     (tmp_path / "axe.mjs").write_text(AXE)
     modules = str(NODE_MODULES.resolve())
     node = ["node", str(tmp_path / "axe.mjs"), modules, str(CHROMIUM), str(page)]

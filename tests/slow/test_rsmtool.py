@@ -47,7 +47,7 @@ def test_rsmeval_agrees_about_n_qwk_and_r(saf_repository: Path, tmp_path: Path, 
             fields = {"status": outcome.status.value, "level": outcome.level, "probabilities": outcome.probabilities}
             out.write(json.dumps({"id": row.id, "task": row.task, **fields}) + "\n")
             known.write(json.dumps({"id": row.id, "level": row.level, "language": row.task[:2]}) + "\n")
-    evaluate = [SCOREMUX, "evaluate", scored, "--truth", truth, "--group-column", "language"]
+    evaluate = [SCOREMUX, "evaluate", scored, "--truth", truth, "--column", "group=language"]
     evaluate += ["--rsm", made, "--out", figures]
     subprocess.run([str(word) for word in evaluate], check=True, stdout=subprocess.DEVNULL)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))

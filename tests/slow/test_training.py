@@ -75,7 +75,13 @@ def test_out_of_fold_agreement_is_that_of_new_students(tmp_path: Path, result: R
     shares = {}
     for column in ("student", ""):
         out = tmp_path / f"by-{column}"
-        train([tmp_path / "rows.jsonl"], str(model), out, config=tmp_path / "train.toml", student_column=column)
+        train(
+            [tmp_path / "rows.jsonl"],
+            str(model),
+            out,
+            config=tmp_path / "train.toml",
+            column=[f"student={column}"] if column else None,
+        )
         rows = pq.read_table(out / "predictions.parquet").to_pylist()
         shares[column] = float(np.mean([int(np.argmax(row["probabilities"])) == row["level"] for row in rows]))
         oracle, tokenizer = open_with_peft(str(model), out / "t", 2), AutoTokenizer.from_pretrained(model)

@@ -156,7 +156,7 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                 raise InputError(
                     f"{row.where}: {prediction.where} has another text for id {row.id[:80]!r} of {row.task}; where "
                     "ids are unique within a file only, name rows by file and id, in every command "
-                    "(--id-column FILE:id)"
+                    "(--column id=FILE:id)"
                 )
             seconds = {row.second, prediction.second} - {None}  # where one has none, that of the other counts
             labelled.relabelled += prediction.level != row.level or len(seconds) > 1
@@ -172,7 +172,7 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                 row = replace(row, chosen_by=prediction.chosen_by, weight=prediction.weight)
         labelled.add(row)
     if columns.second != LabelColumns.second and not any(second is not None for *_, second in contents.values()):
-        raise InputError(f"no row has a level in the column {columns.second}, which --second-column names")
+        raise InputError(f"no row has a level in the column {columns.second}, which --column second names")
     for row in predicted.values():
         labelled.add(row)
     return labelled

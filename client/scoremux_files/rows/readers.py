@@ -134,7 +134,7 @@ def refuse_machine_levels(path: Path, names: Iterable[str], level: str) -> None:
     if of_machine and (level == "level" or level not in columns):
         raise InputError(
             f"{path}: its column level has the machine's levels. The desk's --labelled export has those of people; "
-            "if another column of this file has them, name it with --level-column"
+            "if another column of this file has them, name it with --column level=NAME"
         )
 
 
@@ -177,7 +177,7 @@ def text_check(text: str) -> str:
 
 def repeated_ids_remedy(files: int) -> str:
     """Return what to do about an id that is given twice, where there are several files."""
-    remedy = f", with another text or level; --id-column {BY_FILE}id names rows by file and id, in every command"
+    remedy = f", with another text or level; --column id={BY_FILE}id names rows by file and id, in every command"
     return f"{remedy}, where ids are unique within a file only" if files > 1 else ""
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from scoremux_files.errors import InputError
+
 Row = dict[str, Any]
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,39}")
 _MOST_NAMES, _LONGEST_NAME = 20, 60
@@ -18,13 +20,34 @@ _HEADER_WORDS = re.compile(
 BY_FILE = "FILE:"
 """Before the name of a column of ids that are unique within a file only: a row is named by its file and its id."""
 
-BY_FILE_HELP = f" ({BY_FILE}COLUMN if ids are unique within a file only)"
-"""What the help of an option says of it."""
+COLUMN_HELP = f"How the file calls a column; repeatable. KEY is id ({BY_FILE}NAME if ids are unique within a file only)"
+"""How the help of `--column` begins; the command's other keys follow."""
 
 
 def column_of(name: str) -> str:
     """Return the column of ids that a name stands for, which may begin with `BY_FILE`."""
     return name.removeprefix(BY_FILE)
+
+
+def column_names(given: Sequence[str] | None, **names: Any) -> dict[str, Any]:
+    """Return the names of columns by key, as `--column KEY=NAME` gives them; KEY alone stands for KEY=KEY.
+
+    Args:
+        given: The option's values.
+        names: The keys of the command, with the name that counts if none is given. A key that begins with a tuple may
+            have several names.
+
+    Raises:
+        InputError: A value is not KEY=NAME, or has another key.
+    """
+    chosen = dict(names)
+    for value in given or ():
+        key, equals, name = value.partition("=")
+        name = name if equals else key
+        if key not in names or not name:
+            raise InputError(f"--column {value[:80]!r}: give KEY=NAME, where KEY is one of {', '.join(names)}")
+        chosen[key] = (*chosen[key], name) if isinstance(names[key], tuple) else name
+    return chosen
 
 
 def list_columns(names: Sequence[str]) -> str:
@@ -79,8 +102,9 @@ class RowLayout:
 
     def refusal(self, names: Sequence[str]) -> str:
         """Return why columns of these names cannot be read, empty if they can."""
-        options = {self.task: "--task-column", self.text: "--text-column"} | dict.fromkeys(self.keep or (), "--keep")
-        options |= {self.student: "--student-column"} if self.student else {}
+        options = {self.task: "--column task=NAME", self.text: "--column text=NAME"}
+        options |= dict.fromkeys(self.keep or (), "--keep")
+        options |= {self.student: "--column student=NAME"} if self.student else {}
         for name, option in {}.items() if self.every_column else options.items():
             if names.count(name) > 1:
                 return f"more than one column {name}"

@@ -139,7 +139,7 @@ class Texts:
             listed = list_columns(list(record.values))
             raise InputError(
                 f"{path}, line {record.line}: no column {student} (its columns: {listed}); name it "
-                "with --student-column of `scoremux review add`"
+                "with --column student=NAME of `scoremux review add`"
             )
         writer = student_of(record.values.get(student)) if student else None
         return Origin(str(path), record.line or 0, text, writer or "")
@@ -149,6 +149,6 @@ class Texts:
         if isinstance(text, bytes):
             return text.decode(errors="replace")
         if not isinstance(text, str):
-            missing = f"no column {self._layout.text}; name it: --text-column"
+            missing = f"no column {self._layout.text}; name it: --column text=NAME"
             raise InputError(f"{path}, line {record.line}: {record.reason or missing}")
         return text

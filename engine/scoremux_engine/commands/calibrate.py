@@ -10,7 +10,7 @@ import typer
 from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import DryRunOption, JsonOption
 from scoremux_engine.commands.printing import show_json
-from scoremux_files.rows.row_layout import BY_FILE_HELP
+from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
 
 
 def calibrate(
@@ -23,16 +23,14 @@ def calibrate(
     predictions: Annotated[
         Path | None, typer.Option("--predictions", help="Out-of-fold predictions that `scoremux train` wrote.")
     ] = None,
-    id_column: Annotated[str, typer.Option(help=f"Column of the rows' ids{BY_FILE_HELP}.")] = "id",
-    task_column: Annotated[str, typer.Option(help="Column of task ids.")] = "task",
-    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
-    level_column: Annotated[str, typer.Option(help="Column of the levels that humans gave.")] = "level",
-    second_column: Annotated[
-        str, typer.Option(help="Column of a second human's levels, where there is one.")
-    ] = "second",
-    student_column: Annotated[
-        str | None,
-        typer.Option("--student-column", help="Column of the student, whose rows belong together."),
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="KEY=NAME",
+            help=f"{COLUMN_HELP}, task, text, level, second (another human's level) or student (whose rows belong "
+            "together).",
+        ),
     ] = None,
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Use predictions that may come from another adapter than the live one.")
@@ -56,8 +54,8 @@ def calibrate(
     if not labelled and predictions is None:
         raise InputError("no labelled rows: name files of them, or --predictions")
     rules = read_policy(policy)
-    columns = LabelColumns(id_column, task_column, text_column, level_column, second_column, student_column)
-    rows = read_labelled(labelled or [], predictions, columns)
+    names = column_names(column, id="id", task="task", text="text", level="level", second="second", student=None)
+    rows = read_labelled(labelled or [], predictions, LabelColumns(**names))
     store = Store(repository / "store")
     engine = Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)

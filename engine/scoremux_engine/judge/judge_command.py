@@ -14,6 +14,7 @@ import typer
 
 from scoremux_engine.commands.options import JsonOption, open_backbone, open_store
 from scoremux_engine.commands.printing import short, show_json, show_table
+from scoremux_files.rows.row_layout import column_names
 
 if TYPE_CHECKING:
     from scoremux_engine.judge.judged_rows import JudgedRow, Standing
@@ -60,8 +61,10 @@ def judge(
         list[str] | None, typer.Option(help="What the servers ran, if not float32 alone, such as vnni-int8-f32.")
     ] = None,
     key_file: Annotated[Path | None, typer.Option(help="The key of the log's digests (audit_key_file).")] = None,
-    id_column: Annotated[str, typer.Option(help="Column of the responses' ids.")] = "id",
-    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="KEY=NAME", help="How --responses call the columns id and text; repeatable."),
+    ] = None,
     allow_unjudged: Annotated[
         int, typer.Option(min=0, help="How many rows may be of a backbone or version that REPOSITORY does not have.")
     ] = 0,
@@ -85,12 +88,12 @@ def judge(
     from scoremux_engine.judge.logged_rows import draw, find_texts, read_texts
     from scoremux_files.digests import read_key
 
-    key = read_key(key_file) if key_file else None
+    key, columns = read_key(key_file) if key_file else None, column_names(column, id="id", text="text").values()
     backbone, tally = open_backbone(repository / "store", None), Tally()
-    digests = {digest for digest, _ in read_texts(responses, key, id_column, text_column)}
+    digests = {digest for digest, _ in read_texts(responses, key, *columns)}
     store = open_store(repository / "store")
     drawn = draw(_candidates(logs, backbone, store, digests, tally), rows, seed)
-    texts = find_texts(responses, {row.digest for row in drawn}, key, id_column, text_column)
+    texts = find_texts(responses, {row.digest for row in drawn}, key, *columns)
     judged = list(_judge(drawn, texts, store, backbone, tally))
     margins = {row.row.arithmetic: tolerance(row.row.arithmetic, arithmetic or ()) for row in judged}
     standings = [row.standing(margins[row.row.arithmetic]) for row in judged]

@@ -166,6 +166,6 @@ def read_texts(
                 text = record.values.get(text_column)
                 if not isinstance(text, str):
                     raise InputError(
-                        f"{file}: a row without a text in column {quote_key(text_column)}; --text-column names it"
+                        f"{file}: a row without a text in column {quote_key(text_column)}; --column text=NAME names it"
                     )
                 yield text_digest(text.encode(), key), IdentifiedText(str(record.values.get(id_column, "")), text)

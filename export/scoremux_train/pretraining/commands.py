@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from scoremux_files.rows.row_layout import column_names
 from scoremux_train.training.progress import quieten, show_progress
 
 _STAGE, _UNIT = "pretraining", "readings of a text (texts × epochs)"
@@ -23,7 +24,10 @@ def pretrain(
     lr: Annotated[float, typer.Option(min=0, help="Learning rate of the encoder.")] = 5e-5,
     max_tokens: Annotated[int, typer.Option(min=0, help="Longer texts are cut; 0: where the backbone cuts them.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 20241221,
-    text_column: Annotated[str, typer.Option(help="Column of the responses' texts.")] = "text",
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="KEY=NAME", help="text=NAME: how the files call the column of texts."),
+    ] = None,
     cores: Annotated[int, typer.Option(min=0, help="How many cores; 0: all. The weights do not depend on it.")] = 0,
     checkpoint_s: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
 ) -> None:
@@ -38,7 +42,7 @@ def pretrain(
     quieten()
     recipe = DEFAULT.model_copy(update={"epochs": epochs, "batch": batch, "lr": lr})
     settings = Pretraining(seed, recipe, max_tokens)
-    texts = read_texts(sources, text_column)
+    texts = read_texts(sources, column_names(column, text="text")["text"])
     with show_progress({_STAGE: _STAGE}, _UNIT) as progress:
         step = partial(progress, _STAGE)
         before, after = pretrain_backbone(backbone, texts, settings, out, step, cores=cores, checkpoint_s=checkpoint_s)

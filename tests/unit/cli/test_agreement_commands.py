@@ -65,7 +65,7 @@ def test_evaluate_prints_intervals_and_a_verdict_by_task(
 ) -> None:
     for name, value in (("COLUMNS", "80"), ("FORCE_COLOR", "1"), ("NO_COLOR", "1"), ("TERM", "xterm")):
         monkeypatch.setenv(name, value)
-    evaluate(files[0], files[2], second="again", groups=["l1"])
+    evaluate(files[0], files[2], column=["second=again", "group=l1"])
     text = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
     assert re.match(r"t-1 +900 \.9\d \[\.9\d, \.9\d\] \.9\d \[\.9\d, \.9\d\] .* PASS", cells(text, "t-1"))
     assert cells(text, "t-2").rstrip().endswith("FAIL")
@@ -82,7 +82,7 @@ def test_evaluate_prints_intervals_and_a_verdict_by_task(
 
 def test_evaluate_writes_every_figure_and_the_input_of_rsmtool(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     for name in ("e.csv", "e.json", "e.parquet"):
-        evaluate(files[0], files[2], groups=["l1"], second="again", out=tmp_path / name, rsm=tmp_path / "rsm.csv")
+        evaluate(files[0], files[2], column=["second=again", "group=l1"], out=tmp_path / name, rsm=tmp_path / "rsm.csv")
     with (tmp_path / "e.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     found = {(row["task"], row["group"], row["statistic"]): row for row in rows}
@@ -109,15 +109,15 @@ def test_columns_of_the_truth_may_have_other_names(
     rows = [json.loads(line) for line in files[2].read_text().splitlines()]
     renamed = [{"key": r["id"], "grade": r["level"], "item": r["id"].rpartition("-")[0]} for r in rows]
     truth = write(tmp_path / "renamed.jsonl", renamed)
-    columns = {"id_column": "key", "level_column": "grade", "task_column": "item"}
+    columns = ["id=key", "level=grade", "task=item"]
     evaluate(files[0], files[2])
     expected = capsys.readouterr().out
-    evaluate(files[0], truth, **columns)
+    evaluate(files[0], truth, column=columns)
     assert capsys.readouterr().out == expected
-    compare(files[0], files[1], truth, **columns)
-    report(files[0], truth, tmp_path / "r.html", **columns)
+    compare(files[0], files[1], truth, column=columns)
+    report(files[0], truth, tmp_path / "r.html", column=columns)
     with pytest.raises(InputError, match=r"renamed\.jsonl has no column level \(its columns: key, grade, item\)"):
-        evaluate(files[0], truth, id_column="key")
+        evaluate(files[0], truth, column=["id=key"])
 
 
 def test_evaluate_takes_other_criteria(
@@ -153,7 +153,7 @@ def desk(tmp_path: Path) -> tuple[Path, Path, Path]:
 def test_all_scores_the_machines_share_and_the_score_of_record_are_apart(
     desk: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = {"second": "second", "groups": ["sex"], "policy": desk[2]}
+    names = {"column": ["second", "group=sex"], "policy": desk[2]}
     evaluate(desk[0], desk[1], out=tmp_path / "e.json", **names)
     text = capsys.readouterr().out
     rows = json.loads((tmp_path / "e.json").read_text())
@@ -209,14 +209,14 @@ def test_rows_that_have_no_score_by_their_status_are_no_levels(desk: tuple[Path,
 
 def test_a_column_with_too_many_groups_is_refused(files: tuple[Path, Path, Path]) -> None:
     with pytest.raises(InputError, match=r"the column id has 1,106 values; groups are 64 at most"):
-        evaluate(files[0], files[2], groups=["id"])
+        evaluate(files[0], files[2], column=["group=id"])
 
 
 def test_compare_says_what_moved_and_what_it_did_to_agreement(
     files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new, truth = files
-    compare(old, new, truth, groups=["l1"], out=tmp_path / "c.json")
+    compare(old, new, truth, column=["group=l1"], out=tmp_path / "c.json")
     text, found = capsys.readouterr().out, json.loads((tmp_path / "c.json").read_text())
     cell = {one["name"]: one for one in found["cells"]}
     moved = found["rows_by_levels_moved"]["1"]
@@ -240,7 +240,7 @@ def test_compare_without_a_truth_and_with_other_rows(files: tuple[Path, Path, Pa
     with pytest.raises(InputError, match="have no scored row in common"):
         compare(files[0], other)
     with pytest.raises(InputError, match="give --truth as well"):
-        compare(files[0], files[1], groups=["l1"])
+        compare(files[0], files[1], column=["group=l1"])
 
 
 class Page(HTMLParser):
@@ -269,7 +269,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page(files: tuple[Path, Path, Path], tmp_path: Path) -> tuple[str, Page]:
-    report(files[0], files[2], tmp_path / "r.html", second="again", groups=["l1"], title="Three <tasks>")
+    report(files[0], files[2], tmp_path / "r.html", column=["second=again", "group=l1"], title="Three <tasks>")
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
     read = Page()
     read.feed(html)

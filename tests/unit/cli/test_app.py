@@ -170,7 +170,9 @@ def test_several_folders_may_follow_one_option() -> None:
 
 
 def test_what_was_removed_is_answered_with_what_to_do_instead() -> None:
-    command = typer.main.get_command(build())
+    command: Any = typer.main.get_command(build())
+    everywhere = {option for found in _all(command) for parameter in found.params for option in parameter.opts}
+    assert not everywhere & {name for name in _REMOVED if name.startswith("-")}
     for name in _REMOVED:
         *words, last = name.split()
         assert removed([*words, "repo", f"{last}=x"] if last.startswith("-") else [*words, last, "repo"]) is not None
@@ -180,6 +182,12 @@ def test_what_was_removed_is_answered_with_what_to_do_instead() -> None:
         offered = {option for parameter in found.params for option in parameter.opts}
         assert last not in {*offered, *getattr(found, "commands", {})}, f"{name} is offered"
     assert removed(["export", "plan", "repo", "--rank", "8"]) is None and removed([]) is None
+
+
+def _all(command: Any) -> Iterator[Any]:
+    yield command
+    for under in getattr(command, "commands", {}).values():
+        yield from _all(under)
 
 
 def test_a_removed_option_ends_the_command_in_one_line(tmp_path: Path) -> None:

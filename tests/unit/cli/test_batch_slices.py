@@ -178,7 +178,7 @@ def arrow_bytes(columns: dict[str, Any]) -> bytes:
         (
             "in.csv",
             f"{SECRET},b\n1,2\n".encode(),
-            "header: no column task (its columns: b, 1 more); say which one with --task-column",
+            "header: no column task (its columns: b, 1 more); say which one with --column task=NAME",
         ),
         ("in.csv", b"task,text,text\nt,a,b\n", "header: more than one column text"),
         ("in.parquet", b"", "not a Parquet file"),
@@ -186,7 +186,7 @@ def arrow_bytes(columns: dict[str, Any]) -> bytes:
         (
             "in.parquet",
             arrow_bytes({"text": ["a"]}),
-            "no column task (its columns: text); say which one with --task-column",
+            "no column task (its columns: text); say which one with --column task=NAME",
         ),
         ("in.parquet", arrow_bytes({"task": ["t"], "text": [1]}), "column text is int64, not text"),
         (

@@ -51,7 +51,7 @@ def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
     responses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue, base = tmp_path / "queue.parquet", tmp_path / "reviews.db"
-    options: dict[str, Any] = {"seed": 3, "student_column": "who"}
+    options: dict[str, Any] = {"seed": 3, "column": ["student=who"]}
     sample([str(responses)], queue, count=10, **options)
     rows = pq.read_table(queue).to_pylist()
     assert {(row["task"], row["status"]) for row in rows} == {("t-1", "UNKNOWN_TASK"), ("new-1", "UNKNOWN_TASK")}
@@ -108,7 +108,7 @@ def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
             read_labelled([machine], None, LabelColumns())
         with pytest.raises(InputError, match="its column level has the machine's levels"):
             read_joined(scored, machine)
-    with pytest.raises(InputError, match="--level-column"):
+    with pytest.raises(InputError, match="--column level=NAME"):
         read_labelled([queue], None, LabelColumns(level="missing"))
     by_hand = tmp_path / "by_hand.jsonl"
     by_hand.write_text("".join(json.dumps({**row, "human": 1}, default=str) + "\n" for row in rows))
@@ -179,12 +179,12 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
 
 def test_a_rare_stratum_has_a_part_of_the_sample(responses: Path, tmp_path: Path) -> None:
     queue = tmp_path / "queue.jsonl"
-    sample([str(responses)], queue, count=10, seed=1, student_column=None, stratum_column="school")
+    sample([str(responses)], queue, count=10, seed=1, column=["stratum=school"])
     rows = [json.loads(line) for line in queue.read_text().splitlines()]
     rare = [row for row in rows if int(row["id"][1:]) > 53]
     assert len(rows) == 20 and len(rare) == 6  # all three of each task
     with pytest.raises(InputError, match="row 1: no class"):
-        sample([str(responses)], queue, count=10, student_column=None, stratum_column="class")
+        sample([str(responses)], queue, count=10, column=["stratum=class"])
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,10 @@ def test_students_have_the_same_names_among_labelled_rows(tmp_path: Path) -> Non
 def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a queue is written to"):
         sample([str(responses)], tmp_path / "queue.csv", 5)
-    with pytest.raises(InputError, match=r"row 1: text is no task's id; .*--task-column$"):  # and not what is in it
-        sample([str(responses)], tmp_path / "queue.jsonl", 5, task_column="text", text_column="task")
+    with pytest.raises(
+        InputError, match=r"row 1: text is no task's id; .*--column task=NAME$"
+    ):  # and not what is in it
+        sample([str(responses)], tmp_path / "queue.jsonl", 5, column=["task=text", "text=task"])
     responses.write_text(responses.read_text() + json.dumps({"id": "r1", "task": "t-1", "text": "other words"}) + "\n")
     with pytest.raises(InputError, match="id 'r1' of t-1 is given twice"):
         sample([str(responses)], tmp_path / "queue.jsonl", 5)

@@ -98,7 +98,7 @@ def parquet(columns: dict[str, list[object]]) -> bytes:
 
 GOOD = csv_text().encode()
 UTF8 = "not UTF-8; save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
-COLUMN = r"no column text \(its columns: id, task, answer\); say which one with --text-column"
+COLUMN = r"no column text \(its columns: id, task, answer\); say which one with --column text=NAME"
 REFUSED = [
     ("in.csv", b"", "empty: a CSV file has a header"),
     ("in.csv", b"\xef\xbb\xbf", "empty: a CSV file has a header"),

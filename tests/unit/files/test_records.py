@@ -25,7 +25,7 @@ from scoremux_client.rows import Scored
 from scoremux_files.errors import InputError
 from scoremux_files.rows.columns import present_columns, texts
 from scoremux_files.rows.readers import read_records, read_rows, text_cell, whole_number
-from scoremux_files.rows.row_layout import FILE_START, RowLayout
+from scoremux_files.rows.row_layout import FILE_START, RowLayout, column_names
 from scoremux_files.rows.writers import SCHEMA, formula_safe, without_apostrophe, write_scored
 
 SECRET = "my grandmother is the router"
@@ -237,3 +237,13 @@ def test_formula_is_disarmed_in_csv_and_only_there(tmp_path: Path, cell: str) ->
 @pytest.mark.parametrize("cell", ["-5", "+4.5e3", "r1", "'x", "''", ""])
 def test_other_cells_stay_as_they_are(cell: str) -> None:
     assert formula_safe(cell) == without_apostrophe(cell) == cell
+
+
+def test_columns_are_named_by_key() -> None:
+    defaults: dict[str, Any] = {"id": "id", "student": None, "group": ()}
+    assert column_names(None, **defaults) == defaults
+    given = ["id=FILE:Answer ID", "student", "group=l1", "group=a=b"]
+    assert column_names(given, **defaults) == {"id": "FILE:Answer ID", "student": "student", "group": ("l1", "a=b")}
+    for wrong in ("Answer ID", "id=", "text=answer", "=id", ""):
+        with pytest.raises(InputError, match=r"--column .*: give KEY=NAME, where KEY is one of id, student, group"):
+            column_names([wrong], **defaults)

@@ -42,16 +42,16 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     lines = [f"k{n},t-{n % 2},{n % 4},{student}" for n, student in enumerate(students)]
     source.write_text("\n".join(["key,item,answer,pupil", *lines]), encoding="utf-8")
     (tmp_path / "key").write_text("sixteen bytes or more")
-    options: dict[str, Any] = {"id_column": "key", "task_column": "item", "text_column": "answer"}
-    options |= {"read_behind": 1.0, "key_file": tmp_path / "key"}
+    options: dict[str, Any] = {"read_behind": 1.0, "key_file": tmp_path / "key"}
+    columns = ["id=key", "task=item", "text=answer"]
     with listening(answer) as url:
         for out in ("scored", "scored.csv", "later"):
-            student = None if out == "later" else "pupil"
-            score([str(source)], tmp_path / out, [url], **options, student_column=student)
+            student = [] if out == "later" else ["student=pupil"]
+            score([str(source)], tmp_path / out, [url], **options, column=[*columns, *student])
         with pytest.raises(
-            InputError, match=r"no column who \(its columns: key, item, answer, pupil\); .*--student-col"
+            InputError, match=r"no column who \(its columns: key, item, answer, pupil\); .*--column student"
         ):
-            score([str(source)], tmp_path / "x", [url], **options, student_column="who")
+            score([str(source)], tmp_path / "x", [url], **options, column=[*columns, "student=who"])
     truth = {f"k{n}": student or None for n, student in enumerate(students)}
     assert {row["id"]: row["student"] for row in read_rows(tmp_path / "scored")} == truth
 
@@ -60,9 +60,9 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     # One file has no places, but knows its columns too; where a job was not told who wrote it, the desk is.
     told = run_review("add", tmp_path / "scored.csv", "--responses", source, "--database", base)
     assert "8 rows, 8 known already" in told
-    run_review("add", tmp_path / "later", "--student-column", "pupil", "--database", tmp_path / "later.db")
-    with pytest.raises(InputError, match="say which one with --student-column"):
-        run_review("add", tmp_path / "later", "--student-column", "who", "--database", tmp_path / "x.db")
+    run_review("add", tmp_path / "later", "--column", "student=pupil", "--database", tmp_path / "later.db")
+    with pytest.raises(InputError, match="say which one with --column student=NAME"):
+        run_review("add", tmp_path / "later", "--column", "student=who", "--database", tmp_path / "x.db")
     for name in ("reviews.db", "later.db"):
         desk = Database(str(tmp_path / name))
         people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}

@@ -107,7 +107,7 @@ def test_ids_that_are_unique_within_a_file_only_are_refused_unless_rows_are_name
         lambda files, name: read_data(files, {}, Columns(id=name)).rows["t"],
         lambda files, name: sample_pool([*map(str, files)], tmp_path / "out", (name, "task", "text", None)),
     ):
-        with pytest.raises(ScoremuxError, match=r"'0' of t .*; --id-column FILE:id names rows by file and id"):
+        with pytest.raises(ScoremuxError, match=r"'0' of t .*; --column id=FILE:id names rows by file and id"):
             read([a, b], "id")
         ids = [row.id for row in read([a, b], "FILE:id")]
         assert ids == ["a.jsonl:0", "a.jsonl:1", "b.jsonl:0", "b.jsonl:1", "b.jsonl:3"]
@@ -118,7 +118,7 @@ def test_ids_that_are_unique_within_a_file_only_are_refused_unless_rows_are_name
     assert [row.id for row in read_data([a, b], {}, Columns()).rows["t"]] == ["0", "1", "2"]
     assert [row.id for row in read_labelled([a, b], None, LabelColumns()).rows] == ["0", "1", "2"]
     _write(b, [_row(0, level=1)])
-    with pytest.raises(InputError, match="given twice, with another text or level; --id-column FILE:id"):
+    with pytest.raises(InputError, match="given twice, with another text or level; --column id=FILE:id"):
         read_labelled([a, b], None, LabelColumns())
     labelled = read_labelled([a, b], None, LabelColumns(id="FILE:id"))
     assert [row.id for row in labelled.rows] == ["a.jsonl:0", "a.jsonl:1", "b.jsonl:0"]
@@ -173,7 +173,7 @@ def test_points_are_not_taken_for_levels_and_may_have_a_decimal_comma(tmp_path: 
     path, half = tmp_path / "rows.csv", {"t": {"levels": [0, 0.5, 1, 1.5, 2]}}
     path.write_text(f"id;task;text;note\n{rows}", encoding="utf-8-sig")
     for tasks in (half, {}):
-        with pytest.raises(DataError, match=r"task t: note has 0\.5, so it holds points, .*--score-column"):
+        with pytest.raises(DataError, match=r"task t: note has 0\.5, so it holds points, .*--column score=NAME"):
             read_data([path], tasks, Columns(level="note"))
         data = read_data([path], tasks, Columns(score="note"))
         assert ([row.level for row in data.rows["t"]], data.bad) == ([0, 1, 2, 3, 4], [])
