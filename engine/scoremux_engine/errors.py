@@ -34,11 +34,11 @@ class PackageError(EngineError):
 class ClosedError(PackageError):
     """An adapter needs what the backbone keeps closed.
 
-    what: the sentence without the option that opens it.
+    what: the sentence without what to do.
     """
 
-    def __init__(self, what: str, option: str) -> None:
-        super().__init__(f"{what}; export the backbone again with --for and all adapters, or with {option}")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; export the backbone again with --for and all adapters")
         self.what = what
 
 

@@ -114,11 +114,6 @@ def serve(
         list[str] | None, typer.Option("--set", help="key=value: change one key of the profile; repeatable.")
     ] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Triton's gRPC port (default: 8001; 0: any free one).")] = None,
-    http_port: Annotated[int | None, typer.Option(help="Triton's HTTP port (default: 8000).")] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="Triton's metrics port (default: 8002).")] = None,
-    watch_port: Annotated[
-        int | None, typer.Option(help="The watcher's port, for /healthz, /readyz and /metrics (default: 8003).")
-    ] = None,
     front_door: Annotated[
         Path | None, typer.Option(help="FILE.toml: also start HAProxy, with TLS and tokens, in front of this server.")
     ] = None,
@@ -142,10 +137,9 @@ def serve(
 
     if (backbone or tasks) and not adapters:
         raise SetupError("--backbone and --tasks describe --adapters: give both, or neither")
-    ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port, "watch_port": watch_port}
-    port_settings = [f"{key}={port}" for key, port in ports.items() if port is not None]
+    port_setting = [] if grpc_port is None else [f"grpc_port={grpc_port}"]
     name = profile or default_profile(repository)
-    chosen = Profile.read(name, [*(settings or []), *port_settings])
+    chosen = Profile.read(name, [*(settings or []), *port_setting])
     key = read_grant_key(chosen, front_door)
     server = make_server(repository, chosen, store, log, key, checked=not print_config)
     door = open_door(front_door, server, key) if front_door else None

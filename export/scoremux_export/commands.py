@@ -45,11 +45,6 @@ def backbone(
             help="Without --for, Linears that take LoRA: suffixes, re:PATTERN, or all-linear (default: query,value)."
         ),
     ] = None,
-    modules_to_save: Annotated[
-        str, typer.Option(help="Name endings of modules that adapters save whole, beyond classifier and score.")
-    ] = "",
-    dora: Annotated[bool, typer.Option("--dora", help="Take DoRA adapters too.")] = False,
-    lora_bias: Annotated[bool, typer.Option("--lora-bias", help="Take adapters that train biases too.")] = False,
     max_tokens: Annotated[
         int | None, typer.Option(min=8, help="Most tokens of a text (default: the model's limit, 2,048 at most).")
     ] = None,
@@ -74,17 +69,14 @@ def backbone(
     console = Console(highlight=False, markup=False)
     opening: Opening | list[Adapter]
     if adapters:
-        if sites or modules_to_save or dora or lora_bias:
-            raise ExportError(
-                "--for opens what the adapters need; leave out --sites, --modules-to-save, --dora, --lora-bias"
-            )
+        if sites:
+            raise ExportError("--for opens what the adapters need; leave out --sites")
         model, opening = _model_of(adapters, model, same_weights)
         console.print(f"{len(opening)} adapters of {opening[0].base or model}")
     elif model is None:
         raise ExportError("name the MODEL to export, or its adapters with --for")
     else:
-        also = tuple(name for name in modules_to_save.split(",") if name)
-        opening = Opening(sites or "query,value", also, dora=dora, bias=lora_bias)
+        opening = Opening(sites or "query,value")
     with ticking(console, "exporting and proving the graph against PEFT"):
         spec = export_backbone(model, opening, out, replace_store=replace_store, max_tokens=max_tokens).spec
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")

@@ -93,13 +93,13 @@ def _expected_at(file: TensorFile, site: Site, config: AdapterConfig) -> _Expect
     yield f"{prefix}{_LORA_A}", (rank, site.d_in)
     yield f"{prefix}.lora_B.weight", (site.d_out, rank)
     if config.use_dora:
-        _require(site.dora, file, site, "DoRA", "--dora")
+        _require(site.dora, file, site, "DoRA")
         yield magnitude_name(file, site.name), (site.d_out,)
     biases = own_bias_names(file, site.name)
     if f"{prefix}.lora_B.bias" in file.shapes:
         biases.append(f"{prefix}.lora_B.bias")
     for name in biases:
-        _require(site.bias, file, site, "biases", "--lora-bias")
+        _require(site.bias, file, site, "biases")
         yield name, (site.d_out,)
 
 
@@ -110,9 +110,9 @@ def _expected_head(linear: HeadLinear, outputs: int) -> _Expected:
         yield f"{PREFIX}{linear.name}.bias", (width,)
 
 
-def _require(opened: bool, file: TensorFile, site: Site, what: str, option: str) -> None:
+def _require(opened: bool, file: TensorFile, site: Site, what: str) -> None:
     if not opened:
-        raise ClosedError(f"{file.path} has {what} at {site.name}, which this backbone does not take", option)
+        raise ClosedError(f"{file.path} has {what} at {site.name}, which this backbone does not take")
 
 
 def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> PackageError:
@@ -122,21 +122,16 @@ def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> Packa
     if not closed and name.endswith((".weight", ".bias")) and ".lora_" not in name:
         module = quote_key(name.removeprefix(PREFIX).rpartition(".")[0])
         return ClosedError(
-            f"{file.path} saves {module} whole, which this backbone keeps closed (a Linear can be opened)",
-            f"--modules-to-save {module}",
+            f"{file.path} saves {module} whole, which this backbone keeps closed (a Linear can be opened)"
         )
     return closed or PackageError(f"{file.path}: {quote_key(name)} fits nothing in this backbone")
 
 
 def _closed_site(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> ClosedError | None:
-    """Return an error about LoRA tensors of closed sites, with the `--sites` that would serve them."""
+    """Return an error about LoRA tensors of closed sites."""
     opened = {site.name for site in backbone.sites}
     wanted = {n.removeprefix(PREFIX).removesuffix(_LORA_A) for n in left if n.endswith(_LORA_A)}
     closed = sorted(wanted - opened)
     if not closed:
         return None
-    suffixes = sorted({name.rpartition(".")[2] for name in {*closed, *opened}})
-    return ClosedError(
-        f"{file.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed",
-        f"--sites {quote_key(','.join(suffixes))}",
-    )
+    return ClosedError(f"{file.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed")

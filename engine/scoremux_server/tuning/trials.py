@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from scoremux_engine.engine import BUDGET_TOKENS, Engine
+from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import RunnerChoice
 
@@ -38,11 +38,10 @@ class Trial:
     """What was measured of one setting.
 
     rows_per_s: of each round; lone_s: round trips of rows that came alone; peak_bytes: most memory of the process;
-    levels: of the rows that were checked, by precision and not by the size of micro-batches, as no bit depends on that.
+    levels: of the rows that were checked.
     """
 
     choice: RunnerChoice
-    budget_tokens: int
     rows_per_s: list[float] = field(default_factory=list)
     lone_s: list[float] = field(default_factory=list)
     peak_bytes: int = 0
@@ -87,15 +86,15 @@ class Candidate:
 
     def run(self, trial: Trial, rows: int) -> None:
         """Score the first `rows` rows with the trial's setting, and some rows alone; add what was measured."""
-        self._connection.send((rows, trial.budget_tokens))
+        self._connection.send(rows)
         seconds, lone_s, _, peak_bytes = self._receive()
         trial.rows_per_s.append(rows / seconds)
         trial.lone_s += lone_s
         trial.peak_bytes = peak_bytes
 
-    def levels(self, rows: int, budget_tokens: int) -> list[int]:
+    def levels(self, rows: int) -> list[int]:
         """Return the levels of the first `rows` rows."""
-        self._connection.send((rows, budget_tokens))
+        self._connection.send(rows)
         levels: list[int] = self._receive()[2]
         return levels
 
@@ -118,37 +117,32 @@ class Candidate:
 
 def run_trials(
     candidates: Sequence[Candidate],
-    budgets: Sequence[int],
     rows: int,
     checked: int,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[Trial]:
-    """Measure every candidate with every budget in turn, round by round; the round before the first is not counted.
+    """Measure every candidate in turn, round by round; the round before the first is not counted.
 
     Args:
         candidates: The processes.
-        budgets: Padded tokens of a micro-batch.
         rows: How many each round scores.
         checked: Of how many rows the levels are kept.
         report: Called with a sentence now and then.
     """
-    trials = [(candidate, Trial(candidate.choice, budget)) for candidate in candidates for budget in budgets]
+    trials = [(candidate, Trial(candidate.choice)) for candidate in candidates]
     for number in range(ROUNDS + 1):
         for candidate, trial in trials:
-            candidate.run(trial if number else Trial(trial.choice, trial.budget_tokens), rows)
+            candidate.run(trial if number else Trial(trial.choice), rows)
         report(f"measured {len(trials)} settings with {rows} rows, round {number} of {ROUNDS}")
-    for candidate in candidates:
-        levels = candidate.levels(checked, BUDGET_TOKENS)
+    for candidate, trial in trials:
+        trial.levels = candidate.levels(checked)
         report(f"levels of {checked} rows in {candidate.choice.name} {candidate.choice.precision}")
-        for other, trial in trials:
-            if other is candidate:
-                trial.levels = levels
     return [trial for _, trial in trials]
 
 
-def rows_for(candidate: Candidate, sample: TrialRows, budget_tokens: int, seconds: float) -> int:
+def rows_for(candidate: Candidate, sample: TrialRows, seconds: float) -> int:
     """Return how many rows of the sample a candidate scores in about so many seconds."""
-    first = Trial(candidate.choice, budget_tokens)
+    first = Trial(candidate.choice)
     for _ in range(2):
         first.rows_per_s.clear()
         candidate.run(first, min(_FEWEST_ROWS, len(sample)))
@@ -166,7 +160,7 @@ def _measure(
     connection.send("")
     while True:
         try:
-            rows, engine.queue.budget_tokens = connection.recv()
+            rows = connection.recv()
         except EOFError:
             return
         started = time.perf_counter()

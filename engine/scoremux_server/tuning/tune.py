@@ -6,7 +6,6 @@ import os
 import statistics
 import time
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.runners.runner import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,9 +21,7 @@ if TYPE_CHECKING:
     from scoremux_engine.runners.choose import RunnerChoice
     from scoremux_server.tuning.trials import Candidate, Trial, TrialRows
 
-_BUDGETS = (1024, 2048, 4096)
 _PASS_S = 0.7
-_GAIN = 1.03
 _CHECKED_ROWS, _SHOWN_ROWS = 1000, 200
 """Rows of --texts whose levels are compared; made-up ones, by which nothing is chosen."""
 _MOST_CHANGED_OF_TASK = 0.05
@@ -44,9 +40,6 @@ def tune(
         float,
         typer.Option(min=0, max=1, help="Largest share of levels that may differ from float32's, at 95 % confidence."),
     ] = 0.01,
-    thorough: Annotated[
-        bool, typer.Option("--thorough", help="Measure other sizes of micro-batches and numbers of streams, too.")
-    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and print; write nothing.")] = False,
 ) -> None:
     """Measure float32, bfloat16 and int8 on this machine, and write the fastest to REPOSITORY/profile.toml.
@@ -58,7 +51,6 @@ def tune(
     Example: scoremux tune repo --texts responses.jsonl
     """
     from scoremux_engine.commands.printing import show_table
-    from scoremux_engine.engine import BUDGET_TOKENS
     from scoremux_engine.model.provenance import processor_name
     from scoremux_engine.runners.choose import PROFILE
     from scoremux_engine.runners.precisions import FLOAT32
@@ -67,7 +59,7 @@ def tune(
     started = time.monotonic()
     sample = read_sample(store or repository / "store", texts)
     rows = min(len(sample), _CHECKED_ROWS if texts else _SHOWN_ROWS)
-    trials, refused = _measure(repository, store, sample, rows, _BUDGETS if thorough else (BUDGET_TOKENS,))
+    trials, refused = _measure(repository, store, sample, rows)
     reference = trials[0]
     reasons = {}
     for trial in trials:
@@ -77,21 +69,21 @@ def tune(
                 if texts
                 else ["made-up texts do not show how many levels it moves; give --texts"]
             )
-    best = _best([trial for trial in trials if not reasons.get(id(trial))])
+    allowed = (trial for trial in trials if not reasons.get(id(trial)))
+    best = max(allowed, key=lambda trial: trial.speed)
     machine = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
-    columns = ("setting", "streams", "tokens", "rows/s", "range", "alone ms", "MiB", "changed")
+    columns = ("setting", "rows/s", "range", "alone ms", "MiB", "changed")
     title = f"{machine}; levels of {rows} {'rows' if texts else 'made-up rows'} compared"
     show_table(columns, [_row(trial, reference, trial is best) for trial in trials], title=title)
     typer.echo(
-        "tokens: most padded tokens of a micro-batch; alone: median time of a row that comes alone; MiB: most memory "
-        "of the process; changed: rows whose level differs from cpu-reference's; *: chosen"
+        "alone: median time of a row that comes alone; MiB: most memory of the process; changed: rows whose level "
+        "differs from cpu-reference's; *: chosen"
     )
     for sentence in refused:
         typer.echo(f"not measured: {sentence}")
     for trial in trials:
         for reason in reasons.get(id(trial), ()):
-            setting = f"{trial.choice.name} {trial.choice.precision}, {trial.budget_tokens} tokens"
-            typer.echo(f"not chosen: {setting}: {reason}")
+            typer.echo(f"not chosen: {trial.choice.name} {trial.choice.precision}: {reason}")
     hours = 10_000_000 / best.speed / 3600
     typer.echo(f"ten million such responses take {hours:.1f} hours on this machine with the chosen setting")
     if not dry_run:
@@ -100,9 +92,7 @@ def tune(
         typer.echo(f"wrote {path} after {time.monotonic() - started:.0f} s; `scoremux serve` uses it")
 
 
-def _measure(
-    repository: Path, store: Path | None, sample: TrialRows, checked: int, budgets: Sequence[int]
-) -> tuple[list[Trial], list[str]]:
+def _measure(repository: Path, store: Path | None, sample: TrialRows, checked: int) -> tuple[list[Trial], list[str]]:
     """Return the trials, the reference's first, and why runners that are missing cannot run here."""
     from scoremux_engine.runners.choose import ON_CPU
     from scoremux_server.tuning.trials import Candidate, rows_for, run_trials
@@ -119,13 +109,8 @@ def _measure(
                     refused.append(f"{choice.name} {choice.precision}: {error}")
 
         candidates = list(start(ON_CPU))
-        rows = rows_for(candidates[0], sample, budgets[0], _PASS_S)
-        trials = run_trials(candidates, budgets, rows, checked, _report)
-        if len(budgets) == 1:
-            return trials, refused
-        fastest, cores = max(trials, key=lambda trial: trial.speed).choice, available_cores()
-        others = [replace(fastest, streams=n) for n in sorted({1, cores // 2}) if 1 <= n < cores]
-        return trials + run_trials(list(start(others)), budgets, rows, checked, _report), refused
+        rows = rows_for(candidates[0], sample, _PASS_S)
+        return run_trials(candidates, rows, checked, _report), refused
 
 
 def _report(sentence: str) -> None:
@@ -144,20 +129,9 @@ def _reasons(trial: Trial, reference: Trial, tasks: Sequence[str], most_changed:
         yield f"it moves {moved} of {of_task} levels of task {task}"
 
 
-def _best(allowed: Sequence[Trial]) -> Trial:
-    """Return the fastest; with the usual micro-batches unless others gain enough."""
-    from scoremux_engine.engine import BUDGET_TOKENS
-
-    fastest = max(allowed, key=lambda trial: trial.speed)
-    usual = [t for t in allowed if t.choice == fastest.choice and t.budget_tokens == BUDGET_TOKENS]
-    return usual[0] if usual and usual[0].speed * _GAIN > fastest.speed else fastest
-
-
 def _row(trial: Trial, reference: Trial, best: bool) -> tuple[str, ...]:
     return (
         f"{trial.choice.name} {trial.choice.precision}{' *' if best else ''}",
-        str(trial.choice.streams or available_cores()),
-        str(trial.budget_tokens),
         f"{trial.speed:.0f}",
         f"{min(trial.rows_per_s):.0f}–{max(trial.rows_per_s):.0f}",
         f"{statistics.median(trial.lone_s) * 1000:.1f}",
@@ -174,6 +148,4 @@ def _profile(best: Trial, reference: Trial, machine: str) -> str:
         f"{best.changed_from(reference)} of {len(best.levels)} levels differ from it.\n"
         f'runner = "{best.choice.name}"\n'
         f'precision = "{best.choice.precision}"\n'
-        f"streams = {best.choice.streams or 0}\n"
-        f"micro_batch_tokens = {best.budget_tokens}\n"
     )

@@ -99,7 +99,7 @@ class Classifier:
         for name in sorted(self.random - set(saved)):
             raise ModelError(
                 f"{self.source} has no weights for {name}, so every start draws random ones; if the adapters saved "
-                f"that module, use --modules-to-save {name}, else save the whole model before you train adapters"
+                f"that module, export with --for and the adapters, else save the whole model before you train adapters"
             )
 
     def words(self) -> tokenizers.Tokenizer:

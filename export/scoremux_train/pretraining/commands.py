@@ -20,16 +20,11 @@ def pretrain(
     backbone: Annotated[str, typer.Option(help="Folder or hub id of an encoder.")],
     out: Annotated[Path, typer.Option(help="Folder to write the new backbone to.")],
     epochs: Annotated[int, typer.Option(min=1, help="How often each text is read.")] = 5,
-    batch: Annotated[int, typer.Option(min=1, help="Texts of a step.")] = 32,
-    lr: Annotated[float, typer.Option(min=0, help="Learning rate of the encoder.")] = 5e-5,
-    max_tokens: Annotated[int, typer.Option(min=0, help="Longer texts are cut; 0: where the backbone cuts them.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 20241221,
     column: Annotated[
         list[str] | None,
         typer.Option("--column", metavar="KEY=NAME", help="text=NAME: how the files call the column of texts."),
     ] = None,
     cores: Annotated[int, typer.Option(min=0, help="How many cores; 0: all. The weights do not depend on it.")] = 0,
-    checkpoint_s: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
 ) -> None:
     """Continue a backbone's masked-token training on responses without labels, once, before adapters are trained on it.
 
@@ -40,12 +35,11 @@ def pretrain(
     from scoremux_train.pretraining.pretrain_run import DEFAULT, Pretraining, pretrain_backbone, read_texts
 
     quieten()
-    recipe = DEFAULT.model_copy(update={"epochs": epochs, "batch": batch, "lr": lr})
-    settings = Pretraining(seed, recipe, max_tokens)
+    settings = Pretraining(DEFAULT.model_copy(update={"epochs": epochs}))
     texts = read_texts(sources, column_names(column, text="text")["text"])
     with show_progress({_STAGE: _STAGE}, _UNIT) as progress:
         step = partial(progress, _STAGE)
-        before, after = pretrain_backbone(backbone, texts, settings, out, step, cores=cores, checkpoint_s=checkpoint_s)
+        before, after = pretrain_backbone(backbone, texts, settings, out, step, cores=cores)
     if not math.isnan(after):
         print(f"cross entropy of hidden tokens in held-out texts: {before:.3f} before, {after:.3f} after")
     print(f"train adapters on it with: scoremux train LABELLED… --backbone {out} --out ADAPTERS")

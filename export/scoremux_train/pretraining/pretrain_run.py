@@ -53,14 +53,12 @@ class Pretraining:
     """What decides the weights, beside the texts and the backbone.
 
     Attributes:
-        seed: Of everything that is drawn at random.
         recipe: Epochs, batch, rates, warm-up, weight decay and clipping; `head_lr` is of the head that finds tokens.
-        max_tokens: Longer texts are cut; 0: where the backbone cuts them.
+        seed: Of everything that is drawn at random.
     """
 
-    seed: int = 20241221
     recipe: Recipe = DEFAULT
-    max_tokens: int = 0
+    seed: int = 20241221
 
 
 def pretrain_backbone(
@@ -103,7 +101,7 @@ def pretrain_backbone(
         int(classifier.tokenizer.mask_token_id),
         frozenset(classifier.tokenizer.all_special_ids),
     )
-    examples = _examples(texts, classifier, settings, vocabulary)
+    examples = _examples(texts, classifier, vocabulary)
     held_out = [e for e in examples if derived_key(settings.seed, e.key, "held out") < HELD_OUT * 2**64]
     chosen = {example.key for example in held_out}
     rows = [example for example in examples if example.key not in chosen]
@@ -132,12 +130,9 @@ def pretrain_backbone(
     return before, after
 
 
-def _examples(
-    texts: Iterable[str], classifier: Classifier, settings: Pretraining, vocabulary: Vocabulary
-) -> list[Example]:
+def _examples(texts: Iterable[str], classifier: Classifier, vocabulary: Vocabulary) -> list[Example]:
     """Return the different texts that have a token, in an order that does not depend on that of the files."""
-    most = min(settings.max_tokens or classifier.max_tokens, classifier.max_tokens)
-    tokenizer = Tokenizer.of(classifier.words(), most)
+    tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
     different = sorted({same_text(text): text for text in sorted(texts)}.items())
     encoded = tokenizer.encode([text for _, text in different])
     return [

@@ -23,7 +23,7 @@ from scoremux_train.commands import train
 from scoremux_train.errors import TrainError
 from scoremux_train.pretraining.commands import pretrain
 from scoremux_train.pretraining.masking import Vocabulary, mask
-from scoremux_train.pretraining.pretrain_run import read_texts
+from scoremux_train.pretraining.pretrain_run import DEFAULT, Pretraining, pretrain_backbone, read_texts
 
 SECRET = "my grandmother is the router"
 
@@ -41,14 +41,22 @@ def run(
     out: str,
     cores: int = 1,
     rows: str = "rows.jsonl",
-    epochs: int = 3,
     moment: tuple[int, float] | None = None,
 ) -> dict[str, bytes]:
     """Pretrain in this process, which is killed at a moment as of `kill_at`; return what was written, by name."""
     if moment is not None:
         kill_at(folder, *moment)
     torch.set_num_threads(1)
-    pretrain([folder / rows], str(folder / "model"), folder / out, epochs, 8, 1e-3, cores=cores, checkpoint_s=0.0)
+    settings, texts = Pretraining(DEFAULT.model_copy(update={"epochs": 3, "batch": 8, "lr": 1e-3})), [folder / rows]
+    pretrain_backbone(
+        str(folder / "model"),
+        read_texts(texts, "text"),
+        settings,
+        folder / out,
+        lambda *_: None,
+        cores=cores,
+        checkpoint_s=0.0,
+    )
     return content(folder / out)
 
 
@@ -109,7 +117,8 @@ def test_the_folder_is_a_backbone_of_its_own_and_says_where_it_comes_from(folder
     assert f"base_model_sha256: {weights_digest(str(folder / 'model'))}" in card
     assert "31 different responses" in card
     assert not [name for name, data in files.items() if SECRET.encode() in data]
-    assert run(folder, "again", epochs=2) != files
+    pretrain([folder / "rows.jsonl"], str(folder / "model"), folder / "again", epochs=2)
+    assert content(folder / "again") != files
 
 
 def test_adapters_of_the_first_backbone_are_not_taken_for_the_new_one(folder: Path) -> None:
@@ -129,10 +138,10 @@ def test_encoders_of_all_families_are_pretrained(family: str, tmp_path: Path) ->
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     write(tmp_path / "rows.jsonl")
     with pytest.raises(TrainError, match="no mask token"):
-        run(tmp_path, "model2", epochs=1)
+        run(tmp_path, "model2")
     tokenizer.mask_token = "[MASK]"
     tokenizer.save_pretrained(tmp_path / "model")
-    run(tmp_path, "model2", epochs=1)
+    run(tmp_path, "model2")
     before, after = (Classifier.open(str(tmp_path / name)) for name in ("model", "model2"))
     assert after.random == before.random
     pairs = zip(before.model.parameters(), after.model.parameters(), strict=True)
