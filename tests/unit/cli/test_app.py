@@ -181,6 +181,15 @@ def test_what_was_removed_is_answered_with_what_to_do_instead() -> None:
             found = found.commands[word]
         offered = {option for parameter in found.params for option in parameter.opts}
         assert last not in {*offered, *getattr(found, "commands", {})}, f"{name} is offered"
+    for words in (
+        "calibrate x.csv --accept-worse",
+        "judge audit.log --bounds",
+        "report scored --judged x",
+        "review add x --replace",
+        "review export --lti x",
+        "review scored --oidc-issuer x",  # `open` left out
+    ):
+        assert removed(words.split()) is not None, words
     assert removed(["export", "plan", "repo", "--rank", "8"]) is None and removed([]) is None
 
 
