@@ -20,7 +20,14 @@ from arithmetic import EMULATED, emulator
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import processor_name
-from scoremux_engine.runners.arithmetic import PROBE, RECORDED, Arithmetic, Record, probe_digest, read_record
+from scoremux_engine.runners.arithmetic import (
+    PROBE,
+    RECORDED,
+    Arithmetic,
+    RecordedArithmetics,
+    probe_digest,
+    read_record,
+)
 from scoremux_engine.runners.choose import ON_CPU
 
 LIMITS = ("", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")
@@ -61,7 +68,9 @@ def everywhere() -> Iterator[tuple[str, str, str]]:
             yield name.replace("avx512", "avx2"), digest, f"emulated {processor}"
 
 
-def add(record: Record, name: str, digest: str, processor: str, libraries: tuple[str, ...]) -> Record:
+def add(
+    record: RecordedArithmetics, name: str, digest: str, processor: str, libraries: tuple[str, ...]
+) -> RecordedArithmetics:
     """Return the record with a digest: under its name if it has one, else under this name where that is free."""
     taken = {a.name for a in record.arithmetics if a.digest != digest}
     known = next((a for a in record.arithmetics if a.digest == digest), None)
@@ -75,7 +84,7 @@ def add(record: Record, name: str, digest: str, processor: str, libraries: tuple
         }
     )
     others = [a for a in record.arithmetics if a.digest != digest]
-    return Record(arithmetics=tuple(sorted([*others, known], key=lambda a: a.name)))
+    return RecordedArithmetics(arithmetics=tuple(sorted([*others, known], key=lambda a: a.name)))
 
 
 def main(files: list[Path]) -> None:

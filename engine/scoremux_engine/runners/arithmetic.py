@@ -42,7 +42,7 @@ class Arithmetic(StrictModel):
     processors: tuple[str, ...]
 
 
-class Record(StrictModel):
+class RecordedArithmetics(StrictModel):
     """`recorded.json`."""
 
     format: Literal[1] = 1
@@ -50,9 +50,9 @@ class Record(StrictModel):
 
 
 @cache
-def read_record() -> Record:
+def read_record() -> RecordedArithmetics:
     """Return what is recorded."""
-    return read_spec(Record, RECORDED, "pip install scoremux")
+    return read_spec(RecordedArithmetics, RECORDED, "pip install scoremux")
 
 
 def name_of(likely: str, digest: str) -> str:
