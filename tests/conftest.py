@@ -1,4 +1,4 @@
-"""Fixtures: a small exported repository (once a session), the real one where its parts are installed."""
+"""Fixtures: small repositories, each made once for all workers of a run; a name for each misbehaving test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import trustme
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-from making import TASKS, make_adapter, make_encoder, make_spec
+from making import TASKS, Once, make_adapter, make_encoder, make_spec
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.store.store import Store
 
@@ -79,19 +79,30 @@ def pytest_runtest_teardown(item: pytest.Function) -> Generator[None, None, None
 
 
 @pytest.fixture(scope="session")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_encoder(tmp_path_factory.mktemp("encoder"))
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    base = tmp_path_factory.getbasetemp()
+    return Once(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture(scope="session")
-def exported(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def encoder(once: Once) -> Path:
+    return once("encoder", make_encoder)
+
+
+@pytest.fixture(scope="session")
+def exported(encoder: Path, once: Once) -> Path:
     """A repository with a backbone and no store. Do not change it."""
-    from scoremux_export.export_graph import export_backbone
     from scoremux_export.opening.openable import Opening
 
-    repository = tmp_path_factory.mktemp("exported")
-    export_backbone(str(encoder), Opening("query,value"), repository)
-    return repository
+    return once.export("exported", encoder, Opening("query,value"))
+
+
+@pytest.fixture(scope="session")
+def exported_dora(encoder: Path, once: Once) -> Path:
+    """The same whose sites also take DoRA and biases. Do not change it."""
+    from scoremux_export.opening.openable import Opening
+
+    return once.export("exported_dora", encoder, Opening("query,value", dora=True, bias=True))
 
 
 @pytest.fixture(scope="session")
@@ -100,34 +111,37 @@ def backbone(exported: Path) -> Backbone:
 
 
 @pytest.fixture(scope="session")
-def adapters(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def adapters(backbone: Backbone, once: Once) -> list[Path]:
     """One adapter folder a task of TASKS."""
-    root = tmp_path_factory.mktemp("adapters")
-    return [
-        make_adapter(root / task, backbone.spec, task, rank=rank, levels=levels, seed=number)
-        for number, (task, (rank, levels)) in enumerate(TASKS.items())
-    ]
+
+    def make(root: Path) -> None:
+        for number, (task, (rank, levels)) in enumerate(TASKS.items()):
+            make_adapter(root / task, backbone.spec, task, rank=rank, levels=levels, seed=number)
+
+    root = once("adapters", make)
+    return [root / task for task in TASKS]
 
 
 @pytest.fixture(scope="session")
-def small_repository(
-    exported: Path, adapters: list[Path], backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def small_repository(exported: Path, adapters: list[Path], backbone: Backbone, once: Once) -> Path:
     """A repository with a backbone and the tasks of TASKS. Do not change it."""
-    repository = tmp_path_factory.mktemp("small")
-    shutil.copytree(exported / "backbone", repository / "backbone")
-    Store(repository / "store").add(adapters, backbone)
-    return repository
+
+    def make(repository: Path) -> None:
+        shutil.copytree(exported / "backbone", repository / "backbone")
+        Store(repository / "store").add(adapters, backbone)
+
+    return once("small", make)
 
 
 @pytest.fixture(scope="session")
-def mixed_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mixed_repository(once: Once) -> Path:
     """A repository with adapters of many ranks, sites, kinds and numbers of levels (`mixed_store.KINDS`)."""
     from mixed_store import make_mixed_repository
 
-    repository = tmp_path_factory.mktemp("mixed")
-    make_mixed_repository(str(make_encoder(repository / "source", layers=1, width=256)), repository)
-    return repository
+    def make(repository: Path) -> None:
+        make_mixed_repository(str(make_encoder(repository / "source", layers=1, width=256)), repository)
+
+    return once("mixed", make)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from computed import computed_runners
 from decoders import distance_from_peft, make_repository
-from families import make_family
+from families import DECODERS, make_family
 from making import WORDS
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
@@ -45,6 +45,16 @@ def test_rows_of_all_kinds_in_one_batch_get_pefts_logits_and_levels(repository: 
 def test_rows_keep_their_bits(repository: Path, name: str) -> None:
     test = run_selftest(Engine.open(repository, runner=computed_runners()[name]), mixes=40)
     assert test.changed is None
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("family", DECODERS)
+def test_every_decoder_gives_pefts_logits_and_keeps_its_bits(family: str, tmp_path: Path) -> None:
+    repository = make_repository(family, tmp_path)
+    distance = distance_from_peft(repository, family, 400, seed=2)
+    assert (distance.max_abs_difference <= 1e-4, distance.levels) == (True, 0)
+    for name in computed_runners():
+        test_rows_keep_their_bits(repository, name)
 
 
 def test_a_prefix_changes_no_level_and_hardly_a_logit(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

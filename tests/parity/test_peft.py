@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,6 @@ from scoremux_engine import Engine, PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package_files import TENSORS
 from scoremux_engine.store.store import Store
-from scoremux_export.export_graph import export_backbone
-from scoremux_export.opening.openable import Opening
 
 TOLERANCE = {"float32": 1e-4}
 VARIANTS = {
@@ -59,7 +58,9 @@ def save_converted(model: peft.PeftModel, folder: Path, initial: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def oracles(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, dict[str, peft.PeftModel]]:
+def oracles(
+    encoder: Path, exported_dora: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Engine, dict[str, peft.PeftModel]]:
     """An engine with one task a variant, and PEFT's own model for each."""
     root = tmp_path_factory.mktemp("peft")
     models: dict[str, peft.PeftModel] = {}
@@ -84,7 +85,8 @@ def oracles(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[En
             models[task].save_pretrained(str(root / task))
         (root / task / "task.json").write_text(json.dumps({"id": task, "levels": list(range(2 + number))}))
     repository = tmp_path_factory.mktemp("repository")
-    backbone = export_backbone(str(encoder), Opening("query,value", dora=True, bias=True), repository)
+    shutil.copytree(exported_dora / "backbone", repository / "backbone")
+    backbone = Backbone.open(repository / "backbone" / "1")
     Store(repository / "store").add([root / task for task in VARIANTS], backbone)
     return Engine.open(repository), models
 

@@ -25,5 +25,5 @@ def test_there_are_27_tasks_and_the_sample_covers_them(repository: Path) -> None
 @needs_data
 @pytest.mark.triton
 def test_saf_test_responses_get_pefts_level_through_triton(repository: Path) -> None:
-    """Five responses of each task; tests/slow takes all 680."""
+    """Five responses of each task; `make slow` takes all 680."""
     compare_with_peft(repository, sample_rows(5))

@@ -21,11 +21,12 @@ from scoremux_engine.model.tokens import Tokenizer
 CASES = 60
 
 
+@pytest.mark.parametrize("cases", [CASES, pytest.param(30 * CASES, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_tokens_of_random_responses_are_those_of_transformers(name: str, tmp_path: Path) -> None:
-    checked = compare_with_transformers(make_tokenizer(name, tmp_path / name), CASES, random.Random(name))
+def test_tokens_of_random_responses_are_those_of_transformers(name: str, cases: int, tmp_path: Path) -> None:
+    checked = compare_with_transformers(make_tokenizer(name, tmp_path / name), cases, random.Random(name))
     assert checked.different == []
-    assert CASES // 8 < checked.cut < CASES
+    assert cases // 8 < checked.cut < cases
 
 
 @needs_minilm

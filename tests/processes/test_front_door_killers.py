@@ -12,11 +12,11 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from doors import needs_haproxy
-from killers import WORD, field
 from malformed import classify, huge, packed
 from stands import Stand, message, rows, send, stand
 
 pytestmark = needs_haproxy
+WORD = b"classification"
 REFUSED = "no classification of outputs"
 
 
@@ -24,6 +24,20 @@ REFUSED = "no classification of outputs"
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     with stand(tmp_path_factory.mktemp("door"), patterns={"ours": "*"}) as made:
         yield made
+
+
+def varint(value: int, padding: int = 0) -> bytes:
+    """Return a number as protobuf writes it, with `padding` bytes more than it needs."""
+    digits = [value & 0x7F]
+    while value := value >> 7:
+        digits.append(value & 0x7F)
+    digits += [0] * padding
+    return bytes([digit | 0x80 for digit in digits[:-1]] + digits[-1:])
+
+
+def field(number: int, content: bytes, padding: int = 0) -> bytes:
+    """Return a field of bytes."""
+    return varint(number << 3 | 2, padding) + varint(len(content), padding) + content
 
 
 def request(outputs: list[bytes], after: bool = True) -> bytes:

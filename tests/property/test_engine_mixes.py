@@ -39,7 +39,6 @@ BAD_ROWS: list[Row] = [
 ]
 mixes = st.lists(good_rows | st.sampled_from(BAD_ROWS), min_size=1, max_size=24)
 copies = st.builds(lambda row, count: [row] * count, good_rows, st.integers(1, 40))
-few = settings(max_examples=60)
 
 
 @dataclass(frozen=True)
@@ -98,40 +97,25 @@ def engine(small_repository: Path) -> Lone:
 
 
 @pytest.fixture(scope="module")
-def cramped(small_repository: Path) -> Lone:
-    """An engine that can put no more than a few rows into a micro-batch."""
-    backbone = Backbone.open(small_repository / "backbone" / "1")
-    store = Store(small_repository / "store")
-    return Lone(Engine(backbone, store, DEFAULT.make(backbone), budget_tokens=48))
-
-
-@settings(max_examples=120)
-@given(rows=mixes | copies)
-def test_a_row_has_the_same_bits_alone_and_in_any_mix(engine: Lone, rows: list[Row]) -> None:
-    assert engine.together(rows) == [engine.alone(row) for row in rows]
-
-
-@few
-@given(rows=mixes)
-def test_a_row_has_the_same_bits_whatever_fits_into_a_micro_batch(engine: Lone, cramped: Lone, rows: list[Row]) -> None:
-    assert cramped.together(rows) == engine.together(rows)
-
-
-@pytest.fixture(scope="module", params=[0, 2.5], ids=["no slots", "two slots"])
-def forgetful(small_repository: Path, request: pytest.FixtureRequest) -> Lone:
-    """An engine whose bank holds fewer tasks than there are."""
-    backbone = Backbone.open(small_repository / "backbone" / "1")
+def cramped(small_repository: Path) -> list[Lone]:
+    """Engines that put a few rows into a micro-batch, and whose bank holds no tables, or those of two tasks."""
+    backbone, store = Backbone.open(small_repository / "backbone" / "1"), Store(small_repository / "store")
     slot_bytes = Pool.bytes_of(backbone.spec, SizeClass(8, 32), {})
-    return Lone(Engine.open(small_repository, bank_bytes=int(request.param * slot_bytes)))
+    banks = [Engine.open(small_repository, bank_bytes=int(slots * slot_bytes)) for slots in (0, 2.5)]
+    return [Lone(engine) for engine in (Engine(backbone, store, DEFAULT.make(backbone), budget_tokens=48), *banks)]
 
 
-@few
-@given(rows=mixes)
-def test_a_row_has_the_same_bits_whatever_fits_into_the_bank(engine: Lone, forgetful: Lone, rows: list[Row]) -> None:
-    assert forgetful.together(rows) == engine.together(rows)
+@settings(max_examples=40)
+@given(rows=mixes | copies)
+def test_a_row_has_the_same_bits_alone_and_in_any_mix_whatever_fits_into_micro_batch_and_bank(
+    engine: Lone, cramped: list[Lone], rows: list[Row]
+) -> None:
+    expected = [engine.alone(row) for row in rows]
+    for each in (engine, *cramped):
+        assert each.together(rows) == expected
 
 
-@few
+@settings(max_examples=40)
 @given(rows=mixes)
 def test_a_good_row_is_scored_and_a_bad_row_is_not_whatever_is_beside_it(engine: Lone, rows: list[Row]) -> None:
     for row, got in zip(rows, engine.together(rows), strict=True):

@@ -21,17 +21,21 @@ from scoremux_engine.selftest import run_selftest
 from serving import SCOREMUX
 from shown import BACKBONES, make_repository, measure
 
-STEPS = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
+STEPS = ("AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
+"""Instruction sets that `make nightly` tries; `make test` tries AVX2 and what the processor has."""
 
 
+@pytest.mark.parametrize("mixes", [40, pytest.param(400, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", computed_runners())
-def test_rows_of_any_ranks_sites_kinds_and_levels_keep_their_bits(mixed_repository: Path, name: str) -> None:
-    test = run_selftest(Engine.open(mixed_repository, runner=computed_runners()[name]), mixes=150)
+def test_rows_of_any_ranks_sites_kinds_and_levels_keep_their_bits(
+    mixed_repository: Path, name: str, mixes: int
+) -> None:
+    test = run_selftest(Engine.open(mixed_repository, runner=computed_runners()[name]), mixes=mixes)
     assert test.changed is None
     assert test.sizes == {SizeClass(rank, levels) for rank in (8, 16, 64, 256) for levels in (8, 32)}
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ["AVX2", *(pytest.param(step, marks=pytest.mark.nightly) for step in STEPS)])
 def test_bits_hold_or_a_precision_is_refused_in_a_sentence_at_every_instruction_set(
     mixed_repository: Path, step: str
 ) -> None:

@@ -24,7 +24,7 @@ from scoremux_engine.store.store import Store
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
 
-SHAPES = 120
+SHAPES = 40
 
 
 @pytest.fixture(scope="module")
@@ -68,4 +68,4 @@ def repository(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", computed_runners())
 def test_rows_keep_their_bits_where_the_pooler_is_a_site(repository: Path, name: str) -> None:
-    assert run_selftest(Engine.open(repository, runner=computed_runners()[name]), mixes=100).changed is None
+    assert run_selftest(Engine.open(repository, runner=computed_runners()[name]), mixes=40).changed is None

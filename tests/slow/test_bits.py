@@ -1,4 +1,4 @@
-"""Real responses in thousands of random mixes, in process and through Triton: no bit is ever different."""
+"""All SAF test responses through Triton: PEFT's levels, and the same bits in random mixes and after a restart."""
 
 from __future__ import annotations
 
@@ -7,35 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 
-from bits import count_changed
-from computed import computed_runners
 from proofs import Result, Scaled
 from saf import SafRow, needs_data, peft_logits, read_rows
 from scoremux_client import Response, Scored, ScoringClient
-from scoremux_engine import Engine
 from serving import serving
 
 pytestmark = needs_data
-MOST_ROWS = 512
-
-
-@pytest.mark.parametrize(("most_characters", "mixes"), [(None, 300), (60, 2000)], ids=["all", "short"])
-@pytest.mark.parametrize("name", computed_runners())
-def test_a_response_keeps_its_bits_in_random_mixes(
-    name: str, most_characters: int | None, mixes: int, saf_repository: Path, scaled: Scaled, result: Result
-) -> None:
-    """Only rows of one padded length meet in a micro-batch: short responses alone fill it, and take less time."""
-    texts = [row.text for row in read_rows("train")]
-    fillers = [text for text in texts if len(text) <= (most_characters or len(text))]
-    engine, count = Engine.open(saf_repository, runner=computed_runners()[name]), scaled(mixes)
-    changed = count_changed(engine, fillers, count, MOST_ROWS)
-    short = f", responses up to {most_characters} characters" if most_characters else ""
-    result(
-        f"other bits for one response in random mixes of 1–{MOST_ROWS}, {name}{short}", f"{changed} of {count:,} mixes"
-    )
-    assert changed == 0
 
 
 def test_triton_gives_pefts_levels_and_the_same_bits_in_any_mix_and_after_a_restart(

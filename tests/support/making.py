@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from scoremux_engine.model.backbone import BackboneSpec, HeadLinear, Parity, Site
-from scoremux_engine.model.buckets import Buckets
+from scoremux_engine.model.buckets import Buckets, SizeClass
 from scoremux_engine.model.plan import PLAN, PLAN_SPEC, PlanProfile, PlanSpec
+from scoremux_engine.model.tables import Tables, input_shapes
+from scoremux_files.locks import locked
 
 ROOT = Path(__file__).parents[2]
 TASKS = {"t-1": (4, 5), "t-2": (8, 3), "t-3": (2, 2), "t-4": (16, 9)}
@@ -24,6 +28,29 @@ WORDS = """
 the a it hands out addresses to hosts on network router packet is lost never sent protocol server client bridge table
 tree spanning window flow control one two three answer wrong right ä ö ü straße , . ? !
 """.split()  # noqa: SIM905
+
+
+class Once:
+    """Makes folders under `root` that all workers of a run share, each by the first that asks for its name."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __call__(self, name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = self._root / f"once-{name}", self._root / f"{name}.made"
+        with locked(self._root / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    def export(self, name: str, source: Path, opening: Any) -> Path:
+        """Export a model with the sites of `opening` (`Opening`) open."""
+        from scoremux_export.export_graph import export_backbone
+
+        return self(name, lambda folder: export_backbone(str(source), opening, folder))
 
 
 def make_encoder(folder: Path, layers: int = 2, width: int = 32, max_tokens: int = 64, seed: int = 7) -> Path:
@@ -87,6 +114,14 @@ def write_plan(folder: Path, spec: BackboneSpec, runtime: str = "tensorrt", leve
     )
     (folder / PLAN).touch()
     (folder / PLAN_SPEC).write_text(described.model_dump_json())
+
+
+def random_tables(backbone: BackboneSpec, groups: int = 27, rank: int = 16, levels: int = 8, seed: int = 27) -> Tables:
+    """Return tables of as many made-up adapters."""
+    draw = np.random.default_rng(seed)
+    shapes = input_shapes(backbone, SizeClass(rank, levels))
+    made = {n: draw.normal(0, 0.02, (groups, *shape)).astype(np.float32) for n, shape in shapes.items()}
+    return Tables(made)
 
 
 def adapter_tensors(spec: BackboneSpec, rank: int, levels: int, seed: int) -> dict[str, np.ndarray]:

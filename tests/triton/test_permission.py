@@ -12,6 +12,7 @@ from doors import needs_haproxy
 pytestmark = [pytest.mark.triton, needs_haproxy]
 
 
-def test_forbidden_rows_of_random_attacks_are_not_scored(small_repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempts", [600, pytest.param(10_000, marks=pytest.mark.nightly)])
+def test_forbidden_rows_of_random_attacks_are_not_scored(small_repository: Path, tmp_path: Path, attempts: int) -> None:
     with attacker(small_repository, tmp_path) as made:
-        attack(made, 600, seed=1)
+        attack(made, attempts, seed=1)

@@ -176,10 +176,11 @@ def test_requests_that_kill_triton_itself_are_survived(serving: Watched) -> None
         assert f"Triton ended with status {status}" in serving.health.cause
 
 
-def test_malformed_requests_are_answered_with_a_sentence_each(serving: Watched) -> None:
+@pytest.mark.parametrize("count", [600, pytest.param(20_000, marks=pytest.mark.nightly)])
+def test_malformed_requests_are_answered_with_a_sentence_each(serving: Watched, count: int) -> None:
     server = serving.server
     pids = lambda: {server.process.pid, *processes.stubs(server.process.pid)}  # noqa: E731
-    tally = fuzz(server.endpoints, pids, 600, "suite")
+    tally = fuzz(server.endpoints, pids, count, "suite")
     assert tally.bad == []
     assert tally.outcomes["answered"] > 20
     assert tally.outcomes["refused"] > 300

@@ -18,10 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openvino import opset13 as ops
 
-from bits import random_tables
 from computed import computed_precisions
 from families import make_family
-from making import ROOT
+from making import ROOT, random_tables
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.int8 import int8_constant, measure_ranges, quantise, rounded
@@ -170,8 +169,8 @@ READERS = {"Gather", "ShapeOf"}
 
 
 @pytest.mark.parametrize("precision", computed_precisions())
-def test_no_layer_takes_a_whole_table(encoder: Path, tmp_path: Path, precision: str) -> None:
-    backbone = export_backbone(str(encoder), Opening("query,value", dora=True, bias=True), tmp_path)
+def test_no_layer_takes_a_whole_table(exported_dora: Path, precision: str) -> None:
+    backbone = Backbone.open(exported_dora / "backbone" / "1")
     runner = OpenVinoRunner(backbone, precision)
     graph = runner._idle.queue[0]._request.get_compiled_model().get_runtime_model()
     tables = {op.get_friendly_name(): op for op in graph.get_parameters()}
@@ -188,7 +187,7 @@ from pathlib import Path
 import numpy as np
 
 import psutil
-from bits import random_tables
+from making import random_tables
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.runner import RowInputs

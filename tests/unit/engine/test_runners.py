@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from bits import random_tables
 from computed import computed_runners
+from making import random_tables
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import library_arithmetic, openvino_arithmetic, processor_name
