@@ -21,6 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from making import TASKS, Once, make_adapter, make_encoder, make_spec
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.store.store import Store
+from scoremux_server.triton.server import TritonServer
 
 # The same examples in each run, however long one takes.
 settings.register_profile(
@@ -74,7 +75,7 @@ def pytest_runtest_teardown(item: pytest.Function) -> Generator[None, None, None
     finally:
         if item.stash[FAILED]:
             for definition in chain(*item._fixtureinfo.name2fixturedefs.values()):
-                if definition.scope == "module":
+                if definition.scope == "module" or definition.argname == "server":
                     definition.finish(item._request)
 
 
@@ -142,6 +143,15 @@ def mixed_repository(once: Once) -> Path:
         make_mixed_repository(str(make_encoder(repository / "source", layers=1, width=256)), repository)
 
     return once("mixed", make)
+
+
+@pytest.fixture(scope="session")
+def server(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A Triton of the default profile for tests that only read. Those that stop or change one start their own."""
+    from watching import unwatched
+
+    with unwatched(small_repository, log=tmp_path_factory.mktemp("triton") / "triton.log") as running:
+        yield running
 
 
 @pytest.fixture

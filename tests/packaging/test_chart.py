@@ -111,6 +111,7 @@ def test_probes_ask_the_watcher(objects: Objects) -> None:
     assert container["livenessProbe"]["httpGet"] == container["startupProbe"]["httpGet"] == alive
 
 
+@pytest.mark.nightly
 @needs_haproxy
 def test_the_server_accepts_its_arguments(objects: Objects, small_repository: Path, tmp_path: Path) -> None:
     place = Place(tmp_path)

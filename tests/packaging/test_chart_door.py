@@ -96,6 +96,7 @@ def test_a_pod_serves_while_kubernetes_takes_it_out_of_the_endpoints_and_then_dr
     assert pod(objects)["terminationGracePeriodSeconds"] >= int(pause_s) + drain_s + 12 + 10
 
 
+@pytest.mark.nightly
 @pytest.mark.triton
 @needs_haproxy
 def test_the_pods_command_serves_through_the_door_and_writes_nothing_to_the_volume(

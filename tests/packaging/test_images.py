@@ -99,6 +99,7 @@ def test_only_locked_and_hashed_packages_come_from_an_index() -> None:
     assert {"install", "--no-deps"} <= set(install) and install[-1].endswith("wheels/*.whl")
 
 
+@pytest.mark.nightly
 def test_what_the_builder_gets_becomes_a_wheel_for_every_python_without_a_network(tmp_path: Path) -> None:
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")

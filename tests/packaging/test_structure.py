@@ -48,11 +48,6 @@ def test_loose_modules_are_those_of_the_map(package: str) -> None:
     assert modules == LOOSE[package]
 
 
-def test_files_hold_one_topic() -> None:
-    lines = {str(f.relative_to(ROOT)): len(f.read_text(encoding="utf-8").splitlines()) for f in FILES}
-    assert {file: count for file, count in lines.items() if count > 350} == {}
-
-
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_map_names_every_folder(package: Path) -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

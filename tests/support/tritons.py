@@ -121,16 +121,6 @@ class MortalTriton:
                     self.restart()
         admin.close()
 
-    def restart_when_dead(self, stop: threading.Event) -> None:
-        """Start the server again whenever it died, until `stop`. `ready` is what a watcher would say."""
-        while not stop.wait(0.02):
-            if self._process.poll() is not None:
-                self.ready = False
-                self.deaths += 1
-                self.kill()
-                self.restart()
-                self.ready = True
-
     def _stubs(self) -> list[int]:
         with suppress(psutil.NoSuchProcess):
             children = psutil.Process(self._process.pid).children()

@@ -31,7 +31,9 @@ from scoremux_server.watch.watcher import Watcher
 @contextmanager
 def unwatched(repository: Path, endpoints: Endpoints | None = None, **options: Any) -> Iterator[TritonServer]:
     """Start a Triton that no watcher restarts, three times at most where its start is interrupted; stop it then."""
-    server = TritonServer(repository, endpoints or free_endpoints(), **options)
+    ports = endpoints or free_endpoints()
+    options.setdefault("log", repository.with_name(f"triton-{ports.grpc}.log"))
+    server = TritonServer(repository, ports, **options)
     try:
         server.launch()
         for left in reversed(range(3)):

@@ -32,6 +32,7 @@ def lines(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
+@pytest.mark.nightly
 def test_kill_9_of_the_stub_loses_no_row_that_was_answered(small_repository: Path, tmp_path: Path) -> None:
     answered: dict[str, tuple[str, str, int]] = {}
     stop = threading.Event()

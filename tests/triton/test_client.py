@@ -104,6 +104,7 @@ def test_one_of_two_servers_is_killed_in_mid_run_and_no_row_is_lost(server: Mort
             check(alone.score(rows(10)), 10)
 
 
+@pytest.mark.nightly
 def test_a_server_that_is_killed_and_restarted_costs_no_row() -> None:
     with MortalTriton() as server, ScoringClient(url(server, "grpc"), chunk_rows=16, retries=PATIENT) as client:
 
@@ -123,7 +124,7 @@ def test_a_server_that_is_killed_and_restarted_costs_no_row() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.nightly)])
 def test_through_a_network_that_breaks_no_row_is_lost_or_doubled(
     server: MortalTriton, protocol: str, seed: int
 ) -> None:

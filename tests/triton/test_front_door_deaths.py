@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -46,21 +45,6 @@ def behind_a_door(folder: Path, count: int) -> Iterator[tuple[Place, list[Mortal
         place = Place(folder, backends)
         stack.enter_context(place.open())
         yield place, tritons
-
-
-@contextmanager
-def restarted(tritons: list[MortalTriton]) -> Iterator[None]:
-    """Start every Triton again that dies."""
-    stop = threading.Event()
-    threads = [threading.Thread(target=triton.restart_when_dead, args=(stop,)) for triton in tritons]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(60)
 
 
 @SCHEMES

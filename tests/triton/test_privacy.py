@@ -27,11 +27,9 @@ from making import adapter_tensors, make_adapter
 from scoremux_client import (
     NO_RETRIES,
     Response,
-    Retries,
     ScoringClient,
     Status,
     TransportError,
-    UnavailableError,
 )
 from scoremux_client.contract import MAX_TEXT_BYTES
 from scoremux_engine.model.backbone import Backbone
@@ -39,7 +37,6 @@ from scoremux_engine.store.store import Store
 from scoremux_server.front_door.config import Backend
 from scoremux_server.triton import processes
 from serving import SCOREMUX
-from tritons import DEADLY, MortalTriton
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 SECRET = "zebraquagga7731"
@@ -218,23 +215,6 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
     for where, word in PROVOKED.items():
         assert word in said[where], said[where]
     assert SECRET in repr(TEXT) and all(text for where, text in said.items() if not where.endswith(".lock"))
-
-
-def test_a_text_that_kills_servers_is_in_no_log_either() -> None:
-    with MortalTriton() as triton:
-        stop = threading.Event()
-        healer = threading.Thread(target=triton.heal, args=(stop,))
-        healer.start()
-        try:
-            with ScoringClient(triton.endpoints.grpc_url, retries=Retries(patience_s=3)) as client:
-                client.score([Response("t-1", "1")])
-                with pytest.raises(UnavailableError, match="row 0") as caught:
-                    client.score([Response("t-1", DEADLY)])
-        finally:
-            stop.set()
-            healer.join()
-        assert DEADLY not in repr(caught.value)
-        assert "scorer" in triton.log and DEADLY not in triton.log
 
 
 def _score_with_the_command(place: Place, folder: Path) -> str:

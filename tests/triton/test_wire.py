@@ -6,8 +6,6 @@ import http.server
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -16,18 +14,12 @@ from http_peers import running
 from making import ROOT
 from scoremux_client import Response, ScoringClient
 from scoremux_server.triton.server import TritonServer
-from watching import responses, unwatched
+from watching import responses
 
 pytestmark = pytest.mark.triton
 EXAMPLES = ROOT / "examples" / "wire"
 CLIENTS = {"java": EXAMPLES / "Score.java", "php": EXAMPLES / "score.php"}
 """Program → the client that it runs."""
-
-
-@pytest.fixture(scope="module")
-def server(small_repository: Path) -> Iterator[TritonServer]:
-    with unwatched(small_repository) as running:
-        yield running
 
 
 def needs(program: str) -> None:
