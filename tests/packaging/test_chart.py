@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 
 from charts import CASES, FOLDER, GPU, Objects, lint, pod, render, schema_error, server, settings, yaml
 from doors import Place, needs_haproxy
-from scoremux_server.profile import names
 from scoremux_server.triton.installation import BUNDLED_RELEASE, Installation
 
 schemas = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
@@ -75,13 +73,6 @@ def test_the_image_can_be_named_by_its_digest() -> None:
     assert server(render({}))["image"] == "scoremux:0.1.0-cpu"
     assert server(render({"image": {"digest": digest}}))["image"] == f"scoremux:0.1.0-cpu@{digest}"
     assert "digest" in schema_error({"image": {"digest": "sha256:0a"}})
-
-
-def test_the_validation_finds_a_typing_error() -> None:
-    deployment = render({})["Deployment", "essay"]
-    deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
-    with pytest.raises(schemas.ValidationError, match="readynessProbe"):
-        schemas.validate(deployment, VERSIONS[-1], strict=True)
 
 
 def test_a_pod_has_no_rights_and_writes_to_scratch_volumes_only(objects: Objects) -> None:
@@ -208,13 +199,6 @@ def test_values_that_would_not_work_are_refused_with_a_sentence(values: dict[str
         render(values)
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_profile_can_be_a_releases(name: str) -> None:
-    fixed = render({"profile": name, "set": ["precision=float32"]})
-    assert {f"--profile={name}", "--set=precision=float32"} <= set(server(fixed)["args"])
-    assert "--profile=/repository/profile.toml" in server(render({}))["args"]  # on the volume that all pods mount
-
-
 @pytest.mark.parametrize("text", NOT_YAML)
 def test_a_string_stays_a_string(text: str) -> None:
     door = {"tlsSecret": text, "tokensSecret": text, "clientCaSecret": text}
@@ -228,13 +212,3 @@ def test_a_string_stays_a_string(text: str) -> None:
     assert [*found, claim["spec"]["storageClassName"]] == [text] * 6
     assert {f"--profile={text}", f"--set=bank_bytes={text}"} <= set(server(objects)["args"])
     assert server(objects)["image"] == f"{text}:{text}"
-
-
-@pytest.mark.parametrize("release", ["true", "null", "123"])
-def test_the_name_of_a_release_is_a_string_in_every_object(release: str) -> None:
-    objects = render({"serviceMonitorLabels": {"a": "b"}}, release)
-    for (kind, name), one in objects.items():
-        assert re.fullmatch(rf"{release}(-pods|-door|-repository)?", name)
-        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == release
-        if kind != "ServiceMonitor":
-            assert schemas.validate(one, VERSIONS[-1], strict=True)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from charts import CASES, Objects, render, server, yaml
 from making import ROOT
-from scoremux_engine.triton.metrics import ALL, INFO
+from scoremux_engine.triton.metrics import ALL
 
 MONITORING = ROOT / "server_config" / "monitoring"
 ALERTS = (MONITORING / "alerts.rules.yml").read_text(encoding="utf-8")
@@ -70,16 +66,6 @@ def test_each_label_in_the_rules_comes_from_the_scrape_configuration_or_from_the
     assert labels_in_rules() - own == {"job", "server", "namespace", "service"}
 
 
-def test_servers_are_compared_within_a_deployment() -> None:
-    rules = [rule for group in yaml.safe_load(ALERTS)["groups"] for rule in group["rules"]]
-    (expr,) = (rule["expr"] for rule in rules if rule["alert"] == "ScoremuxServersDiffer")
-    outer, inner = (set(labels.split(", ")) for labels in re.findall(r"count by \(([\w, ]+)\)", expr))
-    assert inner - outer == {"backbone", "arithmetic", "precision", "runner", "device"} <= set(INFO.labels)
-    for endpoint in endpoints(render(MONITORED)):
-        assert {label: META[OPERATOR[label]] for label in outer}.items() <= target_labels(endpoint).items()
-    assert ("Service", "exam-pods") in render(MONITORED, "exam")  # `service` tells two releases of a namespace apart
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_prometheus_and_nobody_else_reaches_the_metrics_of_each_pod(case: str) -> None:
     objects = render({**CASES[case], **MONITORED})
@@ -103,25 +89,3 @@ def test_prometheus_and_nobody_else_reaches_the_metrics_of_each_pod(case: str) -
         ("watch", "/metrics"),
     }
     assert ("ServiceMonitor", "essay") not in render({})
-
-
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_prometheus_itself_makes_these_labels(tmp_path: Path) -> None:
-    """Its configuration as the operator writes it: labels of its own, then the monitor's relabelings."""
-    spelled = {"sourceLabels": "source_labels", "targetLabel": "target_label", "replacement": "replacement"}
-    for endpoint in endpoints(render(MONITORED)):
-        relabel = [{spelled[key]: value for key, value in rule.items()} for rule in endpoint["relabelings"]]
-        job = {
-            "job_name": "serviceMonitor/scores/essay",
-            "static_configs": [{"targets": ["10.0.0.1:1"], "labels": META}],
-            "relabel_configs": [
-                *({"source_labels": [source], "target_label": label} for label, source in OPERATOR.items()),
-                *relabel,
-            ],
-        }
-        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [job]}))
-        command = ["promtool", "check", "service-discovery", "--timeout=1s", "prometheus.yml", job["job_name"]]
-        asked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
-        assert asked.returncode == 0, asked.stderr
-        ((labels),) = (target["labels"] for target in json.loads(asked.stdout))
-        assert target_labels(endpoint).items() <= labels.items()

@@ -104,11 +104,6 @@ def test_a_second_export_replaces_the_first(exported: Path, encoder: Path, tmp_p
     assert [path.name for path in (tmp_path / "repository" / "backbone").iterdir()] == ["1"]
 
 
-def test_a_backbone_may_take_few_tokens(encoder: Path, tmp_path: Path) -> None:
-    spec = export_backbone(str(encoder), Opening("query"), tmp_path, max_tokens=8).spec
-    assert spec.max_tokens == 8
-
-
 def test_a_store_of_another_backbone_is_refused_with_both_digests_and_renamed_when_asked(
     own_repository: Path, encoder: Path
 ) -> None:
@@ -121,12 +116,6 @@ def test_a_store_of_another_backbone_is_refused_with_both_digests_and_renamed_wh
     assert f"this export is backbone {new[:12]}" in str(refused.value)
     assert not (own_repository / "store").exists()
     assert (own_repository / f"store-{old[:12]}" / "manifest.json").read_bytes() == manifest
-
-
-def test_the_same_backbone_keeps_its_store(own_repository: Path, encoder: Path) -> None:
-    old = Backbone.open(own_repository / "backbone" / "1").spec.digest
-    assert export_backbone(str(encoder), Opening("query,value"), own_repository).spec.digest == old
-    assert Store(own_repository / "store").manifest().backbone == old
 
 
 def test_a_pickle_file_is_never_opened(encoder: Path, tmp_path: Path) -> None:

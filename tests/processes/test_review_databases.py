@@ -41,7 +41,7 @@ from scoremux_review.reading import conversations
 RATERS = tuple(f"rater{n}" for n in range(6))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def database_name(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield str(tmp_path / "reviews.db")
@@ -61,6 +61,7 @@ def read_all(work: Work, who: str, errors: list[BaseException]) -> None:
         raise
 
 
+@pytest.mark.parametrize("database_name", ["sqlite", "postgresql"], indirect=True)
 def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) -> None:
     policy = DeskPolicy(groups=False, second_reads=0.3, validity=0.1, adjudicate="never")
     programme = make_programme(tmp_path, 120, policy, name=database_name, raters=RATERS)

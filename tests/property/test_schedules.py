@@ -178,11 +178,6 @@ def order_of(*requests: RowRequest) -> list[list[int]]:
     return recorded.parts[1:]
 
 
-def test_small_request_passes_a_large_one_that_came_before() -> None:
-    large = make_request([(n, 64, 8) for n in range(100, 140)])
-    assert order_of(large, make_request([(1, 8, 8)]))[0] == [1]
-
-
 def test_large_request_is_not_passed_by_small_ones_for_longer_than_its_own_work_takes() -> None:
     large = make_request([(n, 64, 8) for n in range(100, 104)], arrived=time.monotonic() - 60)
     assert order_of(make_request([(1, 8, 8)]), large)[0] == [100, 101, 102, 103]
@@ -193,11 +188,6 @@ def test_batch_job_gives_way_and_near_deadline_comes_first() -> None:
     batch = make_request([(1, 8, 8)], Terms(batch=True), now - 10)
     urgent = make_request([(2, 16, 8)], Terms(deadline=now + 30), now + 60)
     assert order_of(batch, urgent, make_request([(3, 32, 8)], arrived=now)) == [[3], [2], [1]]
-
-
-def test_rows_of_many_requests_share_a_micro_batch_within_the_budget() -> None:
-    parts = order_of(*(make_request([(n, 8, 8)]) for n in range(1, 41)))
-    assert [len(part) for part in parts] == [32, 8]
 
 
 def test_requests_wait_until_a_micro_batch_takes_their_rows() -> None:

@@ -10,17 +10,19 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from load import Load, made_up_rows, seconds_until_scored
+from load import Load, made_up_rows
 from proofs import Result, Scaled
-from scoremux_client import Retries, ScoringClient
+from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, TransportError
 from serving import Serving, serving
 
 SCORING_AGAIN_S = 3.5
 HANG_S = 5.0
+PROBE_EVERY_S = 0.05
 
 
 def run_names(server: Serving) -> set[str]:
@@ -80,6 +82,20 @@ def test_no_row_is_lost_and_scoring_goes_on(
     assert (load.lost, load.wrong, load.errors) == (0, 0, [])
     assert names and not left_over(names)
     assert statistics.median(took) <= most_s
+
+
+def seconds_until_scored(url: str, row: Response, since: float, patience_s: float = 60.0) -> float:
+    """Return the seconds from `since` until a request that was sent after it is answered; without retries."""
+    answers: Any = None
+    while answers is None:
+        time.sleep(PROBE_EVERY_S)
+        assert time.monotonic() - since < patience_s, "nothing is scored any more"
+        try:
+            with ScoringClient(url, timeout_s=10, retries=NO_RETRIES) as client:
+                answers = client.score([row])
+        except TransportError:
+            continue
+    return time.monotonic() - since
 
 
 def pid_of(server: Serving, victim: str) -> int:

@@ -1,4 +1,4 @@
-"""`scoremux train` killed at random moments, and an adapter alone against in company on real data."""
+"""`scoremux train`: an adapter alone against in company, on real data and made-up students."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from transformers import AutoTokenizer
 
 import saf
-from interrupted_training import adapters, prepare, run_in_child, run_with_kills
 from making import WORDS, make_encoder
 from mixed_store import open_with_peft
 from proofs import Result, Scaled
@@ -20,19 +19,6 @@ from scoremux_assess.agreement.statistics import qwk
 from scoremux_train.commands import train
 
 SCIENTSBANK = saf.DATA.with_name("scientsbank")
-KILLS = 100
-
-
-def test_a_hundred_kills(tmp_path: Path, scaled: Scaled, result: Result) -> None:
-    folder, wanted, hits, runs = prepare(tmp_path), scaled(KILLS), 0, 0
-    run_in_child(folder, tmp_path / "whole")
-    whole = adapters(tmp_path / "whole")
-    while hits < wanted:
-        out = tmp_path / f"killed-{runs}"
-        hits += run_with_kills(folder, out, kills=min(10, wanted - hits), seed=runs, operations=30)
-        assert adapters(out) == whole
-        runs += 1
-    result(f"kill -9 of `scoremux train`: {KILLS} kills", "adapters as those of an uninterrupted run, byte for byte")
 
 
 @saf.needs_minilm

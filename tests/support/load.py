@@ -8,13 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from types import TracebackType
-from typing import Any
 
 from making import WORDS
-from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, TransportError
+from scoremux_client import Response, Scored, ScoringClient, TransportError
 from waiting import until
-
-PROBE_EVERY_S = 0.05
 
 
 def made_up_rows(tasks: Sequence[str], count: int, seed: int) -> list[Response]:
@@ -77,17 +74,3 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-
-
-def seconds_until_scored(url: str, row: Response, since: float, patience_s: float = 60.0) -> float:
-    """Return the seconds from `since` until a request that was sent after it is answered; without retries."""
-    answers: Any = None
-    while answers is None:
-        time.sleep(PROBE_EVERY_S)
-        assert time.monotonic() - since < patience_s, "nothing is scored any more"
-        try:
-            with ScoringClient(url, timeout_s=10, retries=NO_RETRIES) as client:
-                answers = client.score([row])
-        except TransportError:
-            continue
-    return time.monotonic() - since

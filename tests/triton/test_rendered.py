@@ -18,7 +18,6 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_server.profile import Profile, names
 from scoremux_server.serve import rendered
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.installation import RELEASE_VARIABLE
 from scoremux_server.triton.server import TritonServer
 from serving import SCOREMUX
 
@@ -96,28 +95,6 @@ def test_every_listener_is_on_loopback_and_what_changes_the_server_takes_the_key
     assert f"--http-restricted-api={restricted}" in words
 
 
-@pytest.mark.parametrize(
-    ("settings", "written"),
-    [
-        (["metrics_address=0.0.0.0"], ("127.0.0.1", "127.0.0.1", "0.0.0.0")),
-        (["address=0.0.0.0", "metrics_address=127.0.0.1"], ("0.0.0.0", "0.0.0.0", "127.0.0.1")),
-        (["metrics_address=::"], ("127.0.0.1", "127.0.0.1", "ipv6:::")),
-        (["address=::1"], ("[::1]", "ipv6:::1", "ipv6:::1")),
-    ],
-)
-def test_metrics_may_listen_elsewhere(
-    small_repository: Path, container: Path, settings: list[str], written: tuple[str, str, str]
-) -> None:
-    words = [word for setting in (f"triton={container}", *settings) for word in ("--set", setting)]
-    command = [SCOREMUX, "serve", "--repository", str(small_repository), *words, "--print-config"]
-    variables = {**os.environ, RELEASE_VARIABLE: "26.07"}
-    printed = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240, check=True).stdout
-    line = shlex.split(split(printed)[-1])
-    assert addresses(line) == [
-        f"--{p}-address={at}" for p, at in zip(("grpc", "http", "metrics"), written, strict=True)
-    ]
-
-
 def test_the_command_prints_it_and_leaves_nothing(small_repository: Path, tmp_path: Path) -> None:
     command = [SCOREMUX, "serve", "--repository", str(small_repository), "--profile", "cpu", "--print-config"]
     variables = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -126,12 +103,3 @@ def test_the_command_prints_it_and_leaves_nothing(small_repository: Path, tmp_pa
     assert "# /tmp/scoremux-RUN/models/scorer/config.pbtxt" in shown
     assert "bin/tritonserver \\\n  --model-repository=/tmp/scoremux-RUN/models" in shown
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("key", ["address", "metrics_address"])
-def test_the_command_refuses_an_open_address(small_repository: Path, key: str) -> None:
-    command = [SCOREMUX, "serve", "--repository", str(small_repository), "--set", f"{key}=0.0.0.0"]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert refused.returncode == 2
-    assert f"scoremux: {key} is 0.0.0.0: Triton 24.10 (bundled) must" in refused.stderr
-    assert "use Triton 26.07 or newer" in refused.stderr

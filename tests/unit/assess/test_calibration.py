@@ -19,7 +19,7 @@ from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.statistics import qwk
 from scoremux_assess.agreement.verdicts import read_criteria
 from scoremux_assess.decisions.apply import calibrated, distance, range_around
-from scoremux_assess.decisions.calibration.bounds import most_errors, upper_bound
+from scoremux_assess.decisions.calibration.bounds import upper_bound
 from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
 from scoremux_assess.decisions.calibration.ranges import Growth, reach
 from scoremux_assess.decisions.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
@@ -56,13 +56,6 @@ def threshold_of(target: dict[str, float], rows: LabelledScores) -> Threshold:
 def test_bounds_are_those_of_the_beta_distribution(errors: int, rows: int) -> None:
     expected = 1.0 if errors == rows else beta.ppf(0.9, errors + 1, rows - errors)
     assert upper_bound(errors, rows, 0.9) == pytest.approx(expected, abs=1e-9)
-
-
-@pytest.mark.parametrize("rows", [10, 15, 40, 333])
-def test_most_errors_that_show_a_share_are_one_less_than_too_many(rows: int) -> None:
-    most = most_errors(rows, 0.15, 0.9)
-    assert most < 0 or upper_bound(most, rows, 0.9) <= 0.15
-    assert upper_bound(most + 1, rows, 0.9) > 0.15
 
 
 def test_temperatures_undo_boldness_and_few_rows_stay_near_the_pooled_one() -> None:
@@ -127,10 +120,6 @@ def test_ranges_of_calibration_are_those_of_the_scorer(number: float, by_level: 
     inside = [low <= human <= high for (low, high), human in zip(ranges, rows.human, strict=True)]
     assert inside == growth.held(level_range).tolist()
     assert growth.widths(level_range).tolist() == [high - low + 1 for low, high in ranges]
-
-
-def test_range_takes_the_lower_level_on_a_tie() -> None:
-    assert range_around(2, [0.1, 0.2, 0.3, 0.2, 0.2], LevelRange(0.45, 0.9, "own", 1, 1.0)) == (1, 2)
 
 
 def test_ranges_hold_the_human_level_as_often_as_they_say_and_with_few_rows_are_all_levels() -> None:
@@ -220,14 +209,6 @@ def test_gate_is_asked_of_the_weighted_kappa() -> None:
     assert low["weighted"] == pytest.approx(qwk(repeated.human, repeated.level))
     shares = {n: d.threshold.share for n, d in fit(ScoringPolicy.model_validate(gate), tasks).items() if d.threshold}
     assert shares["weighted"] == 1.0 and shares["plain"] < 0.2
-
-
-def test_fixed_share_is_the_least_confident_one() -> None:
-    assert threshold_of({"human_share": 0.25}, draw_rows(400, 7)).share == pytest.approx(0.25, abs=0.01)
-    certain = LabelledScores(np.array([[0.0, 1.0]] * 200), np.ones(200, np.int64), np.ones(200, np.int64))
-    for share, least in ((0.0, 0.0), (1.0, None)):
-        threshold = threshold_of({"human_share": share}, certain)
-        assert (threshold.least, threshold.share) == (least, share)
 
 
 @pytest.mark.parametrize("target", [{"exact": 0.0}, {"exact": 1.0, "critical": 0.0, "confidence": 0.9999}])

@@ -98,44 +98,11 @@ def test_absurd_levels_are_off_every_scale(join: Join) -> None:
     }
 
 
-def test_levels_below_zero_count_as_far_as_the_scale_is_long(join: Join) -> None:
-    scored = [ok(n, 1, probabilities=[0.1, 0.8, 0.1]) for n in range(5)]
-    levels = (1, -3, -4, -999, -99_999)
-    joined = join(
-        scored, [{"id": n, "level": level, "second": -level} for n, level in enumerate(levels)], second="second"
-    )
-    assert [human for _, human, _ in pairs(joined)] == [1, -3]
-    assert left(joined)["have a level in the truth that is off the task's scale"] == (3, ("2", "3", "4"))
-    assert assess(joined, read_criteria()).by_level[0].levels == range(-3, 3)
-
-
 def test_truth_with_statuses_counts_where_they_are_ok_or_not_given(join: Join) -> None:
     statuses = {"1": "OK", "2": "ODD", "3": None}
     joined = join([ok(n, 1) for n in statuses], [{**row, "status": statuses[row["id"]]} for row in TRUTH])
     assert pairs(joined) == [("t-1", 0, 1), ("t-1", 1, 1)]
     assert left(joined) == {"have a status in the truth other than OK": (1, ("2",))}
-
-
-def test_examples_are_few(join: Join) -> None:
-    joined = join([ok("1", 0), *(ok(f"x{n}", 0) for n in range(20))])
-    assert left(joined)["are scored and not in the truth"] == (20, ("x0", "x1", "x2", "x3", "x4"))
-
-
-def test_a_second_level_and_groups_may_be_missing(join: Join) -> None:
-    truth = [
-        {"id": "1", "level": 0, "again": 1, "l1": "de"},
-        {"id": "2", "level": 2, "again": "", "l1": None},
-        {"id": "3", "level": 1, "again": "x", "l1": "fr"},
-    ]
-    joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, second="again", groups=["l1"])
-    assert joined.ratings.second.tolist()[:1] == [1.0]
-    assert np.isnan(joined.ratings.second[1:]).all()
-    assert joined.known.groups["l1"].values == ("de", "fr")
-    assert joined.known.groups["l1"].code.tolist() == [0, -1, 1]
-    assert set(left(joined)) == {
-        "have a second level that is not a number, and count without it",
-        "have no l1, and count for none of its groups",
-    }
 
 
 def test_rows_without_a_student_are_each_somebody_else(join: Join) -> None:
@@ -279,19 +246,6 @@ def test_rows_that_stand_for_others_weigh_one_over_their_probability(join: Join)
     assert left(joined)["are validity papers or have no probability, and stand for no other rows"] == (2, ("1", "2"))
     exact = assess(joined, read_criteria()).figures["exact"]
     assert (exact.value[-1], exact.n[-1]) == (pytest.approx(10 / 11), 2)
-
-
-def test_rows_that_only_a_route_chose_are_about_routed_rows(join: Join) -> None:
-    truth = [{"id": 3, "level": 1, "chosen_by": "route"}]
-    routed = ok(3, 0, route="human:LOW_CONFIDENCE")
-    assert "sent to people, not about all responses" in join([ok(1, 1, route="machine"), routed], truth).population
-    assert join([routed], truth).population == ""  # the machine keeps none
-
-
-def test_output_whose_tasks_have_no_calibration_has_no_routes(join: Join) -> None:
-    scored, truth = [ok(n, 1, route="human:UNCALIBRATED") for n in range(3)], [{"id": n, "level": 1} for n in range(4)]
-    assert np.isnan(join(scored, truth).ratings.kept).all()
-    assert join([*scored, ok(3, 1, route="machine")], truth).ratings.kept.tolist() == [0, 0, 0, 1]
 
 
 def test_routed_rows_beside_a_sample_of_all_responses_are_left_out(join: Join) -> None:

@@ -25,7 +25,6 @@ from scoremux_assess.agreement.verdicts import (
     holm,
     judge,
     read_criteria,
-    rows_in_words,
     worst,
 )
 from scoremux_assess.decisions.policy import AgreementTarget
@@ -119,13 +118,6 @@ def test_good_machine_that_shows_one_level_by_chance_does_not_fail_for_it(rows: 
         assert constant.mean() > 0.02 and (judged.verdict[constant] != Verdict.PASS).all()
         assert ((judged.verdict == Verdict.FAIL) & constant).mean() <= 0.005, name
         assert (judged.p_fail[constant] > 0).all()
-
-
-def test_one_row_with_two_readings_is_not_enough_rows() -> None:
-    ratings = Ratings.of([0, 1, 2] * 20, [0, 1, 2] * 20, [0] + [None] * 59)
-    found = estimates(STATISTICS, ratings, np.zeros(60, np.int64), 1)
-    for name in ("human_qwk", "degradation_qwk"):
-        assert judge(criterion(name, -0.1, None), found[name]).verdict[0] == Verdict.NOT_ENOUGH_ROWS, name
 
 
 def test_figures_that_no_row_moves_have_the_width_of_what_could_go_unseen() -> None:
@@ -305,18 +297,6 @@ def test_a_wrong_criterion_is_refused_by_name(tmp_path: Path, text: str, message
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(InputError, match=message):
         read_criteria(tmp_path / "c.toml")
-
-
-def test_a_number_of_rows_is_said_in_two_digits() -> None:
-    assert [rows_in_words(n) for n in (7, 41, 123, 9_876, 2e6, math.inf, math.nan)] == [
-        "7",
-        "41",
-        "130",
-        "9,900",
-        "over 1,000,000",
-        "over 1,000,000",
-        "",
-    ]
 
 
 def test_holm_is_the_worked_example_of_1979() -> None:

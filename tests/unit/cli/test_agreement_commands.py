@@ -314,27 +314,6 @@ def test_the_page_has_verdicts_figures_reasons_and_digests(page: tuple[str, Page
     assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in plots)
 
 
-def test_letters_have_the_contrast_of_aa_in_light_and_dark(page: tuple[str, Page]) -> None:
-    for block in re.findall(r":root \{(.*?)\}", page[0], re.DOTALL):
-        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", block))
-        for ground in ("ground", "band"):
-            for name in colours.keys() - {"ground", "band", "rule"}:
-                assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground, block)
-
-
-def contrast(one: str, other: str) -> float:
-    """Return the contrast ratio of two colours, as WCAG 2 defines it."""
-
-    def luminance(colour: str) -> float:
-        full = colour[1:] if len(colour) == 7 else "".join(2 * c for c in colour[1:])
-        parts = [int(full[n : n + 2], 16) / 255 for n in (0, 2, 4)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
 def test_a_report_needs_no_probabilities(tmp_path: Path) -> None:
     scored = [{"id": n, "task": "t-1", "status": "OK", "level": n % 3} for n in range(30)]
     truth = write(tmp_path / "t.jsonl", [{"id": n, "level": n % 3} for n in range(30)])

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,10 @@ from pyarrow.dataset import dataset
 from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, write_sources
 from desks import write_jsonl
 from making import ROOT
-from peers import answer, answer_but, listening, texts_of, unknown_task
+from peers import answer, answer_but, listening, texts_of
 from scoremux_assess.agreement.joined_columns import TruthColumns
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_cli.batch.journal import Job, Journal
-from scoremux_cli.score import score
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
@@ -56,11 +56,12 @@ def rejected(out: Path) -> list[tuple[str, int | None, str]]:
     return [(Path(row["source"]).name, row["line"], row["reason"]) for row in map(json.loads, lines)]
 
 
-def test_killed_job_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, url: str) -> None:
+@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.nightly)])
+def test_killed_job_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, url: str, kills: int) -> None:
     sources = write_sources(tmp_path / "in", 4000)
     finish(arguments(sources, tmp_path / "whole", url))
     killed = arguments(sources, tmp_path / "killed", url)
-    assert kill_and_finish(killed, tmp_path / "killed", 10, 28, random.Random(4)) > 3
+    assert kill_and_finish(killed, tmp_path / "killed", kills, 28, random.Random(4)) > 3
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     scored = rows(tmp_path / "whole")
     assert len({(row["source"], row["line"]) for row in scored}) == len(scored) == 4000 + 2 * 3960
@@ -308,7 +309,7 @@ def test_null_text_is_scored_as_a_blank_one(tmp_path: Path, url: str) -> None:
 @pytest.mark.parametrize("out", ["out", "out.csv"])
 def test_job_without_any_score_does_not_end_with_success(tmp_path: Path, out: str) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt,1\nt,2\n")
-    with listening(unknown_task) as url:
+    with listening(partial(answer_but, status=b"UNKNOWN_TASK", takes=lambda _: True)) as url:
         command = (tmp_path / "in.csv", "--out", tmp_path / out, "--url", url)
         for _ in range(2):
             ended = run(*command)
@@ -431,13 +432,6 @@ def test_umask_decides_who_may_read_the_output(tmp_path: Path, url: str, out: st
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) >= 3
     assert not [path for path in files if path.stat().st_mode & 0o077]
-
-
-def test_command_restores_the_handler_of_ctrl_c(tmp_path: Path, url: str) -> None:
-    (tmp_path / "in.csv").write_text("task,text\nt,1\n")
-    before = signal.getsignal(signal.SIGINT)
-    score([str(tmp_path / "in.csv")], tmp_path / "out", [url])
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_token_is_not_sent_to_another_machine_unencrypted_unasked(tmp_path: Path) -> None:

@@ -95,12 +95,6 @@ def test_the_window_is_used_and_never_exceeded_and_answers_are_put_back_in_order
     assert transport.most_in_flight == window
 
 
-def test_no_chunk_is_larger_than_chunk_rows(score: Score) -> None:
-    transport = fake()
-    score(transport, numbered(10), chunk_rows=4)
-    assert [len(request) for request in transport.requests] == [4, 4, 2]
-
-
 def test_chunks_grow_where_answers_are_fast() -> None:
     transport = fake()
     score_in_thread(transport, numbered(4000), window=1)
@@ -195,14 +189,6 @@ def test_a_failed_chunk_keeps_its_kind_and_names_its_rows(score: Score, kind: ty
         score(transport, numbered(10), chunk_rows=4, retries=NO_RETRIES)
     assert list(caught.value.rows) == [0, 1, 2, 3]
     assert caught.value.__cause__ is foreign
-
-
-def test_identical_rows_of_a_failed_chunk_are_all_named(score: Score) -> None:
-    transport = fake()
-    transport.fail(RejectedError("no"))
-    rows = [Response("t-1", text) for text in "112323"]
-    with pytest.raises(RejectedError, match="rows 0–2: no"):
-        score(transport, rows, chunk_rows=2, window=1)
 
 
 class TakesFew(FakeTransport):
@@ -318,21 +304,6 @@ def test_a_caller_who_leaves_the_asynchronous_loop_cancels_what_is_in_flight() -
         assert transport.in_flight == 0
 
     asyncio.run(main())
-
-
-def test_a_cancelled_task_stops_at_once_and_cancels_what_is_in_flight() -> None:
-    transport = held()
-
-    async def main() -> None:
-        scoring = asyncio.ensure_future(AsyncScoringClient(transport).score(numbered(3)))
-        await until_in_loop(lambda: transport.in_flight == 1)
-        scoring.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(scoring, 60)
-
-    asyncio.run(main())
-    assert len(transport.requests) == 1
-    assert transport.in_flight == 0
 
 
 INTERRUPTED = """
@@ -483,22 +454,6 @@ def test_texts_that_json_cannot_carry_get_a_status_and_are_not_sent(score: Score
     assert [one.status for one in score(server, odd)] == [Status.INVALID_TEXT] * 4  # without a row that is sent
 
 
-def test_outcomes_before_a_row_of_another_type_are_yielded_first() -> None:
-    rows, sentence = [*numbered(40), Response("t-1", 7)], "row 40: task and text are str and int"  # type: ignore[arg-type]
-    taken = []
-    with pytest.raises(InputError, match=sentence):
-        for one in ScoringClient(fake(), chunk_rows=8).score_iter(rows):
-            taken.append(one.level)
-
-    async def main() -> None:
-        with pytest.raises(InputError, match=sentence):
-            async for one in AsyncScoringClient(fake(), chunk_rows=8).score_iter(rows):
-                taken.append(one.level)
-
-    asyncio.run(main())
-    assert taken == [*range(40), *range(40)]
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -516,11 +471,6 @@ def test_options_out_of_range_are_refused_by_name(options: dict[str, Any], sente
         Retries(patience_s=-1)
     with pytest.raises(InputError, match="no address"):
         ScoringClient([])
-
-
-@pytest.mark.parametrize("chunk_rows", [1, 512])
-def test_the_bounds_themselves_are_in_range(score: Score, chunk_rows: int) -> None:
-    assert levels(score(fake(), numbered(2), chunk_rows=chunk_rows)) == [0, 1]
 
 
 def test_a_closed_client_says_so() -> None:

@@ -38,14 +38,6 @@ def test_outcomes_that_came_in_time_are_handed_out_to_who_takes_them_late() -> N
     assert caught.value.rows[0] == answered
 
 
-def test_a_deadline_that_passes_once_all_is_answered_is_none() -> None:
-    taken = []
-    for one in ScoringClient(fake(), chunk_rows=8).score_iter(numbered(16), deadline_s=2):
-        taken.append(one.level)
-        time.sleep(2.1 if one.level == 8 else 0)
-    assert taken == list(range(16))
-
-
 def test_a_silent_source_does_not_hold_up_the_deadline() -> None:
     async def source() -> AsyncIterator[Response]:
         yield Response("t-1", "1")
@@ -128,20 +120,3 @@ def test_a_call_that_runs_out_of_time_does_not_count_against_the_server() -> Non
         next(scored)
     assert client.score([Response("t-1", "2")])[0].level == 2
     assert all(row.task for request in transport.requests for row in request)  # nobody had to be probed
-
-
-def test_a_transport_that_cancels_its_own_requests_gets_them_again() -> None:
-    class Cancels(FakeTransport):
-        left = 2
-
-        def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
-            future = super().submit(inputs, timeout_s)
-            if not self.left:
-                return future
-            self.left -= 1
-            dropped: Future[Columns] = Future()
-            dropped.cancel()
-            return dropped
-
-    scored = ScoringClient(Cancels(TASKS, lambda _, text: int(text)), timeout_s=None).score(numbered(3), deadline_s=60)
-    assert [one.level for one in scored] == [0, 1, 2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from scoremux_client import AsyncScoringClient, InputError, ScoringClient
+from scoremux_client import InputError, ScoringClient
 from scoremux_client.frames import COLUMNS
 from scoremux_client.testing import FakeTransport
 
@@ -84,14 +83,6 @@ def test_types_are_the_wires_own() -> None:
 def test_an_index_of_pandas_stays() -> None:
     frame = pd.DataFrame(DATA, index=[9, 9, 3, 2, 1, 0])
     assert list(score(frame).index) == [9, 9, 3, 2, 1, 0]
-
-
-def test_the_asynchronous_client_does_the_same() -> None:
-    async def main() -> pd.DataFrame:
-        async with AsyncScoringClient(FakeTransport(TASKS)) as client:
-            return await client.score_frame(pd.DataFrame(DATA), task="item", text="answer")
-
-    pd.testing.assert_frame_equal(asyncio.run(main()), score(pd.DataFrame(DATA)))
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])

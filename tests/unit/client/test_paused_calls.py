@@ -10,7 +10,7 @@ from concurrent.futures import Future
 import pytest
 
 from fakes import FAST, TASKS, numbered
-from scoremux_client import Response, Scored, ScoringClient, UnavailableError
+from scoremux_client import Scored, ScoringClient, UnavailableError
 from scoremux_client.rows import Columns
 from scoremux_client.testing import FakeTransport
 
@@ -80,19 +80,3 @@ def test_another_call_goes_on_while_an_iterator_waits_for_its_caller(condition: 
         pytest.fail("the iterator never met the restart")
     assert scores_meanwhile(client)
     assert sum(1 for _ in scored) > 40
-
-
-def test_a_call_inside_the_loop_over_another_one_outlasts_a_restart() -> None:
-    done = threading.Event()
-
-    def score() -> None:
-        for _ in range(8):
-            client = ScoringClient(Restarts(TASKS, lambda _, text: int(text)), chunk_rows=8, retries=FAST)
-            for scored in client.score_iter(numbered(64)):
-                if scored.level % 8 == 7:
-                    time.sleep(0.015)
-                    client.score([Response("t-1", str(scored.level + 500))])
-        done.set()
-
-    threading.Thread(target=score, daemon=True).start()
-    assert done.wait(120)

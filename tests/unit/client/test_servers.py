@@ -15,7 +15,6 @@ import pytest
 
 from fakes import FAST, TASKS, fake, numbered, sent
 from scoremux_client import (
-    NO_RETRIES,
     BusyError,
     DeadlineError,
     RejectedError,
@@ -137,13 +136,6 @@ def test_a_server_that_comes_back_gets_rows_again() -> None:
     assert len(sent(flaky)) > 30
 
 
-def test_while_one_server_is_busy_the_other_is_asked() -> None:
-    full, free = fake(), fake()
-    full.fail(BusyError("queue full"), times=100_000)
-    scored = ScoringClient([full, free], chunk_rows=5, retries=FAST).score(numbered(50))
-    assert [s.level for s in scored] == list(range(50))
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_no_row_is_lost_or_doubled_whatever_fails(seed: int) -> None:
     draw = random.Random(seed)
@@ -208,15 +200,6 @@ def test_a_probe_has_a_deadline_of_its_own(timeout_s: float | None, expected: fl
     assert ScoringClient(transport, timeout_s=timeout_s, retries=Retries(patience_s=30)).score(numbered(1))[0].ok
     given = [t for t, r in zip(transport.timeouts_s, transport.requests, strict=True) if not r[0].task]
     assert given == [expected]
-
-
-def test_without_retries_a_server_that_failed_is_asked_again_by_the_next_call() -> None:
-    transport = fake()
-    transport.fail(UnavailableError("gone"), times=1)
-    client = ScoringClient(transport, retries=NO_RETRIES)
-    with pytest.raises(UnavailableError):
-        client.score(numbered(1))
-    assert client.score(numbered(1))[0].ok
 
 
 def test_rows_that_the_server_will_not_score_come_back_with_its_status() -> None:

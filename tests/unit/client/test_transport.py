@@ -19,7 +19,7 @@ from scoremux_client import (
     rows,
 )
 from scoremux_client.testing import FakeTransport
-from scoremux_client.transports.connect import connect, headers_with
+from scoremux_client.transports.connect import connect
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,3 @@ def test_a_token_goes_to_another_machine_only_over_an_encrypted_connection(url: 
 )
 def test_a_token_goes_to_this_machine_or_over_an_encrypted_connection_as_it_is(url: str, tls: Tls | None) -> None:
     ScoringClient(url, token="secret", tls=tls).close()
-
-
-def test_spaces_around_a_header_are_not_sent() -> None:
-    assert headers_with({"X-Course": " algebra "}, "") == {"x-course": "algebra", "authorization": "Bearer"}

@@ -189,12 +189,6 @@ def test_lora_that_float32_cannot_carry_through_attention_is_refused(read: Read,
         read({**tensors, B: tensors[B] * np.float32(1e18)})
 
 
-def test_rank_of_zero_is_refused(read: Read, tensors: Tensors) -> None:
-    empty = {A: np.zeros((0, 8), np.float32), B: np.zeros((8, 0), np.float32)}
-    with pytest.raises(PackageError):
-        read({**tensors, **empty}, rank_pattern={r".*layer\.0\..*query": 0})
-
-
 def test_unchanged_site_has_no_tables(read: Read, tensors: Tensors) -> None:
     del tensors[A], tensors[B]
     tables = read(tensors).tables.tables
@@ -275,10 +269,6 @@ def test_dora_magnitudes_are_divided_by_the_norms_of_merged_rows(
     renamed = {f"{name}.weight": tensor for name, tensor in magnitudes.items()}  # as a module is saved
     again = read_variant({**tensors, **renamed}, use_dora=True, lora_alpha=6).tables.tables
     np.testing.assert_array_equal(tables[f"M.{SITE}"], again[f"M.{SITE}"])
-
-
-def test_plain_adapter_has_no_magnitudes_or_biases(read_variant: Read, tensors: Tensors) -> None:
-    assert not [name for name in read_variant(tensors).tables.tables if name.startswith(("M.", "bias.bert"))]
 
 
 def test_missing_and_unwanted_magnitudes_are_named(read_variant: Read, tensors: Tensors, magnitudes: Tensors) -> None:

@@ -52,12 +52,6 @@ def test_log_rotates_before_it_grows_too_large_and_deletes_nothing(written: Appe
     assert b"".join(file.read_bytes() for file in (*rotated, path)) == b"".join(lines)
 
 
-def test_a_batch_larger_than_a_file_gets_one_of_its_own(written: AppendLog, path: Path) -> None:
-    written.write(b"small\n")
-    written.write(b"x" * 500 + b"\n")
-    assert path.stat().st_size == 501
-
-
 def test_a_file_that_was_moved_away_is_begun_anew(written: AppendLog, path: Path) -> None:
     written.write(b"one\n")
     path.rename(path.with_suffix(".old"))

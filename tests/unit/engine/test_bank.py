@@ -14,7 +14,7 @@ from scoremux_client.contract import Status
 from scoremux_engine import Engine
 from scoremux_engine.bank.bank import Bank
 from scoremux_engine.bank.live import INLINE_BYTES, LiveVersions
-from scoremux_engine.bank.residents import Pool, Version
+from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import EngineError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
@@ -160,29 +160,6 @@ def test_a_manifest_of_garbage_leaves_the_tasks_loaded_until_it_is_mended(
     assert live(bank) == {"t-1": new}
 
 
-def test_a_manifest_that_was_not_replaced_is_not_read_again(
-    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
-) -> None:
-    publish(store, bare, "t-1")
-    bank.refresh()
-    bank.load_live()
-    store.package_folder(store.manifest().tasks["t-1"]).rename(store.folder / "aside")
-    bank.refresh()
-    assert caplog.text == ""
-
-
-def test_a_version_that_was_live_and_never_asked_for_is_what_a_damaged_one_falls_back_to(
-    bank: Bank, store: Store, bare: Backbone
-) -> None:
-    publish(store, bare, "t-1")
-    assert find(bank, "t-1")
-    second = publish(store, bare, "t-1", seed=1)
-    bank.refresh()
-    bank.load_live()
-    damage(store, publish(store, bare, "t-1", seed=2))
-    assert live(bank) == {"t-1": second}
-
-
 @pytest.mark.parametrize("damaged", [1, 20])
 def test_damaged_versions_one_after_the_other_fall_back_to_the_last_that_is_whole(
     bank: Bank, store: Store, bare: Backbone, damaged: int
@@ -234,15 +211,6 @@ def test_a_new_version_waits_for_the_batch_that_still_uses_the_one_it_supersedes
     until(lambda: bank.stats.evictions == 1)
     assert live(bank) == {**digests, "t-1": new}
     assert (bank.stats.loads, bank.stats.waits) == (3, waits)
-
-
-def test_a_store_of_another_backbone_is_refused_at_every_refresh(store: Store, bare: Backbone) -> None:
-    publish(store, bare, "t-1")
-    other = Bank(store, Backbone(bare.folder, bare.spec.model_copy(update={"digest": "c" * 64})))
-    for _ in range(2):
-        with pytest.raises(StoreError, match="belongs to backbone bbbbbbbbbbbb, but cccccccccccc is loaded"):
-            other.refresh()
-    assert other.tasks == []
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -303,15 +271,6 @@ def test_no_batch_waits_for_a_large_manifest_unless_a_row_names_a_new_task(store
     assert found[0] is not None and found[0].digest == new
     version = find(bank, "t-1")
     assert version is not None and version.digest == update
-
-
-def test_new_versions_are_described_beside_the_scoring(store: Store, bare: Backbone) -> None:
-    publish(store, bare, "t-1")
-    bank = Bank(store, bare)
-    bank.refresh()
-    publish(store, bare, "t-2", levels=7)
-    assert find(bank, "t-2") is not None
-    until(lambda: bank.levels_max == 7)
 
 
 def test_a_start_does_not_wait_for_what_a_large_stores_tasks_say(
@@ -377,24 +336,6 @@ def test_an_error_nobody_foresaw_is_the_status_of_the_rows_of_that_version(
     assert "is not served: MemoryError" in caplog.text and "no log" not in caplog.text
 
 
-def test_an_error_while_a_version_gets_its_slot_is_the_status_of_its_rows(
-    store: Store, bare: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = publish(store, bare, "t-1"), publish(store, bare, "t-2")
-    write = Pool.write
-
-    def fail_once(*_: object) -> int:
-        monkeypatch.setattr(Pool, "write", write)
-        raise ValueError("shapes")
-
-    monkeypatch.setattr(Pool, "write", fail_once)
-    bank = Bank(store, bare, background=False)
-    with bank.checkout() as versions:
-        assert versions.find("t-1") is Status.TASK_UNAVAILABLE
-        assert isinstance(versions.find("t-2"), Version)
-    assert first != second and bank.stats.resident == 1
-
-
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_budget_that_cannot_be_reserved_is_the_status_of_the_rows(
     store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture, reads: bool
@@ -435,16 +376,6 @@ def test_a_digest_that_names_no_package_of_the_task_is_not_found(
     for _ in range(2):
         assert find(bank, "t-1", other if "another" in digest else digest) is None
     assert find(bank, "t-2", other) is not None
-
-
-def test_the_loader_reads_what_was_published_beside_the_scoring(store: Store, bare: Backbone) -> None:
-    publish(store, bare, "t-1")
-    bank = Bank(store, bare)
-    bank.refresh()
-    new = publish(store, bare, "t-2")
-    until(lambda: bank.stats.resident == 2)
-    assert bank.stats.waits == 0
-    assert live(bank)["t-2"] == new
 
 
 def test_the_loader_ends_with_its_bank(store: Store, bare: Backbone) -> None:

@@ -121,14 +121,6 @@ def test_no_batch_is_lost_or_counted_twice_between_threads() -> None:
     assert total == {"a": 1500, "b": 1500}
 
 
-def test_names_are_as_prometheus_wants_them() -> None:
-    for metric in metrics.ALL:
-        assert metric.name.startswith("scoremux_")
-        assert metric.name.endswith("_total") == (metric.kind is metrics.Kind.COUNTER)
-        assert bool(metric.buckets) == (metric.kind is metrics.Kind.HISTOGRAM)
-    assert len({metric.name for metric in metrics.ALL}) == len(metrics.ALL)
-
-
 def test_queue_is_published_where_it_changed() -> None:
     recorder = Recorder(FirstLabels(100), FirstLabels(1))
     recorder.set_queue(QueueStats(0, 0, {}, {}))

@@ -137,12 +137,6 @@ def test_an_unknown_precision_or_runtime_is_refused(own_backbone: Backbone) -> N
         export_plan(repository, runtime="cuda")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
-def test_tensorrt_that_is_not_installed_is_asked_for(own_backbone: Backbone) -> None:
-    with pytest.raises(ExportError, match=r"tensorrt is not installed: it comes with NVIDIA's Triton"):
-        export_plan(own_backbone.folder.parents[1])
-
-
 def test_a_plan_of_another_backbone_is_refused(own_backbone: Backbone) -> None:
     with pytest.raises(BackboneError, match=r"there is no .*backbone\.plan\.json: run `scoremux export plan` first"):
         PlanSpec.read(own_backbone.folder, own_backbone.spec.digest)

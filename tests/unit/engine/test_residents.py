@@ -115,12 +115,6 @@ def test_the_budget_counts_pools_of_all_shapes(bare: Backbone, tmp_path: Path, p
     assert held.evictions >= 1
 
 
-def test_a_package_that_is_there_keeps_its_slot(bare: Backbone, packages: list[TaskPackage]) -> None:
-    held = residents(bare, 2)
-    assert held.insert(packages[0]) is held.insert(packages[0])
-    assert len(held) == 1
-
-
 def test_tables_are_kept_in_the_type_the_runner_takes(bare: Backbone, packages: list[TaskPackage]) -> None:
     name = f"A.{bare.spec.sites[0].name}"
     narrow = {name: np.dtype(ml_dtypes.bfloat16)}

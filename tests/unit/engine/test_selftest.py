@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -126,32 +125,6 @@ def test_tasks_whose_weights_are_too_large_for_a_precision_are_named(
     )
     names = set(re.findall(r"(\S+) by \d", named[1] if named else ""))
     assert names and names <= {"large-1", "large-2"}, done.output
-
-
-def test_a_machine_with_the_other_onnxruntime_is_tested_and_compared(
-    own_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after `pip install scoremux[gpu]`: ONNX Runtime's package has another name there."""
-
-    def installed(name: str) -> str:
-        if name == "onnxruntime":
-            raise PackageNotFoundError(name)
-        return "2"
-
-    file = tmp_path / "gpu.json"
-    command = ["selftest", str(own_repository), "--profile", "cpu", "--mixes", "1", "--longest", "16"]
-    with monkeypatch.context() as patched:
-        patched.setattr("scoremux_server.tuning.selftest_command.version", installed)
-        done = CliRunner().invoke(build(), [*command, "--write", str(file)])
-    assert done.exit_code == 0, done.output
-    content = json.loads(file.read_text())
-    assert content["libraries"] == dict.fromkeys(("scoremux", "openvino", "onnxruntime-gpu", "numpy"), "2")
-    ((name, digests),) = content["digests"].items()
-    content["digests"][name] = dict.fromkeys(digests, "0" * 64)
-    file.write_text(json.dumps(content))
-    other = CliRunner().invoke(build(), [*command, "--against", str(file)])
-    assert other.exit_code == 1
-    assert "onnxruntime-gpu is not installed here and 2 there" in other.output
 
 
 def test_digests_of_scores_are_a_machines_and_name_what_differs(own_repository: Path, tmp_path: Path) -> None:

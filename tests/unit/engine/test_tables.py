@@ -29,11 +29,6 @@ def test_every_length_gets_the_smallest_rung_that_holds_it_with_little_padding(m
         assert buckets.of(length) - length < max(8, length / 4)
 
 
-def test_a_longer_backbone_leaves_the_rungs_below_as_they_are() -> None:
-    short, long = Buckets(512), Buckets(2048)
-    assert [short.of(n) for n in range(1, 513)] == [long.of(n) for n in range(1, 513)]
-
-
 @pytest.mark.parametrize("max_tokens", [0, -1])
 def test_a_backbone_without_tokens_is_refused(max_tokens: int) -> None:
     with pytest.raises(BackboneError, match=f"max_tokens is {max_tokens}"):
@@ -100,17 +95,6 @@ def test_each_group_holds_its_own_adapter_padded_with_zeros(
 def test_a_size_class_is_the_smallest_that_holds_an_adapter(rank: int, levels: int, size: tuple[int, int]) -> None:
     tables = {"A.x": np.zeros((4, rank)), "B.x": np.zeros((rank, 99)), "A.y": np.zeros((4, 1))}
     assert size_class(tables, levels) == SizeClass(*size)
-
-
-def test_an_adapter_without_sites_has_a_size_class() -> None:
-    assert size_class({"weight.c": np.zeros((4, 3))}, 3) == SizeClass(8, 8)
-
-
-def test_all_tables_are_contiguous_float32(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
-    for packages in ([small], [small, large]):
-        for array in stack(packages, bare.spec).arrays.values():
-            assert array.dtype == np.float32
-            assert array.flags.c_contiguous
 
 
 def test_a_site_that_an_adapter_leaves_alone_adds_zero(bare: Backbone, large: TaskPackage, tmp_path: Path) -> None:

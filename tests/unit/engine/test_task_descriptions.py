@@ -199,11 +199,6 @@ def test_levels_in_a_table_of_json_lines_are_a_list(tmp_path: Path) -> None:
             read_table(write_table(tmp_path / "wrong.jsonl", f'{{"id": "t", "levels": {levels}}}'))
 
 
-def test_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match=r"none\.csv cannot be read: No such file"):
-        read_table(tmp_path / "none.csv")
-
-
 def test_table_on_the_page_is_valid(bare: Backbone, tmp_path: Path) -> None:
     (block,) = (block for block in blocks("export/README.md") if block.language == "csv")
     (tmp_path / "tasks.csv").write_text(block.text, encoding="utf-8")

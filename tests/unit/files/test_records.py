@@ -108,16 +108,6 @@ def test_ids_of_a_column_are_the_same_texts_in_scores_and_in_figures(tmp_path: P
     assert len({*read}) == len(ids)
 
 
-def test_suffix_may_be_in_capitals(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "in.csv", [{"task": "t-1", "text": "x"}]).rename(tmp_path / "IN.CSV")
-    assert list(read_rows(path)) == [{"task": "t-1", "text": "x"}]
-
-
-def test_blank_jsonl_lines_are_no_rows(tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text('\n{"text": "x"}\n\n  \n{"text": "y"}')
-    assert list(read_rows(tmp_path / "in.jsonl")) == [{"text": "x"}, {"text": "y"}]
-
-
 def test_large_csv_file_keeps_every_quoted_newline(tmp_path: Path) -> None:
     rows = [{"id": f"{n:05}", "text": f"{n}" + 'one\ntwo, "three"\n' * 60} for n in range(2500)]
     path = write_rows(tmp_path / "in.csv", rows)

@@ -46,13 +46,6 @@ def test_no_cell_is_cut_and_left_out_columns_are_named(width: int | None, box: b
         assert sorted(names, key=order.index) == order[: len(names)]
 
 
-def test_folded_column_takes_the_room_that_is_left() -> None:
-    printed = lines(100, leave_out=("moved", "Δ exact", "Δ QWK"), fold=("question",))
-    assert max(map(len, printed)) <= 100
-    assert "".join(printed).count("blue?") == 4
-    assert not any(line.startswith("left out: question") for line in printed)
-
-
 @pytest.mark.parametrize("width", [40, 60, 200])
 def test_long_values_of_a_table_of_keys_are_folded(width: int) -> None:
     file = io.StringIO()
@@ -61,15 +54,6 @@ def test_long_values_of_a_table_of_keys_are_folded(width: int) -> None:
     printed = file.getvalue()
     assert printed.count("Why?") == 60 and "0, 1, 2" in printed and "left out" not in printed
     assert max(map(len, printed.splitlines())) <= width
-
-
-@pytest.mark.parametrize("width", [12, 20])
-def test_only_column_that_is_left_is_folded(width: int) -> None:
-    file = io.StringIO()
-    console = Console(file=file, width=width, force_terminal=True, color_system=None)
-    print_table(console, ("name", "n"), [("x" * 50, "1")])
-    printed = file.getvalue().splitlines()
-    assert "".join(printed).count("x") == 50 and printed[-1] == "left out at this width: n"
 
 
 def test_a_long_step_says_that_it_goes_on() -> None:

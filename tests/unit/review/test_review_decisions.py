@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from desks import scored_rows, write_jsonl
-from scoremux_review import figures
-from scoremux_review.database import decision_rows, log
+from scoremux_review.database import decision_rows
 from scoremux_review.database.programme import pause_tasks
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
@@ -143,17 +142,6 @@ def test_group_is_decided_by_its_ticks(at_work: Any) -> None:
     assert {work.row(member.row).name for member in work.members(work.take("anna", "bio-7"))} >= {"d1", "d4"}
 
 
-def test_groups_cross_administrations_where_the_policy_says_so(at_work: Any) -> None:
-    work = at_work(40, DeskPolicy(groups=True, across_administrations=True))
-    first = next(row for row in scored_rows(40) if row["task"] == "bio-7" and row["route"] != "machine")
-    again = [{**first, "id": f"again{n}", "line": n, "confidence": 0.01} for n in (1, 2)]
-    for n, row in enumerate(again):
-        write_jsonl(work.programme.folder / f"{n}.jsonl", [row])
-        add_scored(work.database, work.programme.folder / f"{n}.jsonl", Texts())
-    members = work.members(work.take("anna", "bio-7", "LOW_CONFIDENCE"))
-    assert {work.row(member.row).name for member in members} >= {"again2", first["id"]}
-
-
 def test_second_reads_are_never_grouped(at_work: Any) -> None:
     row = next(row for row in scored_rows(40) if row["task"] == "bio-7" and row["route"] != "machine")
     rows = [{**row, "id": f"d{n}", "line": 900 + n} for n in range(3)]
@@ -242,20 +230,6 @@ def test_time_that_the_page_measured_counts_on_a_slow_network(at_work: Any) -> N
     work.take("anna", "bio-7")  # the page is loaded again: what was read before counts as well
     work.decide("anna", read.token, wait_s=5, after_s=1.0)
     assert work.execute("SELECT fast, spent_s FROM decisions ORDER BY id DESC LIMIT 1") == [(False, 31.0)]
-
-
-def test_validity_paper_counts_with_its_last_decision(at_work: Any) -> None:
-    work = at_work(40, DeskPolicy(groups=False, validity=0.5))
-    work.decide("anna", work.take("anna", "bio-7", draw=0.1).token, 0)
-    work.undo("anna")
-    work.decide("anna", work.take("anna", "bio-7").token, 1)
-    with work.database.read() as connection:
-        levels = decision_rows.blind_levels(connection)
-        assert [(rating.level, other) for rating, other in figures.pairs(levels, "validity")] == [(1, 1)]
-        history = log.entries(connection, row=levels[0].row)
-    assert [(entry.action, entry.body["level"]) for entry in history[::-1]] == [
-        ("decided", 0), ("undone", 0), ("decided", 1)
-    ]  # fmt: skip
 
 
 def test_response_put_aside_waits_for_its_rater(at_work: Any) -> None:

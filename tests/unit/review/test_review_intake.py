@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from desks import ITEMS, make_programme, scored_rows, write_jsonl
+from desks import make_programme, scored_rows, write_jsonl
 from making import ROOT
 from scoremux_assess.decisions.policy import read_policy
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_review.database import log, responses
 from scoremux_review.database.connection import Database
-from scoremux_review.database.programme import anchors_of, item_of, save_items
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
 from scoremux_review.exports import export_final
 from scoremux_review.pages.rendering import reason_name
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
-from scoremux_review.reading.task_files import read_anchors, read_items
+from scoremux_review.reading.task_files import read_items
 
 
 def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:
@@ -98,15 +96,6 @@ def test_rows_of_a_new_task_are_all_read_and_no_choice_of_the_machine(
     assert reason_name(reason) == {"NEW_TASK": "New task", "UNCALIBRATED": "No calibration"}[reason]
 
 
-def test_uncalibrated_row_that_read_behind_picked_is_one_of_all(tmp_path: Path, at_work: Any) -> None:
-    work, row = at_work(0), scored_rows(1)[0]
-    picked = row | {"confidence": None, "condition": "", "route": "machine", "read_behind": 0.1}
-    write_jsonl(tmp_path / "new.jsonl", [picked])
-    assert add_scored(work.database, tmp_path / "new.jsonl", Texts()).to_read == 1
-    (chosen,) = work.execute("SELECT chosen_by, reason, read_behind FROM rows WHERE state = 'waiting'")
-    assert tuple(chosen) == ("all", "ALL", None)
-
-
 def test_code_in_the_place_of_a_score_is_the_machines_last_word(tmp_path: Path, at_work: Any) -> None:
     """Read by people, blank responses alone would pass as a sample of all responses, beside those that were routed."""
     work, row = at_work(0), scored_rows(1)[0]
@@ -155,19 +144,6 @@ def test_tasks_come_from_a_store_or_from_task_folders(tmp_path: Path) -> None:
     assert list(read_items(tmp_path)) == [folders["de-1"]]
     with pytest.raises(InputError, match="neither a store"):
         list(read_items(tmp_path / "packages" / "ab12"))
-
-
-def test_empty_texts_of_a_task_or_anchor_replace_nothing(tmp_path: Path, at_work: Any) -> None:
-    work = at_work(4)
-    with work.database.write() as connection:
-        (bio,) = (item for item in ITEMS if item.id == "bio-7")
-        save_items(connection, [replace(bio, question="", rubric="", reference="A new one.")], "test", 0)
-        item, papers = item_of(connection, "bio-7"), anchors_of(connection, "bio-7")
-    assert (item.question, item.rubric, item.reference) == (bio.question, bio.rubric, "A new one.")
-    write_jsonl(tmp_path / "anchors.jsonl", [{"task": "bio-7", "level": 1, "text": " "}])
-    with pytest.raises(InputError, match="row 1: the anchor paper has no text"):
-        read_anchors(tmp_path / "anchors.jsonl")
-    assert len(papers) == 3
 
 
 @pytest.mark.parametrize(

@@ -17,20 +17,18 @@ from desks import (
     Work,
     make_programme,
     scored_rows,
-    sign_in,
     write_alerts,
     write_jsonl,
 )
 from scoremux_client.errors import InputError
-from scoremux_review.database import accounts, leases
+from scoremux_review.database import accounts
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import alert_views, alerts, decisions, reads, record, rows
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.pages.visits import check_public_url
 from scoremux_review.reading.alerts import add_alerts
-from scoremux_review.reading.intake import add_papers, add_scored
-from scoremux_review.reading.response_texts import Texts
+from scoremux_review.reading.intake import add_papers
 
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 LEADERS = ("/progress", "/raters", "/agreement", "/alerts", "/questions", "/rows", "/rows/1")
@@ -40,20 +38,6 @@ DIRECTORS = ("/people", "/record", "/export", "/export/final.csv")
 def decided(programme: Programme) -> list[tuple[int | None, str]]:
     query = select(decisions.c.level, decisions.c.code).where(decisions.c.undone.is_(False))
     return programme.select(query.order_by(decisions.c.id))
-
-
-def test_reading_works_without_a_script(programme: Programme) -> None:
-    browser = programme.client()
-    assert sign_in(browser, "anna") == 200
-    browser.post("/start", {"task": "bio-7"})
-    assert "Chlorophyll absorbs red and blue" in browser.page  # the reference
-    for level in ("0", "2"):
-        browser.post("/decide", {"level": level})
-        assert f"level {level}" in browser.page
-    browser.post("/undo")
-    assert "Undone" in browser.page
-    browser.post("/decide", {"code": "R"})
-    assert decided(programme) == [(0, ""), (None, "R")]
 
 
 def test_blind_reading_page_shows_nothing_of_the_machine(programme: Programme) -> None:
@@ -235,19 +219,6 @@ def test_paths_stay_inside_static_and_exports(programme: Programme, path: str) -
     assert "import" not in answer.text
 
 
-def test_alerts_reach_the_leaders(programme: Programme) -> None:
-    browser = programme.reading("anna")
-    browser.post("/alert")
-    browser.post("/alert")
-    assert "Alert raised" in browser.page
-    leader = programme.client("lee")
-    assert leader.get("/alerts").text.count(">open<") == 1
-    (number,) = programme.select(select(alerts.c.row))
-    leader.get(f"/rows/{number}")
-    assert ">handled<" in leader.post("/alerts", {"alert": leader.field("alert")}).text
-    assert programme.select(select(alerts.c.handled_by)) == [programme.people["lee"]]
-
-
 def test_scored_alerts_come_first_and_show_who_has_seen_them(programme: Programme) -> None:
     rows = scored_rows(3)
     write_alerts(programme.folder / "scored.jsonl.alerts", [*rows, {**rows[0], "line": 999, "id": "unknown"}])
@@ -270,50 +241,6 @@ def test_scored_alerts_come_first_and_show_who_has_seen_them(programme: Programm
     assert "Alerts (2)" in dana.post("/alerts", {"alert": dana.field("alert")}).text
     add_alerts(programme.database, programme.folder / "scored.jsonl", "test")
     assert "2 alerts wait" in lee.get("/").text  # a handled one stays handled
-
-
-def test_record_shows_names_ids_and_times(programme: Programme) -> None:
-    browser = programme.reading("dana")
-    browser.post("/decide", {"level": "1"})
-    browser.post("/raters/standing", {"person": programme.people["anna"], "task": "bio-7", "state": "paused"})
-    browser.get("/record")
-    (decided,) = re.findall(r"<tr>(?:(?!<tr>).)*<td>decided</td>.*?</tr>", browser.page, re.DOTALL)
-    (name,) = programme.select(select(rows.c.name).join(decisions, decisions.c.row == rows.c.id))
-    assert f"<bdi>{name}</bdi></a>" in decided
-    assert "person=dana" in decided
-    assert "at=2027-01-15 08:00" in decided
-    assert "person=anna" in browser.page
-    assert not re.search(r"(person|rater)=\d|at=\d+\.\d", browser.page)
-
-
-def test_many_tasks_are_a_table_with_a_filter(programme: Programme) -> None:
-    add_scored(programme.database, many_tasks(programme.folder), Texts())
-    for name, found in (("lee", "Read t-07, "), ("anna", 'aria-label="Read t-07"')):
-        browser = programme.client(name)
-        assert browser.page.count("<table") == 1
-        assert browser.page.count("</th>") > 27
-        assert 'name="find"' in browser.page
-        browser.get("/?find=T-07")
-        assert found in browser.page
-        assert "bio-7" not in browser.page.partition("<table")[2]
-        browser.get("/?find=nothing of this")
-        assert "No task fits" in browser.page
-
-
-def many_tasks(folder: Path) -> Path:
-    rows = [{**scored_rows(1)[0], "task": f"t-{n:02}", "id": f"m{n}", "line": n + 1, "source": "m",
-             "route": "human:UNUSUAL"} for n in range(27)]  # fmt: skip
-    write_jsonl(folder / "many.jsonl", rows)
-    return folder / "many.jsonl"
-
-
-def test_page_that_is_not_there_has_the_frame(programme: Programme) -> None:
-    for path in ("/nothing", "/rows/x", "/static/nothing.css", "/rows/999999"):
-        answer = programme.client("lee").get(path)
-        assert answer.status_code == 404
-        assert "Sign out" in answer.text
-        assert "There is no" in answer.text
-    assert "There is no such page" in programme.client().get("/nothing").text
 
 
 def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Programme) -> None:
@@ -345,19 +272,6 @@ def test_leaders_and_directors_reopen_assign_pause_and_export(programme: Program
         assert len(answer.content) > 100
     browser.get("/record")
     assert "intact" in browser.post("/record").text
-
-
-def test_queues_that_nobody_has_read_count_at_the_pace_of_others(programme: Programme) -> None:
-    browser = programme.client("dana")
-    assert "<strong>–</strong>" in browser.get("/progress").text  # nobody has read anything
-    browser.get("/")
-    browser.post("/start", {"task": "phy-3"})
-    for _ in range(2):
-        browser.post("/decide", {"level": "1"})  # takes three seconds
-    with programme.database.read() as connection:
-        listed = leases.all_queues(connection)
-    assert sum(queue.waiting for queue in listed) > 15
-    assert sum(queue.left_s for queue in listed) == pytest.approx(3 * sum(queue.waiting for queue in listed))
 
 
 def test_last_director_stays(programme: Programme) -> None:

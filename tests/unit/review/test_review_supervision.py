@@ -79,21 +79,6 @@ def test_fast_decision_about_a_qualification_paper_does_not_count(at_work: Any) 
     assert work.standing("anna", "bio-7") == ("qualified", 3, 3)
 
 
-@pytest.mark.parametrize(("level", "told"), [("1", "You have qualified for bio-7: 2 of 2 papers were exactly right."),
-                                             ("0", "You did not qualify for bio-7: 0 of 2 papers were exactly right, "
-                                                   "80% are needed. Your leader decides what follows.")])  # fmt: skip
-def test_rater_is_told_how_qualification_ended(at_work: Any, level: str, told: str) -> None:
-    work = with_papers(at_work(40, POLICY), "qualification", "bio-7", [1, 1])
-    browser = work.programme.reading("anna")
-    work.wait(-2)  # the form that follows takes 3 s
-    browser.post("/decide", {"level": level})
-    assert "Decisions in less than 2 s do not count; this paper comes again." in browser.page
-    for _ in range(2):
-        assert told not in browser.page
-        browser.post("/decide", {"level": level})
-    assert told in browser.page
-
-
 def test_pass_marks_are_those_of_naep() -> None:
     assert [POLICY.pass_mark(levels) for levels in (2, 3, 4, 5, 6, 9)] == [0.9, 0.8, 0.7, 0.7, 0.7, 0.7]
 

@@ -100,11 +100,6 @@ def test_openvino_is_for_the_cpu() -> None:
         Profile.read("cpu", ["device=cuda"])
 
 
-def test_a_runners_choice_makes_a_profile() -> None:
-    for choice in (REFERENCE, RunnerChoice("openvino", precision="int8", threads=3)):
-        assert Profile.of(choice).choice == choice
-
-
 def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
     with pytest.raises(SetupError, match=r"there is no profile tpu; there are cpu, cpu-reference, gpu-onnx"):
         Profile.read("tpu")
@@ -125,12 +120,6 @@ def test_what_the_scorer_reads_is_passed_on() -> None:
     given = Profile.read("cpu", settings).scorer_parameters
     assert (given["micro_batch_tokens"], given["selftest"], given["uncalibrated"]) == ("512", "off", "human")
     assert given["audit_log"] == str(Path("a.jsonl").resolve()) and given["audit_key_file"] == ""
-
-
-def test_the_ports_are_tritons_own_and_the_next_one() -> None:
-    profile = Profile.read()
-    ports = (profile.grpc_port, profile.http_port, profile.metrics_port, profile.watch_port)
-    assert ports == (8001, 8000, 8002, 8003)
 
 
 @pytest.mark.parametrize(("page", "model"), PAGES.items(), ids=lambda value: getattr(value, "name", ""))

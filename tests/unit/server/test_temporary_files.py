@@ -74,19 +74,6 @@ def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     run.path.unlink()
 
 
-def test_missing_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
-    with pytest.raises(SetupError, match=r"not-there/scoremux.* cannot be written: No such file or directory"):
-        RunFiles().make()
-
-    def none() -> str:
-        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
-
-    monkeypatch.setattr(tempfile, "gettempdir", none)
-    with pytest.raises(SetupError, match="a temporary folder cannot be written: No usable"):
-        RunFiles()
-
-
 @pytest.mark.parametrize("name", ["two words", "a;b", "it's", "$HOME"])
 def test_temporary_folder_with_a_character_of_the_shells_is_refused(
     small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -12,9 +12,7 @@ from computed import computed_precisions
 from making import TASKS
 from scoremux_cli.app import build
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice, choice_of
-from scoremux_engine.store.store import Store
 from scoremux_files.errors import ScoremuxError
-from scoremux_server.errors import SetupError
 from scoremux_server.profile import Profile
 from scoremux_server.tuning.trial_texts import read_sample
 from scoremux_server.tuning.trials import Candidate, Trial, TrialRows, rows_for, run_trials
@@ -84,12 +82,6 @@ def test_trial_texts_come_from_a_file_with_their_tasks(small_repository: Path, t
     for name, message in (("absent.jsonl", "cannot be read"), ("rows.txt", "rows are read from")):
         with pytest.raises(ScoremuxError, match=message):
             read_sample(store, tmp_path / name)
-
-
-def test_store_without_tasks_cannot_be_measured(own_repository: Path) -> None:
-    Store(own_repository / "store").retire(TASKS)
-    with pytest.raises(SetupError, match="no task to measure with"):
-        read_sample(own_repository / "store", None)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["the user's texts", "made-up texts"])

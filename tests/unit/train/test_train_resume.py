@@ -13,10 +13,11 @@ from scoremux_files.errors import InputError
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 
 
-def test_a_killed_run_resumes_to_the_same_adapters(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.nightly)])
+def test_a_killed_run_resumes_to_the_same_adapters(tmp_path: Path, kills: int) -> None:
     folder = prepare(tmp_path)
     run_in_child(folder, tmp_path / "whole")
-    assert run_with_kills(folder, tmp_path / "killed", kills=3, seed=1, operations=30)
+    assert run_with_kills(folder, tmp_path / "killed", kills=kills, seed=1, operations=30)
     assert adapters(tmp_path / "killed") == adapters(tmp_path / "whole")
 
 
