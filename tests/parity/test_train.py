@@ -183,12 +183,12 @@ def _first_gradients(model: Path, sites: str, shortcuts: bool) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("family", "sites"),
     [
-        ("roberta", "query,value"),
-        ("distilbert", "q_lin,v_lin"),
+        pytest.param("roberta", "query,value", marks=pytest.mark.nightly),
+        pytest.param("distilbert", "q_lin,v_lin", marks=pytest.mark.nightly),
         ("deberta-v2", "query_proj,value_proj"),
         ("modernbert", "Wqkv"),
         ("llama", r"re:.*layers\.1\..*[qv]_proj"),
-        ("gemma2", "all-linear"),
+        pytest.param("gemma2", "all-linear", marks=pytest.mark.nightly),
     ],
 )
 def test_training_reads_tables_of_every_family_as_peft_does(family: str, sites: str, tmp_path: Path) -> None:
@@ -286,16 +286,8 @@ def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
 
 def test_a_card_says_what_the_adapter_is_made_of(trained: Path) -> None:
     text = (trained / "t-b" / "card.md").read_text()
-    for part in (
-        "40 responses",
-        "epochs 5",
-        "lr 0.002, head_lr",
-        "to 3 tasks",
-        "Known limits",
-        "of 40 responses",
-        "| QWK |",
-        "Learning curve",
-    ):
+    made_of = "40 responses", "epochs 5", "lr 0.002, head_lr", "to 3 tasks"
+    for part in (*made_of, "Known limits", "of 40 responses", "| QWK |", "Learning curve"):
         assert part in text, part
 
 

@@ -25,20 +25,6 @@ if TYPE_CHECKING:
 PAGES = """
     / /read /feedback /help /progress /agreement?by=task /alerts /questions /raters /rows /people /record /export
 """.split()  # noqa: SIM905
-    "/",
-    "/read",
-    "/feedback",
-    "/help",
-    "/progress",
-    "/agreement?by=task",
-    "/alerts",
-    "/questions",
-    "/raters",
-    "/rows",
-    "/people",
-    "/record",
-    "/export",
-]
 ROWS = 163
 READING = "html.script .scoring"
 """A response to score, in a page that listens to keys."""

@@ -24,22 +24,6 @@ PARAMETERS = """
     shared_memory_region shared_memory_byte_size shared_memory_offset sequence_id sequence_start sequence_end priority
     timeout binary_data_size binary_data binary_data_output triton_enable_empty_final_response deadline_ms batch x
 """.split()  # noqa: SIM905
-    "shared_memory_region",
-    "shared_memory_byte_size",
-    "shared_memory_offset",
-    "sequence_id",
-    "sequence_start",
-    "sequence_end",
-    "priority",
-    "timeout",
-    "binary_data_size",
-    "binary_data",
-    "binary_data_output",
-    "triton_enable_empty_final_response",
-    "deadline_ms",
-    "batch",
-    "x",
-]
 OUTPUTS = ("STATUS", "LEVEL", "PROBABILITIES", "NOPE", "", "VERSION", "EMBEDDING")
 Request = Any
 

@@ -98,7 +98,7 @@ def test_a_response_has_the_same_bits_alone_in_mixes_and_in_reverse(client: Scor
         (Response("t-1", "x" * (2 << 16)), Status.TEXT_TOO_LONG),
         (Response("t-1", ""), Status.OK),
         (Response("t-1", " \n\t "), Status.OK),
-        (Response("t-1", "router " * 14286), Status.OK),
+        (Response("t-1", "router " * 9362), Status.OK),
         (Response("t-1", "nul \0 bytes\0"), Status.OK),
         (Response("t-1", "emoji 😀👩‍👩‍👧 and \u202e marks"), Status.OK),
     ],

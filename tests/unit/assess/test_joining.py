@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_assess.agreement.assessment import assess
-from scoremux_assess.agreement.comparison import Comparison, compare
+from scoremux_assess.agreement.comparison import compare
 from scoremux_assess.agreement.joined_columns import JoinedColumns, TruthColumns
 from scoremux_assess.agreement.joining import read_joined
 from scoremux_assess.agreement.verdicts import read_criteria
@@ -221,17 +221,6 @@ def test_nothing_to_compare_is_refused_with_the_reasons(join: Join) -> None:
         join([ok("8", 0), ok("9", 0)])
 
 
-def test_a_missing_or_damaged_file_is_named(tmp_path: Path, join: Join) -> None:
-    join([ok("1", 0)])
-    with pytest.raises(InputError, match=r"gone\.csv cannot be read"):
-        read_joined(tmp_path / "out.jsonl", tmp_path / "gone.csv")
-    with pytest.raises(InputError, match=r"gone\.parquet cannot be read"):
-        read_joined(tmp_path / "out.jsonl", tmp_path / "gone.parquet")
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(InputError, match=r"bad\.parquet: not a Parquet file"):
-        read_joined(tmp_path / "out.jsonl", tmp_path / "bad.parquet")
-
-
 def test_rows_that_stand_for_others_weigh_one_over_their_probability(join: Join) -> None:
     scored = [ok(n, 1, route="machine") for n in range(3)] + [ok(n, 0, route="human:LOW_CONFIDENCE") for n in (3, 4)]
     truth = [
@@ -323,33 +312,6 @@ def test_levels_of_a_task_that_got_another_scale_are_not_compared(tmp_path: Path
     ]
     with pytest.raises(InputError, match=r"no scored row in common .*number of levels changed"):
         compare(tmp_path / "old.jsonl", tmp_path / "newest.jsonl")
-
-
-def test_two_outputs_are_compared_with_a_students_rows_as_one_draw(tmp_path: Path) -> None:
-    """Each student answers twice, with the same outcome: as much is known as of half as many students, each once."""
-    old, new, human = ([0, 1, 2, 2] * 10, [0, 1, 2, 0] * 10, [0, 1, 1, 0] * 10)
-
-    def write(name: str, rows: list[Row]) -> Path:
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return tmp_path / name
-
-    def compared(times: int, **columns: str) -> Comparison:
-        ids = [(f"{n}-{again}", n) for n in range(40) for again in range(times)]
-        outputs = (write(name, [ok(i, lv[n]) for i, n in ids]) for name, lv in (("old.jsonl", old), ("new.jsonl", new)))
-        truth = write("truth.jsonl", [{"id": i, "level": human[n], "who": f"s{n}"} for i, n in ids if n < 36])
-        return compare(*outputs, truth, TruthColumns(**columns))
-
-    one, two, plain = compared(1), compared(2, student="who"), compared(2)
-    place = one.names.index("all rows")
-    for comparison, rows in ((one, 36), (two, 72)):
-        assert comparison.moves == {0: rows * 30 // 36, -2: rows * 10 // 36}
-        assert comparison.changes["exact"].value[place] == pytest.approx(0.25)
-        assert comparison.changes["exact"].n[place] == rows
-        assert comparison.shares["moved"].value[place] == pytest.approx(0.25)
-    for name in ("exact", "qwk"):
-        same, narrow = (c.changes[name].high[place] - c.changes[name].low[place] for c in (two, plain))
-        assert same == pytest.approx(one.changes[name].high[place] - one.changes[name].low[place], rel=0.05)
-        assert narrow < 0.8 * same
 
 
 def _routed(rows: int, task: str = "t-1") -> list[Row]:

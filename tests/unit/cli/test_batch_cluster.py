@@ -134,6 +134,7 @@ def test_killed_ray_job_resumes(
     assert_same(tmp_path / "out", whole)
 
 
+@pytest.mark.nightly
 def test_alerts_and_read_behind_of_a_ray_job_are_those_of_a_local_one(tmp_path: Path, cluster: RayCluster) -> None:
     source = write_worrying(tmp_path, ROWS)
     with listening(slowly_worrying, threads=4) as url:

@@ -20,7 +20,6 @@ from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PlanSpec
 from scoremux_export.errors import ExportError
 from scoremux_export.plans.build_plan import PlanRanges, export_plan, gpu_capability
-from scoremux_export.plans.plan_builder import build_plan
 from scoremux_export.plans.reduced_precision import NARROW, compare_reduced, reduce, write_reduced
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
@@ -116,17 +115,6 @@ def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbo
     # Of each profile's products the head's alone is in float32.
     assert sum(layer.in_float32 for layer in products) == len(made.profiles)
     assert sum(layer.gives == ("Half",) for layer in products) > 10 * len(made.profiles)
-
-
-@needs_rtx
-def test_refusal_of_tensorrt_is_named(own_backbone: Backbone) -> None:
-    spec, ranges = own_backbone.spec, PlanRanges()
-    shapes = ranges.shapes(spec, ranges.profiles(spec)[0])
-    with pytest.raises(ExportError, match=r"compute capability is '6.1'; TensorRT for RTX builds for .*8\.9"):
-        build_plan(own_backbone.onnx, [shapes], "tensorrt-rtx", ["6.1"])
-    own_backbone.onnx.write_bytes(b"no graph")
-    with pytest.raises(ExportError, match=r"TensorRT cannot read .*backbone\.onnx"):
-        build_plan(own_backbone.onnx, [shapes], "tensorrt-rtx", ["8.9"])
 
 
 def test_an_unknown_precision_or_runtime_is_refused(own_backbone: Backbone) -> None:

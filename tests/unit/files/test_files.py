@@ -14,7 +14,7 @@ import pytest
 
 from faults import count_operations, kill, run_with_fault
 from scoremux_files import atomic
-from scoremux_files.atomic import append, replace_file, replacing, replacing_folder, write_blocks
+from scoremux_files.atomic import replace_file, replacing, replacing_folder, write_blocks
 from scoremux_files.locks import locked, open_lock
 
 
@@ -50,12 +50,6 @@ def test_replacement_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "table"}
 
 
-def test_bytes_are_appended(tmp_path: Path) -> None:
-    for data in (b"one\n", "zwei ä\n".encode()):
-        append(tmp_path / "history.jsonl", data)
-    assert (tmp_path / "history.jsonl").read_text(encoding="utf-8") == "one\nzwei ä\n"
-
-
 def write(folder: Path, content: str) -> None:
     handle = os.open(folder / "file", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
@@ -67,14 +61,6 @@ def write(folder: Path, content: str) -> None:
 def replace(target: Path, content: str) -> None:
     with replacing_folder(target) as folder:
         write(folder, content)
-
-
-def test_folder_is_replaced_beside_the_file_of_a_dead_writer(tmp_path: Path) -> None:
-    (tmp_path / ".new-file").write_text("half of something else")
-    with replacing_folder(tmp_path / "target") as folder:
-        (folder / "a").write_text("a")
-    assert (tmp_path / "target" / "a").read_text() == "a"
-    assert (tmp_path / ".new-file").exists()
 
 
 @pytest.fixture(params=[True, False], ids=["names are exchanged", "two renames"])
