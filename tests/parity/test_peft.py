@@ -67,10 +67,7 @@ def oracles(
     for number, (task, options) in enumerate(VARIANTS.items()):
         torch.manual_seed(number)
         base = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2 + number)
-        config = peft.LoraConfig(
-            task_type=peft.TaskType.SEQ_CLS,
-            **{"target_modules": ["query", "value"], **options},
-        )
+        config = peft.LoraConfig(task_type=peft.TaskType.SEQ_CLS, **{"target_modules": ["query", "value"], **options})
         models[task] = peft.get_peft_model(base, config).eval()
         save_initial(models[task], root / "initial" / task)
         with torch.no_grad():

@@ -25,13 +25,8 @@ def test_only_tables_scroll_sideways(tmp_path: Path) -> None:
     for name, rows in (("scored", scored), ("truth", truth)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = tmp_path / "report.html"
-    report(
-        tmp_path / "scored.jsonl",
-        tmp_path / "truth.jsonl",
-        page,
-        title=LONG,
-        column=["second=again", "group=l1"],
-    )
+    columns = ["second=again", "group=l1"]
+    report(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", page, title=LONG, column=columns)
     with chromium() as browser:
         for width, height in SIZES.items():
             shown = open_page(browser, viewport={"width": width, "height": height})

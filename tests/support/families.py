@@ -70,9 +70,7 @@ FAMILIES = {
         },
     ),
     "modernbert": Family(
-        transformers.ModernBertConfig,
-        "Wqkv",
-        {**_SIZES, "local_attention": 8, "global_attn_every_n_layers": 2},
+        transformers.ModernBertConfig, "Wqkv", {**_SIZES, "local_attention": 8, "global_attn_every_n_layers": 2}
     ),
     "llama": Family(transformers.LlamaConfig, "all-linear", _DECODER, decoder=True),
     "qwen2": Family(transformers.Qwen2Config, _ATTENTION, _DECODER, decoder=True),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import signal
 import threading
 import time
@@ -99,19 +98,3 @@ def test_on_a_full_disk_rows_are_refused_and_nothing_is_restarted(small_reposito
             watched = metrics(f"{server.endpoints.watch_url}/metrics")
             assert value(watched, "scoremux_restarts_total") == 0
             assert "restarting" not in server.output
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [("thesis.txt", r"cannot be opened: .* name another file"), ("no/folder/audit.jsonl", "cannot be opened")],
-)
-def test_an_audit_log_that_cannot_be_used_is_named_at_the_start(
-    small_repository: Path, tmp_path: Path, name: str, sentence: str
-) -> None:
-    (tmp_path / "thesis.txt").write_text("years of work\nwithout a last newline")
-    with (
-        pytest.raises(AssertionError, match=rf"the audit log .*{re.escape(name)} {sentence}"),
-        serving(small_repository, tmp_path, f"audit_log={tmp_path / name}"),
-    ):
-        pass
-    assert (tmp_path / "thesis.txt").read_text() == "years of work\nwithout a last newline"

@@ -8,8 +8,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2, service_pb2
+from tritonclient.grpc import service_pb2
 
 from attempts import INFER_GRPC
 from decoders import POSITIONS, template
@@ -18,15 +17,12 @@ from families import make_family
 from making import TASKS, WORDS, make_adapter
 from scoremux_client import Response, ScoringClient
 from scoremux_engine import Engine
-from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
+from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.store.store import Store
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
-from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import Profile
-from scoremux_server.triton.repository import assemble
 from watching import unwatched
 
 pytestmark = pytest.mark.triton
@@ -71,29 +67,6 @@ def test_a_decoder_with_its_weights_beside_the_graph_is_served(tmp_path: Path) -
         served = client.score(rows)
     assert served == expected
     assert all(one.ok and (one.probabilities == ()) == (one.task == "points") for one in served)
-
-
-@pytest.mark.parametrize("backend", ["onnxruntime", "python"])
-def test_the_rendered_configuration_is_the_graphs_own_signature(
-    small_repository: Path, backbone: Backbone, tmp_path: Path, backend: str
-) -> None:
-    store = small_repository / "store"
-    choice = RunnerChoice(threads=3)
-    assert assemble(tmp_path, small_repository, store, choice, backend=backend) == ["backbone", "scorer"]
-    config = text_format.Parse((tmp_path / "backbone" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
-    inputs = {tensor.name: list(tensor.dims) for tensor in config.input}
-    assert list(inputs) == [*backbone.spec.row_inputs, *backbone.spec.table_inputs]
-    assert inputs["weight.classifier"] == [-1, 32, -1]
-    assert {tensor.name: list(tensor.dims) for tensor in config.output} == {"logits": [-1, -1], "pooled": [-1, 32]}
-    assert (config.backend, config.max_batch_size) == (backend, 0)
-    given = {name: value.string_value for name, value in config.parameters.items()}
-    expected = {"onnxruntime": {"intra_op_thread_count": "3", "enable_mem_pattern": "0"}, "python": {"threads": "3"}}
-    assert given | expected[backend] == given
-
-
-def test_a_plan_that_was_not_built_is_asked_for(small_repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"backbone\.plan is missing; tensorrt needs it"):
-        assemble(tmp_path, small_repository, small_repository / "store", backend="tensorrt")
 
 
 def test_a_store_of_another_backbone_stops_the_start(own_repository: Path) -> None:

@@ -24,13 +24,7 @@ import pytest
 from decided import make_decision, write_decision
 from doors import Place, bearer, granted, needs_haproxy, serving
 from making import adapter_tensors, make_adapter
-from scoremux_client import (
-    NO_RETRIES,
-    Response,
-    ScoringClient,
-    Status,
-    TransportError,
-)
+from scoremux_client import NO_RETRIES, Response, ScoringClient, Status, TransportError
 from scoremux_client.contract import MAX_TEXT_BYTES
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store

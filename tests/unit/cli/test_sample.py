@@ -139,12 +139,7 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
     desk = Database(str(base))
     people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}
     work = Work(Programme(tmp_path, desk, create_app(Desk(desk)), people), DeskPolicy(groups=False, guard_s=0))
-    where = (
-        "--out",
-        tmp_path / "final.jsonl",
-        "--labelled",
-        tmp_path / "labelled.jsonl",
-    )
+    where = ("--out", tmp_path / "final.jsonl", "--labelled", tmp_path / "labelled.jsonl")
 
     def exported() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         told = run_review("export", *where, "--database", base)

@@ -83,11 +83,7 @@ def test_adapter_that_cannot_be_described_is_refused(
         ({"id2label": {"0": "2", "1": "1", "2": "0"}}, True, "the points 2 1 0; they must ascend"),
         ({"id2label": {"0": "1", "1": "1.0", "2": "2"}}, True, "the points 1 1.0 2; they must ascend"),
         ({"id2label": {"0": "right", "1": "part", "2": "wrong"}}, False, "the head right, part, wrong, and not their"),
-        (
-            {"problem_type": "multi_label_classification"},
-            True,
-            "'multi_label_classification', and with 3 outputs",
-        ),
+        ({"problem_type": "multi_label_classification"}, True, "'multi_label_classification', and with 3 outputs"),
         ({"problem_type": "regression"}, False, "problem_type is 'regression', and with 3 outputs only single"),
     ],
 )

@@ -142,8 +142,7 @@ def test_show_describes_one_version(commands: Commands, backbone: Backbone) -> N
 
 
 @pytest.mark.parametrize(
-    ("config", "kind"),
-    [({"use_rslora": True}, "rsLoRA"), ({"use_dora": True}, "DoRA"), ({}, "LoRA")],
+    ("config", "kind"), [({"use_rslora": True}, "rsLoRA"), ({"use_dora": True}, "DoRA"), ({}, "LoRA")]
 )
 def test_show_names_the_kind_of_adapter(commands: Commands, tmp_path: Path, config: Any, kind: str) -> None:
     folder = second(commands, tmp_path, config=config)

@@ -11,15 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from desks import (
-    Browser,
-    Programme,
-    Work,
-    make_programme,
-    scored_rows,
-    write_alerts,
-    write_jsonl,
-)
+from desks import Browser, Programme, Work, make_programme, scored_rows, write_alerts, write_jsonl
 from scoremux_client.errors import InputError
 from scoremux_review.database import accounts
 from scoremux_review.database.connection import Database

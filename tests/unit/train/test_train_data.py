@@ -32,14 +32,7 @@ from scoremux_files.errors import InputError, ScoremuxError
 from scoremux_files.locks import locked
 from scoremux_train.check import as_json, check, remarks
 from scoremux_train.commands import train
-from scoremux_train.data import (
-    Columns,
-    Data,
-    LabelledResponse,
-    read_data,
-    read_tasks,
-    training_rows,
-)
+from scoremux_train.data import Columns, Data, LabelledResponse, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.figures.cross_validated import CrossValidated
 from scoremux_train.figures.learning_curve import LearningCurve
@@ -75,10 +68,6 @@ def test_what_is_no_tasks_id_makes_a_bad_row_and_is_not_shown(tmp_path: Path) ->
     with pytest.raises(DataError, match="line 1: text is no task's id") as error:
         read_data([tmp_path / "rows.jsonl"], {}, Columns(task="text", text="task"))
     assert "text 0" not in str(error.value)
-
-
-def test_a_table_without_rows_takes_no_steps() -> None:
-    assert TrainingSet("t/0/1", 2, Recipe(patience=1), ()).rows_before(3) == 0
 
 
 def test_few_labelled_rows_are_trained_at_a_larger_rate() -> None:
