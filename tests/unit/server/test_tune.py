@@ -84,7 +84,7 @@ def test_trial_texts_come_from_a_file_with_their_tasks(small_repository: Path, t
             read_sample(store, tmp_path / name)
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["the user's texts", "made-up texts"])
+@pytest.mark.parametrize("own", [True, pytest.param(False, marks=pytest.mark.nightly)], ids=["own texts", "made up"])
 def test_tune_measures_prints_and_writes_a_profile(own_repository: Path, tmp_path: Path, own: bool) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"text": f"the router {n}"}) + "\n" for n in range(120)))
