@@ -63,10 +63,9 @@ def calibrate(
     versions = {change.task: change.after for change in changes}
     if as_json:
         tasks = calibration_view.tasks_as_json(calibration, versions)
-        values = {"policy": rules.digest, "dry_run": dry_run, "unverified": calibration.unverified, "tasks": tasks}
-        named = ("uncalibrated", "worse", "one_level", "below_gate")
-        values |= {"left_out": calibration.left_out_tasks} | {name: getattr(calibration, name) for name in named}
-        show_json(values)
+        reasons = {name: reason.name.lower() for name, reason in sorted(calibration.reasons.items())}
+        values = {"policy": rules.digest, "dry_run": dry_run, "tasks": tasks, "reasons": reasons}
+        show_json(values | {name: getattr(calibration, name) for name in ("worse", "one_level", "below_gate")})
         return
     calibration_view.show_decisions(calibration, versions, dry_run)
     calibration_view.show_rows(calibration, predictions, dry_run)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -46,13 +47,29 @@ from scoremux_files.errors import first_of
 NO_PROBABILITIES = "the task's head gives one value and no probabilities"
 """Why rows of a task with a regression head are left out."""
 
-NOT_OF_LIVE_ADAPTERS = (
-    "predictions are not known to come from the live adapters: publish the adapters of the same run of "
-    "`scoremux train`, or use the predictions all the same with --unverified"
-)
-
 _ROUTED = "read since they were sent to people, beside a sample of all responses"
 _BATCH_ROWS = 256
+
+
+class CalibrationReason(Enum):
+    """Why a task gets no calibration, or one with a reservation. The value follows "N tasks" in a sentence."""
+
+    UNVERIFIED = "are NOT VERIFIED: their predictions may not come from the live adapters, and then all here is wrong"
+    NOT_OF_LIVE_ADAPTERS = (
+        "keep the calibration that they have, if any. Their predictions are not known to come from the live adapters: "
+        "publish the adapters of the same run of `scoremux train`, or use the predictions all the same with "
+        "--unverified"
+    )
+    LACKS_SAMPLE = f"keep the calibration that they have, if any. Their {LACKS_SAMPLE}"
+    NO_ROW_LEFT = (
+        "have no row that can be used; people get all of their responses, or the machine where the policy has no target"
+    )
+    NO_ROWS = "are live and NOT calibrated, as they have no labelled rows; people get all of their responses"
+    NO_CONFIDENCE = "have no confidence; a target sends all their responses to people"
+    UNTRAINED = "were trained on no labelled row; people get all of their responses"
+
+
+_LEFT_OUT = (CalibrationReason.LACKS_SAMPLE, CalibrationReason.NOT_OF_LIVE_ADAPTERS)
 
 
 @dataclass
@@ -64,14 +81,8 @@ class Calibration:
         tasks: The rows of each task that have probabilities.
         decisions: By task.
         rows: How many labelled rows each task has.
-        without_confidence: Tasks whose heads give no probabilities.
-        untrained: Tasks whose adapters were trained on other tasks alone.
-        unusable: Tasks without a decision of before, all of whose rows are left out.
-        unlabelled: Live tasks without a row and without a decision.
-        uncalibrated: These, and tasks without a decision that are left out.
+        reasons: Why tasks get no calibration, or one with a reservation; live tasks without rows included.
         out_of_fold: Rows whose predictions came from training.
-        unverified: Tasks with predictions that are not known to come from their live adapters, and count all the same.
-        excluded: Tasks that are left out, by what is wrong with all of their rows.
         scored: Rows that the live versions scored.
         relabelled: Rows whose labels in the predictions were others than in the files.
         worse: Tasks that keep a temperature of 1, as a fitted one made their confidences worse on held-out rows, with
@@ -88,14 +99,8 @@ class Calibration:
     tasks: dict[str, LabelledScores] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
-    without_confidence: tuple[str, ...] = ()
-    untrained: tuple[str, ...] = ()
-    unusable: tuple[str, ...] = ()
-    unlabelled: tuple[str, ...] = ()
-    uncalibrated: tuple[str, ...] = ()
+    reasons: dict[str, CalibrationReason] = field(default_factory=dict)
     out_of_fold: int = 0
-    unverified: tuple[str, ...] = ()
-    excluded: dict[str, list[str]] = field(default_factory=lambda: {NOT_OF_LIVE_ADAPTERS: [], LACKS_SAMPLE: []})
     scored: int = 0
     relabelled: int = 0
     worse: dict[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -106,14 +111,16 @@ class Calibration:
     before: dict[str, Decision] = field(default_factory=dict)
     origins: dict[str, Counter[str]] = field(default_factory=dict)
 
-    @property
-    def left_out_tasks(self) -> list[str]:
-        return [name for names in self.excluded.values() for name in names]
-
-    def exclude(self, name: str, reason: str) -> None:
+    def leave_out(self, name: str, reason: CalibrationReason) -> None:
         """Leave a task out: it keeps the calibration that it has, if any."""
-        self.excluded[reason].append(name)
+        self.reasons[name] = reason
         del self.versions[name]
+
+    def reservations(self, reasons: Iterable[CalibrationReason] = CalibrationReason) -> Iterator[str]:
+        """Yield a sentence for each of some reasons that tasks have."""
+        for reason in reasons:
+            if names := [name for name, its in self.reasons.items() if its is reason]:
+                yield f"{len(names)} tasks {reason.value}: {first_of(names)}"
 
 
 def calibrate_tasks(
@@ -149,10 +156,10 @@ def calibrate_tasks(
     calibration = Calibration({name: live[name] for name in by_task}, relabelled=labelled.relabelled)
     calibration.left_out.update(labelled.left_out + retired)
 
-    def uncalibrated(tasks: Iterable[str]) -> tuple[str, ...]:
-        return tuple(n for n in tasks if not (store.package_folder(live[n]) / DECISION_JSON).exists())
+    def is_new(name: str) -> bool:
+        return not (store.package_folder(live[name]) / DECISION_JSON).exists()
 
-    calibration.unlabelled = uncalibrated(sorted(live.keys() - by_task.keys()))
+    calibration.reasons |= {n: CalibrationReason.NO_ROWS for n in sorted(live.keys() - by_task.keys()) if is_new(n)}
     seen: list[str] = []
     for name in sorted(by_task):
         folder = store.package_folder(live[name])
@@ -161,7 +168,7 @@ def calibrate_tasks(
         by_task[name] = with_census(by_task[name], store, past[name])
         chosen_by = [row.chosen_by for row in by_task[name]]
         if routed_only(chosen_by):
-            calibration.exclude(name, LACKS_SAMPLE)
+            calibration.leave_out(name, CalibrationReason.LACKS_SAMPLE)
             continue
         beside = routed_beside(chosen_by, [row.version for row in by_task[name]])
         if beside.any():
@@ -170,12 +177,12 @@ def calibrate_tasks(
         adapters = {row.adapter for row in by_task[name] if row.probabilities is not None}
         foreign = bool(adapters - {adapter_digest(PackageFiles.of(folder))})
         if foreign and not unverified:
-            calibration.exclude(name, NOT_OF_LIVE_ADAPTERS)
+            calibration.leave_out(name, CalibrationReason.NOT_OF_LIVE_ADAPTERS)
             continue
-        if foreign:
-            calibration.unverified += (name,)
-        elif any(row.seen for row in by_task[name]):
-            calibration.unverified += (name,)
+        is_seen = not foreign and any(row.seen for row in by_task[name])
+        if foreign or is_seen:
+            calibration.reasons[name] = CalibrationReason.UNVERIFIED
+        if is_seen:
             seen.append(name)
         for row in by_task[name]:
             row.check(len(task.levels))
@@ -184,21 +191,18 @@ def calibrate_tasks(
         calibration.rows[name] = without if scores is None else len(scores)
         if scores is not None:
             calibration.tasks[name] = scores
-        elif without:
-            calibration.without_confidence += (name,)
-        else:
-            calibration.unusable += uncalibrated([name])
-        if task.untrained:
-            calibration.untrained += (name,)
+        if task.untrained and (calibration.rows[name] or is_new(name)):
+            calibration.reasons[name] = CalibrationReason.UNTRAINED
+        elif scores is None and (without or is_new(name)):
+            calibration.reasons[name] = CalibrationReason.NO_CONFIDENCE if without else CalibrationReason.NO_ROW_LEFT
     if seen and not unverified:
         raise InputError(
             f"predictions of {', '.join(seen)} are too good: the shared start (--start) was trained on these tasks. "
             "Calibrate on rows that nothing was trained on, train without --start, or take them with --unverified"
         )
-    for reason, names in reversed(calibration.excluded.items()):
-        if names and not calibration.versions:
-            raise InputError(f"{first_of(names)}: {reason}")
-    calibration.uncalibrated = tuple(sorted(calibration.unlabelled + uncalibrated(calibration.left_out_tasks)))
+    if not calibration.versions:
+        for sentence in calibration.reservations(_LEFT_OUT):
+            raise InputError(sentence)
     decisions = _decisions(policy, calibration)
     # Predictions of training are nobody's arithmetic; vectors are the engine's in any case.
     arithmetic = engine.arithmetic if calibration.scored or policy.unusual else None
@@ -211,21 +215,23 @@ def calibrate_tasks(
 
 def _decisions(policy: ScoringPolicy, calibration: Calibration) -> dict[str, Decision]:
     """Return the decision of each task; rows of untrained tasks are no part of what others share."""
-    trained = {name: rows for name, rows in calibration.tasks.items() if name not in calibration.untrained}
+    reasons = calibration.reasons
+    trained = {
+        name: rows for name, rows in calibration.tasks.items() if reasons.get(name) is not CalibrationReason.UNTRAINED
+    }
     decisions = fit(policy, trained) if trained else {}
     calibration.worse = worse_confidences(trained)
     calibration.one_level, calibration.below_gate = one_level(policy, trained), below_gate(policy, trained)
-    for name in calibration.without_confidence:
-        decisions[name] = decision_without_confidence(policy, name, calibration.rows[name])
-    for name in calibration.unusable:
-        threshold = None if policy.target is None else NEW_TASK
-        decisions[name] = replace(decision_without_confidence(policy, name, 0), threshold=threshold)
-    for name in set(calibration.tasks) & set(calibration.untrained):
-        decisions |= fit(policy.model_copy(update={"target": None}), {name: calibration.tasks[name]})
-    for name in calibration.untrained:
-        if name in decisions:
-            threshold = replace(NEW_TASK, rows=calibration.rows[name])
-            decisions[name] = replace(decisions[name], threshold=threshold)
+    for name, reason in reasons.items():
+        rows = calibration.rows[name]
+        if reason is CalibrationReason.UNTRAINED and name in calibration.tasks:
+            decisions |= fit(policy.model_copy(update={"target": None}), {name: calibration.tasks[name]})
+        elif reason in (CalibrationReason.UNTRAINED, CalibrationReason.NO_CONFIDENCE, CalibrationReason.NO_ROW_LEFT):
+            decisions[name] = decision_without_confidence(policy, name, rows)
+        if reason is CalibrationReason.UNTRAINED or (
+            reason is CalibrationReason.NO_ROW_LEFT and policy.target is not None
+        ):
+            decisions[name] = replace(decisions[name], threshold=replace(NEW_TASK, rows=rows))
     return dict(sorted(decisions.items()))
 
 

@@ -44,12 +44,6 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
     say = Console(markup=False, highlight=False, soft_wrap=True).print
     if calibration.out_of_fold:
         say(f"{calibration.out_of_fold:,} rows have out-of-fold predictions, from {predictions}")
-    if calibration.unverified:
-        names = ", ".join(calibration.unverified)
-        say(f"NOT VERIFIED: whether these predictions come from the live adapters of {names}; else all here is wrong")
-    for reason, excluded in calibration.excluded.items():
-        if excluded:
-            say(f"Left out, with the calibration that they have, if any: {first_of(excluded)}. Their {reason}")
     if calibration.scored:
         scored = f"{calibration.scored:,} rows were scored by the live versions"
         say(f"{scored}: true only if no adapter was fitted to them")
@@ -85,20 +79,8 @@ def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool)
             f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: "
             f"{first_of(unchanged)}"
         )
-    if empty := calibration.unusable:
-        whom = "the machine" if all(calibration.decisions[n].threshold is None for n in empty) else "people"
-        say(f"{len(empty)} tasks have no row that can be used; {whom} get all of their responses: {first_of(empty)}")
-    if unlabelled := calibration.unlabelled:
-        say(
-            f"{len(unlabelled)} live tasks are NOT calibrated, as they have no labelled rows; people get all of their "
-            f"responses: {first_of(unlabelled)}"
-        )
-    if without := calibration.without_confidence:
-        names = ", ".join(without)
-        say(f"{len(without)} tasks have no confidence; a target sends all their responses to people: {names}")
-    if untrained := calibration.untrained:
-        names = ", ".join(untrained)
-        say(f"{len(untrained)} tasks were trained on no labelled row; people get all of their responses: {names}")
+    for sentence in calibration.reservations():
+        say(sentence)
     if dry_run:
         say("nothing was published (--dry-run)")
 

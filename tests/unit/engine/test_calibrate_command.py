@@ -21,7 +21,7 @@ from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
 from scoremux_client.errors import InputError
 from scoremux_engine import Engine
 from scoremux_engine.commands import calibration_view, tasks
-from scoremux_engine.commands.calibration import Calibration, calibrate_tasks, publish
+from scoremux_engine.commands.calibration import Calibration, CalibrationReason, calibrate_tasks, publish
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, PackageFiles
@@ -144,12 +144,13 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     path = tmp_path / "predictions.parquet"
     others = run(labelled, *given, "--predictions", path).stdout
     assert "1 tasks would be calibrated" in others and "t-2" in others
-    assert "Left out, with the calibration that they have, if any: t-1. Their predictions are not known" in others
+    assert "1 tasks keep the calibration that they have, if any. Their predictions are not known" in others
     as_json = json.loads(run(labelled, *given, "--predictions", path, "--json").stdout)
     live = Store(own_repository / "store").manifest().tasks
-    assert (as_json["left_out"], as_json["uncalibrated"]) == (["t-1"], sorted(live.keys() - {"t-2"}))
+    reasons = dict.fromkeys(sorted(live.keys() - {"t-1", "t-2"}), "no_rows")
+    assert as_json["reasons"] == {"t-1": "not_of_live_adapters", **reasons}
     refused = run(*given, "--predictions", path)
-    assert refused.returncode == 2 and "t-1: predictions are not known to come from the live adapters" in refused.stderr
+    assert refused.returncode == 2 and "predictions are not known to come from the live adapters" in refused.stderr
     done = run(labelled, *given, "--predictions", path, "--unverified")
     assert done.returncode == 0, done.stderr
     assert "NOT VERIFIED" in done.stdout
@@ -291,7 +292,8 @@ def test_rows_of_a_desk_weigh_one_over_their_probability_and_routed_ones_alone_a
     partly = rows[:1] + [{**row, "chosen_by": None} for row in rows[1:] if row["task"] != rows[0]["task"]]
     desk.write_text("".join(json.dumps(row) + "\n" for row in partly))
     done = run(desk, *given, "--dry-run")
-    assert done.returncode == 0 and f"if any: {rows[0]['task']}. Their labelled rows were read since" in done.stdout
+    assert done.returncode == 0 and "if any. Their labelled rows were read since" in done.stdout
+    assert f"have those rows read: {rows[0]['task']}\n" in done.stdout
     for number, row in enumerate(rows):
         row |= {} if number % 2 else {"chosen_by": "read_behind", "probability": 0.25}
     desk.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -330,7 +332,7 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
         assert (mixed.rows["t-1"], mixed.left_out.total()) == (60, len(rows) - 60)
         predicted = [replace(row, probabilities=(0.2,) * 5) for row in by_half[60:]]  # not of the live adapter
         mixed = calibrate("exact = 0.7", by_everyone[:60] + predicted)
-        assert (mixed.rows["t-1"], mixed.left_out_tasks) == (60, [])
+        assert (mixed.rows["t-1"], mixed.reasons.get("t-1")) == (60, None)
 
 
 def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path: Path) -> None:
@@ -343,7 +345,7 @@ def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path:
     mixed = calibrate_tasks(Engine.open(own_repository), store, rules, LabelledRows(old + new))
     assert (mixed.rows["t-1"], mixed.left_out.total()) == (40, 20)
     alone = calibrate_tasks(Engine.open(own_repository), store, rules, LabelledRows(old))
-    assert (alone.unusable, alone.left_out.total()) == (("t-1",), 20)
+    assert (alone.reasons["t-1"], alone.left_out.total()) == (CalibrationReason.NO_ROW_LEFT, 20)
 
 
 class Counting:
@@ -445,9 +447,9 @@ def test_the_example_policy_calibrates_tasks_that_have_attempts(own_repository: 
     done = run(labelled, *given)
     assert done.returncode == 0, done.stderr
     assert "3 tasks are calibrated" in done.stdout
-    assert "1 tasks have no row that can be used; people get all of their responses: t-3" in done.stdout
+    assert "1 tasks have no row that can be used; people get all of their responses, or the machine" in done.stdout
     others = sorted(Store(own_repository / "store").manifest().tasks.keys() - {"t-1", "t-2", "t-3"})
-    assert f"{len(others)} live tasks are NOT calibrated, as they have no labelled rows" in done.stdout
+    assert f"{len(others)} tasks are live and NOT calibrated, as they have no labelled rows" in done.stdout
     (row,) = Engine.open(own_repository).score(["router sent the packet"], ["t-3"])
     assert (row.ok, row.confidence, row.route) == (True, None, "human:NEW_TASK")
     again = run(labelled, *given, "--dry-run")
