@@ -41,9 +41,12 @@ def wanted(lock: str) -> list[Requirement]:
     project = content["project"]
     if lock == "build":
         return [Requirement(line) for line in content["build-system"]["requires"]]
-    lines = [*project["dependencies"], *project["optional-dependencies"][EXTRAS[lock]]]
-    lines += project["optional-dependencies"]["cli"] if "scoremux[cli]" in lines else []
-    return [Requirement(line) for line in lines if not line.startswith(("nvidia-pytriton", "scoremux["))]
+    lines, extras = list(project["dependencies"]), [EXTRAS[lock]]
+    while extras:
+        required = project["optional-dependencies"][extras.pop()]
+        extras += [line[len("scoremux[") : -1] for line in required if line.startswith("scoremux[")]
+        lines += [line for line in required if not line.startswith(("nvidia-pytriton", "scoremux["))]
+    return [Requirement(line) for line in lines]
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from making import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SHARED_NAMES = {"__init__.py", "errors.py", "commands.py"}
 """File names that every package may have."""
@@ -46,6 +53,18 @@ def test_class_names_are_unique() -> None:
 def test_loose_modules_are_those_of_the_map(package: str) -> None:
     modules = {file.stem for file in (ROOT / package).glob("*.py")} - {"__init__"}
     assert modules == LOOSE[package]
+
+
+def test_every_file_has_its_floor() -> None:
+    """The contract of imports holds for the files that it names."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    floors = content["tool"]["importlinter"]["contracts"][0]["layers"]
+    named = {module for floor in floors for module in re.split(r"[\s|]+", floor)}
+    for package in PACKAGES:
+        for file in package.rglob("*.py"):
+            parts = file.relative_to(package.parent).with_suffix("").parts
+            above = {".".join(parts[:n]) for n in range(2, len(parts) + 1)}
+            assert file.name == "__init__.py" or above & named, file
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
