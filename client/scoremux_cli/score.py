@@ -113,11 +113,11 @@ def score(
     from scoremux_cli.batch.job_client import Connection
     from scoremux_cli.batch.job_output import JobCounts, Output
     from scoremux_cli.batch.journal import Job
-    from scoremux_cli.batch.parts import PLACED
     from scoremux_cli.batch.people import Alert, ConditionTask, ForPeople, ReadBehind, count_alerts
     from scoremux_cli.batch.sources import check_sources, expand, kept_input
     from scoremux_cli.batch.summary import check
     from scoremux_client.transports.transport import Tls
+    from scoremux_files.rows.writers import check_kept
 
     output, to_retry = Output(out), _without_score(retry or [])
     people = ForPeople(
@@ -127,9 +127,8 @@ def score(
         ConditionTask.parse(condition) if condition else None,
     )
     sources = [kept_input(out, sys.stdin.buffer) if name == "-" else name for name in sources]
-    names = column_names(column, id="id", task="task", text="text", student=None)
-    if taken := sorted({*(keep or ())} & {*PLACED.names, names["text"]}):
-        raise InputError(f"--keep {taken[0]}: the output has its own column of this name, and never texts")
+    names, keep = column_names(column, id="id", task="task", text="text", student=None), [*dict.fromkeys(keep or ())]
+    check_kept(keep, names["text"])
     layout = RowLayout(part_rows=part_rows, keep=keep or None, **names)
     job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
     console = Console(stderr=True, highlight=False, markup=False)

@@ -129,7 +129,8 @@ def add(
         typer.Option(
             "--column",
             metavar="KEY=NAME",
-            help="How --responses call the columns id, text and student, if the job does not say it; repeatable.",
+            help="How --responses call the columns id, text and student, and which ones of SCORED exports keep (keep), "
+            "if the job does not say it; repeatable.",
         ),
     ] = None,
 ) -> None:
@@ -159,7 +160,7 @@ def add(
             if file:
                 say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
         for path in scored or ():
-            layout = layout_of(path, **column_names(column, id=None, text=None, student=None))
+            layout = layout_of(path, **column_names(column, id=None, text=None, student=None, keep=()))
             _add_scored(desk, path, responses or (), layout)
 
 

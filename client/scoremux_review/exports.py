@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ where the scored file did not say. administration: the file or folder that broug
 
 ODD = "ODD"
 
+_Rows = Callable[[Database, str], Iterator[dict[str, Any]]]
+
 
 def odd_rows(database: Database, most: int) -> list[str]:
     """Return what is wrong with rows that are exported as ODD, the first ones of each task."""
@@ -88,20 +90,23 @@ def odd_rows(database: Database, most: int) -> list[str]:
 
 def export_final(database: Database, path: Path, administration: str = "") -> int:
     """Write the final score of every response, or of those that one scored file brought; return how many."""
-    return _write(path, FINAL, _finals(database, administration))
+    return _write(database, path, FINAL, _finals, administration)
 
 
 def export_labelled(database: Database, path: Path, administration: str = "") -> int:
     """Write every response that a human gave a level, for `train`, `evaluate`, `report` and `calibrate`."""
-    return _write(path, LABELLED, _labelled(database, administration))
+    return _write(database, path, LABELLED, _labelled, administration)
 
 
-def _write(path: Path, schema: Any, rows: Iterator[dict[str, Any]]) -> int:
-    number = 0
+def _write(database: Database, path: Path, schema: Any, rows_of: _Rows, administration: str) -> int:
+    """Write rows with the columns of a schema and those that jobs kept."""
+    with database.read() as connection:
+        kept = responses.kept_names(connection, administration)
+    schema, number = pa.schema([*schema, *((name, pa.string()) for name in kept)]), 0
 
     def tables() -> Iterator[Any]:
         nonlocal number
-        for block in chunks(rows, responses.BLOCK_ROWS):
+        for block in chunks(rows_of(database, administration), responses.BLOCK_ROWS):
             number += len(block)
             yield pa.Table.from_pylist(block, schema)
 
@@ -153,6 +158,7 @@ def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
     if scored and level >= len(points):
         scored, status = False, ODD
     return {
+        **json.loads(row.kept or "{}"),
         **{name: getattr(row, name, None) for name in FINAL.names},
         "id": row.name,
         "status": status,
@@ -176,6 +182,7 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
         # One administration is a sample by its own design; how else a response was chosen adds nothing to its weight.
         chances = {} if administration else drawn_rows.chances(connection, again)
         names = drawn_rows.repeated_names(connection, again, administration)
+        kept = {row.id: row.kept for row in responses.rows_of(connection, again.values())}
         same: dict[int, list[Any]] = {}  # response → its rows, the one whose level counts first
         for row in responses.labelled_rows(connection, again.keys() | again.values()):
             rows = same.setdefault(again.get(row.id, row.id), [])
@@ -190,6 +197,7 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
             if first in chances:
                 chosen_by, probability = SAMPLE, chances[first]
             yield {
+                **json.loads(row.kept or kept.get(first) or "{}"),
                 "task": row.task, "text": row.text, "id": names.get(first, row.name), "level": row.first_level,
                 "second": row.second_level, "final": row.final_level,
                 "chosen_by": chosen_by, "probability": probability,

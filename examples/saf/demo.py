@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import secrets
 import sys
 import time
 import warnings
@@ -36,6 +37,7 @@ from scoremux_server.watch.watcher import Watcher, watching
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE / "repository"
+KEY = "read-behind.key"
 QUALITIES = ("wrong", "partial", "mostly", "right")
 ROUNDS = 3
 Result = TypeVar("Result")
@@ -156,8 +158,9 @@ def main() -> None:
     store = Store(REPOSITORY / "store")
     folders = sorted(p.parent for p in (HERE / "adapters").glob("*/task.json"))
     step(f"check and publish {len(folders)} task packages", lambda: store.add(folders, opened))
-    # The tasks have no calibration: without this, all responses would go to people.
+    # The tasks have no calibration: without this, all responses would go to people. With it, a random share does.
     (REPOSITORY / PROFILE).write_text('uncalibrated = "machine"\n', encoding="utf-8")
+    (REPOSITORY / KEY).write_text(secrets.token_hex(16), encoding="utf-8")
     server = TritonServer(REPOSITORY, Endpoints.choose(), profile=Profile.read(default_profile(REPOSITORY)))
     rows = sample()
     with ExitStack() as running:
@@ -185,10 +188,11 @@ def main() -> None:
         f"{len(outcomes)} rows with other bits in another batch; {time.perf_counter() - started:.0f} s in all"
     )
     console.print(f"report on the sample: {write_report(rows, scored)}", soft_wrap=True)
+    behind = f"--read-behind 0.5 --key-file {os.path.relpath(REPOSITORY / KEY)}"
     repository, texts = (os.path.relpath(path) for path in (REPOSITORY, HERE / "responses.jsonl"))
     for what, command in (
         ("serve it", f"serve --repository {repository}"),
-        ("and in a second terminal score a file", f"score {texts} --out scored --url localhost:8001"),
+        ("and in a second terminal score a file", f"score {texts} --out scored --url localhost:8001 {behind}"),
         ("the review desk", f"review scored --tasks {repository}/store --database reviews.db"),
     ):
         console.print(f"{what}: .venv/bin/scoremux {command}", soft_wrap=True)

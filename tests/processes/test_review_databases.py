@@ -157,7 +157,7 @@ def search(work: Work, folder: Path, database_name: str) -> set[str]:
             content = path.read_bytes()
             if path.suffix == ".parquet":  # its bytes are compressed
                 content += str(pq.read_table(path).to_pylist()).encode()
-            found = re.findall(rb"(?:student|pupil)-\d{5}|only \d{5} wrote|[0-9a-f]{64}", content)
+            found = re.findall(rb"(?:student|pupil|school)-\d{5}|only \d{5} wrote|[0-9a-f]{64}", content)
             traces |= {trace.decode() for trace in found}
     return traces
 
@@ -171,11 +171,12 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
             "text": f"words that only {n:05} wrote, and some more of them",
             "line": n,
             "student": f"pupil-{n:05}",
+            "school": f"school-{n:05}",
         }
         for n, row in enumerate(scored_rows(students + others))
     ]
     policy = DeskPolicy(groups=False, second_reads=0.5)
-    work = Work(make_programme(tmp_path, policy=policy, rows=rows, name=database_name), policy)
+    work = Work(make_programme(tmp_path, policy=policy, rows=rows, name=database_name, keep=["school"]), policy)
     for n in range(150):
         name = ("anna", "ben", "lee")[n % 3]
         read = work.take(name)
@@ -195,8 +196,9 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
     (tmp_path / "ids.txt").write_text("\n".join(ids))
     noted = work.verify()
     traces = [*ids, *(f"only {n:05} wrote" for n in range(students))]
+    traces += [f"{name}-{n:05}" for name in ("pupil", "school") for n in range(students)]
     hashes = [hashlib.sha256(row["text"].encode()).hexdigest() for row in rows]
-    assert len(search(work, tmp_path, database_name) & {*traces, *hashes}) == 3 * students + others
+    assert len(search(work, tmp_path, database_name) & {*traces, *hashes}) == 5 * students + others
     command = ["erase", "--database", database_name, "--ids", tmp_path / "ids.txt",
                "--audit-log", tmp_path / "audit.jsonl", "--by", "dana"]  # fmt: skip
     assert kill_and_finish([SCOREMUX, "review", *map(str, command)], tmp_path, 2, 2, random.Random(7)) > 0

@@ -17,6 +17,7 @@ from sqlalchemy import select, text
 from starlette.applications import Starlette
 from typer.testing import CliRunner
 
+from scoremux_files.rows.row_layout import RowLayout
 from scoremux_review.commands import review
 from scoremux_review.database import assignment_rows, leases, responses
 from scoremux_review.database.accounts import add_person, begin_session
@@ -184,15 +185,16 @@ def make_programme(
     rows: list[dict[str, Any]] | None = None,
     name: str = "",
     raters: tuple[str, ...] = ("anna", "ben"),
+    keep: list[str] | None = None,
 ) -> Programme:
-    """Return a desk with `number` responses; name: another database than a new SQLite file."""
+    """Return a desk with `number` responses; name: another database than a new SQLite file; keep: columns."""
     clock = [1.8e9]
     database = Database(name or str(folder / "reviews.db"), clock=lambda: clock[0], create=True)
     with database.write() as connection:
         save_policy(connection, policy or DeskPolicy(), "test", clock[0])
         save_items(connection, ITEMS, "test", clock[0])
     write_jsonl(folder / "scored.jsonl", scored_rows(number) if rows is None else rows)
-    add_scored(database, folder / "scored.jsonl", Texts())
+    add_scored(database, folder / "scored.jsonl", Texts((), RowLayout(keep=keep)))
     anchors = [
         {"task": "bio-7", "level": 2, "text": "It absorbs red and blue and reflects green.", "note": "Both halves."},
         {"task": "bio-7", "level": 1, "text": "It absorbs light with chlorophyll.", "note": "Reflection is missing."},

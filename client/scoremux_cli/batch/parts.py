@@ -27,7 +27,7 @@ PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", 
 REJECTED = "rejected"
 NOWHERE = "nowhere: nobody can grade it"
 WITHOUT_CONFIDENCE = "machine, without a confidence"
-"""Where scores of tasks go that are not calibrated; the review desk gives all of these rows to people."""
+"""Where scores of tasks go that are not calibrated, if the server's profile leaves them to the machine."""
 
 
 def write_part(

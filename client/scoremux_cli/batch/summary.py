@@ -17,7 +17,6 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from scoremux_cli.batch.job_client import Latencies
 from scoremux_cli.batch.journal import NO_TASK, Job, JobState, tally_name
-from scoremux_cli.batch.parts import WITHOUT_CONFIDENCE
 from scoremux_cli.batch.slices import read_slices
 from scoremux_cli.batch.sources import SourceFile
 from scoremux_client.contract import MACHINE
@@ -160,8 +159,6 @@ def _print_people(console: Console, state: JobState) -> None:
         for name, count in sorted(counts.items())
     ]
     _print_table(console, ("goes to", "rows", "share"), rows)
-    if WITHOUT_CONFIDENCE in state.people["route"]:
-        console.print("the review desk gives rows without a confidence (of tasks that are not calibrated) to people")
 
 
 def _print_table(console: Console, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -50,6 +50,21 @@ student: who wrote the response, null where no column says it.
 """
 
 
+_OWN = {
+    "source", "line", "text", "chosen_by", "probability", "seen", "second", "final", "settled_by", "saw", "size",
+    "decision", "decided_at", "administration", "code", "decided_by", "rater", "machine_level", *SCHEMA.names,
+}  # fmt: skip
+"""Names of columns that outputs, the desk's exports, or what reads them have for themselves."""
+
+
+def check_kept(names: Iterable[str], text: str) -> None:
+    """Raise InputError for a column that cannot be kept; text: the name of the texts' column."""
+    if taken := sorted({*names} & (_OWN | {text})):
+        raise InputError(
+            f"column {taken[0]} cannot be kept: it has the texts, or the name of a column of scoremux's own"
+        )
+
+
 def beside_parts(folder: Path, name: str) -> Path:
     """Return what a job keeps beside its parts: readers of Parquet folders pass over names that begin with `_`.
 

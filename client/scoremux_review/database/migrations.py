@@ -43,6 +43,11 @@ def drop_leaders(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE people DROP COLUMN leader"))
 
 
+def add_kept_columns(connection: Connection) -> None:
+    """7 → 8: rows have columns that a job kept. Digests are as before where there are none."""
+    connection.execute(text("ALTER TABLE rows ADD COLUMN kept TEXT NOT NULL DEFAULT ''"))
+
+
 MIGRATIONS: dict[int, Callable[[Connection], None]] = {
     1: move_remarks_out_of_the_record,
     2: add_conversations,
@@ -50,5 +55,6 @@ MIGRATIONS: dict[int, Callable[[Connection], None]] = {
     4: add_pools,
     5: add_students,
     6: drop_leaders,
+    7: add_kept_columns,
 }
 """Format → what makes the next one of it."""

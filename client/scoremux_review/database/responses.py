@@ -26,15 +26,15 @@ SEALED = (
     "level_high", "condition", "route", "read_behind", "version", "chosen_by", "reason", "priority", "known_level",
     "folded_key", "administration",
 )  # fmt: skip
-"""Columns that never change. A row's digest is of these, its student and its salt, without which short answers could be
-guessed."""
+"""Columns that never change. A row's digest is of these, its student, its kept columns and its salt, without which
+short answers could be guessed."""
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
     """Return the sha256 of a row's salt and sealed columns."""
     sealed = [row["salt"], *(row[name] for name in SEALED)]
-    if row["student"] != "":  # a column since format 6
-        sealed.append(row["student"])
+    if (row["student"], row["kept"]) != ("", ""):  # columns since formats 6 and 8
+        sealed += [row["student"], row["kept"]] if row["kept"] != "" else [row["student"]]
     # By `repr`: SQLite gives bytes where somebody has put them.
     values = json.dumps(sealed, ensure_ascii=False, separators=(",", ":"), default=repr)
     return hashlib.sha256(values.encode()).hexdigest()
@@ -162,6 +162,13 @@ def labelled_rows(connection: Connection, chosen: Collection[int] | None = None)
     yield from _streamed(connection, query, chosen)
 
 
+def kept_names(connection: Connection, administration: str = "") -> list[str]:
+    """Return the names of the columns that jobs kept, or one of them did."""
+    query = select(rows.c.kept).where(rows.c.kept != "").distinct()
+    query = query.where(rows.c.administration == administration) if administration else query
+    return sorted({name for kept in connection.execute(query).scalars() for name in json.loads(kept)})
+
+
 def validity_rows(connection: Connection) -> Iterator[Any]:
     """Yield the validity papers."""
     query = select(rows).where(rows.c.state == "validity").order_by(rows.c.id)
@@ -193,14 +200,14 @@ def not_erased(connection: Connection, chosen: Sequence[int]) -> Sequence[int]:
 
 
 def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
-    """Take id, text, student, salt, place and remarks out of some rows.
+    """Take id, text, student, kept columns, salt, place and remarks out of some rows.
 
     Returns:
         A digest over what is left of them, in the order of their ids, for the record: their own digests stay, and can
         no longer be computed.
     """
     change = update(rows).where(rows.c.id == bindparam("chosen"))
-    blank = {"text": "", "salt": "", "source": "", "administration": "", "student": "", "priority": 0.0}
+    blank = {"text": "", "salt": "", "source": "", "administration": "", "student": "", "kept": "", "priority": 0.0}
     change = change.values(line=bindparam("place"), folded_key=bindparam("place"), state=ERASED, **blank)
     change = change.values(name=bindparam("label"))
     connection.execute(change, [{"chosen": row, "place": row, "label": f"erased {row}"} for row in chosen])

@@ -47,7 +47,7 @@ _KEY = BigInteger().with_variant(Integer, "sqlite")
 PAPERS = ("validity", "qualification")
 """Papers with a known level: kinds of their reads and decisions, and states of their rows."""
 
-FORMAT = 7
+FORMAT = 8
 """Of the tables. `migrations` brings an older one up to it."""
 
 ERASED = "erased"
@@ -120,6 +120,7 @@ rows = Table(
     Column("folded_key", BigInteger, nullable=False),  # of the task and the folded text: duplicates share it
     Column("administration", Text, nullable=False),  # the scored file or folder that brought the row
     Column("student", Text, nullable=False, default=""),  # who wrote it, as the file says; empty where it does not
+    Column("kept", Text, nullable=False, default=""),  # JSON: columns that the job kept; for exports, never for pages
     Column("salt", Text, nullable=False),
     Column("digest", Text, nullable=False),  # of the salt and all columns above but the id
     Column("state", Text, nullable=False),  # machine, waiting, second, adjudication, done, erased, or of PAPERS

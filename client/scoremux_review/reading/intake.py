@@ -12,7 +12,7 @@ from typing import Any
 
 from scoremux_assess.agreement import weights
 from scoremux_assess.agreement.similar_texts import fold
-from scoremux_client.contract import HUMAN, NOBODY_CAN, Reason, Status
+from scoremux_client.contract import HUMAN, NOBODY_CAN, Reason
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import chunks, read_rows, student_of, whole_number
 from scoremux_files.rows.writers import without_apostrophe
@@ -26,8 +26,8 @@ CHUNK_ROWS = 500
 """Rows of one transaction: raters never wait for longer than that takes."""
 
 READ_BEHIND, EVERYTHING, SAMPLE = "READ_BEHIND", "ALL", "SAMPLE"
-"""Reasons beside those of a route: a random share of what the machine scored; rows of a task without a calibration;
-what `scoremux sample` drew."""
+"""Reasons beside those of a route: a random share of what the machine scored; rows without a route; what `scoremux
+sample` drew."""
 
 _MOST_LINE, _MOST_LEVEL, _MOST_NAME_BYTES = 2**63 - 1, 10_000, 2_000
 _COMPARED = ("status", "level", "route", "version", "chosen_by", "read_behind")
@@ -168,11 +168,11 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     if not row.keys() >= _NEEDED:
         raise InputError(f"{path}, row {number}: not what `scoremux score` writes; id, task, status, level needed")
     name, task = _plain(path, row["id"]), _plain(path, row["task"]).partition("@")[0]
-    source, line, text, student = texts.of(path, number, name, row)
+    source, line, text, student, kept = texts.of(path, number, name, row)
     probabilities, confidence = _numbers(row.get("probabilities")), _number(row.get("confidence"))
     low, high = (None if (end := _number(row.get(name))) is None else int(end) for name in ("level_low", "level_high"))
     route, read_behind, status = str(row.get("route") or ""), _number(row.get("read_behind")), str(row["status"])
-    chosen_by, reason = _chosen(status, route, read_behind, confidence is not None or status == Status.CONDITION)
+    chosen_by, reason = _chosen(status, route, read_behind)
     if row.get("chosen_by") == weights.SAMPLE:
         chosen_by, reason, read_behind = weights.SAMPLE, SAMPLE, _drawn_with(path, number, row)
         source, line = f"{weights.SAMPLE} {path.name}", number
@@ -186,7 +186,7 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
         status=status, level=whole_number(path, number, row["level"]), probabilities=json.dumps(probabilities),
         confidence=confidence, level_low=low, level_high=high, condition=str(row.get("condition") or ""), route=route,
         read_behind=read_behind, version=str(row.get("version") or ""), chosen_by=chosen_by, reason=reason,
-        state="waiting" if reason else "machine", student=student,
+        state="waiting" if reason else "machine", student=student, kept=kept,
     )  # fmt: skip
 
 
@@ -204,22 +204,24 @@ def _row(
 ) -> dict[str, Any]:
     """Return the columns of a row; those of the machine's score are empty unless they are among `values`."""
     # PostgreSQL stores no NUL, and no database half of a surrogate pair.
-    cells = (text, source, name, values["student"])
-    text, source, name, student = (cell.encode("utf-8", "replace").decode().replace("\0", "␀") for cell in cells)
+    cells = (text, source, name, values["student"], values.get("kept", ""))
+    text, source, name, student, kept = (cell.encode("utf-8", "replace").decode().replace("\0", "␀") for cell in cells)
     key = hashlib.blake2b(f"{task}\0{fold(text)}".encode(), digest_size=8).digest()
     empty = {"status": "OK", "level": -1, "probabilities": "[]", "confidence": None, "level_low": None,
              "level_high": None, "condition": "", "route": "", "read_behind": None, "version": "",
              "known_level": None}  # fmt: skip
     place = {"source": source, "line": line, "name": name, "administration": administration, "priority": priority}
     folded_key = int.from_bytes(key, "big", signed=True)
-    return {**empty, **place, "task": task, "text": text, "folded_key": folded_key, **values, "student": student}
+    cleaned = {"text": text, "student": student, "kept": kept}
+    return {**empty, **place, "task": task, "folded_key": folded_key, **values, **cleaned}
 
 
-def _chosen(status: str, route: str, read_behind: float | None, calibrated: bool) -> tuple[str, str]:
+def _chosen(status: str, route: str, read_behind: float | None) -> tuple[str, str]:
     """Return how a row was chosen for reading, and its queue; the queue is empty if no human reads it.
 
-    Without a calibration nobody has said what the machine may keep, so humans may read everything. Of a new task people
-    get everything, so that its rows are no choice of the machine's.
+    Without a route or a calibration nobody has said what the machine may keep, so humans may read everything, unless
+    the server's profile leaves it to the machine. Of a new task people get everything, so that its rows are no choice
+    of the machine's.
     """
     if status in NOBODY_CAN:
         return "", ""
@@ -227,7 +229,7 @@ def _chosen(status: str, route: str, read_behind: float | None, calibrated: bool
         return "all", route.removeprefix(HUMAN)
     if route.startswith("human"):
         return "route", route.partition(":")[2] or "HUMAN"
-    if not (route and calibrated):
+    if not route:
         return "all", EVERYTHING
     return ("read_behind", READ_BEHIND) if read_behind else ("", "")
 

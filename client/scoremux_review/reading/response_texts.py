@@ -15,21 +15,22 @@ from scoremux_client.errors import InputError
 from scoremux_files.errors import parsing, reading
 from scoremux_files.rows.readers import read_records, student_of
 from scoremux_files.rows.row_layout import Record, RowLayout, list_columns
-from scoremux_files.rows.writers import JOURNAL, beside_parts, done_note, without_apostrophe
+from scoremux_files.rows.writers import JOURNAL, beside_parts, check_kept, done_note, without_apostrophe
 
 _LAYOUT = [field.name for field in fields(RowLayout)]
 
 
 class Origin(NamedTuple):
-    """Where a response is, what it says, and who wrote it; an empty student is not known."""
+    """Where a response is, what it says, who wrote it (empty: not known), and what its job kept of it, as JSON."""
 
     source: str
     line: int
     text: str
     student: str
+    kept: str = ""
 
 
-def layout_of(scored: Path, **columns: str | None) -> RowLayout:
+def layout_of(scored: Path, **columns: Any) -> RowLayout:
     """Return how a job read what it scored.
 
     Args:
@@ -37,7 +38,7 @@ def layout_of(scored: Path, **columns: str | None) -> RowLayout:
         columns: Names of columns, which count before those of the job.
 
     Raises:
-        InputError: The job's note is damaged.
+        InputError: The job's note is damaged, or a column cannot be kept.
     """
     layout, note = dict[str, Any](), beside_parts(scored, JOURNAL) if scored.is_dir() else done_note(scored)
     if note.is_file():
@@ -46,6 +47,7 @@ def layout_of(scored: Path, **columns: str | None) -> RowLayout:
             layout = content["layout"] if scored.is_dir() else content["job"]["layout"]
     given = {name: column for name, column in columns.items() if column}
     chosen = RowLayout(**{name: value for name, value in layout.items() if name in _LAYOUT} | given)
+    check_kept(chosen.keep or (), chosen.text)
     return replace(chosen, task=chosen.text)  # the task is in the scored row
 
 
@@ -74,7 +76,8 @@ class Texts:
         Raises:
             InputError: a file cannot be read, or has an id twice.
         """
-        self._layout = layout or RowLayout()
+        layout = layout or RowLayout()
+        self._layout, self._keep = replace(layout, keep=None), layout.keep or ()
         self._by_id: dict[str, Origin] = {}
         self._source = ""
         self._records: Iterator[Record] = iter(())
@@ -88,7 +91,7 @@ class Texts:
                 self._by_id[name] = self._origin(path, record)
 
     def of(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
-        """Return where a scored row comes from. Its own student counts before the one of the response.
+        """Return where a scored row comes from, and what it keeps. Its own student counts before the response's.
 
         Args:
             path: The scored file.
@@ -97,13 +100,21 @@ class Texts:
             row: Its columns.
 
         Raises:
-            InputError: there is no text for it.
+            InputError: there is no text for it, or a column that it is to keep is missing.
         """
-        column = self._layout.student if self._layout.student in row else "student"
-        student = student_of(row.get(column)) or ""
-        student = without_apostrophe(student) if path.suffix.lower() == ".csv" else student
+
+        def cell(column: str) -> str:
+            value = student_of(row.get(column)) or ""
+            return without_apostrophe(value) if path.suffix.lower() == ".csv" else value
+
+        if missing := [column for column in self._keep if column not in row]:
+            raise InputError(f"{path}, row {number}: no column {missing[0]} (its columns: {list_columns(list(row))})")
+        kept = {column: cell(column) or None for column in self._keep}
+        student = cell(self._layout.student if self._layout.student in row else "student")
         origin = self._find(path, number, name, row)
-        return origin._replace(student=student) if student else origin
+        return origin._replace(
+            student=student or origin.student, kept=json.dumps(kept, ensure_ascii=False) if kept else ""
+        )
 
     def _find(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
         if isinstance(row.get("text"), str):

@@ -19,10 +19,12 @@ from scoremux_assess.decisions.apply import Decider
 from scoremux_assess.decisions.conditions.finder import Finder
 from scoremux_assess.decisions.decision import Decision
 from scoremux_assess.decisions.policy import read_policy
+from scoremux_cli.agreement import report
 from scoremux_cli.score import score
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows, same_text, text_check
+from scoremux_files.rows.writers import check_kept, done_note
 from scoremux_review import exports
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.connection import Database
@@ -98,6 +100,100 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     assert both == {row.id: row.student for row in labelled} == {**truth, "k9": "s1"}
     joined = read_joined(tmp_path / "scored", read_from[0], TruthColumns(student="student"))
     assert len(set(joined.students().tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
+
+
+def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_path: Path) -> None:
+    """No page shows them; erased rows lose them."""
+    groups = ["Gruppe-ß", "=2", "", "7"]
+    cells = {f"r{n}": (groups[n % 4] or None, f"School {n % 3}") for n in range(60)}
+    lines = [f"r{n},t,{n % 4},{groups[n % 4]},School {n % 3}" for n in range(60)]
+    source, base = tmp_path / "answers.csv", tmp_path / "reviews.db"
+    source.write_text("\n".join(["id,task,text,home group,school", *lines]), encoding="utf-8")
+    (tmp_path / "key").write_text("sixteen bytes or more")
+    options: dict[str, Any] = {"read_behind": 1.0, "key_file": tmp_path / "key", "keep": ["home group", "school"]}
+    with listening(answer) as url:
+        for out in ("scored", "scored.csv", "moved.csv"):
+            score([str(source)], tmp_path / out, [url], **options)
+        with pytest.raises(InputError, match="column final cannot be kept"):
+            score([str(source)], tmp_path / "x", [url], keep=["final"])
+    done_note(tmp_path / "moved.csv").unlink()  # a file without its job
+    add = ["--responses", source, "--column", "keep=home group", "--column", "keep=school", "--database"]
+    with pytest.raises(InputError, match=r"moved.csv, row 1: no column sex \(its columns: id, task"):
+        run_review("add", tmp_path / "moved.csv", *add[:2], "--column", "keep=sex", "--database", base)
+    run_review("add", tmp_path / "scored.csv", *add[:2], "--database", tmp_path / "file.db")
+    run_review("add", tmp_path / "moved.csv", *add, tmp_path / "moved.db")
+    assert "60 to read" in run_review("add", tmp_path / "scored", "--database", base)
+    for name in ("file.db", "moved.db", "reviews.db"):
+        desk = Database(str(tmp_path / name))
+        roles = {"dana": "director", "anna": "rater"}
+        people = {who: add_person(desk, who, role, PASSWORD, "test") for who, role in roles.items()}
+        programme = Programme(tmp_path, desk, create_app(Desk(desk, answer_s=0.0)), people)
+        work = Work(programme, DeskPolicy(groups=False, guard_s=0))
+        for _ in range(59):  # and one stays to be read
+            read = work.take("anna")
+            work.decide("anna", read.token, read.row * 7 // 3 % 4)
+        work.verify()
+        for kind, rows in (("labelled", 59), ("final", 60)):
+            for suffix in ("csv", "jsonl", "parquet"):
+                getattr(exports, f"export_{kind}")(desk, tmp_path / f"{kind}.{suffix}")
+                told = list(read_rows(tmp_path / f"{kind}.{suffix}"))
+                kept = {
+                    row["id"]: (row["home group"].lstrip("'") if row["home group"] else None, row["school"])
+                    for row in told
+                }
+                assert len(told) == rows and kept.items() <= cells.items()
+    paths = [
+        "/",
+        "/progress",
+        "/raters",
+        "/agreement",
+        "/alerts",
+        "/questions",
+        "/rows",
+        "/people",
+        "/record",
+        "/export",
+    ]
+    for browser in (programme.client("dana"), programme.reading("anna", "t")):
+        for path in ["", *paths, "rows?id=r4", *(f"rows/{number}" for number in range(1, 61))]:
+            page = browser.get(f"/{path}").text
+            assert [word for word in ("Gruppe-", "School", "home group", "school") if word in page] == [], path
+
+    labelled = tmp_path / "labelled.csv"
+    names = TruthColumns(groups=("home group", "school"))
+    for out in ("scored", "scored.csv", "moved.csv"):
+        joined = read_joined(tmp_path / out, labelled, names)
+        texts = [joined.known.groups[name].texts().to_pylist() for name in names.groups]
+        found = dict(zip(joined.known.ids.to_pylist(), zip(*texts, strict=True), strict=True))
+        assert len(found) == 59 and found.items() <= cells.items()
+    report(tmp_path / "scored", labelled, tmp_path / "report.html", column=["group=home group", "group=school"])
+    page = (tmp_path / "report.html").read_text()
+    assert all(word in page for word in ("Gruppe-ß", "School 1", "home group"))
+    assert {row.id for row in read_labelled([labelled], None, LabelColumns()).rows} == found.keys()
+    data = read_data([labelled], {}, Columns(groups=("school",)))
+    assert {row.groups["school"] for row in data.rows["t"]} == {"School 0", "School 1", "School 2"} and not data.bad
+    erase(desk, ErasureRequest(["r0", "r4", "r8"]), "test")
+    assert work.execute("SELECT count(*) AS n FROM rows WHERE kept = ''")[0].n == 3
+    work.verify()
+
+
+def test_rows_drawn_of_scored_responses_have_their_groups(at_work: Any, tmp_path: Path) -> None:
+    rows = [{**row, "route": "machine", "gender": "fm"[n % 2]} for n, row in enumerate(scored_rows(20))]
+    work = at_work(rows=rows, keep=["gender"])
+    drawn = [{**row, "chosen_by": "sample", "probability": 0.5, "line": n} for n, row in enumerate(rows[:8])]
+    for row in drawn:
+        del row["gender"]
+    write_jsonl(tmp_path / "queue.jsonl", drawn)
+    add_scored(work.database, tmp_path / "queue.jsonl", Texts())
+    while (read := work.take("anna")) is not None:
+        work.decide("anna", read.token, 1)
+    exports.export_labelled(work.database, tmp_path / "l.jsonl")
+    found = {row["id"]: row["gender"] for row in read_rows(tmp_path / "l.jsonl") if row["chosen_by"] == "sample"}
+    assert found == {row["id"]: "fm"[n % 2] for n, row in enumerate(rows[:8])}
+    columns = {*exports.FINAL.names, *exports.LABELLED.names}
+    for name in columns:
+        with pytest.raises(InputError, match=f"column {name} cannot be kept"):
+            check_kept([name], "text")
 
 
 def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,29 @@ def test_rows_of_a_new_task_are_all_read_and_no_choice_of_the_machine(
     (chosen,) = work.execute("SELECT chosen_by, reason FROM rows WHERE state = 'waiting'")
     assert tuple(chosen) == ("all", reason)
     assert reason_name(reason) == {"NEW_TASK": "New task", "UNCALIBRATED": "No calibration"}[reason]
+
+
+def test_uncalibrated_rows_that_a_profile_leaves_to_the_machine_are_the_machines(tmp_path: Path, at_work: Any) -> None:
+    """Only the server's profile gives the route `machine` without a confidence; rows without a route are of before."""
+    work, row = at_work(0), scored_rows(1)[0] | {"confidence": None, "condition": "", "route": "machine"}
+    rows = [row | {"id": f"r{n}", "line": n + 1, "read_behind": 0.25 if n % 4 == 0 else None} for n in range(40)]
+    rows += [row | {"id": "old", "line": 50, "route": ""}]
+    write_jsonl(tmp_path / "new.jsonl", rows)
+    assert add_scored(work.database, tmp_path / "new.jsonl", Texts()).to_read == 11
+    chosen = work.execute(
+        "SELECT state, chosen_by, reason, read_behind, count(*) AS n FROM rows WHERE source = 'responses.jsonl' "
+        "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2"
+    )
+    assert [tuple(rows) for rows in chosen] == [
+        ("machine", "", "", None, 30),
+        ("waiting", "all", "ALL", None, 1),
+        ("waiting", "read_behind", "READ_BEHIND", 0.25, 10),
+    ]
+    while (read := work.take("anna", reason="READ_BEHIND")) is not None:
+        work.decide("anna", read.token, 1)
+    export_final(work.database, tmp_path / "final.jsonl")
+    finals = Counter((row["status"], row["decided_by"]) for row in read_rows(tmp_path / "final.jsonl"))
+    assert finals == {("OK", "machine"): 30, ("OK", "rater"): 10, ("PENDING", ""): 1}
 
 
 def test_code_in_the_place_of_a_score_is_the_machines_last_word(tmp_path: Path, at_work: Any) -> None:

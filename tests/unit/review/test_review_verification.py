@@ -14,6 +14,8 @@ from sqlalchemy import Boolean, Column, Float, Integer
 from desks import Browser, Programme, Work, make_programme, scored_rows, write_alerts, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError
+from scoremux_files.rows.readers import read_rows
+from scoremux_files.rows.row_layout import RowLayout
 from scoremux_review.database import log
 from scoremux_review.database.accounts import change_person, listed
 from scoremux_review.database.alert_rows import urgent_alerts
@@ -22,9 +24,11 @@ from scoremux_review.database.schema import FORMAT, SQLITE_GUARDS, metadata
 from scoremux_review.database.verification import NOT_COVERED, verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
+from scoremux_review.exports import export_final
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.alerts import add_alerts, handle_alert, raise_alert, see_alerts
-from scoremux_review.reading.intake import add_papers
+from scoremux_review.reading.intake import add_papers, add_scored
+from scoremux_review.reading.response_texts import Texts
 
 COLUMNS = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
 TABLES = [table.name for table in metadata.sorted_tables if table.name not in NOT_COVERED]
@@ -35,9 +39,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give the database of a desk where everything has happened once."""
     folder = tmp_path_factory.mktemp("finished")
     policy = DeskPolicy(groups=True, second_reads=0.5, validity=0.2)
-    rows = [{**row, "student": f"s{n % 9}"} for n, row in enumerate(scored_rows(60))]
+    rows = [{**row, "student": f"s{n % 9}", "gender": "fm"[n % 2]} for n, row in enumerate(scored_rows(60))]
     rows += [{**rows[2], "id": f"copy{n}", "line": 900 + n} for n in range(3)]
-    work = Work(make_programme(folder, policy=policy, rows=rows), policy)
+    work = Work(make_programme(folder, policy=policy, rows=rows, keep=["gender"]), policy)
     for n, name in enumerate(("anna", "ben", "lee", "anna", "ben", "dana")):
         while (read := work.take(name, draw=n / 5)) is not None:
             members = [member.token for member in work.members(read)]
@@ -156,6 +160,10 @@ def test_removed_row_is_found(finished: Path, tmp_path: Path, table: str) -> Non
         "UPDATE rows SET student = '' WHERE id = 3",
         "UPDATE rows SET student = 's4' WHERE id = 3",
         "UPDATE rows SET student = 0 WHERE state = 'validity'",
+        "UPDATE rows SET kept = '' WHERE id = 3",
+        "UPDATE rows SET kept = REPLACE(kept, 'f', 'm') WHERE id = 3",
+        "UPDATE rows SET student = kept, kept = '' WHERE id = 3",
+        "UPDATE rows SET kept = student, student = '' WHERE id = 3",
         "UPDATE decisions SET person = (SELECT id FROM people WHERE name = 'lee') WHERE id = 1",
         "UPDATE people SET role = 'director' WHERE name = 'anna'",
         "UPDATE rows SET task = CAST(task AS BLOB) WHERE id = 3",
@@ -186,6 +194,10 @@ def test_desk_of_format_1_is_migrated_and_worked_at(tmp_path: Path) -> None:
     assert {entry.remark for entry in decided} == {"a note"}
     programme = Programme(tmp_path, database, create_app(Desk(database)), people)
     work = Work(programme, DeskPolicy(groups=False))
+    write_jsonl(tmp_path / "new.jsonl", [row | {"source": "new", "gender": "f"} for row in scored_rows(2)])
+    add_scored(database, tmp_path / "new.jsonl", Texts((), RowLayout(keep=["gender"])))
+    with database.read() as connection:
+        noted = verify(connection, noted)
     read = work.take("lee")
     work.programme.clock[0] = 1.9e9
     database.now = lambda: 1.9e9 + 60
@@ -193,6 +205,9 @@ def test_desk_of_format_1_is_migrated_and_worked_at(tmp_path: Path) -> None:
     with database.read() as connection:
         assert verify(connection, noted)[0] == noted[0] + 1
         assert log.entries(connection, most=1)[0].remark == "another note"
+    export_final(database, tmp_path / "final.jsonl")
+    finals = list(read_rows(tmp_path / "final.jsonl"))
+    assert [row["gender"] for row in finals] == [*[None] * (len(finals) - 2), "f", "f"]
     with sqlite3.connect(tmp_path / "reviews.db") as connection:
         connection.execute(f"UPDATE settings SET value = '{FORMAT + 1}' WHERE key = 'format'")
     connection.close()
