@@ -222,7 +222,7 @@ from pathlib import Path
 import numpy as np
 
 import psutil
-from bits import random_tables
+from making import random_tables
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners import openvino
 from scoremux_engine.runners.runner import RowInputs
