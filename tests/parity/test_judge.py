@@ -25,7 +25,7 @@ from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError, RunnerError
 from scoremux_engine.judge.float64_rows import Float64Scorer
 from scoremux_engine.judge.float64_runner import Float64Graph, Float64Runner
-from scoremux_engine.judge.logged_rows import read_log
+from scoremux_engine.judge.logged_rows import read_log, read_texts
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.choose import RunnerChoice
@@ -235,6 +235,15 @@ def test_rows_of_versions_that_nobody_has_need_a_word_of_the_user(small_reposito
     assert status == 1
     assert "20 rows are of versions that the store does not have" in shown
     assert [logged.judge("--rows", "20", "--allow-unjudged", count)[0] for count in ("19", "20")] == [1, 0]
+
+
+def test_responses_with_a_null_text_are_read_and_a_broken_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "responses.jsonl"
+    path.write_text('{"id": "a", "text": null}\n{"id": "b", "text": "x"}\n')
+    assert [(text.id, text.text) for _, text in read_texts([path], None, "id", "text")] == [("a", ""), ("b", "x")]
+    path.write_text('{"id": "a", "text": "x"}\n{"id": "b"\n')
+    with pytest.raises(InputError, match=r"responses\.jsonl, line 2: not JSON"):
+        list(read_texts([path], None, "id", "text"))
 
 
 def test_rows_are_drawn_among_those_whose_texts_are_given(small_repository: Path, tmp_path: Path) -> None:

@@ -114,13 +114,19 @@ def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
 def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns, output: Path | None = None) -> JoinedColumns:
     """Read a file of known levels and match its rows. Raises InputError, also where they are points of the levels.
 
-    output: the file of `scored`, whose columns are groups where the truth has none of these names.
+    output: the file of `scored`, whose columns are groups and students where the truth has none of these names.
     """
-    absent = {*columns.groups} - present_columns(truth, columns.groups, ()).keys() if columns.groups else set()
+    wanted = {*columns.groups, *([columns.student] if columns.student else [])}
+    absent = wanted - present_columns(truth, sorted(wanted), ()).keys() if wanted else set()
     kept = present_columns(output, sorted(absent), ()) if output and absent else {}
-    known = read_truth(truth, replace(columns, groups=[name for name in columns.groups if name not in kept]))
+    groups = [name for name in columns.groups if name not in kept]
+    known = read_truth(
+        truth, replace(columns, groups=groups, student=None if columns.student in kept else columns.student)
+    )
     if kept:
-        _add_groups(kept, scored, known)
+        found = _of_output(kept, scored, known)
+        known.groups.update({name: found[name] for name in columns.groups if name in found})
+        known = replace(known, student=found.get(columns.student or "", known.student))
     joined = join(scored, known)
     task = np.append(joined.scored.task.code, joined.off_scale.task)
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
@@ -133,15 +139,17 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns, output
     return joined
 
 
-def _add_groups(columns: Mapping[str, Any], scored: ScoredColumns, known: KnownColumns) -> None:
-    """Give known levels the groups of the output's rows, which a job kept."""
+def _of_output(columns: Mapping[str, Any], scored: ScoredColumns, known: KnownColumns) -> dict[str, Codes]:
+    """Return for known levels the columns of the output's rows, which a job kept."""
     ours, theirs, distinct = _matching(scored, known)
+    found = {}
     for name, column in columns.items():
         codes = encode(column)
         code_of = np.full(distinct + 1, -1, np.int32)
         code_of[ours] = codes.code
         code_of[-1] = -1
-        known.groups[name] = Codes(codes.values, code_of[theirs])
+        found[name] = Codes(codes.values, code_of[theirs])
+    return found
 
 
 def join(

@@ -200,7 +200,7 @@ def _read_file(path: Path, columns: LabelColumns) -> Iterator[LabelledRow]:
         row, where = desk_row(row, names), f"{path}, row {number}"
         for name in (columns.id, columns.task, columns.text, columns.level):
             if row.get(name) is None:
-                listed = f" (its columns: {list_columns(list(row))}); name it with the --…-column options"
+                listed = f" (its columns: {list_columns(list(row))}); name it with --column KEY=NAME"
                 raise InputError(f"{where}: no {name}{'' if name in row else listed}")
         level, second = whole_number(path, number, row[columns.level]), _optional(path, number, row.get(columns.second))
         if columns.student is not None and columns.student not in row:

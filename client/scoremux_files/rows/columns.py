@@ -82,9 +82,7 @@ def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> 
     for name in needed:
         if name not in columns:
             listed = list_columns(all_names)
-            raise InputError(
-                f"{path} has no column {name} (its columns: {listed}); name it with the --…-column options"
-            )
+            raise InputError(f"{path} has no column {name} (its columns: {listed}); name it with --column KEY=NAME")
     return columns
 
 

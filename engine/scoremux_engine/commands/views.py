@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scoremux_engine.store.store import Store
 
 Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
+_LONGEST_CELL = 120
 UrlOption = Annotated[
     str | None,
     typer.Option("--url", help="HOST:PORT or URL of a server: what it serves."),
@@ -161,7 +162,7 @@ def diff(
     if as_json:
         show_json({"from": before, "to": after, **difference.to_json()})
         return
-    fields = [(f.where, f.name, str(f.before), str(f.after)) for f in difference.fields]
+    fields = [(f.where, f.name, _shortened(f.before), _shortened(f.after)) for f in difference.fields]
     digests = (short(before), short(after))
     show_table(("file", "field", *digests), fields, title="fields that differ", fold=digests)
     tensors = [
@@ -175,6 +176,12 @@ def diff(
     ]
     columns = ("tensor", short(before), short(after), "largest |Δ|", "|Δ| / |old|")
     show_table(columns, tensors, title=f"{len(tensors)} of {difference.tensors_compared} tensors differ")
+
+
+def _shortened(value: Any) -> str:
+    """Return a value of a JSON file for a table; of a long one, such as a level's centre, its beginning."""
+    text = str(value)
+    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]} … ({len(text):,} characters, see --json)"
 
 
 def history(

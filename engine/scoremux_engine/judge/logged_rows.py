@@ -13,8 +13,7 @@ from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import AuditError
 from scoremux_files.audit_lines import text_digest
 from scoremux_files.errors import InputError, reading
-from scoremux_files.rows.readers import files_of, read_records
-from scoremux_files.rows.row_layout import RowLayout
+from scoremux_files.rows.readers import read_rows
 from scoremux_files.settings import parse_object, quote_key
 
 _OK = "OK"
@@ -157,15 +156,13 @@ def read_texts(
         text_column: Column of the texts.
 
     Raises:
-        InputError: A file cannot be read, or has no such column.
+        InputError: A file or a row cannot be read, or has no such column.
     """
-    layout = RowLayout(id=id_column, text=text_column, every_column=True)
     for path in paths:
-        for file in files_of(path):
-            for record in read_records(file, layout):
-                text = record.values.get(text_column)
-                if not isinstance(text, str):
-                    raise InputError(
-                        f"{file}: a row without a text in column {quote_key(text_column)}; --column text=NAME names it"
-                    )
-                yield text_digest(text.encode(), key), IdentifiedText(str(record.values.get(id_column, "")), text)
+        for row in read_rows(path, id_column, text_column):
+            text = row.get(text_column)
+            if not isinstance(text, str):
+                raise InputError(
+                    f"{path}: a row without a text in column {quote_key(text_column)}; --column text=NAME names it"
+                )
+            yield text_digest(text.encode(), key), IdentifiedText(str(row.get(id_column, "")), text)

@@ -174,6 +174,13 @@ def test_diff_measures_tensors_and_fields(commands: Commands, tmp_path: Path, ba
     assert "classifier.weight" in commands.run("diff", f"t-1@{first}", f"t-1@{before}")
 
 
+def test_diff_shortens_long_values_in_its_table(commands: Commands, tmp_path: Path) -> None:
+    commands.run("add", second(commands, tmp_path, task_json={"question": "why " * 500}))
+    shown = commands.run("diff", "t-1")
+    assert "2,000 characters, see --json" in " ".join(shown.split()) and max(map(len, shown.splitlines())) < 400
+    assert commands.json("diff", "t-1")["fields"]
+
+
 def test_history_rollback_retire(commands: Commands) -> None:
     (_, first), (_, live) = history(commands, "t-1")
     assert commands.json("rollback", "t-1", "--dry-run")[0]["to"] == first
