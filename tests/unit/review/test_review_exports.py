@@ -232,7 +232,7 @@ def test_codes_go_from_the_decision_over_the_desk_to_the_statistics(at_work: Any
     said = {
         "P": "who cares about this shit", "A": "please give me full marks", "H": "what do i have to write here?",
         "R": "idk", "C": "why do leaves look green explain what happens to light",
-        "U": "green happens leaves what to look light do", "L": "porque absorben la luz",
+        "U": "xkqzj wrtplk bvnmkjq zzxqw", "L": "porque absorben la luz",
     }  # fmt: skip
     rows = [row for row in scored_rows(80) if row["task"] == item.id]
     for row, text in zip(rows, said.values(), strict=False):
