@@ -64,6 +64,7 @@ _REMOVED = {
     "serve --watch-port": "write `--set watch_port=PORT`",
     "tasks export": "copy the version's folder in STORE/packages, named by its digest, and publish it with `tasks add`",
     "tasks import": "publish copied folders of versions with `tasks add`, which keeps their digests",
+    "tokens add --rows-per-second": "bound a token by --weight and --rate",
     "tune --thorough": "leave it out; `serve --set micro_batch_tokens=N` and `--set streams=N` change what it measured",
     "train --unlabelled": "use `scoremux pretrain`, which learns from responses without labels",
 }

@@ -187,6 +187,7 @@ def test_what_was_removed_is_answered_with_what_to_do_instead() -> None:
         "report scored --judged x",
         "review add x --replace",
         "review export --lti x",
+        "tokens add x --rows-per-second 3",
         "review scored --oidc-issuer x",  # `open` left out
     ):
         assert removed(words.split()) is not None, words
