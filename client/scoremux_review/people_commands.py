@@ -44,7 +44,7 @@ def opened(name: str) -> Database:
 
 @contextmanager
 def created(name: str) -> Iterator[Database]:
-    """Open the database of a desk, or create it; a new one is removed if what follows is refused."""
+    """Open the database of a desk, or create it; a new one that is still empty is removed if what follows fails."""
     from scoremux_review.database.connection import Database
 
     desk = Database(name, create=True)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from scoremux_client.errors import InputError
 from scoremux_files.errors import writing
 from scoremux_review.database.migrations import MIGRATIONS
-from scoremux_review.database.schema import FORMAT, metadata, people, settings
+from scoremux_review.database.schema import FORMAT, metadata, people, rows, settings
 from scoremux_review.errors import DatabaseError, OutdatedError
 
 __all__ = ["Connection", "Database"]
@@ -71,7 +71,10 @@ class Database:
         self.is_new = False
         try:
             with self._only_writer() as connection:
-                self.is_new = _prepare_tables(connection, _shown(name), create)
+                is_new = _prepare_tables(connection, _shown(name), create)
+            self.is_new = is_new  # only now are the tables there
+            if not is_new:
+                self._new_file = None  # another process created it meanwhile
         except DatabaseError as error:
             self.remove_new()
             raise InputError(f"the database {_shown(name)} cannot be opened: {error}") from error
@@ -142,14 +145,17 @@ class Database:
         self.engine.dispose()
 
     def remove_new(self) -> None:
-        """Close the database; remove the tables, or the file, that opening it created."""
-        if self.is_new and self._new_file is None:
-            with self._only_writer() as connection:
-                metadata.drop_all(connection)
-                if not self.is_sqlite:
+        """Close the database; remove what opening it created, unless there are people or rows by now."""
+        keep = self.is_new
+        if self.is_new:
+            with suppress(DatabaseError), self._only_writer() as connection:
+                keep = any(connection.scalar(select(table.c.id).limit(1)) for table in (people, rows))
+                if not keep:
+                    metadata.drop_all(connection)  # of a file too: a process that has it open must not write to it
+                if not keep and not self.is_sqlite:
                     connection.execute(text("DROP FUNCTION record_only_grows"))
         self.close()
-        if self._new_file is not None:
+        if self._new_file is not None and not keep:
             for file in _files_of(self._new_file):
                 file.unlink(missing_ok=True)
 

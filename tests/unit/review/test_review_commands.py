@@ -76,7 +76,7 @@ def test_database_that_is_not_there_is_named_and_not_created(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (("add", "scored.jsonl", "nowhere.jsonl"), "No such file"),
+        (("add", "nowhere.jsonl", "scored.jsonl"), "No such file"),
         (("add", "bad.jsonl"), "row 2"),
         (("open", "--policy", "bad.toml"), "second"),
         (("open", "--tasks", "."), "neither a store"),
@@ -95,6 +95,14 @@ def test_refused_command_leaves_no_new_database(
     with pytest.raises(ScoremuxError, match=message):
         run_review(*command, "--database", "reviews.db", text="short\n")
     assert not list(tmp_path.glob("reviews.db*"))
+
+
+def test_new_database_with_rows_is_kept_when_a_later_file_is_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "scored.jsonl", scored_rows(4))
+    where = ("--database", tmp_path / "reviews.db")
+    with pytest.raises(InputError, match="No such file"):
+        run_review("add", tmp_path / "scored.jsonl", tmp_path / "nowhere.jsonl", *where)
+    assert "4 rows, 4 known already" in run_review("add", tmp_path / "scored.jsonl", *where)
 
 
 def test_refused_file_leaves_an_existing_desk_as_it_was(tmp_path: Path) -> None:
