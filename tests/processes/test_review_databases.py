@@ -32,10 +32,11 @@ from scoremux_review.database import decision_rows, leases, log, message_rows, r
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.backup import copy_database
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import decisions, rows
+from scoremux_review.database.schema import decisions, people, rows
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
+from scoremux_review.people_commands import created
 from scoremux_review.reading import conversations
 
 RATERS = tuple(f"rater{n}" for n in range(6))
@@ -273,7 +274,33 @@ def test_trigger_of_somebody_else_is_found(database_name: str, tmp_path: Path) -
             with pytest.raises(BrokenRecordError, match=r"kind|record_only_grows"):
                 work.verify()
             work.execute("ALTER TABLE record ENABLE TRIGGER record_only_grows")
+        work.execute("DROP RULE kind ON decisions")
+        work.execute("CREATE TABLE of_another_program (x integer)")
+        work.execute("CREATE TRIGGER theirs AFTER INSERT ON of_another_program FOR EACH ROW EXECUTE FUNCTION kind()")
+        work.execute("CREATE RULE theirs AS ON UPDATE TO of_another_program DO INSTEAD NOTHING")
+        work.verify()
     work.database.close()
+
+
+def test_new_database_is_kept_once_another_process_has_added_people(database_name: str) -> None:
+    with pytest.raises(InputError, match="refused"), created(database_name):
+        other = Database(database_name, create=True)
+        add_person(other, "dana", "director", "a long password", "test")
+        raise InputError("refused")
+    other.close()
+    again = Database(database_name)
+    with again.read() as connection:
+        assert connection.execute(select(people.c.name)).scalars().all() == ["dana"]
+    again.close()
+
+
+def test_who_has_a_removed_database_open_does_not_write_to_it(database_name: str) -> None:
+    with pytest.raises(InputError, match="refused"), created(database_name):
+        other = Database(database_name)
+        raise InputError("refused")
+    with pytest.raises(DatabaseError, match="settings"):
+        add_person(other, "dana", "director", "a long password", "test")
+    other.close()
 
 
 def test_database_that_is_not_a_desk_is_left_as_it_is(database_name: str) -> None:

@@ -13,8 +13,8 @@ _SQLITE = "SELECT name, sql AS rule FROM sqlite_master WHERE type = 'trigger'"
 _POSTGRESQL = """
 SELECT tgname AS name, relname || ' ' || tgtype || ' ' || tgenabled::text || ' ' || prosrc AS rule FROM pg_trigger
 JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_class ON pg_class.oid = tgrelid
-WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace
-UNION ALL SELECT rulename, definition FROM pg_rules WHERE schemaname = current_schema()
+WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace AND relname = ANY(:tables)
+UNION ALL SELECT rulename, definition FROM pg_rules WHERE schemaname = current_schema() AND tablename = ANY(:tables)
 """
 
 
@@ -22,7 +22,9 @@ def check_schema(connection: Connection) -> None:
     """Check triggers and rules, and that tables, columns and indexes are there. Raises BrokenRecordError."""
     is_sqlite = connection.dialect.name == "sqlite"
     expected = SQLITE_GUARDS if is_sqlite else POSTGRESQL_GUARD
-    stored = {row.name: row.rule for row in connection.execute(text(_SQLITE if is_sqlite else _POSTGRESQL))}
+    # A schema of PostgreSQL may have tables of other programs.
+    found_rules = connection.execute(text(_SQLITE if is_sqlite else _POSTGRESQL), {"tables": list(metadata.tables)})
+    stored = {row.name: row.rule for row in found_rules}
     for name in sorted(stored.keys() - expected.keys()):
         raise BrokenRecordError(f"the database has a trigger or rule {name}, which is not of this desk")
     for name in expected:

@@ -140,3 +140,19 @@ def test_agreement_page_weighs_what_people_read(at_work: Any) -> None:
     curve = page.partition("Risk against coverage")[2]
     assert 'class="band"' in curve
     assert "the machine keeps 70 %" in curve
+
+
+def test_agreement_page_says_why_a_rater_has_no_figure(at_work: Any) -> None:
+    rows = scored_rows(20)
+    for n, row in enumerate(rows):
+        routed = n < 10
+        row |= {"task": "bio-7", "level": 1, "probabilities": [0.1, 0.8, 0.1], "condition": "",
+                "route": "human:LOW_CONFIDENCE" if routed else "machine",
+                "read_behind": None if routed else 0.5}  # fmt: skip
+    work = at_work(rows=rows, policy=DeskPolicy(groups=False))
+    for name, reason in (("anna", "LOW_CONFIDENCE"), ("ben", "READ_BEHIND")):
+        while (read := work.take(name, reason=reason)) is not None:
+            work.decide(name, read.token, 1)
+    page = work.programme.client("lee").get("/agreement?by=rater").text
+    line = r"<bdi>(\w+)</bdi></td><td class=\"number\">0</td>\s*<td[^>]*>nothing to say yet: read-behind responses"
+    assert re.findall(line, page.partition("Raters with the machine")[2]) == ["anna", "ben"]
