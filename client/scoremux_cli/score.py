@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from array import array
 from collections.abc import Callable, Sequence
@@ -126,20 +127,22 @@ def score(
         output.alerts,
         ConditionTask.parse(condition) if condition else None,
     )
-    sources = [kept_input(out, sys.stdin.buffer) if name == "-" else name for name in sources]
     names, keep = column_names(column, id="id", task="task", text="text", student=None), [*dict.fromkeys(keep or ())]
     check_kept(keep, names["text"])
     layout = RowLayout(part_rows=part_rows, keep=keep or None, **names)
-    job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
     console = Console(stderr=True, highlight=False, markup=False)
-    if dry_run:
-        check_sources(job.sources, layout)
-        raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
-    if not url:
+    if not (url or dry_run):
         raise InputError("--url is missing: HOST:PORT of a server")
+    with tempfile.TemporaryDirectory() as scratch:
+        beside = Path(scratch, out.name) if dry_run else out
+        sources = [kept_input(beside, sys.stdin.buffer) if name == "-" else name for name in sources]
+        job = Job(expand(sources, out, output.alerts), layout, people, mixed_arithmetic)
+        if dry_run:
+            check_sources(job.sources, layout)
+            raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
     files = (root_certificates, client_certificate, client_key)
     tls = Tls(*files) if any(files) else None
-    connection = Connection(tuple(url), token, patience_s, tls, insecure, mixed_arithmetic)
+    connection = Connection(tuple(url or ()), token, patience_s, tls, insecure, mixed_arithmetic)
     if counts := output.finished(job):
         if to_retry & counts.statuses.keys():
             raise InputError(

@@ -149,7 +149,7 @@ class ScoringClient(Client):
         elsewhere. It needs pyarrow.
 
         Args:
-            frame: of pandas, Polars or pyarrow, all with Arrow's PyCapsule interface; a record batch becomes a table.
+            frame: of pandas or Polars, or any other with Arrow's PyCapsule interface, which becomes a table of pyarrow.
             task: the column of task ids.
             text: the column of texts.
             deadline_s: as for `score`.

@@ -54,7 +54,7 @@ class FrameRows:
                 yield Response(task, text)
 
     def with_outcomes(self, scored: Iterable[Scored]) -> Any:
-        """Return the rows in the same order, columns added: of pandas or Polars where they came from there."""
+        """Return the rows in order, columns added: of pandas or Polars where they came from there, else of pyarrow."""
         pa = importlib.import_module("pyarrow")
         table, library = self._table, type(self._frame).__module__.partition(".")[0]
         for name, values in _columns(list(self._merged(scored))).items():
@@ -62,7 +62,7 @@ class FrameRows:
             table = table.append_column(name, pa.array(values, kind))
         if library == "pandas":
             return table.to_pandas()
-        return table if library == "pyarrow" else type(self._frame)(table)
+        return importlib.import_module("polars").from_arrow(table) if library == "polars" else table
 
     def _merged(self, scored: Iterable[Scored]) -> Iterator[Scored]:
         outcomes = iter(scored)

@@ -101,7 +101,8 @@ def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: Scorin
     for name, values in people.items():
         found[int(name)] = values
     if people:
-        found[-1, 0] = np.average([people[name][0] for name in people], weights=[weight[name] for name in people])
+        shares = [people[name][0] if name in people else 0.0 for name in weight]  # no threshold: the machine's
+        found[-1, 0] = np.average(shares, weights=list(weight.values()))
     return found
 
 

@@ -109,7 +109,8 @@ class ConditionTask:
     def add(self, scored: Scored, outcome: Scored) -> Scored:
         """Return a row with the code that the condition task's outcome gives it, for people to look at.
 
-        A row without a score, or with a code of its own task's rules, stays as it is.
+        A row without a score, or with a code of its own task's rules, stays as it is. A row that the condition task
+        cannot score goes to people without a code.
 
         Raises:
             InputError: The condition task is at fault, not the row.
@@ -119,10 +120,11 @@ class ConditionTask:
             raise InputError(
                 f"--condition names {len(self.codes)} codes; {self.task} has another number of levels above 0"
             )
-        above = outcome.probabilities[1:]
-        if not scored.ok or scored.condition or sum(above) < self.threshold:
+        above, unknown = outcome.probabilities[1:], not outcome.ok and outcome.status is not Status.CONDITION
+        if not scored.ok or scored.condition or not (unknown or sum(above) >= self.threshold):
             return scored
-        return replace(scored, condition=self.codes[above.index(max(above))], route=f"{HUMAN}{Reason.CONDITION.value}")
+        code = "" if unknown else self.codes[above.index(max(above))]
+        return replace(scored, condition=code, route=f"{HUMAN}{Reason.CONDITION.value}")
 
 
 def _threshold(task: str, number: str) -> float | None:

@@ -61,13 +61,15 @@ def kept_input(out: Path, stream: BinaryIO) -> str:
     Raises InputError where another stream's rows are there.
     """
     path = out.with_name(f"{out.name}.input.jsonl")
-    with writing(path), replacing(path, mode=0o600) as aside:
-        with aside.open("wb") as file:
-            shutil.copyfileobj(stream, file)
-        if path.exists():
-            if file_digest(path) != file_digest(aside):
-                raise InputError(f"{path} has other rows than standard input; give another --out")
-            os.utime(aside, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, mode=0o600) as aside:
+            with aside.open("wb") as file:
+                shutil.copyfileobj(stream, file)
+            if path.exists():
+                if file_digest(path) != file_digest(aside):
+                    raise InputError(f"{path} has other rows than standard input; give another --out")
+                os.utime(aside, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
     return str(path)
 
 

@@ -79,6 +79,22 @@ def test_standard_input_is_scored_and_resumed(tmp_path: Path, url: str) -> None:
     assert other.returncode == 2 and "has other rows than standard input" in " ".join(other.stderr.split())
 
 
+def test_standard_input_is_kept_only_by_a_job_that_may_begin(tmp_path: Path, url: str) -> None:
+    out, data = tmp_path / "new" / "folder" / "scored", '{"task": "t", "text": "1"}\n'
+    for more, status in (
+        (["--dry-run"], 0),
+        ([], 2),
+        (["--url", url, "--keep", "level"], 2),
+        (["--url", url, "--column", "nope=x"], 2),
+        (["--url", url], 0),
+    ):
+        assert not out.parent.exists()
+        command = [SCOREMUX, "score", "-", "--out", str(out), *more]
+        ended = subprocess.run(command, input=data, capture_output=True, text=True, timeout=240, check=False)
+        assert ended.returncode == status, ended.stderr
+    assert out.with_name("scored.input.jsonl").read_text() == data
+
+
 def test_kept_columns_are_in_the_output_and_a_report_finds_groups_there(tmp_path: Path, url: str) -> None:
     cells = [("f", 7), ("=m", 8.0), ("", None)]
     lines = [

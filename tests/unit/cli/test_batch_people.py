@@ -125,6 +125,15 @@ def test_condition_task_needs_a_code_for_each_level() -> None:
         ConditionTask.parse("danger:A:0.3").add(outcome, outcome)
 
 
+@pytest.mark.parametrize("status", [Status.SERVER_DIED, Status.NOT_FINITE, Status.TEXT_TOO_LONG])
+def test_row_that_the_condition_task_cannot_score_goes_to_people(status: Status) -> None:
+    condition, none = ConditionTask.parse("au:AU:0.9"), Scored.without_score(Response("au", ""), status)
+    scored = replace(none, status=Status.OK, route="machine")
+    assert condition.add(scored, none) == replace(scored, route="human:CONDITION")
+    assert condition.add(scored, replace(none, status=Status.CONDITION)) == scored
+    assert condition.add(none, none) == none
+
+
 def test_condition_task_gives_codes_to_scored_rows(tmp_path: Path, url: str, source: Path) -> None:
     command = [*arguments([source], tmp_path / "out", url), "--condition", "danger:UAP:0.5", *people(source)]
     ended = end(*command)
@@ -135,6 +144,9 @@ def test_condition_task_gives_codes_to_scored_rows(tmp_path: Path, url: str, sou
     )
     changed = {row_id for row_id, row in coded.items() if row["condition"] == "U"}
     assert len(changed) == 60
+    unknown = {f"r{n}" for n in range(2, ROWS, 50)}  # INVALID_TEXT for the condition task alone
+    assert {coded[row_id]["condition"] for row_id in unknown} <= {"", None}
+    changed |= unknown
     assert {coded[row_id]["route"] for row_id in changed} == {"human:CONDITION"}
     same = ("level", "score", "status", "version")
     assert all(coded[row_id][key] == row[key] for row_id, row in plain.items() for key in same)

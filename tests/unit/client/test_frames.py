@@ -96,6 +96,24 @@ def test_columns_that_do_not_fit_are_named(make: Callable[[Any], Any]) -> None:
         score(make({"item": ["t-1"], "answer": [1]}))
 
 
+class Relation:
+    """A frame of another library, which has Arrow's interface and cannot be made from a table."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+        return pa.table(DATA).__arrow_c_stream__(requested_schema)
+
+
+class Polars(pl.DataFrame):
+    def __init__(self) -> None:
+        super().__init__(DATA)
+
+
+@pytest.mark.parametrize("frame", [Relation(), Polars()], ids=["other", "subclass"])
+def test_frame_of_another_library_comes_back_as_a_table(frame: Any) -> None:
+    scored = score(frame)
+    assert type(scored) is pa.Table and column(scored, "status") == STATUSES
+
+
 def test_what_is_no_frame_is_named() -> None:
     with pytest.raises(InputError, match=r"builtins\.dict is not a data frame with Arrow's interface"):
         score(DATA)
