@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.skipif(not may_mount(), reason="th
 @contextmanager
 def started(repository: Path, scratch: Path, size: str) -> Iterator[tuple[subprocess.Popen[bytes], Endpoints, Path]]:
     ports, output = free_endpoints(), scratch / "out"
-    options = [f"--{name}-port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
+    options = [f"--set={name}_port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
     command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(scratch / "log"), *options]
     with output.open("wb") as file:
         process = subprocess.Popen([*MOUNT, size, *command], stdout=file, stderr=file)

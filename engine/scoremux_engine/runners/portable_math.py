@@ -38,7 +38,7 @@ def make_portable(model: openvino.Model, max_tokens: int) -> None:
 
     max_tokens: the most tokens of a row.
     """
-    masks, weights = _Masks(max_tokens), dict[Value, list[Any]]()
+    masks, weights = _Masks(max_tokens), dict[tuple[Value, int], list[Any]]()
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "Gelu" and node.get_attributes()["approximation_mode"].lower() == "erf":
@@ -73,20 +73,21 @@ def _mean(x: Any) -> Any:
     return ops.matmul(x, ops.constant(np.full((columns, 1), 1 / columns, np.float32)), False, False)
 
 
-def _split_product(node: Any, weights: dict[Value, list[Any]]) -> None:
+def _split_product(node: Any, weights: dict[tuple[Value, int], list[Any]]) -> None:
     """y = x[:, :P] @ W[:P] + x[:, P:2P] @ W[P:2P] + …; weights: pieces of those that were split already."""
     by_column, weight = node.get_attributes()["transpose_b"], node.input_value(1)
     axis = len(weight.get_shape()) - (1 if by_column else 2)
     columns = weight.get_shape()[axis]
-    if columns <= PIECE:
+    if columns <= PIECE or node.get_attributes()["transpose_a"]:
         return
     starts = range(0, columns, PIECE)
-    if value_of(weight) not in weights:  # layers may share one
+    key = value_of(weight), axis
+    if key not in weights:  # layers may share one
         parts = np.split(weight.get_node().get_data(), starts[1:], axis)
-        weights[value_of(weight)] = [ops.constant(np.ascontiguousarray(part)) for part in parts]
+        weights[key] = [ops.constant(np.ascontiguousarray(part)) for part in parts]
     lengths = _integers([min(PIECE, columns - start) for start in starts])
     pieces = ops.variadic_split(node.input_value(0), _integers(-1), lengths).outputs()
-    products = [ops.matmul(x, w, False, by_column) for x, w in zip(pieces, weights[value_of(weight)], strict=True)]
+    products = [ops.matmul(x, w, False, by_column) for x, w in zip(pieces, weights[key], strict=True)]
     _read_instead(node, reduce(ops.add, products))
 
 

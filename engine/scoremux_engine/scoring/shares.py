@@ -24,7 +24,7 @@ _BATCH_WEIGHT = 1 / 16
 """What a batch job's tokens weigh beside other tokens of its tenant, where both wait."""
 
 _PATIENCE_S, _PATIENCE_TURNS = 2.0, 8
-"""A share that waits is overdue after so long without a turn, while others had so many."""
+"""A share that waits is overdue after so long without a turn, while others had so many; after twice as long anyway."""
 
 _SMALL_S = 10.0
 """A share wants short micro-batches beside it for so long after its last small request."""
@@ -97,7 +97,9 @@ class _Share:
         return now - self.small_at < _SMALL_S and not self.batch and self.tenant.name != WATCHER
 
     def is_overdue(self, now: float, turn: int) -> bool:
-        return turn % 2 > 0 and now - self.turn_at > _PATIENCE_S and turn - self.turn >= _PATIENCE_TURNS
+        waited_s, turns = now - self.turn_at, turn - self.turn
+        enough = turns >= _PATIENCE_TURNS or waited_s > 2 * _PATIENCE_S
+        return turn % 2 > 0 and waited_s > _PATIENCE_S and enough
 
 
 class Shares:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from scoremux_engine.errors import BackboneError
@@ -111,7 +112,7 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
     _append(target, lines)
     if backend == "python":
         if (precision, parameters["device"]) == ("float32", "cpu"):
-            return RunnerChoice("onnxruntime").make(Backbone.open(PROBE)).arithmetic
+            return replace(RunnerChoice.of(parameters), name="onnxruntime").make(Backbone.open(PROBE)).arithmetic
         return library_arithmetic("onnxruntime", precision, parameters["device"])
     device = "cuda" if backend == "tensorrt" or has_gpu() else "cpu"
     return library_arithmetic(f"{IN_TRITON}{backend}", precision, device)

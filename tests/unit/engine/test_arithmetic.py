@@ -52,6 +52,8 @@ def float32_digest() -> str:
 def test_probe_sees_each_known_cause_of_other_bits(
     part: str, other: Callable[..., Any], digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if part == "PIECE" and name_of("x86-f32", digest) != "x86-f32":
+        pytest.skip("this processor may add in blocks of 256 itself")
     monkeypatch.setattr(portable_math, part, other)
     assert float32_digest() != digest
 
