@@ -30,7 +30,8 @@ from scoremux_engine.runners import openvino
 
 class Mortal(openvino.OpenVinoRunner):
     def run(self, rows, *others, **options):
-        if ((rows.input_ids == {token}).sum(axis=1) >= 4).any():
+        deadly = (rows.input_ids == {token}).sum(axis=1) >= 4
+        if rows.input_ids.shape[1] <= 16 and deadly.any():  # longer ones are the probe's
             signal.pthread_kill(threading.get_ident(), {number})
         return super().run(rows, *others, **options)
 

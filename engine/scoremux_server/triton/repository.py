@@ -112,7 +112,8 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
     _append(target, lines)
     if backend == "python":
         if (precision, parameters["device"]) == ("float32", "cpu"):
-            return replace(RunnerChoice.of(parameters), name="onnxruntime").make(Backbone.open(PROBE)).arithmetic
+            like = replace(RunnerChoice.of(parameters), name="onnxruntime", precision=precision)
+            return like.make(Backbone.open(PROBE)).arithmetic
         return library_arithmetic("onnxruntime", precision, parameters["device"])
     device = "cuda" if backend == "tensorrt" or has_gpu() else "cpu"
     return library_arithmetic(f"{IN_TRITON}{backend}", precision, device)
