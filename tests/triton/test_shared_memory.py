@@ -64,7 +64,7 @@ def test_full_shared_memory_is_unavailable_and_not_ready_until_it_is_free(
         until(lambda: "ready;" in output.read_text(), process, output.read_text)
         memory = Path("/proc", str(process.pid), "root", "dev", "shm")
         assert {stat.S_IMODE(region.stat().st_mode) for region in memory.iterdir()} == {0o600}
-        large = [Response("t-1", f"{number} " + "router " * 10_000) for number in range(64)]
+        large = [Response("t-1", f"{number} " + "router " * 9_000) for number in range(64)]
         with ScoringClient(ports.grpc_url, retries=NO_RETRIES, timeout_s=60, chunk_rows=64) as client:
             assert client.score(large[:1])[0].ok
             fill = memory / "fill"
