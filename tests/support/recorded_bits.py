@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from arithmetic import EMULATED, emulator
 from making import WORDS
+from recorded_probes import LIMITS
 from scoremux_engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone, BackboneSpec, Site
@@ -43,8 +44,6 @@ from scoremux_engine.store.store import Store
 RECORD = Path(__file__).parents[1] / "parity" / "bits.json"
 MODELS = RECORD.with_name("bits")
 SMALL = ("encoder", "decoder")
-LIMITS = ("", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")
-"""Values of ONEDNN_MAX_CPU_ISA, which bounds oneDNN's own kernels alone; the first is no limit."""
 
 _NUMPY_AVX2 = {
     "OPENBLAS_CORETYPE": "Haswell",

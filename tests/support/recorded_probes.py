@@ -31,6 +31,8 @@ from scoremux_engine.runners.arithmetic import (
 from scoremux_engine.runners.choose import ON_CPU
 
 LIMITS = ("", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")
+"""Values of ONEDNN_MAX_CPU_ISA, which bounds oneDNN's own kernels alone; the first is no limit."""
+
 _DIGITS = re.compile("-[0-9a-f]{6}$")
 
 
@@ -68,8 +70,13 @@ def everywhere() -> Iterator[tuple[str, str, str]]:
             yield name.replace("avx512", "avx2"), digest, f"emulated {processor}"
 
 
+def library_of(name: str) -> str:
+    """Return which library computes in an arithmetic."""
+    return "onnxruntime" if name.startswith("onnxruntime") else "openvino"
+
+
 def add(
-    record: RecordedArithmetics, name: str, digest: str, processor: str, libraries: tuple[str, ...]
+    record: RecordedArithmetics, name: str, digest: str, processor: str, library_version: str
 ) -> RecordedArithmetics:
     """Return the record with a digest: under its name if it has one, else under this name where that is free."""
     taken = {a.name for a in record.arithmetics if a.digest != digest}
@@ -79,7 +86,7 @@ def add(
     )
     known = known.model_copy(
         update={
-            "libraries": tuple(sorted({*known.libraries, *libraries})),
+            "libraries": tuple(sorted({*known.libraries, f"{library_of(name)} {library_version}"})),
             "processors": tuple(sorted({*known.processors, processor})),
         }
     )
@@ -93,12 +100,9 @@ def main(files: list[Path]) -> None:
     for file in files:
         told = json.loads(file.read_text(encoding="utf-8"))
         for name, digest in told["probes"].items():
-            library = "onnxruntime" if name.startswith("onnxruntime") else "openvino"
-            libraries = (f"{library} {told['libraries'][library]}",)
-            record = add(record, _DIGITS.sub("", name), digest, told["processor"], libraries)
+            record = add(record, _DIGITS.sub("", name), digest, told["processor"], told["libraries"][library_of(name)])
     for name, digest, processor in everywhere() if not files else ():
-        library = "onnxruntime" if name.startswith("onnxruntime") else "openvino"
-        record = add(record, name, digest, processor, (f"{library} {version(library)}",))
+        record = add(record, name, digest, processor, version(library_of(name)))
     RECORDED.write_text(json.dumps(record.model_dump(), indent=1) + "\n", encoding="utf-8")
 
 

@@ -27,7 +27,7 @@ _SHOWN_DIGITS = 6
 
 
 class Arithmetic(StrictModel):
-    """What has a name.
+    """A recorded arithmetic.
 
     Attributes:
         name: Such as `x86-f32`.
@@ -84,7 +84,7 @@ def _rows(tokens: int, rows: int) -> RowInputs:
 
 
 def _tables(backbone: Backbone, seed: int) -> Tables:
-    """Return tables of numbers that need no generator: thousandths of whole numbers, the same on each machine."""
+    """Return tables of numbers computed from their places: no generator whose numbers a version may change."""
     arrays: dict[str, Any] = {}
     for place, (name, shape) in enumerate(input_shapes(backbone.spec, _SIZE).items()):
         numbers = np.arange(_GROUPS * int(np.prod(shape)), dtype=np.int64)

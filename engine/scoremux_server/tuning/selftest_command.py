@@ -90,7 +90,7 @@ def selftest(
         test = run_selftest(engine, mixes=mixes, seconds=seconds, longest=longest, report=report)
         tests.append(test)
         backbone = engine.backbone.spec.digest
-        probes[engine.arithmetic] = probe_digest(choice.make) if choice.device == "cpu" else ""
+        probes[engine.arithmetic] = probe_digest(choice.make) if write and choice.device == "cpu" else ""
         if write or against:
             digests[engine.arithmetic] = digest_scores(engine)
         rows.append(_row(choice, engine.arithmetic, test))
