@@ -20,12 +20,12 @@ import numpy as np
 
 from benchmarks.case import case
 from benchmarks.rows import Row
-from scoremux_assess.decisions.calibration.labelled_scores import Floats, Ints, LabelledScores
-from scoremux_assess.decisions.calibration.ranges import Growth
-from scoremux_assess.decisions.calibration.temperature import fit_temperatures
-from scoremux_assess.decisions.decision import Decision
-from scoremux_assess.decisions.fit import fit
-from scoremux_assess.decisions.policy import ScoringPolicy
+from scoremux_assess.calibration.fit import fit
+from scoremux_assess.calibration.labelled_scores import Floats, Ints, LabelledScores
+from scoremux_assess.calibration.ranges import Growth
+from scoremux_assess.calibration.temperature import fit_temperatures
+from scoremux_decide.decision import Decision
+from scoremux_decide.policy import ScoringPolicy
 from scoremux_files.rows.readers import read_rows
 
 SIZES = (50, 100, 500)

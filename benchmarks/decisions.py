@@ -61,9 +61,9 @@ def decisions(arguments: Namespace, work: Path) -> Iterable[Row]:
 
 def calibrate_all(engine, store, labelled: Sequence[data.Labelled]) -> None:  # type: ignore[no-untyped-def]
     """Publish versions with decisions of all tasks that have labelled rows."""
-    from scoremux_assess.agreement.labelled_rows import LabelledRow, LabelledRows
-    from scoremux_assess.decisions.policy import AgreementTarget, read_policy
-    from scoremux_engine.commands.calibration import calibrate_tasks, publish
+    from scoremux_assess.labels.labelled_rows import LabelledRow, LabelledRows
+    from scoremux_calibrate.calibration import calibrate_tasks, publish
+    from scoremux_decide.policy import AgreementTarget, read_policy
 
     target = AgreementTarget(human_share=0.2)
     policy = read_policy(ROOT / "examples" / "policy.toml").model_copy(update={"target": target})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from scoremux_assess.agreement.weights import SAMPLE
+from scoremux_assess.labels.weights import SAMPLE
 from scoremux_files.rows.readers import chunks
 from scoremux_files.rows.writers import write_rows
 from scoremux_review.database import drawn_rows, programme, responses

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.agreement.estimates import Figure, wilson
-from scoremux_assess.agreement.intervals import estimates
-from scoremux_assess.agreement.ratings import MACHINE, Floats, Ratings, Sums
-from scoremux_assess.agreement.statistics import BY_NAME, Statistic
-from scoremux_assess.agreement.weights import READ_BEHIND, population_of
+from scoremux_assess.labels.ratings import MACHINE, Floats, Ratings, Sums
+from scoremux_assess.labels.weights import READ_BEHIND, population_of
+from scoremux_assess.statistics.agreement import BY_NAME, Statistic
+from scoremux_assess.statistics.estimates import Figure, wilson
+from scoremux_assess.statistics.intervals import estimates
 from scoremux_review.machine_weights import Population, weigh
 
 KINDS = {

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.agreement.ratings import Floats
-from scoremux_assess.agreement.weights import ALL, READ_BEHIND, ROUTE, SAMPLE
+from scoremux_assess.labels.ratings import Floats
+from scoremux_assess.labels.weights import ALL, READ_BEHIND, ROUTE, SAMPLE
 
 Unit = tuple[str, str]
 """A task as one version scored it."""

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-from scoremux_assess.decisions.decision import Decision
+from scoremux_decide.decision import Decision
 from scoremux_engine.model.provenance import openvino_arithmetic
 from scoremux_engine.packages.package_files import DECISION_JSON
 from scoremux_engine.runners.choose import PROFILE

@@ -14,7 +14,7 @@ from typing import Any
 
 from demo import HERE, backbone, outcome, step, write_rows
 
-from scoremux_assess.agreement.joined_columns import TruthColumns
+from scoremux_assess.labels.joined_columns import TruthColumns
 from scoremux_assess.report import ReportInputs, write_report
 from scoremux_engine import Engine
 from scoremux_engine.store.store import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.comparison import compare_levels
+from scoremux_assess.conclusions.comparison import compare_levels
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError

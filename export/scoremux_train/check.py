@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from scoremux_assess.agreement.statistics import qwk
-from scoremux_assess.agreement.weights import ROUTED_ONLY, routed_only
+from scoremux_assess.labels.weights import ROUTED_ONLY, routed_only
+from scoremux_assess.statistics.agreement import qwk
 from scoremux_engine.packages.task import Task
 from scoremux_files.rows.readers import same_text
 from scoremux_files.terminal import print_table
@@ -43,7 +43,7 @@ class TaskCheck:
         needed: Rows that are missing for training, 0 where there are enough.
         rare: Levels that fewer students or distinct texts have than there are folds, but some.
         question: Whether the task says what was asked.
-        routed_only: Whether only their route chose the rows, see `scoremux_assess.agreement.weights`.
+        routed_only: Whether only their route chose the rows, see `scoremux_assess.labels.weights`.
     """
 
     task: str

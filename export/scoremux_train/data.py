@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.agreement.weights import routed_beside, sample_of
+from scoremux_assess.labels.weights import routed_beside, sample_of
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
@@ -51,7 +51,7 @@ class Columns:
         split: Of what a row is for; see `TRAINING`.
         groups: Kept in the predictions.
         student: Of who wrote the response.
-        chosen_by, probability: Of how the row was chosen to be read, see `scoremux_assess.agreement.weights`.
+        chosen_by, probability: Of how the row was chosen to be read, see `scoremux_assess.labels.weights`.
         version: Of the task version that scored the row before it was read.
     """
 

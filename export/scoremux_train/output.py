@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from scoremux_assess.agreement.estimates import Figure, joined_estimates, mean_of
-from scoremux_assess.agreement.statistics import BY_NAME
-from scoremux_assess.agreement.verdicts import read_criteria
-from scoremux_assess.agreement.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
+from scoremux_assess.conclusions.verdicts import read_criteria
+from scoremux_assess.labels.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
+from scoremux_assess.statistics.agreement import BY_NAME
+from scoremux_assess.statistics.estimates import Figure, joined_estimates, mean_of
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles

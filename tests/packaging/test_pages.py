@@ -16,7 +16,7 @@ import typer
 import scoremux_client
 from making import ROOT
 from pages import PAGES, Block, blocks
-from scoremux_assess.agreement.verdicts import read_criteria
+from scoremux_assess.conclusions.verdicts import read_criteria
 from scoremux_cli.app import build, spread
 from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_train.recipe import Plan

@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 
 from families import FAMILIES, make_family
 from making import WORDS
+from scoremux_calibrate.judge.float64_rows import Float64Scorer
+from scoremux_calibrate.judge.float64_runner import Float64Graph, Float64Runner
+from scoremux_calibrate.judge.logged_rows import read_log, read_texts
 from scoremux_cli.app import build
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError, RunnerError
-from scoremux_engine.judge.float64_rows import Float64Scorer
-from scoremux_engine.judge.float64_runner import Float64Graph, Float64Runner
-from scoremux_engine.judge.logged_rows import read_log, read_texts
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.choose import RunnerChoice
@@ -80,7 +80,7 @@ def test_judge_gathers_elements_of_any_number_of_rows(rows: int, tmp_path: Path)
 
 def test_judge_needs_no_inference_library() -> None:
     code = (
-        "import sys, scoremux_engine.judge.float64_rows;"
+        "import sys, scoremux_calibrate.judge.float64_rows;"
         "assert not {'onnxruntime', 'openvino', 'tritonclient.grpc', 'torch'} & set(sys.modules), 'too much imported'"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from chromium import SIZES, chromium, open_page, violations
-from scoremux_cli.agreement import report
+from scoremux_assess.commands.agreement_commands import report
 
 LONG = "grade_8_science_" * 8
 

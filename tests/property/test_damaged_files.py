@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from making import ROOT
-from scoremux_assess.decisions.decision import Decision
+from scoremux_calibrate.judge.logged_rows import read_log
 from scoremux_cli.batch.job_output import Output
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.batch.parts import read_rejected
 from scoremux_cli.batch.people import AlertFiles
 from scoremux_cli.batch.sources import expand
-from scoremux_engine.judge.logged_rows import read_log
+from scoremux_decide.decision import Decision
 from scoremux_engine.model.backbone import BackboneSpec, read_spec
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.store.history import History

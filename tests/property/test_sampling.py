@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from making import WORDS
-from scoremux_assess.agreement.similar_texts import related
+from scoremux_assess.labels.similar_texts import related
 from scoremux_assess.sampling import EQUAL, draw, inclusion_probabilities, thin
 
 DRAWS = 1000

@@ -13,11 +13,11 @@ from scipy.stats import binomtest
 import saf
 from making import ROOT
 from proofs import Result
-from scoremux_assess.decisions.conditions.finder import Finder
-from scoremux_assess.decisions.policy import read_policy
 from scoremux_cli.batch.people import ConditionTask
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
+from scoremux_decide.conditions.finder import Finder
+from scoremux_decide.policy import read_policy
 from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store

@@ -12,11 +12,11 @@ import pytest
 import raters
 from proofs import Result, Scaled
 from raters import Raters
-from scoremux_assess.agreement.estimates import Estimates
-from scoremux_assess.agreement.intervals import dsm_estimates, estimates
-from scoremux_assess.agreement.ratings import Ratings
-from scoremux_assess.agreement.statistics import BY_NAME
-from scoremux_assess.agreement.verdicts import Criterion, Verdict, judge, read_criteria, worst
+from scoremux_assess.conclusions.verdicts import Criterion, Verdict, judge, read_criteria, worst
+from scoremux_assess.labels.ratings import Ratings
+from scoremux_assess.statistics.agreement import BY_NAME
+from scoremux_assess.statistics.estimates import Estimates
+from scoremux_assess.statistics.intervals import dsm_estimates, estimates
 
 NAMES = ("qwk", "smd", "exact", "adjacent", "r", "sd_ratio")
 PROMISED = ("qwk", "smd", "exact")

@@ -8,9 +8,9 @@ import numpy as np
 
 from making import TASKS, WORDS
 from proofs import Result, Scaled
-from scoremux_assess.agreement.close_rows import FLOAT32_LIMIT
+from scoremux_assess.labels.close_rows import FLOAT32_LIMIT
+from scoremux_calibrate.judge.float64_rows import Float64Scorer
 from scoremux_engine import Engine
-from scoremux_engine.judge.float64_rows import Float64Scorer
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store

@@ -15,7 +15,7 @@ import saf
 from making import WORDS, make_encoder
 from mixed_store import open_with_peft
 from proofs import Result, Scaled
-from scoremux_assess.agreement.statistics import qwk
+from scoremux_assess.statistics.agreement import qwk
 from scoremux_train.commands import train
 
 SCIENTSBANK = saf.DATA.with_name("scientsbank")

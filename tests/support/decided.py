@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.decisions.apply import distance
-from scoremux_assess.decisions.conditions.rules import Conditions
-from scoremux_assess.decisions.decision import OWN, Decision, LevelRange, Temperature, Threshold, Unusual
-from scoremux_assess.decisions.records import parse_record
 from scoremux_client.contract import Reason
+from scoremux_decide.apply import distance
+from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.decision import OWN, Decision, LevelRange, Temperature, Threshold, Unusual
+from scoremux_decide.records import parse_record
 
 CONDITIONS: dict[str, Any] = {
     "blank": {"action": "code"},

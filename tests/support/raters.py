@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.agreement.ratings import Ratings
+from scoremux_assess.labels.ratings import Ratings
 
 Table = npt.NDArray[np.float64]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.decisions.calibration.labelled_scores import Ints, LabelledScores
-from scoremux_assess.decisions.fit import fit
-from scoremux_assess.decisions.policy import ScoringPolicy
+from scoremux_assess.calibration.fit import fit
+from scoremux_assess.calibration.labelled_scores import Ints, LabelledScores
+from scoremux_decide.policy import ScoringPolicy
 
 HUMANS = 0.88
 """How often two humans agree."""

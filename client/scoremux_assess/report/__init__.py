@@ -8,14 +8,14 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-from scoremux_assess.agreement.assessment import Assessment, assess
-from scoremux_assess.agreement.close_rows import count_close
-from scoremux_assess.agreement.joined_columns import TRUTH_COLUMNS, JoinedColumns, TruthColumns
-from scoremux_assess.agreement.joining import read_joined
-from scoremux_assess.agreement.verdicts import read_criteria
-from scoremux_assess.decisions.policy import read_policy
+from scoremux_assess.conclusions.assessment import Assessment, assess
+from scoremux_assess.conclusions.verdicts import read_criteria
+from scoremux_assess.labels.close_rows import count_close
+from scoremux_assess.labels.joined_columns import TRUTH_COLUMNS, JoinedColumns, TruthColumns
+from scoremux_assess.labels.joining import read_joined
 from scoremux_assess.report.figure_tables import as_json, write_json, write_table
 from scoremux_assess.report.view import view
+from scoremux_decide.policy import read_policy
 from scoremux_files.atomic import replace_file
 from scoremux_files.digests import file_digest, set_digest
 from scoremux_files.errors import writing

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scoremux_assess.agreement.assessment import Assessment
-from scoremux_assess.agreement.comparison import Comparison
-from scoremux_assess.agreement.estimates import Figures
-from scoremux_assess.agreement.groups import Groups
-from scoremux_assess.agreement.joined_columns import JoinedColumns, LeftOut
-from scoremux_assess.agreement.ratings import Floats
-from scoremux_assess.agreement.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
+from scoremux_assess.conclusions.assessment import Assessment
+from scoremux_assess.conclusions.comparison import Comparison
+from scoremux_assess.conclusions.groups import Groups
+from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
+from scoremux_assess.labels.joined_columns import JoinedColumns, LeftOut
+from scoremux_assess.labels.ratings import Floats
+from scoremux_assess.statistics.estimates import Figures
 from scoremux_files.atomic import replace_file, replacing
 from scoremux_files.errors import InputError, writing
 from scoremux_files.rows.writers import formula_safe

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from scoremux_assess.agreement.estimates import Estimates
-from scoremux_assess.agreement.ratings import Floats
-from scoremux_assess.agreement.reliability import COVERAGES, Reliability
+from scoremux_assess.labels.ratings import Floats
+from scoremux_assess.statistics.estimates import Estimates
+from scoremux_assess.statistics.reliability import COVERAGES, Reliability
 
 WIDTH, RIGHT = 340, 12
 """Of a plot, in pixels: a phone's width, where letters keep their size."""

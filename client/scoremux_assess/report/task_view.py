@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from scoremux_assess.agreement.assessment import MOST_DROPPED, Assessment
-from scoremux_assess.agreement.groups import Groups
-from scoremux_assess.agreement.levels import LevelFigures
-from scoremux_assess.agreement.statistics import STATISTICS
-from scoremux_assess.agreement.verdicts import Verdict, rows_in_words, worst
+from scoremux_assess.conclusions.assessment import MOST_DROPPED, Assessment
+from scoremux_assess.conclusions.groups import Groups
+from scoremux_assess.conclusions.verdicts import Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.words import View, figures_shown, group_shown, rows_shown, shown, verdict_shown
+from scoremux_assess.statistics.agreement import STATISTICS
+from scoremux_assess.statistics.levels import LevelFigures
 
 GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
 ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")

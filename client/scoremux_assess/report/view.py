@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from scoremux_assess.agreement.assessment import Assessment
-from scoremux_assess.agreement.estimates import mean_of
-from scoremux_assess.agreement.joined_columns import JoinedColumns
-from scoremux_assess.agreement.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
+from scoremux_assess.conclusions.assessment import Assessment
+from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
+from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.report.figure_tables import wrong_verdicts
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.task_view import (
@@ -22,6 +21,7 @@ from scoremux_assess.report.task_view import (
     task_view,
 )
 from scoremux_assess.report.words import View, group_shown, left_out_shown, promise_shown, shown
+from scoremux_assess.statistics.estimates import mean_of
 
 FOREST_ROWS = 30
 """Figures in one forest plot."""

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from scoremux_assess.agreement.estimates import Estimates, Figures
-from scoremux_assess.agreement.groups import Groups
-from scoremux_assess.agreement.joined_columns import LeftOut
-from scoremux_assess.agreement.verdicts import Judgement, Verdict
+from scoremux_assess.conclusions.groups import Groups
+from scoremux_assess.conclusions.verdicts import Judgement, Verdict
+from scoremux_assess.labels.joined_columns import LeftOut
+from scoremux_assess.statistics.estimates import Estimates, Figures
 
 STYLES = {
     Verdict.PASS: ("pass", "✓"),

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, and_, func, select
 
-from scoremux_assess.agreement.weights import READ_BEHIND, ROUTE, SAMPLE
+from scoremux_assess.labels.weights import READ_BEHIND, ROUTE, SAMPLE
 from scoremux_review.database import responses
 from scoremux_review.database.schema import ERASED, PAPERS, decisions, rows
 

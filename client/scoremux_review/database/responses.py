@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scoremux_assess.agreement.weights import SAMPLE
+from scoremux_assess.labels.weights import SAMPLE
 from scoremux_files.rows.readers import chunks
 from scoremux_review.database.schema import ERASED, PAPERS, alerts, decisions, people, remarks, rows
 

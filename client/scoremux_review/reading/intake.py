@@ -10,8 +10,8 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.agreement import weights
-from scoremux_assess.agreement.similar_texts import fold
+from scoremux_assess.labels import weights
+from scoremux_assess.labels.similar_texts import fold
 from scoremux_client.contract import HUMAN, NOBODY_CAN, Reason
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import chunks, read_rows, student_of, whole_number

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.decisions.apply import UNDECIDED, Decider
+from scoremux_decide.apply import UNDECIDED, Decider
 from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import BackboneSpec
 from scoremux_engine.model.buckets import SizeClass

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scoremux_assess.decisions.apply import UNDECIDED, Decider
-from scoremux_assess.decisions.decision import NEW_TASK
 from scoremux_client.errors import InputError
+from scoremux_decide.apply import UNDECIDED, Decider
+from scoremux_decide.decision import NEW_TASK
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_config import AdapterConfig

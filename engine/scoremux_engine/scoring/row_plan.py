@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from scoremux_assess.decisions.conditions.finder import ResponseCondition
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_client.rows import to_bytes
+from scoremux_decide.conditions.finder import ResponseCondition
 from scoremux_engine.bank.bank import BatchVersions
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import EngineError

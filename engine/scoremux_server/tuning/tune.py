@@ -119,7 +119,7 @@ def _report(sentence: str) -> None:
 
 def _reasons(trial: Trial, reference: Trial, tasks: Sequence[str], most_changed: float) -> Iterator[str]:
     """Yield why a setting that moves levels is not chosen."""
-    from scoremux_assess.decisions.calibration.bounds import upper_bound
+    from scoremux_decide.bounds import upper_bound
 
     changed, rows = trial.changed_from(reference), len(trial.levels)
     upper = upper_bound(changed, rows, _CONFIDENCE)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scoremux_assess.agreement.estimates import Figure, Figures
-from scoremux_assess.agreement.intervals import estimates
-from scoremux_assess.agreement.ratings import Ratings
-from scoremux_assess.agreement.statistics import BY_NAME
-from scoremux_assess.agreement.weights import routed_beside, routed_only
+from scoremux_assess.labels.ratings import Ratings
+from scoremux_assess.labels.weights import routed_beside, routed_only
+from scoremux_assess.statistics.agreement import BY_NAME
+from scoremux_assess.statistics.estimates import Figure, Figures
+from scoremux_assess.statistics.intervals import estimates
 from scoremux_train.run import TrainedTask
 
 STATISTICS = ("qwk", "exact", "adjacent", "smd")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoremux_assess.agreement.estimates import Estimates, Figure, student_t
-from scoremux_assess.agreement.intervals import estimates
-from scoremux_assess.agreement.ratings import Floats, Ratings
-from scoremux_assess.agreement.statistics import BY_NAME
+from scoremux_assess.labels.ratings import Floats, Ratings
+from scoremux_assess.statistics.agreement import BY_NAME
+from scoremux_assess.statistics.estimates import Estimates, Figure, student_t
+from scoremux_assess.statistics.intervals import estimates
 from scoremux_train.run import TrainedTask
 from scoremux_train.tables.table_rows import QUARTERS
 

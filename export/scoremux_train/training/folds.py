@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_assess.agreement import similar_texts
+from scoremux_assess.labels import similar_texts
 from scoremux_train.data import LabelledResponse
 from scoremux_train.recipe import derived_key
 

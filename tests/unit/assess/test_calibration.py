@@ -13,23 +13,23 @@ import pytest
 from scipy.stats import beta
 
 from making import ROOT
-from scoremux_assess.agreement.assessment import assess
-from scoremux_assess.agreement.joined_columns import TruthColumns
-from scoremux_assess.agreement.joining import read_joined
-from scoremux_assess.agreement.statistics import qwk
-from scoremux_assess.agreement.verdicts import read_criteria
-from scoremux_assess.decisions.apply import calibrated, distance, range_around
-from scoremux_assess.decisions.calibration.bounds import upper_bound
-from scoremux_assess.decisions.calibration.labelled_scores import LabelledScores
-from scoremux_assess.decisions.calibration.ranges import Growth, reach
-from scoremux_assess.decisions.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
-from scoremux_assess.decisions.calibration.tested_rows import RowsUnderTest, effective_rows
-from scoremux_assess.decisions.calibration.thresholds import Promise, choose, nearest
-from scoremux_assess.decisions.calibration.unusual import fit_unusual
-from scoremux_assess.decisions.decision import Decision, LevelRange, Threshold
-from scoremux_assess.decisions.fit import below_gate, fit, one_level
-from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
+from scoremux_assess.calibration.fit import below_gate, fit, one_level
+from scoremux_assess.calibration.labelled_scores import LabelledScores
+from scoremux_assess.calibration.ranges import Growth, reach
+from scoremux_assess.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
+from scoremux_assess.calibration.tested_rows import RowsUnderTest, effective_rows
+from scoremux_assess.calibration.thresholds import Promise, choose, nearest
+from scoremux_assess.calibration.unusual import fit_unusual
+from scoremux_assess.conclusions.assessment import assess
+from scoremux_assess.conclusions.verdicts import read_criteria
+from scoremux_assess.labels.joined_columns import TruthColumns
+from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.statistics.agreement import qwk
 from scoremux_client.errors import InputError
+from scoremux_decide.apply import calibrated, distance, range_around
+from scoremux_decide.bounds import upper_bound
+from scoremux_decide.decision import Decision, LevelRange, Threshold
+from scoremux_decide.policy import ScoringPolicy, read_policy
 from two_humans import GOOD_AND_BAD, replicate
 
 

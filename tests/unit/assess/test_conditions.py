@@ -12,13 +12,13 @@ import pytest
 from making import ROOT
 from non_attempts import COUNT, MAKERS, QUESTIONS, make
 from saf import DATA, needs_data
-from scoremux_assess.decisions.conditions.finder import Finder
-from scoremux_assess.decisions.conditions.folding import fold
-from scoremux_assess.decisions.conditions.rules import Conditions
-from scoremux_assess.decisions.decision import Decision
-from scoremux_assess.decisions.policy import read_policy
-from scoremux_assess.decisions.records import parse_record
 from scoremux_client.contract import CONDITION_CODES
+from scoremux_decide.conditions.finder import Finder
+from scoremux_decide.conditions.folding import fold
+from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.decision import Decision
+from scoremux_decide.policy import read_policy
+from scoremux_decide.records import parse_record
 
 POLICY = ROOT / "examples" / "policy.toml"
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_assess.agreement.assessment import assess
-from scoremux_assess.agreement.comparison import compare
-from scoremux_assess.agreement.joined_columns import JoinedColumns, TruthColumns
-from scoremux_assess.agreement.joining import read_joined
-from scoremux_assess.agreement.verdicts import read_criteria
+from scoremux_assess.conclusions.assessment import assess
+from scoremux_assess.conclusions.comparison import compare
+from scoremux_assess.conclusions.verdicts import read_criteria
+from scoremux_assess.labels.joined_columns import JoinedColumns, TruthColumns
+from scoremux_assess.labels.joining import read_joined
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import encode
 

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from load import made_up_rows
-from scoremux_assess.agreement.similar_texts import NEAR, fold, near_copies
+from scoremux_assess.labels.similar_texts import NEAR, fold, near_copies
 
 BASE = "Chlorophyll absorbs red and blue light and reflects the green light, 2 times 3 is 6."
 

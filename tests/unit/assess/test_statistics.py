@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from rsmtool_figures import DATA_SETS, data_set
-from scoremux_assess.agreement.fairness import explained
-from scoremux_assess.agreement.levels import measure_levels
-from scoremux_assess.agreement.ratings import MACHINE as PAIR
-from scoremux_assess.agreement.ratings import Ratings, kinds, sums
-from scoremux_assess.agreement.statistics import STATISTICS, dsm, qwk, statistics
+from scoremux_assess.conclusions.fairness import explained
+from scoremux_assess.labels.ratings import MACHINE as PAIR
+from scoremux_assess.labels.ratings import Ratings, kinds, sums
+from scoremux_assess.statistics.agreement import STATISTICS, dsm, qwk, statistics
+from scoremux_assess.statistics.levels import measure_levels
 
 GOLDEN = Path(__file__).with_name("rsmtool_figures.jsonl")
 """What `tests/support/rsmtool_figures.py` printed under RSMTool 12.0.0; it says the command."""

@@ -11,12 +11,8 @@ import pytest
 
 import raters
 from raters import Raters
-from scoremux_assess.agreement.estimates import ONLY_MACHINE, Estimates, chance_beyond, difference, mean_of
-from scoremux_assess.agreement.intervals import dsm_estimates, estimates, student_t
-from scoremux_assess.agreement.promises import measure_promises
-from scoremux_assess.agreement.ratings import Ratings
-from scoremux_assess.agreement.statistics import BY_NAME, STATISTICS
-from scoremux_assess.agreement.verdicts import (
+from scoremux_assess.conclusions.promises import measure_promises
+from scoremux_assess.conclusions.verdicts import (
     Criterion,
     Judgement,
     Verdict,
@@ -27,8 +23,12 @@ from scoremux_assess.agreement.verdicts import (
     read_criteria,
     worst,
 )
-from scoremux_assess.decisions.policy import AgreementTarget
+from scoremux_assess.labels.ratings import Ratings
+from scoremux_assess.statistics.agreement import BY_NAME, STATISTICS
+from scoremux_assess.statistics.estimates import ONLY_MACHINE, Estimates, chance_beyond, difference, mean_of
+from scoremux_assess.statistics.intervals import dsm_estimates, estimates, student_t
 from scoremux_client.errors import InputError
+from scoremux_decide.policy import AgreementTarget
 
 ONE = np.zeros(1, np.int64)
 

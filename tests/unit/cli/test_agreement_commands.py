@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_assess.agreement.close_rows import computes_float32
+from scoremux_assess.commands.agreement_commands import compare, evaluate, report
+from scoremux_assess.labels.close_rows import computes_float32
 from scoremux_assess.report import ReportInputs, write_report
-from scoremux_cli.agreement import compare, evaluate, report
 from scoremux_client.errors import InputError
 
 Row = dict[str, Any]

@@ -27,8 +27,8 @@ from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, wr
 from desks import write_jsonl
 from making import ROOT
 from peers import answer, answer_but, listening, texts_of
-from scoremux_assess.agreement.joined_columns import TruthColumns
-from scoremux_assess.agreement.joining import read_joined
+from scoremux_assess.labels.joined_columns import TruthColumns
+from scoremux_assess.labels.joining import read_joined
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import read_rows

@@ -12,9 +12,9 @@ import pytest
 
 from desks import PASSWORD, Programme, Work, run_review
 from making import WORDS
-from scoremux_assess.agreement.joining import read_joined
-from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
-from scoremux_cli.sample import Unlabelled, read_unlabelled, read_without, sample
+from scoremux_assess.commands.sample import Unlabelled, read_unlabelled, read_without, sample
+from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.labels.labelled_rows import LabelColumns, read_labelled
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_review.database.accounts import add_person

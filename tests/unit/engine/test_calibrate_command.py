@@ -15,13 +15,14 @@ import pytest
 from typer.testing import CliRunner
 
 from making import ROOT, TASKS, make_adapter
-from scoremux_assess.agreement.labelled_rows import LabelColumns, LabelledRow, LabelledRows, read_labelled
-from scoremux_assess.decisions.decision import Temperature
-from scoremux_assess.decisions.policy import ScoringPolicy, read_policy
+from scoremux_assess.labels.labelled_rows import LabelColumns, LabelledRow, LabelledRows, read_labelled
+from scoremux_calibrate import calibration_view
+from scoremux_calibrate.calibration import Calibration, CalibrationReason, calibrate_tasks, publish
 from scoremux_client.errors import InputError
+from scoremux_decide.decision import Temperature
+from scoremux_decide.policy import ScoringPolicy, read_policy
 from scoremux_engine import Engine
-from scoremux_engine.commands import calibration_view, tasks
-from scoremux_engine.commands.calibration import Calibration, CalibrationReason, calibrate_tasks, publish
+from scoremux_engine.commands import tasks
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, PackageFiles

@@ -14,8 +14,8 @@ from scoremux_engine.model.exact_products import product, total
 
 BITS = """
 import hashlib, numpy as np
-from scoremux_assess.decisions.apply import calibrated, distance
-from scoremux_assess.decisions.decision import Unusual
+from scoremux_decide.apply import calibrated, distance
+from scoremux_decide.decision import Unusual
 from scoremux_engine.model import elementary
 from scoremux_engine.model.exact_products import product, total
 from scoremux_engine.scoring.outcomes import decide

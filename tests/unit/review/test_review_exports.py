@@ -12,17 +12,17 @@ import pytest
 from desks import ITEMS, PASSWORD, Programme, Work, run_review, scored_rows, write_jsonl
 from making import ROOT
 from peers import answer, listening
-from scoremux_assess.agreement.joined_columns import TruthColumns
-from scoremux_assess.agreement.joining import read_joined
-from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
-from scoremux_assess.decisions.apply import Decider
-from scoremux_assess.decisions.conditions.finder import Finder
-from scoremux_assess.decisions.decision import Decision
-from scoremux_assess.decisions.policy import read_policy
-from scoremux_cli.agreement import report
+from scoremux_assess.commands.agreement_commands import report
+from scoremux_assess.labels.joined_columns import TruthColumns
+from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.labels.labelled_rows import LabelColumns, read_labelled
 from scoremux_cli.score import score
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_client.errors import InputError
+from scoremux_decide.apply import Decider
+from scoremux_decide.conditions.finder import Finder
+from scoremux_decide.decision import Decision
+from scoremux_decide.policy import read_policy
 from scoremux_files.rows.readers import read_rows, same_text, text_check
 from scoremux_files.rows.writers import check_kept, done_note
 from scoremux_review import exports

@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from desks import make_programme, scored_rows, write_jsonl
 from making import ROOT
-from scoremux_assess.decisions.policy import read_policy
 from scoremux_client.errors import InputError
+from scoremux_decide.policy import read_policy
 from scoremux_files.rows.readers import read_rows
 from scoremux_review.database import log, responses
 from scoremux_review.database.connection import Database

@@ -19,14 +19,14 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from scoremux_assess.agreement.estimates import Figure
-from scoremux_assess.agreement.joined_columns import TruthColumns
-from scoremux_assess.agreement.joining import read_joined
-from scoremux_assess.agreement.labelled_rows import LabelColumns, read_labelled
-from scoremux_assess.agreement.similar_texts import fold
-from scoremux_cli.agreement import evaluate, report
+from scoremux_assess.commands.agreement_commands import evaluate, report
+from scoremux_assess.commands.sample import read_unlabelled as sample_pool
+from scoremux_assess.labels.joined_columns import TruthColumns
+from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.labels.labelled_rows import LabelColumns, read_labelled
+from scoremux_assess.labels.similar_texts import fold
+from scoremux_assess.statistics.estimates import Figure
 from scoremux_cli.app import build
-from scoremux_cli.sample import read_unlabelled as sample_pool
 from scoremux_engine.packages.task import Task
 from scoremux_files.errors import InputError, ScoremuxError
 from scoremux_files.locks import locked

@@ -1,1 +1,0 @@
-"""Agreement of scores with human levels: statistics, intervals, verdicts."""

@@ -1,0 +1,101 @@
+"""Labelled rows of one task as columns: what the machine said of them, and what people did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+LOG_TEMPERATURES = np.linspace(np.log(0.1), np.log(10.0), 47)
+"""Logarithms of the temperatures at which the loss is computed; between them it is taken for a parabola."""
+
+
+@dataclass(frozen=True)
+class LabelledScores:
+    """B rows of one task.
+
+    Attributes:
+        probabilities: float64 [B, L].
+        level: The machine's, int64 [B].
+        human: The level that a human gave, int64 [B].
+        second: That of a second human, float64 [B], NaN where there is none; None: nowhere.
+        pooled: The vectors that the head read, float32 [B, H], NaN where unknown; None: everywhere.
+        weight: 1 / the probability with which a row was chosen to be read by people; None: 1.
+        student: A number for who wrote it, int64 [B], −1 where that is not known; None: nowhere.
+        text: A number for each distinct text, int64 [B]; None: no two are equal.
+    """
+
+    probabilities: Floats
+    level: Ints
+    human: Ints
+    second: Floats | None = None
+    pooled: npt.NDArray[np.float32] | None = None
+    weight: Floats | None = None
+    student: Ints | None = None
+    text: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.human)
+
+    def take(self, rows: Mask | Ints) -> LabelledScores:
+        """Return some of the rows."""
+        columns: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        taken = replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})
+        if "losses" in vars(self):  # computed once for all that are taken
+            vars(taken)["losses"] = self.losses[rows]
+        return taken
+
+    @property
+    def weights(self) -> Floats:
+        """The weight of each row, float64 [B]."""
+        return np.ones(len(self)) if self.weight is None else self.weight
+
+    @property
+    def students(self) -> Ints:
+        """A number for who wrote each row, int64 [B]; −1 where that is not known."""
+        return np.full(len(self), -1) if self.student is None else self.student
+
+    @property
+    def texts(self) -> Ints:
+        """A number for each distinct text, int64 [B]."""
+        return np.arange(len(self)) if self.text is None else self.text
+
+    @property
+    def distance(self) -> Ints:
+        """How far the machine's level is from the human's, int64 [B]."""
+        return np.asarray(np.abs(self.level - self.human))
+
+    def qwk(self) -> float:
+        """Return the quadratically weighted kappa of human and machine; 0 where both give one level throughout.
+
+        1 − E (x − y)² / (E x² + E y² − 2 E x E y)
+        """
+        x, y, xx, yy = (
+            float(np.average(v, weights=self.weights)) for v in (self.human, self.level, self.human**2, self.level**2)
+        )
+        expected = xx + yy - 2 * x * y
+        return 1 - float(np.average(self.distance**2, weights=self.weights)) / expected if expected > 0 else 0.0
+
+    @cached_property
+    def losses(self) -> Floats:
+        """Negative log-likelihood of each row's human level at each of `LOG_TEMPERATURES`, float64 [B, T]."""
+        logs = np.log(np.maximum(self.probabilities, np.finfo(np.float32).tiny))
+        logs -= logs.max(axis=1, keepdims=True, initial=-np.inf)
+        of_human = logs[np.arange(len(self)), self.human]
+        powers = np.exp(-LOG_TEMPERATURES)
+        return np.stack([np.log(np.exp(logs * power).sum(axis=1)) - power * of_human for power in powers], axis=1)
+
+    def calibrated(self, temperature: float | Floats) -> Floats:
+        """Return calibrated probabilities, float64 [B, L]: what the scorer computes, but for last bits.
+
+        temperature: of all rows, or of each.
+        """
+        scaled = self.probabilities ** (1 / np.broadcast_to(temperature, len(self)))[:, None]
+        return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))

@@ -1,0 +1,85 @@
+"""Temperatures: one a task, shrunk to that of all tasks together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scoremux_assess.calibration.labelled_scores import (
+    LOG_TEMPERATURES,
+    Floats,
+    Ints,
+    LabelledScores,
+)
+from scoremux_assess.labels.similar_texts import connected_rows
+
+_FOLDS = 5
+_SPREAD = 0.3
+"""Standard deviation of tasks' temperatures around the pooled one, on a log scale."""
+
+
+def fit_temperatures(tasks: Sequence[LabelledScores]) -> tuple[float, list[float]]:
+    """Return the temperature of all rows together, and each task's own.
+
+    T = argmin NLL(human | p^(1/T)) + (log T − log T_pooled)² / 2σ²; a task with few rows stays near the pooled one.
+    """
+    return _fit([_weighted(rows).sum(axis=0) for rows in tasks])
+
+
+def held_out_temperatures(tasks: Sequence[LabelledScores]) -> list[Floats]:
+    """Return a temperature for each row of each task, fitted without its student's rows and without equal texts."""
+    temperatures = [np.ones(len(rows)) for rows in tasks]
+    folds, losses = [_folds(rows) for rows in tasks], [_weighted(rows) for rows in tasks]
+    totals = [loss.sum(axis=0) for loss in losses]
+    for fold in range(_FOLDS):
+        parts = zip(totals, losses, folds, strict=True)
+        rest = [total - loss[of_task == fold].sum(axis=0) for total, loss, of_task in parts]
+        for of_rows, of_task, value in zip(temperatures, folds, _fit(rest)[1], strict=True):
+            of_rows[of_task == fold] = value
+    return temperatures
+
+
+def _weighted(rows: LabelledScores) -> Floats:
+    """Return losses whose weights add up to the number of rows of equal weight that tell as much (Kish)."""
+    weights = rows.weights
+    return np.asarray(rows.losses * (weights * weights.sum() / max((weights**2).sum(), 1e-300))[:, None])
+
+
+def _folds(rows: LabelledScores) -> Ints:
+    """Return the fold of each row, int64 [B]: rows of one student, and equal texts, are in the same."""
+    if rows.student is None and rows.text is None:
+        return np.arange(len(rows)) % _FOLDS
+    return connected_rows([rows.students, rows.texts]) % _FOLDS
+
+
+def _fit(losses: Sequence[Floats]) -> tuple[float, list[float]]:
+    pooled = _lowest(np.sum(losses, axis=0)) if np.any(losses) else 0.0
+    by_task = [_lowest(loss + ((LOG_TEMPERATURES - pooled) / _SPREAD) ** 2 / 2) for loss in losses]
+    return round(float(np.exp(pooled)), 6), [round(float(np.exp(log)), 6) for log in by_task]
+
+
+def _lowest(loss: Floats) -> float:
+    """Return the logarithm of the temperature at which the loss is lowest."""
+    place = int(loss.argmin())
+    if not 0 < place < len(loss) - 1:
+        return float(LOG_TEMPERATURES[place])
+    before, here, after = loss[place - 1 : place + 2]
+    bend = before - 2 * here + after
+    return float(LOG_TEMPERATURES[place] + (LOG_TEMPERATURES[1] - LOG_TEMPERATURES[0]) * (before - after) / (2 * bend))
+
+
+def changes_of_brier(tasks: Sequence[LabelledScores]) -> list[tuple[float, float, float]]:
+    """Return how temperatures change the Brier score of confidences on rows that they were not fitted to, by task.
+
+    Mean of (confidence − right)² with the temperature minus that without, and its 95 % interval: above 0 is worse.
+    """
+    changes = []
+    for rows, temperatures in zip(tasks, held_out_temperatures(tasks), strict=True):
+        right, place = rows.distance == 0, np.arange(len(rows))
+        after, before = (rows.calibrated(value)[place, rows.level] for value in (temperatures, 1.0))
+        change, weight = (after - right) ** 2 - (before - right) ** 2, rows.weights / max(rows.weights.sum(), 1e-300)
+        mean = float((weight * change).sum())
+        half = 1.96 * float(np.sqrt((weight**2 * (change - mean) ** 2).sum()))
+        changes.append((mean, mean - half, mean + half))
+    return changes

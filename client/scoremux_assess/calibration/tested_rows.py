@@ -1,0 +1,120 @@
+"""Rows on which promises are tested: equal texts once, weighted, with the students who wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from scoremux_assess.calibration.labelled_scores import Floats, Ints, LabelledScores
+from scoremux_decide.apply import calibrated
+
+
+@dataclass(frozen=True)
+class RowsUnderTest:
+    """B distinct texts of one or of several tasks. What equal texts were given is averaged.
+
+    Attributes:
+        confidence: Calibrated probability of the machine's level, float64 [B], the very bits that the scorer gives.
+        severe: Calibrated probability that it is two levels off or more, float64 [B].
+        errors: Share of wrong levels, float64 [B]: 0 or 1 but for equal texts.
+        critical: Share of levels two or more off.
+        worse: Share of rows where the machine is wrong and a second human right; NaN without a second human.
+        better: The reverse.
+        weight: How many rows each stands for.
+        student: Who wrote it, int64 [B]; −1 where that is not known.
+    """
+
+    confidence: Floats
+    severe: Floats
+    errors: Floats
+    critical: Floats
+    worse: Floats
+    better: Floats
+    weight: Floats
+    student: Ints
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    @classmethod
+    def of(cls, rows: LabelledScores, temperature: float | Floats) -> RowsUnderTest:
+        """Return one task's rows. temperature: of all rows, or of each."""
+        each = np.broadcast_to(temperature, len(rows)).tolist()
+        columns = zip(rows.probabilities.tolist(), rows.level.tolist(), each, strict=True)
+        confidence = [calibrated(probabilities, value)[level] for probabilities, level, value in columns]
+        shares = rows.calibrated(temperature)
+        far = np.abs(np.arange(shares.shape[1])[None, :] - rows.level[:, None]) > 1
+        wrong = rows.distance > 0
+        second = np.full(len(rows), np.nan) if rows.second is None else rows.second
+        disagrees, has_second = second != rows.human, ~np.isnan(second)
+        table = (
+            np.array(confidence, dtype=np.float32).astype(np.float64),
+            (shares * far).sum(axis=1),
+            wrong,
+            rows.distance > 1,
+            np.where(has_second, wrong & ~disagrees, np.nan),
+            np.where(has_second, ~wrong & disagrees, np.nan),
+        )
+        _, first, text = np.unique(rows.texts, return_index=True, return_inverse=True)
+        weight = np.bincount(text.reshape(-1), rows.weights, len(first)).astype(np.float64)
+        sums = [np.bincount(text.reshape(-1), rows.weights * column, len(first)) for column in table]
+        confidence_, severe, errors, critical, worse, better = (column / weight for column in sums)
+        return cls(confidence_, severe, errors, critical, worse, better, weight, rows.students[first])
+
+    @classmethod
+    def joined(cls, parts: Sequence[RowsUnderTest]) -> RowsUnderTest:
+        """Return the rows of all parts; a student is the same in all of them."""
+        return cls(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)))
+
+    def take(self, rows: Ints) -> RowsUnderTest:
+        """Return some of the rows."""
+        return RowsUnderTest(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    def share_below(self, least: float | None) -> float:
+        """Return the share of rows that a threshold sends to people; None sends all."""
+        if least is None or not len(self):
+            return 1.0
+        return round(float(self.weight[self.confidence < least].sum() / self.weight.sum()), 6)
+
+    def numbered_students(self) -> Ints:
+        """Return a number from 0 for each student, [B]; one of its own where nobody knows who it was."""
+        unknown = self.student.max(initial=0) + 1 + np.arange(len(self))
+        return np.asarray(np.unique(np.where(self.student < 0, unknown, self.student), return_inverse=True)[1]).reshape(
+            -1
+        )
+
+    def correlation(self) -> float:
+        """Return how alike the errors of one student's rows are, beyond what their confidences say; from 0 to 1.
+
+        The intraclass correlation of e − (1 − confidence), by moments, and one standard error more.
+        """
+        student = self.numbered_students()
+        residual = self.errors - (1 - self.confidence)
+        counts = np.bincount(student)
+        pairs = float((counts * (counts - 1)).sum())
+        if not pairs:
+            return 0.0
+        totals = np.bincount(student, residual)
+        products = float((totals**2).sum() - (residual**2).sum())
+        estimate = products / pairs / max(float((residual**2).mean()), 1e-12)
+        return float(np.clip(estimate + np.sqrt(2 / pairs), 0, 1))
+
+
+def effective_rows(rows: RowsUnderTest, correlation: float) -> Floats:
+    """Return how many independent rows of equal weight tell as much as the first k rows, float64 [B], for each k.
+
+    (Σ w)² / ((1 − ρ) Σ w² + ρ Σ over students (Σ w)²), after Kish (1965): k where weights are equal and each row is
+    another student's.
+    """
+    weight = rows.weight
+    student = rows.numbered_students()
+    order = np.argsort(student, kind="stable")
+    running = np.cumsum(weight[order])
+    first = np.flatnonzero(np.diff(student[order], prepend=-1))
+    before = np.repeat(running[first] - weight[order][first], np.diff(np.append(first, len(order))))
+    earlier = np.empty_like(weight)
+    earlier[order] = running - weight[order] - before
+    squares, by_student = np.cumsum(weight**2), np.cumsum(weight**2 + 2 * earlier * weight)
+    return np.asarray(np.cumsum(weight) ** 2 / ((1 - correlation) * squares + correlation * by_student))

@@ -1,0 +1,57 @@
+"""What is unlike the labelled rows of a task: how far a row's vector is from all of its levels' centres."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_decide.decision import Unusual
+
+_MOST_CENTRES = 16
+_DIGITS = 6
+_SHRINKAGE = 0.3
+
+
+def fit_unusual(pooled: npt.NDArray[np.float32], level: npt.NDArray[np.int64], quantile: float) -> Unusual | None:
+    """Return centres, weights and the distance that only so few of the rows exceed; None for fewer than two rows.
+
+    weight = 1 / (H · shrunk variance around the centres): the distance is Mahalanobis' with a diagonal covariance that
+    is drawn towards its mean. The limit is taken from distances to centres made without the row itself.
+
+    Args:
+        pooled: float32 [B, H].
+        level: int64 [B], what the machine gave each row; levels with fewer than two rows have no centre of their own.
+        quantile: The share of rows that is not unusual.
+    """
+    vectors = pooled.astype(np.float64)
+    if len(vectors) < 2:
+        return None
+    groups = [np.flatnonzero(level == value) for value in np.unique(level)]
+    groups = [rows for rows in groups if len(rows) > 1]
+    if not groups or len(groups) > _MOST_CENTRES:
+        groups = [np.arange(len(vectors))]
+    centres = np.array([vectors[rows].mean(axis=0) for rows in groups])
+    within = np.concatenate([vectors[rows] - centre for rows, centre in zip(groups, centres, strict=True)])
+    variance = within.var(axis=0) * len(within) / max(1, len(within) - len(groups))
+    shrunk = (1 - _SHRINKAGE) * variance + _SHRINKAGE * variance.mean()
+    weights = _rounded(1 / (len(shrunk) * np.maximum(shrunk, 1e-12)))
+    centres = _rounded(centres)
+    distances = [_distances(vectors, centre, weights, rows) for centre, rows in zip(centres, groups, strict=True)]
+    limit = float(np.quantile(np.min(distances, axis=0), quantile, method="higher"))
+    return Unusual(float(_rounded(np.array([limit]))[0]), quantile, len(vectors), centres, weights)
+
+
+def _distances(
+    vectors: npt.NDArray[np.float64],
+    centre: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    rows: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Return each row's distance to a centre, as it would be without the row: x − c' = (x − c) · n / (n − 1)."""
+    differences = vectors - centre
+    differences[rows] *= len(rows) / (len(rows) - 1)
+    return np.asarray((differences * differences * weights).sum(axis=1))
+
+
+def _rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.array([float(f"{value:.{_DIGITS}g}") for value in values.ravel()]).reshape(values.shape)

@@ -1,0 +1,1 @@
+"""Conclusions from statistics: verdicts on criteria, comparisons, fairness, promises."""

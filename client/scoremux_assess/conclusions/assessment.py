@@ -1,0 +1,191 @@
+"""What a report says about scored rows with known levels: figures, intervals, verdicts, by task and group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.conclusions.fairness import Fairness
+from scoremux_assess.conclusions.groups import Groups, fairness_by_column, measure_groups
+from scoremux_assess.conclusions.promises import Promises, measure_people, measure_promises
+from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, fewer_fails, fewer_passes, judge, worst
+from scoremux_assess.labels.joined_columns import JoinedColumns
+from scoremux_assess.labels.joining import UNKNOWN_LEVELS
+from scoremux_assess.labels.ratings import Floats, Ints, Ratings, kinds
+from scoremux_assess.statistics.agreement import OF_EXPECTED, OF_ROWS, STATISTICS
+from scoremux_assess.statistics.estimates import Estimates, Figures, joined_estimates, mean_of
+from scoremux_assess.statistics.intervals import estimates
+from scoremux_assess.statistics.levels import LevelFigures, measure_levels
+from scoremux_assess.statistics.reliability import (
+    RangeFigures,
+    Reliability,
+    Routing,
+    measure_confidence,
+    measure_ranges,
+    measure_routing,
+)
+from scoremux_decide.policy import ScoringPolicy
+
+MOST_DROPPED = 0.05
+"""The greatest share of rows that may be left out of a task that passes, for what people gave them."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What is known about each task.
+
+    Attributes:
+        tasks: Those with rows, sorted.
+        criteria: What tasks must reach.
+        figures: Of the tasks, and after them of all rows together.
+        judged: The tasks, by criterion.
+        overall: The verdict on all criteria of a task and its groups.
+        corrected: Whether verdicts are corrected for the number of tasks and criteria.
+        item: The verdict on those of the item.
+        dropped: The share of scored rows left out since the human's level is off the scale or not a number.
+        groups: None without a column of groups.
+        fairness: How much of the error each column of groups explains; None without any.
+        by_level: Figures of each level, by task.
+        students: How many students each task has, and all tasks together; None where no column says it.
+        means: Means of the figures of all tasks.
+        confidence: How sure the machine was.
+        ranges: Of levels, around the machine's.
+        routing: Where a policy stands.
+        promises: Whether it kept what it promised; None without a promise or rows that tell.
+        versions: The digests that scored each task's rows.
+    """
+
+    tasks: tuple[str, ...]
+    criteria: tuple[Criterion, ...]
+    figures: Figures
+    judged: dict[Criterion, Judgement]
+    overall: Judgement
+    corrected: bool
+    item: Judgement
+    dropped: Floats
+    groups: Groups | None
+    fairness: Fairness | None
+    by_level: list[LevelFigures]
+    students: Ints | None
+    means: Figures
+    confidence: Reliability
+    ranges: RangeFigures
+    routing: Routing
+    promises: Promises | None
+    versions: tuple[tuple[str, ...], ...]
+
+
+def assess(
+    joined: JoinedColumns,
+    criteria: Sequence[Criterion],
+    policy: ScoringPolicy | None = None,
+    correct: bool = False,
+) -> Assessment:
+    """Return figures, intervals and verdicts.
+
+    Args:
+        joined: The rows.
+        criteria: What tasks must reach.
+        policy: What a programme wants of the rows that the machine keeps, None without one.
+        correct: Correct verdicts for the number of tasks and criteria (Holm 1979).
+
+    Raises:
+        InputError: A column of groups has too many values.
+    """
+    scored, ratings = joined.scored, joined.ratings
+    used = np.flatnonzero(np.bincount(scored.task.code, minlength=len(scored.task.values)))
+    task, cells = np.searchsorted(used, scored.task.code), len(used)
+    figures = _figures(ratings, task, cells, joined.students())
+    if joined.routes is not None:
+        figures["people"] = _known_share(figures["people"], joined.routes[used])
+    of_tasks = {name: estimate.take(np.arange(cells)) for name, estimate in figures.items()}
+    judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of != "group"}
+    groups = measure_groups(joined, task, [c for c in criteria if c.of == "group"])
+    if correct:
+        of_groups = {} if groups is None else groups.judged
+        fewer = fewer_fails({c: j for c, j in {**judged, **of_groups}.items() if c.of != "item"})
+        judged = {c: fewer.get(c, j) for c, j in judged.items()}
+        groups = None if groups is None else replace(groups, judged={c: fewer[c] for c in of_groups})
+    by_group = [] if groups is None else list(groups.worst_by_task(cells))
+    overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_group], cells)
+    right = ratings.human == ratings.machine
+    dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
+    confidence, stated = (
+        measure_confidence(c, right, ratings.weight, task, cells, joined.students())
+        for c in (scored.confidence, scored.stated)
+    )
+    return Assessment(
+        tasks=tuple(scored.task.values[code] for code in used),
+        criteria=tuple(criteria),
+        figures=figures,
+        judged=judged,
+        overall=_unless_dropped(fewer_passes(overall) if correct else overall, dropped),
+        corrected=correct,
+        item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
+        dropped=dropped,
+        groups=groups,
+        fairness=fairness_by_column(joined, task, cells),
+        by_level=measure_levels(ratings, task, _level_counts(joined.levels[used]), joined.students()),
+        students=_students(joined.students(), task, cells),
+        means={name: mean_of(estimate) for name, estimate in of_tasks.items()},
+        confidence=confidence,
+        ranges=measure_ranges(scored.low, scored.high, ratings.human, ratings.weight, task, cells),
+        routing=measure_routing(
+            ratings.kept, right, ratings.weight, task, stated, measure_people(joined, task, cells, policy)
+        ),
+        promises=measure_promises(_promised(joined), task, cells, joined.students(), policy.target if policy else None),
+        versions=tuple(_versions(joined, task, cells)),
+    )
+
+
+def _promised(joined: JoinedColumns) -> Ratings:
+    """Return the rows; the machine keeps those with a confidence, for nothing was promised of a task without any."""
+    certain = joined.scored.calibrated & ~np.isnan(joined.scored.confidence)
+    return replace(joined.ratings, kept=np.where(certain, joined.ratings.kept, np.nan))
+
+
+def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:
+    """Return the verdicts, but no PASS where more rows were left out than `MOST_DROPPED`."""
+    verdict = np.where(dropped > MOST_DROPPED, np.minimum(judgement.verdict, Verdict.NOT_MEASURED), judgement.verdict)
+    return replace(judgement, verdict=verdict.astype(np.int8))
+
+
+def _figures(ratings: Ratings, task: Ints, cells: int, student: Ints | None) -> Figures:
+    """Return all statistics of each task, and of all rows."""
+    # Without lengths, kinds of rows tell as much as rows.
+    needed = OF_ROWS if not np.isnan(ratings.length).all() else OF_EXPECTED
+    of_rows, levels = ([s for s in STATISTICS if (s.name in needed) == single] for single in (True, False))
+    rows, cell = kinds(ratings, task) if student is None else (ratings, task)
+    parts = estimates(levels, rows, cell, cells, student) | estimates(of_rows, ratings, task, cells, student)
+    cell, task = np.zeros_like(cell), np.zeros_like(task)
+    whole = estimates(levels, rows, cell, 1, student) | estimates(of_rows, ratings, task, 1, student)
+    return {s.name: joined_estimates([parts[s.name], whole[s.name]]) for s in STATISTICS}
+
+
+def _known_share(people: Estimates, routes: Floats) -> Estimates:
+    """Return the share of rows sent to people as the output has it: it is known, and has no error."""
+    kept, sent = np.append(routes, routes.sum(axis=0, keepdims=True), axis=0).T
+    share = np.where(people.n > 0, sent / (kept + sent), np.nan)
+    return replace(people, value=share, low=share, high=share)
+
+
+def _level_counts(levels: npt.NDArray[np.int32]) -> list[int | None]:
+    return [None if count == UNKNOWN_LEVELS else int(count) for count in levels]
+
+
+def _students(student: Ints | None, task: Ints, cells: int) -> Ints | None:
+    if student is None:
+        return None
+    pairs = np.unique(np.stack([task, student]), axis=1)
+    return np.append(np.bincount(pairs[0], minlength=cells), len(np.unique(student)))
+
+
+def _versions(joined: JoinedColumns, task: Ints, cells: int) -> Iterator[tuple[str, ...]]:
+    version = joined.scored.version
+    has_version = version.code >= 0
+    pairs = np.unique(np.stack([task[has_version], version.code[has_version]]), axis=1)
+    for place in range(cells):
+        yield tuple(version.values[code] for code in pairs[1][pairs[0] == place])

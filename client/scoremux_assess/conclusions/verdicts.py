@@ -1,0 +1,246 @@
+"""Criteria from a TOML file, and the verdict of an interval on each: PASS, FAIL, or why there is none.
+
+PASS needs the whole 95 % interval inside the limits, FAIL needs it outside one of them, and both need 10 rows. A task
+whose true figure misses a criterion passes it in 5 % of cases at most, as `tests/slow/test_intervals.py` measures, and
+passes all criteria together no more often than that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, Field, model_validator
+
+from scoremux_assess.labels.ratings import Floats
+from scoremux_assess.statistics.agreement import BY_NAME
+from scoremux_assess.statistics.estimates import ONLY_MACHINE, PEOPLE, Estimates, chance_beyond, rows_to_decide
+from scoremux_files.settings import check, read_toml
+
+MOST_WRONG = 0.05
+"""The greatest share of tasks that pass a criterion which their true figure misses."""
+
+_ALPHA = 0.025
+"""On each side of a 95 % interval."""
+
+_FEWEST_ROWS = 10
+"""With fewer there is no verdict: machines that meet a criterion would miss it with 2 rows in up to 20 % of cases."""
+
+LEAST_ROWS = 30
+"""With fewer rows nothing is said of how many would decide: the standard error itself is hardly known."""
+
+GAPS = {"gap_exact": "exact", "gap_qwk": "qwk"}
+"""A group's figure minus that of the other students, by the figure's own name."""
+
+OF_GROUPS = ("exact", "qwk", "smd", "sd_ratio", "people", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
+"""Statistics that every group has."""
+
+_TITLES = {"dsm": "DSM", "gap_exact": "gap in exact agreement", "gap_qwk": "gap in QWK"}
+
+Limit = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Verdict(IntEnum):
+    """What an interval says of a criterion; the worst of several is the least.
+
+    Attributes:
+        NOT_ENOUGH_LEVELS: People gave one level only, so nothing tells whether the machine can.
+        NOT_MEASURED: There is nothing to judge, such as no second human, or too many rows were left out.
+    """
+
+    FAIL = 0
+    NOT_ENOUGH_LEVELS = 1
+    NOT_ENOUGH_ROWS = 2
+    NOT_MEASURED = 3
+    PASS = 4
+
+    def __str__(self) -> str:
+        return self.name.replace("_", " ")
+
+
+class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
+    """A limit on a statistic.
+
+    Attributes:
+        statistic: Its name.
+        at_least, at_most: The limits, one of them or both.
+        of: What it is about.
+        required: Whether a task cannot pass where it is not measured.
+        least_rows: Groups with fewer rows are not judged.
+        source: Where the limit comes from.
+    """
+
+    statistic: str
+    at_least: Limit | None = None
+    at_most: Limit | None = None
+    of: Literal["task", "group", "item"] = "task"
+    required: bool = True
+    least_rows: Annotated[int, Field(ge=1)] = 1
+    source: Annotated[str, Field(pattern=r"\S")]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Criterion:
+        names = (*_TITLES, *OF_GROUPS) if self.of == "group" else tuple(BY_NAME)
+        if self.statistic not in names:
+            raise ValueError(f"no statistic {self.statistic!r}; of = {self.of!r} has {', '.join(names)}")
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("needs at_least, at_most or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("at_least is greater than at_most")
+        return self
+
+    @property
+    def title(self) -> str:
+        """Say the criterion in words, such as `QWK ≥ 0.70`."""
+        name = title_of(self.statistic)
+        if self.at_least is not None and self.at_most is not None:
+            if self.at_least == -self.at_most:
+                return f"|{name}| ≤ {_shown(self.at_most)}"
+            return f"{_shown(self.at_least)} ≤ {name} ≤ {_shown(self.at_most)}"
+        if self.at_least is not None:
+            return f"{name} ≥ {_shown(self.at_least)}"
+        return f"{name} ≤ {_shown(self.at_most or 0.0)}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Verdicts of one criterion, by cell.
+
+    Attributes:
+        needed: Rows that would decide, where there are not enough; else NaN.
+        p_pass, p_fail: The chance of such figures where the truth just misses the criterion, and just meets it.
+    """
+
+    verdict: npt.NDArray[np.int8]
+    needed: Floats
+    p_pass: Floats
+    p_fail: Floats
+
+    def take(self, cells: npt.NDArray[Any]) -> Judgement:
+        """Return the verdicts of some cells."""
+        return Judgement(*(column[cells] for column in vars(self).values()))
+
+
+class _CriteriaFile(BaseModel):
+    criterion: Annotated[list[Criterion], Field(min_length=1)]
+
+
+def title_of(statistic: str) -> str:
+    """Return the name of a statistic in tables."""
+    return _TITLES.get(statistic) or BY_NAME[statistic].title
+
+
+def read_criteria(path: Path | None = None) -> tuple[Criterion, ...]:
+    """Read a TOML file of criteria, or those of this package. Raises InputError naming file and criterion."""
+    values = read_toml(path or Path(__file__).with_name("criteria.toml"))
+    return tuple(check(_CriteriaFile, values, str(path or "criteria.toml")).criterion)
+
+
+def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
+    """Return the verdict of each cell's interval on a criterion."""
+    cells = len(estimate.value)
+    inside, outside, beyond = np.ones(cells, bool), np.zeros(cells, bool), np.zeros(cells, bool)
+    to_fail, to_pass = np.full(cells, np.nan), np.zeros(cells)
+    p_pass, p_fail = np.zeros(cells), np.ones(cells)
+    with np.errstate(invalid="ignore"):
+        for limit, sign in ((criterion.at_least, 1), (criterion.at_most, -1)):
+            if limit is None:
+                continue
+            near, far = (estimate.low, estimate.high) if sign > 0 else (estimate.high, estimate.low)
+            met, past, rows = (
+                sign * (near - limit) >= 0,
+                sign * (estimate.value - limit) < 0,
+                rows_to_decide(estimate, limit),
+            )
+            inside, outside, beyond = inside & met, outside | (sign * (far - limit) < 0), beyond | past
+            to_fail = np.where(past, rows, to_fail)
+            to_pass = np.where(met, to_pass, np.fmax(to_pass, rows))
+            p_pass = np.maximum(p_pass, chance_beyond(estimate, limit, sign))
+            p_fail = np.minimum(p_fail, chance_beyond(estimate, limit, -sign))
+    verdict = np.where(outside, Verdict.FAIL, np.where(inside, Verdict.PASS, Verdict.NOT_ENOUGH_ROWS))
+    verdict = np.where(np.isnan(estimate.low), Verdict.NOT_ENOUGH_ROWS, verdict)
+    if estimate.one_level is not None and estimate.by_chance is not None:
+        # A machine that gives one level only has no interval that would ever fail it, and can be right by chance alone.
+        constant = estimate.one_level == ONLY_MACHINE
+        p_pass = np.where(constant, 1.0, p_pass)
+        p_fail = np.where(constant, np.minimum(p_fail, estimate.by_chance), p_fail)
+        fails = outside | (estimate.by_chance <= _ALPHA)
+        verdict = np.where(constant, np.where(fails, Verdict.FAIL, Verdict.NOT_ENOUGH_ROWS), verdict)
+        verdict = np.where(estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS, verdict)
+    few = estimate.n < _FEWEST_ROWS
+    verdict = np.where(few, Verdict.NOT_ENOUGH_ROWS, verdict)
+    p_pass, p_fail = (np.where(few, 1.0, p) for p in (p_pass, p_fail))
+    verdict = np.where(estimate.n < criterion.least_rows, Verdict.NOT_MEASURED, verdict).astype(np.int8)
+    undecided = (verdict == Verdict.NOT_ENOUGH_ROWS) & ~np.isnan(estimate.low) & (estimate.n >= LEAST_ROWS)
+    return Judgement(verdict, np.where(undecided, np.where(beyond, to_fail, to_pass), np.nan), p_pass, p_fail)
+
+
+def holm(p: Floats) -> Floats:
+    """Return p-values corrected for their number (Holm 1979), [N]: all below α are wrong together in α of cases."""
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(steps, 1.0)
+    return corrected
+
+
+def fewer_fails(judged: Mapping[Criterion, Judgement]) -> dict[Criterion, Judgement]:
+    """Return verdicts of which FAIL is corrected for the number of all cells and criteria together."""
+    if not judged:
+        return {}
+    corrected = np.split(
+        holm(np.concatenate([one.p_fail for one in judged.values()])),
+        np.cumsum([len(one.p_fail) for one in judged.values()])[:-1],
+    )
+    fewer = {}
+    for (criterion, one), p_fail in zip(judged.items(), corrected, strict=True):
+        doubtful = (one.verdict == Verdict.FAIL) & (p_fail > _ALPHA)
+        verdict = np.where(doubtful, Verdict.NOT_ENOUGH_ROWS, one.verdict).astype(np.int8)
+        fewer[criterion] = Judgement(verdict, one.needed, one.p_pass, p_fail)
+    return fewer
+
+
+def fewer_passes(judgement: Judgement) -> Judgement:
+    """Return verdicts of which PASS is corrected for the number of cells."""
+    p_pass = holm(judgement.p_pass)
+    doubtful = (judgement.verdict == Verdict.PASS) & (p_pass > _ALPHA)
+    verdict = np.where(doubtful, Verdict.NOT_ENOUGH_ROWS, judgement.verdict).astype(np.int8)
+    return Judgement(verdict, judgement.needed, p_pass, judgement.p_fail)
+
+
+def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgement:
+    """Return the verdict on all criteria together, and the rows that would decide all of them; NaN if none would.
+
+    A criterion that is not required and was not measured has no part in it; without any other, nothing was measured.
+    """
+    verdict, needed = np.full(cells, Verdict.PASS, np.int8), np.zeros(cells)
+    measured, p_pass, p_fail = np.zeros(cells, bool), np.zeros(cells), np.ones(cells)
+    for criterion, judgement in judged:
+        counts = np.full(cells, criterion.required) | (judgement.verdict != Verdict.NOT_MEASURED)
+        verdict = np.where(counts, np.minimum(verdict, judgement.verdict), verdict)
+        needed = np.maximum(needed, np.where(judgement.verdict == Verdict.NOT_ENOUGH_ROWS, judgement.needed, 0))
+        measured |= counts
+        p_pass = np.maximum(p_pass, np.where(counts, judgement.p_pass, 0))
+        p_fail = np.minimum(p_fail, np.where(counts, judgement.p_fail, 1))
+    verdict = np.where(measured, verdict, Verdict.NOT_MEASURED).astype(np.int8)
+    return Judgement(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan), p_pass, p_fail)
+
+
+def rows_in_words(needed: float) -> str:
+    """Return a number of rows that would decide, in two digits since it is a rough one; empty for none."""
+    if math.isnan(needed):
+        return ""
+    if needed >= 1_000_000:
+        return "over 1,000,000"
+    step = 10 ** max(0, len(str(int(needed))) - 2)
+    return f"{math.ceil(needed / step) * step:,}"
+
+
+def _shown(limit: float) -> str:
+    return (f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}").replace("-", "−")

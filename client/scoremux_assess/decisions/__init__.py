@@ -1,1 +1,0 @@
-"""Decisions about scored rows: confidence, conditions and routes, fitted from labelled rows."""

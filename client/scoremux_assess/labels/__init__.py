@@ -1,0 +1,1 @@
+"""Rows with human levels, as one table with their weights."""

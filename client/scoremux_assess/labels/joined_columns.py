@@ -1,0 +1,232 @@
+"""Columns of scored rows, of human levels, and of the rows that have both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scoremux_assess.labels.close_rows import Margins
+from scoremux_assess.labels.ratings import Floats, Mask, Ratings
+from scoremux_client.contract import HUMAN, Reason
+from scoremux_files.rows.columns import Codes, Ints32, texts
+from scoremux_files.rows.row_layout import column_of
+
+Columns = TypeVar("Columns", bound="_Columns")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows that are not compared, or only in part.
+
+    Attributes:
+        reason: Why.
+        count: How many they are.
+        examples: Ids of some of them.
+    """
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+
+class _Columns:
+    """Columns of the same rows: dataclasses of Arrow arrays, NumPy arrays and `Codes`."""
+
+    def take(self: Columns, rows: npt.NDArray[np.int64]) -> Columns:
+        """Return some of the rows."""
+        return replace(self, **{name: _take(column, rows) for name, column in vars(self).items()})  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class ScoredColumns(_Columns):
+    """What `scoremux score` wrote, B rows.
+
+    Attributes:
+        ids: Text.
+        status, version: See `Codes`.
+        task: Without a pinned digest.
+        level: NaN without a score.
+        score: Its points, NaN without a score.
+        width: How many probabilities a row has.
+        expected: The mean level under them.
+        confidence: P(level = human's level), or `stated` where the output has none.
+        calibrated: Whether the output has confidences.
+        stated: The greatest probability, NaN without any.
+        to_people: Whether the row's route is to people; None where the output has no routes.
+        low, high: The range of levels that holds a human's, NaN where there is none.
+        seen: Tasks of predictions whose shared start was trained on them in an earlier run.
+        margins: Of all rows of the output, whichever rows of the others are taken.
+        probabilities: As they are in the output (`number_lists`); None where it has none.
+        flagged: Whether the row has a condition code beside its level.
+    """
+
+    ids: Any
+    status: Codes
+    task: Codes
+    version: Codes
+    level: Floats
+    score: Floats
+    width: Ints32
+    expected: Floats
+    confidence: Floats
+    calibrated: bool
+    stated: Floats
+    to_people: Mask | None
+    low: Floats
+    high: Floats
+    seen: tuple[str, ...]
+    margins: Margins
+    probabilities: Any
+    flagged: Mask
+
+
+@dataclass(frozen=True)
+class KnownColumns(_Columns):
+    """What humans gave, B rows.
+
+    Attributes:
+        ids: Text.
+        task: None where the file has no such column.
+        level, second: NaN where there is none.
+        groups: Column → values.
+        student: None if no column names one.
+        weight: 1 / the probability with which the row was chosen to be read.
+        version: Of the task version that scored the row before it was read, where that is known.
+        routed: Whether it was read since it was sent to people.
+        behind: Whether it stands for rows that the machine kept.
+        sampled: Whether it is of a sample of all rows.
+        stated: Whether the file says how it was chosen.
+        unusable: Whether a row has a level that is not a number.
+        length: Of the text, in characters, NaN where there is none; None where the file has no texts.
+        left_out: Rows without a usable level.
+        text: Of the responses; None where the file has none.
+    """
+
+    ids: Any
+    task: Codes | None
+    level: Floats
+    second: Floats
+    groups: dict[str, Codes]
+    student: Codes | None
+    weight: Floats
+    version: Codes
+    routed: Mask
+    behind: Mask
+    sampled: Mask
+    stated: Mask
+    unusable: Mask
+    length: Floats | None
+    left_out: tuple[LeftOut, ...]
+    text: Any = None
+
+
+class OffScale(NamedTuple):
+    """The task and the human's level of rows whose level is off the task's scale."""
+
+    task: npt.NDArray[np.int32]
+    level: Floats
+
+
+@dataclass(frozen=True)
+class JoinedColumns:
+    """Rows that have both a score and a human's level, B of them.
+
+    Attributes:
+        scored: What the machine gave them.
+        known: What humans gave them.
+        ratings: The levels of both.
+        output: The place of each row among those of the output, from 0.
+        levels: How many levels each task has.
+        routes: How many scored rows of each task of the output the machine keeps, and how many were sent to people,
+            [T, 2]; None where it keeps all, or has no routes.
+        off_scale: Rows that are left out since their level is off the scale.
+        dropped: How many scored rows of each task a human gave what is off the scale or not a number.
+        population: What rows the figures are about, where these are not simply the rows themselves; else empty.
+        left_out: Rows that are not compared, and why.
+    """
+
+    scored: ScoredColumns
+    known: KnownColumns
+    ratings: Ratings
+    output: npt.NDArray[np.int64]
+    levels: Ints32
+    routes: Floats | None
+    off_scale: OffScale
+    dropped: npt.NDArray[np.int64]
+    population: str
+    left_out: tuple[LeftOut, ...]
+
+    def __len__(self) -> int:
+        return len(self.ratings)
+
+    def students(self) -> npt.NDArray[np.int64] | None:
+        """Return a number for who wrote each row, one of its own where that is not known; None if no column says it."""
+        student = self.known.student
+        if student is None:
+            return None
+        return np.where(student.code < 0, len(student.values) + np.arange(len(self)), student.code)
+
+
+@dataclass(frozen=True)
+class TruthColumns:
+    """Names of the columns of a file of known levels.
+
+    Attributes:
+        id: Of the rows' ids, see `BY_FILE`.
+        task: Of task ids; rows match by id alone if there is no column `task`.
+        level: Of a human's level.
+        second: Of a second human's level, where there are some.
+        groups: Of groups of students.
+        student: Of the student who wrote the response.
+        text: Of responses, whose length is all that is read; there may be none.
+    """
+
+    id: str = "id"
+    task: str = "task"
+    level: str = "level"
+    second: str | None = None
+    groups: Sequence[str] = ()
+    student: str | None = None
+    text: str = "text"
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns that must be there."""
+        names = (
+            column_of(self.id),
+            self.level,
+            self.task if self.task != "task" else None,
+            self.text if self.text != "text" else None,
+            self.second,
+            *self.groups,
+            self.student,
+        )
+        return [name for name in names if name]
+
+
+TRUTH_COLUMNS = TruthColumns()
+
+
+def _take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
+    if isinstance(column, dict):
+        return {name: codes.take(rows) for name, codes in column.items()}
+    if isinstance(column, np.ndarray):
+        return column[rows]
+    if isinstance(column, Codes):
+        return column.take(rows)
+    return column.take(pa.array(rows)) if isinstance(column, (pa.Array, pa.ChunkedArray)) else column
+
+
+def to_people(route: Any | None) -> Mask | None:
+    """Return which rows go to people; None where no policy has decided that, as no task has a calibration."""
+    undecided = pa.array([None, "", Reason.UNCALIBRATED.route, Reason.NO_SCORE.route])
+    if route is None or pc.all(pc.is_in(texts(route), undecided)).as_py():
+        return None
+    routed = pc.fill_null(pc.starts_with(texts(route), HUMAN), False)
+    return np.asarray(routed.to_numpy(zero_copy_only=False), bool)

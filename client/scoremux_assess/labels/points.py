@@ -1,0 +1,53 @@
+"""Points that levels stand for, as far as scored rows show them: to tell a column of points from one of levels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.labels.ratings import Floats, Mask
+
+_MOST_LEVELS = 0.05
+"""Share of numbers that can only be levels, above which the others are no points."""
+
+_DIGITS = 4
+
+
+def points_of(level: Floats, score: Floats, levels: int) -> Floats:
+    """Return the points of a task's levels that its scored rows show; where they are evenly spaced, those of all.
+
+    Args:
+        level, score: Of the task's rows, NaN without a score, [B].
+        levels: How many levels the task has, 0 where that is not known.
+    """
+    complete = ~np.isnan(level) & ~np.isnan(score)
+    distinct, places = np.unique(level[complete], return_index=True)
+    points = np.asarray(score[complete][places], np.float64)
+    if len(distinct) < 2:
+        return points
+    step = (points[-1] - points[0]) / (distinct[-1] - distinct[0])
+    if not np.allclose(points, points[0] + step * (distinct - distinct[0]), atol=10.0**-_DIGITS):
+        return points
+    return np.asarray(points[0] + step * (np.arange(max(levels, int(distinct[-1]) + 1)) - distinct[0]), np.float64)
+
+
+def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:
+    """Return whether what humans gave a task are its points: some can be nothing else, and few are levels alone.
+
+    Args:
+        numbers: What they gave, [B].
+        points: Those that are known.
+        levels: How many levels the task has.
+    """
+    is_point: Mask = np.isin(np.round(numbers, _DIGITS), np.round(points, _DIGITS))
+    in_scale = (numbers >= 0) & (numbers <= levels - 1)
+    only_points = int((is_point & ~(in_scale & (numbers == np.floor(numbers)))).sum())
+    only_levels = int((in_scale & ~is_point).sum())
+    return only_points > only_levels and only_levels <= _MOST_LEVELS * len(numbers)
+
+
+def tasks_beyond_levels(task: npt.NDArray[Any], numbers: Floats, levels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the tasks of which humans gave some number that is no level. levels: how many each task has."""
+    return np.asarray(np.unique(task[(numbers != np.floor(numbers)) | (numbers < 0) | (numbers >= levels[task])]))

@@ -1,0 +1,87 @@
+"""Reads what `scoremux score` wrote, or the out-of-fold predictions of `scoremux train`, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scoremux_assess.labels.close_rows import Margins
+from scoremux_assess.labels.joined_columns import ScoredColumns, to_people
+from scoremux_files.rows.columns import Codes, distributions, encode, levels, numbers, present_columns, texts
+from scoremux_files.rows.writers import without_apostrophe
+
+
+def read_scored(path: Path) -> ScoredColumns:
+    """Read what `scoremux score` wrote, or out-of-fold predictions of `scoremux train`.
+
+    Raises InputError for a file that neither wrote.
+    """
+    needed = ("id", "task", "status", "level")
+    others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
+    columns = present_columns(path, (*needed, *others, "condition", "fold", "points", "seen"), ("id", "task"))
+    if "fold" in columns and "status" not in columns:
+        columns = _outcomes(columns)
+    elif not columns.keys() >= {*needed}:
+        present_columns(path, needed, needed)  # raises
+    ids = texts(columns["id"])
+    if path.suffix.lower() == ".csv":
+        ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
+    status, (level, _) = encode(columns["status"]), levels(columns["level"])
+    spread = distributions(columns.get("probabilities"), len(ids))
+    low, high = (levels(columns[name])[0] if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
+    confidence, route = columns.get("confidence"), columns.get("route")
+    has_score = status.code == status.place("OK")
+    calibrated = confidence is not None and confidence.null_count < len(confidence)
+    return ScoredColumns(
+        ids=ids,
+        status=status,
+        task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
+        version=codes_of(columns, "version", len(ids)),
+        level=np.where(has_score, level, np.nan),
+        score=np.where(has_score, numbers(columns["score"])[0], np.nan)
+        if "score" in columns
+        else np.full(len(ids), np.nan),
+        width=spread.width,
+        expected=np.where(spread.width > 0, spread.mean, level),
+        confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else spread.greatest,
+        calibrated=calibrated,
+        stated=spread.greatest,
+        to_people=to_people(route),
+        low=low,
+        high=high,
+        seen=_seen(columns),
+        margins=Margins(
+            codes_of(columns, "arithmetic", len(ids)),
+            np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
+        ),
+        probabilities=columns.get("probabilities"),
+        flagged=codes_of(columns, "condition", len(ids)).code >= 0,
+    )
+
+
+def codes_of(columns: Mapping[str, Any], name: str, rows: int) -> Codes:
+    """Return a column as codes; −1 in all rows where a file has no such column."""
+    return encode(columns[name]) if name in columns else Codes((), np.full(rows, -1, np.int32))
+
+
+def _seen(columns: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the tasks on which the shared start of an earlier run was trained."""
+    if "seen" not in columns:
+        return ()
+    seen = pc.fill_null(pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"), False)
+    return tuple(sorted(set(columns["task"].filter(seen).to_pylist())))
+
+
+def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
+    """Return predictions as outcomes: their `level` is a human's, and the machine's is the likeliest."""
+    likeliest = [max(range(len(p)), key=p.__getitem__) for p in predictions["probabilities"].to_pylist()]
+    rows = len(likeliest)
+    if "points" in predictions:
+        points = zip(predictions["points"].to_pylist(), likeliest, strict=True)
+        predictions["score"] = pa.array([p[level] if p else None for p, level in points], pa.float64())
+    return {**predictions, "level": pa.array(likeliest, pa.int32()), "status": pa.array(["OK"] * rows, pa.string())}

@@ -1,0 +1,350 @@
+"""Statistics of agreement as RSMTool 12 defines them (its documentation, "Evaluation Metrics").
+
+Each is a function of `Sums`, for all cells at once: tasks, groups, resamples of them. NaN where it is not defined: a
+rater who gives one level throughout has no r, two such raters with the same level no QWK. RSMTool's percentages are
+shares here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.labels.ratings import (
+    DOUBLE,
+    EXPECTED,
+    HUMANS,
+    KEPT,
+    LENGTH,
+    LENGTH_OF_HUMAN,
+    LEVELS,
+    MACHINE,
+    RECORD,
+    ROUTES,
+    SECOND,
+    Floats,
+    PairSums,
+    Ratings,
+    Sums,
+    balanced,
+    sums,
+)
+
+Formula = Callable[[Sums], Floats]
+PairFormula = Callable[[PairSums], Floats]
+
+_CONSTANT = 1e-12
+"""Spread, of the sum of squares, below which numbers that are not whole are equal but for rounding."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A figure that describes agreement.
+
+    Attributes:
+        name: Its key in files.
+        title: Its name in tables.
+        formula: Its value by cell.
+        scale: How its interval is made, see `intervals`.
+        step: How much it moves, to first order, for each share of rows in which one rater is one level off.
+        pairs: The raters that it compares; the first is the pair whose rows it is about.
+    """
+
+    name: str
+    title: str
+    formula: Formula
+    scale: str
+    step: Formula
+    pairs: tuple[str, ...]
+
+    def rows(self, sums: Sums) -> Floats:
+        """Return how many rows it is about, by cell."""
+        return sums.of(self.pairs[0]).rows
+
+
+def statistics(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> dict[str, Floats]:
+    """Return the value of every statistic of `STATISTICS` in each cell, by name.
+
+    Args:
+        ratings: The rows.
+        cell: Which cell a row is in, from 0, [B].
+        cells: How many cells there are.
+    """
+    totals = sums(balanced(ratings, cell, cells), cell, cells, pairs_of(STATISTICS))
+    return {statistic.name: statistic.formula(totals) for statistic in STATISTICS}
+
+
+def pairs_of(chosen: Sequence[Statistic]) -> tuple[str, ...]:
+    """Return the pairs of raters that statistics, and their intervals, need the sums of."""
+    return tuple(dict.fromkeys((MACHINE, *(pair for statistic in chosen for pair in statistic.pairs))))
+
+
+def qwk(human: Sequence[float] | npt.NDArray[Any], machine: Sequence[float] | npt.NDArray[Any]) -> float:
+    """Return the quadratic weighted kappa of two raters, NaN if both give one and the same level throughout."""
+    ratings = Ratings.of(human, machine)
+    return float(_qwk(sums(ratings, np.zeros(len(ratings), np.int64), 1, [MACHINE]).of(MACHINE))[0])
+
+
+def dsm(whole: Sums, group: Sums) -> Floats:
+    """Return the mean difference of z-scores, machine minus human, of groups within wholes, [C].
+
+    (m̄_g − m̄) / σ_m − (h̄_g − h̄) / σ_h, with mean and deviation (N − 1) of the whole, of which the group is a part.
+    """
+    w, g = whole.of(MACHINE), group.of(MACHINE)
+    machine = _ratio(_ratio(g.y, g.n) - _ratio(w.y, w.n), _deviation(w.n, w.y, w.yy))
+    human = _ratio(_ratio(g.x, g.n) - _ratio(w.x, w.n), _deviation(w.n, w.x, w.xx))
+    return machine - human
+
+
+def human_deviation(t: Sums) -> Floats:
+    """Return the standard deviation (÷ N − 1) of the human's levels."""
+    p = t.of(MACHINE)
+    return _deviation(p.n, p.x, p.xx)
+
+
+def _ratio(above: Floats, below: npt.NDArray[Any]) -> Floats:
+    """Return above / below, NaN where that is a division by zero."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(below != 0, above / below, np.nan)
+
+
+def spread(n: Floats, x: Floats, xx: Floats) -> Floats:
+    """Return n² × variance (÷ N) of x from its sums: exactly 0 for a constant."""
+    spread = n * xx - x * x
+    return np.where(spread <= _CONSTANT * n * xx, 0.0, spread)
+
+
+def _deviation(n: Floats, x: Floats, xx: Floats) -> Floats:
+    """Return the standard deviation (÷ N − 1), NaN for one row."""
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(_ratio(spread(n, x, xx), n * (n - 1)))
+
+
+def _exact(p: PairSums) -> Floats:
+    return _ratio(p.same, p.n)
+
+
+def _adjacent(p: PairSums) -> Floats:
+    return _ratio(p.near, p.n)
+
+
+def _qwk(p: PairSums) -> Floats:
+    """Return 2 cov(x, y) / (var x + var y + (x̄ − ȳ)²), moments ÷ N."""
+    spreads = spread(p.n, p.x, p.xx) + spread(p.n, p.y, p.yy)
+    return _ratio(2.0 * (p.n * p.xy - p.x * p.y), spreads + (p.x - p.y) ** 2)
+
+
+def _r(p: PairSums) -> Floats:
+    spreads = np.sqrt(spread(p.n, p.x, p.xx)) * np.sqrt(spread(p.n, p.y, p.yy))
+    return _ratio(p.n * p.xy - p.x * p.y, spreads)
+
+
+def _rmse(p: PairSums) -> Floats:
+    """Return the root of the mean squared distance of both levels."""
+    return np.asarray(np.sqrt(np.maximum(_ratio(p.xx - 2 * p.xy + p.yy, p.n), 0)))
+
+
+def _r2(p: PairSums) -> Floats:
+    """Return the share of the human's variance that the machine's levels, as predictions, explain."""
+    return 1 - _ratio(p.n * (p.xx - 2 * p.xy + p.yy), spread(p.n, p.x, p.xx))
+
+
+def _kappa(t: Sums) -> Floats:
+    """Return (p − e) / (1 − e): p is the agreement of rounded levels, e that of levels drawn from what each gives."""
+    n, same, (human, machine) = t.of(MACHINE).n, t.tables[LEVELS][-1], np.split(t.tables[LEVELS][:-1], 2)
+    chance = _ratio((human * machine).sum(axis=0), n**2)
+    return _ratio(_ratio(same, n) - chance, 1 - chance)
+
+
+def _disattenuated(t: Sums) -> Floats:
+    """Return r of human and machine over the root of r of two humans (Spearman 1904)."""
+    with np.errstate(invalid="ignore"):
+        return _ratio(_r(t.of(MACHINE)), np.sqrt(_r(t.of(HUMANS))))
+
+
+def _smd(p: PairSums) -> Floats:
+    return _ratio(_ratio(p.y - p.x, p.n), _deviation(p.n, p.x, p.xx))
+
+
+def _pooled_smd(p: PairSums) -> Floats:
+    """Pooled, as RSMTool does it for two humans."""
+    pooled = np.sqrt((_deviation(p.n, p.x, p.xx) ** 2 + _deviation(p.n, p.y, p.yy) ** 2) / 2)
+    return _ratio(_ratio(p.y - p.x, p.n), pooled)
+
+
+def _sd_ratio(p: PairSums) -> Floats:
+    return _ratio(_deviation(p.n, p.y, p.yy), _deviation(p.n, p.x, p.xx))
+
+
+def _squares(t: Sums) -> Floats:
+    """Return the sum of squares of each row's mean human level, times how many humans gave one."""
+    single, double = t.of(MACHINE), t.of(HUMANS)
+    return single.xx - double.xx + (double.xx + 2 * double.xy + double.yy) / 2
+
+
+def human_error(t: Sums) -> Floats:
+    """Return the variance of a human's errors: half the mean squared difference of two humans."""
+    p = t.of(HUMANS)
+    return _ratio(p.xx - 2 * p.xy + p.yy, 2 * p.n)
+
+
+def true_variance(t: Sums) -> Floats:
+    """Return the variance of true scores, from rows with one and with two humans."""
+    single, double = t.of(MACHINE), t.of(HUMANS)
+    ratings, squares = single.n + double.n, single.n + 3 * double.n
+    between = _squares(t) - _ratio((single.x + double.y) ** 2, ratings)
+    return _ratio(between - (single.n - 1) * human_error(t), ratings - _ratio(squares, ratings))
+
+
+def _true_error(t: Sums) -> Floats:
+    """Mean squared error of the machine's levels as predictions of true scores."""
+    single, double, second = t.of(MACHINE), t.of(DOUBLE), t.of(SECOND)
+    squared = _squares(t) - 2 * (single.xy + second.xy) + single.yy + double.yy
+    return _ratio(squared - single.n * human_error(t), single.n + double.n)
+
+
+def _prmse(t: Sums) -> Floats:
+    return 1 - _ratio(_true_error(t), true_variance(t))
+
+
+def _sem(t: Sums) -> Floats:
+    """Return the standard error of measurement of one human: the deviation of its errors."""
+    return np.asarray(np.sqrt(np.maximum(human_error(t), 0)))
+
+
+def _machine_sem(t: Sums) -> Floats:
+    """Return the root mean squared distance of the machine's levels from true scores; 0 where chance makes it less."""
+    return np.asarray(np.sqrt(np.maximum(_true_error(t), 0)))
+
+
+def _people(p: PairSums) -> Floats:
+    return _ratio(p.n - p.same, p.n)
+
+
+def _record(t: Sums) -> PairSums:
+    """Return the sums of the score of record and an independent human's level.
+
+    Of the rows of people only those with two readings have one that is independent: they stand for all rows of people.
+    """
+    every, kept, record = t.of(ROUTES), t.of(KEPT), t.of(RECORD)
+    routed, read = every.rows - kept.rows, record.rows - kept.rows
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = (every.n - kept.n) / np.where(read > 0, record.n - kept.n, np.nan)
+        factor = np.where(routed > 0, factor, 0.0)
+        weighted = (k + factor * (r - k) for k, r in zip(kept[2:], record[2:], strict=True))
+        return PairSums(record.rows, kept.n + factor * (record.n - kept.n), *weighted)
+
+
+def _by_variance(t: Sums) -> Floats:
+    # One rater one level off in a share x of rows adds x to the mean squared distance, whose scale is two variances.
+    p = t.of(MACHINE)
+    return _ratio(p.n**2, 2 * spread(p.n, p.x, p.xx))
+
+
+def _by_deviation(t: Sums) -> Floats:
+    return _ratio(np.ones_like(t.of(MACHINE).n), human_deviation(t))
+
+
+def _by_row(t: Sums) -> Floats:
+    return np.ones_like(t.of(MACHINE).n)
+
+
+def _by_root(pair: str) -> Formula:
+    # A share x of rows that are one level off has a root mean square of √x, for the share that may go unseen.
+    return lambda t: np.asarray((1 - 0.025 ** (1 / np.maximum(t.of(pair).rows, 1))) ** -0.5)
+
+
+def _pair(name: str, title: str, formula: PairFormula, scale: str, step: Formula, pair: str = MACHINE) -> Statistic:
+    return Statistic(name, title, lambda t: formula(t.of(pair)), scale, step, (pair,))
+
+
+def _degradation(name: str, title: str, formula: PairFormula, step: Formula) -> Statistic:
+    """Return machine–human minus human–human agreement, both on the rows with two humans."""
+    return Statistic(
+        f"degradation_{name}",
+        f"{title}, machine minus second human",
+        lambda t: formula(t.of(DOUBLE)) - formula(t.of(HUMANS)),
+        "difference",
+        step,
+        (HUMANS, DOUBLE),
+    )
+
+
+def _of_record(name: str, title: str, formula: PairFormula, scale: str, step: Formula) -> Statistic:
+    pairs = (RECORD, KEPT, ROUTES)
+    return Statistic(
+        f"record_{name}", f"{title} of the score of record", lambda t: formula(_record(t)), scale, step, pairs
+    )
+
+
+def _length_gap(t: Sums) -> Floats:
+    return _r(t.of(LENGTH)) - _r(t.of(LENGTH_OF_HUMAN))
+
+
+_OF_TRUE_SCORES = (HUMANS, DOUBLE, SECOND)
+STATISTICS = (
+    _pair("exact", "exact agreement", _exact, "share", _by_row),
+    _pair("adjacent", "adjacent agreement", _adjacent, "share", _by_row),
+    _pair("qwk", "QWK", _qwk, "correlation", _by_variance),
+    _pair("qwk_expected", "QWK of expected levels", _qwk, "correlation", _by_variance, EXPECTED),
+    _pair("r", "Pearson r", _r, "correlation", _by_variance),
+    _pair("r_expected", "Pearson r of expected levels", _r, "correlation", _by_variance, EXPECTED),
+    _pair("smd", "SMD", _smd, "difference", _by_deviation),
+    _pair("sd_ratio", "ratio of standard deviations", _sd_ratio, "ratio", _by_deviation),
+    _pair("rmse", "root mean squared error", _rmse, "size", _by_root(MACHINE)),
+    _pair("r2", "R²", _r2, "difference", _by_variance),
+    Statistic("kappa", "kappa", _kappa, "difference", _by_variance, (MACHINE, LEVELS)),
+    Statistic("r_disattenuated", "disattenuated r", _disattenuated, "difference", _by_variance, (HUMANS, MACHINE)),
+    _pair("human_exact", "exact agreement of two humans", _exact, "share", _by_row, HUMANS),
+    _pair("human_adjacent", "adjacent agreement of two humans", _adjacent, "share", _by_row, HUMANS),
+    _pair("human_qwk", "QWK of two humans", _qwk, "correlation", _by_variance, HUMANS),
+    _pair("human_r", "Pearson r of two humans", _r, "correlation", _by_variance, HUMANS),
+    _pair("human_smd", "SMD of two humans", _pooled_smd, "difference", _by_deviation, HUMANS),
+    _pair("double_exact", "exact agreement where two humans read", _exact, "share", _by_row, DOUBLE),
+    _pair("double_qwk", "QWK where two humans read", _qwk, "correlation", _by_variance, DOUBLE),
+    _pair("double_r", "Pearson r where two humans read", _r, "correlation", _by_variance, DOUBLE),
+    _degradation("exact", "exact agreement", _exact, _by_row),
+    _degradation("qwk", "QWK", _qwk, _by_variance),
+    _degradation("r", "Pearson r", _r, _by_variance),
+    Statistic("prmse", "PRMSE of true scores", _prmse, "difference", _by_variance, _OF_TRUE_SCORES),
+    Statistic("true_mse", "mean squared error of true scores", _true_error, "difference", _by_row, _OF_TRUE_SCORES),
+    Statistic("sem", "standard error of measurement of a human", _sem, "size", _by_root(HUMANS), (HUMANS,)),
+    Statistic(
+        "machine_sem",
+        "standard error of measurement of the machine",
+        _machine_sem,
+        "size",
+        _by_root(HUMANS),
+        _OF_TRUE_SCORES,
+    ),
+    _pair("people", "share sent to people", _people, "share", _by_row, ROUTES),
+    _pair("kept_exact", "exact agreement of the machine's share", _exact, "share", _by_row, KEPT),
+    _pair("kept_adjacent", "adjacent agreement of the machine's share", _adjacent, "share", _by_row, KEPT),
+    _pair("kept_qwk", "QWK of the machine's share", _qwk, "correlation", _by_variance, KEPT),
+    _pair("kept_smd", "SMD of the machine's share", _smd, "difference", _by_deviation, KEPT),
+    _of_record("exact", "exact agreement", _exact, "share", _by_row),
+    _of_record("adjacent", "adjacent agreement", _adjacent, "share", _by_row),
+    _of_record("qwk", "QWK", _qwk, "correlation", _by_variance),
+    _of_record("smd", "SMD", _smd, "difference", _by_deviation),
+    _pair("length_r", "Pearson r of machine and length", _r, "correlation", _by_variance, LENGTH),
+    _pair("human_length_r", "Pearson r of human and length", _r, "correlation", _by_variance, LENGTH_OF_HUMAN),
+    Statistic(
+        "length_gap",
+        "correlation with length, machine minus human",
+        _length_gap,
+        "difference",
+        _by_variance,
+        (LENGTH, LENGTH_OF_HUMAN),
+    ),
+)
+"""Every statistic of a cell by itself; `dsm` compares a group with its whole."""
+
+OF_EXPECTED = ("qwk_expected", "r_expected")
+OF_ROWS = (*OF_EXPECTED, "length_r", "human_length_r", "length_gap")
+"""Statistics that need each row's expected level, or that or its length, which kinds of rows have lost."""
+
+BY_NAME = {statistic.name: statistic for statistic in STATISTICS}

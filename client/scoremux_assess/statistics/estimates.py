@@ -1,0 +1,197 @@
+"""A statistic with its 95 % interval in each cell, and how many rows would take the interval off a limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.labels.ratings import Floats
+
+Z = 1.959963984540054
+"""97.5 % quantile of the normal distribution."""
+
+MOST_ROWS = 1e9
+"""A number of rows that nobody will have."""
+
+PEOPLE, ONLY_MACHINE = 1, 2
+
+POWER = 0.8416212335729143
+"""80 % quantile of the normal distribution: the power that the rows needed are for."""
+
+_MOST_Z = np.arctanh(1 - 1e-5)
+
+_T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157])
+"""97.5 % quantiles of Student's t for 0 to 9 degrees of freedom."""
+
+
+class Figure(NamedTuple):
+    """A statistic with its 95 % interval; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """A statistic with its interval in each cell, [C].
+
+    Attributes:
+        value, low, high: NaN where it is not defined.
+        n: The rows it is about.
+        scale: How its interval is made.
+        one_level: `PEOPLE` where a human of the pair gave one level only, else `ONLY_MACHINE` where the machine did;
+            None: nowhere.
+        by_chance: How often a good machine would give one level only on such rows; None as before.
+        cells: Of a mean over `n` cells: how many cells there are; None where nothing is a mean.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    n: Floats
+    scale: str
+    one_level: npt.NDArray[np.int8] | None = None
+    by_chance: Floats | None = None
+    cells: Floats | None = None
+
+    def at(self, cell: int) -> Figure:
+        """Return the statistic of one cell."""
+        return Figure(float(self.value[cell]), float(self.low[cell]), float(self.high[cell]))
+
+    def of_fewer(self, cell: int) -> str:
+        """Return the words that say of how many cells a mean is, where these are not all."""
+        n = self.n[cell]
+        return "" if self.cells is None or n in (0, self.cells[cell]) else f" of {n:,.0f}"
+
+    def take(self, cells: npt.NDArray[Any]) -> Estimates:
+        """Return the estimates of some cells."""
+        columns = {name: column[cells] for name, column in vars(self).items() if isinstance(column, np.ndarray)}
+        return replace(self, **columns)
+
+
+Figures = dict[str, Estimates]
+"""Statistic → its estimates by cell."""
+
+
+def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
+    """Return the estimates of one statistic in the cells of all parts, in order."""
+    names = {name for part in parts for name, column in vars(part).items() if isinstance(column, np.ndarray)}
+    columns = {name: [vars(part)[name] for part in parts] for name in names}
+    if "cells" in names:
+        columns["cells"] = [part.n if part.cells is None else part.cells for part in parts]
+    return replace(parts[0], **{name: np.concatenate(column) for name, column in columns.items()})
+
+
+def mean_of(estimate: Estimates) -> Estimates:
+    """Return the mean over cells, with its interval: cells are independent. n: how many cells it is of.
+
+    These are the cells whose figure has an interval, and those where the machine gives one level only: its QWK is 0 and
+    its r counts as 0. Such a figure adds nothing to the interval.
+    """
+    constant = np.asarray(estimate.one_level == ONLY_MACHINE)
+    value = np.where(constant & (estimate.scale == "correlation"), np.nan_to_num(estimate.value), estimate.value)
+    counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
+    value, low, high = (column[counts] for column in (value, estimate.low, estimate.high))
+    mean = value.mean() if len(value) else np.nan
+    below, above = (np.sqrt(np.nansum(way**2)) / max(1, len(value)) for way in (value - low, high - value))
+    ends = (mean, mean - below, mean + above, counts.sum(), len(counts))
+    value, low, high, n, cells = (np.array([end], np.float64) for end in ends)
+    return Estimates(value, low, high, n, estimate.scale, np.zeros(1, np.int8), np.ones(1), cells)
+
+
+def difference(one: Estimates, other: Estimates) -> Estimates:
+    """Return one − other, figures of different rows, with the interval that follows from theirs (Zou & Donner 2008)."""
+    value = one.value - other.value
+    low = value - np.sqrt((one.value - one.low) ** 2 + (other.high - other.value) ** 2)
+    high = value + np.sqrt((one.high - one.value) ** 2 + (other.value - other.low) ** 2)
+    levels = np.array([one.one_level, other.one_level])
+    constant = np.isnan(low) & (levels == ONLY_MACHINE).any(axis=0) & (levels != PEOPLE).all(axis=0)
+    one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
+    return Estimates(value, low, high, one.n, "difference", one_level, np.ones(len(value)))
+
+
+def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Floats) -> tuple[Floats, Floats]:
+    """Return Wilson's 95 % interval of shares of so many independent rows.
+
+    With students the number is an estimate: size · (t(rows − 1) / t(freedom))² of it count (Korn & Graubard 1998), not
+    less than if each student's rows were all alike.
+
+    Args:
+        share, size: The shares, and how many independent rows tell as much.
+        rows, units, freedom: Numbers of rows, of students (or rows again), and degrees of freedom of the estimate.
+    """
+    with np.errstate(invalid="ignore"):
+        t = student_t(rows - 1)
+        counted = np.nan_to_num((t / student_t(freedom)) ** 2) * size
+        least = np.nan_to_num((t / student_t(units - 1)) ** 2) * np.minimum(size, units)
+    size = np.maximum(np.where(units < rows, np.maximum(counted, least), size), 1e-9)
+    middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
+    half = Z / (1 + Z**2 / size) * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
+    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+
+
+def rows_to_decide(estimate: Estimates, limit: float) -> Floats:
+    """Return how many rows would take the interval off a limit in 80 % of cases, if the figure is what it seems; [C].
+
+    n · ((z₀.₉₇₅ + z₀.₈₀) / z₀.₉₇₅ · half / |value − limit|)², where `half` is the interval's on the side of the limit.
+    At least one more than there are now; inf for more than `MOST_ROWS`.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value, low, high, edge = (
+            straight(x, estimate.scale) for x in (estimate.value, estimate.low, estimate.high, limit)
+        )
+        half = np.where(value >= edge, value - low, high - value)
+        half = half * (1 + POWER / Z)
+        needed = np.maximum(np.ceil(estimate.n * (half / np.abs(value - edge)) ** 2), estimate.n + 1)
+        bounded: Floats = np.where(needed > MOST_ROWS, np.inf, needed)
+    return bounded
+
+
+def straight(x: Any, scale: str) -> Floats:
+    values = np.asarray(x, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if scale == "correlation":
+            return np.arctanh(np.clip(values, -1, 1)).clip(-_MOST_Z, _MOST_Z)
+        return np.log(values) if scale == "ratio" else values
+
+
+def chance_beyond(estimate: Estimates, limit: float, sign: int) -> Floats:
+    """Return the chance of a figure so far above a limit (sign 1) or below it (−1) if the truth is the limit, [C].
+
+    It is 0.025 where the interval ends at the limit, and follows from Student's t elsewhere: Wallace's (1959)
+    z = (8 d + 1) / (8 d + 3) · √(d ln(1 + t² / d)). 1 without an interval.
+    """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        value, low, high, edge = (
+            straight(x, estimate.scale) for x in (estimate.value, estimate.low, estimate.high, limit)
+        )
+        half = value - low if sign > 0 else high - value
+        freedom = np.maximum(estimate.n - 1, 1)
+        distance = sign * (value - edge)
+        t = np.where(half > 0, distance / half * student_t(freedom), np.sign(distance) * np.inf)
+        z = (8 * freedom + 1) / (8 * freedom + 3) * np.sqrt(freedom * np.log1p(np.minimum(t * t, 1e300) / freedom))
+    chance = np.array([math.erfc(x / math.sqrt(2)) / 2 for x in np.where(t < 0, -z, z)])
+    return np.where(np.isnan(half + chance), 1.0, chance)
+
+
+def student_t(freedom: Floats) -> Floats:
+    """Return the 97.5 % quantile of Student's t, NaN without a degree of freedom.
+
+    A table up to 9, from there the Cornish–Fisher expansion to the third order (Abramowitz and Stegun 26.7.5), which is
+    right to 2e-4.
+    """
+    d = np.maximum(freedom, 10)
+    terms = (
+        (Z**3 + Z) / 4,
+        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
+        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
+    )
+    large = Z + terms[0] / d + terms[1] / d**2 + terms[2] / d**3
+    quantile: Floats = np.where(freedom < 10, _T[np.clip(freedom, 0, 9).astype(np.int64)], large)
+    return quantile

@@ -1,0 +1,273 @@
+"""95 % intervals of every statistic, in closed form: no resampling, no seed, the same bits every time.
+
+A delete-one jackknife gives the standard error: each row (or all rows of a student) is left out in turn. Then, by what
+the statistic is:
+
+share: Wilson's interval; with students, of the number of independent rows that the jackknife finds, fewer where few
+    students tell it (Korn and Graubard 1998).
+correlation: Student's t on Fisher's z = artanh, which is nearly normal for QWK (a concordance correlation) and r.
+ratio: Student's t on the logarithm.
+difference: on each side the wider of Student's t and Hall's (1992) interval, which corrects for skewness: a machine
+    that is seldom wrong, but always in one direction, would otherwise seem unbiased too often.
+size: the same, and never below 0.
+
+If no row changes the figure since two raters agree throughout, the jackknife knows nothing. Then 1 − 0.025^(1/n) is the
+largest share of rows that could be one level off without any being seen, with 97.5 % confidence on each side, and the
+interval is as wide as such a share would move the figure.
+
+A machine that gives one level throughout may be a good one by chance. A good machine (QWK 0.7 and more) finds at least
+half of the rows to which people give another level: it finds none of m in 0.5^m of samples at most.
+`tests/slow/test_intervals.py` measures the coverage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.labels.ratings import (
+    HUMANS,
+    LEVELS,
+    MACHINE,
+    RECORD,
+    ROUTES,
+    Floats,
+    Mask,
+    PairSums,
+    Ratings,
+    Sums,
+    balanced,
+    by_cell,
+    level_range,
+    of_rows,
+    slices,
+    sums,
+)
+from scoremux_assess.statistics.agreement import Statistic, dsm, human_deviation, pairs_of, spread
+from scoremux_assess.statistics.estimates import ONLY_MACHINE, PEOPLE, Estimates, straight, student_t, wilson
+
+
+def estimates(
+    chosen: Iterable[Statistic],
+    ratings: Ratings,
+    cell: npt.NDArray[Any],
+    cells: int,
+    student: npt.NDArray[Any] | None = None,
+) -> dict[str, Estimates]:
+    """Return statistics with their 95 % intervals, by name.
+
+    Args:
+        chosen: The statistics, of `statistics.STATISTICS`.
+        ratings: The rows.
+        cell: Which cell a row is in, from 0, [B].
+        cells: How many cells there are.
+        student: A number for the student who wrote each row, [B]; None if rows are independent.
+    """
+    statistics = tuple(chosen)
+    ratings, pairs = balanced(ratings, cell, cells), pairs_of(statistics)
+    whole = sums(ratings, cell, cells, pairs)
+    pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale) for statistic in statistics}
+    for units in _units(ratings, cell, pairs, student):
+        left = whole.take(units.cell).without(units.sums)
+        for statistic in statistics:
+            pulls[statistic.name].add(units, statistic.formula(left), statistic.rows(units.sums) > 0)
+    by_statistic = {}
+    for statistic in statistics:
+        estimate = _interval(pulls[statistic.name], whole.of(statistic.pairs[0]), statistic.step(whole))
+        by_statistic[statistic.name] = _with_levels(estimate, whole, statistic.pairs, pulls[statistic.name].units)
+    return by_statistic
+
+
+def dsm_estimates(
+    ratings: Ratings,
+    cell: npt.NDArray[Any],
+    member: Mask,
+    cells: int,
+    student: npt.NDArray[Any] | None = None,
+) -> Estimates:
+    """Return the difference of standardised means of groups, one a cell, with 95 % intervals.
+
+    Args:
+        ratings: The rows of each group's whole (its task), so that a task's rows come once for each of its groups.
+        cell: Which group a row is here for, from 0, [B].
+        member: Whether the row is in that group, [B].
+        cells: How many groups there are.
+        student: A number for the student who wrote each row, [B]; None if rows are independent.
+    """
+    ratings = balanced(ratings, cell, cells)
+    group = replace(ratings, rows=ratings.rows * member)
+    whole, inside = (sums(part, cell, cells, [MACHINE]) for part in (ratings, group))
+    pulls = _Pulls(dsm(whole, inside), "difference")
+    parts = (_units(part, cell, [MACHINE], student) for part in (ratings, group))
+    for units, of_group in zip(*parts, strict=True):
+        leaves = of_group.sums if student is not None else of_group.sums.times(member[units.rows].astype(np.float64))
+        left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(leaves))
+        pulls.add(units, left, leaves.of(MACHINE).rows > 0)
+    estimate = _interval(pulls, inside.of(MACHINE), 1 / human_deviation(whole))
+    return _with_levels(estimate, whole, [MACHINE], pulls.units)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What is drawn independently of each other: rows, or the rows of one student in one cell.
+
+    Attributes:
+        rows: Which rows they are.
+        cell: The cell that each is in, [U].
+        count: How many such units there are, [U].
+        sums: Those of one unit.
+    """
+
+    rows: Any
+    cell: npt.NDArray[Any]
+    count: Floats
+    sums: Sums
+
+
+def _units(
+    ratings: Ratings, cell: npt.NDArray[Any], pairs: Sequence[str], student: npt.NDArray[Any] | None
+) -> Iterator[_Units]:
+    """Yield the units of all rows, a block at a time."""
+    levels = level_range(ratings)
+    if student is None:
+        for rows in slices(len(ratings)):
+            part = ratings.take(rows)
+            yield _Units(rows, cell[rows], part.rows, of_rows(part, pairs, levels))
+        return
+    order = np.lexsort((student, cell))
+    new = np.flatnonzero(np.diff(cell[order], prepend=-1) | np.diff(student[order], prepend=-1))
+    edges = np.append(new, len(order))
+    for units in slices(len(new)):
+        starts = edges[units.start : min(units.stop, len(new)) + 1]
+        rows = order[starts[0] : starts[-1]]
+        place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        part = ratings.take(rows)
+        of_student = of_rows(part, pairs, levels).times(part.rows).total(place, len(starts) - 1)
+        yield _Units(rows, cell[order[starts[:-1]]], np.ones(len(starts) - 1), of_student)
+
+
+class _Pulls:
+    """How a statistic moves, on its scale, as each unit is left out: the jackknife's moments by cell."""
+
+    def __init__(self, value: Floats, scale: str) -> None:
+        self.value, self.scale = value, scale
+        self.middle = straight(value, scale)
+        self._moments, self.units = np.zeros((5, len(value))), np.zeros(len(value))
+
+    def add(self, units: _Units, left: Floats, about: Mask) -> None:
+        """Take in units: the value without each, and whether the statistic is about it."""
+        if self.scale == "correlation":  # r without the only row of another level: 0, as QWK is
+            left = np.nan_to_num(left)
+        with np.errstate(invalid="ignore"):
+            pull = self.middle[units.cell] - straight(left, self.scale)
+        # Rounding must not pass for a difference.
+        pull[np.abs(pull) < 1e-13] = 0.0
+        cells = len(self.value)
+        self._moments += [by_cell(units.cell, units.count * pull**power, cells) for power in range(5)]
+        self.units += by_cell(units.cell, units.count * about, cells)
+
+    def error(self) -> Floats:
+        """Return the standard error, [C]."""
+        n, first, second, *_ = self._moments
+        error: Floats = np.sqrt((n - 1) / n * np.maximum(second - first**2 / n, 0))
+        return error
+
+    def freedom(self) -> Floats:
+        """Return the degrees of freedom of the standard error, [C]: few where few units bring most of it.
+
+        2 (Σ pull²)² / Σ pull⁴ − 1, at most the units − 1; 2 is what coverage needs (`tests/slow/test_intervals.py`).
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.fmin(self.units - 1, 2 * self._moments[2] ** 2 / self._moments[4] - 1)
+
+    def skewness(self) -> Floats:
+        """Return the skewness of the statistic's influence function, [C]."""
+        mean, second, third = self._moments[1:4] / self._moments[0]
+        skewness: Floats = (third - 3 * mean * second + 2 * mean**3) / (second - mean**2) ** 1.5
+        return skewness
+
+
+def _with_levels(estimate: Estimates, whole: Sums, pairs: Sequence[str], units: Floats) -> Estimates:
+    """Return the estimate with `one_level` and `by_chance`; pairs: those that a statistic compares."""
+    first = whole.of(pairs[0])
+    people = spread(first.n, first.x, first.xx) == 0
+    machine, by_chance = np.zeros_like(people), np.ones(len(people))
+    if pairs[0] == ROUTES:
+        return replace(estimate, one_level=machine.astype(np.int8), by_chance=by_chance)
+    if HUMANS in pairs:
+        people |= spread(first.n, first.y, first.yy) == 0
+    for pair in {RECORD} if pairs[0] == RECORD else set(pairs) - {HUMANS, LEVELS}:
+        p = whole.of(pair)
+        constant = spread(p.n, p.y, p.yy) == 0
+        machine |= constant
+        with np.errstate(invalid="ignore", divide="ignore"):
+            other = (1 - p.same / p.n) * np.minimum(p.n**2 / p.ww, units)
+        by_chance = np.where(constant, np.fmin(by_chance, 0.5**other), by_chance)
+    one_level = np.where(people, PEOPLE, np.where(machine, ONLY_MACHINE, 0)).astype(np.int8)
+    return replace(estimate, one_level=one_level, by_chance=by_chance)
+
+
+def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
+    """Return the interval.
+
+    Args:
+        pulls: The statistic and how each unit moves it.
+        rated: The sums of the pair of raters whose rows it is about.
+        step: How much it moves for each share of rows that is one level off.
+    """
+    value, scale = pulls.value, pulls.scale
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        independent = np.minimum(rated.rows, rated.n**2 / rated.ww)
+        if scale == "share":
+            low, high = _share_interval(value, rated.rows, independent, pulls)
+        else:
+            low, high = _skewed(pulls) if scale in ("difference", "size") else _student(pulls)
+            reach = (1 - 0.025 ** (1 / np.maximum(independent, 1))) * step
+            # The jackknife knows nothing where no unit moves the figure. A machine that gives one level throughout has
+            # a QWK of 0 without any movement, and nothing bounds what it would do with another row.
+            still, perfect = pulls.error() == 0, 1 - np.abs(value) < 1e-12
+            low, high = (np.where(still, np.nan, end) if scale == "correlation" else end for end in (low, high))
+            blind = perfect if scale == "correlation" else still
+            reach = value * np.expm1(reach) if scale == "ratio" else reach
+            low, high = np.where(blind, value - reach, low), np.where(blind, value + reach, high)
+        if scale == "correlation":
+            low, high = np.maximum(low, -1), np.minimum(high, 1)
+        low = np.maximum(low, 0) if scale == "size" else low
+    undefined = np.isnan(value) | np.isnan(low) | np.isnan(high)
+    return Estimates(value, np.where(undefined, np.nan, low), np.where(undefined, np.nan, high), rated.rows, scale)
+
+
+def _student(pulls: _Pulls) -> tuple[Floats, Floats]:
+    half = student_t(pulls.units - 1) * pulls.error()
+    back = np.tanh if pulls.scale == "correlation" else np.exp
+    return back(pulls.middle - half), back(pulls.middle + half)
+
+
+def _skewed(pulls: _Pulls) -> tuple[Floats, Floats]:
+    """Return the wider of Student's t and Hall's monotone transformation of it, on each side."""
+    g, t = pulls.skewness() / np.sqrt(pulls.units), student_t(pulls.units - 1)
+
+    def hall(x: Floats) -> Floats:
+        return np.where(np.abs(g) < 1e-6, x, 3 / g * (np.cbrt(1 + g * (x - g / 6)) - 1))
+
+    below, above = np.fmax(t, hall(t)), np.fmin(-t, hall(-t))
+    return pulls.value - pulls.error() * below, pulls.value - pulls.error() * above
+
+
+def _share_interval(share: Floats, rows: Floats, independent: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
+    """Return Wilson's interval for as many independent rows as explain the jackknife's standard error.
+
+    Args:
+        share: The statistic.
+        rows: How many rows there are.
+        independent: How many of equal weight tell as much, where the jackknife finds no error.
+        pulls: How each unit moves the statistic.
+    """
+    units, error = pulls.units, pulls.error()
+    explaining = share * (1 - share) / (error**2 * (units - 1) / units)
+    size = np.where(error > 0, np.minimum(rows, explaining), np.minimum(independent, units))
+    return wilson(share, size, rows, units, pulls.freedom())

@@ -1,0 +1,105 @@
+"""Figures by level: confusion tables, agreement, and the standard error of measurement.
+
+A human's error at a level is Thorndike's (1951): half the mean squared difference of two humans, where their mean is
+that level; a mean between two levels counts half at each. The machine's is its mean squared distance from true scores
+where it gives that level: that from one human, less the error of a human there (Loukina et al. 2020, as in PRMSE).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.labels.ratings import Floats, Ints, Ratings, by_cell, kinds
+from scoremux_assess.statistics.agreement import BY_NAME
+from scoremux_assess.statistics.estimates import Estimates
+from scoremux_assess.statistics.intervals import estimates
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LevelFigures:
+    """What is known of each level of a task, L of them.
+
+    Attributes:
+        levels: The levels: from 0, or from the lowest that a human gave.
+        confusion: Rows by level of the human and of the machine, as they are: not weighted, [L, L].
+        humans: Rows by level of the first and of the second human, [L, L].
+        exact: Exact agreement of machine and human where the human gave each level.
+        sem: The standard error of measurement of a human at each level.
+        machine_sem: That of the machine where it gives each level.
+    """
+
+    levels: range
+    confusion: Counts
+    humans: Counts
+    exact: Estimates
+    sem: Estimates
+    machine_sem: Estimates
+
+
+def measure_levels(
+    ratings: Ratings, task: Ints, most: Sequence[int | None], student: Ints | None
+) -> list[LevelFigures]:
+    """Return the figures of each task.
+
+    Args:
+        ratings: The rows.
+        task: The task of each row, from 0, [B].
+        most: How many levels each task has; None where that is not known.
+        student: A number for the student who wrote each row, [B]; None if rows are independent.
+    """
+    merged, cell = kinds(ratings, task)
+    scales = [_scale(merged.take(cell == place), count) for place, count in enumerate(most)]
+    first = np.cumsum([0, *map(len, scales)])
+    # The place of level 0 of each task among the levels of all.
+    zero = first[:-1] - np.array([scale.start for scale in scales])
+    rows, task, student = (merged, cell, None) if student is None else (ratings, task, student)
+    double = ~np.isnan(rows.second)
+    mean = (rows.human + np.where(double, rows.second, 0.0)) / 2
+    floor, ceiling = np.floor(mean), np.ceil(mean)
+    ends, shares = np.concatenate([floor, ceiling]), np.concatenate([1.0 - (mean - floor), mean - floor])
+    twice: Ints = np.tile(np.arange(len(rows)), 2)
+    counted = np.tile(double, 2) & (shares > 0)
+    both, again = twice[counted], rows.take(twice[counted])
+    again = replace(again, weight=again.weight * shares[counted])
+
+    def by_level(name: str, part: Ratings, level: Floats, place: Ints, who: Ints | None) -> Estimates:
+        at = zero[place] + np.rint(level).astype(np.int64)
+        return estimates([BY_NAME[name]], part, at, int(first[-1]), who)[name]
+
+    of_exact = by_level("exact", rows, rows.human, task, student)
+    of_human = by_level("sem", again, ends[counted], task[both], None if student is None else student[both])
+    of_machine = by_level("machine_sem", rows, rows.machine, task, student)
+    tables = list(_tables(merged, cell, scales))
+    return [
+        LevelFigures(scale, *table, *(part.take(np.arange(start, end)) for part in (of_exact, of_human, of_machine)))
+        for scale, table, (start, end) in zip(scales, tables, pairwise(first.tolist()), strict=True)
+    ]
+
+
+def _scale(rows: Ratings, count: int | None) -> range:
+    """Return the levels of a task, of which a human may have given lower ones."""
+    given = np.concatenate([rows.human, rows.second[~np.isnan(rows.second)]])
+    highest = max(float(given.max(initial=0)), float(rows.machine.max(initial=0)))
+    return range(int(np.rint(given.min(initial=0))), int(np.rint(highest)) + 1 if count is None else count)
+
+
+def _tables(rows: Ratings, cell: Ints, scales: Sequence[range]) -> Iterator[tuple[Counts, Counts]]:
+    """Yield the confusion tables of human and machine, and of two humans, by task."""
+    for place, scale in enumerate(scales):
+        part = rows.take(cell == place)
+        double = part.take(~np.isnan(part.second))
+        pairs = ((part, part.human, part.machine), (double, double.human, double.second))
+        machine, humans = (_table(one.rows, x, y, scale) for one, x, y in pairs)
+        yield machine, humans
+
+
+def _table(rows: Floats, x: Floats, y: Floats, scale: range) -> Counts:
+    at = (np.rint(x) - scale.start) * len(scale) + np.rint(y) - scale.start
+    return by_cell(at.astype(np.int64), rows, len(scale) ** 2).astype(np.int64).reshape(len(scale), len(scale))

@@ -1,0 +1,194 @@
+"""How sure the machine was, against how often it was right; where a policy stands.
+
+All figures are those of each task, and after them of all rows, float64 [C]; NaN where nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from scoremux_assess.labels.ratings import Floats, Ints, Mask, by_cell
+from scoremux_assess.statistics.estimates import wilson
+
+BINS = 10
+COVERAGES = np.arange(1, 21) / 20
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence beside the share of right levels.
+
+    Attributes:
+        rows: How many rows have a confidence in each tenth, [C, BINS].
+        stated: Their mean confidence, [C, BINS].
+        right: The share of them whose level is the human's, [C, BINS].
+        error: Expected calibration error, the mean distance of the two by row.
+        kept: The share of right levels among the most confident rows, at each of `COVERAGES`, [C, 20].
+        kept_low, kept_high: Its 95 % intervals.
+    """
+
+    rows: Floats
+    stated: Floats
+    right: Floats
+    error: Floats
+    kept: Floats
+    kept_low: Floats
+    kept_high: Floats
+
+
+@dataclass(frozen=True)
+class RangeFigures:
+    """Ranges of levels.
+
+    Attributes:
+        rows: How many rows have one.
+        width: Their mean number of levels.
+        held: The share of them that hold the human's level.
+    """
+
+    rows: Floats
+    width: Floats
+    held: Floats
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Where a policy stands.
+
+    Attributes:
+        machine: The share of rows that it leaves to the machine.
+        wrong: The share of wrong levels among them.
+        error_before: Expected calibration error of the greatest probability: what there is before a calibration.
+        people: The share that would go to people if `calibrate` chose the policy's thresholds on these rows.
+        rows: How many labelled rows would bring it down by a twentieth of all rows or more, at these figures.
+        people_then: To which share.
+    """
+
+    machine: Floats
+    wrong: Floats
+    error_before: Floats
+    people: Floats
+    rows: Floats
+    people_then: Floats
+
+
+def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, task: Ints, cells: int) -> RangeFigures:
+    """Measure ranges of levels.
+
+    Args:
+        low, high: Lowest and highest level of each row's range, NaN where it has none, [B].
+        human: The human's level, [B].
+        weight: Of each row, [B].
+        task: The task of each row, from 0, [B].
+        cells: How many tasks there are.
+    """
+    bounded = ~np.isnan(low) & ~np.isnan(high)
+    inside = (low <= human) & (human <= high)
+    columns = (
+        bounded,
+        weight * bounded,
+        np.where(bounded, weight * (high - low + 1), 0),
+        weight * (bounded & inside),
+    )
+    rows, total, width, held = _totals(task, cells, *columns)
+    with np.errstate(invalid="ignore"):
+        return RangeFigures(rows, width / total, held / total)
+
+
+def measure_confidence(
+    confidence: Floats, right: Mask, weight: Floats, task: Ints, cells: int, student: Ints | None = None
+) -> Reliability:
+    """Measure the confidence of rows.
+
+    Args:
+        confidence: P(level = human's level) of each row, NaN where there is none, [B].
+        right: Whether the machine's level is the human's, [B].
+        weight: Of each row, [B].
+        task: The task of each row, from 0, [B].
+        cells: How many tasks there are.
+        student: A number for the student who wrote each row, [B]; None if rows are independent.
+    """
+    has_confidence = ~np.isnan(confidence)
+    student = None if student is None else student[has_confidence]
+    confidence, weight, task = confidence[has_confidence], weight[has_confidence], task[has_confidence].astype(np.int64)
+    hit = weight * right[has_confidence]
+    place = task * BINS + np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    columns = (np.ones_like(hit), weight, weight * confidence, hit)
+    tables = [by_cell(place, column, cells * BINS).reshape(cells, BINS) for column in columns]
+    rows, total, stated, correct = (np.vstack([table, table.sum(axis=0)]) for table in tables)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.abs(stated - correct).sum(axis=1) / total.sum(axis=1)
+        kept = np.stack(list(_kept(confidence, hit, weight, task, cells, student)), axis=1)
+        return Reliability(rows, stated / total, correct / total, error, *kept)
+
+
+def measure_routing(
+    kept: Floats,
+    right: Mask,
+    weight: Floats,
+    task: Ints,
+    stated: Reliability,
+    people: Floats,
+) -> Routing:
+    """Return what is known of routes.
+
+    Args:
+        kept: 1 where the machine keeps the row, 0 where people read it, NaN where that is not known, [B].
+        right: Whether the machine's level is the human's, [B].
+        weight: Of each row, [B].
+        task: The task of each row, from 0, [B].
+        stated: Confidence without a calibration.
+        people: What would go to people, by how many rows, and to which share that would fall, [C, 3].
+    """
+    rows, machine, wrong = _totals(task, len(people) - 1, weight, weight * kept, weight * kept * ~right)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Routing(machine / rows, wrong / machine, stated.error, *people.T)
+
+
+def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:
+    """Return the sum of each column by task, and after them of all rows."""
+    tables = (by_cell(task, column.astype(np.float64), cells) for column in columns)
+    return [np.append(table, table.sum()) for table in tables]
+
+
+def _kept(
+    confidence: Floats, hit: Floats, weight: Floats, task: Ints, cells: int, student: Ints | None
+) -> Iterator[Floats]:
+    """Yield the curve of each task, and of all rows."""
+    by_task, of_all = np.lexsort((-confidence, task)), np.argsort(-confidence, kind="stable")
+    edges = np.searchsorted(task[by_task], np.arange(cells + 1))
+    for order in (*(by_task[first:last] for first, last in pairwise(edges)), of_all):
+        yield _curve(hit[order], weight[order], None if student is None else student[order])
+
+
+def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:
+    """Return the share of right levels among the first rows that have each share of the weight, and its interval.
+
+    The share is a ratio Σ hit / Σ weight; its variance is that of Σ (hit − share · weight) over students, or over rows.
+    """
+    if not len(hit):
+        return np.full((3, len(COVERAGES)), np.nan)
+    total = np.cumsum(weight)
+    ends = 1 + np.searchsorted(total, COVERAGES * total[-1] * (1 - 1e-12)).clip(max=len(hit) - 1)
+    totals, shares = total[ends - 1], _sums(hit, ends) / total[ends - 1]
+    if student is None:
+        squares, units = _sums(weight**2, ends), ends
+        square = (1 - 2 * shares) * _sums(hit**2, ends) + shares**2 * squares
+    else:
+        who = np.unique(student, return_inverse=True)[1].reshape(-1)
+        of_student = [[np.bincount(who[:end], column[:end]) for column in (weight, hit)] for end in ends]
+        squares = np.array([(weights**2).sum() for weights, _ in of_student])
+        units = np.array([len(np.unique(who[:end])) for end in ends])
+        square = np.array([((hits - p * w) ** 2).sum() for p, (w, hits) in zip(shares, of_student, strict=True)])
+    explained = np.where(square > 1e-9, shares * (1 - shares) / np.maximum(square, 1e-12), 1 / squares)
+    size = np.minimum(explained * totals**2, ends)
+    return np.stack([shares, *wilson(shares, size, ends, units, units - 1)])
+
+
+def _sums(column: Floats, ends: Ints) -> Floats:
+    """Return the sum of a column up to each end."""
+    return np.array([column[:end].sum() for end in ends])

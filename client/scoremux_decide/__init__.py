@@ -1,0 +1,1 @@
+"""Decisions about scored rows: the confidence, condition and route of each. All but `policy` need numpy only."""

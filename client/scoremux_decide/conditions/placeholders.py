@@ -1,0 +1,49 @@
+"""Marks and words in the place of an answer."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from scoremux_decide.conditions.folding import words
+from scoremux_decide.conditions.phrases import LANGUAGES, Line, Phrases, built_in, joined, vocabulary
+
+_BESIDE = vocabulary("beside a placeholder")
+_MARKUP = re.compile(r"</?[a-z][^<>]{0,80}>|&(?:nbsp|zwnj|zwj|shy|ensp|emsp|#\d{1,6});")
+_PAIRS = frozenset({"()", "[]", "{}", "<>", '""', "''", "“”", "„“", "«»", "‘’", "„”", "(/)", "[-]", "(-)"})
+_LISTED = re.compile(r"\W*(?:\d{1,2}|[a-d])[.):]\W*|\W*x{1,2}\W*")
+_MOST_SIGNS = 200
+_MOST_WORDS, _MOST_BESIDE, _MOST_ALONE = 8, 3, 2
+_FEW = 5
+_LINES = frozenset("._-?!…*,–—‐=·•~/")
+
+
+def is_placeholder(folded: str) -> bool:
+    """Return whether a folded text only marks the place of an answer: one sign, once or often, a number, or a word."""
+    if len(folded) > _MOST_SIGNS:
+        return False
+    signs = "".join(_MARKUP.sub(" ", folded).split())
+    if not signs:
+        return True
+    if not any(map(str.isalnum, signs)):
+        repeated = len(set(signs)) == 1 and signs[0] in (_MARKS if len(signs) <= _FEW else _LINES)
+        return repeated or signs in _PAIRS
+    if _LISTED.fullmatch(folded):
+        return not folded.strip().isalnum() or folded.strip() in ("x", "xx")
+    said = words(folded)
+    if len(said) > _MOST_WORDS:
+        return False
+    line = Line(joined(said).split())
+    alone, phrases = _phrases()
+    if len(said) <= _MOST_ALONE and alone.rest(line) == []:
+        return True
+    rest = phrases.rest(line)
+    return rest is not None and len(rest) <= _MOST_BESIDE and _BESIDE.issuperset(rest)
+
+
+_MARKS = frozenset("!\"#$%&'()*+,-./:;=?@[]^_`{|}~…–—•·“”„«»¿¡×÷<>\\°§¬‐‑―−")
+
+
+@lru_cache(maxsize=1)
+def _phrases() -> tuple[Phrases, Phrases]:
+    return Phrases(built_in("placeholder alone", LANGUAGES)), Phrases(built_in("placeholder", LANGUAGES))

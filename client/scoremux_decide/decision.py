@@ -1,0 +1,197 @@
+"""`decision.json` of a task version: numbers that turn its scores into a confidence, a condition and a route.
+
+`fit` makes them from labelled responses and a policy, `apply` decides about rows with them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_client.contract import Reason
+from scoremux_client.errors import InputError
+from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.records import (
+    flag,
+    matrix,
+    number,
+    numbers,
+    one_of,
+    parse_record,
+    table_of,
+    text,
+    vector,
+    whole,
+)
+
+Floats = npt.NDArray[np.float64]
+
+FORMAT = 1
+OWN, POOLED, NONE = "own", "pooled", "none"
+"""Where a number comes from: the task's own rows, those of several tasks together, or nowhere."""
+
+MOST_BYTES = 1 << 20
+LEAST_TEMPERATURE = 0.05
+"""With less, the powers of all of a row's probabilities could be 0."""
+
+_MOST_CENTRES, _MOST_WIDTH = 64, 1 << 16
+_SHARE, _COUNT, _SOURCE = number(0, 1), whole(0, 1 << 40), one_of(OWN, POOLED, NONE)
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """confidence = p[level]^(1/value) / Σ p^(1/value).
+
+    Attributes:
+        value: The temperature.
+        source: Whose labelled rows it was fitted to; `NONE`: 1, as a fitted one was worse on these rows.
+        rows: How many they are.
+    """
+
+    value: Annotated[float, number(LEAST_TEMPERATURE, 100)]
+    source: Annotated[str, _SOURCE]
+    rows: Annotated[int, _COUNT]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A row goes to people if its confidence is below `least`.
+
+    Attributes:
+        least: None sends every row to people, for `reason`.
+        reason: Name of a `Reason`.
+        source: Whose labelled rows it was chosen on.
+        rows: How many they are.
+        share: The share of the task's labelled rows that would go to people for their confidence.
+        tasks: How many tasks the promise was tested on together; it holds for them together.
+        exact: Least exact agreement promised of the rows that the machine keeps; None: no such promise.
+        critical: Greatest promised share of levels that are two or more off; None: no such promise.
+        within_of_humans: How much less exact agreement than that of two humans is promised; None: no such promise.
+        confidence: Of the promise; None without one.
+    """
+
+    reason: Annotated[str, one_of(Reason.LOW_CONFIDENCE.value, Reason.NEW_TASK.value)]
+    source: Annotated[str, _SOURCE]
+    rows: Annotated[int, _COUNT]
+    share: Annotated[float, _SHARE]
+    least: Annotated[float | None, _SHARE] = None
+    exact: Annotated[float | None, _SHARE] = None
+    critical: Annotated[float | None, _SHARE] = None
+    within_of_humans: Annotated[float | None, _SHARE] = None
+    confidence: Annotated[float | None, _SHARE] = None
+    tasks: Annotated[int, _COUNT] = 1
+
+
+NEW_TASK = Threshold(Reason.NEW_TASK.value, NONE, 0, 1.0)
+"""Sends every row to people: no labelled row of the task is known."""
+
+UNCALIBRATED = Threshold(Reason.UNCALIBRATED.value, NONE, 0, 1.0)
+"""Sends every row to people: the version has no `decision.json`."""
+
+
+@dataclass(frozen=True)
+class LevelRange:
+    """The range of levels around the machine's that holds the human's with this `confidence`.
+
+    Attributes:
+        reach: A range grows by the likelier neighbour until its calibrated probability is above this; 1: to all levels.
+        confidence: The share of rows to come whose range holds the human's level, at least.
+        source: Whose labelled rows `reach` was chosen on: the task's, or also those of others.
+        rows: How many the task's own are.
+        width: Mean number of levels in their ranges.
+        by_level: `reach` by the machine's level, so that the confidence holds for each; None: `reach` is for all.
+    """
+
+    reach: Annotated[float, _SHARE]
+    confidence: Annotated[float, _SHARE]
+    source: Annotated[str, _SOURCE]
+    rows: Annotated[int, _COUNT]
+    width: Annotated[float, number(0, 1 << 20)]
+    by_level: Annotated[tuple[float, ...] | None, numbers(0, 1)] = None
+
+    def reach_of(self, level: int) -> float:
+        """Return what ranges around a machine's level are grown with; 1 for a level that nobody fitted one for."""
+        if self.by_level is None:
+            return self.reach
+        return self.by_level[level] if level < len(self.by_level) else 1.0
+
+
+@dataclass(frozen=True)
+class Unusual:
+    """A row is unusual if its vector x is farther than `limit` from every centre c: Σ (x − c)² · weights.
+
+    Attributes:
+        limit: The greatest usual distance.
+        quantile: The share of the labelled rows that is usual.
+        rows: How many labelled rows it was fitted to.
+        centres: float64 [K, H].
+        weights: float64 [H].
+    """
+
+    limit: Annotated[float, number(0, 1e300)]
+    quantile: Annotated[float, _SHARE]
+    rows: Annotated[int, _COUNT]
+    centres: Annotated[Floats, matrix(_MOST_CENTRES, _MOST_WIDTH)]
+    weights: Annotated[Floats, vector(_MOST_WIDTH)]
+
+    def __post_init__(self) -> None:
+        if self.centres.shape[1] != len(self.weights) or (self.weights < 0).any():
+            raise ValueError("centres must be as wide as weights, and no weight below 0")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy decides for one task version.
+
+    Attributes:
+        policy: sha256 of the policy's file.
+        conditions: Rules for responses that are no attempts.
+        truncated: Whether a response that the model did not see whole goes to people.
+        temperature: None: rows have no confidence.
+        threshold: None: no row goes to people for its confidence.
+        level_range: None: rows have no range of levels.
+        unusual: None: no row goes to people for its vector.
+        arithmetic: Of the engine whose scores it was fitted to; None: predictions of training.
+    """
+
+    policy: Annotated[str, text]
+    conditions: Annotated[Conditions, table_of(Conditions)]
+    truncated: Annotated[bool, flag] = False
+    temperature: Annotated[Temperature | None, table_of(Temperature)] = None
+    threshold: Annotated[Threshold | None, table_of(Threshold)] = None
+    level_range: Annotated[LevelRange | None, table_of(LevelRange)] = None
+    unusual: Annotated[Unusual | None, table_of(Unusual)] = None
+    arithmetic: Annotated[str | None, text] = None
+
+    def __post_init__(self) -> None:
+        thresholded = self.threshold is not None and self.threshold.least is not None
+        if self.temperature is None and (thresholded or self.level_range is not None):
+            raise ValueError("a threshold or a level_range needs a temperature, which is missing")
+
+    @classmethod
+    def parse(cls, data: bytes, where: str) -> Decision:
+        """Read the file. Raises InputError naming the key that is wrong."""
+        try:
+            values = json.loads(data.decode())
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: it is not JSON") from error
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise InputError(f"{where}: it has not format {FORMAT}; run `scoremux calibrate` again to write it")
+        try:
+            return parse_record(cls, values)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from error
+
+    def to_json(self) -> bytes:
+        """Return what `parse` reads; equal decisions are equal bytes."""
+        values = {"format": FORMAT, **asdict(self, dict_factory=_without_none)}
+        shown = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, default=np.ndarray.tolist)
+        return f"{shown}\n".encode()
+
+
+def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in items if value is not None}

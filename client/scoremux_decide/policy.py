@@ -1,0 +1,142 @@
+"""A policy: a programme's rules for confidence, conditions and what goes to people, read from a TOML file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, model_validator
+
+from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.records import parse_record
+from scoremux_files.settings import check, read_toml_bytes
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Confidence = Annotated[float, Field(ge=0.5, le=0.9999)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class AgreementTarget(_Table):
+    """What the rows that the machine keeps must reach; or a share of rows that goes to people.
+
+    Attributes:
+        confidence: Of the promise.
+        exact: Least exact agreement with humans.
+        within_of_humans: How much less it may be than that of two humans.
+        critical: Greatest share of levels that are two or more off.
+        human_share: Send so many rows to people, and promise nothing.
+        one_level: Whether all responses of a task go to people if the machine gives nearly all of its rows one level;
+            "keep": it has a threshold as other tasks.
+    """
+
+    confidence: Confidence = 0.9
+    exact: Share | None = None
+    within_of_humans: Share | None = None
+    critical: Share | None = None
+    human_share: Share | None = None
+    one_level: Literal["people", "keep"] = "people"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AgreementTarget:
+        limits = [self.exact, self.within_of_humans, self.critical]
+        if self.human_share is None and limits == [None] * 3:
+            raise ValueError("give exact, within_of_humans, critical or human_share")
+        if self.human_share is not None and limits != [None] * 3:
+            raise ValueError("human_share promises nothing; give it alone")
+        if self.exact is not None and self.within_of_humans is not None:
+            raise ValueError("give exact or within_of_humans, not both")
+        return self
+
+
+class RangePolicy(_Table):
+    """confidence: of the ranges of levels; None: that of the target."""
+
+    confidence: Confidence | None = None
+
+
+class GatePolicy(_Table):
+    """qwk: All responses of a task with a lower quadratically weighted kappa go to people."""
+
+    qwk: Share
+
+
+class RowsPolicy(_Table):
+    """Attributes:
+    own: Labelled rows from which a task has a threshold of its own.
+    new: With fewer labelled rows, all of a task's responses go to people.
+    """
+
+    own: Annotated[int, Field(ge=1, le=1 << 30)] = 100
+    new: Annotated[int, Field(ge=0, le=1 << 30)] = 30
+
+
+class UnusualPolicy(_Table):
+    """quantile: the share of the labelled rows' distances that is usual."""
+
+    quantile: Share
+
+
+class TaskPolicy(_Table):
+    """languages: of a task's responses, in place of the task's own."""
+
+    languages: list[str]
+
+
+class ScoringPolicy(_Table):
+    """A policy's file.
+
+    Attributes:
+        target: None: no row goes to people for its confidence.
+        gate: None: tasks have a threshold whatever their agreement is.
+        range: None: the ranges of levels have the target's confidence.
+        rows: How many labelled rows a task needs.
+        unusual: None: no row goes to people for its vector.
+        truncated_to_people: Whether responses that the model did not see whole go to people.
+        conditions: Rules for responses that are no attempts.
+        tasks: What holds for single tasks, by id.
+        review: The rules of the review desk, which reads them itself.
+    """
+
+    target: AgreementTarget | None = None
+    gate: GatePolicy | None = None
+    range: RangePolicy | None = None
+    rows: RowsPolicy = RowsPolicy()
+    unusual: UnusualPolicy | None = None
+    truncated_to_people: bool = True
+    conditions: Annotated[Conditions, PlainValidator(lambda values: parse_record(Conditions, values))] = Conditions()
+    tasks: dict[str, TaskPolicy] = {}
+    review: dict[str, Any] = {}
+    _digest: str = PrivateAttr("")
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the file; empty for a policy that was not read from one."""
+        return self._digest
+
+    @property
+    def range_confidence(self) -> float | None:
+        """How sure it is that a row's range of levels holds a human's; None: rows have no ranges."""
+        default = self.target.confidence if self.target else None
+        if self.range is None:
+            return default
+        return self.range.confidence or default or AgreementTarget.model_fields["confidence"].default
+
+    def conditions_of(self, task: str) -> Conditions:
+        """Return the rules for a task: the policy's, with the languages that it names for the task."""
+        rule = self.conditions.language
+        if rule is None or task not in self.tasks:
+            return self.conditions
+        return replace(self.conditions, language=replace(rule, languages=tuple(self.tasks[task].languages)))
+
+
+def read_policy(path: Path) -> ScoringPolicy:
+    """Read a policy. Raises InputError naming the file and the key that is wrong."""
+    data, values = read_toml_bytes(path)
+    policy = check(ScoringPolicy, values, str(path))
+    policy._digest = hashlib.sha256(data).hexdigest()
+    return policy

@@ -1,0 +1,1 @@
+"""`scoremux calibrate` and `scoremux judge`: what needs both the engine and the statistics."""

@@ -1,0 +1,71 @@
+"""`scoremux calibrate`: labelled responses and a policy → new versions of tasks, each with a `decision.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scoremux_client.errors import InputError
+from scoremux_engine.commands.options import DryRunOption, JsonOption
+from scoremux_engine.commands.printing import show_json
+from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
+
+
+def calibrate(
+    labelled: Annotated[
+        list[Path] | None, typer.Argument(help="Files (.jsonl, .csv, .parquet) with id, task, text and level.")
+    ] = None,
+    *,
+    repository: Annotated[Path, typer.Option("--repository", help="Folder with backbone/ and store/.")],
+    policy: Annotated[Path, typer.Option("--policy", help="The programme's rules, a TOML file.")],
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="Out-of-fold predictions that `scoremux train` wrote.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="KEY=NAME",
+            help=f"{COLUMN_HELP}, task, text, level, second (another human's level) or student (whose rows belong "
+            "together).",
+        ),
+    ] = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Use predictions that may come from another adapter than the live one.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit confidences, thresholds and conditions, and publish new versions of all tasks at once, or of none.
+
+    Rows are scored as `scoremux serve` does: as REPOSITORY/profile.toml says, else in OpenVINO's float32.
+
+    Example: scoremux calibrate heldout.csv --repository repo --policy policy.toml
+    """
+    from scoremux_assess.labels.labelled_rows import LabelColumns, read_labelled
+    from scoremux_calibrate import calibration_view
+    from scoremux_calibrate.calibration import calibrate_tasks, publish
+    from scoremux_decide.policy import read_policy
+    from scoremux_engine.engine import Engine
+    from scoremux_engine.store.store import Store
+
+    if not labelled and predictions is None:
+        raise InputError("no labelled rows: name files of them, or --predictions")
+    rules = read_policy(policy)
+    names = column_names(column, id="id", task="task", text="text", level="level", second="second", student=None)
+    rows = read_labelled(labelled or [], predictions, LabelColumns(**names))
+    store = Store(repository / "store")
+    engine = Engine.open(repository)
+    calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
+    changes = publish(engine, store, calibration, dry_run=dry_run)
+    versions = {change.task: change.after for change in changes}
+    if as_json:
+        tasks = calibration_view.tasks_as_json(calibration, versions)
+        reasons = {name: reason.name.lower() for name, reason in sorted(calibration.reasons.items())}
+        values = {"policy": rules.digest, "dry_run": dry_run, "tasks": tasks, "reasons": reasons}
+        show_json(values | {name: getattr(calibration, name) for name in ("worse", "one_level", "below_gate")})
+        return
+    calibration_view.show_decisions(calibration, versions, dry_run)
+    calibration_view.show_rows(calibration, predictions, dry_run)

@@ -1,0 +1,160 @@
+"""What `scoremux calibrate` prints: a table of decisions, what they rest on, or both as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scoremux_calibrate.calibration import Calibration
+from scoremux_decide.decision import OWN, POOLED, Decision, Threshold
+from scoremux_engine.commands.printing import short, show_table
+from scoremux_files.errors import first_of
+
+_COLUMNS = ("task", "rows", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version")
+_LEFT_OUT_OF_JSON = ("format", "conditions", "unusual", "policy")
+
+
+def tasks_as_json(calibration: Calibration, versions: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """Return each task's decision without its rules. versions: the new digests by task."""
+    tasks = []
+    for name, decision in calibration.decisions.items():
+        values = json.loads(decision.to_json())
+        numbers = {key: value for key, value in values.items() if key not in _LEFT_OUT_OF_JSON}
+        before = calibration.before.get(name)
+        change = {"origins": calibration.origins.get(name, {}), "before": before and _settings(before)}
+        tasks.append({"task": name, "rows": calibration.rows[name], "version": versions.get(name), **numbers, **change})
+    return tasks
+
+
+def show_decisions(calibration: Calibration, versions: Mapping[str, str | None], dry_run: bool) -> None:
+    """Print a row for each task. versions: the new digests by task."""
+    rows = [
+        [name, str(calibration.rows[name]), *_cells(decision), short(versions.get(name))]
+        for name, decision in calibration.decisions.items()
+    ]
+    show_table(_COLUMNS, rows, title=f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated")
+
+
+def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool) -> None:
+    """Print which rows the decisions rest on, and which they do not."""
+    say = Console(markup=False, highlight=False, soft_wrap=True).print
+    if calibration.out_of_fold:
+        say(f"{calibration.out_of_fold:,} rows have out-of-fold predictions, from {predictions}")
+    if calibration.scored:
+        scored = f"{calibration.scored:,} rows were scored by the live versions"
+        say(f"{scored}: true only if no adapter was fitted to them")
+    if calibration.relabelled:
+        say(f"{calibration.relabelled:,} rows have other levels in the predictions than in the files, which count")
+    for name, (change, low, high) in calibration.worse.items():
+        score = f"Brier score {change:+.3f} [{low:+.3f}, {high:+.3f}]"
+        say(f"{name} keeps a temperature of 1: a fitted one makes its confidences worse on held-out rows: {score}")
+    for name, share in calibration.one_level.items():
+        keep = '[target] one_level = "keep" tests it as other tasks'
+        say(f"{name}: the machine gives one level to {share:.0%} of its rows, so people get all its responses ({keep})")
+    for name, qwk in calibration.below_gate.items():
+        say(f"{name}: its QWK of {qwk:.3f} is below the policy's [gate], so people get all its responses")
+    if any(decision.threshold for decision in calibration.decisions.values()):
+        say(
+            "'to people' is a share of these labelled rows, for their confidence alone, and no forecast: conditions, "
+            "truncated and unusual responses add to it, and live adapters are often surer than out-of-fold predictions"
+        )
+    for line in (*_changes(calibration), *_promises(calibration)):
+        say(line)
+    for name, miss in calibration.near_misses.items():
+        more = "many times these rows would be needed"
+        if miss.needed is not None:
+            more = f"some {miss.needed:,} labelled rows would likely do, if confidences are right"
+        say(
+            f"{name} keeps nothing for the machine; the likeliest cut was at confidence {miss.least:.3f}, with "
+            f"{miss.errors:.1%} errors in {miss.kept:.0%} of the rows: {more}"
+        )
+    for reason, count in sorted(calibration.left_out.items()):
+        say(f"{count:,} rows are left out: {reason}")
+    if unchanged := sorted(calibration.versions.keys() - calibration.decisions.keys()):
+        say(
+            f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: "
+            f"{first_of(unchanged)}"
+        )
+    for sentence in calibration.reservations():
+        say(sentence)
+    if dry_run:
+        say("nothing was published (--dry-run)")
+
+
+def _settings(decision: Decision) -> dict[str, float | None]:
+    """Return what a new calibration may change most."""
+    temperature, threshold = decision.temperature, decision.threshold
+    return {
+        "temperature": temperature.value if temperature else None,
+        "threshold": threshold.least if threshold else None,
+        "to_people": threshold.share if threshold else None,
+        "rows": temperature.rows if temperature else None,
+    }
+
+
+def _changes(calibration: Calibration) -> Iterator[str]:
+    """Say what is other than in the live versions, and which rows it rests on."""
+    for name, before in calibration.before.items():
+        after = calibration.decisions[name]
+        settings = zip(_settings(before).items(), _settings(after).values(), strict=True)
+        changed = [
+            f"{what.replace('_', ' ')} {_shown(old)} → {_shown(new)}" for (what, old), new in settings if old != new
+        ]
+        changed += ["policy"] if before.policy != after.policy else []
+        if changed:
+            rows = ", ".join(f"{count:,} {origin}" for origin, count in calibration.origins.get(name, {}).items())
+            yield f"{name} changes from the live version: {', '.join(changed)}; it rests on rows: {rows or 'none'}"
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
+def _promises(calibration: Calibration) -> list[str]:
+    """Say what the promises bound, and how many of those found may be broken."""
+    thresholds = [d.threshold for d in calibration.decisions.values() if d.threshold and d.threshold.confidence]
+    alone, shared = ([threshold for threshold in thresholds if threshold.source == source] for source in (OWN, POOLED))
+    if not thresholds:
+        return []
+    wrong = 1 - (thresholds[0].confidence or 0.0)
+    lines = [
+        f"Promises are about all responses to come; one that is broken is found in {wrong:.0%} of cases at most. "
+        "In a batch of n responses that the machine keeps, the share of errors p varies by √(p (1 − p) / n) around it."
+    ]
+    if alone:
+        count = sum(threshold.least is not None for threshold in alone)
+        most = f"; of these, {min(count, wrong * len(alone)):.1f} may break their promise on average" if count else ""
+        lines.append(f"{len(alone)} tasks were tested by themselves, {count} have a threshold{most}")
+    if shared:
+        count = sum(threshold.least is not None for threshold in shared)
+        lines.append(
+            f"{len(shared)} tasks were tested together, and the promise holds for them together; {count} keep rows for "
+            f"the machine, where the task's own rows leave a doubt of {wrong:.0%} at most that it meets the target"
+        )
+    return lines
+
+
+def _cells(decision: Decision) -> list[str]:
+    temperature, levels = decision.temperature, decision.level_range
+    return [
+        f"{temperature.value:.2f}" if temperature else "–",
+        *(["–"] * 4 if decision.threshold is None else _threshold(decision.threshold)),
+        f"{levels.width:.1f} at {levels.confidence:.0%}" if levels else "–",
+    ]
+
+
+def _threshold(threshold: Threshold) -> list[str]:
+    promises = [f"exact ≥ {threshold.exact:.3g}"] if threshold.exact is not None else []
+    promises += [f"critical ≤ {threshold.critical:.3g}"] if threshold.critical is not None else []
+    promises += [f"≤ {threshold.within_of_humans:.3g} below humans"] if threshold.within_of_humans is not None else []
+    promise = f"{', '.join(promises)} at {threshold.confidence:.0%}" if promises else "none"
+    share, source = f"{threshold.share:.0%}", threshold.source
+    if source == POOLED:
+        source = f"{threshold.tasks} tasks together"
+    if threshold.least is None:
+        return [threshold.reason, share, "all to people", source]
+    return [f"{threshold.least:.3f}", share, promise, source]

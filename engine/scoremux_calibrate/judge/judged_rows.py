@@ -1,0 +1,97 @@
+"""Logits in float64 against what a server logged: which levels are the same, close to another, or contradicted.
+
+A level can differ between two arithmetics only where the row's margin (`outcomes.margin_of`) is not above what that
+differs by between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.labels.close_rows import FLOAT32_LIMIT, computes_float32
+from scoremux_calibrate.judge.logged_rows import LoggedRow
+from scoremux_engine.scoring.outcomes import margin_of
+
+NARROW_LIMIT = 1.0
+"""How far bfloat16 and int8 may take a difference of two logits from float64's."""
+_LEAST = 1e-30
+
+
+class Standing(Enum):
+    """What the judge says of a logged level."""
+
+    SAME = "same"
+    CLOSE = "close"
+    CONTRADICTED = "contradicted"
+
+
+def tolerance(arithmetic: str, ran: Collection[str]) -> float:
+    """Return how far honest rows may be from float64. ran: Arithmetics that the servers are known to have run.
+
+    The log's word alone widens nothing: it may name any arithmetic.
+    """
+    return NARROW_LIMIT if arithmetic in ran and not computes_float32(arithmetic) else FLOAT32_LIMIT
+
+
+@dataclass(frozen=True)
+class JudgedRow:
+    """A row with its value in float64.
+
+    Attributes:
+        row: As it was logged.
+        id: Of the response in the programme's file.
+        level: The place of the level that float64 gives.
+        logits: In float64.
+        margin: In float64.
+        difference: How far the logged probabilities' logarithms are from float64's, at most, each pair of levels
+            compared; None where the head gives one value, which no log holds.
+    """
+
+    row: LoggedRow
+    id: str
+    level: int
+    logits: tuple[float, ...]
+    margin: float
+    difference: float | None
+
+    def standing(self, limit: float) -> Standing:
+        """Return what stands. limit: How far honest rows may be from float64; with a smaller margin, they are close."""
+        logged = self.row.probabilities
+        if logged and self.row.level != logged.index(max(logged)):
+            return Standing.CONTRADICTED  # the log contradicts itself
+        if self.difference is not None and self.difference > limit:
+            return Standing.CONTRADICTED
+        if self.margin <= limit:
+            return Standing.CLOSE
+        return Standing.SAME if self.level == self.row.level else Standing.CONTRADICTED
+
+
+def judge_row(row: LoggedRow, response_id: str, logits: npt.NDArray[np.float64], points: Sequence[float]) -> JudgedRow:
+    """Compare a logged row with its logits in float64.
+
+    Args:
+        row: As it was logged.
+        response_id: Of the response.
+        logits: In float64.
+        points: Of the task's levels.
+    """
+    margin = margin_of(logits, points)
+    if len(logits) == 1:
+        level = min(range(len(points)), key=lambda place: (abs(points[place] - float(logits[0])), place))
+        return JudgedRow(row, response_id, level, (float(logits[0]),), margin, None)
+    difference = _difference(np.array(row.probabilities), logits)
+    return JudgedRow(row, response_id, int(np.argmax(logits)), tuple(logits.tolist()), margin, difference)
+
+
+def _difference(probabilities: npt.NDArray[np.float64], logits: npt.NDArray[np.float64]) -> float:
+    """Return max |Δ(zᵢ − zⱼ)|; probabilities that a float32 does not hold well count as the least that it does."""
+    if len(probabilities) != len(logits):
+        return -float(np.log(_LEAST))  # of another head
+    exact = logits - np.logaddexp.reduce(logits)
+    apart = np.log(np.maximum(probabilities, _LEAST)) - np.maximum(exact, np.log(_LEAST))
+    return float(apart.max() - apart.min())
