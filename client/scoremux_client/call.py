@@ -37,10 +37,7 @@ class Options:
     """Options of one call; see `ScoringClient`.
 
     Attributes:
-        window: requests in flight at most.
-        deadline_s: of the call, from its first row; None waits for ever.
-        deduplicate: whether rows of the same task and text are sent once.
-        remember: whether that holds in the whole call, not only among the rows under way.
+        remember: Whether equal rows of the whole call are sent once, not only those under way.
     """
 
     window: int
@@ -60,13 +57,7 @@ class Row:
 
 @dataclass
 class Patience:
-    """How long a request is tried: from the first time that it failed or found no server up.
-
-    Attributes:
-        servers: that it is sent to.
-        failures: of the request so far.
-        since: that first time.
-    """
+    """How long a request is tried: from the first time that it failed or found no server up."""
 
     servers: Servers
     failures: int = 0

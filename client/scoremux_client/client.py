@@ -49,7 +49,6 @@ class Client:
             under way, so that an endless source needs bounded memory.
         tls: certificates; with ``host:port`` they mean that the connection is encrypted.
         token: sent as ``Authorization: Bearer``, to another machine only over an encrypted connection.
-        headers: sent with every request.
         insecure: send the token over unencrypted connections too.
         mixed_arithmetic: take scores of servers that compute in different arithmetics (`Scored.arithmetic`), where
             equal responses may get different scores; otherwise such an answer is a RejectedError.
@@ -150,9 +149,7 @@ class ScoringClient(Client):
 
         Args:
             frame: of pandas or Polars, or any other with Arrow's PyCapsule interface, which becomes a table of pyarrow.
-            task: the column of task ids.
-            text: the column of texts.
-            deadline_s: as for `score`.
+            task, text: Names of the columns of task ids and of texts.
 
         Raises:
             InputError: a column is missing, or a new one is there already; and as `score` does.

@@ -22,7 +22,6 @@ class ServedTask:
     """A live task of a server.
 
     Attributes:
-        id: What rows name.
         version: Digest of its live version.
         levels: Points of its levels; none if the server cannot read the version.
     """
@@ -44,12 +43,8 @@ def served_tasks(
     """Return the live tasks of a server that the token may score, by id.
 
     Args:
-        url: As for `ScoringClient`; a transport of your own has to ask for the output `TASKS` alone.
-        tls: As for `ScoringClient`.
-        token: As for `ScoringClient`.
-        headers: As for `ScoringClient`.
-        insecure: As for `ScoringClient`.
-        timeout_s: Deadline of the one request.
+        url: A server's address, or a transport of your own that asks for the output `TASKS` alone.
+        tls, token, headers, insecure: As for `ScoringClient`.
 
     Raises:
         TransportError: The server does not answer, or its answer is no list of tasks.

@@ -76,13 +76,9 @@ class Attempt:
     """Rows that were sent to a server once. Times are those of `time.monotonic`.
 
     Attributes:
-        server: that they were sent to.
-        responses: the rows.
-        sent_at: when.
-        expires_at: when the server gets no more time; None for ever.
-        ahead: requests of this client on the server before this one.
-        answer: the transport's.
-        ended_at: when the answer or a failure came, and the server was judged by it; 0 before.
+        expires_at: When the server gets no more time; None for ever.
+        ahead: Requests of this client that were on the server before this one.
+        ended_at: When the answer or a failure came, and the server was judged by it; 0 before.
     """
 
     server: Server
@@ -158,10 +154,9 @@ class Servers:
         """Send rows to the server with the fewest requests; return None if no server is up.
 
         Args:
-            responses: the rows.
-            deadline: of the call, by `time.monotonic`.
-            notify: called, from any thread, when the attempt has ended.
-            avoid: a server to leave out if another one is up.
+            deadline: Deadline of the call, by `time.monotonic`.
+            notify: Called, from any thread, when the attempt has ended.
+            avoid: A server to leave out if another one is up.
         """
         now = time.monotonic()
         left_s = None if deadline is None else max(0.0, deadline - now)

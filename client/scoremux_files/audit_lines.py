@@ -47,9 +47,7 @@ def erase_digests(path: Path, digests: Collection[str], before: datetime | None 
     A server may append meanwhile, and a crash costs nothing: the next run overwrites the rest.
 
     Args:
-        path: The log.
-        digests: Which go.
-        before: All digests of lines before this time go, too.
+        before: The digests of lines before this time are overwritten too.
 
     Returns:
         How many were overwritten.

@@ -53,7 +53,6 @@ def reading(path: Path, raises: type[Exception] = InputError) -> Iterator[None]:
     """Map errors of reading `path` to one of `raises`: "PATH cannot be read: REASON".
 
     Args:
-        path: The file or folder; messages name it.
         raises: The class of the caller's own tree of errors.
 
     A caller for whom a missing file is no error catches FileNotFoundError inside the block.

@@ -36,7 +36,6 @@ def open_lock(path: Path, timeout_s: float | None = None, mode: int = 0o644) -> 
     Args:
         path: The file to lock; it is made if it is missing, and names its owner.
         timeout_s: Longest wait for another owner; None waits as long as it takes, and logs who has it.
-        mode: Permissions of a new file.
 
     Returns:
         The open file's descriptor.

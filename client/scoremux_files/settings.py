@@ -69,8 +69,6 @@ def check(model: type[Model], values: Mapping[str, Any], where: str, raises: typ
     """Return `values` as a model.
 
     Args:
-        model: The settings that are expected.
-        values: What was read.
         where: Names the file, and the table within it, in messages.
         raises: The class of the caller's own tree of errors.
 

@@ -58,15 +58,10 @@ def print_table(
     On a terminal that is narrower, columns are left out and named below the table. Elsewhere there is room for all.
 
     Args:
-        console: Where to print.
-        columns: Their headings.
-        rows: Cells by column.
-        title: A line above the table.
         numbers: Columns that are aligned to the right.
         leave_out: Columns in the order in which they are left out, before all others from the right; never the first.
         fold: Columns whose cells take several lines where there is no room.
-        styles: Of the rows, None for no style.
-        box: Draw lines between cells.
+        styles: Style of each row; None for the plain one.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]

@@ -27,13 +27,6 @@ def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progres
     """Score what is not done yet. A job that ends with InputError or TransportError can be resumed.
 
     Parts become durable in order, one at a time, each before the journal names it.
-
-    Args:
-        folder: Where parts are written.
-        job: What is scored.
-        journal: The open journal of the folder.
-        client: What scores.
-        progress: Called as rows are scored.
     """
     remove_unfinished(folder)
     state, unfinished = journal.state, UnfinishedPart(folder)
@@ -63,9 +56,7 @@ def score_slices(
     until it has enough, and a long stretch of a file may have none.
 
     Args:
-        job: The job.
-        slices: Its slices; their texts are dropped once they are sent.
-        client: What scores.
+        slices: The job's slices; their texts are dropped once they are sent.
         load: Returns the outcomes that an earlier run has of a slice's first rows.
         note: Called several times a second with a slice and the outcomes that it has so far.
     """
@@ -102,10 +93,7 @@ def _responses(
     A slice lets go of its texts: from then on the client holds them.
 
     Args:
-        job: The job.
-        slices: Its slices.
-        sent: Receives each slice with the outcomes of its first rows.
-        load: Returns these outcomes.
+        sent: Receives each slice with the outcomes of its first rows, which `load` returns.
     """
     for part in slices:
         scored = load(part)

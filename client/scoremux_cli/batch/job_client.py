@@ -43,16 +43,7 @@ class TimedTransport:
 
 @dataclass(frozen=True)
 class Connection:
-    """The options of a client. They may be sent to another process, which opens a client of its own.
-
-    Attributes:
-        urls: Servers of the same tasks.
-        token: Sent as bearer.
-        patience_s: How long a failed request is sent again.
-        tls: Certificates for grpcs and https; None for the system's roots.
-        insecure: Send the token unencrypted, too.
-        mixed_arithmetic: Take scores of servers that compute in different arithmetics.
-    """
+    """The options of a client. They may be sent to another process, which opens a client of its own."""
 
     urls: tuple[str, ...]
     token: str | None = field(default=None, repr=False)

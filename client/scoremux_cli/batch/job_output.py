@@ -34,15 +34,7 @@ class JobCounts(NamedTuple):
 
 
 class Output:
-    """The paths of a job's output.
-
-    Attributes:
-        path: What the user named.
-        is_file: Whether it is one file.
-        folder: The folder of parts and journal.
-        rejected: The folder, or the file, of rejected rows; it is there only if there are some.
-        alerts: The folder of alerts; it is there only if there are some.
-    """
+    """The paths of a job's output."""
 
     def __init__(self, path: Path) -> None:
         """Choose the paths. Raises InputError for a file that rows are not written to."""

@@ -32,10 +32,7 @@ class Job:
     """What must be the same for a job to resume.
 
     Attributes:
-        sources: The files that are scored.
-        layout: How they are read and divided into parts.
-        people: What people get.
-        mixed_arithmetic: Whether rows may be computed in different arithmetics; this may change when it is resumed.
+        mixed_arithmetic: Whether rows may be computed in different arithmetics; it may change when the job is resumed.
     """
 
     sources: list[SourceFile]
@@ -81,14 +78,11 @@ class JobState:
     """What is done, and where the job resumes.
 
     Attributes:
-        parts: Number of parts.
         source: Index of the source in which the next part begins.
-        position: Where in that source it begins.
-        rows: Number of rows with an outcome.
-        rejected: Number of rows that were rejected.
+        position: Where in that source the next part begins.
         counts: Rows by task and status.
         people: Rows by route, condition and read-behind, such as `route` and `human:LOW_CONFIDENCE`.
-        arithmetic: Names of what the rows were computed in.
+        arithmetic: Names of the arithmetics that the rows were computed in.
     """
 
     parts: int = 0
@@ -136,10 +130,8 @@ class Journal:
     """The open journal of a folder, locked: a second process gets an InputError.
 
     Attributes:
-        path: The file.
-        lines: The line of each part.
-        state: What is done.
-        resumed: Whether the job had begun before.
+        lines: The journal's line of each part.
+        resumed: Whether an earlier run began this job.
     """
 
     def __init__(self, folder: Path, job: Job) -> None:

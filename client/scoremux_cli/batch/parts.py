@@ -35,12 +35,6 @@ def write_part(
 ) -> dict[str, Any]:
     """Write a slice with its outcomes; return its line for the journal.
 
-    Args:
-        folder: The job's.
-        part: The slice.
-        scored: The outcomes of its rows.
-        read_behind: Picks rows that people score too.
-
     Raises:
         InputError: a file cannot be written.
     """
@@ -66,9 +60,8 @@ def line_of(part: Slice, table: Any, counts_read_behind: bool) -> dict[str, Any]
     """Return a part's line for the journal.
 
     Args:
-        part: The slice.
-        table: Its outcomes, without rows that were erased since.
-        counts_read_behind: Whether rows were picked for people.
+        table: The part's outcomes, without rows that were erased since.
+        counts_read_behind: Whether some rows may have been picked for people.
     """
     names = ("task", "status", "arithmetic", "route", "condition", "confidence")
     column = {name: table[name].to_pylist() for name in names}

@@ -86,8 +86,7 @@ class ConditionTask:
     """A task that gives condition codes.
 
     Attributes:
-        task: Its id.
-        codes: A code for each level above 0, in order.
+        codes: A condition code for each level above 0, in order.
         threshold: The probability of levels above 0 from which a row gets the likeliest one's code.
     """
 
@@ -143,14 +142,7 @@ def _refuse_faulty(task: str, outcome: Scored) -> None:
 
 @dataclass(frozen=True)
 class ForPeople:
-    """What people get of a job.
-
-    Attributes:
-        read_behind: Picks the rows that people score too; None for no row.
-        alert: Decides which rows are alerts; None for no row.
-        alerts: The folder of alerts.
-        condition: Gives condition codes; None for none.
-    """
+    """What people get of a job."""
 
     read_behind: ReadBehind | None = None
     alert: Alert | None = None

@@ -25,14 +25,6 @@ def retry_rows(
 
     A part is written again as a whole before the journal counts it: after a kill in between, give the same command
     again.
-
-    Args:
-        folder: Where the parts are.
-        job: What they are of.
-        journal: The open journal of the folder.
-        client: What scores.
-        statuses: Of the rows.
-        progress: Called after each part.
     """
     names = {status.value for status in statuses}
     tried = 0

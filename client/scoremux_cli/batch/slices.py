@@ -18,19 +18,12 @@ class Slice:
     """The rows of one part in order, as columns, and what was rejected among them.
 
     Attributes:
-        source: The file that they are of.
-        index: Its place among the job's sources.
-        number: The number of the part.
-        start: Where the slice begins.
+        index: Place of the source among the job's sources.
         after: Where the next slice begins.
-        ends_file: Whether the file ends with it.
-        ids: Ids of the rows.
-        tasks: Their task ids.
-        texts: Their texts, until they are sent.
-        lines: Their lines in the file.
+        texts: Texts of the rows, until they are sent.
+        lines: Lines of the rows in the file.
         rejected: Rows that cannot be sent: source, line (None for the file as a whole) and reason, never the text.
-        text_bytes: Length of the texts.
-        students: Who wrote them, None where no column says it.
+        students: Who wrote each row; None where no column says it.
         kept: Cells of the columns that the output gets, by name.
     """
 
@@ -102,9 +95,7 @@ def read_source(job: Job, index: int, start: ReadPosition = FILE_START, number: 
     """Yield the slices of one source.
 
     Args:
-        job: The job.
-        index: The place of the source among the job's.
-        start: Where to start.
+        index: Place of the source among the job's sources.
         number: The number of the first part.
 
     Raises:

@@ -25,11 +25,8 @@ class SourceFile:
     """One file as it was when the job began.
 
     Attributes:
-        path: As it was named.
-        size: In bytes.
-        mtime_ns: When it was last changed, as the file system says.
         ctime_ns: When its content, owner or name last changed; no program can set it.
-        sha256: Of its content; empty where it is not known.
+        sha256: Digest of the content; empty where it is not known.
     """
 
     path: str
@@ -79,8 +76,7 @@ def expand(names: Sequence[str], *outs: Path) -> list[SourceFile]:
     Folders are searched in depth for files of rows; names that begin with a dot or underscore are left out.
 
     Args:
-        names: Paths of files and folders, and globs.
-        outs: Where the job writes; neither they nor what is under them is a source.
+        outs: The job's outputs, which are left out with everything in them.
 
     Raises:
         InputError: a name does not exist, a glob or folder has no such files, or a file is given twice.

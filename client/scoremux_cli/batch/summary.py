@@ -91,15 +91,7 @@ class ProgressReport:
 
 
 def summarise(console: Console, state: JobState, new_rows: int, wall_s: float, latencies: Latencies) -> None:
-    """Print what became of the rows, and how fast this run was.
-
-    Args:
-        console: Where to print.
-        state: What is done.
-        new_rows: Rows that this run has scored.
-        wall_s: Seconds that it took.
-        latencies: Of its requests.
-    """
+    """Print what became of the rows, and how fast this run was."""
     statuses = state.statuses
     _print_table(console, ("status", "rows"), ((status, f"{rows:,}") for status, rows in sorted(statuses.items())))
     _print_tasks(console, state, sorted(statuses))

@@ -27,12 +27,8 @@ def connect(
     """Return the transport for ``host:port`` or a URL of grpc, grpcs, http or https. Nothing is sent yet.
 
     Args:
-        url: the address.
-        tls: certificates; with ``host:port`` they mean that the connection is encrypted.
-        headers: sent with every request.
-        insecure: whether credentials may cross the network unencrypted.
-        outputs: what requests ask for.
-        batch: whether requests belong to a batch job.
+        tls: Certificates; with ``host:port`` they mean that the connection is encrypted.
+        insecure: Whether credentials may cross the network unencrypted.
 
     Raises:
         InputError: the address makes no sense, or credentials would be readable on the network.

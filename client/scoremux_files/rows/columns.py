@@ -34,7 +34,7 @@ class Codes:
     """A column of few values.
 
     Attributes:
-        values: Sorted.
+        values: The different values, sorted.
         code: The place of each row's value, [B], −1 where it has none.
     """
 
@@ -69,9 +69,7 @@ def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> 
     their columns are text; null where a row has none. Lists stay lists.
 
     Args:
-        path: The file or folder.
-        names: The columns to read.
-        needed: Those of them that must be there.
+        needed: Columns that must be there.
 
     Raises:
         InputError: a row cannot be read, or a needed column is missing; names file and line or column.
@@ -141,10 +139,9 @@ class Distributions:
     """What B rows' probabilities say; NaN in a row without any.
 
     Attributes:
-        width: How many there are, int32 [B].
-        mean: The mean level under them.
-        greatest: The greatest.
-        ratio: The greatest over the second, infinite where that is 0 or there is none.
+        width: Number of probabilities, int32 [B].
+        mean: Mean level under the probabilities.
+        ratio: The greatest probability over the second; infinite where that is 0 or missing.
     """
 
     width: Ints32

@@ -45,11 +45,8 @@ def _read_group(
     """Yield line, offset of the next record, values and reason of the records of a row group.
 
     Args:
-        file: The Parquet file.
-        group: The number of the row group.
-        first: Rows of the file before it.
+        first: Rows of the file before the group.
         offset: Rows of the file that are passed over.
-        layout: Which columns are read.
     """
     info = file.metadata.row_group(group)
     row_bytes = max(1, info.total_byte_size // max(1, info.num_rows))

@@ -47,7 +47,6 @@ def read_rows(path: Path, id_column: str = "id", text_column: str = "text") -> I
     """Yield the rows of a .jsonl, .csv or .parquet file, or of the folder that a job wrote, with all their columns.
 
     Args:
-        path: The file or folder.
         id_column: Name of the column of ids, see `BY_FILE`.
         text_column: Name of the column of texts, where null is a blank text.
 
@@ -64,11 +63,6 @@ def read_rows(path: Path, id_column: str = "id", text_column: str = "text") -> I
 
 def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START) -> Iterator[Record]:
     """Yield the records of a file of rows, those that are wrong with a reason. A null text is blank.
-
-    Args:
-        file: The file.
-        layout: Its columns, and the longest line that is read.
-        start: Where to start.
 
     Raises:
         InputError: the file cannot be read, or has another suffix.

@@ -33,7 +33,6 @@ def column_names(given: Sequence[str] | None, **names: Any) -> dict[str, Any]:
     """Return the names of columns by key, as `--column KEY=NAME` gives them; KEY alone stands for KEY=KEY.
 
     Args:
-        given: The option's values.
         names: The keys of the command, with the name that counts if none is given. A key that begins with a tuple may
             have several names.
 
@@ -69,14 +68,12 @@ class RowLayout:
 
     Attributes:
         id: Name of the column of ids, see `BY_FILE`.
-        task: Name of the column of task ids.
-        text: Name of the column of texts.
         part_rows: Most rows of a part.
         part_bytes: Bytes of texts in a part, after which the next part begins.
         line_bytes: Longest line or CSV record that is read.
         every_column: Read all columns, whether or not task and text are there.
         student: Name of the column of who wrote the response, None without one.
-        keep: Names of columns that the output gets as they are, as text.
+        keep: Names of further columns that the output gets, as text.
     """
 
     id: str = "id"
@@ -117,9 +114,9 @@ class ReadPosition(NamedTuple):
     """Where a reader starts in a file.
 
     Attributes:
-        offset: Of the next line in bytes; of the next row for Parquet.
-        line: Lines (Parquet: rows) that were read of this file.
-        row: Rows that were read, rejected ones included; a job counts on from file to file.
+        offset: Byte at which the next line begins; for Parquet the number of the next row.
+        line: Lines (Parquet: rows) of this file that were read.
+        row: Rows of the whole job that were read, rejected ones included.
     """
 
     offset: int = 0
@@ -134,10 +131,10 @@ class Record(NamedTuple):
     """One row of a file, or why it cannot be read; the reason never quotes the row.
 
     Attributes:
-        line: Its line from 1; for Parquet its row; None for the file as a whole.
+        line: Number of the line, or row of Parquet, from 1; None for the file as a whole.
         after: Where the next record begins.
-        values: Its columns, empty if it cannot be read.
-        reason: Why it cannot be read, empty if it can.
+        values: Cells by column, empty if the row cannot be read.
+        reason: Why the row cannot be read, empty if it can.
     """
 
     line: int | None

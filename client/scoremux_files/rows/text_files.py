@@ -46,9 +46,9 @@ class TextLine(NamedTuple):
     """A line with its end.
 
     Attributes:
-        number: From 1.
-        end: Offset at which the next line begins, in bytes.
-        data: None if the line is too long.
+        number: Number of the line, from 1.
+        end: Byte at which the next line begins.
+        data: Bytes of the line; None if it is too long.
     """
 
     number: int

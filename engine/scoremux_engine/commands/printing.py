@@ -25,9 +25,6 @@ def show_table(
     """Print a table on standard output, as `print_table` does.
 
     Args:
-        columns: Their headings.
-        rows: Cells by column.
-        title: A line above the table.
         fold: Columns whose cells take several lines where there is no room.
     """
     print_table(Console(highlight=False), columns, rows, title=title, fold=fold)

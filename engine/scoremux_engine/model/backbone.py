@@ -85,8 +85,7 @@ def read_spec(model: type[Spec], path: Path, command: str) -> Spec:
 
     Args:
         model: What the file holds; it has a field `format`.
-        path: The file.
-        command: What writes such a file.
+        command: The command that writes such a file, for the message.
 
     Raises:
         BackboneError: The file is missing, cannot be read, or is of another format.

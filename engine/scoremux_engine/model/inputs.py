@@ -69,8 +69,7 @@ class Layout:
         """Fill in a task's fields.
 
         Args:
-            source: the input.
-            fields: what `task.json` has, by the names of `FIELDS`.
+            fields: Fields of `task.json`, by the names of `FIELDS`.
 
         Raises:
             ValueError: the input names a field that does not exist or is empty, or does not name the response once.

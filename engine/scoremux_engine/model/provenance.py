@@ -54,9 +54,7 @@ def openvino_arithmetic(precision: str, rest: str = "", cpuinfo: Path = _CPUINFO
     instruction set that their kernels use, within the limit that oneDNN was given.
 
     Args:
-        precision: That it computes in.
-        rest: With int8: what all but the weights' products are computed in.
-        cpuinfo: The processor's flags.
+        rest: With int8, the precision of everything but the weights' products.
     """
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     sets = [name for flag, name in _SETS if flag in _flags(cpuinfo)]
@@ -80,10 +78,7 @@ def library_arithmetic(
     """Return the likely name of what decides the bits of another library, such as `onnxruntime-avx512-f32`.
 
     Args:
-        library: Its name.
-        precision: That it computes in.
         device: `cpu`, or what kind of GPU; a GPU is named by its model.
-        cpuinfo: The processor's flags.
         gpus: Where the driver lists GPUs.
     """
     place = _gpu(gpus) or device

@@ -64,9 +64,7 @@ def stack(
     Args:
         adapters: tables by graph input name without the leading G; what an adapter leaves out is filled in (see
             `fill`).
-        backbone: says which tables there are.
-        size: R and L_max to pad to.
-        dtypes: see `DTypes`.
+        size: R and L_max, to which tables are padded.
     """
     arrays = {}
     for name, shape in input_shapes(backbone, size).items():

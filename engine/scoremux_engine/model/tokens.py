@@ -72,11 +72,10 @@ class Tokenizer:
     server sees.
 
     Args:
-        tokenizer: a tokenizer that nobody else uses.
-        max_tokens: the most tokens that the backbone takes.
+        tokenizer: A tokenizer that this object may change.
 
     Attributes:
-        file_limit: the most tokens by the tokenizer's own file, which training may have set; None for no limit.
+        file_limit: Most tokens by the tokenizer's own file, which training may have set; None for no limit.
     """
 
     def __init__(self, tokenizer: HuggingFaceTokenizer, max_tokens: int) -> None:
@@ -146,7 +145,7 @@ class Tokenizer:
         here do not show, a row's own ids do: a row that does not begin with the prefix is computed without it.
 
         Args:
-            render: what makes a response into an input (`Task.render`).
+            render: Makes a response into an input (`Task.render`).
         """
         ids = [tokens.ids for tokens in self.encode(map(render, _BEGINNINGS))]
         # What all strings between the least and the greatest begin with, these two begin with.

@@ -26,9 +26,6 @@ def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSp
     """Check which tensors there are, and their shapes.
 
     Args:
-        file: The opened file.
-        config: The adapter's ranks.
-        backbone: Its sites and its head.
         outputs: Width of the head, as `head_outputs` gives it.
 
     Raises:

@@ -63,10 +63,6 @@ def make_tables(
     """Check and prepare every tensor; the data is read only if every shape is right.
 
     Args:
-        file: The opened file.
-        config: How the adapter's tensors are scaled.
-        backbone: What they must fit.
-        levels: Number of the task's levels.
         number: The type that the tables have.
 
     Returns:

@@ -30,10 +30,6 @@ def compare_tokens(folders: Sequence[Path], backbone: Backbone) -> list[int]:
 
     Trainers save the tokenizer beside the adapter. A file that is no tokenizer says nothing.
 
-    Args:
-        folders: PEFT adapters.
-        backbone: What they fit.
-
     Raises:
         PackageError: A folder's tokenizer makes other tokens than the backbone's; names it, and a text.
     """

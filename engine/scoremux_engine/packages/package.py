@@ -32,11 +32,10 @@ class TaskPackage:
     """A checked package, with its tables in memory.
 
     Attributes:
-        task: Its `task.json`.
-        digest: The sha256 of its files' names and bytes.
-        tables: What the graph takes of its adapter.
-        decider: Applies its `decision.json`.
-        prefix: The token ids that its responses begin with and whose keys and values are kept (see `prefix_of`).
+        digest: The sha256 of the names and bytes of its files.
+        tables: What the graph takes of the adapter.
+        decider: Applies the package's `decision.json`.
+        prefix: Token ids that all its inputs begin with, whose keys and values are kept (see `prefix_of`).
     """
 
     task: Task

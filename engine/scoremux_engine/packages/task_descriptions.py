@@ -53,8 +53,6 @@ def describe(
     where that has no labels, 0, 1, … up to the width of its head.
 
     Args:
-        folders: PEFT adapters.
-        backbone: What they fit.
         table: Folder name → fields that override those of its `task.json` (`packages.task_table`).
 
     Raises:

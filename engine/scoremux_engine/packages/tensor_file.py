@@ -45,10 +45,8 @@ class TensorFile:
     claimed sizes fit, and the memory goes back to the kernel.
 
     Attributes:
-        files: The package.
         head: The header with the eight bytes that say its length.
         headers: What the header claims, by tensor name.
-        shapes: Shape by tensor name.
     """
 
     files: PackageFiles

@@ -30,10 +30,9 @@ class Arithmetic(StrictModel):
     """A recorded arithmetic.
 
     Attributes:
-        name: Such as `x86-f32`.
-        digest: Of what the probe gives.
-        libraries: Those that gave it, with versions.
-        processors: Those that gave it; emulated ones begin with "emulated".
+        digest: Digest of what the probe returns.
+        libraries: Libraries that returned it, with their versions.
+        processors: Processors that returned it; emulated ones begin with "emulated".
     """
 
     name: str
@@ -62,11 +61,7 @@ def name_of(likely: str, digest: str) -> str:
 
 
 def probe_digest(make: Callable[[Backbone], BackboneRunner]) -> str:
-    """Return a digest of what a runner gives for the probe, at six lengths.
-
-    Args:
-        make: Loads a backbone.
-    """
+    """Return a digest of what a runner gives for the probe, at six lengths."""
     backbone = Backbone.open(PROBE)
     runner, digest = make(backbone), hashlib.sha256()
     for number, (tokens, rows) in enumerate(_ROWS_BY_TOKENS.items()):

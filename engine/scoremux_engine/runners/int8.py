@@ -33,9 +33,7 @@ def measure_ranges(model: openvino.Model, backbone: Backbone, options: Mapping[s
     Norms hold a column within a range that hardly depends on text and adapter. What is larger is later cut to it.
 
     Args:
-        model: as it was read.
-        backbone: what the model is of.
-        options: OpenVINO's; with one thread, the ranges do not depend on how many cores there are.
+        options: Options of OpenVINO; with one thread, the ranges do not depend on how many cores there are.
     """
     fold_constants(model)
     norms = [_end_of_norm(node) for node in model.get_ordered_ops() if node.get_type_name() == "MVN"]
@@ -63,8 +61,8 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
     x / s and s · W half each of the columns' differences.
 
     Args:
-        model: what `measure_ranges` was given, maybe rewritten by `pack_tokens`.
-        ranges: what it returned; empty where constant scales are not to be used.
+        model: The model that `measure_ranges` took, maybe rewritten by `pack_tokens`.
+        ranges: The ranges that it returned; empty where constant scales are not to be used.
     """
     rounded_already: dict[Value, Any] = {}
     weights: dict[tuple[Value, Value | None], Any] = {}  # of layers that share them

@@ -86,8 +86,7 @@ def check(precision: str, computed: Callable[[tuple[str, ...]], list[str]] = com
     """Return the precision if this processor computes it.
 
     Args:
-        precision: one of PRECISIONS.
-        computed: returns those precisions that this processor computes.
+        computed: Returns those precisions that this processor computes.
 
     Raises:
         RunnerError: it is not offered, or this processor does not compute it.

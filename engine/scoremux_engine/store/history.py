@@ -31,9 +31,8 @@ class Change:
     """The live version of one task before and after.
 
     Attributes:
-        task: Its id.
-        before: Digest; None for a task that was not live.
-        after: Digest; None for a task that was retired.
+        before: Digest of the version before; None for a task that was not live.
+        after: Digest of the version after; None for a task that was retired.
     """
 
     task: str
@@ -54,10 +53,7 @@ class HistoryLine(StoreFile):
     """One line: what a command did to one version.
 
     Attributes:
-        when: With its UTC offset.
         who: The user of the operating system.
-        action: The command, or what led to it.
-        task: Id of the task.
         before: Digest of the live version before; of a version that is unpinned.
         after: Digest of the live version after; of a version that is pinned.
     """
@@ -127,10 +123,8 @@ class History:
         """Record the lines to append.
 
         Args:
-            action: As in `HistoryLine`.
-            changes: What is about to change.
             name: The file that is about to be replaced.
-            content: Its content after that.
+            content: Content of that file after the change.
         """
         now, who = datetime.now(timezone.utc), _user()
         stated = {"when": now, "who": who, "action": action}

@@ -57,11 +57,6 @@ class PinnedVersions(StoreFile):
 def parse_store_file(model: type[StoreFileT], data: bytes, path: Path) -> StoreFileT:
     """Parse the content of a store's file.
 
-    Args:
-        model: What the file holds.
-        data: Its content.
-        path: Names it in messages.
-
     Raises:
         StoreError: It is damaged, or of another format; the message says which, and what to do.
     """

@@ -45,8 +45,7 @@ class Store(StoreReader):
 
         Args:
             folders: PEFT adapters; one without a `task.json` gets one (`packages.task_descriptions`).
-            backbone: What they must fit, and what the store must be for.
-            dry_run: Check, and change nothing.
+            backbone: The backbone that they must fit, and that the store must be for.
 
         Returns:
             What changed, or would change, by task.
@@ -68,10 +67,8 @@ class Store(StoreReader):
         """Publish packages as `add` does.
 
         Args:
-            packages: What becomes live.
-            backbone: What they must fit, and what the store must be for.
+            backbone: The backbone that they must fit, and that the store must be for.
             before: Digests by task that must still be live, else a StoreError names the one that is not.
-            dry_run: Check, and change nothing.
         """
         checked = [_check(files, backbone) for files in packages]
         _refuse_duplicates(checked)
@@ -89,9 +86,7 @@ class Store(StoreReader):
         """Make another version of a task live.
 
         Args:
-            task: Id of the task.
             to: Digest of the version; by default the one that was live before the present one.
-            dry_run: Check, and change nothing.
 
         Returns:
             What changed, or would change.

@@ -42,9 +42,7 @@ def collect(store: Store, *, keep_days: float = KEEP_DAYS, dry_run: bool = False
     """Remove packages that neither manifest, pins nor recent history name, and what crashed writers left.
 
     Args:
-        store: The store to clean.
         keep_days: A package that was live within these last days stays.
-        dry_run: Remove nothing.
 
     Returns:
         What was removed, or would be.
@@ -95,7 +93,6 @@ def verify(store: StoreReader, backbone: Backbone | None = None) -> Iterator[Pro
     What crashed writers left is not a problem: the next change or `gc` removes it.
 
     Args:
-        store: The store to check.
         backbone: If given, live packages are checked against it in full too.
 
     Yields:

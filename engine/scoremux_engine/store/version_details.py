@@ -29,10 +29,8 @@ class FieldDifference:
     """A key of a JSON file whose value differs.
 
     Attributes:
-        where: The file.
-        name: The key.
-        before: The old version's value; None where it does not have the key.
-        after: The new version's value; None where it does not have the key.
+        before: The old version's value; None where it lacks the key.
+        after: The new version's value; None where it lacks the key.
     """
 
     where: str
@@ -46,9 +44,8 @@ class TensorDifference:
     """A tensor that differs.
 
     Attributes:
-        name: Its name in the file.
-        before: The old version's shape; None where it does not have the tensor.
-        after: The new version's shape; None where it does not have the tensor.
+        before: The old version's shape; None where it lacks the tensor.
+        after: The new version's shape; None where it lacks the tensor.
         largest: max |new − old|; None where the shapes differ.
         relative: ‖new − old‖ / ‖old‖; None where the shapes differ, or for an old tensor of zeros.
     """
@@ -107,11 +104,6 @@ def _compare_tensors(name: str, old: Array | None, new: Array | None) -> TensorD
 
 def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
     """Return all of task.json, the adapter's kind, ranks and sites, its bytes, and the task's versions in the store.
-
-    Args:
-        store: Where the version is.
-        task: Id of its task.
-        digest: The version.
 
     Raises:
         PackageError: The version is damaged.
