@@ -43,8 +43,7 @@ class BatchEngine(str, Enum):
 
 def score(
     sources: Annotated[
-        list[str],
-        typer.Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs; -: JSONL of stdin."),
+        list[str], typer.Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs; -: JSONL of stdin.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")],
     url: Annotated[
@@ -52,8 +51,7 @@ def score(
     ] = None,
     token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
     root_certificates: Annotated[
-        Path | None,
-        typer.Option(help="PEM file of the authorities that the servers' certificates come from."),
+        Path | None, typer.Option(help="PEM file of the authorities that the servers' certificates come from.")
     ] = None,
     client_certificate: Annotated[
         Path | None, typer.Option(help="PEM file, with --client-key, for servers that ask for one.")

@@ -41,12 +41,7 @@ class AsyncScoringClient(Client):
         return self._drive(responses, self._options_of(deadline_s, remember=False))
 
     async def score_frame(
-        self,
-        frame: Frame,
-        *,
-        task: str = "task",
-        text: str = "text",
-        deadline_s: float | None = None,
+        self, frame: Frame, *, task: str = "task", text: str = "text", deadline_s: float | None = None
     ) -> Frame:
         """As `ScoringClient.score_frame`."""
         rows = FrameRows(frame, task, text)

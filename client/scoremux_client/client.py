@@ -135,12 +135,7 @@ class ScoringClient(Client):
         return self._drive(responses, self._options_of(deadline_s, remember=False))
 
     def score_frame(
-        self,
-        frame: Frame,
-        *,
-        task: str = "task",
-        text: str = "text",
-        deadline_s: float | None = None,
+        self, frame: Frame, *, task: str = "task", text: str = "text", deadline_s: float | None = None
     ) -> Frame:
         """Return the data frame with the outcomes in new columns (see `frames.COLUMNS`).
 

@@ -144,12 +144,7 @@ class Servers:
             probe.cancel()
 
     def send(
-        self,
-        responses: Sequence[Response],
-        deadline: float | None,
-        notify: Callable[[], None],
-        *,
-        avoid: Server | None,
+        self, responses: Sequence[Response], deadline: float | None, notify: Callable[[], None], *, avoid: Server | None
     ) -> Attempt | None:
         """Send rows to the server with the fewest requests; return None if no server is up.
 

@@ -83,10 +83,7 @@ def score_slices(
 
 
 def _responses(
-    job: Job,
-    slices: Iterator[Slice],
-    sent: deque[tuple[Slice, list[Scored]]],
-    load: Callable[[Slice], list[Scored]],
+    job: Job, slices: Iterator[Slice], sent: deque[tuple[Slice, list[Scored]]], load: Callable[[Slice], list[Scored]]
 ) -> Iterator[Response]:
     """Yield the rows of slices that have no outcome, each followed by itself for the tasks of alerts and conditions.
 

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
 _LONGEST_CELL = 120
-UrlOption = Annotated[
-    str | None,
-    typer.Option("--url", help="HOST:PORT or URL of a server: what it serves."),
-]
+UrlOption = Annotated[str | None, typer.Option("--url", help="HOST:PORT or URL of a server: what it serves.")]
 
 
 def list_tasks(

@@ -54,10 +54,7 @@ def size_class(tables: Mapping[str, Array], levels: int) -> SizeClass:
 
 
 def stack(
-    adapters: Sequence[Mapping[str, Array]],
-    backbone: BackboneSpec,
-    size: SizeClass,
-    dtypes: DTypes | None = None,
+    adapters: Sequence[Mapping[str, Array]], backbone: BackboneSpec, size: SizeClass, dtypes: DTypes | None = None
 ) -> Tables:
     """Stack G adapters, padding ranks and levels with zeros, which add nothing to a sum.
 

@@ -96,12 +96,7 @@ def make_tables(
 
 
 def _site_tables(
-    file: TensorFile,
-    tensors: dict[str, Array],
-    site: Site,
-    config: AdapterConfig,
-    backbone: Backbone,
-    number: Number,
+    file: TensorFile, tensors: dict[str, Array], site: Site, config: AdapterConfig, backbone: Backbone, number: Number
 ) -> dict[str, Array]:
     """Return A = lora_A.T and B = scaling · lora_B.T, so that x @ A @ B is PEFT's delta; M and bias as they apply."""
     prefix = f"{PREFIX}{site.name}."

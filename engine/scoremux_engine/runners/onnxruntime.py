@@ -18,11 +18,7 @@ from scoremux_engine.model.tables import DTypes, Tables
 from scoremux_engine.runners.arithmetic import name_of, probe_digest
 from scoremux_engine.runners.runner import Floats, Outputs, RowInputs, Streams
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
 class OnnxRuntimeRunner:

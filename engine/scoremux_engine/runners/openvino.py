@@ -231,10 +231,7 @@ class AllCores(Generic[Request]):
         self._lock = threading.Lock()
 
     def run(
-        self,
-        shape: Hashable,
-        here: Callable[[Request], Sequence[Floats]],
-        on_a_stream: Callable[[], Sequence[Floats]],
+        self, shape: Hashable, here: Callable[[Request], Sequence[Floats]], on_a_stream: Callable[[], Sequence[Floats]]
     ) -> Sequence[Floats]:
         """Return a row's outputs, with the bits that they have on a stream.
 
