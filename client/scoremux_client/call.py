@@ -146,7 +146,7 @@ class Call:
         return self._ended and not self._order
 
     def feed(self, response: Response) -> None:
-        """Take a row in. What is no row, or has a task or text of another type, ends the call with an InputError.
+        """Take a row in. Anything else than a row, or a task or text of another type, ends the call: InputError.
 
         A text that JSON could not carry (None, or half of a surrogate pair) is not sent: it gets INVALID_TEXT.
         """
@@ -187,12 +187,7 @@ class Call:
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def next_outcomes(self) -> list[Scored]:
-        """Return the outcomes that are next in order.
-
-        Raises:
-            TransportError: there are none, since the next row got none until patience ended.
-            InputError: there are none, since the task or text of the next row is neither str nor bytes.
-        """
+        """Return the outcomes that are next in order; raise the error of the next row where it has one."""
         out: list[Scored] = []
         while self._order:
             response, row = self._order[0]

@@ -146,8 +146,7 @@ class ScoringClient(Client):
             frame: of pandas or Polars, or any other with Arrow's PyCapsule interface, which becomes a table of pyarrow.
             task, text: Names of the columns of task ids and of texts.
 
-        Raises:
-            InputError: a column is missing, or a new one is there already; and as `score` does.
+        Raises InputError where a column is missing, or a new one is there already, and as `score` does.
         """
         rows = FrameRows(frame, task, text)
         scored: Frame = rows.with_outcomes(self.score(rows.responses(), deadline_s=deadline_s))

@@ -72,7 +72,7 @@ OUTPUTS = (STATUS, LEVEL, SCORE, PROBABILITIES, VERSION, TOKENS, TRUNCATED, *DEC
 # No output holds NaN or infinity, which JSON does not have.
 NO_LEVEL = -1
 NO_SCORE = -3.4028234663852886e38
-"""SCORE of a row without one: the lowest float32, which nobody takes for points."""
+"""SCORE of a row without one: the lowest float32, which cannot be mistaken for points."""
 
 NO_CONFIDENCE = -1.0
 NO_RANGE = (-1, -1)
@@ -161,7 +161,7 @@ class Reason(str, Enum):
 
 
 def route_without_score(status: Status) -> str:
-    """Return ROUTE of a row without a score: to people, nowhere if nobody can grade it."""
+    """Return ROUTE of a row without a score: to people, or empty if a person cannot grade it either."""
     if status is Status.CONDITION:
         return MACHINE
     return "" if status in NOBODY_CAN else Reason.NO_SCORE.route
@@ -175,11 +175,6 @@ BATCH = "batch"
 
 
 def parameters(timeout_s: float | None, batch: bool = False) -> dict[str, int | bool]:
-    """Return the parameters of a request.
-
-    Args:
-        timeout_s: how long its sender waits; None for ever.
-        batch: whether it belongs to a batch job.
-    """
+    """Return the parameters of a request, given how long its sender waits (None: for ever)."""
     deadline: dict[str, int | bool] = {} if timeout_s is None else {DEADLINE_MS: max(1, round(timeout_s * 1000))}
     return {**deadline, BATCH: True} if batch else deadline

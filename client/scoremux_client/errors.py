@@ -19,19 +19,8 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from scoremux_files.errors import InputError, ScoremuxError
-
-__all__ = [
-    "BusyError",
-    "DeadlineError",
-    "InputError",
-    "RejectedError",
-    "ScoremuxError",
-    "TooLargeError",
-    "TransportError",
-    "UnavailableError",
-    "spans",
-]
+from scoremux_files.errors import InputError as InputError
+from scoremux_files.errors import ScoremuxError as ScoremuxError
 
 _MOST_SPANS = 8
 _PAUSE = re.compile(r"send again in ([0-9]+(?:\.[0-9]+)?) s")

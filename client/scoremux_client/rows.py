@@ -47,15 +47,15 @@ class Scored:
     score: the points the level stands for, None without a score.
     probabilities: float32 values of the task's own L levels; empty without a score, and for a task whose head gives one
         value in points.
-    status: ``Status.OK``, or why there is no score.
+    status: ``Status.OK``, or why a score is missing.
     version: sha256 digest of the task package that scored the row, empty without a score.
     tokens: tokens the backbone saw, special tokens included.
     truncated: whether the text had more tokens than the backbone takes.
     confidence: calibrated probability that a human would give this level; None without a calibration or a score.
-    condition: code of a response that is no attempt or cannot be scored as one, such as ``B``; empty for none.
+    condition: code of a response that cannot be scored as an attempt, such as ``B``; empty for none.
     level_range: lowest and highest level of the range around `level` that holds a human's level with the policy's
         confidence; None without a calibration or a score.
-    route: ``machine``, or ``human:`` and a reason (`contract.Reason`); empty where nobody can grade the row.
+    route: ``machine``, or ``human:`` and a reason (`contract.Reason`); empty where a person cannot grade it either.
     arithmetic: what computed the row, such as ``x86-f32``; empty if nothing did.
     embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for.
     Two outcomes that differ in arithmetic and embedding alone are equal.
@@ -94,7 +94,7 @@ class Scored:
 
 
 def what_is_wrong(row: object) -> str:
-    """Return why this is no row that can be scored; empty if it is one."""
+    """Return why a row cannot be scored; empty if it can."""
     if not isinstance(row, Response):
         return f"it is of type {type(row).__name__}, not a scoremux_client.Response(task=…, text=…)"
     if isinstance(row.task, (str, bytes)) and isinstance(row.text, (str, bytes, type(None))):
@@ -104,7 +104,7 @@ def what_is_wrong(row: object) -> str:
 
 
 def is_text(text: str | bytes | None) -> bool:
-    """Whether this is no missing text and, if it is a str, has no half of a surrogate pair."""
+    """Whether a text can be sent: it is not missing and, if it is a str, has no half of a surrogate pair."""
     try:
         return text is not None and (isinstance(text, bytes) or text.isascii() or bool(text.encode()))
     except UnicodeEncodeError:
@@ -133,8 +133,7 @@ def encode(responses: Sequence[Response]) -> dict[str, npt.NDArray[np.object_]]:
 def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     """Return one `Scored` for each response, in order.
 
-    Raises:
-        RejectedError: the answer does not fit the contract; the message quotes nothing but names of the contract.
+    Raises RejectedError, which quotes names of the contract alone, where the answer does not fit the contract.
     """
     for spec in contract.OUTPUTS:
         if spec.name not in columns:
@@ -162,7 +161,7 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
             shares,
             _STATUS[st],
             digest,
-            seen,
+            count,
             cut,
             response.id,
             None if chance < 0 else chance,
@@ -172,11 +171,18 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
             kind,
             vector if lv >= 0 else None,
         )
-        for response, lv, points, shares, st, digest, seen, cut, (chance, code, to, (low, high), kind, vector) in rows
+        for response, lv, points, shares, st, digest, count, cut, (
+            chance,
+            code,
+            to,
+            (low, high),
+            kind,
+            vector,
+        ) in rows
     ]
 
 
-_DTYPES = {name: np.dtype(kind) for name, kind in (("BYTES", "O"), ("INT32", "i4"), ("FP32", "f4"), ("BOOL", "?"))}
+DTYPES = {name: np.dtype(kind) for name, kind in (("BYTES", "O"), ("INT32", "i4"), ("FP32", "f4"), ("BOOL", "?"))}
 _STATUS = {status.value: status for status in Status}
 _PATTERNS = {
     contract.STATUS: re.compile(b"|".join(status.value.encode() for status in Status)),
@@ -197,7 +203,7 @@ def _check(spec: contract.TensorSpec, column: npt.NDArray[Any], rows: int) -> No
     row = column.shape[1:]
     if len(row) != 1 or spec.shape[0] not in (row[0], contract.VARIABLE):
         raise RejectedError(f"{spec.name} has rows of shape {list(row)}, not {list(spec.shape)}; upgrade scoremux")
-    if column.dtype != _DTYPES[spec.datatype]:
+    if column.dtype != DTYPES[spec.datatype]:
         raise RejectedError(f"{spec.name} is {column.dtype}, not {spec.datatype}; upgrade scoremux")
 
 

@@ -42,12 +42,10 @@ def served_tasks(
 ) -> list[ServedTask]:
     """Return the live tasks of a server that the token may score, by id.
 
-    Args:
-        url: A server's address, or a transport of your own that asks for the output `TASKS` alone.
-        tls, token, headers, insecure: As for `ScoringClient`.
+    The options are those of `ScoringClient`; a transport of your own has to ask for the output `TASKS` alone.
 
     Raises:
-        TransportError: The server does not answer, or its answer is no list of tasks.
+        TransportError: The server does not answer, or does not list its tasks.
         InputError: An address makes no sense.
     """
     sent = headers_with(headers, token)

@@ -8,19 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from scoremux_client.attempt import LATE, Attempt, Server, error_of, is_silent, submit
 from scoremux_client.errors import BusyError, DeadlineError, InputError, RejectedError, TransportError, UnavailableError
-from scoremux_client.rows import Columns, Response, Scored, decode, encode, to_bytes
-from scoremux_client.transports.transport import Transport, plain
+from scoremux_client.rows import Columns, Response, Scored, decode
+from scoremux_client.transports.transport import Transport
 
 _GRACE_S = 0.25
 """How late a transport may be with its own deadline before the request is cancelled."""
 
-_FEWEST_QUOTED, _QUOTED_LETTERS = 8, 40
-"""Letters of a response's beginning that a server's words hold if they quote it: the least, the most to look for."""
-
-_LATE = "no answer within the deadline of the request"
 _PROBE = [Response(task="", text="")]
 """A row without a task costs nothing and gets a status, which proves that the model answers. Triton's own readiness
 stays green for a while after the process that scores has died."""
@@ -48,51 +45,13 @@ class Retries:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
     def pause_s(self, failures: int) -> float:
-        """Return the wait after so many failures in a row, in seconds."""
+        """Return the wait after a number of failures in a row, in seconds."""
         # The exponent is bounded, or a long outage overflows.
         return random.uniform(0, min(self.cap_s, self.base_s * 2 ** min(failures - 1, 30)))
 
 
 NO_RETRIES = Retries(patience_s=0, contact_s=0)
 """Every failure is raised at once."""
-
-
-@dataclass(eq=False)
-class Server:
-    """One address and what this client knows of it. Guarded by the lock of its `Servers`."""
-
-    transport: Transport
-    up: bool = True
-    probing: bool = False
-    probe: Future[Columns] | None = None
-    in_flight: int = 0
-    last_used: int = 0
-    failed_probes: int = 0
-    arithmetic: str = ""
-
-
-@dataclass(eq=False)
-class Attempt:
-    """Rows that were sent to a server once. Times are those of `time.monotonic`.
-
-    Attributes:
-        expires_at: When the server gets no more time; None for ever.
-        ahead: Requests of this client that were on the server before this one.
-        ended_at: When the answer or a failure came, and the server was judged by it; 0 before.
-    """
-
-    server: Server
-    responses: Sequence[Response]
-    sent_at: float
-    expires_at: float | None
-    ahead: int
-    answer: Future[Columns] = field(default_factory=Future)
-    ended_at: float = 0.0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether an answer may come yet."""
-        return not self.ended_at and (self.expires_at is None or time.monotonic() < self.expires_at)
 
 
 class Servers:
@@ -173,7 +132,7 @@ class Servers:
             ended_at = time.monotonic()
             with self._lock:
                 server.in_flight -= 1
-            error = None if answer.cancelled() else _error_of(answer, responses)
+            error = None if answer.cancelled() else error_of(answer, responses)
             # Neither a request that was cancelled nor one that the deadline of its call cut short says anything
             # about the server.
             cut_short = isinstance(error, DeadlineError) and deadline is not None and ended_at >= deadline
@@ -182,7 +141,7 @@ class Servers:
             attempt.ended_at = ended_at
             notify()
 
-        attempt.answer = _submit(server.transport, responses, timeout_s)
+        attempt.answer = submit(server.transport, responses, timeout_s)
         attempt.answer.add_done_callback(answered)
         return attempt
 
@@ -193,9 +152,9 @@ class Servers:
         """
         if not attempt.ended_at:  # the transport forgot its deadline
             attempt.answer.cancel()
-            self._judge(attempt.server, DeadlineError(_LATE))
-            raise DeadlineError(_LATE)
-        if (error := _error_of(attempt.answer, attempt.responses)) is not None:
+            self._judge(attempt.server, DeadlineError(LATE))
+            raise DeadlineError(LATE)
+        if (error := error_of(attempt.answer, attempt.responses)) is not None:
             raise error
         try:
             outcomes = decode(attempt.responses, attempt.answer.result())
@@ -244,7 +203,7 @@ class Servers:
     def _judge(self, server: Server, error: TransportError | None) -> None:
         """Note how a request ended."""
         with self._lock:
-            if error is None or not _silent(error):
+            if error is None or not is_silent(error):
                 self._came_up(server)
                 return
             self.last_error = error
@@ -274,7 +233,7 @@ class Servers:
                 server.probing = False
                 return
         # Without the lock: a transport may have one of its own.
-        probe = _submit(server.transport, _PROBE, self._probe_s)
+        probe = submit(server.transport, _PROBE, self._probe_s)
         with self._lock:
             server.probe, unneeded = probe, not self._calls
         probe.add_done_callback(lambda answer: self._probed(server, answer))
@@ -284,8 +243,8 @@ class Servers:
     def _probed(self, server: Server, probe: Future[Columns]) -> None:
         with self._lock:
             server.probing, server.probe = False, None
-            error = _error_of(probe, _PROBE)
-            if error is None or not _silent(error):
+            error = error_of(probe, _PROBE)
+            if error is None or not is_silent(error):
                 self._came_up(server)
             elif not server.up and self._calls:
                 server.failed_probes += 1
@@ -296,34 +255,3 @@ class Servers:
     def _notify_calls(self) -> None:
         for notify in self._calls:
             notify()
-
-
-def _submit(transport: Transport, responses: Sequence[Response], timeout_s: float | None) -> Future[Columns]:
-    """Send one request. Never raises: the future does."""
-    try:
-        return transport.submit(encode(responses), timeout_s)
-    except Exception as error:
-        future: Future[Columns] = Future()
-        future.set_exception(error)
-        return future
-
-
-def _error_of(answer: Future[Columns], responses: Sequence[Response]) -> TransportError | None:
-    """Return why a finished request has no answer, None if it has one."""
-    if answer.cancelled():
-        return DeadlineError(_LATE)
-    error = answer.exception()
-    if error is None:
-        return None
-    if not isinstance(error, TransportError):
-        # The caller's own transport. The message may quote what it was given, in a traceback too.
-        return RejectedError(f"the transport raised {type(error).__name__}")
-    beginnings = {plain(to_bytes(r.text).decode(errors="replace"))[:_QUOTED_LETTERS] for r in responses}
-    if any(len(text) >= _FEWEST_QUOTED and text in str(error) for text in beginnings):
-        return type(error)("the server's words quote a response, so they are not shown")
-    return error
-
-
-def _silent(error: TransportError) -> bool:
-    # Any other answer, a refusal included, proves that the server is there.
-    return isinstance(error, (UnavailableError, DeadlineError)) and not isinstance(error, BusyError)

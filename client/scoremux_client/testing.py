@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_client.errors import RejectedError, TransportError
-from scoremux_client.rows import Columns, Response, to_bytes
+from scoremux_client.rows import DTYPES, Columns, Response, to_bytes
 
 Level = Callable[[str, str], int]
 
@@ -47,14 +47,14 @@ class FakeTransport:
         self._tasks = dict(tasks)
         self._level = level or (lambda task, _: len(self._tasks[task]) - 1)
         self._failures: deque[TransportError] = deque()
-        self._held: deque[tuple[Future[Columns], list[Response]]] | None = None
+        self._unanswered: deque[tuple[Future[Columns], list[Response]]] | None = None
         self._lock = threading.RLock()
 
     @property
     def in_flight(self) -> int:
         """Requests that are held and not cancelled."""
         with self._lock:
-            return sum(not future.done() for future, _ in self._held or ())
+            return sum(not future.done() for future, _ in self._unanswered or ())
 
     def fail(self, error: TransportError, times: int = 1) -> None:
         """Let the next requests fail."""
@@ -63,12 +63,12 @@ class FakeTransport:
     def hold(self) -> None:
         """Leave requests unanswered from now on."""
         with self._lock:
-            self._held = deque() if self._held is None else self._held
+            self._unanswered = deque() if self._unanswered is None else self._unanswered
 
     def release(self) -> None:
         """Answer what is held, the last first, and answer at once again."""
         with self._lock:
-            waiting, self._held = list(self._held or ()), None
+            waiting, self._unanswered = list(self._unanswered or ()), None
         for future, responses in reversed(waiting):
             self._answer(future, responses)
 
@@ -81,8 +81,8 @@ class FakeTransport:
         with self._lock:
             self.requests.append(responses)
             self.timeouts_s.append(timeout_s)
-            if self._held is not None:
-                self._held.append((future, responses))
+            if self._unanswered is not None:
+                self._unanswered.append((future, responses))
                 self.most_in_flight = max(self.most_in_flight, self.in_flight)
                 return future
             self.most_in_flight = max(self.most_in_flight, 1)
@@ -104,28 +104,27 @@ class FakeTransport:
             future.set_result(self._columns(responses))
 
     def _columns(self, responses: list[Response]) -> dict[str, npt.NDArray[Any]]:
-        rows = len(responses)
         width = max([1, *map(len, self._tasks.values())])
-        columns = {
-            "STATUS": np.full((rows, 1), b"OK", dtype=np.object_),
-            "LEVEL": np.full((rows, 1), -1, dtype=np.int32),
-            "SCORE": np.full((rows, 1), contract.NO_SCORE, dtype=np.float32),
-            "PROBABILITIES": np.zeros((rows, width), dtype=np.float32),
-            "VERSION": np.full((rows, 1), b"", dtype=np.object_),
-            "TOKENS": np.zeros((rows, 1), dtype=np.int32),
-            "TRUNCATED": np.zeros((rows, 1), dtype=np.bool_),
-            "CONFIDENCE": np.full((rows, 1), contract.NO_CONFIDENCE, dtype=np.float32),
-            "CONDITION": np.full((rows, 1), b"", dtype=np.object_),
-            "ROUTE": np.full((rows, 1), b"machine", dtype=np.object_),
-            "LEVEL_RANGE": np.full((rows, 2), contract.NO_RANGE, dtype=np.int32),
-            "ARITHMETIC": np.full((rows, 1), self.arithmetic.encode(), dtype=np.object_),
+        values: dict[str, Any] = {
+            "STATUS": b"OK",
+            "ROUTE": b"machine",
+            "ARITHMETIC": self.arithmetic.encode(),
+            "LEVEL": contract.NO_LEVEL,
+            "SCORE": contract.NO_SCORE,
+            "CONFIDENCE": contract.NO_CONFIDENCE,
+            "LEVEL_RANGE": contract.NO_RANGE,
         }
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for spec in contract.OUTPUTS:
+            shape = (len(responses), *(width if size == contract.VARIABLE else size for size in spec.shape))
+            empty = b"" if spec.datatype == "BYTES" else 0
+            columns[spec.name] = np.full(shape, values.get(spec.name, empty), DTYPES[spec.datatype])
         for row, response in enumerate(responses):
             status, text = self._status(response)
             columns["STATUS"][row, 0] = status.value.encode()
             if status is not Status.OK:
                 columns["ROUTE"][row, 0] = contract.route_without_score(status).encode()
-            if status is Status.OK:
+            else:
                 task = response.task.partition("@")[0]
                 level, points = self._level(task, text), self._tasks[task]
                 columns["LEVEL"][row, 0], columns["SCORE"][row, 0] = level, points[level]

@@ -26,12 +26,8 @@ def connect(
 ) -> Transport:
     """Return the transport for ``host:port`` or a URL of grpc, grpcs, http or https. Nothing is sent yet.
 
-    Args:
-        tls: Certificates; with ``host:port`` they mean that the connection is encrypted.
-        insecure: Whether credentials may cross the network unencrypted.
-
-    Raises:
-        InputError: the address makes no sense, or credentials would be readable on the network.
+    Certificates with ``host:port`` mean that the connection is encrypted. Raises InputError where the address makes no
+    sense, or where credentials would be readable on the network and `insecure` does not allow it.
     """
     scheme, host, address, path = _parse(url)
     secure = _SCHEMES[scheme] or tls is not None
@@ -66,7 +62,7 @@ def connect_all(
 ) -> list[Transport]:
     """Return a transport for each address; those given as transports stay as they are. Raises as `connect` does."""
     if not urls:
-        raise InputError("there is no address; give one at least")
+        raise InputError("an address is missing; give one at least")
     transports: list[Transport] = []
     with ExitStack() as opened:  # closed again if a later address makes no sense
         for url in urls:

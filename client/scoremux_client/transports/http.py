@@ -125,10 +125,10 @@ class HttpTransport:
         """Send a request; return the answer's head and its body, which is not unpacked."""
         headers = {_HEADER_LENGTH: str(header_bytes)}
         while True:
-            seen: dict[str, Any] = {}  # event → what it says
+            events: dict[str, Any] = {}  # event → what it says
 
-            async def trace(event: str, info: Any, seen: dict[str, Any] = seen) -> None:
-                seen[event] = info
+            async def trace(event: str, info: Any, events: dict[str, Any] = events) -> None:
+                events[event] = info
 
             try:
                 async with self._client.stream(
@@ -137,12 +137,12 @@ class HttpTransport:
                     return answer, await self._read(answer)
             except _LOST:
                 # A server may have closed an idle connection just now. Scoring twice does no harm.
-                if f"{_CONNECT}.started" in seen:
+                if f"{_CONNECT}.started" in events:
                     raise
             except asyncio.CancelledError:
                 # httpcore leaves a connection open if its handshake is cancelled, and the event loop keeps it.
-                if f"{_HANDSHAKE}.started" in seen and f"{_HANDSHAKE}.complete" not in seen:
-                    await seen[f"{_CONNECT}.complete"]["return_value"].aclose()
+                if f"{_HANDSHAKE}.started" in events and f"{_HANDSHAKE}.complete" not in events:
+                    await events[f"{_CONNECT}.complete"]["return_value"].aclose()
                 raise
 
     async def _read(self, answer: httpx.Response) -> bytes:
@@ -167,7 +167,7 @@ class HttpTransport:
 
 
 def _pack(
-    inputs: Columns, wanted: Iterable[contract.TensorSpec], parameters: Mapping[str, int | bool]
+    inputs: Columns, outputs: Iterable[contract.TensorSpec], parameters: Mapping[str, int | bool]
 ) -> tuple[bytes, int]:
     """Return the request's body and the length of its JSON header."""
     tensors, data = [], []
@@ -177,14 +177,13 @@ def _pack(
         size = {"binary_data_size": len(data[-1])}
         tensors.append({"name": spec.name, "datatype": spec.datatype, "shape": list(array.shape), "parameters": size})
     # Binary outputs too: they are smaller, and an older server wrote NaN into JSON.
-    outputs = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in wanted]
-    request = {"parameters": parameters, "inputs": tensors, "outputs": outputs}
-    header = json.dumps(request).encode()
+    binary = [{"name": spec.name, "parameters": {"binary_data": True}} for spec in outputs]
+    header = json.dumps({"parameters": parameters, "inputs": tensors, "outputs": binary}).encode()
     return b"".join([header, *data]), len(header)
 
 
 def _unpack(body: bytes, header_bytes: int) -> dict[str, npt.NDArray[Any]]:
-    """Return the answer's tensors by name. Raises ValueError, KeyError or TypeError if it is none."""
+    """Return the answer's tensors by name. Raises ValueError, KeyError or TypeError where it cannot be read."""
     header = json.loads(body[:header_bytes])
     arrays: dict[str, npt.NDArray[Any]] = {}
     start = header_bytes

@@ -469,7 +469,7 @@ def test_options_out_of_range_are_refused_by_name(options: dict[str, Any], sente
         ScoringClient(fake(), **options)
     with pytest.raises(InputError, match="patience_s is -1"):
         Retries(patience_s=-1)
-    with pytest.raises(InputError, match="no address"):
+    with pytest.raises(InputError, match="an address is missing"):
         ScoringClient([])
 
 
