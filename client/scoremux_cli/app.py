@@ -112,8 +112,8 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
     group_of = {name: group for group, names in _GROUPS.items() for name in names}
     order = {name: place for place, name in enumerate(group_of)}
 
-    def print_version(asked: bool) -> None:
-        if asked:
+    def print_version(wants_version: bool) -> None:
+        if wants_version:
             typer.echo(f"scoremux {version('scoremux')}, Python {python_version()}")
             raise typer.Exit
 
@@ -148,11 +148,11 @@ def spread(words: Sequence[str]) -> list[str]:
 
 def removed(words: Sequence[str]) -> str | None:
     """Return what to do instead of a removed command or option that a command line has, None if it has none."""
-    given = [word.partition("=")[0] for word in words]
+    names = [word.partition("=")[0] for word in words]
     for name, instead in _REMOVED.items():
         *command, last = name.split()
-        rest = given[len(command) :] if last.startswith("-") else given[len(command) :][:1]
-        if given[: len(command)] == command and last in rest:
+        rest = names[len(command) :] if last.startswith("-") else names[len(command) :][:1]
+        if names[: len(command)] == command and last in rest:
             return f"`{' '.join(['scoremux', *command, last] if command else [last])}` was removed: {instead}"
     return None
 

@@ -217,11 +217,9 @@ class Servers:
             server.up = True
             self._notify_calls()
 
-    def _probe_if_down(self, server: Server) -> None:
-        if not server.up and not server.probing:
-            self._probe_in(server, 0)
-
-    def _probe_in(self, server: Server, pause_s: float) -> None:
+    def _probe_if_down(self, server: Server, pause_s: float = 0.0) -> None:
+        if server.up or server.probing:
+            return
         server.probing = True
         timer = threading.Timer(pause_s, self._probe, [server])
         timer.daemon = True
@@ -249,7 +247,7 @@ class Servers:
             elif not server.up and self._calls:
                 server.failed_probes += 1
                 self.last_error = error
-                self._probe_in(server, self._retries.pause_s(server.failed_probes))
+                self._probe_if_down(server, self._retries.pause_s(server.failed_probes))
                 self._notify_calls()
 
     def _notify_calls(self) -> None:

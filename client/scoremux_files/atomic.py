@@ -36,15 +36,11 @@ def write_blocks(handle: int, blocks: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for block in blocks:
         digest.update(block)
-        _write(handle, block)
+        rest = memoryview(block)
+        while rest:
+            rest = rest[os.write(handle, rest) :]
     os.fsync(handle)
     return digest.hexdigest()
-
-
-def _write(handle: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(handle, rest) :]
 
 
 def append(path: Path, data: bytes) -> None:
@@ -61,12 +57,8 @@ def append(path: Path, data: bytes) -> None:
 def replacing(path: Path, mode: int | None = 0o644) -> Iterator[Path]:
     """Yield an empty file to write to; if the block ends without an error, the file replaces `path` durably.
 
-    Args:
-        path: The file to replace; it has the old content or the new one, whole, at every moment.
-        mode: Its permissions; None leaves them to the umask.
-
-    Raises:
-        OSError: `path` is as it was.
+    `path` has the old content or the new one, whole, at every moment. mode: Its permissions; None leaves them to the
+    umask.
     """
     aside = path.with_name(f"{NEW}{secrets.token_hex(8)}")
     os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode))
@@ -84,26 +76,18 @@ def replacing(path: Path, mode: int | None = 0o644) -> Iterator[Path]:
 
 def replace_file(path: Path, blocks: Iterable[bytes], mode: int | None = 0o644) -> None:
     """Replace a file's content as `replacing` does."""
-    with replacing(path, mode) as aside:
-        handle = os.open(aside, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            for block in blocks:
-                _write(handle, block)
-        finally:
-            os.close(handle)
+    with replacing(path, mode) as aside, aside.open("wb") as file:
+        file.writelines(blocks)
 
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder to write to; if the block ends without an error, the folder replaces `target` durably.
 
-    Its content becomes readable for everybody: another user may serve it, and safetensors writes private files.
+    Its content becomes readable for all users: another one may serve it, and safetensors writes private files.
 
     `target` is the old folder or the new one, whole, at every moment. Where the file system cannot exchange two names,
     a crash between two renames leaves `target` missing until the next call. Only one process may call this at a time.
-
-    Raises:
-        OSError: `target` is as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     old = target.with_name(f"{OLD}{target.name}")

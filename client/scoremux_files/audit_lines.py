@@ -54,7 +54,7 @@ def erase_digests(path: Path, digests: Collection[str], before: datetime | None 
 
     Raises:
         InputError: the log cannot be read or written, a line is not as a server writes it, or the log has digests with
-            a key and `digests` has none such.
+            a key and `digests` does not.
     """
     limit = _shown(before).encode() if before else b""
     names, overwritten = {digest.encode() for digest in digests}, 0

@@ -32,11 +32,7 @@ class Stamp(NamedTuple):
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file for reading.
-
-    Raises:
-        OSError: It is missing, or a folder, a pipe or a device. A pipe that nobody writes to does not block.
-    """
+    """Open a regular file for reading. Raises OSError, without blocking, for a folder, a pipe or a device."""
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

@@ -50,12 +50,9 @@ def first_of(names: Sequence[str], most: int = 10, separator: str = ", ") -> str
 
 @contextmanager
 def reading(path: Path, raises: type[Exception] = InputError) -> Iterator[None]:
-    """Map errors of reading `path` to one of `raises`: "PATH cannot be read: REASON".
+    """Map errors of reading `path` to `raises`, a class of the caller's own tree: "PATH cannot be read: REASON".
 
-    Args:
-        raises: The class of the caller's own tree of errors.
-
-    A caller for whom a missing file is no error catches FileNotFoundError inside the block.
+    A caller that expects a missing file catches FileNotFoundError inside the block.
     """
     with _mapped(path, "read", raises):
         yield
@@ -70,12 +67,7 @@ def writing(path: Path, raises: type[Exception] = InputError) -> Iterator[None]:
 
 @contextmanager
 def parsing(message: str, raises: type[Exception] = InputError) -> Iterator[None]:
-    """Map what damaged content makes its reader raise to one of `raises`.
-
-    Args:
-        message: Names the file, and says what to do.
-        raises: The class of the caller's own tree of errors.
-    """
+    """Map what damaged content makes its reader raise to `raises`; the message names the file and says what to do."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -42,12 +42,12 @@ def open_lock(path: Path, timeout_s: float | None = None, mode: int = 0o644) -> 
 
     Raises:
         BlockingIOError: Another process still has it.
-        OSError: `path` is no regular file, or its file system has no locks.
+        OSError: `path` is not a regular file, or its file system has no locks.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EEXIST, "it is no regular file; remove it", str(path))
+            raise OSError(errno.EEXIST, "it is not a regular file; remove it", str(path))
         lock_handle(handle, path, timeout_s)
         with suppress(OSError):  # for those who wait; it decides nothing
             os.ftruncate(handle, 0)

@@ -68,12 +68,7 @@ def parse_file(data: bytes, path: Path, raises: type[Exception] = InputError) ->
 def check(model: type[Model], values: Mapping[str, Any], where: str, raises: type[Exception] = InputError) -> Model:
     """Return `values` as a model.
 
-    Args:
-        where: Names the file, and the table within it, in messages.
-        raises: The class of the caller's own tree of errors.
-
-    Raises:
-        raises: A key is unknown, missing or wrong; says which, and the keys there are where one is unknown.
+    Raises `raises` for a key that is unknown, missing or wrong; `where` names the file and the table within it.
     """
     unknown = sorted(set(values) - set(model.model_fields))
     if removed := [f"{key} was removed: {instead}" for key in unknown if (instead := _instead(key))]:

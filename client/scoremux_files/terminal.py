@@ -1,12 +1,14 @@
-"""Tables on a terminal or in a pipe, of which no cell is ever cut. Needs rich, which the extra `cli` brings."""
+"""What commands share: options as a dataclass, and tables of which no cell is ever cut. Needs the extra `cli`."""
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from functools import wraps
+from typing import Any, Literal, TypeVar
 
 from rich.box import HEAVY_HEAD
 from rich.cells import cell_len
@@ -16,6 +18,23 @@ from rich.text import Text
 
 _LEAST_FOLDED = 24
 """Room that a column keeps whose cells are folded."""
+
+
+Options = TypeVar("Options")
+
+
+def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Give a command the fields of a dataclass, annotated for typer, as its options."""
+
+    def decorate(run: Callable[[Options], None]) -> Callable[..., None]:
+        @wraps(run)
+        def command(**values: Any) -> None:
+            run(options(**values))
+
+        command.__signature__ = inspect.signature(options, eval_str=True)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
 @contextmanager

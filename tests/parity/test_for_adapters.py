@@ -157,7 +157,7 @@ def test_the_digest_of_the_weights_decides_where_it_is_known(one: Path, model: P
     ):
         refuse_other_base([Adapter.read(one)], str(other), same_weights=True)
     (one / "README.md").write_text("---\nbase_model_sha256: unknown\n---\n")
-    with pytest.raises(ScoremuxError, match=r"one/README.md: base_model_sha256 is 'unknown', which is no sha256"):
+    with pytest.raises(ScoremuxError, match=r"one/README.md: base_model_sha256 is 'unknown', which is not a sha256"):
         Adapter.read(one)
 
 
@@ -169,7 +169,7 @@ def test_the_digest_of_the_weights_decides_where_it_is_known(one: Path, model: P
         (lambda f: (f / "adapter_model.safetensors").unlink(), r"one/adapter_model.safetensors cannot be read: "),
         (
             lambda f: (f / "adapter_config.json").unlink(),
-            r"one is no adapter and holds none: there is no adapter_config",
+            r"one is not an adapter and does not hold one: neither it nor a folder in it has adapter_config",
         ),
     ],
 )
@@ -183,7 +183,7 @@ def test_adapters_are_found_in_folders_and_folders_of_folders(trained: Path, tmp
     assert [folder.name for folder in find_adapters([trained])] == sorted(FORMS)
     assert find_adapters([trained / "list", trained / "list" / "..", trained / "list"])[0] == trained / "list"
     assert len(find_adapters([trained / "list", trained])) == len(FORMS)
-    with pytest.raises(ScoremuxError, match="there is no such folder"):
+    with pytest.raises(ScoremuxError, match="it does not exist"):
         find_adapters([tmp_path / "nowhere"])
 
 

@@ -50,10 +50,9 @@ class Output:
         self._note = done_note(path)
 
     def finished(self, job: Job) -> JobCounts | None:
-        """Return what the job did if it wrote this file. Nothing that is not of this job is ever overwritten.
+        """Return what the job did if it wrote this file.
 
-        Raises:
-            InputError: what is there is of another job, or of no job.
+        Raises InputError where something else is there: it is never overwritten.
         """
         if beside_parts(self.folder, JOURNAL).exists():
             return None  # the journal says whose job it is

@@ -46,11 +46,7 @@ class Job:
         return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
 
     def check_same(self, path: Path, other: dict[str, Any]) -> None:
-        """Take the digests of the sources from `other`, the first line of a journal.
-
-        Raises:
-            InputError: It is of another job; names the difference.
-        """
+        """Take the digests of the sources from the first line of a journal. Raises InputError for another job's."""
         job = self.as_json()
         if other.get("format") != _FORMAT:
             raise InputError(f"{path} was written by another version of scoremux; score into another --out")

@@ -33,11 +33,7 @@ WITHOUT_CONFIDENCE = "machine, without a confidence"
 def write_part(
     folder: Path, part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None = None
 ) -> dict[str, Any]:
-    """Write a slice with its outcomes; return its line for the journal.
-
-    Raises:
-        InputError: a file cannot be written.
-    """
+    """Write a slice with its outcomes; return its line for the journal. Raises InputError."""
     table = table_of(part, scored, read_behind)
     if part.ids:
         write_table(folder, part.number, table)

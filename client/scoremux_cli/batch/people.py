@@ -64,10 +64,8 @@ class Alert:
     def describe(self, outcome: Scored) -> dict[str, Any] | None:
         """Return what an alert says of the alert task's outcome, None if the row is not an alert.
 
-        A row that the alert task cannot score is an alert too, because nobody knows what it says.
-
-        Raises:
-            InputError: the task is at fault, not the row.
+        A row that the alert task cannot score is an alert too, because it may say anything. Raises InputError where the
+        task is at fault, not the row.
         """
         _refuse_faulty(self.task, outcome)
         probability = sum(outcome.probabilities[1:]) if outcome.ok else None
@@ -109,10 +107,7 @@ class ConditionTask:
         """Return a row with the code that the condition task's outcome gives it, for people to look at.
 
         A row without a score, or with a code of its own task's rules, stays as it is. A row that the condition task
-        cannot score goes to people without a code.
-
-        Raises:
-            InputError: The condition task is at fault, not the row.
+        cannot score goes to people without a code. Raises InputError where the task is at fault, not the row.
         """
         _refuse_faulty(self.task, outcome)
         if outcome.ok and len(outcome.probabilities) != len(self.codes) + 1:
@@ -127,7 +122,7 @@ class ConditionTask:
 
 
 def _threshold(task: str, number: str) -> float | None:
-    """Return a threshold; None for one that is no probability above 0, and for what is no task's id."""
+    """Return a threshold; None unless it is a probability above 0, and `task` the id of a task."""
     try:
         threshold = float(number)
     except ValueError:

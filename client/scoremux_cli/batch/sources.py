@@ -97,7 +97,7 @@ def expand(names: Sequence[str], *outs: Path) -> list[SourceFile]:
 
 
 def check_sources(sources: Sequence[SourceFile], layout: RowLayout) -> None:
-    """Raise InputError if a source cannot be read as a whole, or if there is no row at all."""
+    """Raise InputError if a source cannot be read as a whole, or if all are empty."""
     filled = [check_file(Path(source.path), layout) for source in sources]
     if not any(filled):
         raise InputError(f"there are no rows in {', '.join(source.path for source in sources[:3])}")

@@ -18,11 +18,7 @@ _FIRST_ROWS = 100
 def check_file(path: Path, layout: RowLayout) -> bool:
     """Read a file far enough to know that it can be read as a whole: all of a text file, the columns of a Parquet file.
 
-    Returns:
-        Whether it has any row.
-
-    Raises:
-        InputError: it cannot be read; says what to do.
+    Returns whether it has any row. Raises InputError, which says what to do, where it cannot be read.
     """
     suffix = path.suffix.lower()
     if suffix != ".parquet":

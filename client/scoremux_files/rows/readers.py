@@ -64,12 +64,13 @@ def read_rows(path: Path, id_column: str = "id", text_column: str = "text") -> I
 def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START) -> Iterator[Record]:
     """Yield the records of a file of rows, those that are wrong with a reason. A null text is blank.
 
-    Raises:
-        InputError: the file cannot be read, or has another suffix.
+    Raises InputError where the file cannot be read, or has another suffix.
     """
     reader = READERS.get(file.suffix.lower())
     if reader is None:
-        what = f"rows are read from {', '.join(READERS)} files" if file.exists() else "there is no such file or folder"
+        what = (
+            f"rows are read from {', '.join(READERS)} files" if file.exists() else "the file or folder does not exist"
+        )
         raise InputError(f"{file}: {what}")
     if reader is not read_parquet and start == FILE_START:
         refuse_foreign(file)

@@ -29,7 +29,7 @@ def column_of(name: str) -> str:
     return name.removeprefix(BY_FILE)
 
 
-def column_names(given: Sequence[str] | None, **names: Any) -> dict[str, Any]:
+def column_names(options: Sequence[str] | None, **names: Any) -> dict[str, Any]:
     """Return the names of columns by key, as `--column KEY=NAME` gives them; KEY alone stands for KEY=KEY.
 
     Args:
@@ -40,7 +40,7 @@ def column_names(given: Sequence[str] | None, **names: Any) -> dict[str, Any]:
         InputError: A value is not KEY=NAME, or has another key.
     """
     chosen = dict(names)
-    for value in given or ():
+    for value in options or ():
         key, equals, name = value.partition("=")
         name = name if equals else key
         if key not in names or not name:

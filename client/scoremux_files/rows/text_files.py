@@ -193,7 +193,7 @@ def _delimiter(path: Path, layout: RowLayout) -> str:
 class _CsvLines:
     """The lines that csv.reader asks for; those that a bad record has swallowed are given again.
 
-    It is no generator because it is asked for more after it has raised an error.
+    A generator could not be asked for more after it has raised an error.
     """
 
     def __init__(self, path: Path, start: ReadPosition, layout: RowLayout, delimiter: str) -> None:

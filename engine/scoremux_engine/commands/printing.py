@@ -22,11 +22,7 @@ def show_json(value: Any) -> None:
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", fold: Collection[str] = ()
 ) -> None:
-    """Print a table on standard output, as `print_table` does.
-
-    Args:
-        fold: Columns whose cells take several lines where there is no room.
-    """
+    """Print a table on standard output; see `print_table`."""
     print_table(Console(highlight=False), columns, rows, title=title, fold=fold)
 
 

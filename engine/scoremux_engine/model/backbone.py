@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -83,15 +84,11 @@ Spec = TypeVar("Spec", bound=StrictModel)
 def read_spec(model: type[Spec], path: Path, command: str) -> Spec:
     """Read a JSON file of format 1.
 
-    Args:
-        model: What the file holds; it has a field `format`.
-        command: The command that writes such a file, for the message.
-
-    Raises:
-        BackboneError: The file is missing, cannot be read, or is of another format.
+    Raises BackboneError, which names the command that writes the file, where it is missing, cannot be read or is of
+    another format.
     """
     if not path.is_file():
-        raise BackboneError(f"there is no {path}: run `{command}` first")
+        raise BackboneError(f"{path} is missing: run `{command}` first")
     with reading(path, BackboneError):
         data = path.read_bytes()
     try:
@@ -168,14 +165,7 @@ def table_inputs(
     sites: Sequence[Site], head: Sequence[HeadLinear], prefix_layers: Sequence[PrefixLayer] = ()
 ) -> Shapes:
     """Return the graph's inputs that hold tables with their shapes, in the graph's order."""
-    inputs: Shapes = {}
-    for site in sites:
-        inputs.update(site.inputs)
-    for linear in head:
-        inputs.update(linear.inputs)
-    for layer in prefix_layers:
-        inputs.update(layer.inputs)
-    return inputs
+    return {name: shape for part in (*sites, *head, *prefix_layers) for name, shape in part.inputs.items()}
 
 
 class Parity(StrictModel):
@@ -224,7 +214,7 @@ class BackboneSpec(StrictModel):
         return outputs
 
     def prefix_bytes(self, tokens: int, item_bytes: int = 4) -> int:
-        """Return the bytes of a prefix's tables with so many tokens, padding included, and so many bytes a number."""
+        """Return the bytes of a prefix's tables of `tokens` tokens, padding included, and `item_bytes` a number."""
         return sum(x.heads * (x.key_width + x.value_width) for x in self.prefix_layers) * tokens * item_bytes
 
     @property
@@ -249,12 +239,12 @@ class BackboneSpec(StrictModel):
         return set_digest({**self.files, content: SPEC})
 
 
+@dataclass(eq=False)
 class Backbone:
     """An exported backbone in `folder`, checked file by file against its digests."""
 
-    def __init__(self, folder: Path, spec: BackboneSpec) -> None:
-        self.folder = folder
-        self.spec = spec
+    folder: Path
+    spec: BackboneSpec
 
     @property
     def onnx(self) -> Path:
@@ -273,7 +263,7 @@ class Backbone:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """What tokenises responses for it. Raises BackboneError where its file is no tokenizer."""
+        """What tokenises responses for it. Raises BackboneError where its file is not a tokenizer."""
         return Tokenizer.open(self.folder / TOKENIZER, self.spec.max_tokens)
 
     @classmethod

@@ -52,7 +52,7 @@ def classes(most: int, *, levels: bool) -> tuple[int, ...]:
 
 
 def padded_prefix(tokens: int) -> int:
-    """Return P for a prefix of so many tokens: the least of a ladder that holds them."""
+    """Return P for the tokens of a prefix: the least of a ladder that holds them."""
     if not tokens:
         return 0
     longest = _PREFIXES[-1]

@@ -49,7 +49,7 @@ class WholeParts:
 
 
 def part_bits(terms: int) -> int:
-    """Return how many bits a part may have where so many products of parts are summed."""
+    """Return how many bits a part may have where `terms` products of parts are summed."""
     return min(_MOST_BITS, (53 - max(terms - 1, 0).bit_length()) // 2)
 
 

@@ -66,13 +66,10 @@ class Layout:
 
     @classmethod
     def of(cls, source: Input, fields: Mapping[str, str]) -> Layout:
-        """Fill in a task's fields.
+        """Fill in a task's fields, by the names of `FIELDS`.
 
-        Args:
-            fields: Fields of `task.json`, by the names of `FIELDS`.
-
-        Raises:
-            ValueError: the input names a field that does not exist or is empty, or does not name the response once.
+        Raises ValueError where the input names a field that does not exist or is empty, or does not name the response
+        exactly once.
         """
         texts = (source.template,) if source.template is not None else (source.first, source.second)
         filled = [_fill(text or "", fields) for text in texts]

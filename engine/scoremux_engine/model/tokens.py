@@ -15,30 +15,8 @@ from scoremux_engine.model.inputs import ModelInput, Rendered
 _SLICE_CHARS = 1 << 15
 """The library's threads tokenise so much of a request at once: other requests' texts wait for it."""
 
-# What a response may begin with, each can be merged by tokenizers with what precedes it in a way of its own.
-_BEGINNINGS = (
-    "",
-    "a",
-    "The",
-    " a",
-    "1",
-    ".",
-    ",",
-    "-",
-    "'",
-    '"',
-    "(",
-    "_",
-    "$",
-    "é",
-    "я",
-    "ع",
-    "中",
-    "한",
-    "😀",
-    "\n",
-    "\n\n",
-)
+_BEGINNINGS = ("", "The", " a", "\n\n", *"a1.,-'\"(_$éяع中한😀\n")
+"""Beginnings of responses, each of which a tokenizer may merge with the text before it in a way of its own."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +69,7 @@ class Tokenizer:
 
     @classmethod
     def open(cls, file: Path, max_tokens: int) -> Tokenizer:
-        """Read a `tokenizer.json`. Raises BackboneError where it is not one."""
+        """Read a `tokenizer.json`. Raises BackboneError where the library cannot."""
         try:
             return cls(HuggingFaceTokenizer.from_file(str(file)), max_tokens)
         except Exception as error:  # the library raises plain Exception

@@ -78,12 +78,12 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
 
         A regular expression that might mean something else here, such as one that looks ahead, leaves nothing out.
         """
-        wanted = self.target_modules
+        targets = self.target_modules
         if _chooses(self.exclude_modules, self._excluded, site):
             return True
-        if isinstance(wanted, str):
-            return wanted.lower() != "all-linear" and not _chooses(wanted, self._wanted, site, otherwise=True)
-        return site not in wanted and not (_names(wanted, site) and self._transforms(site))
+        if isinstance(targets, str):
+            return targets.lower() != "all-linear" and not _chooses(targets, self._target, site, otherwise=True)
+        return site not in targets and not (_names(targets, site) and self._transforms(site))
 
     def _transforms(self, site: str) -> bool:
         """Return whether a site is in one of the layers that are chosen by number; see PEFT's `tuners_utils`."""
@@ -98,7 +98,7 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
         return number is not None and int(number[1]) in layers
 
     @cached_property
-    def _wanted(self) -> SchemaValidator | None:
+    def _target(self) -> SchemaValidator | None:
         return _expression(self.target_modules)
 
     @cached_property

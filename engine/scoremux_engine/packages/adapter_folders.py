@@ -62,7 +62,7 @@ class Adapter:
         lora = {name: _lora_part(path, name) for name in names if ".lora_" in name}
         sites = sorted({_module(path, name, part) for name, part in lora.items()})
         if not sites:
-            raise PackageError(f"{path} has no LoRA tensors; a merged model is no adapter")
+            raise PackageError(f"{path} has no LoRA tensors; a merged model is not an adapter")
         saved, bias = set(), ".lora_B.bias" in lora.values()
         for name in names:
             if name in lora:
@@ -77,28 +77,21 @@ class Adapter:
         return cls(folder, base, revision, _weights(folder), tuple(sites), tuple(sorted(saved)), dora, bias)
 
 
-def find_adapters(given: Sequence[Path]) -> list[Path]:
-    """Return the adapter folders among those given, and those inside the others, without hidden ones.
+def find_adapters(folders: Sequence[Path]) -> list[Path]:
+    """Return the adapters among some folders, and those inside the others.
 
-    A hidden one is the shared start of training, or what a killed writer left.
-
-    Raises PackageError for a folder that is no adapter and holds none.
+    Hidden folders inside are left out: the shared start of training, or what a killed writer left. Raises PackageError
+    for a folder that is not an adapter and does not hold one.
     """
     adapters: dict[Path, Path] = {}
-    for folder in given:
-        inside = (
-            [folder]
-            if (folder / CONFIG_JSON).exists()
-            else sorted(p.parent for p in folder.glob(f"*/{CONFIG_JSON}") if not p.parent.name.startswith("."))
-        )
+    for folder in folders:
+        inside = [folder]
+        if not (folder / CONFIG_JSON).exists():
+            inside = sorted(p.parent for p in folder.glob(f"*/{CONFIG_JSON}") if not p.parent.name.startswith("."))
         if not inside:
-            why = (
-                f"there is no {CONFIG_JSON} in it, nor in a folder in it"
-                if folder.is_dir()
-                else "there is no such folder"
-            )
-            raise PackageError(f"{folder} is no adapter and holds none: {why}")
-        adapters.update({one.resolve(): one for one in inside})
+            why = f"neither it nor a folder in it has {CONFIG_JSON}" if folder.is_dir() else "it does not exist"
+            raise PackageError(f"{folder} is not an adapter and does not hold one: {why}")
+        adapters.update({adapter.resolve(): adapter for adapter in inside})
     return list(adapters.values())
 
 
@@ -149,5 +142,5 @@ def _weights(folder: Path) -> str:
         return ""
     value = line[1].strip().strip("\"'")
     if not re.fullmatch("[0-9a-f]{64}", value):
-        raise PackageError(f"{path}: {WEIGHTS} is {quote(value)}, which is no sha256")
+        raise PackageError(f"{path}: {WEIGHTS} is {quote(value)}, which is not a sha256")
     return value

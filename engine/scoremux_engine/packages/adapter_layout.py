@@ -25,25 +25,22 @@ def head_outputs(file: TensorFile, backbone: BackboneSpec, levels: int) -> int:
 def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> None:
     """Check which tensors there are, and their shapes.
 
-    Args:
-        outputs: Width of the head, as `head_outputs` gives it.
-
-    Raises:
-        PackageError: A tensor is missing, has another shape or fits nothing; the message names the first.
+    `outputs` is the width of the head (`head_outputs`). Raises PackageError that names the first tensor that is
+    missing, has another shape or fits nothing.
     """
     expected = dict(_expected(file, config, backbone, outputs))
     if not any(name.endswith(_LORA_A) for name in expected):
         closed = _closed_site(file, backbone, set(file.shapes))
-        raise closed or PackageError(f"{file.path} has no LoRA tensors; a merged model is no adapter")
+        raise closed or PackageError(f"{file.path} has no LoRA tensors; a merged model is not an adapter")
     last = f"{PREFIX}{backbone.head[-1].name}.weight"
     for name, shape in expected.items():
         if name not in file.shapes:
             head = "" if ".lora_" in name else ", of the head; PEFT leaves it out where it converts to plain LoRA"
             raise PackageError(f"{file.path} has no {name}{head}")
         if file.shapes[name] != shape:
-            given = f"{list(file.shapes[name])}" if len(file.shapes[name]) <= 8 else "of too many sizes"
+            shown = f"{list(file.shapes[name])}" if len(file.shapes[name]) <= 8 else "of too many sizes"
             why = f", since {TASK_JSON} has {outputs} levels" if name == last and outputs > 1 else ""
-            raise PackageError(f"{file.path}: {name} has shape {given}, expected {list(shape)}{why}")
+            raise PackageError(f"{file.path}: {name} has shape {shown}, expected {list(shape)}{why}")
     left = set(file.shapes) - set(expected)
     if left:
         raise _why_left(file, backbone, left)
@@ -127,8 +124,8 @@ def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> Packa
 def _closed_site(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> ClosedError | None:
     """Return an error about LoRA tensors of closed sites."""
     opened = {site.name for site in backbone.sites}
-    wanted = {n.removeprefix(PREFIX).removesuffix(_LORA_A) for n in left if n.endswith(_LORA_A)}
-    closed = sorted(wanted - opened)
+    adapted = {n.removeprefix(PREFIX).removesuffix(_LORA_A) for n in left if n.endswith(_LORA_A)}
+    closed = sorted(adapted - opened)
     if not closed:
         return None
     return ClosedError(f"{file.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed")

@@ -60,16 +60,9 @@ class AdapterTables:
 def make_tables(
     file: TensorFile, config: AdapterConfig, backbone: Backbone, levels: int, number: Number = np.float32
 ) -> tuple[AdapterTables, str]:
-    """Check and prepare every tensor; the data is read only if every shape is right.
+    """Return the tables, of type `number`, and the file's sha256. The data is read only if every shape is right.
 
-    Args:
-        number: The type that the tables have.
-
-    Returns:
-        The tables, and the file's sha256.
-
-    Raises:
-        PackageError: A tensor is wrong; the message names the first.
+    Raises PackageError that names the first tensor that is wrong.
     """
     outputs = head_outputs(file, backbone.spec, levels)
     refuse_misfits(file, config, backbone.spec, outputs)

@@ -28,10 +28,8 @@ _TEXTS = (
 def compare_tokens(folders: Sequence[Path], backbone: Backbone) -> list[int]:
     """Return at how many tokens each adapter's training cut texts, the backbone's limit where its folder does not say.
 
-    Trainers save the tokenizer beside the adapter. A file that is no tokenizer says nothing.
-
-    Raises:
-        PackageError: A folder's tokenizer makes other tokens than the backbone's; names it, and a text.
+    Trainers save the tokenizer beside the adapter; a file that cannot be read as one is passed over. Raises
+    PackageError, with a text, where a folder's tokenizer makes other tokens than the backbone's.
     """
     compared: dict[str, tuple[str, int]] = {}
     limits = [backbone.spec.max_tokens] * len(folders)

@@ -48,10 +48,10 @@ class Task(BaseModel, extra="forbid", frozen=True):
 
     @field_validator("input")
     @classmethod
-    def _complete(cls, given: Input | None, info: ValidationInfo) -> Input | None:
-        if given is not None and set(FIELDS) <= set(info.data):  # else a field is wrong, and named
-            Layout.of(given, info.data)
-        return given
+    def _complete(cls, layout: Input | None, info: ValidationInfo) -> Input | None:
+        if layout is not None and set(FIELDS) <= set(info.data):  # else a field is wrong, and named
+            Layout.of(layout, info.data)
+        return layout
 
     @cached_property
     def layout(self) -> Layout | None:

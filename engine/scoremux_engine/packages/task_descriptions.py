@@ -56,8 +56,8 @@ def describe(
         table: Folder name → fields that override those of its `task.json` (`packages.task_table`).
 
     Raises:
-        PackageError: A row of the table has no folder, or an adapter cannot be described, saw other tokens, or has a
-            `config.json` by which the outputs of its head are no ascending levels.
+        PackageError: A row of the table lacks its folder, or an adapter cannot be described, saw other tokens, or has a
+            `config.json` by which the outputs of its head are not ascending levels.
     """
     limits = compare_tokens(folders, backbone)
     table = table or {}
@@ -133,16 +133,16 @@ def _levels(folder: Path, width: int | None, labels: list[str]) -> tuple[list[fl
 def _labels(path: Path, width: int | None) -> list[str]:
     """Return the labels of `id2label` in order, if there is one for each output; otherwise nothing.
 
-    Raises PackageError if the outputs are no levels in ascending order.
+    Raises PackageError if the outputs are not levels in ascending order.
     """
     if not path.exists():
         return []
     with reading(path, PackageError):
         config = parse_file(read_file(path, MAX_TEXT_BYTES), path, PackageError)
-    wanted, kind = "regression" if width == 1 else "single_label_classification", config.get("problem_type")
-    if width and kind not in (None, wanted):
+    needed, kind = "regression" if width == 1 else "single_label_classification", config.get("problem_type")
+    if width and kind not in (None, needed):
         raise PackageError(
-            f"{path}: problem_type is {quote(kind)}, and with {width} outputs only {wanted} gives the levels of a score"
+            f"{path}: problem_type is {quote(kind)}, and with {width} outputs only {needed} gives the levels of a score"
         )
     labels = config.get("id2label")
     if not isinstance(labels, dict) or labels.keys() != {str(number) for number in range(width or 0)}:
@@ -158,7 +158,7 @@ def _labels(path: Path, width: int | None) -> list[str]:
 
 
 def _points(labels: list[str]) -> list[float]:
-    """Return labels as numbers, nothing if one is none."""
+    """Return labels as numbers; nothing unless all are."""
     try:
         return [float(label) for label in labels]
     except ValueError:

@@ -19,14 +19,9 @@ COLUMNS = ("folder", "levels", *_TEXTS, *_INPUTS)
 
 
 def read_table(path: Path) -> dict[str, TaskFields]:
-    """Read a table of tasks.
+    """Return the fields of `task.json` by the folder's name, or by id where the column `folder` is missing.
 
-    Returns:
-        The fields of `task.json` by the folder's name, which is the id where there is no column `folder`. An empty cell
-        overrides nothing.
-
-    Raises:
-        PackageError: It cannot be read, or a column or cell is wrong; says which.
+    An empty cell overrides nothing. Raises PackageError that names the column or cell that is wrong.
     """
     table: dict[str, TaskFields] = {}
     try:

@@ -81,13 +81,9 @@ class TensorFile:
         return cls(files, head, headers, {name: tuple(header.shape) for name, header in headers.items()})
 
     def load(self) -> tuple[dict[str, Array], str]:
-        """Read the data.
+        """Return every tensor as float32, and the sha256 of the whole file.
 
-        Returns:
-            Every tensor as float32, and the sha256 of the whole file.
-
-        Raises:
-            PackageError: A tensor has another type or is not finite, or the file does not hold what its header claims.
+        Raises PackageError where a tensor has another type or is not finite, or the file is not what its header claims.
         """
         size = 0
         for name, header in sorted(self.headers.items(), key=lambda item: item[1].data_offsets):

@@ -238,7 +238,7 @@ class AllCores(Generic[Request]):
         Args:
             shape: All that a kernel may choose its way of computing by.
             here: Computes the row with this request.
-            on_a_stream: Computes it as if it had company.
+            on_a_stream: Computes the row as one of several.
         """
         if self._make:
             pool = ThreadPoolExecutor(1, "all-cores")

@@ -15,7 +15,7 @@ from scoremux_engine.runners.runner import Ints, RowInputs
 
 PACK, UNPACK, FIRST, ROWS = "pack", "unpack", "first", "rows"
 STEP = 8
-"""Products read a multiple of so many tokens: with fewer than five rows, some take other kernels."""
+"""Products read a multiple of this many tokens: with fewer than five rows, some take other kernels."""
 
 # fmt: off
 _BY_ELEMENT = frozenset((

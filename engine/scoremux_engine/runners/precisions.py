@@ -35,7 +35,7 @@ _FEWER_TOKENS = (8, 64)
 _CUT_AT = 4.0  # standard deviations
 _TOLERANCE = 0.1
 _EMULATED = 8.0
-"""So many times slower than float32, a precision is emulated: the processor has no kernels for it."""
+"""A precision that is this many times slower than float32 is emulated: the processor has no kernels for it."""
 
 
 def options(precision: str, streams: int = 1, threads: int = 1) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def computed(precisions: tuple[str, ...] = PRECISIONS) -> list[str]:
     # Where it is not listed it would be emulated, and that takes long to find out.
     listed = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     candidates = [p for p in precisions if p != FLOAT32 and (p != BFLOAT16 or "BF16" in listed)]
-    found = [FLOAT32]
+    supported = [FLOAT32]
     values = np.random.default_rng(0).normal(0, 1, (1, _TOKENS, _WIDTH)).astype(np.float32)
     expected, most_s = np.empty(0, np.float32), math.inf
     for precision in (FLOAT32, *candidates) if candidates else ():
@@ -78,19 +78,12 @@ def computed(precisions: tuple[str, ...] = PRECISIONS) -> list[str]:
             and all(_infer(request, values[:, :n]) == result[:, :n].tobytes() for n in _FEWER_TOKENS)
             and seconds <= most_s
         ):
-            found.append(precision)
-    return [precision for precision in precisions if precision in found]
+            supported.append(precision)
+    return [precision for precision in precisions if precision in supported]
 
 
 def check(precision: str, computed: Callable[[tuple[str, ...]], list[str]] = computed) -> str:
-    """Return the precision if this processor computes it.
-
-    Args:
-        computed: Returns those precisions that this processor computes.
-
-    Raises:
-        RunnerError: it is not offered, or this processor does not compute it.
-    """
+    """Return the precision. Raises RunnerError where it is not offered, or this processor does not compute it."""
     if precision == FLOAT32:
         return precision
     if precision not in PRECISIONS:

@@ -120,12 +120,7 @@ class History:
         return [line for _, line in self.lines() if line is not None and task in (None, line.task)]
 
     def record_intent(self, action: str, changes: Sequence[Change], name: str, content: bytes) -> None:
-        """Record the lines to append.
-
-        Args:
-            name: The file that is about to be replaced.
-            content: Content of that file after the change.
-        """
+        """Record the lines to append once the file `name` has been replaced by one with `content`."""
         now, who = datetime.now(timezone.utc), _user()
         stated = {"when": now, "who": who, "action": action}
         rows = [HistoryLine.model_validate(stated | {"task": c.task, "from": c.before, "to": c.after}) for c in changes]

@@ -55,11 +55,7 @@ class PinnedVersions(StoreFile):
 
 
 def parse_store_file(model: type[StoreFileT], data: bytes, path: Path) -> StoreFileT:
-    """Parse the content of a store's file.
-
-    Raises:
-        StoreError: It is damaged, or of another format; the message says which, and what to do.
-    """
+    """Parse the content of a store's file. Raises StoreError where it is damaged, or of another format."""
     try:
         content = parse_object(data)
         if content.get("format") != FORMAT:

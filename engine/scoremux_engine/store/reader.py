@@ -84,8 +84,7 @@ class StoreReader:
     def find(self, reference: str) -> tuple[str, str]:
         """Return the task and digest of `TASK` (its live version) or `TASK@DIGEST`; the digest may be cut short.
 
-        Raises:
-            StoreError: There is no such version; the message lists those that there are.
+        Raises StoreError that lists the versions where this one does not exist.
         """
         task, at, digest = reference.partition("@")
         if not at:

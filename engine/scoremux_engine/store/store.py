@@ -1,4 +1,4 @@
-"""The store as its writers change it: one atomic change at a time, whoever else is writing."""
+"""The store as its writers change it: one atomic change at a time, also with other writers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from scoremux_files.errors import reason
 from scoremux_files.locks import locked
 
 LEFTOVERS = (NEW, OLD)
-"""How names begin that only a crashed writer leaves behind."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,14 @@ class Store(StoreReader):
     def add(self, folders: Sequence[Path], backbone: Backbone, *, dry_run: bool = False) -> list[Change]:
         """Check adapter folders in full, then publish all of them in one atomic change.
 
-        Args:
-            folders: PEFT adapters; one without a `task.json` gets one (`packages.task_descriptions`).
-            backbone: The backbone that they must fit, and that the store must be for.
+        An adapter without a `task.json` gets one (`packages.task_descriptions`).
 
         Returns:
             What changed, or would change, by task.
 
         Raises:
             PackageError: A folder is wrong; nothing is published.
-            StoreError: The store cannot be changed.
+            StoreError: The store cannot be changed, or is for another backbone.
         """
         return self.publish([adapter.files for adapter in describe(folders, backbone)], backbone, dry_run=dry_run)
 
@@ -64,12 +61,7 @@ class Store(StoreReader):
         before: Mapping[str, str] | None = None,
         dry_run: bool = False,
     ) -> list[Change]:
-        """Publish packages as `add` does.
-
-        Args:
-            backbone: The backbone that they must fit, and that the store must be for.
-            before: Digests by task that must still be live, else a StoreError names the one that is not.
-        """
+        """Publish packages as `add` does. Raises StoreError where a version in `before` is not live any more."""
         checked = [_check(files, backbone) for files in packages]
         _refuse_duplicates(checked)
         if dry_run:
@@ -88,12 +80,9 @@ class Store(StoreReader):
         Args:
             to: Digest of the version; by default the one that was live before the present one.
 
-        Returns:
-            What changed, or would change.
-
         Raises:
             PackageError: That version is damaged.
-            StoreError: There is no such version.
+            StoreError: That version does not exist.
         """
         with self._changing(dry_run):
             digest = self.previous(task) if to is None else self.find(f"{task}@{to}")[1]
@@ -238,8 +227,7 @@ def _is_whole(folder: Path, digest: str) -> bool:
 def _write_package(folder: Path, package: _CheckedPackage) -> None:
     """Write a package's files into a new folder that appears whole, or not at all.
 
-    Raises:
-        PackageError: The files were changed since they were checked, so their digest is another.
+    Raises PackageError where the files were changed since they were checked.
     """
     aside = Path(tempfile.mkdtemp(prefix=NEW, dir=folder.parent))
     try:

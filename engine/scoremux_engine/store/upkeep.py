@@ -44,9 +44,6 @@ def collect(store: Store, *, keep_days: float = KEEP_DAYS, dry_run: bool = False
     Args:
         keep_days: A package that was live within these last days stays.
 
-    Returns:
-        What was removed, or would be.
-
     Raises:
         StoreError: Manifest, pins or history cannot be read; nothing was removed.
     """
@@ -92,11 +89,7 @@ def verify(store: StoreReader, backbone: Backbone | None = None) -> Iterator[Pro
 
     What crashed writers left is not a problem: the next change or `gc` removes it.
 
-    Args:
-        backbone: If given, live packages are checked against it in full too.
-
-    Yields:
-        What is wrong.
+    Live packages are checked in full where the backbone is given.
     """
     tasks: dict[str, str] = {}
     for folder in _package_folders(store):

@@ -26,12 +26,7 @@ Shape = list[int]
 
 @dataclass(frozen=True)
 class FieldDifference:
-    """A key of a JSON file whose value differs.
-
-    Attributes:
-        before: The old version's value; None where it lacks the key.
-        after: The new version's value; None where it lacks the key.
-    """
+    """A key of a JSON file whose value differs between two versions; None where a version lacks the key."""
 
     where: str
     name: str
@@ -44,8 +39,7 @@ class TensorDifference:
     """A tensor that differs.
 
     Attributes:
-        before: The old version's shape; None where it lacks the tensor.
-        after: The new version's shape; None where it lacks the tensor.
+        before, after: Shapes in the two versions; None where a version lacks the tensor.
         largest: max |new − old|; None where the shapes differ.
         relative: ‖new − old‖ / ‖old‖; None where the shapes differ, or for an old tensor of zeros.
     """
@@ -105,8 +99,7 @@ def _compare_tensors(name: str, old: Array | None, new: Array | None) -> TensorD
 def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
     """Return all of task.json, the adapter's kind, ranks and sites, its bytes, and the task's versions in the store.
 
-    Raises:
-        PackageError: The version is damaged.
+    Raises PackageError where the version is damaged.
     """
     folder = store.package_folder(digest)
     files = PackageFiles.of(folder)

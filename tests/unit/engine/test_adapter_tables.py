@@ -215,7 +215,7 @@ def test_every_linear_of_a_deeper_head_is_read(bare: Backbone, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("sites", "keep_sites", "why"),
     [
-        ((), False, "has no LoRA tensors; a merged model is no adapter"),
+        ((), False, "has no LoRA tensors; a merged model is not an adapter"),
         ((KEY,), True, rf"needs the site {KEY}, which this backbone keeps closed; .* --for and all adapters$"),
         ((KEY,), False, r"with --for and all adapters$"),
         ((KEY, DENSE), True, r"with --for and all adapters$"),
