@@ -95,11 +95,7 @@ def main() -> None:
 
 
 def build(words: Sequence[str] = ()) -> typer.Typer:
-    """Return the application with every registered subcommand, in groups.
-
-    Args:
-        words: Of the command line; if they begin with a command, it alone is loaded.
-    """
+    """Return the application with every registered subcommand, in groups; with one, if `words` begin with it."""
     import typer
     from typer.core import TyperGroup
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from scoremux_client.attempt import Attempt
 from scoremux_client.contract import MAX_BATCH_ROWS, Status
 from scoremux_client.errors import (
     DeadlineError,
@@ -21,7 +22,7 @@ from scoremux_client.errors import (
     UnavailableError,
 )
 from scoremux_client.rows import Response, Scored, is_text, what_is_wrong
-from scoremux_client.servers import Attempt, Servers
+from scoremux_client.servers import Servers
 
 REQUEST_BYTES = 2 << 20
 """Text that a request carries at most, unless one row alone has more. A str counts its letters: near enough."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,36 +150,19 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     probabilities = _probabilities(columns[contract.PROBABILITIES.name])
     ranges = columns[contract.LEVEL_RANGE.name].tolist()
     _check_numbers(status, level, score, probabilities, confidence, ranges, tokens)
+    has_score = [lv >= 0 for lv in level]
     vectors = [None] * len(responses) if embeddings is None else embeddings
-    decided = zip(confidence, condition, route, ranges, arithmetic, vectors, strict=True)
-    rows = zip(responses, level, score, probabilities, status, version, tokens, truncated, decided, strict=True)
-    return [
-        Scored(
-            response.task,
-            lv,
-            points if lv >= 0 else None,
-            shares,
-            _STATUS[st],
-            digest,
-            count,
-            cut,
-            response.id,
-            None if chance < 0 else chance,
-            code,
-            to,
-            None if low < 0 else (low, high),
-            kind,
-            vector if lv >= 0 else None,
-        )
-        for response, lv, points, shares, st, digest, count, cut, (
-            chance,
-            code,
-            to,
-            (low, high),
-            kind,
-            vector,
-        ) in rows
-    ]
+    fields: tuple[Iterable[Any], ...] = (
+        *([response.task for response in responses], level, _where(has_score, score), probabilities),
+        *([_STATUS[name] for name in status], version, tokens, truncated, [response.id for response in responses]),
+        *([None if chance < 0 else chance for chance in confidence], condition, route),
+        *([None if low < 0 else (low, high) for low, high in ranges], arithmetic, _where(has_score, vectors)),
+    )
+    return [Scored(*values) for values in zip(*fields, strict=True)]
+
+
+def _where(present: Sequence[bool], values: Iterable[Any]) -> list[Any]:
+    return [value if is_present else None for value, is_present in zip(values, present, strict=True)]
 
 
 DTYPES = {name: np.dtype(kind) for name, kind in (("BYTES", "O"), ("INT32", "i4"), ("FP32", "f4"), ("BOOL", "?"))}

@@ -105,12 +105,9 @@ class Servers:
     def send(
         self, responses: Sequence[Response], deadline: float | None, notify: Callable[[], None], *, avoid: Server | None
     ) -> Attempt | None:
-        """Send rows to the server with the fewest requests; return None if no server is up.
+        """Send rows to the server with the fewest requests, not `avoid` if others are up; None if no server is up.
 
-        Args:
-            deadline: Deadline of the call, by `time.monotonic`.
-            notify: Called, from any thread, when the attempt has ended.
-            avoid: A server to leave out if another one is up.
+        `deadline` is that of the call, by `time.monotonic`. `notify` is called, from any thread, after the attempt.
         """
         now = time.monotonic()
         left_s = None if deadline is None else max(0.0, deadline - now)
@@ -120,8 +117,7 @@ class Servers:
             up = [server for server in self._servers if server.up or not self.patience_s]
             if not up:
                 return None
-            others = [server for server in up if server is not avoid]
-            server = min(others or up, key=lambda server: (server.in_flight, server.last_used))
+            server = min(up, key=lambda server: (server is avoid, server.in_flight, server.last_used))
             self._uses += 1
             server.in_flight, server.last_used = server.in_flight + 1, self._uses
             expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S

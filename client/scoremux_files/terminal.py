@@ -84,16 +84,10 @@ def print_table(
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-    needed = [min(w, _LEAST_FOLDED) if name in fold else w for name, w in zip(columns, widths, strict=True)]
-    order = [columns.index(name) for name in leave_out if name in columns]
-    order += [place for place in reversed(range(1, len(columns))) if place not in order]
-    shown = list(range(len(columns)))
     if not console.is_terminal:
         console.width = max(console.width, sum(widths) + 3 * len(widths) + 1)
-    for place in order:
-        if _width([needed[shown_place] for shown_place in shown], box) <= console.width:
-            break
-        shown.remove(place)
+    needed = [min(w, _LEAST_FOLDED) if name in fold else w for name, w in zip(columns, widths, strict=True)]
+    shown = _places_that_fit(columns, needed, leave_out, console.width, box)
     table = Table(box=HEAVY_HEAD if box else None, pad_edge=box, padding=(0, 1) if box else (0, 1, 0, 0))
     for place in shown:
         folded = columns[place] in fold or len(shown) == 1
@@ -111,5 +105,14 @@ def print_table(
         console.print(Text(f"left out at this width: {names}"), soft_wrap=True)
 
 
-def _width(widths: Sequence[int], box: bool) -> int:
-    return sum(widths) + (3 * len(widths) + 1 if box else len(widths))
+def _places_that_fit(
+    columns: Sequence[str], widths: Sequence[int], leave_out: Sequence[str], most: int, box: bool
+) -> list[int]:
+    order = [columns.index(name) for name in leave_out if name in columns]
+    order += [place for place in reversed(range(1, len(columns))) if place not in order]
+    shown = list(range(len(columns)))
+    for place in order:
+        if sum(widths[i] for i in shown) + (3 * len(shown) + 1 if box else len(shown)) <= most:
+            break
+        shown.remove(place)
+    return shown

@@ -10,6 +10,8 @@ import logging
 import os
 import socket
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,17 +49,13 @@ def run(
     done again. The files are read twice, here to find where their slices begin.
 
     Args:
-        folder, job, journal, progress: As for `job.run`.
-        latencies: Receives how long the requests took.
-        connection: How the tasks reach the servers.
         workers: Slices at a time; None for as many as there are CPUs, at most four for a server.
     """
     remove_unfinished(folder)
     UnfinishedPart(folder).remove()
     if journal.state.source >= len(job.sources):
         return
-    _start()
-    try:
+    with _cluster():
         cpus = int(ray.cluster_resources().get("CPU", 1))
         count = max(1, min(workers or _TASKS_PER_SERVER * len(connection.urls), cpus))
         task: Any = ray.remote(num_cpus=1, max_retries=-1)(score_slice)
@@ -75,14 +73,6 @@ def run(
                 journal.add(done.pop(following))
                 following += 1
             progress(journal.state, sum(line["rows"] for line in done.values()))
-    except RayTaskError as error:
-        if not isinstance(error.cause, ScoremuxError):
-            raise
-        raise error.cause from None
-    except RayError as error:
-        raise UnavailableError(f"Ray cannot finish the job: {_first_line(error)}") from error
-    finally:
-        ray.shutdown()
     remove_unfinished(folder)
 
 
@@ -101,8 +91,9 @@ def score_slice(
         raise kind(f"{job.sources[index].path}, after line {start.line}: {error}") from error
 
 
-def _start() -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine. Raises InputError."""
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine, inside the block. Raises InputError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = os.environ.get("RAY_ADDRESS", "")
@@ -114,6 +105,16 @@ def _start() -> None:
     except (OSError, ValueError, RuntimeError) as error:
         why = reason(error) if isinstance(error, OSError) else _first_line(error)
         raise InputError(f"Ray cannot be started or reached (RAY_ADDRESS={address!r}): {why}") from error
+    try:
+        yield
+    except RayTaskError as error:
+        if not isinstance(error.cause, ScoremuxError):
+            raise
+        raise error.cause from None
+    except RayError as error:
+        raise UnavailableError(f"Ray cannot finish the job: {_first_line(error)}") from error
+    finally:
+        ray.shutdown()
 
 
 def _first_line(error: Exception) -> str:

@@ -56,7 +56,6 @@ def score_slices(
     until it has enough, and a long stretch of a file may have none.
 
     Args:
-        slices: The job's slices; their texts are dropped once they are sent.
         load: Returns the outcomes that an earlier run has of a slice's first rows.
         note: Called several times a second with a slice and the outcomes that it has so far.
     """
@@ -89,8 +88,7 @@ def _responses(
 
     A slice lets go of its texts: from then on the client holds them.
 
-    Args:
-        sent: Receives each slice with the outcomes of its first rows, which `load` returns.
+    `sent` receives each slice with the outcomes of its first rows, which `load` returns.
     """
     for part in slices:
         scored = load(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -83,17 +83,8 @@ class GrpcTransport:
             except Exception as bad:
                 future.set_exception(RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}"))
 
-        tensors = [_input(spec, inputs[spec.name]) for spec in contract.INPUTS]
         try:
-            call = channel.client.async_infer(
-                contract.MODEL,
-                tensors,
-                answered,
-                outputs=[triton.InferRequestedOutput(name) for name in self._outputs],
-                client_timeout=timeout_s,
-                headers=self._headers,
-                parameters=contract.parameters(timeout_s, self._batch),
-            )
+            call = self._infer(channel, inputs, timeout_s, answered)
         except triton.InferenceServerException as error:
             answered(None, error)
             return future
@@ -103,6 +94,19 @@ class GrpcTransport:
         # A future that is cancelled takes its request with it, so that nothing stays in flight.
         future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
         return future
+
+    def _infer(
+        self, channel: _Channel, inputs: Columns, timeout_s: float | None, answered: Callable[[Any, Any], None]
+    ) -> Any:
+        return channel.client.async_infer(
+            contract.MODEL,
+            [_input(spec, inputs[spec.name]) for spec in contract.INPUTS],
+            answered,
+            outputs=[triton.InferRequestedOutput(name) for name in self._outputs],
+            client_timeout=timeout_s,
+            headers=self._headers,
+            parameters=contract.parameters(timeout_s, self._batch),
+        )
 
     def close(self) -> None:
         """Close the connections; requests in flight are cancelled."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,18 +42,22 @@ def list_tasks(
     from scoremux_client import Tls, served_tasks
 
     tls = Tls(root_certificates) if root_certificates else None
-    if store is None:
-        if url is None:
-            raise InputError("give --store, --url or both")
+    if store is not None:
+        opened = open_store(store)
+        live = opened.manifest().tasks
+        _list_live(opened, live, served_versions(url, list(live), tls, token) if url else None, as_json)
+    elif url is not None:
         tasks = [vars(task) for task in served_tasks(url, tls=tls, token=token)]
         cells = [(t["id"], " ".join(f"{level:g}" for level in t["levels"]), short(t["version"])) for t in tasks]
         show_result(as_json, tasks, ("task", "levels", "version"), cells, f"{len(tasks)} live tasks of {url}")
-        return
-    opened = open_store(store)
-    live = opened.manifest().tasks
-    served = served_versions(url, list(live), tls, token) if url else {}
+    else:
+        raise InputError("give --store, --url or both")
+
+
+def _list_live(store: Store, live: Mapping[str, str], served: Mapping[str, str] | None, as_json: bool) -> None:
+    """Print the live tasks of a store, and what a server scores them with where that is known."""
     rows = [
-        {**_description(opened, task, digest), "version": digest, **({"served": served[task]} if url else {})}
+        {**_description(store, task, digest), "version": digest, **({"served": served[task]} if served else {})}
         for task, digest in live.items()
     ]
     cells = [
@@ -63,11 +67,11 @@ def list_tasks(
             " ".join(f"{level:g}" for level in row.get("levels", ())),
             row.get("problem") or " ".join(row["question"].split()),
             short(row["version"]),
-            *([_compared(row["served"], row["version"])] if url else []),
+            *([_compared(row["served"], row["version"])] if served else []),
         )
         for row in rows
     ]
-    columns = ("task", "language", "levels", "question", "version", *(["served"] if url else []))
+    columns = ("task", "language", "levels", "question", "version", *(["served"] if served else []))
     show_result(as_json, rows, columns, cells, f"{len(rows)} live tasks", fold=("question",))
 
 

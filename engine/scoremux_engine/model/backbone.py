@@ -165,7 +165,8 @@ def table_inputs(
     sites: Sequence[Site], head: Sequence[HeadLinear], prefix_layers: Sequence[PrefixLayer] = ()
 ) -> Shapes:
     """Return the graph's inputs that hold tables with their shapes, in the graph's order."""
-    return {name: shape for part in (*sites, *head, *prefix_layers) for name, shape in part.inputs.items()}
+    parts: tuple[Site | HeadLinear | PrefixLayer, ...] = (*sites, *head, *prefix_layers)
+    return {name: shape for part in parts for name, shape in part.inputs.items()}
 
 
 class Parity(StrictModel):

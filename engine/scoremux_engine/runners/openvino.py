@@ -69,9 +69,25 @@ class OpenVinoRunner:
         self.precision = precisions.check(precision)
         # int8 is for the weights' products; attention and LoRA run in one of the other two.
         self._rest = precisions.beside_int8() if self.precision == precisions.INT8 else self.precision
-        self._threads = shared.threads
+        self._threads, self._path = shared.threads, backbone.onnx
         core = openvino.Core()
-        model = core.read_model(backbone.onnx)
+        model = self._prepared(core.read_model(backbone.onnx), backbone)
+        self._side_by_side = self._compiled(core, model, shared)
+
+        def on_all_cores() -> _Request:
+            compiled = self._compiled(core, model, Streams(1, shared.count * shared.threads))
+            return _Request(compiled.create_infer_request(), self.dtypes)
+
+        self._all_cores = AllCores(on_all_cores) if shared.count > 1 else None
+        self._kept = backbone.spec.kept
+        # The last to be free is the first to be used again: its caches are warm.
+        self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
+        self._large_at = math.inf
+        for _ in range(shared.count):
+            self._idle.put(_Request(self._side_by_side.create_infer_request(), self.dtypes))
+
+    def _prepared(self, model: Any, backbone: Backbone) -> Any:
+        """Rewrite the model for its precision and for packed tokens; set what its inputs are."""
         ranges = self._ranges(model, backbone)
         self.packed_inputs = pack_tokens(model, backbone.spec.max_tokens)
         if self.precision == precisions.FLOAT32:
@@ -85,23 +101,13 @@ class OpenVinoRunner:
         self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self._rest == precisions.BFLOAT16 else {}
         if self.dtypes:
             model = _with_bfloat16_inputs(model, self.dtypes)
+        return model
 
-        def compiled(how: Streams) -> Any:
-            try:
-                return core.compile_model(model, "CPU", self._options(how))
-            except RuntimeError as error:
-                raise RunnerError(f"OpenVINO cannot compile {backbone.onnx}: {error}") from error
-
-        def on_all_cores() -> _Request:
-            return _Request(compiled(Streams(1, shared.count * shared.threads)).create_infer_request(), self.dtypes)
-
-        self._all_cores = AllCores(on_all_cores) if shared.count > 1 else None
-        self._kept = backbone.spec.kept
-        # The last to be free is the first to be used again: its caches are warm.
-        self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
-        self._side_by_side, self._large_at = compiled(shared), math.inf
-        for _ in range(shared.count):
-            self._idle.put(_Request(self._side_by_side.create_infer_request(), self.dtypes))
+    def _compiled(self, core: openvino.Core, model: Any, streams: Streams) -> Any:
+        try:
+            return core.compile_model(model, "CPU", self._options(streams))
+        except RuntimeError as error:
+            raise RunnerError(f"OpenVINO cannot compile {self._path}: {error}") from error
 
     @cached_property
     def arithmetic(self) -> str:
