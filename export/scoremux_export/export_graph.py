@@ -64,7 +64,6 @@ def export_backbone(
         make_runner: What the proof runs the graph with.
         replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
         max_tokens: The most tokens of a text, as `Classifier.open` takes it.
-        one_file_bytes: As `write_graph` takes it.
 
     Returns:
         The published backbone.

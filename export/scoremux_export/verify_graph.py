@@ -36,16 +36,12 @@ class PrecisionChange:
     """What one precision changes against the reference, over the rows that have a score.
 
     Attributes:
-        runner: What computed the precision.
         rows: How many have a score.
-        max_abs_logit_difference: The largest |Δlogit|.
-        equal: Share of equal levels.
         qwk: Pooled over the rows with a known level, NaN without any.
         reference_qwk: The same of the reference.
         change: The 95 % interval of their difference.
         smallest_flip: Least distance of the reference's two best logits among rows whose level flipped, NaN if none
             did.
-        largest_flip: The greatest.
     """
 
     runner: RunnerChoice
@@ -77,8 +73,6 @@ def verify(
 
     Args:
         repository: Model repository with a backbone and tasks.
-        data: The rows.
-        offered: The runners to compare.
 
     Yields:
         What each runner changes, or the runner and why it does not run here.

@@ -30,13 +30,10 @@ class TaskCheck:
     """What the check counts of one task, over the rows to train on.
 
     Attributes:
-        task: Its id.
         rows: How many rows there are to train on.
         held_out: Rows of other splits.
-        levels: Rows by level.
         doubly: Rows with a second human's level.
         human_qwk: Agreement of the two humans there, like human_exact.
-        empty: Rows without text.
         duplicates: Rows whose text an earlier row has.
         conflicts: Texts with two levels or more.
         left_out: Rows whose text a held-out row has.
@@ -75,7 +72,6 @@ def check(data: Data, folds: int, least: int = LEAST_ROWS) -> list[TaskCheck]:
     """Check every task.
 
     Args:
-        data: What was read.
         folds: A task needs twice as many texts, and students where they are known.
         least: How many texts it needs in any case.
     """

@@ -4,56 +4,72 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from scoremux_client.errors import InputError
-from scoremux_files.errors import first_of
+from scoremux_files.atomic import NEW
+from scoremux_files.errors import first_of, writing
+from scoremux_files.locks import locked
 from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
-from scoremux_train.training.progress import LOCK_TIMEOUT_S, quieten, show_progress
+from scoremux_train.progress import LOCK_TIMEOUT_S, quieten, show_progress
+
+if TYPE_CHECKING:
+    from scoremux_train.check import TaskCheck
+    from scoremux_train.data import Data
+    from scoremux_train.recipe import Plan
+
+    CheckedRows = tuple[Plan, Data, list[TaskCheck]]
 
 _UNIT = "passes of a response through an adapter (responses × epochs × adapters)"
 _STAGES = {"start": "shared start", "tasks": "tasks, folds and final adapters"}
+_BACKBONE = "Folder or hub id of the model that the adapters are for (not needed with --check)."
+_TASKS = "File of tasks: id, levels, question, reference, rubric, language, template."
+_START = "--out of an earlier run: adapters begin from its shared start (useful from about 50 rows a task)."
+_CORES = "How many cores to use; 0: all. The adapters do not depend on it."
+_COLUMN = (
+    f"{COLUMN_HELP}, task, text, level (counted from 0), score (points, for rows without a level), second (another "
+    "human's level or score), student (whose rows stay in one fold) or group (kept in the predictions; may be given "
+    "again)."
+)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of `scoremux train`, whose help says what they mean."""
+
+    sources: Sequence[Path]
+    backbone: str
+    out: Path | None
+    tasks: Path | None
+    config: Path | None
+    check_json: Path | None
+    start: Path | None
+    device: str
+    cores: int
+    checkpoint_s: float
+    column: Sequence[str] | None
 
 
 def train(
     sources: Annotated[list[Path], typer.Argument(help="Labelled responses: .csv, .jsonl or .parquet files.")],
-    backbone: Annotated[
-        str, typer.Option(help="Folder or hub id of the model that the adapters are for (not needed with --check).")
-    ] = "",
+    backbone: Annotated[str, typer.Option(help=_BACKBONE)] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the output: one adapter folder per task.")] = None,
-    tasks: Annotated[
-        Path | None,
-        typer.Option(help="File of tasks: id, levels, question, reference, rubric, language, template."),
-    ] = None,
+    tasks: Annotated[Path | None, typer.Option(help=_TASKS)] = None,
     config: Annotated[Path | None, typer.Option(help="train.toml: recipe, sites, folds, seed.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the data and stop.")] = False,
     check_json: Annotated[Path | None, typer.Option(help="Write the data check as JSON, too.")] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            help="--out of an earlier run: adapters begin from its shared start (useful from about 50 rows a task)."
-        ),
-    ] = None,
+    start: Annotated[Path | None, typer.Option(help=_START)] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    cores: Annotated[
-        int, typer.Option(min=0, help="How many cores to use; 0: all. The adapters do not depend on it.")
-    ] = 0,
+    cores: Annotated[int, typer.Option(min=0, help=_CORES)] = 0,
     checkpoint_s: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column",
-            metavar="KEY=NAME",
-            help=f"{COLUMN_HELP}, task, text, level (counted from 0), score (points, for rows without a level), second "
-            "(another human's level or score), student (whose rows stay in one fold) or group (kept in the "
-            "predictions; may be given again).",
-        ),
-    ] = None,
+    column: Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None,
 ) -> None:
     """Train an adapter for every task, all tasks and folds in one mixed batch.
 
@@ -62,46 +78,56 @@ def train(
 
     Example: scoremux train labelled.csv --backbone sentence-transformers/all-MiniLM-L6-v2 --out adapters
     """
-    from scoremux_train.check import LEAST_ROWS, as_json, print_checks, remarks
-    from scoremux_train.check import check as run_check
+    options = TrainOptions(
+        sources, backbone, out, tasks, config, check_json, start, device, cores, checkpoint_s, column
+    )
+    console = Console(highlight=False, markup=False)
+    rows = _read(options, console)
+    if not check:
+        _train(options, rows, console)
+
+
+def _read(options: TrainOptions, console: Console) -> CheckedRows:
+    """Read the labelled responses, check them, and print what a person should know of them."""
+    from scoremux_train.check import LEAST_ROWS, as_json, check, print_checks, remarks
     from scoremux_train.data import Columns, read_data, read_tasks
     from scoremux_train.recipe import Plan
 
-    plan = Plan.read(config) if config else Plan()
+    plan = Plan.read(options.config) if options.config else Plan()
+
     names = column_names(
-        column, id="id", task="task", text="text", level="level", score="score", second="", student="", group=()
+        options.column, id="id", task="task", text="text", level="level", score="score", second="", student="", group=()
     )
     columns = Columns(groups=names.pop("group"), **names)
-    described = read_tasks(tasks) if tasks else {}
-    data = read_data(sources, described, columns)
-    checks = run_check(data, plan.folds, LEAST_ROWS if start is None else max(2, 2 * plan.folds))
-    console = Console(highlight=False, markup=False)
+    described = read_tasks(options.tasks) if options.tasks else {}
+    data = read_data(options.sources, described, columns)
+    least = LEAST_ROWS if options.start is None else max(2, 2 * plan.folds)
+    checks = check(data, plan.folds, least)
     print_checks(console, checks)
     for line in remarks(data, checks):
         console.print(line, soft_wrap=True)
     if without := sorted(described.keys() - data.tasks.keys()):
         console.print(f"no labelled row, so no adapter: {first_of(without)}; people score such tasks", soft_wrap=True)
-    if check_json:
-        check_json.write_text(json.dumps(as_json(data, checks), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if check:
-        return
+    if options.check_json:
+        content = json.dumps(as_json(data, checks), indent=1, ensure_ascii=False)
+        options.check_json.write_text(f"{content}\n", encoding="utf-8")
+    return plan, data, checks
+
+
+def _train(options: TrainOptions, rows: CheckedRows, console: Console) -> None:
+    """Train adapters for the tasks that have enough rows, and write them: rows → prepared → trained → written."""
+    (plan, data, checks), backbone, out = rows, options.backbone, options.out
     if not backbone or out is None:
         raise InputError("training needs --backbone and --out; --check does not")
-    from scoremux_files.atomic import NEW
-    from scoremux_files.errors import writing
-    from scoremux_files.locks import locked
     from scoremux_train.errors import DataError
     from scoremux_train.output import print_agreement, write
-    from scoremux_train.run import CHECKPOINTS
-    from scoremux_train.run import train as train_tables
-    from scoremux_train.training.adapter_files import START
+    from scoremux_train.run import CHECKPOINTS, train
     from scoremux_train.training.preparation import prepare
 
     trainable = [check.task for check in checks if check.trainable]
     if not trainable:
         raise DataError("no task has enough rows to be trained")
     quieten()
-    name = plan.base_model or (Path(backbone).name if Path(backbone).exists() else backbone)
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
     with ExitStack() as stack:
         with writing(out):
@@ -111,10 +137,11 @@ def train(
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
-        prepared = prepare(data, trainable, plan, backbone, device, cores=cores, start=start and start / START)
-        trained = train_tables(prepared, out, progress, checkpoint_s)
+        device, cores, start = options.device, options.cores, options.start
+        prepared = prepare(data, trainable, plan, backbone, device, cores=cores, start=start)
+        trained = train(prepared, out, progress, options.checkpoint_s)
         with writing(out):
-            write(out, prepared, trained, {check.task: check for check in checks}, name)
+            write(out, prepared, trained, {check.task: check for check in checks})
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    print_agreement(console, trained)
+    print_agreement(console, trained.tasks)
     console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)

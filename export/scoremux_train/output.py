@@ -54,15 +54,13 @@ CURVE = "QWK on the same held-out responses, by how many others the adapter was 
 _FEW = 10
 
 
-def write(out: Path, prepared: Prepared, trained: Trained, checks: Mapping[str, TaskCheck], backbone: str) -> None:
+def write(out: Path, prepared: Prepared, trained: Trained, checks: Mapping[str, TaskCheck]) -> None:
     """Write what was trained. Each folder replaces that of an earlier run as a whole.
 
     Args:
         out: The folder of the run.
         prepared: What the tables were trained from.
-        trained: The tables.
         checks: What the data check counts, by task id.
-        backbone: Its name for the cards.
 
     Raises:
         InputError: A file cannot be written.
@@ -76,7 +74,7 @@ def write(out: Path, prepared: Prepared, trained: Trained, checks: Mapping[str, 
         described = task.prepared.task
         texts = {
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
-            CARD: card(task, checks[described.id], plan, backbone, None if start is None else start.description, curve),
+            CARD: card(task, checks[described.id], plan, None if start is None else start.description, curve),
             README: f"---\n{WEIGHTS}: {prepared.weights}\n---\n\nWritten by `scoremux train`; see {CARD}.\n",
         }
         recipe = task.prepared.recipe
@@ -113,16 +111,16 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
     write_rows(out / PREDICTIONS, [pa.Table.from_pylist(rows, schema=schema)], schema)
 
 
-def print_agreement(console: Console, trained: Trained) -> None:
+def print_agreement(console: Console, tasks: Sequence[TrainedTask]) -> None:
     """Print the cross-validated agreement of every task, and what is to be known of it before it is read."""
-    of_task = {task.prepared.task.id: CrossValidated.of(task) for task in trained.tasks}
+    of_task = {task.prepared.task.id: CrossValidated.of(task) for task in tasks}
     say = partial(console.print, markup=False, soft_wrap=True)
     if routed := [name for name, agreement in of_task.items() if agreement.routed_only]:
         say(f"{', '.join(routed)}: {ROUTED_ONLY}")
     for name, agreement in of_task.items():
         if agreement.beside:
             say(f"{name}: {agreement.beside:,} {ROUTED_BESIDE}")
-    for task in trained.tasks:
+    for task in tasks:
         if task.prepared.seen_by_start and any(map(len, task.predicted)):
             say(f"{task.prepared.task.id}: {SEEN_BY_START}")
     titles = [BY_NAME[name].title for name in STATISTICS if any(agreement.figures for agreement in of_task.values())]
@@ -139,10 +137,10 @@ def print_agreement(console: Console, trained: Trained) -> None:
     for name, agreement in of_task.items():
         if agreement.only_level is not None:
             say(f"{name}: {_only_level(agreement.only_level)}")
-    curve = LearningCurve.of(trained.tasks)
+    curve = LearningCurve.of(tasks)
     if curve is not None:
         say(f"\n{CURVE}, as a mean of {curve.tasks} tasks:")
-        for line in (*curve.plot(curve.mean), *_forecast(curve, trained.tasks)):
+        for line in (*curve.plot(curve.mean), *_forecast(curve, tasks)):
             say(line)
 
 
@@ -172,17 +170,13 @@ def card(
     task: TrainedTask,
     check: TaskCheck,
     plan: Plan,
-    backbone: str,
     start: StartDescription | None = None,
     curve: LearningCurve | None = None,
 ) -> str:
     """Return `card.md`: what a person should know of an adapter before using it.
 
     Args:
-        task: The trained task.
         check: What the data check counts.
-        plan: How it was trained.
-        backbone: Its name.
         start: The shared start that it began from.
         curve: Of all tasks of the run.
     """
@@ -197,6 +191,7 @@ def card(
     shown = "the response alone" if described.input is None else described.input.model_dump_json(exclude_none=True)
     rate = round(task.prepared.recipe.rate(len(task.prepared.rows)), 6)
     recipe = ", ".join(f"{name} {value}" for name, value in {**task.prepared.recipe.model_dump(), "lr": rate}.items())
+    backbone = Path(plan.base_model).name if Path(plan.base_model).exists() else plan.base_model
     begun = "nothing"
     if start is not None:
         begun = f"a shared start, trained on {start.rows} labelled responses to {len(start.tasks)} tasks"

@@ -27,7 +27,6 @@ class Recipe(_Strict):
         lr: The largest learning rate of A and B; `auto`: see `rate`.
         head_lr: The largest learning rate of the head.
         warmup: Share of all steps over which learning rates rise; then they fall to zero in a straight line.
-        weight_decay: AdamW's.
         clip: The largest norm of a gradient.
         spread: Share of a row's target that goes to the levels beside its own.
         ordinal: Share of the loss on cumulative probabilities P(level > k); the rest is cross entropy.
@@ -86,7 +85,6 @@ class Plan(_Strict):
         sites: As for `scoremux export backbone`.
         modules_to_save: As for `scoremux export backbone`.
         base_model: What PEFT's base_model_name_or_path says, by default the backbone as it was named.
-        recipe: Of all tasks.
         shared: The start that tasks share.
         tasks: Changes of the recipe by task id.
     """

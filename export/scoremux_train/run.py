@@ -1,23 +1,52 @@
-"""Train what `preparation.prepare` made ready: the shared start, all tasks and folds. `output.write` writes them."""
+"""Train what was prepared: which rows each table learns, the stages of training, and what tables predict."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from scoremux_train.tables.stages import Stages
-from scoremux_train.tables.table_predictions import CurvePoint, TrainedTables
-from scoremux_train.tables.table_rows import QUARTERS, start_recipe, training_set
-from scoremux_train.training.adapter_files import Start, StartDescription
+from scoremux_train.progress import Progress
+from scoremux_train.recipe import Plan, Recipe, derived_key
+from scoremux_train.training.adapter_files import START, Start, StartDescription
+from scoremux_train.training.batches import StepRow, TrainingSet
+from scoremux_train.training.checkpoint import Checkpoint, TrainingState
+from scoremux_train.training.folds import assign
 from scoremux_train.training.preparation import WHOLE, Prepared, PreparedTask
-from scoremux_train.training.progress import Progress
-from scoremux_train.training.trainer import Probabilities
+from scoremux_train.training.table_layout import START_OUTPUTS
+from scoremux_train.training.trainer import Probabilities, Trainer
 
 CHECKPOINTS = ".training"
+QUARTERS = (1, 2, 4)
+"""How many quarters of the rows outside of a fold the tables of a learning curve learn; the last are all rows."""
+
+ALL = QUARTERS[-1]
+_NOTHING = np.empty(0, np.float32)
+
+
+class _Part(NamedTuple):
+    """The rows that a table learns: a number of quarters of those outside of a fold."""
+
+    fold: int
+    quarters: int = ALL
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Predictions of tables that learned a part of the rows outside of their fold.
+
+    Attributes:
+        rows: The mean number of rows that the tables learned.
+        predicted: As in `TrainedTask`; empty for rows of folds without such a table.
+    """
+
+    rows: float
+    predicted: Sequence[Probabilities]
 
 
 @dataclass(frozen=True)
@@ -25,9 +54,8 @@ class TrainedTask:
     """A task with what was trained.
 
     Attributes:
-        prepared: The task.
-        predicted: What was predicted of each row by a table that had not seen it; empty arrays without folds.
-        table: The last that was trained, on all rows unless the run has only some of the folds.
+        predicted: The prediction for each row by a table that had not learned it; empty arrays without folds.
+        table: The last table of the task, trained on all rows unless the run has only some of the folds.
         curve: The points of the learning curve, by the number of quarters; empty where none was trained.
     """
 
@@ -39,7 +67,7 @@ class TrainedTask:
 
 @dataclass(frozen=True)
 class Trained:
-    """What was trained: the tasks, and the shared start that they began from, of this run or an earlier one."""
+    """What was trained: the tasks, and the shared start of their tables, of this run or an earlier one."""
 
     tasks: Sequence[TrainedTask]
     start: Start | None = None
@@ -49,60 +77,174 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     """Train the shared start, if the plan has one, then every task and fold; then predict the rows held out.
 
     Args:
-        prepared: From `prepare`.
-        out: Where checkpoints go.
-        progress: Told after each step.
-        checkpoint_s: Seconds between checkpoints.
+        out: The folder in which checkpoints are kept until the run ends.
 
     Raises:
         TrainError: A checkpoint is of another version.
     """
-    stages = Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress)
-    plan, start, layout = prepared.plan, prepared.start, prepared.layout
+    stages, plan, start = _Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress), prepared.plan, prepared.start
+    folds = [_Part(fold) for fold in prepared.folds]
     curve_folds = range(min(plan.curve_folds, plan.folds)) if WHOLE in prepared.folds else range(0)
-    parts = [(fold, quarters) for quarters in QUARTERS[:-1] for fold in curve_folds]
-    keys = [(task, fold, QUARTERS[-1]) for task in prepared.tasks for fold in prepared.folds]
-    # A start of an earlier run has seen all rows of its tasks: no table that begins from it knows less.
-    keys += [(task, *part) for part in parts for task in prepared.tasks if not task.seen_by_start]
-    begins = [(fold, QUARTERS[-1]) for fold in prepared.folds] + parts
-    starts: dict[tuple[int, int], torch.Tensor] = {}
+    parts = [_Part(fold, quarters) for quarters in QUARTERS[:-1] for fold in curve_folds]
+    keys = [(task, part) for task in prepared.tasks for part in folds]
+    # The start of an earlier run has learned all rows of its tasks: no table that begins from it has learned fewer.
+    keys += [(task, part) for part in parts for task in prepared.tasks if not task.seen_by_start]
+    starts: dict[_Part, torch.Tensor] = {}
     if start is not None:
-        starts = dict.fromkeys(begins, start.table)
+        starts = dict.fromkeys([*folds, *parts], start.table)
     elif plan.shared.epochs:
-        starts = stages.shared_starts(begins)
-        if WHOLE in prepared.folds:
-            start = Start(_description(prepared), starts[WHOLE, QUARTERS[-1]])
-
-    def begun(task: PreparedTask, fold: int, quarters: int) -> torch.Tensor | None:
-        return layout.at_scale(starts[fold, quarters], task.task.levels) if starts else None
-
-    sets = [training_set(plan, *key) for key in keys]
-    values = stages.train("tasks", sets, [begun(*key) for key in keys]).values
-    tables = TrainedTables(
-        prepared, {(t.task.id, fold, part): n for n, (t, fold, part) in enumerate(keys)}, sets, values
-    )
-    predicted = tables.predict(prepared.tasks)
-    final = {name: values[place] for (name, fold, _), place in tables.places.items() if fold == prepared.folds[-1]}
-    tasks, nothing = [], np.empty(0, np.float32)
+        starts = stages.train_starts([*folds, *parts])
+        start = Start(_description(prepared), starts[_Part(WHOLE)]) if WHOLE in prepared.folds else None
+    sets = [_training_set(plan, task, part) for task, part in keys]
+    at_scale = prepared.layout.at_scale
+    first = [at_scale(starts[part], task.task.levels) if starts else None for task, part in keys]
+    tables = _Tables(keys, sets, stages.train("tasks", sets, first))
+    predicted, tasks = tables.predict(prepared.trainer), []
     for task in prepared.tasks:
-        of_task = [predicted.get((QUARTERS[-1], example.key), nothing) for example in task.examples]
+        of_rows = [predicted.get((ALL, example.key), _NOTHING) for example in task.examples]
         curve = tables.curve(task, curve_folds, predicted) if curve_folds and not task.seen_by_start else {}
-        tasks.append(TrainedTask(task, of_task, final[task.task.id], curve))
+        tasks.append(TrainedTask(task, of_rows, tables.values[tables.places[task.task.id, folds[-1]]], curve))
     return Trained(tasks, start)
 
 
 def train_start(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float = 60.0) -> Start:
     """Train a shared start on all rows, and nothing else; see `train`."""
-    key = (WHOLE, QUARTERS[-1])
-    table = Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress).shared_starts([key])[key]
-    return Start(_description(prepared), table)
+    stages, whole = _Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress), _Part(WHOLE)
+    return Start(_description(prepared), stages.train_starts([whole])[whole])
 
 
 def _description(prepared: Prepared) -> StartDescription:
-    """Return what is to be known of the start that a run trains."""
+    """Return the description of the start that a run trains."""
     return StartDescription(
         backbone=prepared.weights,
-        recipe=start_recipe(prepared.plan),
+        recipe=_start_recipe(prepared.plan),
         tasks=tuple(task.task.id for task in prepared.tasks),
         rows=sum(len(task.rows) for task in prepared.tasks),
     )
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """Trains one stage after the other, each with a checkpoint in `folder`."""
+
+    prepared: Prepared
+    folder: Path
+    checkpoint_s: float
+    progress: Progress
+
+    def train_starts(self, parts: Sequence[_Part]) -> dict[_Part, torch.Tensor]:
+        """Return a start for each part of the rows, trained on what the tables that begin from it are trained on."""
+        sets = [_start_set(self.prepared, part) for part in parts]
+        return dict(zip(parts, self.train("start", sets, [None] * len(sets)), strict=True))
+
+    def train(self, stage: str, sets: Sequence[TrainingSet], starts: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """Train a table for each set, from its start, nothing or a checkpoint; return float32 [T, width]."""
+        checkpoint = Checkpoint(self.folder, stage, self.prepared.fingerprint, self.checkpoint_s)
+        state = checkpoint.load()
+        if state is None:
+            fresh = self.prepared.fresh
+            tables = [
+                fresh(s.recipe, s.levels, derived_key(s.seed, s.name, "start") >> 1) if start is None else start
+                for s, start in zip(sets, starts, strict=True)
+            ]
+            state = TrainingState.begin(torch.stack(tables), any(s.recipe.patience for s in sets))
+        in_all = sum(s.recipe.epochs * len(s.rows) for s in sets)
+        before, done = state.step, sum(s.rows_before(state.step) for s in sets)
+
+        def after_step(state: TrainingState, rows: int) -> None:
+            nonlocal done
+            done += rows
+            checkpoint.save_if_due(state)
+            self.progress(stage, done, in_all)
+
+        self.progress(stage, done, in_all)
+        self.prepared.trainer.run(sets, state, after_step)
+        if state.step > before:
+            checkpoint.save(state)
+        return state.values
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The trained tables of tasks, each with what it learned; values float32 [T, width]."""
+
+    keys: Sequence[tuple[PreparedTask, _Part]]
+    sets: Sequence[TrainingSet]
+    values: torch.Tensor
+
+    @cached_property
+    def places(self) -> dict[tuple[str, _Part], int]:
+        """The place of each table, by its task's id and part."""
+        return {(task.task.id, part): place for place, (task, part) in enumerate(self.keys)}
+
+    def predict(self, trainer: Trainer) -> dict[tuple[int, int], Probabilities]:
+        """Predict the rows that are held out in each table's fold; return probabilities by quarters and row's key."""
+        rows = [
+            StepRow(place, self.sets[place], example)
+            for place, (task, part) in enumerate(self.keys)
+            for example, fold in zip(task.examples, task.fold_of, strict=True)
+            if fold == part.fold
+        ]
+        answers = trainer.predict(rows, self.values)
+        return {(self.keys[row.table][1].quarters, row.example.key): p for row, p in answers}
+
+    def curve(
+        self, task: PreparedTask, folds: Sequence[int], predicted: Mapping[tuple[int, int], Probabilities]
+    ) -> dict[int, CurvePoint]:
+        """Return the learning curve of a task, from tables of some folds."""
+        points = {}
+        for quarters in QUARTERS:
+            counts = [len(self.sets[self.places[task.task.id, _Part(fold, quarters)]].rows) for fold in folds]
+            held_out = zip(task.examples, task.fold_of, strict=True)
+            answers = [predicted[quarters, row.key] if fold in folds else _NOTHING for row, fold in held_out]
+            points[quarters] = CurvePoint(float(np.mean(counts)), answers)
+        return points
+
+
+def _training_set(plan: Plan, task: PreparedTask, part: _Part) -> TrainingSet:
+    """Return what a task's table learns: the rows of `part`, without those that decide when to stop."""
+    name, places = _table_name(task, part), _places(plan, task, part)
+    held_back: list[int] = []
+    if task.recipe.patience:
+        fold_of = _assign(plan, task, places, round(1 / task.recipe.validation), name, "validation")
+        held_back = [place for place, fold in zip(places, fold_of, strict=True) if fold == 0]
+        places = [place for place, fold in zip(places, fold_of, strict=True) if fold != 0]
+    learned, validating = ([task.examples[place] for place in some] for some in (places, held_back))
+    return TrainingSet(name, task.levels, task.recipe, learned, validating, plan.seed)
+
+
+def _start_set(prepared: Prepared, part: _Part) -> TrainingSet:
+    """Return what the start of a part's tables learns: the rows of all these tables."""
+    plan = prepared.plan
+    rows = [
+        replace(task.examples[place], scale=task.task.levels)
+        for task in prepared.tasks
+        for place in _places(plan, task, part)
+    ]
+    name = f"{START}/{part.fold}/{part.quarters}"
+    return TrainingSet(name, START_OUTPUTS, _start_recipe(plan), rows, seed=plan.seed)
+
+
+def _start_recipe(plan: Plan) -> Recipe:
+    shared = plan.shared
+    changes = {"epochs": shared.epochs, "batch": shared.batch, "lr": shared.lr, "head_lr": shared.lr, "patience": 0}
+    return plan.recipe.model_copy(update=changes)
+
+
+def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:
+    """Return the places of a part's rows among those of the task."""
+    places = task.without(part.fold)
+    if part.quarters == ALL:
+        return places
+    quarter_of = _assign(plan, task, places, ALL, _table_name(task, _Part(part.fold)), "curve")
+    return [place for place, quarter in zip(places, quarter_of, strict=True) if quarter < part.quarters]
+
+
+def _assign(plan: Plan, task: PreparedTask, places: Sequence[int], folds: int, *seed: str) -> list[int]:
+    """Assign some rows of a task to folds; see `assign`."""
+    levels, groups = ([column[place] for place in places] for column in (task.human, task.groups))
+    return assign(levels, groups, folds, plan.seed, *seed)
+
+
+def _table_name(task: PreparedTask, part: _Part) -> str:
+    return f"{task.task.id}/{part.fold}" + ("" if part.quarters == ALL else f"/{part.quarters}")

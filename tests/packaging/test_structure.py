@@ -24,7 +24,7 @@ LOOSE = {
     "engine/scoremux_engine": {"engine", "selftest", "errors"},
     "engine/scoremux_server": {"serve", "commands", "profile", "errors"},
     "export/scoremux_export": {"export_graph", "verify_graph", "commands", "errors"},
-    "export/scoremux_train": {"commands", "run", "recipe", "data", "check", "output", "errors"},
+    "export/scoremux_train": {"commands", "run", "recipe", "data", "check", "output", "progress", "errors"},
 }
 """Modules that lie in a package's own folder; all others lie in a folder with a topic."""
 

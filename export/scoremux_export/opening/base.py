@@ -39,7 +39,6 @@ def refuse_other_base(adapters: Sequence[Adapter], model: str, same_weights: boo
 
     Args:
         adapters: What they say decides: the digest of the base's weights where they know it, else its name.
-        model: Folder or hub id.
         same_weights: Whether another name is all right.
 
     Raises:

@@ -36,9 +36,7 @@ class Classifier:
     """A model that is ready to be opened.
 
     Attributes:
-        source: Folder or hub id.
         model: In evaluation mode, with eager attention.
-        tokenizer: Its own.
         max_tokens: The most tokens it takes.
         pad_id: The token that fills rows up. A decoder's head reads the last token that is another one.
         random: Modules whose weights the source lacks, so that transformers draws new ones each time.

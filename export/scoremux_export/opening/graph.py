@@ -59,11 +59,7 @@ def write_graph(
     """Write the model as ONNX.
 
     Args:
-        model: The opened model.
-        sites: Its sites.
         head: The Linears of its head.
-        path: The file to write.
-        max_tokens: Largest S.
         token_types: Whether the graph takes `token_type_ids`.
         prefix_layers: The layers that read prefixes; an opened model reads them in all that can, or in none.
         one_file_bytes: With more bytes of weights, these go into the file ``PATH.data``, which the graph names.

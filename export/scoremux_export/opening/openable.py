@@ -19,7 +19,6 @@ class Opening:
     """What of a model its adapters may change.
 
     Attributes:
-        sites: See `find_sites`.
         modules_to_save: Name endings of modules that adapters save whole, beyond the head.
         dora: Sites take a magnitude (one more vector a site, and the weights to compute its norms from).
         bias: Sites take a bias of the adapter's own (`lora_bias`, `bias="lora_only"`). Like DoRA it costs every row a

@@ -47,7 +47,6 @@ class SiteInputs:
         shared: Follows tensors that all rows share.
         products: Gives each site its x @ A.
         side: Computes sites in training; None in an exported graph.
-        tables: By input name.
         used: Names of the tables that were read.
     """
 

@@ -42,8 +42,6 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
 
     Args:
         model: The model before it was opened.
-        backbone: The exported graph.
-        runner: What runs it.
         opening: Which LoRA variants its sites take.
 
     Raises:

@@ -76,7 +76,6 @@ def export_plan(
 
     Args:
         repository: Model repository with an exported backbone.
-        precision: One of PRECISIONS.
         ranges: What the plan must be able to run.
         runtime: `tensorrt`, on the GPU that will run the plan; `tensorrt-rtx`, on any machine, to prove that the graph
             can be built: nothing here serves its plans.

@@ -43,7 +43,6 @@ def build_plan(graph: Path, profiles: Sequence[Profile], runtime: str, capabilit
     """Build a plan.
 
     Args:
-        graph: ONNX file.
         profiles: The optimisation profiles, in order.
         runtime: `tensorrt`, which needs the GPU that will run the plan, or `tensorrt-rtx`, which needs none.
         capabilities: For `tensorrt-rtx`, compute capabilities such as `8.9`.

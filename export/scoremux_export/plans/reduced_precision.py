@@ -107,7 +107,6 @@ def reduce(model: ir.Model, narrow: ir.DataType, head: frozenset[str] = frozense
 
     Args:
         model: The graph, with the types of its inner tensors as the exporter writes them.
-        narrow: FLOAT16 or BFLOAT16.
         head: Inputs of the graph that hold the head's tables.
     """
     graph, casts = model.graph, dict[tuple[ir.Value, ir.DataType], ir.Value]()

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Floats, Ratings
-from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import Estimates, Figure, student_t
-from scoremux_assess.statistics.intervals import estimates
-from scoremux_train.run import TrainedTask
-from scoremux_train.tables.table_rows import QUARTERS
+from scoremux_assess.agreement.estimates import Estimates, Figure, student_t
+from scoremux_assess.agreement.intervals import estimates
+from scoremux_assess.agreement.ratings import Floats, Ratings
+from scoremux_assess.agreement.statistics import BY_NAME
+from scoremux_train.run import QUARTERS, TrainedTask
 
 LEAST_TASKS = 5
 """With fewer, nobody can tell growth from the luck of single trainings."""
@@ -39,7 +38,6 @@ class LearningCurve:
         rows: How many rows of a task the adapters were trained on, as a mean of tasks.
         mean: QWK as a mean of the tasks where it is defined for each size, with the interval of a mean of such tasks.
         tasks: Of how many tasks the mean is.
-        of_task: QWK by task.
         exponent: b of 1 − QWK = a · rows^−b; NaN with fewer tasks than `LEAST_TASKS`.
     """
 
@@ -76,7 +74,6 @@ class LearningCurve:
             qwk: Of the task's out-of-fold predictions.
             trained: How many rows the adapters behind it were trained on.
             rows: How many rows there are.
-            limit: The QWK to reach.
         """
         if qwk >= limit:
             return 0.0

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from scoremux_files.rows.row_layout import column_names
-from scoremux_train.training.progress import quieten, show_progress
+from scoremux_train.progress import quieten, show_progress
 
 _STAGE, _UNIT = "pretraining", "readings of a text (texts × epochs)"
 

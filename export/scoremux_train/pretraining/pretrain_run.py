@@ -24,13 +24,12 @@ from scoremux_files.errors import writing
 from scoremux_files.locks import locked
 from scoremux_files.rows.readers import read_rows, same_text, text_cell
 from scoremux_train.errors import TrainError
-from scoremux_train.pretraining.masked_model import MaskedModel
-from scoremux_train.pretraining.masking import SHARE, MaskedText, Vocabulary, mask
+from scoremux_train.pretraining.masked_model import SHARE, MaskedModel, MaskedText, Vocabulary, mask
+from scoremux_train.progress import LOCK_TIMEOUT_S
 from scoremux_train.recipe import Recipe, derived_key
 from scoremux_train.training.batches import Example, TrainingSet, micro_batches
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 from scoremux_train.training.objective import Moments, descend
-from scoremux_train.training.progress import LOCK_TIMEOUT_S
 from scoremux_train.training.workers import Workers
 
 DEFAULT = Recipe(epochs=5, batch=32, lr=5e-5, head_lr=1e-3)
@@ -78,11 +77,7 @@ def pretrain_backbone(
     Args:
         source: The backbone's folder or hub id.
         texts: Responses; equal ones count once, in whatever order they come.
-        settings: How to train.
-        out: The folder to write.
-        progress: Told after each step.
         cores: How many to use; 0: all.
-        checkpoint_s: Seconds between checkpoints.
 
     Returns:
         The mean cross entropy of hidden tokens of held-out texts before and after, NaN without such texts.

@@ -44,12 +44,8 @@ def write_adapter(
     """Write a PEFT adapter that replaces `folder` as a whole.
 
     Args:
-        folder: The adapter's folder.
-        layout: How `row` lies.
         row: The trained table, float32 [width].
-        levels: Width of the head.
         plan: Sites and the modules that are saved whole.
-        recipe: Rank and scaling.
         texts: Further files by name, such as `task.json`.
     """
     views = layout.views(row)
@@ -75,7 +71,6 @@ class StartDescription(BaseModel, extra="forbid", frozen=True):
     """`start.json` of a shared start.
 
     Attributes:
-        format: Of the file.
         backbone: Digest of the weights that it was trained on.
         recipe: Its rank and scaling, and how it was trained.
         tasks: Ids of the tasks that it was trained on.
@@ -130,9 +125,7 @@ def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> S
     """Read a shared start that `write_start` wrote.
 
     Args:
-        folder: Where it is.
         layout: Of the tables that begin from it.
-        plan: How they are trained.
         weights: Digest of the backbone's weights.
 
     Raises:

@@ -39,7 +39,6 @@ class Example:
     Attributes:
         key: 64 bits of its own.
         level: What a human gave it.
-        tokens: Its token ids.
         token_types: As long as `tokens`, or empty.
         weight: How many rows it stands for where it is held back; 0: for none. It changes no loss in training.
         scale: The points of its task's levels where it trains a shared start, whose head is over them; else empty.
@@ -60,10 +59,8 @@ class TrainingSet:
     Attributes:
         name: Of the table, unique in a run. What it draws at random depends on it and on `seed`, not on other tables.
         levels: How many levels its task has.
-        recipe: How it is trained.
         rows: What it is trained on.
         held: Rows that decide when to stop, where the recipe has patience.
-        seed: Of the run.
     """
 
     name: str
@@ -114,7 +111,6 @@ class StepRow:
     Attributes:
         table: The place of its table among those that are trained.
         of: What that table is trained on.
-        example: The row.
         weight: Of its loss in its table's mini-batch.
     """
 

@@ -23,9 +23,7 @@ def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: obje
     Groups are dealt in random order, those of rare levels first, each to the fold with the fewest rows of its level.
 
     Args:
-        levels: Of the rows.
         groups: A number for the group of each row (`related`), which is in one fold.
-        folds: How many there are.
         seed: What the order is drawn from.
     """
     members: dict[int, list[int]] = {}

@@ -76,7 +76,6 @@ def descend(table: Moments, gradient: torch.Tensor, of: TrainingSet, step: int, 
     """Take one step of AdamW with the gradient's norm clipped.
 
     Args:
-        table: Changed in place.
         gradient: float32 [width].
         of: What the table is trained on, and how.
         step: From 0.

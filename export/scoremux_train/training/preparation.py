@@ -22,7 +22,7 @@ from scoremux_export.opening.opened import OpenedModel
 from scoremux_train.data import Data, LabelledResponse, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.recipe import Plan, Recipe, derived_key
-from scoremux_train.training.adapter_files import Start, read_start
+from scoremux_train.training.adapter_files import START, Start, read_start
 from scoremux_train.training.batches import Example
 from scoremux_train.training.folds import assign, related
 from scoremux_train.training.table_layout import TableLayout
@@ -37,9 +37,7 @@ class PreparedTask:
     """A task's rows to train on.
 
     Attributes:
-        task: What `task.json` will say.
         recipe: How its tables are trained.
-        rows: As they were read.
         examples: The rows as the model sees them.
         groups: A number for each row, equal for those that are held out together.
         fold_of: The fold that each row is held out in; none of them without folds.
@@ -73,10 +71,7 @@ class Prepared:
     """All that training needs.
 
     Attributes:
-        plan: How to train.
-        tasks: What to train.
         folds: For each, the folds to train a table without; `WHOLE` for the final table.
-        trainer: Holds the backbone.
         fresh: fresh(recipe, levels, seed) returns a table before training.
         fingerprint: A digest of all that decides the tables.
         weights: The digest of the backbone's weights.
@@ -111,9 +106,7 @@ def prepare(
     """Turn rows into what the model sees, and open the backbone.
 
     Args:
-        data: What was read.
         chosen: Ids of the tasks to train.
-        plan: How to train.
         source: The backbone's folder or hub id.
         device: `cpu`, `cuda` or `cuda:N`.
         folds: The folds to train, for comparisons of recipes; by default all, and then the final tables.
@@ -131,7 +124,7 @@ def prepare(
     sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
     layout = TableLayout(sites, head, max(recipe.rank for recipe in recipes), max(len(task.levels) for task in tasks))
     weights = weights_digest(source)
-    earlier = None if start is None else read_start(start, layout, plan, weights)
+    earlier = None if start is None else read_start(start / START, layout, plan, weights)
     if earlier is not None or plan.shared.epochs:
         for task, recipe in zip(tasks, recipes, strict=True):
             if (recipe.rank, recipe.alpha, recipe.rslora) != (plan.recipe.rank, plan.recipe.alpha, plan.recipe.rslora):

@@ -76,9 +76,6 @@ class TableLayout:
 
         Args:
             linears: The model's own Linears of the head by name.
-            config: The model's configuration.
-            rank: Of the table.
-            levels: Of the table.
             seed: What A and the last Linear are drawn from.
         """
         generator = torch.Generator().manual_seed(seed)

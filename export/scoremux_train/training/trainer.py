@@ -25,12 +25,10 @@ from scoremux_train.training.batches import (
     whole_tables,
 )
 from scoremux_train.training.checkpoint import TrainingState
-from scoremux_train.training.dropout import RowDropout
-from scoremux_train.training.frozen_linear import freeze_linears
 from scoremux_train.training.objective import Moments, descend, loss
 from scoremux_train.training.packed import PackedPass, Packing
-from scoremux_train.training.shortcuts import pack_rows, skip_unread_tokens, use_fused_attention
-from scoremux_train.training.side_products import RowPlaces, SideProducts
+from scoremux_train.training.shortcuts import freeze_linears, pack_rows, skip_unread_tokens, use_fused_attention
+from scoremux_train.training.side_products import RowDropout, RowPlaces, SideProducts
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.workers import Workers
 
@@ -42,11 +40,8 @@ class _Replica:
     """The model as one worker uses it.
 
     Attributes:
-        model: The opened model.
         pad_id: The token that fills rows up.
-        device: Where it is.
         side: What adapters add at its sites.
-        packed: What its attention reads.
     """
 
     model: OpenedModel
@@ -84,7 +79,6 @@ class Trainer:
     """Trains tables of `layout` in `model`, which is opened and frozen.
 
     Args:
-        model: The opened model.
         layout: How a table lies in its row.
         pad_id: The token that fills rows up.
         device: `cpu`, `cuda` or `cuda:N`.
@@ -123,7 +117,6 @@ class Trainer:
 
         Args:
             sets: One for each table of `state`.
-            state: Where to go on.
             after_step: Called after each step with the state and the number of rows that the step took.
         """
         gradients = torch.zeros_like(state.values)

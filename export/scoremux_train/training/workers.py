@@ -23,7 +23,6 @@ class Workers(Generic[Tool]):
         tool: What work is done with, by one worker at a time.
         copy: Returns another one for the next worker.
         count: How many workers there are.
-        threads: Of one product.
     """
 
     def __init__(self, tool: Tool, copy: Callable[[Tool], Tool], count: int, threads: int) -> None:

@@ -22,7 +22,7 @@ from scoremux_export.opening.classifier import Classifier
 from scoremux_train.commands import train
 from scoremux_train.errors import TrainError
 from scoremux_train.pretraining.commands import pretrain
-from scoremux_train.pretraining.masking import Vocabulary, mask
+from scoremux_train.pretraining.masked_model import Vocabulary, mask
 from scoremux_train.pretraining.pretrain_run import DEFAULT, Pretraining, pretrain_backbone, read_texts
 
 SECRET = "my grandmother is the router"

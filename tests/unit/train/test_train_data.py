@@ -38,9 +38,7 @@ from scoremux_train.figures.cross_validated import CrossValidated
 from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.output import card, print_agreement
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.run import Trained, TrainedTask
-from scoremux_train.tables.table_predictions import CurvePoint
-from scoremux_train.tables.table_rows import QUARTERS
+from scoremux_train.run import QUARTERS, CurvePoint, TrainedTask
 from scoremux_train.training.batches import Example, TrainingSet
 from scoremux_train.training.folds import assign, related
 from scoremux_train.training.preparation import PreparedTask
@@ -295,9 +293,9 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     assert figures.figures["exact agreement"].value == pytest.approx((20 + 40) / 100)
     constant = TrainedTask(prepared, [np.array([0.9, 0.1], np.float32)] * 60, torch.zeros(0))
     console = Console(file=io.StringIO(), width=200)
-    print_agreement(console, Trained([constant]))
+    print_agreement(console, [constant])
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    card_text = card(constant, check(Data({"t": task}, {"t": rows}), 5)[0], Plan(), "model")
+    card_text = card(constant, check(Data({"t": task}, {"t": rows}), 5)[0], Plan())
     for text in (printed, card_text):
         assert "nan" not in text.lower() and "no interval" in text
         assert "level 0 was predicted of every response" in text
@@ -319,7 +317,7 @@ def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_mach
             for row, level, p in zip(read, machine, probabilities, strict=True)
         ]
     console = Console(file=io.StringIO(), width=200)
-    print_agreement(console, Trained(trained))
+    print_agreement(console, trained)
     by_train = console.file.getvalue()  # type: ignore[attr-defined]
     output, truth = _write(tmp_path / "scored.jsonl", scored), tmp_path / "rows.jsonl"
     evaluate(output, truth)
@@ -353,8 +351,8 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
         machine = [row.level if row.id.endswith("right") else 1 - row.level for row in read]
         trained = TrainedTask(prepared, [np.eye(2, dtype=np.float32)[level] for level in machine], torch.zeros(0))
         console = Console(file=io.StringIO(), width=200)
-        print_agreement(console, Trained([trained]))
-        text = card(trained, check(data, 5)[0], Plan(), "model")
+        print_agreement(console, [trained])
+        text = card(trained, check(data, 5)[0], Plan())
         return CrossValidated.of(trained), console.file.getvalue() + text + "".join(remarks(data, check(data, 5)))  # type: ignore[attr-defined]
 
     sample, routed = responses(1000, 0.6), responses(1500, 0.0, chosen_by="route")

@@ -34,7 +34,6 @@ def show_progress(stages: Mapping[str, str], unit: str) -> Iterator[Progress]:
 
     Args:
         stages: Names to show, by stage.
-        unit: What is counted.
     """
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
