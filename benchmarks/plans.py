@@ -21,8 +21,7 @@ from benchmarks.plan_layers import read_layers
 from benchmarks.rows import Row, load
 from benchmarks.stores import export_once
 from scoremux_engine.model.backbone import Backbone
-from scoremux_export.plans.build_plan import CAPABILITIES, FLOAT32, PRECISIONS, PlanRanges
-from scoremux_export.plans.plan_builder import build_plan
+from scoremux_export.plans.build_plan import CAPABILITIES, FLOAT32, PRECISIONS, PlanRanges, build_plan
 from scoremux_export.plans.reduced_precision import compare_reduced, write_reduced
 
 MODELS = {"minilm": "query,value", "mpnet-base": r"re:.*attention\.attn\.[qv]", "smollm2-135m": "q_proj,v_proj"}

@@ -130,7 +130,7 @@ def peft_loop(labelled: Any, batch: int, by_length: bool, epochs: int) -> Took:
     import torch
     import transformers
 
-    from scoremux_export.opening.sites import ALL_LINEAR
+    from scoremux_export.opening.openable import ALL_LINEAR
     from scoremux_train.recipe import Plan
 
     recipe, sites = Plan().recipe, Plan().sites

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from scoremux_engine.packages.adapter_folders import Adapter
     from scoremux_export.verify_graph import PrecisionChange
 
 export = typer.Typer(
@@ -20,37 +19,25 @@ export = typer.Typer(
     epilog="Example: scoremux export backbone MODEL --for ADAPTERS --out REPO",
 )
 
+_MODEL = "Folder or hub id that AutoModelForSequenceClassification opens (default: what the adapters name)."
+_FOR = "PEFT adapters, or folders of them: what they need is opened."
+_SAME_WEIGHTS = "MODEL has the weights of the base model that the adapters name."
+_SITES = "Without --for, Linears that take LoRA: suffixes, re:PATTERN, or all-linear (default: query,value)."
+_MAX_TOKENS = "Most tokens of a text (default: the model's limit, 2,048 at most)."
+_REPLACE_STORE = "Rename a store of another backbone to store-DIGEST."
+_COLUMN = "How it calls the columns task, text, level; repeatable."
+
 
 @export.command()
 def backbone(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="Folder or hub id that AutoModelForSequenceClassification opens (default: what the adapters name)."
-        ),
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help=_MODEL)] = None,
     *,
     out: Annotated[Path, typer.Option("--out", help="Repository to write into.")],
-    adapters: Annotated[
-        list[Path] | None,
-        typer.Option("--for", help="PEFT adapters, or folders of them: what they need is opened.", metavar="DIR…"),
-    ] = None,
-    same_weights: Annotated[
-        bool,
-        typer.Option("--same-weights", help="MODEL has the weights of the base model that the adapters name."),
-    ] = False,
-    sites: Annotated[
-        str | None,
-        typer.Option(
-            help="Without --for, Linears that take LoRA: suffixes, re:PATTERN, or all-linear (default: query,value)."
-        ),
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=8, help="Most tokens of a text (default: the model's limit, 2,048 at most).")
-    ] = None,
-    replace_store: Annotated[
-        bool, typer.Option("--replace-store", help="Rename a store of another backbone to store-DIGEST.")
-    ] = False,
+    adapters: Annotated[list[Path] | None, typer.Option("--for", help=_FOR, metavar="DIR…")] = None,
+    same_weights: Annotated[bool, typer.Option("--same-weights", help=_SAME_WEIGHTS)] = False,
+    sites: Annotated[str | None, typer.Option(help=_SITES)] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=8, help=_MAX_TOKENS)] = None,
+    replace_store: Annotated[bool, typer.Option("--replace-store", help=_REPLACE_STORE)] = False,
 ) -> None:
     """Export the backbone with open sites, and prove it against PEFT before it is published.
 
@@ -58,8 +45,10 @@ def backbone(
     """
     import transformers
 
+    from scoremux_engine.packages.adapter_folders import Adapter, find_adapters
     from scoremux_export.errors import ExportError
     from scoremux_export.export_graph import export_backbone
+    from scoremux_export.opening.base import base_model, refuse_other_base
     from scoremux_export.opening.openable import Opening
     from scoremux_files.terminal import ticking
 
@@ -67,16 +56,16 @@ def backbone(
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     console = Console(highlight=False, markup=False)
-    opening: Opening | list[Adapter]
+    opening: Opening | list[Adapter] = Opening(sites or "query,value")
     if adapters:
         if sites:
             raise ExportError("--for opens what the adapters need; leave out --sites")
-        model, opening = _model_of(adapters, model, same_weights)
+        opening = [Adapter.read(folder) for folder in find_adapters(adapters)]
+        model = model or base_model(opening)
+        refuse_other_base(opening, model, same_weights)
         console.print(f"{len(opening)} adapters of {opening[0].base or model}")
     elif model is None:
         raise ExportError("name the MODEL to export, or its adapters with --for")
-    else:
-        opening = Opening(sites or "query,value")
     with ticking(console, "exporting and proving the graph against PEFT"):
         spec = export_backbone(model, opening, out, replace_store=replace_store, max_tokens=max_tokens).spec
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
@@ -84,17 +73,6 @@ def backbone(
         f"parity with PEFT: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e} over {spec.parity.rows} rows"
     )
     console.print(f"published {out / 'backbone' / '1'}, digest {spec.digest[:12]}")
-
-
-def _model_of(folders: list[Path], model: str | None, same_weights: bool) -> tuple[str, list[Adapter]]:
-    """Return the model to export for adapters, and the adapters. Raises what `refuse_other_base` raises."""
-    from scoremux_engine.packages.adapter_folders import Adapter, find_adapters
-    from scoremux_export.opening.base import base_model, refuse_other_base
-
-    adapters = [Adapter.read(folder) for folder in find_adapters(folders)]
-    model = model or base_model(adapters)
-    refuse_other_base(adapters, model, same_weights)
-    return model, adapters
 
 
 @export.command()
@@ -129,10 +107,7 @@ def plan(
 def verify(
     repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and tasks.")],
     data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
-    column: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="KEY=NAME", help="How it calls the columns task, text, level; repeatable."),
-    ] = None,
+    column: Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None,
 ) -> None:
     """Show what each precision that runs here changes, against float32 in ONNX Runtime.
 

@@ -18,9 +18,7 @@ from scoremux_engine.model.backbone import (
     TOKENIZER,
     Backbone,
     BackboneSpec,
-    HeadLinear,
     Parity,
-    PrefixLayer,
     Site,
 )
 from scoremux_engine.packages.adapter_folders import Adapter
@@ -39,10 +37,6 @@ from scoremux_files.atomic import replacing_folder
 from scoremux_files.digests import file_digest
 from scoremux_files.errors import writing
 from scoremux_files.locks import locked
-
-Sites = tuple[Site, ...]
-Head = tuple[HeadLinear, ...]
-Parts = tuple[Sites, Head, tuple[PrefixLayer, ...]]
 
 
 def export_backbone(
@@ -76,7 +70,7 @@ def export_backbone(
     """
     classifier = Classifier.open(source, max_tokens)
     if not isinstance(opening, Opening):
-        # The name that the adapters know the model by, wherever its weights were.
+        # The adapters' name of the model, wherever its weights were.
         source, opening = opening[0].base or source, opening_for(opening, classifier.model)
     sites, head = opening.describe(classifier.model)
     prefix_layers = find_prefix_layers(classifier.model)
@@ -87,20 +81,12 @@ def export_backbone(
     with writing(repository, ExportError), locked(repository / ".export.lock"):
         with replacing_folder(target) as folder:
             _save_site_tensors(classifier.model, sites, folder / SITES)
-            # The proof needs the model as it was.
-            original = copy_of(classifier.model)
-            pooled_size = write_graph(
-                OpenedModel(classifier.model, sites, head, classifier.pad_id, reads_prefixes=bool(prefix_layers)),
-                sites,
-                head,
-                folder / ONNX,
-                max_tokens=classifier.max_tokens,
-                token_types=classifier.token_types,
-                prefix_layers=prefix_layers,
-                one_file_bytes=one_file_bytes,
-            )
+            original = copy_of(classifier.model)  # for the proof
+            opened = OpenedModel(classifier.model, sites, head, classifier.pad_id, prefix_layers)
+            tokens = classifier.max_tokens, classifier.token_types
+            pooled_size = write_graph(opened, folder / ONNX, *tokens, one_file_bytes)
             classifier.words().save(str(folder / TOKENIZER))
-            spec = _describe(source, classifier, original, (sites, head, prefix_layers), folder, pooled_size)
+            spec = _describe(source, classifier, opened, folder, pooled_size)
             old_store = _refuse_store(store, spec.digest, replace_store)
             candidate = Backbone(folder, spec)
             spec = spec.model_copy(update={"parity": prove(original, candidate, make_runner(candidate), opening)})
@@ -111,21 +97,18 @@ def export_backbone(
     return Backbone.open(target)
 
 
-def _describe(
-    source: str, classifier: Classifier, model: nn.Module, parts: Parts, folder: Path, pooled_size: int
-) -> BackboneSpec:
+def _describe(source: str, classifier: Classifier, opened: OpenedModel, folder: Path, pooled_size: int) -> BackboneSpec:
     """Return what `backbone.json` says of the files in `folder`, before the proof."""
-    sites, head, prefix_layers = parts
     spec = BackboneSpec(
-        architecture=type(model).__name__,
+        architecture=type(classifier.model).__name__,
         source=Path(source).name if Path(source).exists() else source,
-        sites=sites,
-        head=head,
+        sites=opened.sites,
+        head=opened.head,
         max_tokens=classifier.max_tokens,
         pad_id=classifier.pad_id,
         token_types=classifier.token_types,
         pooled_size=pooled_size,
-        prefix_layers=prefix_layers,
+        prefix_layers=opened.prefix_layers,
         parity=Parity(rows=0, max_abs_logit_difference=0.0),
         made_with=_versions(),
         files={path.name: file_digest(path) for path in sorted(folder.iterdir())},

@@ -21,8 +21,7 @@ from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
 from scoremux_train.check import TaskCheck
-from scoremux_train.figures.cross_validated import STATISTICS, CrossValidated
-from scoremux_train.figures.learning_curve import LearningCurve
+from scoremux_train.cross_validated import STATISTICS, CrossValidated, LearningCurve
 from scoremux_train.recipe import Plan
 from scoremux_train.run import Trained, TrainedTask
 from scoremux_train.training.adapter_files import START, StartDescription, write_adapter, write_start

@@ -23,8 +23,7 @@ from scoremux_engine.selftest import run_selftest
 from scoremux_export.errors import ModelError
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import MOST_TOKENS, Classifier
-from scoremux_export.opening.openable import Opening
-from scoremux_export.opening.sites import find_sites
+from scoremux_export.opening.openable import Opening, find_sites
 
 FAMILY = "gemma3"
 """It has whatever others have: grouped queries, norms of them, windows that slide, rotary embeddings of two kinds."""

@@ -184,7 +184,7 @@ def test_a_linear_that_is_never_called_is_refused_by_name(encoder: Path, tmp_pat
     sites, head = Opening("query,idle").describe(model)
     opened = OpenedModel(model, sites, head, pad_id=0)
     with pytest.raises(ModelError, match=r"bert\.idle is never called"):
-        write_graph(opened, sites, head, tmp_path / "graph.onnx", max_tokens=64, token_types=False)
+        write_graph(opened, tmp_path / "graph.onnx", max_tokens=64, token_types=False)
 
 
 @pytest.fixture(scope="module")

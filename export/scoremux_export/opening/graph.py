@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,6 @@ from scoremux_engine.model.backbone import (
     POOLED,
     PREFIX_TOKENS,
     TOKEN_TYPE_IDS,
-    HeadLinear,
-    PrefixLayer,
-    Site,
     kept_output,
     table_inputs,
 )
@@ -35,33 +32,22 @@ ONE_FILE_BYTES = (1 << 31) - (64 << 20)
 """The most bytes of weights that go into the graph's own file: it can have 2 GiB. More go into a file beside it."""
 
 
-def example_tables(
-    sites: Sequence[Site], head: Sequence[HeadLinear], prefix_layers: Sequence[PrefixLayer] = ()
-) -> Tables:
+def _example_tables(model: OpenedModel) -> Tables:
     """Return small random tables. All free sizes are 2 and more: the exporter takes 0 and 1 for constants."""
     free = {"G": 3, "R": 4, "L_max": 5, "P": 6}
-    shapes = table_inputs(sites, head, prefix_layers)
+    shapes = table_inputs(model.sites, model.head, model.prefix_layers)
     sizes = {name: [free[n] if isinstance(n, str) else n for n in shape] for name, shape in shapes.items()}
     return {name: torch.randn(size) * 0.02 for name, size in sizes.items()}
 
 
 def write_graph(
-    model: OpenedModel,
-    sites: Sequence[Site],
-    head: Sequence[HeadLinear],
-    path: Path,
-    *,
-    max_tokens: int,
-    token_types: bool,
-    prefix_layers: Sequence[PrefixLayer] = (),
-    one_file_bytes: int = ONE_FILE_BYTES,
+    model: OpenedModel, path: Path, max_tokens: int, token_types: bool, one_file_bytes: int = ONE_FILE_BYTES
 ) -> int:
-    """Write the model as ONNX.
+    """Write the opened model as ONNX.
 
     Args:
-        head: The Linears of its head.
+        max_tokens: The largest S that the graph takes.
         token_types: Whether the graph takes `token_type_ids`.
-        prefix_layers: The layers that read prefixes; an opened model reads them in all that can, or in none.
         one_file_bytes: With more bytes of weights, these go into the file ``PATH.data``, which the graph names.
 
     Returns:
@@ -70,27 +56,27 @@ def write_graph(
     Raises:
         ModelError: The model never calls a site, or the exporter cannot follow it.
     """
-    tables = example_tables(sites, head, prefix_layers)
+    tables = _example_tables(model)
     shape = 4, min(16, max_tokens)
     rows = {INPUT_IDS: torch.full(shape, 5), ATTENTION_MASK: torch.ones(shape, dtype=torch.int64)}
     if token_types:
         rows[TOKEN_TYPE_IDS] = torch.zeros(shape, dtype=torch.int64)
     rows[GROUP] = torch.tensor([0, 1, 2, 1])
-    if prefix_layers:
+    if model.prefix_layers:
         rows[PREFIX_TOKENS] = torch.tensor([6, 2, 5, 0])
     with torch.inference_mode():
         _, pooled, *_ = model(**rows, tables=tables)
     unused = sorted(set(tables) - model.used)
     if unused:
         raise ModelError(f"{unused[0].partition('.')[2]} is never called by the model's forward; it cannot be a site")
-    prefix_outputs = [kept_output(name) for layer in prefix_layers for name in layer.inputs]
+    prefix_outputs = [kept_output(name) for layer in model.prefix_layers for name in layer.inputs]
     try:
         with _quiet():
             program: Any = torch.onnx.export(
                 model,
                 kwargs={**rows, "tables": tables},
                 dynamo=True,
-                dynamic_shapes=_dynamic_shapes(rows, [*sites, *head, *prefix_layers], max_tokens),
+                dynamic_shapes=_dynamic_shapes(rows, model, max_tokens),
                 input_names=[*rows, *tables],
                 output_names=[LOGITS, POOLED, *prefix_outputs],
                 opset_version=OPSET,
@@ -106,12 +92,11 @@ def write_graph(
     return int(pooled.shape[1])
 
 
-def _dynamic_shapes(
-    rows: Iterable[str], parts: Sequence[Site | HeadLinear | PrefixLayer], max_tokens: int
-) -> dict[str, Any]:
+def _dynamic_shapes(rows: Iterable[str], model: OpenedModel, max_tokens: int) -> dict[str, Any]:
     """B, S, G, L_max, P and one R a site are free."""
     shared = {"G": Dim("G"), "L_max": Dim("L_max"), "P": Dim("P")}
     tables: dict[str, dict[int, Any]] = {}
+    parts: list[Any] = [*model.sites, *model.head, *model.prefix_layers]
     for number, part in enumerate(parts):
         free = {**shared, "R": Dim(f"R_{number}")}
         for name, shape in part.inputs.items():

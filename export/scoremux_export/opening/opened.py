@@ -10,7 +10,15 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from scoremux_engine.model.backbone import HeadLinear, Site, bias_input, head_inputs, magnitude_input, site_inputs
+from scoremux_engine.model.backbone import (
+    HeadLinear,
+    PrefixLayer,
+    Site,
+    bias_input,
+    head_inputs,
+    magnitude_input,
+    site_inputs,
+)
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.down_products import DownProducts
 from scoremux_export.opening.prefix import GraphPrefixes
@@ -146,8 +154,8 @@ class OpenHeadLinear(nn.Module):
 class OpenedModel(nn.Module):
     """logits = model(input_ids, attention_mask) with sites and head fed from `tables`, rows picking by `group`.
 
-    pad_id: the token that decoders take for padding where they look for a row's last token. reads_prefixes: whether
-    its attention reads prefixes (see `find_prefix_layers`).
+    pad_id: the token that decoders take for padding where they look for a row's last token. prefix_layers: what
+    `find_prefix_layers` returned, or nothing for a model that reads no prefixes.
     """
 
     def __init__(
@@ -156,14 +164,12 @@ class OpenedModel(nn.Module):
         sites: Sequence[Site],
         head: Sequence[HeadLinear],
         pad_id: int,
-        *,
-        reads_prefixes: bool = False,
+        prefix_layers: Sequence[PrefixLayer] = (),
     ) -> None:
         super().__init__()
-        self._inputs = SiteInputs()
-        self._pad_id = pad_id
-        self._prefixes = GraphPrefixes()
-        if reads_prefixes:
+        self.sites, self.head, self.prefix_layers = tuple(sites), tuple(head), tuple(prefix_layers)
+        self._inputs, self._pad_id, self._prefixes = SiteInputs(), pad_id, GraphPrefixes()
+        if prefix_layers:
             self._prefixes.attach(model)
         for site in sites:
             base = model.get_submodule(site.name)
@@ -204,8 +210,8 @@ class OpenedModel(nn.Module):
         inputs.group, inputs.tables = group, tables
         inputs.last = _last_token(input_ids, self._pad_id)
         inputs.used.clear()
-        given = {"token_type_ids": token_type_ids, "position_ids": position_ids}
-        also = {name: tensor for name, tensor in given.items() if tensor is not None}
+        also = {"token_type_ids": token_type_ids, "position_ids": position_ids}
+        also = {name: tensor for name, tensor in also.items() if tensor is not None}
         if prefix_tokens is not None:
             prefixes.tokens, prefixes.mask, prefixes.gather = prefix_tokens, attention_mask, inputs.gather
             also["position_ids"] = prefixes.positions(input_ids)

@@ -49,64 +49,62 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
             reads, or the model reads padding, or all rows have nearly the same logits, which would prove nothing.
     """
     generator = torch.Generator().manual_seed(0)
-    worst, off, rows = 0.0, 0.0, 0
     number = np.float64 if runner.precision == "float64" else np.float32
     with tempfile.TemporaryDirectory() as scratch:
         adapters = [
             _adapter(model, backbone, Path(scratch) / str(place), place, kind, generator, number)
             for place, kind in enumerate(_adapter_options(opening))
         ]
-    if runner.precision == "float64":
-        adapters = [(package, oracle.double()) for package, oracle in adapters]
-    packages = [package for package, _ in adapters]
-    size = SizeClass(max(_RANKS), max(_LEVELS))
-    tables = stack([p.tables.tables for p in packages], backbone.spec, size, runner.dtypes)
-    spreads = []
-    longest = min(backbone.spec.max_tokens, _LONGEST)
-    ran: list[tuple[list[Tokens], Ints, Outputs]] = []
-    for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):
-        lengths = [n for n in _LENGTHS if n < bucket] if bucket <= max(_LENGTHS) else []
-        tokens = [_tokens(n, backbone.spec, model, generator) for n in (*lengths, bucket)]
-        group = np.arange(len(tokens), dtype=np.int64) % len(adapters)
-        ran.append((tokens, group, runner.run(pad(tokens, group, bucket, backbone.spec), tables, pooled=True)))
-    if backbone.spec.prefix_layers:
-        tokens = [_tokens(longest - n, backbone.spec, model, generator) for n in range(len(adapters))]
-        ran.append((tokens, np.arange(len(adapters)), _run_behind_prefixes(packages, tokens, backbone, runner)))
-    for tokens, group, out in ran:
+    oracles = [oracle.double() if number is np.float64 else oracle for _, oracle in adapters]
+    worst, off, rows, spread, spec = 0.0, 0.0, 0, 0.0, backbone.spec
+    for tokens, group, out in _run([package for package, _ in adapters], model, backbone, runner, generator):
         pooled = np.asarray(out.pooled)
         for row, g in enumerate(group):
-            package, oracle = adapters[g]
-            expected, read = _ask(oracle, tokens[row], backbone.spec)
-            difference = float(np.abs(out.logits[row, : package.outputs] - expected).max())
+            expected, read = _ask(oracles[g], tokens[row], spec)
+            difference = float(np.abs(out.logits[row, : len(expected)] - expected).max())
             if not (difference <= worst or np.isnan(worst)):  # NaN is the worst
-                worst, worst_row = difference, (oracle, tokens[row], expected)
+                worst, worst_row = difference, (oracles[g], tokens[row], expected)
             off = max(off, _relative(pooled[row], read))
-            if (
-                not off <= TOLERANCE
-                and _relative(_ask(oracle, tokens[row], backbone.spec, padding=8)[1], read) > TOLERANCE
-            ):
+            if not off <= TOLERANCE and _relative(_ask(oracles[g], tokens[row], spec, padding=8)[1], read) > TOLERANCE:
                 raise ParityError(
                     f"{type(model).__name__} reads padding as text, so that a score would depend on the longest text "
                     "of its batch; such models cannot be served"
                 )
-            spreads.append(float(expected.std()))
+            spread = max(spread, float(expected.std()))
         rows += len(tokens)
     if not off <= TOLERANCE:  # NaN fails too
         raise ParityError(f"pooled differs by {off:.2e} from what PEFT's head reads, above {TOLERANCE:.0e}")
-    if not worst <= TOLERANCE:
-        noise = _float32_noise(*worst_row, backbone.spec)
-        if not worst <= _MOST_NOISE * noise:
-            raise ParityError(
-                f"max |Δlogit| from PEFT is {worst:.2e} over {rows} rows, above {TOLERANCE:.0e}; "
-                f"PEFT's own float32 is {noise:.1e} from its float64 there"
-            )
-    if max(spreads) < 10 * TOLERANCE:
+    if not worst <= TOLERANCE and not worst <= _MOST_NOISE * (noise := _float32_noise(*worst_row, spec)):
+        raise ParityError(
+            f"max |Δlogit| from PEFT is {worst:.2e} over {rows} rows, above {TOLERANCE:.0e}; PEFT's own float32 is "
+            f"{noise:.1e} from its float64 there"
+        )
+    if spread < 10 * TOLERANCE:
         raise ParityError("the random adapters' logits hardly differ, so the comparison proves nothing")
     return Parity(rows=rows, max_abs_logit_difference=worst)
 
 
-def _relative(given: Floats, read: Floats) -> float:
-    return float(np.abs(given - read).max() / max(1.0, np.abs(read).max()))
+def _run(
+    packages: list[TaskPackage], model: Any, backbone: Backbone, runner: BackboneRunner, generator: torch.Generator
+) -> list[tuple[list[Tokens], Ints, Outputs]]:
+    """Run random rows of several lengths; return each batch with the adapter of each row, and its outputs."""
+    spec, size = backbone.spec, SizeClass(max(_RANKS), max(_LEVELS))
+    tables = stack([p.tables.tables for p in packages], spec, size, runner.dtypes)
+    longest = min(spec.max_tokens, _LONGEST)
+    ran: list[tuple[list[Tokens], Ints, Outputs]] = []
+    for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):
+        lengths = [n for n in _LENGTHS if n < bucket] if bucket <= max(_LENGTHS) else []
+        tokens = [_tokens(n, spec, model, generator) for n in (*lengths, bucket)]
+        group = np.arange(len(tokens), dtype=np.int64) % len(packages)
+        ran.append((tokens, group, runner.run(pad(tokens, group, bucket, spec), tables, pooled=True)))
+    if spec.prefix_layers:
+        tokens = [_tokens(longest - n, spec, model, generator) for n in range(len(packages))]
+        ran.append((tokens, np.arange(len(packages)), _run_behind_prefixes(packages, tokens, backbone, runner)))
+    return ran
+
+
+def _relative(pooled: Floats, read: Floats) -> float:
+    return float(np.abs(pooled - read).max() / max(1.0, np.abs(read).max()))
 
 
 def _run_behind_prefixes(

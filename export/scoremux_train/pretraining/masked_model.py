@@ -1,4 +1,4 @@
-"""An encoder with a head that finds hidden tokens, its parameters in one row, as training's tables are."""
+"""Texts with hidden tokens, and an encoder with a head that finds them, its parameters in one row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from scoremux_export.opening.classifier import Classifier
 from scoremux_train.errors import TrainError
 from scoremux_train.recipe import derived_key
-from scoremux_train.training.batches import padded
+from scoremux_train.training.batches import Example, padded
 
 SHARE = 0.15
 """Of the tokens that are hidden: 80 % as the mask token, 10 % as any token, 10 % as they are."""
@@ -25,7 +25,7 @@ _AS_MASK, _AS_ANY = 0.8, 0.9
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What masking knows of a tokenizer: its size, the mask token, and the tokens that are never hidden."""
+    """A tokenizer's number of tokens, its mask token, and the tokens that are never hidden."""
 
     size: int
     mask_id: int
@@ -34,11 +34,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class MaskedText:
-    """A text with hidden tokens.
-
-    Attributes:
-        token_types: As long as `tokens`, or empty.
-    """
+    """A text as the model sees it, the places where tokens are hidden, and the tokens that belong there."""
 
     tokens: Sequence[int]
     token_types: Sequence[int]
@@ -46,25 +42,22 @@ class MaskedText:
     hidden: Sequence[int]
 
 
-def mask(key: int, tokens: Sequence[int], token_types: Sequence[int], epoch: int, of: Vocabulary) -> MaskedText:
+def mask(text: Example, epoch: int, vocabulary: Vocabulary) -> MaskedText:
     """Hide tokens of a text, at least one, drawn from its key and the epoch alone.
 
-    Args:
-        key: 64 bits of the text's own.
-        tokens: Its tokens, of which one at least is no special one.
-        token_types: As long as `tokens`, or empty.
-        epoch: Each has a draw of its own.
+    One token of the text at least must not be special.
     """
-    random = np.random.Generator(np.random.Philox(key=derived_key(key, "mask", epoch)))
-    words = [place for place, token in enumerate(tokens) if token not in of.special_ids]
+    random = np.random.Generator(np.random.Philox(key=derived_key(text.key, "mask", epoch)))
+    words = [place for place, token in enumerate(text.tokens) if token not in vocabulary.special_ids]
     hidden = random.random(len(words)) < SHARE
     hidden[random.integers(len(words))] |= not hidden.any()
     places = [place for place, chosen in zip(words, hidden, strict=True) if chosen]
-    ways, others = random.random(len(places)), random.integers(of.size, size=len(places))
-    seen = list(tokens)
+    ways, others = random.random(len(places)), random.integers(vocabulary.size, size=len(places))
+    tokens = list(text.tokens)
     for place, way, other in zip(places, ways, others, strict=True):
-        seen[place] = of.mask_id if way < _AS_MASK else int(other) if way < _AS_ANY else seen[place]
-    return MaskedText(seen, token_types, places, [tokens[place] for place in places])
+        if way < _AS_ANY:
+            tokens[place] = vocabulary.mask_id if way < _AS_MASK else int(other)
+    return MaskedText(tokens, text.token_types, places, [text.tokens[place] for place in places])
 
 
 class MaskedModel:

@@ -33,6 +33,9 @@ from scoremux_train.training.objective import Moments, descend
 from scoremux_train.training.workers import Workers
 
 DEFAULT = Recipe(epochs=5, batch=32, lr=5e-5, head_lr=1e-3)
+"""`head_lr` is the rate of the head that finds hidden tokens."""
+
+_SEED = 20241221
 
 HELD_OUT = 0.05
 """Share of the texts that the loss is measured on, and that are not trained on."""
@@ -47,118 +50,109 @@ Progress = Callable[[int, int], None]
 """Called with how many texts are done of how many."""
 
 
-@dataclass(frozen=True)
-class Pretraining:
-    """What decides the weights, beside the texts and the backbone.
-
-    Attributes:
-        recipe: Epochs, batch, rates, warm-up, weight decay and clipping; `head_lr` is of the head that finds tokens.
-        seed: Of everything that is drawn at random.
-    """
-
-    recipe: Recipe = DEFAULT
-    seed: int = 20241221
-
-
 def pretrain_backbone(
     source: str,
     texts: Iterable[str],
-    settings: Pretraining,
+    recipe: Recipe,
     out: Path,
     progress: Progress,
     *,
     cores: int = 0,
     checkpoint_s: float = 60.0,
 ) -> tuple[float, float]:
-    """Train a backbone on texts, and write it; run again, it goes on where it was stopped.
+    """Train a backbone on texts, and write it; a second call resumes a run that was stopped.
 
-    The bytes depend on the texts, the backbone and the settings alone, not on cores or on where a run was stopped.
+    The bytes depend on the texts, the backbone and the recipe alone, not on cores or on interruptions.
 
     Args:
         source: The backbone's folder or hub id.
         texts: Responses; equal ones count once, in whatever order they come.
-        cores: How many to use; 0: all.
+        cores: The number of cores to use; 0 uses all.
 
     Returns:
         The mean cross entropy of hidden tokens of held-out texts before and after, NaN without such texts.
 
     Raises:
-        TrainError: The backbone cannot be trained so, there are no texts, or `out` exists.
+        TrainError: The backbone is not trained on masked tokens, there are no texts, or `out` exists.
         ModelError: The backbone cannot be opened.
     """
     folder = out.with_name(f".{out.name}.pretraining")
     if out.exists() and not folder.exists():
         raise TrainError(f"{out} exists: remove it, or give another --out")
     classifier = Classifier.open(source)
-    masked = MaskedModel.open(classifier, settings.seed)
-    vocabulary = Vocabulary(
-        int(masked.encoder.config.vocab_size),
-        int(classifier.tokenizer.mask_token_id),
-        frozenset(classifier.tokenizer.all_special_ids),
-    )
-    examples = _examples(texts, classifier, vocabulary)
-    held_out = [e for e in examples if derived_key(settings.seed, e.key, "held out") < HELD_OUT * 2**64]
-    chosen = {example.key for example in held_out}
-    rows = [example for example in examples if example.key not in chosen]
-    if not rows:
+    masked = MaskedModel.open(classifier, _SEED)
+    corpus = _Corpus.of(texts, classifier, int(masked.encoder.config.vocab_size))
+    if not corpus.rows:
         raise TrainError("there is no text with a token to train on")
-    training_set = TrainingSet("pretraining", 1, settings.recipe, rows, seed=settings.seed)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", LOCK_TIMEOUT_S):
-        fingerprint = _fingerprint(settings, examples, masked.values)
         workers = Workers(masked, MaskedModel.copy, cores or available_cores(), 1)
-        measured = [_masked(example, _MEASURED, vocabulary) for example in held_out]
-        before = _mean_loss(workers, measured)
-        checkpoint = Checkpoint(folder, "weights", fingerprint, checkpoint_s)
+        before = _mean_loss(workers, corpus)
+        checkpoint = Checkpoint(folder, "weights", corpus.fingerprint(recipe, masked.values), checkpoint_s)
         state = checkpoint.load() or TrainingState.begin(masked.values[None], patient=False)
         # A new place in memory, whose alignment can decide the bits of a product, also for what a file held.
         state.values = state.values.clone()
         masked.read(state.values[0])
-        _train(workers, masked, training_set, state, vocabulary, checkpoint, progress)
+        _train(workers, masked, corpus, recipe, state, checkpoint, progress)
         checkpoint.save(state)
-        after = _mean_loss(workers, measured)
-        count, tokens = len(examples), sum(len(example.tokens) for example in examples)
-        card = _card(source, settings, count, tokens, (len(held_out), before, after))
-        _write(out, classifier, masked, card)
+        after = _mean_loss(workers, corpus)
+        _write(out, classifier, masked, _card(source, recipe, corpus, before, after))
     shutil.rmtree(folder)
     return before, after
 
 
-def _examples(texts: Iterable[str], classifier: Classifier, vocabulary: Vocabulary) -> list[Example]:
-    """Return the different texts that have a token, in an order that does not depend on that of the files."""
-    tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
-    different = sorted({same_text(text): text for text in sorted(texts)}.items())
-    encoded = tokenizer.encode([text for _, text in different])
-    return [
-        Example(derived_key(text), 0, seen.ids, seen.types if classifier.token_types else ())
-        for (text, _), seen in zip(different, encoded, strict=True)
-        if set(seen.ids) - set(vocabulary.special_ids)
-    ]
+@dataclass(frozen=True)
+class _Corpus:
+    """The different texts that have a token, as the model sees them: those to train on, and those held out."""
 
+    vocabulary: Vocabulary
+    rows: list[Example]
+    held_out: list[Example]
 
-def _masked(example: Example, epoch: int, vocabulary: Vocabulary) -> MaskedText:
-    return mask(example.key, example.tokens, example.token_types, epoch, vocabulary)
+    @classmethod
+    def of(cls, texts: Iterable[str], classifier: Classifier, size: int) -> _Corpus:
+        """Encode texts, in an order that does not depend on that of the files. size: of the vocabulary."""
+        special_ids = frozenset(classifier.tokenizer.all_special_ids)
+        vocabulary = Vocabulary(size, int(classifier.tokenizer.mask_token_id), special_ids)
+        tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
+        different = sorted({same_text(text): text for text in sorted(texts)}.items())
+        rows, held_out = list[Example](), list[Example]()
+        for (text, _), tokens in zip(different, tokenizer.encode([text for _, text in different]), strict=True):
+            example = Example(derived_key(text), 0, tokens.ids, tokens.types if classifier.token_types else ())
+            if set(example.tokens) - special_ids:
+                chosen = derived_key(_SEED, example.key, "held out") < HELD_OUT * 2**64
+                (held_out if chosen else rows).append(example)
+        return cls(vocabulary, rows, held_out)
+
+    def fingerprint(self, recipe: Recipe, values: torch.Tensor) -> str:
+        """Return a digest of everything that decides the weights."""
+        digest = hashlib.sha256(repr((recipe, _SEED)).encode())
+        for example in (*self.rows, *self.held_out):
+            digest.update(repr((example.key, list(example.tokens))).encode())
+        digest.update(np.ascontiguousarray(values.numpy()).tobytes())
+        return digest.hexdigest()
 
 
 def _train(
     workers: Workers[MaskedModel],
     masked: MaskedModel,
-    training_set: TrainingSet,
+    corpus: _Corpus,
+    recipe: Recipe,
     state: TrainingState,
-    vocabulary: Vocabulary,
     checkpoint: Checkpoint,
     progress: Progress,
 ) -> None:
     """Take the steps that are left; `state` and the parameters, which are views of it, change in place."""
+    training_set = TrainingSet("pretraining", 1, recipe, corpus.rows, seed=_SEED)
     in_all = training_set.rows_before(training_set.steps)
     progress(training_set.rows_before(state.step), in_all)
     for step in range(state.step, training_set.steps):
         epoch = step // training_set.epoch_steps
-        batch = [_masked(example, epoch, vocabulary) for example in training_set.mini_batch(step)]
-        work = partial(_gradient, sum(len(text.places) for text in batch))
+        batch = [mask(example, epoch, corpus.vocabulary) for example in training_set.mini_batch(step)]
+        hidden = sum(len(text.places) for text in batch)
         total = torch.zeros_like(masked.values)
-        for part in workers.map(work, micro_batches(batch, _MICRO_TOKENS)):
+        for part in workers.map(partial(_gradient, hidden), micro_batches(batch, _MICRO_TOKENS)):
             total += part
         moments = Moments(state.values[0], state.first[0], state.second[0])
         descend(moments, total, training_set, step, masked.encoder_width)
@@ -171,19 +165,13 @@ def _gradient(hidden: int, model: MaskedModel, batch: Sequence[MaskedText]) -> t
     return model.gradient(batch, hidden)
 
 
-def _mean_loss(workers: Workers[MaskedModel], texts: Sequence[MaskedText]) -> float:
+def _mean_loss(workers: Workers[MaskedModel], corpus: _Corpus) -> float:
+    """Return the mean cross entropy of the hidden tokens of held-out texts."""
+    texts = [mask(example, _MEASURED, corpus.vocabulary) for example in corpus.held_out]
     if not texts:
         return math.nan
     sums = workers.map(lambda model, batch: model.loss(batch), micro_batches(texts, _MICRO_TOKENS))
     return sum(sums) / sum(len(text.places) for text in texts)
-
-
-def _fingerprint(settings: Pretraining, examples: Iterable[Example], values: torch.Tensor) -> str:
-    digest = hashlib.sha256(repr(settings).encode())
-    for example in examples:
-        digest.update(repr((example.key, list(example.tokens))).encode())
-    digest.update(np.ascontiguousarray(values.numpy()).tobytes())
-    return digest.hexdigest()
 
 
 def _write(out: Path, classifier: Classifier, masked: MaskedModel, card: str) -> None:
@@ -197,8 +185,9 @@ def _write(out: Path, classifier: Classifier, masked: MaskedModel, card: str) ->
         (new / README).write_text(card, encoding="utf-8")
 
 
-def _card(source: str, settings: Pretraining, count: int, tokens: int, held: tuple[int, float, float]) -> str:
-    recipe, (texts, before, after) = settings.recipe, held
+def _card(source: str, recipe: Recipe, corpus: _Corpus, before: float, after: float) -> str:
+    examples = (*corpus.rows, *corpus.held_out)
+    count, tokens, texts = len(examples), sum(len(example.tokens) for example in examples), len(corpus.held_out)
     shown = ", ".join(f"{name} {getattr(recipe, name)}" for name in _SHOWN)
     loss = (
         f"Mean cross entropy of hidden tokens in {texts:,} texts that were held out: {before:.3f} before (with the "
@@ -217,7 +206,7 @@ base_model: {Path(source).name if Path(source).exists() else source}
 The weights of base_model after masked-token training on {count:,} different responses without labels ({tokens:,}
 tokens), by `scoremux pretrain`. No response is in this folder; the weights have seen them.
 
-- Settings: {shown}, seed {settings.seed}; {SHARE:.0%} of tokens hidden; no dropout.
+- Settings: {shown}, seed {_SEED}; {SHARE:.0%} of tokens hidden; no dropout.
 - {loss}
 - Adapters of base_model do not fit these weights: train them again on this folder.
 """

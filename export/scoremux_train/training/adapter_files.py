@@ -6,18 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import peft
 import torch
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from scoremux_engine.model.backbone import head_inputs, site_inputs
 from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.package_files import CONFIG_JSON, TENSORS
-from scoremux_export.opening.sites import ALL_LINEAR, HEADS, REGEX
+from scoremux_export.opening.openable import ALL_LINEAR, HEADS, REGEX
 from scoremux_files.atomic import replacing_folder
 from scoremux_files.errors import reading
 from scoremux_files.settings import parse_model
@@ -48,18 +48,8 @@ def write_adapter(
         plan: Sites and the modules that are saved whole.
         texts: Further files by name, such as `task.json`.
     """
-    views = layout.views(row)
-    tensors = {}
-    for site in layout.sites:
-        a, b = (views[name] for name in site_inputs(site.name))
-        tensors[f"{PREFIX}{site.name}.lora_A.weight"] = a[:, : recipe.rank].T.contiguous()
-        tensors[f"{PREFIX}{site.name}.lora_B.weight"] = b[: recipe.rank].T.contiguous()
-    for linear in layout.head:
-        weight, bias = (views[name] for name in head_inputs(linear.name))
-        width = levels if linear.d_out is None else linear.d_out
-        tensors[f"{PREFIX}{linear.name}.weight"] = weight[:, :width].T.contiguous()
-        if linear.bias:
-            tensors[f"{PREFIX}{linear.name}.bias"] = bias[:width].clone()
+    parts = _peft_parts(layout, row, recipe.rank, levels)
+    tensors = {name: part.clone(memory_format=torch.contiguous_format) for name, part in parts.items()}
     with replacing_folder(folder) as new:
         save_tensors(tensors, new / TENSORS, {"format": "pt"})
         (new / CONFIG_JSON).write_text(_config(layout, plan, recipe), encoding="utf-8")
@@ -83,16 +73,6 @@ class StartDescription(BaseModel, extra="forbid", frozen=True):
     tasks: tuple[str, ...]
     rows: int
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_removed_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Leave out the keys `input` and `recipe.teach`, which starts of before have."""
-        if values.get("input") is not None:
-            raise ValueError("it has an input of its own ([shared] input), which is not read any more")
-        if isinstance(recipe := values.get("recipe"), dict):
-            values = {**values, "recipe": {key: value for key, value in recipe.items() if key != "teach"}}
-        return {key: value for key, value in values.items() if key != "input"}
-
 
 @dataclass(frozen=True)
 class Start:
@@ -109,18 +89,6 @@ def write_start(folder: Path, layout: TableLayout, start: Start, plan: Plan) -> 
     write_adapter(folder, layout, start.table, START_OUTPUTS, plan, description.recipe, texts)
 
 
-def describe_start(folder: Path) -> StartDescription:
-    """Read `start.json` of a shared start. Raises RecipeError."""
-    path = folder / START_JSON
-    if not path.exists():
-        raise RecipeError(f"{path} does not exist: --start is the --out of a run that had a shared start")
-    with reading(path, RecipeError):
-        try:
-            return parse_model(StartDescription, path.read_bytes())
-        except ValueError as error:
-            raise RecipeError(f"{path}: {error}; train the shared start again to write it") from error
-
-
 def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> Start:
     """Read a shared start that `write_start` wrote.
 
@@ -131,44 +99,50 @@ def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> S
     Raises:
         RecipeError: It cannot be read, or it does not fit; says what differs.
     """
-    path, description = folder / START_JSON, describe_start(folder)
+    path = folder / START_JSON
+    if not path.exists():
+        raise RecipeError(f"{path} does not exist: --start is the --out of a run that had a shared start")
+    with reading(path, RecipeError):
+        try:
+            description = parse_model(StartDescription, path.read_bytes())
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}; train the shared start again to write it") from error
     theirs = description.recipe
     if description.backbone != weights:
         raise RecipeError(f"{path}: backbone has weights {description.backbone[:12]}, and --backbone {weights[:12]}")
     for name in ("rank", "alpha", "rslora"):
-        if getattr(theirs, name) != getattr(plan.recipe, name):
-            raise RecipeError(
-                f"{path}: {name} is {getattr(theirs, name)}, and {getattr(plan.recipe, name)} in [recipe]"
-            )
-    return Start(description, _read_table(folder, layout))
-
-
-def _read_table(folder: Path, layout: TableLayout) -> torch.Tensor:
-    """Return the table of a shared start, float32 [width]. Raises RecipeError."""
+        value, ours = getattr(theirs, name), getattr(plan.recipe, name)
+        if value != ours:
+            raise RecipeError(f"{path}: {name} is {value}, and {ours} in [recipe]")
     with reading(folder / TENSORS, RecipeError):
         try:
             tensors = load_file(folder / TENSORS)
         except SafetensorError as error:
             raise RecipeError(f"{folder / TENSORS} is damaged; train the shared start again to write it") from error
     row = torch.zeros(layout.width)
-    views = layout.views(row)
-    try:
-        for site in layout.sites:
-            a, b = (views[name] for name in site_inputs(site.name))
-            down, up = (tensors.pop(f"{PREFIX}{site.name}.lora_{part}.weight") for part in "AB")
-            a[:, : len(down)], b[: len(down)] = down.T, up.T
-        for linear in layout.head:
-            weight, bias = (views[name] for name in head_inputs(linear.name))
-            saved = tensors.pop(f"{PREFIX}{linear.name}.weight")
-            weight[:, : len(saved)] = saved.T
-            if linear.bias:
-                bias[: len(saved)] = tensors.pop(f"{PREFIX}{linear.name}.bias")
-    except (KeyError, RuntimeError) as error:
-        raise RecipeError(f"{folder}: the shared start has other sites or another head than this plan") from error
-    if tensors:
-        more = min(tensors).removeprefix(PREFIX)
-        raise RecipeError(f"{folder}: the shared start has {more}, and this plan opens no such site")
-    return row
+    parts = _peft_parts(layout, row, theirs.rank, START_OUTPUTS)
+    for name in sorted(parts.keys() | tensors.keys()):
+        if name not in parts or name not in tensors or parts[name].shape != tensors[name].shape:
+            module = name.removeprefix(PREFIX)
+            raise RecipeError(f"{folder}: the shared start has other sites or another head than this plan ({module})")
+        parts[name].copy_(tensors[name])
+    return Start(description, row)
+
+
+def _peft_parts(layout: TableLayout, row: torch.Tensor, rank: int, levels: int) -> dict[str, torch.Tensor]:
+    """Return the parts of a table by the names that PEFT gives them, as views."""
+    views, parts = layout.views(row), {}
+    for site in layout.sites:
+        a, b = (views[name] for name in site_inputs(site.name))
+        parts[f"{PREFIX}{site.name}.lora_A.weight"] = a[:, :rank].T
+        parts[f"{PREFIX}{site.name}.lora_B.weight"] = b[:rank].T
+    for linear in layout.head:
+        weight, bias = (views[name] for name in head_inputs(linear.name))
+        width = levels if linear.d_out is None else linear.d_out
+        parts[f"{PREFIX}{linear.name}.weight"] = weight[:, :width].T
+        if linear.bias:
+            parts[f"{PREFIX}{linear.name}.bias"] = bias[:width]
+    return parts
 
 
 def _config(layout: TableLayout, plan: Plan, recipe: Recipe) -> str:

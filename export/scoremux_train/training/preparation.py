@@ -119,26 +119,25 @@ def prepare(
     """
     torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
     classifier = Classifier.open(source)
-    tasks = [data.tasks[name] for name in chosen]
-    recipes = [plan.of(task.id) for task in tasks]
+    tasks, recipes = [data.tasks[name] for name in chosen], [plan.of(name) for name in chosen]
     sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
     layout = TableLayout(sites, head, max(recipe.rank for recipe in recipes), max(len(task.levels) for task in tasks))
     weights = weights_digest(source)
     earlier = None if start is None else read_start(start / START, layout, plan, weights)
     if earlier is not None or plan.shared.epochs:
-        for task, recipe in zip(tasks, recipes, strict=True):
+        for name, recipe in zip(chosen, recipes, strict=True):
             if (recipe.rank, recipe.alpha, recipe.rslora) != (plan.recipe.rank, plan.recipe.alpha, plan.recipe.rslora):
-                raise RecipeError(f"[tasks.{task.id}]: rank, alpha and rslora must be those of the shared start")
+                raise RecipeError(f"[tasks.{name}]: rank, alpha and rslora must be those of the shared start")
     tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
-    view = _View(tokenizer, classifier.token_types, classifier.pad_id)
     prepared = []
     for task, recipe in zip(tasks, recipes, strict=True):
-        seen = earlier is not None and task.id in earlier.description.tasks
         rows = training_rows(data.rows[task.id])
         groups, fold_of = related(rows), [WHOLE - 1] * len(rows)
         if plan.folds:
             fold_of = assign([row.level for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
-        prepared.append(PreparedTask(task, recipe, rows, view.examples(task, rows), groups, fold_of, seen))
+        examples = _examples(task, rows, tokenizer, classifier)
+        learned = earlier is not None and task.id in earlier.description.tasks
+        prepared.append(PreparedTask(task, recipe, rows, examples, groups, fold_of, learned))
     digest = _fingerprint(plan, prepared, classifier.model, device, earlier)
     linears = {linear.name: classifier.model.get_submodule(linear.name) for linear in head}
     config = classifier.model.config
@@ -155,32 +154,25 @@ def prepare(
     )
 
 
-@dataclass(frozen=True)
-class _View:
-    """What the model sees of responses. token_types: whether it reads them; pad_id: what a text without tokens is."""
-
-    tokenizer: Tokenizer
-    token_types: bool
-    pad_id: int
-
-    def examples(self, task: Task, rows: Sequence[LabelledResponse]) -> list[Example]:
-        """Return rows as the model sees them."""
-        if task.layout is not None and (room := self.tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
-            raise DataError(
-                f"task {task.id}: its input leaves {room} of {self.tokenizer.max_tokens} tokens to the response; "
-                f"leave {LEAST_ROOM_TOKENS}"
-            )
-        tokens = self.tokenizer.encode([task.render(row.text) for row in rows])
-        return [
-            Example(
-                derived_key(task.id, row.id),
-                row.level,
-                seen.ids or [self.pad_id],  # as in serving
-                (seen.types or [0]) if self.token_types else (),
-                0.0 if math.isnan(row.weight) else row.weight,
-            )
-            for row, seen in zip(rows, tokens, strict=True)
-        ]
+def _examples(
+    task: Task, rows: Sequence[LabelledResponse], tokenizer: Tokenizer, classifier: Classifier
+) -> list[Example]:
+    """Return rows as the model sees them. Raises DataError where the task's input leaves no room to them."""
+    if task.layout is not None and (room := tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
+        raise DataError(
+            f"task {task.id}: its input leaves {room} of {tokenizer.max_tokens} tokens to the response; leave "
+            f"{LEAST_ROOM_TOKENS}"
+        )
+    return [
+        Example(
+            derived_key(task.id, row.id),
+            row.level,
+            tokens.ids or [classifier.pad_id],  # as in serving
+            (tokens.types or [0]) if classifier.token_types else (),
+            0.0 if math.isnan(row.weight) else row.weight,
+        )
+        for row, tokens in zip(rows, tokenizer.encode([task.render(row.text) for row in rows]), strict=True)
+    ]
 
 
 def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: str, start: Start | None) -> str:
@@ -189,8 +181,8 @@ def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: 
     for task in tasks:
         digest.update(task.task.model_dump_json().encode())
         for row, example, *held_out in zip(task.rows, task.examples, task.groups, task.fold_of, strict=True):
-            seen = row.level, list(example.tokens), list(example.token_types)
-            digest.update(repr((row.id, *seen, example.weight, *held_out)).encode())
+            tokens = list(example.tokens), list(example.token_types)
+            digest.update(repr((row.id, row.level, *tokens, example.weight, *held_out)).encode())
     for name, parameter in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
     if start is not None:

@@ -18,8 +18,8 @@ from torch import nn
 from scoremux_engine.model.backbone import Site
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.down_products import DownProducts
+from scoremux_export.opening.openable import find_sites, head_linears
 from scoremux_export.opening.opened import OpenHeadLinear, OpenSite, SiteInputs
-from scoremux_export.opening.sites import find_sites, head_linears
 
 LAYER = "bert.encoder.layer.{}.attention.self.{}"
 

@@ -23,7 +23,8 @@ from scoremux_train.commands import train
 from scoremux_train.errors import TrainError
 from scoremux_train.pretraining.commands import pretrain
 from scoremux_train.pretraining.masked_model import Vocabulary, mask
-from scoremux_train.pretraining.pretrain_run import DEFAULT, Pretraining, pretrain_backbone, read_texts
+from scoremux_train.pretraining.pretrain_run import DEFAULT, pretrain_backbone, read_texts
+from scoremux_train.training.batches import Example
 
 SECRET = "my grandmother is the router"
 
@@ -37,27 +38,19 @@ def write(path: Path, seed: int = 1, rows: int = 60) -> Path:
 
 
 def run(
-    folder: Path,
-    out: str,
-    cores: int = 1,
-    rows: str = "rows.jsonl",
-    moment: tuple[int, float] | None = None,
+    folder: Path, out: str, cores: int = 1, rows: str = "rows.jsonl", moment: tuple[int, float] | None = None
 ) -> dict[str, bytes]:
     """Pretrain in this process, which is killed at a moment as of `kill_at`; return what was written, by name."""
     if moment is not None:
         kill_at(folder, *moment)
     torch.set_num_threads(1)
-    settings, texts = Pretraining(DEFAULT.model_copy(update={"epochs": 3, "batch": 8, "lr": 1e-3})), [folder / rows]
-    pretrain_backbone(
-        str(folder / "model"),
-        read_texts(texts, "text"),
-        settings,
-        folder / out,
-        lambda *_: None,
-        cores=cores,
-        checkpoint_s=0.0,
+    recipe, texts = (
+        DEFAULT.model_copy(update={"epochs": 3, "batch": 8, "lr": 1e-3}),
+        read_texts([folder / rows], "text"),
     )
-    return content(folder / out)
+    model, made = str(folder / "model"), folder / out
+    pretrain_backbone(model, texts, recipe, made, lambda *_: None, cores=cores, checkpoint_s=0.0)
+    return content(made)
 
 
 def content(out: Path) -> dict[str, bytes]:
@@ -163,17 +156,17 @@ def test_null_and_blank_texts_are_left_out(tmp_path: Path) -> None:
 
 def test_masks_are_of_the_shares_that_the_recipe_says() -> None:
     vocabulary, tokens = Vocabulary(1000, 4, {1, 2}), [1, *range(10, 90), 2]
-    seen, hidden, kept = 0, 0, 0
+    masks, hidden, kept = 0, 0, 0
     for key in range(200):
-        masked = mask(key, tokens, (), 0, vocabulary)
+        masked = mask(Example(key, 0, tokens), 0, vocabulary)
         assert masked.hidden == [tokens[place] for place in masked.places]
         assert not {0, 81} & set(masked.places)
         hidden += len(masked.places)
-        seen += sum(masked.tokens[place] == 4 for place in masked.places)
+        masks += sum(masked.tokens[place] == 4 for place in masked.places)
         kept += sum(masked.tokens[place] == tokens[place] for place in masked.places)
     assert abs(hidden / (200 * 80) - 0.15) < 0.01
-    assert abs(seen / hidden - 0.8) < 0.03
+    assert abs(masks / hidden - 0.8) < 0.03
     assert abs(kept / hidden - 0.1) < 0.03
-    assert mask(1, tokens, (), 0, vocabulary) == mask(1, tokens, (), 0, vocabulary)
-    assert mask(1, tokens, (), 0, vocabulary) != mask(1, tokens, (), 1, vocabulary)
-    assert mask(1, [1, 7, 2], (), 0, vocabulary).places == [1]
+    text = Example(1, 0, tokens)
+    assert mask(text, 0, vocabulary) == mask(text, 0, vocabulary) != mask(text, 1, vocabulary)
+    assert mask(Example(1, 0, [1, 7, 2]), 0, vocabulary).places == [1]

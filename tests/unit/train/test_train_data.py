@@ -32,10 +32,9 @@ from scoremux_files.errors import InputError, ScoremuxError
 from scoremux_files.locks import locked
 from scoremux_train.check import as_json, check, remarks
 from scoremux_train.commands import train
+from scoremux_train.cross_validated import CrossValidated, LearningCurve
 from scoremux_train.data import Columns, Data, LabelledResponse, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
-from scoremux_train.figures.cross_validated import CrossValidated
-from scoremux_train.figures.learning_curve import LearningCurve
 from scoremux_train.output import card, print_agreement
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import QUARTERS, CurvePoint, TrainedTask
