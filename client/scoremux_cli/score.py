@@ -106,7 +106,7 @@ def score(options: ScoreOptions) -> None:
     """
     from scoremux_cli.batch.job_client import Connection
     from scoremux_cli.batch.job_output import JobCounts, Output
-    from scoremux_cli.batch.run import run_job, runner_of
+    from scoremux_cli.batch.job_run import run_job, runner_of
     from scoremux_cli.batch.sources import check_sources
     from scoremux_cli.batch.summary import check
     from scoremux_client.transports.transport import Tls
