@@ -17,14 +17,11 @@ tutorial: $(VENV)/.demo
 
 # Half of the time the tests wait for servers, so three run at once; one thread each for torch keeps two cores from
 # more work than they have. Files stay whole and start in order: the long ones first. A test that takes 600 s ends its
-# process, which says where all threads were. A failed test that starts servers runs once more, since three at a time
-# make two cores wait: the run ends with its traceback, and more than three such tests are failures.
+# process, which says where all threads were.
 BOUNDED = -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
-AGAIN = --reruns=1 --reruns-delay=10 --max-suite-reruns=3 --rerun-show-tracebacks \
-  $(addprefix --rerun-exclude-path=tests/,packaging parity property unit)
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 \
-	  $(AGAIN) --durations=40
+	  --durations=40
 
 # What takes minutes: the tests that `make test` leaves out, the lowest versions, and the bits of all families on a
 # processor that QEMU emulates (Debian's package qemu-user).

@@ -9,8 +9,8 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Generator, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,28 +55,6 @@ def signals() -> Iterator[None]:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         warnings.warn("SIGPIPE was not ignored after this test", stacklevel=1)
     faulthandler.enable(sys.__stderr__)
-
-
-FAILED = pytest.StashKey[bool]()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    item.stash[FAILED] = report.failed or (report.when != "setup" and item.stash[FAILED])
-    return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Function) -> Generator[None, None, None]:
-    """End what a module's tests share when one of them failed: it may have left a dead server to its second run."""
-    try:
-        return (yield)
-    finally:
-        if item.stash[FAILED]:
-            for definition in chain(*item._fixtureinfo.name2fixturedefs.values()):
-                if definition.scope == "module" or definition.argname == "server":
-                    definition.finish(item._request)
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +121,40 @@ def mixed_repository(once: Once) -> Path:
         make_mixed_repository(str(make_encoder(repository / "source", layers=1, width=256)), repository)
 
     return once("mixed", make)
+
+
+@pytest.fixture(scope="session")
+def exported_family(once: Once) -> Callable[[str], Path]:
+    """Return a repository with a small model of a family and no store (`families.export_family`). Do not change it."""
+
+    def export(name: str) -> Path:
+        from families import export_family
+
+        return once(f"family-{name}", partial(export_family, name))
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def family_repository(exported_family: Callable[[str], Path], once: Once) -> Callable[[str], Path]:
+    """The same with a store of adapters of many kinds (`family_stores.kinds_of`). Do not change it."""
+
+    def make(name: str) -> Path:
+        from family_stores import make_store
+
+        return once(f"store-{name}", partial(make_store, name, exported_family(name)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def saf_repository(once: Once) -> Path:
+    """MiniLM with the 27 example adapters. Do not change it."""
+    from saf import needs_minilm, prepare
+
+    if needs_minilm.args[0]:
+        pytest.skip(needs_minilm.kwargs["reason"])
+    return once("saf", lambda folder: prepare(folder / "minilm")) / "minilm"
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import pytest
 
 import recorded_bits
 from recorded_bits import Bits, compute, read_record
-from saf import needs_minilm, prepare
 
 LIMITS = ("", "AVX2")
 
@@ -22,10 +21,9 @@ def test_small_models_have_the_recorded_bits(limit: str) -> None:
     compare(compute(limit, [], nodes=False), limit, [])
 
 
-@needs_minilm
-def test_minilm_has_the_recorded_bits(tmp_path: Path) -> None:
-    folder = prepare(tmp_path / "minilm")
-    compare([bits for limit in LIMITS for bits in compute(limit, [folder], nodes=False)], "", [folder])
+@pytest.mark.parametrize("limit", ["", pytest.param("AVX2", marks=pytest.mark.nightly)])
+def test_minilm_has_the_recorded_bits(saf_repository: Path, limit: str) -> None:
+    compare(compute(limit, [saf_repository], nodes=False), limit, [saf_repository])
 
 
 def compare(computed: list[Bits], limit: str, folders: list[Path]) -> None:

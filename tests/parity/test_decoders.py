@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,47 +14,30 @@ import torch
 import transformers
 from typer.testing import CliRunner
 
-from computed import computed_runners
-from decoders import distance_from_peft, make_repository
-from families import DECODERS, make_family
+from families import DECODERS, each_family, make_family
+from family_stores import distance_from_peft
 from making import WORDS
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
-from scoremux_engine.selftest import run_selftest
 from scoremux_export.errors import ModelError
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import MOST_TOKENS, Classifier
 from scoremux_export.opening.openable import Opening, find_sites
 
-FAMILY = "gemma3"
-"""It has whatever others have: grouped queries, norms of them, windows that slide, rotary embeddings of two kinds."""
+Families = Callable[[str], Path]
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_repository(FAMILY, tmp_path_factory.mktemp(FAMILY))
+@pytest.fixture(scope="module", params=["qwen3", pytest.param("gemma3", marks=pytest.mark.nightly)])
+def repository(family_repository: Families, request: pytest.FixtureRequest) -> Path:
+    """Gemma 3 has more than others: windows that slide, rotary embeddings of two kinds."""
+    return family_repository(request.param)
 
 
-def test_rows_of_all_kinds_in_one_batch_get_pefts_logits_and_levels(repository: Path) -> None:
-    distance = distance_from_peft(repository, FAMILY, 100, seed=1)
+@pytest.mark.parametrize("family", each_family(DECODERS))
+def test_rows_of_all_kinds_in_one_batch_get_pefts_logits_and_levels(family: str, family_repository: Families) -> None:
+    distance = distance_from_peft(family_repository(family), family, 100, seed=1)
     assert 0 < distance.max_abs_difference <= 1e-4
     assert distance.levels == 0
-
-
-@pytest.mark.parametrize("name", computed_runners())
-def test_rows_keep_their_bits(repository: Path, name: str) -> None:
-    test = run_selftest(Engine.open(repository, runner=computed_runners()[name]), mixes=40)
-    assert test.changed is None
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("family", DECODERS)
-def test_every_decoder_gives_pefts_logits_and_keeps_its_bits(family: str, tmp_path: Path) -> None:
-    repository = make_repository(family, tmp_path)
-    distance = distance_from_peft(repository, family, 400, seed=2)
-    assert (distance.max_abs_difference <= 1e-4, distance.levels) == (True, 0)
-    for name in computed_runners():
-        test_rows_keep_their_bits(repository, name)
 
 
 def test_a_prefix_changes_no_level_and_hardly_a_logit(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from families import FAMILIES, make_family
+from families import each_family
 from making import WORDS
 from scoremux_calibrate.judge.float64_rows import Float64Scorer
 from scoremux_calibrate.judge.float64_runner import Float64Graph, Float64Runner
@@ -33,7 +33,6 @@ from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton.audit import Audit, AuditSettings
 from scoremux_engine.triton.metrics import FirstLabels, Recorder
-from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.parity import prove
@@ -50,21 +49,13 @@ def float64_throughout() -> Iterator[None]:
         yield
 
 
-def difference_from_peft(family: str, folder: Path) -> float:
-    """Return max |Δlogit| between the judge and PEFT, both in float64: adapters of four kinds, and prefixes."""
-    source = make_family(family, folder / "source")
-    opening = Opening(FAMILIES[family].sites, dora=True, bias=True)
-    backbone = export_backbone(str(source), opening, folder)
-    model = Classifier.open(str(source)).model
+@pytest.mark.parametrize("family", each_family())
+def test_judge_gives_the_logits_of_peft_in_float64(family: str, exported_family: Callable[[str], Path]) -> None:
+    """Adapters of four kinds, and prefixes."""
+    backbone = Backbone.open(exported_family(family) / "backbone" / "1")
+    model, opening = Classifier.open(str(exported_family(family) / "source")).model, Opening("", dora=True, bias=True)
     with float64_throughout():
-        return prove(model, backbone, Float64Runner(backbone), opening).max_abs_logit_difference
-
-
-@pytest.mark.parametrize(
-    "family", [pytest.param(f, marks=() if f in ("mpnet", "llama") else pytest.mark.nightly) for f in FAMILIES]
-)
-def test_judge_gives_the_logits_of_peft_in_float64(family: str, tmp_path: Path) -> None:
-    assert difference_from_peft(family, tmp_path) <= 1e-6
+        assert prove(model, backbone, Float64Runner(backbone), opening).max_abs_logit_difference <= 1e-6
 
 
 @pytest.mark.parametrize("rows", [1, 3])

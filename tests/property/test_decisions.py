@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from computed import computed_runners
 from decided import make_decision, write_decision
 from making import WORDS
 from mixed_store import KINDS
@@ -57,14 +56,12 @@ def cells(engine: Engine, rows: list[tuple[str, str]], names: tuple[str, ...]) -
     ]
 
 
-@pytest.mark.parametrize("name", computed_runners())
-def test_decisions_keep_their_bits_in_random_mixes_and_after_a_restart(decided_repository: Path, name: str) -> None:
-    runner = computed_runners()[name]
-    engine, rows, draw = Engine.open(decided_repository, runner=runner), draw_rows(150), random.Random(3)
+def test_decisions_keep_their_bits_in_random_mixes_and_after_a_restart(decided_repository: Path) -> None:
+    engine, rows, draw = Engine.open(decided_repository), draw_rows(150), random.Random(3)
     alone = {row: cells(engine, [row], DECIDED)[0] for row in rows}
     routes = {one[2] for one in alone.values()}
     assert routes >= {b"machine", b"human:LOW_CONFIDENCE", b"human:CONDITION", b"human:UNUSUAL", b"human:TRUNCATED"}
-    again = Engine.open(decided_repository, runner=runner)
+    again = Engine.open(decided_repository)
     for number in range(30):
         mix = draw.choices(rows, k=round(150 ** draw.random()))
         together = cells(again if number % 2 else engine, mix, DECIDED)

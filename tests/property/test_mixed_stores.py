@@ -6,22 +6,31 @@ import os
 import random
 import re
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 import torch
 import transformers
 
-from computed import computed_runners
-from making import WORDS, make_encoder
+from computed import computed_precisions, computed_runners
+from families import DECODERS, each_family
+from making import WORDS, make_encoder, random_tables
 from mixed_store import KINDS, Kind, make_mixed_repository, open_with_peft
 from model_inputs import INPUTS, MAX_TOKENS, QUESTIONS, draw_response, make_tokenizer, tokens_of_transformers
 from scoremux_engine import Engine
 from scoremux_engine.bank.residents import Version
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import SizeClass
+from scoremux_engine.model.tokens import Tokens
+from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.precisions import PRECISIONS
+from scoremux_engine.runners.runner import Floats, RowInputs
+from scoremux_engine.scoring.computation import pad
 from scoremux_engine.selftest import run_selftest
 from scoremux_export.opening.openable import Opening
 from serving import SCOREMUX
@@ -35,9 +44,39 @@ STEPS = ("AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
 def test_rows_of_any_ranks_sites_kinds_and_levels_keep_their_bits(
     mixed_repository: Path, name: str, mixes: int
 ) -> None:
-    test = run_selftest(Engine.open(mixed_repository, runner=computed_runners()[name]), mixes=mixes)
+    engine = Engine.open(mixed_repository, runner=computed_runners()[name])
+    assert "bert.pooler.dense" in {site.name for site in engine.backbone.spec.sites}
+    test = run_selftest(engine, mixes=mixes)
     assert test.changed is None
     assert test.sizes == {SizeClass(rank, levels) for rank in (8, 16, 64, 256) for levels in (8, 32)}
+
+
+@pytest.mark.parametrize("name", computed_runners())
+@pytest.mark.parametrize("family", each_family(DECODERS))
+def test_rows_of_a_decoder_with_prefixes_templates_and_pairs_keep_their_bits(
+    family: str, family_repository: Callable[[str], Path], name: str
+) -> None:
+    engine = Engine.open(family_repository(family), runner=computed_runners()[name])
+    assert run_selftest(engine, mixes=40, longest=96).changed is None
+
+
+@pytest.mark.parametrize("precision", computed_precisions())
+def test_streams_that_meet_new_shapes_at_once_compute_the_same(mixed_repository: Path, precision: str) -> None:
+    backbone = Backbone.open(mixed_repository / "backbone" / "1")
+    runner, draw = OpenVinoRunner(backbone, precision, threads=2, streams=2), np.random.default_rng(0)
+    tables, start = random_tables(backbone.spec, groups=1, rank=8), Barrier(2)
+
+    def run(rows: RowInputs) -> Floats:
+        start.wait()
+        return runner.run(rows, tables).logits
+
+    with ThreadPoolExecutor(2) as streams:
+        for count in draw.permutation(np.arange(30, 70)).tolist():
+            lengths = draw.integers(9, 17, count).tolist()
+            tokens = [Tokens(draw.integers(5, 40, n).tolist(), [0] * n, False) for n in lengths]
+            rows = pad(tokens, np.zeros(count, np.int64), 16, backbone.spec)
+            one, other = streams.map(run, [rows, rows])
+            assert one.tobytes() == other.tobytes(), count
 
 
 @pytest.mark.parametrize("step", ["AVX2", *(pytest.param(step, marks=pytest.mark.nightly) for step in STEPS)])
@@ -148,19 +187,9 @@ def _make_llama(folder: Path) -> None:
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
-def repository(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    return make_repository(request.param, tmp_path_factory.mktemp(request.param))
-
-
-def test_the_logits_of_pairs_and_templates_in_one_batch_are_those_of_peft(repository: Path) -> None:
-    distance = measure(repository, 150, seed=6)
+@pytest.mark.parametrize("backbone", ["bert", pytest.param("llama", marks=pytest.mark.nightly)])
+def test_the_logits_of_pairs_and_templates_in_one_batch_are_those_of_peft(backbone: str, tmp_path: Path) -> None:
+    distance = measure(make_repository(backbone, tmp_path), 150, seed=6)
     assert distance.max_abs_difference <= 1e-4
     assert distance.levels == 0
-    assert (distance.without_types > 1e-2) == Engine.open(repository).backbone.spec.token_types
-
-
-@pytest.mark.parametrize("name", computed_runners())
-def test_rows_of_different_inputs_in_one_batch_keep_their_bits(repository: Path, name: str) -> None:
-    test = run_selftest(Engine.open(repository, runner=computed_runners()[name]), mixes=25, longest=96)
-    assert test.changed is None and len(test.buckets) > 5
+    assert (distance.without_types > 1e-2) == Engine.open(tmp_path).backbone.spec.token_types

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import saf
 from proofs import Result, Scaled, keep
 
 PAGE = Path(__file__).with_name("RESULTS.md")
@@ -40,14 +39,6 @@ def result(request: pytest.FixtureRequest) -> Result:
             keep(PAGE, what, figure, command)
 
     return write
-
-
-@pytest.fixture(scope="session")
-def saf_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MiniLM with the 27 example adapters. Do not change it."""
-    if saf.needs_minilm.args[0]:
-        pytest.skip(saf.needs_minilm.kwargs["reason"])
-    return saf.prepare(tmp_path_factory.mktemp("saf"))
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import random
 import shutil
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from decoders import make_repository
 from making import WORDS
 from proofs import Result, Scaled
 from scoremux_engine import Engine
@@ -22,8 +22,11 @@ FORGETFUL_BYTES = 400_000
 """Memory for some of the adapters and prefixes: the others are loaded and computed again and again."""
 
 
-def test_no_row_is_scored_behind_the_prefix_of_another_version(tmp_path: Path, scaled: Scaled, result: Result) -> None:
-    repository, changes, draw = make_repository("gemma3", tmp_path), scaled(1000), random.Random(4)
+def test_no_row_is_scored_behind_the_prefix_of_another_version(
+    family_repository: Callable[[str], Path], tmp_path: Path, scaled: Scaled, result: Result
+) -> None:
+    repository, changes, draw = tmp_path / "repository", scaled(1000), random.Random(4)
+    shutil.copytree(family_repository("gemma3"), repository)
     store, backbone = Store(repository / "store"), Backbone.open(repository / "backbone" / "1")
     folders = [vary(repository / "adapters" / task, number) for task in ("t-6", "t-7") for number in range(3)]
     engine, stop = Engine.open(repository, bank_bytes=FORGETFUL_BYTES), threading.Event()

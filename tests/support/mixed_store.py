@@ -13,6 +13,7 @@ import torch
 import transformers
 from torch import nn
 
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
@@ -55,25 +56,27 @@ KINDS = tuple(
 
 def make_mixed_repository(
     source: str, repository: Path, kinds: tuple[Kind, ...] = KINDS, opening: Opening = OPENING
-) -> dict[str, Path]:
-    """Export `source` with open sites and publish one random adapter a kind; return its folder by task.
+) -> None:
+    """Export `source` with the sites of `opening` open, and publish one random adapter a kind."""
+    add_adapters(source, repository, kinds, export_backbone(source, opening, repository))
+
+
+def add_adapters(source: str, repository: Path, kinds: tuple[Kind, ...], backbone: Backbone) -> None:
+    """Publish one random adapter a kind, ``t-0`` and so on; their folders are in ``adapters``.
 
     Args:
-        source: a model that `AutoModelForSequenceClassification` opens.
-        repository: where the backbone and the store go.
-        kinds: one adapter each.
-        opening: which sites take them.
+        source: The model, which `AutoModelForSequenceClassification` opens.
+        repository: Where the folders and the store go.
+        kinds: One adapter each.
+        backbone: The model, exported.
     """
-    backbone = export_backbone(source, opening, repository)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(source)
-    folders = {f"t-{n}": repository / "adapters" / f"t-{n}" for n in range(len(kinds))}
-    for seed, (task, folder) in enumerate(folders.items()):
-        _write_adapter(model, kinds[seed], seed, folder)
-        (folder / "task.json").write_text(
-            json.dumps({"id": task, "levels": list(range(kinds[seed].levels)), **kinds[seed].task})
-        )
-    Store(repository / "store").add(list(folders.values()), backbone)
-    return folders
+    folders = [repository / "adapters" / f"t-{n}" for n in range(len(kinds))]
+    for seed, (kind, folder) in enumerate(zip(kinds, folders, strict=True)):
+        _write_adapter(model, kind, seed, folder)
+        described = {"id": folder.name, "levels": list(range(kind.levels)), **kind.task}
+        (folder / "task.json").write_text(json.dumps(described))
+    Store(repository / "store").add(folders, backbone)
 
 
 def train_adapter(model: Path, folder: Path, seed: int, **keys: Any) -> Path:

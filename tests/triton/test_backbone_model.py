@@ -1,82 +1,130 @@
-"""The backbone as a Triton model of its own: the scorer calls it and nothing changes."""
+"""The backbone as a Triton model of its own, in the Python backend or NVIDIA's for ONNX Runtime: no bit changes.
+
+That backend is built for the CPU from sources (r24.10) that are no part of this repository:
+`SCOREMUX_TRITON_ONNXRUNTIME` names a folder whose `build.sh OUT PYTHON` makes a Triton with it, or one that it made.
+"""
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import numpy as np
+import onnxruntime
 import pytest
 from tritonclient.grpc import service_pb2
 
 from attempts import INFER_GRPC
-from decoders import POSITIONS, template
 from doors import Place, bearer, needs_haproxy, serving
-from families import make_family
-from making import TASKS, WORDS, make_adapter
-from scoremux_client import Response, ScoringClient
+from families import QUICK
+from making import ROOT, WORDS
+from scoremux_client import Response, Retries, Scored, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.runners.choose import REFERENCE
-from scoremux_engine.store.store import Store
-from scoremux_export.export_graph import export_backbone
-from scoremux_export.opening.openable import Opening
 from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import Profile
-from watching import unwatched
+from watching import unwatched, watched
 
 pytestmark = pytest.mark.triton
+SOURCES = Path(os.environ.get("SCOREMUX_TRITON_ONNXRUNTIME", ROOT.parent / "shared" / "triton-onnxruntime-backend"))
+BUILT = SOURCES / "bin" / "tritonserver"
 
 
-def test_the_scorer_calls_the_backbone_and_no_bit_changes(small_repository: Path) -> None:
-    draw = random.Random(2)
-    texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(120)]
-    tasks = draw.choices(list(TASKS), k=len(texts))
-    engine = Engine.open(small_repository, runner=REFERENCE)
-    expected, vectors = engine.score(texts, tasks), engine.embed(texts, tasks)
+@pytest.fixture(scope="module")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Triton with the backend for ONNX Runtime."""
+    if BUILT.exists():
+        return SOURCES
+    if not (SOURCES / "build.sh").exists():
+        pytest.skip("there are no sources of Triton's ONNX Runtime backend")
+    folder, python = tmp_path_factory.mktemp("triton"), Path(onnxruntime.__file__).parents[4] / "bin" / "python"
+    built = subprocess.run(
+        ["bash", str(SOURCES / "build.sh"), str(folder), str(python)], capture_output=True, text=True, check=False
+    )
+    if built.returncode:
+        pytest.skip(f"the backend cannot be built here: {built.stderr[-300:]}")
+    return folder
+
+
+def rows_of(engine: Engine, count: int) -> list[Response]:
+    draw = random.Random(count)
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count)]
+    return [Response(draw.choice(engine.bank.tasks), text) for text in ("", "a bridge is lost [PAD]", *texts)]
+
+
+def expected_of(engine: Engine, rows: list[Response]) -> list[Scored]:
+    scored = engine.score([row.text for row in rows], [row.task for row in rows])
+    assert all(one.ok for one in scored)
+    return without_arithmetic(scored)
+
+
+def without_arithmetic(scored: list[Scored]) -> list[Scored]:
+    return [replace(one, arithmetic="") for one in scored]
+
+
+NIGHTLY = [pytest.param("onnxruntime", family, marks=pytest.mark.nightly) for family in QUICK]
+
+
+@pytest.mark.parametrize(("backend", "family"), [("python", "qwen3"), *NIGHTLY])
+def test_rows_have_the_bits_of_the_engine(
+    backend: str,
+    family: str,
+    family_repository: Callable[[str], Path],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    """Adapters of all kinds; a decoder's weights are beside its graph, and some of its tasks have prefixes."""
+    repository = family_repository(family)
+    engine = Engine.open(repository, runner=REFERENCE)
+    rows, profile = rows_of(engine, 120), Profile(runner="triton", backend="python")
+    if backend == "onnxruntime":
+        profile = Profile.read("gpu-onnx", [f"triton={request.getfixturevalue('triton')}"])
     with (
-        unwatched(small_repository, profile=Profile(runner="triton", backend="python")) as server,
+        unwatched(repository, profile=profile, log=tmp_path / "log") as server,
         ScoringClient(server.endpoints.grpc_url) as client,
         ScoringClient(server.endpoints.grpc_url, embeddings=True) as asks,
     ):
-        rows = [Response(task, text) for task, text in zip(tasks, texts, strict=True)]
         served, with_vectors = client.score(rows), asks.score(rows)
-    assert served == with_vectors == expected
+    assert without_arithmetic(served) == without_arithmetic(with_vectors) == expected_of(engine, rows)
+    vectors = engine.embed([row.text for row in rows], [row.task for row in rows])
     assert [np.asarray(one.embedding).tobytes() for one in with_vectors] == [vector.tobytes() for vector in vectors]
+    name = "triton-onnxruntime-" if backend == "onnxruntime" else engine.arithmetic
+    assert all(one.arithmetic.startswith(name) for one in served)
 
 
-def test_a_decoder_with_its_weights_beside_the_graph_is_served(tmp_path: Path) -> None:
-    source = make_family("llama", tmp_path / "source", max_position_embeddings=POSITIONS)
-    backbone = export_backbone(str(source), Opening("q_proj,v_proj"), tmp_path / "repository", one_file_bytes=1000)
-    folders = [
-        make_adapter(tmp_path / "t-1", backbone.spec, "t-1", levels=3),
-        make_adapter(tmp_path / "points", backbone.spec, "points", levels=1, task_json={"levels": [0, 0.5, 2]}),
-        make_adapter(tmp_path / "prefixed", backbone.spec, "prefixed", levels=3, task_json=template(1, " [SEP]")),
-    ]
-    assert backbone.spec.prefix_layers
-    Store(tmp_path / "repository" / "store").add(folders, backbone)
-    texts = ("the router", "", "a bridge is lost [PAD]")
-    rows = [Response(folder.name, text) for text in texts for folder in folders]
-    engine = Engine.open(tmp_path / "repository", runner=REFERENCE)
-    expected = engine.score([row.text for row in rows], [row.task for row in rows])
-    profile = Profile(runner="triton", backend="python")
-    with (
-        unwatched(tmp_path / "repository", profile=profile) as server,
-        ScoringClient(server.endpoints.grpc_url) as client,
-    ):
-        served = client.score(rows)
-    assert served == expected
-    assert all(one.ok and (one.probabilities == ()) == (one.task == "points") for one in served)
+@pytest.mark.nightly
+def test_rows_survive_kills_of_a_triton_with_the_backend_for_onnxruntime(
+    small_repository: Path, triton: Path, tmp_path: Path
+) -> None:
+    engine = Engine.open(small_repository, runner=REFERENCE)
+    rows = rows_of(engine, 400)
+    keys = {"triton": str(triton), "runner": "triton", "backend": "onnxruntime"}
+    with watched(small_repository, tmp_path / "log", **keys) as watch:
+        scored: list[list[Scored]] = []
 
+        def score() -> None:
+            retries = Retries(patience_s=240, contact_s=240)
+            with ScoringClient(watch.server.endpoints.grpc_url, chunk_rows=8, retries=retries) as client:
+                scored.extend(client.score(rows) for _ in range(4))
 
-def test_a_store_of_another_backbone_stops_the_start(own_repository: Path) -> None:
-    manifest = Store(own_repository / "store").manifest()
-    other = manifest.model_copy(update={"backbone": "f" * 64})
-    (own_repository / "store" / "manifest.json").write_bytes(other.to_json())
-    from scoremux_server.errors import StartError
-
-    with pytest.raises(StartError, match="belongs to backbone ffffffffffff"):
-        unwatched(own_repository).__enter__()
+        load = threading.Thread(target=score)
+        load.start()
+        for victim in ("stub", "server"):
+            time.sleep(0.5)
+            os.kill(watch.stub() if victim == "stub" else watch.server.process.pid, signal.SIGKILL)
+            watch.wait_until(False)
+            watch.wait_until(True)
+        load.join(240)
+        assert watch.health.restarts == 2
+    assert [without_arithmetic(one) for one in scored] == [expected_of(engine, rows)] * 4
 
 
 @needs_haproxy

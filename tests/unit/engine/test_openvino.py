@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from openvino import opset13 as ops
 
 from computed import computed_precisions
-from families import make_family
 from making import ROOT, random_tables
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners import precisions
@@ -28,8 +27,6 @@ from scoremux_engine.runners.openvino import AllCores, OpenVinoRunner
 from scoremux_engine.runners.packing import FIRST, PACK, ROWS, STEP, UNPACK, pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.runner import Floats, RowInputs
-from scoremux_export.export_graph import export_backbone
-from scoremux_export.opening.openable import Opening
 
 
 @given(st.lists(st.integers(1, 24), min_size=1, max_size=20), st.integers(0, 9))
@@ -72,21 +69,25 @@ def _inputs_of(node: openvino.Node) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("family", "sites", "masked"), [("bert", "query,value", 0), ("bert", "key", 1), ("llama", "q_proj", 2)]
+    ("repository", "kinds"),
+    [("exported", ["Multiply"] * 2), ("mixed_repository", ["Add"]), ("decoder", ["Add"] * 2)],
+    ids=["query and value", "key", "decoder"],
 )
 def test_largest_score_is_taken_without_the_mask_where_padding_repeats_a_key(
-    family: str, sites: str, masked: int, tmp_path: Path
+    repository: str, kinds: list[str], request: pytest.FixtureRequest
 ) -> None:
     """The first layer's adapters read the embeddings of padding, and a decoder's mask hides more than padding."""
-    spec = export_backbone(str(make_family(family, tmp_path / "source")), Opening(sites), tmp_path).spec
-    model = openvino.Core().read_model(tmp_path / "backbone" / "1" / "backbone.onnx")
-    pack_tokens(model, spec.max_tokens)
-    make_portable(model, spec.max_tokens)
+    opened = Backbone.open(request.getfixturevalue(repository) / "backbone" / "1")
+    model = openvino.Core().read_model(opened.onnx)
+    pack_tokens(model, opened.spec.max_tokens)
+    make_portable(model, opened.spec.max_tokens)
     largest = [op for op in model.get_ordered_ops() if op.get_type_name() == "ReduceMax"]
-    assert len(largest) == 2
-    assert [op.input_value(0).get_node().get_type_name() for op in largest] == ["Add"] * masked + ["Multiply"] * (
-        2 - masked
-    )
+    assert [op.input_value(0).get_node().get_type_name() for op in largest] == kinds
+
+
+@pytest.fixture
+def decoder(exported_family: Callable[[str], Path]) -> Path:
+    return exported_family("qwen3")
 
 
 OPTIONS = precisions.options("float32")

@@ -1,8 +1,9 @@
-"""Stores of small decoders, and how far their scores are from PEFT's for each text alone."""
+"""Stores of small models of many families, and how far their scores are from PEFT's for each text alone."""
 
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,16 @@ import numpy as np
 import torch
 import transformers
 
-from families import FAMILIES, make_family
+from families import FAMILIES
 from making import WORDS
-from mixed_store import Kind, make_mixed_repository, open_with_peft
+from mixed_store import Kind, add_adapters, open_with_peft
 from scoremux_engine import Engine
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.task import Task
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
-from scoremux_export.opening.openable import Opening
 
 # What the tokenizers of `families` read as special tokens, the padding token among them.
 ODD = ("[PAD]", "[CLS]", "[SEP]")
-
-
-POSITIONS = 256
 _QUESTION = " ".join(WORDS)
 
 
@@ -33,7 +31,7 @@ def template(repeats: int, after: str = "") -> dict[str, Any]:
 
 
 def kinds_of(family: str) -> tuple[Kind, ...]:
-    """Return adapters of several ranks, kinds and heads; one gives one value in points, and some have prefixes."""
+    """Return adapters of several ranks, kinds and heads; one gives one value in points; decoders' have prefixes too."""
     sites = FAMILIES[family].sites
     options = ({}, {"use_rslora": True}, {"use_dora": True}, {"lora_bias": True}, {})
     shapes = ((4, 5), (24, 2), (8, 3), (16, 20), (70, 4))
@@ -45,15 +43,13 @@ def kinds_of(family: str) -> tuple[Kind, ...]:
         Kind(16, 3, sites, {"lora_bias": True}, {"question": _QUESTION, "input": pair}),
         Kind(70, 4, sites, task=longer, outputs=1),
     )
-    return (*classes, Kind(8, 4, sites, outputs=1), *prefixed)
+    return (*classes, Kind(8, 4, sites, outputs=1), *(prefixed if FAMILIES[family].decoder else ()))
 
 
-def make_repository(family: str, folder: Path) -> Path:
-    """Export a small decoder and publish an adapter of each kind; the model is in ``source``."""
-    source = make_family(family, folder / "source", max_position_embeddings=POSITIONS)
-    opening = Opening(FAMILIES[family].sites, dora=True, bias=True)
-    make_mixed_repository(str(source), folder, kinds_of(family), opening)
-    return folder
+def make_store(family: str, exported: Path, repository: Path) -> None:
+    """Copy what `families.export_family` wrote, and publish an adapter of each kind."""
+    shutil.copytree(exported, repository, dirs_exist_ok=True)
+    add_adapters(str(repository / "source"), repository, kinds_of(family), Backbone.open(repository / "backbone" / "1"))
 
 
 @dataclass
