@@ -99,9 +99,7 @@ def test_a_pod_serves_while_kubernetes_takes_it_out_of_the_endpoints_and_then_dr
 @pytest.mark.nightly
 @pytest.mark.triton
 @needs_haproxy
-def test_the_pods_command_serves_through_the_door_and_writes_nothing_to_the_volume(
-    small_repository: Path, tmp_path: Path
-) -> None:
+def test_the_pods_command_serves_through_the_door_and_keeps_the_volume(small_repository: Path, tmp_path: Path) -> None:
     place, ports = Place(tmp_path), free_endpoints()
     file, before = mounted(render({}), place, tmp_path / "mounted"), sorted(small_repository.rglob("*"))
     words = [word.replace("/etc/scoremux/door.toml", str(file)) for word in server(render({}))["args"]]

@@ -99,9 +99,7 @@ def test_no_more_is_opened_than_is_needed(trained: Path, model: Path) -> None:
     assert needs(trained, model, "biases")[1:] == needs(trained, model, "ranks")[1:] == (False, True)
 
 
-def test_modules_that_are_saved_whole_are_opened_in_all_adapters_or_refused(
-    trained: Path, model: Path, tmp_path: Path
-) -> None:
+def test_modules_saved_whole_are_opened_in_all_adapters_or_refused(trained: Path, model: Path, tmp_path: Path) -> None:
     encoder = transformers.AutoModelForSequenceClassification.from_pretrained(model)
     keys = {"target_modules": ["query"], "modules_to_save": ["pooler.dense"]}
     pooled = Adapter.read(train_adapter(model, tmp_path / "pooled", 1, **keys))

@@ -151,9 +151,7 @@ def test_judge_confirms_an_honest_log_and_writes_what_float64_says(small_reposit
 
 
 @pytest.mark.parametrize("forge", [forge_level, forge_all, forge_certainty, forge_head])
-def test_judge_names_a_forged_row(
-    small_repository: Path, tmp_path: Path, forge: Callable[[dict[str, Any]], None]
-) -> None:
+def test_forged_row_is_named(small_repository: Path, tmp_path: Path, forge: Callable[[dict[str, Any]], None]) -> None:
     logged = Logged(small_repository, tmp_path)
     forged = logged.change(7, forge)
     status, shown = logged.judge("--json")

@@ -88,9 +88,7 @@ def oracles(
     return Engine.open(repository), models
 
 
-def test_rows_that_alternate_between_variants_get_pefts_logits(
-    oracles: tuple[Engine, dict[str, peft.PeftModel]], encoder: Path
-) -> None:
+def test_mixed_variants_get_pefts_logits(oracles: tuple[Engine, dict[str, peft.PeftModel]], encoder: Path) -> None:
     engine, models = oracles
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
     draw = random.Random(3)

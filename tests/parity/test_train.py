@@ -239,9 +239,7 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_folders_open_in_peft_and_are_served_as_they_were_trained(
-    model: Path, trained: Path, exported: Path, tmp_path: Path
-) -> None:
+def test_folders_open_in_peft_and_serve_as_trained(model: Path, trained: Path, exported: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
     backbone = Backbone.open(tmp_path / "backbone" / "1")
     store = Store(tmp_path / "store")
@@ -291,7 +289,7 @@ def test_a_card_says_what_the_adapter_is_made_of(trained: Path) -> None:
         assert part in text, part
 
 
-def test_a_task_added_later_begins_from_the_same_shared_start(
+def test_a_later_task_begins_from_the_shared_start(
     model: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, tasks = trained.parent / "rows.jsonl", trained.parent / "tasks.csv"
@@ -370,9 +368,7 @@ def test_no_table_nor_its_start_has_seen_the_rows_that_it_predicts(model: Path, 
 
 
 @pytest.mark.parametrize("points", [(0.0, 1.0), (0.0, 0.5, 2.0), (0.0, 1.0, 2.0, 3.0, 5.0)])
-def test_a_start_gives_the_same_logits_in_training_and_as_a_table_of_a_task(
-    points: tuple[float, ...], model: Path
-) -> None:
+def test_a_start_gives_the_same_logits_in_training_and_as_a_tasks_table(points: tuple[float, ...], model: Path) -> None:
     layout = _trainer(model, 4, 5)[0].layout
     draw = torch.Generator().manual_seed(5)
     table, vector = torch.zeros(layout.width), torch.randn(32, generator=draw)

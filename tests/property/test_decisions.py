@@ -94,9 +94,7 @@ def test_a_coded_row_has_a_condition_and_no_score(decided_repository: Path) -> N
     assert (plain.status, plain.condition, plain.route, plain.confidence) == (Status.OK, "", "human:UNCALIBRATED", None)
 
 
-def test_the_machine_decides_about_tasks_without_a_calibration_only_where_that_is_said(
-    decided_repository: Path,
-) -> None:
+def test_the_machine_decides_about_uncalibrated_tasks_only_where_that_is_said(decided_repository: Path) -> None:
     texts, tasks = [text for text in TEXTS for _ in range(2)], ["t-0", "t-1"] * len(TEXTS)
     people = Engine.open(decided_repository).score(texts, tasks)
     machine = Engine.open(decided_repository, uncalibrated="machine").score(texts, tasks)

@@ -107,9 +107,7 @@ def cramped(small_repository: Path) -> list[Lone]:
 
 @settings(max_examples=40)
 @given(rows=mixes | copies)
-def test_a_row_has_the_same_bits_alone_and_in_any_mix_whatever_fits_into_micro_batch_and_bank(
-    engine: Lone, cramped: list[Lone], rows: list[Row]
-) -> None:
+def test_a_row_has_the_same_bits_alone_and_in_any_mix(engine: Lone, cramped: list[Lone], rows: list[Row]) -> None:
     expected = [engine.alone(row) for row in rows]
     for each in (engine, *cramped):
         assert each.together(rows) == expected

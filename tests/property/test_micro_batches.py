@@ -43,9 +43,7 @@ def places(part: MicroBatch) -> list[int]:
 
 
 @given(lengths, budgets, ranks, st.integers(1, 64))
-def test_every_row_is_in_one_micro_batch_of_its_own_bucket_and_size_class(
-    lengths: list[int], budget: int, ranks: list[int], streams: int
-) -> None:
+def test_every_row_is_in_one_micro_batch(lengths: list[int], budget: int, ranks: list[int], streams: int) -> None:
     rows = [planned_row(place, *row) for place, row in enumerate(zip(lengths, ranks, strict=False))]
     parts = split(rows, budget, streams)
     assert sorted(place for part in parts for place in places(part)) == list(range(len(lengths)))
@@ -67,9 +65,7 @@ def test_order_and_neighbours_never_change_a_rows_bucket(lengths: list[int], bud
 
 
 @given(lengths, budgets)
-def test_rows_of_a_bucket_are_spread_evenly_over_the_fewest_parts_and_most_tokens_come_first(
-    lengths: list[int], budget: int
-) -> None:
+def test_rows_of_a_bucket_are_spread_evenly_and_most_tokens_come_first(lengths: list[int], budget: int) -> None:
     parts = plan(lengths, budget)
     assert [part.tokens for part in parts] == sorted((part.tokens for part in parts), reverse=True)
     for bucket in {part.bucket for part in parts}:
@@ -111,9 +107,7 @@ def test_rows_that_may_kill_run_alone_and_first() -> None:
 
 
 @given(texts, st.integers(0, 30_000), st.integers(0, 24))
-def test_padding_keeps_every_token_in_its_place_and_masks_the_rest(
-    tokens: list[list[int]], pad_id: int, room: int
-) -> None:
+def test_padding_keeps_tokens_in_place_and_masks_the_rest(tokens: list[list[int]], pad_id: int, room: int) -> None:
     bucket = max(map(len, tokens)) + room
     spec, group = make_spec(8).model_copy(update={"pad_id": pad_id}), np.arange(len(tokens))
     padded = pad(tokens_of(tokens), group, bucket, spec)

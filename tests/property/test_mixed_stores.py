@@ -41,9 +41,7 @@ STEPS = ("AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
 
 @pytest.mark.parametrize("mixes", [40, pytest.param(400, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", computed_runners())
-def test_rows_of_any_ranks_sites_kinds_and_levels_keep_their_bits(
-    mixed_repository: Path, name: str, mixes: int
-) -> None:
+def test_rows_of_all_kinds_keep_their_bits(mixed_repository: Path, name: str, mixes: int) -> None:
     engine = Engine.open(mixed_repository, runner=computed_runners()[name])
     assert "bert.pooler.dense" in {site.name for site in engine.backbone.spec.sites}
     test = run_selftest(engine, mixes=mixes)
@@ -80,9 +78,7 @@ def test_streams_that_meet_new_shapes_at_once_compute_the_same(mixed_repository:
 
 
 @pytest.mark.parametrize("step", ["AVX2", *(pytest.param(step, marks=pytest.mark.nightly) for step in STEPS)])
-def test_bits_hold_or_a_precision_is_refused_in_a_sentence_at_every_instruction_set(
-    mixed_repository: Path, step: str
-) -> None:
+def test_bits_hold_or_a_precision_is_refused_at_every_instruction_set(mixed_repository: Path, step: str) -> None:
     command = [SCOREMUX, "selftest", str(mixed_repository), "--mixes", "25"]
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": step, "COLUMNS": "300"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

@@ -296,9 +296,7 @@ def test_error_of_the_scheduler_answers_every_request() -> None:
 
 @pytest.mark.parametrize("requests", [150, pytest.param(5_000, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", computed_runners())
-def test_rows_keep_their_bits_whoever_else_is_scored_meanwhile(
-    mixed_repository: Path, name: str, requests: int
-) -> None:
+def test_rows_keep_their_bits_whoever_else_is_scored(mixed_repository: Path, name: str, requests: int) -> None:
     counts = run_schedules(Engine.open(mixed_repository, runner=computed_runners()[name]), requests, seed=8)
     assert counts["same"] > 500 and counts.keys() <= {"same", "dropped"}
 

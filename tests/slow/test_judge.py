@@ -19,9 +19,7 @@ JUDGED, PART = 1000, 20_000
 RUNNERS = ("onnxruntime", "openvino")
 
 
-def test_levels_that_differ_between_float32_runners_are_close(
-    small_repository: Path, scaled: Scaled, result: Result
-) -> None:
+def test_levels_that_differ_between_runners_are_close(small_repository: Path, scaled: Scaled, result: Result) -> None:
     """Every row whose level differs has a margin below the judge's tolerance, and so has what float64 says of each."""
     store = Store(small_repository / "store")
     scorer = Float64Scorer(Backbone.open(small_repository / "backbone" / "1"), store)

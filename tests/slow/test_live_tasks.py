@@ -125,7 +125,7 @@ def repository(saf_repository: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saf_repository, tmp_path / "repository"))
 
 
-def test_changes_under_load_fail_no_row_and_change_no_bit(
+def test_changes_under_load_fail_no_row(
     repository: Path, saf_tasks: list[str], tmp_path: Path, scaled: Scaled, result: Result
 ) -> None:
     versions: Versions = {

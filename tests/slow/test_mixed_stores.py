@@ -35,7 +35,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("step", STEPS)
-def test_no_mix_changes_a_bit_in_openvino(
+def test_no_mix_changes_a_bit(
     repository: Path, tmp_path: Path, step: str, precision: str, scaled: Scaled, result: Result
 ) -> None:
     """At every instruction set; a precision that it does not compute is refused in a sentence."""

@@ -33,9 +33,7 @@ MODELS = {**{name: (name, dict[str, Any]()) for name in FAMILIES}, **WIDE}
 @pytest.mark.skipif(not emulator(), reason="there is no qemu-x86_64 (Debian's package qemu-user)")
 @pytest.mark.parametrize("processor", EMULATED)
 @pytest.mark.parametrize("model", MODELS)
-def test_float32_of_a_model_is_one_arithmetic(
-    model: str, processor: str, tmp_path: Path, scaled: Scaled, result: Result
-) -> None:
+def test_float32_is_one_arithmetic(model: str, processor: str, tmp_path: Path, scaled: Scaled, result: Result) -> None:
     (family, options), mixes = MODELS[model], scaled(30)
     source = make_family(family, tmp_path / "source", max_position_embeddings=514, **options)
     export_backbone(str(source), Opening(FAMILIES[family].sites, dora=True, bias=True), tmp_path)

@@ -101,9 +101,7 @@ def test_rows_have_the_bits_of_the_engine(
 
 
 @pytest.mark.nightly
-def test_rows_survive_kills_of_a_triton_with_the_backend_for_onnxruntime(
-    small_repository: Path, triton: Path, tmp_path: Path
-) -> None:
+def test_rows_survive_kills_with_onnxruntimes_backend(small_repository: Path, triton: Path, tmp_path: Path) -> None:
     engine = Engine.open(small_repository, runner=REFERENCE)
     rows = rows_of(engine, 400)
     keys = {"triton": str(triton), "runner": "triton", "backend": "onnxruntime"}
@@ -128,9 +126,7 @@ def test_rows_survive_kills_of_a_triton_with_the_backend_for_onnxruntime(
 
 
 @needs_haproxy
-def test_a_token_does_not_lead_to_the_backbone_by_a_request_that_names_two_models(
-    small_repository: Path, tmp_path: Path
-) -> None:
+def test_a_request_that_names_two_models_does_not_reach_the_backbone(small_repository: Path, tmp_path: Path) -> None:
     def refusal(place: Place, hidden: str) -> str:
         # Of two names HAProxy reads the first, Triton the last.
         first, last = (service_pb2.ModelInferRequest(model_name=name) for name in ("scorer", hidden))

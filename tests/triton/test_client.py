@@ -211,9 +211,7 @@ def test_a_server_that_is_killed_and_restarted_costs_no_row() -> None:
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.nightly)])
-def test_through_a_network_that_breaks_no_row_is_lost_or_doubled(
-    server: MortalTriton, protocol: str, seed: int
-) -> None:
+def test_a_network_that_breaks_loses_and_doubles_no_row(server: MortalTriton, protocol: str, seed: int) -> None:
     network = BadNetwork(url(server, "grpc") if protocol == "grpc" else f"127.0.0.1:{server.endpoints.http}", seed)
     with network as address:
         client = ScoringClient(f"{protocol}://{address}", chunk_rows=16, timeout_s=0.5, retries=PATIENT)

@@ -148,9 +148,7 @@ def test_the_watcher_tells_of_canaries(served: Serving) -> None:
     assert 0 < total / count < 60
 
 
-def test_a_restarted_triton_counts_under_few_labels_with_its_selftest_off(
-    small_repository: Path, tmp_path: Path
-) -> None:
+def test_a_restarted_triton_has_few_labels_with_its_selftest_off(small_repository: Path, tmp_path: Path) -> None:
     with (
         serving(small_repository, tmp_path, "metrics_tasks=2", "selftest=off") as server,
         ScoringClient(server.endpoints.grpc_url) as client,

@@ -58,9 +58,7 @@ def run(command: str, folder: Path, url: str = "localhost:8001") -> str:
     return done.stdout
 
 
-def test_readme_leads_to_scores(
-    reader: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_readme_gives_scores(reader: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     shell = [c for block in blocks("README.md") if block.language == "shell" for c in block.commands]
     commands = [command for command in shell if not command.startswith(ELSEWHERE)]
     assert [command.split()[1] for command in commands] == ["selftest", "score", "report"]

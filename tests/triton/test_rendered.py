@@ -85,9 +85,7 @@ def test_every_profile_renders_the_contract(repository: Path, container: Path, n
         assert f"--backend-directory={container / 'backends'}" in words
 
 
-def test_every_listener_is_on_loopback_and_what_changes_the_server_takes_the_key(
-    repository: Path, container: Path
-) -> None:
+def test_every_listener_is_on_loopback_and_changes_take_the_key(repository: Path, container: Path) -> None:
     _, words = render(repository, container, "cpu")
     assert addresses(words) == [f"--{p}-address=127.0.0.1" for p in ("grpc", "http", "metrics")]
     restricted = "shared-memory,model-repository,trace,logging:scoremux-key=KEY"

@@ -103,9 +103,7 @@ def test_a_response_has_the_same_bits_alone_in_mixes_and_in_reverse(client: Scor
         (Response("t-1", "emoji 😀👩‍👩‍👧 and \u202e marks"), Status.OK),
     ],
 )
-def test_an_odd_row_gets_its_status_and_leaves_its_neighbours_untouched(
-    client: ScoringClient, row: Response, status: Status
-) -> None:
+def test_an_odd_row_gets_its_status_and_changes_no_other(client: ScoringClient, row: Response, status: Status) -> None:
     before, after = responses(2, seed=9)
     alone = [client.score([r])[0] for r in (before, after)]
     first, odd, last = client.score([before, row, after])
@@ -130,9 +128,7 @@ def test_truncation_is_said(client: ScoringClient) -> None:
         ([tensor("TEXT", *["a"] * 513), tensor("TASK", *["t-1"] * 513)], "batch-size must be <= 512"),
     ],
 )
-def test_a_request_that_does_not_fit_is_refused_with_a_sentence(
-    server: TritonServer, inputs: list[dict[str, object]], sentence: str
-) -> None:
+def test_request_that_does_not_fit_fails(server: TritonServer, inputs: list[dict[str, object]], sentence: str) -> None:
     code, answer = infer(server, {"inputs": inputs})
     assert code == 400
     assert sentence in json.loads(answer)["error"]
@@ -154,9 +150,7 @@ def test_every_http_answer_is_valid_json(server: TritonServer) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_embeddings_go_to_whoever_asks_for_them_whatever_shares_the_batch(
-    server: TritonServer, small_repository: Path, protocol: str
-) -> None:
+def test_embeddings_go_to_those_who_ask_for_them(server: TritonServer, small_repository: Path, protocol: str) -> None:
     rows = [*responses(80), Response("no-such-task", "the router", "none")]
     texts, tasks = [row.text for row in rows], [row.task for row in rows]
     engine = Engine.open(small_repository)
@@ -222,9 +216,7 @@ def test_all_outputs_come_without_the_two_large_ones_which_come_by_name(server: 
     assert by_name["TASKS"] == alone["TASKS"]
 
 
-def test_a_published_version_is_served_at_the_next_batch_and_the_old_one_stays_pinnable(
-    own_repository: Path, tmp_path: Path
-) -> None:
+def test_a_published_version_is_served_and_the_old_one_stays_pinnable(own_repository: Path, tmp_path: Path) -> None:
     backbone = Backbone.open(own_repository / "backbone" / "1")
     text = "the router hands out addresses"
     with unwatched(own_repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
@@ -309,9 +301,7 @@ def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Pat
     ]
 
 
-def test_the_servers_python_is_the_running_one_whatever_the_path_says(
-    small_repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_servers_python_is_the_running_one(small_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.delenv("PYTHONPATH", raising=False)
@@ -335,9 +325,7 @@ def test_the_bank_is_seen_in_tritons_metrics(server: TritonServer, client: Scori
 
 
 @pytest.mark.nightly
-def test_no_folder_of_a_python_backend_is_left_by_stops_and_kills(
-    small_repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_folder_of_a_backend_is_left_by_kills(small_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_ENDS_S", 60.0)  # a busy machine lets Triton end later
     for _ in range(30):  # other Tritons on this machine start too, and at the same moment nobody knows whose is whose
         with unwatched(small_repository) as running:

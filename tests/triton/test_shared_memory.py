@@ -57,9 +57,7 @@ def test_start_with_too_little_shared_memory_is_refused(small_repository: Path, 
         assert "/dev/shm has 8 MiB free, and Triton needs 16 at least" in output.read_text()
 
 
-def test_full_shared_memory_is_unavailable_and_not_ready_until_it_is_free(
-    small_repository: Path, tmp_path: Path
-) -> None:
+def test_full_shared_memory_is_unavailable_until_it_is_free(small_repository: Path, tmp_path: Path) -> None:
     with started(small_repository, tmp_path, "40m") as (process, ports, output):
         until(lambda: "ready;" in output.read_text(), process, output.read_text)
         memory = Path("/proc", str(process.pid), "root", "dev", "shm")

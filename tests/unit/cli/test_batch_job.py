@@ -153,9 +153,7 @@ def test_the_readers_of_parquet_read_a_jobs_folder(tmp_path: Path, url: str) -> 
     assert sorted(row[0] for row in duckdb.sql(f"SELECT id FROM '{out}/*.parquet'").fetchall()) == ids
 
 
-def test_jobs_of_format_1_are_resumed_and_known_as_finished(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_of_format_1_are_resumed_or_finished(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "tests/formats/1/job", tmp_path / "job")
     monkeypatch.chdir(tmp_path / "job")
     (source,) = json.loads(Path("scored/journal.jsonl").read_text().splitlines()[0])["sources"]

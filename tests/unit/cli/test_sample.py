@@ -47,9 +47,7 @@ def responses(tmp_path: Path) -> Path:
     return path
 
 
-def test_drawn_responses_go_to_the_desk_and_come_back_with_weights(
-    responses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     queue, base = tmp_path / "queue.parquet", tmp_path / "reviews.db"
     options: dict[str, Any] = {"seed": 3, "column": ["student=who"]}
     sample([str(responses)], queue, count=10, **options)
@@ -185,9 +183,7 @@ def test_a_rare_stratum_has_a_part_of_the_sample(responses: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("probability", "message"), [(None, "probability"), (0, "probability"), (1.5, "probability"), ("x", "a number is")]
 )
-def test_a_sample_without_probabilities_is_refused_at_the_desk(
-    probability: object, message: str, tmp_path: Path
-) -> None:
+def test_a_sample_without_probabilities_is_refused(probability: object, message: str, tmp_path: Path) -> None:
     row = {"id": "a", "task": "t", "status": "OK", "level": 1, "text": "secret", "chosen_by": "sample"}
     (tmp_path / "queue.jsonl").write_text(json.dumps({**row, "probability": probability}) + "\n")
     with pytest.raises(InputError, match=message) as error:

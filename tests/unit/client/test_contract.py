@@ -127,9 +127,7 @@ def test_the_scorer_is_what_was_written_by_hand_but_for_its_parameters(
         ("store/manifest.json", "scoremux tasks add DIR… --store"),
     ],
 )
-def test_what_is_missing_is_answered_with_the_command_that_makes_it(
-    prepared: tuple[Path, Path], tmp_path: Path, file: str, command: str
-) -> None:
+def test_missing_file_has_its_command(prepared: tuple[Path, Path], tmp_path: Path, file: str, command: str) -> None:
     (prepared[0] / file).unlink()
     with pytest.raises(SetupError, match=command):
         assemble(tmp_path / "models", *prepared)
@@ -148,7 +146,7 @@ def described(prepared: tuple[Path, Path], bare: Backbone) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("backend", sorted(BACKENDS))
-def test_the_backbones_tensors_are_those_of_the_exported_graph(
+def test_backbone_has_the_tensors_of_the_graph(
     described: tuple[Path, Path], bare: Backbone, tmp_path: Path, backend: str
 ) -> None:
     assert assemble(tmp_path / "models", *described, backend=backend) == ["backbone", "scorer"]
@@ -166,9 +164,7 @@ def test_the_backbones_tensors_are_those_of_the_exported_graph(
 
 
 @pytest.mark.parametrize(("backend", "file"), sorted((b, f) for b, f in BACKENDS.items() if f))
-def test_the_graph_is_linked_where_triton_looks_for_it(
-    described: tuple[Path, Path], tmp_path: Path, backend: str, file: str
-) -> None:
+def test_graph_is_linked_for_triton(described: tuple[Path, Path], tmp_path: Path, backend: str, file: str) -> None:
     assemble(tmp_path / "models", *described, backend=backend)
     config = assembled(tmp_path, "backbone")
     graph = tmp_path / "models" / "backbone" / "1" / config.default_model_filename
@@ -184,9 +180,7 @@ def test_a_scorer_beside_a_backbone_of_its_own_calls_it(described: tuple[Path, P
     assert given["backbone"]["precision"].string_value == "int8"
 
 
-def test_what_no_backend_of_triton_can_serve_is_refused(
-    described: tuple[Path, Path], bare: Backbone, tmp_path: Path
-) -> None:
+def test_what_no_backend_can_serve_is_refused(described: tuple[Path, Path], bare: Backbone, tmp_path: Path) -> None:
     folder = described[0] / "backbone" / "1"
     with pytest.raises(SetupError, match="backend is 'pytorch'; the model backbone is served by onnxruntime, tensorrt"):
         assemble(tmp_path / "models", *described, backend="pytorch")

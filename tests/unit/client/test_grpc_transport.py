@@ -63,9 +63,7 @@ def test_a_request_goes_out_as_the_contract_says_and_its_answer_comes_back() -> 
         (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'scorer' is not found", RejectedError),
     ],
 )
-def test_a_grpc_status_becomes_an_error_of_ours(
-    code: grpc.StatusCode, message: str, kind: type[TransportError]
-) -> None:
+def test_a_grpc_status_becomes_our_error(code: grpc.StatusCode, message: str, kind: type[TransportError]) -> None:
     with listening(aborting(code, message)) as url:
         with pytest.raises(TransportError, match=rf"row 0: {url}: {message}") as caught:
             once(url)

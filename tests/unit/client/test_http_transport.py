@@ -48,9 +48,7 @@ def http() -> Iterator[HttpPeer]:
         (504, "late", DeadlineError),
     ],
 )
-def test_an_http_status_becomes_an_error_of_ours(
-    http: HttpPeer, status: int, error: str, kind: type[TransportError]
-) -> None:
+def test_an_http_status_becomes_our_error(http: HttpPeer, status: int, error: str, kind: type[TransportError]) -> None:
     http.reply = (status, {}, json.dumps({"error": error}).encode())
     with pytest.raises(TransportError, match=f"HTTP {status}: {error}") as caught:
         once(f"http://{http.address}")
@@ -66,7 +64,7 @@ def test_an_http_status_becomes_an_error_of_ours(
         ({}, b'{"outputs": [{"name": "STATUS", "datatype": "FP32", "shape": [1], "data": ["secret"]}]}'),
     ],
 )
-def test_an_http_body_that_cannot_be_read_is_refused_without_its_content(
+def test_an_unreadable_http_body_is_refused_without_content(
     http: HttpPeer, headers: dict[str, str], body: bytes
 ) -> None:
     http.reply = (200, headers, body)

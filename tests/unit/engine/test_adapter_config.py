@@ -120,9 +120,7 @@ def test_pattern_that_is_not_a_regular_expression_is_refused(read: Any) -> None:
     ],
     ids=str,
 )
-def test_first_pattern_that_matches_whole_parts_of_the_name_decides(
-    read: Any, patterns: dict[str, int], expected: int
-) -> None:
+def test_first_pattern_that_matches_whole_parts_decides(read: Any, patterns: dict[str, int], expected: int) -> None:
     assert read({"rank_pattern": patterns}).rank(QUERY) == expected
 
 

@@ -145,7 +145,7 @@ def test_missing_tensor_is_named(read: Read, tensors: Tensors, missing: str) -> 
         (BIAS, (5, 1), "[5]"),
     ],
 )
-def test_misshapen_tensor_is_named_with_its_expected_shape(
+def test_tensor_of_another_shape_is_named(
     read: Read, tensors: Tensors, name: str, shape: tuple[int, ...], expected: str
 ) -> None:
     with pytest.raises(PackageError) as caught:
@@ -153,9 +153,7 @@ def test_misshapen_tensor_is_named_with_its_expected_shape(
     assert f"{name} has shape {list(shape)}, expected {expected}" in str(caught.value)
 
 
-def test_rank_and_levels_that_the_tensors_lack_are_refused(
-    read: Read, bare: Backbone, tensors: Tensors, tmp_path: Path
-) -> None:
+def test_rank_and_levels_of_no_tensor_are_refused(read: Read, bare: Backbone, tensors: Tensors, tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"lora_A\.weight has shape \[4, 8\], expected \[8, 8\]"):
         read(tensors, r=8)
     folder = make_adapter(tmp_path, bare.spec, "t", levels=5, task_json={"levels": [0, 1, 2, 3, 4, 5]})
@@ -279,9 +277,7 @@ def test_missing_and_unwanted_magnitudes_are_named(read_variant: Read, tensors: 
         read_variant({**tensors, **magnitudes}, use_dora=True)
 
 
-def test_merged_row_of_zeros_is_refused(
-    read_variant: Read, variants: Backbone, tensors: Tensors, magnitudes: Tensors
-) -> None:
+def test_row_of_zeros_is_refused(read_variant: Read, variants: Backbone, tensors: Tensors, magnitudes: Tensors) -> None:
     zeros = {f"{site.name}.weight": np.zeros((8, 8), np.float32) for site in variants.spec.sites}
     save_file(zeros, variants.folder / "sites.safetensors")
     with pytest.raises(PackageError):
@@ -323,9 +319,7 @@ def test_variant_that_the_backbone_does_not_take_is_refused_with_the_option(
         ("elsewhere", rf"{FILE} cannot be read: No such file"),
     ],
 )
-def test_missing_safetensors_file_is_named_with_what_is_there_instead(
-    bare: Backbone, tmp_path: Path, instead: str, why: str
-) -> None:
+def test_missing_safetensors_file_is_named_with_others(bare: Backbone, tmp_path: Path, instead: str, why: str) -> None:
     (make_adapter(tmp_path, bare.spec, "t") / FILE).rename(tmp_path / instead)
     with pytest.raises(PackageError, match=why):
         TaskPackage.read(tmp_path, bare)
@@ -335,9 +329,7 @@ OTHER_FILES = (b"not a tensor in sight" * 9, b"\xff" * 200, b"PK\x03\x04" + b"\0
 
 
 @pytest.mark.parametrize("content", [0, 7, 8, 100, -1, -1000, *OTHER_FILES])
-def test_file_that_is_cut_short_or_of_something_else_is_refused(
-    bare: Backbone, tmp_path: Path, content: int | bytes
-) -> None:
+def test_file_that_is_cut_short_or_foreign_is_refused(bare: Backbone, tmp_path: Path, content: int | bytes) -> None:
     path = make_adapter(tmp_path, bare.spec, "t") / FILE
     path.write_bytes(content if isinstance(content, bytes) else path.read_bytes()[:content])
     with pytest.raises(PackageError, match="is not a whole safetensors file"):

@@ -49,7 +49,7 @@ def float32_digest() -> str:
         ("PIECE", 256),  # as where the L2 cache has 256 KiB
     ],
 )
-def test_probe_sees_each_known_cause_of_other_bits(
+def test_probe_sees_each_cause(
     part: str, other: Callable[..., Any], digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if part == "PIECE" and name_of("x86-f32", digest) != "x86-f32":

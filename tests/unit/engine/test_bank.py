@@ -85,9 +85,7 @@ def test_a_store_that_is_not_there_is_no_empty_one(store: Store, bare: Backbone)
     assert live(bank) == {"t-1": digest}
 
 
-def test_publishes_and_updates_are_picked_up_by_the_next_refresh_and_nothing_else_is_read(
-    bank: Bank, store: Store, bare: Backbone
-) -> None:
+def test_publishes_are_picked_up_by_the_next_refresh_and_no_more(bank: Bank, store: Store, bare: Backbone) -> None:
     digests = {"t-1": publish(store, bare, "t-1", levels=3), "t-2": publish(store, bare, "t-2", levels=7)}
     assert bank.tasks == []
     bank.refresh()
@@ -110,9 +108,7 @@ def test_a_task_that_left_the_manifest_leaves_the_bank(bank: Bank, store: Store,
     assert find(bank, "t-2") is None
 
 
-def test_a_damaged_new_version_leaves_the_old_one_live(
-    bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_version_stays_out(bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture) -> None:
     old = publish(store, bare, "t-1")
     bank.refresh()
     new = publish(store, bare, "t-1", seed=1)
@@ -161,9 +157,7 @@ def test_a_manifest_of_garbage_leaves_the_tasks_loaded_until_it_is_mended(
 
 
 @pytest.mark.parametrize("damaged", [1, 20])
-def test_damaged_versions_one_after_the_other_fall_back_to_the_last_that_is_whole(
-    bank: Bank, store: Store, bare: Backbone, damaged: int
-) -> None:
+def test_damaged_versions_fall_back_to_the_last_good(bank: Bank, store: Store, bare: Backbone, damaged: int) -> None:
     whole = publish(store, bare, "t-1")
     assert find(bank, "t-1")
     for seed in range(damaged):
@@ -273,9 +267,7 @@ def test_no_batch_waits_for_a_large_manifest_unless_a_row_names_a_new_task(store
     assert version is not None and version.digest == update
 
 
-def test_a_start_does_not_wait_for_what_a_large_stores_tasks_say(
-    store: Store, bare: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_does_not_wait_for_a_large_store(store: Store, bare: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(store, bare, "t-1", levels=7)
     publish_many(store, bare, 1000)
     describe, told = LiveVersions.describe, threading.Event()
@@ -367,9 +359,7 @@ MALFORMED = ("x", "../../..", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "/", "", 
 
 
 @pytest.mark.parametrize("digest", ["0" * 64, "of another task", *MALFORMED])
-def test_a_digest_that_names_no_package_of_the_task_is_not_found(
-    bank: Bank, store: Store, bare: Backbone, digest: str
-) -> None:
+def test_a_digest_of_no_package_of_the_task_is_not_found(bank: Bank, store: Store, bare: Backbone, digest: str) -> None:
     publish(store, bare, "t-1")
     other = publish(store, bare, "t-2")
     bank.refresh()

@@ -199,9 +199,7 @@ def test_linked_files_are_published_as_their_content(folder: Path, bare: Backbon
 
 @pytest.mark.parametrize("name", [*FILES, DECISION])
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_package_file_that_is_not_regular_is_refused(
-    folder: Path, bare: Backbone, tmp_path: Path, name: str, kind: str
-) -> None:
+def test_irregular_package_file_is_refused(folder: Path, bare: Backbone, tmp_path: Path, name: str, kind: str) -> None:
     place_instead(folder / name, kind, tmp_path)
     with pytest.raises(PackageError, match=f"{folder / name} cannot be read: it is (not a regular file|a folder)"):
         TaskPackage.read(folder, bare)

@@ -43,9 +43,7 @@ def test_every_place_gets_its_own_token_and_padding_its_rows_last(lengths: list[
     assert packed[feeds[FIRST]][feeds[ROWS]].tolist() == places[:, 0].tolist()
 
 
-def test_no_product_with_a_weight_reads_padding_and_the_last_layer_ends_with_what_the_head_reads(
-    backbone: Backbone,
-) -> None:
+def test_no_product_with_a_weight_reads_padding_and_the_last_layer_has_first_tokens_only(backbone: Backbone) -> None:
     model = openvino.Core().read_model(backbone.onnx)
     assert pack_tokens(model, backbone.spec.max_tokens) == {FIRST, PACK, ROWS, UNPACK}
     products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul" and _has_weight(op)]

@@ -93,9 +93,7 @@ def test_logits_that_are_not_finite_are_no_score(own_repository: Path, backbone:
     assert neighbour == alone
 
 
-def test_one_output_is_a_value_in_points_beside_tasks_of_any_levels(
-    own_repository: Path, backbone: Backbone, tmp_path: Path
-) -> None:
+def test_one_output_is_a_value_in_points(own_repository: Path, backbone: Backbone, tmp_path: Path) -> None:
     points = [0, 0.25, 0.5, 2]
     tensors = adapter_tensors(backbone.spec, 4, 1, seed=3)
     folder = make_adapter(tmp_path / "v", backbone.spec, "v", tensors=tensors, task_json={"levels": points})

@@ -50,9 +50,7 @@ def test_a_profile_fixes_what_a_row_decides_and_lets_range_what_others_do(spec: 
 
 
 @pytest.mark.parametrize("precision", NARROW)
-def test_a_reduced_graph_is_near_the_float32_one_and_takes_the_same_inputs(
-    precision: str, own_backbone: Backbone
-) -> None:
+def test_a_reduced_graph_is_near_float32_and_takes_the_same_inputs(precision: str, own_backbone: Backbone) -> None:
     was, now = (onnx.load(path) for path in (own_backbone.onnx, write_reduced(own_backbone, precision)))
     onnx.shape_inference.infer_shapes(now, check_type=True, strict_mode=True)  # types fit together everywhere
     assert list(now.graph.input) == list(was.graph.input)

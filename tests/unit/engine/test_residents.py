@@ -154,7 +154,7 @@ def test_versions_without_a_slot_are_copied_together_padded_to_their_size_class(
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_the_shapes_of_a_rows_tables_are_those_of_its_own_version(
+def test_a_rows_tables_have_its_versions_shapes(
     bare: Backbone, tmp_path: Path, packages: list[TaskPackage], in_place: bool
 ) -> None:
     held = Residents(bare.spec, {}, 1 << 20)

@@ -66,9 +66,7 @@ def test_selftest_ends_after_its_seconds(small_repository: Path) -> None:
     assert time.monotonic() - started < 60
 
 
-def test_selftest_passes_while_a_large_store_is_not_described(
-    small_repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_selftest_passes_before_a_large_store_is_known(small_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scoremux_engine.bank.live.INLINE_BYTES", 0)
     monkeypatch.setattr(LiveVersions, "describe", lambda _: False)
     backbone = Backbone.open(small_repository / "backbone" / "1")
@@ -108,7 +106,7 @@ def test_a_row_is_compared_whatever_the_time_limit(small_repository: Path) -> No
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_tasks_whose_weights_are_too_large_for_a_precision_are_named(
+def test_tasks_with_weights_too_large_to_compute_are_named(
     own_repository: Path, tmp_path: Path, precision: str
 ) -> None:
     if precision not in computed_precisions():

@@ -84,9 +84,7 @@ def test_rollback_to_a_damaged_or_collected_version_is_refused(store: Store, ver
     assert store.manifest().tasks["t"] == versions[2]
 
 
-def test_retired_tasks_leave_the_manifest_and_their_packages_stay(
-    store: Store, versions: list[str], bare: Backbone
-) -> None:
+def test_retired_tasks_leave_the_manifest_alone(store: Store, versions: list[str], bare: Backbone) -> None:
     changes = store.retire(["t", "other", "t"])
     assert [(c.task, c.kind) for c in changes] == [("t", "retired"), ("other", "retired")]
     assert store.manifest().tasks == {}

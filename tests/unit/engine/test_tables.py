@@ -68,9 +68,7 @@ def test_shapes_are_those_of_the_size_class(bare: Backbone, small: TaskPackage, 
     assert (arrays["weight.classifier"].shape, arrays["bias.classifier"].shape) == ((3, 8, 8), (3, 8))
 
 
-def test_each_group_holds_its_own_adapter_padded_with_zeros(
-    bare: Backbone, small: TaskPackage, large: TaskPackage
-) -> None:
+def test_each_group_has_its_adapter_padded_with_zeros(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
     arrays = stack([large, small], bare.spec).arrays
     for group, package in enumerate((large, small)):
         for name, table in package.tables.tables.items():

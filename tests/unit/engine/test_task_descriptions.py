@@ -49,7 +49,7 @@ def write_table(path: Path, *lines: str) -> Path:
         ({"id2label": ["0", "1", "2"]}, (0, 1, 2), "one for each output of the head"),
     ],
 )
-def test_adapter_without_task_json_is_described(
+def test_adapter_without_task_json(
     bare: Backbone, tmp_path: Path, config: Any, levels: tuple[float, ...], source: str
 ) -> None:
     task, remark = described(make_bare(tmp_path / "bio-7", bare, **config), bare)
@@ -69,9 +69,7 @@ def test_generated_description_is_part_of_the_version(bare: Backbone, tmp_path: 
 @pytest.mark.parametrize(
     ("name", "levels", "why"), [("a b", 3, "its name cannot be a task's id"), ("t", 1, "one output")]
 )
-def test_adapter_that_cannot_be_described_is_refused(
-    bare: Backbone, tmp_path: Path, name: str, levels: int, why: str
-) -> None:
+def test_adapter_without_levels_is_refused(bare: Backbone, tmp_path: Path, name: str, levels: int, why: str) -> None:
     with pytest.raises(PackageError, match=why):
         described(make_bare(tmp_path / name, bare, levels), bare)
 
@@ -127,9 +125,7 @@ def test_labels_that_are_words_need_levels_in_task_json(bare: Backbone, tmp_path
     ],
     ids=["case", "splitting", "special tokens", "added token", "truncation"],
 )
-def test_adapter_that_was_trained_with_other_tokens_is_refused(
-    backbone: Backbone, tmp_path: Path, change: Any, why: str
-) -> None:
+def test_adapter_of_other_tokens_is_refused(backbone: Backbone, tmp_path: Path, change: Any, why: str) -> None:
     folder = make_bare(tmp_path / "bio-7", backbone)
     tokenizer = Tokenizer.from_file(str(backbone.folder / "tokenizer.json"))
     # What training leaves in the file of the same tokenizer.

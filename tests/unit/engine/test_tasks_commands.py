@@ -85,9 +85,7 @@ def test_add_shows_where_task_json_comes_from(commands: Commands, adapters: list
 
 
 @pytest.mark.parametrize(("base", "warned"), [("org/other", True), ("/home/x/{source}", False), ("", False)])
-def test_add_warns_of_adapters_of_another_base_model(
-    commands: Commands, tmp_path: Path, base: str, warned: bool
-) -> None:
+def test_add_warns_of_adapters_of_another_base(commands: Commands, tmp_path: Path, base: str, warned: bool) -> None:
     source = Backbone.open(Path(commands._backbone[1])).spec.source
     named = {"base_model_name_or_path": base.format(source=source)}
     commands.run("add", second(commands, tmp_path, config=named))

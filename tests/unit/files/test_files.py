@@ -86,9 +86,7 @@ def test_folder_is_replaced_or_nothing_changes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [kill, fail], ids=["killed", "disk full"])
-def test_fault_at_any_operation_leaves_the_old_folder_or_the_new_one(
-    tmp_path: Path, exchanges: bool, fault: Callable[[], None]
-) -> None:
+def test_fault_leaves_the_old_folder_or_the_new_one(tmp_path: Path, exchanges: bool, fault: Callable[[], None]) -> None:
     target = tmp_path / "models" / "1"
     replace(target, "old")
     operations = count_operations(lambda: replace(target, "new"))
@@ -124,9 +122,7 @@ def owner(tmp_path: Path) -> Iterator[tuple[Any, Any]]:
     process.join(60)
 
 
-def test_long_wait_for_a_lock_names_its_owner(
-    tmp_path: Path, owner: tuple[Any, Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_long_wait_for_lock_is_told(tmp_path: Path, owner: tuple[Any, Any], caplog: pytest.LogCaptureFixture) -> None:
     process, release = owner
     caplog.handler.addFilter(lambda _: release.set() or True)  # the owner goes once the wait was announced
     with caplog.at_level("WARNING"), locked(tmp_path / ".lock"):
@@ -134,9 +130,7 @@ def test_long_wait_for_a_lock_names_its_owner(
     assert f"waiting for {tmp_path / '.lock'}, which process {process.pid} on " in caplog.text
 
 
-def test_lock_of_a_killed_owner_is_free(
-    tmp_path: Path, owner: tuple[Any, Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lock_of_dead_owner_is_free(tmp_path: Path, owner: tuple[Any, Any], caplog: pytest.LogCaptureFixture) -> None:
     owner[0].kill()
     owner[0].join(60)
     with caplog.at_level("WARNING"), locked(tmp_path / ".lock"):

@@ -154,9 +154,7 @@ def test_every_reader_refuses_what_is_no_text(tmp_path: Path, name: str, data: b
 
 
 @pytest.mark.parametrize(("name", "data", "message"), REFUSED, ids=range(len(REFUSED)))
-def test_file_that_cannot_be_read_as_a_whole_is_refused_with_a_remedy(
-    tmp_path: Path, name: str, data: bytes, message: str
-) -> None:
+def test_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(InputError, match=message) as caught:
@@ -173,9 +171,7 @@ def test_file_with_nul_in_a_response_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "data", "message"), [REFUSED[n] for n in (2, 8, 23, 29)], ids=range(4))
 @pytest.mark.parametrize("out", ["out", "out.csv"])
-def test_score_refuses_an_odd_file_before_it_writes(
-    tmp_path: Path, name: str, data: bytes, message: str, out: str
-) -> None:
+def test_score_refuses_odd_files_at_the_start(tmp_path: Path, name: str, data: bytes, message: str, out: str) -> None:
     (tmp_path / name).write_bytes(data)
     (tmp_path / "good.jsonl").write_text(TEXTS["lines.jsonl"])
     sources = [tmp_path / name] if "no rows" in message else [tmp_path / "good.jsonl", tmp_path / name]

@@ -34,9 +34,7 @@ def test_removed_run_folder_leaves_nothing_and_touches_no_other() -> None:
     assert not list(SHARED_MEMORY.glob(f"{other.shm_prefix}*")) and not other.path.exists()
 
 
-def test_folder_of_a_python_backend_is_removed_if_no_other_was_made_at_the_moment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_folder_of_a_backend_is_removed_if_it_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run_files, "PYTHON_BACKEND", tmp_path)
     run, names = RunFiles(), [tmp_path / f"python_env_{letter * 6}" for letter in "abcd"]
     names[0].mkdir()
