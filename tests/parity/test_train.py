@@ -28,7 +28,6 @@ from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
-from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
@@ -52,8 +51,8 @@ SITES = "query,value"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_encoder(tmp_path_factory.mktemp("train") / "model", max_tokens=96)
+def model(encoder: Path) -> Path:
+    return encoder
 
 
 def _examples(count: int, levels: int, seed: int) -> list[Example]:
@@ -232,15 +231,10 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-@pytest.fixture(scope="module")
-def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported")
-    export_backbone(str(model), Opening("all-linear"), folder)
-    return folder
-
-
-def test_folders_open_in_peft_and_serve_as_trained(model: Path, trained: Path, exported: Path, tmp_path: Path) -> None:
-    shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
+def test_folders_open_in_peft_and_serve_as_trained(
+    model: Path, trained: Path, exported_all: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(exported_all, tmp_path, dirs_exist_ok=True)
     backbone = Backbone.open(tmp_path / "backbone" / "1")
     store = Store(tmp_path / "store")
     store.add(find_adapters([trained]), backbone)
@@ -300,7 +294,7 @@ def test_a_later_task_begins_from_the_shared_start(
         (tmp_path / "other.toml").write_text(f"{line}\n")
         with pytest.raises(RecipeError, match=r"rank is 8|other sites"):
             train([alone], str(model), tmp_path / "refused", tasks, tmp_path / "other.toml", start=trained)
-    other = make_encoder(tmp_path / "other", max_tokens=96, seed=8)
+    other = make_encoder(tmp_path / "other", seed=8)
     with pytest.raises(RecipeError, match="backbone has weights"):
         train([alone], str(other), tmp_path / "refused", tasks, start=trained)
     shutil.copytree(trained / ".start", tmp_path / "cut" / ".start")

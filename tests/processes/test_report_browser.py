@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from chromium import SIZES, chromium, open_page, violations
 from scoremux_assess.commands.agreement_commands import report
@@ -13,7 +14,8 @@ from scoremux_assess.commands.agreement_commands import report
 LONG = "grade_8_science_" * 8
 
 
-def test_only_tables_scroll_sideways(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [360, *(pytest.param(w, marks=pytest.mark.nightly) for w in SIZES if w != 360)])
+def test_only_tables_scroll_sideways(tmp_path: Path, width: int) -> None:
     chance, scored, truth = np.random.default_rng(0), [], []
     for n in range(240):
         task, level = (LONG, "bio-7")[n % 2], int(chance.integers(14))
@@ -28,14 +30,12 @@ def test_only_tables_scroll_sideways(tmp_path: Path) -> None:
     columns = ["second=again", "group=l1"]
     report(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", page, title=LONG, column=columns)
     with chromium() as browser:
-        for width, height in SIZES.items():
-            shown = open_page(browser, viewport={"width": width, "height": height})
-            shown.goto(page.as_uri())
-            shown.evaluate("document.querySelectorAll('details').forEach(task => { task.open = true })")
-            assert shown.evaluate("document.documentElement.scrollWidth") == width
-            boxes = "[...document.querySelectorAll('.wide')].some(box => box.scrollWidth > box.clientWidth)"
-            assert shown.evaluate(boxes) == (width < 1000)
-            for scheme in ("light", "dark"):
-                shown.emulate_media(color_scheme=scheme)
-                assert violations(shown) == []
-            shown.close()
+        shown = open_page(browser, viewport={"width": width, "height": SIZES[width]})
+        shown.goto(page.as_uri())
+        shown.evaluate("document.querySelectorAll('details').forEach(task => { task.open = true })")
+        assert shown.evaluate("document.documentElement.scrollWidth") == width
+        boxes = "[...document.querySelectorAll('.wide')].some(box => box.scrollWidth > box.clientWidth)"
+        assert shown.evaluate(boxes) == (width < 1000)
+        for scheme in ("light", "dark"):
+            shown.emulate_media(color_scheme=scheme)
+            assert violations(shown) == []

@@ -55,7 +55,7 @@ def test_rows_of_a_decoder_with_prefixes_templates_and_pairs_keep_their_bits(
     family: str, family_repository: Callable[[str], Path], name: str
 ) -> None:
     engine = Engine.open(family_repository(family), runner=computed_runners()[name])
-    assert run_selftest(engine, mixes=40, longest=96).changed is None
+    assert run_selftest(engine, mixes=20, longest=96).changed is None
 
 
 @pytest.mark.parametrize("precision", computed_precisions())

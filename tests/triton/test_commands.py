@@ -14,7 +14,9 @@ from making import make_adapter
 from scoremux_engine.model.backbone import Backbone
 from scoremux_server.triton.processes import arguments
 from scoremux_server.triton.run_files import SHARED_MEMORY
+from scoremux_server.triton.server import TritonServer
 from serving import SCOREMUX, serving
+from watching import unwatched
 
 pytestmark = pytest.mark.triton
 
@@ -65,24 +67,25 @@ def test_score_says_that_no_server_answers_and_writes_nothing(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
-def test_tasks_list_shows_what_a_server_really_serves(own_repository: Path, tmp_path: Path) -> None:
+def test_tasks_list_shows_what_a_server_really_serves(
+    server: TritonServer, small_repository: Path, own_repository: Path, tmp_path: Path
+) -> None:
+    url, store = server.endpoints.grpc_url, small_repository / "store"
+    listed = run("tasks", "list", "--store", store, "--url", url)
+    assert listed.returncode == 0, listed.stderr
+    assert listed.stdout.count("the same") == 4
+    live = json.loads((store / "manifest.json").read_text())["tasks"]["t-1"]
+    asked = json.loads(run("tasks", "list", "--url", url, "--json").stdout)
+    assert [task["id"] for task in asked] == ["t-1", "t-2", "t-3", "t-4"]
+    assert asked[0] == {"id": "t-1", "version": live, "levels": [0, 1, 2, 3, 4]}
+    scored = json.loads(run("tasks", "list", "--store", store, "--url", url, "--json").stdout)
+    assert {row["id"]: row["served"] for row in scored}["t-1"] == live
     store = own_repository / "store"
-    with serving(own_repository, tmp_path) as server:
-        url = server.endpoints.grpc_url
-        listed = run("tasks", "list", "--store", store, "--url", url)
-        assert listed.returncode == 0, listed.stderr
-        assert listed.stdout.count("the same") == 4
-        live = json.loads((store / "manifest.json").read_text())["tasks"]["t-1"]
-        asked = json.loads(run("tasks", "list", "--url", url, "--json").stdout)
-        assert [task["id"] for task in asked] == ["t-1", "t-2", "t-3", "t-4"]
-        assert asked[0] == {"id": "t-1", "version": live, "levels": [0, 1, 2, 3, 4]}
-        scored = json.loads(run("tasks", "list", "--store", store, "--url", url, "--json").stdout)
-        assert {row["id"]: row["served"] for row in scored}["t-1"] == live
-        (store / "packages" / live / "task.json").write_text("{}")
-        other = make_adapter(tmp_path / "t-1", Backbone.open(own_repository / "backbone" / "1").spec, "t-1", seed=9)
-        new = run("tasks", "add", other, "--store", store, "--json")
-        damaged = store / "packages" / json.loads(new.stdout)[0]["to"] / "adapter_model.safetensors"
-        damaged.write_bytes(damaged.read_bytes()[:-1])
-    with serving(own_repository, tmp_path) as server:
-        url = server.endpoints.grpc_url
+    (store / "packages" / live / "task.json").write_text("{}")
+    other = make_adapter(tmp_path / "t-1", Backbone.open(own_repository / "backbone" / "1").spec, "t-1", seed=9)
+    new = run("tasks", "add", other, "--store", store, "--json")
+    damaged = store / "packages" / json.loads(new.stdout)[0]["to"] / "adapter_model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with unwatched(own_repository) as second:
+        url = second.endpoints.grpc_url
         assert re.search(r"t-1 .*TASK_UNAVAILABLE", run("tasks", "list", "--store", store, "--url", url).stdout)

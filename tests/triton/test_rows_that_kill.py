@@ -40,7 +40,10 @@ from scoremux_engine.triton.backend import Scorer as TritonPythonModel
 """
 
 
-@pytest.fixture(params=[(signal.SIGSEGV, 2), (signal.SIGKILL, 3)], ids=["a crash", "without a sign of a crash"])
+SILENT = pytest.param((signal.SIGKILL, 3), marks=pytest.mark.nightly, id="without a sign of a crash")
+
+
+@pytest.fixture(params=[pytest.param((signal.SIGSEGV, 2), id="a crash"), SILENT])
 def serving(small_repository: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Watched, int]]:
     """A watched server whose scorer dies by a signal in a row with four bridges; how often until the row is named."""
     number, deaths = request.param

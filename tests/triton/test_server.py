@@ -26,7 +26,6 @@ from ports import free_endpoints
 from scoremux_client import (
     NO_RETRIES,
     Response,
-    Scored,
     ScoringClient,
     Status,
     TransportError,
@@ -216,13 +215,33 @@ def test_all_outputs_come_without_the_two_large_ones_which_come_by_name(server: 
     assert by_name["TASKS"] == alone["TASKS"]
 
 
-def test_a_published_version_is_served_and_the_old_one_stays_pinnable(own_repository: Path, tmp_path: Path) -> None:
-    backbone = Backbone.open(own_repository / "backbone" / "1")
+@pytest.fixture(scope="module")
+def changed(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A Triton on the loopback of IPv6, with a damaged package, whose PATH has another Python."""
+    repository = Path(shutil.copytree(small_repository, tmp_path_factory.mktemp("changed") / "repository"))
+    store = Store(repository / "store")
+    (store.package_folder(store.manifest().tasks["t-3"]) / "task.json").write_text("{}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/usr/bin:/bin")
+        patch.delenv("VIRTUAL_ENV", raising=False)
+        patch.delenv("PYTHONPATH", raising=False)
+        with unwatched(repository, free_endpoints(address="::1")) as running:
+            yield running
+
+
+def test_one_damaged_package_does_not_keep_the_others_down(changed: TritonServer) -> None:
+    with ScoringClient(changed.endpoints.grpc_url) as client:
+        statuses = [s.status for s in client.score([Response("t-3", "the"), Response("t-2", "the")])]
+    assert statuses == [Status.TASK_UNAVAILABLE, Status.OK]
+
+
+def test_a_published_version_is_served_and_the_old_one_stays_pinnable(changed: TritonServer, tmp_path: Path) -> None:
+    backbone = Backbone.open(changed.repository / "backbone" / "1")
     text = "the router hands out addresses"
-    with unwatched(own_repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
+    with ScoringClient(changed.endpoints.grpc_url) as client:
         (old,) = client.score([Response("t-1", text)])
         folders = [make_adapter(tmp_path / t, backbone.spec, t, seed=77) for t in ("t-1", "brand-new")]
-        Store(own_repository / "store").add(folders, backbone)
+        Store(changed.repository / "store").add(folders, backbone)
         new, fresh, pinned = client.score(
             [Response("t-1", text), Response("brand-new", text), Response(f"t-1@{old.version}", text)]
         )
@@ -231,17 +250,21 @@ def test_a_published_version_is_served_and_the_old_one_stays_pinnable(own_reposi
     assert pinned.probabilities == old.probabilities != new.probabilities
 
 
-def test_a_restart_changes_no_bit_and_leaves_nothing_behind(small_repository: Path) -> None:
-    def once() -> list[Scored]:
-        with unwatched(small_repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
-            scored = client.score(responses(30))
-            assert list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
-        assert not list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
-        with ScoringClient(server.endpoints.grpc_url) as client, pytest.raises(UnavailableError):
-            client.score(responses(1))
-        return scored
+def test_a_server_listens_on_ip_6_too(changed: TritonServer) -> None:
+    with ScoringClient(changed.endpoints.http_url) as client:
+        assert client.score([Response("t-1", "a b c")])[0].ok
+    with urllib.request.urlopen(changed.endpoints.metrics_url, timeout=60) as answer:
+        assert b"nv_inference" in answer.read()
 
-    assert once() == once()
+
+def test_a_restart_changes_no_bit_and_leaves_nothing_behind(client: ScoringClient, small_repository: Path) -> None:
+    rows = responses(30)
+    with unwatched(small_repository) as again, ScoringClient(again.endpoints.grpc_url) as other:
+        assert other.score(rows) == client.score(rows)
+        assert list(Path("/dev/shm").glob(f"{again.run.shm_prefix}*"))
+    assert not list(Path("/dev/shm").glob(f"{again.run.shm_prefix}*"))
+    with ScoringClient(again.endpoints.grpc_url) as other, pytest.raises(UnavailableError):
+        other.score(responses(1))
 
 
 def test_a_server_that_cannot_start_shows_the_tail_of_its_log(own_repository: Path) -> None:
@@ -257,15 +280,6 @@ def test_a_server_that_cannot_start_shows_the_tail_of_its_log(own_repository: Pa
     assert not list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
 
 
-def test_one_damaged_package_does_not_keep_the_others_down(own_repository: Path) -> None:
-    store = Store(own_repository / "store")
-    digest = store.manifest().tasks["t-1"]
-    (store.package_folder(digest) / "task.json").write_text("{}")
-    with unwatched(own_repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
-        statuses = [s.status for s in client.score([Response("t-1", "the"), Response("t-2", "the")])]
-    assert statuses == [Status.TASK_UNAVAILABLE, Status.OK]
-
-
 def test_the_selftest_passed_and_rows_in_flight_are_noted(server: TritonServer) -> None:
     kept = {path.name for path in server.run.path.iterdir()}
     assert {"selftest-passed", "rows-in-flight", "arithmetic"} <= kept
@@ -277,16 +291,11 @@ def test_a_server_starts_once(server: TritonServer) -> None:
         server.launch()
 
 
-def test_a_server_listens_on_ip_6_too(small_repository: Path) -> None:
-    with unwatched(small_repository, free_endpoints(address="::1")) as server:
-        for url in (server.endpoints.grpc_url, server.endpoints.http_url):
-            with ScoringClient(url) as client:
-                assert client.score([Response("t-1", "a b c")])[0].ok
-        with urllib.request.urlopen(server.endpoints.metrics_url, timeout=60) as answer:
-            assert b"nv_inference" in answer.read()
+NIGHTLY = [pytest.param(p, marks=pytest.mark.nightly) for p in computed_precisions() if p not in ("float32", "int8")]
 
 
-@pytest.mark.parametrize("precision", [precision for precision in computed_precisions() if precision != "float32"])
+@pytest.mark.skipif("int8" not in computed_precisions(), reason="this processor computes in float32 alone")
+@pytest.mark.parametrize("precision", ["int8", *NIGHTLY])
 def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Path, precision: str) -> None:
     rows = responses(40)
     choice = RunnerChoice("openvino", precision=precision)
@@ -299,14 +308,6 @@ def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Pat
     assert [(s.level, s.probabilities, s.version) for s in got] == [
         (s.level, s.probabilities, s.version) for s in expected
     ]
-
-
-def test_the_servers_python_is_the_running_one(small_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    with unwatched(small_repository) as server, ScoringClient(server.endpoints.grpc_url) as client:
-        assert client.score([Response("t-1", "a b c")])[0].status is Status.OK
 
 
 def test_the_bank_is_seen_in_tritons_metrics(server: TritonServer, client: ScoringClient) -> None:
@@ -349,6 +350,7 @@ def test_no_folder_of_a_backend_is_left_by_kills(small_repository: Path, monkeyp
     assert running.process.exit_status == 0 and not (folder and folder.exists())
 
 
+@pytest.mark.nightly
 def test_a_stop_asks_nothing_of_who_has_the_ports_of_a_dead_server(small_repository: Path) -> None:
     with unwatched(small_repository) as dead:
         os.kill(dead.process.pid, signal.SIGKILL)

@@ -72,13 +72,13 @@ def scored_by(url: str, log: Path) -> list[Scored]:
             time.sleep(0.2)
 
 
-@pytest.mark.parametrize("runner", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("runner", [pytest.param("onnxruntime", marks=pytest.mark.nightly), "openvino"])
 def test_a_tritonserver_started_by_hand_scores(repository: Path, tmp_path: Path, runner: str) -> None:
     if runner != "openvino":  # parameters override the defaults
         with (repository / "models" / "scorer" / "config.pbtxt").open("a") as config:
             config.write(f'parameters {{ key: "runner" value {{ string_value: "{runner}" }} }}\n')
     # In the repository itself the paths that Triton gives the scorer are relative.
-    models = str(repository / "models") if runner == "openvino" else "models"
+    models = "models" if runner == "openvino" else str(repository / "models")
     with tritonserver(models, repository, tmp_path) as ports:
         scored = scored_by(ports.grpc_url, tmp_path / "log")
         until(lambda: code(f"{ports.http_url}/v2/health/ready") == 200)  # it listens to HTTP after gRPC

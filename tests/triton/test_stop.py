@@ -104,7 +104,7 @@ def test_sigterm_in_mid_load(small_repository: Path, tmp_path: Path) -> None:
     nothing_is_left(group, prefix, endpoints)
 
 
-@pytest.mark.parametrize("victim", ["stub", "tritonserver"])
+@pytest.mark.parametrize("victim", [pytest.param("stub", marks=pytest.mark.nightly), "tritonserver"])
 def test_sigterm_while_something_hangs(small_repository: Path, tmp_path: Path, victim: str) -> None:
     with serving(small_repository, tmp_path, "drain_s=3") as server:
         process, triton, endpoints = server.process, server.triton, server.endpoints
@@ -145,7 +145,7 @@ def serve_command(repository: Path, folder: Path) -> list[str]:
     return [SCOREMUX, "serve", *port_options(), "--repository", str(repository), "--log", str(folder / "log")]
 
 
-@pytest.mark.parametrize("reader", ["goes", "sleeps"])
+@pytest.mark.parametrize("reader", [pytest.param("goes", marks=pytest.mark.nightly), "sleeps"])
 def test_who_reads_its_output_is_no_condition_of_serving(small_repository: Path, tmp_path: Path, reader: str) -> None:
     ours, theirs = os.pipe()
     process = subprocess.Popen(serve_command(small_repository, tmp_path), stdout=theirs, stderr=subprocess.PIPE)

@@ -116,8 +116,8 @@ def replayed(store: Store) -> dict[str, str]:
     return tasks
 
 
-def sweep(scene: Scene, name: str, fault: Callable[[], None]) -> list[int]:
-    """Put the fault at every operation of an action in turn; return how the writer ended each time."""
+def sweep(scene: Scene, name: str, fault: Callable[[], None], every: int) -> list[int]:
+    """Put the fault at each `every`-th operation of an action in turn; return how the writer ended each time."""
 
     def store_of(prepared: Store) -> Store:
         return Store(prepared.folder / "new") if name == "first add" else prepared
@@ -132,7 +132,7 @@ def sweep(scene: Scene, name: str, fault: Callable[[], None]) -> list[int]:
     states.append(tasks_of(store))
     assert operations > 15
     ends = []
-    for number in range(1, operations + 1):
+    for number in range(1, operations + 1, every):
         store = prepare(scene, name, copy)
         ends.append(run_with_fault(lambda s=store: scene.actions[name](s), number, fault))
         check(scene, name, store_of(store), states, number)
@@ -145,9 +145,15 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.fixture(params=[4, pytest.param(1, marks=pytest.mark.nightly)], ids=["some", "all"])
+def every(request: pytest.FixtureRequest) -> int:
+    """At which operations there are faults: every fourth is tried, or all are."""
+    return int(request.param)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_writer_killed_at_any_operation(scene: Scene, name: str) -> None:
-    assert set(sweep(scene, name, kill)) == {KILLED}
+def test_a_writer_killed_at_any_operation(scene: Scene, name: str, every: int) -> None:
+    assert set(sweep(scene, name, kill, every)) == {KILLED}
 
 
 def fail() -> None:
@@ -155,7 +161,7 @@ def fail() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_disk_that_is_full_at_any_operation(scene: Scene, name: str) -> None:
-    ends = sweep(scene, name, fail)
+def test_a_disk_that_is_full_at_any_operation(scene: Scene, name: str, every: int) -> None:
+    ends = sweep(scene, name, fail, every)
     assert set(ends) <= {DONE, REFUSED}  # DONE: what fails is of no consequence
     assert ends.count(REFUSED) > len(ends) // 2
