@@ -1,4 +1,4 @@
-"""Digests of scores by model, arithmetic and library versions, and by node; `tests/parity/bits.json` keeps them.
+"""Digests of scores by model, arithmetic and library versions; `tests/parity/bits.json` keeps them.
 
 python tests/support/recorded_bits.py [FOLDER…]      compute and record, under every instruction set that can be chosen
 
@@ -33,12 +33,8 @@ from recorded_probes import LIMITS
 from scoremux_engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone, BackboneSpec, Site
-from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.provenance import processor_name
-from scoremux_engine.model.tables import Tables, input_shapes
-from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.runners.choose import DEFAULT, ON_CPU, RunnerChoice
-from scoremux_engine.scoring.computation import pad
 from scoremux_engine.store.store import Store
 
 RECORD = Path(__file__).parents[1] / "parity" / "bits.json"
@@ -73,7 +69,6 @@ class Bits:
         arithmetic: What decides bits, by name.
         libraries: Their versions.
         scores: Digest of all rows' levels, scores, probabilities and vectors.
-        nodes: Of the small models: each operation's type with 8 digits of its output's digest, in order.
         processors: Where they were computed.
     """
 
@@ -82,20 +77,12 @@ class Bits:
     arithmetic: str
     libraries: str
     scores: str
-    nodes: list[str]
     processors: list[str]
 
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What must be equal for the digests to be."""
         return self.model, self.backbone, self.arithmetic, self.libraries
-
-    def first_difference(self, other: Bits) -> str:
-        """Return the first operation whose output another computation has otherwise."""
-        for number, (mine, theirs) in enumerate(zip(self.nodes, other.nodes, strict=False)):
-            if mine != theirs:
-                return f"operation {number}, {mine.split()[0]}"
-        return "no operation on its own: one that is fused, or what comes after the graph"
 
 
 def read_record() -> dict[tuple[str, ...], Bits]:
@@ -104,16 +91,15 @@ def read_record() -> dict[tuple[str, ...], Bits]:
     return {bits.key: bits for bits in (Bits(**entry) for entry in entries)}
 
 
-def compute(limit: str, folders: list[Path], nodes: bool = True, within: Sequence[str] = ()) -> list[Bits]:
+def compute(limit: str, folders: Sequence[Path] = (), within: Sequence[str] = ()) -> list[Bits]:
     """Return the bits of the small models, or of `folders`, computed in a process of its own.
 
     Args:
         limit: One of LIMITS.
         folders: Repositories.
-        nodes: Whether each operation's digest is wanted.
         within: What the command is run by, such as `emulator()`: float32 in OpenVINO alone.
     """
-    words = [*(["--nodes"] if nodes else []), *(["--float32"] if within else []), *map(str, folders)]
+    words = [*(["--float32"] if within else []), *map(str, folders)]
     done = subprocess.run(
         [*within, sys.executable, __file__, "--print", *words],
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit, **(_NUMPY_AVX2 if limit == "AVX2" else {})},
@@ -149,7 +135,7 @@ def rows_of(engine: Engine) -> tuple[list[str], list[str]]:
     return [" ".join(draw.choices(WORDS, k=round(longest ** draw.random()))) for _ in tasks], tasks
 
 
-def main(nodes: bool, choices: Sequence[RunnerChoice], folders: list[Path]) -> None:
+def main(choices: Sequence[RunnerChoice], folders: list[Path]) -> None:
     """Print the bits of each runner, a line each."""
     with tempfile.TemporaryDirectory() as scratch:
         places = folders or [unpack(model, Path(scratch) / model) for model in SMALL]
@@ -165,8 +151,7 @@ def main(nodes: bool, choices: Sequence[RunnerChoice], folders: list[Path]) -> N
                     values.update(np.ascontiguousarray(columns[name]).tobytes())
                 libraries = " ".join(f"{name} {version(name)}" for name in _LIBRARIES[choice.name])
                 named = place.name, engine.backbone.spec.digest, engine.arithmetic, libraries, values.hexdigest()
-                found = list(_nodes(engine.backbone, choice)) if nodes else []
-                print(json.dumps(asdict(Bits(*named, found, [processor_name().partition(" (oneDNN")[0]]))))
+                print(json.dumps(asdict(Bits(*named, [processor_name().partition(" (oneDNN")[0]]))))
 
 
 def _write_adapter(
@@ -209,85 +194,13 @@ def _site_tensors(site: Site, rank: int, kind: dict[str, Any], name: str, tensor
     return tensors
 
 
-def _nodes(backbone: Backbone, choice: RunnerChoice) -> Iterator[str]:
-    """Yield each operation's type with a digest of its output, for the same made-up rows and tables everywhere."""
-    draw, groups, bucket = np.random.RandomState(5), 3, 40  # RandomState: its numbers never change
-    tokens = [Tokens(draw.randint(5, 40, n).tolist(), [0] * n, truncated=False) for n in (40, 7, 33, 1)]
-    arrays = {
-        name: (0.5 + draw.standard_normal((groups, *shape)) * (0.1 if len(shape) == 1 else shape[0] ** -0.5))
-        for name, shape in input_shapes(backbone.spec, SizeClass(16, 8)).items()
-    }
-    tables = Tables({name: array.astype(np.float32) for name, array in arrays.items()})
-    rows = pad(tokens, np.array([0, 2, 1, 0]), bucket, backbone.spec)
-    if choice.name == "onnxruntime":
-        outputs = _onnxruntime_nodes(backbone, rows, tables)
-    else:
-        outputs = _openvino_nodes(backbone, choice.precision, rows, tables)
-    for kind, array in outputs:
-        yield f"{kind} {hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:8]}"
-
-
-def _openvino_nodes(backbone: Backbone, precision: str, rows: Any, tables: Tables) -> Iterator[tuple[str, Any]]:
-    import openvino
-
-    from scoremux_engine.runners import openvino as runner
-
-    kinds: list[str] = []
-
-    class Exposed(openvino.Core):
-        """Compiles a model with all its operations' outputs."""
-
-        def compile_model(self, model: Any, *others: Any) -> Any:
-            if not kinds and any("logits" in output.get_names() for output in model.outputs):
-                results = {output.get_node().input_value(0) for output in model.outputs}
-                shown = [
-                    node
-                    for node in model.get_ordered_ops()
-                    if node.get_type_name() not in ("Parameter", "Constant", "Result")
-                    and node.get_output_size() == 1
-                    and node.output(0) not in results
-                    and node.output(0).get_element_type() in (openvino.Type.f32, openvino.Type.bf16)
-                ]
-                kinds.extend(node.get_type_name() for node in shown)
-                model.add_outputs([node.output(0) for node in shown])
-            return super().compile_model(model, *others)
-
-    whole = openvino.Core
-    openvino.Core = Exposed
-    try:
-        made = runner.OpenVinoRunner(backbone, precision, threads=1, streams=1)
-    finally:
-        openvino.Core = whole
-    request = made._idle.get()
-    request._bind(tables)
-    feeds = {**rows.feeds, **made._packed(rows)}
-    out = list(request._request.infer(feeds, share_inputs=True).values())
-    yield from zip(kinds, out[len(out) - len(kinds) :], strict=True)
-
-
-def _onnxruntime_nodes(backbone: Backbone, rows: Any, tables: Tables) -> Iterator[tuple[str, Any]]:
-    import onnx
-
-    from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
-
-    model = onnx.load(str(backbone.onnx))
-    shown = {name: node.op_type for node in model.graph.node for name in node.output if name}
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in shown)
-    with tempfile.TemporaryDirectory() as scratch:
-        onnx.save(model, f"{scratch}/exposed.onnx")
-        made = OnnxRuntimeRunner(backbone, threads=1, streams=1, graph=Path(scratch) / "exposed.onnx")
-        out = made._session.run(list(shown), {**rows.feeds, **tables.arrays})
-    yield from ((kind, array) for kind, array in zip(shown.values(), out, strict=True) if array.dtype == np.float32)
-
-
 def everywhere(folders: list[Path]) -> Iterator[list[Bits]]:
     """Yield the bits of the small models and of `folders`, under each limit and in each emulated processor."""
     for places in ([], folders) if folders else ([],):
         for limit in LIMITS:
-            yield compute(limit, places, nodes=not places)
+            yield compute(limit, places)
         for processor in EMULATED if emulator() else ():
-            emulated = compute("", places, nodes=False, within=emulator(processor))
+            emulated = compute("", places, emulator(processor))
             yield [replace(bits, processors=[f"emulated {processor}"]) for bits in emulated]
 
 
@@ -298,7 +211,7 @@ def record(folders: list[Path]) -> None:
         for bits in several:
             before = recorded.setdefault(bits.key, bits)
             if before.scores != bits.scores:
-                raise SystemExit(f"{' '.join(bits.key)} has other bits here: {bits.first_difference(before)}")
+                raise SystemExit(f"{' '.join(bits.key)} has other bits here")
             before.processors = sorted({*before.processors, *bits.processors})
         entries = [asdict(bits) for _, bits in sorted(recorded.items())]
         RECORD.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n", encoding="utf-8")
@@ -307,6 +220,6 @@ def record(folders: list[Path]) -> None:
 if __name__ == "__main__":
     options, paths = [w for w in sys.argv[1:] if w.startswith("--")], [Path(w) for w in sys.argv[1:] if w[:2] != "--"]
     if "--print" in options:
-        main("--nodes" in options, (DEFAULT,) if "--float32" in options else ON_CPU, paths)
+        main((DEFAULT,) if "--float32" in options else ON_CPU, paths)
     else:
         record(paths)
