@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -24,54 +23,46 @@ MOST_BAD = 40
 CODES = {grpc.StatusCode.DEADLINE_EXCEEDED: "hang", grpc.StatusCode.UNAVAILABLE: "crash"}
 
 
-@dataclass
 class Tally:
-    """Outcomes by kind, the seeds of the bad ones, and the sentences that were said."""
+    """Outcomes by kind, and the seeds of the bad ones."""
 
-    outcomes: Counter[str] = field(default_factory=Counter)
-    bad: list[str] = field(default_factory=list)
-    sentences: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.bad: list[str] = []
+        self._lock = threading.Lock()
 
-    def add(self, seed: str, outcome: str, sentence: str = "") -> None:
+    def add(self, seed: str, outcome: str) -> None:
         with self._lock:
             self.outcomes[outcome] += 1
-            self.sentences[sentence[:60]] += bool(sentence)
             if outcome not in ("answered", "refused"):
                 self.bad.append(f"{seed}: {outcome}")
 
 
-def over_grpc(stub: Any, seed: str, tally: Tally) -> None:
-    """Send one malformed request and judge the answer."""
+def over_grpc(stub: Any, seed: str) -> str:
+    """Send one malformed request; return what came of it."""
     try:
         stub.ModelInfer(grpc_request(seed), timeout=HANG_S)
-        tally.add(f"grpc {seed}", "answered")
     except grpc.RpcError as error:
-        sentence = error.details() or ""
-        outcome = CODES.get(error.code(), "refused" if sentence else "no sentence")
-        tally.add(f"grpc {seed}", outcome, sentence)
+        return CODES.get(error.code(), "refused" if error.details() else "no sentence")
+    return "answered"
 
 
-def over_http(connection: http.client.HTTPConnection, seed: str, tally: Tally) -> None:
-    """Send one malformed request and judge the answer."""
+def over_http(connection: http.client.HTTPConnection, seed: str) -> str:
+    """Send one malformed request; return what came of it."""
     path, body, headers = http_request(seed)
     try:
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         status, text = answer.status, answer.read()
-    except TimeoutError:
-        connection.close()
-        return tally.add(f"http {seed}", "hang")
     except (OSError, http.client.HTTPException) as error:
         connection.close()
-        return tally.add(f"http {seed}", f"connection lost ({type(error).__name__})")
+        return "hang" if isinstance(error, TimeoutError) else f"connection lost ({type(error).__name__})"
     if status == 200:
-        return tally.add(f"http {seed}", "answered")
+        return "answered"
     try:
-        sentence = str(json.loads(text)["error"])
+        return "refused" if json.loads(text)["error"] else f"no sentence ({status})"
     except (ValueError, KeyError, TypeError):
-        sentence = ""
-    return tally.add(f"http {seed}", "refused" if sentence else f"no sentence ({status})", sentence)
+        return f"no sentence ({status})"
 
 
 def send(endpoints: Endpoints, first: int, count: int, seed: str, tally: Tally) -> None:
@@ -83,10 +74,8 @@ def send(endpoints: Endpoints, first: int, count: int, seed: str, tally: Tally) 
         for number in range(first, first + count):
             if len(tally.bad) > MOST_BAD:  # whatever it was, it is found
                 break
-            if number % 2:
-                over_grpc(stub, f"{seed}-{number}", tally)
-            else:
-                over_http(connection, f"{seed}-{number}", tally)
+            name = f"{seed}-{number}"
+            tally.add(name, over_grpc(stub, name) if number % 2 else over_http(connection, name))
     connection.close()
 
 

@@ -12,7 +12,6 @@ import json
 import math
 import random
 import struct
-from collections.abc import Callable
 from typing import Any
 
 from tritonclient.grpc import service_pb2
@@ -51,12 +50,18 @@ def packed(values: list[bytes]) -> bytes:
     return b"".join(struct.pack("<I", len(value)) + value for value in values)
 
 
+def whole(rows: dict[str, list[bytes]]) -> Request:
+    """Return a `ModelInferRequest` with nothing wrong."""
+    request = service_pb2.ModelInferRequest(model_name="scorer")
+    for name, values in rows.items():
+        request.inputs.add(name=name, datatype="BYTES", shape=[len(values), 1])
+        request.raw_input_contents.append(packed(values))
+    return request
+
+
 def classify(task: bytes = b"t-1") -> Request:
     """Return the one known request that kills Triton 2.51: it divides by the size of a BYTES element, which is 0."""
-    request = service_pb2.ModelInferRequest(model_name="scorer")
-    for name, value in (("TEXT", b"a"), ("TASK", task)):
-        request.inputs.add(name=name, datatype="BYTES", shape=[1, 1])
-        request.raw_input_contents.append(packed([value]))
+    request = whole({"TEXT": [b"a"], "TASK": [task]})
     request.outputs.add(name="STATUS").parameters["classification"].int64_param = 1
     return request
 
@@ -67,102 +72,69 @@ def huge() -> bytes:
     return json.dumps({"inputs": [tensor]}).encode()
 
 
-# gRPC ---------------------------------------------------------------------------------------------------------------
-
-
 def grpc_request(seed: int | str) -> Request:
     """Return a `ModelInferRequest` with up to four things wrong."""
     draw = random.Random(f"grpc {seed}")
     rows = draw.choice((0, 1, 1, 2, 3, 5, 513))
-    request = service_pb2.ModelInferRequest(model_name="scorer")
-    for name, value in (("TEXT", a_text), ("TASK", a_task)):
-        request.inputs.add(name=name, datatype="BYTES", shape=[rows, 1])
-        request.raw_input_contents.append(packed([value(draw) for _ in range(rows)]))
+    request = whole({name: [of(draw) for _ in range(rows)] for name, of in (("TEXT", a_text), ("TASK", a_task))})
     for _ in range(draw.randint(0, 4)):
-        draw.choice(_GRPC)(request, draw)
+        _spoil_grpc(request, draw)
     return request
 
 
-def _an_input(request: Request, draw: random.Random) -> Any:
-    return draw.choice(request.inputs) if request.inputs else request.inputs.add()
-
-
-def _shape(request: Request, draw: random.Random) -> None:
-    del (tensor := _an_input(request, draw)).shape[:]
-    tensor.shape.extend(a_number(draw) for _ in range(draw.randint(0, 5)))
-
-
-def _type(request: Request, draw: random.Random) -> None:
-    _an_input(request, draw).datatype = draw.choice(TYPES)
-
-
-def _name(request: Request, draw: random.Random) -> None:
-    _an_input(request, draw).name = draw.choice(NAMES)
-
-
-def _more_or_less_inputs(request: Request, draw: random.Random) -> None:
-    if request.inputs and draw.random() < 0.5:
+def _spoil_grpc(request: Request, draw: random.Random) -> None:
+    tensor = draw.choice(request.inputs) if request.inputs else request.inputs.add()
+    contents, kind = request.raw_input_contents, draw.randrange(9)
+    if kind == 0:
+        del tensor.shape[:]
+        tensor.shape.extend(a_number(draw) for _ in range(draw.randint(0, 5)))
+    elif kind == 1:
+        tensor.datatype = draw.choice(TYPES)
+    elif kind == 2:
+        tensor.name = draw.choice(NAMES)
+    elif kind == 3 and draw.random() < 0.5:
         del request.inputs[draw.randrange(len(request.inputs))]
-    else:
+    elif kind == 3:
         request.inputs.add(name=draw.choice(NAMES), datatype=draw.choice(TYPES), shape=[1, 1])
-
-
-def _raw(request: Request, draw: random.Random) -> None:
-    lie = struct.pack("<I", draw.choice((0, 1, 2**31 - 1, 2**32 - 1))) + draw.randbytes(draw.randint(0, 9))
-    content = draw.choice((b"", lie, draw.randbytes(draw.randint(0, 64)), packed([b"a"] * draw.randint(0, 9))))
-    if request.raw_input_contents and draw.random() < 0.7:
-        request.raw_input_contents[draw.randrange(len(request.raw_input_contents))] = content
+    elif kind == 4:
+        lie = struct.pack("<I", draw.choice((0, 1, 2**31 - 1, 2**32 - 1))) + draw.randbytes(draw.randint(0, 9))
+        content = draw.choice((b"", lie, draw.randbytes(draw.randint(0, 64)), packed([b"a"] * draw.randint(0, 9))))
+        if contents and draw.random() < 0.7:
+            contents.pop(draw.randrange(len(contents)))
+        contents.append(content)
+    elif kind == 5:
+        if draw.random() < 0.5:
+            del contents[:]
+        field = draw.choice(("bytes_contents", "int_contents", "fp32_contents", "bool_contents", "uint64_contents"))
+        values = {"bytes_contents": a_text(draw), "fp32_contents": float("nan"), "bool_contents": True}
+        getattr(tensor.contents, field).extend([values.get(field, 7)] * draw.randint(0, 9))
+    elif kind == 6:
+        target = draw.choice((request, tensor, request.outputs.add(name=draw.choice(OUTPUTS))))
+        words = draw.choice(("x", "nan", "-1", "1e999", "true", "１", "\0", "[" * 5000))
+        odd = {"bool_param": True, "int64_param": a_number(draw), "string_param": words, "double_param": math.nan}
+        kind_of = draw.choice(list(odd))
+        setattr(target.parameters[draw.choice(PARAMETERS)], kind_of, odd[kind_of])
+    elif kind == 7:
+        for _ in range(draw.randint(1, 3)):
+            request.outputs.add(name=draw.choice(OUTPUTS))
     else:
-        request.raw_input_contents.append(content)
-
-
-def _typed(request: Request, draw: random.Random) -> None:
-    if draw.random() < 0.5:
-        del request.raw_input_contents[:]
-    contents = _an_input(request, draw).contents
-    field = draw.choice(("bytes_contents", "int_contents", "fp32_contents", "bool_contents", "uint64_contents"))
-    values = {"bytes_contents": a_text(draw), "fp32_contents": float("nan"), "bool_contents": True}
-    getattr(contents, field).extend([values.get(field, 7)] * draw.randint(0, 9))
-
-
-def _parameter(request: Request, draw: random.Random) -> None:
-    target = draw.choice((request, _an_input(request, draw), request.outputs.add(name=draw.choice(OUTPUTS))))
-    parameter = target.parameters[draw.choice(PARAMETERS)]
-    words = draw.choice(("x", "nan", "-1", "1e999", "true", "１", "\0", "[" * 5000))
-    values = {"bool_param": True, "int64_param": a_number(draw), "string_param": words, "double_param": math.nan}
-    kind = draw.choice(list(values))
-    setattr(parameter, kind, values[kind])
-
-
-def _outputs(request: Request, draw: random.Random) -> None:
-    for _ in range(draw.randint(1, 3)):
-        request.outputs.add(name=draw.choice(OUTPUTS))
-
-
-def _addressed(request: Request, draw: random.Random) -> None:
-    if draw.random() < 0.5:
-        request.model_version = draw.choice(("1", "2", "-1", "x", "9" * 30))
-    else:
-        request.model_name = draw.choice(("scorer", "", "backbone", "../scorer", "s" * 5000))
-    request.id = draw.choice(("", "id", "i" * 10_000, "\u202e"))
-
-
-_GRPC: tuple[Callable[[Request, random.Random], None], ...] = (
-    *(_shape, _type, _name, _more_or_less_inputs, _raw),
-    *(_typed, _parameter, _outputs, _addressed),
-)
-
-
-# HTTP ---------------------------------------------------------------------------------------------------------------
+        request.model_version = draw.choice(("", "1", "2", "-1", "x", "9" * 30))
+        request.model_name = draw.choice(("scorer", "scorer", "", "backbone", "../scorer", "s" * 5000))
+        request.id = draw.choice(("", "id", "i" * 10_000, "\u202e"))
 
 
 def http_request(seed: int | str) -> tuple[str, bytes, dict[str, str]]:
     """Return path, body and headers of a POST with something wrong."""
     draw = random.Random(f"http {seed}")
-    body, path, headers = _document(draw), "/v2/models/scorer/infer", {}
+    rows, path, headers = draw.choice((0, 1, 1, 2, 513)), "/v2/models/scorer/infer", {}
+    inputs = []
+    for name, of in (("TEXT", a_text), ("TASK", a_task)):
+        data = [of(draw).decode("utf-8", "replace") for _ in range(rows)]
+        inputs.append({"name": name, "datatype": "BYTES", "shape": [rows, 1], "data": data})
+    body: dict[str, Any] = {"inputs": inputs}
     for _ in range(draw.randint(0, 3)):
-        _spoil(body, draw)
-    payload = json.dumps(body).encode()
+        _spoil_http(body, draw)
+    payload, length = json.dumps(body).encode(), "Inference-Header-Content-Length"
     kind = draw.randrange(10)
     if kind == 0:
         payload = payload[: draw.randint(0, len(payload))]
@@ -172,10 +144,10 @@ def http_request(seed: int | str) -> tuple[str, bytes, dict[str, str]]:
         depth = draw.randint(2, 200)
         payload = b"[" * depth + b"]" * draw.choice((depth, 0))
     elif kind == 3:
-        headers["Inference-Header-Content-Length"] = draw.choice(("0", "-1", "x", str(2**64), str(len(payload) - 3)))
+        headers[length] = draw.choice(("0", "-1", "x", str(2**64), str(len(payload) - 3)))
     elif kind == 4:
         binary = packed([a_text(draw)])
-        headers["Inference-Header-Content-Length"] = str(len(payload))
+        headers[length] = str(len(payload))
         payload += draw.choice((binary, binary[:-1], binary + b"more", draw.randbytes(20)))
     elif kind == 5:
         headers["Content-Encoding"] = draw.choice(("gzip", "deflate", "br", ""))
@@ -184,29 +156,12 @@ def http_request(seed: int | str) -> tuple[str, bytes, dict[str, str]]:
     return path, payload, headers
 
 
-def _document(draw: random.Random) -> dict[str, Any]:
-    rows = draw.choice((0, 1, 1, 2, 513))
-    columns = (("TEXT", a_text), ("TASK", a_task))
-    return {
-        "inputs": [
-            {
-                "name": name,
-                "datatype": "BYTES",
-                "shape": [rows, 1],
-                "data": [value(draw).decode("utf-8", "replace") for _ in range(rows)],
-            }
-            for name, value in columns
-        ]
-    }
-
-
 def _odd_value(draw: random.Random) -> Any:
     lists: tuple[Any, ...] = ([], {}, [[]], [None], [[1, "a"], {}], {"a": {"b": []}})
-    values = (None, True, -1, 2**63, 1e308, "x", "", *lists)
-    return draw.choice((*values, a_number(draw)))
+    return draw.choice((None, True, -1, 2**63, 1e308, "x", "", *lists, a_number(draw)))
 
 
-def _spoil(body: dict[str, Any], draw: random.Random) -> None:
+def _spoil_http(body: dict[str, Any], draw: random.Random) -> None:
     tensor = draw.choice(body["inputs"]) if body.get("inputs") and isinstance(body["inputs"], list) else {}
     key = draw.choice(("name", "datatype", "shape", "data", "parameters", "outputs", "top"))
     if key == "outputs":

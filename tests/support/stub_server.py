@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -33,18 +30,6 @@ def handlers() -> Any:
         lambda rows, _: reply(rows), lambda data: service_pb2.ModelInferRequest.FromString(data).inputs[0].shape[0]
     )
     return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", {"ModelInfer": infer})
-
-
-@contextmanager
-def stub_server() -> Iterator[str]:
-    """Run the server in another process; yield ``host:port``."""
-    process = subprocess.Popen([sys.executable, __file__, "1"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _main() -> None:
