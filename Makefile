@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo tutorial test nightly slow lowest check dist lock bench bench-all clean
+.PHONY: demo tutorial test durations nightly slow lowest check dist lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -19,9 +19,16 @@ tutorial: $(VENV)/.demo
 # more work than they have. Files stay whole and start in order: the long ones first. A test that takes 600 s ends its
 # process, which says where all threads were.
 BOUNDED = -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+DURATIONS = 40
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 \
-	  --durations=40
+	  --durations=$(DURATIONS)
+
+# How long the files and the slowest tests of one whole run took, in tests/durations.txt.
+durations: $(VENV)/.dev
+	$(MAKE) test DURATIONS=0 | tee /dev/stderr | grep -E '^[0-9.]+s +(setup|call|teardown)' >$(VENV)/durations
+	@{ sed 's/::.*//' $(VENV)/durations | awk '{t[$$3] += $$1} END {for (f in t) printf "%8.1fs %s\n", t[f], f}' | sort -rn; \
+	  sort -rn $(VENV)/durations | head -40; } >tests/durations.txt
 
 # What takes minutes: the tests that `make test` leaves out, the lowest versions, and the bits of all families on a
 # processor that QEMU emulates (Debian's package qemu-user).

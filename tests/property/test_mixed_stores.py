@@ -23,17 +23,20 @@ from making import WORDS, make_encoder, random_tables
 from mixed_store import KINDS, Kind, make_mixed_repository, open_with_peft
 from model_inputs import INPUTS, MAX_TOKENS, QUESTIONS, draw_response, make_tokenizer, tokens_of_transformers
 from scoremux_engine import Engine
-from scoremux_engine.bank.residents import Version
+from scoremux_engine.bank.residents import Pool, Version
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.tokens import Tokens
+from scoremux_engine.runners.choose import DEFAULT
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.precisions import PRECISIONS
 from scoremux_engine.runners.runner import Floats, RowInputs
 from scoremux_engine.scoring.computation import pad
 from scoremux_engine.selftest import run_selftest
+from scoremux_engine.store.store import Store
 from scoremux_export.opening.openable import Opening
 from serving import SCOREMUX
+from watching import responses
 
 STEPS = ("AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16")
 """Instruction sets that `make nightly` tries; `make test` tries AVX2 and what the processor has."""
@@ -75,6 +78,18 @@ def test_streams_that_meet_new_shapes_at_once_compute_the_same(mixed_repository:
             rows = pad(tokens, np.zeros(count, np.int64), 16, backbone.spec)
             one, other = streams.map(run, [rows, rows])
             assert one.tobytes() == other.tobytes(), count
+
+
+def test_a_row_has_the_same_bits_whatever_fits_into_micro_batch_and_bank(small_repository: Path) -> None:
+    backbone, store = Backbone.open(small_repository / "backbone" / "1"), Store(small_repository / "store")
+    slot_bytes = Pool.bytes_of(backbone.spec, SizeClass(8, 32), {})
+    banks = [Engine.open(small_repository, bank_bytes=int(slots * slot_bytes)) for slots in (0, 2.5)]
+    rows = responses(200)
+    texts, tasks = [row.text for row in rows], [row.task for row in rows]
+    expected = Engine.open(small_repository).logits(texts, tasks).tobytes()
+    for engine in (Engine(backbone, store, DEFAULT.make(backbone), budget_tokens=48), *banks):
+        assert engine.logits(texts, tasks).tobytes() == expected
+        assert run_selftest(engine, mixes=40).changed is None
 
 
 @pytest.mark.parametrize("step", ["AVX2", *(pytest.param(step, marks=pytest.mark.nightly) for step in STEPS)])

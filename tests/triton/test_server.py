@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -73,16 +72,6 @@ def test_served_rows_have_the_bits_of_the_engine(client: ScoringClient, small_re
     assert [s.probabilities for s in served] == [e.probabilities for e in expected]
     assert [(s.level, s.score, s.version) for s in served] == [(e.level, e.score, e.version) for e in expected]
     assert {s.route for s in served} == {"human:UNCALIBRATED"}
-
-
-def test_a_response_has_the_same_bits_alone_in_mixes_and_in_reverse(client: ScoringClient) -> None:
-    rows = responses(40)
-    expected = {s.id: s.probabilities for s in client.score(rows)}
-    draw = random.Random(5)
-    mixes = [[row] for row in rows] + [rows[::-1]] + [draw.choices(rows, k=draw.randint(1, 64)) for _ in range(40)]
-    for mix in mixes:
-        for scored in client.score(mix):
-            assert scored.probabilities == expected[scored.id]
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,12 @@ import numpy as np
 import pytest
 
 from making import ROOT
-from rooms import mounted, root_only
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
-from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit import Audit, AuditSettings
 from scoremux_engine.triton.metrics import FirstLabels, Recorder
 from scoremux_files.audit_lines import begins_one
@@ -116,25 +114,3 @@ def test_white_space_is_no_part_of_the_key(tmp_path: Path, key: bytes, space: by
     with pytest.raises(AuditError, match="/nowhere cannot be read: No such file"):
         AuditSettings.of({**parameters, "audit_key_file": "/nowhere"})
     assert AuditSettings.of({"audit_log": ""}).path is None
-
-
-@root_only
-def test_a_full_disk_refuses_rows_and_counts_them(small_repository: Path, tmp_path: Path) -> None:
-    with mounted(tmp_path / "small", 64 << 10):
-        path = tmp_path / "small" / "audit.jsonl"
-        audited = Audited(small_repository, path)
-        texts, tasks = ["the router"] * 100, ["t-1"] * 100
-        with pytest.raises(AuditError, match="No space left on device") as error:
-            for _ in range(6):
-                audited.engine.score(texts, tasks)
-        assert SECRET not in str(error.value)
-        written = len(audited.lines())  # whole lines alone, or this fails
-        counted = audited.counted()
-        assert 0 < written < 600 and written % 100 == 0
-        assert counted[metrics.AUDIT_ROWS.name] == written
-        assert counted[metrics.AUDIT_UNWRITTEN_ROWS.name] == 100
-        path.rename(tmp_path / "small" / "old")
-        (tmp_path / "small" / "old").unlink()
-        assert all(s.ok for s in audited.engine.score(texts, tasks))
-        assert len(audited.lines()) == 100
-        audited.close()

@@ -108,17 +108,6 @@ def test_a_task_that_left_the_manifest_leaves_the_bank(bank: Bank, store: Store,
     assert find(bank, "t-2") is None
 
 
-def test_damaged_version_stays_out(bank: Bank, store: Store, bare: Backbone, caplog: pytest.LogCaptureFixture) -> None:
-    old = publish(store, bare, "t-1")
-    bank.refresh()
-    new = publish(store, bare, "t-1", seed=1)
-    damage(store, new)
-    other = publish(store, bare, "t-2")
-    bank.refresh()
-    assert live(bank) == {"t-1": old, "t-2": other}
-    assert f"task t-1: version {new[:12]} is not served" in caplog.text
-
-
 def test_a_damaged_first_version_makes_its_own_task_alone_unavailable(bank: Bank, store: Store, bare: Backbone) -> None:
     damage(store, publish(store, bare, "t-1"))
     good = publish(store, bare, "t-2")

@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 import pytest
 
-from computed import computed_runners
-from making import random_tables
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import library_arithmetic, openvino_arithmetic, processor_name
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_engine.runners.runner import RowInputs, Streams, available_cores
+from scoremux_engine.runners.runner import Streams, available_cores
 from scoremux_server.triton.installation import Installation
 
 
@@ -83,24 +79,6 @@ def test_a_control_groups_quota_bounds_the_cores(tmp_path: Path, text: str, core
 
 def test_no_control_group_leaves_the_cores_this_process_may_run_on(tmp_path: Path) -> None:
     assert available_cores(tmp_path / "absent") == CORES
-
-
-@pytest.mark.parametrize("name", computed_runners())
-def test_streams_side_by_side_give_the_bits_of_one(backbone: Backbone, name: str) -> None:
-    kind = computed_runners()[name]
-    one = RunnerChoice(kind.name, precision=kind.precision, threads=2, streams=1).make(backbone)
-    side_by_side = RunnerChoice(kind.name, precision=kind.precision, threads=3).make(backbone)
-    assert (one.streams, side_by_side.streams) == (1, 3)
-    tables = random_tables(backbone.spec, groups=4)
-    draw = np.random.default_rng(3)
-    parts = []
-    for rows in (1, 2, 5, 9, 16, 3, 1, 12) * 3:
-        ids = draw.integers(5, 90, (rows, 16))
-        parts.append(RowInputs(ids, np.ones_like(ids), draw.integers(0, 4, rows), np.zeros_like(ids)))
-    expected = [one.run(part, tables).logits.tobytes() for part in parts]
-    with ThreadPoolExecutor(side_by_side.overlap) as pool:
-        got = [out.logits.tobytes() for out in pool.map(lambda part: side_by_side.run(part, tables), parts)]
-    assert got == expected
 
 
 PROGRAM = """

@@ -124,16 +124,6 @@ def test_store_of_another_backbone_is_refused(store: Store, folders: list[Path],
     assert content(store.folder) == before
 
 
-def test_changed_and_missing_packages_are_refused_when_read(store: Store, folders: list[Path], bare: Backbone) -> None:
-    (change,) = store.add(folders[:1], bare)
-    path = store.package_folder(change.after) / "task.json"
-    path.write_text(path.read_text().replace("Why?", "Who?"))
-    with pytest.raises(PackageError, match="was changed: its content's digest is"):
-        store.read_package(change.after, bare)
-    with pytest.raises(PackageError, match=f"packages/{'0' * 64}/task.json cannot be read"):
-        store.read_package("0" * 64, bare)
-
-
 def test_adding_a_damaged_package_again_repairs_it(store: Store, folders: list[Path], bare: Backbone) -> None:
     (old,) = store.add(folders[:1], bare)
     (store.package_folder(old.after) / "task.json").write_bytes(b"{}")
