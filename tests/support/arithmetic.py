@@ -34,15 +34,9 @@ def emulator(processor: str = "Haswell") -> list[str]:
 def digests(
     backbone: Path, limit: str, mixes: int, longest: int, within: Sequence[str] = (), seed: int = 19
 ) -> list[str]:
-    """Return a digest for each mix of rows.
+    """Return a digest for each of `mixes` mixes of rows of up to `longest` tokens.
 
-    Args:
-        backbone: Its folder.
-        limit: One of LIMITS.
-        mixes: How many.
-        longest: Tokens of the longest row.
-        within: What the command is run by, such as `emulator()`.
-        seed: Of the mixes.
+    limit: one of LIMITS; within: what the command is run by, such as `emulator()`.
     """
     done = subprocess.run(
         [*within, sys.executable, __file__, str(backbone), str(mixes), str(longest), str(seed)],

@@ -43,14 +43,8 @@ def run_in_child(folder: Path, out: Path) -> None:
 def run_with_kills(folder: Path, out: Path, kills: int, seed: int, operations: int) -> int:
     """Start the same command again and again, killing it at random moments; return how many kills hit it running.
 
-    Each kill is at an operation on a file below `out`, every other one up to 20 ms later.
-
-    Args:
-        folder: From `prepare`.
-        out: Where it writes.
-        kills: How many times it is killed at most, before it is left to finish.
-        seed: Of the moments.
-        operations: The latest one.
+    Each kill is at one of the first `operations` on files below `out`, every other one up to 20 ms later; after `kills`
+    of them it is left to finish.
     """
     draw, hit = random.Random(seed), 0
     for turn in range(kills + 1):

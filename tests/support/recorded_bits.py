@@ -61,16 +61,7 @@ _INPUTS: tuple[dict[str, Any], ...] = (
 
 @dataclass
 class Bits:
-    """What one runner computes of one model.
-
-    Attributes:
-        model: Its name: of SMALL, or of a folder.
-        backbone: Digest of its backbone.
-        arithmetic: What decides bits, by name.
-        libraries: Their versions.
-        scores: Digest of all rows' levels, scores, probabilities and vectors.
-        processors: Where they were computed.
-    """
+    """What one runner computes of one model (of SMALL, or of a folder): a digest of all rows' outputs, and where."""
 
     model: str
     backbone: str
@@ -94,10 +85,7 @@ def read_record() -> dict[tuple[str, ...], Bits]:
 def compute(limit: str, folders: Sequence[Path] = (), within: Sequence[str] = ()) -> list[Bits]:
     """Return the bits of the small models, or of `folders`, computed in a process of its own.
 
-    Args:
-        limit: One of LIMITS.
-        folders: Repositories.
-        within: What the command is run by, such as `emulator()`: float32 in OpenVINO alone.
+    limit: one of LIMITS; within: what the command is run by, such as `emulator()`: float32 in OpenVINO alone.
     """
     words = [*(["--float32"] if within else []), *map(str, folders)]
     done = subprocess.run(

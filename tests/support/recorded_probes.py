@@ -39,10 +39,7 @@ _DIGITS = re.compile("-[0-9a-f]{6}$")
 def probes(limit: str = "", within: Sequence[str] = (), names: str = "") -> dict[str, str]:
     """Return the digest by likely name of what this processor computes, in a process of its own.
 
-    Args:
-        limit: One of LIMITS.
-        within: What the command is run by, such as `emulator()`.
-        names: Runner and precision that are asked for; empty: all.
+    limit: one of LIMITS; within: as `emulator()` returns it; names: runner and precision; empty: all.
     """
     command = [*within, sys.executable, __file__, "--print", names]
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": limit}
