@@ -62,7 +62,7 @@ def make_mixed_repository(
 
 
 def add_adapters(source: str, repository: Path, kinds: tuple[Kind, ...], backbone: Backbone) -> None:
-    """Publish one random adapter a kind, ``t-0`` and so on, for an exported model; their folders are in ``adapters``."""
+    """Publish one random adapter a kind, ``t-0`` and so on; their folders are in ``adapters``."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(source)
     folders = [repository / "adapters" / f"t-{n}" for n in range(len(kinds))]
     for seed, (kind, folder) in enumerate(zip(kinds, folders, strict=True)):
