@@ -77,11 +77,11 @@ def exported(encoder: Path, once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported_all(encoder: Path, once: Once) -> Path:
-    """The same with all Linears open, for DoRA and biases too. Do not change it."""
+def exported_dora(encoder: Path, once: Once) -> Path:
+    """The same whose sites also take DoRA and biases. Do not change it."""
     from scoremux_export.opening.openable import Opening
 
-    return once.export("exported_all", encoder, Opening("all-linear", dora=True, bias=True))
+    return once.export("exported_dora", encoder, Opening("query,value", dora=True, bias=True))
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def save_converted(model: peft.PeftModel, folder: Path, initial: Path) -> None:
 
 @pytest.fixture(scope="module")
 def oracles(
-    encoder: Path, exported_all: Path, tmp_path_factory: pytest.TempPathFactory
+    encoder: Path, exported_dora: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Engine, dict[str, peft.PeftModel]]:
     """An engine with one task a variant, and PEFT's own model for each."""
     root = tmp_path_factory.mktemp("peft")
@@ -82,7 +82,7 @@ def oracles(
             models[task].save_pretrained(str(root / task))
         (root / task / "task.json").write_text(json.dumps({"id": task, "levels": list(range(2 + number))}))
     repository = tmp_path_factory.mktemp("repository")
-    shutil.copytree(exported_all / "backbone", repository / "backbone")
+    shutil.copytree(exported_dora / "backbone", repository / "backbone")
     backbone = Backbone.open(repository / "backbone" / "1")
     Store(repository / "store").add([root / task for task in VARIANTS], backbone)
     return Engine.open(repository), models

@@ -23,11 +23,11 @@ from labelled import RIGHT, write_labelled
 from making import make_encoder
 from mixed_store import open_with_peft
 from scoremux_engine import Engine
-from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
+from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
@@ -51,8 +51,8 @@ SITES = "query,value"
 
 
 @pytest.fixture(scope="module")
-def model(encoder: Path) -> Path:
-    return encoder
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder(tmp_path_factory.mktemp("train") / "model", max_tokens=96)
 
 
 def _examples(count: int, levels: int, seed: int) -> list[Example]:
@@ -231,11 +231,8 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_folders_open_in_peft_and_serve_as_trained(
-    model: Path, trained: Path, exported_all: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(exported_all, tmp_path, dirs_exist_ok=True)
-    backbone = Backbone.open(tmp_path / "backbone" / "1")
+def test_folders_open_in_peft_and_serve_as_trained(model: Path, trained: Path, tmp_path: Path) -> None:
+    backbone = export_backbone(str(model), Opening("all-linear"), tmp_path)
     store = Store(tmp_path / "store")
     store.add(find_adapters([trained]), backbone)
     assert sorted(store.manifest().tasks) == sorted(RIGHT)
@@ -294,7 +291,7 @@ def test_a_later_task_begins_from_the_shared_start(
         (tmp_path / "other.toml").write_text(f"{line}\n")
         with pytest.raises(RecipeError, match=r"rank is 8|other sites"):
             train([alone], str(model), tmp_path / "refused", tasks, tmp_path / "other.toml", start=trained)
-    other = make_encoder(tmp_path / "other", seed=8)
+    other = make_encoder(tmp_path / "other", max_tokens=96, seed=8)
     with pytest.raises(RecipeError, match="backbone has weights"):
         train([alone], str(other), tmp_path / "refused", tasks, start=trained)
     shutil.copytree(trained / ".start", tmp_path / "cut" / ".start")

@@ -168,8 +168,8 @@ READERS = {"Gather", "ShapeOf"}
 
 
 @pytest.mark.parametrize("precision", computed_precisions())
-def test_no_layer_takes_a_whole_table(exported_all: Path, precision: str) -> None:
-    backbone = Backbone.open(exported_all / "backbone" / "1")
+def test_no_layer_takes_a_whole_table(exported_dora: Path, precision: str) -> None:
+    backbone = Backbone.open(exported_dora / "backbone" / "1")
     runner = OpenVinoRunner(backbone, precision)
     graph = runner._idle.queue[0]._request.get_compiled_model().get_runtime_model()
     tables = {op.get_friendly_name(): op for op in graph.get_parameters()}
