@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks.case import ONE_PROFILE, case
 from benchmarks.child import aside
 from benchmarks.rows import Row
-from benchmarks.serving import Served, answers, serving, write_door
+from benchmarks.serving import Served, answers, front_door, serving, write_door
 from benchmarks.stores import Rows, make_store, pool_of
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, Status, Tls, TransportError
 
@@ -254,8 +254,10 @@ def neighbours(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     repository, pool = make_store(work, arguments.data), pool_of(arguments.data)
     door, access = write_door(work / "door", ("greedy", "lone"))
     port, tls = access["port"], Tls(root_certificates=access["ca"])
-    served = ("--profile", arguments.profile, "--front-door", str(door))
-    with serving(repository, work / "serve.log", *served), contextlib.ExitStack() as stack:
+    options = ("--profile", arguments.profile, "--set", f"grant_key_file={door.with_name('grant.key')}")
+    with serving(repository, work / "serve.log", *options) as served, contextlib.ExitStack() as stack:
+        at = {"grpc": served.grpc, "http": served.http, "ready": served.watch}
+        stack.enter_context(front_door(door, [{key: f"127.0.0.1:{port}" for key, port in at.items()}]))
         clients = {
             protocol: stack.enter_context(
                 ScoringClient(f"{scheme}://localhost:{port}", tls=tls, token=access["lone"], retries=NO_RETRIES)

@@ -27,7 +27,7 @@ import psutil
 
 from benchmarks.case import case
 from benchmarks.rows import ROOT, Row, load
-from benchmarks.serving import SCOREMUX, write_door
+from benchmarks.serving import SCOREMUX, front_door, write_door
 from scoremux_client import Response, ScoringClient, Tls
 
 STUB = ROOT / "tests" / "support" / "stub_server.py"
@@ -57,24 +57,19 @@ def stub_servers(count: int) -> Iterator[list[str]]:
 @contextmanager
 def door(backends: Sequence[str], folder: Path) -> Iterator[Connect]:
     """Open a front door before gRPC servers, and give what connects to it."""
-    from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
-    from scoremux_server.front_door.door import FrontDoor
+    from scoremux_server.front_door.config import DOOR_HEADER, door_mark
+    from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
 
     file, access = write_door(folder)
     key = (folder / "grant.key").read_bytes()
-    with _always_ready({DOOR_HEADER: door_mark(key, safe=False)}) as ready, file.open("a", encoding="utf-8") as lines:
-        for number, grpc in enumerate(backends):
-            backend = Backend(name=f"stub-{number}", grpc=grpc, http=ready, ready=ready)
-            keys = backend.model_dump(mode="json", exclude_defaults=True)
-            lines.write("\n".join(["[[backends]]", *(f"{k} = {json.dumps(v)}" for k, v in keys.items()), ""]))
-        lines.close()
+    headers = {DOOR_HEADER: door_mark(key, safe=False), ARITHMETIC_HEADER: "x86-f32"}
+    with _always_ready(headers) as ready:
 
         def connect(rows: int) -> ScoringClient:
             tls, url = Tls(root_certificates=folder / "ca.pem"), f"grpcs://localhost:{access['port']}"
             return ScoringClient(url, chunk_rows=rows, deduplicate=False, token=access["token"], tls=tls)
 
-        with FrontDoor(file, folder / "haproxy.log"):
-            time.sleep(3)  # HAProxy asks each server whether it is ready
+        with front_door(file, [{"grpc": grpc, "http": ready, "ready": ready} for grpc in backends]):
             yield connect
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 import subprocess
@@ -73,6 +74,25 @@ def write_door(folder: Path, names: Sequence[str] = ("token",)) -> tuple[Path, d
     access = {"port": str(port), "ca": str(folder / "ca.pem"), **tokens}
     # Triton's own ports refuse requests that do not come through the door.
     return folder / "door.toml", {**access, "grant": Grant("benchmark", GRANT_ENDS, ("*",)).signed(key.encode())}
+
+
+@contextmanager
+def front_door(file: Path, backends: Sequence[dict[str, str]]) -> Iterator[None]:
+    """Run a front door of `write_door` before Tritons, which are tables of door.toml."""
+    with file.open("a", encoding="utf-8") as lines:
+        for number, keys in enumerate(backends):
+            values = {"name": f"triton-{number}", **keys}
+            lines.write("\n".join(["[[backends]]", *(f"{k} = {json.dumps(v)}" for k, v in values.items()), ""]))
+    with file.with_name("haproxy.log").open("wb") as log:
+        process = subprocess.Popen([SCOREMUX, "front-door", str(file)], stdout=log, stderr=log)
+    try:
+        time.sleep(5)  # it starts, and HAProxy asks each server whether it is ready
+        if process.poll() is not None:
+            raise RuntimeError(f"the front door ended: see {log.name}")
+        yield
+    finally:
+        process.terminate()
+        process.wait(90)
 
 
 @contextmanager

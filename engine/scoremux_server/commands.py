@@ -114,9 +114,6 @@ def serve(
         list[str] | None, typer.Option("--set", help="key=value: change one key of the profile; repeatable.")
     ] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Triton's gRPC port (default: 8001; 0: any free one).")] = None,
-    front_door: Annotated[
-        Path | None, typer.Option(help="FILE.toml: also start HAProxy, with TLS and tokens, in front of this server.")
-    ] = None,
     log: Annotated[
         Path | None,
         typer.Option(help="Append Triton's log here (default: REPOSITORY/logs/triton.log); /dev/stderr is possible."),
@@ -132,7 +129,7 @@ def serve(
     """
     from scoremux_server.errors import SetupError
     from scoremux_server.profile import Profile, default_profile
-    from scoremux_server.serve import make_server, open_door, read_grant_key, rendered, report, run
+    from scoremux_server.serve import make_server, rendered, report, run
     from scoremux_server.triton.adapter_export import publish_adapters
 
     if (backbone or tasks) and not adapters:
@@ -140,38 +137,32 @@ def serve(
     port_setting = [] if grpc_port is None else [f"grpc_port={grpc_port}"]
     name = profile or default_profile(repository)
     chosen = Profile.read(name, [*(settings or []), *port_setting])
-    key = read_grant_key(chosen, front_door)
-    server = make_server(repository, chosen, store, log, key, checked=not print_config)
-    door = open_door(front_door, server, key) if front_door else None
+    server = make_server(repository, chosen, store, log, checked=not print_config)
     if print_config:
         print(rendered(server))
-        if door:
-            print(door.rendered())
         return
     if adapters:
         publish_adapters(adapters, repository, store or repository / "store", backbone, tasks, report)
     report(f"profile  {name}")
     if chosen.selftest == "off":
         report("selftest off: nothing shows that this machine computes the same bits in every batch")
-    run(server, door, key)
+    run(server)
 
 
 def front_door(
     file: Annotated[Path, typer.Argument(help="The door's configuration, FILE.toml.")],
-    log: Annotated[Path, typer.Option(help="HAProxy's log.")] = Path("haproxy.log"),
     print_config: Annotated[bool, typer.Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
 ) -> None:
-    """Run a front door for the Tritons in FILE's `backends` until SIGINT or SIGTERM; requests in flight then finish.
+    """Run HAProxy with TLS and tokens before the Tritons of FILE until SIGINT or SIGTERM; requests then finish.
 
-    It ends when HAProxy does, so that systemd or Kubernetes starts it again.
+    SIGHUP loads the certificates and FILE again. It ends when HAProxy does: have systemd or Kubernetes restart it.
 
     Example: scoremux front-door door.toml
     """
     from scoremux_server.front_door.door import FrontDoor
-    from scoremux_server.serve import report, run_door
+    from scoremux_server.serve import run_door
 
-    door = FrontDoor(file, log, report=report)
     if print_config:
-        print(door.rendered())
+        print(FrontDoor(file).rendered())
     else:
-        run_door(door)
+        run_door(file)

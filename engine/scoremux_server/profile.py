@@ -103,8 +103,8 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     )
     grant_key_file: str = Field(
         default="",
-        description="File with the key of grants (`grant_key` in door.toml), where the front door runs on another "
-        "machine: requests then need a grant that is signed with it.",
+        description="File with the key of the front door's grants (`grant_key` in door.toml): requests then need a "
+        "grant that is signed with it.",
     )
     address: str = Field(
         default=LOOPBACK,

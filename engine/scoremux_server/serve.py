@@ -1,4 +1,4 @@
-"""A serving machine: Triton, its watcher, the port of its health, and maybe a front door."""
+"""A serving machine: Triton, its watcher and the port of its health."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 from scoremux_decide.decision import Decision
@@ -21,21 +20,19 @@ from scoremux_engine.runners.choose import PROFILE
 from scoremux_engine.scoring.permission import read_key
 from scoremux_engine.store.reader import StoreReader
 from scoremux_files.errors import InputError, first_of
-from scoremux_server.errors import SetupError, StartError
-from scoremux_server.front_door.config import DOOR_HEADER, I_KNOW, Backend, FrontDoorConfig, door_mark
-from scoremux_server.front_door.door import FrontDoor, grant_key
+from scoremux_server.front_door.config import DOOR_HEADER, door_mark
+from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints
-from scoremux_server.triton.installation import SAFE, Installation
+from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.repository import IN_TRITON
 from scoremux_server.triton.run_files import RUN
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watched_triton import WatchedTriton
-from scoremux_server.watch.watcher import Watcher, watching
+from scoremux_server.watch.watcher import Watcher
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_TICK_S = 0.2
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TASKS_NAMED = 3
 _TASKS_READ = 1000
 
@@ -52,45 +49,24 @@ def report(sentence: str, file: int | None = None) -> None:
             os.write(handle, line[: select.PIPE_BUF - 1] + b"\n" if len(line) > select.PIPE_BUF else line)
 
 
-def read_grant_key(profile: Profile, door: Path | None) -> bytes | None:
-    """Return the key of the grants that requests need; None where no front door sets any."""
-    if door is None:
-        return read_key(Path(profile.grant_key_file)) if profile.grant_key_file else None
-    if profile.grant_key_file:
-        raise SetupError("grant_key_file is for a front door on another machine: set grant_key in door.toml instead")
-    return grant_key(FrontDoorConfig.read(door))
-
-
 def make_server(
-    repository: Path, profile: Profile, store: Path | None, log: Path | None, key: bytes | None, *, checked: bool
+    repository: Path, profile: Profile, store: Path | None, log: Path | None, *, checked: bool
 ) -> TritonServer:
-    """Return the server that a profile describes. Raises SetupError.
+    """Return the server that a profile describes. Raises SetupError or GrantError.
 
     Args:
         repository: Model repository.
         profile: Everything that a profile says.
         store: Folder of task packages, None for the repository's.
         log: File for Triton's log, None for the repository's.
-        key: Of the grants that requests need, None for none.
         checked: Whether Triton and its ports must be usable now: what is printed may be for another machine.
     """
     endpoints = Endpoints.of(profile, checked)
     triton = Installation.find(profile.triton, checked=checked)
+    key = read_key(Path(profile.grant_key_file)) if profile.grant_key_file else None
     return TritonServer(
         repository, endpoints, store=store, log=log, profile=profile, installation=triton, grant_key=key
     )
-
-
-def open_door(file: Path, server: TritonServer, key: bytes | None) -> FrontDoor:
-    """Return the front door of a server, not started. Raises SetupError where it would expose an unsafe Triton."""
-    log = server.log if server.log.parent == Path("/dev") else server.log.parent / "haproxy.log"
-    door = FrontDoor(file, log, Backend.of(server.endpoints), report, key)
-    if door.config.is_open and not door.config.i_know and not server.installation.is_safe:
-        raise SetupError(
-            f"{file}: address is {door.config.address}: a front door that other machines reach needs Triton {SAFE} or "
-            f"newer behind it, and this is {server.installation.name}. In a closed network, say i_know = {I_KNOW!r}"
-        )
-    return door
 
 
 def rendered(server: TritonServer) -> str:
@@ -104,8 +80,9 @@ def rendered(server: TritonServer) -> str:
         return "\n".join(parts).replace(scratch, RUN)
 
 
-def health_headers(server: TritonServer, key: bytes | None) -> dict[str, str]:
+def health_headers(server: TritonServer) -> dict[str, str]:
     """Return what the watcher's answers tell a front door: that grants are checked, with which key, by which Triton."""
+    key = server.grant_key
     return {DOOR_HEADER: door_mark(key, server.installation.is_safe)} if key else {}
 
 
@@ -158,17 +135,15 @@ def _some(names: Collection[str]) -> str:
     return first_of(sorted(names), _TASKS_NAMED)
 
 
-def run(server: TritonServer, door: FrontDoor | None, key: bytes | None) -> None:
+def run(server: TritonServer) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP. Raises SetupError, StartError or CrashLoopError."""
-    stop, endpoints = _stop_event(), server.endpoints
+    stop, endpoints = _stop_event(*_STOP_SIGNALS, signal.SIGHUP), server.endpoints
 
     def report_ready() -> None:
         report(f"gRPC     {endpoints.grpc_url}")
         report(f"HTTP     {endpoints.http_url}")
         report(f"metrics  {endpoints.metrics_url}")
         report(f"health   {endpoints.watch_url}/readyz")
-        if door:
-            report(f"door     {door.url}")
         report(f"computes {server.arithmetic}")
         for sentence in hints(server):
             report(sentence)
@@ -177,32 +152,25 @@ def run(server: TritonServer, door: FrontDoor | None, key: bytes | None) -> None
 
     report(f"starting {server.installation.name}")
     triton = WatchedTriton(server, report)
-    # The door closes last: rows that finish while Triton stops go out through it.
-    with (
-        watching(Watcher(door, report, crash_loop_deaths=None), threading.Event()) if door else nullcontext(),
-        HealthEndpoint(triton.health, endpoints.watch_address, endpoints.watch, health_headers(server, key)),
-    ):
+    with HealthEndpoint(triton.health, endpoints.watch_address, endpoints.watch, health_headers(server)):
         Watcher(triton, report).run(stop, report_ready)
     report("stopped")
 
 
-def run_door(door: FrontDoor) -> None:
-    """Run a front door until SIGINT, SIGTERM or SIGHUP. Raises SetupError; StartError where HAProxy ends or hangs."""
-    stop = _stop_event()
-    with door:
-        report(f"front door  {door.url}")
-        report("ready; Ctrl-C stops")
-        while not stop.wait(_TICK_S):
-            if cause := door.look():
-                door.kill()
-                raise StartError(f"{cause}; start the front door again")
+def run_door(file: Path) -> None:
+    """Run a front door until SIGINT or SIGTERM; SIGHUP loads its files again. Raises SetupError or StartError."""
+    door = FrontDoor(file, report)
+    stop = _stop_event(*_STOP_SIGNALS)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: door.reload())
+    report(f"front door  {door.url}; Ctrl-C stops")
+    door.run(stop)
     report("stopped")
 
 
-def _stop_event() -> threading.Event:
-    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on, except those that are ignored (nohup)."""
+def _stop_event(*numbers: signal.Signals) -> threading.Event:
+    """Return an event that these signals set from now on, except those that are ignored (nohup)."""
     stop = threading.Event()
-    for number in _STOP_SIGNALS:
+    for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             # A second signal must not cut the clean-up short: it sets again what is set.
             signal.signal(number, lambda _number, _frame: stop.set())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from charts import CASES, FOLDER, GPU, Objects, lint, pod, render, schema_error, server, settings, yaml
+from charts import CASES, FOLDER, GPU, Objects, door, lint, pod, render, schema_error, server, settings, yaml
 from doors import Place, needs_haproxy
 from scoremux_server.triton.installation import BUNDLED_RELEASE, Installation
 
@@ -60,11 +60,12 @@ def test_every_pod_passes_the_policy_restricted(objects: Objects) -> None:
     for spec in (writer, pod(objects)):
         assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
-        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         assert all(set(volume) - {"name"} <= volumes for volume in spec["volumes"])
-        for container in spec["containers"]:
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert spec is writer or container["securityContext"]["readOnlyRootFilesystem"] is True
             assert not any("hostPort" in port for port in container.get("ports", []))
 
 
@@ -107,7 +108,7 @@ def test_probes_ask_the_watcher(objects: Objects) -> None:
 def test_the_server_accepts_its_arguments(objects: Objects, small_repository: Path, tmp_path: Path) -> None:
     place = Place(tmp_path)
     words = [word.replace("/repository", str(small_repository), 1) for word in server(objects)["args"]]
-    words = [word.replace("/etc/scoremux/door.toml", str(place.folder / "door.toml")) for word in words]
+    words = [word.replace("/etc/scoremux", str(place.folder)) for word in words]
     if f"--profile={small_repository}/profile.toml" in words:
         (tmp_path / "profile.toml").write_text('runner = "openvino"\nprecision = "float32"\n')
         words[words.index(f"--profile={small_repository}/profile.toml")] = f"--profile={tmp_path / 'profile.toml'}"
@@ -132,7 +133,8 @@ def test_clients_reach_the_door_or_the_server_and_nothing_else() -> None:
     for values, wanted, address in (({}, {8443}, "127.0.0.1"), (CASES["without a door"], {8000, 8001}, "0.0.0.0")):
         objects = render(values)
         assert f"address={address}" in settings(objects)
-        ports = {port["name"]: port["containerPort"] for port in server(objects)["ports"]}
+        opened = server(objects)["ports"] + (door(objects)["ports"] if not values else [])
+        ports = {port["name"]: port["containerPort"] for port in opened}
         service = {port["name"]: port for port in objects["Service", "essay"]["spec"]["ports"]}
         assert {port["port"] for port in service.values()} == wanted
         assert all(port["targetPort"] == name and port["port"] == ports[name] for name, port in service.items())
@@ -201,8 +203,8 @@ def test_values_that_would_not_work_are_refused_with_a_sentence(values: dict[str
 
 @pytest.mark.parametrize("text", NOT_YAML)
 def test_a_string_stays_a_string(text: str) -> None:
-    door = {"tlsSecret": text, "tokensSecret": text, "clientCaSecret": text}
-    values = {"image": {"repository": text, "tag": text}, "profile": text, "store": {"claim": text}, "door": door}
+    secrets = {"tlsSecret": text, "tokensSecret": text, "clientCaSecret": text}
+    values = {"image": {"repository": text, "tag": text}, "profile": text, "store": {"claim": text}, "door": secrets}
     objects = render({**values, "set": [f"bank_bytes={text}"], "serviceMonitorLabels": {"a": text}})
     volumes = {volume["name"]: volume for volume in pod(objects)["volumes"]}
     found = [one["secret"]["name"] for one in volumes["door"]["projected"]["sources"][1:]]

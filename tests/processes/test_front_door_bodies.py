@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ssl
-import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 
 import grpc
 import pytest
@@ -21,8 +19,7 @@ pytestmark = needs_haproxy
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    patterns = {"ours": "t-*", "stars": "en-*-2024-*-b", "aaa": "*a*a*b", "inner": "a*b*", "one": "en-1"}
-    with stand(tmp_path_factory.mktemp("door"), patterns=patterns) as made:
+    with stand(tmp_path_factory.mktemp("door"), patterns={"ours": "t-*"}) as made:
         yield made
 
 
@@ -129,41 +126,3 @@ def test_models_besides_the_scorer_are_not_shown_over_grpc(shared: Stand) -> Non
 def test_no_model_but_the_scorer_is_asked_for_scores_over_grpc(shared: Stand, name: str, welcome: bool) -> None:
     code, _ = send(shared, service_pb2.ModelInferRequest(model_name=name).SerializeToString())
     assert code is (grpc.StatusCode.OK if welcome else grpc.StatusCode.UNIMPLEMENTED)
-
-
-def attack(shared: Stand, frames: bytes, repeat: int) -> None:
-    """Send frames on one HTTP/2 connection again and again, until the door closes it or all are sent."""
-    with shared.place.connect("h2") as connection, suppress(OSError):
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
-        for start in range(1, 2 * repeat, 2):
-            connection.sendall(frames.replace(b"SSSS", start.to_bytes(4, "big")))
-
-
-@pytest.mark.parametrize("kind", ["rapid reset", "continuation", "empty continuation", "ping"])
-def test_http2_floods_cost_little_and_keep_nobody_out(shared: Stand, kind: str) -> None:
-    told = {":method": "GET", ":scheme": "https", ":authority": "x", ":path": "/v2/health/live"}
-    headers = b"".join(literal(name, value) for name, value in {**told, **bearer(shared.tokens["ours"])}.items())
-
-    def framed(kind: int, flags: int, content: bytes) -> bytes:
-        return len(content).to_bytes(3, "big") + bytes([kind, flags]) + b"SSSS" + content
-
-    frames, repeat = {
-        "rapid reset": (framed(1, 5, headers) + framed(3, 0, (8).to_bytes(4, "big")), 20_000),
-        "continuation": (frame(1, 0, 1, headers) + frame(9, 0, 1, literal("x" * 60, "y" * 120) * 80) * 50, 20),
-        "empty continuation": (frame(1, 0, 1, headers) + frame(9, 0, 1, b"") * 20_000, 1),
-        "ping": (frame(6, 0, 0, b"12345678") * 1000, 50),
-    }[kind]
-    before, memory = len(shared.web.requests), shared.worker_mib()
-    threads = [threading.Thread(target=attack, args=(shared, frames, repeat)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    answered = []
-    while any(thread.is_alive() for thread in threads) or len(answered) < 5:
-        started = time.monotonic()
-        with shared.place.connect() as connection:
-            connection.sendall(head(shared.tokens["ours"], "GET", "/v2/health/live"))
-            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
-        answered.append(time.monotonic() - started)
-    assert max(answered) < 60 and shared.worker_mib() - memory < 64
-    assert len(shared.web.requests) - before == len(answered)  # none of the floods reaches a Triton
-    assert shared.door.restarts == 0

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from doors import KEY, MARKED, Place, needs_haproxy, statistics
+from doors import KEY, Place, needs_haproxy, statistics
 from http_peers import running
 from peers import listening
 from scoremux_client import NO_RETRIES, DeadlineError, Response, ScoringClient
 from scoremux_server.front_door import haproxy_config
 from scoremux_server.front_door.config import DOOR_HEADER, I_KNOW, Backend, door_mark
-from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
 from small_backends import Watched, ask, small_backend
@@ -58,55 +57,51 @@ def test_no_answer_in_time_is_said(tmp_path: Path, scheme: str, monkeypatch: pyt
             release.set()
 
 
-@pytest.mark.parametrize("status", [204, 302, 404, 503])
-def test_only_a_backend_whose_check_is_answered_200_is_ready(tmp_path: Path, status: int) -> None:
-    with small_backend() as good, small_backend("127.0.0.2", ready=status) as other:
-        at = {"one": f"{LOOPBACK}:{good}", "other": f"127.0.0.2:{other}"}
-        place = Place(tmp_path, [Backend(name=name, grpc=where, http=where, ready=where) for name, where in at.items()])
-        with place.open():
-            # Both are taken for ready until they are asked the first time.
-            until(lambda: {ask(place, place.everything) for _ in range(8)} == {(200, LOOPBACK)})
-
-
-@pytest.mark.parametrize(("wanted", "others"), [("x86-f32", False), ("any", True), ("vnni-int8-bf16", True)])
-def test_of_several_tritons_only_those_of_the_doors_arithmetic_get_requests(
-    tmp_path: Path, wanted: str, others: bool
-) -> None:
-    int8 = {**MARKED, ARITHMETIC_HEADER: "vnni-int8-bf16"}
-    with small_backend() as float32, small_backend("127.0.0.2", headers=int8) as other:
-        at = {"one": f"{LOOPBACK}:{float32}", "other": f"127.0.0.2:{other}"}
-        backends = [Backend(name=name, grpc=where, http=where, ready=where) for name, where in at.items()]
-        place = Place(tmp_path, backends, arithmetic=wanted)
-        answering = {(200, LOOPBACK)} if wanted != "vnni-int8-bf16" else set()
-        with place.open() as door:
-            down = {"one": wanted == "vnni-int8-bf16", "other": not others}
-            until(lambda: {r["svname"]: r["status"] == "DOWN" for r in statistics(door) if r["svname"] in at} == down)
-            asked = {ask(place, place.everything) for _ in range(8)}
-            assert asked == answering | ({(200, "127.0.0.2")} if others else set())
-        assert any("only Tritons that compute in" in sentence for sentence in place.reports) == (wanted != "any")
+FLOAT32, INT8 = {ARITHMETIC_HEADER: "x86-f32"}, {ARITHMETIC_HEADER: "vnni-int8-bf16"}
+SAFE, UNSAFE = ({DOOR_HEADER: door_mark(KEY, safe=safe)} for safe in (True, False))
+BACKENDS: dict[str, tuple[int, dict[str, str]]] = {
+    "safe": (200, {**SAFE, **FLOAT32}),
+    "unsafe": (200, {**UNSAFE, **FLOAT32}),
+    "int8": (200, {**SAFE, **INT8}),
+    "other-key": (200, {DOOR_HEADER: door_mark(b"another key of at least 32 bytes", safe=True), **FLOAT32}),
+    "no-grants": (200, FLOAT32),
+    "without-content": (204, {**SAFE, **FLOAT32}),
+    "not-ready": (503, {**SAFE, **FLOAT32}),
+}
+OPEN = {"address": "0.0.0.0"}
 
 
 @pytest.mark.parametrize(
-    ("mark", "keys", "serves"),
+    ("keys", "ready"),
     [
-        (door_mark(KEY, safe=True), {}, True),
-        (door_mark(KEY, safe=False), {}, True),
-        (door_mark(b"another key of at least 32 bytes", safe=True), {}, False),
-        ("", {}, False),
-        (None, {}, False),
-        (door_mark(KEY, safe=True), {"address": "0.0.0.0"}, True),
-        (door_mark(KEY, safe=False), {"address": "0.0.0.0"}, False),
-        (door_mark(KEY, safe=False), {"address": "0.0.0.0", "i_know": I_KNOW}, True),
+        ({}, {"safe", "unsafe"}),
+        ({"arithmetic": "any"}, {"safe", "unsafe", "int8"}),
+        ({"arithmetic": "vnni-int8-bf16"}, {"int8"}),
+        (OPEN, {"safe"}),
+        ({**OPEN, "i_know": I_KNOW}, {"safe", "unsafe"}),
     ],
 )
-def test_a_triton_that_checks_no_grants_or_is_unsafe_gets_no_requests(
-    tmp_path: Path, mark: str | None, keys: dict[str, Any], serves: bool
+def test_only_a_ready_triton_with_this_keys_grants_and_arithmetic_gets_requests(
+    tmp_path: Path, keys: dict[str, Any], ready: set[str]
 ) -> None:
     """A Triton that ignored the grant would score every task for every token."""
-    with small_backend(headers={} if mark is None else {DOOR_HEADER: mark}) as port:
-        at = f"{LOOPBACK}:{port}"
-        place = Place(tmp_path, [Backend(name="far", grpc=at, http=at, ready=at)], **keys)
-        with FrontDoor(place.file, place.log) as door:
-            wanted = {"UP"} if serves else {"DOWN"}
-            until(lambda: {row["status"] for row in statistics(door) if row["svname"] == "far"} == wanted)
-            assert ask(place, place.everything)[0] == (200 if serves else 503)
+    with ExitStack() as stack:
+        at = {
+            name: f"{address}:{stack.enter_context(small_backend(address, ready=status, headers=headers))}"
+            for number, (name, (status, headers)) in enumerate(BACKENDS.items(), 2)
+            for address in [f"127.0.0.{number}"]
+        }
+        place = Place(tmp_path, [Backend(name=name, grpc=where, http=where, ready=where) for name, where in at.items()])
+        place.configure(**keys)
+        door = stack.enter_context(place.open())
+
+        def up() -> set[str]:
+            return {row["svname"] for row in statistics(door) if row["svname"] in at and row["status"] == "UP"}
+
+        until(lambda: up() == ready, shown=up)  # all are taken for ready until they are asked the first time
+        answering = {(200, at[name].partition(":")[0]) for name in ready}
+        until(lambda: {ask(place, place.everything) for _ in range(8)} == answering)
+        log = place.log.read_text()
+        assert "it does not check grants of this door's key" in log
+        assert ("its arithmetic is not" in log) == ("any" not in keys.values())
+        assert any("only Tritons that compute in" in report for report in place.reports) == ("any" not in keys.values())

@@ -19,9 +19,8 @@ import numpy as np
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from doors import KEY, Place, bearer, granted, serving
+from doors import KEY, Place, backend_of, bearer, granted, serving
 from scoremux_engine.scoring.permission import HEADER
-from scoremux_server.front_door.config import Backend
 from scoremux_server.triton.endpoints import Endpoints
 
 ALLOWED = "t-1"
@@ -168,13 +167,13 @@ class Attacker:
 def attacker(repository: Path, folder: Path) -> Iterator[Attacker]:
     """Yield what sends attempts to a Triton and its front door, with a token for one task and others of no use."""
     with serving(repository, folder / "triton.log") as server:
-        place = Place(folder)
+        place = Place(folder, [backend_of(server.endpoints)])
         tokens = {"one": place.tokens.add("one", ["t-1"], 0, 1), "unknown": "smx_" + "x" * 43}
         tokens["revoked"] = place.tokens.add("revoked", ["*"], 0, 1)
         tokens["expired"] = place.tokens.add("expired", ["*"], 0, 1)
         place.expire("expired")
         place.tokens.revoke("revoked")
-        with place.open(Backend.of(server.endpoints)):
+        with place.open():
             made = Attacker(place, server.endpoints, tokens)
             try:
                 yield made

@@ -110,6 +110,14 @@ def server(objects: Objects) -> dict[str, Any]:
     return found
 
 
+def door(objects: Objects) -> dict[str, Any]:
+    """Return the pod's sidecar."""
+    (container,) = pod(objects)["initContainers"]
+    found: dict[str, Any] = container
+    assert found["restartPolicy"] == "Always"
+    return found
+
+
 def settings(objects: Objects) -> list[str]:
     """Return the server's `key=value` settings."""
     words = server(objects)["args"]

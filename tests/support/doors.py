@@ -8,10 +8,12 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -20,15 +22,14 @@ from ports import free_port
 from scoremux_client import Tls
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_files.atomic import replace_file
-from scoremux_server.errors import SetupError
+from scoremux_server.errors import ControlError, SetupError
 from scoremux_server.front_door.access_tokens import TokenFile
 from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import Haproxy, ask, find_program
+from scoremux_server.front_door.haproxy import ask, find_program
 from scoremux_server.profile import LOOPBACK
-from scoremux_server.triton.endpoints import ARITHMETIC_HEADER
+from scoremux_server.triton.endpoints import ARITHMETIC_HEADER, Endpoints
 from scoremux_server.triton.server import TritonServer
-from scoremux_server.watch.watcher import Watcher, watching
 from waiting import until
 from watching import watched
 
@@ -57,7 +58,7 @@ class Place:
     """A folder with a certificate, a token file and door.toml."""
 
     def __init__(self, folder: Path, backends: Sequence[Backend] = (), **keys: Any) -> None:
-        self.folder = folder
+        self.folder, self.file = folder, folder / "door.toml"
         self.authority = trustme.CA()
         self.certify()
         self.authority.cert_pem.write_to_path(folder / "ca.pem")
@@ -91,14 +92,15 @@ class Place:
         keys = {"check_s": 60, **keys}
         paths = {"certificate": "door.pem", "key": "door.key", "grant_key": "grant.key"}
         lines = [f"{key} = {json.dumps(value)}" for key, value in {"port": self.port, **paths, **keys}.items()]
+        replace_file(self.file, ["\n".join([*lines, self.backend_tables()]).encode()])
+
+    def backend_tables(self) -> str:
+        """Return the backends as door.toml names them."""
+        lines = []
         for backend in self.backends:
             keys = backend.model_dump(mode="json", exclude_defaults=True)
             lines += ["[[backends]]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
-        replace_file(self.file, ["\n".join(lines).encode()])
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "door.toml"
+        return "\n".join(lines)
 
     @property
     def log(self) -> Path:
@@ -116,14 +118,23 @@ class Place:
             server_hostname="localhost",
         )
 
+    @property
+    def reloads(self) -> int:
+        return sum("loaded again" in report for report in self.reports)
+
     @contextmanager
-    def open(self, own: Backend | None = None, haproxy: type[Haproxy] = Haproxy) -> Iterator[FrontDoor]:
-        """A front door that is watched, with its backends ready."""
+    def open(self, wait: bool = True) -> Iterator[FrontDoor]:
+        """A running front door. wait: until its backends are ready."""
         self.reports: list[str] = []
-        door = FrontDoor(self.file, self.log, own, self.reports.append, haproxy=haproxy)
-        with watching(Watcher(door, self.reports.append, crash_loop_deaths=None), threading.Event()):
-            wait_for_backends(door)
-            yield door
+        door, stop = FrontDoor(self.file, self.reports.append, self.log), threading.Event()
+        with ThreadPoolExecutor(1) as thread:
+            ended = thread.submit(door.run, stop)
+            try:
+                wait_for_backends(door, ended) if wait else until(lambda: is_listening(door, ended))
+                yield door
+            finally:
+                stop.set()
+                ended.result()
 
 
 def bearer(token: str) -> Mapping[str, str]:
@@ -143,13 +154,30 @@ def serving(
         yield watch.server
 
 
-def wait_for_backends(door: FrontDoor) -> None:
+def backend_of(endpoints: Endpoints, name: str = "own") -> Backend:
+    """Return a Triton on this machine as door.toml names it."""
+    http, ready = urlsplit(endpoints.http_url).netloc, urlsplit(endpoints.watch_url).netloc
+    return Backend(name=name, grpc=endpoints.grpc_url, http=http, ready=ready, plaintext=True)
+
+
+def is_listening(door: FrontDoor, ended: Future[None]) -> bool:
+    """Whether HAProxy has started. Raises what ended it."""
+    if ended.done():
+        ended.result()
+    try:
+        return bool(statistics(door) and door.haproxy.workers())
+    except (AttributeError, ControlError):
+        return False
+
+
+def wait_for_backends(door: FrontDoor, ended: Future[None]) -> None:
     """Wait until HAProxy has found its Tritons ready."""
 
     def down() -> list[str]:
         backends = (row for row in statistics(door) if row["svname"] == "BACKEND")
         return [row["pxname"] for row in backends if row["status"] not in ("UP", "no check")]
 
+    until(lambda: is_listening(door, ended))
     until(lambda: not down(), shown=down)
 
 

@@ -9,12 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from doors import MARKED, Place, bearer, statistics
+from doors import MARKED, Place, bearer
 from http_peers import running
-from scoremux_server.errors import ControlError
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import Haproxy
 from scoremux_server.profile import LOOPBACK
 
 
@@ -63,18 +61,10 @@ def ask(place: Place, token: str) -> tuple[int, str]:
 
 
 @contextmanager
-def opened(folder: Path, haproxy: type[Haproxy] = Haproxy, **keys: Any) -> Iterator[tuple[Place, FrontDoor]]:
+def opened(folder: Path, **keys: Any) -> Iterator[tuple[Place, FrontDoor]]:
     """Yield an open door before one small backend; keys: more of door.toml."""
     with small_backend() as port:
         at = f"{LOOPBACK}:{port}"
         place = Place(folder, [Backend(name="small", grpc=at, http=at, ready=at)], **keys)
-        with place.open(haproxy=haproxy) as door:
+        with place.open() as door:
             yield place, door
-
-
-def is_ready(door: FrontDoor) -> bool:
-    """Whether HAProxy finds the small backend ready, for gRPC and HTTP."""
-    try:
-        return {row["status"] for row in statistics(door) if row["svname"] == "small"} == {"UP"}
-    except ControlError:
-        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
@@ -71,11 +70,6 @@ class Stand:
             return answered.status, answered.read().decode()
         finally:
             connection.close()
-
-    def worker_mib(self) -> int:
-        """The resident memory of HAProxy's workers."""
-        statuses = (Path(f"/proc/{pid}/status").read_text() for pid in self.door.haproxy.workers())
-        return sum(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) for status in statuses) >> 10  # type: ignore[index]
 
 
 @contextmanager

@@ -55,10 +55,10 @@ class Watched:
     def __init__(self, repository: Path, log: Path, report: Callable[[str], None] | None, **keys: Any) -> None:
         keys, timing = _split(keys, Timing.__dataclass_fields__)
         keys, restarts = _split(keys, ("backoff_s", "crash_loop_deaths"))
-        self.key, server = keys.pop("grant_key", None), keys.pop("server", TritonServer)
+        key, server = keys.pop("grant_key", None), keys.pop("server", TritonServer)
         self.reports: list[str] = []
         report = report or self.reports.append
-        self.server = server(repository, free_endpoints(), log=log, profile=Profile(**keys), grant_key=self.key)
+        self.server = server(repository, free_endpoints(), log=log, profile=Profile(**keys), grant_key=key)
         self.triton = WatchedTriton(self.server, report, Timing(**timing))
         self.health = self.triton.health
         self.watcher = Watcher(self.triton, report, **restarts)
@@ -68,7 +68,7 @@ class Watched:
         self.thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        endpoints, headers = self.server.endpoints, health_headers(self.server, self.key)
+        endpoints, headers = self.server.endpoints, health_headers(self.server)
         try:
             with HealthEndpoint(self.health, endpoints.watch_address, endpoints.watch, headers):
                 self.watcher.run(self.stop)

@@ -23,13 +23,12 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from attempts import INFER_GRPC
-from doors import Place, bearer, needs_haproxy, serving
+from doors import Place, backend_of, bearer, needs_haproxy, serving
 from families import QUICK
 from making import ROOT, WORDS
 from scoremux_client import Response, Retries, Scored, ScoringClient
 from scoremux_engine import Engine
 from scoremux_engine.runners.choose import REFERENCE
-from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import Profile
 from watching import unwatched, watched
 
@@ -139,7 +138,7 @@ def test_a_request_that_names_two_models_does_not_reach_the_backbone(small_repos
         return str(refused.value.details())
 
     with serving(small_repository, tmp_path / "triton.log", runner="triton", backend="python") as server:
-        place = Place(tmp_path)
-        with place.open(Backend.of(server.endpoints)):
+        place = Place(tmp_path, [backend_of(server.endpoints)])
+        with place.open():
             assert "inputs but got 0 inputs" in refusal(place, server.backbone_model)
             assert "unknown model: 'backbone' is not found" in refusal(place, "backbone")

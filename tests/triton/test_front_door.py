@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import json
-import os
 import re
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,24 +20,19 @@ import pytest
 from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from batch_jobs import SCOREMUX
-from doors import KEY, Place, bearer, granted, needs_haproxy, serving, statistics
-from making import TASKS, WORDS
-from malformed import classify, huge
+from doors import Place, backend_of, bearer, granted, needs_haproxy, serving, statistics
+from making import TASKS
 from restricted import RESTRICTED
-from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, Tls, served_tasks
-from scoremux_client.errors import BusyError, RejectedError, TransportError, UnavailableError
-from scoremux_server.front_door.config import Backend
+from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, served_tasks
+from scoremux_client.errors import RejectedError, TransportError, UnavailableError
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.triton.server import TritonServer
-from stands import Stand, Web, rows, send
+from stands import rows
 from waiting import side_by_side, until
 from watching import responses
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 LIMIT = 1 << 16
-SLOW = [f"slow-{number}" for number in range(10)]
-"""Tokens to try in turn until a machine has sent a token's requests within the period that its rate is counted over."""
 
 
 @dataclass
@@ -79,13 +71,12 @@ class Guarded:
 def guarded(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("front")
     with serving(small_repository, folder / "triton.log") as server:
-        place = Place(folder, request_bytes=LIMIT)
+        place = Place(folder, [backend_of(server.endpoints)], request_bytes=LIMIT)
         tokens = {"everything": place.everything, "one": place.tokens.add("one", ["t-1"], 0, 1)}
-        tokens |= {slow: place.tokens.add(slow, ["*"], 1, 1) for slow in SLOW}
         tokens["late"] = place.tokens.add("late", ["*"], 0, 1)
         tokens["wrong"] = "smx_" + "x" * 43
         place.expire("late")
-        with place.open(Backend.of(server.endpoints)) as door:
+        with place.open() as door:
             yield Guarded(place, door, server, tokens)
 
 
@@ -178,37 +169,6 @@ def test_oversized_requests_are_refused(guarded: Guarded, scheme: str) -> None:
             score(guarded, token, [Response("t-1", "a " * (size // 2))], scheme)
 
 
-def test_requests_that_kill_triton_do_not_reach_it(guarded: Guarded) -> None:
-    stand = Stand(guarded.place, guarded.door, Web(), guarded.tokens)
-    with guarded.nothing_reaches_triton():
-        assert send(stand, classify().SerializeToString(), "everything")[0] is grpc.StatusCode.INVALID_ARGUMENT
-        assert stand.post("everything", huge())[0] == 400
-
-
-@pytest.mark.parametrize("scheme", ["grpcs", "https"])
-def test_rows_that_are_too_many_for_a_request_go_in_several(guarded: Guarded, scheme: str) -> None:
-    rows = [Response("t-2", f"{number} " + "a " * 800) for number in range(300)]
-    with guarded.client(guarded.tokens["everything"], scheme, chunk_rows=300) as client:
-        assert all(scored.ok for scored in client.score(rows))
-
-
-def test_a_rate_is_kept_for_each_token(guarded: Guarded) -> None:
-    for slow in SLOW:
-        began, said = time.monotonic(), []
-        with guarded.client(guarded.tokens[slow]) as client:
-            for _ in range(10):  # its rate is one request a second, over ten seconds
-                assert client.score(responses(30))
-        for scheme in ("grpcs", "https"):
-            try:
-                score(guarded, guarded.tokens[slow], responses(1), scheme)
-            except BusyError as refused:
-                said.append(str(refused))
-        if time.monotonic() - began < 9:
-            break
-    assert ["the rate of 1 requests a second is used up" in one for one in said] == [True, True]
-    assert score(guarded, guarded.tokens["everything"], responses(1))[0].ok
-
-
 def call(guarded: Guarded, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPSConnection(
         "localhost", guarded.place.port, context=guarded.place.tls.context(), timeout=60
@@ -285,24 +245,6 @@ def test_other_grpc_endpoints_are_not_there(guarded: Guarded) -> None:
             assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED, name
 
 
-def test_a_grant_that_a_client_sets_itself_counts_for_nothing(guarded: Guarded) -> None:
-    body = rows(["t-1", "t-2"])
-    for header in ("scoremux-grant", "Scoremux-Grant", "SCOREMUX-GRANT"):
-        headers = {**bearer(guarded.tokens["one"]), header: granted(key=KEY)["scoremux-grant"]}
-        status, text = call(guarded, "POST", "/v2/models/scorer/infer", body, **headers)
-        assert status == 200 and '["OK","FORBIDDEN_TASK"]' in text
-
-
-def test_without_a_grant_triton_itself_scores_nothing(guarded: Guarded) -> None:
-    for url in (guarded.server.endpoints.grpc_url, guarded.server.endpoints.http_url):
-        for headers in ({}, granted(key=b"x" * 32), granted(ends=1.0)):
-            with (
-                ScoringClient(url, headers=headers, retries=NO_RETRIES) as client,
-                pytest.raises(RejectedError, match="grant"),
-            ):
-                client.score(responses(3))
-
-
 def test_nothing_is_said_without_encryption(guarded: Guarded) -> None:
     with guarded.nothing_reaches_triton():
         for scheme in ("grpc", "http"):
@@ -348,8 +290,8 @@ def never(end: threading.Event) -> Iterator[bytes]:
 
 
 def test_who_dawdles_is_cut_off(guarded: Guarded, tmp_path: Path) -> None:
-    place = Place(tmp_path, client_s=1)
-    with place.open(Backend.of(guarded.server.endpoints)) as door:
+    place = Place(tmp_path, [backend_of(guarded.server.endpoints)], client_s=1)
+    with place.open() as door:
         dawdle_at(Guarded(place, door, guarded.server, {"everything": place.everything}))
 
 
@@ -377,44 +319,6 @@ def dawdle_at(guarded: Guarded) -> None:
             assert b"200" not in dawdle(secured)
 
 
-def test_one_address_has_so_many_connections(guarded: Guarded, tmp_path: Path) -> None:
-    place = Place(tmp_path, connections_per_address=3)
-    with place.open(Backend.of(guarded.server.endpoints)), ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(place.connect())
-        with pytest.raises(OSError):
-            place.connect()
-
-
-def test_a_client_needs_a_certificate_where_the_door_asks_for_one(guarded: Guarded, tmp_path: Path) -> None:
-    place = Place(tmp_path, client_ca="ca.pem")
-    mine = place.authority.issue_cert("grader")
-    mine.private_key_pem.write_to_path(tmp_path / "mine.key")
-    mine.cert_chain_pems[0].write_to_path(tmp_path / "mine.pem")
-    both = Tls(tmp_path / "ca.pem", client_certificate=tmp_path / "mine.pem", client_key=tmp_path / "mine.key")
-    told = ["--root-certificates", "ca.pem", "--client-certificate", "mine.pem", "--client-key", "mine.key"]
-    with place.open(Backend.of(guarded.server.endpoints)):
-        refused = batch_job(place, tmp_path, told[:2])
-        assert refused.returncode == 2 and "failed to connect" in refused.stderr
-        assert batch_job(place, tmp_path, told).returncode == 0
-        for scheme in ("grpcs", "https"):
-            for tls, welcome in ((place.tls, False), (both, True)):
-                with ScoringClient(place.url(scheme), tls=tls, token=place.everything, retries=NO_RETRIES) as client:
-                    if welcome:
-                        assert client.score(responses(1))[0].ok
-                    else:
-                        with guarded.nothing_reaches_triton(), pytest.raises(TransportError):
-                            client.score(responses(1))
-
-
-def batch_job(place: Place, folder: Path, told: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run `scoremux score` on a response to the door."""
-    (folder / "in.jsonl").write_text(json.dumps({"id": "1", "task": next(iter(TASKS)), "text": WORDS[0]}) + "\n")
-    command = [SCOREMUX, "score", "in.jsonl", "--out", "out.jsonl", "--url", place.url("grpcs"), "--patience", "0"]
-    environment = {**os.environ, "SCOREMUX_TOKEN": place.everything}
-    return subprocess.run([*command, *told], cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_tokens_come_and_go_on_connections_that_stay(guarded: Guarded) -> None:
     tokens = guarded.place.tokens
     made = tokens.add("guest", ["t-*"], 0, 1)
@@ -425,7 +329,7 @@ def test_tokens_come_and_go_on_connections_that_stay(guarded: Guarded) -> None:
         until(lambda: not any(is_let_in(client) for client in clients))
     with guarded.nothing_reaches_triton(), pytest.raises(RejectedError, match="revoked"):
         score(guarded, made, responses(1))
-    assert (guarded.door.restarts, guarded.door.reloads) == (0, 0)
+    assert not guarded.place.reports
 
 
 def is_let_in(client: ScoringClient) -> bool:
@@ -436,7 +340,7 @@ def is_let_in(client: ScoringClient) -> bool:
 
 
 def test_a_reload_under_load_loses_nothing(guarded: Guarded, tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = Place(tmp_path, [backend_of(guarded.server.endpoints)])
     rows = responses(24)
     stop, bad, good = threading.Event(), [], []  # type: ignore[var-annotated]
 
@@ -449,18 +353,17 @@ def test_a_reload_under_load_loses_nothing(guarded: Guarded, tmp_path: Path) -> 
                 except TransportError as error:
                     bad.append(error)
 
-    with place.open(Backend.of(guarded.server.endpoints)) as door:
+    with place.open():
         threads = [threading.Thread(target=load, args=(scheme,)) for scheme in ("grpcs", "https") * 2]
         for thread in threads:
             thread.start()
         for number in range(4):
-            before, count = door.reloads, len(good)
+            before, count = place.reloads, len(good)
             place.certify() if number % 2 else place.configure(client_s=50 + number)
-            until(lambda before=before, count=count: door.reloads > before and len(good) > count + 20)  # type: ignore[misc]
+            until(lambda before=before, count=count: place.reloads > before and len(good) > count + 20)  # type: ignore[misc]
         stop.set()
         for thread in threads:
             thread.join()
-        assert door.reloads >= 4 and door.restarts == 0
     assert not bad, bad[:3]
     with ScoringClient(guarded.server.endpoints.grpc_url, headers=granted()) as client:
         expected = client.score(rows)

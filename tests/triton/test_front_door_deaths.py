@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from doors import Place, needs_haproxy
+from doors import Place, backend_of, needs_haproxy
 from http_peers import running
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, UnavailableError
-from scoremux_server.front_door.config import Backend
 from scoremux_server.profile import LOOPBACK
 from small_backends import Watched
 from tritons import DEADLY_TO_ALL, MortalTriton
@@ -41,7 +40,7 @@ def behind_a_door(folder: Path, count: int) -> Iterator[tuple[Place, list[Mortal
         tritons = [stack.enter_context(MortalTriton()) for _ in range(count)]
         for triton in tritons:
             stack.enter_context(running(readiness(triton)))
-        backends = [Backend.of(triton.endpoints, f"triton-{i}") for i, triton in enumerate(tritons)]
+        backends = [backend_of(triton.endpoints, f"triton-{i}") for i, triton in enumerate(tritons)]
         place = Place(folder, backends)
         stack.enter_context(place.open())
         yield place, tritons

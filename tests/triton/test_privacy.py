@@ -22,13 +22,12 @@ import numpy as np
 import pytest
 
 from decided import make_decision, write_decision
-from doors import Place, bearer, granted, needs_haproxy, serving
+from doors import Place, backend_of, bearer, granted, needs_haproxy, serving
 from making import adapter_tensors, make_adapter
 from scoremux_client import NO_RETRIES, Response, ScoringClient, Status, TransportError
 from scoremux_client.contract import MAX_TEXT_BYTES
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
-from scoremux_server.front_door.config import Backend
 from scoremux_server.triton import processes
 from serving import SCOREMUX
 
@@ -40,7 +39,7 @@ PROVOKED = {
     "the watcher's reports": "the stub of scorer is dead; restarting Triton",
     "the watcher's metrics": "scoremux_restarts_total 1",
     "errors at the stub's death": "Error",
-    "the door's reports": "HAProxy ended",
+    "the door's reports": "keeps its files of before",
     "requests in haproxy.log": "route=infer-http",
     "triton.log": "scorer",
 }
@@ -163,11 +162,13 @@ def looked_at_until(look: Callable[[], str], happened: Callable[[], bool]) -> st
 def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -> None:
     said: dict[str, str] = {}
     watched: list[str] = []
-    place = Place(tmp_path, log_all=True, request_bytes=8 << 20)
+    place = Place(tmp_path)
     guest = place.tokens.add("guest", ["t-2"], 0, 1)
     rows = every_status()
     with serving(repository, tmp_path / "triton.log", watched.append, canary_every_s=0.3) as server:
-        with place.open(Backend.of(server.endpoints)) as opened:
+        place.backends = [backend_of(server.endpoints)]
+        place.configure(log_all=True, request_bytes=8 << 20)
+        with place.open():
             keys: dict[str, Any] = {"tls": place.tls, "retries": NO_RETRIES}
             for scheme in ("grpcs", "https"):
                 with ScoringClient(place.url(scheme), token=place.everything, **keys) as client:
@@ -198,7 +199,7 @@ def test_no_log_metric_or_message_has_a_text(repository: Path, tmp_path: Path) -
             said["triton's metrics"] = fetched(server.endpoints.metrics_url)
             said["requests in haproxy.log"] = place.log.read_text(errors="replace")
             said["the command"] = _score_with_the_command(place, tmp_path)
-            os.kill(opened.haproxy.process.pid, signal.SIGKILL)
+            place.write_tokens(SECRET)
             looked_at_until(str, lambda: bool(place.reports))
         said["the door's reports"] = repr(place.reports)
     said["the watcher's reports"] = repr(watched)

@@ -8,7 +8,6 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,16 +17,13 @@ from scoremux_files.errors import reading
 from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import LOOPBACK
-from scoremux_server.triton.endpoints import Endpoints, is_loopback
+from scoremux_server.triton.endpoints import is_loopback
 
 _LEAF_OF_ANY_AGE = 0x80000 | 0x200000
 """OpenSSL's X509_V_FLAG_PARTIAL_CHAIN and X509_V_FLAG_NO_CHECK_TIME."""
 
 _HOST_AND_PORT = r"^[0-9A-Za-z.:\[\]-]+:[0-9]+$"
 _MAKING = {"tokens": "scoremux tokens add NAME --tokens {} --tasks '*'", "grant_key": "openssl rand -hex 32 > {}"}
-OWN = "own"
-"""Name of the Triton that `scoremux serve` starts itself."""
-
 I_KNOW = "24.10 has remote code execution holes"
 DOOR_HEADER = "scoremux-door"
 """In every answer of a watcher whose Triton checks grants: `door_mark` of the grants' key."""
@@ -77,12 +73,6 @@ class Backend(BaseModel, extra="forbid", frozen=True):
         """The DNS name that its certificate must have."""
         return self.server_name or host(self.grpc)
 
-    @classmethod
-    def of(cls, endpoints: Endpoints, name: str = OWN) -> Backend:
-        """Return the Triton at `endpoints` on this machine."""
-        http, ready = urlsplit(endpoints.http_url).netloc, urlsplit(endpoints.watch_url).netloc
-        return cls(name=name, grpc=endpoints.grpc_url, http=http, ready=ready, plaintext=True)
-
 
 def door_mark(key: bytes, safe: bool) -> str:
     """Return what a front door with the same key looks for in a watcher's answers.
@@ -114,6 +104,10 @@ def _wrong(sentence: str) -> PydanticCustomError:
     return PydanticCustomError("backend", "{sentence}", {"sentence": sentence})
 
 
+LOCAL = Backend(name="local", grpc=f"{LOOPBACK}:8001", http=f"{LOOPBACK}:8000", ready=f"{LOOPBACK}:8003")
+"""What `scoremux serve` starts on this machine, with the default ports of its profiles."""
+
+
 class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
     """Every key of door.toml; the descriptions are the documentation in engine/front_door.md."""
 
@@ -130,16 +124,17 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
         default=None, description="PEM file of authorities: clients then need a certificate of theirs (mutual TLS)."
     )
     tokens: Path = Field(default=Path("tokens.json"), description="The file that `scoremux tokens` writes.")
-    grant_key: Path | None = Field(
-        default=None,
-        description="File with a secret of 32 bytes or more that the Tritons in `backends` have too "
-        "(`--set grant_key_file=FILE`). Without `backends` none is needed: each start draws its own.",
+    grant_key: Path = Field(
+        default=Path("grant.key"),
+        description="File with a secret of 32 bytes or more that the Tritons behind the door have too "
+        "(`scoremux serve --set grant_key_file=FILE`).",
     )
     backends: tuple[Backend, ...] = Field(
         default=(),
-        description="Further Tritons: tables with `name`, `grpc`, `http` and `ready` (`host:port` of the watcher). One "
-        "on another machine needs `ca`, the PEM file to verify its certificate with, and `server_name` unless the host "
-        "is the name in that certificate; or `plaintext = true`.",
+        description="The Tritons behind the door: tables with `name`, `grpc`, `http` and `ready` (`host:port` of the "
+        "watcher). Without any, `scoremux serve` on this machine with its default ports. A Triton on another machine "
+        "needs `ca`, the PEM file to verify its certificate with, and `server_name` unless the host is the name in "
+        "that certificate; or `plaintext = true`.",
     )
     arithmetic: str = Field(
         default="x86-f32",
@@ -180,8 +175,8 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
         """Return a file's configuration, its paths absolute. Raises SetupError naming what is unknown or wrong."""
         config = check(cls, read_toml(file, SetupError), str(file), SetupError)
         names = [backend.name for backend in config.backends]
-        if OWN in names or len(set(names)) < len(names):
-            raise SetupError(f"{file}: backends: names must differ, and none may be {OWN!r}")
+        if len(set(names)) < len(names):
+            raise SetupError(f"{file}: backends: names must differ")
         root = file.parent.absolute()
         keys = ("certificate", "key", "client_ca", "tokens", "grant_key")
         paths = {key: root / path for key in keys if (path := getattr(config, key)) is not None}
@@ -189,9 +184,7 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
             if not path.is_file():
                 command = _MAKING.get(key, "").format(path)
                 raise SetupError(f"{file}: {key}: {path} is missing" + (f"; to make one: {command}" if command else ""))
-        if config.backends and config.grant_key is None:
-            raise SetupError(f"{file}: grant_key is missing: the backends need the key of this door's grants too")
-        backends = tuple(b.model_copy(update={"ca": root / b.ca}) if b.ca else b for b in config.backends)
+        backends = tuple(b.model_copy(update={"ca": root / b.ca}) if b.ca else b for b in config.backends or (LOCAL,))
         return config.model_copy(update={**paths, "backends": backends})
 
     @property

@@ -1,8 +1,8 @@
-"""The front door: HAProxy with its files, which are loaded again when they change."""
+"""The front door: HAProxy as a child process, with its files, which are loaded again when they change."""
 
 from __future__ import annotations
 
-import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -10,97 +10,81 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from scoremux_engine.scoring.permission import KEY_BYTES, read_key
+from scoremux_engine.scoring.permission import read_key
 from scoremux_files.atomic import replace_file
-from scoremux_server.errors import SetupError
+from scoremux_files.digests import Stamp
+from scoremux_files.errors import writing
+from scoremux_server.errors import SetupError, StartError
 from scoremux_server.front_door import haproxy_config
-from scoremux_server.front_door.access_tokens import GRANT_S, Token, TokenFile
-from scoremux_server.front_door.config import ANY, Backend, FrontDoorConfig
-from scoremux_server.front_door.followed_files import FollowedFiles
+from scoremux_server.front_door.access_tokens import GRANT_S, TokenFile
+from scoremux_server.front_door.config import ANY, FrontDoorConfig
 from scoremux_server.front_door.haproxy import TOKENS_MAP, Haproxy, find_program
 from scoremux_server.triton.endpoints import bracketed, reserve
-from scoremux_server.triton.run_files import RUN, RunFiles
+from scoremux_server.triton.run_files import RUN
 
+_TICK_S = 0.5
 _SOON_S = 14 * 86400.0
-
-
-def grant_key(config: FrontDoorConfig) -> bytes:
-    """Return the key of the door's grants: the file's, or a new one. Raises GrantError."""
-    return read_key(config.grant_key) if config.grant_key else secrets.token_hex(KEY_BYTES).encode()
 
 
 @dataclass(frozen=True)
 class DoorSettings:
-    """What HAProxy runs with, read once: a restart needs no file that may have changed.
+    """What the files of a front door said when they were read.
 
     Attributes:
         config: What door.toml says.
-        backends: The Tritons behind the door.
         pems: Certificates and keys by the names of their copies.
+        stamps: Of door.toml and of the files in `pems`, each from before the file was read.
     """
 
     config: FrontDoorConfig
-    backends: tuple[Backend, ...]
     pems: dict[str, bytes] = field(repr=False)
+    stamps: dict[Path, Stamp | None]
 
     @classmethod
-    def read(cls, file: Path, backend: Backend | None) -> DoorSettings:
+    def read(cls, file: Path) -> DoorSettings:
         """Return what the files say now. Raises SetupError naming what is wrong or missing."""
+        stamps = {file: _stamp(file)}
         config = FrontDoorConfig.read(file)
-        return cls(config, (*((backend,) if backend else ()), *config.backends), config.read_pems(file))
+        stamps |= {path: _stamp(path) for _, path in config.pems.values()}
+        return cls(config, config.read_pems(file), stamps)
+
+    @property
+    def changed(self) -> bool:
+        """Whether a file is another one since."""
+        return any(_stamp(path) != stamp for path, stamp in self.stamps.items())
 
 
 class FrontDoor:
-    """A context manager around one HAProxy, and what a `Watcher` keeps running. Alone it restarts nothing.
+    """One HAProxy and the files that it runs with. It ends when HAProxy does: a supervisor starts it again.
 
-    With each `look`, changed tokens take effect, in requests on old connections too, and a changed configuration or
-    certificate is loaded without losing a connection; one that is wrong or missing is reported, and the one before
-    stays in use.
+    Changed tokens take effect within a second, in requests on open connections too. A changed configuration or
+    certificate is loaded without losing a request; where one is wrong or missing, the one before stays in use.
 
     Attributes:
-        restarts: Number of restarts.
-        reloads: Number of configurations that were loaded again.
-        run: Its temporary folder.
-        haproxy: The HAProxy behind it.
+        haproxy: The HAProxy of `run`.
     """
 
-    name = "HAProxy"
+    haproxy: Haproxy
 
     def __init__(
-        self,
-        file: Path,
-        log: Path,
-        backend: Backend | None = None,
-        report: Callable[[str], None] = lambda _: None,
-        key: bytes | None = None,
-        haproxy: type[Haproxy] = Haproxy,
-        clock: Callable[[], float] = time.time,
+        self, file: Path, report: Callable[[str], None] = lambda _: None, log: Path = Path("/dev/stdout")
     ) -> None:
-        """Raises SetupError or GrantError.
+        """Read the files. Raises SetupError or GrantError.
 
         Args:
             file: door.toml.
-            log: File that HAProxy's output is appended to.
-            backend: The Triton that is started beside this door; it comes before those of `file`.
             report: Called with a sentence for each thing that happens.
-            key: Signs the grants; by default what `grant_key` says.
-            haproxy: Starts and asks HAProxy.
-            clock: Seconds since the epoch.
+            log: File that HAProxy's output is appended to.
         """
-        self.restarts = self.reloads = 0
-        self.run = RunFiles()
-        self.haproxy = haproxy(find_program(), self.run.path, log)
-        self._file = file
-        self._backend = backend
-        self._report = report
-        self._settings = DoorSettings.read(file, backend)
-        self._key = key or grant_key(self.config)
-        self._clock = clock
-        self._tokens: tuple[Token, ...] = ()
+        self._file, self._report, self._log = file, report, log
+        self._program = find_program()
+        self._settings = DoorSettings.read(file)
+        self._key = read_key(self.config.grant_key)
+        self._read_tokens()
         self._granted_at = 0.0
-        self._failure = ""
-        files = FollowedFiles(lambda: (file, *(path for _, path in self.config.pems.values())), self._reload, report)
-        self._followed = (files, FollowedFiles(lambda: [self.config.tokens], self._load_tokens, report))
+        self._reload_wanted = False
+        self._refused: dict[Path, Stamp | None] = {}
+        self._failures: set[str] = set()
 
     @property
     def config(self) -> FrontDoorConfig:
@@ -114,130 +98,106 @@ class FrontDoor:
 
     def rendered(self) -> str:
         """Return haproxy.cfg as a start would write it."""
-        return haproxy_config.render(self.config, self._settings.backends, Path(RUN), self._key)
+        return haproxy_config.render(self.config, Path(RUN), self._key)
 
-    def __enter__(self) -> FrontDoor:
-        """Start. Raises SetupError or StartError, and leaves nothing behind then."""
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
+    def reload(self) -> None:
+        """Have the configuration and the certificates loaded again soon, though none may have changed."""
+        self._reload_wanted = True
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def run(self, stop: threading.Event) -> None:
+        """Run HAProxy until `stop` is set; requests in flight then finish. It ends with the thread that calls this.
 
-    def start(self, _stop: threading.Event | None = None) -> None:
-        """Check the files and start HAProxy. Raises SetupError or StartError."""
-        self._settings = DoorSettings.read(self._file, self._backend)
-        if not self._settings.backends:
-            raise SetupError(f"{self._file}: there is no Triton behind this door; name one in [[backends]]")
-        self._tokens = TokenFile(self.config.tokens).read()
+        Raises:
+            SetupError: The port is taken, or a file cannot be written.
+            StartError: HAProxy ended by itself.
+        """
         _reserve(self.config)
-        self.run.make()
-        self._check(self._settings)
-        self._report_expiry()
-        if len(self._settings.backends) > 1 and self.config.arithmetic != ANY:
-            self._report(f"only Tritons that compute in {self.config.arithmetic} get rows (`arithmetic` of door.toml)")
-        self._start_haproxy()
+        with writing(Path("a temporary folder"), SetupError):
+            temporary = tempfile.TemporaryDirectory(prefix="scoremux-door-")
+        with temporary as folder:
+            self.haproxy = Haproxy(Path(folder))
+            with writing(Path(folder), SetupError):
+                self._write(self._settings)
+            self._granted_at = time.time()
+            self._report_expiry()
+            if len(self.config.backends) > 1 and self.config.arithmetic != ANY:
+                self._report(f"only Tritons that compute in {self.config.arithmetic} get rows (`arithmetic`)")
+            self.haproxy.start(self._program, self._log)
+            try:
+                while not stop.wait(_TICK_S):
+                    if (status := self.haproxy.exit_status) is not None:
+                        raise StartError(f"HAProxy ended with status {status}; its own messages say why")
+                    self.look()
+                self.haproxy.stop(self.config.drain_s)
+            finally:
+                self.haproxy.kill()
 
-    def look(self) -> str:
-        """Load what has changed; return why HAProxy must be restarted, or nothing."""
-        try:
-            if cause := self.haproxy.trouble():
-                return cause
-            self._follow()
-            if self._clock() - self._granted_at > GRANT_S / 2:
-                self._send_tokens()  # those that were read last: their file may be away
-            self._failure = ""
-        except Exception as error:  # nothing unforeseen may close the door
-            before, self._failure = self._failure, f"the front door goes on after {type(error).__name__}: {error}"
-            if self._failure != before:
-                self._report(self._failure)
-        return ""
+    def look(self) -> None:
+        """Load what has changed. What fails is reported once, and tried again with each look."""
+        failures = set()
+        for load in (self._load_files, self._load_tokens):
+            try:
+                load()
+            except Exception as error:  # nothing unforeseen may close the door
+                failures.add(str(error) or type(error).__name__)
+        for failure in failures - self._failures:
+            self._report(f"the front door keeps its files of before: {failure}")
+        self._failures = failures
 
-    def wait(self) -> None:
-        """Do nothing during a pause before a restart: `restart` loads what has changed."""
-
-    def restart(self, _stop: threading.Event | None = None) -> None:
-        """End HAProxy and start it with the files of now, or of before if they are wrong."""
-        self.restarts += 1
-        self.kill()
-        self._follow()
-        self._start_haproxy()
-
-    def kill(self) -> None:
-        """End HAProxy at once."""
-        self.haproxy.kill()
-
-    def stop(self) -> None:
-        """Let requests in flight finish, then remove everything."""
-        try:
-            self.haproxy.stop(self.config.drain_s)
-        finally:
-            self.run.remove()
-
-    def _follow(self) -> None:
-        for files in self._followed:
-            files.look()
-
-    def _start_haproxy(self) -> None:
-        self.run.make()  # it may have been removed meanwhile
-        self._granted_at = self._clock()
-        self._write(self._settings, self.run.path)
-        self.haproxy.start()
-
-    def _reload(self) -> None:
-        before, after = self._settings, DoorSettings.read(self._file, self._backend)
-        _reserve(after.config, before.config.port)
-        self.run.make()
-        self._check(after)
-        try:
-            self._write(after, self.run.path)
-            if self.haproxy.running:
-                self.haproxy.reload()
-        except BaseException:
-            self._write(before, self.run.path)
-            raise
-        self._settings = after
-        self.reloads += 1
-        # Workers that finish their requests read no files: a token may have been revoked together with this change.
-        self._followed[1].forget()
+    def _load_files(self) -> None:
+        if not (self._reload_wanted or self._settings.changed):
+            return
+        settings = DoorSettings.read(self._file)
+        if settings.stamps == self._refused and not self._reload_wanted:
+            return  # HAProxy would log its complaint again with each look
+        _reserve(settings.config, self.config.port)
+        self._reload_wanted, self._refused = False, settings.stamps
+        self._write(settings)
+        self.haproxy.reload()
+        self._settings = settings
         self._report("the front door's configuration was loaded again")
         self._report_expiry()
 
-    def _report_expiry(self) -> None:
-        expiry_s, certificate = self.config.expiry_s(), self.config.certificate
-        if expiry_s - self._clock() < _SOON_S:
-            day = datetime.fromtimestamp(expiry_s, timezone.utc).date()
-            self._report(f"{certificate} expires on {day}, and clients refuse it then; a new file is loaded at once")
-
     def _load_tokens(self) -> None:
-        self._tokens = TokenFile(self.config.tokens).read()
-        if self.haproxy.running:
-            self._send_tokens()
+        try:
+            if self._tokens_from != (self.config.tokens, _stamp(self.config.tokens)):
+                self._read_tokens()
+                self._granted_at = 0.0
+        finally:  # the tokens that were read last need new grants too while their file is away
+            if time.time() - self._granted_at > GRANT_S / 2:
+                lines = self._map_lines()
+                replace_file(self.haproxy.folder / TOKENS_MAP, [lines.encode()], mode=0o600)
+                self.haproxy.replace_tokens(lines)
+                self._granted_at = time.time()
 
-    def _send_tokens(self) -> None:
-        now, lines = self._clock(), self._map_lines()
-        replace_file(self.run.path / TOKENS_MAP, [lines.encode()], mode=0o600)
-        self.haproxy.replace_tokens(lines)
-        self._granted_at = now
+    def _read_tokens(self) -> None:
+        file = self.config.tokens
+        stamp = _stamp(file)
+        self._tokens, self._tokens_from = TokenFile(file).read(), (file, stamp)
 
     def _map_lines(self) -> str:
         """Return the tokens' map with grants that begin now."""
-        now = self._clock()
+        now = time.time()
         return "".join(f"{token.map_line(self._key, now)}\n" for token in self._tokens)
 
-    def _write(self, settings: DoorSettings, folder: Path) -> Path:
-        rendered = haproxy_config.render(settings.config, settings.backends, folder, self._key)
-        return haproxy_config.write(folder, rendered, self._map_lines(), settings.pems)
+    def _write(self, settings: DoorSettings) -> None:
+        folder = self.haproxy.folder
+        rendered = haproxy_config.render(settings.config, folder, self._key)
+        haproxy_config.write(folder, rendered, self._map_lines(), settings.pems)
 
-    def _check(self, settings: DoorSettings) -> None:
-        # In a folder of its own: a running HAProxy that starts again must not find what it would refuse.
-        folder = self.run.path / "next"
-        folder.mkdir(exist_ok=True)
-        self.haproxy.check(self._write(settings, folder))
+    def _report_expiry(self) -> None:
+        expiry_s, certificate = self.config.expiry_s(), self.config.certificate
+        if expiry_s - time.time() < _SOON_S:
+            day = datetime.fromtimestamp(expiry_s, timezone.utc).date()
+            self._report(f"{certificate} expires on {day}, and clients refuse it then; a new file is loaded at once")
+
+
+def _stamp(file: Path) -> Stamp | None:
+    """Return the stamp of a file, None where it is missing."""
+    try:
+        return Stamp.of(file.stat())
+    except OSError:
+        return None
 
 
 def _reserve(config: FrontDoorConfig, used: int = 0) -> None:

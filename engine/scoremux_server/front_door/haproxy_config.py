@@ -73,15 +73,8 @@ FAILURES = (
 """Answers instead of HAProxy's own, which are HTML and unreadable for gRPC clients."""
 
 
-def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, key: bytes) -> str:
-    """Return haproxy.cfg.
-
-    Args:
-        config: What door.toml says.
-        backends: The Tritons behind the door.
-        folder: The folder that its files will be in.
-        key: Signs the grants.
-    """
+def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
+    """Return haproxy.cfg for a folder that will hold it and its files, and the key that signs the grants."""
     one_for_all = config.connections_per_address >= config.connections  # a balancer hides the clients' addresses
     few = config.connections if one_for_all else max(2, config.connections_per_address // 16)
     values: dict[str, Any] = {
@@ -102,10 +95,10 @@ def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, k
         "door_header": DOOR_HEADER,
         # An unsafe Triton's mark is longer; see `door_mark`.
         "door_mark": f"{'' if config.is_open and not config.i_know else '-m beg '}{door_mark(key, safe=True)}",
-        "expect_arithmetic": _arithmetic(config.arithmetic if len(backends) > 1 else ANY),
+        "expect_arithmetic": _arithmetic(config.arithmetic if len(config.backends) > 1 else ANY),
         "log_all": str(config.log_all).lower(),
         "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
-        **_servers(backends, folder),
+        **_servers(config.backends, folder),
         "http_failures": "\n".join(
             f"    http-error status {failure.http} content-type application/json lf-string {failure.as_json}"
             for failure in FAILURES
@@ -121,15 +114,14 @@ def render(config: FrontDoorConfig, backends: Sequence[Backend], folder: Path, k
     return _REFUSE.sub(lambda rule: _refusing(answers[rule[1]], rule[1].lower(), f"{rule[2]} {rule[3]}"), text)
 
 
-def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -> Path:
-    """Write haproxy.cfg and what it reads into a folder, for this user alone; return its path. Raises OSError.
+def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -> None:
+    """Write haproxy.cfg and what it reads into a folder, for this user alone. Raises OSError.
 
     Args:
         folder: The folder.
         rendered: haproxy.cfg.
         tokens: Lines of the tokens' map.
-        pems: Certificates and keys by name. They are copies: a HAProxy that starts again finds those it was checked
-            with.
+        pems: Certificates and keys by the names of their copies: a key stays with its certificate.
     """
     for path in folder.glob("*.pem*"):
         path.unlink()
@@ -137,7 +129,6 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
     files = {**pems, _KILLERS: killers, TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}
     for name, content in files.items():
         replace_file(folder / name, [content], mode=0o600)
-    return folder / CONFIG
 
 
 def _servers(backends: Sequence[Backend], folder: Path) -> dict[str, str]:
@@ -164,7 +155,7 @@ def _tls(backend: Backend, proxy: str, folder: Path) -> str:
 
 
 def _arithmetic(name: str) -> str:
-    return "" if name == ANY else f"    http-check expect hdr name {ARITHMETIC_HEADER} value {name}"
+    return "" if name == ANY else f'    http-check expect on-error "its arithmetic is not {name}" hdr name {ARITHMETIC_HEADER} value {name}'
 
 
 def _refusing(refusal: Refusal, reason: str, condition: str) -> str:

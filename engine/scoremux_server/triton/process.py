@@ -1,4 +1,4 @@
-"""Child processes, Triton and HAProxy: their start, their log and their end."""
+"""Child processes: their start, their log and their end."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 
 STUB = "triton_python_backend_stub"
-PROXY = "haproxy"
 
 _UNKNOWN = "unknown"
 _ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)

@@ -26,7 +26,7 @@ RUN = "/tmp/scoremux-RUN"
 
 
 class RunFiles:
-    """The private folder of one start of Triton or of the front door, and the regions that bear its name.
+    """The private folder of one start of Triton, and the regions that bear its name.
 
     The folder is kept when Triton restarts (the scorer's `run_folder`).
     """

@@ -86,7 +86,7 @@ class TritonServer:
         self.repository = repository
         self.store = store or repository / "store"
         self._key = secrets.token_hex(32)
-        self._grant_key = grant_key
+        self.grant_key = grant_key
         self.canary = Canary(endpoints.grpc_url, self.store, partial(_connect, headers=canary_headers(grant_key)))
         self._process: TritonProcess | None = None
 
@@ -120,9 +120,9 @@ class TritonServer:
                 shutil.rmtree(left, ignore_errors=True)
             models.mkdir()
             settings = {**self.profile.scorer_parameters, "run_folder": str(folder)}
-            if self._grant_key:
+            if self.grant_key:
                 settings["grant_key_file"] = str(folder / "grant.key")
-                replace_file(folder / "grant.key", [self._grant_key], mode=0o600)
+                replace_file(folder / "grant.key", [self.grant_key], mode=0o600)
             load = assemble(
                 models,
                 self.repository,

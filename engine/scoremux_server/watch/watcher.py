@@ -1,4 +1,4 @@
-"""The watcher: the loop that keeps Triton running, and HAProxy."""
+"""The watcher: the loop that keeps Triton running."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from doors import KEY, Place, needs_haproxy
+from doors import KEY, Place, backend_of, needs_haproxy
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import I_KNOW, Backend, FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import Haproxy, find_program
+from scoremux_server.front_door.haproxy import find_program
 from scoremux_server.front_door.haproxy_config import render, write
+from scoremux_server.profile import Profile
 from scoremux_server.triton.endpoints import Endpoints
 
 BACKENDS = [
-    Backend.of(Endpoints(8001, 8000, 8002, "::", 8090, "0.0.0.0"), "a"),
+    backend_of(Endpoints(8001, 8000, 8002, "::", 8090, "0.0.0.0"), "a"),
     Backend(name="b", grpc="127.0.0.1:8001", http="[::1]:8000", ready="127.0.0.1:8090"),
 ]
 
@@ -53,7 +55,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, Any], sentence: 
     assert "door.toml" in str(refused.value)
 
 
-@pytest.mark.parametrize("change", [{"name": "own"}, {"name": "b"}, {"grpc": "x:1 check"}, {"ready": "x"}, {"more": 1}])
+@pytest.mark.parametrize("change", [{"name": "b"}, {"grpc": "x:1 check"}, {"ready": "x"}, {"more": 1}])
 def test_wrong_backends_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     place = Place(tmp_path, BACKENDS)
     with place.file.open("a") as file:
@@ -78,10 +80,10 @@ def test_haproxy_takes_what_is_rendered(tmp_path: Path, keys: dict[str, Any]) ->
     folder = tmp_path / "run"
     folder.mkdir()
     config = FrontDoorConfig.read(place.file)
-    text = render(config, config.backends, folder, KEY)
+    text = render(config, folder, KEY)
     tokens = "".join(f"{token.map_line(KEY, time.time())}\n" for token in place.tokens.read())
-    written = write(folder, text, tokens, config.read_pems(place.file))
-    Haproxy(find_program(), folder, tmp_path / "log").check(written)
+    write(folder, text, tokens, config.read_pems(place.file))
+    subprocess.run([find_program(), "-c", "-f", folder / "haproxy.cfg"], check=True)
     assert "refuse " not in text.partition("frontend door")[2] and "$" not in text
     assert place.everything not in text + (folder / "tokens.map").read_text()
     assert ("verify required" in text) == ("client_ca" in keys)
@@ -115,38 +117,14 @@ def test_a_certificate_that_is_of_no_use_is_named_by_its_key(
     if "Permission" in sentence and os.geteuid() == 0:
         pytest.skip("root may read everything")
     with pytest.raises(SetupError, match=f"{place.file}: {sentence.format(tmp_path)}"):
-        FrontDoor(place.file, place.log)
+        FrontDoor(place.file)
 
 
-@needs_haproxy
-def test_what_haproxy_refuses_is_shown_in_its_own_words(tmp_path: Path) -> None:
-    place = Place(tmp_path, BACKENDS, client_s=1 << 40)
-    with pytest.raises(SetupError, match=r"HAProxy refuses the front door's configuration:\n(?s:.*)timer overflow"):
-        FrontDoor(place.file, place.log).__enter__()
-
-
-def test_backends_need_a_key_that_they_share_with_the_door(tmp_path: Path) -> None:
-    place = Place(tmp_path, BACKENDS)
-    place.file.write_text(place.file.read_text().replace("grant_key", "#"))
-    with pytest.raises(SetupError, match="grant_key is missing: the backends need the key"):
-        FrontDoorConfig.read(place.file)
-
-
-@needs_haproxy
-def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
-    place = Place(tmp_path, BACKENDS)
-    with (
-        FrontDoor(place.file, place.log),
-        pytest.raises(SetupError, match=f"the front door's port {place.port} cannot be used"),
-    ):
-        FrontDoor(place.file, tmp_path / "second.log").__enter__()
-    assert not list(Path("/dev/shm").glob(f"scoremux_*{os.getpid()}*"))
-
-
-@needs_haproxy
-def test_a_door_without_a_triton_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"no Triton behind this door; name one in \[\[backends\]\]"):
-        FrontDoor(Place(tmp_path).file, tmp_path / "log").__enter__()
+def test_door_without_backends_is_before_the_triton_of_serve(tmp_path: Path) -> None:
+    place, profile = Place(tmp_path), Profile()
+    ports = Endpoints(profile.grpc_port, profile.http_port, profile.metrics_port, watch=profile.watch_port)
+    (local,) = FrontDoorConfig.read(place.file).backends
+    assert local.model_copy(update={"name": "own", "plaintext": True}) == backend_of(ports)
 
 
 def test_a_missing_haproxy_is_answered_with_the_line_that_installs_it(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- range .Values.set }}
 {{- $key := first (splitList "=" .) }}
-{{- if has $key (list "address" "metrics_address" "watch_address" "grpc_port" "http_port" "metrics_port" "watch_port" "drain_s" "triton") }}
+{{- if has $key (list "address" "metrics_address" "watch_address" "grpc_port" "http_port" "metrics_port" "watch_port" "drain_s" "triton" "grant_key_file") }}
 {{- fail (printf "set has %s, but the chart sets %s itself: remove it" . $key) }}
 {{- end }}
 {{- if hasPrefix "audit_" $key }}

@@ -1,0 +1,223 @@
+"""What changes while the front door, a real HAProxy, runs: tokens, certificates, its configuration; and its end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doors import Place, bearer, needs_haproxy
+from http_peers import running
+from scoremux_files.atomic import replace_file
+from scoremux_server.errors import SetupError, StartError
+from scoremux_server.front_door.access_tokens import Token
+from scoremux_server.front_door.config import Backend
+from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.haproxy import ask as command
+from scoremux_server.profile import LOOPBACK
+from scoremux_server.triton import processes
+from serving import SCOREMUX
+from small_backends import Watched, ask, opened, small_backend
+from waiting import until
+
+pytestmark = needs_haproxy
+NOWHERE = Backend(name="a", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")
+
+
+def many(count: int) -> list[Token]:
+    now = datetime.now(timezone.utc)
+    digests = (hashlib.sha256(str(number).encode()).hexdigest() for number in range(count))
+    times = {"created": now, "ends": now + timedelta(days=3)}
+    patterns = ("t-*", "en-6.3-*")
+    return [Token(name=f"n{i}", sha256=one, tasks=patterns, rate=0, **times) for i, one in enumerate(digests)]
+
+
+def entries(door: FrontDoor, worker: int) -> list[str]:
+    """The lines of a worker's tokens."""
+    file = str(door.haproxy.folder / "tokens.map").replace(" ", "\\ ")
+    return command(door.haproxy.master_socket, f"@!{worker} show map {file}").splitlines()
+
+
+def ended_by(place: Place) -> None:
+    """Run a door that is stopped at once."""
+    stop = threading.Event()
+    stop.set()
+    place.reports = []
+    FrontDoor(place.file, place.reports.append, place.log).run(stop)
+
+
+def test_more_tokens_than_a_buffer_holds_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tempfile.mkdtemp(prefix="my files ")  # of tmp_path, sockets would have too long names
+    monkeypatch.setattr(tempfile, "tempdir", scratch)
+    with opened(tmp_path, request_bytes=1 << 12) as (place, door):
+        (worker,) = door.haproxy.workers()
+        guest = place.tokens.add("guest", ["*"], 0, 1)
+        place.tokens._write((*place.tokens.read(), *many(26_000)))
+        until(lambda: len(entries(door, worker)) == 26_002)
+        until(lambda: ask(place, guest)[0] == ask(place, place.everything)[0] == 200)
+        place.tokens.revoke("guest")
+        until(lambda: ask(place, guest)[0] == 401)
+        # On a busy machine a health check may have taken the small backend out for a moment.
+        until(lambda: ask(place, place.everything)[0] == 200)
+        assert len(entries(door, worker)) == 26_001 and not place.reports
+        place.write_tokens('{"format": 1, "tokens": []}')
+        until(lambda: ask(place, place.everything)[0] == 401)
+    Path(scratch).rmdir()  # nothing is left in it
+
+
+def test_a_token_revoked_with_a_reload_is_revoked_in_draining_workers_too(tmp_path: Path) -> None:
+    release, under_way = threading.Event(), threading.Event()
+
+    class Handler(Watched):
+        def do_GET(self) -> None:
+            under_way.set()
+            release.wait(240)
+            self.do_HEAD()
+
+    with running(ThreadingHTTPServer((LOOPBACK, 0), Handler)) as web:
+        at = f"{LOOPBACK}:{web.server_port}"
+        place = Place(tmp_path, [Backend(name="slow", grpc=at, http=at, ready=at)])
+        place.tokens.add("guest", ["*"], 0, 1)
+        try:
+            with place.open() as door, place.connect() as connection:
+                headers = "".join(f"{name}: {value}\r\n" for name, value in bearer(place.everything).items())
+                connection.sendall(f"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n{headers}\r\n".encode())
+                assert under_way.wait(60)
+                (old,) = door.haproxy.workers()
+                assert len(entries(door, old)) == 2
+                place.tokens.revoke("guest")
+                place.configure(client_s=41)  # before the next look
+                until(lambda: place.reloads == 1)
+                until(lambda: len(entries(door, old)) == 1)
+                assert len(door.haproxy.workers()) == 2
+                release.set()
+                assert connection.recv(4096).startswith(b"HTTP/1.0 200")
+        finally:
+            release.set()
+
+
+def test_tokens_stay_valid_and_get_new_grants_while_their_file_is_away(tmp_path: Path) -> None:
+    with opened(tmp_path) as (place, door):
+        (worker,) = door.haproxy.workers()
+
+        def ends() -> int:
+            (line,) = entries(door, worker)
+            return int(line.split(":")[3])
+
+        first = ends()
+        assert abs(first - 7200 - time.time()) < 300
+        place.tokens.path.unlink()
+        until(lambda: len(place.reports) == 1)
+        place.write_tokens('{"tokens": [')
+        until(lambda: len(place.reports) == 2)
+        for report, cause in zip(place.reports, ("is missing: put", "cannot be read: "), strict=True):
+            assert f"keeps its files of before: {place.tokens.path} {cause}" in report
+        until(lambda: time.time() > first - 7200 + 2)
+        assert ends() == first
+        door._granted_at -= 3700
+        until(lambda: ends() > first)
+        assert ask(place, place.everything)[0] == 200 and len(place.reports) == 2
+        replace_file(place.tokens.path, [b'{"format": 1, "tokens": []}'])
+        until(lambda: ask(place, place.everything)[0] == 401)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"certificate": "ca.pem"}, "certificate: {}/ca.pem cannot be used with its key"),
+        ({"client_s": 1 << 40}, "HAProxy refuses the new configuration; its own messages say why"),
+        ({"tokens": "other.json"}, "other.json is missing"),
+    ],
+)
+def test_wrong_configuration_is_named_and_the_one_before_stays(
+    tmp_path: Path, wrong: dict[str, Any], sentence: str
+) -> None:
+    with opened(tmp_path) as (place, _):
+        place.configure(**wrong)
+        until(lambda: place.reports)
+        assert sentence.format(tmp_path) in place.reports[0]
+        guest = place.tokens.add("guest", ["*"], 0, 1)
+        until(lambda: ask(place, guest)[0] == 200)
+        place.tokens.revoke("guest")
+        until(lambda: ask(place, guest)[0] == 401)
+        assert len(place.reports) == 1 and ("timer overflow" in place.log.read_text()) == ("client_s" in wrong)
+        place.configure(client_s=41)
+        until(lambda: place.reloads == 1)
+        assert ask(place, place.everything)[0] == 200
+
+
+def test_taken_port_is_refused_at_a_reload_and_its_own_is_not_in_the_way(tmp_path: Path) -> None:
+    with socket.socket() as other, opened(tmp_path) as (place, door):
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as HAProxy does: both would get connections
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        place.configure(client_s=50)
+        until(lambda: place.reloads == 1)
+        place.configure(port=taken)
+        until(lambda: any(f"port {taken} cannot be used" in report for report in place.reports))
+        assert door.config.port == place.port
+        with pytest.raises(SetupError, match=f"the front door's port {taken} cannot be used"):
+            ended_by(place)
+
+
+def test_certificate_that_expires_soon_or_has_expired_is_reported(tmp_path: Path) -> None:
+    place = Place(tmp_path, [NOWHERE])
+    for days in (15, 13, -1):
+        place.certify(expires=datetime.now() + timedelta(days=days))
+        ended_by(place)
+        named = [report for report in place.reports if f"{tmp_path / 'door.pem'} expires on 20" in report]
+        assert len(named) == (days < 14)
+
+
+def test_haproxy_that_refuses_its_configuration_ends_the_door_with_its_own_words(tmp_path: Path) -> None:
+    far = dict.fromkeys(("grpc", "http", "ready"), "nowhere.invalid:1")
+    place = Place(tmp_path, [Backend(name="far", plaintext=True, **far)])
+    with pytest.raises(StartError, match="HAProxy ended with status 1; its own messages say why"):
+        FrontDoor(place.file, log=place.log).run(threading.Event())
+    assert "could not resolve address 'nowhere.invalid'" in place.log.read_text()
+
+
+@pytest.mark.parametrize("victim", ["master", "worker"])
+def test_door_ends_with_haproxy_and_works_again_when_it_is_started_again(tmp_path: Path, victim: str) -> None:
+    def status(token: str) -> int:
+        try:
+            return ask(place, token)[0]
+        except OSError:
+            return 0
+
+    def started(name: str) -> tuple[subprocess.Popen[bytes], list[int]]:
+        with (tmp_path / name).open("wb") as output:
+            door = subprocess.Popen([SCOREMUX, "front-door", str(place.file)], stdout=output, stderr=output)
+        until(lambda: status(place.everything) == 200, door, (tmp_path / name).read_text)
+        (master,) = Path(f"/proc/{door.pid}/task/{door.pid}/children").read_text().split()
+        return door, sorted(processes.living(int(master)), key=lambda pid: pid != int(master))
+
+    with small_backend() as port:
+        at = f"{LOOPBACK}:{port}"
+        place = Place(tmp_path, [Backend(name="small", grpc=at, http=at, ready=at)])
+        door, haproxies = started("first")
+        os.kill(haproxies[victim == "worker"], signal.SIGKILL)
+        assert door.wait(120) == 2 and "HAProxy ended with status" in (tmp_path / "first").read_text()
+        assert status(place.everything) == 0
+        door, haproxies = started("second")
+        door.send_signal(signal.SIGHUP)
+        until(lambda: "loaded again" in (tmp_path / "second").read_text(), door)
+        if victim == "master":
+            door.terminate()
+            assert door.wait(120) == 0
+        else:
+            door.kill()
+            door.wait()
+        until(lambda: not processes.living(haproxies[0]))
