@@ -157,7 +157,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         try:
             return str(ipaddress.ip_address(value)) if value else ""
         except ValueError as error:
-            raise ValueError(f"{value!r} is no IP address, such as 127.0.0.1, ::1 or 0.0.0.0") from error
+            raise ValueError(f"{value!r} is not an IP address, such as 127.0.0.1, ::1 or 0.0.0.0") from error
 
     @property
     def choice(self) -> RunnerChoice:

@@ -55,8 +55,6 @@ def make_server(
     """Return the server that a profile describes. Raises SetupError or GrantError.
 
     Args:
-        repository: Model repository.
-        profile: Everything that a profile says.
         store: Folder of task packages, None for the repository's.
         log: File for Triton's log, None for the repository's.
         checked: Whether Triton and its ports must be usable now: what is printed may be for another machine.
@@ -87,7 +85,7 @@ def health_headers(server: TritonServer) -> dict[str, str]:
 
 
 def hints(server: TritonServer) -> Iterator[str]:
-    """Yield what whoever started a server may want to change: decisions of another arithmetic, or the precision."""
+    """Yield what an operator may want to change: decisions of another arithmetic, or the precision."""
     yield from decision_hints(server.repository, StoreReader(server.store), server.arithmetic)
     int8 = openvino_arithmetic("int8")
     if server.arithmetic.startswith(openvino_arithmetic("float32")) and int8.startswith(("amx", "vnni")):

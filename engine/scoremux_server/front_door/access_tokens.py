@@ -38,13 +38,11 @@ class Token(BaseModel, extra="forbid", frozen=True):
     """What is stored of a token, which is not the token itself.
 
     Attributes:
-        name: Unique in the file.
-        sha256: Of the token, in hex. A token is 256 random bits, so it cannot be guessed from a plain digest.
+        name: The owner's name, which no other token of the file has.
+        sha256: The token's digest in hex. A token is 256 random bits, so it cannot be guessed from a plain digest.
         tasks: Patterns of task ids, with `*` and `?` as in a shell.
         rate: Requests a second, 0 for no limit.
         weight: Its part of each server's work beside the weights of other tokens that wait too.
-        created: When it was made.
-        ends: When it expires.
     """
 
     name: str = Field(pattern=f"^{NAME}$")
@@ -111,11 +109,8 @@ class TokenFile:
         """Make a token and return it: it is stored nowhere.
 
         Args:
-            name: Of the token.
-            tasks: Patterns of task ids.
             rate: Requests a second; 0 for no limit.
-            days: Until it expires.
-            weight: Its part of the work; see `Token`.
+            weight: See `Token`.
 
         Raises:
             SetupError: There is a token of this name, a value is wrong, or the file cannot be written.

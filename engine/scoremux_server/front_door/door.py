@@ -31,8 +31,7 @@ class DoorSettings:
     """What the files of a front door said when they were read.
 
     Attributes:
-        config: What door.toml says.
-        pems: Certificates and keys by the names of their copies.
+        pems: Content of the certificates and keys, by the names of their copies.
         stamps: Of door.toml and of the files in `pems`, each from before the file was read.
     """
 
@@ -59,12 +58,10 @@ class FrontDoor:
 
     Changed tokens take effect within a second, in requests on open connections too. A changed configuration or
     certificate is loaded without losing a request; where one is wrong or missing, the one before stays in use.
-
-    Attributes:
-        haproxy: The HAProxy of `run`.
     """
 
     haproxy: Haproxy
+    """The one that `run` has started."""
 
     def __init__(
         self, file: Path, report: Callable[[str], None] = lambda _: None, log: Path = Path("/dev/stdout")
@@ -72,7 +69,6 @@ class FrontDoor:
         """Read the files. Raises SetupError or GrantError.
 
         Args:
-            file: door.toml.
             report: Called with a sentence for each thing that happens.
             log: File that HAProxy's output is appended to.
         """

@@ -34,9 +34,7 @@ class Refusal:
     """An answer of the door's own.
 
     Attributes:
-        http: HTTP status.
-        grpc: gRPC status.
-        sentence: What the client reads: a HAProxy format that never holds what the client sent.
+        sentence: The message that the client reads: a HAProxy format that never holds what the client sent.
     """
 
     http: int
@@ -118,9 +116,9 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
     """Write haproxy.cfg and what it reads into a folder, for this user alone. Raises OSError.
 
     Args:
-        folder: The folder.
-        rendered: haproxy.cfg.
-        tokens: Lines of the tokens' map.
+        folder: An existing folder.
+        rendered: The text of haproxy.cfg.
+        tokens: The lines of the tokens' map.
         pems: Certificates and keys by the names of their copies: a key stays with its certificate.
     """
     for path in folder.glob("*.pem*"):
@@ -155,7 +153,9 @@ def _tls(backend: Backend, proxy: str, folder: Path) -> str:
 
 
 def _arithmetic(name: str) -> str:
-    return "" if name == ANY else f'    http-check expect on-error "its arithmetic is not {name}" hdr name {ARITHMETIC_HEADER} value {name}'
+    if name == ANY:
+        return ""
+    return f'    http-check expect on-error "its arithmetic is not {name}" hdr name {ARITHMETIC_HEADER} value {name}'
 
 
 def _refusing(refusal: Refusal, reason: str, condition: str) -> str:

@@ -37,7 +37,6 @@ def publish_adapters(
 
     Args:
         adapters: Folders of adapters, or folders that hold some.
-        repository: The model repository.
         store: The folder of task packages.
         model: Folder or hub id with the weights of their base model; None for the one that they name.
         tasks: A table of tasks (`scoremux_engine.packages.task_table`), None for none.

@@ -38,10 +38,8 @@ class Answer:
     """The outcome of one canary.
 
     Attributes:
-        verdict: What it shows.
-        cause: Why it is not good.
-        version: `task@digest` that was scored.
-        took_s: Seconds until the answer.
+        cause: The reason why the verdict is not good.
+        version: The task version that was scored, as `task@digest`.
         store_cause: Why the store could not be read when the canary was sent; tasks in memory are scored all the same.
     """
 

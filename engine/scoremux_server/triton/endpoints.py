@@ -23,11 +23,7 @@ class Endpoints:
     """Triton's ports on `address`, and the watcher's port.
 
     Attributes:
-        grpc: Triton's gRPC port.
-        http: Triton's HTTP port.
-        metrics: Triton's metrics port.
         address: IP address that Triton listens on.
-        watch: The watcher's port.
         watch_address: IP address that the watcher listens on.
         metrics_address: IP address of Triton's metrics; empty for `address`.
     """
@@ -69,9 +65,6 @@ class Endpoints:
 
         Args:
             grpc: Triton's gRPC port; each port may be 0 for any free one.
-            http: Triton's HTTP port.
-            metrics: Triton's metrics port.
-            watch: The watcher's port.
             checked: Whether the given ports must be free now.
             **addresses: `address`, `watch_address` and `metrics_address`.
 

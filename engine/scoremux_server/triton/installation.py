@@ -45,7 +45,7 @@ class Installation:
     """A Triton on disk.
 
     Attributes:
-        folder: Holds `bin/tritonserver`.
+        folder: The folder that holds `bin/tritonserver`.
         release: Year and month; None where it is not known.
         bundled: Whether it is the PyTriton wheel's.
     """
@@ -61,12 +61,12 @@ class Installation:
         """Return the bundled Triton or the one in a folder.
 
         Args:
-            triton: `bundled`, or the folder.
+            triton: `bundled`, or the folder of a Triton.
             variables: The environment, in which NVIDIA's container names its release.
             checked: Whether the folder must have a Triton now.
 
         Raises:
-            SetupError: There is no Triton.
+            SetupError: The folder has no Triton, or the wheel is not installed.
         """
         if triton == BUNDLED:
             return cls(_bundled_folder(), BUNDLED_RELEASE, bundled=True)

@@ -27,8 +27,7 @@ class Process:
     A process whose state cannot be read, because this process has no file descriptor left, counts as alive and busy.
 
     Attributes:
-        pid: Its id.
-        status: A status of psutil's.
+        status: One of the constants `STATUS_…` of psutil.
         cpu_s: Processor time in seconds, user and system.
     """
 

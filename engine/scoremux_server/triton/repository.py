@@ -39,20 +39,20 @@ def assemble(
     """Write the models that Triton loads into a folder, with parameters that name the repository and the store.
 
     Args:
-        target: the folder.
-        repository: where the exported backbone is.
-        store: the folder of task packages.
-        runner: what computes in the Python backend.
-        backend: one of BACKENDS to serve the model `backbone` with, which the scorer then calls; None for a scorer that
-            computes itself.
-        settings: more parameters of the scorer, by name.
-        backbone_model: what Triton calls the model that `backend` serves.
+        target: The folder to write into.
+        repository: Holds the exported backbone.
+        store: The folder of task packages.
+        runner: The name of the runner that computes in the Python backend.
+        backend: The backend that serves the model `backbone`, one of BACKENDS, which the scorer then calls; None for a
+            scorer that computes itself.
+        settings: Further parameters of the scorer, by name.
+        backbone_model: The name that Triton knows the model `backbone` by.
 
     Returns:
         The names of the models.
 
     Raises:
-        SetupError: there is no backbone or no store yet.
+        SetupError: The repository has no backbone or no store yet.
     """
     if not (repository / BACKBONE / "1" / names.SPEC).is_file():
         raise SetupError(

@@ -49,7 +49,7 @@ _UNSHELLED = re.compile(r"""[\s"'`$&;|<>()*?!#~\\\[\]{}]""")
 
 
 class TritonServer:
-    """One Triton: whoever starts it stops it. It restarts nothing by itself; a `Watcher` does."""
+    """One Triton. The caller starts and stops it; a `Watcher` restarts it."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class TritonServer:
         """Raises SetupError where this Triton cannot serve at these addresses or with this backend.
 
         Args:
-            repository: Model repository with `backbone/`.
+            repository: The model repository, which holds the folder `backbone/`.
             endpoints: Addresses and ports to listen on.
             store: Its task packages (default: ``repository/store``).
             log: File that Triton's output is appended to (default: ``repository/logs/triton.log``).
-            profile: Everything else.
+            profile: All other settings.
             installation: The Triton, if not the profile's on this machine.
             grant_key: Requests then need a grant that is signed with it (`scoremux_engine.scoring.permission`).
         """

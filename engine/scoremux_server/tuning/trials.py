@@ -60,8 +60,8 @@ class Trial:
         """Return the tasks of which too many levels differ from the reference's, with how many of how many do.
 
         Args:
-            reference: What was measured of the reference.
-            tasks: Of the sample's rows.
+            reference: The trial of the reference.
+            tasks: The tasks of the sample's rows, in their order.
             most_changed: Largest share of a task's levels that may differ; one may in any case.
         """
         rows = list(zip(tasks, self.levels, reference.levels, strict=False))
@@ -124,10 +124,10 @@ def run_trials(
     """Measure every candidate in turn, round by round; the round before the first is not counted.
 
     Args:
-        candidates: The processes.
-        rows: How many each round scores.
-        checked: Of how many rows the levels are kept.
-        report: Called with a sentence now and then.
+        candidates: The running processes, one for each setting.
+        rows: Number of rows that each round scores.
+        checked: Number of rows whose levels are kept.
+        report: Called with a sentence after each round.
     """
     trials = [(candidate, Trial(candidate.choice)) for candidate in candidates]
     for number in range(ROUNDS + 1):
@@ -141,7 +141,7 @@ def run_trials(
 
 
 def rows_for(candidate: Candidate, sample: TrialRows, seconds: float) -> int:
-    """Return how many rows of the sample a candidate scores in about so many seconds."""
+    """Return how many rows of the sample a candidate scores in about `seconds`."""
     first = Trial(candidate.choice)
     for _ in range(2):
         first.rows_per_s.clear()

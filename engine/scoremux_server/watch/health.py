@@ -134,7 +134,7 @@ class Health(Collector):
 
     @property
     def alive(self) -> bool:
-        """Whether the watcher does its work; False asks whoever supervises it to restart it."""
+        """Whether the watcher does its work; False asks its supervisor to restart it."""
         stuck_s = _STUCK_S + (self._stop_s if self.state is WatchState.DRAINING else 0.0)
         stuck = self._clock() - self._beat_at > stuck_s
         return self.state is not WatchState.FAILED and not (stuck and self.state is not WatchState.STOPPED)

@@ -30,14 +30,7 @@ class HealthEndpoint:
     def __init__(
         self, health: Health, address: str, port: int, headers: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """Raises SetupError where the port is taken.
-
-        Args:
-            health: What is shown.
-            address: IP address to listen on.
-            port: Port to listen on.
-            headers: Of every answer.
-        """
+        """Listen. Every answer has the `headers`. Raises SetupError where the port is taken."""
         handler = type("Handler", (_Handler,), {"health": health, "more_headers": headers})
         try:
             self._server = _Server((address, port), handler)

@@ -53,12 +53,11 @@ class Watcher:
         """Users need no other values than the defaults; tests do.
 
         Args:
-            program: What to keep running.
             report: Called with a sentence for each thing that happens.
             backoff_s: Pause before the second restart in a row; it doubles from one to the next.
-            backoff_most_s: Longest pause.
-            crash_loop_deaths: So many deaths in a row, none with a successful start after it, end the watching; None
-                for no limit.
+            backoff_most_s: Longest pause between two restarts.
+            crash_loop_deaths: Number of deaths in a row, without a successful start between them, that ends the
+                watching; None for no limit.
         """
         self._program = program
         self._report = report

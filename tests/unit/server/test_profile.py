@@ -69,9 +69,9 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, sentence: s
     [
         ("colour=1", "unknown key colour"),
         ("threads", "--set wants key=value, not 'threads'"),
-        ("address=localhost", "'localhost' is no IP address"),
-        ("watch_address=::1::", "'::1::' is no IP address"),
-        ("metrics_address=localhost", "metrics_address: .*'localhost' is no IP address"),
+        ("address=localhost", "'localhost' is not an IP address"),
+        ("watch_address=::1::", "'::1::' is not an IP address"),
+        ("metrics_address=localhost", "metrics_address: .*'localhost' is not an IP address"),
         ("metrics_address=0.0.0.0 --x", "metrics_address: String should match pattern"),
         ("start_timeout_s=inf", "start_timeout_s: Input should be a finite number"),
         ("start_timeout_s=nan", "start_timeout_s: Input should be a finite number"),
