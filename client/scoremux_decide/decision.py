@@ -15,18 +15,7 @@ import numpy.typing as npt
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions.rules import Conditions
-from scoremux_decide.records import (
-    flag,
-    matrix,
-    number,
-    numbers,
-    one_of,
-    parse_record,
-    table_of,
-    text,
-    vector,
-    whole,
-)
+from scoremux_decide.records import flag, matrix, number, numbers, one_of, parse_record, table_of, text, vector, whole
 
 Floats = npt.NDArray[np.float64]
 

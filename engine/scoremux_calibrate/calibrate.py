@@ -9,7 +9,6 @@ import typer
 
 from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import DryRunOption, JsonOption
-from scoremux_engine.commands.printing import show_json
 from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
 
 
@@ -56,16 +55,8 @@ def calibrate(
     rules = read_policy(policy)
     names = column_names(column, id="id", task="task", text="text", level="level", second="second", student=None)
     rows = read_labelled(labelled or [], predictions, LabelColumns(**names))
-    store = Store(repository / "store")
-    engine = Engine.open(repository)
+    store, engine = Store(repository / "store"), Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
     changes = publish(engine, store, calibration, dry_run=dry_run)
     versions = {change.task: change.after for change in changes}
-    if as_json:
-        tasks = calibration_view.tasks_as_json(calibration, versions)
-        reasons = {name: reason.name.lower() for name, reason in sorted(calibration.reasons.items())}
-        values = {"policy": rules.digest, "dry_run": dry_run, "tasks": tasks, "reasons": reasons}
-        show_json(values | {name: getattr(calibration, name) for name in ("worse", "one_level", "below_gate")})
-        return
-    calibration_view.show_decisions(calibration, versions, dry_run)
-    calibration_view.show_rows(calibration, predictions, dry_run)
+    calibration_view.show(calibration, versions, predictions, dry_run=dry_run, as_json=as_json)

@@ -7,82 +7,107 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from scoremux_calibrate.calibration import Calibration
+from scoremux_calibrate.eligible import reservations
+from scoremux_calibrate.scored import ScoredTasks
 from scoremux_decide.decision import OWN, POOLED, Decision, Threshold
-from scoremux_engine.commands.printing import short, show_table
+from scoremux_engine.commands.printing import short, show_result
 from scoremux_files.errors import first_of
 
 _COLUMNS = ("task", "rows", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version")
 _LEFT_OUT_OF_JSON = ("format", "conditions", "unusual", "policy")
 
 
-def tasks_as_json(calibration: Calibration, versions: Mapping[str, str | None]) -> list[dict[str, Any]]:
-    """Return each task's decision without its rules. versions: the new digests by task."""
+def show(
+    calibration: Calibration,
+    versions: Mapping[str, str | None],
+    predictions: Path | None = None,
+    *,
+    dry_run: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Print the decision of each task, and what users should know of it.
+
+    Args:
+        calibration: The decisions.
+        versions: The new digests by task.
+        predictions: The file of out-of-fold predictions.
+        dry_run: Whether nothing was published.
+        as_json: Whether to print JSON.
+    """
+    values, tasks = values_of(calibration, versions, dry_run), calibration.tasks
+    lines = [*_rows(tasks, predictions), *_exceptions(calibration), *_changes(calibration), *_promises(calibration)]
+    lines += [*_left_out(calibration), *(["nothing was published (--dry-run)"] if dry_run else [])]
+    rows = [[n, str(tasks.rows[n]), *_cells(d), short(versions.get(n))] for n, d in calibration.decisions.items()]
+    title = f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated"
+    show_result(as_json, values, _COLUMNS, rows, title)
+    for line in [] if as_json else lines:
+        print(line)
+
+
+def values_of(calibration: Calibration, versions: Mapping[str, str | None], dry_run: bool) -> dict[str, Any]:
+    """Return what is printed as JSON: each task's decision without its rules, and what users should know of them."""
     tasks = []
     for name, decision in calibration.decisions.items():
-        values = json.loads(decision.to_json())
-        numbers = {key: value for key, value in values.items() if key not in _LEFT_OUT_OF_JSON}
+        values = {"task": name, "rows": calibration.tasks.rows[name], "version": versions.get(name)}
+        of_decision = json.loads(decision.to_json()).items()
+        values |= {key: value for key, value in of_decision if key not in _LEFT_OUT_OF_JSON}
         before = calibration.before.get(name)
-        change = {"origins": calibration.origins.get(name, {}), "before": before and _settings(before)}
-        tasks.append({"task": name, "rows": calibration.rows[name], "version": versions.get(name), **numbers, **change})
-    return tasks
+        values |= {"origins": calibration.tasks.origins.get(name, {}), "before": before and _settings(before)}
+        tasks.append(values)
+    reasons = {name: reason.name.lower() for name, reason in calibration.reasons.items()}
+    head = {"policy": calibration.tasks.eligible.policy.digest, "dry_run": dry_run, "tasks": tasks, "reasons": reasons}
+    return head | {name: getattr(calibration, name) for name in ("worse", "one_level", "below_gate")}
 
 
-def show_decisions(calibration: Calibration, versions: Mapping[str, str | None], dry_run: bool) -> None:
-    """Print a row for each task. versions: the new digests by task."""
-    rows = [
-        [name, str(calibration.rows[name]), *_cells(decision), short(versions.get(name))]
-        for name, decision in calibration.decisions.items()
-    ]
-    show_table(_COLUMNS, rows, title=f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated")
+def _rows(tasks: ScoredTasks, predictions: Path | None) -> Iterator[str]:
+    """Say where the probabilities and levels of rows come from."""
+    eligible = tasks.eligible
+    predicted = [row.probabilities is not None for found in eligible.tasks.values() for row in found.rows]
+    if any(predicted):
+        yield f"{sum(predicted):,} rows have out-of-fold predictions, from {predictions}"
+    if not all(predicted):
+        scored = f"{predicted.count(False):,} rows were scored by the live versions"
+        yield f"{scored}: true only if no adapter was fitted to them"
+    if eligible.relabelled:
+        yield f"{eligible.relabelled:,} rows have other levels in the predictions than in the files, which count"
 
 
-def show_rows(calibration: Calibration, predictions: Path | None, dry_run: bool) -> None:
-    """Print which rows the decisions rest on, and which they do not."""
-    say = Console(markup=False, highlight=False, soft_wrap=True).print
-    if calibration.out_of_fold:
-        say(f"{calibration.out_of_fold:,} rows have out-of-fold predictions, from {predictions}")
-    if calibration.scored:
-        scored = f"{calibration.scored:,} rows were scored by the live versions"
-        say(f"{scored}: true only if no adapter was fitted to them")
-    if calibration.relabelled:
-        say(f"{calibration.relabelled:,} rows have other levels in the predictions than in the files, which count")
+def _exceptions(calibration: Calibration) -> Iterator[str]:
+    """Name tasks that have no temperature or threshold of their rows."""
     for name, (change, low, high) in calibration.worse.items():
         score = f"Brier score {change:+.3f} [{low:+.3f}, {high:+.3f}]"
-        say(f"{name} keeps a temperature of 1: a fitted one makes its confidences worse on held-out rows: {score}")
+        yield f"{name} keeps a temperature of 1: a fitted one makes its confidences worse on held-out rows: {score}"
     for name, share in calibration.one_level.items():
-        keep = '[target] one_level = "keep" tests it as other tasks'
-        say(f"{name}: the machine gives one level to {share:.0%} of its rows, so people get all its responses ({keep})")
+        keep = '([target] one_level = "keep" tests it as other tasks)'
+        yield f"{name}: the machine gives one level to {share:.0%} of its rows, so people get all its responses {keep}"
     for name, qwk in calibration.below_gate.items():
-        say(f"{name}: its QWK of {qwk:.3f} is below the policy's [gate], so people get all its responses")
+        yield f"{name}: its QWK of {qwk:.3f} is below the policy's [gate], so people get all its responses"
     if any(decision.threshold for decision in calibration.decisions.values()):
-        say(
+        yield (
             "'to people' is a share of these labelled rows, for their confidence alone, and no forecast: conditions, "
             "truncated and unusual responses add to it, and live adapters are often surer than out-of-fold predictions"
         )
-    for line in (*_changes(calibration), *_promises(calibration)):
-        say(line)
+
+
+def _left_out(calibration: Calibration) -> Iterator[str]:
+    """Name tasks and rows that the machine or the calibration leaves out."""
     for name, miss in calibration.near_misses.items():
         more = "many times these rows would be needed"
         if miss.needed is not None:
             more = f"some {miss.needed:,} labelled rows would likely do, if confidences are right"
-        say(
+        yield (
             f"{name} keeps nothing for the machine; the likeliest cut was at confidence {miss.least:.3f}, with "
             f"{miss.errors:.1%} errors in {miss.kept:.0%} of the rows: {more}"
         )
-    for reason, count in sorted(calibration.left_out.items()):
-        say(f"{count:,} rows are left out: {reason}")
-    if unchanged := sorted(calibration.versions.keys() - calibration.decisions.keys()):
-        say(
+    for reason, count in sorted(calibration.tasks.left_out.items()):
+        yield f"{count:,} rows are left out: {reason}"
+    if unchanged := sorted(calibration.tasks.eligible.tasks.keys() - calibration.decisions.keys()):
+        yield (
             f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: "
             f"{first_of(unchanged)}"
         )
-    for sentence in calibration.reservations():
-        say(sentence)
-    if dry_run:
-        say("nothing was published (--dry-run)")
+    yield from reservations(calibration.reasons)
 
 
 def _settings(decision: Decision) -> dict[str, float | None]:
@@ -106,7 +131,7 @@ def _changes(calibration: Calibration) -> Iterator[str]:
         ]
         changed += ["policy"] if before.policy != after.policy else []
         if changed:
-            rows = ", ".join(f"{count:,} {origin}" for origin, count in calibration.origins.get(name, {}).items())
+            rows = ", ".join(f"{count:,} {origin}" for origin, count in calibration.tasks.origins.get(name, {}).items())
             yield f"{name} changes from the live version: {', '.join(changed)}; it rests on rows: {rows or 'none'}"
 
 

@@ -20,8 +20,7 @@ from typer.testing import CliRunner
 
 from families import each_family
 from making import WORDS
-from scoremux_calibrate.judge.float64_rows import Float64Scorer
-from scoremux_calibrate.judge.float64_runner import Float64Graph, Float64Runner
+from scoremux_calibrate.judge.float64_runner import Float64Graph, Float64Runner, Float64Scorer
 from scoremux_calibrate.judge.logged_rows import read_log, read_texts
 from scoremux_cli.app import build
 from scoremux_engine.engine import Engine
@@ -71,7 +70,7 @@ def test_judge_gathers_elements_of_any_number_of_rows(rows: int, tmp_path: Path)
 
 def test_judge_needs_no_inference_library() -> None:
     code = (
-        "import sys, scoremux_calibrate.judge.float64_rows;"
+        "import sys, scoremux_calibrate.judge.float64_runner;"
         "assert not {'onnxruntime', 'openvino', 'tritonclient.grpc', 'torch'} & set(sys.modules), 'too much imported'"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

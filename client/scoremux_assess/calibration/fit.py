@@ -23,16 +23,7 @@ from scoremux_assess.calibration.thresholds import (
 from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
-from scoremux_decide.decision import (
-    NONE,
-    OWN,
-    POOLED,
-    Decision,
-    LevelRange,
-    Temperature,
-    Threshold,
-    Unusual,
-)
+from scoremux_decide.decision import NONE, OWN, POOLED, Decision, LevelRange, Temperature, Threshold, Unusual
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy
 
 _LOW = Reason.LOW_CONFIDENCE.value

@@ -6,12 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scoremux_assess.calibration.labelled_scores import (
-    LOG_TEMPERATURES,
-    Floats,
-    Ints,
-    LabelledScores,
-)
+from scoremux_assess.calibration.labelled_scores import LOG_TEMPERATURES, Floats, Ints, LabelledScores
 from scoremux_assess.labels.similar_texts import connected_rows
 
 _FOLDS = 5

@@ -12,14 +12,7 @@ from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgemen
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.report.figure_tables import wrong_verdicts
 from scoremux_assess.report.plots import Plots
-from scoremux_assess.report.task_view import (
-    ROUTE_COLUMNS,
-    groups_view,
-    policy_of,
-    routes_in_words,
-    row_view,
-    task_view,
-)
+from scoremux_assess.report.task_view import ROUTE_COLUMNS, groups_view, policy_of, routes_in_words, row_view, task_view
 from scoremux_assess.report.words import View, group_shown, left_out_shown, promise_shown, shown
 from scoremux_assess.statistics.estimates import mean_of
 

@@ -9,13 +9,7 @@ from functools import cached_property
 from scoremux_decide.conditions.folding import fold, visible, words
 from scoremux_decide.conditions.language import identify
 from scoremux_decide.conditions.letters import common_share, trigrams_of
-from scoremux_decide.conditions.phrases import (
-    Line,
-    joined,
-    vocabulary,
-    with_letters_joined,
-    with_spelling_corrected,
-)
+from scoremux_decide.conditions.phrases import Line, joined, vocabulary, with_letters_joined, with_spelling_corrected
 from scoremux_decide.conditions.source_text import SourceText
 
 _MOST_WORDS_OF_PHRASE, _MOST_WORDS_RESPELLED = 40, 12

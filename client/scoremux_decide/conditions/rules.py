@@ -10,15 +10,7 @@ from typing import Annotated, Any, ClassVar
 from scoremux_decide.conditions.copies import is_altered, is_answer, is_restated, is_run
 from scoremux_decide.conditions.foreign import in_other_script, is_foreign
 from scoremux_decide.conditions.letters import MOST_LETTERS, known_share, languages
-from scoremux_decide.conditions.phrases import (
-    LANGUAGES,
-    Line,
-    Phrases,
-    built_in,
-    plain,
-    spare_words,
-    vocabulary,
-)
+from scoremux_decide.conditions.phrases import LANGUAGES, Line, Phrases, built_in, plain, spare_words, vocabulary
 from scoremux_decide.conditions.placeholders import is_placeholder
 from scoremux_decide.conditions.profanity import Profanity
 from scoremux_decide.conditions.response import ResponseText

@@ -1,4 +1,6 @@
-"""A backbone runner in float64: the exported graph, computed node by node by ONNX's reference implementation."""
+"""A backbone runner in float64: the exported graph, computed node by node by ONNX's reference implementation; and a
+scorer of single rows with it.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.tables import DTypes, Tables
+from scoremux_engine.model.tables import DTypes, Tables, size_class, stack
 from scoremux_engine.runners.runner import Outputs, RowInputs
+from scoremux_engine.scoring.computation import add_prefix, pad
+from scoremux_engine.store.reader import StoreReader
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _error_function = np.vectorize(math.erf, otypes=[np.float64])
@@ -141,3 +147,29 @@ class Float64Runner:
         """See `BackboneRunner.keys_and_values`; float64."""
         kept = self._graph.run(list(self._kept.values()), {**rows.feeds, **tables.arrays})
         return dict(zip(self._kept, kept, strict=True))
+
+
+class Float64Scorer:
+    """Computes rows of any versions of a store in float64."""
+
+    def __init__(self, backbone: Backbone, store: StoreReader) -> None:
+        self._backbone = backbone
+        self._store = store
+        self._runner = Float64Runner(backbone)
+
+    def version(self, digest: str) -> Version:
+        """Read a version and, where it has a prefix, compute that. Raises PackageError."""
+        package = self._store.read_package(digest, self._backbone, np.float64)
+        package = add_prefix(package, self._backbone, self._runner)
+        return Version.of(package, size_class(package.tables.tables, package.outputs))
+
+    def logits(self, version: Version, text: str) -> npt.NDArray[np.float64]:
+        """Return a response's logits, float64 [outputs]. The row is computed alone, which takes the least memory."""
+        spec = self._backbone.spec
+        tables = stack([version.tables], spec, version.size, self._runner.dtypes)
+        (tokens,) = self._backbone.tokenizer.encode([version.task.render(text)])
+        before = version.prefix_tokens(tokens.ids, spec.pad_id)
+        rest = tokens.after(before)
+        inputs = pad([rest], np.zeros(1, np.int64), self._backbone.buckets.of(len(rest.ids)), spec, [before])
+        outputs = self._runner.run(inputs, tables if before else tables.bare)
+        return np.asarray(outputs.logits[0, : version.outputs], np.float64)

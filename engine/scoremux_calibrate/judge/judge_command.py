@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -100,7 +100,8 @@ def judge(
     if out is not None:
         _write(out, judged, standings)
     contradicted = [row for row, standing in zip(judged, standings, strict=True) if standing is Standing.CONTRADICTED]
-    counts = _count_close(_candidates(logs, backbone, store, digests, Tally()), margins)
+    logged = _candidates(logs, backbone, store, digests, Tally())
+    counts = Counter((row.arithmetic, row.margin <= margins.get(row.arithmetic, 0.0)) for row in logged)
     summary = _summary(judged, standings, margins, counts)
     if as_json:
         show_json({"arithmetics": summary, "not_judged": vars(tally), "contradicted": [r.id for r in contradicted]})
@@ -139,7 +140,7 @@ def _judge(
     tally: Tally,
 ) -> Iterator[JudgedRow]:
     """Yield the judged rows; name packages that were changed."""
-    from scoremux_calibrate.judge.float64_rows import Float64Scorer
+    from scoremux_calibrate.judge.float64_runner import Float64Scorer
     from scoremux_calibrate.judge.judged_rows import judge_row
     from scoremux_engine.errors import PackageError
 
@@ -156,11 +157,6 @@ def _judge(
         for row in of_version:
             logits = scorer.logits(version, texts[row.digest].text)
             yield judge_row(row, texts[row.digest].id, logits, version.task.levels)
-
-
-def _count_close(rows: Iterable[LoggedRow], margins: dict[str, float]) -> Counter[tuple[str, bool]]:
-    """Return how many rows there are, by arithmetic and whether they are close by their own margins."""
-    return Counter((row.arithmetic, row.margin <= margins.get(row.arithmetic, 0.0)) for row in rows)
 
 
 def _summary(
@@ -188,10 +184,7 @@ def _summary(
 
 
 def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow], tally: Tally) -> None:
-    columns = (
-        *("Arithmetic", "Judged", "Same", "Close", "Contradicted"),
-        *("Largest Δ", "Tolerance", "In the log"),
-    )
+    columns = ("Arithmetic", "Judged", "Same", "Close", "Contradicted", "Largest Δ", "Tolerance", "In the log")
     table = [
         (
             name,

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from making import ROOT, TASKS, make_adapter
 from scoremux_assess.labels.labelled_rows import LabelColumns, LabelledRow, LabelledRows, read_labelled
 from scoremux_calibrate import calibration_view
-from scoremux_calibrate.calibration import Calibration, CalibrationReason, calibrate_tasks, publish
+from scoremux_calibrate.calibration import Calibration, calibrate_tasks, publish
+from scoremux_calibrate.eligible import CalibrationReason
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Temperature
 from scoremux_decide.policy import ScoringPolicy, read_policy
@@ -122,7 +123,7 @@ def test_retired_task_is_left_out_and_a_change_to_no_calibration_is_said(own_rep
     rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
     store.retire(["t-2"])
     rows += [LabelledRow(str(n), "t-2", 0, None, "", TEXTS[n]) for n in range(3)]
-    assert calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)).left_out == {
+    assert calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)).tasks.left_out == {
         "of a task that is no longer live: t-2": 3
     }
     publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)))
@@ -215,7 +216,7 @@ def test_tasks_of_one_level_and_below_the_gate_are_named_and_go_to_people(
         (None, 1.0, "LOW_CONFIDENCE")
     ] * 2
     assert (made.one_level, made.below_gate.keys(), made.near_misses) == ({"t-1": 1.0}, {"t-1", "t-2"}, {})
-    calibration_view.show_rows(made, None, True)
+    calibration_view.show(made, {}, None)
     said = capsys.readouterr().out
     assert "t-1: the machine gives one level to 100% of its rows" in said and '[target] one_level = "keep"' in said
     assert f"t-2: its QWK of {made.below_gate['t-2']:.3f} is below" in said
@@ -241,12 +242,12 @@ def test_what_changes_from_the_live_version_is_said_with_its_rows(
     assert first.decisions["t-1"].threshold.least is not None or "t-1" in first.near_misses
     publish(engine, store, first)
     second = calibrate_tasks(engine, store, rules, LabelledRows(rows), unverified=True)
-    calibration_view.show_rows(second, None, True)
+    calibration_view.show(second, {}, None)
     said = capsys.readouterr().out
     assert "t-1 changes from the live version: temperature " in said
     assert "rows 60 → 160; it rests on rows: 60 old.csv, 100 sample of read.csv" in said
     assert "'to people' is a share of these labelled rows" in said
-    (as_json,) = calibration_view.tasks_as_json(second, {})
+    (as_json,) = calibration_view.values_of(second, {}, False)["tasks"]
     assert (as_json["before"]["rows"], as_json["origins"]) == (60, {"old.csv": 60, "sample of read.csv": 100})
 
 
@@ -325,15 +326,15 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
     for live in (half, everyone, bare):
         if store.manifest().tasks["t-1"] != live:
             store.rollback("t-1", live)
-        assert calibrate("exact = 0.7", by_everyone).rows["t-1"] == len(rows)
+        assert calibrate("exact = 0.7", by_everyone).tasks.rows["t-1"] == len(rows)
         for refused in (by_half, by_lost, by_any):
             with pytest.raises(InputError, match="none stands for the rows that the machine keeps"):
                 calibrate("exact = 0.7", refused)
         mixed = calibrate("exact = 0.7", by_everyone[:60] + by_half[60:])
-        assert (mixed.rows["t-1"], mixed.left_out.total()) == (60, len(rows) - 60)
+        assert (mixed.tasks.rows["t-1"], mixed.tasks.left_out.total()) == (60, len(rows) - 60)
         predicted = [replace(row, probabilities=(0.2,) * 5) for row in by_half[60:]]  # not of the live adapter
         mixed = calibrate("exact = 0.7", by_everyone[:60] + predicted)
-        assert (mixed.rows["t-1"], mixed.reasons.get("t-1")) == (60, None)
+        assert (mixed.tasks.rows["t-1"], mixed.reasons.get("t-1")) == (60, None)
 
 
 def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path: Path) -> None:
@@ -344,9 +345,9 @@ def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path:
     rows = [LabelledRow(f"{n}", "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:60])]
     old, new = [replace(row, version=five) for row in rows[:20]], [replace(row, version=three) for row in rows[20:]]
     mixed = calibrate_tasks(Engine.open(own_repository), store, rules, LabelledRows(old + new))
-    assert (mixed.rows["t-1"], mixed.left_out.total()) == (40, 20)
+    assert (mixed.tasks.rows["t-1"], mixed.tasks.left_out.total()) == (40, 20)
     alone = calibrate_tasks(Engine.open(own_repository), store, rules, LabelledRows(old))
-    assert (alone.reasons["t-1"], alone.left_out.total()) == (CalibrationReason.NO_ROW_LEFT, 20)
+    assert (alone.reasons["t-1"], alone.tasks.left_out.total()) == (CalibrationReason.NO_ROW_LEFT, 20)
 
 
 class Counting:
@@ -373,12 +374,12 @@ def test_each_row_is_computed_once_at_most(own_repository: Path, tmp_path: Path)
     rows += [LabelledRow(f"p{n}", "t-1", n % 5, None, "", None, predicted) for n in range(10)]
     made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), LabelledRows(rows), unverified=True)
     assert runner.rows == len(TEXTS)
-    vectors = made.tasks["t-1"].pooled
+    vectors = made.tasks.scores["t-1"].pooled
     assert vectors is not None
     assert np.array_equal(vectors[: len(TEXTS)], engine.embed(TEXTS, ["t-1"] * len(TEXTS)))
     assert np.isnan(vectors[len(TEXTS) :]).all()
     plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), LabelledRows(rows[:40]), unverified=True)
-    assert (runner.rows, plain.scored, plain.out_of_fold) == (2 * len(TEXTS) + 10, 10, 30)
+    assert (runner.rows, plain.tasks.rows) == (2 * len(TEXTS) + 10, {"t-1": 40})
 
 
 def test_a_task_without_probabilities_goes_to_people_and_is_named(own_repository: Path, tmp_path: Path) -> None:

@@ -1,0 +1,226 @@
+"""Labelled rows → the rows of each live task that its calibration may rest on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from scoremux_assess.labels.labelled_rows import LabelledRow, LabelledRows
+from scoremux_assess.labels.weights import ALL, LACKS_SAMPLE, ROUTE, routed_beside, routed_only
+from scoremux_client.contract import TASK_PATTERN
+from scoremux_client.errors import InputError
+from scoremux_decide.conditions.finder import Finder
+from scoremux_decide.decision import Decision
+from scoremux_decide.policy import ScoringPolicy
+from scoremux_engine.errors import EngineError
+from scoremux_engine.packages.package import adapter_digest
+from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
+from scoremux_engine.packages.task import Task
+from scoremux_engine.store.store import Store
+from scoremux_files.errors import first_of, reading
+
+
+class CalibrationReason(Enum):
+    """Why a task gets no calibration, or one with a reservation. The value follows "N tasks" in a sentence."""
+
+    UNVERIFIED = "are NOT VERIFIED: their predictions may not come from the live adapters, and then all here is wrong"
+    NOT_OF_LIVE_ADAPTERS = (
+        "keep the calibration that they have, if any. Their predictions are not known to come from the live adapters: "
+        "publish the adapters of the same run of `scoremux train`, or use the predictions all the same with "
+        "--unverified"
+    )
+    LACKS_SAMPLE = f"keep the calibration that they have, if any. Their {LACKS_SAMPLE}"
+    NO_ROW_LEFT = (
+        "have no row that can be used; people get all of their responses, or the machine where the policy has no target"
+    )
+    NO_ROWS = "are live and NOT calibrated, as they have no labelled rows; people get all of their responses"
+    NO_CONFIDENCE = "have no confidence; a target sends all their responses to people"
+    UNTRAINED = "were trained on no labelled row; people get all of their responses"
+
+
+_LEFT_OUT = (CalibrationReason.LACKS_SAMPLE, CalibrationReason.NOT_OF_LIVE_ADAPTERS)
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """The rows that the calibration of one live task rests on.
+
+    Attributes:
+        task: Its descriptions.
+        version: The digest of its live version.
+        before: The decision of that version, None without one.
+        rows: Its rows, those of texts with a condition left out.
+        reason: Why it gets no calibration, or one with a reservation.
+    """
+
+    task: Task
+    version: str
+    before: Decision | None
+    rows: Sequence[LabelledRow]
+    reason: CalibrationReason | None = None
+
+
+@dataclass(frozen=True)
+class Eligible:
+    """The rows that calibrations may rest on.
+
+    Attributes:
+        policy: The programme's rules.
+        tasks: The tasks that have labelled rows, in order, without those that keep the calibration that they have.
+        reasons: Why tasks get no calibration, or one with a reservation; live tasks without rows included.
+        left_out: Rows that no decision rests on, by reason.
+        relabelled: Rows whose labels in the predictions were others than in the files.
+    """
+
+    policy: ScoringPolicy
+    tasks: dict[str, TaskRows]
+    reasons: dict[str, CalibrationReason]
+    left_out: Counter[str]
+    relabelled: int
+
+
+def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelledRows, *, unverified: bool = False) -> Eligible:
+    """Return the rows that calibrations may rest on. Rows with a condition are left out: no machine keeps them.
+
+    Args:
+        store: Where the live versions are.
+        policy: The programme's rules.
+        labelled: Labelled rows; no adapter was fitted to those without a prediction.
+        unverified: Whether predictions may come from another adapter than the live one, or not say from which.
+
+    Raises:
+        InputError: A row is of a task that was never live, or has a level that its task does not have; or of no task
+            have rows a sample of all responses, or predictions that are known to come from its live adapter.
+    """
+    live, left_out = store.manifest().tasks, Counter(labelled.left_out)
+    past: dict[str, set[str]] = {}
+    for line in store.history.entries():
+        past.setdefault(line.task, set()).update(v for v in (line.before, line.after) if v)
+    by_task = _by_live_task(labelled, live, past, left_out)
+    without_rows = (name for name in sorted(live.keys() - by_task) if not _decision_file(store, live[name]).exists())
+    reasons = dict.fromkeys(without_rows, CalibrationReason.NO_ROWS)
+    tasks = {}
+    for name, rows in sorted(by_task.items()):
+        found = _eligible_of_task(rows, policy, store, live[name], past[name], left_out, unverified)
+        if found.reason:
+            reasons[name] = found.reason
+        if found.reason not in _LEFT_OUT:
+            tasks[name] = found
+    seen = [name for name, reason in reasons.items() if reason is CalibrationReason.UNVERIFIED]
+    if seen and not unverified:
+        raise InputError(
+            f"predictions of {', '.join(seen)} are too good: the shared start (--start) was trained on these tasks. "
+            "Calibrate on rows that nothing was trained on, train without --start, or take them with --unverified"
+        )
+    if by_task and not tasks:
+        raise InputError(next(reservations(reasons, _LEFT_OUT)))
+    return Eligible(policy, tasks, reasons, left_out, labelled.relabelled)
+
+
+def reservations(
+    reasons: Mapping[str, CalibrationReason], among: Iterable[CalibrationReason] = CalibrationReason
+) -> Iterator[str]:
+    """Yield a sentence for each of some reasons that tasks have."""
+    for reason in among:
+        if names := [name for name, its in reasons.items() if its is reason]:
+            yield f"{len(names)} tasks {reason.value}: {first_of(names)}"
+
+
+def _by_live_task(
+    labelled: LabelledRows, live: Collection[str], past: Collection[str], left_out: Counter[str]
+) -> dict[str, list[LabelledRow]]:
+    by_task: dict[str, list[LabelledRow]] = {}
+    for row in labelled.rows:
+        if row.task in live:
+            by_task.setdefault(row.task, []).append(row)
+        elif row.task in past:
+            left_out[f"of a task that is no longer live: {row.task}"] += 1
+        else:  # what is no task's id may be a text, which must not be shown
+            shown = repr(row.task) if TASK_PATTERN.fullmatch(row.task) else "its task"
+            raise InputError(f"{row.where}: {shown} is not a live task of this store")
+    return by_task
+
+
+def _eligible_of_task(
+    rows: Sequence[LabelledRow],
+    policy: ScoringPolicy,
+    store: Store,
+    live: str,
+    past: Collection[str],
+    left_out: Counter[str],
+    unverified: bool,
+) -> TaskRows:
+    """Return the rows of one task, all of them where it keeps the calibration that it has; count what is left out."""
+    files = PackageFiles.of(store.package_folder(live))
+    task = Task.read(files.path)
+    rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), store, past)
+    found = TaskRows(task, live, _decision_of(store, live), rows)
+    chosen_by = [row.chosen_by for row in rows]
+    if routed_only(chosen_by):
+        return replace(found, reason=CalibrationReason.LACKS_SAMPLE)
+    beside = routed_beside(chosen_by, [row.version for row in rows])
+    if beside.any():
+        left_out["read since they were sent to people, beside a sample of all responses"] += int(beside.sum())
+        rows = [row for row, routed in zip(rows, beside, strict=True) if not routed]
+    adapters = {row.adapter for row in rows if row.probabilities is not None}
+    foreign = bool(adapters) and adapters != {adapter_digest(files)}
+    if foreign and not unverified:
+        return replace(found, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
+    for row in rows:
+        row.check(len(task.levels))
+    reason = CalibrationReason.UNVERIFIED if foreign or any(row.seen for row in rows) else None
+    return replace(found, rows=_without_conditions(rows, task, policy, left_out), reason=reason)
+
+
+def _on_the_live_scale(
+    rows: Sequence[LabelledRow], task: Task, store: Store, past: Collection[str], left_out: Counter[str]
+) -> Sequence[LabelledRow]:
+    """Return rows of one task without those that people read when it had another number of levels."""
+    folders = {v: store.package_folder(v) for v in {row.version for row in rows} & set(past) if v}
+    kept_levels = {v: len(Task.read(folder).levels) for v, folder in folders.items() if folder.exists()}
+    kept = [row for row in rows if kept_levels.get(row.version or "", len(task.levels)) == len(task.levels)]
+    if len(kept) < len(rows):
+        left_out["read when their task had another number of levels"] += len(rows) - len(kept)
+    return kept
+
+
+def _with_census(rows: Sequence[LabelledRow], store: Store, past: Collection[str]) -> Sequence[LabelledRow]:
+    """Return rows of one task; those of a version that sent all responses to people are a sample of all responses.
+
+    For rows that do not say which version scored them, none of the task's versions may keep a response.
+    """
+    routed = {row.version for row in rows if row.chosen_by == ROUTE}
+    asked = past if None in routed else routed & set(past)
+    decisions = {version: _decision_of(store, version) for version in asked if version}
+    thresholds = {version: decision.threshold for version, decision in decisions.items() if decision is not None}
+    census: set[str | None] = {version for version, t in thresholds.items() if t is not None and t.least is None}
+    if census and len(census) == len(thresholds):
+        census.add(None)
+    return [replace(row, chosen_by=ALL) if row.chosen_by == ROUTE and row.version in census else row for row in rows]
+
+
+def _decision_file(store: Store, version: str) -> Path:
+    return store.package_folder(version) / DECISION_JSON
+
+
+def _decision_of(store: Store, version: str) -> Decision | None:
+    """Return a version's decision, None where it has none or is no longer there."""
+    path = _decision_file(store, version)
+    if not path.exists():
+        return None
+    with reading(path, EngineError):
+        data = path.read_bytes()
+    return Decision.parse(data, str(path))
+
+
+def _without_conditions(
+    rows: Sequence[LabelledRow], task: Task, policy: ScoringPolicy, left_out: Counter[str]
+) -> Sequence[LabelledRow]:
+    """Return the rows of a task whose texts have no condition."""
+    finder = Finder(policy.conditions_of(task.id), task.question, task.reference, [task.language])
+    conditions = [None if row.text is None else finder.find(row.text) for row in rows]
+    left_out.update(f"condition {condition.code}" for condition in conditions if condition)
+    return [row for row, condition in zip(rows, conditions, strict=True) if condition is None]

@@ -1,0 +1,127 @@
+"""Rows that calibrations rest on → their probabilities: those of training, else those of the live versions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from scoremux_assess.calibration.labelled_scores import LabelledScores
+from scoremux_assess.labels.labelled_rows import LabelledRow
+from scoremux_assess.labels.similar_texts import fold
+from scoremux_calibrate.eligible import Eligible
+from scoremux_client.rows import Scored
+from scoremux_engine.engine import Engine
+from scoremux_engine.errors import EngineError
+
+_BATCH_ROWS = 256
+_ScoredRow = tuple[LabelledRow, int, Sequence[float], npt.NDArray[np.float32] | None]
+"""A row with the machine's level, its probabilities, and the vector that the head read."""
+
+
+@dataclass
+class ScoredTasks:
+    """Tasks with the probabilities of their rows.
+
+    Attributes:
+        eligible: The tasks and their rows.
+        scores: The rows of each task that have probabilities.
+        rows: How many rows each task's calibration rests on; without probabilities, those that the machine scored.
+        origins: How many rows of each task come from which file, by file and by how they were chosen.
+        left_out: Rows that no decision rests on, by reason.
+        arithmetic: What computed the probabilities and vectors, None if only training did.
+    """
+
+    eligible: Eligible
+    left_out: Counter[str]
+    scores: dict[str, LabelledScores] = field(default_factory=dict)
+    rows: Counter[str] = field(default_factory=Counter)
+    origins: dict[str, Counter[str]] = field(default_factory=dict)
+    arithmetic: str | None = None
+
+
+def score_rows(engine: Engine, eligible: Eligible) -> ScoredTasks:
+    """Return the probabilities of rows; the engine scores those without a prediction.
+
+    Raises:
+        EngineError: The policy needs vectors, and no row of a task has a text.
+    """
+    tasks = ScoredTasks(eligible, eligible.left_out.copy())
+    width = None if eligible.policy.unusual is None else engine.backbone.spec.pooled_size
+    every_row = [row for found in eligible.tasks.values() for row in found.rows]
+    students = {student: number for number, student in enumerate(dict.fromkeys(row.student for row in every_row))}
+    for name, found in eligible.tasks.items():
+        answers = _answers(engine, found.rows, width is not None)
+        rows = _with_probabilities(found.rows, answers, tasks.left_out)
+        if rows:
+            tasks.scores[name] = _as_columns(rows, students, width)
+            tasks.origins[name] = Counter(_origin_of(row) for row, *_ in rows)
+        tasks.rows[name] = len(rows) or sum(answer is not None and answer.ok for answer in answers)
+    # Predictions of training are nobody's arithmetic; vectors are the engine's in any case.
+    if width is not None or any(row.probabilities is None for row in every_row):
+        tasks.arithmetic = engine.arithmetic
+    return tasks
+
+
+def _answers(engine: Engine, rows: Sequence[LabelledRow], vectors: bool) -> list[Scored | None]:
+    """Return what the live version gives each row, None where that is not needed; each row is computed once at most."""
+    answers: list[Scored | None] = [None] * len(rows)
+    places = [n for n, row in enumerate(rows) if row.probabilities is None or (vectors and row.text is not None)]
+    for first in range(0, len(places), _BATCH_ROWS):
+        part = places[first : first + _BATCH_ROWS]
+        texts, tasks = [rows[place].text or "" for place in part], [rows[place].task for place in part]
+        for place, answer in zip(part, engine.score_plainly(texts, tasks, embeddings=vectors), strict=True):
+            answers[place] = answer
+    return answers
+
+
+def _with_probabilities(
+    rows: Sequence[LabelledRow], answers: Sequence[Scored | None], left_out: Counter[str]
+) -> list[_ScoredRow]:
+    """Return the rows of one task that have probabilities; count the others."""
+    kept: list[_ScoredRow] = []
+    for row, answer in zip(rows, answers, strict=True):
+        vector = None if answer is None else answer.embedding
+        if row.probabilities is not None:
+            kept.append((row, int(np.argmax(row.probabilities)), row.probabilities, vector))
+        elif answer is not None and answer.probabilities:
+            kept.append((row, answer.level, answer.probabilities, vector))
+        elif answer is not None:
+            regression = "the task's head gives one value and no probabilities"
+            left_out[regression if answer.ok else str(answer.status)] += 1
+    return kept
+
+
+def _as_columns(rows: Sequence[_ScoredRow], students: Mapping[str | None, int], width: int | None) -> LabelledScores:
+    """Return rows of one task as columns. width: of the vectors that the head read; None leaves them out."""
+    labelled, level, probabilities, vectors = zip(*rows, strict=True)
+    texts = [row.id if row.text is None else f"{fold(row.text)}\0" for row in labelled]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    return LabelledScores(
+        np.array(probabilities, dtype=np.float32).astype(np.float64),
+        np.array(level, dtype=np.int64),
+        np.array([row.level for row in labelled], dtype=np.int64),
+        np.array([np.nan if row.second is None else row.second for row in labelled], dtype=np.float64),
+        None if width is None else _stack(vectors, width),
+        np.array([row.weight for row in labelled], dtype=np.float64),
+        np.array([-1 if row.student is None else students[row.student] for row in labelled], dtype=np.int64),
+        np.array([numbers[text] for text in texts], dtype=np.int64),
+    )
+
+
+def _stack(vectors: Sequence[npt.NDArray[np.float32] | None], width: int) -> npt.NDArray[np.float32]:
+    """Return float32 [B, H]; NaN for rows without a vector."""
+    if all(vector is None for vector in vectors):
+        raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
+    none = np.full(width, np.nan, dtype=np.float32)
+    return np.stack([none if vector is None else vector for vector in vectors])
+
+
+def _origin_of(row: LabelledRow) -> str:
+    """Return the name of a row's file, after how the row was chosen where that is known."""
+    file = Path(row.where.rpartition(", row ")[0]).name
+    return f"{row.chosen_by} of {file}" if row.chosen_by else file
