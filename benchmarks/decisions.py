@@ -61,7 +61,8 @@ def decisions(arguments: Namespace, work: Path) -> Iterable[Row]:
 
 def calibrate_all(engine, store, labelled: Sequence[data.Labelled]) -> None:  # type: ignore[no-untyped-def]
     """Publish versions with decisions of all tasks that have labelled rows."""
-    from scoremux_assess.labels.labelled_rows import LabelledRow, LabelledRows
+    from scoremux_assess.labels.labelled_row import LabelledRow
+    from scoremux_assess.labels.predicted_rows import LabelledRows
     from scoremux_calibrate.calibration import calibrate_tasks, publish
     from scoremux_decide.policy import AgreementTarget, read_policy
 

@@ -188,11 +188,12 @@ class Recipes:
         return self._work / f"{derived_key(self._folder.name, *of):016x}"
 
     def _prepare(self, changes: Sequence[str], names: Sequence[str]) -> Any:
-        from scoremux_train.data import Columns, read_data
+        from scoremux_assess.labels.labelled_row import LabelColumns
+        from scoremux_train.data import read_data
         from scoremux_train.recipe import Plan
         from scoremux_train.training.preparation import WHOLE, prepare
 
-        columns = Columns(id="response_id", task="task_id", score="")
+        columns = LabelColumns(id="response_id", task="task_id", score="")
         tasks = described(self._folder, _value(changes, "input"))
         labelled = read_data([self._folder / "train.jsonl"], tasks, columns)
         plan = Plan.model_validate(parsed(changes))

@@ -44,10 +44,11 @@ LOOPS = ("in random order", "of like length")
 
 def read(arguments: argparse.Namespace) -> Any:
     """Return the training rows of a corpus, at most so many of each of so many tasks."""
-    from scoremux_train.data import Columns, read_data
+    from scoremux_assess.labels.labelled_row import LabelColumns
+    from scoremux_train.data import read_data
 
     folder = data_folder(arguments.data)
-    columns = Columns("response_id", "task_id", score="")
+    columns = LabelColumns("response_id", "task_id", score="")
     labelled = read_data([folder / "train.jsonl"], described(folder), columns)
     names = list(labelled.tasks)[:: -(-len(labelled.tasks) // arguments.tasks)]
     labelled.tasks = {task: labelled.tasks[task] for task in names}

@@ -70,7 +70,8 @@ LABELLED = pa.schema(
 second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
 all responses), read_behind and sample (random ones; probability: of being picked), validity, all (of a task
 without a calibration). size: responses decided as one. student: who wrote it, null
-where the scored file did not say. administration: the file or folder that brought the response."""
+where the scored file did not say. administration: the file or folder that
+brought the response first."""
 
 
 ODD = "ODD"
@@ -181,8 +182,11 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
         again = drawn_rows.drawn_again(connection)
         # One administration is a sample by its own design; how else a response was chosen adds nothing to its weight.
         chances = {} if administration else drawn_rows.chances(connection, again)
-        names = drawn_rows.repeated_names(connection, again, administration)
-        kept = {row.id: row.kept for row in responses.rows_of(connection, again.values())}
+        names = drawn_rows.repeated_names(connection)
+        drawn = {row.id: row for row in responses.rows_of(connection, again.keys() | again.values())}
+        earliest: dict[int, Any] = {}  # response → the row that came first: its id and administration name it for good
+        for number in sorted(drawn):
+            earliest.setdefault(again.get(number, number), drawn[number])
         same: dict[int, list[Any]] = {}  # response → its rows, the one whose level counts first
         for row in responses.labelled_rows(connection, again.keys() | again.values()):
             rows = same.setdefault(again.get(row.id, row.id), [])
@@ -190,6 +194,7 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
         for row in responses.labelled_rows(connection):
             first = again.get(row.id, row.id)
             rows = same.get(first, [row])
+            brought = earliest.get(first, row)
             chosen = next((other for other in rows if _is_of(administration, [other])), None)
             if row.id != rows[0].id or chosen is None:
                 continue
@@ -197,14 +202,14 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
             if first in chances:
                 chosen_by, probability = SAMPLE, chances[first]
             yield {
-                **json.loads(row.kept or kept.get(first) or "{}"),
-                "task": row.task, "text": row.text, "id": names.get(first, row.name), "level": row.first_level,
+                **json.loads(row.kept or (drawn[first].kept if first in drawn else "") or "{}"),
+                "task": row.task, "text": row.text, "id": names.get(brought.id, row.name), "level": row.first_level,
                 "second": row.second_level, "final": row.final_level,
                 "chosen_by": chosen_by, "probability": probability,
                 "settled_by": row.last_kind if row.last_kind == "adjudication" else row.state,
                 "saw": row.saw, "size": row.size, "decision": row.decision,
                 "decided_at": _time(row.at), "version": row.version, "student": row.student or None,
-                "administration": chosen.administration,
+                "administration": brought.administration,
             }  # fmt: skip
         for row in () if administration else responses.validity_rows(connection):
             truth = {"level": row.known_level, "final": row.known_level, "chosen_by": "validity", "settled_by": "known"}

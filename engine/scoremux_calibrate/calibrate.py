@@ -9,7 +9,7 @@ import typer
 
 from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import DryRunOption, JsonOption
-from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
+from scoremux_files.rows.row_layout import COLUMN_HELP
 
 
 def calibrate(
@@ -27,8 +27,8 @@ def calibrate(
         typer.Option(
             "--column",
             metavar="KEY=NAME",
-            help=f"{COLUMN_HELP}, task, text, level, second (another human's level) or student (whose rows belong "
-            "together).",
+            help=f"{COLUMN_HELP}, task, text, level, second (another human's level), rater (two rows of one response "
+            "become one) or student (whose rows belong together).",
         ),
     ] = None,
     unverified: Annotated[
@@ -43,7 +43,8 @@ def calibrate(
 
     Example: scoremux calibrate heldout.csv --repository repo --policy policy.toml
     """
-    from scoremux_assess.labels.labelled_rows import LabelColumns, read_labelled
+    from scoremux_assess.labels.labelled_row import label_columns
+    from scoremux_assess.labels.predicted_rows import read_labelled
     from scoremux_calibrate import calibration_view
     from scoremux_calibrate.calibration import calibrate_tasks, publish
     from scoremux_decide.policy import read_policy
@@ -53,8 +54,7 @@ def calibrate(
     if not labelled and predictions is None:
         raise InputError("no labelled rows: name files of them, or --predictions")
     rules = read_policy(policy)
-    names = column_names(column, id="id", task="task", text="text", level="level", second="second", student=None)
-    rows = read_labelled(labelled or [], predictions, LabelColumns(**names))
+    rows = read_labelled(labelled or [], predictions, label_columns(column, "level", "second", "rater"))
     store, engine = Store(repository / "store"), Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
     changes = publish(engine, store, calibration, dry_run=dry_run)

@@ -13,7 +13,7 @@ from scoremux_assess.calibration.fit import (
     worse_confidences,
 )
 from scoremux_assess.calibration.thresholds import NearMiss
-from scoremux_assess.labels.labelled_rows import LabelledRows
+from scoremux_assess.labels.predicted_rows import LabelledRows
 from scoremux_calibrate.eligible import CalibrationReason, eligible_rows
 from scoremux_calibrate.scored import ScoredTasks, score_rows
 from scoremux_decide.decision import NEW_TASK, Decision

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from scoremux_assess.labels.labelled_rows import LabelledRow, LabelledRows
+from scoremux_assess.labels.labelled_row import LabelledRow
+from scoremux_assess.labels.predicted_rows import LabelledRows
 from scoremux_assess.labels.weights import ALL, LACKS_SAMPLE, ROUTE, routed_beside, routed_only
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError

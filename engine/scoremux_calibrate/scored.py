@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.calibration.labelled_scores import LabelledScores
-from scoremux_assess.labels.labelled_rows import LabelledRow
+from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_assess.labels.similar_texts import fold
 from scoremux_calibrate.eligible import Eligible
 from scoremux_client.rows import Scored
@@ -123,5 +123,5 @@ def _stack(vectors: Sequence[npt.NDArray[np.float32] | None], width: int) -> npt
 
 def _origin_of(row: LabelledRow) -> str:
     """Return the name of a row's file, after how the row was chosen where that is known."""
-    file = Path(row.where.rpartition(", row ")[0]).name
+    file = Path(row.where.rpartition(", line ")[0]).name
     return f"{row.chosen_by} of {file}" if row.chosen_by else file

@@ -14,7 +14,7 @@ from typing import Any
 
 from demo import HERE, backbone, outcome, step, write_rows
 
-from scoremux_assess.labels.joined_columns import TruthColumns
+from scoremux_assess.labels.labelled_row import LabelColumns
 from scoremux_assess.report import ReportInputs, write_report
 from scoremux_engine import Engine
 from scoremux_engine.store.store import Store
@@ -53,7 +53,7 @@ def main() -> None:
         inputs = ReportInputs(
             write_rows(work / "scored.jsonl", output),
             write_rows(work / "saf-test.jsonl", truth),
-            TruthColumns(groups=("length",)),
+            LabelColumns(groups=("length",)),
         )
         write_report(inputs, arguments.out, title="27 example tasks on SAF's test split")
 

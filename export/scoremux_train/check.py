@@ -11,12 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
+from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_assess.labels.weights import ROUTED_ONLY, routed_only
 from scoremux_assess.statistics.agreement import qwk
 from scoremux_engine.packages.task import Task
 from scoremux_files.rows.readers import same_text
 from scoremux_files.terminal import print_table
-from scoremux_train.data import Data, LabelledResponse, training_rows
+from scoremux_train.data import Data, training_rows
 from scoremux_train.training.folds import related
 
 LEAST_ROWS = 20
@@ -78,11 +79,11 @@ def check(data: Data, folds: int, least: int = LEAST_ROWS) -> list[TaskCheck]:
     return [_check(data.tasks[task], rows, folds, least) for task, rows in data.rows.items()]
 
 
-def _check(task: Task, rows: Sequence[LabelledResponse], folds: int, least: int) -> TaskCheck:
+def _check(task: Task, rows: Sequence[LabelledRow], folds: int, least: int) -> TaskCheck:
     used = training_rows(rows)
     levels_of = defaultdict(set)
     for row in used:
-        levels_of[same_text(row.text)].add(row.level)
+        levels_of[same_text(row.response)].add(row.level)
     pairs = [(row.level, row.second) for row in used if row.second is not None]
     first, second = zip(*pairs, strict=True) if pairs else ((), ())
     counts = Counter(row.level for row in used)
@@ -96,7 +97,7 @@ def _check(task: Task, rows: Sequence[LabelledResponse], folds: int, least: int)
         doubly=len(pairs),
         human_qwk=_number(qwk(first, second)) if pairs else None,
         human_exact=sum(map(operator.eq, first, second)) / len(pairs) if pairs else None,
-        empty=sum(not row.text.strip() for row in used),
+        empty=sum(not row.response.strip() for row in used),
         duplicates=len(used) - len(levels_of),
         conflicts=sum(len(levels) > 1 for levels in levels_of.values()),
         left_out=sum(row.trained for row in rows) - len(used),

@@ -17,7 +17,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.atomic import NEW
 from scoremux_files.errors import first_of, writing
 from scoremux_files.locks import locked
-from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
+from scoremux_files.rows.row_layout import COLUMN_HELP
 from scoremux_train.progress import LOCK_TIMEOUT_S, quieten, show_progress
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ _START = "--out of an earlier run: adapters begin from its shared start (useful 
 _CORES = "How many cores to use; 0: all. The adapters do not depend on it."
 _COLUMN = (
     f"{COLUMN_HELP}, task, text, level (counted from 0), score (points, for rows without a level), second (another "
-    "human's level or score), student (whose rows stay in one fold) or group (kept in the predictions; may be given "
-    "again)."
+    "human's level or score), rater (two rows of one response become one), student (whose rows stay in one fold) or "
+    "group (kept in the predictions; may be given again)."
 )
 
 
@@ -89,16 +89,13 @@ def train(
 
 def _read(options: TrainOptions, console: Console) -> CheckedRows:
     """Read the labelled responses, check them, and print what a person should know of them."""
+    from scoremux_assess.labels.labelled_row import label_columns
     from scoremux_train.check import LEAST_ROWS, as_json, check, print_checks, remarks
-    from scoremux_train.data import Columns, read_data, read_tasks
+    from scoremux_train.data import read_data, read_tasks
     from scoremux_train.recipe import Plan
 
     plan = Plan.read(options.config) if options.config else Plan()
-
-    names = column_names(
-        options.column, id="id", task="task", text="text", level="level", score="score", second="", student="", group=()
-    )
-    columns = Columns(groups=names.pop("group"), **names)
+    columns = label_columns(options.column, "level", "score", "second", "rater", group="group")
     described = read_tasks(options.tasks) if options.tasks else {}
     data = read_data(options.sources, described, columns)
     least = LEAST_ROWS if options.start is None else max(2, 2 * plan.folds)

@@ -205,7 +205,7 @@ def _kappas(tasks: Sequence[TrainedTask], quarters: int) -> Estimates:
 def _rated(task: TrainedTask, quarters: int) -> list[tuple[int, int, float]]:
     """Return the human's level, the machine's and the weight of each held-out row that stands for some."""
     rows = zip(task.prepared.rows, task.curve[quarters].predicted, strict=True)
-    return [(row.level, int(np.argmax(p)), row.weight) for row, p in rows if len(p) and not math.isnan(row.weight)]
+    return [(int(row.level), int(np.argmax(p)), row.weight) for row, p in rows if len(p) and not math.isnan(row.weight)]
 
 
 def _rounded(count: float) -> str:

@@ -47,7 +47,8 @@ SCHEMA = pa.schema(
 )
 """level, second_level: the humans'; fold: the one that the row was held out in; points: what the task's levels stand
 for; adapter: the digest of what was trained on all rows (`adapter_digest`); seen: whether the shared start of an
-earlier run was trained on the task; text_check: see `text_check`. Columns of groups follow."""
+earlier run was trained on the task; text_check: see `text_check`. Columns of administrations and groups follow, where
+there are any."""
 
 CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
 _FEW = 10
@@ -97,16 +98,20 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
             "probabilities": p.tolist(),
             "points": task.prepared.task.levels,
             "student": row.student,
+            "administration": row.administration,
             "chosen_by": row.chosen_by,
-            "probability": row.probability,
+            "probability": None if math.isnan(row.probability) else row.probability,
             "adapter": adapters[task.prepared.task.id],
             "seen": task.prepared.seen_by_start,
-            "text_check": text_check(row.text),
+            "text_check": text_check(row.response),
         }
         for task in tasks
         for row, fold, p in zip(task.prepared.rows, task.prepared.fold_of, task.predicted, strict=True)
     ]
-    schema = pa.schema([*SCHEMA, *((name, pa.string()) for name in groups if name not in SCHEMA.names)])
+    more = ["administration"] if any(row["administration"] for row in rows) else []
+    schema = pa.schema(
+        [*SCHEMA, *((name, pa.string()) for name in dict.fromkeys((*more, *groups)) if name not in SCHEMA.names)]
+    )
     write_rows(out / PREDICTIONS, [pa.Table.from_pylist(rows, schema=schema)], schema)
 
 

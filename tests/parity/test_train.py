@@ -33,7 +33,7 @@ from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
 from scoremux_files.rows.readers import text_check
 from scoremux_train.commands import train
-from scoremux_train.data import Columns, read_data
+from scoremux_train.data import read_data
 from scoremux_train.errors import RecipeError
 from scoremux_train.recipe import Plan, Recipe, SharedStart
 from scoremux_train.run import train as run_training
@@ -336,7 +336,7 @@ class RecordedTrainer:
 
 
 def test_no_table_nor_its_start_has_seen_the_rows_that_it_predicts(model: Path, tmp_path: Path) -> None:
-    data = read_data([write_labelled(tmp_path / "rows.jsonl", rows=24)], {}, Columns())
+    data = read_data([write_labelled(tmp_path / "rows.jsonl", rows=24)], {})
     plan = Plan(folds=3, recipe=Recipe(epochs=1), shared=SharedStart(epochs=1))
     prepared = prepare(data, list(data.tasks), plan, str(model))
     trainer = RecordedTrainer(prepared.trainer)

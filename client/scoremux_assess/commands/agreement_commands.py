@@ -12,16 +12,17 @@ import typer
 from rich.console import Console
 
 from scoremux_files.errors import InputError
-from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
+from scoremux_files.rows.row_layout import COLUMN_HELP
 from scoremux_files.terminal import print_table
 
 if TYPE_CHECKING:
     from scoremux_assess.conclusions.assessment import Assessment
     from scoremux_assess.conclusions.comparison import Comparison
     from scoremux_assess.conclusions.groups import Groups
-    from scoremux_assess.labels.joined_columns import LeftOut, TruthColumns
+    from scoremux_assess.labels.joined_columns import LeftOut
     from scoremux_assess.statistics.estimates import Figures
 
+_KEYS = ("level", "second", "rater")
 _NAMES = ("n", "exact", "QWK")
 
 ScoredOption = Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")]
@@ -32,7 +33,8 @@ ColumnOption = Annotated[
         "--column",
         metavar="KEY=NAME",
         help=f"{COLUMN_HELP}, task (without one, rows match by id alone), level, second (another human's level), "
-        "student (whose rows belong together), group (of students; may be given again) or text (for its length).",
+        "rater (two rows of one response become one), student (whose rows belong together), group (of students; may be "
+        "given again) or text (for its length).",
     ),
 ]
 PolicyOption = Annotated[
@@ -45,14 +47,6 @@ HolmOption = Annotated[
 CriteriaOption = Annotated[
     Path | None, typer.Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
 ]
-
-
-def truth_columns(given: Sequence[str] | None) -> TruthColumns:
-    """Return the truth's columns as `--column` names them."""
-    from scoremux_assess.labels.joined_columns import TruthColumns
-
-    names = column_names(given, id="id", task="task", level="level", second=None, group=(), student=None, text="text")
-    return TruthColumns(groups=names.pop("group"), **names)
 
 
 def evaluate(
@@ -72,11 +66,12 @@ def evaluate(
     from scoremux_assess.conclusions.assessment import assess
     from scoremux_assess.conclusions.verdicts import read_criteria
     from scoremux_assess.labels.joining import read_joined
+    from scoremux_assess.labels.labelled_row import label_columns
     from scoremux_assess.report.figure_tables import write_rsm, write_table, wrong_verdicts
     from scoremux_decide.policy import read_policy
 
     judging = read_criteria(criteria)
-    columns = truth_columns(column)
+    columns = label_columns(column, *_KEYS, group="group")
     joined = read_joined(scored, truth, columns)
     assessed = assess(joined, judging, read_policy(policy) if policy else None, holm)
     console = Console(highlight=False, markup=False)
@@ -117,11 +112,12 @@ def report(
 
     Example: scoremux report scored --truth labelled.csv --out report.html
     """
+    from scoremux_assess.labels.labelled_row import label_columns
     from scoremux_assess.report import Approval, ReportInputs, write_report
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
-    columns = truth_columns(column)
+    columns = label_columns(column, *_KEYS, group="group")
     inputs = ReportInputs(scored, truth, columns, criteria, policy, holm)
     write_report(inputs, out, title, Approval(sampling, approver, approved_on))
     _print_files(Console(highlight=False, markup=False), out)
@@ -140,12 +136,13 @@ def compare(
     """
     from scoremux_assess.conclusions.comparison import ALL
     from scoremux_assess.conclusions.comparison import compare as compare_outputs
+    from scoremux_assess.labels.labelled_row import label_columns
     from scoremux_assess.report.figure_tables import write_comparison
 
     if column and truth is None:
         raise InputError("--column names columns of the truth: give --truth as well")
     comparison, console = (
-        compare_outputs(old, new, truth, truth_columns(column)),
+        compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group")),
         Console(highlight=False, markup=False),
     )
     _print_comparison(console, comparison)

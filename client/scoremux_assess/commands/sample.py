@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from scoremux_client.contract import TASK_PATTERN, Status
+from scoremux_client.contract import Status
 from scoremux_client.rows import Response, Scored
 from scoremux_files.errors import InputError
-from scoremux_files.rows.row_layout import COLUMN_HELP, column_names
+from scoremux_files.rows.row_layout import COLUMN_HELP
 
 if TYPE_CHECKING:
+    from scoremux_assess.labels.label_table import LabelTable
+    from scoremux_assess.labels.labelled_row import Key, LabelColumns, LabelledRow
     from scoremux_assess.sampling import SampledRows
 
 _QUEUES = (".parquet", ".jsonl")
-
-
-@dataclass(frozen=True)
-class Unlabelled:
-    """A response that may be labelled next."""
-
-    id: str
-    task: str
-    text: str
-    student: str | None
-    stratum: str = ""
 
 
 def sample(
@@ -62,10 +53,10 @@ def sample(
     """
     if out.suffix.lower() not in _QUEUES:
         raise InputError(f"{out}: a queue is written to a {' or '.join(_QUEUES)} file")
-    names = column_names(column, id="id", task="task", text="text", student=None, stratum=None)
-    *columns, stratum_column = names.values()
-    pool = read_unlabelled(sources, out, columns, stratum_column)
-    labelled = read_without(without or (), columns)
+    from scoremux_assess.labels.labelled_row import label_columns
+
+    columns = replace(label_columns(column, group="stratum"), level="", score="")
+    pool, labelled = read_unlabelled(sources, out, columns), read_without(without or (), columns)
     seed = secrets.randbits(32) if seed is None else seed
     chosen = choose(pool, labelled, count, seed)
     rows = [row for of_task in chosen for row in of_task.rows]
@@ -80,7 +71,7 @@ def sample(
 class QueuedRow:
     """A response that was chosen, and the probability with which it was."""
 
-    row: Unlabelled
+    row: LabelledRow
     probability: float
 
 
@@ -94,7 +85,7 @@ class TaskSample:
     drawn: SampledRows
 
 
-def choose(pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled], count: int, seed: int) -> list[TaskSample]:
+def choose(pool: LabelTable, labelled: LabelTable, count: int, seed: int) -> list[TaskSample]:
     """Draw `count` responses of each task, by task.
 
     Args:
@@ -103,18 +94,33 @@ def choose(pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled], count: in
         count: How many of each task.
         seed: What is drawn depends on it.
     """
-    of_pool, of_labelled = _by_task(pool), _by_task(labelled)
-    return [_choose(task, of_pool[task], of_labelled.get(task, ()), count, seed) for task in sorted(of_pool)]
+    from scoremux_assess.labels.label_table import common_key
+
+    key = common_key(pool, labelled)
+    names, of_pool, of_labelled = {key(row) for row in labelled.rows}, _by_task(pool), _by_task(labelled)
+    chosen = []
+    for task, rows in sorted(of_pool.items()):
+        known = {row.key for row in rows if key(row) in names}
+        chosen.append(_choose(task, rows, of_labelled.get(task, ()), known, count, seed))
+    return chosen
 
 
-def _by_task(rows: Sequence[Unlabelled]) -> dict[str, list[Unlabelled]]:
-    by_task: dict[str, list[Unlabelled]] = {}
-    for row in rows:
+def _by_task(table: LabelTable) -> dict[str, list[LabelledRow]]:
+    by_task: dict[str, list[LabelledRow]] = {}
+    for row in table.rows:
         by_task.setdefault(row.task, []).append(row)
     return by_task
 
 
-def _choose(task: str, pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled], count: int, seed: int) -> TaskSample:
+def _choose(
+    task: str,
+    pool: Sequence[LabelledRow],
+    labelled: Sequence[LabelledRow],
+    known: Collection[Key],
+    count: int,
+    seed: int,
+) -> TaskSample:
+    """Draw responses of one task. known: those of the pool that are among the labelled ones."""
     import numpy as np
 
     from scoremux_assess.labels.similar_texts import related
@@ -122,10 +128,11 @@ def _choose(task: str, pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled
 
     rows = [pool[place] for place in thin(len(pool), seed, task)]
     # Labelled responses come last: what is drawn of the others has their places.
-    ids, both = {row.id for row in labelled}, [*rows, *(row for row in labelled if row.text)]
-    is_labelled = np.array([place >= len(rows) or row.id in ids for place, row in enumerate(both)], bool)
-    units = related([row.text for row in both], [row.student for row in both])
-    drawn = draw(units, [row.stratum for row in both], count, seed, task, is_labelled)
+    both = [*rows, *(row for row in labelled if row.text)]
+    is_labelled = np.array([place >= len(rows) or row.key in known for place, row in enumerate(both)], bool)
+    units = related([row.text or "" for row in both], [row.student for row in both])
+    strata = ["".join(row.groups.values()) for row in both]
+    drawn = draw(units, strata, count, seed, task, is_labelled)
     chosen = [
         QueuedRow(rows[place], len(rows) / len(pool) * probability)
         for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
@@ -133,60 +140,24 @@ def _choose(task: str, pool: Sequence[Unlabelled], labelled: Sequence[Unlabelled
     return TaskSample(task, chosen, len(pool), drawn)
 
 
-def read_unlabelled(
-    sources: Sequence[str], out: Path, columns: Sequence[Any], stratum_column: str | None = None
-) -> list[Unlabelled]:
-    """Return the responses of files.
-
-    Raises InputError for a row without a named column, with a task that is no id, or with an id given twice.
-    """
+def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) -> LabelTable:
+    """Return the responses of files. Raises InputError, also where there is none."""
+    from scoremux_assess.labels.label_table import read_labels
     from scoremux_cli.batch.sources import expand
-    from scoremux_files.rows.readers import read_rows, repeated_ids_remedy, same_text, student_of, text_cell
 
-    id_column, task_column, text_column, student_column = columns
-    rows: dict[tuple[str, str], Unlabelled] = {}
-    files = expand(sources, out)
-    for source in files:
-        path = Path(source.path)
-        for number, row in enumerate(read_rows(path, id_column, text_column), start=1):
-            task = text_cell(path, number, row, task_column)
-            text = text_cell(path, number, row, text_column)
-            if not TASK_PATTERN.fullmatch(task):  # and may be a text, which must not be shown
-                raise InputError(f"{path}, row {number}: {task_column} is no task's id; give --column task=NAME")
-            for column in (student_column, stratum_column):
-                if column and column not in row:
-                    raise InputError(f"{path}, row {number}: no {column}")
-            name = row.get(id_column)
-            name = f"{path.name}:{number}" if name in (None, "") else str(name)
-            if (task, name) in rows and same_text(rows[task, name].text) != same_text(text):
-                remedy = repeated_ids_remedy(len(files))
-                raise InputError(f"{path}, row {number}: id {name[:80]!r} of {task} is given twice{remedy}")
-            student = student_of(row.get(student_column)) if student_column else None
-            rows[task, name] = Unlabelled(name, task, text, student, str(row[stratum_column]) if stratum_column else "")
-    if not rows:
+    table = read_labels([Path(source.path) for source in expand(sources, out)], columns, ("task", "text"))
+    table.require(columns)
+    if not table.rows:
         raise InputError(f"there are no rows in {', '.join(sources[:3])}")
-    return list(rows.values())
+    return table
 
 
-def read_without(files: Sequence[Path], columns: Sequence[Any]) -> list[Unlabelled]:
-    """Return what is not to be chosen; columns have the names of the responses' ones, or those that scoremux writes.
+def read_without(files: Sequence[Path], columns: LabelColumns) -> LabelTable:
+    """Return what is not to be chosen. Columns have the names of the responses' ones, or those that scoremux writes."""
+    from scoremux_assess.labels.label_table import read_labels
 
-    Raises:
-        InputError: A row has no id or no task.
-    """
-    from scoremux_files.rows.readers import read_rows, student_of
-
-    id_column, task_column, text_column, student_column = columns
-    labelled = []
-    for path in files:
-        for number, row in enumerate(read_rows(path, id_column), start=1):
-            named = ((id_column, "id"), (task_column, "task"), (text_column, "text"))
-            name, task, text = (row.get(column, row.get(ours)) for column, ours in named)
-            if name is None or task is None:
-                raise InputError(f"{path}, row {number}: no {id_column} or no {task_column}")
-            student = student_of(row.get(student_column if student_column in row else "student"))
-            labelled.append(Unlabelled(str(name), str(task), str(text or ""), student))
-    return labelled
+    columns = replace(columns, student=columns.student or "student", groups=(), own_names=True)
+    return read_labels(files, columns, ("id", "task"))
 
 
 def _write(out: Path, rows: Sequence[QueuedRow]) -> None:

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.labels.joined_columns import (
-    TRUTH_COLUMNS,
     JoinedColumns,
     KnownColumns,
     LeftOut,
     ScoredColumns,
-    TruthColumns,
 )
 from scoremux_assess.labels.joining import EXAMPLES, UNKNOWN_LEVELS, join, join_truth, levels_by_task
+from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, LabelColumns
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings, kinds
 from scoremux_assess.labels.scored_output import read_scored
+from scoremux_assess.labels.weights import Sample
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates, joined_estimates, mean_of
 from scoremux_assess.statistics.intervals import estimates
@@ -97,7 +97,7 @@ def compare_levels(
 
 
 def compare(
-    old: Path, new: Path, truth: Path | None = None, columns_of_truth: TruthColumns = TRUTH_COLUMNS
+    old: Path, new: Path, truth: Path | None = None, columns_of_truth: LabelColumns = LABEL_COLUMNS
 ) -> Comparison:
     """Compare two outputs of `scoremux score`, row by row.
 
@@ -119,15 +119,12 @@ def compare(
         second=nan,
         groups={},
         student=None,
-        weight=np.ones(len(nan)),
+        sample=Sample(np.ones(len(nan)), no, no, ~no, ~no),
         version=before.version,
-        routed=no,
-        behind=no,
-        sampled=~no,
-        stated=~no,
         unusable=no,
         length=None,
         left_out=(),
+        administration=before.administration,
     )
     pairs = _of_one_scale(join(after, levels_of_old, ("NEW", "OLD")), before, after)
     if not len(pairs):

@@ -89,7 +89,7 @@ def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: Scorin
             scored.level[rows].astype(np.int64),
             human[rows].astype(np.int64),
             joined.ratings.second[rows],
-            weight=known.weight[rows],
+            weight=known.sample.weight[rows],
             student=None if known.student is None else known.student.code[rows].astype(np.int64),
             text=np.unique(shown, return_inverse=True)[1].reshape(-1),
         )

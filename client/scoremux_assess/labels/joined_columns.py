@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,9 +12,9 @@ import pyarrow.compute as pc
 
 from scoremux_assess.labels.close_rows import Margins
 from scoremux_assess.labels.ratings import Floats, Mask, Ratings
+from scoremux_assess.labels.weights import Sample
 from scoremux_client.contract import HUMAN, Reason
 from scoremux_files.rows.columns import Codes, Ints32, texts
-from scoremux_files.rows.row_layout import column_of
 
 Columns = TypeVar("Columns", bound="_Columns")
 
@@ -64,6 +63,7 @@ class ScoredColumns(_Columns):
         margins: Of all rows of the output, whichever rows of the others are taken.
         probabilities: As they are in the output (`number_lists`); None where it has none.
         flagged: Whether the row has a condition code beside its level.
+        administration: None where the output has no such column.
     """
 
     ids: Any
@@ -84,6 +84,7 @@ class ScoredColumns(_Columns):
     margins: Margins
     probabilities: Any
     flagged: Mask
+    administration: Codes | None = None
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,13 @@ class KnownColumns(_Columns):
         level, second: NaN where there is none.
         groups: Column → values.
         student: None if no column names one.
-        weight: 1 / the probability with which the row was chosen to be read.
+        sample: How the rows were chosen to be read.
         version: Of the task version that scored the row before it was read, where that is known.
-        routed: Whether it was read since it was sent to people.
-        behind: Whether it stands for rows that the machine kept.
-        sampled: Whether it is of a sample of all rows.
-        stated: Whether the file says how it was chosen.
         unusable: Whether a row has a level that is not a number.
         length: Of the text, in characters, NaN where there is none; None where the file has no texts.
         left_out: Rows without a usable level.
         text: Of the responses; None where the file has none.
+        administration: None where the file has no such column.
     """
 
     ids: Any
@@ -114,16 +112,13 @@ class KnownColumns(_Columns):
     second: Floats
     groups: dict[str, Codes]
     student: Codes | None
-    weight: Floats
+    sample: Sample
     version: Codes
-    routed: Mask
-    behind: Mask
-    sampled: Mask
-    stated: Mask
     unusable: Mask
     length: Floats | None
     left_out: tuple[LeftOut, ...]
     text: Any = None
+    administration: Codes | None = None
 
 
 class OffScale(NamedTuple):
@@ -173,49 +168,11 @@ class JoinedColumns:
         return np.where(student.code < 0, len(student.values) + np.arange(len(self)), student.code)
 
 
-@dataclass(frozen=True)
-class TruthColumns:
-    """Names of the columns of a file of known levels.
-
-    Attributes:
-        id: Of the rows' ids, see `BY_FILE`.
-        task: Of task ids; rows match by id alone if there is no column `task`.
-        level: Of a human's level.
-        second: Of a second human's level, where there are some.
-        groups: Of groups of students.
-        student: Of the student who wrote the response.
-        text: Of responses, whose length is all that is read; there may be none.
-    """
-
-    id: str = "id"
-    task: str = "task"
-    level: str = "level"
-    second: str | None = None
-    groups: Sequence[str] = ()
-    student: str | None = None
-    text: str = "text"
-
-    @property
-    def needed(self) -> list[str]:
-        """Columns that must be there."""
-        names = (
-            column_of(self.id),
-            self.level,
-            self.task if self.task != "task" else None,
-            self.text if self.text != "text" else None,
-            self.second,
-            *self.groups,
-            self.student,
-        )
-        return [name for name in names if name]
-
-
-TRUTH_COLUMNS = TruthColumns()
-
-
 def _take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
     if isinstance(column, dict):
         return {name: codes.take(rows) for name, codes in column.items()}
+    if isinstance(column, Sample):
+        return Sample(*(values[rows] for values in vars(column).values()))
     if isinstance(column, np.ndarray):
         return column[rows]
     if isinstance(column, Codes):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,32 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scoremux_assess.labels.joined_columns import (
-    TRUTH_COLUMNS,
-    JoinedColumns,
-    KnownColumns,
-    LeftOut,
-    OffScale,
-    ScoredColumns,
-    TruthColumns,
-)
+from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, LeftOut, OffScale, ScoredColumns
+from scoremux_assess.labels.label_table import LabelTable, read_labels
+from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_NUMBER, NO_SECOND, LabelColumns
 from scoremux_assess.labels.points import holds_points, points_of, tasks_beyond_levels
 from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings, by_cell
-from scoremux_assess.labels.scored_output import codes_of, read_scored
-from scoremux_assess.labels.weights import SEEN_BY_START, Sample, heavy_rows, population_of, sample_of, to_routes
+from scoremux_assess.labels.scored_output import read_scored
+from scoremux_assess.labels.weights import SEEN_BY_START, heavy_rows, population_of, to_routes
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
-from scoremux_files.rows.columns import (
-    Codes,
-    Ints32,
-    encode,
-    numbered,
-    numbers,
-    present_columns,
-    texts,
-)
-from scoremux_files.rows.readers import MACHINE_COLUMNS, id_start, refuse_machine_levels
-from scoremux_files.rows.row_layout import column_of
+from scoremux_files.rows.columns import Codes, Ints32, encode, numbered, present_columns, texts
 
 EXAMPLES = 5
 """Ids that are named for each reason."""
@@ -46,7 +30,7 @@ UNKNOWN_LEVELS = 256
 """How many levels a task has if the output has no probabilities: more than any scale."""
 
 
-def read_joined(output: Path, truth: Path, columns: TruthColumns = TRUTH_COLUMNS) -> JoinedColumns:
+def read_joined(output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS) -> JoinedColumns:
     """Read what `scoremux score` wrote and a file of known levels, and match their rows.
 
     Args:
@@ -64,69 +48,21 @@ def read_joined(output: Path, truth: Path, columns: TruthColumns = TRUTH_COLUMNS
     return joined
 
 
-def read_truth(path: Path, names: TruthColumns = TRUTH_COLUMNS) -> KnownColumns:
-    """Read a .jsonl, .csv or .parquet file of known levels. Raises InputError if it cannot, or a column is missing."""
-    second, groups, student = names.second, names.groups, names.student
-    others = [names.task, names.text, "status", "version", "chosen_by", "probability"]
-    columns = present_columns(path, [*names.needed, *others, *MACHINE_COLUMNS], names.needed)
-    refuse_machine_levels(path, columns, names.level)
-    ids, (level, bad) = texts(columns[column_of(names.id)]), numbers(columns[names.level])
-    ids = pc.binary_join_element_wise(id_start(path, names.id, columns), ids, "")
-    scored = _scored(columns.get("status"), len(ids))
-    level = np.where(scored, level, np.nan)
-    none = np.full(len(ids), np.nan), np.zeros(len(ids), bool)
-    second_level, second_bad = numbers(columns[second]) if second else none
-    codes = {name: encode(columns[name]) for name in groups}
-    students = encode(columns[student]) if student else None
-    sample = _sample(columns, len(ids))
-    apart = np.isnan(sample.weight) & ~np.isnan(level)
-    level = np.where(apart, np.nan, level)
-    reasons = [
-        ("are validity papers or have no probability, and stand for no other rows", apart),
-        ("have a status in the truth other than OK", ~scored),
-        ("have no level in the truth", np.isnan(level) & ~bad & ~apart & scored),
-        ("have a level in the truth that is not a number", bad),
-        ("have a second level that is not a number, and count without it", second_bad),
-        *([] if students is None else [(f"have no {student}, and each counts by itself", students.code < 0)]),
-        *((f"have no {name}, and count for none of its groups", c.code < 0) for name, c in codes.items()),
-    ]
-    task = encode(columns[names.task]) if names.task in columns else None
-    return KnownColumns(
-        ids,
-        task,
-        level,
-        second_level,
-        codes,
-        students,
-        sample.weight,
-        codes_of(columns, "version", len(ids)),
-        sample.routed,
-        sample.behind,
-        sample.sampled,
-        sample.stated,
-        bad,
-        _lengths(columns[names.text]) if names.text in columns else None,
-        _left_out(ids, reasons),
-        texts(columns[names.text]) if names.text in columns else None,
-    )
-
-
-def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns, output: Path | None = None) -> JoinedColumns:
+def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output: Path | None = None) -> JoinedColumns:
     """Read a file of known levels and match its rows. Raises InputError, also where they are points of the levels.
 
     output: the file of `scored`, whose columns are groups and students where the truth has none of these names.
     """
-    wanted = {*columns.groups, *([columns.student] if columns.student else [])}
-    absent = wanted - present_columns(truth, sorted(wanted), ()).keys() if wanted else set()
+    table = read_labels([truth], replace(columns, score="", groups=(*columns.groups, "status")))
+    absent = {*columns.groups, *([] if "student" in table.present else [columns.student])} - {"", *table.names}
     kept = present_columns(output, sorted(absent), ()) if output and absent else {}
-    groups = [name for name in columns.groups if name not in kept]
-    known = read_truth(
-        truth, replace(columns, groups=groups, student=None if columns.student in kept else columns.student)
-    )
+    groups, student = [n for n in columns.groups if n not in kept], "" if columns.student in kept else columns.student
+    table.require(replace(columns, groups=groups, student=student), "id", "level")
+    known = _known(table, columns, absent)
     if kept:
         found = _of_output(kept, scored, known)
-        known.groups.update({name: found[name] for name in columns.groups if name in found})
-        known = replace(known, student=found.get(columns.student or "", known.student))
+        of_all = {name: found.get(name) or known.groups[name] for name in columns.groups}
+        known = replace(known, groups=of_all, student=found.get(columns.student, known.student))
     joined = join(scored, known)
     task = np.append(joined.scored.task.code, joined.off_scale.task)
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
@@ -137,6 +73,50 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: TruthColumns, output
             name = scored.task.values[code]
             raise InputError(f"{truth}: {columns.level} of {name} has points; give levels, counted from 0")
     return joined
+
+
+def _known(table: LabelTable, columns: LabelColumns, absent: Collection[str]) -> KnownColumns:
+    """Return the rows of a table as columns. absent: columns that the file does not have."""
+    rows, sample = table.rows, table.sample()
+
+    def codes(values: Iterable[str | None]) -> Codes:
+        return encode(pa.array([*values], pa.string()))
+
+    def remarked(remark: str) -> Mask:
+        return np.array([remark in row.remarks for row in rows], bool)
+
+    ids = texts(pa.array([row.id for row in rows], pa.string()))
+    text = texts(pa.array([row.text for row in rows], pa.string())) if "text" in table.present else None
+    not_ok = np.array([row.groups["status"] not in ("", Status.OK.value) for row in rows], bool)
+    level = np.where(not_ok, np.nan, [row.level for row in rows])
+    groups = {name: codes(row.groups[name] for row in rows) for name in columns.groups if name not in absent}
+    student = codes(row.student for row in rows) if columns.student and columns.student not in absent else None
+    apart = np.isnan(sample.weight) & ~np.isnan(level)
+    bad = remarked(NO_NUMBER)
+    reasons = [
+        ("are validity papers or have no probability, and stand for no other rows", apart),
+        ("have a status in the truth other than OK", not_ok),
+        ("have no level in the truth", np.isnan(level) & ~bad & ~not_ok),
+        (NO_NUMBER, bad),
+        (NO_SECOND, remarked(NO_SECOND)),
+        *([] if student is None else [(f"have no {columns.student}, and each counts by itself", student.code < 0)]),
+        *((f"have no {name}, and count for none of its groups", c.code < 0) for name, c in groups.items()),
+    ]
+    return KnownColumns(
+        ids=ids,
+        task=codes(row.task for row in rows) if "task" in table.present else None,
+        level=np.where(apart, np.nan, level),
+        second=np.array([np.nan if row.second is None else row.second for row in rows], np.float64),
+        groups=groups,
+        student=student,
+        sample=sample,
+        version=codes(row.version for row in rows),
+        unusable=bad,
+        length=None if text is None else _lengths(text),
+        left_out=(*_left_out(ids, reasons), *_lines_left_out(table)),
+        text=text,
+        administration=codes(row.administration for row in rows) if "administration" in table.present else None,
+    )
 
 
 def _of_output(columns: Mapping[str, Any], scored: ScoredColumns, known: KnownColumns) -> dict[str, Codes]:
@@ -193,10 +173,15 @@ def join(
     beside = _beside_sample(scored.task.code[both[~off]], truth, place[ours[both[~off]]])
     usable_both[~off] = ~beside
     reasons.append(("were sent to people, beside a sample of all responses", _at(both[~off][beside], len(ours))))
-    weight, routes = truth.weight[place[ours[both]]], _routes(scored, has_score)
+    weight, routes = truth.sample.weight[place[ours[both]]], _routes(scored, has_score)
     if routes is not None and scored.to_people is not None:
         read = both[usable_both]
-        columns = (scored.task.code[read], scored.to_people[read], weight[usable_both], truth.stated[place[ours[read]]])
+        columns = (
+            scored.task.code[read],
+            scored.to_people[read],
+            weight[usable_both],
+            truth.sample.stated[place[ours[read]]],
+        )
         weight[usable_both], shares = to_routes(*columns, routes)
         strange = usable_both & np.isin(scored.task.code[both], list(shares))
         usable_both &= ~strange
@@ -228,27 +213,14 @@ def join(
     )
 
 
-def _sample(columns: Mapping[str, Any], rows: int) -> Sample:
-    chosen_by = texts(columns["chosen_by"]).to_pylist() if "chosen_by" in columns else [None] * rows
-    probability = numbers(columns["probability"])[0] if "probability" in columns else np.full(rows, np.nan)
-    return sample_of(chosen_by, probability)
-
-
-def _scored(status: Any, rows: int) -> Mask:
-    """Return which rows of a truth have a level: all but those whose status, of an export of ours, says otherwise."""
-    if status is None:
-        return np.ones(rows, bool)
-    accepted = pa.array([Status.OK.value, "", None], pa.string())
-    return np.asarray(pc.is_in(texts(status), accepted).to_numpy(zero_copy_only=False), bool)
-
-
 def _lengths(text: Any) -> Floats:
-    return np.asarray(pc.cast(pc.utf8_length(texts(text)), pa.float64()).to_numpy(zero_copy_only=False))
+    return np.asarray(pc.cast(pc.utf8_length(text), pa.float64()).to_numpy(zero_copy_only=False))
 
 
 def _beside_sample(task: Ints, truth: KnownColumns, place: Ints) -> Mask:
     """Return which rows people read for their route, where the task's others stand for them: see `routed_beside`."""
-    routed, behind = truth.routed[place], ~truth.routed[place] & ~truth.sampled[place]
+    routed = truth.sample.routed[place]
+    behind = ~routed & ~truth.sample.sampled[place]
     versions = task.astype(np.int64) * (len(truth.version.values) + 1) + truth.version.code[place]
     return np.asarray(routed & np.isin(task, task[~routed]) & ~np.isin(versions, versions[behind]))
 
@@ -260,7 +232,7 @@ def _routed_only(scored: ScoredColumns, compared: ScoredColumns, labels: KnownCo
         return np.bincount(task.code[rows & (task.code >= 0)], minlength=len(task.values)) > 0
 
     kept = ~np.isnan(scored.level) & (scored.to_people is None or ~scored.to_people)
-    routed, behind = (with_some(compared.task, rows) for rows in (labels.routed, labels.behind))
+    routed, behind = (with_some(compared.task, rows) for rows in (labels.sample.routed, labels.sample.behind))
     return with_some(scored.task, kept) & routed & ~behind
 
 
@@ -289,13 +261,19 @@ def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:
 
 
 def _matching(scored: ScoredColumns, truth: KnownColumns) -> tuple[Ints32, Ints32, int]:
-    """Return a number for what each row is matched by, in both files, and how many numbers there are."""
-    ours, theirs = (pc.fill_null(ids, "") for ids in (scored.ids, truth.ids))
-    if truth.task is not None:
-        ours, theirs = (
-            pc.binary_join_element_wise(ids, pc.fill_null(task.texts(), ""), "\x1f")
-            for ids, task in ((ours, scored.task), (theirs, truth.task))
+    """Return a number for what each row is matched by, in both files, and how many numbers there are.
+
+    Rows match by their ids, and by task and administration where both files have these.
+    """
+    columns = [(scored.task, truth.task), (scored.administration, truth.administration)]
+    pairs = [(ours, theirs) for ours, theirs in columns if ours is not None and theirs is not None]
+    ours, theirs = (
+        pc.binary_join_element_wise(*(pc.fill_null(column, "") for column in (ids, *of_file)), "\x1f")
+        for ids, of_file in (
+            (scored.ids, [ours.texts() for ours, _ in pairs]),
+            (truth.ids, [theirs.texts() for _, theirs in pairs]),
         )
+    )
     numbers, places, distinct = numbered(theirs, ours)
     return places, numbers, distinct
 
@@ -306,6 +284,12 @@ def levels_by_task(scored: ScoredColumns) -> Ints32:
     named = scored.task.code >= 0
     np.maximum.at(most, scored.task.code[named], scored.width[named])
     return np.where(most > 0, np.minimum(most, UNKNOWN_LEVELS), UNKNOWN_LEVELS).astype(np.int32)
+
+
+def _lines_left_out(table: LabelTable) -> Iterator[LeftOut]:
+    for reason in dict.fromkeys(line.reason for line in table.left_out):
+        lines = [f"line {line.line}" for line in table.left_out if line.reason == reason]
+        yield LeftOut(f"are {reason}", len(lines), tuple(lines[:EXAMPLES]))
 
 
 def _at(places: npt.NDArray[np.int64], rows: int) -> Mask:

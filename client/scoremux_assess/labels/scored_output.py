@@ -23,7 +23,8 @@ def read_scored(path: Path) -> ScoredColumns:
     """
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
-    columns = present_columns(path, (*needed, *others, "condition", "fold", "points", "seen"), ("id", "task"))
+    more = ("condition", "fold", "points", "seen", "administration")
+    columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
     if "fold" in columns and "status" not in columns:
         columns = _outcomes(columns)
     elif not columns.keys() >= {*needed}:
@@ -61,6 +62,7 @@ def read_scored(path: Path) -> ScoredColumns:
         ),
         probabilities=columns.get("probabilities"),
         flagged=codes_of(columns, "condition", len(ids)).code >= 0,
+        administration=encode(columns["administration"]) if "administration" in columns else None,
     )
 
 

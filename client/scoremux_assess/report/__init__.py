@@ -11,8 +11,9 @@ from pathlib import Path
 from scoremux_assess.conclusions.assessment import Assessment, assess
 from scoremux_assess.conclusions.verdicts import read_criteria
 from scoremux_assess.labels.close_rows import count_close
-from scoremux_assess.labels.joined_columns import TRUTH_COLUMNS, JoinedColumns, TruthColumns
+from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, LabelColumns
 from scoremux_assess.report.figure_tables import as_json, write_json, write_table
 from scoremux_assess.report.view import view
 from scoremux_decide.policy import read_policy
@@ -47,7 +48,7 @@ class ReportInputs:
 
     output: Path
     truth: Path
-    columns: TruthColumns = TRUTH_COLUMNS
+    columns: LabelColumns = LABEL_COLUMNS
     criteria: Path | None = None
     policy: Path | None = None
     correct: bool = False

@@ -17,16 +17,8 @@ _HEADER_WORDS = re.compile(
 )
 """A name that consists of such words shows that a line is a header, not a student's."""
 
-BY_FILE = "FILE:"
-"""Before the name of a column of ids that are unique within a file only: a row is named by its file and its id."""
-
-COLUMN_HELP = f"How the file calls a column; repeatable. KEY is id ({BY_FILE}NAME if ids are unique within a file only)"
+COLUMN_HELP = "How the file calls a column; repeatable. KEY is id"
 """How the help of `--column` begins; the command's other keys follow."""
-
-
-def column_of(name: str) -> str:
-    """Return the column of ids that a name stands for, which may begin with `BY_FILE`."""
-    return name.removeprefix(BY_FILE)
 
 
 def column_names(options: Sequence[str] | None, **names: Any) -> dict[str, Any]:
@@ -45,6 +37,8 @@ def column_names(options: Sequence[str] | None, **names: Any) -> dict[str, Any]:
         name = name if equals else key
         if key not in names or not name:
             raise InputError(f"--column {value[:80]!r}: give KEY=NAME, where KEY is one of {', '.join(names)}")
+        if key == "id" and name.startswith("FILE:"):
+            raise InputError(f"--column {value[:80]!r}: prefix the ids in the files, or add a column administration")
         chosen[key] = (*chosen[key], name) if isinstance(names[key], tuple) else name
     return chosen
 
@@ -67,7 +61,6 @@ class RowLayout:
     """Columns of the input, and how it is divided into parts.
 
     Attributes:
-        id: Name of the column of ids, see `BY_FILE`.
         part_rows: Most rows of a part.
         part_bytes: Bytes of texts in a part, after which the next part begins.
         line_bytes: Longest line or CSV record that is read.
@@ -95,7 +88,7 @@ class RowLayout:
     def named(self) -> tuple[str, ...]:
         """Columns that are read, unless all are."""
         more = [] if self.student is None else [self.student]
-        return (column_of(self.id), self.task, self.text, *more, *(self.keep or ()))
+        return (self.id, self.task, self.text, *more, *(self.keep or ()))
 
     def refusal(self, names: Sequence[str]) -> str:
         """Return why columns of these names cannot be read, empty if they can."""

@@ -5,8 +5,6 @@ A response has one score of record and one line among the labelled rows, whoever
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from sqlalchemy import Connection, and_, func, select
 
 from scoremux_assess.labels.weights import READ_BEHIND, ROUTE, SAMPLE
@@ -35,27 +33,13 @@ def drawn_again(connection: Connection) -> dict[int, int]:
     return again
 
 
-def repeated_names(connection: Connection, again: Collection[int], administration: str) -> dict[int, str]:
-    """Return ids, no two alike, of rows whose id another response to the same task has too: by the order they came in.
-
-    Args:
-        connection: A connection.
-        again: Rows of responses that are there as another row, too.
-        administration: Only what this file or folder brought; empty: everything.
-    """
-    place = (rows.c.task, rows.c.name)
-    twice = select(*place).where(rows.c.state != ERASED).group_by(*place).having(func.count() > 1).subquery()
-    same = and_(rows.c.task == twice.c.task, rows.c.name == twice.c.name)
-    query = select(rows.c.id, *place, rows.c.administration).join(twice, same).where(rows.c.state != ERASED)
-    by_name: dict[tuple[str, str], list[int]] = {}
-    for row in connection.execute(query.order_by(rows.c.id)):
-        if row.id not in again and administration in ("", row.administration):
-            by_name.setdefault((row.task, row.name), []).append(row.id)
-    return {
-        row: f"{name} ({number})"
-        for (_, name), same_name in by_name.items() if len(same_name) > 1
-        for number, row in enumerate(same_name, start=1)
-    }  # fmt: skip
+def repeated_names(connection: Connection) -> dict[int, str]:
+    """Return ids of rows whose id an earlier row of the same task and administration has: `7 (2)`, `7 (3)`, …"""
+    place = (rows.c.task, rows.c.name, rows.c.administration)
+    number = func.row_number().over(partition_by=place, order_by=rows.c.id).label("number")
+    numbered = select(rows.c.id, rows.c.name, number).where(rows.c.state != ERASED).subquery()
+    query = select(numbered).where(numbered.c.number > 1)
+    return {row.id: f"{row.name} ({row.number})" for row in connection.execute(query)}
 
 
 def chances(connection: Connection, again: dict[int, int]) -> dict[int, float]:

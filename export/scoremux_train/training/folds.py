@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from scoremux_assess.labels import similar_texts
-from scoremux_train.data import LabelledResponse
+from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_train.recipe import derived_key
 
 
-def related(rows: Sequence[LabelledResponse]) -> list[int]:
+def related(rows: Sequence[LabelledRow]) -> list[int]:
     """Return a number for each group of a task's rows that tell of each other: one student's, and near copies."""
-    return similar_texts.related([row.text for row in rows], [row.student for row in rows])
+    return similar_texts.related([row.response for row in rows], [row.student for row in rows])
 
 
 def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: object) -> list[int]:

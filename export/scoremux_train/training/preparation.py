@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
 from scoremux_engine.packages.task import Task
@@ -19,7 +21,7 @@ from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
-from scoremux_train.data import Data, LabelledResponse, training_rows
+from scoremux_train.data import Data, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.recipe import Plan, Recipe, derived_key
 from scoremux_train.training.adapter_files import START, Start, read_start
@@ -46,7 +48,7 @@ class PreparedTask:
 
     task: Task
     recipe: Recipe
-    rows: Sequence[LabelledResponse]
+    rows: Sequence[LabelledRow]
     examples: Sequence[Example]
     groups: Sequence[int]
     fold_of: Sequence[int]
@@ -59,7 +61,7 @@ class PreparedTask:
     @property
     def human(self) -> list[int]:
         """The level that a human gave each row."""
-        return [row.level for row in self.rows]
+        return [int(row.level) for row in self.rows]
 
     def without(self, fold: int) -> list[int]:
         """Return the places of the rows that are not held out in a fold."""
@@ -134,7 +136,7 @@ def prepare(
         rows = training_rows(data.rows[task.id])
         groups, fold_of = related(rows), [WHOLE - 1] * len(rows)
         if plan.folds:
-            fold_of = assign([row.level for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
+            fold_of = assign([int(row.level) for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
         examples = _examples(task, rows, tokenizer, classifier)
         learned = earlier is not None and task.id in earlier.description.tasks
         prepared.append(PreparedTask(task, recipe, rows, examples, groups, fold_of, learned))
@@ -155,7 +157,7 @@ def prepare(
 
 
 def _examples(
-    task: Task, rows: Sequence[LabelledResponse], tokenizer: Tokenizer, classifier: Classifier
+    task: Task, rows: Sequence[LabelledRow], tokenizer: Tokenizer, classifier: Classifier
 ) -> list[Example]:
     """Return rows as the model sees them. Raises DataError where the task's input leaves no room to them."""
     if task.layout is not None and (room := tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
@@ -163,15 +165,16 @@ def _examples(
             f"task {task.id}: its input leaves {room} of {tokenizer.max_tokens} tokens to the response; leave "
             f"{LEAST_ROOM_TOKENS}"
         )
+    times = Counter(row.id for row in rows)
     return [
         Example(
-            derived_key(task.id, row.id),
-            row.level,
+            derived_key(task.id, row.id, *([row.administration] if times[row.id] > 1 else [])),
+            int(row.level),
             tokens.ids or [classifier.pad_id],  # as in serving
             (tokens.types or [0]) if classifier.token_types else (),
             0.0 if math.isnan(row.weight) else row.weight,
         )
-        for row, tokens in zip(rows, tokenizer.encode([task.render(row.text) for row in rows]), strict=True)
+        for row, tokens in zip(rows, tokenizer.encode([task.render(row.response) for row in rows]), strict=True)
     ]
 
 

@@ -22,8 +22,8 @@ from scoremux_assess.calibration.thresholds import Promise, choose, nearest
 from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_assess.conclusions.assessment import assess
 from scoremux_assess.conclusions.verdicts import read_criteria
-from scoremux_assess.labels.joined_columns import TruthColumns
 from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.labels.labelled_row import LabelColumns
 from scoremux_assess.statistics.agreement import qwk
 from scoremux_client.errors import InputError
 from scoremux_decide.apply import calibrated, distance, range_around
@@ -346,7 +346,7 @@ def test_report_and_calibrate_choose_the_same_threshold_on_the_same_rows(
     pq.write_table(pa.Table.from_pylist(output), tmp_path / "scored.parquet")
     policy = ScoringPolicy.model_validate(rules)
     joined = read_joined(
-        tmp_path / "scored.parquet", tmp_path / "truth.jsonl", TruthColumns(second="second", student="who")
+        tmp_path / "scored.parquet", tmp_path / "truth.jsonl", LabelColumns(second="second", student="who")
     )
     assessed = assess(joined, read_criteria(), policy)
     expected = {name: decision.threshold.share for name, decision in fit(policy, tasks).items() if decision.threshold}

@@ -27,8 +27,8 @@ from batch_jobs import SCOREMUX, arguments, content, finish, kill_and_finish, wr
 from desks import write_jsonl
 from making import ROOT
 from peers import answer, answer_but, listening, texts_of
-from scoremux_assess.labels.joined_columns import TruthColumns
 from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.labels.labelled_row import LabelColumns
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import read_rows
@@ -122,7 +122,7 @@ def test_kept_columns_are_in_the_output_and_a_report_finds_groups_there(tmp_path
     assert kept == [(f"r{n}", cells[n % 3][0] or None, ("7", "8", None)[n % 3]) for n in range(90)]
     assert [(row["id"], row["gender"], row["Form No"]) for row in read_rows(tmp_path / "out.jsonl")] == kept
     assert [row["gender"] for row in read_rows(tmp_path / "out.csv")][:3] == ["f", "'=m", ""]
-    joined = read_joined(tmp_path / "out", tmp_path / "truth.jsonl", TruthColumns(groups=("gender",)))
+    joined = read_joined(tmp_path / "out", tmp_path / "truth.jsonl", LabelColumns(groups=("gender",)))
     found = dict(zip(joined.known.ids.to_pylist(), joined.known.groups["gender"].texts().to_pylist(), strict=True))
     assert found == {name: gender for name, gender, _ in kept if name in found} and {*found.values()} == {
         "f",

@@ -12,9 +12,10 @@ import pytest
 
 from desks import PASSWORD, Programme, Work, run_review
 from making import WORDS
-from scoremux_assess.commands.sample import Unlabelled, read_unlabelled, read_without, sample
+from scoremux_assess.commands.sample import read_unlabelled, read_without, sample
 from scoremux_assess.labels.joining import read_joined
-from scoremux_assess.labels.labelled_rows import LabelColumns, read_labelled
+from scoremux_assess.labels.labelled_row import LabelColumns
+from scoremux_assess.labels.predicted_rows import read_labelled
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_review.database.accounts import add_person
@@ -24,7 +25,7 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading import human_decisions, queues
 from scoremux_review.reading.supervision import Reader
-from scoremux_train.data import Columns, read_data
+from scoremux_train.data import read_data
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: p
     assert {row["chosen_by"] for row in told} == {"sample"}
 
     # Everybody weighs them by 1 / probability.
-    trained = read_data([labelled], {}, Columns())
+    trained = read_data([labelled], {})
     assert {r.id: r.weight for own in trained.rows.values() for r in own} == pytest.approx(
         {name: 1 / p for name, p in probability.items()}
     )
@@ -101,7 +102,7 @@ def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: p
     run_review("export", "--out", tmp_path / "final.jsonl", "--database", base)
     for machine in (queue, tmp_path / "final.jsonl"):
         with pytest.raises(InputError, match="its column level has the machine's levels"):
-            read_data([machine], {}, Columns())
+            read_data([machine], {})
         with pytest.raises(InputError, match="its column level has the machine's levels"):
             read_labelled([machine], None, LabelColumns())
         with pytest.raises(InputError, match="its column level has the machine's levels"):
@@ -157,7 +158,7 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
     assert {one["decided_by"] for one in finals if one["id"] not in own | sampled} == {"machine"}
     assert sorted(one["id"] for one in labelled) == sorted(own | sampled)
     assert {one["chosen_by"] for one in labelled if one["id"] in sampled} == {"sample"}
-    weights = {row.id: row.weight for row in read_data([tmp_path / "labelled.jsonl"], {}, Columns()).rows["t"]}
+    weights = {row.id: row.weight for row in read_data([tmp_path / "labelled.jsonl"], {}).rows["t"]}
     for one in scored:  # a way of being chosen adds its own weight
         if one["id"] in own | sampled:
             route = 1 / (one["read_behind"] or 1) if one["id"] in own else 0
@@ -176,7 +177,7 @@ def test_a_rare_stratum_has_a_part_of_the_sample(responses: Path, tmp_path: Path
     rows = [json.loads(line) for line in queue.read_text().splitlines()]
     rare = [row for row in rows if int(row["id"][1:]) > 53]
     assert len(rows) == 20 and len(rare) == 6  # all three of each task
-    with pytest.raises(InputError, match="row 1: no class"):
+    with pytest.raises(InputError, match="has no column class"):
         sample([str(responses)], queue, count=10, column=["stratum=class"])
 
 
@@ -191,20 +192,18 @@ def test_a_sample_without_probabilities_is_refused(probability: object, message:
     assert "secret" not in str(error.value)
 
 
-def test_students_have_the_same_names_among_labelled_rows(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    rows = [{"id": str(n), "task": "t", "text": "x", "who": who} for n, who in enumerate((0, "0", "", None))]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    columns = ("id", "task", "text", "who")
-    for read in (read_unlabelled([str(path)], tmp_path / "queue.jsonl", columns), read_without([path], columns)):
-        assert [row.student for row in read] == ["0", "0", None, None]
-    ours = tmp_path / "queue.jsonl"
-    ours.write_text(json.dumps({"id": "1", "task": "t", "text": "x", "student": 0}) + "\n")
-    own_names = ("response_id", "item", "answer", "who")
-    assert read_without([ours], own_names) == read_without([ours], columns) == [Unlabelled("1", "t", "x", "0")]
+def test_what_is_labelled_is_known_by_its_own_names_or_those_of_the_responses(tmp_path: Path) -> None:
+    theirs, ours, names = tmp_path / "rows.jsonl", tmp_path / "ours.jsonl", ("response_id", "item", "answer", "who")
+    theirs.write_text(json.dumps(dict(zip(names, ("1", "t", "x", 0), strict=True))) + "\n")
+    ours.write_text(json.dumps({"id": "2", "task": "t", "text": "y", "student": "0", "level": -1}) + "\n")
+    columns = LabelColumns(**dict(zip(("id", "task", "text", "student"), names, strict=True)), level="", score="")
+    (first,) = read_unlabelled([str(theirs)], tmp_path / "queue.jsonl", columns).rows
+    both = read_without([theirs, ours], columns).rows
+    assert [(row.id, row.task, row.text, row.student) for row in both] == [("1", "t", "x", "0"), ("2", "t", "y", "0")]
+    assert both[0] == first
     ours.write_text('{"id": "1", "text": "secret"}\n')
-    with pytest.raises(InputError, match="row 1: no response_id or no item") as error:
-        read_without([ours], own_names)
+    with pytest.raises(InputError, match=r"line 1: no item \(its columns: ") as error:
+        read_without([ours], columns)
     assert "secret" not in str(error.value)
 
 
@@ -212,9 +211,9 @@ def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a queue is written to"):
         sample([str(responses)], tmp_path / "queue.csv", 5)
     with pytest.raises(
-        InputError, match=r"row 1: text is no task's id; .*--column task=NAME$"
+        InputError, match=r"line 1: text is no task's id .*--column task=NAME$"
     ):  # and not what is in it
         sample([str(responses)], tmp_path / "queue.jsonl", 5, column=["task=text", "text=task"])
     responses.write_text(responses.read_text() + json.dumps({"id": "r1", "task": "t-1", "text": "other words"}) + "\n")
-    with pytest.raises(InputError, match="id 'r1' of t-1 is given twice"):
+    with pytest.raises(InputError, match=r"id 'r1' of t-1 has another text than in .*, line 2"):
         sample([str(responses)], tmp_path / "queue.jsonl", 5)

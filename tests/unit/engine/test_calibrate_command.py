@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from making import ROOT, TASKS, make_adapter
-from scoremux_assess.labels.labelled_rows import LabelColumns, LabelledRow, LabelledRows, read_labelled
+from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
+from scoremux_assess.labels.predicted_rows import LabelledRows, read_labelled
 from scoremux_calibrate import calibration_view
 from scoremux_calibrate.calibration import Calibration, calibrate_tasks, publish
 from scoremux_calibrate.eligible import CalibrationReason
@@ -201,9 +202,9 @@ def test_tasks_of_one_level_and_below_the_gate_are_named_and_go_to_people(
         level = n % 2
         sure[level] = 1 - sum(sure[1:])
         of_1 = (1 - 0.02 * (levels_1 - 1), *[0.02] * (levels_1 - 1))
-        rows.append(LabelledRow(f"a{n}", "t-1", int(n % 10 == 0), None, "read.csv, row 1", None, of_1))
+        rows.append(LabelledRow(f"a{n}", "t-1", int(n % 10 == 0), None, "read.csv, line 1", None, of_1))
         human = level if random.random() < 0.75 else 1 - level
-        rows.append(LabelledRow(f"b{n}", "t-2", human, None, "read.csv, row 1", None, tuple(sure)))
+        rows.append(LabelledRow(f"b{n}", "t-2", human, None, "read.csv, line 1", None, tuple(sure)))
 
     def calibrate(text: str) -> Calibration:
         rules = read_policy(policy(tmp_path, f"[target]\nexact = 0.6\n{text}"))
@@ -234,7 +235,7 @@ def test_what_changes_from_the_live_version_is_said_with_its_rows(
         shares[n % 2] = right
         human = n % 2 if random.random() < right else 1 - n % 2
         desk = {} if n < 60 else {"chosen_by": "sample"}
-        where = f"{'old' if n < 60 else 'read'}.csv, row {n}"
+        where = f"{'old' if n < 60 else 'read'}.csv, line {n}"
         rows.append(LabelledRow(str(n), "t-1", human, None, where, None, tuple(shares), **desk))
     rules = read_policy(policy(tmp_path, "[target]\nexact = 0.8\n[rows]\nown = 100\n"))
     first = calibrate_tasks(engine, store, rules, LabelledRows(rows[:60]), unverified=True)
@@ -274,9 +275,9 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     assert len(read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns).rows) == 3
     predicted[1]["text_check"] = text_check("of another year")
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
-    with pytest.raises(InputError, match=r"row 3: .*row 2 has another text for id 'd' of t"):
+    with pytest.raises(InputError, match=r"line 3: .*line 2 has another text for id 'd' of t"):
         read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns)
-    with pytest.raises(InputError, match="row 1: no pupil"):
+    with pytest.raises(InputError, match="has no column pupil"):
         read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"))
 
 
@@ -426,10 +427,10 @@ def test_predictions_that_are_no_probabilities_are_refused(
     ("row", "why"),
     [
         ({"id": "x", "task": "no-task", "text": "a", "level": 0}, "'no-task' is not a live task of this store"),
-        ({"id": "x", "task": "what he wrote", "text": "t-3", "level": 0}, "row 1: its task is not a live task of"),
+        ({"id": "x", "task": "what he wrote", "text": "t-3", "level": 0}, "line 1: task is no task's id"),
         ({"id": "x", "task": "t-3", "text": "a", "level": 2}, "level 2, but t-3 has levels 0 to 1"),
-        ({"id": "x", "task": "t-3", "level": 1}, "row 1: no text (its columns: id, task, level); name it with"),
-        ({"id": "x", "task": "t-3", "text": "a", "level": "high"}, "level is not a whole number"),
+        ({"id": "x", "task": "t-3", "level": 1}, "line 1: no text (its columns: id, task, level); name it with"),
+        ({"id": "x", "task": "t-3", "text": "a", "level": "high"}, "no number in level"),
     ],
 )
 def test_a_row_that_cannot_be_used_stops_everything(

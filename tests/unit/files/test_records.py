@@ -232,8 +232,10 @@ def test_other_cells_stay_as_they_are(cell: str) -> None:
 def test_columns_are_named_by_key() -> None:
     defaults: dict[str, Any] = {"id": "id", "student": None, "group": ()}
     assert column_names(None, **defaults) == defaults
-    given = ["id=FILE:Answer ID", "student", "group=l1", "group=a=b"]
-    assert column_names(given, **defaults) == {"id": "FILE:Answer ID", "student": "student", "group": ("l1", "a=b")}
+    given = ["id=Answer ID", "student", "group=l1", "group=a=b"]
+    assert column_names(given, **defaults) == {"id": "Answer ID", "student": "student", "group": ("l1", "a=b")}
     for wrong in ("Answer ID", "id=", "text=answer", "=id", ""):
         with pytest.raises(InputError, match=r"--column .*: give KEY=NAME, where KEY is one of id, student, group"):
             column_names([wrong], **defaults)
+    with pytest.raises(InputError, match=r"'id=FILE:id': prefix the ids in the files, or add a column administration"):
+        column_names(["id=FILE:id"], **defaults)

@@ -13,9 +13,9 @@ from desks import ITEMS, PASSWORD, Programme, Work, run_review, scored_rows, wri
 from making import ROOT
 from peers import answer, listening
 from scoremux_assess.commands.agreement_commands import report
-from scoremux_assess.labels.joined_columns import TruthColumns
 from scoremux_assess.labels.joining import read_joined
-from scoremux_assess.labels.labelled_rows import LabelColumns, read_labelled
+from scoremux_assess.labels.labelled_row import LabelColumns
+from scoremux_assess.labels.predicted_rows import read_labelled
 from scoremux_cli.score import score
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_client.errors import InputError
@@ -23,7 +23,7 @@ from scoremux_decide.apply import Decider
 from scoremux_decide.conditions.finder import Finder
 from scoremux_decide.decision import Decision
 from scoremux_decide.policy import read_policy
-from scoremux_files.rows.readers import read_rows, same_text, text_check
+from scoremux_files.rows.readers import read_rows, text_check
 from scoremux_files.rows.writers import check_kept, done_note
 from scoremux_review import exports
 from scoremux_review.database.accounts import add_person
@@ -34,7 +34,7 @@ from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.queues import ADJUDICATION
 from scoremux_review.reading.response_texts import Texts
-from scoremux_train.data import Columns, read_data
+from scoremux_train.data import read_data
 
 
 def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
         desk.close()
         assert "ß/é 7".encode() not in (tmp_path / name).read_bytes()
     read_from = [tmp_path / "l.jsonl"]
-    trained = read_data(read_from, {}, Columns(student="student")).rows
+    trained = read_data(read_from, {}, LabelColumns(student="student")).rows
     assert {row.id: row.student for rows in trained.values() for row in rows} == truth
     assert {
         row.id: row.student for row in read_labelled(read_from, None, LabelColumns(student="student")).rows
@@ -93,12 +93,12 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     (tmp_path / "own.csv").write_text("key,item,answer,grade,again,pupil\nk9,t-0,x,1,2,s1\n")
     read_from.append(tmp_path / "own.csv")
     names = {"id": "key", "task": "item", "text": "answer", "level": "grade", "second": "again", "student": "pupil"}
-    trained = read_data(read_from, {}, Columns(**names))
+    trained = read_data(read_from, {}, LabelColumns(**names))
     assert not trained.bad
     both = {row.id: row.student for rows in trained.rows.values() for row in rows}
     labelled = read_labelled(read_from, None, LabelColumns(**names)).rows
     assert both == {row.id: row.student for row in labelled} == {**truth, "k9": "s1"}
-    joined = read_joined(tmp_path / "scored", read_from[0], TruthColumns(student="student"))
+    joined = read_joined(tmp_path / "scored", read_from[0], LabelColumns(student="student"))
     assert len(set(joined.students().tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
 
 
@@ -160,7 +160,7 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
             assert [word for word in ("Gruppe-", "School", "home group", "school") if word in page] == [], path
 
     labelled = tmp_path / "labelled.csv"
-    names = TruthColumns(groups=("home group", "school"))
+    names = LabelColumns(groups=("home group", "school"))
     for out in ("scored", "scored.csv", "moved.csv"):
         joined = read_joined(tmp_path / out, labelled, names)
         texts = [joined.known.groups[name].texts().to_pylist() for name in names.groups]
@@ -170,7 +170,7 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     page = (tmp_path / "report.html").read_text()
     assert all(word in page for word in ("Gruppe-ß", "School 1", "home group"))
     assert {row.id for row in read_labelled([labelled], None, LabelColumns()).rows} == found.keys()
-    data = read_data([labelled], {}, Columns(groups=("school",)))
+    data = read_data([labelled], {}, LabelColumns(groups=("school",)))
     assert {row.groups["school"] for row in data.rows["t"]} == {"School 0", "School 1", "School 2"} and not data.bad
     erase(desk, ErasureRequest(["r0", "r4", "r8"]), "test")
     assert work.execute("SELECT count(*) AS n FROM rows WHERE kept = ''")[0].n == 3
@@ -218,7 +218,7 @@ def test_exports_go_back_into_the_statistics(at_work: Any, tmp_path: Path) -> No
     write_jsonl(tmp_path / "again.jsonl", scored_rows(80))
     joined = read_joined(tmp_path / "again.jsonl", labelled)
     assert len(joined) == sum(row["chosen_by"] != "validity" for row in told)
-    trained = read_data([labelled], {}, Columns(second="second"))
+    trained = read_data([labelled], {}, LabelColumns(second="second"))
     assert not trained.bad
     assert sum(map(len, trained.rows.values())) == len(told)
     assert {row.second for own in trained.rows.values() for row in own} > {None}
@@ -262,61 +262,45 @@ def test_codes_go_from_the_decision_over_the_desk_to_the_statistics(at_work: Any
     assert [row["id"] for row in read_rows(labelled)][:1] == [copied["id"]]
 
 
-def test_ids_that_repeat_across_administrations_are_numbered_among_labelled_rows(at_work: Any, tmp_path: Path) -> None:
+def test_labelled_rows_are_named_by_id_and_administration(at_work: Any, tmp_path: Path) -> None:
     january = [{**row, "id": str(n + 11)} for n, row in enumerate(scored_rows(8))]
     june = [{**row, "source": "june.jsonl", "text": f"In June {n}"} for n, row in enumerate(january[:4])]
+    june.append(june[0] | {"line": 99, "text": "In June, too"})
     work = at_work(rows=january, policy=DeskPolicy(groups=False))
     write_jsonl(tmp_path / "june.jsonl", june)
-    while (read := work.take("anna")) is not None:
-        work.decide("anna", read.token, 0)
-    earlier = tmp_path / "earlier.csv"
-    exports.export_labelled(work.database, earlier)
+
+    def exported(name: str, administration: str = "") -> list[dict[str, Any]]:
+        while (read := work.take("anna")) is not None:
+            work.decide("anna", read.token, 0)
+        exports.export_labelled(work.database, tmp_path / name, administration)
+        return [row for row in read_rows(tmp_path / name) if row["chosen_by"] != "validity"]
+
+    def names(rows: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+        return {(row["id"], row["administration"]): row["text"] for row in rows}
+
+    earlier = exported("earlier.csv")
     add_scored(work.database, tmp_path / "june.jsonl", Texts())
-    while (read := work.take("anna")) is not None:
-        work.decide("anna", read.token, 0)
-    out = tmp_path / "labelled.jsonl"
-    exports.export_labelled(work.database, out)
-    told = [row for row in read_rows(out) if row["chosen_by"] != "validity"]
-    again = [row["id"] for row in june if row["route"] != "machine" or row["read_behind"]]
-    once = [row["id"] for row in january[4:] if row["route"] != "machine" or row["read_behind"]]
-    assert len(again) > 1
-    assert sorted(row["id"] for row in told) == sorted([*(f"{name} ({n})" for name in again for n in (1, 2)), *once])
-    assert [row["id"] for row in told if row["text"].startswith("In June")] == [f"{name} (2)" for name in again]
-    assert not read_data([out], {}, Columns()).bad
-    assert len(read_labelled([out], None, LabelColumns()).rows) == len(told)
-    # What was exported before under the ids of January alone counts once, and has its predictions.
-    trained = read_data([earlier, out], {}, Columns())
-    texts = [same_text(row.text) for rows in trained.rows.values() for row in rows]
-    assert sorted(texts) == sorted(same_text(row["text"]) for row in read_rows(out))
-    assert f"'{again[0]} (1)' is another id of '{again[0]}', which counts" in {bad.reason for bad in trained.bad}
+    told = exported("labelled.jsonl")
+    assert names(earlier).items() < names(told).items() and len(names(told)) == len(told)  # no name changes later
+    again = [row["id"] for row in june[:4] if row["route"] != "machine" or row["read_behind"]]
+    own = {name for name, administration in names(told) if administration == "june.jsonl"}
+    assert len(again) > 1 and own in ({*again}, {*again, f"{june[0]['id']} (2)"})
+    # What was exported before counts once, and has its predictions.
     write_jsonl(tmp_path / "predictions.jsonl", [
-        {"id": row["id"], "task": row["task"], "level": 0, "probabilities": [1], "text_check": text_check(row["text"])}
-        for row in read_rows(earlier) if row["chosen_by"] != "validity"
+        {"id": row["id"], "task": row["task"], "administration": row["administration"], "level": 0,
+         "probabilities": [1], "text_check": text_check(row["text"])} for row in earlier
     ])  # fmt: skip
-    for files in ([out], [earlier, out], [out, earlier]):
-        labelled = read_labelled(files, tmp_path / "predictions.jsonl", LabelColumns()).rows
-        assert len(labelled) == len(told)
-        predicted = {same_text(row.text or "") for row in labelled if row.probabilities}
-        assert predicted == {same_text(row["text"]) for row in january if row["id"] in (*again, *once)}
-    assert exports.export_labelled(work.database, out, "june.jsonl") == len(again)
-    assert {(row["id"], row["administration"]) for row in read_rows(out)} == {(name, "june.jsonl") for name in again}
-    assert len(read_joined(tmp_path / "june.jsonl", out)) == len(again)
-    assert exports.export_final(work.database, tmp_path / "final.jsonl", "june.jsonl") == 4
-    (folder := tmp_path / "exports").mkdir()
-    for suffix in ("jsonl", "csv", "parquet"):
-        exports.export_labelled(work.database, folder / f"labelled.{suffix}")
-        assert {*again} < {row["id"].partition(" ")[0] for row in read_rows(folder / f"labelled.{suffix}")}
+    files = [tmp_path / "earlier.csv", tmp_path / "labelled.jsonl"]
+    trained = read_data(files, {})
+    assert {bad.reason for bad in trained.bad} == {"given twice, with the same text and levels"}
+    labelled = read_labelled(files, tmp_path / "predictions.jsonl", LabelColumns()).rows
+    assert len(labelled) == len(told)
+    assert {row.key[1:] for row in labelled if row.probabilities} == names(earlier).keys()
+    assert names(exported("june.csv", "june.jsonl")).keys() == {(name, "june.jsonl") for name in own}
+    assert len(read_joined(tmp_path / "june.jsonl", tmp_path / "june.csv")) == len({*again} - {june[0]["id"]})
+    assert exports.export_final(work.database, tmp_path / "final.jsonl", "june.jsonl") == 5
     erase(work.database, ErasureRequest(again), "test")
-    for suffix in ("jsonl", "csv", "parquet"):
-        exports.export_labelled(work.database, folder / f"labelled.{suffix}")
-    assert {row["id"] for path in folder.iterdir() for row in read_rows(path) if "validity" not in row.values()} == {
-        *once
-    }
-    first = next(row for row in read_rows(earlier) if row["chosen_by"] != "validity")
-    own = [{**first, "id": f"{first['id']} (1)", "decision": "999"}, first]  # a response of another student
-    write_jsonl(tmp_path / "own.jsonl", own)
-    rows = read_labelled([tmp_path / "own.jsonl"], tmp_path / "predictions.jsonl", LabelColumns()).rows
-    assert [row.probabilities is None for row in rows[:2]] == [True, False]
+    assert {row["id"] for row in exported("labelled.jsonl")} == {row["id"] for row in earlier} - {*again}
 
 
 def test_one_rating_after_a_reopening_is_not_agreement(at_work: Any, tmp_path: Path) -> None:

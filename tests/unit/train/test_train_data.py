@@ -12,28 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
 from scoremux_assess.commands.agreement_commands import evaluate, report
-from scoremux_assess.commands.sample import read_unlabelled as sample_pool
-from scoremux_assess.labels.joined_columns import TruthColumns
-from scoremux_assess.labels.joining import read_joined
-from scoremux_assess.labels.labelled_rows import LabelColumns, read_labelled
+from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
 from scoremux_assess.labels.similar_texts import fold
 from scoremux_assess.statistics.estimates import Figure
 from scoremux_cli.app import build
 from scoremux_engine.packages.task import Task
-from scoremux_files.errors import InputError, ScoremuxError
+from scoremux_files.errors import InputError
 from scoremux_files.locks import locked
 from scoremux_train.check import as_json, check, remarks
 from scoremux_train.commands import train
 from scoremux_train.cross_validated import CrossValidated, LearningCurve
-from scoremux_train.data import Columns, Data, LabelledResponse, read_data, read_tasks, training_rows
+from scoremux_train.data import Data, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.output import card, print_agreement
 from scoremux_train.recipe import Plan, Recipe
@@ -59,11 +54,11 @@ def _letters(number: int) -> str:
 def test_what_is_no_tasks_id_makes_a_bad_row_and_is_not_shown(tmp_path: Path) -> None:
     names = ("bio/7", "../up", "bio 7", "физика-3", "x" * 200)
     rows = [_row(n, task=name) for n, name in enumerate(names)]
-    data = read_data([_write(tmp_path / "rows.jsonl", [*rows, _row(9)])], {}, Columns())
+    data = read_data([_write(tmp_path / "rows.jsonl", [*rows, _row(9)])], {})
     assert list(data.rows) == ["t"]
     assert [bad.reason.partition(" (")[0] for bad in data.bad] == ["task is no task's id"] * len(names)
     with pytest.raises(DataError, match="line 1: text is no task's id") as error:
-        read_data([tmp_path / "rows.jsonl"], {}, Columns(task="text", text="task"))
+        read_data([tmp_path / "rows.jsonl"], {}, LabelColumns(task="text", text="task"))
     assert "text 0" not in str(error.value)
 
 
@@ -80,55 +75,24 @@ def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path
     path = _write(tmp_path / "rows.jsonl", rows)
     with path.open("a") as file:
         file.write("{ broken\n")
-    data = read_data([path], {"t": {"levels": [0, 1]}}, Columns())
+    data = read_data([path], {"t": {"levels": [0, 1]}}, LabelColumns())
     assert [row.id for row in data.rows["t"]] == ["0", "5"]
     assert sorted((bad.file, bad.line) for bad in data.bad) == [("rows.jsonl", n) for n in (2, 3, 4, 5, 7)]
-    assert not any("text" in bad.reason.replace("no text", "") for bad in data.bad), "a reason quotes no response"
-
-
-def test_ids_that_are_unique_within_a_file_only_are_refused_unless_rows_are_named_by_file(tmp_path: Path) -> None:
-    a = _write(tmp_path / "a.jsonl", [_row(0), _row(1)])
-    b = _write(tmp_path / "b.jsonl", [_row(0, text="another"), _row(1), {**_row(7), "id": None}])
-    for read in (
-        lambda files, name: read_data(files, {}, Columns(id=name)).rows["t"],
-        lambda files, name: sample_pool([*map(str, files)], tmp_path / "out", (name, "task", "text", None)),
-    ):
-        with pytest.raises(ScoremuxError, match=r"'0' of t .*; --column id=FILE:id names rows by file and id"):
-            read([a, b], "id")
-        ids = [row.id for row in read([a, b], "FILE:id")]
-        assert ids == ["a.jsonl:0", "a.jsonl:1", "b.jsonl:0", "b.jsonl:1", "b.jsonl:3"]
-    (tmp_path / "c").mkdir()
-    with pytest.raises(DataError, match="give the files different names"):
-        read_data([a, _write(tmp_path / "c" / "a.jsonl", [_row(0, text="a third")])], {}, Columns(id="FILE:id"))
-    _write(b, [_row(0), _row(1), _row(2)])  # rows of a.jsonl among others
-    assert [row.id for row in read_data([a, b], {}, Columns()).rows["t"]] == ["0", "1", "2"]
-    assert [row.id for row in read_labelled([a, b], None, LabelColumns()).rows] == ["0", "1", "2"]
-    _write(b, [_row(0, level=1)])
-    with pytest.raises(InputError, match="given twice, with another text or level; --column id=FILE:id"):
-        read_labelled([a, b], None, LabelColumns())
-    labelled = read_labelled([a, b], None, LabelColumns(id="FILE:id"))
-    assert [row.id for row in labelled.rows] == ["a.jsonl:0", "a.jsonl:1", "b.jsonl:0"]
-    desk = _write(tmp_path / "desk.jsonl", [_row(0, id="a.jsonl:0", chosen_by="route")])  # named when it was scored
-    assert [row.id for row in read_labelled([desk], None, LabelColumns(id="FILE:id")).rows] == ["a.jsonl:0"]
-    scored = [{**_row(n), "id": f"b.jsonl:{n}", "status": "OK"} for n in range(3)]
-    joined = read_joined(_write(tmp_path / "scored.jsonl", scored), b, TruthColumns(id="FILE:id"))
-    assert joined.scored.ids.to_pylist() == ["b.jsonl:0"]
+    assert not any("text 0" in bad.reason or "text 3" in bad.reason for bad in data.bad), "a reason quotes no response"
 
 
 def test_named_columns_that_no_row_has_are_an_error_and_a_group_may_be_0(tmp_path: Path) -> None:
     path = _write(tmp_path / "rows.jsonl", [_row(n, sex=n % 2, again=n % 2) for n in range(4)])
-    rows = read_data([path], {}, Columns(groups=("sex",), second="again")).rows["t"]
+    rows = read_data([path], {}, LabelColumns(groups=("sex",), second="again")).rows["t"]
     assert [(row.groups["sex"], row.second) for row in rows] == [("0", 0), ("1", 1)] * 2
-    for columns, name in ((Columns(groups=("sexe",)), "sexe"), (Columns(second="second"), "second")):
-        with pytest.raises(DataError, match=f"no row has the column {name}, which --[a-z]+-column names"):
+    for columns, name in ((LabelColumns(groups=("sexe",)), "sexe"), (LabelColumns(second="second"), "second")):
+        with pytest.raises(InputError, match=rf"rows\.jsonl has no column {name} \(its columns: id, task, text"):
             read_data([path], {}, columns)
-    with pytest.raises(InputError, match="no row has a level in the column agian"):
-        read_labelled([path], None, LabelColumns(second="agian"))
 
 
 def test_shares_that_are_no_probabilities_and_second_levels_off_the_scale_are_said(tmp_path: Path) -> None:
     rows = [_row(0, probability=20), _row(1, probability=0.5, again=7), _row(2, again=math.nan), _row(3, again="NS")]
-    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, Columns(second="again"))
+    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, LabelColumns(second="again"))
     assert [(row.id, row.weight, row.second) for row in data.rows["t"]] == [
         ("1", 2, None),
         ("2", 1, None),
@@ -144,12 +108,12 @@ def test_shares_that_are_no_probabilities_and_second_levels_off_the_scale_are_sa
 def test_scores_become_levels_of_the_tasks_file_or_of_the_scores_that_occur(tmp_path: Path) -> None:
     rows = [{"task": "t", "text": str(n), "score": score} for n, score in enumerate((0, 0.5, 2, 0.5))]
     path = _write(tmp_path / "rows.jsonl", rows)
-    data = read_data([path], {}, Columns())
+    data = read_data([path], {})
     assert data.tasks["t"].levels == (0, 0.5, 2)
     assert [row.level for row in data.rows["t"]] == [0, 1, 2, 1]
     csv = tmp_path / "tasks.csv"
     csv.write_text("id,levels,question,template\nt,0 0.5 1 2,Why?,{question} {response}\n")
-    data = read_data([path], read_tasks(csv), Columns())
+    data = read_data([path], read_tasks(csv), LabelColumns())
     assert [row.level for row in data.rows["t"]] == [0, 1, 3, 1]
     assert data.tasks["t"].render("So.") == ("Why? So.",) or "Why? So." in str(data.tasks["t"].render("So."))
 
@@ -160,15 +124,15 @@ def test_points_are_not_taken_for_levels_and_may_have_a_decimal_comma(tmp_path: 
     path.write_text(f"id;task;text;note\n{rows}", encoding="utf-8-sig")
     for tasks in (half, {}):
         with pytest.raises(DataError, match=r"task t: note has 0\.5, so it holds points, .*--column score=NAME"):
-            read_data([path], tasks, Columns(level="note"))
-        data = read_data([path], tasks, Columns(score="note"))
+            read_data([path], tasks, LabelColumns(level="note"))
+        data = read_data([path], tasks, LabelColumns(score="note"))
         assert ([row.level for row in data.rows["t"]], data.bad) == ([0, 1, 2, 3, 4], [])
     whole = _write(tmp_path / "whole.jsonl", [_row(n, level=2 * (n % 3)) for n in range(6)])
     with pytest.raises(DataError, match="task t: level has 4, so it holds points"):
-        read_data([whole], {"t": {"levels": [0, 2, 4]}}, Columns())
+        read_data([whole], {"t": {"levels": [0, 2, 4]}}, LabelColumns())
     with pytest.raises(DataError, match=r"line 2: no task \(its columns: id, text, note\)"):
         path.write_text("id;text;note\n1;an answer;2\n")
-        read_data([path], {}, Columns())
+        read_data([path], {})
 
 
 def test_the_check_counts_what_a_person_should_know(tmp_path: Path) -> None:
@@ -176,7 +140,7 @@ def test_the_check_counts_what_a_person_should_know(tmp_path: Path) -> None:
     rows += [_row(30, text=""), _row(31, text="text 0 ", level=1), _row(32, text="text 2", level=0)]
     rows += [_row(33, text="text 4", split="test", level=1), {**_row(34), "task": "few"}]
     data = read_data(
-        [_write(tmp_path / "rows.jsonl", rows)], {"t": {"levels": [0, 1, 2]}, "few": {}}, Columns(second="second")
+        [_write(tmp_path / "rows.jsonl", rows)], {"t": {"levels": [0, 1, 2]}, "few": {}}, LabelColumns(second="second")
     )
     few, found = check(data, folds=5)
     assert (found.rows, found.held_out, found.left_out) == (32, 1, 1), "text 4 is held out, so it is not trained on"
@@ -195,7 +159,7 @@ def test_folds_have_every_level_and_near_copies_are_together(folds: int) -> None
     texts = [draw.choice([str.upper, "{}!".format, "  {} ".format, str])(draw.choice(answers)) for _ in range(120)]
     answer_of = [fold(text) for text in texts]
     level_of = {answer: draw.choice([0, 0, 0, 1, 1, 2]) for answer in sorted(set(answer_of))}
-    rows = [LabelledResponse(str(n), text, level_of[fold(text)], None, "") for n, text in enumerate(texts)]
+    rows = [LabelledRow(str(n), "t", level_of[fold(text)], None, text=text) for n, text in enumerate(texts)]
     levels, groups = [row.level for row in rows], related(rows)
     fold_of = assign(levels, groups, folds, 1, "t")
     assert fold_of == assign(levels, groups, folds, 1, "t") != assign(levels, groups, folds, 2, "t")
@@ -209,25 +173,12 @@ def test_folds_have_every_level_and_near_copies_are_together(folds: int) -> None
 def test_rows_of_one_student_are_in_one_fold(tmp_path: Path) -> None:
     rows = [_row(n, text=_letters(n), who=f"s{n // 4}" if n < 60 else None, level=n // 4 % 2) for n in range(80)]
     path = _write(tmp_path / "rows.jsonl", rows)
-    read = read_data([path], {}, Columns(student="who")).rows["t"]
+    read = read_data([path], {}, LabelColumns(student="who")).rows["t"]
     fold_of = assign([row.level for row in read], related(read), 5, 1)
     of_student = {(row.student, fold) for row, fold in zip(read, fold_of, strict=True) if row.student}
     assert len(of_student) == 15
-    one = check(read_data([_write(path, [row | {"who": "s"} for row in rows])], {}, Columns(student="who")), 5)[0]
+    one = check(read_data([_write(path, [row | {"who": "s"} for row in rows])], {}, LabelColumns(student="who")), 5)[0]
     assert not one.trainable and one.needed == 9, "one student cannot be in ten folds"
-    with pytest.raises(DataError, match="no row has the column pupil"):
-        read_data([path], {}, Columns(student="pupil"))
-
-
-def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Path) -> None:
-    """A column of numbers with a null is a column of floats where pandas wrote it."""
-    whole = _write(tmp_path / "ints.jsonl", [_row(0, who=7), _row(1, who="7")])
-    floats = tmp_path / "floats.parquet"
-    pq.write_table(pa.Table.from_pylist([_row(n, who=who) for n, who in ((2, 7.0), (3, math.nan), (4, None))]), floats)
-    read = read_data([whole, floats], {}, Columns(student="who")).rows["t"]
-    assert [row.student for row in read] == ["7", "7", "7", None, None]
-    labelled = read_labelled([whole, floats], None, LabelColumns(student="who")).rows
-    assert [row.student for row in labelled] == ["7", "7", "7", None, None]
 
 
 def test_rows_weigh_one_over_the_probability_with_which_a_desk_read_them(tmp_path: Path) -> None:
@@ -238,10 +189,10 @@ def test_rows_weigh_one_over_the_probability_with_which_a_desk_read_them(tmp_pat
         {"probability": "often"},
     ]
     rows = [_row(n, text=_letters(n), **chosen[n % 4]) for n in range(80)]
-    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {"t": {"levels": [0, 1]}}, Columns())
+    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {"t": {"levels": [0, 1]}}, LabelColumns())
     assert [row.weight for row in data.rows["t"][:2]] == [1, 4] and math.isnan(data.rows["t"][2].weight)
     assert {bad.reason for bad in data.bad} == {"probability is not a number above 0 and at most 1"}
-    routed = read_data([_write(tmp_path / "rows.jsonl", [_row(n) | chosen[0] for n in range(30)])], {}, Columns())
+    routed = read_data([_write(tmp_path / "rows.jsonl", [_row(n) | chosen[0] for n in range(30)])], {})
     lines = remarks(routed, check(routed, 5))
     assert lines[-1].startswith("t: These figures are about the responses that were sent to people")
     assert lines[-2] == "no question, which raters and the condition `copied` need: t; see --tasks"
@@ -278,7 +229,7 @@ def test_a_second_run_on_one_folder_is_refused(tmp_path: Path) -> None:
 def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() -> None:
     levels = [n % 3 % 2 for n in range(60)]
     rows = [
-        LabelledResponse(str(n), _letters(n), level, None, "", student=f"s{n // 2}", weight=[1.0, 4.0, math.nan][n % 3])
+        LabelledRow(str(n), "t", level, None, "", _letters(n), student=f"s{n // 2}", weight=[1.0, 4.0, math.nan][n % 3])
         for n, level in enumerate(levels)
     ]
     task = Task(id="t", levels=(0, 1))
@@ -304,7 +255,7 @@ def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_mach
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [_row(n, text=_letters(n), task=task, id=f"{task}-{n}") for task in ("good", "same") for n in range(40)]
-    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, Columns())
+    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {})
     trained, scored = [], []
     for name, read in data.rows.items():
         machine = [0 if name == "same" or n in (1, 3, 5) else row.level for n, row in enumerate(read)]
@@ -344,7 +295,7 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
         ]
 
     def figures(rows: list[dict[str, object]]) -> tuple[CrossValidated, str]:
-        data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, Columns())
+        data = read_data([_write(tmp_path / "rows.jsonl", rows)], {})
         read = data.rows["t"]
         prepared = PreparedTask(data.tasks["t"], Recipe(), read, [], [0] * len(read), [0] * len(read))
         machine = [row.level if row.id.endswith("right") else 1 - row.level for row in read]
@@ -377,7 +328,7 @@ def _curve(exponent: float, seed: int, tasks: int = 20) -> LearningCurve:
     draw, trained = np.random.default_rng(seed), []
     for number in range(tasks):
         human = draw.integers(0, 4, 60)
-        rows = [LabelledResponse(str(n), "", level, None, "") for n, level in enumerate(human.tolist())]
+        rows = [LabelledRow(str(n), "t", level, None) for n, level in enumerate(human.tolist())]
         curve = {}
         for quarters in QUARTERS:
             wrong = draw.random(60) < draw.uniform(0.45, 0.65) * quarters**-exponent
@@ -418,4 +369,4 @@ def test_a_learning_curve_forecasts_rows_where_agreement_grows_and_not_where_it_
 
 def test_no_usable_row_is_an_error_that_names_the_first(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rows\.jsonl, line 1: no number"):
-        read_data([_write(tmp_path / "rows.jsonl", [{"task": "t", "text": "x"}])], {}, Columns())
+        read_data([_write(tmp_path / "rows.jsonl", [{"task": "t", "text": "x"}])], {})

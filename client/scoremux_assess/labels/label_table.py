@@ -1,0 +1,187 @@
+"""Files of labelled rows → one table: a row for each response, and each line that was left out, with the reason.
+
+A response is named by task, id and administration. Lines of one name with different raters are one row, equal lines
+count once, and lines that contradict each other are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from scoremux_assess.labels.labelled_row import (
+    LABEL_COLUMNS,
+    Key,
+    LabelColumns,
+    LabelledRow,
+    labelled_row,
+    problem_of,
+    refuse_machine_levels,
+)
+from scoremux_assess.labels.weights import Sample, sample_of
+from scoremux_files.errors import InputError, first_of
+from scoremux_files.rows.readers import files_of, read_records, same_text
+from scoremux_files.rows.row_layout import RowLayout, list_columns
+
+REPEATED = "given twice, with the same text and levels"
+SECOND_RATER = "given by a second rater, whose level counts beside the first"
+THIRD_RATER = "given by a third rater; a response counts with the levels of two"
+
+
+@dataclass(frozen=True)
+class LeftOutLine:
+    """A line that is no row of the table, and why."""
+
+    file: str
+    line: int | None
+    reason: str
+
+    @classmethod
+    def of(cls, row: LabelledRow, reason: str) -> LeftOutLine:
+        """Return the line of a row."""
+        file, _, line = row.where.rpartition(", line ")
+        return cls(Path(file).name, int(line), reason)
+
+    def __str__(self) -> str:
+        return f"{self.file}{'' if self.line is None else f', line {self.line}'}: {self.reason}"
+
+
+@dataclass
+class LabelTable:
+    """The rows of labelled files.
+
+    Attributes:
+        rows: One for each response.
+        left_out: The lines that are no rows of their own.
+        present: Fields of `LabelColumns` that some file has.
+        names: The columns of all files.
+        paths: The files and folders.
+    """
+
+    rows: list[LabelledRow] = field(default_factory=list)
+    left_out: list[LeftOutLine] = field(default_factory=list)
+    present: set[str] = field(default_factory=set)
+    names: dict[str, None] = field(default_factory=dict)
+    paths: Sequence[str] = ()
+
+    def require(self, columns: LabelColumns, *keys: str) -> None:
+        """Raise InputError if the files lack a column that was named, or that of one of `keys`."""
+        absent = [getattr(columns, key) for key in (*keys, *columns.named()) if key not in self.present]
+        absent += [name for name in columns.groups if name not in self.names]
+        if absent and self.names:
+            raise InputError(f"{first_of(self.paths)} has no column {absent[0]}{column_hint(self.names)}")
+
+    def sample(self) -> Sample:
+        """Return how the rows were chosen to be read."""
+        return sample_of([row.chosen_by for row in self.rows], np.array([row.probability for row in self.rows]))
+
+
+def read_labels(
+    paths: Sequence[Path],
+    columns: LabelColumns = LABEL_COLUMNS,
+    needed: Collection[str] = (),
+    *,
+    strict: bool = True,
+) -> LabelTable:
+    """Read labelled rows of .csv, .jsonl and .parquet files, of what the desk exports, and of folders of a job.
+
+    Args:
+        paths: Files and folders.
+        columns: Names of their columns.
+        needed: Fields of `LabelColumns` that each row must have.
+        strict: Refuse a line that cannot be used; otherwise it is left out.
+
+    Raises:
+        InputError: A file cannot be read, a line cannot be used, or lines contradict each other.
+    """
+    table, responses = LabelTable(paths=[*map(str, paths)]), _Responses()
+    for file in (file for path in paths for file in files_of(path)):
+        for line, row, problem in _rows(file, columns, needed, table):
+            if problem and strict:
+                hint = column_hint(table.names) if problem.startswith("no ") else ""
+                raise InputError(f"{file}{'' if line is None else f', line {line}'}: {problem}{hint}")
+            if reason := problem or responses.add(row):
+                table.left_out.append(LeftOutLine(file.name, line, reason))
+    table.rows = list(responses.rows.values())
+    for row, weight in zip(table.rows, table.sample().weight.tolist(), strict=True):
+        row.weight = weight
+    return table
+
+
+def _rows(
+    file: Path, columns: LabelColumns, needed: Collection[str], table: LabelTable
+) -> Iterator[tuple[int | None, LabelledRow, str]]:
+    """Yield line, row, and why it cannot be used; add the columns of the file to the table's."""
+    names: Collection[str] = ()
+    present: dict[str, str] = {}
+    for record in read_records(file, RowLayout(columns.id, text=columns.text, every_column=True)):
+        if not record.reason and record.values.keys() != names:
+            names = record.values.keys()
+            refuse_machine_levels(file, names, columns.level)
+            present = columns.present(names)
+            table.present |= present.keys()
+            table.names |= dict.fromkeys(names)
+        row = labelled_row(file, record.line or 0, record.values, present, columns)
+        yield record.line, row, record.reason or problem_of(row, needed, present, columns)
+
+
+def column_hint(names: Iterable[str]) -> str:
+    """Return what follows the name of a column that is missing. names: the columns that there are."""
+    return f" (its columns: {list_columns([*names])}); name it with --column KEY=NAME"
+
+
+def common_key(*tables: LabelTable) -> Callable[[LabelledRow], Key]:
+    """Return what names a row in all of some tables: without its administration where one of them has none."""
+    if all("administration" in table.present for table in tables):
+        return lambda row: row.key
+    return lambda row: (row.task, row.id, "")
+
+
+class _Responses:
+    """Rows by the names of their responses."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Key, LabelledRow] = {}
+        self._by_rater: dict[tuple[Key, str], LabelledRow] = {}
+
+    def add(self, row: LabelledRow) -> str:
+        """Take a row; return why it is no response of its own, empty if it is one. Raises InputError."""
+        first = self.rows.setdefault(row.key, row)
+        if first is not row and None not in (first.text, row.text) and _same(first) != _same(row):
+            raise _contradiction(first, row, "text")
+        before = self._by_rater.setdefault((row.key, row.rater), row)
+        if first is row:
+            return ""
+        if not first.has_level and row.has_level:
+            self.rows[row.key] = self._by_rater[row.key, row.rater] = row
+        elif before is row and row.has_level:
+            if first.second is not None:
+                return THIRD_RATER
+            first.second = row.level if row.level == row.level else row.score
+            return SECOND_RATER
+        elif any(one != other for one, other in _both(before, row)):
+            raise _contradiction(before, row, "level")
+        elif first.second is None:
+            first.second = row.second
+        return REPEATED
+
+
+def _same(row: LabelledRow) -> str:
+    return same_text(row.text or "")
+
+
+def _both(before: LabelledRow, row: LabelledRow) -> list[tuple[float, float]]:
+    """Return the levels, points and second levels that both rows have."""
+    pairs = ((before.level, row.level), (before.score, row.score), (before.second, row.second))
+    return [(x, y) for x, y in pairs if x is not None and y is not None and x == x and y == y]
+
+
+def _contradiction(first: LabelledRow, row: LabelledRow, what: str) -> InputError:
+    of_task = f" of {row.task}" if row.task else ""
+    return InputError(
+        f"{row.where}: id {row.id[:80]!r}{of_task} has another {what} than in {first.where}. If these are two "
+        "responses, prefix the ids of one file, or add a column administration"
+    )

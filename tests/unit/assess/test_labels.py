@@ -1,0 +1,134 @@
+"""The one reader of labelled rows: what names a response, and what becomes of lines that are not responses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scoremux_assess.labels.label_table import LabelTable, read_labels
+from scoremux_assess.labels.labelled_row import NO_NUMBER, NO_SECOND, LabelColumns
+from scoremux_client.errors import InputError
+
+NEEDED = ("task", "text", "level")
+SECRET = "my grandmother is the router"
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    """Write rows in the format of the file's name."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([*rows]), path)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def row(id_: Any = "1", level: Any = 1, text: str = SECRET, **more: Any) -> dict[str, Any]:
+    return {"id": id_, "task": "t", "text": text, "level": level, **more}
+
+
+def levels(table: LabelTable) -> dict[tuple[str, str], tuple[float, float | None]]:
+    return {(one.id, one.administration): (one.level, one.second) for one in table.rows}
+
+
+def reasons(table: LabelTable) -> list[tuple[str, int | None, str]]:
+    return [(line.file, line.line, line.reason.partition(",")[0]) for line in table.left_out]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_every_format_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
+    rows = [row("1", 2, second=1, who="s1", school="A"), row("2", 0, second=None, who=None, school=None)]
+    rows[0] |= {"chosen_by": "read_behind", "probability": 0.25, "administration": "may"}
+    rows[1] |= {"chosen_by": "validity", "probability": None, "administration": None}
+    columns = LabelColumns(second="second", student="who", groups=("school",))
+    first, other = read_labels([write(tmp_path / f"rows{suffix}", *rows)], columns, NEEDED).rows
+    assert (first.key, first.level, first.second, first.student) == (("t", "1", "may"), 2, 1, "s1")
+    assert (first.weight, first.groups, first.text) == (4, {"school": "A"}, SECRET)
+    assert (other.key, other.level, other.second, other.student) == (("t", "2", ""), 0, None, None)
+    assert math.isnan(other.weight) and other.groups == {"school": ""}
+    assert first.where.endswith(f"rows{suffix}, line {2 if suffix == '.csv' else 1}")
+
+
+def test_equal_lines_count_once_and_lines_of_two_raters_are_one_row(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.jsonl", row("1", 2, rater="anna"), row("1", 1, rater="ben"), row("2", 0), row("3", None))
+    b = write(tmp_path / "b.csv", row("1", 2, rater="anna"), row("1", 0, rater="cleo"), row("2", 0.0), row("3", 1))
+    table = read_labels([a, b])
+    assert levels(table) == {("1", ""): (2, 1), ("2", ""): (0, None), ("3", ""): (1, None)}
+    assert reasons(table) == [
+        ("a.jsonl", 2, "given by a second rater"),
+        ("b.csv", 2, "given twice"),
+        ("b.csv", 3, "given by a third rater; a response counts with the levels of two"),
+        ("b.csv", 4, "given twice"),
+        ("b.csv", 5, "given twice"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [({"text": "another"}, "text"), ({"level": 0}, "level"), ({"second": 0}, "level"), ({"rater": "anna"}, "")],
+)
+def test_lines_that_contradict_each_other_are_refused_with_both_places(
+    tmp_path: Path, other: dict[str, Any], what: str
+) -> None:
+    columns = LabelColumns(second="second")
+    a, b = write(tmp_path / "a.jsonl", row("0"), row(second=2)), write(tmp_path / "b.jsonl", row(second=2) | other)
+    if not what:
+        assert len(read_labels([a, b], columns).rows) == 2
+        return
+    for strict in (True, False):
+        with pytest.raises(
+            InputError, match=rf"b\.jsonl, line 1: id '1' of t has another {what} than in .*a\.jsonl, l"
+        ) as error:
+            read_labels([a, b], columns, NEEDED, strict=strict)
+    assert "If these are two responses, prefix the ids of one file, or add a column admin" in str(error.value)
+    assert SECRET not in str(error.value)
+    rows = read_labels([a, write(b, row(second=2) | other | {"administration": "june"})], columns).rows
+    assert [one.key for one in rows] == [("t", "0", ""), ("t", "1", ""), ("t", "1", "june")]
+    named = LabelColumns(second="second", administration="year")
+    assert len(read_labels([a, write(b, row(second=2) | other | {"year": 2026})], named).rows) == 3
+
+
+def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
+    wrong = [
+        row(task="a b"),
+        row(text=None),
+        {"id": "3", "task": "t", "text": "x"},
+        row("4", "high"),
+        row("5", score=""),
+    ]
+    wrong += [row("6", probability=20), row("7", probability="often")]
+    path = write(tmp_path / "rows.jsonl", *wrong, row("8", "0,5"), row("9", True), row(None, 1), row("x", 2, again="y"))
+    table = read_labels([path], LabelColumns(second="again"), NEEDED, strict=False)
+    assert [one.id for one in table.rows] == ["1", "5", "8", "9", "rows.jsonl:10", "x"]
+    assert [line.reason for line in table.left_out] == [
+        "task is no task's id (letters, digits, . _ -); name another column with --column task=NAME",
+        *["no number in level or score"] * 2,
+        *["probability is not a number above 0 and at most 1"] * 2,
+    ]
+    assert [line.line for line in table.left_out] == [1, 3, 4, 6, 7]
+    assert [one.level for one in table.rows[2:4]] == [0.5, 1] and table.rows[-1].remarks == (NO_SECOND,)
+    with pytest.raises(InputError, match=r"rows\.jsonl, line 1: task is no task's id"):
+        read_labels([path], needed=NEEDED)
+    assert {one.id: one.remarks for one in read_labels([path]).rows}["4"] == (NO_NUMBER,)
+    with pytest.raises(InputError, match=r"rows\.jsonl has no column who \(its columns: id, task, .*--column KEY=NAME"):
+        read_labels([path]).require(LabelColumns(student="who"))
+
+
+def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Path) -> None:
+    """A column of numbers with a null is a column of floats where pandas wrote it."""
+    whole = write(tmp_path / "ints.jsonl", row(0, who=7), row(1, who="7"), row(5, who=""))
+    floats = write(tmp_path / "floats.parquet", *(row(n, who=who) for n, who in ((2, 7.0), (3, math.nan), (4, None))))
+    rows = read_labels([whole, floats], LabelColumns(student="who")).rows
+    assert {one.id: one.student for one in rows} == {"0": "7", "1": "7", "5": None, "2": "7", "3": None, "4": None}
