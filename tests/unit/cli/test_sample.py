@@ -14,8 +14,8 @@ from desks import PASSWORD, Programme, Work, run_review
 from making import WORDS
 from scoremux_assess.commands.sample import read_unlabelled, read_without, sample
 from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.labels.label_table import read_labels
 from scoremux_assess.labels.labelled_row import LabelColumns
-from scoremux_assess.labels.predicted_rows import read_labelled
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_review.database.accounts import add_person
@@ -25,7 +25,6 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading import human_decisions, queues
 from scoremux_review.reading.supervision import Reader
-from scoremux_train.data import read_data
 
 
 @pytest.fixture
@@ -86,11 +85,7 @@ def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: p
     assert {row["chosen_by"] for row in told} == {"sample"}
 
     # Everybody weighs them by 1 / probability.
-    trained = read_data([labelled], {})
-    assert {r.id: r.weight for own in trained.rows.values() for r in own} == pytest.approx(
-        {name: 1 / p for name, p in probability.items()}
-    )
-    weights = {row.id: row.weight for row in read_labelled([labelled], None, LabelColumns()).rows}
+    weights = {row.id: row.weight for row in read_labels([labelled]).rows}
     assert weights == pytest.approx({name: 1 / p for name, p in probability.items()})
     scored = tmp_path / "scored.jsonl"
     scored.write_text("".join(json.dumps({**row, "status": "OK", "level": 1}) + "\n" for row in rows))
@@ -102,16 +97,12 @@ def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: p
     run_review("export", "--out", tmp_path / "final.jsonl", "--database", base)
     for machine in (queue, tmp_path / "final.jsonl"):
         with pytest.raises(InputError, match="its column level has the machine's levels"):
-            read_data([machine], {})
-        with pytest.raises(InputError, match="its column level has the machine's levels"):
-            read_labelled([machine], None, LabelColumns())
-        with pytest.raises(InputError, match="its column level has the machine's levels"):
-            read_joined(scored, machine)
+            read_labels([machine])
     with pytest.raises(InputError, match="--column level=NAME"):
-        read_labelled([queue], None, LabelColumns(level="missing"))
+        read_labels([queue], LabelColumns(level="missing"))
     by_hand = tmp_path / "by_hand.jsonl"
     by_hand.write_text("".join(json.dumps({**row, "human": 1}, default=str) + "\n" for row in rows))
-    assert {row.level for row in read_labelled([by_hand], None, LabelColumns(level="human")).rows} == {1}
+    assert {row.level for row in read_labels([by_hand], LabelColumns(level="human")).rows} == {1}
 
     # What is labelled is drawn no more, nor its near copies.
     sample([str(responses)], tmp_path / "more.jsonl", count=100, without=[labelled], **options)
@@ -158,7 +149,7 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
     assert {one["decided_by"] for one in finals if one["id"] not in own | sampled} == {"machine"}
     assert sorted(one["id"] for one in labelled) == sorted(own | sampled)
     assert {one["chosen_by"] for one in labelled if one["id"] in sampled} == {"sample"}
-    weights = {row.id: row.weight for row in read_data([tmp_path / "labelled.jsonl"], {}).rows["t"]}
+    weights = {row.id: row.weight for row in read_labels([tmp_path / "labelled.jsonl"]).rows}
     for one in scored:  # a way of being chosen adds its own weight
         if one["id"] in own | sampled:
             route = 1 / (one["read_behind"] or 1) if one["id"] in own else 0

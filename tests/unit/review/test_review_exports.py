@@ -14,6 +14,7 @@ from making import ROOT
 from peers import answer, listening
 from scoremux_assess.commands.agreement_commands import report
 from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.labels.label_table import read_labels
 from scoremux_assess.labels.labelled_row import LabelColumns
 from scoremux_assess.labels.predicted_rows import read_labelled
 from scoremux_cli.score import score
@@ -83,22 +84,12 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
         work.verify()
         desk.close()
         assert "ß/é 7".encode() not in (tmp_path / name).read_bytes()
-    read_from = [tmp_path / "l.jsonl"]
-    trained = read_data(read_from, {}, LabelColumns(student="student")).rows
-    assert {row.id: row.student for rows in trained.values() for row in rows} == truth
-    assert {
-        row.id: row.student for row in read_labelled(read_from, None, LabelColumns(student="student")).rows
-    } == truth
     # Beside a file whose columns have other names, what the desk exported keeps its own.
     (tmp_path / "own.csv").write_text("key,item,answer,grade,again,pupil\nk9,t-0,x,1,2,s1\n")
-    read_from.append(tmp_path / "own.csv")
     names = {"id": "key", "task": "item", "text": "answer", "level": "grade", "second": "again", "student": "pupil"}
-    trained = read_data(read_from, {}, LabelColumns(**names))
-    assert not trained.bad
-    both = {row.id: row.student for rows in trained.rows.values() for row in rows}
-    labelled = read_labelled(read_from, None, LabelColumns(**names)).rows
-    assert both == {row.id: row.student for row in labelled} == {**truth, "k9": "s1"}
-    joined = read_joined(tmp_path / "scored", read_from[0], LabelColumns(student="student"))
+    table = read_labels([tmp_path / "l.jsonl", tmp_path / "own.csv"], LabelColumns(**names), ("id", "text", "level"))
+    assert {row.id: row.student for row in table.rows} == {**truth, "k9": "s1"}
+    joined = read_joined(tmp_path / "scored", tmp_path / "l.jsonl", LabelColumns(student="student"))
     assert len(set(joined.students().tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
 
 
@@ -169,7 +160,6 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     report(tmp_path / "scored", labelled, tmp_path / "report.html", column=["group=home group", "group=school"])
     page = (tmp_path / "report.html").read_text()
     assert all(word in page for word in ("Gruppe-ß", "School 1", "home group"))
-    assert {row.id for row in read_labelled([labelled], None, LabelColumns()).rows} == found.keys()
     data = read_data([labelled], {}, LabelColumns(groups=("school",)))
     assert {row.groups["school"] for row in data.rows["t"]} == {"School 0", "School 1", "School 2"} and not data.bad
     erase(desk, ErasureRequest(["r0", "r4", "r8"]), "test")

@@ -51,17 +51,6 @@ def _letters(number: int) -> str:
     return "".join(random.Random(number).choices("abcdefghij ", k=40))
 
 
-def test_what_is_no_tasks_id_makes_a_bad_row_and_is_not_shown(tmp_path: Path) -> None:
-    names = ("bio/7", "../up", "bio 7", "физика-3", "x" * 200)
-    rows = [_row(n, task=name) for n, name in enumerate(names)]
-    data = read_data([_write(tmp_path / "rows.jsonl", [*rows, _row(9)])], {})
-    assert list(data.rows) == ["t"]
-    assert [bad.reason.partition(" (")[0] for bad in data.bad] == ["task is no task's id"] * len(names)
-    with pytest.raises(DataError, match="line 1: text is no task's id") as error:
-        read_data([tmp_path / "rows.jsonl"], {}, LabelColumns(task="text", text="task"))
-    assert "text 0" not in str(error.value)
-
-
 def test_few_labelled_rows_are_trained_at_a_larger_rate() -> None:
     rates = [Recipe().rate(rows) for rows in (0, 20, 80, 100, 160, 5000)]
     assert rates == pytest.approx([0.002, 0.002, 0.002, 0.0016, 0.001, 0.001])
@@ -71,38 +60,27 @@ def test_few_labelled_rows_are_trained_at_a_larger_rate() -> None:
 
 
 def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path: Path) -> None:
-    rows = [_row(0), _row(1, level="high"), {"task": "t", "level": 1}, _row(3, level=7), _row(0), _row(5)]
-    path = _write(tmp_path / "rows.jsonl", rows)
+    rows = [_row(0, again=1), _row(1, level="high"), {"task": "t", "level": 1}, _row(3, level=7), _row(0), _row(5)]
+    path = _write(tmp_path / "rows.jsonl", [*rows, _row(6, again=7), _row(7, again="NS"), _row(8, task="a b")])
     with path.open("a") as file:
         file.write("{ broken\n")
-    data = read_data([path], {"t": {"levels": [0, 1]}}, LabelColumns())
-    assert [row.id for row in data.rows["t"]] == ["0", "5"]
-    assert sorted((bad.file, bad.line) for bad in data.bad) == [("rows.jsonl", n) for n in (2, 3, 4, 5, 7)]
-    assert not any("text 0" in bad.reason or "text 3" in bad.reason for bad in data.bad), "a reason quotes no response"
-
-
-def test_named_columns_that_no_row_has_are_an_error_and_a_group_may_be_0(tmp_path: Path) -> None:
-    path = _write(tmp_path / "rows.jsonl", [_row(n, sex=n % 2, again=n % 2) for n in range(4)])
-    rows = read_data([path], {}, LabelColumns(groups=("sex",), second="again")).rows["t"]
-    assert [(row.groups["sex"], row.second) for row in rows] == [("0", 0), ("1", 1)] * 2
-    for columns, name in ((LabelColumns(groups=("sexe",)), "sexe"), (LabelColumns(second="second"), "second")):
-        with pytest.raises(InputError, match=rf"rows\.jsonl has no column {name} \(its columns: id, task, text"):
-            read_data([path], {}, columns)
-
-
-def test_shares_that_are_no_probabilities_and_second_levels_off_the_scale_are_said(tmp_path: Path) -> None:
-    rows = [_row(0, probability=20), _row(1, probability=0.5, again=7), _row(2, again=math.nan), _row(3, again="NS")]
-    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, LabelColumns(second="again"))
-    assert [(row.id, row.weight, row.second) for row in data.rows["t"]] == [
-        ("1", 2, None),
-        ("2", 1, None),
-        ("3", 1, None),
+    data = read_data([path], {"t": {"levels": [0, 1]}}, LabelColumns(second="again"))
+    assert [(row.id, row.second) for row in data.rows["t"]] == [("0", 1), ("5", None), ("6", None), ("7", None)]
+    assert sorted((bad.line, bad.reason.partition(" (")[0]) for bad in data.bad) == [
+        (2, "no number in level or score"),
+        (3, "no text"),
+        (4, "its level is not one of its task's"),
+        (5, "given twice, with the same text and levels"),
+        (7, "its second level is not one of its task's; it counts without that"),
+        (8, "its second level is not one of its task's; it counts without that"),
+        (9, "task is no task's id"),
+        (10, "not JSON"),
     ]
-    assert [(bad.line, bad.reason[:16]) for bad in data.bad] == [
-        (1, "probability is n"),
-        (2, "its second level"),
-        (4, "its second level"),
-    ]
+    with pytest.raises(DataError, match="line 1: text is no task's id") as error:
+        read_data([path], {}, LabelColumns(task="text", text="task"))
+    assert "text 0" not in str(error.value)
+    with pytest.raises(InputError, match=r"rows\.jsonl has no column sexe \(its columns: id, task, text"):
+        read_data([path], {}, LabelColumns(groups=("sexe",)))
 
 
 def test_scores_become_levels_of_the_tasks_file_or_of_the_scores_that_occur(tmp_path: Path) -> None:
