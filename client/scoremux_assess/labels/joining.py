@@ -60,9 +60,9 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     table.require(replace(columns, groups=groups, student=student), "id", "level")
     known = _known(table, columns, absent)
     if kept:
-        found = _of_output(kept, scored, known)
-        of_all = {name: found.get(name) or known.groups[name] for name in columns.groups}
-        known = replace(known, groups=of_all, student=found.get(columns.student, known.student))
+        of_output = _of_output(kept, scored, known)
+        of_all = {name: of_output.get(name) or known.groups[name] for name in columns.groups}
+        known = replace(known, groups=of_all, student=of_output.get(columns.student, known.student))
     joined = join(scored, known)
     task = np.append(joined.scored.task.code, joined.off_scale.task)
     numbers = np.append(joined.ratings.human, joined.off_scale.level)

@@ -33,7 +33,7 @@ THIRD_RATER = "given by a third rater; a response counts with the levels of two"
 
 @dataclass(frozen=True)
 class LeftOutLine:
-    """A line that is no row of the table, and why."""
+    """A line that is not a row of the table, and why."""
 
     file: str
     line: int | None
@@ -55,10 +55,9 @@ class LabelTable:
 
     Attributes:
         rows: One for each response.
-        left_out: The lines that are no rows of their own.
+        left_out: The lines that are not rows of their own.
         present: Fields of `LabelColumns` that some file has.
         names: The columns of all files.
-        paths: The files and folders.
     """
 
     rows: list[LabelledRow] = field(default_factory=list)
@@ -89,8 +88,6 @@ def read_labels(
     """Read labelled rows of .csv, .jsonl and .parquet files, of what the desk exports, and of folders of a job.
 
     Args:
-        paths: Files and folders.
-        columns: Names of their columns.
         needed: Fields of `LabelColumns` that each row must have.
         strict: Refuse a line that cannot be used; otherwise it is left out.
 
@@ -148,9 +145,9 @@ class _Responses:
         self._by_rater: dict[tuple[Key, str], LabelledRow] = {}
 
     def add(self, row: LabelledRow) -> str:
-        """Take a row; return why it is no response of its own, empty if it is one. Raises InputError."""
+        """Take a row; return why it is not a response of its own, empty if it is one. Raises InputError."""
         first = self.rows.setdefault(row.key, row)
-        if first is not row and None not in (first.text, row.text) and _same(first) != _same(row):
+        if None not in (first.text, row.text) and same_text(first.text) != same_text(row.text):
             raise _contradiction(first, row, "text")
         before = self._by_rater.setdefault((row.key, row.rater), row)
         if first is row:
@@ -167,10 +164,6 @@ class _Responses:
         elif first.second is None:
             first.second = row.second
         return REPEATED
-
-
-def _same(row: LabelledRow) -> str:
-    return same_text(row.text or "")
 
 
 def _both(before: LabelledRow, row: LabelledRow) -> list[tuple[float, float]]:

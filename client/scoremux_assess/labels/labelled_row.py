@@ -65,28 +65,27 @@ class LabelColumns:
 
     def present(self, names: Collection[str]) -> dict[str, str]:
         """Return the columns that a file has, by field. names: all of them. A file of the desk keeps its own names."""
-        given = {key: getattr(self, key) for key in _KEYS}
-        own = self.own_names or CHOSEN_BY in names
-        found = {key: key if own and name not in names else name for key, name in given.items() if name}
-        return {key: name for key, name in found.items() if name in names}
+        columns = {key: getattr(self, key) for key in _KEYS}
+        if self.own_names or CHOSEN_BY in names:
+            columns = {key: name if name in names else name and key for key, name in columns.items()}
+        return {key: name for key, name in columns.items() if name in names}
 
 
 _KEYS = ("id", "task", "administration", "text", "level", "score", "second", "rater", "student", "split")
 LABEL_COLUMNS = LabelColumns()
 
 
-def label_columns(given: Sequence[str] | None, *keys: str, group: str = "") -> LabelColumns:
+def label_columns(options: Sequence[str] | None, *keys: str, group: str = "") -> LabelColumns:
     """Return the columns that `--column` names.
 
     Args:
-        given: The option's values.
         keys: Those of the command, beside the ones that all of them have.
         group: The key of columns to keep, empty for none.
     """
     names: dict[str, Any] = {
         key: getattr(LABEL_COLUMNS, key) for key in ("id", "task", "administration", "text", "student", *keys)
     }
-    chosen = column_names(given, **names, **({group: ()} if group else {}))
+    chosen = column_names(options, **names, **({group: ()} if group else {}))
     return LabelColumns(groups=chosen.pop(group, ()), **chosen)
 
 
@@ -171,13 +170,7 @@ class LabelledRow:
 
 
 def refuse_machine_levels(file: Path, names: Collection[str], level: str) -> None:
-    """Raise InputError where the column of people's levels is the machine's, of `score`, `sample` or final scores.
-
-    Args:
-        file: The file.
-        names: Its columns.
-        level: The name that was given for that of people's levels.
-    """
+    """Raise InputError where the column of people's levels is the machine's, of `score`, `sample` or final scores."""
     if any(pair <= {*names} for pair in _MACHINE_COLUMNS) and (level == "level" or (level and level not in names)):
         raise InputError(
             f"{file}: its column level has the machine's levels. The desk's --labelled export has those of people; "
@@ -202,15 +195,7 @@ def number(value: object) -> tuple[float, bool]:
 def labelled_row(
     file: Path, line: int, values: Mapping[str, Any], present: Mapping[str, str], columns: LabelColumns
 ) -> LabelledRow:
-    """Return a row.
-
-    Args:
-        file: Its file.
-        line: Its line.
-        values: Its cells.
-        present: From `LabelColumns.present`.
-        columns: Which are read.
-    """
+    """Return a row from its cells. present: from `LabelColumns.present`."""
     cells = {key: values.get(name) for key, name in present.items()}
     (level, bad), (second, bad_second) = number(cells.get("level")), number(cells.get("second"))
     probability, bad_probability = number(values.get("probability"))
@@ -244,14 +229,7 @@ def labelled_row(
 
 
 def problem_of(row: LabelledRow, needed: Collection[str], present: Mapping[str, str], columns: LabelColumns) -> str:
-    """Return why a row cannot be used, empty if it can; the reason quotes no cell.
-
-    Args:
-        row: The row.
-        needed: Fields of `LabelColumns` that it must have.
-        present: From `LabelColumns.present`.
-        columns: Which are read.
-    """
+    """Return why a row without the fields that are needed cannot be used, empty if it can; quotes no cell."""
     has = {"id": "id" in present, "task": bool(row.task), "text": row.text is not None, "level": row.has_level}
     for key in needed:
         name = present.get(key, getattr(columns, key))

@@ -38,7 +38,6 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
     """Return the labelled rows of files and predictions; a row that is in both has the prediction's probabilities.
 
     Args:
-        files: Labelled responses.
         predictions: What training predicted of rows that it held out, None for none.
         columns: Of the files; the column second counts where no other is named.
 
