@@ -156,9 +156,7 @@ def prepare(
     )
 
 
-def _examples(
-    task: Task, rows: Sequence[LabelledRow], tokenizer: Tokenizer, classifier: Classifier
-) -> list[Example]:
+def _examples(task: Task, rows: Sequence[LabelledRow], tokenizer: Tokenizer, classifier: Classifier) -> list[Example]:
     """Return rows as the model sees them. Raises DataError where the task's input leaves no room to them."""
     if task.layout is not None and (room := tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
         raise DataError(
