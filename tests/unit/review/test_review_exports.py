@@ -50,11 +50,11 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     with listening(answer) as url:
         for out in ("scored", "scored.csv", "later"):
             student = [] if out == "later" else ["student=pupil"]
-            score([str(source)], tmp_path / out, [url], **options, column=[*columns, *student])
+            score(sources=[str(source)], out=tmp_path / out, url=[url], **options, column=[*columns, *student])
         with pytest.raises(
             InputError, match=r"no column who \(its columns: key, item, answer, pupil\); .*--column student"
         ):
-            score([str(source)], tmp_path / "x", [url], **options, column=[*columns, "student=who"])
+            score(sources=[str(source)], out=tmp_path / "x", url=[url], **options, column=[*columns, "student=who"])
     truth = {f"k{n}": student or None for n, student in enumerate(students)}
     assert {row["id"]: row["student"] for row in read_rows(tmp_path / "scored")} == truth
 
@@ -104,9 +104,9 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     options: dict[str, Any] = {"read_behind": 1.0, "key_file": tmp_path / "key", "keep": ["home group", "school"]}
     with listening(answer) as url:
         for out in ("scored", "scored.csv", "moved.csv"):
-            score([str(source)], tmp_path / out, [url], **options)
+            score(sources=[str(source)], out=tmp_path / out, url=[url], **options)
         with pytest.raises(InputError, match="column final cannot be kept"):
-            score([str(source)], tmp_path / "x", [url], keep=["final"])
+            score(sources=[str(source)], out=tmp_path / "x", url=[url], keep=["final"])
     done_note(tmp_path / "moved.csv").unlink()  # a file without its job
     add = ["--responses", source, "--column", "keep=home group", "--column", "keep=school", "--database"]
     with pytest.raises(InputError, match=r"moved.csv, row 1: no column sex \(its columns: id, task"):
