@@ -99,7 +99,7 @@ def _with_probabilities(
 def _as_columns(rows: Sequence[_ScoredRow], students: Mapping[str | None, int], width: int | None) -> LabelledScores:
     """Return rows of one task as columns. width: of the vectors that the head read; None leaves them out."""
     labelled, level, probabilities, vectors = zip(*rows, strict=True)
-    texts = [row.id if row.text is None else f"{fold(row.text)}\0" for row in labelled]
+    texts = [repr(row.key) if row.text is None else f"{fold(row.text)}\0" for row in labelled]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return LabelledScores(
         np.array(probabilities, dtype=np.float32).astype(np.float64),
