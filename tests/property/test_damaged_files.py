@@ -22,7 +22,6 @@ from scoremux_decide.decision import Decision
 from scoremux_engine.model.backbone import BackboneSpec, read_spec
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.store.history import History
-from scoremux_engine.store.manifest import Pins
 from scoremux_engine.store.store import Store
 from scoremux_files.errors import ScoremuxError
 from scoremux_files.rows.row_layout import RowLayout
@@ -107,7 +106,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "alerts": ("part-000000.jsonl", lambda path: AlertFiles(path.parent).add(0, {"source": "s", "line": 1})),
     "audit log": ("audit/audit.jsonl", lambda path: list(read_log([path]))),
     "manifest": ("store/manifest.json", lambda path: Store(path.parent).manifest()),
-    "pins": ("store/pins.json", lambda path: Pins(path.parent).read()),
+    "pins": ("store/pins.json", lambda path: Store(path.parent).pins()),
     "history": ("store/history.jsonl", lambda path: History(path.parent).entries()),
     "backbone": ("backbone/backbone.json", lambda path: read_spec(BackboneSpec, path, "export")),
     "decision": ("decision.json", lambda path: Decision.parse(path.read_bytes(), "decision.json")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -106,7 +107,7 @@ def check_sources(sources: Sequence[SourceFile], layout: RowLayout) -> None:
 def _files(name: str) -> Iterator[Path]:
     path = Path(name)
     if path.is_dir():
-        inside = (p for p in sorted(path.rglob("*")) if not any(_hidden(part) for part in p.relative_to(path).parts))
+        inside = (p for p in sorted(path.rglob("*")) if not re.search(r"(^|/)[._]", p.relative_to(path).as_posix()))
         yield from (p for p in inside if p.suffix.lower() in READERS and p.is_file())
     elif not path.exists() and glob.has_magic(name):
         matches = (Path(match) for match in sorted(glob.glob(name, recursive=True)))  # noqa: PTH207
@@ -115,10 +116,6 @@ def _files(name: str) -> Iterator[Path]:
         raise InputError(f"{path}: rows are read from {_SUFFIXES} files")
     else:
         yield path
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "_"))
 
 
 def _stat(path: Path) -> SourceFile:

@@ -138,12 +138,6 @@ class GrpcTransport:
         # gRPC waits for its callbacks, of which this is one.
         threading.Thread(target=channel.client.close).start()
 
-    def __enter__(self) -> GrpcTransport:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _failure(self, error: Any) -> TransportError:
         """Return our error for tritonclient's."""
         code, message = str(error.status() or "").removeprefix("StatusCode."), str(error.message())

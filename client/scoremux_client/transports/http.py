@@ -81,12 +81,6 @@ class HttpTransport:
             self._closed = True
             start(self._shut_down())
 
-    def __enter__(self) -> HttpTransport:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     async def _shut_down(self) -> None:
         for request in self._requests:
             request.cancel()

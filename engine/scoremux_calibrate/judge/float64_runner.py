@@ -19,10 +19,9 @@ from onnx.reference.op_run import OpRun
 
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import DTypes, Tables, size_class, stack
-from scoremux_engine.runners.runner import Outputs, RowInputs
+from scoremux_engine.runners.runner import GraphRunner, RowInputs
 from scoremux_engine.scoring.computation import add_prefix, pad
 from scoremux_engine.store.reader import StoreReader
 
@@ -125,7 +124,7 @@ def _of_one_type(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value.astype(np.float64) if value.dtype == np.float32 else value for name, value in inputs.items()}
 
 
-class Float64Runner:
+class Float64Runner(GraphRunner):
     """Runs `backbone.onnx` in float64, slowly. See `BackboneRunner`."""
 
     precision = arithmetic = "float64"
@@ -138,15 +137,8 @@ class Float64Runner:
         self._kept = backbone.spec.kept
         self._graph = Float64Graph(backbone.onnx)
 
-    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
-        """See `BackboneRunner.run`; float64."""
-        outputs = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
-        return Outputs(*self._graph.run(outputs, {**rows.feeds, **tables.arrays}))
-
-    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Any]:
-        """See `BackboneRunner.keys_and_values`; float64."""
-        kept = self._graph.run(list(self._kept.values()), {**rows.feeds, **tables.arrays})
-        return dict(zip(self._kept, kept, strict=True))
+    def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> list[Any]:
+        return self._graph.run(outputs, {**rows.feeds, **tables.arrays})
 
 
 class Float64Scorer:

@@ -105,7 +105,7 @@ def pin(
     """
     opened = open_store(store)
     change = opened.unpin if remove else opened.pin
-    pins = change(versions) if versions else opened.pins.read()
+    pins = change(versions) if versions else opened.pins()
     values = [{"task": task, "version": digest} for digest, task in pins.items()]
     cells = [(task, short(digest)) for digest, task in pins.items()]
     show_result(as_json, values, ("task", "version"), cells, "pinned")

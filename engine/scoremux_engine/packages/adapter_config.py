@@ -66,11 +66,11 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
 
     def rank(self, site: str) -> int:
         """Return the rank PEFT gives the module `site`."""
-        return int(_first_match(self._ranks, site, self.r))
+        return int(_first_match(self._patterns[0], site, self.r))
 
     def scaling(self, site: str) -> float:
         """Return what PEFT multiplies B(A(x)) by: alpha / r, or alpha / sqrt(r) with `use_rslora`."""
-        rank, alpha = self.rank(site), float(_first_match(self._alphas, site, self.lora_alpha))
+        rank, alpha = self.rank(site), float(_first_match(self._patterns[1], site, self.lora_alpha))
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
 
     def leaves_out(self, site: str) -> bool:
@@ -78,11 +78,11 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
 
         A regular expression that might mean something else here, such as one that looks ahead, leaves nothing out.
         """
-        targets = self.target_modules
-        if _chooses(self.exclude_modules, self._excluded, site):
+        targets, (chosen, excluded) = self.target_modules, self._expressions
+        if _chooses(self.exclude_modules, excluded, site):
             return True
         if isinstance(targets, str):
-            return targets.lower() != "all-linear" and not _chooses(targets, self._target, site, otherwise=True)
+            return targets.lower() != "all-linear" and not _chooses(targets, chosen, site, otherwise=True)
         return site not in targets and not (_names(targets, site) and self._transforms(site))
 
     def _transforms(self, site: str) -> bool:
@@ -98,20 +98,12 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
         return number is not None and int(number[1]) in layers
 
     @cached_property
-    def _target(self) -> SchemaValidator | None:
-        return _expression(self.target_modules)
+    def _expressions(self) -> tuple[SchemaValidator | None, SchemaValidator | None]:
+        return _expression(self.target_modules), _expression(self.exclude_modules)
 
     @cached_property
-    def _excluded(self) -> SchemaValidator | None:
-        return _expression(self.exclude_modules)
-
-    @cached_property
-    def _ranks(self) -> list[_Pattern]:
-        return _compile(self.rank_pattern)
-
-    @cached_property
-    def _alphas(self) -> list[_Pattern]:
-        return _compile(self.alpha_pattern)
+    def _patterns(self) -> tuple[list[_Pattern], list[_Pattern]]:
+        return _compile(self.rank_pattern), _compile(self.alpha_pattern)
 
     @classmethod
     def parse(cls, data: bytes, path: Path) -> AdapterConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scoremux_engine.errors import ClosedError, PackageError
-from scoremux_engine.model.backbone import BackboneSpec, HeadLinear, Site
+from scoremux_engine.model.backbone import BackboneSpec, Site
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.package_files import TASK_JSON
 from scoremux_engine.packages.tensor_file import TensorFile
@@ -79,7 +79,10 @@ def _expected(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, o
                 )
             yield from _expected_at(file, site, config)
     for linear in backbone.head:
-        yield from _expected_head(linear, outputs)
+        width = outputs if linear.d_out is None else linear.d_out
+        yield f"{PREFIX}{linear.name}.weight", (width, linear.d_in)
+        if linear.bias:
+            yield f"{PREFIX}{linear.name}.bias", (width,)
 
 
 def _expected_at(file: TensorFile, site: Site, config: AdapterConfig) -> _Expected:
@@ -95,13 +98,6 @@ def _expected_at(file: TensorFile, site: Site, config: AdapterConfig) -> _Expect
     for name in biases:
         _require(site.bias, file, site, "biases")
         yield name, (site.d_out,)
-
-
-def _expected_head(linear: HeadLinear, outputs: int) -> _Expected:
-    width = outputs if linear.d_out is None else linear.d_out
-    yield f"{PREFIX}{linear.name}.weight", (width, linear.d_in)
-    if linear.bias:
-        yield f"{PREFIX}{linear.name}.bias", (width,)
 
 
 def _require(opened: bool, file: TensorFile, site: Site, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -11,17 +12,16 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from scoremux_engine.errors import RunnerError
-from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import library_arithmetic
 from scoremux_engine.model.tables import DTypes, Tables
 from scoremux_engine.runners.arithmetic import name_of, probe_digest
-from scoremux_engine.runners.runner import Floats, Outputs, RowInputs, Streams
+from scoremux_engine.runners.runner import Floats, GraphRunner, RowInputs, Streams
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
-class OnnxRuntimeRunner:
+class OnnxRuntimeRunner(GraphRunner):
     """Runs `backbone.onnx` in float32.
 
     device: ``cpu``, ``cuda`` or ``tensorrt``: the execution provider. One that is absent is an error, never replaced.
@@ -67,15 +67,9 @@ class OnnxRuntimeRunner:
         likely = library_arithmetic("onnxruntime", self.precision, self._device)
         return name_of(likely, _probe(self._threads)) if self._device == "cpu" else likely
 
-    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
-        """See `BackboneRunner.run`."""
-        outputs = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
-        return Outputs(*self._session.run(outputs, {**rows.feeds, **tables.arrays}))
-
-    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
-        """See `BackboneRunner.keys_and_values`."""
-        out = self._session.run(list(self._kept.values()), {**rows.feeds, **tables.arrays})
-        return dict(zip(self._kept, out, strict=True))
+    def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
+        computed: list[Floats] = self._session.run(outputs, {**rows.feeds, **tables.arrays})
+        return computed
 
 
 @cache

@@ -29,7 +29,7 @@ from scoremux_engine.runners.arithmetic import name_of, probe_digest
 from scoremux_engine.runners.int8 import Ranges, measure_ranges, quantise
 from scoremux_engine.runners.packing import pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
-from scoremux_engine.runners.runner import Floats, Ints, Outputs, RowInputs, Streams
+from scoremux_engine.runners.runner import Floats, GraphRunner, Ints, RowInputs, Streams
 
 Request = TypeVar("Request")
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -45,7 +45,7 @@ _KEPT_ENTRIES = 250
 _LARGE, _GIVEN_BACK_S = 1 << 18, 20.0
 
 
-class OpenVinoRunner:
+class OpenVinoRunner(GraphRunner):
     """Runs `backbone.onnx` on the CPU.
 
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (products of
@@ -114,29 +114,21 @@ class OpenVinoRunner:
         """See `BackboneRunner`."""
         return name_of(openvino_arithmetic(self.precision, self._rest), _probe(self.precision, self._threads))
 
-    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
-        """See `BackboneRunner.run`."""
-        return Outputs(*self._infer(rows, tables, (names.LOGITS, names.POOLED)[: 1 + pooled]))
-
-    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
-        """See `BackboneRunner.keys_and_values`."""
-        return dict(zip(self._kept, self._infer(rows, tables, tuple(self._kept.values())), strict=True))
-
-    def _infer(self, rows: RowInputs, tables: Tables, names_out: tuple[str, ...]) -> Sequence[Floats]:
+    def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
         feeds = {**rows.feeds, **self._packed(rows)}
         self._give_back(rows.input_ids.shape)
 
         def on_a_stream() -> list[Floats]:
             request = self._idle.get()
             try:
-                return request.infer(tables, feeds, names_out)
+                return request.infer(tables, feeds, outputs)
             finally:
                 self._idle.put(request)
 
         if not (rows.alone and self._all_cores):
             return on_a_stream()
-        shape = names_out, tables.sizes, *(array.shape for array in feeds.values())
-        return self._all_cores.run(shape, lambda request: request.infer(tables, feeds, names_out), on_a_stream)
+        shape = tuple(outputs), tables.sizes, *(array.shape for array in feeds.values())
+        return self._all_cores.run(shape, lambda request: request.infer(tables, feeds, outputs), on_a_stream)
 
     def _give_back(self, shape: tuple[int, ...]) -> None:
         """Give memory back if no large micro-batch is computed any more. shape: of the one that is next."""

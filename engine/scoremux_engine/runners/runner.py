@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -99,6 +99,23 @@ class BackboneRunner(Protocol):
         Each float32 [B, heads, S, width]; the backbone reads prefixes.
         """
         ...
+
+
+class GraphRunner:
+    """What runners share: each computes outputs of the graph by name, of tables that the graph takes as inputs."""
+
+    _kept: Mapping[str, str]  # see `BackboneSpec.kept`
+
+    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
+        """See `BackboneRunner.run`."""
+        return Outputs(*self._compute(rows, tables, [names.LOGITS, names.POOLED][: 1 + pooled]))
+
+    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
+        """See `BackboneRunner.keys_and_values`."""
+        return dict(zip(self._kept, self._compute(rows, tables, list(self._kept.values())), strict=True))
+
+    def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.typing as npt
 
-from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import BackboneSpec
 from scoremux_engine.model.tables import DTypes, Tables
-from scoremux_engine.runners.runner import Floats, Outputs, RowInputs
+from scoremux_engine.runners.runner import Floats, GraphRunner, RowInputs
 
 Infer = Callable[[dict[str, npt.NDArray[Any]], list[str]], list[Floats]]
 """Runs the graph: its inputs by name and the names of outputs in, these outputs out. Called from several threads."""
 
 
-class TritonRunner:
+class TritonRunner(GraphRunner):
     """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend).
 
     precision, arithmetic: of that model, by name.
@@ -34,12 +33,5 @@ class TritonRunner:
         self._kept = spec.kept
         self.dtypes: DTypes = {}
 
-    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
-        """See `BackboneRunner.run`."""
-        outputs = [names.LOGITS, names.POOLED] if pooled else [names.LOGITS]
-        return Outputs(*self._infer({**rows.feeds, **tables.arrays}, outputs))
-
-    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
-        """See `BackboneRunner.keys_and_values`."""
-        out = self._infer({**rows.feeds, **tables.arrays}, list(self._kept.values()))
-        return dict(zip(self._kept, out, strict=True))
+    def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
+        return self._infer({**rows.feeds, **tables.arrays}, outputs)

@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import StoreError
 from scoremux_engine.packages.task import TaskId
-from scoremux_files.digests import read_file
-from scoremux_files.errors import reading
 from scoremux_files.settings import parse_object, quote, validate
 
 FORMAT: Literal[1] = 1
@@ -67,24 +65,3 @@ def parse_store_file(model: type[StoreFileT], data: bytes, path: Path) -> StoreF
         return validate(model.model_validate, content)
     except ValueError as error:
         raise StoreError(f"{path} is damaged: {error}") from error
-
-
-class Pins:
-    """`pins.json` of the store in `folder`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / PINS_JSON
-
-    def read(self) -> dict[str, str]:
-        """Return digest → task. Raises StoreError where the file is damaged."""
-        with reading(self.path, StoreError):
-            try:
-                data = read_file(self.path, MAX_MANIFEST_BYTES)
-            except FileNotFoundError:
-                return {}
-        return parse_store_file(PinnedVersions, data, self.path).pins
-
-    @staticmethod
-    def to_json(pins: dict[str, str]) -> bytes:
-        """Return the file's content."""
-        return PinnedVersions(pins=dict(sorted(pins.items()))).to_json()

@@ -15,8 +15,15 @@ from scoremux_engine.packages.adapter_tables import Number
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import History
-from scoremux_engine.store.manifest import MANIFEST_JSON, MAX_MANIFEST_BYTES, Manifest, Pins, parse_store_file
-from scoremux_files.digests import Stamp, open_file, read_all
+from scoremux_engine.store.manifest import (
+    MANIFEST_JSON,
+    MAX_MANIFEST_BYTES,
+    PINS_JSON,
+    Manifest,
+    PinnedVersions,
+    parse_store_file,
+)
+from scoremux_files.digests import Stamp, open_file, read_all, read_file
 from scoremux_files.errors import reading
 
 _TRIES = 5
@@ -30,7 +37,6 @@ class StoreReader:
         self.manifest_path = folder / MANIFEST_JSON
         self.packages_path = folder / "packages"
         self.history = History(folder)
-        self.pins = Pins(folder)
 
     def package_folder(self, digest: str) -> Path:
         return self.packages_path / digest
@@ -46,6 +52,16 @@ class StoreReader:
     def manifest(self) -> Manifest:
         """Read the manifest. Raises StoreError where there is none or it is damaged."""
         return parse_store_file(Manifest, self.manifest_bytes(), self.manifest_path)
+
+    def pins(self) -> dict[str, str]:
+        """Return the pinned versions, digest → task. Raises StoreError where the file is damaged."""
+        path = self.folder / PINS_JSON
+        with reading(path, StoreError):
+            try:
+                data = read_file(path, MAX_MANIFEST_BYTES)
+            except FileNotFoundError:
+                return {}
+        return parse_store_file(PinnedVersions, data, path).pins
 
     def manifest_bytes(self) -> bytes:
         """Return the manifest's content as it was at one moment. Raises StoreError where there is none."""
@@ -69,13 +85,17 @@ class StoreReader:
             raise PackageError(f"{folder} was changed: its content's digest is {package.digest}")
         return package
 
-    def digests(self) -> list[str]:
-        """Return the digests of all packages by the names of their folders, sorted."""
+    def package_folders(self) -> list[Path]:
+        """Return the folders in `packages/`, sorted, those that a writer left behind included."""
         with reading(self.packages_path, StoreError):
             try:
-                return sorted(p.name for p in self.packages_path.iterdir() if re.fullmatch(DIGEST_PATTERN, p.name))
+                return sorted(self.packages_path.iterdir())
             except FileNotFoundError:
                 return []
+
+    def digests(self) -> list[str]:
+        """Return the digests of all packages by the names of their folders, sorted."""
+        return [folder.name for folder in self.package_folders() if re.fullmatch(DIGEST_PATTERN, folder.name)]
 
     def versions(self, task: str, digest: str = "") -> list[str]:
         """Return the digests of a task's packages that begin with `digest`, sorted. Damaged ones belong to no task."""

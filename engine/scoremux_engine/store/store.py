@@ -17,7 +17,7 @@ from scoremux_engine.packages.package_files import PackageFiles, package_digest
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.store.history import Change
-from scoremux_engine.store.manifest import MANIFEST_JSON, PINS_JSON, Manifest
+from scoremux_engine.store.manifest import MANIFEST_JSON, PINS_JSON, Manifest, PinnedVersions
 from scoremux_engine.store.reader import StoreReader
 from scoremux_files.atomic import NEW, OLD, replace_file, sync, write_blocks
 from scoremux_files.digests import set_digest
@@ -34,6 +34,11 @@ class _CheckedPackage:
     files: PackageFiles
     task: str
     digest: str
+
+    @classmethod
+    def of(cls, files: PackageFiles, backbone: Backbone) -> _CheckedPackage:
+        package = TaskPackage.check(files, backbone)
+        return cls(files, package.task.id, package.digest)
 
 
 class Store(StoreReader):
@@ -62,13 +67,17 @@ class Store(StoreReader):
         dry_run: bool = False,
     ) -> list[Change]:
         """Publish packages as `add` does. Raises StoreError where a version in `before` is not live any more."""
-        checked = [_check(files, backbone) for files in packages]
+        checked = [_CheckedPackage.of(files, backbone) for files in packages]
         _refuse_duplicates(checked)
         if dry_run:
             return _changes(self._current(backbone), checked)
         with self.transaction(create=True):
             manifest = self._current(backbone)
-            _refuse_changed(manifest, before or {})
+            for task, digest in (before or {}).items():
+                if manifest.tasks.get(task) != digest:
+                    raise StoreError(
+                        f"task {task} was changed meanwhile ({digest[:12]} is not live); run the command again"
+                    )
             changes = _changes(manifest, checked)
             self._write_all(checked)
             self._replace_manifest("add", manifest, changes)
@@ -109,14 +118,14 @@ class Store(StoreReader):
     def pin(self, references: Sequence[str]) -> dict[str, str]:
         """Keep versions (`TASK` or `TASK@DIGEST`) from `gc`. Return all pins, digest → task."""
         with self.transaction():
-            pins = self.pins.read()
+            pins = self.pins()
             added = {digest: task for task, digest in map(self.find, references)}
             return self._replace_pins(pins, {**pins, **added})
 
     def unpin(self, references: Sequence[str]) -> dict[str, str]:
         """Undo `pin`. Return all pins left. Raises StoreError naming a version that is not pinned."""
         with self.transaction():
-            pins = self.pins.read()
+            pins = self.pins()
             left = dict(pins)
             for reference in references:
                 if left.pop(self.find(reference)[1], None) is None:
@@ -171,7 +180,12 @@ class Store(StoreReader):
         added = [Change(task, None, digest) for digest, task in after.items() if digest not in before]
         removed = [Change(task, digest, None) for digest, task in before.items() if digest not in after]
         if added or removed:
-            self._replace("pin" if added else "unpin", added or removed, PINS_JSON, self.pins.to_json(after))
+            self._replace(
+                "pin" if added else "unpin",
+                added or removed,
+                PINS_JSON,
+                PinnedVersions(pins=dict(sorted(after.items()))).to_json(),
+            )
         return after
 
     def _replace(self, action: str, changes: Sequence[Change], name: str, content: bytes) -> None:
@@ -252,11 +266,6 @@ def _copy(files: PackageFiles, name: str, folder: Path) -> str:
         os.close(handle)
 
 
-def _check(files: PackageFiles, backbone: Backbone) -> _CheckedPackage:
-    package = TaskPackage.check(files, backbone)
-    return _CheckedPackage(files, package.task.id, package.digest)
-
-
 def _changes(manifest: Manifest, packages: Sequence[_CheckedPackage]) -> list[Change]:
     return [Change(package.task, manifest.tasks.get(package.task), package.digest) for package in packages]
 
@@ -267,9 +276,3 @@ def _refuse_duplicates(packages: Sequence[_CheckedPackage]) -> None:
         if package.task in paths:
             raise PackageError(f"{package.files.path} and {paths[package.task]} are both task {package.task}")
         paths[package.task] = package.files.path
-
-
-def _refuse_changed(manifest: Manifest, before: Mapping[str, str]) -> None:
-    for task, digest in before.items():
-        if manifest.tasks.get(task) != digest:
-            raise StoreError(f"task {task} was changed meanwhile ({digest[:12]} is not live); run the command again")

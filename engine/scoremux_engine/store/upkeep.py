@@ -17,7 +17,6 @@ from scoremux_engine.packages.package_files import FILES, OPTIONAL, package_dige
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.store.store import LEFTOVERS, Store, remove_folder
-from scoremux_files.errors import reading
 
 KEEP_DAYS = 30.0
 
@@ -63,7 +62,7 @@ def collect(store: Store, *, keep_days: float = KEEP_DAYS, dry_run: bool = False
 
 
 def _garbage(store: Store, keep_days: float) -> Garbage:
-    named = {*store.manifest().tasks.values(), *store.pins.read(), *_recent(store, keep_days)}
+    named = {*store.manifest().tasks.values(), *store.pins(), *_recent(store, keep_days)}
     unnamed = [store.package_folder(digest) for digest in store.digests() if digest not in named]
     folders = [folder for folder in (store.folder, store.packages_path) if folder.is_dir()]
     leftovers = [path for folder in folders for path in sorted(folder.iterdir()) if path.name.startswith(LEFTOVERS)]
@@ -92,7 +91,9 @@ def verify(store: StoreReader, backbone: Backbone | None = None) -> Iterator[Pro
     Live packages are checked in full where the backbone is given.
     """
     tasks: dict[str, str] = {}
-    for folder in _package_folders(store):
+    for folder in store.package_folders():
+        if folder.name.startswith(LEFTOVERS):
+            continue
         try:
             tasks[folder.name] = _verified_task(folder)
         except PackageError as error:
@@ -103,14 +104,6 @@ def verify(store: StoreReader, backbone: Backbone | None = None) -> Iterator[Pro
     for number, line in store.history.lines():
         if line is None:
             yield Problem(f"history.jsonl:{number}", "is not a line of history")
-
-
-def _package_folders(store: StoreReader) -> list[Path]:
-    with reading(store.packages_path, StoreError):
-        try:
-            return sorted(path for path in store.packages_path.iterdir() if not path.name.startswith(LEFTOVERS))
-        except FileNotFoundError:
-            return []
 
 
 def _verified_task(folder: Path) -> str:
@@ -129,7 +122,7 @@ def _named(store: StoreReader, tasks: dict[str, str], backbone: Backbone | None)
     """Yield what is wrong with the manifest and the pins, given the task of every package ("" for a damaged one)."""
     try:
         manifest = store.manifest()
-        pins = store.pins.read()
+        pins = store.pins()
     except StoreError as error:
         yield Problem(str(store.folder), str(error))
         return

@@ -117,7 +117,7 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
         "bytes": sum((folder / name).stat().st_size for name in files.openers),
         "version": digest,
         "live": store.manifest().tasks.get(task) == digest,
-        "pinned": digest in store.pins.read(),
+        "pinned": digest in store.pins(),
         "versions": store.versions(task),
     }
 

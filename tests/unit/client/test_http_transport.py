@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -122,7 +123,7 @@ def test_an_http_answer_that_breaks_off_before_its_body_is_no_answer(answer: str
 
 def test_a_cancelled_http_request_is_hung_up(http: HttpPeer) -> None:
     http.hold.clear()
-    with HttpTransport(http.address) as transport:
+    with closing(HttpTransport(http.address)) as transport:
         future = transport.submit(rows.encode(ROW), None)
         while not http.seen:
             threading.Event().wait(0.01)

@@ -37,7 +37,7 @@ def test_store_of_format_1_is_read_and_changed(store: Store, backbone: Backbone)
     assert list(verify(store, backbone)) == []
     live = store.manifest().tasks
     assert set(live) == {"bio-7", "bio-8"}
-    assert set(store.pins.read().values()) == {"bio-8"}
+    assert set(store.pins().values()) == {"bio-8"}
     kinds = ["new", "new", "new", "updated", "rolled back", "retired", "pinned"]
     assert [line.kind for line in store.history.entries()] == kinds
     decided = store.read_package(live["bio-7"], backbone).decider

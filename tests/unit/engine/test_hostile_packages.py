@@ -290,7 +290,7 @@ def test_store_file_that_is_not_regular_is_refused(store: Store, tmp_path: Path,
     reads = {
         "manifest.json": store.manifest,
         "history.jsonl": store.history.entries,
-        "pins.json": store.pins.read,
+        "pins.json": store.pins,
         ".lock": lambda: store.retire(["t"]),
         ".intent.json": lambda: store.retire(["t"]),
     }
