@@ -21,9 +21,8 @@ _LARGEST = 1e100
 def parse_record(kind: type[Record], values: Any) -> Record:
     """Return a JSON object as `kind`, a dataclass whose fields are annotated with their checks.
 
-    Raises:
-        ValueError: A key is unknown, missing or wrong; names it and what is allowed, such as
-            ``threshold: least: must be a number from 0 to 1``. Keys in `removed_keys` of `kind` are ignored.
+    Keys in `removed_keys` of `kind` are ignored. Raises ValueError that names a key that is unknown, missing or wrong
+    and what is allowed, such as ``threshold: least: must be a number from 0 to 1``.
     """
     if not isinstance(values, Mapping):
         raise ValueError("must be a table")
@@ -139,7 +138,7 @@ def lists_of_texts(value: Any) -> dict[str, tuple[str, ...]]:
 
 
 def vector(most: int) -> Check:
-    """Return the check of a list of so many finite numbers at most: float64 [N]."""
+    """Return the check of a list of at most `most` finite numbers: float64 [N]."""
 
     def check(value: Any) -> npt.NDArray[np.float64]:
         fits = isinstance(value, list) and 0 < len(value) <= most

@@ -7,12 +7,16 @@ from collections.abc import Collection, Sequence
 from scoremux_decide.conditions.phrases import vocabulary
 from scoremux_decide.conditions.source_text import SourceText, keys_of
 
+# Thresholds were chosen on the development responses of tests/data/conditions.
 _WORDS_PER_NEW, _WORDS_PER_NEW_ASKED = 8, 5
-"""With so many words a copy may have one word of its own, and one more with each so many more."""
+"""A copy may have a new word for each eight of its words; one that begins as a question does, for each five."""
 _LEAST_RESTATED, _RESTATED = 4, 0.6
+"""Fewest words that repeat a question, and the share of a sentence of it that they have."""
 _LEAST_ALTERED, _ALTERED, _WHOLE = 12, 0.8, 0.7
+"""Fewest words of a source whose order can tell a copy, and the shares of the response and of the source in order."""
 _ASKING = vocabulary("asking")
 _SHORT_REFERENCE, _HALF = 12, 0.5
+"""A reference of at most twelve words is said alike by those who know it; half of its words make an answer."""
 _FIRST_WORDS = 5
 _ANSWERS = vocabulary("answers")
 """Words that make an answer of a question's words."""
@@ -21,50 +25,50 @@ _LITTLE = vocabulary("little in a copy")
 """Words that add little to a copy."""
 
 
-def is_run(said: Sequence[str], source: SourceText, run: int, share: float) -> bool:
-    """Return whether so many words in a row are the source's, and such a share of all words in runs of three."""
-    if len(said) < run:
+def is_run(response: Sequence[str], source: SourceText, run: int, share: float) -> bool:
+    """Return whether `run` words in a row are the source's, and a share of all words lies in runs of three of it."""
+    if len(response) < run:
         return False
-    covered, longest = source.coverage(said)
-    if longest < run or covered < share * len(said):
+    covered, longest = source.coverage(response)
+    if longest < run or covered < share * len(response):
         return False
-    return len(_own(said, source)) <= len(said) // _WORDS_PER_NEW
+    return len(_new_words(response, source)) <= len(response) // _WORDS_PER_NEW
 
 
-def is_restated(said: Sequence[str], question: SourceText) -> bool:
+def is_restated(response: Sequence[str], question: SourceText) -> bool:
     """Return whether a response says what the question says, with other endings or in another order, and no more."""
-    asks = any(word in _ASKING for word in said[:_FIRST_WORDS])
+    asks = any(word in _ASKING for word in response[:_FIRST_WORDS])
     answers = _ANSWERS - _CONDITIONS if asks else _ANSWERS
-    if len(said) < _LEAST_RESTATED or answers & (set(said) - question.vocabulary):
+    if len(response) < _LEAST_RESTATED or answers & (set(response) - question.vocabulary):
         return False
-    if len(_own(said, question)) > (len(said) // _WORDS_PER_NEW_ASKED if asks else 0):
+    if len(_new_words(response, question)) > (len(response) // _WORDS_PER_NEW_ASKED if asks else 0):
         return False
-    return any(_share(said, sentence) >= _RESTATED for sentence in question.sentences)
+    return any(_share(response, sentence) >= _RESTATED for sentence in question.sentences)
 
 
-def is_answer(said: Sequence[str], reference: SourceText) -> bool:
+def is_answer(response: Sequence[str], reference: SourceText) -> bool:
     """Return whether a response has half of what a short reference says: then it may as well be an answer."""
     if len(reference.words) > _SHORT_REFERENCE or not reference.sentences:
         return False
-    return _share(said, reference.sentences[0]) >= _HALF
+    return _share(response, reference.sentences[0]) >= _HALF
 
 
-def is_altered(said: Sequence[str], source: SourceText) -> bool:
+def is_altered(response: Sequence[str], source: SourceText) -> bool:
     """Return whether most words of a response are those of most of a source, in the same order."""
-    if len(source.words) < _LEAST_ALTERED or len(said) < _WHOLE * len(source.words):
+    if len(source.words) < _LEAST_ALTERED or len(response) < _WHOLE * len(source.words):
         return False
-    if _ANSWERS & (set(said) - source.vocabulary):
+    if _ANSWERS & (set(response) - source.vocabulary):
         return False
-    in_order = source.in_order(said)
-    return in_order >= _ALTERED * len(said) and in_order >= _WHOLE * len(source.words)
+    in_order = source.in_order(response)
+    return in_order >= _ALTERED * len(response) and in_order >= _WHOLE * len(source.words)
 
 
-def _share(said: Sequence[str], sentence: Collection[tuple[str, str]]) -> float:
+def _share(response: Sequence[str], sentence: Collection[tuple[str, str]]) -> float:
     """Return the share of a sentence's words that a response has."""
-    keys = frozenset(key for word in said for key in keys_of(word))
+    keys = frozenset(key for word in response for key in keys_of(word))
     return sum(not keys.isdisjoint(word) for word in sentence) / len(sentence)
 
 
-def _own(said: Sequence[str], source: SourceText) -> list[str]:
+def _new_words(response: Sequence[str], source: SourceText) -> list[str]:
     """Return the words that mean something and are not in a source."""
-    return [word for word in said if not source.has(word) and word not in _LITTLE]
+    return [word for word in response if not source.has(word) and word not in _LITTLE]

@@ -22,7 +22,7 @@ _WORDS = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 
 class _Table(dict[int, str]):
-    """What `str.translate` puts in the place of each character, found when the character is first met.
+    """What `str.translate` puts in the place of each character, computed when the character is first met.
 
     latin: whether accents go, and look-alikes become Latin letters.
     """
@@ -32,8 +32,8 @@ class _Table(dict[int, str]):
         self._latin = latin
 
     def __missing__(self, code: int) -> str:
-        self[code] = found = self._find(chr(code))
-        return found
+        self[code] = replacement = self._find(chr(code))
+        return replacement
 
     def _find(self, char: str) -> str:
         if char.isspace():

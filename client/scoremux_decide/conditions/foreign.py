@@ -8,9 +8,12 @@ from functools import lru_cache
 
 from scoremux_decide.conditions.response import ResponseText
 
-_LEAST_SAID = 5
+# Thresholds were chosen on the development responses of tests/data/conditions.
+_LEAST_LETTERS_JUDGED = 5
 _MOST_ACCEPTED = 0.06
+"""From this probability of the accepted languages together on, a response may be in one of them."""
 _LIKELY, _LIKELY_WORD, _LIKELY_LETTERS = 0.33, 0.9, 0.18
+"""Least probability of another language: of several words, of one word, of words with letters that show a language."""
 _MOSTLY_OWN = 0.5
 
 _LATIN = (
@@ -30,7 +33,7 @@ _SCRIPTS = {
     "ko": frozenset({"HANGUL", "CJK"}),
     "th": frozenset({"THAI"}),
 }
-"""Language → the writing systems of its texts; of others nothing is known here."""
+"""Language → the writing systems of its texts."""
 
 _SYLLABIC = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "BOPOMOFO"})
 _LEAST_LETTERS = 2
@@ -41,13 +44,13 @@ _MOST_LETTERS = 2000
 def is_foreign(response: ResponseText) -> bool:
     """Return whether the words of a response are those of another language, and not of an accepted one."""
     accepted = response.task.languages
-    said = [word for word in response.words if word.isalpha()]
-    if sum(map(len, said)) < _LEAST_SAID or len(said) < len(response.words):
+    words = [word for word in response.words if word.isalpha()]
+    if sum(map(len, words)) < _LEAST_LETTERS_JUDGED or len(words) < len(response.words):
         return False
     # Words of the task are terms, in whatever language they are.
     question, reference = response.task.question, response.task.reference
-    new_words = [word for word in said if not question.has(word) and not reference.has(word)]
-    if len(new_words) <= _MOSTLY_OWN * len(said):
+    new_words = [word for word in words if not question.has(word) and not reference.has(word)]
+    if len(new_words) <= _MOSTLY_OWN * len(words):
         return False
     languages = response.likely_languages
     if sum(languages.get(code, 0.0) for code in accepted) > _MOST_ACCEPTED:
@@ -55,7 +58,7 @@ def is_foreign(response: ResponseText) -> bool:
     likeliest, chance = next(iter(languages.items()))
     if likeliest in accepted:
         return False
-    if len(set(said)) == 1:
+    if len(set(words)) == 1:
         return chance >= _LIKELY_WORD
     letters = any(char.isalpha() and not char.isascii() and char.lower() not in "äöüß" for char in response.visible)
     return chance >= (_LIKELY_LETTERS if letters else _LIKELY)
@@ -83,12 +86,12 @@ def in_other_script(text: str, languages: Sequence[str]) -> bool:
 
 def _accepted(languages: tuple[str, ...]) -> frozenset[str]:
     if not languages or not all(code in _SCRIPTS for code in languages):
-        return _KNOWN
+        return _SCRIPTS_OF_ALL
     # Latin letters are names and symbols in every language.
     return frozenset({"LATIN"}).union(*(_SCRIPTS[code] for code in languages))
 
 
-_KNOWN = frozenset[str]().union(*_SCRIPTS.values()) | {
+_SCRIPTS_OF_ALL = frozenset[str]().union(*_SCRIPTS.values()) | {
     "BENGALI", "TAMIL", "TELUGU", "GUJARATI", "GURMUKHI", "KANNADA", "MALAYALAM", "SINHALA", "GEORGIAN", "ARMENIAN",
     "ETHIOPIC", "KHMER", "LAO", "MYANMAR", "TIBETAN",
 }  # fmt: skip

@@ -1,8 +1,8 @@
 """What students say instead of an answer, as patterns of words: `phrases.json` has them by language and rule.
 
 A pattern is a line of words: `a|b` is one of several, `a?` may be missing, `*3` is any three words at most, `$name`
-is a group of words that the file names. The first word is always a given one, so that a text of a million words is
-looked through once.
+is a group of words that the file names. The first word of a pattern is always written out, so that a text of a million
+words is looked through once.
 """
 
 from __future__ import annotations

@@ -30,12 +30,12 @@ def is_placeholder(folded: str) -> bool:
         return repeated or signs in _PAIRS
     if _LISTED.fullmatch(folded):
         return not folded.strip().isalnum() or folded.strip() in ("x", "xx")
-    said = words(folded)
-    if len(said) > _MOST_WORDS:
+    listed = words(folded)
+    if len(listed) > _MOST_WORDS:
         return False
-    line = Line(joined(said).split())
+    line = Line(joined(listed).split())
     alone, phrases = _phrases()
-    if len(said) <= _MOST_ALONE and alone.rest(line) == []:
+    if len(listed) <= _MOST_ALONE and alone.rest(line) == []:
         return True
     rest = phrases.rest(line)
     return rest is not None and len(rest) <= _MOST_BESIDE and _BESIDE.issuperset(rest)

@@ -59,9 +59,7 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
     """
     reader = READERS.get(file.suffix.lower())
     if reader is None:
-        what = (
-            f"rows are read from {', '.join(READERS)} files" if file.exists() else "the file or folder does not exist"
-        )
+        what = f"rows are read from {', '.join(READERS)} files" if file.exists() else "it does not exist"
         raise InputError(f"{file}: {what}")
     if reader is not read_parquet and start == FILE_START:
         refuse_foreign(file)
