@@ -6,7 +6,7 @@ Rows are read from two columns, outcomes become new ones. pyarrow is imported on
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from scoremux_client.contract import Status
@@ -57,7 +57,7 @@ class FrameRows:
         """Return the rows in order, columns added: of pandas or Polars where they came from there, else of pyarrow."""
         pa = importlib.import_module("pyarrow")
         table, library = self._table, type(self._frame).__module__.partition(".")[0]
-        for name, values in _columns(list(self._merged(scored))).items():
+        for name, values in columns_of(list(self._merged(scored))).items():
             kind = pa.list_(pa.float32()) if _TYPES[name] == _LIST else getattr(pa, _TYPES[name])()
             table = table.append_column(name, pa.array(values, kind))
         if library == "pandas":
@@ -89,7 +89,8 @@ def _table_of(frame: Any) -> Any:
         raise InputError(f"{kind} has a column that Arrow cannot hold, such as one of texts and numbers") from error
 
 
-def _columns(scored: list[Scored]) -> dict[str, list[Any]]:
+def columns_of(scored: Sequence[Scored]) -> dict[str, list[Any]]:
+    """Return outcomes as columns, in the order of `COLUMNS`."""
     rows = (
         (
             *(s.status.value, s.level, s.score, list(s.probabilities), s.version, s.tokens, s.truncated),

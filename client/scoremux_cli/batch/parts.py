@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,6 +15,7 @@ from scoremux_cli.batch.journal import tally_name
 from scoremux_cli.batch.people import ReadBehind
 from scoremux_cli.batch.slices import Slice
 from scoremux_client.contract import MACHINE, Status
+from scoremux_client.frames import columns_of
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, parsing, reading, writing
@@ -142,25 +142,8 @@ def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | No
 
 def outcome_columns(ids: Sequence[str], tasks: Sequence[str], scored: Sequence[Scored]) -> dict[str, Any]:
     """Return rows with their outcomes: the columns of `SCHEMA` by name, but for `read_behind` and `student`."""
-    widths = np.array([0, *(len(s.probabilities) for s in scored)], np.int32).cumsum(dtype=np.int32)
-    flat = np.array([p for s in scored for p in s.probabilities], np.float32)
-    return {
-        "id": text_column(ids),
-        "task": text_column(tasks),
-        "status": [s.status.value for s in scored],
-        "level": np.array([s.level for s in scored], np.int32),
-        "score": [s.score for s in scored],
-        "probabilities": pa.ListArray.from_arrays(widths, pa.array(flat)),
-        "version": [s.version for s in scored],
-        "tokens": np.array([s.tokens for s in scored], np.int32),
-        "truncated": np.array([s.truncated for s in scored], np.bool_),
-        "confidence": [s.confidence for s in scored],
-        "level_low": [s.level_range and s.level_range[0] for s in scored],
-        "level_high": [s.level_range and s.level_range[1] for s in scored],
-        "condition": [s.condition for s in scored],
-        "route": [s.route for s in scored],
-        "arithmetic": [s.arithmetic for s in scored],
-    }
+    names = {"id": text_column(ids), "task": text_column(tasks), "arithmetic": [s.arithmetic for s in scored]}
+    return {**names, **columns_of(scored)}
 
 
 def text_column(values: Sequence[str | None]) -> Any:

@@ -180,12 +180,8 @@ class Store(StoreReader):
         added = [Change(task, None, digest) for digest, task in after.items() if digest not in before]
         removed = [Change(task, digest, None) for digest, task in before.items() if digest not in after]
         if added or removed:
-            self._replace(
-                "pin" if added else "unpin",
-                added or removed,
-                PINS_JSON,
-                PinnedVersions(pins=dict(sorted(after.items()))).to_json(),
-            )
+            content = PinnedVersions(pins=dict(sorted(after.items()))).to_json()
+            self._replace("pin" if added else "unpin", added or removed, PINS_JSON, content)
         return after
 
     def _replace(self, action: str, changes: Sequence[Change], name: str, content: bytes) -> None:
