@@ -19,7 +19,7 @@ from scoremux_engine.model.backbone import (
     magnitude_input,
     site_inputs,
 )
-from scoremux_engine.model.exact_products import product, total
+from scoremux_engine.model.exact_arithmetic import product, total
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.adapter_layout import (
     PREFIX,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scoremux_client import contract
 from scoremux_client.contract import MACHINE, Reason, Status
 from scoremux_engine.bank.live import Described
-from scoremux_engine.model.elementary import exp
+from scoremux_engine.model.exact_arithmetic import exp
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.permission import Grant

@@ -9,20 +9,20 @@ import sys
 
 import numpy as np
 
-from scoremux_engine.model import elementary
-from scoremux_engine.model.exact_products import product, total
+from scoremux_engine.model import exact_arithmetic
+from scoremux_engine.model.exact_arithmetic import product, total
 
 BITS = """
 import hashlib, numpy as np
 from scoremux_decide.apply import calibrated, distance
 from scoremux_decide.decision import Unusual
-from scoremux_engine.model import elementary
-from scoremux_engine.model.exact_products import product, total
+from scoremux_engine.model import exact_arithmetic
+from scoremux_engine.model.exact_arithmetic import product, total
 from scoremux_engine.scoring.outcomes import decide
 draw = np.random.default_rng(5)
 x = draw.standard_normal(20000) * 4
 a, b = draw.standard_normal((40, 384)), draw.standard_normal((384, 70))
-values = [elementary.exp(x), product(a, b), total(a), decide(draw.standard_normal((500, 5)).astype("f4"))[1]]
+values = [exact_arithmetic.exp(x), product(a, b), total(a), decide(draw.standard_normal((500, 5)).astype("f4"))[1]]
 values += [np.array([calibrated(row, t) for row in values[-1].tolist() for t in (0.2, 0.7, 1.9, 4.0)])]
 unusual = Unusual(1.0, 0.9, 9, draw.standard_normal((5, 384)), draw.random(384))
 values += [np.array([distance(unusual, vector) for vector in draw.standard_normal((200, 384)).astype("f4")])]
@@ -56,8 +56,8 @@ def test_numbers_beside_the_graph_have_equal_bits_whatever_instructions_the_libr
 def test_powers_of_e_are_right_to_the_last_bits() -> None:
     x = np.random.default_rng(1).standard_normal(50_000) * 100
     right = np.exp(x)
-    assert np.max(np.abs(elementary.exp(x) - right) / np.maximum(right, 1.0)) < 1e-15
-    assert elementary.exp(np.array([-np.inf, -1e9, 0.0])).tolist() == [0.0, 0.0, 1.0]
+    assert np.max(np.abs(exact_arithmetic.exp(x) - right) / np.maximum(right, 1.0)) < 1e-15
+    assert exact_arithmetic.exp(np.array([-np.inf, -1e9, 0.0])).tolist() == [0.0, 0.0, 1.0]
 
 
 def test_products_and_sums_are_those_of_exact_arithmetic() -> None:
