@@ -33,28 +33,10 @@ if TYPE_CHECKING:
     from scoremux_client.transports.http import HttpTransport
 
 __all__ = [
-    "NO_RETRIES",
-    "AsyncScoringClient",
-    "BusyError",
-    "DeadlineError",
-    "GrpcTransport",
-    "HttpTransport",
-    "InputError",
-    "RejectedError",
-    "Response",
-    "Retries",
-    "Scored",
-    "ScoremuxError",
-    "ScoringClient",
-    "ServedTask",
-    "Status",
-    "Tls",
-    "TooLargeError",
-    "Transport",
-    "TransportError",
-    "UnavailableError",
-    "served_tasks",
-]
+    "NO_RETRIES", "AsyncScoringClient", "BusyError", "DeadlineError", "GrpcTransport", "HttpTransport", "InputError",
+    "RejectedError", "Response", "Retries", "Scored", "ScoremuxError", "ScoringClient", "ServedTask", "Status", "Tls",
+    "TooLargeError", "Transport", "TransportError", "UnavailableError", "served_tasks",
+]  # fmt: skip
 
 _MODULE_OF = {
     "AsyncScoringClient": "scoremux_client.async_client",

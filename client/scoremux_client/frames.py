@@ -15,19 +15,10 @@ from scoremux_client.rows import Response, Scored
 
 _LIST = "list"
 _TYPES = {
-    "status": "string",
-    "level": "int32",
-    "score": "float32",
-    "probabilities": _LIST,
-    "version": "string",
-    "tokens": "int32",
-    "truncated": "bool_",
-    "confidence": "float32",
-    "condition": "string",
-    "route": "string",
-    "level_low": "int32",
-    "level_high": "int32",
-}
+    "status": "string", "level": "int32", "score": "float32", "probabilities": _LIST, "version": "string",
+    "tokens": "int32", "truncated": "bool_", "confidence": "float32", "condition": "string", "route": "string",
+    "level_low": "int32", "level_high": "int32",
+}  # fmt: skip
 """New column → its type in Arrow; a list is of float32."""
 
 COLUMNS = tuple(_TYPES)

@@ -33,12 +33,9 @@ _CONNECT, _HANDSHAKE = "connection.connect_tcp", "connection.start_tls"
 _ELSEWHERE = "this is not Triton's HTTP port, which is 8000 unless given"
 _LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _CODE_OF_HTTP = {
-    408: "DEADLINE_EXCEEDED",
-    429: "RESOURCE_EXHAUSTED",
-    502: "UNAVAILABLE",
-    503: "UNAVAILABLE",
+    408: "DEADLINE_EXCEEDED", 429: "RESOURCE_EXHAUSTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
-}
+}  # fmt: skip
 
 
 class HttpTransport:

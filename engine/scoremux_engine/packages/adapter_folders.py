@@ -19,12 +19,8 @@ README, WEIGHTS = "README.md", "base_model_sha256"
 """A file of an adapter, and the key in its front matter that has the sha256 of the base model's safetensors."""
 
 _LORA_PARTS = (
-    ".lora_A.weight",
-    ".lora_B.weight",
-    ".lora_B.bias",
-    ".lora_magnitude_vector",
-    ".lora_magnitude_vector.weight",
-)
+    ".lora_A.weight", ".lora_B.weight", ".lora_B.bias", ".lora_magnitude_vector", ".lora_magnitude_vector.weight",
+)  # fmt: skip
 _README_LETTERS = 1 << 16
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)
 _WEIGHTS_LINE = re.compile(rf"^{WEIGHTS}:(.*)$", re.MULTILINE)
