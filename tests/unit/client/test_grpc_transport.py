@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from typing import Any
 
 import grpc
@@ -107,7 +108,7 @@ def test_a_cancelled_future_takes_its_request_with_it() -> None:
         gone.wait(60)
         return answer(request, context)
 
-    with listening(handler) as url, GrpcTransport(url) as transport:
+    with listening(handler) as url, closing(GrpcTransport(url)) as transport:
         future = transport.submit(rows.encode(ROW), None)
         assert arrived.wait(60)
         assert not gone.is_set()
