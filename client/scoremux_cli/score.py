@@ -19,6 +19,7 @@ from scoremux_files.rows.row_layout import COLUMN_HELP, RowLayout, column_names
 from scoremux_files.terminal import takes
 
 if TYPE_CHECKING:
+    from scoremux_cli.batch.job_client import Connection
     from scoremux_cli.batch.job_output import JobCounts, Output
     from scoremux_cli.batch.journal import Job
 
@@ -104,12 +105,10 @@ def score(options: ScoreOptions) -> None:
 
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
-    from scoremux_cli.batch.job_client import Connection
     from scoremux_cli.batch.job_output import JobCounts, Output
     from scoremux_cli.batch.job_run import run_job, runner_of
     from scoremux_cli.batch.sources import check_sources
     from scoremux_cli.batch.summary import check
-    from scoremux_client.transports.transport import Tls
 
     out, output, to_retry = options.out, Output(options.out), _without_score(options.retry or [])
     console = Console(stderr=True, highlight=False, markup=False)
@@ -118,11 +117,7 @@ def score(options: ScoreOptions) -> None:
         if options.dry_run:
             check_sources(job.sources, job.layout)
             raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
-    files = (options.root_certificates, options.client_certificate, options.client_key)
-    security = Tls(*files) if any(files) else None, options.insecure
-    connection = Connection(
-        tuple(options.url or ()), options.token, options.patience_s, *security, options.mixed_arithmetic
-    )
+    connection = _connection(options)
     counts = output.finished(job)
     if counts is None:
         run = runner_of(connection, to_retry, options.engine is BatchEngine.RAY, options.workers)
@@ -160,6 +155,15 @@ def _job(options: ScoreOptions, output: Output, beside: Path) -> Job:
     layout = RowLayout(part_rows=options.part_rows, keep=keep or None, **names)
     sources = [kept_input(beside, sys.stdin.buffer) if name == "-" else name for name in options.sources]
     return Job(expand(sources, options.out, output.alerts), layout, people, options.mixed_arithmetic)
+
+
+def _connection(options: ScoreOptions) -> Connection:
+    from scoremux_cli.batch.job_client import Connection
+    from scoremux_client.transports.transport import Tls
+
+    files = (options.root_certificates, options.client_certificate, options.client_key)
+    tls, urls = Tls(*files) if any(files) else None, tuple(options.url or ())
+    return Connection(urls, options.token, options.patience_s, tls, options.insecure, options.mixed_arithmetic)
 
 
 def _without_score(names: Sequence[str]) -> frozenset[Status]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 from scoremux_client.attempt import LATE, Attempt, Server, error_of, is_silent, submit
 from scoremux_client.errors import BusyError, DeadlineError, InputError, RejectedError, TransportError, UnavailableError
@@ -122,24 +123,25 @@ class Servers:
             server.in_flight, server.last_used = server.in_flight + 1, self._uses
             expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
             attempt = Attempt(server, responses, now, expires_at, server.in_flight - 1)
-
-        def answered(answer: Future[Columns]) -> None:
-            # At once, whichever thread has the answer, so that other calls know.
-            ended_at = time.monotonic()
-            with self._lock:
-                server.in_flight -= 1
-            error = None if answer.cancelled() else error_of(answer, responses)
-            # Neither a request that was cancelled nor one that the deadline of its call cut short says anything
-            # about the server.
-            cut_short = isinstance(error, DeadlineError) and deadline is not None and ended_at >= deadline
-            if not answer.cancelled() and not cut_short:
-                self._judge(server, error)
-            attempt.ended_at = ended_at
-            notify()
-
         attempt.answer = submit(server.transport, responses, timeout_s)
-        attempt.answer.add_done_callback(answered)
+        attempt.answer.add_done_callback(partial(self._answered, attempt, deadline, notify))
         return attempt
+
+    def _answered(
+        self, attempt: Attempt, deadline: float | None, notify: Callable[[], None], answer: Future[Columns]
+    ) -> None:
+        """Judge the server at once, whichever thread has the answer, so that other calls know."""
+        ended_at = time.monotonic()
+        with self._lock:
+            attempt.server.in_flight -= 1
+        error = None if answer.cancelled() else error_of(answer, attempt.responses)
+        # Neither a request that was cancelled nor one that the deadline of its call cut short says anything about the
+        # server.
+        cut_short = isinstance(error, DeadlineError) and deadline is not None and ended_at >= deadline
+        if not answer.cancelled() and not cut_short:
+            self._judge(attempt.server, error)
+        attempt.ended_at = ended_at
+        notify()
 
     def outcomes(self, attempt: Attempt) -> list[Scored]:
         """Return the outcomes of an attempt that is not open any more.

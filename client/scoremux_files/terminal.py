@@ -79,8 +79,7 @@ def print_table(
     Args:
         numbers: Columns that are aligned to the right.
         leave_out: Columns in the order in which they are left out, before all others from the right; never the first.
-        fold: Columns whose cells take several lines where there is no room.
-        styles: Style of each row; None for the plain one.
+        fold: Columns whose cells take several lines where they do not fit.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]

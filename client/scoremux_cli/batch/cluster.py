@@ -45,11 +45,9 @@ def run(
 ) -> None:
     """Score what is not done yet, as `job.run` does.
 
-    Slices are done in any order and journaled in the job's own: one that was done out of turn when the job is killed is
-    done again. The files are read twice, here to find where their slices begin.
-
-    Args:
-        workers: Slices at a time; None for as many as there are CPUs, at most four for a server.
+    At most `workers` slices are done at a time (None: one a CPU, at most four for a server). They are done in any order
+    and journaled in the job's own: one that was done out of turn when the job is killed is done again. The files are
+    read twice, here to find where their slices begin.
     """
     remove_unfinished(folder)
     UnfinishedPart(folder).remove()

@@ -53,11 +53,8 @@ def score_slices(
     """Yield slices with the outcomes of their rows, in order; an alert is on disk before the next outcome is taken.
 
     It ends with the slices, or earlier where many rejected rows wait for those before them: the client asks for rows
-    until it has enough, and a long stretch of a file may have none.
-
-    Args:
-        load: Returns the outcomes that an earlier run has of a slice's first rows.
-        note: Called several times a second with a slice and the outcomes that it has so far.
+    until it has enough, and a long stretch of a file may have none. `load` returns the outcomes that an earlier run has
+    of a slice's first rows. `note` is called several times a second with a slice and the outcomes that it has so far.
     """
     alert, alert_files, condition = job.people.alert, AlertFiles(job.people.alerts), job.people.condition
     sent: deque[tuple[Slice, list[Scored]]] = deque()

@@ -167,16 +167,15 @@ def diff(
     digests = (short(before), short(after))
     show_table(("file", "field", *digests), fields, title="fields that differ", fold=digests)
     tensors = [
-        (
-            t.name.removeprefix(PREFIX),
-            str(t.before),
-            str(t.after),
-            *(f"{n:.3g}" if n is not None else "–" for n in (t.largest, t.relative)),
-        )
+        (t.name.removeprefix(PREFIX), str(t.before), str(t.after), _rounded(t.largest), _rounded(t.relative))
         for t in difference.tensors
     ]
     columns = ("tensor", short(before), short(after), "largest |Δ|", "|Δ| / |old|")
     show_table(columns, tensors, title=f"{len(tensors)} of {difference.tensors_compared} tensors differ")
+
+
+def _rounded(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _shortened(value: Any) -> str:
