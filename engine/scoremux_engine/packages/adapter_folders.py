@@ -91,19 +91,19 @@ def find_adapters(folders: Sequence[Path]) -> list[Path]:
     return list(adapters.values())
 
 
-def same_model(one: str, other: str) -> bool:
+def same_model(first: str, second: str) -> bool:
     """Whether two names mean the same model: equal names, one folder, or a hub id and a folder called as it is.
 
     A folder is called as the hub id `owner/name` if its name is `name`, or if it is in the hub's cache.
     """
-    if one == other:
+    if first == second:
         return True
-    folders = [name for name in (one, other) if Path(name).is_dir()]
+    folders = [name for name in (first, second) if Path(name).is_dir()]
     if len(folders) == 2:
-        return Path(one).resolve() == Path(other).resolve()
+        return Path(first).resolve() == Path(second).resolve()
     if not folders:
         return False
-    folder, (owner, _, name) = Path(folders[0]), (other if folders[0] == one else one).partition("/")
+    folder, (owner, _, name) = Path(folders[0]), (second if folders[0] == first else first).partition("/")
     return bool(owner and name) and (folder.resolve().name == name or f"models--{owner}--{name}" in folder.parts)
 
 
