@@ -124,10 +124,10 @@ class Servers:
             expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
             attempt = Attempt(server, responses, now, expires_at, server.in_flight - 1)
         attempt.answer = submit(server.transport, responses, timeout_s)
-        attempt.answer.add_done_callback(partial(self._answered, attempt, deadline, notify))
+        attempt.answer.add_done_callback(partial(self._attempt_ended, attempt, deadline, notify))
         return attempt
 
-    def _answered(
+    def _attempt_ended(
         self, attempt: Attempt, deadline: float | None, notify: Callable[[], None], answer: Future[Columns]
     ) -> None:
         """Judge the server at once, whichever thread has the answer, so that other calls know."""
