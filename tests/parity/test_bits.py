@@ -19,7 +19,8 @@ def test_small_models_have_the_recorded_bits(limit: str) -> None:
     compare(compute(limit))
 
 
-@pytest.mark.parametrize("limit", ["", pytest.param("AVX2", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("limit", ["", "AVX2"])
 def test_minilm_has_the_recorded_bits(saf_repository: Path, limit: str) -> None:
     compare(compute(limit, [saf_repository]))
 

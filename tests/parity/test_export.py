@@ -182,6 +182,7 @@ def large(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (made / "first").rename(made / "moved")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", computed_runners())
 def test_weights_beside_the_graph_change_no_bit(large: Path, small_repository: Path, name: str) -> None:
     files = {path.name for path in (large / "backbone" / "1").iterdir()}
@@ -197,8 +198,8 @@ def test_weights_beside_the_graph_change_no_bit(large: Path, small_repository: P
     assert Engine.open(large, runner=runner).logits(texts, tasks).tobytes() == expected.tobytes()
 
 
-def test_damaged_weights_beside_the_graph_are_named(large: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(large / "backbone" / "1", tmp_path / "1")
+def test_damaged_weights_beside_the_graph_are_named(exported_family: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(exported_family("qwen3") / "backbone" / "1", tmp_path / "1")
     (folder / "backbone.onnx.data").write_bytes(bytes(8))
     with pytest.raises(BackboneError, match=r"backbone\.onnx\.data was changed or cut short"):
         Backbone.open(folder)

@@ -186,7 +186,7 @@ def _first_gradients(model: Path, sites: str, shortcuts: bool) -> torch.Tensor:
         pytest.param("distilbert", "q_lin,v_lin", marks=pytest.mark.nightly),
         ("deberta-v2", "query_proj,value_proj"),
         ("modernbert", "Wqkv"),
-        ("llama", r"re:.*layers\.1\..*[qv]_proj"),
+        ("qwen3", r"re:.*layers\.1\..*[qv]_proj"),
         pytest.param("gemma2", "all-linear", marks=pytest.mark.nightly),
     ],
 )

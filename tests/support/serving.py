@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ports import free_endpoints
+from scoremux_cli.app import main
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from waiting import until
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
+
+
+def run_here(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run `scoremux WORDS…` in this process; return what came of it."""
+    out, errors, status = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+        patch.setattr(sys, "argv", ["scoremux", *map(str, words)])
+        try:
+            main()
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    return subprocess.CompletedProcess(words, status, out.getvalue(), errors.getvalue())
 
 
 class Serving:

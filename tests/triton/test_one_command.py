@@ -89,6 +89,7 @@ def test_what_an_operator_took_back_stays_so(trained: Path, repository: Path, mo
     assert store.manifest().tasks["t-0"] == first and "t-1" not in store.manifest().tasks
 
 
+@pytest.mark.nightly
 def test_an_adapter_that_needs_a_closed_site_is_named_with_the_command_that_opens_it(
     trained: Path, repository: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -33,9 +33,13 @@ SHORTER = {"scoremux selftest repo": "scoremux selftest repo --mixes 3 --longest
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Path:
-    """A folder with what a reader of README has: adapters and responses."""
+def reader(saf_repository: Path, tmp_path: Path) -> Path:
+    """A folder with what a reader of README has, adapters and responses, and the backbone that the first start makes.
+
+    `test_one_command.py` starts without one.
+    """
     shutil.copytree(ADAPTERS, tmp_path / "adapters")
+    shutil.copytree(saf_repository, tmp_path / "repo", ignore=shutil.ignore_patterns("store"))
     (tmp_path / "examples" / "saf").mkdir(parents=True)
     shutil.copy(ROOT / "examples" / "saf" / "responses.jsonl", tmp_path / "examples" / "saf")
     # The client's page has another job with the same output.

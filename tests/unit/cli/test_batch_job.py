@@ -33,6 +33,7 @@ from scoremux_cli.batch.journal import Job, Journal
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
+from serving import run_here
 from waiting import until
 
 
@@ -43,8 +44,7 @@ def url() -> Iterator[str]:
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    words = [SCOREMUX, "score", *map(str, command)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
+    return run_here("score", *command)
 
 
 def rows(out: Path) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response, Scored
 from scoremux_files.rows.readers import read_rows
+from serving import run_here
 
 ROWS = 3000
 
@@ -37,7 +38,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def end(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    return run_here(*command[1:])
 
 
 def test_alerts_of_a_killed_job_are_there_once_each(tmp_path: Path, url: str, source: Path) -> None:

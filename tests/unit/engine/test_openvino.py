@@ -204,8 +204,10 @@ print(*held)
 """
 
 
-@pytest.mark.parametrize("precision", [p for p in computed_precisions() if p != "int8"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
 def test_memory_stops_growing_with_the_shapes_seen(exported: Path, precision: str) -> None:
+    if precision not in computed_precisions():
+        pytest.skip(f"this processor does not compute in {precision}")
     command = [sys.executable, "-c", SHAPES, str(exported / "backbone" / "1"), precision]
     run = subprocess.run(command, cwd=ROOT / "tests" / "support", stdout=subprocess.PIPE, text=True, check=True)
     start, first, second, third = map(int, run.stdout.split())

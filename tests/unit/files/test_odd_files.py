@@ -8,7 +8,6 @@ import gzip
 import io
 import json
 import lzma
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs import SCOREMUX
 from scoremux_cli.batch.journal import Job
 from scoremux_cli.batch.slices import read_source
 from scoremux_cli.batch.sources import expand
@@ -24,6 +22,7 @@ from scoremux_files.errors import InputError
 from scoremux_files.rows.file_check import check_file
 from scoremux_files.rows.readers import read_records, read_rows
 from scoremux_files.rows.row_layout import RowLayout
+from serving import run_here
 
 SECRET = "my grandmother is the router"
 ROWS = [
@@ -175,8 +174,7 @@ def test_score_refuses_odd_files_at_the_start(tmp_path: Path, name: str, data: b
     (tmp_path / name).write_bytes(data)
     (tmp_path / "good.jsonl").write_text(TEXTS["lines.jsonl"])
     sources = [tmp_path / name] if "no rows" in message else [tmp_path / "good.jsonl", tmp_path / name]
-    command = [SCOREMUX, "score", *sources, "--out", tmp_path / out, "--url", "127.0.0.1:9"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    ended = run_here("score", *sources, "--out", tmp_path / out, "--url", "127.0.0.1:9")
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1 and ended.stderr.startswith("scoremux: ")
     assert {path.name for path in tmp_path.iterdir()} == {name, "good.jsonl"}

@@ -17,7 +17,7 @@ from doors import KEY
 from scoremux_engine.scoring.permission import MOST_BYTES, WATCHER, Grant
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.access_tokens import GRANT_S, TokenFile
-from serving import SCOREMUX
+from serving import run_here
 
 
 def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
@@ -126,9 +126,7 @@ def test_token_commands_print_a_token_once(tmp_path: Path) -> None:
     file = str(tmp_path / "tokens.json")
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SCOREMUX, "tokens", *words, "--tokens", file], capture_output=True, text=True, check=False
-        )
+        return run_here("tokens", *words, "--tokens", file)
 
     made = run("add", "grader", "--tasks", "en-*", "--tasks", "de-*", "--rate", "1000")
     secret = made.stdout.strip()
@@ -162,7 +160,7 @@ def test_token_commands_print_a_token_once(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_token_file_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
-    failed = subprocess.run([SCOREMUX, "tokens", *words], capture_output=True, text=True, check=False)
+    failed = run_here("tokens", *words)
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.startswith(f"scoremux: {sentence}") and failed.stderr.count("\n") == 1
 
