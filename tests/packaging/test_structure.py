@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from making import ROOT
+from tests.packaging.walks import Product, Walk, named_walks
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -84,3 +85,11 @@ def test_map_names_every_folder(package: Path) -> None:
     assert f"`{package.name}`" in page
     missing = [str(folder) for folder in sorted(folders) if folder.name and f"`{folder}/`" not in page]
     assert missing == []
+
+
+def test_walks_of_the_map_do_not_grow() -> None:
+    product, found = Product(), named_walks()
+    assert len(found) == 6
+    walks = {value: Walk(product, starts) for value, starts, _ in found}
+    counts = {value: (len(walk.stays()), walk.returns()) for value, walk in walks.items()}
+    assert {v: counts[v] for v, _, most in found if counts[v][0] > most[0] or counts[v][1] > most[1]} == {}
