@@ -14,7 +14,7 @@ from pathlib import Path
 from scoremux_client.errors import InputError
 from scoremux_files.audit_lines import erase_digests, text_digest
 from scoremux_files.rows.readers import chunks
-from scoremux_review.database import leases, log, responses
+from scoremux_review.database import log, reads, responses
 from scoremux_review.database.connection import Connection, Database
 
 _CHUNK_ROWS = 500
@@ -97,7 +97,7 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
 
 def _erase_chunk(connection: Connection, chunk: Sequence[int], by: str, now: float) -> int:
     rows = responses.not_erased(connection, chunk)  # someone else may have erased some meanwhile
-    leases.withdraw_reads(connection, rows)
+    reads.withdraw_reads(connection, rows)
     if rows:
         body = {"rows": list(rows), "digest": responses.erase_rows(connection, rows)}
         log.append(connection, now, by, log.ROWS_ERASED, body)

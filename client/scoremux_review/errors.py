@@ -24,6 +24,10 @@ class ReviewError(ScoremuxError):
 
     status = 400
 
+    @property
+    def sentence(self) -> str:
+        return f"{str(self).capitalize()}."
+
 
 class LeaseLostError(ReviewError):
     """The response is no longer this rater's."""

@@ -28,7 +28,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.audit_lines import beginning, text_digest
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports, figures
-from scoremux_review.database import decision_rows, leases, log, message_rows, responses
+from scoremux_review.database import decision_rows, log, reads, responses
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.backup import copy_database
 from scoremux_review.database.connection import Database
@@ -38,6 +38,7 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
 from scoremux_review.people_commands import created
 from scoremux_review.reading import conversations
+from scoremux_review.reading.conversations import count_questions
 
 RATERS = tuple(f"rater{n}" for n in range(6))
 
@@ -81,7 +82,7 @@ def test_raters_at_once_read_every_row_once(database_name: str, tmp_path: Path) 
         saved = connection.execute(select(decisions).where(decisions.c.kind != "validity")).all()
         assert max(Counter((d.row, d.kind) for d in saved).values()) == 1
         assert max(Counter((d.row, d.person) for d in saved).values()) == 1
-        assert not [queue for queue in leases.all_queues(connection) if queue.waiting]
+        assert not [queue for queue in reads.all_queues(connection) if queue.waiting]
         verify(connection)
         levels = decision_rows.blind_levels(connection)
         assert all(figures.agreement(figures.pairs(levels, kind, "task"), "task") for kind in figures.KINDS)
@@ -209,7 +210,7 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
     assert left >= set(hashes[students:])
     with work.database.read() as connection:
         verify(connection, noted)
-        assert all(queue.waiting >= 0 for queue in leases.all_queues(connection))
+        assert all(queue.waiting >= 0 for queue in reads.all_queues(connection))
         erasures = list(log.entries_of(connection, log.ERASURE))
         erased = [row for entry in log.entries_of(connection, log.ROWS_ERASED) for row in entry.body["rows"]]
     assert erasures[-1].by == "dana"
@@ -219,7 +220,7 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
         work.decide("ben", reading.token)
     if asked.row <= students:
         with work.database.read() as connection:
-            assert message_rows.count_questions(connection) == 0
+            assert count_questions(connection) == 0
         with pytest.raises(ReviewError, match="erased"), work.database.write() as connection:
             conversations.answer(connection, work.reader("lee"), asked.id, asked.person, "yes", work.database.now())
     with pytest.raises(TooLateError, match="erased"):

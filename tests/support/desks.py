@@ -13,25 +13,25 @@ from typing import Any
 
 import httpx
 from argon2 import PasswordHasher
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from starlette.applications import Starlette
 from typer.testing import CliRunner
 
 from scoremux_files.rows.row_layout import RowLayout
 from scoremux_review.commands import review
-from scoremux_review.database import assignment_rows, leases, responses
+from scoremux_review.database import responses
 from scoremux_review.database.accounts import add_person, begin_session
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import Item, replace_anchors, save_items, save_policy
+from scoremux_review.database.schema import decisions, reads
 from scoremux_review.database.schema import queues as queue_counts
-from scoremux_review.database.schema import reads
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.reading import conversations, human_decisions, queues, settling, supervision
+from scoremux_review.reading import assignments, conversations, human_decisions, leases, settling
 from scoremux_review.reading.intake import add_papers, add_scored
 from scoremux_review.reading.response_texts import Texts
-from scoremux_review.reading.supervision import Reader
+from scoremux_review.reading.task_access import Reader, TaskAccess
 from scoremux_review.reading.task_files import read_anchors
 
 PASSWORD = "a long password"
@@ -225,44 +225,49 @@ class Work:
         with self.database.write() as connection:
             return act(connection, *arguments, self.database.now())
 
-    def take(self, name: str, task: str = "", reason: str = "", draw: float = 1.0) -> Any:
+    def act(self, act: Callable[..., Any], name: str, *arguments: Any) -> Any:
+        """Call what a person does at the desk, in a transaction."""
         with self.database.write() as connection:
-            now = self.database.now()
-            return queues.take(connection, self.reader(name), task, reason, self.policy, now, lambda: draw)
+            return act(connection, TaskAccess(connection, self.reader(name), self.database.now()), *arguments)
+
+    def take(self, name: str, task: str = "", reason: str = "", draw: float = 1.0) -> Any:
+        return self.act(leases.take, name, task, reason, lambda: draw)
 
     def decide(
         self, name: str, token: str, level: int | None = 1, wait_s: float = 3, **judgement: Any
     ) -> tuple[int, ...]:
         self.wait(wait_s)
-        chosen = human_decisions.Rating(level, **judgement)
-        decided: tuple[int, ...] = self.write(human_decisions.decide, self.reader(name), token, chosen, self.policy)
-        return decided
+        rating, reader = human_decisions.Rating(level, **judgement), self.reader(name)
+        with self.database.write() as connection:
+            last = connection.execute(select(func.max(decisions.c.id))).scalar_one() or 0
+            human_decisions.decide(connection, reader, token, rating, self.policy, self.database.now())
+            return tuple(connection.execute(select(decisions.c.id).where(decisions.c.id > last)).scalars())
 
     def undo(self, name: str) -> int:
-        undone: int = self.write(human_decisions.undo, self.reader(name), self.policy)
+        undone: int = self.act(human_decisions.undo, name)
         return undone
 
     def put_aside(self, name: str, token: str, question: str = "") -> None:
-        self.write(conversations.put_aside, self.reader(name), token, question, self.policy)
+        self.act(conversations.put_aside, name, token, question)
 
     def take_up(self, name: str, token: str) -> Any:
-        return self.write(conversations.take_up, self.reader(name), token, self.policy)
+        return self.act(conversations.take_up, name, token)
 
     def answer(self, name: str, read: int, rater: str, text: str) -> None:
         self.write(conversations.answer, self.reader(name), read, self.programme.people[rater], text)
 
     def decide_standing(self, name: str, rater: str, task: str, state: str) -> None:
-        self.write(supervision.decide_standing, self.reader(name), self.reader(rater), task, state)
+        self.write(assignments.decide_standing, self.reader(name), self.reader(rater), task, state)
 
     def assign_work(self, name: str, rater: str, lines: str) -> None:
-        self.write(supervision.assign_work, self.reader(name), self.reader(rater), lines)
+        self.write(assignments.assign_work, self.reader(name), self.reader(rater), lines)
 
     def change_pool(self, name: str, lines: str, *members: str) -> None:
-        self.write(supervision.change_pool, "lee", name, lines, members)
+        self.write(assignments.change_pool, "lee", name, lines, members)
 
     def standing(self, name: str, task: str) -> tuple[Any, ...]:
         with self.database.read() as connection:
-            standing = assignment_rows.standings_of(connection, self.programme.people[name])[task]
+            standing = TaskAccess(connection, self.reader(name), self.database.now()).standings[task]
             return (standing.state, standing.exact, standing.papers)
 
     def reopen(self, name: str, row: int) -> None:

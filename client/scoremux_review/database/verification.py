@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Table, select
 from scoremux_files.errors import parsing
 from scoremux_review.database import log, programme, responses
 from scoremux_review.database.accounts import password_digest
-from scoremux_review.database.assignment_rows import members_by_pool
 from scoremux_review.database.schema import (
     ERASED,
     FORMAT,
@@ -28,6 +27,7 @@ from scoremux_review.database.schema import (
     decisions,
     messages,
     people,
+    pool_members,
     pools,
     remarks,
     rows,
@@ -294,7 +294,9 @@ def _assignments(connection: Connection) -> dict[int, list[list[Any]]]:
 
 
 def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
-    members = members_by_pool(connection)
+    members: dict[int, list[int]] = {}
+    for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
+        members.setdefault(member.pool, []).append(member.person)
     for number, pool in _columns(connection, pools):
         yield number, {**pool, "members": members.pop(number, [])}
     yield from ((number, {"members": people}) for number, people in members.items())  # of no pool

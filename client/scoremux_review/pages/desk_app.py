@@ -14,8 +14,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from scoremux_review.errors import NotAllowedError
-from scoremux_review.pages import director, leader, rater, signing_in
-from scoremux_review.pages.visits import Desk, Page, SafeHeaders, Visit, page
+from scoremux_review.pages import director, leader, rater, reading_page, signing_in
+from scoremux_review.pages.endpoints import Page, SafeHeaders, page
+from scoremux_review.pages.rendering import show
+from scoremux_review.pages.visits import Desk
 
 __all__ = ["Desk", "create_app"]
 
@@ -29,7 +31,7 @@ def create_app(desk: Desk) -> Starlette:
         return Route(path, page(desk, function, role, least_s), methods=[method])
 
     async def nothing(request: Request, error: Any) -> Response:
-        shown = partial(Visit.show, template="error.html", status=error.status_code, message="there is no such page")
+        shown = partial(show, template="error.html", status=error.status_code, message="there is no such page")
         return await page(desk, shown, None)(request)
 
     post = partial(get, method="POST")
@@ -45,9 +47,9 @@ def create_app(desk: Desk) -> Starlette:
         post("/undo", rater.undo, least_s=steady_s),
         post("/aside", rater.put_aside, least_s=steady_s),
         post("/alert", rater.alert),
-        get("/compare", rater.compare),
+        get("/compare", reading_page.compare),
         post("/compare", rater.begin_compare),
-        get("/feedback", rater.feedback),
+        get("/feedback", reading_page.feedback),
         get("/help", rater.keys),
         get("/progress", leader.progress, "leader"),
         get("/agreement", leader.agreement, "leader"),

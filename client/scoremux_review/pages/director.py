@@ -14,7 +14,7 @@ from scoremux_review.database import accounts, log, programme, responses, verifi
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import BrokenRecordError, ReviewError
 from scoremux_review.pages.leader import why
-from scoremux_review.pages.rendering import clock
+from scoremux_review.pages.rendering import clock, show
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import settling
 
@@ -56,8 +56,8 @@ def people(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         listed, locked = accounts.listed(connection), accounts.locked_out(connection, visit.desk.database.now())
     least, elsewhere = accounts.MIN_PASSWORD, bool(visit.desk.user_header)
-    return visit.show(
-        "people.html", people=listed, locked=locked, roles=accounts.ROLES, least=least, elsewhere=elsewhere
+    return show(
+        visit, "people.html", people=listed, locked=locked, roles=accounts.ROLES, least=least, elsewhere=elsewhere
     )
 
 
@@ -91,8 +91,16 @@ def record(visit: Visit, message: str = "", bad: bool = False) -> Response:
         people = {person.id: person.name for person in accounts.listed(connection)}
         named = {row.id: row.name for row in responses.rows_of(connection, {e.body["row"] for e in entries} - {None})}
     details = {entry.number: _details(entry, people) for entry in entries}
-    return visit.show(
-        "record.html", entries=entries, head=head, message=message, bad=bad, policy=policy, details=details, named=named
+    return show(
+        visit,
+        "record.html",
+        entries=entries,
+        head=head,
+        message=message,
+        bad=bad,
+        policy=policy,
+        details=details,
+        named=named,
     )
 
 
@@ -114,13 +122,13 @@ def verify(visit: Visit) -> Response:
         with visit.desk.database.read() as connection:
             number, digest = verification.verify(connection)
     except BrokenRecordError as error:
-        return record(visit, f"{str(error).capitalize()}.", bad=True)
+        return record(visit, error.sentence, bad=True)
     return record(visit, f"{number:,} entries, intact. Note this outside the desk: {number}:{digest}")
 
 
 def export(visit: Visit) -> Response:
     """Say what can be exported."""
-    return visit.show("export.html")
+    return show(visit, "export.html")
 
 
 def download(visit: Visit) -> Response:

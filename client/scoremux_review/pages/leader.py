@@ -11,22 +11,14 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from scoremux_review import figures
-from scoremux_review.database import (
-    accounts,
-    alert_rows,
-    assignment_rows,
-    decision_rows,
-    leases,
-    log,
-    message_rows,
-    programme,
-    responses,
-)
+from scoremux_review.database import accounts, decision_rows, log, programme, reads, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.errors import ReviewError
+from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit, see
-from scoremux_review.reading import conversations, settling, supervision
-from scoremux_review.reading.alerts import handle_alert, see_alerts
+from scoremux_review.reading import alerts as desk_alerts
+from scoremux_review.reading import assignments, conversations, settling
+from scoremux_review.reading.task_access import Reader, TaskAccess, assignments_of
 
 _MOST_SHOWN, _PAGE, _MOST_WHY, _MOST_ROW = 100, 25, 2000, 2**63 - 1
 _DAY_S = 86_400.0
@@ -35,12 +27,13 @@ _DAY_S = 86_400.0
 def progress(visit: Visit) -> Response:
     """Show what is done and what is left, by task and by rater."""
     with visit.desk.database.read() as connection:
-        return visit.show(
+        return show(
+            visit,
             "progress.html",
-            queues=leases.all_queues(connection),
+            queues=reads.all_queues(connection),
             states=responses.count_states(connection),
             raters=decision_rows.totals_by_rater(connection),
-            reading=leases.reading_now(connection),
+            reading=reads.reading_now(connection),
             tasks=programme.all_items(connection),
         )
 
@@ -59,7 +52,8 @@ def agreement(visit: Visit) -> Response:
         kind: figures.agreement(pairs, by, weights if kind == "machine" else None) for kind, pairs in compared.items()
     }
     number = len(tasks[task].levels) if task in tasks else 0
-    return visit.show(
+    return show(
+            visit,
         "agreement.html", tables=tables, about=about, curve=figures.curve(levels, population),
         kinds=figures.KINDS, groupings=figures.GROUPINGS, by=by, task=task, tasks=tasks,
         confusion={kind: figures.confusion(pairs, number) for kind, pairs in compared.items()}, rater=rater,
@@ -70,25 +64,25 @@ def agreement(visit: Visit) -> Response:
 def alerts(visit: Visit) -> Response:
     """List the alerts, those nobody has handled first; a leader sees one by opening its response."""
     with visit.desk.database.read() as connection:
-        shown = alert_rows.urgent_alerts(connection, _MOST_SHOWN)
-        views = alert_rows.views_by_alert(connection)
-    return visit.show("alerts.html", alerts=shown, views=views)
+        shown = desk_alerts.urgent_alerts(connection, _MOST_SHOWN)
+        views = desk_alerts.views_by_alert(connection)
+    return show(visit, "alerts.html", alerts=shown, views=views)
 
 
 def end_alert(visit: Visit) -> Response:
     """Note that an alert is taken care of."""
     with visit.desk.database.write() as connection:
-        handle_alert(connection, visit.reader, visit.number("alert") or 0, visit.desk.database.now())
+        desk_alerts.handle_alert(connection, visit.reader, visit.number("alert") or 0, visit.desk.database.now())
     return see("/alerts")
 
 
 def questions(visit: Visit) -> Response:
     """Show the questions of raters that nobody has answered."""
     with visit.desk.database.read() as connection:
-        waiting = message_rows.open_questions(connection, _MOST_SHOWN)
+        waiting = conversations.open_questions(connection, _MOST_SHOWN)
         threads = [(question.read, question.rater) for question in waiting]
-        earlier = {thread: message_rows.conversation(connection, *thread) for thread in threads}
-    return visit.show("questions.html", questions=waiting, earlier=earlier)
+        earlier = {thread: conversations.conversation(connection, *thread) for thread in threads}
+    return show(visit, "questions.html", questions=waiting, earlier=earlier)
 
 
 def answer(visit: Visit) -> Response:
@@ -102,17 +96,19 @@ def answer(visit: Visit) -> Response:
 def raters(visit: Visit) -> Response:
     """Show who reads what: pools, assignments, qualification, pauses."""
     with visit.desk.database.read() as connection:
-        people = [person for person in accounts.listed(connection) if person.active]
-        return visit.show(
+        people, now = [p for p in accounts.listed(connection) if p.active], visit.desk.database.now()
+        access = {p.id: TaskAccess(connection, Reader(p.id, p.name), now) for p in people}
+        return show(
+            visit,
             "raters.html",
             people=people,
-            pools=assignment_rows.all_pools(connection),
+            pools=assignments.all_pools(connection),
             members={person.id: person.name for person in people},
-            assignments={p.id: assignment_rows.assignments_of(connection, p.id) for p in people},
-            standings={p.id: assignment_rows.standings_of(connection, p.id) for p in people},
-            decided={p.id: assignment_rows.decided_by_task(connection, p.id) for p in people},
+            assignments={p.id: assignments_of(connection, p.id) for p in people},
+            standings={person: of_person.standings for person, of_person in access.items()},
+            decided={person: of_person.decided for person, of_person in access.items()},
             tasks=programme.all_items(connection),
-            actions=supervision.ACTIONS,
+            actions=assignments.ACTIONS,
         )
 
 
@@ -120,7 +116,7 @@ def assign_work(visit: Visit) -> Response:
     """Say whose responses a person reads, and how many."""
     with visit.desk.database.write() as connection:
         now, lines = visit.desk.database.now(), visit.text("assignments")
-        supervision.assign_work(connection, visit.reader, _person(connection, visit), lines, now)
+        assignments.assign_work(connection, visit.reader, _person(connection, visit), lines, now)
     return see("/raters")
 
 
@@ -128,10 +124,10 @@ def change_pool(visit: Visit) -> Response:
     """Say who is in a pool, and whose responses its members read."""
     name, lines, members = visit.text("name").strip(), visit.text("assignments"), visit.text("members").splitlines()
     with visit.desk.database.write() as connection:
-        if visit.text("new") and any(pool.name == name for pool in assignment_rows.all_pools(connection)):
+        if visit.text("new") and any(pool.name == name for pool in assignments.all_pools(connection)):
             raise ReviewError(f"there is a pool named {name!r} already; change it in its own form")
         names, by, now = [m.strip() for m in members if m.strip()], visit.person.name, visit.desk.database.now()
-        supervision.change_pool(connection, by, name, lines, names, now)
+        assignments.change_pool(connection, by, name, lines, names, now)
     return see("/raters")
 
 
@@ -139,7 +135,7 @@ def decide_standing(visit: Visit) -> Response:
     """Let a person read a task, have them qualify again, or pause them."""
     with visit.desk.database.write() as connection:
         person, task, now = _person(connection, visit), visit.text("task"), visit.desk.database.now()
-        supervision.decide_standing(connection, visit.reader, person, task, visit.text("state"), now)
+        assignments.decide_standing(connection, visit.reader, person, task, visit.text("state"), now)
     return see("/raters")
 
 
@@ -156,7 +152,8 @@ def find_rows(visit: Visit) -> Response:
     if len(shown) > _PAGE:
         shown = shown[:_PAGE]
         older = urlencode({**query, "before": shown[-1].id})
-    return visit.show(
+    return show(
+            visit,
         "rows.html", name=name, rows=rows, shown=shown, others=others, older=older, asked=query, people=people,
         tasks=tasks,
     )  # fmt: skip
@@ -166,25 +163,26 @@ def row(visit: Visit) -> Response:
     """Show a response with its scores and its history, and note who has seen its alerts."""
     number = _row_number(visit)
     with visit.desk.database.read() as connection:
-        raised = alert_rows.urgent_alerts(connection, _MOST_SHOWN, number)
+        raised = desk_alerts.urgent_alerts(connection, _MOST_SHOWN, number)
     if raised:
         with visit.desk.database.write() as connection:
-            see_alerts(connection, visit.reader, raised, visit.desk.database.now())
+            desk_alerts.see_alerts(connection, visit.reader, raised, visit.desk.database.now())
     with visit.desk.database.read() as connection:
         shown = responses.row_of(connection, number)
         if shown is None:
-            return visit.show("error.html", 404, message=f"there is no row {number}")
-        return visit.show(
+            return show(visit, "error.html", 404, message=f"there is no row {number}")
+        return show(
+            visit,
             "row.html",
             row=shown,
             item=programme.item_of(connection, shown.task),
             probabilities=json.loads(shown.probabilities),
             history=log.entries(connection, row=number),
             people=[person for person in accounts.listed(connection) if person.active],
-            messages=message_rows.row_messages(connection, number),
+            messages=conversations.row_messages(connection, number),
             alerts=raised,
-            views=alert_rows.views_by_alert(connection),
-            waits=leases.pending_read(connection, number),
+            views=desk_alerts.views_by_alert(connection),
+            waits=reads.pending_read(connection, number),
         )
 
 
@@ -233,10 +231,10 @@ def _chosen(asked: Mapping[str, str]) -> decision_rows.Backreading:
     )
 
 
-def _person(connection: Connection, visit: Visit) -> supervision.Reader:
+def _person(connection: Connection, visit: Visit) -> Reader:
     for person in accounts.listed(connection):
         if person.active and person.id == visit.number("person"):
-            return supervision.Reader(person.id, person.name, person.role != "rater")
+            return Reader(person.id, person.name, person.role != "rater")
     raise ReviewError("there is no such person")
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import Response
 
 from scoremux_client.contract import CONDITION_CODES
-from scoremux_review.reading.queues import ADJUDICATION, REOPENED, time_left
-from scoremux_review.reading.supervision import QUALIFICATION
+from scoremux_review.database.reads import ADJUDICATION, REOPENED
+from scoremux_review.pages.visits import Visit
+from scoremux_review.reading.task_access import QUALIFICATION
 
 _REASONS = {
     "LOW_CONFIDENCE": "Low confidence",
@@ -49,9 +50,24 @@ def clock(at: float | None) -> str:
     return "–" if at is None else datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M")
 
 
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """Return a template's HTML."""
-    return _environment.get_template(template).render(context)
+def time_left(left_s: float | None) -> str:
+    """Return a reading time in hours and minutes.
+
+    >>> time_left(4000), time_left(6), time_left(None)
+    ('1 h 7 min', '1 min', '')
+    """
+    if left_s is None:
+        return ""
+    minutes = math.ceil(left_s / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def show(visit: Visit, template: str, status: int = 200, **values: Any) -> Response:
+    """Render a page."""
+    waiting = {name: getattr(visit, name) for name in ("open_alerts", "open_questions", "stopped_raters")}
+    place = {"fragment": visit.by_script, "path": visit.request.url.path, "person": visit.signed_in}
+    html = _environment.get_template(template).render({**place, **waiting, **values})
+    return Response(html, status, media_type="text/html")
 
 
 _environment = Environment(

@@ -7,9 +7,11 @@ import secrets
 
 from starlette.responses import Response
 
-from scoremux_review.database import accounts, leases
+from scoremux_review.database import accounts
 from scoremux_review.errors import SignInError
+from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit, see
+from scoremux_review.reading import leases
 
 _BEFORE = "desk-before"
 _MARK_S = 365 * 86_400
@@ -26,7 +28,7 @@ def form(visit: Visit, message: str = "", status: int = 200) -> Response:
             return begin(visit, accounts.begin_session(visit.desk.database, account))
         message = message or f"The desk has no account for {visit.user} that signs in elsewhere."
     key = secrets.token_urlsafe(16)
-    shown = visit.show("login.html", status, message=message, key=key, name=visit.text("name"), user=visit.user)
+    shown = show(visit, "login.html", status, message=message, key=key, name=visit.text("name"), user=visit.user)
     shown.set_cookie(_BEFORE, key, max_age=3600, httponly=True, samesite="strict", secure=visit.desk.secure)
     return shown
 
@@ -43,7 +45,7 @@ def sign_in(visit: Visit) -> Response:
     try:
         cookie, mark = accounts.sign_in(desk.database, name, visit.text("password"), address, desk.hasher, mark)
     except SignInError as error:
-        return form(visit, f"{str(error).capitalize()}.", 429 if "attempts" in str(error) else 401)
+        return form(visit, error.sentence, 429 if "attempts" in str(error) else 401)
     answer = begin(visit, cookie)
     answer.delete_cookie(_BEFORE)
     answer.set_cookie(

@@ -1,4 +1,7 @@
-"""Alerts: raters raise them, `scoremux score --alert` brings them, leaders see and handle them."""
+"""Alerts: responses that suggest danger to their writer or others.
+
+Raters raise them, `scoremux score --alert` brings them, leaders see and handle them.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection, func, insert, select, update
+
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.rows.writers import beside_parts
-from scoremux_review.database import alert_rows, leases, log
-from scoremux_review.database.connection import Connection, Database
+from scoremux_review.database import log
+from scoremux_review.database.connection import Database
+from scoremux_review.database.schema import alert_views, alerts, inserted, people, rows
 from scoremux_review.errors import LeaseLostError
-from scoremux_review.reading.supervision import Reader
+from scoremux_review.reading import leases
+from scoremux_review.reading.task_access import Reader
 
 _FOLDER = "alerts"
 
@@ -21,9 +28,9 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
     """Add the alerts that `scoremux score --alert` wrote beside what it scored.
 
     Args:
-        database: Where to.
-        path: The scored folder or file; its rows are in the database.
-        by: Who adds them, for the record.
+        database: It has the scored rows already.
+        path: The scored folder or file.
+        by: The name for the record.
 
     Returns:
         How many are new, and how many are of rows that the database does not have.
@@ -38,8 +45,7 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
             if not alert.keys() >= {"source", "line", "id", "alert_task"}:
                 raise InputError(f"{file}, line {number}: not an alert that `scoremux score` wrote")
             with database.write() as connection:
-                place = (str(alert["source"]), int(alert["line"]), str(alert["id"]))
-                row = alert_rows.row_of_alert(connection, *place, path.name)
+                row = _row_of(connection, alert, path.name)
                 if row is None:
                     unknown += 1
                     continue
@@ -57,24 +63,70 @@ def raise_alert(connection: Connection, reader: Reader, token: str, now: float) 
 
 
 def see_alerts(connection: Connection, reader: Reader, shown: Sequence[Any], now: float) -> None:
-    """Note that a leader has seen alerts."""
+    """Note that a leader has seen alerts, each the first time."""
     for alert in shown:
-        if alert_rows.add_view(connection, alert.id, reader.id, now):
+        mine = (alert_views.c.alert == alert.id) & (alert_views.c.person == reader.id)
+        if connection.execute(select(alert_views).where(mine)).one_or_none() is None:
             body = {"alert": alert.id, "person": reader.id, "at": now}
+            connection.execute(insert(alert_views).values(**body))
             log.append(connection, now, reader.name, "alert seen", body, row=alert.row)
 
 
 def handle_alert(connection: Connection, reader: Reader, alert: int, now: float) -> None:
-    """Note that an alert is taken care of."""
-    row = alert_rows.handle_alert(connection, alert, reader.id, now)
+    """Note that an open alert is taken care of."""
+    this = (alerts.c.id == alert) & alerts.c.handled_at.is_(None)
+    row = connection.execute(select(alerts.c.row).where(this)).scalar_one_or_none()
     if row is not None:
+        connection.execute(update(alerts).where(this).values(handled_by=reader.id, handled_at=now))
         body = {"alert": alert, "person": reader.id, "at": now}
         log.append(connection, now, reader.name, "alert handled", body, row=row)
 
 
+def count_open(connection: Connection) -> int:
+    """Return how many alerts wait for a leader."""
+    waiting = select(func.count()).select_from(alerts).where(alerts.c.handled_at.is_(None))
+    return connection.execute(waiting).scalar_one()
+
+
+def urgent_alerts(connection: Connection, most: int, row: int | None = None) -> Sequence[Any]:
+    """Return the alerts of a row, or all, open ones first, with name and task of the row, and who raised them."""
+    query = (
+        select(alerts, rows.c.name, rows.c.task.label("item"), people.c.name.label("by"))
+        .join(rows, rows.c.id == alerts.c.row)
+        .outerjoin(people, people.c.id == alerts.c.person)
+        .order_by(alerts.c.handled_at.is_not(None), alerts.c.id.desc())
+    )
+    query = query if row is None else query.where(alerts.c.row == row)
+    return connection.execute(query.limit(most)).all()
+
+
+def views_by_alert(connection: Connection) -> dict[int, list[tuple[str, float]]]:
+    """Return who has seen each alert, and when."""
+    query = select(alert_views, people.c.name).join(people, people.c.id == alert_views.c.person)
+    views: dict[int, list[tuple[str, float]]] = {}
+    for view in connection.execute(query.order_by(alert_views.c.at)):
+        views.setdefault(view.alert, []).append((view.name, view.at))
+    return views
+
+
+def _row_of(connection: Connection, alert: dict[str, Any], file: str) -> int | None:
+    """Return the row that an alert is of, by source and line, or by its id within a scored file."""
+    named = rows.c.name == str(alert["id"])
+    place = (rows.c.source == str(alert["source"])) & (rows.c.line == int(alert["line"]))
+    for where in (place, rows.c.administration == file):
+        row: int | None = connection.execute(select(rows.c.id).where(where, named).limit(1)).scalar_one_or_none()
+        if row is not None:
+            return row
+    return None
+
+
 def _add(connection: Connection, row: int, by: str, now: float, **values: Any) -> bool:
-    alert = alert_rows.add_alert(connection, row, now, **values)
-    if alert is not None:
-        body = {"alert": alert, "person": None, "task": "", "probability": None, **values, "at": now}
-        log.append(connection, now, by, "alert", body, row=row)
-    return alert is not None
+    """Add an alert unless a person's is open already, or the same task's was there before; return whether it is new."""
+    body = {"person": None, "task": "", "probability": None, **values, "at": now}
+    count = select(func.count()).where(alerts.c.row == row, alerts.c.task == body["task"])
+    count = count if body["task"] else count.where(alerts.c.handled_at.is_(None))
+    if connection.execute(count).scalar_one():
+        return False
+    alert = inserted(connection, alerts, row=row, **body)
+    log.append(connection, now, by, "alert", {"alert": alert, **body}, row=row)
+    return True

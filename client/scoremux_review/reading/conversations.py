@@ -1,71 +1,119 @@
-"""Responses that a rater puts aside, alone or with a question to the leaders, and the leaders' answers.
+"""Conversations about responses: a rater puts one aside, with or without a question, and leaders answer.
 
-Each function is a part of one transaction; the connection must be the only writer (`Database.write`).
+Each conversation is about one reading of one rater. What changes something is a part of one transaction; the connection
+must be the only writer (`Database.write`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from scoremux_review.database import leases, log, message_rows
-from scoremux_review.database.connection import Connection
-from scoremux_review.desk_policy import DeskPolicy
+from sqlalchemy import ColumnElement, Connection, func, insert, select
+
+from scoremux_review.database import log, reads
+from scoremux_review.database.schema import ERASED, messages, people, remarks, rows
+from scoremux_review.database.schema import reads as read_table
 from scoremux_review.errors import LeaseLostError, ReviewError
-from scoremux_review.reading.supervision import Reader
+from scoremux_review.reading import leases
+from scoremux_review.reading.task_access import Reader, TaskAccess
 
 _MOST_ASIDE = 20
 _MOST_MESSAGE = 2000
 
 
-def put_aside(
-    connection: Connection, reader: Reader, token: str, question: str, policy: DeskPolicy, now: float
-) -> None:
-    """Put the response aside that a lease's token names.
-
-    Args:
-        connection: The transaction.
-        reader: Who reads it.
-        token: Of the lease.
-        question: To the leaders, or empty.
-        policy: Says how long it stays with its rater.
-        now: Seconds since the epoch.
+def put_aside(connection: Connection, access: TaskAccess, token: str, question: str) -> None:
+    """Put the response aside that a lease's token names; `question`: to the leaders, or empty.
 
     Raises:
         LeaseLostError: the response is no longer this rater's.
         ReviewError: they have put too many aside.
     """
+    reader, now = access.reader, access.now
     read = leases.read_of_token(connection, token)
     if read is None or read.person != reader.id or read.state != "leased" or read.lead is not None:
         raise LeaseLostError("this response went to someone else in the meantime; it was not put aside")
     if len(leases.reads_aside(connection, reader.id)) >= _MOST_ASIDE:
         raise ReviewError(f"you have put {_MOST_ASIDE} responses aside; decide one of them first")
-    leases.put_aside(connection, read, now + policy.aside_s)
+    leases.put_aside(connection, read, now + access.policy.aside_s)
     log.append(connection, now, reader.name, "put aside", {"read": read.id}, row=read.row)
     if question:
         _say(connection, reader, read, reader.id, question, "asked", now)
 
 
-def take_up(connection: Connection, reader: Reader, token: str, policy: DeskPolicy, now: float) -> Any:
+def take_up(connection: Connection, access: TaskAccess, token: str) -> Any:
     """Lease a response again that this rater has put aside; return the read. Raises LeaseLostError."""
     read = leases.read_of_token(connection, token)
-    if read is None or read.person != reader.id or read.state not in ("aside", "leased"):
+    if read is None or read.person != access.reader.id or read.state not in ("aside", "leased"):
         raise LeaseLostError("this response went to someone else in the meantime")
     if read.state == "aside":
-        leases.release(connection, reader.id)
-        leases.lease(connection, [read.id], reader.id, now, policy.lease_s)
+        leases.release(connection, access.reader.id)
+        leases.lease(connection, [read.id], access.reader.id, access.now, access.policy.lease_s)
     return read
 
 
 def answer(connection: Connection, reader: Reader, read: int, rater: int, text: str, now: float) -> None:
     """Answer a rater's question about a reading. Raises ReviewError without a question or an answer."""
-    if not message_rows.conversation(connection, read, rater):
+    if not conversation(connection, read, rater):
         raise ReviewError("there is no such question")
     if not text:
         raise ReviewError("write an answer")
-    _say(connection, reader, leases.read_by_id(connection, read), rater, text, "answered", now)
+    _say(connection, reader, reads.read_where(connection, read_table.c.id == read), rater, text, "answered", now)
+
+
+def conversation(connection: Connection, read: int, rater: int) -> Sequence[Any]:
+    """Return the messages of a rater's reading, with text and the writer's name as `by`."""
+    return _messages(connection, (messages.c.read == read) & (messages.c.rater == rater))
+
+
+def row_messages(connection: Connection, row: int) -> Sequence[Any]:
+    """Return all messages about a row, with text and the writer's name as `by`."""
+    return _messages(connection, messages.c.read.in_(select(read_table.c.id).where(read_table.c.row == row)))
+
+
+def last_writers(connection: Connection, rater: int) -> dict[int, int]:
+    """Return who wrote the newest message of each of a rater's conversations, by read."""
+    newest = select(func.max(messages.c.entry)).where(messages.c.rater == rater).group_by(messages.c.read)
+    query = select(messages).where(messages.c.entry.in_(newest))
+    return {message.read: message.person for message in connection.execute(query)}
+
+
+def open_questions(connection: Connection, most: int) -> Sequence[Any]:
+    """Return the conversations in which the rater has the last word, the one that waits longest first.
+
+    Columns: read, rater, the rater's name as `by`, row, and the row's name, task and text.
+    """
+    query = (
+        select(messages.c.read, messages.c.rater, people.c.name.label("by"), read_table.c.row, rows.c.name, rows.c.task,
+               rows.c.text)
+        .join(people, people.c.id == messages.c.rater)
+        .join(read_table, read_table.c.id == messages.c.read)
+        .join(rows, rows.c.id == read_table.c.row)
+        .where(messages.c.entry.in_(_unanswered()))
+        .order_by(messages.c.entry)
+    )  # fmt: skip
+    return connection.execute(query.limit(most)).all()
+
+
+def count_questions(connection: Connection) -> int:
+    """Return how many questions wait for an answer."""
+    return connection.execute(select(func.count()).select_from(_unanswered().subquery())).scalar_one()
+
+
+def _unanswered() -> Any:
+    newest = select(func.max(messages.c.entry)).group_by(messages.c.read, messages.c.rater)
+    query = select(messages.c.entry).where(messages.c.entry.in_(newest), messages.c.person == messages.c.rater)
+    lasting = select(read_table.c.id).join(rows, rows.c.id == read_table.c.row).where(rows.c.state != ERASED)
+    return query.where(messages.c.read.in_(lasting))
+
+
+def _messages(connection: Connection, chosen: ColumnElement[bool]) -> Sequence[Any]:
+    query = select(messages, people.c.name.label("by"), remarks.c.text).join(people, people.c.id == messages.c.person)
+    query = query.outerjoin(remarks, remarks.c.entry == messages.c.entry).where(chosen)
+    return connection.execute(query.order_by(messages.c.entry)).all()
 
 
 def _say(connection: Connection, reader: Reader, read: Any, rater: int, text: str, action: str, now: float) -> None:
     body = {"read": read.id, "rater": rater, "person": reader.id, "at": now}
     entry = log.append(connection, now, reader.name, action, body, row=read.row, remark=text[:_MOST_MESSAGE])
-    message_rows.add_message(connection, entry, **body)
+    connection.execute(insert(messages).values(entry=entry, **body))

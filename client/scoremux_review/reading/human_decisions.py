@@ -9,14 +9,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from scoremux_client.contract import CONDITION_CODES
-from scoremux_review.database import decision_rows, leases, log, programme, responses
-from scoremux_review.database.connection import Connection
+from scoremux_review.database import decision_rows, log, programme, reads, responses
 from scoremux_review.database.schema import ERASED, PAPERS
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
+from scoremux_review.reading import leases
 from scoremux_review.reading.settling import settle
-from scoremux_review.reading.supervision import QUOTA, Reader, TaskAccess, end_reservations, may_undo
+from scoremux_review.reading.task_access import QUOTA, Reader, TaskAccess
 
 _LONGEST_S = 600.0
 _MOST_NOTE = 2000
@@ -25,11 +27,11 @@ _LOST = "this response went to someone else in the meantime; nothing was saved f
 
 @dataclass(frozen=True)
 class Rating:
-    """What a rater says of a response.
+    """A rater's answer to a response.
 
     Attributes:
-        level: Its level, or None.
-        code: Its condition code, or empty.
+        level: None with a code.
+        code: A condition code, empty with a level.
         note: For the record.
         also: Lease tokens of the group's ticked members.
         after_s: How long the response had been on the screen when the key or button went down, as the page measures it;
@@ -45,21 +47,13 @@ class Rating:
 
 def decide(
     connection: Connection, reader: Reader, token: str, rating: Rating, policy: DeskPolicy, now: float
-) -> tuple[int, ...]:
+) -> TaskAccess:
     """Decide the response that a lease's token names, and the ticked members of its group.
 
-    A token that has been used by the same rater is a repetition of a request, and changes nothing.
-
-    Args:
-        connection: The transaction.
-        reader: Who decides.
-        token: Of the lease.
-        rating: The level or code, and the note.
-        policy: Says what follows.
-        now: Seconds since the epoch.
+    A token that the same rater has used is a repetition of a request, and changes nothing.
 
     Returns:
-        Ids of the decisions; none for a repetition.
+        What the rater may read now.
 
     Raises:
         LeaseLostError: the response is no longer this rater's.
@@ -69,39 +63,16 @@ def decide(
     read = leases.read_of_token(connection, token)
     if read is None or read.person != reader.id:
         raise LeaseLostError(_LOST)
-    if read.state == "done":
-        return ()
-    if read.state != "leased" or read.lead is not None:
-        raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
-    shown_s = min(now - read.shown_at, _LONGEST_S if rating.after_s is None else rating.after_s)
-    if shown_s < policy.guard_s:
-        raise TooSoonError(f"a decision counts {policy.guard_s:g} s after a response appears; nothing was saved")
-    if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CONDITION_CODES):
-        raise ReviewError("choose one level or one code, not both")
-    levels = len(programme.item_of(connection, read.task).levels)
-    if rating.level is not None and not 0 <= rating.level < levels:
-        raise ReviewError(f"task {read.task} has no level {rating.level}")
-    ticked = [member for member in leases.group_members(connection, read.id) if member.token in rating.also]
-    spent_s = min(_LONGEST_S, max(0.0, read.shown_at - read.leased_at + shown_s))
-    lead: int | None = None
-    saved = []
-    for member in (read, *ticked):
-        saved.append(_save(connection, reader, member, rating, policy, now, lead, spent_s, 1 + len(ticked)))
-        lead = saved[0]
-    leases.free(connection, read.id)  # what was not ticked
-    if TaskAccess(connection, reader).obstacle(read.task) == QUOTA:
-        end_reservations(connection, reader, now)
-    return tuple(saved)
+    if read.state != "done":
+        _decide_group(connection, reader, read, rating, policy, now)
+    access = TaskAccess(connection, reader, now, policy)
+    if access.obstacle(read.task) == QUOTA:
+        access.end_reservations()
+    return access
 
 
-def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float) -> int:
+def undo(connection: Connection, access: TaskAccess) -> int:
     """Take back a rater's last decision, with those made along with it, and lease the response to them again.
-
-    Args:
-        connection: The transaction.
-        reader: Who undoes.
-        policy: Says how long a decision can be undone.
-        now: Seconds since the epoch.
 
     Returns:
         The read.
@@ -110,29 +81,32 @@ def undo(connection: Connection, reader: Reader, policy: DeskPolicy, now: float)
         TooLateError: nothing can be undone: it is too long ago, the machine's score was looked at, the row was
             reopened, or the qualification set is complete.
     """
-    last = decision_rows.last_decision(connection, reader.id)
+    policy = access.policy
+    last = decision_rows.last_decision(connection, access.reader.id)
     if last is None:
         raise TooLateError("there is nothing to undo")
-    if now - last.at > policy.undo_s:
+    if access.now - last.at > policy.undo_s:
         raise TooLateError("the last decision is too long ago to undo; a leader can reopen the response")
     group = decision_rows.decided_together(connection, last)
     if any(decision.compared for decision in group):
         raise TooLateError("the machine's score was looked at; a leader can reopen the response")
-    if not may_undo(connection, last):
+    standing = access.standings.get(last.task)
+    if last.kind == "qualification" and standing is not None and standing.since >= last.id:
         raise TooLateError("the qualification set is complete")
-    if any(decision.round != responses.row_of(connection, decision.row).round for decision in group):
+    rows = [responses.row_of(connection, decision.row) for decision in group]
+    if any(decision.round != row.round for decision, row in zip(group, rows, strict=True)):
         raise TooLateError("a leader has reopened the response in the meantime")
-    if any(responses.row_of(connection, decision.row).state == ERASED for decision in group):
+    if any(row.state == ERASED for row in rows):
         raise TooLateError("the response was erased in the meantime")
-    leases.release(connection, reader.id)
+    leases.release(connection, access.reader.id)
     first = group[0]
     for decision in group:
         decision_rows.mark(connection, decision.id, undone=True)
         lead = None if decision is first else first.read
-        leases.take_back(connection, decision, now, policy.lease_s, lead)
+        leases.take_back(connection, decision, access.now, policy.lease_s, lead)
         body = {"decision": decision.id, "level": decision.level, "code": decision.code}
         body |= settle(connection, decision, policy)
-        log.append(connection, now, reader.name, "undone", body, row=decision.row)
+        log.append(connection, access.now, access.reader.name, "undone", body, row=decision.row)
     return int(first.read)
 
 
@@ -150,42 +124,45 @@ def compare(connection: Connection, reader: Reader, now: float) -> None:
         log.append(connection, now, reader.name, "compared", {"decision": last.id}, row=last.row)
 
 
+def _decide_group(
+    connection: Connection, reader: Reader, read: Any, rating: Rating, policy: DeskPolicy, now: float
+) -> None:
+    """Check a rating; save it for a leased read and the ticked members of its group. Raises as `decide` does."""
+    if read.state != "leased" or read.lead is not None:
+        raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
+    shown_s = min(now - read.shown_at, _LONGEST_S if rating.after_s is None else rating.after_s)
+    if shown_s < policy.guard_s:
+        raise TooSoonError(f"a decision counts {policy.guard_s:g} s after a response appears; nothing was saved")
+    levels = len(programme.item_of(connection, read.task).levels)
+    if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CONDITION_CODES):
+        raise ReviewError("choose one level or one code, not both")
+    if rating.level is not None and not 0 <= rating.level < levels:
+        raise ReviewError(f"task {read.task} has no level {rating.level}")
+    ticked = [member for member in leases.group_members(connection, read.id) if member.token in rating.also]
+    spent_s = min(_LONGEST_S, max(0.0, read.shown_at - read.leased_at + shown_s))
+    times = {"at": now, "spent_s": round(spent_s / (1 + len(ticked)), 3), "fast": spent_s < policy.fast_s}
+    lead: int | None = None
+    for member in (read, *ticked):
+        decision = _save(connection, reader, member, rating, policy, {"lead": lead, "size": 1 + len(ticked), **times})
+        lead = lead or decision
+    reads.give_back_group(connection, read.id)  # what was not ticked
+
+
 def _save(
-    connection: Connection,
-    reader: Reader,
-    read: Any,
-    rating: Rating,
-    policy: DeskPolicy,
-    now: float,
-    lead: int | None,
-    spent_s: float,
-    size: int,
+    connection: Connection, reader: Reader, read: Any, rating: Rating, policy: DeskPolicy, values: dict[str, Any]
 ) -> int:
-    fast, spent_s = spent_s < policy.fast_s, round(spent_s / size, 3)
-    if not leases.finish(connection, read, spent_s):
+    """End the lease of a read with a decision, settle its row, and record both; return the decision's id."""
+    if not leases.finish(connection, read, values["spent_s"]):
         raise LeaseLostError(_LOST)
-    columns = {
-        "read": read.id,
-        "task": read.task,
-        "person": reader.id,
-        "at": now,
-        "kind": read.kind,
-        "round": read.round,
-        "level": rating.level,
-        "code": rating.code,
-        "saw": "scores" if read.kind == "adjudication" else "machine" if policy.machine == "before" else "blind",
-        "spent_s": spent_s,
-        "lead": lead,
-        "size": size,
-        "fast": fast,
-    }
+    columns = {name: getattr(read, name) for name in ("task", "kind", "round")} | values
+    saw = "scores" if read.kind == "adjudication" else "machine" if policy.machine == "before" else "blind"
+    columns |= {"read": read.id, "person": reader.id, "level": rating.level, "code": rating.code, "saw": saw}
     before = responses.row_of(connection, read.row)
     decision = decision_rows.add_decision(connection, row=read.row, **columns)
     body = {**columns, "decision": decision.id, **settle(connection, decision, policy)}
     if read.kind not in PAPERS:
-        body["old"] = {
-            "level": before.level if before.final_level is None else before.final_level,
-            "state": before.state,
-        }
-    log.append(connection, now, reader.name, "decided", body, row=read.row, remark=rating.note[:_MOST_NOTE])
+        level = before.level if before.final_level is None else before.final_level
+        body["old"] = {"level": level, "state": before.state}
+    remark = rating.note[:_MOST_NOTE]
+    log.append(connection, values["at"], reader.name, "decided", body, row=read.row, remark=remark)
     return int(decision.id)

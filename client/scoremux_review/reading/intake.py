@@ -16,7 +16,7 @@ from scoremux_client.contract import HUMAN, NOBODY_CAN, Reason
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import chunks, read_rows, student_of, whole_number
 from scoremux_files.rows.writers import without_apostrophe
-from scoremux_review.database import leases, log, programme, responses
+from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.reading.response_texts import Texts
@@ -149,7 +149,7 @@ def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: 
     first, last = new[0][0], new[-1][0]
     body = {"file": file, "first": first, "last": last, "digest": responses.chunk_digest(new)}
     log.append(connection, now, by, log.ROWS_ADDED, body)
-    return len(new), leases.add_first_reads(connection, first)
+    return len(new), reads.add_first_reads(connection, first)
 
 
 def _checked(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: DeskPolicy) -> dict[str, Any]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scoremux_review.database import decision_rows, leases, log, responses
-from scoremux_review.database.connection import Connection
-from scoremux_review.database.schema import PAPERS
+from sqlalchemy import Connection, select, update
+
+from scoremux_review.database import decision_rows, log, reads, responses
+from scoremux_review.database.reads import ADJUDICATION, REOPENED
+from scoremux_review.database.schema import PAPERS, people
+from scoremux_review.database.schema import reads as read_table
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading.intake import share
-from scoremux_review.reading.queues import ADJUDICATION, REOPENED
-from scoremux_review.reading.supervision import Reader, TaskAccess
+from scoremux_review.reading.task_access import Reader, TaskAccess
 
 
 def settle(connection: Connection, decision: Any, policy: DeskPolicy) -> dict[str, Any]:
@@ -37,12 +39,12 @@ def settle(connection: Connection, decision: Any, policy: DeskPolicy) -> dict[st
     }
     responses.set_row(connection, row.id, state=state, **final)
     for kind, reason in (("second", row.reason or REOPENED), ("adjudication", ADJUDICATION)):
-        pending = leases.pending_read(connection, row.id, kind)
+        pending = reads.pending_read(connection, row.id, kind)
         if state == kind and pending is None:
             not_for = by_kind["first"].person if kind == "second" else None
-            leases.add_read(connection, row, kind, reason, priority=row.priority, not_for=not_for)
+            reads.add_read(connection, row, kind, reason, priority=row.priority, not_for=not_for)
         elif pending is not None and state != kind and (kind, state) != ("second", "waiting"):
-            leases.withdraw(connection, pending)
+            reads.withdraw(connection, pending)
     return {"state": state, "round": row.round, "final": list(final.values())}
 
 
@@ -73,7 +75,7 @@ def reopen(connection: Connection, by: Reader, row: int, why: str, now: float) -
     responses.set_row(connection, row, state="waiting", round=before.round + 1, **unsettled)
     again = responses.row_of(connection, row)
     not_for = decision_rows.last_rater(connection, row)
-    leases.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
+    reads.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
     body = {"old_level": before.final_level, "old_code": before.final_code}
     body |= {"state": "waiting", "round": before.round + 1, "final": list(unsettled.values())}
     log.append(connection, now, by.name, "reopened", body, row=row, remark=why)
@@ -113,7 +115,7 @@ def assign(connection: Connection, by: Reader, row: int, person: Reader | None, 
     Raises:
         ReviewError: the row has no waiting read, or it may not be this person's.
     """
-    read = leases.pending_read(connection, row)
+    read = reads.pending_read(connection, row)
     if read is None or read.kind in PAPERS:
         raise ReviewError(f"row {row} is not waiting to be read")
     if person is not None:
@@ -121,8 +123,11 @@ def assign(connection: Connection, by: Reader, row: int, person: Reader | None, 
             raise ReviewError("this person has read the response already")
         if read.kind == "adjudication" and not person.adjudicates:
             raise ReviewError("two raters disagree about this response; only a leader decides it")
-        TaskAccess(connection, person).require(read.task)
-    name = leases.reserve(connection, read, person.id if person else None)
+        TaskAccess(connection, person, now).require(read.task)
+    reads.give_back_group(connection, read.lead or read.id)
+    only_for = person.id if person else None
+    connection.execute(update(read_table).where(read_table.c.id == read.id).values(only_for=only_for))
+    name = connection.execute(select(people.c.name).where(people.c.id == only_for)).scalar_one_or_none()
     log.append(connection, now, by.name, "assigned", {"to": name}, row=row)
 
 

@@ -23,8 +23,8 @@ from scoremux_review.database.connection import Database
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.reading import human_decisions, queues
-from scoremux_review.reading.supervision import Reader
+from scoremux_review.reading import human_decisions, leases
+from scoremux_review.reading.task_access import Reader, TaskAccess
 
 
 @pytest.fixture
@@ -66,14 +66,11 @@ def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: p
     person = add_person(desk, "anna", "rater", PASSWORD, "test")
     read: list[str] = []
     with desk.write() as connection:
-        while (
-            lease := queues.take(connection, Reader(person, "anna", False), "", "", DeskPolicy(), desk.now())
-        ) is not None:
+        anna = Reader(person, "anna")
+        while (lease := leases.take(connection, TaskAccess(connection, anna, desk.now()), "", "")) is not None:
             assert lease.reason == "SAMPLE"
             rating = human_decisions.Rating(len(read) % 2)
-            human_decisions.decide(
-                connection, Reader(person, "anna", False), lease.token, rating, DeskPolicy(), desk.now() + 5
-            )
+            human_decisions.decide(connection, anna, lease.token, rating, DeskPolicy(), desk.now() + 5)
             read.append(lease.token)
     with desk.read() as connection:
         verify(connection)

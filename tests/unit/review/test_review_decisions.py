@@ -9,11 +9,11 @@ import pytest
 from desks import scored_rows, write_jsonl
 from scoremux_review.database import decision_rows
 from scoremux_review.database.programme import pause_tasks
+from scoremux_review.database.reads import ADJUDICATION
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.reading.human_decisions import compare
 from scoremux_review.reading.intake import READ_BEHIND, add_scored
-from scoremux_review.reading.queues import ADJUDICATION
 from scoremux_review.reading.response_texts import Texts
 
 
@@ -78,8 +78,7 @@ def test_undo_gives_response_back_until_too_late(at_work: Any) -> None:
 def test_undo_is_refused_after_comparing(at_work: Any) -> None:
     work = at_work(40)
     work.decide("anna", work.take("anna").token)
-    with work.database.write() as connection:
-        compare(connection, work.reader("anna"), work.database.now())
+    work.write(compare, work.reader("anna"))
     with pytest.raises(TooLateError, match="machine"):
         work.undo("anna")
 

@@ -18,7 +18,6 @@ from scoremux_files.rows.readers import read_rows
 from scoremux_files.rows.row_layout import RowLayout
 from scoremux_review.database import log
 from scoremux_review.database.accounts import change_person, listed
-from scoremux_review.database.alert_rows import urgent_alerts
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import FORMAT, SQLITE_GUARDS, metadata
 from scoremux_review.database.verification import NOT_COVERED, verify
@@ -26,7 +25,7 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
 from scoremux_review.exports import export_final
 from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.reading.alerts import add_alerts, handle_alert, raise_alert, see_alerts
+from scoremux_review.reading.alerts import add_alerts, handle_alert, raise_alert, see_alerts, urgent_alerts
 from scoremux_review.reading.intake import add_papers, add_scored
 from scoremux_review.reading.response_texts import Texts
 
@@ -49,8 +48,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                         note="a note", also=members)  # fmt: skip
     work.undo("anna")
     read = work.take("anna")
+    work.write(raise_alert, work.reader("anna"), read.token)
     with work.database.write() as connection:
-        raise_alert(connection, work.reader("anna"), read.token, work.database.now())
         see_alerts(connection, work.reader("lee"), urgent_alerts(connection, 9), work.database.now())
         handle_alert(connection, work.reader("lee"), 1, work.database.now())
     work.put_aside("anna", read.token, "Is “eats” the same as “absorbs”?")

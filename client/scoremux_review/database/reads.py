@@ -1,0 +1,131 @@
+"""Reads: which responses people are to read. `queues` counts them by task and reason.
+
+A read is open, leased to one person, put aside by one, done or withdrawn. The connection must be the only writer
+(`Database.write`) wherever something is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, insert, literal, or_, select, update
+
+from scoremux_review.database.schema import PAPERS, inserted, people, queues, reads, rows, tasks, unindexed
+
+ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
+"""Queues of responses that two raters disagree about, which leaders read, and that the machine had settled."""
+
+PENDING = ("open", "leased", "aside")
+"""States of a read that waits for a decision."""
+
+_FREE = {"person": None, "token": None, "lead": None, "leased_at": None, "lease_until": None, "shown_at": None}
+
+
+def all_queues(connection: Connection) -> Sequence[Any]:
+    """Return all queues, by task: task, reason, waiting, done, paused, and left_s.
+
+    left_s is the reading time left for one person. A queue without a decision takes the pace of its task, or of all
+    tasks; None before the first decision.
+    """
+    paces = [queues.c.spent_s / func.nullif(queues.c.done, 0)]
+    for by in (queues.c.task, None):
+        spent_s, done = (func.sum(column).over(partition_by=by) for column in (queues.c.spent_s, queues.c.done))
+        paces.append(spent_s / func.nullif(done, 0))
+    left_s = queues.c.waiting * func.coalesce(*paces)
+    query = select(queues, tasks.c.paused, left_s.label("left_s")).join(tasks, tasks.c.id == queues.c.task)
+    return connection.execute(query.order_by(queues.c.task, queues.c.reason)).all()
+
+
+def reading_now(connection: Connection) -> dict[str, str]:
+    """Return the task that each person reads now, by name."""
+    leased = (reads.c.state == "leased") & reads.c.lead.is_(None)
+    query = select(people.c.name, reads.c.task).join(reads, reads.c.person == people.c.id).where(leased)
+    return {row.name: row.task for row in connection.execute(query)}
+
+
+def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any | None:
+    """Return the first read that meets conditions."""
+    return connection.execute(select(reads).where(*conditions).order_by(reads.c.id).limit(1)).one_or_none()
+
+
+def add_first_reads(connection: Connection, first: int) -> int:
+    """Add the first read of each waiting row from id `first` on; return how many."""
+    waiting = (rows.c.id >= first) & (unindexed(rows.c.state) == "waiting")
+    columns = ["row", "kind", "round", "task", "reason", "priority", "state"]
+    chosen = select(
+        rows.c.id, literal("first"), rows.c.round, rows.c.task, rows.c.reason, rows.c.priority, literal("open")
+    ).where(waiting)
+    connection.execute(insert(reads).from_select(columns, chosen))
+    counted = select(rows.c.task, rows.c.reason, func.count().label("n")).where(waiting)
+    groups = connection.execute(counted.group_by(rows.c.task, rows.c.reason)).all()
+    for task, reason, n in groups:
+        _count(connection, task, reason, n)
+    return sum(group.n for group in groups)
+
+
+def add_read(connection: Connection, row: Any, kind: str, reason: str, **values: Any) -> Any:
+    """Add an open read of a row, and return it. It is counted, unless it is of a paper with a known level.
+
+    Args:
+        connection: The transaction.
+        row: All columns, with the round.
+        kind: first, second, adjudication, or one of `PAPERS`.
+        reason: The queue's.
+        values: Other columns, such as priority and not_for.
+    """
+    columns = {"row": row.id, "kind": kind, "round": row.round, "task": row.task, "reason": reason}
+    created = inserted(connection, reads, state="open", **columns, **values)
+    if kind not in PAPERS:
+        _count(connection, row.task, reason, 1)
+    return read_where(connection, reads.c.id == created)
+
+
+def pending_read(connection: Connection, row: int, kind: str = "") -> Any | None:
+    """Return the read of a row that waits for a decision; of one kind, or of any."""
+    kinds = [reads.c.kind == kind] if kind else []
+    return read_where(connection, reads.c.row == row, unindexed(reads.c.state).in_(PENDING), *kinds)
+
+
+def give_back(connection: Connection, *conditions: ColumnElement[bool]) -> None:
+    """End the leases of the reads that meet conditions, and give back those put aside. Papers are withdrawn."""
+    with_someone = reads.c.state.in_(("leased", "aside"))
+    for chosen, state in ((reads.c.kind.not_in(PAPERS), "open"), (reads.c.kind.in_(PAPERS), "withdrawn")):
+        change = update(reads).where(*conditions, with_someone, chosen)
+        connection.execute(change.values(state=state, **_FREE))
+
+
+def give_back_group(connection: Connection, read: int) -> None:
+    """Give back one read, and the members of its group."""
+    give_back(connection, or_(reads.c.id == read, reads.c.lead == read))
+
+
+def withdraw(connection: Connection, read: Any) -> None:
+    """Withdraw a pending read, which is needed no more."""
+    connection.execute(update(reads).where(reads.c.id == read.id).values(state="withdrawn", **_FREE))
+    _count(connection, read.task, read.reason, -1)
+
+
+def withdraw_reads(connection: Connection, chosen: Sequence[int]) -> None:
+    """Withdraw the pending reads of some rows. Groups with a member among them are given back."""
+    pending = select(reads).where(reads.c.row.in_(chosen))
+    for read in connection.execute(pending.where(reads.c.state.in_(PENDING[1:]))).all():
+        give_back_group(connection, read.lead or read.id)
+    for read in connection.execute(pending.where(reads.c.state == "open")).all():
+        withdraw(connection, read)
+
+
+def count_done(connection: Connection, read: Any, number: int, spent_s: float) -> None:
+    """Move a number of reads of a queue from waiting to done, or back; those of papers are not counted."""
+    if read.kind not in PAPERS:
+        this = (queues.c.task == read.task) & (queues.c.reason == read.reason)
+        counts = {"waiting": queues.c.waiting - number, "done": queues.c.done + number}
+        connection.execute(update(queues).where(this).values(spent_s=queues.c.spent_s + spent_s, **counts))
+
+
+def _count(connection: Connection, task: str, reason: str, number: int) -> None:
+    """Change the number of waiting reads of a queue."""
+    this = (queues.c.task == task) & (queues.c.reason == reason)
+    changed = connection.execute(update(queues).where(this).values(waiting=queues.c.waiting + number))
+    if not changed.rowcount:
+        connection.execute(insert(queues).values(task=task, reason=reason, waiting=number, done=0, spent_s=0.0))

@@ -1,0 +1,131 @@
+"""What leaders say about raters: tasks and quotas of each person and pool, and standings.
+
+The connection must be the only writer (`Database.write`) wherever something is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from scoremux_review.database import accounts, log, programme
+from scoremux_review.database.schema import assignments, decisions, inserted, people, pool_members, pools, standings
+from scoremux_review.errors import ReviewError
+from scoremux_review.reading.task_access import PAUSED, Assignment, Reader, Standing, TaskAccess, from_json
+
+ACTIONS = {"qualified": "Let read", "again": "Qualify again", PAUSED: "Pause"}
+"""What a leader decides about a rater and a task."""
+
+_MOST_ASSIGNMENTS, _MOST_NAME = 100, 80
+_QUOTA = re.compile("[0-9]{1,9}")
+
+
+@dataclass(frozen=True)
+class RaterPool:
+    """Raters (accounts) who share assignments: each member has them besides their own."""
+
+    name: str
+    assignments: Sequence[Assignment]
+    members: Sequence[int]
+
+
+def all_pools(connection: Connection) -> list[RaterPool]:
+    """Return the pools by name."""
+    members: dict[int, list[int]] = {}
+    for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
+        members.setdefault(member.pool, []).append(member.person)
+    return [
+        RaterPool(pool.name, from_json(pool.assignments), members.get(pool.id, []))
+        for pool in connection.execute(select(pools).order_by(pools.c.name))
+    ]
+
+
+def stopped_raters(connection: Connection) -> int:
+    """Return how many raters wait for a leader, each for each task: not qualified, or paused."""
+    waiting = select(func.count()).select_from(standings).join(people, people.c.id == standings.c.person)
+    waiting = waiting.where(standings.c.state.in_(("failed", "paused")), people.c.active.is_(True))
+    return connection.execute(waiting).scalar_one()
+
+
+def assign_work(connection: Connection, by: Reader, person: Reader, lines: str, now: float) -> None:
+    """Say which tasks a person reads. Raises ReviewError if `lines` cannot be read (`_parse`)."""
+    values = [{"person": person.id, **vars(assignment)} for assignment in _parse(lines)]
+    connection.execute(delete(assignments).where(assignments.c.person == person.id))
+    if values:
+        connection.execute(insert(assignments), values)
+    query = select(assignments.c.id, assignments.c.tasks, assignments.c.quota).order_by(assignments.c.id)
+    assigned = [list(row) for row in connection.execute(query.where(assignments.c.person == person.id))]
+    body = {"person": person.id, "name": person.name, "assignments": assigned}
+    log.append(connection, now, by.name, "work assigned", body)
+    TaskAccess(connection, person, now).end_reservations()
+
+
+def change_pool(connection: Connection, by: str, name: str, lines: str, members: Sequence[str], now: float) -> None:
+    """Replace a pool, or add it; without lines and members it is removed.
+
+    Args:
+        connection: The transaction.
+        by: The name for the record.
+        name: The pool's.
+        lines: As for `assign_work`; a quota is each member's.
+        members: Names. Members whose account is closed stay, as long as there is a pool: open again, they would read
+            all tasks.
+        now: Seconds since the epoch.
+
+    Raises:
+        ReviewError: the name, a line or a member cannot be used, or there are members and no lines.
+    """
+    if not name or len(name) > _MOST_NAME or not name.isprintable() or name != name.strip():
+        raise ReviewError(f"a pool's name has 1 to {_MOST_NAME} printable characters, and no space at its ends")
+    active = {person.name: person for person in accounts.listed(connection) if person.active}
+    for member in members:
+        if member not in active:
+            raise ReviewError(f"there is no person named {member[:_MOST_NAME]!r} for you to choose")
+    before = {m for pool in all_pools(connection) if pool.name == name for m in pool.members}
+    after = {active[member].id for member in members}
+    if after or lines.strip():
+        after |= before - {person.id for person in active.values()}
+    parsed = _parse(lines)
+    if after and not parsed:
+        raise ReviewError(
+            "a pool with members needs tasks, since who has none reads all tasks: name tasks, or take all members out"
+        )
+    number = connection.execute(select(pools.c.id).where(pools.c.name == name)).scalar_one_or_none()
+    connection.execute(delete(pool_members).where(pool_members.c.pool == number))
+    connection.execute(delete(pools).where(pools.c.id == number))
+    stored = [[assignment.tasks, assignment.quota] for assignment in parsed]
+    if stored:
+        number = inserted(connection, pools, name=name, assignments=json.dumps(stored))
+    if after:
+        connection.execute(insert(pool_members), [{"pool": number, "person": person} for person in sorted(after)])
+    body = {"pool": number, "name": name, "assignments": stored, "members": sorted(after)}
+    log.append(connection, now, by, "pool", body)
+    for person in active.values():
+        if person.id in before | after:
+            TaskAccess(connection, Reader(person.id, person.name, person.role != "rater"), now).end_reservations()
+
+
+def decide_standing(connection: Connection, by: Reader, person: Reader, task: str, state: str, now: float) -> None:
+    """Let someone read a task, have them qualify again, or pause them: one of `ACTIONS`. Raises ReviewError."""
+    if state not in ACTIONS or task not in programme.all_items(connection):
+        raise ReviewError("choose a task, and what follows")
+    last = connection.execute(select(func.max(decisions.c.id)).where(decisions.c.person == person.id)).scalar_one()
+    TaskAccess(connection, person, now).set_standing(task, Standing(state, last or 0, None, None), by.name)
+
+
+def _parse(lines: str) -> list[Assignment]:
+    """Read lines of a task or a pattern, with a quota if there is one. Raises ReviewError naming the line."""
+    parsed: list[Assignment] = []
+    for line in lines.splitlines():
+        words = line.split()
+        if len(words) > 2 or not all(map(_QUOTA.fullmatch, words[1:])):
+            raise ReviewError(f"{line.strip()[:80]!r} is not a task or a pattern, and a number of at most 9 digits")
+        if words:
+            parsed.append(Assignment(words[0], int(words[1]) if len(words) == 2 else None))
+    if len(parsed) > _MOST_ASSIGNMENTS:
+        raise ReviewError(f"there are at most {_MOST_ASSIGNMENTS} assignments; use patterns such as bio-*")
+    return parsed

@@ -1,0 +1,257 @@
+"""What a person may read: assignments and quotas, qualification sets before live work, control limits after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from scoremux_review.database import log, programme, reads, responses
+from scoremux_review.database.schema import assignments, decisions, pool_members, pools, rows, standings
+from scoremux_review.database.schema import reads as read_table
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.errors import ReviewError
+
+QUALIFY, FAILED, PAUSED, QUOTA, ELSEWHERE = "qualify", "failed", "paused", "quota", "elsewhere"
+"""Why someone may not read a task: they qualify first, did not, are paused, have done their quota, are not assigned."""
+
+_IN_WORDS = {
+    QUALIFY: "they qualify first",
+    FAILED: "they did not qualify",
+    PAUSED: "they are paused",
+    QUOTA: "they have done their quota",
+    ELSEWHERE: "it is not among their assignments",
+}
+
+QUALIFICATION = "QUALIFICATION"
+_BY = "scoremux review"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A person who reads; leaders adjudicate, which means that they read what two raters disagree about."""
+
+    id: int
+    name: str
+    adjudicates: bool = False
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The tasks that a person reads: a task's id or a pattern, with the most decisions, None for no limit."""
+
+    tasks: str
+    quota: int | None
+
+    def __str__(self) -> str:
+        return self.tasks if self.quota is None else f"{self.tasks} {self.quota}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What was decided about a person and a task.
+
+    Attributes:
+        state: qualified, failed, paused or again.
+        since: Only decisions after this one count for what comes next.
+        exact: How many of the papers that it rests on were exactly right; None where a leader decided.
+        papers: How many papers that were.
+    """
+
+    state: str
+    since: int
+    exact: int | None
+    papers: int | None
+
+
+class TaskAccess:
+    """What one person may read, in one transaction. Each part is read from the tables when it is first needed.
+
+    Leaders neither qualify nor are paused. The connection must be the only writer (`Database.write`) for all methods
+    but `obstacle` and `require`.
+    """
+
+    def __init__(self, connection: Connection, reader: Reader, now: float, policy: DeskPolicy | None = None) -> None:
+        self._connection = connection
+        self.reader = reader
+        self.now = now
+        self.policy = policy or programme.load_policy(connection)
+
+    @cached_property
+    def assignments(self) -> list[Assignment]:
+        """Those that the person has alone, and those of their pools."""
+        query = select(pools.c.assignments).join(pool_members, pool_members.c.pool == pools.c.id)
+        query = query.where(pool_members.c.person == self.reader.id).order_by(pools.c.name)
+        shared = self._connection.execute(query).scalars()
+        return [*assignments_of(self._connection, self.reader.id), *(a for lines in shared for a in from_json(lines))]
+
+    @cached_property
+    def sets(self) -> dict[str, list[int]]:
+        """The papers of each task's qualification set; empty for leaders."""
+        sets: dict[str, list[int]] = {}
+        query = select(rows.c.task, rows.c.id).where(rows.c.state == "qualification").order_by(rows.c.id)
+        for paper in () if self.reader.adjudicates else self._connection.execute(query):
+            sets.setdefault(paper.task, []).append(paper.id)
+        return sets
+
+    @cached_property
+    def standings(self) -> dict[str, Standing]:
+        """By task."""
+        columns = standings.c.task, standings.c.state, standings.c.since, standings.c.exact, standings.c.papers
+        query = select(*columns).where(standings.c.person == self.reader.id)
+        return {task: Standing(*values) for task, *values in self._connection.execute(query)}
+
+    @cached_property
+    def decided(self) -> dict[str, int]:
+        """How many decisions count for the quota, by task; those of qualification sets do not."""
+        query = select(decisions.c.task, func.count()).where(decisions.c.person == self.reader.id)
+        query = query.where(decisions.c.undone.is_(False), decisions.c.kind != "qualification")
+        return {row[0]: row[1] for row in self._connection.execute(query.group_by(decisions.c.task))}
+
+    def obstacle(self, task: str) -> str:
+        """Return why this person may not read a task, empty if they may."""
+        matching = [assignment for assignment in self.assignments if fnmatchcase(task, assignment.tasks)]
+        if self.assignments and not matching:
+            return ELSEWHERE
+        standing = None if self.reader.adjudicates else self.standings.get(task)
+        if standing is not None and standing.state in (FAILED, PAUSED):
+            return standing.state
+        if task in self.sets and (standing is None or standing.state == "again"):
+            return QUALIFY
+        return QUOTA if matching and all(self._is_done(assignment) for assignment in matching) else ""
+
+    def require(self, task: str) -> None:
+        """Raise ReviewError if this person may not read a task."""
+        if obstacle := self.obstacle(task):
+            raise ReviewError(f"{self.reader.name} may not read responses to {task}: {_IN_WORDS[obstacle]}")
+
+    def may_read(self, task: str) -> bool:
+        """Return whether live work of a task is open to this person; pause them if validity papers say so."""
+        return not self.obstacle(task) and not self._pause_by_papers(task)
+
+    def next_paper(self, task: str) -> Any | None:
+        """Return a read of the next paper of a task's qualification set; after the last, settle the standing."""
+        all_decided = papers_decided(self._connection, self.reader.id, "qualification", task, self._since(task))
+        decided = [decision for decision in all_decided if not decision.fast]
+        done, seen = ({decision.row for decision in some} for some in (decided, all_decided))
+        put_aside = (read_table.c.person == self.reader.id) & (read_table.c.state == "aside")
+        aside = set(self._connection.execute(select(read_table.c.row).where(put_aside)).scalars())
+        undecided = [paper for paper in self.sets[task] if paper not in done]
+        for paper in sorted(undecided, key=seen.__contains__):  # what was decided too fast comes again, last
+            if paper not in aside:
+                row = responses.row_of(self._connection, paper)
+                return reads.add_read(self._connection, row, "qualification", QUALIFICATION, priority=row.priority)
+        if not undecided:
+            exact = sum(decision.level == decision.known_level for decision in decided)
+            enough = exact >= self.pass_mark(task) * len(decided) - 1e-9
+            self.set_standing(task, Standing("qualified" if enough else FAILED, decided[-1].id, exact, len(decided)))
+        return None
+
+    def pass_mark(self, task: str) -> float:
+        """Return the share of exact levels with which raters qualify for a task."""
+        return self.policy.pass_mark(len(programme.item_of(self._connection, task).levels))
+
+    def set_standing(self, task: str, standing: Standing, by: str = _BY) -> None:
+        """Keep a standing, and give back what the person may no longer read."""
+        mine = (standings.c.person == self.reader.id) & (standings.c.task == task)
+        columns = {"person": self.reader.id, "task": task, **vars(standing)}
+        if standing.state in (PAUSED, FAILED):
+            reads.give_back(self._connection, read_table.c.person == self.reader.id, read_table.c.task == task)
+        self._connection.execute(delete(standings).where(mine))
+        self._connection.execute(insert(standings).values(**columns))
+        self.standings[task] = standing
+        log.append(self._connection, self.now, by, "standing", {**columns, "name": self.reader.name})
+        self.end_reservations()
+
+    def end_reservations(self) -> None:
+        """Leave to anyone what only this person was to read and may no longer read: it would wait for ever."""
+        mine = (read_table.c.only_for == self.reader.id) & read_table.c.state.in_(reads.PENDING)
+        reserved = select(read_table.c.task, read_table.c.id, read_table.c.row).where(mine)
+        for task, read, row in self._connection.execute(reserved.order_by(read_table.c.task, read_table.c.id)).all():
+            if self.obstacle(task):
+                self._connection.execute(update(read_table).where(read_table.c.id == read).values(only_for=None))
+                log.append(self._connection, self.now, _BY, "assigned", {"to": None}, row=row)
+
+    def _since(self, task: str) -> int:
+        return self.standings[task].since if task in self.standings else 0
+
+    def _pause_by_papers(self, task: str) -> bool:
+        """Pause this person if their newest validity papers of a task are under the control limit.
+
+        Only papers count whose decision can no longer be undone, so that a pause tells nothing about the paper before.
+        """
+        number = self.policy.control
+        if number is None or self.reader.adjudicates:
+            return False
+        before = self.now - self.policy.undo_s
+        papers = papers_decided(self._connection, self.reader.id, "validity", task, self._since(task), before)[-number:]
+        if len(papers) < number:
+            return False
+        levels = len(programme.item_of(self._connection, task).levels)
+        exact = sum(paper.level == paper.known_level for paper in papers)
+        if exact >= self.policy.control_limit(levels, number) * number:
+            return False
+        self.set_standing(task, Standing(PAUSED, papers[-1].id, exact, number))
+        return True
+
+    def _is_done(self, assignment: Assignment) -> bool:
+        if assignment.quota is None:
+            return False
+        matching = (number for task, number in self.decided.items() if fnmatchcase(task, assignment.tasks))
+        return sum(matching) >= assignment.quota
+
+
+def assignments_of(connection: Connection, person: int) -> list[Assignment]:
+    """Return the assignments that a person has alone."""
+    query = select(assignments.c.tasks, assignments.c.quota).where(assignments.c.person == person)
+    return [Assignment(row.tasks, row.quota) for row in connection.execute(query.order_by(assignments.c.id))]
+
+
+def from_json(lines: str) -> list[Assignment]:
+    """Return the assignments of a pool."""
+    return [Assignment(*line) for line in json.loads(lines)]
+
+
+def papers_decided(
+    connection: Connection, person: int, kind: str, task: str = "", since: int = 0, before: float = float("inf")
+) -> Sequence[Any]:
+    """Return what a person decided about papers with a known level, the first one first.
+
+    Args:
+        connection: A connection.
+        person: The account.
+        kind: One of `PAPERS`.
+        task: Papers of this task, or of all tasks if it is empty.
+        since: Only decisions with a larger id.
+        before: Only decisions before this time, in seconds since the epoch.
+
+    Returns:
+        The decision's columns, known_level and text of the paper.
+    """
+    query = (
+        select(decisions, rows.c.known_level, rows.c.text)
+        .join(rows, rows.c.id == decisions.c.row)
+        .where(decisions.c.person == person, decisions.c.kind == kind, decisions.c.undone.is_(False))
+        .where(decisions.c.at < before, decisions.c.id > since)
+        .order_by(decisions.c.id)
+    )
+    return connection.execute(query.where(decisions.c.task == task) if task else query).all()
+
+
+def qualification_news(access: TaskAccess, decision: Any) -> str:
+    """Return the message to a rater after a decision about a paper of a qualification set."""
+    task, standing = decision.task, access.standings.get(decision.task)
+    if decision.fast:
+        return f"Decisions in less than {access.policy.fast_s:g} s do not count; this paper comes again."
+    if standing is None or standing.since != decision.id:
+        return ""
+    exact = f"{standing.exact} of {standing.papers} papers were exactly right"
+    if standing.state == FAILED:
+        mark = f"{access.pass_mark(task):.0%}"
+        return f"You did not qualify for {task}: {exact}, {mark} are needed. Your leader decides what follows."
+    return f"You have qualified for {task}: {exact}."
