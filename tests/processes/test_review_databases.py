@@ -185,9 +185,7 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
         work.decide(name, read.token, n % 3, note=f"see student-{read.row:05}")
     work.reopen("dana", next(row for row in range(1, students) if work.row(row).state == "done"))
     asked = work.take("anna")
-    with work.database.write() as connection:
-        question = f"is student-{asked.row:05} right?"
-        conversations.put_aside(connection, work.reader("anna"), asked.token, question, policy, work.database.now())
+    work.put_aside("anna", asked.token, f"is student-{asked.row:05} right?")
     reading = read = work.take("ben")
     while read.row == reading.row or read.row > students:
         read = work.take("lee")

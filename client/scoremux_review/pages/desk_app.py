@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from scoremux_review.errors import NotAllowedError
 from scoremux_review.pages import director, leader, rater, reading_page, signing_in
-from scoremux_review.pages.endpoints import Page, SafeHeaders, page
+from scoremux_review.pages.page_endpoints import Page, SafeHeaders, page
 from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Desk
 

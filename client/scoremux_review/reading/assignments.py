@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from scoremux_review.database import accounts, log, programme
 from scoremux_review.database.schema import assignments, decisions, inserted, people, pool_members, pools, standings
 from scoremux_review.errors import ReviewError
-from scoremux_review.reading.task_access import PAUSED, Assignment, Reader, Standing, TaskAccess, from_json
+from scoremux_review.reading.task_access import PAUSED, Assignment, RaterStanding, Reader, TaskAccess, from_json
 
 ACTIONS = {"qualified": "Let read", "again": "Qualify again", PAUSED: "Pause"}
 """What a leader decides about a rater and a task."""
@@ -114,7 +114,7 @@ def decide_standing(connection: Connection, by: Reader, person: Reader, task: st
     if state not in ACTIONS or task not in programme.all_items(connection):
         raise ReviewError("choose a task, and what follows")
     last = connection.execute(select(func.max(decisions.c.id)).where(decisions.c.person == person.id)).scalar_one()
-    TaskAccess(connection, person, now).set_standing(task, Standing(state, last or 0, None, None), by.name)
+    TaskAccess(connection, person, now).set_standing(task, RaterStanding(state, last or 0, None, None), by.name)
 
 
 def _parse(lines: str) -> list[Assignment]:

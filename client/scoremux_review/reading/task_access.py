@@ -53,7 +53,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RaterStanding:
     """What was decided about a person and a task.
 
     Attributes:
@@ -100,11 +100,11 @@ class TaskAccess:
         return sets
 
     @cached_property
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, RaterStanding]:
         """By task."""
         columns = standings.c.task, standings.c.state, standings.c.since, standings.c.exact, standings.c.papers
         query = select(*columns).where(standings.c.person == self.reader.id)
-        return {task: Standing(*values) for task, *values in self._connection.execute(query)}
+        return {task: RaterStanding(*values) for task, *values in self._connection.execute(query)}
 
     @cached_property
     def decided(self) -> dict[str, int]:
@@ -149,14 +149,16 @@ class TaskAccess:
         if not undecided:
             exact = sum(decision.level == decision.known_level for decision in decided)
             enough = exact >= self.pass_mark(task) * len(decided) - 1e-9
-            self.set_standing(task, Standing("qualified" if enough else FAILED, decided[-1].id, exact, len(decided)))
+            self.set_standing(
+                task, RaterStanding("qualified" if enough else FAILED, decided[-1].id, exact, len(decided))
+            )
         return None
 
     def pass_mark(self, task: str) -> float:
         """Return the share of exact levels with which raters qualify for a task."""
         return self.policy.pass_mark(len(programme.item_of(self._connection, task).levels))
 
-    def set_standing(self, task: str, standing: Standing, by: str = _BY) -> None:
+    def set_standing(self, task: str, standing: RaterStanding, by: str = _BY) -> None:
         """Keep a standing, and give back what the person may no longer read."""
         mine = (standings.c.person == self.reader.id) & (standings.c.task == task)
         columns = {"person": self.reader.id, "task": task, **vars(standing)}
@@ -196,7 +198,7 @@ class TaskAccess:
         exact = sum(paper.level == paper.known_level for paper in papers)
         if exact >= self.policy.control_limit(levels, number) * number:
             return False
-        self.set_standing(task, Standing(PAUSED, papers[-1].id, exact, number))
+        self.set_standing(task, RaterStanding(PAUSED, papers[-1].id, exact, number))
         return True
 
     def _is_done(self, assignment: Assignment) -> bool:
