@@ -43,18 +43,9 @@ class Decider:
 
     @classmethod
     def parse(cls, data: bytes, where: str, question: str, reference: str, language: str, width: int) -> Decider:
-        """Read `decision.json` of a task.
+        """Read `decision.json` of a task, for a backbone whose vectors have `width` numbers.
 
-        Args:
-            data: What the file holds.
-            where: Names the file in messages.
-            question: The task's question, empty without one.
-            reference: Its reference, empty without one.
-            language: The task's.
-            width: Numbers in the backbone's vectors.
-
-        Raises:
-            InputError: A key is wrong, or the rules need what is not installed.
+        Raises InputError, which names the file `where`, where a key is wrong, or the rules need what is not installed.
         """
         decision = Decision.parse(data, where)
         unusual = decision.unusual
@@ -85,10 +76,9 @@ class Decider:
         """Decide about a scored row.
 
         Args:
-            level: The machine's.
-            probabilities: Of the task's levels; NaN where the head gives none.
-            condition: What `finder` found in the response.
-            truncated: Whether the model did not see all of it.
+            probabilities: Probabilities of the task's levels; NaN where the head gives none.
+            condition: What `finder` returned for the response.
+            truncated: Whether the model did not see all of the response.
             pooled: The vector that the head read, float32 [H], where the decision needs it.
         """
         confidence, level_range = math.nan, NO_RANGE

@@ -103,7 +103,7 @@ class LevelRange:
     by_level: Annotated[tuple[float, ...] | None, numbers(0, 1)] = None
 
     def reach_of(self, level: int) -> float:
-        """Return what ranges around a machine's level are grown with; 1 for a level that nobody fitted one for."""
+        """Return what ranges around a machine's level are grown with; 1 for a level without a fitted one."""
         if self.by_level is None:
             return self.reach
         return self.by_level[level] if level < len(self.by_level) else 1.0
@@ -138,7 +138,7 @@ class Decision:
 
     Attributes:
         policy: sha256 of the policy's file.
-        conditions: Rules for responses that are no attempts.
+        conditions: Rules for responses that are not attempts.
         truncated: Whether a response that the model did not see whole goes to people.
         temperature: None: rows have no confidence.
         threshold: None: no row goes to people for its confidence.

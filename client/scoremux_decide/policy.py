@@ -29,7 +29,7 @@ class AgreementTarget(_Table):
         exact: Least exact agreement with humans.
         within_of_humans: How much less it may be than that of two humans.
         critical: Greatest share of levels that are two or more off.
-        human_share: Send so many rows to people, and promise nothing.
+        human_share: Share of rows to send to people; nothing is promised then.
         one_level: Whether all responses of a task go to people if the machine gives nearly all of its rows one level;
             "keep": it has a threshold as other tasks.
     """
@@ -97,7 +97,7 @@ class ScoringPolicy(_Table):
         rows: How many labelled rows a task needs.
         unusual: None: no row goes to people for its vector.
         truncated_to_people: Whether responses that the model did not see whole go to people.
-        conditions: Rules for responses that are no attempts.
+        conditions: Rules for responses that are not attempts.
         tasks: What holds for single tasks, by id.
         review: The rules of the review desk, which reads them itself.
     """

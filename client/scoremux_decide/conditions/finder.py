@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scoremux_client.errors import InputError
 from scoremux_decide.conditions import language, profanity
 from scoremux_decide.conditions.response import ResponseText, TaskTexts
 from scoremux_decide.conditions.rules import CODE, Conditions, LanguageRule, ProfanityRule
@@ -22,18 +23,11 @@ class Finder:
     """Finds the condition of responses to one task.
 
     Args:
-        conditions: The rules.
-        question: The task's question, which a response may be copied from.
-        reference: The task's reference, which a response may also be copied from.
         languages: Languages that its responses may be in, unless the rule names them; without any, none is refused.
     """
 
     def __init__(
-        self,
-        conditions: Conditions,
-        question: str = "",
-        reference: str = "",
-        languages: Sequence[str] = (),
+        self, conditions: Conditions, question: str = "", reference: str = "", languages: Sequence[str] = ()
     ) -> None:
         rule = conditions.language
         self._rules = conditions.rules
@@ -41,10 +35,13 @@ class Finder:
 
     def require(self, where: str) -> None:
         """Load what the rules need; where: names the file with the rules. Raises InputError naming what is missing."""
-        if self._task.languages and any(isinstance(rule, LanguageRule) for rule in self._rules):
-            language.require(where)
-        if any(isinstance(rule, ProfanityRule) for rule in self._rules):
-            profanity.require(where)
+        try:
+            if self._task.languages and any(isinstance(rule, LanguageRule) for rule in self._rules):
+                language.load()
+            if any(isinstance(rule, ProfanityRule) for rule in self._rules):
+                profanity.listed_words("english")
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
 
     def find(self, text: str) -> ResponseCondition | None:
         """Return the condition that the first rule finds that applies, None where no rule does."""

@@ -24,19 +24,12 @@ def identify(text: str) -> Mapping[str, float]:
 
     The likeliest is the first. Raises InputError without the identifier.
     """
-    labels, chances = _model().predict(text[:_MOST_LETTERS].lower().replace("\n", " "), k=_MOST_LANGUAGES)
+    labels, chances = load().predict(text[:_MOST_LETTERS].lower().replace("\n", " "), k=_MOST_LANGUAGES)
     return {name.removeprefix(_LABEL): min(1.0, float(chance)) for name, chance in zip(labels, chances, strict=True)}
 
 
-def require(where: str) -> None:
-    """Load the identifier. Raises InputError naming what brings it, where it is missing; where: names what needs it."""
-    try:
-        _model()
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-
-
-def _model() -> Any:
+def load() -> Any:
+    """Return the identifier, loaded once in a process. Raises InputError naming what brings it."""
     with _lock:
         return _load()
 

@@ -28,13 +28,7 @@ _MOST_HIDDEN = 200
 
 @dataclass(frozen=True)
 class Profanity:
-    """Words of some languages.
-
-    Attributes:
-        words: Folded, one word each.
-        phrases: Of several words.
-        stems: What makes every word profane that has it.
-    """
+    """Profane words and phrases of some languages, folded; a word that has one of the `stems` is profane too."""
 
     words: frozenset[str]
     phrases: Phrases
@@ -46,17 +40,13 @@ class Profanity:
         """Return the words of languages. Raises InputError without glin-profanity."""
         data = _data()
         left_out = {fold(word) for word in data["left_out"]}
-        listed = {
-            fold(word) for code in languages for word in _listed(_NAMES[code]) if _SPELT.fullmatch(word)
-        } - left_out
+        by_language = (listed_words(_NAMES[code]) for code in languages)
+        listed = {fold(word) for words_ in by_language for word in words_ if _SPELT.fullmatch(word)} - left_out
         listed |= {fold(word) for group in ("everywhere", *languages) for word in data[group].split()}
         several = [" ".join(words(word)) for word in listed if len(words(word)) > 1]
         patterns = [*several, *(phrase for code in languages for phrase in data["phrases"][code])]
-        return cls(
-            frozenset(word for word in listed if words(word) == [word]),
-            Phrases(patterns),
-            tuple(data["stems"]),
-        )
+        single = frozenset(word for word in listed if words(word) == [word])
+        return cls(single, Phrases(patterns), tuple(data["stems"]))
 
     def in_words(self, line: Line) -> bool:
         """Return whether a line of folded words has profanity."""
@@ -86,16 +76,9 @@ class Profanity:
         return any(word[0] == token[0] and exact.fullmatch(word) for word in self.words)
 
 
-def require(where: str) -> None:
-    """Look for the lists. Raises InputError naming what brings them, where they are missing; where: what needs them."""
-    try:
-        _listed("english")
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-
-
 @cache
-def _listed(name: str) -> tuple[str, ...]:
+def listed_words(name: str) -> tuple[str, ...]:
+    """Return a list of glin-profanity, such as `english`. Raises InputError naming what brings it."""
     # Not imported: it would bring filters, of which nothing is needed.
     holder = find_spec("glin_profanity")
     if holder is None or holder.origin is None:

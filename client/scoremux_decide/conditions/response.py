@@ -19,13 +19,7 @@ _REPEATED = re.compile(r"([a-z])\1{2,}")
 
 
 class TaskTexts:
-    """What a response is compared with.
-
-    Args:
-        question: The task's question, empty without one.
-        reference: Its reference, empty without one.
-        languages: ISO 639-1 codes of those that its responses may be in; none: any.
-    """
+    """What a response is compared with. languages: ISO 639-1 codes of those that it may be in; none: any."""
 
     def __init__(self, question: str, reference: str, languages: Sequence[str]) -> None:
         self.languages = tuple(code.lower().partition("-")[0] for code in languages if code)

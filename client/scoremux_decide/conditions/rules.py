@@ -80,12 +80,10 @@ class PhrasesRule(Rule):
 
     @cached_property
     def patterns(self) -> Phrases:
-        """What is looked for."""
         return Phrases([*self._policy_patterns, *built_in(self.name, self.lists)])
 
     @cached_property
     def policy_phrases(self) -> Phrases:
-        """Those of the policy alone."""
         return Phrases(self._policy_patterns)
 
     @property
@@ -102,13 +100,12 @@ class PhrasesRule(Rule):
         for reading in response.short_readings:
             rest = self.short_patterns.rest(reading)
             if rest is not None and len(rest) <= _BESIDE_SHORT:
-                return sum(word not in spare_words() for word in rest) <= others and self.counts(
-                    self.short_patterns, reading
-                )
+                few = sum(word not in spare_words() for word in rest) <= others
+                return few and self.counts(self.short_patterns, reading)
         return False
 
     def counts(self, patterns: Phrases, reading: Line) -> bool:  # noqa: ARG002
-        """Return whether the first pattern of a reading says something about whoever wrote it."""
+        """Return whether the first pattern of a reading says something about its writer."""
         return True
 
 
@@ -128,7 +125,7 @@ class ProfanityRule(Rule):
 
 @dataclass(frozen=True)
 class AddressedRule(PhrasesRule):
-    """Words for whoever scores: wherever they are in the response, or, said less plainly, with little beside them.
+    """Words for the scorer: wherever they are in the response, or, where they are less plain, with little beside them.
 
     Letters and dialogues that a task asks for have such words too; there the built-in lists do not count, but the
     policy's own phrases do.
@@ -154,12 +151,12 @@ class AloneRule(PhrasesRule):
 
     def alone(self, patterns: Phrases, response: ResponseText) -> bool:
         """Return whether a response has one of the patterns, beside few words that mean something."""
-        spare, asked = spare_words(), response.task.question.vocabulary if self.question_is_spare else ()
+        spare, question = spare_words(), response.task.question.vocabulary if self.question_is_spare else ()
         for reading in response.short_readings:
             rest = patterns.rest(reading)
             if rest is None or not self.counts(patterns, reading):
                 continue
-            if sum(word not in spare and word not in asked for word in rest) <= self.extra_words:
+            if sum(word not in spare and word not in question for word in rest) <= self.extra_words:
                 return True
         return False
 
@@ -171,14 +168,13 @@ class HelpRule(AloneRule):
     code, name, question_is_spare = "H", "help", False
 
     def applies(self, response: ResponseText) -> bool:
-        refused = any(map(self.refusals.in_line, response.readings)) and _REQUESTS.isdisjoint(
-            response.readings[0].words
-        )
-        return not refused and (super().applies(response) or self.alone(self.questions, response))
+        refuses = any(map(self.refusals.in_line, response.readings))
+        if refuses and _REQUESTS.isdisjoint(response.readings[0].words):
+            return False
+        return super().applies(response) or self.alone(self.questions, response)
 
     @cached_property
     def questions(self) -> Phrases:
-        """Questions about the task."""
         return Phrases(built_in("help question", self.lists))
 
     @cached_property
@@ -189,7 +185,7 @@ class HelpRule(AloneRule):
 
 @dataclass(frozen=True)
 class RefusalRule(AloneRule):
-    """A refusal; a sentence about a thing or about others, such as "the bulb is not in the circuit", is none."""
+    """A refusal; not a sentence about a thing or about others, such as "the bulb is not in the circuit"."""
 
     code, name, question_is_spare = "R", "refusal", True
 
@@ -202,8 +198,8 @@ class RefusalRule(AloneRule):
 
 @dataclass(frozen=True)
 class CopiedRule(Rule):
-    """Taken from the task's texts: a run of so many words, and such a share of the words in shared runs; with
-    `altered`, also what repeats the question or the reference with some words changed."""
+    """Taken from the task's texts: a run of `run` words, and a `share` of the words in shared runs; with `altered`, what
+    repeats the question or the reference with some words changed, too."""
 
     code = "C"
     run: Annotated[int, whole(RUN, 1000)]
@@ -211,20 +207,20 @@ class CopiedRule(Rule):
     altered: Annotated[bool, flag] = False
 
     def applies(self, response: ResponseText) -> bool:
-        said, question, reference = response.words, response.task.question, response.task.reference
-        joined = "".join(said)
+        words, question, reference = response.words, response.task.question, response.task.reference
+        joined = "".join(words)
         if len(joined) >= _LETTERS_TO_COPY and (joined in question.letters or joined in reference.letters):
             return True
-        if is_run(said, reference, _REFERENCE * self.run, self.share):
+        if is_run(words, reference, _REFERENCE * self.run, self.share):
             return True
-        if is_run(said, question, self.run, self.share) or (self.altered and is_restated(said, question)):
-            return not is_answer(said, reference)
-        return self.altered and is_altered(said, reference)
+        if is_run(words, question, self.run, self.share) or (self.altered and is_restated(words, question)):
+            return not is_answer(words, reference)
+        return self.altered and is_altered(words, reference)
 
 
 @dataclass(frozen=True)
 class UninterpretableRule(Rule):
-    """No words: of at least so many letter trigrams, less than a share is known to some language."""
+    """No words: of at least `letters` letter trigrams, less than a `share` is known to some language."""
 
     code = "U"
     removed_keys: ClassVar[tuple[str, ...]] = ("salad",)
@@ -241,15 +237,13 @@ class UninterpretableRule(Rule):
         visible_signs = len(response.folded) - response.folded.count(" ")
         if len(trigrams) < self.letters or len(trigrams) < _MOSTLY * min(visible_signs, MOST_LETTERS):
             return False
-        if known_share(trigrams, response.task.languages) >= self.share:
-            return False
-        return known_share(trigrams, languages()) < self.share
+        return all(known_share(trigrams, codes) < self.share for codes in (response.task.languages, languages()))
 
 
 @dataclass(frozen=True)
 class LanguageRule(Rule):
-    """Of at least so many letters, and with such a probability in a language that is not accepted; with `short`, also
-    in another script, or in words that another language has and the accepted ones have not, however few."""
+    """Of at least `letters` letters, and with a `probability` in a language that is not accepted; with `short`, also in
+    another script, or in words that another language has and the accepted ones do not, however few."""
 
     code = "L"
     letters: Annotated[int, whole(1, 10_000)]
@@ -283,11 +277,11 @@ class InsufficientRule(Rule):
     short_reference: Annotated[int, whole(0, 1000)] = 0
 
     def applies(self, response: ResponseText) -> bool:
-        said = set(response.words)
-        if len(said) >= self.words:
+        different = set(response.words)
+        if len(different) >= self.words:
             return False
-        asked = len(response.task.reference.words)
-        return not 0 < asked < self.short_reference or said <= spare_words() - _SHORT_ANSWERS
+        reference_words = len(response.task.reference.words)
+        return not 0 < reference_words < self.short_reference or different <= spare_words() - _SHORT_ANSWERS
 
 
 @dataclass(frozen=True)
@@ -307,5 +301,4 @@ class Conditions:
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
-        """The rules that are tried."""
         return tuple(rule for part in fields(self) if (rule := getattr(self, part.name)) is not None)
