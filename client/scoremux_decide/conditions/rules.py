@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
@@ -19,14 +19,11 @@ from scoremux_decide.records import flag, lists_of_texts, number, one_of, table_
 
 CODE, FLAG = "code", "flag"
 
-_LETTERS_TO_COPY = 40
-_MOSTLY = 0.7
-_BESIDE_SHORT, _BESIDE_ADDRESS = 4, 2
+_LETTERS_TO_COPY, _MOSTLY, _BESIDE_SHORT, _BESIDE_ADDRESS = 40, 0.7, 4, 2
 _REFERENCE = 2
 """How many times as long a run of the reference must be as one of the question: short references are said alike."""
 _REQUESTS = vocabulary("requests")
 """Words of a request; a response that refuses asks for help with one of them."""
-_SHORT_ANSWERS = vocabulary("short answers")
 _WHO_REFUSES = (vocabulary("me") | vocabulary("school")) - {"ill"}  # of "I'll", but also: "the king was ill"
 """Words of which a refusal has one if it has a subject: a first person, or a word of school."""
 _SUBJECTS = vocabulary("subjects of things")
@@ -36,6 +33,10 @@ def _lists(value: Any) -> tuple[str, ...]:
     if wrong := set(named := texts(value)) - set(LANGUAGES):
         raise ValueError(f"has no list for {min(wrong)[:20]}; there are lists for {', '.join(LANGUAGES)}")
     return named
+
+
+def _patterns_of(phrases: Mapping[str, Sequence[str]]) -> list[str]:
+    return [*filter(None, (plain(phrase) for listed in phrases.values() for phrase in listed))]
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,11 @@ class PhrasesRule(Rule):
 
     @cached_property
     def patterns(self) -> Phrases:
-        return Phrases([*self._policy_patterns, *built_in(self.name, self.lists)])
+        return Phrases([*_patterns_of(self.phrases), *built_in(self.name, self.lists)])
 
     @cached_property
     def policy_phrases(self) -> Phrases:
-        return Phrases(self._policy_patterns)
-
-    @property
-    def _policy_patterns(self) -> list[str]:
-        return [*filter(None, (plain(phrase) for phrases in self.phrases.values() for phrase in phrases))]
+        return Phrases(_patterns_of(self.phrases))
 
     @cached_property
     def short_patterns(self) -> Phrases:
@@ -198,8 +195,8 @@ class RefusalRule(AloneRule):
 
 @dataclass(frozen=True)
 class CopiedRule(Rule):
-    """Taken from the task's texts: a run of `run` words, and a `share` of the words in shared runs; with `altered`, what
-    repeats the question or the reference with some words changed, too."""
+    """Taken from the task's texts: a run of `run` words and a `share` of the words in shared runs; with `altered`, also
+    what repeats the question or the reference with some words changed."""
 
     code = "C"
     run: Annotated[int, whole(RUN, 1000)]
@@ -209,9 +206,8 @@ class CopiedRule(Rule):
     def applies(self, response: ResponseText) -> bool:
         words, question, reference = response.words, response.task.question, response.task.reference
         joined = "".join(words)
-        if len(joined) >= _LETTERS_TO_COPY and (joined in question.letters or joined in reference.letters):
-            return True
-        if is_run(words, reference, _REFERENCE * self.run, self.share):
+        is_part = len(joined) >= _LETTERS_TO_COPY and (joined in question.letters or joined in reference.letters)
+        if is_part or is_run(words, reference, _REFERENCE * self.run, self.share):
             return True
         if is_run(words, question, self.run, self.share) or (self.altered and is_restated(words, question)):
             return not is_answer(words, reference)
@@ -281,7 +277,9 @@ class InsufficientRule(Rule):
         if len(different) >= self.words:
             return False
         reference_words = len(response.task.reference.words)
-        return not 0 < reference_words < self.short_reference or different <= spare_words() - _SHORT_ANSWERS
+        return not 0 < reference_words < self.short_reference or different <= spare_words() - vocabulary(
+            "short answers"
+        )
 
 
 @dataclass(frozen=True)
