@@ -276,10 +276,8 @@ class InsufficientRule(Rule):
         different = set(response.words)
         if len(different) >= self.words:
             return False
-        reference_words = len(response.task.reference.words)
-        return not 0 < reference_words < self.short_reference or different <= spare_words() - vocabulary(
-            "short answers"
-        )
+        in_short_task = 0 < len(response.task.reference.words) < self.short_reference
+        return not in_short_task or different <= spare_words() - vocabulary("short answers")
 
 
 @dataclass(frozen=True)
