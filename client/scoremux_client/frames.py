@@ -1,4 +1,4 @@
-"""Data frames through Arrow's PyCapsule interface, which those of pandas, Polars and pyarrow have.
+"""Data frames of pandas, Polars and pyarrow, read and extended through Arrow's PyCapsule interface.
 
 Rows are read from two columns, outcomes become new ones. pyarrow is imported only where a frame is given.
 """

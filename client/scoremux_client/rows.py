@@ -1,4 +1,4 @@
-"""One row on its way: `Response` goes in, the wire's tensors carry it, `Scored` comes back."""
+"""Rows and their tensors: a `Response` is encoded for the request, a `Scored` decoded from the answer."""
 
 from __future__ import annotations
 

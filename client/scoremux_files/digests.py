@@ -1,4 +1,4 @@
-"""Regular files, opened so that nothing hangs, sha256 digests of files and of sets of files, and keys of digests."""
+"""Reads regular files without blocking, and makes sha256 digests of files and of sets of files; reads their keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a job."""
+"""The source files of a job: named by paths, folders and globs, and checked to stay the same while the job runs."""
 
 from __future__ import annotations
 

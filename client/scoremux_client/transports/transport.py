@@ -1,4 +1,4 @@
-"""What the protocols share: the seam, certificates, and what a server's errors mean.
+"""What the protocols share: the interface `Transport`, certificates, and what a server's errors mean.
 
 `Transport` is the seam that `scoremux_client.testing` replaces.
 """

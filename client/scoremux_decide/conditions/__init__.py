@@ -1,1 +1,1 @@
-"""Conditions: deterministic rules that find responses which are no attempt, or cannot be scored as one."""
+"""Conditions: deterministic rules that find responses that are not attempts, or cannot be scored as one."""

@@ -1,4 +1,4 @@
-"""Marks and words in the place of an answer."""
+"""Whether a response is only a mark or a word in the place of an answer, such as a dash."""
 
 from __future__ import annotations
 

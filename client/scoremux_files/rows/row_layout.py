@@ -1,4 +1,4 @@
-"""What is read of a file of rows, and from where."""
+"""What is read of a file of rows: its columns, in parts of which size, and from which position on."""
 
 from __future__ import annotations
 

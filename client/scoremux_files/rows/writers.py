@@ -1,4 +1,4 @@
-"""Writing files of scored rows."""
+"""Writes files of scored rows: JSONL, CSV and Parquet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scores: everything besides a row's text and task version that its bits depend on."""
+"""Names what a score's bits depend on besides the text and the task version: library, precision and processor."""
 
 from __future__ import annotations
 

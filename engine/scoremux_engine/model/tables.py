@@ -1,4 +1,4 @@
-"""Group → tables: the adapters of the tasks in one batch, stacked as the graph's inputs."""
+"""Stacks the adapters of the tasks in one micro-batch as the tables that the graph takes as inputs."""
 
 from __future__ import annotations
 

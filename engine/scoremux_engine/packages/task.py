@@ -1,4 +1,4 @@
-"""`task.json`: what a task says of itself."""
+"""`task.json`: the description of a task, with its levels, texts and input."""
 
 from __future__ import annotations
 

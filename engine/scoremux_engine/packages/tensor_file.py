@@ -1,4 +1,4 @@
-"""`adapter_model.safetensors`: the header first, the data only if its claimed sizes are the file's own."""
+"""Reads `adapter_model.safetensors`: the header first, the data only if the sizes in the header fit the file."""
 
 from __future__ import annotations
 

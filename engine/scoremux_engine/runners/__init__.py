@@ -1,1 +1,1 @@
-"""Backbone runners: the one seam between the engine and what computes."""
+"""Backbone runners: what computes the graph. All have the interface `BackboneRunner`."""

@@ -1,4 +1,4 @@
-"""Which precisions OpenVINO computes on this processor: tried, since CPU flags do not say."""
+"""Which precisions OpenVINO computes on this processor; each is tried, since CPU flags do not say."""
 
 from __future__ import annotations
 

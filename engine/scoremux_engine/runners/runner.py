@@ -1,4 +1,4 @@
-"""The seam: what a backbone runner does, and how one on the CPU shares out its cores."""
+"""The interface of backbone runners, and how one on the CPU divides its cores."""
 
 from __future__ import annotations
 

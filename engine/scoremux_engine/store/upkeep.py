@@ -1,4 +1,4 @@
-"""Upkeep of a store: `verify` names what is not as it was published, `collect` removes what nothing names."""
+"""Upkeep of a store: `verify` names what was changed or damaged, `collect` removes packages that are not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `show` and `diff` say of versions of a task."""
+"""What `tasks show` and `tasks diff` print about versions of a task."""
 
 from __future__ import annotations
 
