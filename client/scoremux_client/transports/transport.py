@@ -1,6 +1,6 @@
 """What the protocols share: the interface `Transport`, certificates, and what a server's errors mean.
 
-`Transport` is the seam that `scoremux_client.testing` replaces.
+Tests take the transport of `scoremux_client.testing` instead.
 """
 
 from __future__ import annotations
