@@ -19,7 +19,7 @@ from scoremux_calibrate.scored import ScoredTasks, score_rows
 from scoremux_decide.decision import NEW_TASK, Decision
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_engine.engine import Engine
-from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
+from scoremux_engine.packages.package_files import DECISION_JSON
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
 
@@ -116,9 +116,7 @@ def publish(engine: Engine, store: Store, calibration: Calibration, *, dry_run: 
     Raises:
         StoreError: A task was changed meanwhile, or the store cannot be changed.
     """
-    before = {name: calibration.tasks.eligible.tasks[name].version for name in calibration.decisions}
-    packages = [
-        PackageFiles.of(store.package_folder(before[name])).replace(DECISION_JSON, decision.to_json())
-        for name, decision in calibration.decisions.items()
-    ]
+    live = {name: calibration.tasks.eligible.tasks[name] for name in calibration.decisions}
+    packages = [live[n].files.replace(DECISION_JSON, d.to_json()) for n, d in calibration.decisions.items()]
+    before = {name: found.version for name, found in live.items()}
     return store.publish(packages, engine.backbone, before=before, dry_run=dry_run)

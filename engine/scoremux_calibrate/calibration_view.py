@@ -36,9 +36,10 @@ def show(
         as_json: Whether to print JSON.
     """
     values, tasks = values_of(calibration, versions, dry_run), calibration.tasks
+    cells = {name: [str(tasks.rows[name]), *_cells(decision)] for name, decision in calibration.decisions.items()}
     lines = [*_rows(tasks, predictions), *_exceptions(calibration), *_changes(calibration), *_promises(calibration)]
     lines += [*_left_out(calibration), *(["nothing was published (--dry-run)"] if dry_run else [])]
-    rows = [[n, str(tasks.rows[n]), *_cells(d), short(versions.get(n))] for n, d in calibration.decisions.items()]
+    rows = [[name, *of_task, short(versions.get(name))] for name, of_task in cells.items()]
     title = f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated"
     show_result(as_json, values, _COLUMNS, rows, title)
     for line in [] if as_json else lines:

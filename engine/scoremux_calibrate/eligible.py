@@ -52,6 +52,7 @@ class TaskRows:
     Attributes:
         task: Its descriptions.
         version: The digest of its live version.
+        files: Those of this version.
         before: The decision of that version, None without one.
         rows: Its rows, those of texts with a condition left out.
         reason: Why it gets no calibration, or one with a reservation.
@@ -59,6 +60,7 @@ class TaskRows:
 
     task: Task
     version: str
+    files: PackageFiles
     before: Decision | None
     rows: Sequence[LabelledRow]
     reason: CalibrationReason | None = None
@@ -158,7 +160,7 @@ def _eligible_of_task(
     files = PackageFiles.of(store.package_folder(live))
     task = Task.read(files.path)
     rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), store, past)
-    found = TaskRows(task, live, _decision_of(store, live), rows)
+    found = TaskRows(task, live, files, _decision_of(store, live), rows)
     chosen_by = [row.chosen_by for row in rows]
     if routed_only(chosen_by):
         return replace(found, reason=CalibrationReason.LACKS_SAMPLE)
