@@ -3,7 +3,7 @@
 ScoremuxError
 └── ServerError
     ├── SetupError      something needed to start is missing or wrong
-    ├── StartError      Triton stopped or never became ready; the message ends with the tail of its log
+    ├── StartError      HAProxy ended; or Triton stopped or never became ready, and the message ends with its log
     │   └── InterruptedStartError  another start may succeed: a process died, stopped or hung while models loaded
     ├── ControlError    HAProxy refused a command, or did not answer it
     └── CrashLoopError  Triton died again and again; the message says of what and ends with the tail of its log
@@ -23,7 +23,7 @@ class SetupError(ServerError):
 
 
 class StartError(ServerError):
-    """Triton stopped or never became ready."""
+    """Triton stopped or never became ready, or HAProxy ended."""
 
 
 class InterruptedStartError(StartError):

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
-from threading import Event
 from typing import Any, TypeVar
 
 import psutil
@@ -32,8 +31,6 @@ from scoremux_server.profile import Profile, default_profile
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.server import TritonServer
-from scoremux_server.watch.watched_triton import WatchedTriton
-from scoremux_server.watch.watcher import Watcher, watching
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE / "repository"
@@ -164,10 +161,8 @@ def main() -> None:
     server = TritonServer(REPOSITORY, Endpoints.choose(), profile=Profile.read(default_profile(REPOSITORY)))
     rows = sample()
     with ExitStack() as running:
-        step(
-            "start Triton, wait for a scored canary",
-            lambda: running.enter_context(watching(Watcher(WatchedTriton(server)), Event())),
-        )
+        running.callback(server.stop)
+        step("start Triton, wait for a scored canary", lambda: (server.launch(), server.wait_until_ready()))
         client = running.enter_context(ScoringClient(server.endpoints.grpc_url))
         responses = shuffled_rounds(rows)
         client.score(responses[: len(rows)])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
 from scoremux_server.errors import CrashLoopError, InterruptedStartError
@@ -48,7 +47,7 @@ class Watcher:
         *,
         backoff_s: float = 0.5,
         backoff_most_s: float = 30.0,
-        crash_loop_deaths: int | None = 5,
+        crash_loop_deaths: int = 5,
     ) -> None:
         """Users need no other values than the defaults; tests do.
 
@@ -57,7 +56,7 @@ class Watcher:
             backoff_s: Pause before the second restart in a row; it doubles from one to the next.
             backoff_most_s: Longest pause between two restarts.
             crash_loop_deaths: Number of deaths in a row, without a successful start between them, that ends the
-                watching; None for no limit.
+                watching.
         """
         self._program = program
         self._report = report
@@ -112,32 +111,3 @@ class Watcher:
         while pause_s > 0 and not stop.wait(min(pause_s, _BEAT_S)):
             self._program.wait()
             pause_s -= _BEAT_S
-
-
-@contextmanager
-def watching(watcher: Watcher, stop: threading.Event) -> Iterator[None]:
-    """Run a watcher on a thread of its own until the block ends; the block begins when its program works.
-
-    Raises:
-        ServerError: The program did not start.
-    """
-    started, errors = threading.Event(), list[BaseException]()
-
-    def run() -> None:
-        try:
-            watcher.run(stop, started.set)
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            started.set()
-
-    thread = threading.Thread(target=run, name="scoremux-watcher")
-    thread.start()
-    started.wait()
-    try:
-        if errors:
-            raise errors[0]
-        yield
-    finally:
-        stop.set()
-        thread.join()

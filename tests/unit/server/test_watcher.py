@@ -15,7 +15,7 @@ from scoremux_server.profile import Profile
 from scoremux_server.triton.canary import Answer, CanaryVerdict
 from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.watched_triton import WatchedTriton
-from scoremux_server.watch.watcher import Watcher, watching
+from scoremux_server.watch.watcher import Watcher
 
 NOT_READY = StartError("Triton was not ready:\nthe tail")
 
@@ -83,7 +83,7 @@ def test_crash_loop_ends_the_watching_with_its_cause() -> None:
     ]
 
 
-def test_successful_start_ends_a_row_of_deaths_and_no_limit_is_possible() -> None:
+def test_successful_start_ends_a_row_of_deaths() -> None:
     stop = Stop()
 
     def restart(number: int) -> None:
@@ -95,9 +95,6 @@ def test_successful_start_ends_a_row_of_deaths_and_no_limit_is_possible() -> Non
     program = FakeProgram(restart)
     Watcher(program).run(stop)
     assert (program.restarts, program.calls) == (20, ["start", "stop"])
-    endless = FakeProgram(failing(50, stop := Stop()))
-    Watcher(endless, crash_loop_deaths=None).run(stop)
-    assert endless.restarts == 51
 
 
 @pytest.mark.parametrize("error", [SetupError("tritonserver cannot be started"), FileNotFoundError(2, "gone")])
@@ -145,18 +142,6 @@ def test_stop_during_a_pause_starts_nothing() -> None:
     program = FakeProgram(restart)
     Watcher(program).run(stop)
     assert (program.restarts, program.calls) == (1, ["start", "stop"])
-
-
-def test_watching_on_a_thread_raises_what_kept_the_program_from_starting() -> None:
-    stop = threading.Event()
-    program = FakeProgram(lambda _: None)
-    with watching(Watcher(program), stop):
-        assert program.calls == ["start"]
-    assert program.calls == ["start", "stop"]
-    program.start = lambda _: failing(1, Stop())(1)  # type: ignore[method-assign]
-    with pytest.raises(StartError), watching(Watcher(program), threading.Event()):
-        pytest.fail("it did not start")
-    assert program.calls == ["start", "stop", "kill", "stop"]
 
 
 class FakeServer:
