@@ -198,7 +198,7 @@ class Recipes:
         labelled = read_data([self._folder / "train.jsonl"], tasks, columns)
         plan = Plan.model_validate(parsed(changes))
         backbone = _value(changes, "backbone", str(data.minilm()))
-        return prepare(labelled, names, plan, backbone, folds=[WHOLE])
+        return replace(prepare(labelled, names, plan, backbone), folds=[WHOLE])
 
 
 def _say_nothing(_stage: str, _done: int, _of: int) -> None:

@@ -52,12 +52,9 @@ def export_backbone(
     """Export a model into ``repository/backbone/1``, replacing what was there only once the proof has passed.
 
     Args:
-        source: Folder or hub id of the model.
-        opening: Which of its Linears take LoRA; or adapters of this model, for which those that they need are opened.
-        repository: Model repository to write into.
-        make_runner: What the proof runs the graph with.
+        opening: The Linears that take LoRA; or adapters of this model, for which those that they need are opened.
+        make_runner: Returns the runner that the proof runs the graph with.
         replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
-        max_tokens: The most tokens of a text, as `Classifier.open` takes it.
 
     Returns:
         The published backbone.

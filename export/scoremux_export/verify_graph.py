@@ -36,10 +36,9 @@ class PrecisionChange:
     """What one precision changes against the reference, over the rows that have a score.
 
     Attributes:
-        rows: How many have a score.
-        qwk: Pooled over the rows with a known level, NaN without any.
-        reference_qwk: The same of the reference.
-        change: The 95 % interval of their difference.
+        qwk: Agreement with people over the rows that have their level, NaN without one.
+        reference_qwk: Agreement of the reference with people, over the same rows.
+        change: The 95 % interval of qwk − reference_qwk.
         smallest_flip: Least distance of the reference's two best logits among rows whose level flipped, NaN if none
             did.
     """
@@ -70,9 +69,6 @@ def verify(
     """Compare runners with the reference on the same rows, and the graphs that `export plan` wrote in other precisions.
 
     Those are computed on ONNX Runtime, as a plan of them would be computed on a GPU.
-
-    Args:
-        repository: Model repository with a backbone and tasks.
 
     Yields:
         What each runner changes, or the runner and why it does not run here.

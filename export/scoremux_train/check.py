@@ -12,13 +12,13 @@ from typing import Any
 from rich.console import Console
 
 from scoremux_assess.labels.labelled_row import LabelledRow
+from scoremux_assess.labels.similar_texts import related
 from scoremux_assess.labels.weights import ROUTED_ONLY, routed_only
 from scoremux_assess.statistics.agreement import qwk
 from scoremux_engine.packages.task import Task
 from scoremux_files.rows.readers import same_text
 from scoremux_files.terminal import print_table
 from scoremux_train.data import Data, training_rows
-from scoremux_train.training.folds import related
 
 LEAST_ROWS = 20
 """Fewest rows that a task is trained on."""
@@ -31,17 +31,15 @@ class TaskCheck:
     """What the check counts of one task, over the rows to train on.
 
     Attributes:
-        rows: How many rows there are to train on.
-        held_out: Rows of other splits.
-        doubly: Rows with a second human's level.
-        human_qwk: Agreement of the two humans there, like human_exact.
+        held_out: Rows whose split is not one of `TRAINING`.
+        doubly: Rows with the level of a second person.
+        human_qwk: Agreement of the two people on these rows, as is human_exact.
         duplicates: Rows whose text an earlier row has.
-        conflicts: Texts with two levels or more.
-        left_out: Rows whose text a held-out row has.
-        needed: Rows that are missing for training, 0 where there are enough.
-        rare: Levels that fewer students or distinct texts have than there are folds, but some.
-        question: Whether the task says what was asked.
-        routed_only: Whether only their route chose the rows, see `scoremux_assess.labels.weights`.
+        conflicts: Texts that have two levels or more.
+        left_out: Rows with the text of a row that is held out.
+        needed: The number of rows that are missing for training.
+        rare: Levels that occur, but with fewer students or distinct texts than there are folds.
+        routed_only: Whether people read these rows for their route alone, see `scoremux_assess.labels.weights`.
     """
 
     task: str
@@ -73,8 +71,8 @@ def check(data: Data, folds: int, least: int = LEAST_ROWS) -> list[TaskCheck]:
     """Check every task.
 
     Args:
-        folds: A task needs twice as many texts, and students where they are known.
-        least: How many texts it needs in any case.
+        folds: A task needs twice as many different texts, and students where rows name them.
+        least: The number of different texts that a task needs in any case.
     """
     return [_check(data.tasks[task], rows, folds, least) for task, rows in data.rows.items()]
 
@@ -87,7 +85,7 @@ def _check(task: Task, rows: Sequence[LabelledRow], folds: int, least: int) -> T
     pairs = [(row.level, row.second) for row in used if row.second is not None]
     first, second = zip(*pairs, strict=True) if pairs else ((), ())
     counts = Counter(row.level for row in used)
-    groups = related(used) if used else []
+    groups = related([row.response for row in used], [row.student for row in used]) if used else []
     apart = Counter(level for level, _ in {(row.level, group) for row, group in zip(used, groups, strict=True)})
     return TaskCheck(
         task=task.id,

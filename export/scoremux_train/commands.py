@@ -49,6 +49,7 @@ class TrainOptions:
     out: Path | None
     tasks: Path | None
     config: Path | None
+    check: bool
     check_json: Path | None
     start: Path | None
     device: str
@@ -78,13 +79,45 @@ def train(
 
     Example: scoremux train labelled.csv --backbone sentence-transformers/all-MiniLM-L6-v2 --out adapters
     """
-    options = TrainOptions(
-        sources, backbone, out, tasks, config, check_json, start, device, cores, checkpoint_s, column
-    )
+    where = sources, backbone, out, tasks, config, check, check_json
+    _train(TrainOptions(*where, start, device, cores, checkpoint_s, column))
+
+
+def _train(options: TrainOptions) -> None:
+    """Rows → prepared → trained → written; with --check, stop after the rows."""
     console = Console(highlight=False, markup=False)
-    rows = _read(options, console)
-    if not check:
-        _train(options, rows, console)
+    plan, data, checks = _read(options, console)
+    if options.check:
+        return
+    backbone, out = options.backbone, options.out
+    if not backbone or out is None:
+        raise InputError("training needs --backbone and --out; --check does not")
+    from scoremux_train import output, run
+    from scoremux_train.cross_validated import OutOfFold
+    from scoremux_train.errors import DataError
+    from scoremux_train.training.preparation import prepare
+
+    trainable = [check.task for check in checks if check.trainable]
+    if not trainable:
+        raise DataError("no task has enough rows to be trained")
+    quieten()
+    plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
+    with ExitStack() as stack:
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out / ".training.lock", LOCK_TIMEOUT_S))
+        progress = stack.enter_context(show_progress(_STAGES, _UNIT))
+        for path in out.glob(f"{NEW}*"):
+            if path.is_file():  # of a run that was killed while it wrote its predictions
+                path.unlink()
+        prepared = prepare(data, trainable, plan, backbone, options.device, options.cores, options.start)
+        trained = run.train(prepared, out, progress, options.checkpoint_s)
+        out_of_fold = OutOfFold.of(trained.tasks)
+        with writing(out):
+            output.write(out, prepared, trained, out_of_fold, {check.task: check for check in checks})
+        shutil.rmtree(out / run.CHECKPOINTS, ignore_errors=True)
+    output.print_agreement(console, out_of_fold)
+    console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)
 
 
 def _read(options: TrainOptions, console: Console) -> CheckedRows:
@@ -109,36 +142,3 @@ def _read(options: TrainOptions, console: Console) -> CheckedRows:
         content = json.dumps(as_json(data, checks), indent=1, ensure_ascii=False)
         options.check_json.write_text(f"{content}\n", encoding="utf-8")
     return plan, data, checks
-
-
-def _train(options: TrainOptions, rows: CheckedRows, console: Console) -> None:
-    """Train adapters for the tasks that have enough rows, and write them: rows → prepared → trained → written."""
-    (plan, data, checks), backbone, out = rows, options.backbone, options.out
-    if not backbone or out is None:
-        raise InputError("training needs --backbone and --out; --check does not")
-    from scoremux_train.errors import DataError
-    from scoremux_train.output import print_agreement, write
-    from scoremux_train.run import CHECKPOINTS, train
-    from scoremux_train.training.preparation import prepare
-
-    trainable = [check.task for check in checks if check.trainable]
-    if not trainable:
-        raise DataError("no task has enough rows to be trained")
-    quieten()
-    plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does
-    with ExitStack() as stack:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(out / ".training.lock", LOCK_TIMEOUT_S))
-        progress = stack.enter_context(show_progress(_STAGES, _UNIT))
-        for path in out.glob(f"{NEW}*"):
-            if path.is_file():  # of a run that was killed while it wrote its predictions
-                path.unlink()
-        device, cores, start = options.device, options.cores, options.start
-        prepared = prepare(data, trainable, plan, backbone, device, cores=cores, start=start)
-        trained = train(prepared, out, progress, options.checkpoint_s)
-        with writing(out):
-            write(out, prepared, trained, {check.task: check for check in checks})
-        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    print_agreement(console, trained.tasks)
-    console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)

@@ -8,15 +8,16 @@ those of the fold. 1 − QWK, as a mean of tasks, is taken to fall with a power 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from scoremux_assess.conclusions.verdicts import read_criteria
 from scoremux_assess.labels.ratings import Floats, Ratings
 from scoremux_assess.labels.weights import routed_beside, routed_only
 from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import Estimates, Figure, Figures, student_t
+from scoremux_assess.statistics.estimates import Estimates, Figure, Figures, joined_estimates, mean_of, student_t
 from scoremux_assess.statistics.intervals import estimates
 from scoremux_train.run import QUARTERS, TrainedTask
 
@@ -37,13 +38,15 @@ class CrossValidated:
     """How well out-of-fold predictions of a task agree with the human levels.
 
     Attributes:
-        rows: How many rows the figures rest on; those that stand for no others are left out.
-        estimates: By statistic; empty without folds.
+        rows: The number of rows behind the figures; rows without a weight are left out.
+        estimates: The figures by statistic; empty without folds.
         weighted: Whether rows weigh 1 / the probability with which they were chosen to be read.
-        students: How many wrote them, None where no row says it.
+        students: The number of students who wrote them, None where no row names one.
         only_level: The level that the machine gave throughout, None where it gave several.
-        routed_only: Whether only their route chose the rows.
-        beside: How many routed rows are left out, since the others are a sample of all responses.
+        routed_only: Whether people read the rows for their route alone.
+        beside: The number of routed rows left out, since the others are a sample of all responses.
+        seen_by_start: See `PreparedTask`.
+        task_rows, trained_rows: The number of the task's rows, and the mean number that adapters of folds learned.
     """
 
     rows: int = 0
@@ -53,6 +56,9 @@ class CrossValidated:
     only_level: int | None = None
     routed_only: bool = False
     beside: int = 0
+    seen_by_start: bool = False
+    task_rows: int = 0
+    trained_rows: float = 0.0
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -62,9 +68,10 @@ class CrossValidated:
     @classmethod
     def of(cls, task: TrainedTask) -> CrossValidated:
         """Compare predictions with human levels."""
+        read, folds = task.prepared.rows, len(set(task.prepared.fold_of))
         pairs = [
             (row, int(np.argmax(p)))
-            for row, p in zip(task.prepared.rows, task.predicted, strict=True)
+            for row, p in zip(read, task.predicted, strict=True)
             if len(p) and not math.isnan(row.weight)
         ]
         if not pairs:
@@ -81,8 +88,11 @@ class CrossValidated:
             bool((weight != 1).any()),
             None if students is None else len(set(writers)),
             machine[0] if len(set(machine)) == 1 else None,
-            routed_only([row.chosen_by for row in task.prepared.rows]),
-            int(routed_beside(*zip(*((row.chosen_by, row.version) for row in task.prepared.rows), strict=True)).sum()),
+            routed_only([row.chosen_by for row in read]),
+            int(routed_beside([row.chosen_by for row in read], [row.version for row in read]).sum()),
+            task.prepared.seen_by_start,
+            len(read),
+            len(read) * (folds - 1) / folds,
         )
 
 
@@ -91,9 +101,9 @@ class LearningCurve:
     """QWK on the same held-out rows, of adapters trained on a quarter, half and all of the other rows.
 
     Attributes:
-        rows: How many rows of a task the adapters were trained on, as a mean of tasks.
+        rows: For each size, the mean over tasks of the number of rows that adapters were trained on.
         mean: QWK as a mean of the tasks where it is defined for each size, with the interval of a mean of such tasks.
-        tasks: Of how many tasks the mean is.
+        tasks: The number of tasks behind `mean`.
         exponent: b of 1 − QWK = a · rows^−b; NaN with fewer tasks than `LEAST_TASKS`.
     """
 
@@ -124,12 +134,12 @@ class LearningCurve:
         )
 
     def more_rows(self, qwk: float, trained: float, rows: float, limit: float) -> float:
-        """Return about how many more rows would bring a task's QWK to a limit: 0 if none; inf if nobody can say.
+        """Return about how many more rows would bring a task's QWK to a limit: 0 if none; inf if that cannot be known.
 
         Args:
-            qwk: Of the task's out-of-fold predictions.
-            trained: How many rows the adapters behind it were trained on.
-            rows: How many rows there are.
+            qwk: The QWK of the task's out-of-fold predictions.
+            trained: The number of rows that the adapters of these predictions were trained on.
+            rows: The number of rows that the task has.
         """
         if qwk >= limit:
             return 0.0
@@ -168,6 +178,41 @@ class LearningCurve:
         ]
 
 
+@dataclass(frozen=True)
+class OutOfFold:
+    """What the out-of-fold predictions of a run say.
+
+    Attributes:
+        of_task: Agreement with people, by task.
+        means: The mean of tasks for each of `STATISTICS`; empty where no task has figures.
+        curve: The learning curve; None where no fold was trained on a part of its rows.
+    """
+
+    of_task: Mapping[str, CrossValidated]
+    means: Sequence[Estimates]
+    curve: LearningCurve | None
+
+    @classmethod
+    def of(cls, tasks: Sequence[TrainedTask]) -> OutOfFold:
+        of_task = {task.prepared.task.id: CrossValidated.of(task) for task in tasks}
+        curve = LearningCurve.of(tasks)
+        measured = [agreement.estimates for agreement in of_task.values() if agreement.estimates]
+        means = [mean_of(joined_estimates([figures[name] for figures in measured])) for name in STATISTICS if measured]
+        return cls(of_task, means, curve)
+
+    def forecast(self, tasks: Iterable[str]) -> list[str]:
+        """Return sentences about how many more rows tasks need for the QWK of the report's criterion."""
+        limit = next((c.at_least for c in read_criteria() if c.statistic == "qwk" and c.of == "task"), None)
+        if limit is None or self.curve is None:
+            return []
+        figures = {}
+        for name in tasks:
+            of_task = self.of_task[name]
+            if of_task.estimates:
+                figures[name] = of_task.estimates["qwk"].at(0).value, of_task.trained_rows, float(of_task.task_rows)
+        return self.curve.forecast(figures, limit)
+
+
 def exponent(rows: Floats, kappas: Floats) -> Figure:
     """Return b of mean(1 − QWK) = a · rows^−b with its 95 % interval. rows: [N]; kappas: of each task, [N, T]."""
     tasks = kappas.shape[1]
@@ -195,7 +240,7 @@ def _slope(rows: Floats, kappas: Floats) -> float:
 
 
 def _kappas(tasks: Sequence[TrainedTask], quarters: int) -> Estimates:
-    """Return the QWK of each task, of adapters that were trained on so many quarters of their rows."""
+    """Return the QWK of each task, of adapters that were trained on some quarters of their rows."""
     chosen = [(place, *rated) for place, task in enumerate(tasks) for rated in _rated(task, quarters)]
     place, human, machine, weight = (np.array(column) for column in zip(*chosen, strict=True))
     ratings = Ratings.of(human, machine, weight=weight)

@@ -10,10 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from scoremux_assess.conclusions.verdicts import read_criteria
 from scoremux_assess.labels.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
 from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import Figure, joined_estimates, mean_of
+from scoremux_assess.statistics.estimates import Figure
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
@@ -21,7 +20,7 @@ from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
 from scoremux_train.check import TaskCheck
-from scoremux_train.cross_validated import STATISTICS, CrossValidated, LearningCurve
+from scoremux_train.cross_validated import STATISTICS, CrossValidated, OutOfFold
 from scoremux_train.recipe import Plan
 from scoremux_train.run import Trained, TrainedTask
 from scoremux_train.training.adapter_files import START, StartDescription, write_adapter, write_start
@@ -54,27 +53,27 @@ CURVE = "QWK on the same held-out responses, by how many others the adapter was 
 _FEW = 10
 
 
-def write(out: Path, prepared: Prepared, trained: Trained, checks: Mapping[str, TaskCheck]) -> None:
+def write(
+    out: Path, prepared: Prepared, trained: Trained, out_of_fold: OutOfFold, checks: Mapping[str, TaskCheck]
+) -> None:
     """Write what was trained. Each folder replaces that of an earlier run as a whole.
 
     Args:
-        out: The folder of the run.
-        prepared: What the tables were trained from.
-        checks: What the data check counts, by task id.
+        checks: The result of the data check, by task id.
 
     Raises:
         InputError: A file cannot be written.
     """
-    plan, layout = prepared.plan, prepared.layout
-    curve = LearningCurve.of(trained.tasks)
-    start = trained.start
+    plan, layout, start = prepared.plan, prepared.layout, trained.start
+    description = None if start is None else start.description
+    cards = [card(task, checks[task.prepared.task.id], plan, out_of_fold, description) for task in trained.tasks]
     if start is not None:
         write_start(out / START, layout, start, plan)
-    for task in trained.tasks:
+    for task, text in zip(trained.tasks, cards, strict=True):
         described = task.prepared.task
         texts = {
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
-            CARD: card(task, checks[described.id], plan, None if start is None else start.description, curve),
+            CARD: text,
             README: f"---\n{WEIGHTS}: {prepared.weights}\n---\n\nWritten by `scoremux train`; see {CARD}.\n",
         }
         recipe = task.prepared.recipe
@@ -115,49 +114,40 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
     write_rows(out / PREDICTIONS, [pa.Table.from_pylist(rows, schema=schema)], schema)
 
 
-def print_agreement(console: Console, tasks: Sequence[TrainedTask]) -> None:
-    """Print the cross-validated agreement of every task, and what is to be known of it before it is read."""
-    of_task = {task.prepared.task.id: CrossValidated.of(task) for task in tasks}
+def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
+    """Print the cross-validated agreement of every task, and what a reader must know of it first."""
+    of_task, curve = out_of_fold.of_task, out_of_fold.curve
     say = partial(console.print, markup=False, soft_wrap=True)
     if routed := [name for name, agreement in of_task.items() if agreement.routed_only]:
         say(f"{', '.join(routed)}: {ROUTED_ONLY}")
     for name, agreement in of_task.items():
         if agreement.beside:
             say(f"{name}: {agreement.beside:,} {ROUTED_BESIDE}")
-    for task in tasks:
-        if task.prepared.seen_by_start and any(map(len, task.predicted)):
-            say(f"{task.prepared.task.id}: {SEEN_BY_START}")
+    for name in [name for name, agreement in of_task.items() if agreement.seen_by_start]:
+        say(f"{name}: {SEEN_BY_START}")
+    _print_figures(console, out_of_fold)
+    for name, agreement in of_task.items():
+        if agreement.only_level is not None:
+            say(f"{name}: {_only_level(agreement.only_level)}")
+    if curve is not None:
+        say(f"\n{CURVE}, as a mean of {curve.tasks} tasks:")
+        for line in (*curve.plot(curve.mean), *out_of_fold.forecast(of_task)):
+            say(line)
+
+
+def _print_figures(console: Console, out_of_fold: OutOfFold) -> None:
+    of_task = out_of_fold.of_task
     titles = [BY_NAME[name].title for name in STATISTICS if any(agreement.figures for agreement in of_task.values())]
     rows = []
     for name, agreement in of_task.items():
         cells = [f"{value} {interval}" for value, interval in map(_shown, agreement.figures.values())]
         rows.append([name, str(agreement.rows), *(cells or [""] * len(titles))])
-    if known := [agreement.estimates for agreement in of_task.values() if agreement.estimates]:
-        means = [mean_of(joined_estimates([figures[name] for figures in known])) for name in STATISTICS]
-        cells = [" ".join(_shown(mean.at(0))) + mean.of_fewer(0) for mean in means]
-        rows.append([f"mean of {len(known)} tasks", "", *cells])
+    if out_of_fold.means:
+        cells = [" ".join(_shown(mean.at(0))) + mean.of_fewer(0) for mean in out_of_fold.means]
+        count = sum(bool(agreement.estimates) for agreement in of_task.values())
+        rows.append([f"mean of {count} tasks", "", *cells])
     title = "Cross-validated agreement, with 95 % intervals"
     print_table(console, ("task", "rows", *titles), rows, title=title, numbers=("rows", *titles))
-    for name, agreement in of_task.items():
-        if agreement.only_level is not None:
-            say(f"{name}: {_only_level(agreement.only_level)}")
-    curve = LearningCurve.of(tasks)
-    if curve is not None:
-        say(f"\n{CURVE}, as a mean of {curve.tasks} tasks:")
-        for line in (*curve.plot(curve.mean), *_forecast(curve, tasks)):
-            say(line)
-
-
-def _forecast(curve: LearningCurve, tasks: Sequence[TrainedTask]) -> list[str]:
-    """Return how many more rows tasks need for the QWK of the report's criterion."""
-    limit = next((c.at_least for c in read_criteria() if c.statistic == "qwk" and c.of == "task"), None)
-    figures = {}
-    for task in tasks:
-        qwk = CrossValidated.of(task).figures.get(BY_NAME["qwk"].title)
-        rows, folds = len(task.prepared.rows), len(set(task.prepared.fold_of))
-        if qwk is not None:
-            figures[task.prepared.task.id] = qwk.value, rows * (folds - 1) / folds, float(rows)
-    return [] if limit is None else curve.forecast(figures, limit)
 
 
 def _shown(figure: Figure) -> tuple[str, str]:
@@ -171,18 +161,13 @@ def _only_level(level: int) -> str:
 
 
 def card(
-    task: TrainedTask,
-    check: TaskCheck,
-    plan: Plan,
-    start: StartDescription | None = None,
-    curve: LearningCurve | None = None,
+    task: TrainedTask, check: TaskCheck, plan: Plan, out_of_fold: OutOfFold, start: StartDescription | None = None
 ) -> str:
     """Return `card.md`: what a person should know of an adapter before using it.
 
     Args:
-        check: What the data check counts.
-        start: The shared start that it began from.
-        curve: Of all tasks of the run.
+        out_of_fold: The figures of all tasks of the run.
+        start: The shared start from which the adapter was trained.
     """
     described = task.prepared.task
     points = ", ".join(
@@ -196,9 +181,9 @@ def card(
     rate = round(task.prepared.recipe.rate(len(task.prepared.rows)), 6)
     recipe = ", ".join(f"{name} {value}" for name, value in {**task.prepared.recipe.model_dump(), "lr": rate}.items())
     backbone = Path(plan.base_model).name if Path(plan.base_model).exists() else plan.base_model
-    begun = "nothing"
+    beginning = "nothing"
     if start is not None:
-        begun = f"a shared start, trained on {start.rows} labelled responses to {len(start.tasks)} tasks"
+        beginning = f"a shared start, trained on {start.rows} labelled responses to {len(start.tasks)} tasks"
     return f"""\
 # {described.id}
 
@@ -215,19 +200,19 @@ def card(
 - LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
 - The model sees {shown}.
 - Recipe: {recipe}.
-- It began from {begun}; seed {plan.seed}.
+- It began from {beginning}; seed {plan.seed}.
 
 ## Cross-validated agreement
 
-{_agreement(CrossValidated.of(task), plan.folds, task.prepared.seen_by_start)}
-{_learning(task, curve)}
+{_agreement(out_of_fold.of_task[described.id], plan.folds)}
+{_learning(described.id, out_of_fold)}
 ## Known limits
 
 {_limits(check)}
 """
 
 
-def _agreement(agreement: CrossValidated, folds: int, seen_by_start: bool) -> str:
+def _agreement(agreement: CrossValidated, folds: int) -> str:
     if not agreement.figures:
         return "No folds were trained, so nothing is known."
     together = "near copies together" if agreement.students is None else "near copies and each student's together"
@@ -235,7 +220,7 @@ def _agreement(agreement: CrossValidated, folds: int, seen_by_start: bool) -> st
         ROUTED_ONLY if agreement.routed_only else "",
         f"{agreement.beside:,} {ROUTED_BESIDE}" if agreement.beside else "",
         f"Each response was scored by an adapter that had not seen it ({folds} folds, {together}).",
-        f"Attention: {SEEN_BY_START}." if seen_by_start else "",
+        f"Attention: {SEEN_BY_START}." if agreement.seen_by_start else "",
         "Responses weigh 1 / the probability with which they were chosen to be read." if agreement.weighted else "",
         f"Intervals are of {agreement.students} students." if agreement.students is not None else "",
         f"Attention: {_only_level(agreement.only_level)}." if agreement.only_level is not None else "",
@@ -250,12 +235,13 @@ def _agreement(agreement: CrossValidated, folds: int, seen_by_start: bool) -> st
     return "\n".join(lines)
 
 
-def _learning(task: TrainedTask, curve: LearningCurve | None) -> str:
-    if curve is None or task.prepared.task.id not in curve.of_task:
+def _learning(task: str, out_of_fold: OutOfFold) -> str:
+    curve = out_of_fold.curve
+    if curve is None or task not in curve.of_task:
         return ""
-    of_task = "\n".join(curve.plot(curve.of_task[task.prepared.task.id])) or "undefined"
+    of_task = "\n".join(curve.plot(curve.of_task[task])) or "undefined"
     mean = "\n".join(curve.plot(curve.mean)) or "undefined"
-    forecast = "\n".join(_forecast(curve, [task]))
+    forecast = "\n".join(out_of_fold.forecast([task]))
     return (
         f"\n## Learning curve\n\n{CURVE}, of this task:\n\n```\n{of_task}\n```\n\n"
         f"As a mean of {curve.tasks} tasks of this run:\n\n```\n{mean}\n```\n\n{forecast}\n"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 LOCK_TIMEOUT_S = 2.0
-"""A run that has just been killed may not be quite gone."""
+"""A process that was just killed may hold its lock a moment longer."""
 
 _LINE_EVERY_S = 30.0
 
@@ -30,11 +30,7 @@ def quieten() -> None:
 
 @contextmanager
 def show_progress(stages: Mapping[str, str], unit: str) -> Iterator[Progress]:
-    """Give what a run calls after each step: a bar with the time left on a terminal, plain lines otherwise.
-
-    Args:
-        stages: Names to show, by stage.
-    """
+    """Give what a run calls after each step: a bar with the time left on a terminal, plain lines otherwise."""
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
         yield _lines(stages, unit)
@@ -53,9 +49,9 @@ def _lines(stages: Mapping[str, str], unit: str) -> Progress:
 
     def show(stage: str, done: int, of: int) -> None:
         nonlocal next_s
-        now_s, begun = time.monotonic(), stage in starts
+        now_s, is_new = time.monotonic(), stage not in starts
         start_s, first = starts.setdefault(stage, (now_s, done))
-        if not begun:
+        if is_new:
             print(f"{stages[stage]}: {of:,} {unit}, {done:,} done", file=sys.stderr, flush=True)
             next_s = 0.0
         elif now_s >= next_s or done == of:

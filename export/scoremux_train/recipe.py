@@ -23,10 +23,10 @@ class Recipe(_Strict):
     """What one task's training depends on. `python -m benchmarks recipes` compares recipes by cross-validation.
 
     Attributes:
-        rank: As in PEFT's LoraConfig, like alpha, dropout and rslora.
-        lr: The largest learning rate of A and B; `auto`: see `rate`.
+        rank: LoraConfig's r in PEFT; alpha, dropout and rslora are LoraConfig's, too.
+        lr: The largest learning rate of A and B; `rate` says what `auto` means.
         head_lr: The largest learning rate of the head.
-        warmup: Share of all steps over which learning rates rise; then they fall to zero in a straight line.
+        warmup: The share of all steps in which learning rates rise; then they fall to zero in a straight line.
         clip: The largest norm of a gradient.
         spread: Share of a row's target that goes to the levels beside its own.
         ordinal: Share of the loss on cumulative probabilities P(level > k); the rest is cross entropy.
@@ -59,7 +59,7 @@ class Recipe(_Strict):
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     def rate(self, rows: int) -> float:
-        """Return `lr` for so many labelled rows; `auto` is 0.001 from 160 rows on, 0.002 up to 80, 0.16 / rows between.
+        """Return `lr` for a number of rows; `auto` is 0.002 up to 80 labelled rows, 0.16 / rows, 0.001 from 160 on.
 
         Few rows are few steps, which must be larger to get as far.
         """
@@ -78,15 +78,13 @@ class Plan(_Strict):
     """Everything that decides the adapters, besides the data and the backbone.
 
     Attributes:
-        seed: Of everything that is drawn at random.
-        threads: Of one product. More cores work on more rows at once, and change no bit.
-        folds: Of the out-of-fold predictions; 0 makes none.
-        curve_folds: Folds that are trained on a quarter and on half of their rows, too, for the learning curve.
-        sites: As for `scoremux export backbone`.
-        modules_to_save: As for `scoremux export backbone`.
+        seed: The seed of everything that is drawn at random.
+        threads: The threads of one product. More cores work on more rows at once, and change no bit.
+        folds: The number of folds for out-of-fold predictions; 0 makes none.
+        curve_folds: The number of folds that are also trained on a quarter and on half of their rows.
+        sites, modules_to_save: The options of `scoremux export backbone`.
         base_model: What PEFT's base_model_name_or_path says, by default the backbone as it was named.
-        shared: The start that tasks share.
-        tasks: Changes of the recipe by task id.
+        tasks: Changes of the recipe for a task, by task id.
     """
 
     seed: int = 20241221

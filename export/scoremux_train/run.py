@@ -16,8 +16,7 @@ from scoremux_train.recipe import Plan, Recipe, derived_key
 from scoremux_train.training.adapter_files import START, Start, StartDescription
 from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
-from scoremux_train.training.folds import assign
-from scoremux_train.training.preparation import WHOLE, Prepared, PreparedTask
+from scoremux_train.training.preparation import WHOLE, Prepared, PreparedTask, assign
 from scoremux_train.training.table_layout import START_OUTPUTS
 from scoremux_train.training.trainer import Probabilities, Trainer
 
@@ -96,15 +95,21 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
         starts = stages.train_starts([*folds, *parts])
         start = Start(_description(prepared), starts[_Part(WHOLE)]) if WHOLE in prepared.folds else None
     sets = [_training_set(plan, task, part) for task, part in keys]
-    at_scale = prepared.layout.at_scale
-    first = [at_scale(starts[part], task.task.levels) if starts else None for task, part in keys]
-    tables = _Tables(keys, sets, stages.train("tasks", sets, first))
+    tables = _Tables(keys, sets, stages.train("tasks", sets, _at_scale(prepared, starts, keys)))
     predicted, tasks = tables.predict(prepared.trainer), []
     for task in prepared.tasks:
         of_rows = [predicted.get((ALL, example.key), _NOTHING) for example in task.examples]
         curve = tables.curve(task, curve_folds, predicted) if curve_folds and not task.seen_by_start else {}
         tasks.append(TrainedTask(task, of_rows, tables.values[tables.places[task.task.id, folds[-1]]], curve))
     return Trained(tasks, start)
+
+
+def _at_scale(
+    prepared: Prepared, starts: Mapping[_Part, torch.Tensor], keys: Sequence[tuple[PreparedTask, _Part]]
+) -> list[torch.Tensor | None]:
+    """Return the shared start of each table at the scale of its task; None where there are no shared starts."""
+    at_scale = prepared.layout.at_scale
+    return [at_scale(starts[part], task.task.levels) if starts else None for task, part in keys]
 
 
 def train_start(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float = 60.0) -> Start:

@@ -38,8 +38,8 @@ def refuse_other_base(adapters: Sequence[Adapter], model: str, same_weights: boo
     """Check that adapters were trained on a model.
 
     Args:
-        adapters: What they say decides: the digest of the base's weights where they know it, else its name.
-        same_weights: Whether another name is all right.
+        adapters: The digest that they name of the base's weights decides, else the name of the base.
+        same_weights: Whether a base of another name has the weights of `model`.
 
     Raises:
         ModelError: An adapter was trained on another model, or does not say on which.
@@ -57,7 +57,7 @@ def refuse_other_base(adapters: Sequence[Adapter], model: str, same_weights: boo
             reason = f"{BASE} is {adapter.base}, not {model}" if adapter.base else f"it does not say its {BASE}"
             raise ModelError(
                 f"{adapter.folder / CONFIG_JSON}: {reason}; if {model} has the weights that the adapter was trained "
-                "on, say --same-weights"
+                "on, add --same-weights"
             )
         if not same_weights and adapter.revision not in ("", "main") and not Path(model).is_dir():
             raise ModelError(

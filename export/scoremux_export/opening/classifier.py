@@ -36,9 +36,8 @@ class Classifier:
     """A model that is ready to be opened.
 
     Attributes:
-        model: In evaluation mode, with eager attention.
-        max_tokens: The most tokens it takes.
-        pad_id: The token that fills rows up. A decoder's head reads the last token that is another one.
+        model: The model in evaluation mode, with eager attention.
+        pad_id: The token that fills rows up. A decoder's head reads the last token that is not this one.
         random: Modules whose weights the source lacks, so that transformers draws new ones each time.
     """
 
@@ -62,11 +61,10 @@ class Classifier:
         """Open a folder or hub id.
 
         Args:
-            source: The folder or hub id.
             max_tokens: The most tokens of a text; None for the model's own limit, and MOST_TOKENS at most.
 
         Raises:
-            ModelError: It is no sequence classifier with a fast tokenizer and a padding token, or takes fewer tokens.
+            ModelError: The model cannot be served, or takes fewer tokens.
         """
         tokenizer, model, missing = _load(source)
         if not getattr(tokenizer, "is_fast", False):
@@ -93,7 +91,7 @@ class Classifier:
         return opened
 
     def refuse_random(self, saved: Collection[str]) -> None:
-        """Raise ModelError if a module has random weights and is none of those that adapters save whole."""
+        """Raise ModelError if a module has random weights and adapters do not save it whole."""
         for name in sorted(self.random - set(saved)):
             raise ModelError(
                 f"{self.source} has no weights for {name}, so every start draws random ones; if the adapters saved "
@@ -113,7 +111,7 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 
 def _refuse_absent(source: str) -> None:
-    """Raise ModelError for what is neither a folder nor a model of the hub: transformers would ask it for minutes."""
+    """Raise ModelError where neither a folder nor the hub has the model: transformers would try for minutes."""
     if Path(source).exists() or constants.HF_HUB_OFFLINE:
         return
     try:
@@ -121,8 +119,8 @@ def _refuse_absent(source: str) -> None:
             huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(source, "config.json"))
     except Exception as error:  # of several libraries
         raise ModelError(
-            f"{source} is no folder, and no model that {constants.ENDPOINT} gives ({type(error).__name__}); check the "
-            "name, the network, and for a private model the token"
+            f"{source} is neither a folder nor a model that {constants.ENDPOINT} has ({type(error).__name__}); check "
+            "the name, the network, and for a private model the token"
         ) from error
 
 
@@ -179,8 +177,8 @@ def _words(source: str, tokenizer: Any, embeddings: int) -> tokenizers.Tokenizer
 def _pad_id(source: str, config: Any, tokenizer: Any) -> int:
     """Return the model's padding token, else the tokenizer's, else the end-of-text token, as PEFT's users set it.
 
-    The head of a decoder reads the last token that is no padding. So the choice changes scores where a tokenizer ends
-    every text with the end-of-text token, and is left to whoever trained the adapters.
+    The head of a decoder reads the last token that is not padding. So the choice changes scores where a tokenizer ends
+    every text with the end-of-text token, and is left to the people who trained the adapters.
     """
     for token in (config.pad_token_id, tokenizer.pad_token_id):
         if token is not None and 0 <= token < config.vocab_size:

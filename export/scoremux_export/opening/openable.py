@@ -26,7 +26,7 @@ class Opening:
     """What of a model its adapters may change.
 
     Attributes:
-        modules_to_save: Name endings of modules that adapters save whole, beyond the head.
+        modules_to_save: Endings of the names of modules that adapters save whole, beyond the head.
         dora: Sites take a magnitude (one more vector a site, and the weights to compute its norms from).
         bias: Sites take a bias of the adapter's own (`lora_bias`, `bias="lora_only"`). Like DoRA it costs every row a
             little, so it is opened only where adapters need it.
@@ -109,22 +109,22 @@ def head_linears(model: nn.Module, also: Sequence[str] = ()) -> dict[str, nn.Lin
     return linears
 
 
-def find_sites(model: nn.Module, wanted: str, also: Sequence[str] = ()) -> dict[str, nn.Linear]:
+def find_sites(model: nn.Module, targets: str, also: Sequence[str] = ()) -> dict[str, nn.Linear]:
     """Return the sites by module name, for the three forms PEFT's `target_modules` has.
 
     ``query,value``: suffixes of module names; ``re:PATTERN``: a regular expression for whole names; ``all-linear``:
     every Linear outside the head (see `head_linears` for `also`). Raises ModelError naming a suffix that matches
-    nothing or a match that is no Linear.
+    nothing or a match that is not a Linear.
     """
     head = head_linears(model, also)
     modules = {name: module for name, module in model.named_modules() if name and name not in head}
-    if wanted == ALL_LINEAR:
+    if targets == ALL_LINEAR:
         # What PEFT's all-linear takes; a Conv1D is then refused by name.
         names = {name for name, module in modules.items() if isinstance(module, (nn.Linear, Conv1D))}
-    elif wanted.startswith(REGEX):
-        names = _by_regex(modules, wanted.removeprefix(REGEX))
+    elif targets.startswith(REGEX):
+        names = _by_regex(modules, targets.removeprefix(REGEX))
     else:
-        names = _by_suffix(modules, [suffix.strip() for suffix in wanted.split(",") if suffix.strip()])
+        names = _by_suffix(modules, [suffix.strip() for suffix in targets.split(",") if suffix.strip()])
     sites = {}
     for name, module in modules.items():
         if name not in names:
@@ -133,7 +133,7 @@ def find_sites(model: nn.Module, wanted: str, also: Sequence[str] = ()) -> dict[
             raise ModelError(f"{name} is a {type(module).__name__}, not a Linear, and cannot be a site")
         sites[name] = module
     if not sites:
-        raise ModelError(f"--sites {wanted} matches no module; this model's Linears are: {_linear_names(modules)}")
+        raise ModelError(f"--sites {targets} matches no module; this model's Linears are: {_linear_names(modules)}")
     return sites
 
 
@@ -141,7 +141,7 @@ def _by_regex(modules: dict[str, nn.Module], pattern: str) -> set[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ModelError(f"--sites {REGEX}{pattern} is no regular expression: {error}") from error
+        raise ModelError(f"--sites {REGEX}{pattern} is not a regular expression: {error}") from error
     return {name for name in modules if compiled.fullmatch(name)}
 
 

@@ -49,13 +49,10 @@ class SiteInputs:
     """What the sites read in a forward pass. An opaque object: torch.export forbids tensors as attributes of modules.
 
     Attributes:
-        group: int64 [B].
-        last: int64 [B], each row's last token that is not padding.
-        pooled: float32 [B, H], what the first Linear of the head read, once it was called.
-        shared: Follows tensors that all rows share.
-        products: Gives each site its x @ A.
+        last: The place of each row's last token that is not padding, int64 [B].
+        pooled: The input of the head's first Linear, float32 [B, H]; None before it was called.
         side: Computes sites in training; None in an exported graph.
-        used: Names of the tables that were read.
+        used: The names of the tables that the pass read.
     """
 
     group: torch.Tensor | None = None
@@ -235,6 +232,6 @@ class OpenedModel(nn.Module):
 
 
 def _last_token(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
-    """Return int64 [B]: the place of the last token that is no padding, as transformers' classifiers look for it."""
+    """Return int64 [B]: the place of the last token that is not padding, as transformers' classifiers find it."""
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
     return (places * (input_ids != pad_id)).argmax(-1)

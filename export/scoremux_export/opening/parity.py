@@ -41,8 +41,8 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     The adapters are saved and read as a user's are. A runner that computes in float64 is compared with PEFT in float64.
 
     Args:
-        model: The model before it was opened.
-        opening: Which LoRA variants its sites take.
+        model: The model as it was before it was opened.
+        opening: Names the LoRA variants that the sites take.
 
     Raises:
         ParityError: Some |Δlogit| is above 1e-4 and above what float32 explains, `pooled` is not what PEFT's head

@@ -31,8 +31,8 @@ class GraphPrefixes:
     """What attention reads in a forward pass, and the keys and values that it leaves. An opaque object on purpose.
 
     Attributes:
-        tokens: int64 [B], how many tokens of its prefix each row reads.
-        mask: [B, S], 1 for a row's own tokens.
+        tokens: The number of tokens of its prefix that each row reads, int64 [B].
+        mask: 1 for a row's own tokens, 0 for padding, [B, S].
         gather: Returns table[group] by the graph's input name, [B, heads, P, width]; None in a pass without prefixes.
         kept: Each layer's keys and values of the rows' own tokens, [B, heads, S, width].
     """
@@ -137,7 +137,7 @@ transformers.AttentionMaskInterface.register(_ATTENTION, _hand_over_rule)
 
 
 def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
-    """Return the layers whose attention can read prefixes; none where a model is no decoder, or cannot be split.
+    """Return the layers whose attention can read prefixes; none where a model is not a decoder, or cannot be split.
 
     Tried, not looked up: a text in two parts must give what the whole text gives.
     """

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class SharedRows(TorchFunctionMode):
-    """While active, follows tensors that got rows early, and turns `repeat` over rows of such a tensor into nothing.
+    """While active, follows tensors that got rows early; `repeat` over rows of these tensors changes nothing.
 
     Rows come first in both [B, P, D] and its reshaping to [B·heads, P, d]; repeating whole blocks B times and keeping
     the first block is the identity.

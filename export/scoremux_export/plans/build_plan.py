@@ -83,11 +83,9 @@ def export_plan(
     written in that precision first and compared with the float32 graph.
 
     Args:
-        repository: Model repository with an exported backbone.
-        ranges: What the plan must be able to run.
         runtime: `tensorrt`, on the GPU that will run the plan; `tensorrt-rtx`, on any machine, to prove that the graph
             can be built: nothing here serves its plans.
-        capabilities: Compute capabilities to build for, with `tensorrt-rtx`.
+        capabilities: With `tensorrt-rtx`, the compute capabilities to build for.
 
     Returns:
         What the plan can run.
@@ -160,7 +158,6 @@ def build_plan(graph: Path, profiles: Sequence[Profile], runtime: str, capabilit
     """Build a plan.
 
     Args:
-        profiles: The optimisation profiles, in order.
         runtime: `tensorrt`, which needs the GPU that will run the plan, or `tensorrt-rtx`, which needs none.
         capabilities: For `tensorrt-rtx`, compute capabilities such as `8.9`.
 

@@ -64,12 +64,12 @@ class MaskedModel:
     """A model for masked tokens.
 
     Args:
-        model: In evaluation mode; its parameters become views of `values`.
+        model: Its parameters become views of `values`.
         pad_id: The token that fills rows up.
 
     Attributes:
-        values: Float32 [P]: the encoder's parameters, then the head's.
-        encoder_width: How many of them are the encoder's.
+        values: The encoder's parameters, then the head's, float32 [P].
+        encoder_width: The number of the encoder's parameters.
     """
 
     def __init__(self, model: nn.Module, pad_id: int) -> None:
@@ -85,7 +85,7 @@ class MaskedModel:
         """Open a classifier's source as a model for masked tokens; a head that it lacks begins at random, from `seed`.
 
         Raises:
-            TrainError: The model is none for masked tokens, such as a decoder, or its tokenizer has no mask token.
+            TrainError: The model is not for masked tokens, such as a decoder, or its tokenizer has no mask token.
         """
         config, source = classifier.model.config, classifier.source
         kind = type(config)

@@ -65,7 +65,6 @@ def pretrain_backbone(
     The bytes depend on the texts, the backbone and the recipe alone, not on cores or on interruptions.
 
     Args:
-        source: The backbone's folder or hub id.
         texts: Responses; equal ones count once, in whatever order they come.
         cores: The number of cores to use; 0 uses all.
 

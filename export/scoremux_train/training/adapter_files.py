@@ -30,6 +30,8 @@ START = ".start"
 """Folder of a run's shared start, in its output."""
 
 START_JSON = "start.json"
+SHARED_BY_START = ("rank", "alpha", "rslora")
+"""Keys of the recipe in which a task must not differ from the start of its table."""
 
 
 def write_adapter(
@@ -45,7 +47,7 @@ def write_adapter(
 
     Args:
         row: The trained table, float32 [width].
-        plan: Sites and the modules that are saved whole.
+        plan: Says which sites and which whole modules the adapter changes.
         texts: Further files by name, such as `task.json`.
     """
     parts = _peft_parts(layout, row, recipe.rank, levels)
@@ -61,10 +63,8 @@ class StartDescription(BaseModel, extra="forbid", frozen=True):
     """`start.json` of a shared start.
 
     Attributes:
-        backbone: Digest of the weights that it was trained on.
-        recipe: Its rank and scaling, and how it was trained.
-        tasks: Ids of the tasks that it was trained on.
-        rows: How many labelled rows they had.
+        backbone: The digest of the weights that it was trained on.
+        tasks, rows: The ids of the tasks that it was trained on, and the number of their rows.
     """
 
     format: Literal[1] = 1
@@ -93,8 +93,8 @@ def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> S
     """Read a shared start that `write_start` wrote.
 
     Args:
-        layout: Of the tables that begin from it.
-        weights: Digest of the backbone's weights.
+        layout: The layout of the tables that begin from it.
+        weights: The digest of the backbone's weights.
 
     Raises:
         RecipeError: It cannot be read, or it does not fit; says what differs.
@@ -110,7 +110,7 @@ def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> S
     theirs = description.recipe
     if description.backbone != weights:
         raise RecipeError(f"{path}: backbone has weights {description.backbone[:12]}, and --backbone {weights[:12]}")
-    for name in ("rank", "alpha", "rslora"):
+    for name in SHARED_BY_START:
         value, ours = getattr(theirs, name), getattr(plan.recipe, name)
         if value != ours:
             raise RecipeError(f"{path}: {name} is {value}, and {ours} in [recipe]")

@@ -37,11 +37,9 @@ class Example:
     """A labelled response as the model sees it.
 
     Attributes:
-        key: 64 bits of its own.
-        level: What a human gave it.
-        token_types: As long as `tokens`, or empty.
-        weight: How many rows it stands for where it is held back; 0: for none. It changes no loss in training.
-        scale: The points of its task's levels where it trains a shared start, whose head is over them; else empty.
+        key: 64 bits that only this row of the run has.
+        weight: Its weight in the loss on held-back rows. It changes no loss in training.
+        scale: The points of its task's levels where it trains a shared start (see `scale_basis`); else empty.
     """
 
     key: int
@@ -57,17 +55,15 @@ class TrainingSet:
     """What one table is trained on.
 
     Attributes:
-        name: Of the table, unique in a run. What it draws at random depends on it and on `seed`, not on other tables.
-        levels: How many levels its task has.
-        rows: What it is trained on.
-        held: Rows that decide when to stop, where the recipe has patience.
+        name: The table's name, unique in a run. It and `seed` decide what is drawn at random for the table.
+        held_back: The rows that decide when to stop, where the recipe has patience.
     """
 
     name: str
     levels: int
     recipe: Recipe
     rows: Sequence[Example]
-    held: Sequence[Example] = ()
+    held_back: Sequence[Example] = ()
     seed: int = 0
 
     @property
@@ -81,7 +77,7 @@ class TrainingSet:
     @cached_property
     def rate(self) -> float:
         """The largest learning rate of A and B."""
-        return self.recipe.rate(len(self.rows) + len(self.held))
+        return self.recipe.rate(len(self.rows) + len(self.held_back))
 
     @cached_property
     def weights(self) -> dict[int, float]:
@@ -109,9 +105,9 @@ class StepRow:
     """A row on its way through the model.
 
     Attributes:
-        table: The place of its table among those that are trained.
-        of: What that table is trained on.
-        weight: Of its loss in its table's mini-batch.
+        table: The place of its table among all tables.
+        of: The rows and the recipe of that table.
+        weight: The weight of its loss in the mini-batch of its table.
     """
 
     table: int

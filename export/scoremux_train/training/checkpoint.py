@@ -24,12 +24,9 @@ class TrainingState:
     """Where training is after `step` steps, over T tables.
 
     Attributes:
-        step: How many steps were taken.
-        values: The tables, float32 [T, width].
-        first: AdamW's first moments, float32 [T, width].
-        second: Its second moments, float32 [T, width].
-        best: The values that a table ends with where it stops early, float32 [T, width]; empty if none may.
-        best_loss: float32 [T].
+        values, first, second: The tables and AdamW's two moments of them, float32 [T, width].
+        best: The best values so far of tables that may stop early, float32 [T, width]; empty where none may.
+        best_loss: The loss on held-back rows of `best`, float32 [T].
         since: Epochs since `best_loss` was reached, int64 [T].
         ended: Which tables have stopped, bool [T].
     """

@@ -76,10 +76,10 @@ def descend(table: Moments, gradient: torch.Tensor, of: TrainingSet, step: int, 
     """Take one step of AdamW with the gradient's norm clipped.
 
     Args:
-        gradient: float32 [width].
-        of: What the table is trained on, and how.
-        step: From 0.
-        adapter_width: Where the head begins, which has a learning rate of its own.
+        gradient: The gradient, float32 [width]; it is changed in place, too.
+        of: The rows and the recipe of the table.
+        step: The number of the step, from 0.
+        adapter_width: The place where the head begins, which has its own learning rate.
     """
     recipe, share = of.recipe, learning_rate(of.recipe, step, of.steps)
     gradient.mul_(min(1.0, recipe.clip / (float(gradient.norm()) + 1e-6)))

@@ -17,10 +17,10 @@ from scoremux_train.training.batches import Tokenised
 
 ATTENTION = "scoremux_packed"
 _MULTIPLE = 32
-"""N is rounded up to a multiple of it with tokens that nobody reads, so that few shapes of products occur."""
+"""N is rounded up to a multiple of it with unused tokens, so that few shapes of products occur."""
 
 _SHORT = 24
-"""Up to so many tokens, torch's own products are faster than its fused attention."""
+"""The number of tokens up to which torch's own products were faster than its fused attention."""
 
 _LONGER = 1.15
 """How much longer than the shortest the longest of the rows may be that attend side by side."""
@@ -31,9 +31,8 @@ class Packing:
     """Where the rows of a micro-batch lie, and how they are put side by side for attention.
 
     Attributes:
-        tokens: First token of each row and the one after its last.
-        count: N.
-        order: The token at each place of attention, int64 [P]; the last place is nobody's.
+        tokens: The place of each row's first token, and the place after its last one.
+        order: The token at each place of attention, int64 [P]; the last place is unused.
         places: The place of each token, int64 [N].
         groups: Rows, length and mask ([rows, 1, 1, length], or None) of what attends together.
     """
@@ -49,18 +48,18 @@ class Packing:
         """Return the packing of rows of these lengths."""
         ends = np.cumsum(lengths)
         starts = ends - lengths
-        nobody = int(ends[-1])
-        count = -(-(nobody + 1) // _MULTIPLE) * _MULTIPLE
+        unused = int(ends[-1])
+        count = -(-(unused + 1) // _MULTIPLE) * _MULTIPLE
         order, groups = [], []
         for rows in _alike(lengths):
             longest = lengths[rows[-1]]
             within = np.arange(longest) < np.array([[lengths[row]] for row in rows])
-            order.append(np.where(within, starts[rows][:, None] + np.arange(longest), nobody).ravel())
+            order.append(np.where(within, starts[rows][:, None] + np.arange(longest), unused).ravel())
             mask = None if within.all() else torch.from_numpy(within)[:, None, None].to(device)
             groups.append((len(rows), longest, mask))
-        flat = np.concatenate([*order, [nobody]])
+        flat = np.concatenate([*order, [unused]])
         places = np.full(count, len(flat) - 1)
-        places[flat[flat != nobody]] = np.flatnonzero(flat != nobody)
+        places[flat[flat != unused]] = np.flatnonzero(flat != unused)
         at = [torch.from_numpy(index).to(device) for index in (flat, places)]
         return cls(list(zip(starts.tolist(), ends.tolist(), strict=True)), count, at[0], at[1], groups)
 
@@ -101,7 +100,7 @@ class PackedPass:
 
     Attributes:
         usable: Whether a model's rows may be packed.
-        packing: Of the rows of the pass; None where they are padded.
+        packing: The places of the rows in the pass; None where they are padded.
         first_position: The place of a row's first token in the model's table of positions.
     """
 
@@ -164,7 +163,7 @@ def _reordered(x: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torc
 
 
 class _Reorder(torch.autograd.Function):
-    """y = x[there]; dx = dy[back]: what `there` leaves out or has twice gets no gradient from whoever reads y."""
+    """y = x[there]; dx = dy[back]: tokens that `there` leaves out or has twice get no gradient from y."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:

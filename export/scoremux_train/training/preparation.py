@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from scoremux_assess.labels.labelled_row import LabelledRow
+from scoremux_assess.labels.similar_texts import related
+from scoremux_engine.model.backbone import HeadLinear, Site
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
 from scoremux_engine.packages.task import Task
@@ -24,9 +26,8 @@ from scoremux_export.opening.opened import OpenedModel
 from scoremux_train.data import Data, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.recipe import Plan, Recipe, derived_key
-from scoremux_train.training.adapter_files import START, Start, read_start
+from scoremux_train.training.adapter_files import SHARED_BY_START, START, Start, read_start
 from scoremux_train.training.batches import Example
-from scoremux_train.training.folds import assign, related
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.trainer import Trainer
 
@@ -39,11 +40,10 @@ class PreparedTask:
     """A task's rows to train on.
 
     Attributes:
-        recipe: How its tables are trained.
         examples: The rows as the model sees them.
-        groups: A number for each row, equal for those that are held out together.
-        fold_of: The fold that each row is held out in; none of them without folds.
-        seen_by_start: Whether the start of an earlier run, from which its tables begin, was trained on the task.
+        groups: The number of each row's group; rows of one group are held out together.
+        fold_of: The fold in which each row is held out; a number of none of them without folds.
+        seen_by_start: Whether its tables begin from the start of an earlier run that was trained on the task.
     """
 
     task: Task
@@ -73,11 +73,11 @@ class Prepared:
     """All that training needs.
 
     Attributes:
-        folds: For each, the folds to train a table without; `WHOLE` for the final table.
-        fresh: fresh(recipe, levels, seed) returns a table before training.
-        fingerprint: A digest of all that decides the tables.
+        folds: The folds; each task gets a table that is trained without it. `WHOLE` stands for the final table.
+        fresh: Returns a table before training for a recipe, a number of levels and a seed.
+        fingerprint: The digest of everything that decides the tables.
         weights: The digest of the backbone's weights.
-        start: Of an earlier run, from which tables begin.
+        start: The start of an earlier run, from which tables begin.
     """
 
     plan: Plan
@@ -100,64 +100,65 @@ def prepare(
     plan: Plan,
     source: str,
     device: str = "cpu",
-    folds: Sequence[int] | None = None,
     cores: int = 0,
-    *,
     start: Path | None = None,
 ) -> Prepared:
     """Turn rows into what the model sees, and open the backbone.
 
     Args:
-        chosen: Ids of the tasks to train.
+        chosen: The ids of the tasks to train.
         source: The backbone's folder or hub id.
         device: `cpu`, `cuda` or `cuda:N`.
-        folds: The folds to train, for comparisons of recipes; by default all, and then the final tables.
-        cores: How many to use; 0: all.
-        start: Folder of a shared start that is used in place of one of this run's own.
+        cores: The number of cores to use; 0 uses all.
+        start: The output folder of an earlier run, whose shared start is used in place of one of this run.
 
     Raises:
         TrainError: A task's input leaves no room to a response or lacks a text, the start does not fit, or the recipe
             is wrong.
     """
     torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
-    classifier = Classifier.open(source)
-    tasks, recipes = [data.tasks[name] for name in chosen], [plan.of(name) for name in chosen]
-    sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
-    layout = TableLayout(sites, head, max(recipe.rank for recipe in recipes), max(len(task.levels) for task in tasks))
-    weights = weights_digest(source)
-    earlier = None if start is None else read_start(start / START, layout, plan, weights)
-    if earlier is not None or plan.shared.epochs:
-        for name, recipe in zip(chosen, recipes, strict=True):
-            if (recipe.rank, recipe.alpha, recipe.rslora) != (plan.recipe.rank, plan.recipe.alpha, plan.recipe.rslora):
-                raise RecipeError(f"[tasks.{name}]: rank, alpha and rslora must be those of the shared start")
-    tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
-    prepared = []
-    for task, recipe in zip(tasks, recipes, strict=True):
-        rows = training_rows(data.rows[task.id])
-        groups, fold_of = related(rows), [WHOLE - 1] * len(rows)
-        if plan.folds:
-            fold_of = assign([int(row.level) for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
-        examples = _examples(task, rows, tokenizer, classifier)
-        learned = earlier is not None and task.id in earlier.description.tasks
-        prepared.append(PreparedTask(task, recipe, rows, examples, groups, fold_of, learned))
-    digest = _fingerprint(plan, prepared, classifier.model, device, earlier)
-    linears = {linear.name: classifier.model.get_submodule(linear.name) for linear in head}
-    config = classifier.model.config
-    opened = OpenedModel(classifier.model, sites, head, classifier.pad_id)
-    return Prepared(
-        plan,
-        prepared,
-        [*range(plan.folds), WHOLE] if folds is None else folds,
-        Trainer(opened, layout, classifier.pad_id, device, cores=cores, threads=plan.threads),
-        lambda recipe, levels, seed: layout.start(linears, config, recipe.rank, levels, seed),
-        digest,
-        weights,
-        earlier,
-    )
+    backbone = _Backbone.open(source, plan)
+    tasks = [_prepare_task(data.tasks[name], data.rows[name], plan, backbone) for name in chosen]
+    layout, fresh, earlier = _lay_out(plan, tasks, backbone, start)
+    if earlier is not None:
+        tasks = [replace(task, seen_by_start=task.task.id in earlier.description.tasks) for task in tasks]
+    digest = _fingerprint(plan, tasks, backbone.classifier.model, device, earlier)
+    trainer = _open_trainer(backbone, layout, device, cores, plan.threads)
+    return Prepared(plan, tasks, [*range(plan.folds), WHOLE], trainer, fresh, digest, backbone.weights, earlier)
+
+
+@dataclass(frozen=True)
+class _Backbone:
+    """A backbone before it is opened, with its tokenizer, the digest of its weights, and what will be opened."""
+
+    classifier: Classifier
+    tokenizer: Tokenizer
+    weights: str
+    sites: tuple[Site, ...]
+    head: tuple[HeadLinear, ...]
+
+    @classmethod
+    def open(cls, source: str, plan: Plan) -> _Backbone:
+        classifier = Classifier.open(source)
+        sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
+        tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
+        return cls(classifier, tokenizer, weights_digest(source), sites, head)
+
+
+def _prepare_task(task: Task, rows: Sequence[LabelledRow], plan: Plan, backbone: _Backbone) -> PreparedTask:
+    """Choose the rows of a task, assign them to folds, and turn them into what the model sees."""
+    rows = training_rows(rows)
+    groups = related([row.response for row in rows], [row.student for row in rows])
+    fold_of = [WHOLE - 1] * len(rows)
+    if plan.folds:
+        fold_of = assign([int(row.level) for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
+    examples = _examples(task, rows, backbone.tokenizer, backbone.classifier)
+    return PreparedTask(task, plan.of(task.id), rows, examples, groups, fold_of)
 
 
 def _examples(task: Task, rows: Sequence[LabelledRow], tokenizer: Tokenizer, classifier: Classifier) -> list[Example]:
     """Return rows as the model sees them. Raises DataError where the task's input leaves no room to them."""
+    texts = [task.render(row.response) for row in rows]
     if task.layout is not None and (room := tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
         raise DataError(
             f"task {task.id}: its input leaves {room} of {tokenizer.max_tokens} tokens to the response; leave "
@@ -172,8 +173,61 @@ def _examples(task: Task, rows: Sequence[LabelledRow], tokenizer: Tokenizer, cla
             (tokens.types or [0]) if classifier.token_types else (),
             0.0 if math.isnan(row.weight) else row.weight,
         )
-        for row, tokens in zip(rows, tokenizer.encode([task.render(row.response) for row in rows]), strict=True)
+        for row, tokens in zip(rows, tokenizer.encode(texts), strict=True)
     ]
+
+
+def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: object) -> list[int]:
+    """Return the fold of each row, 0 … folds − 1, drawn from `seed` alone, such that every level is in each.
+
+    Groups are dealt in random order, those of rare levels first, each to the fold with the fewest rows of its level.
+
+    Args:
+        groups: The number of each row's group (`similar_texts.related`); rows of one group are in one fold.
+    """
+    members: dict[int, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    draw = np.random.Generator(np.random.Philox(key=derived_key(*seed)))
+    in_order = list(members.values())
+    dealt = [in_order[i] for i in draw.permutation(len(in_order))]
+    common = Counter(levels)
+    level_of = [Counter(levels[i] for i in group).most_common(1)[0][0] for group in dealt]
+    counts, sizes = Counter[tuple[int, int]](), Counter[int]()
+    fold_of = [0] * len(levels)
+    for of_group, level in sorted(zip(dealt, level_of, strict=True), key=lambda pair: (common[pair[1]], -len(pair[0]))):
+        fold = min(range(folds), key=lambda f: (counts[f, level], sizes[f]))
+        counts[fold, level] += len(of_group)
+        sizes[fold] += len(of_group)
+        for i in of_group:
+            fold_of[i] = fold
+    return fold_of
+
+
+def _lay_out(
+    plan: Plan, tasks: Sequence[PreparedTask], backbone: _Backbone, start: Path | None
+) -> tuple[TableLayout, Callable[[Recipe, int, int], torch.Tensor], Start | None]:
+    """Return the layout that fits all tables, what makes a table before training, and the start of an earlier run."""
+    rank, levels = max(task.recipe.rank for task in tasks), max(task.levels for task in tasks)
+    layout, model = TableLayout(backbone.sites, backbone.head, rank, levels), backbone.classifier.model
+    linears = {linear.name: model.get_submodule(linear.name) for linear in backbone.head}  # which opening replaces
+
+    def fresh(recipe: Recipe, levels: int, seed: int) -> torch.Tensor:
+        return layout.start(linears, model.config, recipe.rank, levels, seed)
+
+    earlier = None if start is None else read_start(start / START, layout, plan, backbone.weights)
+    if earlier is not None or plan.shared.epochs:
+        for task in tasks:
+            if any(getattr(task.recipe, name) != getattr(plan.recipe, name) for name in SHARED_BY_START):
+                raise RecipeError(f"[tasks.{task.task.id}]: rank, alpha and rslora must be those of the shared start")
+    return layout, fresh, earlier
+
+
+def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: int, threads: int) -> Trainer:
+    """Open the backbone's sites and head, and return what trains tables in it."""
+    classifier = backbone.classifier
+    opened = OpenedModel(classifier.model, backbone.sites, backbone.head, classifier.pad_id)
+    return Trainer(opened, layout, classifier.pad_id, device, cores=cores, threads=threads)
 
 
 def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: str, start: Start | None) -> str:

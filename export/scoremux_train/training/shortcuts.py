@@ -48,7 +48,6 @@ def skip_unread_tokens(model: nn.Module, packed: PackedPass, logits: Callable[[]
 
     Args:
         model: Changed in place if its layers are named as BERT's and `logits` stay the same.
-        packed: Says where first tokens are, where rows are packed.
         logits: Runs the model on rows of several lengths, with tables that make rows differ.
 
     Returns:

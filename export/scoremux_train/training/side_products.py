@@ -55,9 +55,9 @@ class RowPlaces:
     """Where the rows of a micro-batch lie.
 
     Attributes:
-        tables: The rows of each table, one table after the other.
-        tokens: The tokens of each row among all, where rows lie one after another; empty where rows are padded.
-        lengths: The tokens of each row.
+        tables: The first row of each table, and the row after its last one.
+        tokens: The first token of each row and the token after its last one; empty where rows are padded.
+        lengths: The number of tokens of each row.
     """
 
     tables: Sequence[Span] = ()
@@ -65,7 +65,7 @@ class RowPlaces:
     lengths: Sequence[int] = ()
 
     def spans(self, places: int) -> tuple[list[Span], list[Span]]:
-        """Return the places of each table and of each row where there are so many: one a row, or one a token."""
+        """Return the places of each table and of each row; `places` is the number of rows or of tokens."""
         count = len(self.lengths)
         if self.tokens and places > count:
             return [(self.tokens[a][0], self.tokens[b - 1][1]) for a, b in self.tables], list(self.tokens)
@@ -80,8 +80,8 @@ class SideProducts(DownProducts):
     Sites that were handed the same x in the last pass are computed together, as `DownProducts` does.
 
     Attributes:
-        places: Of the rows in the next pass.
-        dropout: Of x before x @ A; None for none.
+        places: The places of the rows in the next pass.
+        dropout: Changes x before x @ A; None in passes without dropout.
     """
 
     def __init__(self) -> None:

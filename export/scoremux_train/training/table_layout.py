@@ -76,7 +76,7 @@ class TableLayout:
 
         Args:
             linears: The model's own Linears of the head by name.
-            seed: What A and the last Linear are drawn from.
+            seed: The seed of A and of the last Linear.
         """
         generator = torch.Generator().manual_seed(seed)
         row = torch.zeros(self.width)

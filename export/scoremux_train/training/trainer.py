@@ -37,12 +37,7 @@ Probabilities = npt.NDArray[np.float32]
 
 @dataclass
 class _Replica:
-    """The model as one worker uses it.
-
-    Attributes:
-        pad_id: The token that fills rows up.
-        side: What adapters add at its sites.
-    """
+    """The model as one worker uses it."""
 
     model: OpenedModel
     pad_id: int
@@ -79,12 +74,10 @@ class Trainer:
     """Trains tables of `layout` in `model`, which is opened and frozen.
 
     Args:
-        layout: How a table lies in its row.
-        pad_id: The token that fills rows up.
         device: `cpu`, `cuda` or `cuda:N`.
-        shortcuts: Whether work is left out that changes nothing; tests compare with False.
-        cores: How many cores to use, which changes no bit; 0: all that this process may use.
-        threads: How many threads one product has, which may change bits.
+        shortcuts: Whether work that changes no logit is left out; tests compare with False.
+        cores: The number of cores to use, which changes no bit; 0 uses all that the process may use.
+        threads: The number of threads of one product, which may change bits.
     """
 
     def __init__(
@@ -116,7 +109,7 @@ class Trainer:
         """Train until every table has had its steps or has stopped; `state` is changed in place.
 
         Args:
-            sets: One for each table of `state`.
+            sets: The rows and the recipe of each table of `state`.
             after_step: Called after each step with the state and the number of rows that the step took.
         """
         gradients = torch.zeros_like(state.values)
@@ -201,8 +194,8 @@ class Trainer:
     def _stop_early(self, patient: Sequence[int], sets: Sequence[TrainingSet], state: TrainingState) -> None:
         """At the end of an epoch, compare each patient table on its held-back rows with its best so far."""
         losses: dict[int, list[tuple[float, float]]] = {t: [] for t in patient if not state.step % sets[t].epoch_steps}
-        held = [StepRow(t, sets[t], row) for t in losses for row in sets[t].held]
-        for row, p in self.predict(held, state.values):
+        rows = [StepRow(t, sets[t], row) for t in losses for row in sets[t].held_back]
+        for row, p in self.predict(rows, state.values):
             losses[row.table].append((-float(np.log(max(p[row.example.level], 1e-9))), row.example.weight))
         for t, weighted in losses.items():
             values, weights = zip(*weighted, strict=True)

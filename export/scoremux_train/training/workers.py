@@ -20,9 +20,8 @@ class Workers(Generic[Tool]):
     """Runs each product with the same number of threads, so that no bit depends on how many cores there are.
 
     Args:
-        tool: What work is done with, by one worker at a time.
-        copy: Returns another one for the next worker.
-        count: How many workers there are.
+        tool: The object that work is done with, by one worker at a time.
+        copy: Returns a copy of the tool, for another worker.
     """
 
     def __init__(self, tool: Tool, copy: Callable[[Tool], Tool], count: int, threads: int) -> None:
@@ -33,7 +32,7 @@ class Workers(Generic[Tool]):
         self._pool = ThreadPoolExecutor(count, "train", torch.set_num_threads, (threads,))
 
     def map(self, work: Callable[[Tool, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield what workers make of each item, in the order of items; few results wait at a time."""
+        """Yield the result of each item, in the order of items; few results wait at a time."""
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(self._pool.submit(partial(self._with_tool, work, item)))

@@ -90,7 +90,7 @@ NO_LINEAR = {"word_embeddings": "Embedding", "LayerNorm": "LayerNorm", "query,at
         ("query,q_proj", r"no module is named q_proj; this model's Linears are: dense, key, query, va"),
         ("re:.*q_proj", r"dense.*key.*query.*value"),
         *((wanted, "matches no module") for wanted in ("re:query", "", ",", " ")),
-        ("re:(", r"--sites re:\( is no regular expression"),
+        ("re:(", r"--sites re:\( is not a regular expression"),
         *(
             (wanted, rf"bert\..* is a {kind}, not a Linear, and cannot be a site")
             for wanted, kind in {**NO_LINEAR, r"re:bert\.encoder": "BertEncoder"}.items()
@@ -218,5 +218,5 @@ def test_a_model_that_is_nowhere_is_named_without_asking_the_hub_again(tmp_path:
         command, cwd=tmp_path, env={**os.environ, **hub}, capture_output=True, text=True, check=False
     )
     said = " ".join(ended.stderr.split())
-    assert ended.returncode == 2 and "nomodel is no folder, and no model that http://127.0.0.1:1 gives" in said
+    assert ended.returncode == 2 and "nomodel is neither a folder nor a model that http://127.0.0.1:1 has" in said
     assert "Retrying" not in said and not (tmp_path / "repo").exists()

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from scoremux_assess.commands.agreement_commands import evaluate, report
 from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
-from scoremux_assess.labels.similar_texts import fold
+from scoremux_assess.labels.similar_texts import fold, related
 from scoremux_assess.statistics.estimates import Figure
 from scoremux_cli.app import build
 from scoremux_engine.packages.task import Task
@@ -27,15 +27,14 @@ from scoremux_files.errors import InputError
 from scoremux_files.locks import locked
 from scoremux_train.check import as_json, check, remarks
 from scoremux_train.commands import train
-from scoremux_train.cross_validated import CrossValidated, LearningCurve
+from scoremux_train.cross_validated import CrossValidated, LearningCurve, OutOfFold
 from scoremux_train.data import Data, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.output import card, print_agreement
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import QUARTERS, CurvePoint, TrainedTask
 from scoremux_train.training.batches import Example, TrainingSet
-from scoremux_train.training.folds import assign, related
-from scoremux_train.training.preparation import PreparedTask
+from scoremux_train.training.preparation import PreparedTask, assign
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -137,8 +136,7 @@ def test_folds_have_every_level_and_near_copies_are_together(folds: int) -> None
     texts = [draw.choice([str.upper, "{}!".format, "  {} ".format, str])(draw.choice(answers)) for _ in range(120)]
     answer_of = [fold(text) for text in texts]
     level_of = {answer: draw.choice([0, 0, 0, 1, 1, 2]) for answer in sorted(set(answer_of))}
-    rows = [LabelledRow(str(n), "t", level_of[fold(text)], None, text=text) for n, text in enumerate(texts)]
-    levels, groups = [row.level for row in rows], related(rows)
+    levels, groups = [level_of[fold(text)] for text in texts], related(texts, [None] * len(texts))
     fold_of = assign(levels, groups, folds, 1, "t")
     assert fold_of == assign(levels, groups, folds, 1, "t") != assign(levels, groups, folds, 2, "t")
     assert len(set(zip(answer_of, fold_of, strict=True))) == len(set(answer_of)) == len(set(groups))
@@ -152,7 +150,8 @@ def test_rows_of_one_student_are_in_one_fold(tmp_path: Path) -> None:
     rows = [_row(n, text=_letters(n), who=f"s{n // 4}" if n < 60 else None, level=n // 4 % 2) for n in range(80)]
     path = _write(tmp_path / "rows.jsonl", rows)
     read = read_data([path], {}, LabelColumns(student="who")).rows["t"]
-    fold_of = assign([row.level for row in read], related(read), 5, 1)
+    groups = related([row.response for row in read], [row.student for row in read])
+    fold_of = assign([row.level for row in read], groups, 5, 1)
     of_student = {(row.student, fold) for row, fold in zip(read, fold_of, strict=True) if row.student}
     assert len(of_student) == 15
     one = check(read_data([_write(path, [row | {"who": "s"} for row in rows])], {}, LabelColumns(student="who")), 5)[0]
@@ -221,9 +220,9 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     assert figures.figures["exact agreement"].value == pytest.approx((20 + 40) / 100)
     constant = TrainedTask(prepared, [np.array([0.9, 0.1], np.float32)] * 60, torch.zeros(0))
     console = Console(file=io.StringIO(), width=200)
-    print_agreement(console, [constant])
+    print_agreement(console, OutOfFold.of([constant]))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    card_text = card(constant, check(Data({"t": task}, {"t": rows}), 5)[0], Plan())
+    card_text = card(constant, check(Data({"t": task}, {"t": rows}), 5)[0], Plan(), OutOfFold.of([constant]))
     for text in (printed, card_text):
         assert "nan" not in text.lower() and "no interval" in text
         assert "level 0 was predicted of every response" in text
@@ -245,7 +244,7 @@ def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_mach
             for row, level, p in zip(read, machine, probabilities, strict=True)
         ]
     console = Console(file=io.StringIO(), width=200)
-    print_agreement(console, trained)
+    print_agreement(console, OutOfFold.of(trained))
     by_train = console.file.getvalue()  # type: ignore[attr-defined]
     output, truth = _write(tmp_path / "scored.jsonl", scored), tmp_path / "rows.jsonl"
     evaluate(output, truth)
@@ -279,8 +278,8 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
         machine = [row.level if row.id.endswith("right") else 1 - row.level for row in read]
         trained = TrainedTask(prepared, [np.eye(2, dtype=np.float32)[level] for level in machine], torch.zeros(0))
         console = Console(file=io.StringIO(), width=200)
-        print_agreement(console, [trained])
-        text = card(trained, check(data, 5)[0], Plan())
+        print_agreement(console, OutOfFold.of([trained]))
+        text = card(trained, check(data, 5)[0], Plan(), OutOfFold.of([trained]))
         return CrossValidated.of(trained), console.file.getvalue() + text + "".join(remarks(data, check(data, 5)))  # type: ignore[attr-defined]
 
     sample, routed = responses(1000, 0.6), responses(1500, 0.0, chosen_by="route")
