@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +19,6 @@ from scoremux_engine.commands.options import (
 )
 from scoremux_engine.commands.printing import short, show_result
 from scoremux_engine.packages.package_files import DECISION_JSON
-from scoremux_files.settings import quote_key
 
 if TYPE_CHECKING:
     from scoremux_engine.store.history import Change
@@ -45,18 +43,17 @@ def add(
     Example: scoremux tasks add adapters --store repo/store
     """
     from scoremux_engine.packages.adapter_folders import find_adapters
-    from scoremux_engine.packages.task_descriptions import describe, lower_limits
+    from scoremux_engine.packages.task_descriptions import describe, lower_limits, other_bases
     from scoremux_engine.packages.task_table import read_table
 
     opened, opened_store = open_backbone(store, backbone), open_store(store)
     described = describe(find_adapters(folders), opened, read_table(tasks) if tasks else None)
+    limits = lower_limits(described, opened)
+    remarks = [*other_bases(described, opened), *limits]
     changes = opened_store.publish([adapter.files for adapter in described], opened, dry_run=dry_run)
     # One change per folder, in the folders' order.
     rows = [_row(opened_store, change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
-    _show(rows, as_json, dry_run)
-    _warn_of_other_bases([adapter.files.path for adapter in described], opened.spec.source)
-    for sentence in lower_limits(described, opened):
-        _say(sentence)
+    _show(rows, as_json, dry_run, remarks)
 
 
 def rollback(
@@ -142,37 +139,24 @@ def _row(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
     return {**row, "task_json": remark} if remark else row
 
 
-def _warn_of_other_bases(folders: list[Path], exported: str) -> None:
-    """Warn of adapters that name another base model than the one that was exported: nothing else shows it."""
-    from scoremux_engine.packages.adapter_config import AdapterConfig
-    from scoremux_engine.packages.adapter_folders import is_export_of
-
-    bases = [AdapterConfig.read(folder).base_model_name_or_path for folder in folders]
-    for base, count in Counter(base for base in bases if base and not is_export_of(exported, base)).items():
-        _say(
-            f"{count} of the adapters say that they were trained on {quote_key(base)}, and the backbone is an export "
-            f"of {quote_key(exported)}: scores are right only if both have the same weights"
-        )
-
-
-def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool) -> None:
-    more = ["task.json"] if any("task_json" in row for row in rows) else []
+def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool, remarks: Sequence[str] = ()) -> None:
+    """Print changes as `_row` gives them. remarks: sentences for standard error."""
+    values, more = _marked(rows, dry_run), ["task.json"] if any("task_json" in row for row in rows) else []
+    uncalibrated = [row["task"] for row in rows if "uncalibrated" in row]
+    if uncalibrated and not as_json:
+        remarks = [
+            f"NOT CALIBRATED, and the version before was: {', '.join(uncalibrated)}: no confidence, no conditions, and "
+            "all responses go to people, until `calibrate` or `tasks rollback TASK --to DIGEST`",
+            *remarks,
+        ]
     cells = [
         (r["task"], r["change"], short(r["from"]), short(r["to"]), *(r.get("task_json", "") for _ in more))
         for r in rows
     ]
     title = "nothing was changed (--dry-run)" if dry_run else ""
-    show_result(as_json, _marked(rows, dry_run), ("task", "change", "from", "version", *more), cells, title, fold=more)
-    uncalibrated = [row["task"] for row in rows if "uncalibrated" in row]
-    if uncalibrated and not as_json:
-        _say(
-            f"NOT CALIBRATED, and the version before was: {', '.join(uncalibrated)}: no confidence, no conditions, and "
-            "all responses go to people, until `calibrate` or `tasks rollback TASK --to DIGEST`"
-        )
-
-
-def _say(sentence: str) -> None:
-    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(sentence)
+    show_result(as_json, values, ("task", "change", "from", "version", *more), cells, title, fold=more)
+    for sentence in remarks:
+        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(sentence)
 
 
 def _marked(rows: Sequence[dict[str, Any]], dry_run: bool) -> list[dict[str, Any]]:

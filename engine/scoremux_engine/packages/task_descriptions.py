@@ -14,6 +14,8 @@ from typing import Any
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.adapter_folders import is_export_of
 from scoremux_engine.packages.adapter_layout import head_width
 from scoremux_engine.packages.adapter_tokens import compare_tokens
 from scoremux_engine.packages.package_files import MAX_TEXT_BYTES, TASK_JSON, PackageFiles
@@ -36,11 +38,13 @@ class DescribedAdapter:
     """An adapter with its `task.json`.
 
     remark: which parts of that were made up or taken from a table.
+    base: the model that it says it was trained on, "" where it does not say.
     limit: at how many tokens its training cut texts; the backbone's limit where the folder does not say.
     """
 
     files: PackageFiles
     remark: str
+    base: str
     limit: int
 
 
@@ -71,6 +75,18 @@ def describe(
     ]
 
 
+def other_bases(described: Iterable[DescribedAdapter], backbone: Backbone) -> list[str]:
+    """Return a sentence for each base model that adapters name beside the one exported: nothing else shows it."""
+    exported = backbone.spec.source
+    bases = Counter(adapter.base for adapter in described)
+    return [
+        f"{count} of the adapters say that they were trained on {quote_key(base)}, and the backbone is an export "
+        f"of {quote_key(exported)}: scores are right only if both have the same weights"
+        for base, count in bases.items()
+        if base and not is_export_of(exported, base)
+    ]
+
+
 def lower_limits(described: Iterable[DescribedAdapter], backbone: Backbone) -> list[str]:
     """Return a sentence for each limit below the backbone's at which the training of adapters cut texts."""
     most = backbone.spec.max_tokens
@@ -83,14 +99,16 @@ def lower_limits(described: Iterable[DescribedAdapter], backbone: Backbone) -> l
     ]
 
 
-def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str]:
-    files = PackageFiles.of(folder)
+def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str, str]:
+    """Return the files of an adapter with its `task.json`, what that was made from, and its base model."""
+    files, described = PackageFiles.of(folder), os.path.lexists(folder / TASK_JSON)
+    fields = parse_file(files.read(TASK_JSON), folder / TASK_JSON, PackageError) if described and row else {}
+    base = AdapterConfig.read(folder).base_model_name_or_path
     width = head_width(TensorFile.open(files), backbone.spec)
     labels = _labels(folder / _MODEL_JSON, width)
-    described = os.path.lexists(folder / TASK_JSON)
     if described and not row:
-        return files, ""
-    fields = {**(parse_file(files.read(TASK_JSON), folder / TASK_JSON, PackageError) if described else {}), **row}
+        return files, "", base
+    fields |= row
     remarks = ["from the table"] if row else []
     if not described and "id" not in fields:
         fields["id"] = _name(folder)
@@ -100,7 +118,7 @@ def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> tuple[Packag
         remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
     ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
     data = json.dumps({**ordered, **fields}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
-    return files.replace(TASK_JSON, data), "; ".join(remarks)
+    return files.replace(TASK_JSON, data), "; ".join(remarks), base
 
 
 def _name(folder: Path) -> str:

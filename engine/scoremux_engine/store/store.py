@@ -17,7 +17,7 @@ from scoremux_engine.packages.package_files import PackageFiles, package_digest
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.store.history import Change
-from scoremux_engine.store.manifest import MANIFEST_JSON, PINS_JSON, Manifest, PinnedVersions
+from scoremux_engine.store.manifest import MANIFEST_JSON, PINS_JSON, Manifest, PinnedVersions, StoreFile
 from scoremux_engine.store.reader import StoreReader
 from scoremux_files.atomic import NEW, OLD, replace_file, sync, write_blocks
 from scoremux_files.digests import set_digest
@@ -173,19 +173,20 @@ class Store(StoreReader):
             return
         after = {**manifest.tasks, **{change.task: change.after for change in changes}}
         tasks = {task: digest for task, digest in sorted(after.items()) if digest is not None}
-        self._replace(action, changes, MANIFEST_JSON, Manifest(backbone=manifest.backbone, tasks=tasks).to_json())
+        self._replace(action, changes, MANIFEST_JSON, Manifest(backbone=manifest.backbone, tasks=tasks))
 
     def _replace_pins(self, before: Mapping[str, str], after: dict[str, str]) -> dict[str, str]:
         """Replace the pins; return them."""
         added = [Change(task, None, digest) for digest, task in after.items() if digest not in before]
         removed = [Change(task, digest, None) for digest, task in before.items() if digest not in after]
         if added or removed:
-            content = PinnedVersions(pins=dict(sorted(after.items()))).to_json()
-            self._replace("pin" if added else "unpin", added or removed, PINS_JSON, content)
+            pinned = PinnedVersions(pins=dict(sorted(after.items())))
+            self._replace("pin" if added else "unpin", added or removed, PINS_JSON, pinned)
         return after
 
-    def _replace(self, action: str, changes: Sequence[Change], name: str, content: bytes) -> None:
+    def _replace(self, action: str, changes: Sequence[Change], name: str, file: StoreFile) -> None:
         """Replace a file and append to the history; after a crash in between, the next change completes it."""
+        content = file.to_json()
         self.history.record_intent(action, changes, name, content)
         try:
             replace_file(self.folder / name, [content])
