@@ -153,7 +153,7 @@ class Float64Scorer:
         """Read a version and, where it has a prefix, compute that. Raises PackageError."""
         package = self._store.read_package(digest, self._backbone, np.float64)
         package = add_prefix(package, self._backbone, self._runner)
-        return Version.of(package, size_class(package.tables.tables, package.outputs))
+        return Version.of(package, size_class(package.tables, package.outputs))
 
     def logits(self, version: Version, text: str) -> npt.NDArray[np.float64]:
         """Return a response's logits, float64 [outputs]. The row is computed alone, which takes the least memory."""

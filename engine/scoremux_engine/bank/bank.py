@@ -221,7 +221,7 @@ class Bank:
                 if version is not None:
                     return self._pin(version, batch)
             # All slots are pinned, by this very batch: the version lives as long as the batch.
-            return Version.of(package, size_class(package.tables.tables, package.outputs))
+            return Version.of(package, size_class(package.tables, package.outputs))
         except Exception as error:
             self._reader.note_failure(task, digest, error)
             return Status.TASK_UNAVAILABLE

@@ -54,7 +54,7 @@ class Version:
             package.outputs,
             pool,
             slot,
-            own_tables=None if pool else package.tables.tables,
+            own_tables=None if pool else package.tables,
             decider=package.decider,
             prefix=package.prefix,
         )
@@ -257,12 +257,12 @@ class Residents:
         version = self.get(package.digest)
         if version is not None:
             return version
-        size = size_class(package.tables.tables, package.outputs)
+        size = size_class(package.tables, package.outputs)
         pool = self._pool(size)
         while not self._fits(pool.next_bytes):
             if not evict or not self._evict_one():
                 return None
-        slot = pool.write(package.tables.tables)
+        slot = pool.write(package.tables)
         version = Version.of(package, size, pool, slot)
         self._versions[package.digest] = version
         return version

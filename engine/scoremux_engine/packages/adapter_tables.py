@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -39,30 +38,19 @@ _MOST_DELTA = 1e15
 the same logits for all texts."""
 
 
-@dataclass(frozen=True)
-class AdapterTables:
-    """One adapter's tables by the graph's input names, without the leading G; float64 where it was asked for.
-
-    A.<site> float32 [D_in, R] and B.<site> float32 [R, D_out], scaling folded into B; M.<site> and bias.<site> float32
-    [D_out] where the adapter is DoRA or has biases; sites that the adapter does not change are absent.
-    weight.<head> float32 [D_in, D_out], bias.<head> float32 [D_out]. outputs: D_out of the head's last Linear: the
-    number of levels, or 1 for a value in points.
-    """
-
-    tables: dict[str, Array]
-    outputs: int
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(table.nbytes for table in self.tables.values())
-
-
 def make_tables(
     file: TensorFile, config: AdapterConfig, backbone: Backbone, levels: int, number: Number = np.float32
-) -> tuple[AdapterTables, str]:
-    """Return the tables, of type `number`, and the file's sha256. The data is read only if every shape is right.
+) -> tuple[dict[str, Array], int, str]:
+    """Check and prepare every tensor; the data is read only if every shape is right.
 
-    Raises PackageError that names the first tensor that is wrong.
+    Returns:
+        The tables by the graph's input names, without the leading G, of type `number`: A.<site> [D_in, R] and
+        B.<site> [R, D_out], scaling folded into B; M.<site> and bias.<site> [D_out] where the adapter is DoRA or has
+        biases; sites that the adapter does not change are absent; weight.<head> [D_in, D_out], bias.<head> [D_out].
+        The number of levels, or 1 where the head gives a value in points. The file's sha256.
+
+    Raises:
+        PackageError: A tensor is wrong; the message names the first.
     """
     outputs = head_outputs(file, backbone.spec, levels)
     refuse_misfits(file, config, backbone.spec, outputs)
@@ -85,7 +73,7 @@ def make_tables(
                 f"{file.path}: LoRA at {site.name} multiplies by up to {prod(largest):.0e}, which float32 cannot carry "
                 "through a model; its training diverged"
             )
-    return AdapterTables(tables, outputs), digest
+    return tables, outputs, digest
 
 
 def _site_tables(

@@ -14,7 +14,7 @@ from scoremux_decide.decision import NEW_TASK
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.adapter_tables import AdapterTables, Number, make_tables
+from scoremux_engine.packages.adapter_tables import Array, Number, make_tables
 from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.tensor_file import TensorFile
@@ -33,21 +33,18 @@ class TaskPackage:
 
     Attributes:
         digest: The sha256 of the names and bytes of its files.
-        tables: What the graph takes of the adapter.
+        tables: What the graph takes of the adapter (see `make_tables`).
+        outputs: Width of the head: the number of levels, or 1 for a value in points.
         decider: Applies the package's `decision.json`.
         prefix: Token ids that all its inputs begin with, whose keys and values are kept (see `prefix_of`).
     """
 
     task: Task
     digest: str
-    tables: AdapterTables
+    tables: dict[str, Array]
+    outputs: int
     decider: Decider = UNDECIDED
     prefix: tuple[int, ...] = ()
-
-    @property
-    def outputs(self) -> int:
-        """Width of its head: the number of its levels, or 1 for a value in points."""
-        return self.tables.outputs
 
     @classmethod
     def read(cls, folder: Path, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
@@ -69,10 +66,12 @@ class TaskPackage:
         if task.untrained:
             decider = decider.for_people(NEW_TASK)
         _refuse_no_room(task, files.path / TASK_JSON, backbone)
-        tables, tensors_digest = make_tables(TensorFile.open(files), config, backbone, len(task.levels), number)
+        tables, outputs, tensors_digest = make_tables(
+            TensorFile.open(files), config, backbone, len(task.levels), number
+        )
         digests = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
         digest = set_digest({**digests, TENSORS: tensors_digest})
-        return cls(task, digest, tables, decider, prefix_of(task, backbone))
+        return cls(task, digest, tables, outputs, decider, prefix_of(task, backbone))
 
 
 def prefix_of(task: Task, backbone: Backbone) -> tuple[int, ...]:

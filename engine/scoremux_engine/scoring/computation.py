@@ -129,13 +129,12 @@ def add_prefix(package: TaskPackage, backbone: Backbone, runner: BackboneRunner)
     ids = list(package.prefix)
     if not ids:
         return package
-    adapter = package.tables
     tokens = Tokens(ids, [0] * len(ids), truncated=False)
     rows = pad([tokens], np.zeros(1, np.int64), backbone.buckets.of(len(ids)), backbone.spec)
-    tables = stack([adapter.tables], backbone.spec, size_class(adapter.tables, adapter.outputs), runner.dtypes)
+    tables = stack([package.tables], backbone.spec, size_class(package.tables, package.outputs), runner.dtypes)
     keys_and_values = runner.keys_and_values(rows, tables)
     prefix = {name: array[0, :, : len(ids)] for name, array in keys_and_values.items()}
-    return replace(package, tables=replace(adapter, tables={**adapter.tables, **prefix}))
+    return replace(package, tables={**package.tables, **prefix})
 
 
 def _spread(values: Iterable[list[int]], mask: npt.NDArray[np.bool_], fill: int) -> Ints:

@@ -89,7 +89,7 @@ def _run(
 ) -> list[tuple[list[Tokens], Ints, Outputs]]:
     """Run random rows of several lengths; return each batch with the adapter of each row, and its outputs."""
     spec, size = backbone.spec, SizeClass(max(_RANKS), max(_LEVELS))
-    tables = stack([p.tables.tables for p in packages], spec, size, runner.dtypes)
+    tables = stack([p.tables for p in packages], spec, size, runner.dtypes)
     longest = min(spec.max_tokens, _LONGEST)
     ran: list[tuple[list[Tokens], Ints, Outputs]] = []
     for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):
@@ -114,7 +114,7 @@ def _run_behind_prefixes(
     sizes = [len(row.ids) * (number + 1) // (len(tokens) + 1) for number, row in enumerate(tokens)]
     parts = [replace(p, prefix=tuple(row.ids[:n])) for p, row, n in zip(packages, tokens, sizes, strict=True)]
     size = SizeClass(max(_RANKS), max(_LEVELS), padded_prefix(max(sizes)))
-    completed = [add_prefix(part, backbone, runner).tables.tables for part in parts]
+    completed = [add_prefix(part, backbone, runner).tables for part in parts]
     tables = stack(completed, backbone.spec, size, runner.dtypes)
     rest = [row.after(n) for row, n in zip(tokens, sizes, strict=True)]
     bucket = max(len(row.ids) for row in rest)

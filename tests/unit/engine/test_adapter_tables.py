@@ -90,7 +90,7 @@ def bfloat16_file(tensors: Tensors) -> bytes:
 
 
 def test_tables_are_transposes_and_b_is_scaled(read: Read, tensors: Tensors) -> None:
-    adapter = read(tensors, lora_alpha=6).tables
+    tables = read(tensors, lora_alpha=6).tables
     expected = {
         f"A.{SITE}": tensors[A].T,
         f"B.{SITE}": np.float32(1.5) * tensors[B].T,
@@ -98,20 +98,19 @@ def test_tables_are_transposes_and_b_is_scaled(read: Read, tensors: Tensors) -> 
         "bias.classifier": tensors[BIAS],
     }
     for name, table in expected.items():
-        np.testing.assert_array_equal(adapter.tables[name], table)
-    assert all(table.dtype == np.float32 and table.flags.c_contiguous for table in adapter.tables.values())
-    assert adapter.size_bytes == sum(t.nbytes for t in tensors.values())
+        np.testing.assert_array_equal(tables[name], table)
+    assert all(table.dtype == np.float32 and table.flags.c_contiguous for table in tables.values())
 
 
 def test_float16_tensors_are_read_as_their_exact_values(read: Read, tensors: Tensors) -> None:
     halves = {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
-    np.testing.assert_array_equal(read(halves).tables.tables[f"A.{SITE}"], halves[A].astype(np.float32).T)
+    np.testing.assert_array_equal(read(halves).tables[f"A.{SITE}"], halves[A].astype(np.float32).T)
 
 
 def test_bfloat16_tensors_are_read_as_their_exact_values(bare: Backbone, tensors: Tensors, tmp_path: Path) -> None:
     folder = make_adapter(tmp_path, bare.spec, "t")
     (folder / FILE).write_bytes(bfloat16_file(tensors))
-    table = TaskPackage.read(folder, bare).tables.tables[f"A.{SITE}"]
+    table = TaskPackage.read(folder, bare).tables[f"A.{SITE}"]
     cut = (np.ascontiguousarray(tensors[A]).view(np.uint32) & 0xFFFF0000).view(np.float32)
     np.testing.assert_array_equal(table, cut.T)
 
@@ -189,7 +188,7 @@ def test_lora_that_float32_cannot_carry_through_attention_is_refused(read: Read,
 
 def test_unchanged_site_has_no_tables(read: Read, tensors: Tensors) -> None:
     del tensors[A], tensors[B]
-    tables = read(tensors).tables.tables
+    tables = read(tensors).tables
     assert f"A.{SITE}" not in tables
     assert "A.bert.encoder.layer.1.attention.self.query" in tables
 
@@ -198,14 +197,14 @@ def test_head_without_a_bias_adds_zero(bare: Backbone, tensors: Tensors, tmp_pat
     del tensors[BIAS]
     head = (bare.spec.head[0].model_copy(update={"bias": False}),)
     backbone = Backbone(tmp_path, bare.spec.model_copy(update={"head": head}))
-    assert reader(backbone, tmp_path / "adapter")(tensors).tables.tables["bias.classifier"].tolist() == [0.0] * 5
+    assert reader(backbone, tmp_path / "adapter")(tensors).tables["bias.classifier"].tolist() == [0.0] * 5
 
 
 def test_every_linear_of_a_deeper_head_is_read(bare: Backbone, tmp_path: Path) -> None:
     inner = HeadLinear(name="classifier.dense", d_in=8, d_out=8)
     head = (inner, HeadLinear(name="classifier.out_proj", d_in=8, d_out=None))
     deep = Backbone(bare.folder, bare.spec.model_copy(update={"head": head}))
-    tables = TaskPackage.read(make_adapter(tmp_path, deep.spec, "t"), deep).tables.tables
+    tables = TaskPackage.read(make_adapter(tmp_path, deep.spec, "t"), deep).tables
     assert tables["weight.classifier.dense"].shape == (8, 8)
     assert tables["weight.classifier.out_proj"].shape == (8, 5)
 
@@ -259,13 +258,13 @@ def test_module_saved_whole_is_refused_with_the_option_that_opens_it(read: Read,
 def test_dora_magnitudes_are_divided_by_the_norms_of_merged_rows(
     read_variant: Read, variants: Backbone, tensors: Tensors, magnitudes: Tensors
 ) -> None:
-    tables = read_variant({**tensors, **magnitudes}, use_dora=True, lora_alpha=6).tables.tables
+    tables = read_variant({**tensors, **magnitudes}, use_dora=True, lora_alpha=6).tables
     merged = variants.site_tensor(SITE, "weight").astype(np.float64) + 1.5 * tensors[B].astype(np.float64) @ tensors[A]
     assert tables[f"M.{SITE}"].dtype == np.float32
     expected = magnitudes[MAGNITUDE] / np.sqrt((merged**2).sum(axis=1))
     np.testing.assert_allclose(tables[f"M.{SITE}"], expected, rtol=1e-5)
     renamed = {f"{name}.weight": tensor for name, tensor in magnitudes.items()}  # as a module is saved
-    again = read_variant({**tensors, **renamed}, use_dora=True, lora_alpha=6).tables.tables
+    again = read_variant({**tensors, **renamed}, use_dora=True, lora_alpha=6).tables
     np.testing.assert_array_equal(tables[f"M.{SITE}"], again[f"M.{SITE}"])
 
 
@@ -289,7 +288,7 @@ def test_biases_become_what_they_add(read_variant: Read, variants: Backbone, ten
     bias = np.arange(8, dtype=np.float32)
     lora = name == "lora_B.bias"
     config = {"lora_bias": True} if lora else {"bias": "lora_only"}
-    tables = read_variant({**tensors, f"{PREFIX}{SITE}.{name}": bias}, lora_alpha=6, **config).tables.tables
+    tables = read_variant({**tensors, f"{PREFIX}{SITE}.{name}": bias}, lora_alpha=6, **config).tables
     expected = 1.5 * bias if lora else bias - variants.site_tensor(SITE, "bias")
     np.testing.assert_array_equal(tables[f"bias.{SITE}"], expected)
 

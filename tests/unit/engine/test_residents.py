@@ -57,7 +57,7 @@ def test_a_slot_holds_the_adapters_tables_padded_with_zeros(bare: Backbone, pack
     versions = [inserted(held, p) for p in packages]
     for version, given in zip(versions, packages, strict=True):
         for name, table in version.tables.items():
-            part = given.tables.tables[name]
+            part = given.tables[name]
             inside = tuple(slice(n) for n in part.shape)
             np.testing.assert_array_equal(table[inside], part)
             assert np.count_nonzero(table) == np.count_nonzero(part)
@@ -70,7 +70,7 @@ def test_a_slot_that_is_used_again_holds_nothing_of_its_last_adapter(bare: Backb
     version = inserted(held, small)
     assert (len(held), held.evictions) == (1, 1)
     for name, table in version.tables.items():
-        assert np.count_nonzero(table) == np.count_nonzero(small.tables.tables[name])
+        assert np.count_nonzero(table) == np.count_nonzero(small.tables[name])
 
 
 def test_the_least_recently_used_leaves_first(bare: Backbone, packages: list[TaskPackage]) -> None:
@@ -120,7 +120,7 @@ def test_tables_are_kept_in_the_type_the_runner_takes(bare: Backbone, packages: 
     narrow = {name: np.dtype(ml_dtypes.bfloat16)}
     version = inserted(Residents(bare.spec, narrow, 1 << 20), packages[0])
     assert version.tables[name].dtype == ml_dtypes.bfloat16
-    expected = packages[0].tables.tables[name].astype(ml_dtypes.bfloat16)
+    expected = packages[0].tables[name].astype(ml_dtypes.bfloat16)
     np.testing.assert_array_equal(version.tables[name][:, :2], expected)
 
 
@@ -138,7 +138,7 @@ def test_versions_without_a_slot_are_copied_together_padded_to_their_size_class(
     bare: Backbone, packages: list[TaskPackage], in_place: bool, others: int
 ) -> None:
     held = residents(bare, 9)
-    unpooled = Version(packages[1].task, packages[1].digest, SIZE, 3, own_tables=packages[1].tables.tables)
+    unpooled = Version(packages[1].task, packages[1].digest, SIZE, 3, own_tables=packages[1].tables)
     versions = [inserted(held, packages[0]), unpooled]
     others = [replace(unpooled, digest=f"other-{n}") for n in range(others)]
     lookup = TableLookup(bare.spec, {}, in_place=in_place)

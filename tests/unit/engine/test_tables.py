@@ -39,7 +39,7 @@ SIZE = SizeClass(rank=16, levels=8)
 
 
 def stack(packages: Sequence[TaskPackage], backbone: BackboneSpec) -> Tables:
-    return stack_tables([package.tables.tables for package in packages], backbone, SIZE)
+    return stack_tables([package.tables for package in packages], backbone, SIZE)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_shapes_are_those_of_the_size_class(bare: Backbone, small: TaskPackage, 
 def test_each_group_has_its_adapter_padded_with_zeros(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
     arrays = stack([large, small], bare.spec).arrays
     for group, package in enumerate((large, small)):
-        for name, table in package.tables.tables.items():
+        for name, table in package.tables.items():
             expected = np.pad(
                 table, [(0, more - n) for n, more in zip(table.shape, arrays[name].shape[1:], strict=True)]
             )

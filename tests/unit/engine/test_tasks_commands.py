@@ -164,7 +164,7 @@ def test_diff_measures_tensors_and_fields(commands: Commands, tmp_path: Path, ba
     first = history(commands, "t-1")[0][1]
     assert first is not None
     tensors = {t["name"]: t for t in commands.json("diff", f"t-1@{first}", f"t-1@{before}")["tensors"]}
-    old, new = (TaskPackage.read(commands.store.package_folder(d), backbone).tables.tables for d in (first, before))
+    old, new = (TaskPackage.read(commands.store.package_folder(d), backbone).tables for d in (first, before))
     told = tensors["base_model.model.classifier.weight"]
     apart = (new["weight.classifier"] - old["weight.classifier"]).astype(np.float64)
     assert told["largest"] == pytest.approx(np.abs(apart).max(), rel=1e-5)
