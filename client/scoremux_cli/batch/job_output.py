@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scoremux_cli.batch.journal import Job, JobState
-from scoremux_cli.batch.parts import REJECTED, read_tables
+from scoremux_cli.batch.parts import REJECTED, read_table
 from scoremux_cli.batch.people import ALERTS
 from scoremux_client.contract import Status
 from scoremux_files.atomic import replace_file
@@ -72,11 +72,12 @@ class Output:
 
     def export(self, job: Job, state: JobState) -> None:
         """Write the file from the parts, note which job wrote it, and remove the parts. Raises InputError."""
-        write_scored(self.path, read_tables(self.folder), job.layout.keep or ())
+        parts = map(read_table, sorted(self.folder.glob("part-*.parquet")))
+        write_scored(self.path, parts, job.layout.keep or ())
         with writing(self.rejected):
             if state.rejected:
-                parts = sorted(beside_parts(self.folder, REJECTED).glob("part-*.jsonl"))
-                replace_file(self.rejected, (part.read_bytes() for part in parts), mode=None)
+                rejected = sorted(beside_parts(self.folder, REJECTED).glob("part-*.jsonl"))
+                replace_file(self.rejected, (part.read_bytes() for part in rejected), mode=None)
             else:
                 self.rejected.unlink(missing_ok=True)  # of an earlier run
         note = {

@@ -97,11 +97,6 @@ def remove_unfinished(folder: Path) -> None:
             aside.unlink(missing_ok=True)
 
 
-def read_tables(folder: Path) -> Iterator[Any]:
-    """Yield the parts of a job's folder as tables, in order. Raises InputError for one that is broken."""
-    yield from map(read_table, sorted(folder.glob("part-*.parquet")))
-
-
 def read_table(path: Path) -> Any:
     """Return a part's outcomes, columns as in `PLACED` and kept ones. Raises InputError for one that is broken."""
     try:

@@ -21,21 +21,14 @@ _inherited: list[asyncio.AbstractEventLoop] = []
 """Loops of the processes that this one was forked from. To close one would disturb the process that runs it."""
 
 
-def event_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop of this process; start it at first use."""
-    global _loop
-    if _loop is None:
-        with _lock:
-            if _loop is None:
-                loop = asyncio.new_event_loop()
-                threading.Thread(target=loop.run_forever, name="scoremux", daemon=True).start()
-                _loop = loop
-    return _loop
-
-
 def start(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-    """Run a coroutine on the loop; cancelling the future cancels it."""
-    return asyncio.run_coroutine_threadsafe(coroutine, event_loop())
+    """Run a coroutine on the loop of this process, made at first use; cancelling the future cancels it."""
+    global _loop
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="scoremux", daemon=True).start()
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop)
 
 
 def _forget_loop() -> None:
