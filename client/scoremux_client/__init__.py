@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from scoremux_client.calls.servers import NO_RETRIES, Retries
 from scoremux_client.client import ScoringClient
 from scoremux_client.contract import Status
 from scoremux_client.errors import (
@@ -24,7 +25,6 @@ from scoremux_client.errors import (
 )
 from scoremux_client.rows import Response, Scored
 from scoremux_client.served_tasks import ServedTask, served_tasks
-from scoremux_client.servers import NO_RETRIES, Retries
 from scoremux_client.transports.transport import Tls, Transport
 
 if TYPE_CHECKING:

@@ -12,12 +12,13 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from scoremux_client.call import Call, Options, RequestSize
+from scoremux_client.calls.call import Call, Options
+from scoremux_client.calls.request_size import RequestSize
+from scoremux_client.calls.servers import Retries, Servers
 from scoremux_client.contract import MAX_BATCH_ROWS, outputs
 from scoremux_client.errors import InputError
 from scoremux_client.frames import FrameRows
 from scoremux_client.rows import Response, Scored
-from scoremux_client.servers import Retries, Servers
 from scoremux_client.transports.connect import connect_all, headers_with
 from scoremux_client.transports.transport import Tls, Transport
 

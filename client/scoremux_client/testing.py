@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_client import contract
+from scoremux_client.answer_columns import DTYPES
 from scoremux_client.contract import Status
 from scoremux_client.errors import RejectedError, TransportError
-from scoremux_client.rows import DTYPES, Columns, Response, to_bytes
+from scoremux_client.rows import Columns, Response, to_bytes
 
 Level = Callable[[str, str], int]
 

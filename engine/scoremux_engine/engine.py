@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_client import rows as wire_rows
+from scoremux_client.answer_columns import decode
 from scoremux_client.contract import MACHINE
 from scoremux_client.rows import Response, Scored
 from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank
@@ -311,4 +311,4 @@ def _send(arrival: Arrival, answer: Columns | Exception) -> None:
 
 def _decode(tasks: Texts, columns: Columns) -> list[Scored]:
     names = [task if isinstance(task, str) else task.decode("utf-8", "replace") for task in tasks]
-    return wire_rows.decode([Response(name, "") for name in names], columns) if names else []
+    return decode([Response(name, "") for name in names], columns) if names else []

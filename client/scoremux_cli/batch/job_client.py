@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from scoremux_client.calls.servers import Retries
 from scoremux_client.client import ScoringClient
 from scoremux_client.rows import Columns
-from scoremux_client.servers import Retries
 from scoremux_client.transports.connect import connect_all, headers_with
 from scoremux_client.transports.transport import Tls, Transport
 

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from scoremux_client import BusyError, RejectedError, Response, Scored, Status, Transport, TransportError, rows
+from scoremux_client.answer_columns import decode
 from scoremux_client.rows import Columns
 from scoremux_engine.errors import EngineError
 from scoremux_engine.store.reader import StoreReader
@@ -153,7 +154,7 @@ class Canary:
         # The callback may come a moment after the result.
         took_s = (canary.answered_at or time.monotonic()) - canary.sent_at
         try:
-            answer = self._judge(rows.decode(canary.responses, columns))
+            answer = self._judge(decode(canary.responses, columns))
         except TransportError as error:
             answer = Answer(CanaryVerdict.WRONG, str(error))
         return replace(answer, took_s=took_s, store_cause=self._store_cause)

@@ -16,6 +16,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from scoremux_client.calls.request_size import RequestSize
 
 from fakes import TASKS, fake, numbered, sent
 from scoremux_client import (
@@ -33,7 +34,6 @@ from scoremux_client import (
     TransportError,
     UnavailableError,
 )
-from scoremux_client.call import RequestSize
 from scoremux_client.rows import Columns
 from scoremux_client.testing import FakeTransport
 from waiting import until

@@ -12,9 +12,10 @@ import tritonclient.grpc as triton
 from tritonclient.utils import deserialize_bytes_tensor
 
 from scoremux_client import contract
+from scoremux_client.answer_columns import decode
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError, RejectedError
-from scoremux_client.rows import Response, decode, encode, to_bytes
+from scoremux_client.rows import Response, encode, to_bytes
 
 NAN = math.nan
 ROWS = [Response("t-1", "secret", "r1"), Response("t-2@" + "a" * 64, "other", None)]

@@ -8,29 +8,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from scoremux_client.attempt import Attempt
-from scoremux_client.contract import MAX_BATCH_ROWS, Status
+from scoremux_client.calls.attempt import Attempt
+from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
+from scoremux_client.calls.servers import Servers
+from scoremux_client.contract import Status
 from scoremux_client.errors import (
     DeadlineError,
     InputError,
-    ScoremuxError,
     TooLargeError,
     TransportError,
     UnavailableError,
 )
-from scoremux_client.rows import Response, Scored, is_text, what_is_wrong
-from scoremux_client.servers import Servers
-
-REQUEST_BYTES = 2 << 20
-"""Text that a request carries at most, unless one row alone has more. A str counts its letters: near enough."""
-
-_REQUEST_S = 1.0
-"""Server time that a request should take: long enough for full batches, short enough to lose little with a server."""
-
-_FIRST_ROWS, _FEWEST_ROWS = 128, 16
+from scoremux_client.rows import Response, Row, Scored, is_text, what_is_wrong
 
 
 @dataclass(frozen=True)
@@ -45,15 +37,6 @@ class Options:
     deadline_s: float | None
     deduplicate: bool
     remember: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class Row:
-    """A (task, text) that is sent once, with its outcome: `scored` or `error`."""
-
-    response: Response
-    scored: Scored | None = None
-    error: ScoremuxError | None = None
 
 
 @dataclass
@@ -73,43 +56,6 @@ class Patience:
     def left_s(self) -> float:
         """Return the seconds that are left."""
         return max(0.0, self.ends_at - time.monotonic())
-
-
-class RequestSize:
-    """How many rows a request carries: about one second of the server's work. Shared by the calls of a client.
-
-    fixed: a number of rows that never changes; None adapts it.
-    """
-
-    def __init__(self, fixed: int | None = None) -> None:
-        self._fixed = fixed
-        self.rows = fixed or _FIRST_ROWS
-        self._row_s: float | None = None
-
-    def answered(self, rows: int, latency_s: float, ahead: int) -> None:
-        """Learn from a request that took `latency_s`, with `ahead` requests of this client before it on its server."""
-        if self._fixed or rows < _FEWEST_ROWS:
-            return  # the latency of a small request says little about a row
-        row_s = latency_s / ((ahead + 1) * rows)
-        self._row_s = row_s if self._row_s is None else (self._row_s + row_s) / 2
-        target = int(_REQUEST_S / max(self._row_s, 1e-6))
-        # At most twice or half at a time, so that one unusual answer does not swing it.
-        self.rows = max(_FEWEST_ROWS, self.rows // 2, min(target, self.rows * 2, MAX_BATCH_ROWS))
-
-    def too_large(self) -> None:
-        """Learn that a request got no answer in time, or was too large."""
-        if not self._fixed:
-            self.rows = max(_FEWEST_ROWS, self.rows // 2)
-            self._row_s = None
-
-    def cut(self, rows: Sequence[Row]) -> tuple[int, bool]:
-        """Return how many of the first rows fit into a request, and whether they fill it."""
-        left_bytes = REQUEST_BYTES
-        for count, row in enumerate(rows[: self.rows]):
-            left_bytes -= len(row.response.text or "")
-            if left_bytes < 0:
-                return max(1, count), True
-        return min(self.rows, len(rows)), len(rows) >= self.rows
 
 
 class Call:
@@ -228,7 +174,7 @@ class Call:
 
     def _request(self, rows: list[Row], patience: Patience) -> Iterator[float | None]:
         """Send rows until they have outcomes or an error; yield, while that waits, when to look again at the latest."""
-        server = None
+        server, final_error = None, None
         while not self._overdue:
             if len(self._in_flight) >= self._options.window:
                 yield None
@@ -236,8 +182,8 @@ class Call:
             attempt = self._servers.send([row.response for row in rows], self._deadline, self._notify, avoid=server)
             if attempt is None:
                 if not patience.left_s():
-                    self._fail(rows, self._servers.last_error)
-                    return
+                    final_error = self._servers.last_error
+                    break
                 yield patience.ends_at
                 continue
             server = attempt.server
@@ -249,13 +195,14 @@ class Call:
             if len(self._requests) > self._options.window:
                 self._notify()  # a half of another request waits for this place
             try:
-                outcomes = self._servers.outcomes(attempt)
+                outcomes = attempt.outcomes()
+                self._servers.check_arithmetic(attempt.server, outcomes)
             except TransportError as error:
                 halved = isinstance(error, TooLargeError) and len(rows) > 1
                 if not halved:
                     if not isinstance(error, (UnavailableError, DeadlineError)) or not patience.left_s():
-                        self._fail(rows, error)
-                        return
+                        final_error = error
+                        break
                     patience.failures += 1
                     resumes_at = time.monotonic() + self._servers.pause_s(patience.failures, server, error)
                     while time.monotonic() < resumes_at:
@@ -267,6 +214,10 @@ class Call:
                 for row, scored in zip(rows, outcomes, strict=True):
                     row.scored = scored
                 return
+        if final_error is not None:
+            self._failed = True
+            for row in rows:
+                row.error = final_error
 
     def _halve(self, rows: list[Row], patience: Patience) -> list[Row]:
         """Return the first half of a request's rows, and send the others on their own."""
@@ -275,11 +226,6 @@ class Call:
         if others := rows[middle:]:
             self._resume(self._request(others, replace(patience)))
         return rows[:middle]
-
-    def _fail(self, rows: list[Row], error: TransportError) -> None:
-        self._failed = True
-        for row in rows:
-            row.error = error
 
     def _named(self, error: TransportError, concerns: Callable[[Row], bool]) -> TransportError:
         """Return the error with the positions of the rows that it concerns."""

@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from scoremux_client.attempt import LATE, Attempt, Server, error_of, is_silent, submit
-from scoremux_client.errors import BusyError, DeadlineError, InputError, RejectedError, TransportError, UnavailableError
-from scoremux_client.rows import Columns, Response, Scored, decode
+from scoremux_client.calls.attempt import Attempt, Server, error_of, is_silent
+from scoremux_client.errors import BusyError, InputError, RejectedError, TransportError, UnavailableError
+from scoremux_client.rows import Columns, Response, Scored, encode
 from scoremux_client.transports.transport import Transport
 
 _GRACE_S = 0.25
@@ -118,50 +118,29 @@ class Servers:
             up = [server for server in self._servers if server.up or not self.patience_s]
             if not up:
                 return None
-            server = min(up, key=lambda server: (server is avoid, server.in_flight, server.last_used))
+            server = min(up, key=lambda server: (server is avoid, len(server.attempts), server.last_used))
             self._uses += 1
-            server.in_flight, server.last_used = server.in_flight + 1, self._uses
+            server.last_used = self._uses
             expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
-            attempt = Attempt(server, responses, now, expires_at, server.in_flight - 1)
-        attempt.answer = submit(server.transport, responses, timeout_s)
-        attempt.answer.add_done_callback(partial(self._attempt_ended, attempt, deadline, notify))
+            attempt = Attempt(server, responses, now, expires_at, len(server.attempts))
+            server.attempts.add(attempt)
+        attempt.answer = _submit(server.transport, responses, timeout_s)
+        attempt.answer.add_done_callback(partial(attempt.end, deadline, notify))
         return attempt
 
-    def _attempt_ended(
-        self, attempt: Attempt, deadline: float | None, notify: Callable[[], None], answer: Future[Columns]
-    ) -> None:
-        """Judge the server at once, whichever thread has the answer, so that other calls know."""
-        ended_at = time.monotonic()
+    def check_arithmetic(self, server: Server, outcomes: Sequence[Scored]) -> None:
+        """Raise RejectedError if another server computes in another arithmetic than this one did."""
+        names = {scored.arithmetic for scored in outcomes} - {""}
+        if self._mixed_arithmetic or len(self._servers) == 1 or not names:
+            return
         with self._lock:
-            attempt.server.in_flight -= 1
-        error = None if answer.cancelled() else error_of(answer, attempt.responses)
-        # Neither a request that was cancelled nor one that the deadline of its call cut short says anything about the
-        # server.
-        cut_short = isinstance(error, DeadlineError) and deadline is not None and ended_at >= deadline
-        if not answer.cancelled() and not cut_short:
-            self._judge(attempt.server, error)
-        attempt.ended_at = ended_at
-        notify()
-
-    def outcomes(self, attempt: Attempt) -> list[Scored]:
-        """Return the outcomes of an attempt that is not open any more.
-
-        Raises TransportError if it has none, or where servers compute in different arithmetics.
-        """
-        if not attempt.ended_at:  # the transport forgot its deadline
-            attempt.answer.cancel()
-            self._judge(attempt.server, DeadlineError(LATE))
-            raise DeadlineError(LATE)
-        if (error := error_of(attempt.answer, attempt.responses)) is not None:
-            raise error
-        try:
-            outcomes = decode(attempt.responses, attempt.answer.result())
-        except RejectedError:
-            raise
-        except Exception as bad:  # the caller's own transport
-            raise RejectedError(f"an answer that cannot be read: {type(bad).__name__}") from None
-        self._check_arithmetic(attempt.server, outcomes)
-        return outcomes
+            server.arithmetic = min(names)
+            names.update(other.arithmetic for other in self._servers if other.arithmetic)
+        if len(names) > 1:
+            raise RejectedError(
+                f"the servers compute in different arithmetics ({', '.join(sorted(names))}), so that equal responses "
+                "would get different scores: name servers of one, or allow it with mixed_arithmetic"
+            )
 
     def pause_s(self, failures: int, server: Server, error: TransportError) -> float:
         """Return for how many seconds to wait before a request is sent again that failed so often, now on a server."""
@@ -179,24 +158,10 @@ class Servers:
     def _begin(self) -> None:
         """Begin without calls: in a forked process, those of the other one are not ours, nor is its lock."""
         self._pid, self._lock = os.getpid(), threading.RLock()
-        self._servers = [Server(transport) for transport in self._transports]
+        self._servers = [Server(transport, self._judge) for transport in self._transports]
         self._calls: list[Callable[[], None]] = []
         self._answered = False
         self._uses = 0
-
-    def _check_arithmetic(self, server: Server, outcomes: Sequence[Scored]) -> None:
-        """Raise RejectedError if another server computes in another arithmetic than this one did."""
-        names = {scored.arithmetic for scored in outcomes} - {""}
-        if self._mixed_arithmetic or len(self._servers) == 1 or not names:
-            return
-        with self._lock:
-            server.arithmetic = min(names)
-            names.update(other.arithmetic for other in self._servers if other.arithmetic)
-        if len(names) > 1:
-            raise RejectedError(
-                f"the servers compute in different arithmetics ({', '.join(sorted(names))}), so that equal responses "
-                "would get different scores: name servers of one, or allow it with mixed_arithmetic"
-            )
 
     def _judge(self, server: Server, error: TransportError | None) -> None:
         """Note how a request ended."""
@@ -229,7 +194,7 @@ class Servers:
                 server.probing = False
                 return
         # Without the lock: a transport may have one of its own.
-        probe = submit(server.transport, _PROBE, self._probe_s)
+        probe = _submit(server.transport, _PROBE, self._probe_s)
         with self._lock:
             server.probe, unneeded = probe, not self._calls
         probe.add_done_callback(lambda answer: self._probed(server, answer))
@@ -251,3 +216,13 @@ class Servers:
     def _notify_calls(self) -> None:
         for notify in self._calls:
             notify()
+
+
+def _submit(transport: Transport, responses: Sequence[Response], timeout_s: float | None) -> Future[Columns]:
+    """Send one request. Never raises: the future does."""
+    try:
+        return transport.submit(encode(responses), timeout_s)
+    except Exception as error:
+        future: Future[Columns] = Future()
+        future.set_exception(error)
+        return future

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from scoremux_client.answer_columns import decode
 from scoremux_client.errors import BusyError, DeadlineError, RejectedError, TransportError, UnavailableError
-from scoremux_client.rows import Columns, Response, encode, to_bytes
+from scoremux_client.rows import Columns, Response, Scored, to_bytes
 from scoremux_client.transports.transport import Transport, plain
 
-LATE = "no answer within the deadline of the request"
+_LATE = "no answer within the deadline of the request"
 _FEWEST_QUOTED, _QUOTED_LETTERS = 8, 40
 """Letters of a response's beginning that a server's words hold if they quote it: the least, the most to look for."""
 
 
 @dataclass(eq=False)
 class Server:
-    """One address and what this client knows of it. Guarded by the lock of its `Servers`."""
+    """One address and what this client knows of it. Guarded by the lock of its `Servers`, which `judge` it."""
 
     transport: Transport
+    judge: Callable[[Server, TransportError | None], None]
     up: bool = True
     probing: bool = False
     probe: Future[Columns] | None = None
-    in_flight: int = 0
+    attempts: set[Attempt] = field(default_factory=set)
     last_used: int = 0
     failed_probes: int = 0
     arithmetic: str = ""
@@ -53,21 +55,39 @@ class Attempt:
         """Whether an answer may come yet."""
         return not self.ended_at and (self.expires_at is None or time.monotonic() < self.expires_at)
 
+    def end(self, deadline: float | None, notify: Callable[[], None], answer: Future[Columns]) -> None:
+        """Have the server judged at once, whichever thread has the answer, so that other calls know."""
+        ended_at = time.monotonic()
+        self.server.attempts.discard(self)
+        error = None if answer.cancelled() else error_of(answer, self.responses)
+        # Neither a request that was cancelled nor one that the deadline of its call cut short says anything about the
+        # server.
+        cut_short = isinstance(error, DeadlineError) and deadline is not None and ended_at >= deadline
+        if not answer.cancelled() and not cut_short:
+            self.server.judge(self.server, error)
+        self.ended_at = ended_at
+        notify()
 
-def submit(transport: Transport, responses: Sequence[Response], timeout_s: float | None) -> Future[Columns]:
-    """Send one request. Never raises: the future does."""
-    try:
-        return transport.submit(encode(responses), timeout_s)
-    except Exception as error:
-        future: Future[Columns] = Future()
-        future.set_exception(error)
-        return future
+    def outcomes(self) -> list[Scored]:
+        """Return the outcomes once the attempt is not open any more. Raises TransportError if it has none."""
+        if not self.ended_at:  # the transport forgot its deadline
+            self.answer.cancel()
+            self.server.judge(self.server, DeadlineError(_LATE))
+            raise DeadlineError(_LATE)
+        if (error := error_of(self.answer, self.responses)) is not None:
+            raise error
+        try:
+            return decode(self.responses, self.answer.result())
+        except RejectedError:
+            raise
+        except Exception as bad:  # the caller's own transport
+            raise RejectedError(f"an answer that cannot be read: {type(bad).__name__}") from None
 
 
 def error_of(answer: Future[Columns], responses: Sequence[Response]) -> TransportError | None:
     """Return why a finished request has no answer, None if it has one."""
     if answer.cancelled():
-        return DeadlineError(LATE)
+        return DeadlineError(_LATE)
     error = answer.exception()
     if error is None:
         return None

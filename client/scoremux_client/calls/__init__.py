@@ -1,0 +1,1 @@
+"""A call: its requests, their size, and the servers that they are tried on."""
