@@ -77,7 +77,7 @@ def test_a_connection_that_ended_while_it_was_idle_is_replaced(
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         url = f"{'https' if secure else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
-        with connect(url, tls=Tls(roots) if secure else None) as transport:
+        with contextlib.closing(connect(url, tls=Tls(roots) if secure else None)) as transport:
             for number in range(answers):
                 with pytest.raises(RejectedError, match=f"heard you {number}$"):
                     transport.submit(rows.encode(ROW), 60.0).result()
