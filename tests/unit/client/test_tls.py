@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_https_checks_certificates_both_ways(authority: trustme.CA, client_tls: 
 def test_a_handshake_that_is_given_up_leaves_no_connection() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        HttpTransport(f"127.0.0.1:{listener.getsockname()[1]}", tls=Tls()) as transport,
+        closing(HttpTransport(f"127.0.0.1:{listener.getsockname()[1]}", tls=Tls())) as transport,
     ):
         with pytest.raises(DeadlineError):
             transport.submit(rows.encode(ROW), timeout_s=0.3).result(60)
