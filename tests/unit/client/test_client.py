@@ -16,7 +16,6 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from scoremux_client.calls.request_size import RequestSize
 
 from fakes import TASKS, fake, numbered, sent
 from scoremux_client import (
@@ -34,6 +33,7 @@ from scoremux_client import (
     TransportError,
     UnavailableError,
 )
+from scoremux_client.calls.request_size import RequestSize
 from scoremux_client.rows import Columns
 from scoremux_client.testing import FakeTransport
 from waiting import until

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 
 from scoremux_cli.batch.job import run
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.batch.sources import expand
 from scoremux_client import AsyncScoringClient, Response, ScoringClient
+from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 from scoremux_client.rows import Row
 from scoremux_client.testing import FakeTransport
 from scoremux_files.rows.row_layout import RowLayout
