@@ -61,12 +61,12 @@ def decisions(arguments: Namespace, work: Path) -> Iterable[Row]:
 
 def calibrate_all(engine, store, labelled: Sequence[data.Labelled]) -> None:  # type: ignore[no-untyped-def]
     """Publish versions with decisions of all tasks that have labelled rows."""
+    from scoremux_assess.labels.label_table import LabelTable
     from scoremux_assess.labels.labelled_row import LabelledRow
-    from scoremux_assess.labels.predicted_rows import LabelledRows
     from scoremux_calibrate.calibration import calibrate_tasks, publish
     from scoremux_decide.policy import AgreementTarget, read_policy
 
     target = AgreementTarget(human_share=0.2)
     policy = read_policy(ROOT / "examples" / "policy.toml").model_copy(update={"target": target})
     rows = [LabelledRow(row.id, row.task, row.level, None, "", row.text) for row in labelled]
-    publish(engine, store, calibrate_tasks(engine, store, policy, LabelledRows(rows)))
+    publish(engine, store, calibrate_tasks(engine, store, policy, LabelTable(rows)))

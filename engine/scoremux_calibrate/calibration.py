@@ -13,7 +13,7 @@ from scoremux_assess.calibration.fit import (
     worse_confidences,
 )
 from scoremux_assess.calibration.thresholds import NearMiss
-from scoremux_assess.labels.predicted_rows import LabelledRows
+from scoremux_assess.labels.label_table import LabelTable
 from scoremux_calibrate.eligible import CalibrationReason, eligible_rows
 from scoremux_calibrate.scored import ScoredTasks, score_rows
 from scoremux_decide.decision import NEW_TASK, Decision
@@ -51,7 +51,7 @@ class Calibration:
 
 
 def calibrate_tasks(
-    engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelledRows, *, unverified: bool = False
+    engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False
 ) -> Calibration:
     """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction."""
     return fit_decisions(score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified)))

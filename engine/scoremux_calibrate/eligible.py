@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from scoremux_assess.labels.label_table import LabelTable
 from scoremux_assess.labels.labelled_row import LabelledRow
-from scoremux_assess.labels.predicted_rows import LabelledRows
 from scoremux_assess.labels.weights import ALL, LACKS_SAMPLE, ROUTE, routed_beside, routed_only
-from scoremux_client.contract import TASK_PATTERN
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions.finder import Finder
 from scoremux_decide.decision import Decision
@@ -85,7 +84,7 @@ class Eligible:
     relabelled: int
 
 
-def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelledRows, *, unverified: bool = False) -> Eligible:
+def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False) -> Eligible:
     """Return the rows that calibrations may rest on. Rows with a condition are left out: no machine keeps them.
 
     Args:
@@ -98,7 +97,7 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelledRows, *
         InputError: A row is of a task that was never live, or has a level that its task does not have; or of no task
             have rows a sample of all responses, or predictions that are known to come from its live adapter.
     """
-    live, left_out = store.manifest().tasks, Counter(labelled.left_out)
+    live, left_out = store.manifest().tasks, Counter(line.reason for line in labelled.left_out)
     past: dict[str, set[str]] = {}
     for line in store.history.entries():
         past.setdefault(line.task, set()).update(v for v in (line.before, line.after) if v)
@@ -133,17 +132,14 @@ def reservations(
 
 
 def _by_live_task(
-    labelled: LabelledRows, live: Collection[str], past: Collection[str], left_out: Counter[str]
+    labelled: LabelTable, live: Collection[str], past: Collection[str], left_out: Counter[str]
 ) -> dict[str, list[LabelledRow]]:
-    by_task: dict[str, list[LabelledRow]] = {}
-    for row in labelled.rows:
-        if row.task in live:
-            by_task.setdefault(row.task, []).append(row)
-        elif row.task in past:
-            left_out[f"of a task that is no longer live: {row.task}"] += 1
-        else:  # what is no task's id may be a text, which must not be shown
-            shown = repr(row.task) if TASK_PATTERN.fullmatch(row.task) else "its task"
-            raise InputError(f"{row.where}: {shown} is not a live task of this store")
+    by_task = labelled.by_task()
+    for task in sorted(by_task.keys() - live):
+        rows = by_task.pop(task)
+        if task not in past:
+            raise InputError(f"{rows[0].where}: {task!r} is not a live task of this store")
+        left_out[f"of a task that is no longer live: {task}"] += len(rows)
     return by_task
 
 

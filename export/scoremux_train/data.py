@@ -46,13 +46,9 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
     """
     table = read_labels(paths, columns, ("task", "text", "level"), strict=False)
     table.require(columns)
-    data = Data(bad=table.left_out)
-    rows_of: dict[str, list[LabelledRow]] = {}
-    for row in table.rows:
-        if tasks and row.task not in tasks:
-            data.bad.append(LeftOutLine.of(row, "its task is not in the file of tasks"))
-        else:
-            rows_of.setdefault(row.task, []).append(row)
+    data, rows_of = Data(bad=table.left_out), table.by_task()
+    for task in rows_of.keys() - tasks if tasks else ():
+        data.bad += [LeftOutLine.of(row, "its task is not in the file of tasks") for row in rows_of.pop(task)]
     if not rows_of:
         why = f"the first: {data.bad[0]}{column_hint(table.names)}" if data.bad else "the files are empty"
         raise DataError(f"no usable row in {', '.join(map(str, paths))}; {why}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ from scoremux_files.rows.row_layout import COLUMN_HELP
 
 if TYPE_CHECKING:
     from scoremux_assess.labels.label_table import LabelTable
-    from scoremux_assess.labels.labelled_row import Key, LabelColumns, LabelledRow
+    from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
     from scoremux_assess.sampling import SampledRows
 
 _QUEUES = (".parquet", ".jsonl")
@@ -68,73 +68,46 @@ def sample(
 
 
 @dataclass(frozen=True)
-class QueuedRow:
-    """A response that was chosen, and the probability with which it was."""
-
-    row: LabelledRow
-    probability: float
-
-
-@dataclass(frozen=True)
 class TaskSample:
     """What was chosen of a task: the rows of the queue, and of how many responses."""
 
     task: str
-    rows: Sequence[QueuedRow]
+    rows: Sequence[LabelledRow]
     responses: int
     drawn: SampledRows
 
 
 def choose(pool: LabelTable, labelled: LabelTable, count: int, seed: int) -> list[TaskSample]:
-    """Draw `count` responses of each task, by task.
-
-    Args:
-        pool: What may be chosen.
-        labelled: What is labelled or will be; it is not chosen, nor its near copies.
-        count: How many of each task.
-        seed: What is drawn depends on it.
-    """
+    """Draw `count` responses of each task, by task. What is labelled is not chosen, nor its near copies."""
     from scoremux_assess.labels.label_table import common_key
 
     key = common_key(pool, labelled)
-    names, of_pool, of_labelled = {key(row) for row in labelled.rows}, _by_task(pool), _by_task(labelled)
-    chosen = []
-    for task, rows in sorted(of_pool.items()):
-        known = {row.key for row in rows if key(row) in names}
-        chosen.append(_choose(task, rows, of_labelled.get(task, ()), known, count, seed))
-    return chosen
-
-
-def _by_task(table: LabelTable) -> dict[str, list[LabelledRow]]:
-    by_task: dict[str, list[LabelledRow]] = {}
-    for row in table.rows:
-        by_task.setdefault(row.task, []).append(row)
-    return by_task
+    known, of_labelled = {key(row) for row in labelled.rows}, labelled.by_task()
+    return [
+        _choose(rows, [key(row) in known for row in rows], of_labelled.get(task, ()), count, seed)
+        for task, rows in sorted(pool.by_task().items())
+    ]
 
 
 def _choose(
-    task: str,
-    pool: Sequence[LabelledRow],
-    labelled: Sequence[LabelledRow],
-    known: Collection[Key],
-    count: int,
-    seed: int,
+    pool: Sequence[LabelledRow], known: Sequence[bool], labelled: Sequence[LabelledRow], count: int, seed: int
 ) -> TaskSample:
-    """Draw responses of one task. known: those of the pool that are among the labelled ones."""
+    """Draw responses of one task. known: which of the pool are labelled."""
     import numpy as np
 
     from scoremux_assess.labels.similar_texts import related
+    from scoremux_assess.labels.weights import SAMPLE
     from scoremux_assess.sampling import draw, thin
 
-    rows = [pool[place] for place in thin(len(pool), seed, task)]
+    task = pool[0].task
+    places = thin(len(pool), seed, task)
     # Labelled responses come last: what is drawn of the others has their places.
-    both = [*rows, *(row for row in labelled if row.text)]
-    is_labelled = np.array([place >= len(rows) or row.key in known for place, row in enumerate(both)], bool)
-    units = related([row.text or "" for row in both], [row.student for row in both])
-    strata = ["".join(row.groups.values()) for row in both]
-    drawn = draw(units, strata, count, seed, task, is_labelled)
+    rows = [*(pool[place] for place in places), *(row for row in labelled if row.text)]
+    is_labelled = np.array([*(known[place] for place in places), *[True] * (len(rows) - len(places))], bool)
+    units = related([row.response for row in rows], [row.student for row in rows])
+    drawn = draw(units, ["".join(row.groups.values()) for row in rows], count, seed, task, is_labelled)
     chosen = [
-        QueuedRow(rows[place], len(rows) / len(pool) * probability)
+        replace(rows[place], chosen_by=SAMPLE, probability=len(places) / len(pool) * probability)
         for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
     ]
     return TaskSample(task, chosen, len(pool), drawn)
@@ -160,22 +133,21 @@ def read_without(files: Sequence[Path], columns: LabelColumns) -> LabelTable:
     return read_labels(files, columns, ("id", "task"))
 
 
-def _write(out: Path, rows: Sequence[QueuedRow]) -> None:
+def _write(out: Path, rows: Sequence[LabelledRow]) -> None:
     import pyarrow as pa
 
-    from scoremux_assess.labels.weights import SAMPLE
     from scoremux_cli.batch.parts import outcome_columns, text_column
     from scoremux_files.rows.writers import SCHEMA, write_rows
 
     fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
     more = [("text", pa.string()), ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64())]
     schema = pa.schema([*fields, *more])
-    unscored = [Scored.without_score(Response(r.row.task, ""), Status.UNKNOWN_TASK) for r in rows]
+    unscored = [Scored.without_score(Response(r.task, ""), Status.UNKNOWN_TASK) for r in rows]
     columns = {
-        **outcome_columns([r.row.id for r in rows], [r.row.task for r in rows], unscored),
-        "text": text_column([r.row.text for r in rows]),
-        "student": text_column([r.row.student for r in rows]),
-        "chosen_by": [SAMPLE] * len(rows),
+        **outcome_columns([r.id for r in rows], [r.task for r in rows], unscored),
+        "text": text_column([r.text for r in rows]),
+        "student": text_column([r.student for r in rows]),
+        "chosen_by": [r.chosen_by for r in rows],
         "probability": [r.probability for r in rows],
     }
     write_rows(out, [pa.table([columns[name] for name in schema.names], schema=schema)], schema)

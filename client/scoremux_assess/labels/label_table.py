@@ -56,6 +56,7 @@ class LabelTable:
     Attributes:
         rows: One for each response.
         left_out: The lines that are not rows of their own.
+        relabelled: Rows that had another level or second level when training predicted them.
         present: Fields of `LabelColumns` that some file has.
         names: The columns of all files.
     """
@@ -65,6 +66,7 @@ class LabelTable:
     present: set[str] = field(default_factory=set)
     names: dict[str, None] = field(default_factory=dict)
     paths: Sequence[str] = ()
+    relabelled: int = 0
 
     def require(self, columns: LabelColumns, *keys: str) -> None:
         """Raise InputError if the files lack a column that was named, or that of one of `keys`."""
@@ -72,6 +74,13 @@ class LabelTable:
         absent += [name for name in columns.groups if name not in self.names]
         if absent and self.names:
             raise InputError(f"{first_of(self.paths)} has no column {absent[0]}{column_hint(self.names)}")
+
+    def by_task(self) -> dict[str, list[LabelledRow]]:
+        """Return the rows of each task."""
+        tasks: dict[str, list[LabelledRow]] = {}
+        for row in self.rows:
+            tasks.setdefault(row.task, []).append(row)
+        return tasks
 
     def sample(self) -> Sample:
         """Return how the rows were chosen to be read."""

@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from making import ROOT, TASKS, make_adapter
+from scoremux_assess.labels.label_table import LabelTable
 from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
-from scoremux_assess.labels.predicted_rows import LabelledRows, read_labelled
+from scoremux_assess.labels.predicted_rows import read_labelled
 from scoremux_calibrate import calibration_view
 from scoremux_calibrate.calibration import Calibration, calibrate_tasks, publish
 from scoremux_calibrate.eligible import CalibrationReason
@@ -108,7 +109,7 @@ def test_a_stand_in_of_a_served_model_is_said_and_no_reason_to_calibrate_again(o
     (own_repository / "profile.toml").write_text(profile)
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
     rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
-    calibration = calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows))
+    calibration = calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows))
     publish(engine, store, calibration)
     assert engine.arithmetic.startswith("onnxruntime-")
     for served in ("triton-onnxruntime-nvidia-h100-80gb-hbm3-f32", "triton-tensorrt-nvidia-h100-80gb-hbm3-float16"):
@@ -124,10 +125,10 @@ def test_retired_task_is_left_out_and_a_change_to_no_calibration_is_said(own_rep
     rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
     store.retire(["t-2"])
     rows += [LabelledRow(str(n), "t-2", 0, None, "", TEXTS[n]) for n in range(3)]
-    assert calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)).tasks.left_out == {
+    assert calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows)).tasks.left_out == {
         "of a task that is no longer live: t-2": 3
     }
-    publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows)))
+    publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows)))
     line = ["rollback", "t-1", "--store", str(store.folder)]
     (row,) = json.loads(CliRunner().invoke(tasks, [*line, "--dry-run", "--json"]).stdout)
     assert row["uncalibrated"]
@@ -183,7 +184,7 @@ def test_a_task_whose_calibration_is_worse_keeps_a_temperature_of_1_and_stops_no
         return [LabelledRow(f"{n}", task, level, None, "", None, shares) for n, level in enumerate(human)]
 
     rows = rows_of("t-1", 14, 7) + rows_of("t-2", 400, 1)
-    made = calibrate_tasks(engine, store, ScoringPolicy(), LabelledRows(rows), unverified=True)
+    made = calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows), unverified=True)
     assert list(made.worse) == ["t-1"] and made.worse["t-1"][1] > 0
     assert {change.task for change in publish(engine, store, made)} == {"t-1", "t-2"}
     temperatures = {name: decision.temperature for name, decision in made.decisions.items()}
@@ -208,7 +209,7 @@ def test_tasks_of_one_level_and_below_the_gate_are_named_and_go_to_people(
 
     def calibrate(text: str) -> Calibration:
         rules = read_policy(policy(tmp_path, f"[target]\nexact = 0.6\n{text}"))
-        return calibrate_tasks(engine, store, rules, LabelledRows(rows), unverified=True)
+        return calibrate_tasks(engine, store, rules, LabelTable(rows), unverified=True)
 
     kept = calibrate('one_level = "keep"\n')
     assert [t.share for d in kept.decisions.values() if (t := d.threshold)] == [0.0, 0.0]
@@ -238,11 +239,11 @@ def test_what_changes_from_the_live_version_is_said_with_its_rows(
         where = f"{'old' if n < 60 else 'read'}.csv, line {n}"
         rows.append(LabelledRow(str(n), "t-1", human, None, where, None, tuple(shares), **desk))
     rules = read_policy(policy(tmp_path, "[target]\nexact = 0.8\n[rows]\nown = 100\n"))
-    first = calibrate_tasks(engine, store, rules, LabelledRows(rows[:60]), unverified=True)
+    first = calibrate_tasks(engine, store, rules, LabelTable(rows[:60]), unverified=True)
     assert first.before == {} and first.decisions["t-1"].threshold
     assert first.decisions["t-1"].threshold.least is not None or "t-1" in first.near_misses
     publish(engine, store, first)
-    second = calibrate_tasks(engine, store, rules, LabelledRows(rows), unverified=True)
+    second = calibrate_tasks(engine, store, rules, LabelTable(rows), unverified=True)
     calibration_view.show(second, {}, None)
     said = capsys.readouterr().out
     assert "t-1 changes from the live version: temperature " in said
@@ -268,7 +269,7 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     assert (labelled.rows[1].id, labelled.rows[1].second) == ("d", 2)
     alone = labelled.rows[2]
     assert (alone.student, alone.chosen_by, alone.weight) == ("bob", "read_behind", 5)
-    assert (len(labelled.rows), labelled.relabelled, labelled.left_out.total()) == (3, 1, 1)
+    assert (len(labelled.rows), labelled.relabelled, len(labelled.left_out)) == (3, 1, 1)
     for row in predicted[:2]:
         row["text_check"] = text_check({"a": " x", "d": "z"}[str(row["id"])])
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
@@ -311,9 +312,7 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
     rows = [row for row in read_labelled([labelled], None, LabelColumns()).rows if row.task == "t-1"]
 
     def calibrate(target: str, rows: list[LabelledRow]) -> Calibration:
-        return calibrate_tasks(
-            engine, store, read_policy(policy(tmp_path, f"[target]\n{target}\n")), LabelledRows(rows)
-        )
+        return calibrate_tasks(engine, store, read_policy(policy(tmp_path, f"[target]\n{target}\n")), LabelTable(rows))
 
     bare = store.manifest().tasks["t-1"]
     publish(engine, store, calibrate("exact = 0.999", rows))
@@ -345,9 +344,9 @@ def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path:
     three, rules = store.manifest().tasks["t-1"], read_policy(policy(tmp_path))
     rows = [LabelledRow(f"{n}", "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:60])]
     old, new = [replace(row, version=five) for row in rows[:20]], [replace(row, version=three) for row in rows[20:]]
-    mixed = calibrate_tasks(Engine.open(own_repository), store, rules, LabelledRows(old + new))
+    mixed = calibrate_tasks(Engine.open(own_repository), store, rules, LabelTable(old + new))
     assert (mixed.tasks.rows["t-1"], mixed.tasks.left_out.total()) == (40, 20)
-    alone = calibrate_tasks(Engine.open(own_repository), store, rules, LabelledRows(old))
+    alone = calibrate_tasks(Engine.open(own_repository), store, rules, LabelTable(old))
     assert (alone.reasons["t-1"], alone.tasks.left_out.total()) == (CalibrationReason.NO_ROW_LEFT, 20)
 
 
@@ -373,13 +372,13 @@ def test_each_row_is_computed_once_at_most(own_repository: Path, tmp_path: Path)
         LabelledRow(f"{n}", "t-1", n % 5, None, "", text, predicted if n < 30 else None) for n, text in enumerate(TEXTS)
     ]
     rows += [LabelledRow(f"p{n}", "t-1", n % 5, None, "", None, predicted) for n in range(10)]
-    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), LabelledRows(rows), unverified=True)
+    made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), LabelTable(rows), unverified=True)
     assert runner.rows == len(TEXTS)
     vectors = made.tasks.scores["t-1"].pooled
     assert vectors is not None
     assert np.array_equal(vectors[: len(TEXTS)], engine.embed(TEXTS, ["t-1"] * len(TEXTS)))
     assert np.isnan(vectors[len(TEXTS) :]).all()
-    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), LabelledRows(rows[:40]), unverified=True)
+    plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), LabelTable(rows[:40]), unverified=True)
     assert (runner.rows, plain.tasks.rows) == (2 * len(TEXTS) + 10, {"t-1": 40})
 
 
@@ -464,7 +463,7 @@ def test_a_task_that_says_untrained_goes_to_people_whatever_the_policy(own_repos
     rows = [LabelledRow(str(n), "new", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
     for text in ("", "[target]\nhuman_share = 0.1\n[rows]\nnew = 0\nown = 1\n"):
         rules = read_policy(policy(tmp_path, text))
-        publish(engine, store, calibrate_tasks(engine, store, rules, LabelledRows(rows)))
+        publish(engine, store, calibrate_tasks(engine, store, rules, LabelTable(rows)))
         (scored,) = Engine.open(own_repository).score(["the router"], ["new"])
         assert scored.route == "human:NEW_TASK" and scored.confidence is not None
 
