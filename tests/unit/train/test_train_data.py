@@ -342,8 +342,3 @@ def test_a_learning_curve_forecasts_rows_where_agreement_grows_and_not_where_it_
     truth = 1 - 0.55 * 4**-exponent
     assert sum(mean.low <= truth <= mean.high for mean in means) >= 34
     assert len(curves[0].plot(curves[0].mean)) == 3 and "80 rows" in curves[0].plot(curves[0].mean)[2]
-
-
-def test_no_usable_row_is_an_error_that_names_the_first(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"rows\.jsonl, line 1: no number"):
-        read_data([_write(tmp_path / "rows.jsonl", [{"task": "t", "text": "x"}])], {})
