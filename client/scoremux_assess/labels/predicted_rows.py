@@ -42,7 +42,7 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
             table.relabelled += _take_prediction(row, prediction)
     rows = [*table.rows, *predicted.values()]
     table.rows = [row for row in rows if not math.isnan(row.weight)]
-    table.left_out += [LeftOutLine.of(row, UNCHOSEN) for row in rows if math.isnan(row.weight)]
+    table.left_out += [LeftOutLine(row.where, None, UNCHOSEN) for row in rows if math.isnan(row.weight)]
     return table
 
 
