@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from scoremux_client.errors import InputError
+
 if TYPE_CHECKING:
     from scoremux_export.verify_graph import PrecisionChange
 
@@ -113,21 +115,19 @@ def verify(
 
     Example: scoremux export verify REPO --data labelled.csv
     """
-    from scoremux_export.verify_graph import KnownLevels, PrecisionChange
+    from scoremux_assess.labels.label_table import read_labels
+    from scoremux_assess.labels.labelled_row import NO_NUMBER, label_columns
+    from scoremux_export.verify_graph import PrecisionChange
     from scoremux_export.verify_graph import verify as run
-    from scoremux_files.rows.readers import read_rows, text_cell, whole_number
-    from scoremux_files.rows.row_layout import column_names
     from scoremux_files.terminal import print_table
 
-    names = column_names(column, task="task", text="text", level="level")
-    rows = list(enumerate(read_rows(data), start=1))
-    texts, tasks = ([text_cell(data, n, row, names[key]) for n, row in rows] for key in ("text", "task"))
-    cells = [(n, row.get(names["level"])) for n, row in rows]
-    levels = [None if level in (None, "") else whole_number(data, n, level) for n, level in cells]
-    labelled = KnownLevels(texts, tasks, levels)
+    rows = read_labels([data], label_columns(column, "level"), ("task", "text")).rows
+    for row in rows:
+        if NO_NUMBER in row.remarks or not (math.isnan(row.level) or row.level.is_integer()):
+            raise InputError(f"{row.where}: its level is not a whole number")
     columns = ("runner", "precision", "max |Δlogit|", "equal", "QWK", "ΔQWK", "flipped at")
     changes, absent = [], []
-    for change in run(repository, labelled):
+    for change in run(repository, rows):
         if isinstance(change, PrecisionChange):
             changes.append(_cells(change))
         else:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.conclusions.comparison import compare_levels
+from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
@@ -54,17 +55,8 @@ class PrecisionChange:
     largest_flip: float
 
 
-@dataclass(frozen=True)
-class KnownLevels:
-    """Texts with their tasks, and the levels that are known (None where there is none)."""
-
-    texts: Sequence[str]
-    tasks: Sequence[str]
-    levels: Sequence[int | None]
-
-
 def verify(
-    repository: Path, data: KnownLevels, offered: Sequence[RunnerChoice] = OFFERED
+    repository: Path, rows: Sequence[LabelledRow], offered: Sequence[RunnerChoice] = OFFERED
 ) -> Iterator[PrecisionChange | tuple[RunnerChoice, str]]:
     """Compare runners with the reference on the same rows, and the graphs that `export plan` wrote in other precisions.
 
@@ -76,7 +68,9 @@ def verify(
     Raises:
         ExportError: No row has a score.
     """
-    reference = logits_of(Engine.open(repository, runner=REFERENCE), data)
+    texts, tasks = [row.response for row in rows], [row.task for row in rows]
+    levels = [row.level for row in rows]
+    reference = logits_of(Engine.open(repository, runner=REFERENCE), texts, tasks)
     if np.isnan(reference).all():
         raise ExportError("none of the rows has a score: are their tasks in this repository's store?")
     for runner in offered:
@@ -85,31 +79,31 @@ def verify(
         except (RunnerError, ImportError) as error:
             yield runner, str(error)
             continue
-        yield compare(runner, reference, logits_of(engine, data), data.levels)
+        yield compare(runner, reference, logits_of(engine, texts, tasks), levels)
     backbone = Backbone.open(repository / "backbone" / "1")
     for precision in (p for p, file in FILES.items() if (backbone.folder / file).is_file()):
         with reduced_runner(backbone, precision) as reduced:
-            logits = logits_of(Engine(backbone, Store(repository / "store"), reduced), data)
-        yield compare(RunnerChoice("tensorrt", precision=precision), reference, logits, data.levels)
+            logits = logits_of(Engine(backbone, Store(repository / "store"), reduced), texts, tasks)
+        yield compare(RunnerChoice("tensorrt", precision=precision), reference, logits, levels)
 
 
-def logits_of(engine: Engine, data: KnownLevels) -> Logits:
+def logits_of(engine: Engine, texts: Sequence[str], tasks: Sequence[str]) -> Logits:
     """Return float32 [B, L_max], NaN beyond a task's levels, whose largest in a row is at the row's level.
 
     A value in points becomes minus its distance from the points of each level.
     """
     engine.bank.describe()
-    logits = engine.logits(data.texts, data.tasks)
+    logits = engine.logits(texts, tasks)
     with engine.bank.checkout() as versions:
-        for task in set(data.tasks):
+        for task in set(tasks):
             version = versions.find(task)
             if isinstance(version, Version) and version.outputs == 1:
-                rows, points = [row for row, name in enumerate(data.tasks) if name == task], version.task.levels
+                rows, points = [row for row, name in enumerate(tasks) if name == task], version.task.levels
                 logits[rows, : len(points)] = -np.abs(np.array(points) - logits[rows, :1])
     return logits
 
 
-def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Sequence[int | None]) -> PrecisionChange:
+def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Sequence[float | None]) -> PrecisionChange:
     """Compare two sets of logits float32 [B, L_max] with NaN beyond a task's own levels."""
     scored = ~np.isnan(reference).all(axis=1)
     # NaN is never the best of a task's own levels.
@@ -117,7 +111,7 @@ def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Seq
     expected, got = best.argmax(axis=1), other.argmax(axis=1)
     two_best = np.sort(best, axis=1)[:, -2:]
     margins = (two_best[:, 1] - two_best[:, 0])[expected != got]
-    human = np.array([math.nan if level is None else level for level in levels])[scored]
+    human = np.array(levels, dtype=float)[scored]
     shares, was, now, changed = compare_levels(expected, got, human, np.zeros(len(got), np.int64), 1)
     return PrecisionChange(
         runner=runner,

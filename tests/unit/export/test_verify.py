@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from making import TASKS
+from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_export.plans.reduced_precision import write_reduced
-from scoremux_export.verify_graph import KnownLevels, PrecisionChange, compare, verify
+from scoremux_export.verify_graph import PrecisionChange, compare, verify
 
 NAN = np.nan
 EXPECTED = np.array([[3, 1, 0], [0, 2, 1.5], [1, 0, NAN], [NAN, NAN, NAN]], dtype=np.float32)
@@ -43,10 +44,11 @@ def test_rows_without_a_known_level_count_for_everything_but_kappa() -> None:
 
 
 def test_the_graphs_written_in_other_precisions_are_compared_too(own_repository: Path) -> None:
-    data = KnownLevels(["the water moves", "heat"] * len(TASKS), [*TASKS] * 2, [None] * 2 * len(TASKS))
-    assert list(verify(own_repository, data, offered=())) == []
+    texts = ["the water moves", "heat"] * len(TASKS)
+    rows = [LabelledRow(str(n), [*TASKS, *TASKS][n], NAN, None, text=text) for n, text in enumerate(texts)]
+    assert list(verify(own_repository, rows, offered=())) == []
     write_reduced(Backbone.open(own_repository / "backbone" / "1"), "bfloat16")
-    (verdict,) = verify(own_repository, data, offered=())
+    (verdict,) = verify(own_repository, rows, offered=())
     assert isinstance(verdict, PrecisionChange)
     assert (verdict.runner, verdict.rows) == (RunnerChoice("tensorrt", precision="bfloat16"), 2 * len(TASKS))
     assert 0 < verdict.max_abs_logit_difference < 0.1
