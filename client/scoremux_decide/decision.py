@@ -36,9 +36,8 @@ class Temperature:
     """confidence = p[level]^(1/value) / Σ p^(1/value).
 
     Attributes:
-        value: The temperature.
-        source: Whose labelled rows it was fitted to; `NONE`: 1, as a fitted one was worse on these rows.
-        rows: How many they are.
+        source: Whose labelled rows it was fitted to; `NONE`: a fitted one was worse on these rows, so it is 1.
+        rows: Number of these rows.
     """
 
     value: Annotated[float, number(LEAST_TEMPERATURE, 100)]
@@ -52,15 +51,14 @@ class Threshold:
 
     Attributes:
         least: None sends every row to people, for `reason`.
-        reason: Name of a `Reason`.
         source: Whose labelled rows it was chosen on.
-        rows: How many they are.
+        rows: Number of these rows.
         share: The share of the task's labelled rows that would go to people for their confidence.
         tasks: How many tasks the promise was tested on together; it holds for them together.
-        exact: Least exact agreement promised of the rows that the machine keeps; None: no such promise.
-        critical: Greatest promised share of levels that are two or more off; None: no such promise.
-        within_of_humans: How much less exact agreement than that of two humans is promised; None: no such promise.
-        confidence: Of the promise; None without one.
+        exact: Least exact agreement promised of the rows that the machine keeps; None: not promised.
+        critical: Greatest promised share of levels that are two or more off; None: not promised.
+        within_of_humans: How much less exact agreement than that of two humans is promised; None: not promised.
+        confidence: Confidence of the promise; None without one.
     """
 
     reason: Annotated[str, one_of(Reason.LOW_CONFIDENCE.value, Reason.NEW_TASK.value)]
@@ -90,7 +88,7 @@ class LevelRange:
         reach: A range grows by the likelier neighbour until its calibrated probability is above this; 1: to all levels.
         confidence: The share of rows to come whose range holds the human's level, at least.
         source: Whose labelled rows `reach` was chosen on: the task's, or also those of others.
-        rows: How many the task's own are.
+        rows: Number of the task's own rows.
         width: Mean number of levels in their ranges.
         by_level: `reach` by the machine's level, so that the confidence holds for each; None: `reach` is for all.
     """
@@ -116,7 +114,7 @@ class Unusual:
     Attributes:
         limit: The greatest usual distance.
         quantile: The share of the labelled rows that is usual.
-        rows: How many labelled rows it was fitted to.
+        rows: Number of labelled rows that it was fitted to.
         centres: float64 [K, H].
         weights: float64 [H].
     """

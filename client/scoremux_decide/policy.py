@@ -25,9 +25,8 @@ class AgreementTarget(_Table):
     """What the rows that the machine keeps must reach; or a share of rows that goes to people.
 
     Attributes:
-        confidence: Of the promise.
         exact: Least exact agreement with humans.
-        within_of_humans: How much less it may be than that of two humans.
+        within_of_humans: How much less exact agreement is enough than two humans have.
         critical: Greatest share of levels that are two or more off.
         human_share: Share of rows to send to people; nothing is promised then.
         one_level: Whether all responses of a task go to people if the machine gives nearly all of its rows one level;
@@ -66,10 +65,7 @@ class GatePolicy(_Table):
 
 
 class RowsPolicy(_Table):
-    """Attributes:
-    own: Labelled rows from which a task has a threshold of its own.
-    new: With fewer labelled rows, all of a task's responses go to people.
-    """
+    """From `own` labelled rows on, a task has a threshold of its own; with fewer than `new`, people get all responses."""
 
     own: Annotated[int, Field(ge=1, le=1 << 30)] = 100
     new: Annotated[int, Field(ge=0, le=1 << 30)] = 30

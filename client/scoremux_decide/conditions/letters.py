@@ -28,20 +28,20 @@ def languages() -> dict[str, Letters]:
     """Return the languages of `letters.json` by their ISO 639-1 codes."""
     data = json.loads(files(__package__).joinpath("letters.json").read_text(encoding="ascii"))
     return {
-        code: Letters(_trigrams(b85decode(one["trigrams"])), frozenset(one["common"].split()))
-        for code, one in data["languages"].items()
+        code: Letters(_trigrams(b85decode(language["trigrams"])), frozenset(language["common"].split()))
+        for code, language in data["languages"].items()
     }
 
 
 def trigrams_of(words: Iterable[str]) -> list[str]:
     """Return the letter trigrams of folded words, a space at either end, of some 300 letters at most."""
-    found: list[str] = []
+    trigrams: list[str] = []
     for word in _LETTERS.findall(" ".join(words)):
         framed = f" {word} "
-        found += [framed[i : i + 3] for i in range(len(word))]
-        if len(found) >= MOST_LETTERS:
+        trigrams += [framed[i : i + 3] for i in range(len(word))]
+        if len(trigrams) >= MOST_LETTERS:
             break
-    return found
+    return trigrams
 
 
 def known_share(trigrams: Sequence[str], codes: Iterable[str]) -> float:
