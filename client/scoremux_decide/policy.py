@@ -65,7 +65,7 @@ class GatePolicy(_Table):
 
 
 class RowsPolicy(_Table):
-    """From `own` labelled rows on, a task has its own threshold; with fewer than `new`, people get all its responses."""
+    """From `own` labelled rows on, a task has its own threshold; with fewer than `new`, people get all responses."""
 
     own: Annotated[int, Field(ge=1, le=1 << 30)] = 100
     new: Annotated[int, Field(ge=0, le=1 << 30)] = 30
