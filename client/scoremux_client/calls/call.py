@@ -15,13 +15,7 @@ from scoremux_client.calls.attempt import Attempt
 from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 from scoremux_client.calls.servers import Servers
 from scoremux_client.contract import Status
-from scoremux_client.errors import (
-    DeadlineError,
-    InputError,
-    TooLargeError,
-    TransportError,
-    UnavailableError,
-)
+from scoremux_client.errors import DeadlineError, InputError, TooLargeError, TransportError, UnavailableError
 from scoremux_client.rows import Response, Row, Scored, is_text, what_is_wrong
 
 

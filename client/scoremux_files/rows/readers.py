@@ -11,14 +11,7 @@ from typing import TypeVar
 
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.parquet import read_parquet
-from scoremux_files.rows.row_layout import (
-    FILE_START,
-    ReadPosition,
-    Record,
-    Row,
-    RowLayout,
-    list_columns,
-)
+from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, Row, RowLayout, list_columns
 from scoremux_files.rows.text_files import read_csv, read_jsonl, refuse_foreign
 from scoremux_files.rows.writers import without_apostrophe
 
