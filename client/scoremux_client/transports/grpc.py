@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -69,20 +70,7 @@ class GrpcTransport:
             channel = self._channels[-1]
             channel.calls += 1
 
-        def answered(result: Any, error: Any) -> None:
-            failure = None if error is None else self._failure(error)
-            self._ended(channel, failure)
-            if not future.set_running_or_notify_cancel():
-                return
-            if failure is not None:
-                future.set_exception(failure)
-                return
-            try:
-                arrays = {name: result.as_numpy(name) for name in self._outputs}
-                future.set_result({name: array for name, array in arrays.items() if array is not None})
-            except Exception as bad:
-                future.set_exception(RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}"))
-
+        answered = partial(self._answered, channel, future)
         try:
             call = self._infer(channel, inputs, timeout_s, answered)
         except triton.InferenceServerException as error:
@@ -94,6 +82,20 @@ class GrpcTransport:
         # A future that is cancelled takes its request with it, so that nothing stays in flight.
         future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
         return future
+
+    def _answered(self, channel: _Channel, future: Future[Columns], result: Any, error: Any) -> None:
+        failure = None if error is None else self._failure(error)
+        self._ended(channel, failure)
+        if not future.set_running_or_notify_cancel():
+            return
+        if failure is not None:
+            future.set_exception(failure)
+            return
+        try:
+            arrays = {name: result.as_numpy(name) for name in self._outputs}
+            future.set_result({name: array for name, array in arrays.items() if array is not None})
+        except Exception as bad:
+            future.set_exception(RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}"))
 
     def _infer(
         self, channel: _Channel, inputs: Columns, timeout_s: float | None, answered: Callable[[Any, Any], None]
