@@ -31,7 +31,7 @@ _GROUPS = {
     "Serve": ("serve", "selftest", "tune"),
     "Score": ("score",),
     "Judge": ("evaluate", "report", "compare", "calibrate", "judge", "review"),
-    "Operate": ("tokens", "front-door"),
+    "Operate": ("watch", "tokens", "front-door"),
 }
 _OTHER = "More"
 

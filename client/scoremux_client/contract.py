@@ -153,6 +153,8 @@ class Reason(str, Enum):
     """It is unlike the responses that the task was calibrated with."""
     LOW_CONFIDENCE = "LOW_CONFIDENCE"
     """Its confidence is below the policy's threshold."""
+    HELD = "HELD"
+    """Its task is on hold (`scoremux tasks hold`): the machine would keep it otherwise."""
 
     @property
     def route(self) -> str:

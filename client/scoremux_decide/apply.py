@@ -109,7 +109,7 @@ class Decider:
             return Reason.UNUSUAL.route
         if threshold is not None and threshold.least is not None and not confidence >= threshold.least:
             return Reason.LOW_CONFIDENCE.route
-        return MACHINE
+        return Reason.HELD.route if self.decision.held else MACHINE
 
 
 UNDECIDED = Decider(Decision("", Conditions(), threshold=UNCALIBRATED), Finder(Conditions()))

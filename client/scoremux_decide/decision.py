@@ -15,7 +15,20 @@ import numpy.typing as npt
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions.rules import Conditions
-from scoremux_decide.records import flag, matrix, number, numbers, one_of, parse_record, table_of, text, vector, whole
+from scoremux_decide.records import (
+    flag,
+    matrix,
+    number,
+    numbers,
+    one_of,
+    parse_record,
+    table_of,
+    tables_of,
+    text,
+    texts,
+    vector,
+    whole,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -131,6 +144,38 @@ class Unusual:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """The share of errors that confidences expect among the rows that the machine keeps.
+
+    Attributes:
+        error: Mean of 1 − confidence over the labelled rows that the threshold leaves to the machine.
+        rows: How many these rows count as.
+    """
+
+    error: Annotated[float, _SHARE]
+    rows: Annotated[int, _COUNT]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One test of a promise: with each, the next one has to say more (`fit`).
+
+    Attributes:
+        date: When, as YYYY-MM-DD.
+        target: What was promised, with its confidence.
+        rows: How many labelled rows it was tested on.
+        population: How many of these came from which file, and how they were chosen.
+        digest: Of the rows: the same ones are no further look.
+    """
+
+    date: Annotated[str, text]
+    target: Annotated[str, text]
+    rows: Annotated[int, _COUNT]
+    population: Annotated[tuple[str, ...], texts]
+    digest: Annotated[str, text]
+
+
+@dataclass(frozen=True)
 class Decision:
     """What a policy decides for one task version.
 
@@ -143,6 +188,9 @@ class Decision:
         level_range: None: rows have no range of levels.
         unusual: None: no row goes to people for its vector.
         arithmetic: Of the engine whose scores it was fitted to; None: predictions of training.
+        expected: What the rows that it was fitted to say of the errors to expect; None where it was not recorded.
+        looks: The tests of the task's promises so far, in order.
+        held: The digest of the version that is on hold: people get what the machine would keep; None: not on hold.
     """
 
     policy: Annotated[str, text]
@@ -153,6 +201,9 @@ class Decision:
     level_range: Annotated[LevelRange | None, table_of(LevelRange)] = None
     unusual: Annotated[Unusual | None, table_of(Unusual)] = None
     arithmetic: Annotated[str | None, text] = None
+    expected: Annotated[Expected | None, table_of(Expected)] = None
+    looks: Annotated[tuple[Look, ...], tables_of(Look)] = ()
+    held: Annotated[str | None, text] = None
 
     def __post_init__(self) -> None:
         thresholded = self.threshold is not None and self.threshold.least is not None

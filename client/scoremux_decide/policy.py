@@ -83,6 +83,24 @@ class TaskPolicy(_Table):
     languages: list[str]
 
 
+class WatchPolicy(_Table):
+    """What `scoremux watch` does.
+
+    Attributes:
+        false_alarms: How many are accepted in `days`, over all tasks together; below 1, the chance of any.
+        days: Of a term or a year.
+        late_days: Picked rows that people have not read after so many days are listed as late.
+        on_alarm: "hold": alarms are written for `scoremux tasks hold`; "report": they are reported alone.
+        owner: Who answers for alarms, as the page says it.
+    """
+
+    false_alarms: Annotated[float, Field(gt=0, le=1000)] = 0.05
+    days: Annotated[int, Field(ge=1, le=3660)] = 182
+    late_days: Annotated[int, Field(ge=1, le=3660)] = 7
+    on_alarm: Literal["report", "hold"] = "report"
+    owner: str = ""
+
+
 class ScoringPolicy(_Table):
     """A policy's file.
 
@@ -95,6 +113,7 @@ class ScoringPolicy(_Table):
         truncated_to_people: Whether responses that the model did not see whole go to people.
         conditions: Rules for responses that are not attempts.
         tasks: What holds for single tasks, by id.
+        watch: What follows when read-behind rows contradict a promise.
         review: The rules of the review desk, which reads them itself.
     """
 
@@ -106,6 +125,7 @@ class ScoringPolicy(_Table):
     truncated_to_people: bool = True
     conditions: Annotated[Conditions, PlainValidator(lambda values: parse_record(Conditions, values))] = Conditions()
     tasks: dict[str, TaskPolicy] = {}
+    watch: WatchPolicy = WatchPolicy()
     review: dict[str, Any] = {}
     _digest: str = PrivateAttr("")
 

@@ -63,6 +63,17 @@ def table_of(kind: type[Any]) -> Check:
     return lambda value: parse_record(kind, value)
 
 
+def tables_of(kind: type[Any]) -> Check:
+    """Return the check of a list of tables that are records themselves."""
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError("must be a list of tables")
+        return tuple(parse_record(kind, item) for item in value)
+
+    return check
+
+
 def number(least: float, most: float) -> Check:
     """Return the check of a number within limits."""
 

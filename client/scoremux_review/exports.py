@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 from scoremux_assess.labels.weights import SAMPLE
 from scoremux_files.rows.readers import chunks
 from scoremux_files.rows.writers import write_rows
-from scoremux_review.database import drawn_rows, programme, responses
+from scoremux_review.database import drawn_rows, log, programme, responses
 from scoremux_review.database.connection import Database
 
 FINAL = pa.schema(
@@ -39,12 +40,14 @@ FINAL = pa.schema(
         ("source", pa.string()),
         ("line", pa.int64()),
         ("student", pa.string()),
+        ("administration", pa.string()),
+        ("added_at", pa.string()),
     ]
 )
-"""Columns of final scores. status: as `scoremux score` has it, CONDITION with a code, PENDING until a human decides,
-ODD where the task does not have the level, which then is null.
-decided_by: machine, rater, agreement (of two), adjudication; nobody where the machine gave neither a level nor a code
-and no human can."""
+"""Columns of final scores, in the order in which responses came to the desk, at `added_at`. status: as `scoremux score`
+has it, CONDITION with a code, PENDING until a human decides, ODD where the task does not have the level, which then is
+null. decided_by: machine, rater, agreement (of two), adjudication; nobody where the machine gave neither a level nor a
+code and no human can."""
 
 LABELLED = pa.schema(
     [
@@ -119,13 +122,16 @@ def _finals(database: Database, administration: str) -> Iterator[dict[str, Any]]
     with database.read() as connection:
         points = {task: item.levels for task, item in programme.all_items(connection).items()}
         again = drawn_rows.drawn_again(connection)
+        came = {entry.body["first"]: entry.at for entry in log.entries_of(connection, log.ROWS_ADDED)}
+        firsts = sorted(came)
         drawn: dict[int, list[Any]] = {}
         for row in responses.final_rows(connection, again):
             drawn.setdefault(again[row.id], []).append(row)
         for row in responses.final_rows(connection):
             rows = [row, *drawn.get(row.id, ())]
             if row.id not in again and _is_of(administration, rows):
-                yield _final(row, _read_row(*rows), points[row.task])
+                added_at = came[firsts[bisect_right(firsts, row.id) - 1]]
+                yield _final(row, _read_row(*rows), points[row.task]) | {"added_at": added_at}
 
 
 def _is_of(administration: str, rows: Iterable[Any]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from datetime import date
 
 from scoremux_assess.calibration.fit import (
     below_gate,
@@ -16,7 +18,7 @@ from scoremux_assess.calibration.thresholds import NearMiss
 from scoremux_assess.labels.label_table import LabelTable
 from scoremux_calibrate.eligible import CalibrationReason, eligible_rows
 from scoremux_calibrate.scored import ScoredTasks, score_rows
-from scoremux_decide.decision import NEW_TASK, Decision
+from scoremux_decide.decision import NEW_TASK, Decision, Look
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_engine.engine import Engine
 from scoremux_engine.packages.package_files import DECISION_JSON
@@ -61,8 +63,17 @@ def fit_decisions(tasks: ScoredTasks) -> Calibration:
     """Return the decision of each task; rows of untrained tasks are no part of what others share."""
     policy, live, reasons = tasks.eligible.policy, tasks.eligible.tasks, _reasons(tasks)
     trained = {n: rows for n, rows in tasks.scores.items() if reasons.get(n) is not CalibrationReason.UNTRAINED}
-    decisions = _without_promise(tasks, reasons) | (fit(policy, trained) if trained else {})
-    fitted = {name: replace(decisions[name], arithmetic=tasks.arithmetic) for name in sorted(decisions)}
+    looks = {name: _looks(tasks, name) for name in trained}
+    numbers = {name: number for name, (_, number) in looks.items()}
+    decisions = _without_promise(tasks, reasons) | (fit(policy, trained, numbers) if trained else {})
+    fitted = {
+        name: replace(
+            decisions[name],
+            arithmetic=tasks.arithmetic,
+            looks=looks[name][0] if name in looks else live[name].looks,
+        )
+        for name in sorted(decisions)
+    }
     return Calibration(
         tasks,
         fitted,
@@ -73,6 +84,25 @@ def fit_decisions(tasks: ScoredTasks) -> Calibration:
         below_gate(policy, trained),
         near_misses(policy, fitted, tasks.scores),
     )
+
+
+def _looks(tasks: ScoredTasks, name: str) -> tuple[tuple[Look, ...], int]:
+    """Return the tests of a task's promises, and which of those of this promise the present one is.
+
+    Rows that the promise was tested on before are no further look.
+    """
+    target, scores, looks = tasks.eligible.policy.target, tasks.scores[name], tasks.eligible.tasks[name].looks
+    if target is None or target.human_share is not None:
+        return looks, 1
+    promise = target.model_dump_json(exclude={"human_share", "one_level"}, exclude_none=True)
+    columns = (scores.probabilities, scores.level, scores.human, scores.weights)
+    digest = hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
+    digests = [look.digest for look in looks if look.target == promise]
+    if digest in digests:
+        return looks, digests.index(digest) + 1
+    population = tuple(f"{count} {origin}" for origin, count in sorted(tasks.origins[name].items()))
+    look = Look(date.today().isoformat(), promise, len(scores), population, digest)
+    return (*looks, look), len(digests) + 1
 
 
 def _reasons(tasks: ScoredTasks) -> dict[str, CalibrationReason]:

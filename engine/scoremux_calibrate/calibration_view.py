@@ -151,6 +151,12 @@ def _promises(calibration: Calibration) -> list[str]:
         f"Promises are about all responses to come; one that is broken is found in {wrong:.0%} of cases at most. "
         "In a batch of n responses that the machine keeps, the share of errors p varies by √(p (1 − p) / n) around it."
     ]
+    looks = [len(decision.looks) for decision in calibration.decisions.values()]
+    if max(looks) > 1:
+        lines.append(
+            f"{sum(count > 1 for count in looks)} tasks were tested before, at most {max(looks) - 1} times: each look "
+            "has to say more than the last, so that this holds for all of them together"
+        )
     if alone:
         count = sum(threshold.least is not None for threshold in alone)
         most = f"; of these, {min(count, wrong * len(alone)):.1f} may break their promise on average" if count else ""

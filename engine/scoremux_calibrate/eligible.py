@@ -13,7 +13,7 @@ from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_assess.labels.weights import ALL, LACKS_SAMPLE, ROUTE, routed_beside, routed_only
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions.finder import Finder
-from scoremux_decide.decision import Decision
+from scoremux_decide.decision import Decision, Look
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import adapter_digest
@@ -54,6 +54,7 @@ class TaskRows:
         files: Those of this version.
         before: The decision of that version, None without one.
         rows: Its rows, those of texts with a condition left out.
+        looks: Earlier tests of its promises.
         reason: Why it gets no calibration, or one with a reservation.
     """
 
@@ -62,6 +63,7 @@ class TaskRows:
     files: PackageFiles
     before: Decision | None
     rows: Sequence[LabelledRow]
+    looks: tuple[Look, ...] = ()
     reason: CalibrationReason | None = None
 
 
@@ -98,9 +100,9 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, 
             have rows a sample of all responses, or predictions that are known to come from its live adapter.
     """
     live, left_out = store.manifest().tasks, Counter(line.reason for line in labelled.left_out)
-    past: dict[str, set[str]] = {}
-    for line in store.history.entries():
-        past.setdefault(line.task, set()).update(v for v in (line.before, line.after) if v)
+    past: dict[str, dict[str, None]] = {}  # the versions of each task, the newest first
+    for line in reversed(store.history.entries()):
+        past.setdefault(line.task, {}).update(dict.fromkeys(v for v in (line.after, line.before) if v))
     by_task = _by_live_task(labelled, live, past, left_out)
     without_rows = (name for name in sorted(live.keys() - by_task) if not _decision_file(store, live[name]).exists())
     reasons = dict.fromkeys(without_rows, CalibrationReason.NO_ROWS)
@@ -156,7 +158,9 @@ def _eligible_of_task(
     files = PackageFiles.of(store.package_folder(live))
     task = Task.read(files.path)
     rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), store, past)
-    found = TaskRows(task, live, files, _decision_of(store, live), rows)
+    decisions = (_decision_of(store, version) for version in past)
+    looks = next((decision.looks for decision in decisions if decision and decision.looks), ())
+    found = TaskRows(task, live, files, _decision_of(store, live), rows, looks)
     chosen_by = [row.chosen_by for row in rows]
     if routed_only(chosen_by):
         return replace(found, reason=CalibrationReason.LACKS_SAMPLE)
@@ -192,7 +196,7 @@ def _with_census(rows: Sequence[LabelledRow], store: Store, past: Collection[str
     For rows that do not say which version scored them, none of the task's versions may keep a response.
     """
     routed = {row.version for row in rows if row.chosen_by == ROUTE}
-    asked = past if None in routed else routed & set(past)
+    asked = set(past) if None in routed else routed & set(past)
     decisions = {version: _decision_of(store, version) for version in asked if version}
     thresholds = {version: decision.threshold for version, decision in decisions.items() if decision is not None}
     census: set[str | None] = {version for version, t in thresholds.items() if t is not None and t.least is None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import numpy as np
 from scoremux_assess.calibration.labelled_scores import Floats, LabelledScores
 from scoremux_assess.calibration.ranges import Growth, fit_ranges
 from scoremux_assess.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
-from scoremux_assess.calibration.tested_rows import RowsUnderTest
+from scoremux_assess.calibration.tested_rows import RowsUnderTest, effective_rows
 from scoremux_assess.calibration.thresholds import (
     NearMiss,
     Promise,
@@ -23,7 +24,17 @@ from scoremux_assess.calibration.thresholds import (
 from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
-from scoremux_decide.decision import NONE, OWN, POOLED, Decision, LevelRange, Temperature, Threshold, Unusual
+from scoremux_decide.decision import (
+    NONE,
+    OWN,
+    POOLED,
+    Decision,
+    Expected,
+    LevelRange,
+    Temperature,
+    Threshold,
+    Unusual,
+)
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy
 
 _LOW = Reason.LOW_CONFIDENCE.value
@@ -31,14 +42,21 @@ _ONE_LEVEL = 0.95
 """The share of rows with one level of the machine from which on the level says nothing about a response."""
 
 
-def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, Decision]:
+def fit(
+    policy: ScoringPolicy, tasks: Mapping[str, LabelledScores], looks: Mapping[str, int] | None = None
+) -> dict[str, Decision]:
     """Return the decision of each task.
+
+    Args:
+        policy: The programme's rules.
+        tasks: Labelled rows by task.
+        looks: How often each task's promise was tested, this time included; by default it is the first time for all.
 
     Raises:
         InputError: The policy compares with two humans, and the rows have one.
     """
     temperatures, held_out = _temperatures(tasks)
-    thresholds, _ = _choose_all(policy, tasks, held_out)
+    thresholds, tested = _choose_all(policy, tasks, held_out, looks or {})
     ranges: dict[str, LevelRange] = {}
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, rows.calibrated(held_out[name])) for name, rows in tasks.items()}
@@ -52,6 +70,7 @@ def fit(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str,
             thresholds.get(name),
             ranges.get(name),
             _unusual(policy, rows),
+            expected=_expected(tested[name], thresholds[name].least) if name in tested else None,
         )
         for name, rows in tasks.items()
     }
@@ -62,7 +81,7 @@ def people_of(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dic
 
     After it, how many labelled rows would lower it by a twentieth, and to which share; NaN where no number does.
     """
-    thresholds, tested = _choose_all(policy, tasks, _temperatures(tasks)[1])
+    thresholds, tested = _choose_all(policy, tasks, _temperatures(tasks)[1], {})
     people = {}
     for name, threshold in thresholds.items():
         more = None
@@ -86,7 +105,10 @@ def _temperatures(tasks: Mapping[str, LabelledScores]) -> tuple[dict[str, Temper
 
 
 def _choose_all(
-    policy: ScoringPolicy, tasks: Mapping[str, LabelledScores], held_out: Mapping[str, Floats]
+    policy: ScoringPolicy,
+    tasks: Mapping[str, LabelledScores],
+    held_out: Mapping[str, Floats],
+    looks: Mapping[str, int],
 ) -> tuple[dict[str, Threshold], dict[str, RowsUnderTest]]:
     """Return the threshold of each task, and the rows that it was tested on, of tasks that were."""
     thresholds: dict[str, Threshold] = {}
@@ -94,7 +116,8 @@ def _choose_all(
     alike = one_level(policy, tasks)
     if policy.target is not None:
         tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in alike}
-        thresholds = _thresholds(policy, policy.target, tested, {name: len(rows) for name, rows in tasks.items()})
+        counts = {name: len(rows) for name, rows in tasks.items()}
+        thresholds = _thresholds(policy, policy.target, tested, counts, looks)
     for name in (*alike, *below_gate(policy, tasks)):
         thresholds[name] = _everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name]))
     return thresholds, tested
@@ -152,33 +175,43 @@ def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> 
 
 
 def _thresholds(
-    policy: ScoringPolicy, target: AgreementTarget, tasks: Mapping[str, RowsUnderTest], rows: Mapping[str, int]
+    policy: ScoringPolicy,
+    target: AgreementTarget,
+    tasks: Mapping[str, RowsUnderTest],
+    rows: Mapping[str, int],
+    looks: Mapping[str, int],
 ) -> dict[str, Threshold]:
     """Return the threshold of each task: its own, one that tasks with fewer rows share, or everything to people.
 
-    rows: how many labelled ones each task has.
+    Args:
+        policy: The programme's rules.
+        target: Its target.
+        tasks: The rows that each task is tested on.
+        rows: How many labelled rows each task has.
+        looks: How often each task's promise was tested, this time included.
     """
     thresholds, shared = {}, []
     for name, tested in tasks.items():
         if rows[name] < policy.rows.new:
             thresholds[name] = _everyone(Reason.NEW_TASK, NONE, rows[name])
         elif rows[name] >= policy.rows.own:
-            thresholds[name] = _threshold(target, tested, Threshold(_LOW, OWN, rows[name], 1.0))
+            thresholds[name] = _threshold(target, tested, Threshold(_LOW, OWN, rows[name], 1.0), looks.get(name, 1))
         else:
             shared.append(name)
     if shared:
         empty = Threshold(_LOW, POOLED, sum(rows[name] for name in shared), 1.0, tasks=len(shared))
-        together = _threshold(target, RowsUnderTest.joined([tasks[name] for name in shared]), empty)
+        look = max(looks.get(name, 1) for name in shared)
+        together = _threshold(target, RowsUnderTest.joined([tasks[name] for name in shared]), empty, look)
         leasts = [together.least] * len(shared)
         if together.least is not None and target.human_share is None:
-            leasts = choose_by_task([tasks[name] for name in shared], together.least, _promise(target))
+            leasts = choose_by_task([tasks[name] for name in shared], together.least, _promise(target, look))
         for name, least in zip(shared, leasts, strict=True):
             thresholds[name] = replace(together, least=least, share=tasks[name].share_below(least))
     return thresholds
 
 
-def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold) -> Threshold:
-    """Return the threshold of rows that share one; empty: what it is but for that."""
+def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold, look: int) -> Threshold:
+    """Return the threshold of rows that share one; empty: what it is but for that; look: as for `_promise`."""
     if target.human_share is not None:
         share = target.human_share
         least = share_threshold(rows.confidence, rows.weight, share) if share < 1 else None
@@ -187,7 +220,7 @@ def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold) -
         raise InputError(
             "within_of_humans needs rows with the levels of two humans (column `second`), and there are none"
         )
-    least = choose(rows, _promise(target))
+    least = choose(rows, _promise(target, look))
     return replace(
         empty,
         least=least,
@@ -196,9 +229,23 @@ def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold) -
     )
 
 
-def _promise(target: AgreementTarget) -> Promise:
+def _promise(target: AgreementTarget, look: int = 1) -> Promise:
+    """Return what is tested at the n-th look, so that all looks together are wrong in 1 − confidence of cases at most.
+
+    A look may be wrong in (1 − confidence) · 6 / (π² n²) of cases, whose sum over all n is 1 − confidence.
+    """
     errors = None if target.exact is None else 1 - target.exact
-    return Promise(errors, target.critical, target.confidence, target.within_of_humans)
+    wrong = (1 - target.confidence) * 6 / (math.pi * look) ** 2
+    return Promise(errors, target.critical, 1 - wrong, target.within_of_humans)
+
+
+def _expected(rows: RowsUnderTest, least: float | None) -> Expected | None:
+    """Return what confidences expect of the rows that a threshold leaves to the machine; None if it leaves none."""
+    kept = rows.take(np.flatnonzero(rows.confidence >= (2.0 if least is None else least)))
+    if not len(kept):
+        return None
+    effective = effective_rows(kept, kept.correlation())[-1]
+    return Expected(float(np.average(1 - kept.confidence, weights=kept.weight)), int(effective))
 
 
 def _everyone(reason: Reason, source: str, rows: int) -> Threshold:

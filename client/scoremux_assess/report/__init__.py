@@ -89,11 +89,13 @@ def write_report(
 def page(assessed: Assessment, joined: JoinedColumns, provenance: dict[str, object], out: Path) -> str:
     """Return the page as HTML."""
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("scoremux_assess.report").joinpath("page.html").read_text("utf-8"))
+    style = Markup(files("scoremux_assess.report").joinpath("style.css").read_text("utf-8").rstrip())
     beside = {"json": out.with_suffix(".json").name, "parquet": out.with_suffix(".parquet").name}
-    return template.render(view(assessed, joined), **provenance, **beside)
+    return template.render(view(assessed, joined), **provenance, **beside, style=style)
 
 
 def _provenance(inputs: ReportInputs, title: str) -> dict[str, object]:

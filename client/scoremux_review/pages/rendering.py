@@ -21,6 +21,7 @@ _REASONS = {
     "TRUNCATED": "Truncated",
     "UNCALIBRATED": "No calibration",
     "NEW_TASK": "New task",
+    "HELD": "On hold",
     "READ_BEHIND": "Read-behind",
     "SAMPLE": "Sample",
     REOPENED: "Reopened",

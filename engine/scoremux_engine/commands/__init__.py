@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from scoremux_engine.commands import changes, views
+from scoremux_engine.commands import changes, holds, views
 
 tasks = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,8 @@ tasks.command()(views.diff)
 tasks.command()(views.history)
 tasks.command()(changes.rollback)
 tasks.command()(changes.retire)
+tasks.command()(holds.hold)
+tasks.command()(holds.release)
 tasks.command()(changes.pin)
 tasks.command()(changes.gc)
 tasks.command()(views.verify)

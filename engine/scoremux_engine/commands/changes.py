@@ -52,8 +52,8 @@ def add(
     remarks = [*other_bases(described, opened), *limits]
     changes = opened_store.publish([adapter.files for adapter in described], opened, dry_run=dry_run)
     # One change per folder, in the folders' order.
-    rows = [_row(opened_store, change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
-    _show(rows, as_json, dry_run, remarks)
+    rows = [row_of(opened_store, change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
+    show_changes(rows, as_json, dry_run, remarks)
 
 
 def rollback(
@@ -68,9 +68,9 @@ def rollback(
     Example: scoremux tasks rollback en-6.3-ipp --store repo/store
     """
     opened = open_store(store)
-    row = _row(opened, opened.rollback(task, to, dry_run=dry_run))
+    row = row_of(opened, opened.rollback(task, to, dry_run=dry_run))
     row["change"] = {"updated": "rolled back", "new": "returned"}.get(row["change"], row["change"])
-    _show([row], as_json, dry_run)
+    show_changes([row], as_json, dry_run)
 
 
 def retire(
@@ -84,7 +84,7 @@ def retire(
     Example: scoremux tasks retire en-6.3-ipp --store REPO/store
     """
     opened = open_store(store)
-    _show([_row(opened, change) for change in opened.retire(tasks, dry_run=dry_run)], as_json, dry_run)
+    show_changes([row_of(opened, change) for change in opened.retire(tasks, dry_run=dry_run)], as_json, dry_run)
 
 
 def pin(
@@ -129,7 +129,7 @@ def gc(
     show_result(as_json, _marked(values, dry_run), ("kind", "name", "bytes"), cells, title)
 
 
-def _row(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
+def row_of(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
     """Return a change as JSON shows it. remark: what its `task.json` was made from, where the folder lacks some."""
     row: dict[str, Any] = {"task": change.task, "change": change.kind, "from": change.before, "to": change.after}
     if change.before and change.after:
@@ -139,8 +139,8 @@ def _row(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
     return {**row, "task_json": remark} if remark else row
 
 
-def _show(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool, remarks: Sequence[str] = ()) -> None:
-    """Print changes as `_row` gives them. remarks: sentences for standard error."""
+def show_changes(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool, remarks: Sequence[str] = ()) -> None:
+    """Print changes as `row_of` gives them. remarks: sentences for standard error."""
     values, more = _marked(rows, dry_run), ["task.json"] if any("task_json" in row for row in rows) else []
     uncalibrated = [row["task"] for row in rows if "uncalibrated" in row]
     if uncalibrated and not as_json:

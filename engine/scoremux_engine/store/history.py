@@ -23,7 +23,9 @@ HISTORY_JSONL = "history.jsonl"
 _LINE_MOST_BYTES = 1 << 16
 _INTENT_MOST_BYTES = 256 << 20
 _Milliseconds = Annotated[AwareDatetime, PlainSerializer(lambda when: when.isoformat(timespec="milliseconds"))]
-_KINDS = {"rollback": "rolled back", "pin": "pinned", "unpin": "unpinned"}
+_KINDS = {
+    "rollback": "rolled back", "pin": "pinned", "unpin": "unpinned", "hold": "on hold", "release": "released"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,14 @@ class HistoryLine(StoreFile):
     """One line: what a command did to one version.
 
     Attributes:
-        who: The user of the operating system.
+        who: The user of the operating system, or the person who is named with --by.
         before: Digest of the live version before; of a version that is unpinned.
         after: Digest of the live version after; of a version that is pinned.
     """
 
     when: _Milliseconds
     who: str
-    action: Literal["add", "rollback", "retire", "pin", "unpin"]
+    action: Literal["add", "rollback", "retire", "pin", "unpin", "hold", "release"]
     task: str
     before: str | None = Field(alias="from")
     after: str | None = Field(alias="to")
@@ -119,10 +121,9 @@ class History:
         """Return the lines that are not damaged, oldest first, of one task if it is given."""
         return [line for _, line in self.lines() if line is not None and task in (None, line.task)]
 
-    def record_intent(self, action: str, changes: Sequence[Change], name: str, content: bytes) -> None:
+    def record_intent(self, action: str, changes: Sequence[Change], name: str, content: bytes, who: str = "") -> None:
         """Record the lines to append once the file `name` has been replaced by one with `content`."""
-        now, who = datetime.now(timezone.utc), _user()
-        stated = {"when": now, "who": who, "action": action}
+        stated = {"when": datetime.now(timezone.utc), "who": who or _user(), "action": action}
         rows = [HistoryLine.model_validate(stated | {"task": c.task, "from": c.before, "to": c.after}) for c in changes]
         lines = "".join(row.model_dump_json(by_alias=True) + "\n" for row in rows)
         size = self._size()

@@ -64,9 +64,16 @@ class Store(StoreReader):
         backbone: Backbone,
         *,
         before: Mapping[str, str] | None = None,
+        action: str = "add",
+        who: str = "",
         dry_run: bool = False,
     ) -> list[Change]:
-        """Publish packages as `add` does. Raises StoreError where a version in `before` is not live any more."""
+        """Publish packages as `add` does. Raises StoreError where a version in `before` is not live any more.
+
+        Args:
+            action: What the history calls it.
+            who: Who does it; by default the user of the operating system.
+        """
         checked = [_CheckedPackage.of(files, backbone) for files in packages]
         _refuse_duplicates(checked)
         if dry_run:
@@ -80,14 +87,18 @@ class Store(StoreReader):
                     )
             changes = _changes(manifest, checked)
             self._write_all(checked)
-            self._replace_manifest("add", manifest, changes)
+            self._replace_manifest(action, manifest, changes, who)
             return changes
 
-    def rollback(self, task: str, to: str | None = None, *, dry_run: bool = False) -> Change:
+    def rollback(
+        self, task: str, to: str | None = None, *, action: str = "rollback", who: str = "", dry_run: bool = False
+    ) -> Change:
         """Make another version of a task live.
 
         Args:
             to: Digest of the version; by default the one that was live before the present one.
+            action: What the history calls it.
+            who: Who does it; by default the user of the operating system.
 
         Raises:
             PackageError: That version is damaged.
@@ -104,7 +115,7 @@ class Store(StoreReader):
             manifest = self.manifest()
             change = Change(task, manifest.tasks.get(task), digest)
             if not dry_run:
-                self._replace_manifest("rollback", manifest, [change])
+                self._replace_manifest(action, manifest, [change], who)
             return change
 
     def retire(self, tasks: Collection[str], *, dry_run: bool = False) -> list[Change]:
@@ -167,13 +178,13 @@ class Store(StoreReader):
             )
         return manifest
 
-    def _replace_manifest(self, action: str, manifest: Manifest, changes: Sequence[Change]) -> None:
+    def _replace_manifest(self, action: str, manifest: Manifest, changes: Sequence[Change], who: str = "") -> None:
         changes = [change for change in changes if change.before != change.after]
         if not changes and self.stamp():
             return
         after = {**manifest.tasks, **{change.task: change.after for change in changes}}
         tasks = {task: digest for task, digest in sorted(after.items()) if digest is not None}
-        self._replace(action, changes, MANIFEST_JSON, Manifest(backbone=manifest.backbone, tasks=tasks))
+        self._replace(action, changes, MANIFEST_JSON, Manifest(backbone=manifest.backbone, tasks=tasks), who)
 
     def _replace_pins(self, before: Mapping[str, str], after: dict[str, str]) -> dict[str, str]:
         """Replace the pins; return them."""
@@ -184,10 +195,10 @@ class Store(StoreReader):
             self._replace("pin" if added else "unpin", added or removed, PINS_JSON, pinned)
         return after
 
-    def _replace(self, action: str, changes: Sequence[Change], name: str, file: StoreFile) -> None:
+    def _replace(self, action: str, changes: Sequence[Change], name: str, file: StoreFile, who: str = "") -> None:
         """Replace a file and append to the history; after a crash in between, the next change completes it."""
         content = file.to_json()
-        self.history.record_intent(action, changes, name, content)
+        self.history.record_intent(action, changes, name, content, who)
         try:
             replace_file(self.folder / name, [content])
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
         )
         assert {row["id"]: row["student"] for row in read_rows(tmp_path / "l.jsonl")} == truth
         assert {row["id"]: row["student"].lstrip("'") or None for row in read_rows(tmp_path / "f.csv")} == truth
+        came = {(row["administration"], row["added_at"][:11]) for row in read_rows(tmp_path / "f.csv")}
+        assert came == {("later" if name == "later.db" else "scored", datetime.now(timezone.utc).strftime("%Y-%m-%dT"))}
         exports.export_labelled(desk, tmp_path / "l.csv")
         assert {row["id"]: row["student"] or None for row in read_rows(tmp_path / "l.csv")} == truth
         erase(desk, ErasureRequest(["k6"]), "test")

@@ -1,0 +1,101 @@
+"""`scoremux watch`: whether promises still hold, from what people read behind the machine."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scoremux_files.atomic import replace_file
+from scoremux_files.errors import InputError, writing
+
+if TYPE_CHECKING:
+    from scoremux_assess.watch.watched_rows import WatchedTask
+    from scoremux_decide.decision import Decision
+
+
+def watch(
+    final: Annotated[Path, typer.Argument(help="What `scoremux review export --out` wrote.")],
+    tasks: Annotated[Path, typer.Option("--tasks", help="The store of tasks, REPO/store.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="TOML file of `scoremux calibrate`, with the table [watch].")
+    ] = None,
+    scored: Annotated[
+        list[Path] | None,
+        typer.Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="HTML page to write; beside it the same as .json, for `scoremux tasks hold --from`, and as .prom "
+            "for node_exporter's textfile collector.",
+        ),
+    ] = None,
+) -> None:
+    """Test promises on read-behind rows; run it each morning. Everything is computed again from the files.
+
+    Example: scoremux watch final.parquet --tasks REPO/store --policy policy.toml --out today.html
+    """
+    from scoremux_assess.watch import view
+    from scoremux_assess.watch.findings import AlarmRate, find
+    from scoremux_assess.watch.watched_rows import read_watched
+    from scoremux_decide.policy import WatchPolicy, read_policy
+
+    rules = read_policy(policy).watch if policy else WatchPolicy()
+    today, rate = date.today(), AlarmRate(rules.false_alarms, rules.days)
+    late_before = (today - timedelta(days=rules.late_days)).isoformat()
+    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(tasks, digest)), late_before)
+    if not watched:
+        raise InputError(f"there are no rows in {final}")
+    findings, lost = find(watched, rate, today.isoformat()), _lost(scored or [], watched)
+    values = view.page_values(watched, findings, lost, rate, rules.owner, today.isoformat())
+    if out:
+        figures = view.as_json(watched, findings, lost)
+        figures["holds"] = view.holds(findings) if rules.on_alarm == "hold" else []
+        contents = {".json": json.dumps(figures, indent=1) + "\n", ".prom": view.metrics(watched, findings, lost)}
+        for path, content in (
+            (out, _page(values, final.name)),
+            *((out.with_suffix(s), c) for s, c in contents.items()),
+        ):
+            with writing(path):
+                replace_file(path, [content.encode()], mode=None)
+    print(values["summary"])
+    for alarm in values["alarms"]:
+        print(f"{alarm['task']}: {alarm['words']}")
+
+
+def _decision(store: Path, digest: str) -> Decision | None:
+    from scoremux_decide.decision import Decision
+
+    path = store / "packages" / digest / "decision.json"
+    return Decision.parse(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
+    """Return how many rows of each job's output the desk does not have."""
+    from scoremux_files.rows.columns import present_columns
+
+    known: dict[str, int] = {}
+    for task in watched:
+        for name, count in task.administrations.items():
+            known[name] = known.get(name, 0) + count
+    counts = {path.name: len(present_columns(path, ("id",), ("id",))["id"]) for path in scored}
+    return {name: max(0, count - known.get(name, 0)) for name, count in counts.items()}
+
+
+def _page(values: dict[str, Any], source: str) -> str:
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("scoremux_assess.watch").joinpath("page.html").read_text("utf-8"))
+    style = Markup(files("scoremux_assess.report").joinpath("style.css").read_text("utf-8").rstrip())
+    title = f"Promises on {values['today']}"
+    return template.render(values, title=title, style=style, source=source, version=version("scoremux"))

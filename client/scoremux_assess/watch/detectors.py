@@ -1,0 +1,144 @@
+"""Detectors of a broken promise that may be looked at every day, and what they leave open.
+
+A Shiryaev–Roberts e-detector M (Shin, Ramdas & Rinaldo 2023) is computed anew with each observation x:
+M ← Σ weight · (M + 1) · likelihood ratio of x. While the promise holds, E[M] is at most the number of observations at
+any day at which one may stop. So M ≥ n happens once in n observations at most on average, and M / n is an e-value after
+n observations or fewer. E-values of tasks are judged together by e-BH (Wang & Ramdas 2022): the share of false alarms
+among all is bounded, and so is the chance of any where no promise is broken.
+
+Confidence sequences (Waudby-Smith & Ramdas 2024) hold at all days together: one may look whenever one likes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+WORSE_BY = np.array([0.02, 0.04, 0.07, 0.10, 0.15, 0.25, 0.40])
+_WEIGHT = np.array([1, 1, 2, 2, 2, 2, 1]) / 11
+"""How much greater than promised the error may have become. Most weight is on what a term's reads can find."""
+
+_BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])
+"""Shares of what could be lost that are bet on a mean having moved."""
+
+
+def error_detector(errors: Floats, promised: float) -> Floats:
+    """Return M after each observation, [B, …]: high where the share of errors is above what was promised.
+
+    Args:
+        errors: 1 for an error, else 0, in order, [B, …]; further dimensions are series of their own.
+        promised: The greatest promised share of errors.
+    """
+    promised = min(max(promised, 1e-3), 1 - 1e-3)
+    worse, weight = _alternatives(promised)
+    if not len(worse):
+        return np.zeros(errors.shape)
+    at_error, at_none = worse / promised, (1 - worse) / (1 - promised)
+    return _shiryaev_roberts((np.where(error[..., None] > 0, at_error, at_none) for error in errors), weight)
+
+
+def mean_detector(values: Floats, least: float, most: float) -> Floats:
+    """Return M after each observation, [B]: high where the mean of values from 0 to 1 is outside least … most.
+
+    Args:
+        values: In order, [B].
+        least: The lowest usual mean.
+        most: The highest usual mean.
+    """
+    above, below = (values - most) / max(most, 1e-3), (least - values) / max(1 - least, 1e-3)
+    bets = (1 + np.concatenate([_BETS * up, _BETS * down]) for up, down in zip(above, below, strict=True))
+    return _shiryaev_roberts(bets, np.full(2 * len(_BETS), 0.5 / len(_BETS)))
+
+
+def _alternatives(promised: float) -> tuple[Floats, Floats]:
+    """Return the shares of errors that a detector is for, and their weights."""
+    worse = promised + WORSE_BY
+    possible = worse < 1
+    return worse[possible], _WEIGHT[possible] / _WEIGHT[possible].sum()
+
+
+def _shiryaev_roberts(ratios: Iterable[Floats], weight: Floats) -> Floats:
+    """Return M after each observation from the likelihood ratios of each, [B, …]; weight: of each ratio, [R]."""
+    reached, now = [], np.zeros(1)
+    for ratio in ratios:
+        now = np.minimum((now + 1) * ratio, 1e300)
+        reached.append(now @ weight)
+    return np.array(reached)
+
+
+def alarms(e_values: Mapping[str, float], rate: float) -> set[str]:
+    """Return which e-values are alarms, so that at most `rate` of them are false on average (e-BH)."""
+    ranked = sorted(e_values, key=lambda name: -e_values[name])
+    count = max((k for k, name in enumerate(ranked, 1) if e_values[name] >= len(ranked) / (rate * k)), default=0)
+    return set(ranked[:count])
+
+
+def confidence_sequence(errors: int, rows: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return an interval of a share that holds at all numbers of rows together, by a uniform mixture of bets.
+
+    >>> [round(bound, 3) for bound in confidence_sequence(12, 100)]
+    [0.049, 0.232]
+    """
+    if not rows:
+        return 0.0, 1.0
+    mixture = math.lgamma(errors + 1) + math.lgamma(rows - errors + 1) - math.lgamma(rows + 2)
+
+    def is_left_open(share: float) -> bool:
+        losses = (errors * math.log(share) if errors else 0.0) + (
+            (rows - errors) * math.log1p(-share) if rows > errors else 0.0
+        )
+        return mixture - losses < -math.log(1 - confidence)
+
+    likeliest = errors / rows
+    return _bound(is_left_open, likeliest, 0.0), _bound(is_left_open, likeliest, 1.0)
+
+
+def _bound(is_left_open: Callable[[float], bool], likeliest: float, end: float) -> float:
+    """Return where the interval ends between its middle and an end of 0 … 1."""
+    if likeliest == end:
+        return end
+    inside, outside = likeliest, end
+    for _ in range(50):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if is_left_open(middle) else (inside, middle)
+    return inside
+
+
+def recovery(errors: Floats, promised: float) -> float:
+    """Return the e-value that the share of errors is below what was promised, after all of these rows.
+
+    It is a mixture over shares from 0 to `promised`; 20 or more says so with 95 % confidence, whenever one looks.
+    """
+    shares = promised * (np.arange(20) + 0.5) / 20
+    wrong, right = float(errors.sum()), float(len(errors) - errors.sum())
+    logs = wrong * np.log(shares / promised) + right * np.log((1 - shares) / (1 - promised))
+    return float(np.exp(np.minimum(logs, 690)).mean())
+
+
+def reads_needed(promised: float, now: float, worse_by: float, rows_until_false: float) -> int:
+    """Return after how many reads half of the detectors find that the error rose by `worse_by`, by simulation.
+
+    Args:
+        promised: The greatest promised share of errors.
+        now: The share of errors before.
+        worse_by: How much greater it becomes.
+        rows_until_false: Reads in which one false alarm is accepted.
+    """
+    random, most, runs = np.random.default_rng(1), 5000, 101
+    worse, weight = _alternatives(promised)
+    if not len(worse):
+        return most
+    state, needed = np.zeros((runs, len(worse))), np.full(runs, most)
+    for read in range(-200, most):
+        wrong = random.random((runs, 1)) < (now if read < 0 else min(now + worse_by, 1.0))
+        state = (state + 1) * np.where(wrong, worse / promised, (1 - worse) / (1 - promised))
+        if read >= 0:
+            needed = np.minimum(needed, np.where(state @ weight >= rows_until_false, read + 1, most))
+            if np.median(needed) <= read:
+                break
+    return int(np.median(needed))

@@ -1,0 +1,186 @@
+"""What `scoremux watch` found, as the values of its page, as JSON, and as metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from itertools import pairwise
+from typing import Any
+
+from scoremux_assess.watch.findings import LOSSES, RECOVERED, AlarmRate, Finding
+from scoremux_assess.watch.watched_rows import WatchedTask
+
+_SHOWN_DAYS = 14
+_STATES = ("in", "machine", "to people", "final", "pending", "held", "lost")
+
+
+def as_json(tasks: Sequence[WatchedTask], findings: Sequence[Finding], lost: Mapping[str, int]) -> dict[str, Any]:
+    """Return everything that the page says. lost: rows that a job wrote and the desk does not have, by output."""
+    return {
+        "rows": [dict(zip(("day", *_STATES), row, strict=True)) for row in _rows(tasks, lost)],
+        "lost": dict(lost),
+        "promises": [
+            {
+                "task": finding.watched.task, "version": finding.watched.version, "promise": finding.promise,
+                "promised": finding.promised, "expected": finding.expected, "observed": _observed(finding),
+                "errors": finding.errors, "reads": finding.reads, "interval": list(finding.sequence),
+                "late": _late(finding.watched), "since": min(finding.watched.days), "verdict": finding.verdict,
+                "alarm_since": finding.since, "population_changed_since": finding.moved, "held": finding.is_held,
+                "recovered": finding.recovered,
+                "reads_to_find": {str(loss): reads for loss, reads in zip(LOSSES, finding.plan, strict=False)},
+            }
+            for finding in findings
+        ],
+    }  # fmt: skip
+
+
+def page_values(
+    tasks: Sequence[WatchedTask],
+    findings: Sequence[Finding],
+    lost: Mapping[str, int],
+    rate: AlarmRate,
+    owner: str,
+    today: str,
+) -> dict[str, Any]:
+    """Return the values of the template `page.html`."""
+    alarms = [finding for finding in findings if finding.since]
+    late = sum(_late(task) for task in tasks)
+    waiting = [day for task in tasks for day, rows in task.days.items() if rows.pending]
+    unwatched = sorted({task.task for task in tasks} - {finding.watched.task for finding in findings})
+    count = f"{len(alarms)} alarms" if alarms else "No alarm"
+    return {
+        "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
+        f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
+        "rate": _rate(rate),
+        "alarms": [{"task": finding.watched.task, "words": _alarm(finding, owner, today)} for finding in alarms],
+        "states": _STATES,
+        "days": [
+            {"name": name, "cells": [f"{count:,}" for count in cells]}
+            for name, *cells in _rows(tasks, lost)[-_SHOWN_DAYS:]
+        ],
+        "oldest": f"The oldest unread row came on {min(waiting)}." if waiting else "No row waits for people.",
+        "promises": [_row(finding) for finding in findings],
+        "unwatched": f"Without a promise that can be watched: {', '.join(unwatched)}." if unwatched else "",
+        "losses": [f"{loss:.0%}" for loss in LOSSES],
+        "plans": [_plan(finding) for finding in findings if finding.plan],
+        "changes": list(_changes(tasks)),
+        "today": today,
+    }
+
+
+def metrics(tasks: Sequence[WatchedTask], findings: Sequence[Finding], lost: Mapping[str, int]) -> str:
+    """Return the figures in the text format of Prometheus, for node_exporter's textfile collector."""
+    lines = [
+        "# HELP scoremux_watch_rows Rows of the desk's export by what became of them.",
+        "# TYPE scoremux_watch_rows gauge",
+    ]
+    totals = [sum(column) for column in list(zip(*_rows(tasks, lost), strict=True))[1:]] or [0] * len(_STATES)
+    lines += [f'scoremux_watch_rows{{state="{name}"}} {n}' for name, n in zip(_STATES, totals, strict=True)]
+    for name, help_text, value in (
+        ("promised_errors", "Greatest promised share of errors.", lambda f: f.promised),
+        ("expected_errors", "Share of errors that confidences expect.", lambda f: f.expected),
+        ("observed_errors", "Share of errors among rows that people read.", _observed),
+        ("reads", "Picked rows that people read.", lambda f: f.reads),
+        ("alarm", "1 where the promise is contradicted.", lambda f: int(f.since is not None)),
+    ):
+        lines += [f"# HELP scoremux_watch_{name} {help_text}", f"# TYPE scoremux_watch_{name} gauge"]
+        for finding in findings:
+            if value(finding) is not None:
+                watched = finding.watched
+                labels = f'task="{watched.task}",version="{watched.version}",promise="{finding.promise}"'
+                lines.append(f"scoremux_watch_{name}{{{labels}}} {value(finding):.6g}")
+    return "\n".join(lines) + "\n"
+
+
+def holds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return the tasks with an alarm that are not on hold yet, for `scoremux tasks hold --from`."""
+    return [
+        {"task": f.watched.task, "version": f.watched.version, "promise": f.promise, "since": f.since}
+        for f in findings
+        if f.since and not f.is_held
+    ]
+
+
+def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    """Return a line for each day: its name, and rows by `_STATES`."""
+    totals: dict[str, Counter[str]] = {}
+    for task in tasks:
+        for name, day in task.days.items():
+            line = totals.setdefault(name, Counter())
+            line.update({"in": day.rows.total(), "machine": day.rows["machine"], "to people": day.rows["people"]})
+            line.update({"pending": day.pending, "held": day.kept if day.is_held else 0})
+    for line in totals.values():
+        line["final"] = line["in"] - line["pending"]
+    rows = [(name, *(line[state] for state in _STATES)) for name, line in totals.items()]
+    if rows and lost:
+        last = max(rows)
+        rows[rows.index(last)] = (*last[:-1], sum(lost.values()))
+    return sorted(rows)
+
+
+def _observed(finding: Finding) -> float | None:
+    return finding.errors / finding.reads if finding.reads else None
+
+
+def _late(task: WatchedTask) -> int:
+    return int(task.total(lambda day: len(day.late)))
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _rate(rate: AlarmRate) -> str:
+    count = f"{rate.alarms:.0%} chance of any false alarm" if rate.alarms < 1 else f"{rate.alarms:g} false alarms"
+    return f"Alarms are set for at most a {count} in {rate.days} days, over all tasks together."
+
+
+def _alarm(finding: Finding, owner: str, today: str) -> str:
+    age = (date.fromisoformat(today) - date.fromisoformat(finding.since or today)).days
+    why = (
+        f"confidences have changed since {finding.moved}, so the responses are others: calibrate on new labels"
+        if finding.moved
+        else "confidences have not changed, so the machine or the people have: compare raters' validity papers first"
+    )
+    words = f"{_percent(_observed(finding))} errors where at most {finding.promised:.1%} are promised; {why}. "
+    words += f"Since {finding.since} ({age} days), owner: {owner or 'none is named in the policy'}."
+    if finding.recovered is not None:
+        ready = "" if finding.recovered >= RECOVERED else "not yet "
+        words += f" On hold: {finding.reads} reads since say {ready}that the promise is kept again "
+        words += f"(e = {finding.recovered:.3g}, {RECOVERED:g} is needed)."
+    return words
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    return {
+        "task": finding.watched.task,
+        "promise": "" if finding.promise == "exact" else "two levels or more off",
+        "style": "fail" if finding.since else "pass" if finding.verdict == "kept" else "open",
+        "verdict": finding.verdict + (", on hold" if finding.is_held else ""),
+        "promised": _percent(finding.promised),
+        "expected": _percent(finding.expected if finding.promise == "exact" else None),
+        "observed": _percent(_observed(finding)),
+        "interval": f"[{_percent(finding.sequence[0])}, {_percent(finding.sequence[1])}]" if finding.reads else "",
+        "reads": f"{finding.reads:,}",
+        "late": f"{_late(finding.watched):,}",
+        "since": min(finding.watched.days),
+    }
+
+
+def _plan(finding: Finding) -> dict[str, Any]:
+    days = finding.watched.days
+    span = (date.fromisoformat(max(days)) - date.fromisoformat(min(days))).days + 1
+    reads = finding.reads / span
+    cells = [f"{reads_needed / reads:.0f} days" if reads else "never" for reads_needed in finding.plan]
+    return {"task": finding.watched.task, "reads": f"{reads:.1f}", "days": cells}
+
+
+def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:
+    """Yield which versions came, and when holds began and ended."""
+    for task in tasks:
+        names = list(task.days)
+        yield f"{names[0]}: {task.task} has rows of version {task.version[:12] or 'none'}"
+        for before, now in pairwise(names):
+            if task.days[before].is_held != task.days[now].is_held:
+                yield f"{now}: {task.task} is {'on hold' if task.days[now].is_held else 'released'}"

@@ -1,0 +1,126 @@
+"""What `scoremux watch` finds, when, and how often by mistake: made-up years whose truth is known.
+
+python -m pytest tests/slow/test_watch_drills.py -s
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from scoremux_assess.calibration.fit import fit
+from scoremux_assess.calibration.labelled_scores import LabelledScores
+from scoremux_assess.watch.detectors import alarms, error_detector
+from scoremux_decide.bounds import at_most, most_errors
+from scoremux_decide.policy import AgreementTarget, ScoringPolicy
+
+PROMISED, BEFORE, AFTER = 0.15, 0.12, 0.25
+READS, HALF_YEAR, TASKS = 10, 182, 27
+YEARS = 200
+
+
+def _errors(shares: npt.NDArray[np.float64], reads: int, seed: int) -> npt.NDArray[np.float64]:
+    """Return errors of `reads` rows a day, [D · reads, …]; shares: of each day, [D, …]."""
+    by_read = np.repeat(shares, reads, axis=0)
+    return (np.random.default_rng(seed).random(by_read.shape) < by_read).astype(float)
+
+
+def _finds(policy: ScoringPolicy, right: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float64], look: int) -> bool:
+    """Return whether rows of two levels, whose confidences say nothing, give the machine a threshold."""
+    level = np.arange(len(right)) % 2
+    human, probabilities = np.where(right, level, 1 - level), np.stack([confidence, 1 - confidence], axis=1)
+    rows = LabelledScores(np.where(level[:, None] == 0, probabilities, probabilities[:, ::-1]), level, human)
+    threshold = fit(policy, {"t-1": rows}, {"t-1": look})["t-1"].threshold
+    return threshold is not None and threshold.least is not None
+
+
+def _first_alarms(errors: npt.NDArray[np.float64], rate: float, days: int) -> npt.NDArray[np.float64]:
+    """Return the day of each task's first alarm, [S, T], inf without one; errors: [D · READS, S, T]."""
+    e_values = error_detector(errors, PROMISED)[READS - 1 :: READS] / (READS * days)
+    first = np.full(errors.shape[1:], np.inf)
+    for day, of_day in enumerate(e_values):
+        for run, values in enumerate(of_day):
+            if values.max() >= 1 / rate:  # below, e-BH has no alarm
+                for name in alarms({str(task): value for task, value in enumerate(values)}, rate):
+                    first[run, int(name)] = min(first[run, int(name)], day)
+    return first
+
+
+def test_tasks_at_the_limit_raise_no_alarm_in_half_a_year() -> None:
+    errors = _errors(np.full((HALF_YEAR, YEARS, TASKS), PROMISED), READS, 1)
+    false = np.isfinite(_first_alarms(errors, 0.05, HALF_YEAR)).any(axis=1).mean()
+    print(f"any false alarm in half a year, {TASKS} tasks at the limit: {false:.3f} (asked: 0.05)")
+    assert false <= 0.05
+
+
+def test_three_tasks_of_many_that_break_are_found_within_four_weeks() -> None:
+    shares = np.full((HALF_YEAR, YEARS, TASKS), BEFORE)
+    shares[60:, :, :3] = AFTER
+    first = _first_alarms(_errors(shares, READS, 2), 0.05, HALF_YEAR)
+    delay = np.median(first[:, :3] - 59)
+    print(
+        f"three of {TASKS} tasks from {BEFORE} to {AFTER}: median delay {delay:.0f} days; of the others "
+        f"{np.isfinite(first[:, 3:]).mean():.4f} raise an alarm"
+    )
+    assert delay <= 28
+
+
+@pytest.mark.parametrize(("reads", "most"), [(10, 14), (30, 6)])
+def test_one_task_that_breaks_is_found(reads: int, most: int) -> None:
+    shares = np.full((160, 2000), BEFORE)
+    shares[60:] = AFTER
+    reached = error_detector(_errors(shares, reads, 3), PROMISED)[reads - 1 :: reads] >= 365 * reads
+    delay = np.median(np.where(reached.any(axis=0), reached.argmax(axis=0), np.inf) - 59)
+    print(
+        f"{reads} reads a day, one false alarm a year: median delay {delay:.0f} days; "
+        f"{reached[:60].any(axis=0).mean():.3f} have an alarm before"
+    )
+    assert delay <= most
+
+
+def test_a_year_on_hold_after_alarms_keeps_most_broken_days_from_the_machine() -> None:
+    random, years, days = np.random.default_rng(4), 400, 365
+    change = np.sort(random.integers(0, days, (2, years)), axis=0)
+    later, day = random.uniform(0.05, 0.30, (2, years)), np.arange(days)[:, None]
+    shares = np.where(day < change[0], BEFORE, np.where(day < change[1], later[0], later[1]))
+    errors, on = _errors(shares, READS, 5).reshape(days, READS, years), np.ones((days, years), bool)
+    for year in range(years):
+        begins, free = 0, 0
+        while begins < days:
+            reached = error_detector(errors[begins:, :, year].reshape(-1), PROMISED)[READS - 1 :: READS]
+            found = np.flatnonzero(reached[max(free - begins, 0) :] >= days * READS)
+            if not len(found):
+                break
+            # On hold for 300 reads; what was read before the hold counts no more, what is read during it does.
+            begins = max(free, begins) + int(found[0]) + 1
+            free = begins + 30
+            on[begins:free, year] = False
+    broken = shares > PROMISED
+    print(
+        f"days with the machine on and the promise broken {(broken & on).mean():.3f} (unwatched {broken.mean():.3f}); "
+        f"days with the machine on {on.mean():.3f}"
+    )
+    assert on.mean() >= 0.70
+    assert (broken & on).mean() <= 0.12 / 0.345 * broken.mean()
+
+
+@pytest.mark.parametrize("added", [True, False], ids=["rows are added", "new rows each month"])
+def test_twelve_monthly_calibrations_seldom_find_a_promise_that_is_just_broken(added: bool) -> None:
+    random, policy = np.random.default_rng(6), ScoringPolicy(target=AgreementTarget(exact=0.85))
+    found, years, months = 0, 200, 12
+    for _ in range(years):
+        right, confidence = random.random(months * 150) < 0.849, random.uniform(0.6, 0.99, months * 150)
+        shown = [slice(0 if added else 150 * month, 150 * (month + 1)) for month in range(months)]
+        found += any(_finds(policy, right[part], confidence[part], look) for look, part in enumerate(shown, start=1))
+    kind = "added" if added else "new"
+    print(f"a threshold at any of 12 looks, truth 0.849 for 0.85 ({kind} rows): {found / years:.3f}")
+    assert found / years <= 0.10
+
+
+@pytest.mark.parametrize(("rows", "least"), [(100, 0.75), (200, 0.75), (500, 0.95)])
+def test_the_first_look_keeps_most_of_the_power(rows: int, least: float) -> None:
+    most = np.array([most_errors(rows, 0.15, 1 - wrong) for wrong in (0.1 * 6 / np.pi**2, 0.1)])
+    power = at_most(most, np.full(2, rows), np.full(2, 0.10))
+    print(f"{rows} rows, true error 0.10 against 0.15: found {power[0]:.2f}, without counting looks {power[1]:.2f}")
+    assert power[0] >= least * power[1]

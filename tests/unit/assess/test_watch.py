@@ -1,0 +1,184 @@
+"""`scoremux watch`: made-up weeks at the desk whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from scoremux_assess.watch.detectors import alarms, confidence_sequence, error_detector, mean_detector, recovery
+from scoremux_cli.app import build
+from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
+
+CALIBRATED, HELD = "a" * 64, "b" * 64
+TODAY = date.today()
+THRESHOLD = Threshold("LOW_CONFIDENCE", "own", 300, 0.2, 0.7, exact=0.85, critical=0.02, confidence=0.9)
+DECISION = Decision(
+    "p", Conditions(), temperature=Temperature(1.0, "own", 300), threshold=THRESHOLD, expected=Expected(0.12, 300)
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with a calibrated version, and the same one on hold."""
+    from dataclasses import replace
+
+    for digest, decision in ((CALIBRATED, DECISION), (HELD, replace(DECISION, held=CALIBRATED))):
+        folder = tmp_path / "store" / "packages" / digest
+        folder.mkdir(parents=True)
+        (folder / "decision.json").write_bytes(decision.to_json())
+    return tmp_path / "store"
+
+
+class Desk:
+    """Writes the rows of days at a desk, of which the last one is today."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.random, self.rows = np.random.default_rng(seed), list[dict[str, Any]]()
+
+    def day(
+        self, ago: int, error: float, doubt: float = 0.12, reads: int = 10, task: str = "t-1", held: bool = False
+    ) -> None:
+        """Add a day's rows: people read `reads` of them, and the machine is wrong in `error` of these."""
+        at = f"{TODAY - timedelta(days=ago)}T08:00:00+00:00"
+        for place in range(100):
+            picked = place < reads
+            wrong = int(self.random.random() < error)
+            self.rows.append({
+                "id": f"r{len(self.rows)}", "task": task, "status": "OK", "machine_level": 1,
+                "level": 1 + wrong * picked, "route": "human:HELD" if held else "machine",
+                "read_behind": 0.1 if picked and not held else None, "version": HELD if held else CALIBRATED,
+                "decided_by": "rater" if picked else "" if held else "machine", "added_at": at,
+                "confidence": 1 - doubt * self.random.uniform(0.5, 1.5), "decision": len(self.rows),
+                "student": f"s{len(self.rows)}", "administration": "spring.jsonl",
+            })  # fmt: skip
+            if held and not picked:
+                self.rows[-1]["status"] = "PENDING"
+
+
+def watch(desk: Desk, store: Path, tmp_path: Path, *words: str, policy: str = "") -> tuple[dict[str, Any], str]:
+    """Return the JSON and the output of the command."""
+    final, out, rules = tmp_path / "final.jsonl", tmp_path / "page.html", tmp_path / "policy.toml"
+    final.write_text("".join(json.dumps(row) + "\n" for row in desk.rows), encoding="utf-8")
+    rules.write_text(f"[watch]\n{policy}", encoding="utf-8")
+    line = ["watch", str(final), "--tasks", str(store), "--policy", str(rules), "--out", str(out), *words]
+    result = CliRunner().invoke(build(["watch"]), line, catch_exceptions=False)
+    assert result.exit_code == 0
+    return json.loads(out.with_suffix(".json").read_text(encoding="utf-8")), result.output
+
+
+def promise(values: dict[str, Any], name: str = "exact") -> dict[str, Any]:
+    return next(line for line in values["promises"] if line["promise"] == name)
+
+
+def test_a_promise_that_holds_is_not_contradicted(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    for ago in range(30, -1, -1):
+        desk.day(ago, 0.12)
+    values, output = watch(desk, store, tmp_path)
+    line = promise(values)
+    assert line["verdict"] == "not contradicted" and line["alarm_since"] is None
+    assert line["interval"][0] < line["observed"] < line["interval"][1]
+    assert line["reads"] == 310 and line["promised"] == pytest.approx(0.15)
+    assert "No alarm" in output
+
+
+@pytest.mark.parametrize(("doubt", "verdict"), [(0.12, "machine or people changed"), (0.3, "population changed")])
+def test_a_broken_promise_is_found_and_told_from_another_population(
+    store: Path, tmp_path: Path, doubt: float, verdict: str
+) -> None:
+    desk = Desk()
+    for ago in range(60, -1, -1):
+        broken = ago < 30
+        desk.day(ago, 0.35 if broken else 0.12, doubt if broken else 0.12)
+    values, output = watch(desk, store, tmp_path, policy='owner = "A. Lopez"')
+    line = promise(values)
+    assert line["verdict"] == verdict
+    assert TODAY - timedelta(days=30) < date.fromisoformat(line["alarm_since"]) < TODAY - timedelta(days=15)
+    assert "owner: A. Lopez" in output
+    assert promise(values, "critical")["verdict"] == "kept"
+
+
+def test_an_alarm_asks_for_a_hold_whose_reads_say_when_to_release(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    for ago in range(40, 20, -1):
+        desk.day(ago, 0.5)
+    values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
+    assert [line["task"] for line in values["holds"]] == ["t-1"]
+    for ago in range(20, -1, -1):
+        desk.day(ago, 0.03, held=True)
+    values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
+    line = promise(values)
+    assert line["held"] and line["recovered"] >= 20
+    assert line["reads"] == 210, "reads before the hold do not count"
+    assert values["holds"] == []
+    assert values["rows"][-1]["held"] == 100 and values["rows"][-1]["pending"] == 90
+
+
+def test_late_reads_are_listed_and_rows_that_the_desk_lacks_are_lost(store: Path, tmp_path: Path) -> None:
+    desk, scored = Desk(), tmp_path / "spring.jsonl"
+    desk.day(20, 0.1)
+    for row in desk.rows[:3]:
+        row.update(status="PENDING", decided_by="")
+    scored.write_text("".join(json.dumps({"id": f"r{n}"}) + "\n" for n in range(104)), encoding="utf-8")
+    values, output = watch(desk, store, tmp_path, "--scored", str(scored))
+    assert promise(values)["late"] == 3 and promise(values)["reads"] == 7
+    assert values["lost"] == {"spring.jsonl": 4}
+    assert "4 rows lost, 3 picked rows not read in time" in output
+
+
+def test_equal_texts_count_once_a_day_and_a_student_once_an_administration(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    for ago in (3, 2):
+        desk.day(ago, 0.0)
+    for row in desk.rows[:5]:
+        row["decision"] = 7
+    for row in desk.rows[5:8]:
+        row["student"] = "the same"
+    values, _ = watch(desk, store, tmp_path)
+    assert promise(values)["reads"] == 20 - 4 - 2
+
+
+def test_metrics_are_in_the_format_of_prometheus(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    desk.day(0, 0.1)
+    watch(desk, store, tmp_path)
+    lines = (tmp_path / "page.prom").read_text(encoding="utf-8").splitlines()
+    assert 'scoremux_watch_rows{state="in"} 100' in lines
+    assert any(line.startswith('scoremux_watch_alarm{task="t-1"') and line.endswith(" 0") for line in lines)
+
+
+def test_a_file_of_another_kind_is_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "final.jsonl").write_text('{"id": "r1", "task": "t-1"}\n', encoding="utf-8")
+    result = CliRunner().invoke(build(["watch"]), ["watch", str(tmp_path / "final.jsonl"), "--tasks", str(store)])
+    assert "scoremux review export --out" in str(result.exception)
+
+
+def test_confidence_sequences_hold_at_all_numbers_of_rows_together() -> None:
+    random, missed = np.random.default_rng(1), 0
+    for _ in range(200):
+        errors = np.cumsum(random.random(300) < 0.12)
+        bounds = [confidence_sequence(int(errors[n - 1]), n) for n in range(10, 301, 10)]
+        missed += any(not low <= 0.12 <= high for low, high in bounds)
+    assert missed / 200 <= 0.05
+
+
+def test_alarms_of_many_tasks_need_more_evidence_each() -> None:
+    values = {f"t-{n}": 0.5 for n in range(26)}
+    assert alarms(values | {"bad": 30.0}, 0.05) == set()
+    assert alarms(values | {"bad": 600.0}, 0.05) == {"bad"}
+
+
+def test_detectors_rise_with_a_broken_promise_and_stay_low_otherwise() -> None:
+    random = np.random.default_rng(2)
+    kept, broken = (error_detector((random.random(400) < share).astype(float), 0.15)[-1] for share in (0.12, 0.3))
+    assert kept < 100 < 1e6 < broken
+    same, other = (mean_detector(np.clip(random.normal(mean, 0.05, 200), 0, 1), 0.1, 0.14)[-1] for mean in (0.12, 0.25))
+    assert same < 1000 < 1e6 < other
+    assert recovery(np.zeros(100), 0.15) > 20 > recovery((random.random(100) < 0.15).astype(float), 0.15)
