@@ -48,6 +48,8 @@ _REMOVED = {
     "export plan --runtime": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "export plan --capabilities": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "judge --bounds": "leave it out: rows are judged by one tolerance, the same for all",
+    "evaluate --holm": "leave it out: verdicts are always corrected for their number",
+    "report --holm": "leave it out: verdicts are always corrected for their number",
     "report --judged": "leave it out: the report counts close rows of jobs in float32",
     "review --oidc-issuer": "let a proxy sign people in, and give --user-header (client/scoremux_review/README.md)",
     "review add --replace": "known rows keep their scores; add a file that was scored again to a new database",

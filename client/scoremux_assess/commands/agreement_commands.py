@@ -41,9 +41,6 @@ PolicyOption = Annotated[
     Path | None,
     typer.Option("--policy", help="TOML file of `scoremux calibrate`, whose promises are tested on the rows."),
 ]
-HolmOption = Annotated[
-    bool, typer.Option("--holm", help="Correct verdicts for the number of tasks and criteria (Holm 1979).")
-]
 CriteriaOption = Annotated[
     Path | None, typer.Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
 ]
@@ -55,7 +52,6 @@ def evaluate(
     column: ColumnOption = None,
     criteria: CriteriaOption = None,
     policy: PolicyOption = None,
-    holm: HolmOption = False,
     out: Annotated[Path | None, typer.Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
     rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
@@ -67,13 +63,13 @@ def evaluate(
     from scoremux_assess.conclusions.verdicts import read_criteria
     from scoremux_assess.labels.joining import read_joined
     from scoremux_assess.labels.labelled_row import label_columns
-    from scoremux_assess.report.figure_tables import write_rsm, write_table, wrong_verdicts
+    from scoremux_assess.report.figure_tables import write_rsm, write_table
     from scoremux_decide.policy import read_policy
 
     judging = read_criteria(criteria)
     columns = label_columns(column, *_KEYS, group="group")
     joined = read_joined(scored, truth, columns)
-    assessed = assess(joined, judging, read_policy(policy) if policy else None, holm)
+    assessed = assess(joined, judging, read_policy(policy) if policy else None)
     console = Console(highlight=False, markup=False)
     if joined.population:
         console.print(joined.population, soft_wrap=True)
@@ -84,9 +80,6 @@ def evaluate(
         _print_groups(console, assessed.groups)
     if assessed.figures["human_qwk"].n[-1]:
         console.print(f"QWK of two humans, all rows: {_interval(assessed.figures, 'human_qwk', -1)}")
-    wrong = wrong_verdicts(assessed)
-    sure = "Holm's correction" if holm else "no correction (--holm)"
-    console.print(f"wrong verdicts to expect at most, with {sure}: {wrong['pass']:.2g} PASS, {wrong['fail']:.2g} FAIL")
     _print_left_out(console, joined.left_out)
     if out:
         write_table(out, assessed)
@@ -102,7 +95,6 @@ def report(
     column: ColumnOption = None,
     criteria: CriteriaOption = None,
     policy: PolicyOption = None,
-    holm: HolmOption = False,
     title: Annotated[str, typer.Option(help="The page's heading.")] = "Agreement of machine and human",
     sampling: Annotated[str, typer.Option(help="How the responses were chosen, for the page.")] = "",
     approver: Annotated[str, typer.Option(help="Who approves the use of the scores, for the page.")] = "",
@@ -118,7 +110,7 @@ def report(
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
     columns = label_columns(column, *_KEYS, group="group")
-    inputs = ReportInputs(scored, truth, columns, criteria, policy, holm)
+    inputs = ReportInputs(scored, truth, columns, criteria, policy)
     write_report(inputs, out, title, Approval(sampling, approver, approved_on))
     _print_files(Console(highlight=False, markup=False), out)
 

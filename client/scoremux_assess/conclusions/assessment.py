@@ -43,7 +43,6 @@ class Assessment:
         figures: Of the tasks, and after them of all rows together.
         judged: The tasks, by criterion.
         overall: The verdict on all criteria of a task and its groups.
-        corrected: Whether verdicts are corrected for the number of tasks and criteria.
         item: The verdict on those of the item.
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
         groups: None without a column of groups.
@@ -63,7 +62,6 @@ class Assessment:
     figures: Figures
     judged: dict[Criterion, Judgement]
     overall: Judgement
-    corrected: bool
     item: Judgement
     dropped: Floats
     groups: Groups | None
@@ -82,15 +80,13 @@ def assess(
     joined: JoinedColumns,
     criteria: Sequence[Criterion],
     policy: ScoringPolicy | None = None,
-    correct: bool = False,
 ) -> Assessment:
-    """Return figures, intervals and verdicts.
+    """Return figures, intervals, and verdicts corrected for the number of tasks and criteria (Holm 1979).
 
     Args:
         joined: The rows.
         criteria: What tasks must reach.
         policy: What a programme wants of the rows that the machine keeps, None without one.
-        correct: Correct verdicts for the number of tasks and criteria (Holm 1979).
 
     Raises:
         InputError: A column of groups has too many values.
@@ -104,11 +100,10 @@ def assess(
     of_tasks = {name: estimate.take(np.arange(cells)) for name, estimate in figures.items()}
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of != "group"}
     groups = measure_groups(joined, task, [c for c in criteria if c.of == "group"])
-    if correct:
-        of_groups = {} if groups is None else groups.judged
-        fewer = fewer_fails({c: j for c, j in {**judged, **of_groups}.items() if c.of != "item"})
-        judged = {c: fewer.get(c, j) for c, j in judged.items()}
-        groups = None if groups is None else replace(groups, judged={c: fewer[c] for c in of_groups})
+    of_groups = {} if groups is None else groups.judged
+    fewer = fewer_fails({c: j for c, j in {**judged, **of_groups}.items() if c.of != "item"})
+    judged = {c: fewer.get(c, j) for c, j in judged.items()}
+    groups = None if groups is None else replace(groups, judged={c: fewer[c] for c in of_groups})
     by_group = [] if groups is None else list(groups.worst_by_task(cells))
     overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_group], cells)
     right = ratings.human == ratings.machine
@@ -122,8 +117,7 @@ def assess(
         criteria=tuple(criteria),
         figures=figures,
         judged=judged,
-        overall=_unless_dropped(fewer_passes(overall) if correct else overall, dropped),
-        corrected=correct,
+        overall=_unless_dropped(fewer_passes(overall), dropped),
         item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
         dropped=dropped,
         groups=groups,

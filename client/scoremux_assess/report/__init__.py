@@ -40,18 +40,13 @@ class Approval:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What a report is made of; see `joining.read_joined`, `verdicts.read_criteria` and `policy.read_policy`.
-
-    Attributes:
-        correct: Correct verdicts for the number of tasks and criteria.
-    """
+    """What a report is made of; see `joining.read_joined`, `verdicts.read_criteria` and `policy.read_policy`."""
 
     output: Path
     truth: Path
     columns: LabelColumns = LABEL_COLUMNS
     criteria: Path | None = None
     policy: Path | None = None
-    correct: bool = False
 
 
 def write_report(
@@ -76,7 +71,7 @@ def write_report(
     criteria = read_criteria(inputs.criteria)
     joined = read_joined(inputs.output, inputs.truth, inputs.columns)
     policy = read_policy(inputs.policy) if inputs.policy else None
-    assessed = assess(joined, criteria, policy, inputs.correct)
+    assessed = assess(joined, criteria, policy)
     close = [rows.to_json() for rows in count_close(joined.scored.margins)]
     provenance = {**_provenance(inputs, title), "approval": asdict(approval), "close_rows": close}
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))

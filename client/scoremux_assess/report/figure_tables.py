@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from scoremux_assess.conclusions.assessment import Assessment
 from scoremux_assess.conclusions.comparison import Comparison
 from scoremux_assess.conclusions.groups import Groups
-from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
+from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns, LeftOut
 from scoremux_assess.labels.ratings import Floats
 from scoremux_assess.statistics.estimates import Figures
@@ -101,8 +101,6 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "rows": len(joined),
         "left_out": [_left_out(rows) for rows in joined.left_out],
         "criteria": [{**c.model_dump(), "title": c.title} for c in assessed.criteria],
-        "corrected_for_their_number": assessed.corrected,
-        "expected_wrong_verdicts": wrong_verdicts(assessed),
         "tasks": [_task(assessed, cell) for cell in range(len(assessed.tasks))],
         "population": joined.population,
         "all": {
@@ -197,13 +195,6 @@ def _students(assessed: Assessment, cell: int) -> int | None:
 def _kept(assessed: Assessment, cell: int) -> Record:
     promises = assessed.promises
     return {} if promises is None else _verdicts(promises.judged, cell)
-
-
-def wrong_verdicts(assessed: Assessment) -> dict[str, float]:
-    """Return how many wrong PASS and FAIL to expect at most, if every task just misses, or just meets, its criteria."""
-    share = len(assessed.tasks) if not assessed.corrected else 1
-    criteria = sum(c.of != "item" for c in assessed.criteria) if not assessed.corrected else 1
-    return {"pass": MOST_WRONG * share, "fail": MOST_WRONG / 2 * share * criteria}
 
 
 def _task(assessed: Assessment, cell: int) -> Record:

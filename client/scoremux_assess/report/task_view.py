@@ -127,7 +127,7 @@ def _reasons(assessed: Assessment, cell: int) -> str:
             titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
         if titles:
             parts.append(f"{words}: {', '.join(titles)}")
-    if assessed.corrected and not parts and assessed.overall.verdict[cell] == Verdict.NOT_ENOUGH_ROWS:
+    if not parts and assessed.overall.verdict[cell] == Verdict.NOT_ENOUGH_ROWS:
         parts.append("passes each criterion, but not after Holm's correction for the number of tasks")
     if assessed.dropped[cell] > MOST_DROPPED:
         parts.append(f"{assessed.dropped[cell]:.0%} of the rows were left out for what people gave them")

@@ -168,12 +168,11 @@ def test_all_scores_the_machines_share_and_the_score_of_record_are_apart(
         assert cell["mean of tasks", "f", name]["n"] == 2
     assert re.search(r"task +to people +all machine scores +machine's share +score of record", text)
     assert re.search(r"all rows +\.4\d \[.* kept +kept", text)
-    report(desk[0], desk[1], tmp_path / "r.html", sampling="all of May", approver="A. Name", holm=True, **names)
+    report(desk[0], desk[1], tmp_path / "r.html", sampling="all of May", approver="A. Name", **names)
     page_text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert all(words in page_text for words in ("The scores that count", "✓ kept", "all of May", "A. Name", "Holm"))
     made = json.loads((tmp_path / "r.json").read_text())
     assert made["all"]["promises"]["exact agreement ≥ 0.92"]["verdict"] == "PASS"
-    assert made["corrected_for_their_number"]
     low, high = (made["all"][f"right_among_most_confident_{end}"][11] for end in ("low", "high"))
     assert low < made["all"]["right_among_most_confident"][11] < high
 

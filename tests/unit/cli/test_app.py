@@ -19,7 +19,7 @@ from scoremux_cli.app import _REMOVED, build, removed, spread
 # fmt: off
 COMMANDS = {
     "calibrate", "compare", "evaluate", "export", "front-door", "judge", "pretrain", "report", "review",
-    "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune",
+    "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune", "watch",
 }
 EXTRAS = {
     "torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "safetensors",
