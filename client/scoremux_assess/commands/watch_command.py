@@ -43,7 +43,7 @@ def watch(
 
     Example: scoremux watch final.parquet --tasks REPO/store --policy policy.toml --out today.html
     """
-    from scoremux_assess.watch import view
+    from scoremux_assess.watch import watch_view as view
     from scoremux_assess.watch.findings import AlarmRate, find
     from scoremux_assess.watch.watched_rows import read_watched
     from scoremux_decide.policy import WatchPolicy, read_policy
@@ -95,7 +95,7 @@ def _page(values: dict[str, Any], source: str) -> str:
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("scoremux_assess.watch").joinpath("page.html").read_text("utf-8"))
+    template = environment.from_string(files("scoremux_assess.watch").joinpath("morning.html").read_text("utf-8"))
     style = Markup(files("scoremux_assess.report").joinpath("style.css").read_text("utf-8").rstrip())
     title = f"Promises on {values['today']}"
     return template.render(values, title=title, style=style, source=source, version=version("scoremux"))

@@ -43,7 +43,7 @@ def page_values(
     owner: str,
     today: str,
 ) -> dict[str, Any]:
-    """Return the values of the template `page.html`."""
+    """Return the values of the template `morning.html`."""
     alarms = [finding for finding in findings if finding.since]
     late = sum(_late(task) for task in tasks)
     waiting = [day for task in tasks for day, rows in task.days.items() if rows.pending]
