@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from making import TASKS
+from scoremux_assess.labels.label_table import LabelTable
 from scoremux_assess.labels.labelled_row import LabelledRow
-from scoremux_assess.labels.predicted_rows import LabelledRows
 from scoremux_calibrate.calibration import Calibration, calibrate_tasks, publish
 from scoremux_client.errors import InputError
 from scoremux_decide.policy import AgreementTarget, RowsPolicy, ScoringPolicy
@@ -31,7 +31,7 @@ def calibrated(repository: Path, wrong: int = 12) -> Calibration:
         for n, (text, scored) in enumerate(zip(TEXTS, engine.score(TEXTS, [task] * len(TEXTS)), strict=True)):
             level = scored.level if n % wrong else (scored.level + 1) % TASKS[task][1]
             rows.append(LabelledRow(f"{task}-{n}", task, level, None, f"labels.csv, line {n}", text))
-    calibration = calibrate_tasks(engine, store, POLICY, LabelledRows(rows))
+    calibration = calibrate_tasks(engine, store, POLICY, LabelTable(rows))
     publish(engine, store, calibration)
     return calibration
 
