@@ -156,11 +156,11 @@ class _Responses:
     def add(self, row: LabelledRow) -> str:
         """Take a row; return why it is not a response of its own, empty if it is one. Raises InputError."""
         first = self.rows.setdefault(row.key, row)
-        if None not in (first.text, row.text) and same_text(first.response) != same_text(row.response):
-            raise _contradiction(first, row, "text")
         before = self._by_rater.setdefault((row.key, row.rater), row)
         if first is row:
             return ""
+        if None not in (first.text, row.text) and same_text(first.response) != same_text(row.response):
+            raise _contradiction(first, row, "text")
         if not first.has_level and row.has_level:
             self.rows[row.key] = self._by_rater[row.key, row.rater] = row
         elif before is row and row.has_level:

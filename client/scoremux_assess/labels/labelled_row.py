@@ -89,7 +89,7 @@ def label_columns(options: Sequence[str] | None, *keys: str, group: str = "") ->
     return LabelColumns(groups=chosen.pop(group, ()), **chosen)
 
 
-@dataclass
+@dataclass(slots=True)
 class LabelledRow:
     """A response with the levels that people gave it.
 
