@@ -4,7 +4,7 @@ ScoremuxError
 └── ServerError
     ├── SetupError      something needed to start is missing or wrong
     ├── StartError      HAProxy ended; or Triton stopped or never became ready, and the message ends with its log
-    │   └── InterruptedStartError  another start may succeed: a process died, stopped or hung while models loaded
+    │   └── InterruptedStartError  another start may succeed: a process died, or the start took too long
     ├── ControlError    HAProxy refused a command, or did not answer it
     └── CrashLoopError  Triton died again and again; the message says of what and ends with the tail of its log
 """
@@ -27,7 +27,7 @@ class StartError(ServerError):
 
 
 class InterruptedStartError(StartError):
-    """Triton or a stub died, stopped or hung while models loaded; nothing says that the next start would fail too."""
+    """Triton or a stub died, or took too long to start; nothing says that the next start would fail too."""
 
 
 class ControlError(ServerError):

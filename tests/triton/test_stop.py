@@ -60,7 +60,7 @@ def tritons_child(process: subprocess.Popen[bytes]) -> int:
 
 
 def nothing_is_left(group: list[int], prefix: str, endpoints: Endpoints) -> None:
-    assert not [pid for pid in group if (seen := processes.look(pid)) and seen.alive]
+    assert not list(filter(processes.alive, group))
     assert not list(SHARED_MEMORY.glob(f"{prefix[:-1]}*"))
     for port in (endpoints.grpc, endpoints.http, endpoints.metrics, endpoints.watch):
         with socket.socket() as listener:

@@ -194,10 +194,7 @@ class Recorder:
             self._changes.added[metric, ()] += count
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
-        """Give a gauge its value.
-
-        One that it has already is not published again: a scorer that waits for a Triton that hangs must look idle.
-        """
+        """Give a gauge its value. One that it has already is not published again."""
         with self._lock:
             if self._gauges.get((metric, labels)) != value:
                 self._changes.set[metric, labels] = self._gauges[metric, labels] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -93,10 +94,6 @@ class Canary:
         """Seconds since the canary in flight was sent; 0 without one."""
         return time.monotonic() - self._in_flight.sent_at if self._in_flight else 0.0
 
-    @property
-    def in_flight(self) -> bool:
-        return self._in_flight is not None
-
     def look_at_store(self) -> str:
         """Read the store's manifest if it changed; return why it cannot be read or followed, or nothing."""
         try:
@@ -118,11 +115,6 @@ class Canary:
             )
         return self._store_cause
 
-    def restart_waiting(self) -> None:
-        """Measure the waiting for the canary in flight from now on."""
-        if self._in_flight:
-            self._in_flight.sent_at = time.monotonic()
-
     def send(self) -> None:
         """Send a canary unless one is in flight."""
         if self._in_flight:
@@ -136,15 +128,22 @@ class Canary:
         self._in_flight = _InFlight(responses, self._transport.submit(rows.encode(responses), None), sent_at)
         self._in_flight.future.add_done_callback(self._in_flight.note_answer)
 
-    def answer(self, wait_s: float = 0.0) -> Answer | None:
-        """Return the answer to the canary in flight; None while there is none."""
+    def answer(self, wait_s: float = 0.0, limit_s: float = math.inf) -> Answer | None:
+        """Wait `wait_s` for the answer to the canary in flight, and return it; None while there is none.
+
+        One that has no answer after `limit_s` is given up.
+        """
         canary = self._in_flight
         if canary is None:
             return None
         try:
             columns = canary.future.result(wait_s)
         except NotYet:
-            return None
+            if self.waiting_s <= limit_s:
+                return None
+            self.forget()
+            cause = f"a canary has no answer after {limit_s:g} s"
+            return Answer(CanaryVerdict.UNREACHED, cause, store_cause=self._store_cause)
         except TransportError as error:
             self.forget()
             kinds = {RejectedError: CanaryVerdict.REFUSED, BusyError: CanaryVerdict.BUSY}

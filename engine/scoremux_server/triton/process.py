@@ -17,7 +17,8 @@ from typing import BinaryIO
 from scoremux_server.errors import SetupError
 from scoremux_server.triton import processes
 
-_FINISHED_S = 2.0
+_QUIET_S = 2.0
+"""For how long no row may wait before a stop goes on: the scorer counts rows a moment after Triton has taken them."""
 _GONE_S = 5.0
 _ENDS_S = 2.5
 """What tritonserver needs to end by itself once its stubs are gone; it looks once a second."""
@@ -114,42 +115,38 @@ class ChildProcess:
 class TritonProcess(ChildProcess):
     """A running tritonserver with its stubs."""
 
-    def stop(self, patience_s: float, refuse_rows: Callable[[], bool] = lambda: False) -> None:
-        """Let requests in flight finish, ask it to stop, then kill whatever of the group is left.
+    def stop(self, patience_s: float, refuse_rows: Callable[[], bool], rows_wait: Callable[[], bool]) -> None:
+        """Let requests in flight finish, and ask it to stop; it may still run after that, as one that hangs does.
 
         Args:
             patience_s: What requests in flight and the stop may take together.
             refuse_rows: Has Triton refuse new rows, and returns whether that worked.
+            rows_wait: Whether rows wait for their answers.
         """
+        if self.exit_status is not None:
+            return
         deadline = time.monotonic() + patience_s
-        try:
-            if self.exit_status is None and self._can_drain():
-                # Triton looks once a second whether its models have ended: it stops sooner if they have before.
-                if refuse_rows():
-                    self._wait_for_rows(deadline)
-                os.kill(self.pid, signal.SIGTERM)
-                self._wait_for_rows(deadline)
-                # One that ends by itself removes its folder in /tmp; nobody else knows which one that is.
-                self._wait(lambda: False, min(deadline, time.monotonic() + _ENDS_S))
-        finally:
-            self.kill()
+        # Triton looks once a second whether its models have ended: it stops sooner if they have before.
+        if not refuse_rows():
+            os.kill(self.pid, signal.SIGTERM)
+        self._wait_for_rows(rows_wait, deadline)
+        os.kill(self.pid, signal.SIGTERM)
+        # One that ends by itself removes its folder in /tmp; nobody else knows which one that is.
+        self._wait(lambda: False, min(deadline, time.monotonic() + _ENDS_S))
 
-    def _can_drain(self) -> bool:
-        with contextlib.suppress(OSError):
-            states = [processes.look(pid) for pid in (self.pid, *processes.stubs(self.pid))]
-            return all(process is not None and process.alive and not process.stopped for process in states)
-        return True
-
-    def _wait_for_rows(self, deadline: float) -> None:
-        # Triton finishes the rows it has, and ends the stubs. Models that something still refers to (a stub that died,
-        # a malformed request) keep it waiting until its own timeout: that is not worth waiting for.
-        idleness = processes.Idleness(_FINISHED_S)
+    def _wait_for_rows(self, rows_wait: Callable[[], bool], deadline: float) -> None:
+        # Triton finishes the rows it has, and ends the stubs. Models that something still refers to (a malformed
+        # request) keep it waiting until its own timeout: that is not worth waiting for.
+        quiet_since: float | None = None
 
         def finished() -> bool:
+            nonlocal quiet_since
             with contextlib.suppress(OSError):
-                idleness.add(map(processes.look, processes.group(self.pid)))
-                return idleness.idle or not processes.stubs(self.pid)
-            return False
+                if not processes.stubs(self.pid):
+                    return True
+            now = time.monotonic()
+            quiet_since = None if rows_wait() else quiet_since or now
+            return quiet_since is not None and now - quiet_since > _QUIET_S
 
         self._wait(finished, deadline)
 

@@ -1,75 +1,31 @@
-"""The state and processor time of a server's processes, as psutil reports them."""
+"""A server's processes, as psutil reports them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
-from collections import deque
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 
 import psutil
 
 STUB = "triton_python_backend_stub"
 
-_UNKNOWN = "unknown"
 _ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-_IDLE_SHARE = 0.02
-"""A stub that waits for work uses about 0.4 % of a core; one that computes uses nearly all of it."""
 
 
-@dataclass(frozen=True)
-class Process:
-    """One moment of a process.
-
-    A process whose state cannot be read, because this process has no file descriptor left, counts as alive and busy.
-
-    Attributes:
-        status: One of the constants `STATUS_…` of psutil.
-        cpu_s: Processor time in seconds, user and system.
-    """
-
-    pid: int
-    status: str
-    cpu_s: float
-
-    @property
-    def alive(self) -> bool:
-        return self.status not in _ENDED
-
-    @property
-    def stopped(self) -> bool:
-        """Whether SIGSTOP holds it."""
-        return bool(self.status == psutil.STATUS_STOPPED)
-
-    @property
-    def waits_for_disk(self) -> bool:
-        return self.status in (psutil.STATUS_DISK_SLEEP, _UNKNOWN)
-
-
-def look(pid: int) -> Process | None:
-    """Return the process as it is now; None if there is none."""
+def alive(pid: int) -> bool:
+    """Whether a process runs or could; True if that cannot be read, as without a free file descriptor."""
     try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            times = process.cpu_times()
-            return Process(pid, process.status(), times.user + times.system)
+        return psutil.Process(pid).status() not in _ENDED
     except psutil.NoSuchProcess:
-        return None
+        return False
     except (psutil.Error, OSError):
-        return Process(pid, _UNKNOWN, 0.0)
+        return True
 
 
-def waits_for_processor(pid: int) -> bool:
-    """Whether a thread of the process could compute and only waits for its turn, as on an overloaded machine."""
-    states = []
-    with contextlib.suppress(OSError):  # the process has ended, or no file is left to read it
-        for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
-            with contextlib.suppress(OSError):  # the thread has
-                states.append(thread.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0])
-    return "R" in states
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended, and its parent has not waited for it yet."""
+    return not alive(pid) and psutil.pid_exists(pid)
 
 
 def arguments(pid: int) -> list[str]:
@@ -87,7 +43,7 @@ def group(leader: int) -> list[int]:
 
 def living(leader: int) -> list[int]:
     """Return the ids of the processes in a process group that have not ended. Raises OSError."""
-    return [pid for pid in group(leader) if (process := look(pid)) and process.alive]
+    return list(filter(alive, group(leader)))
 
 
 def stubs(leader: int) -> dict[int, str]:
@@ -105,35 +61,6 @@ def listens(pid: int, ports: Collection[int]) -> bool:
     except (psutil.Error, OSError):
         return True
     return set(ports) <= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
-
-
-class Idleness:
-    """Tells whether processes compute, from the processor time they used in the last `over_s` seconds."""
-
-    def __init__(self, over_s: float) -> None:
-        self._over_s = over_s
-        self._samples: deque[tuple[float, float]] = deque()
-
-    def reset(self) -> None:
-        """Forget all samples."""
-        self._samples.clear()
-
-    def add(self, states: Iterable[Process | None]) -> None:
-        """Take the processes as they are now. One that waits for a disk or a network file system counts as busy."""
-        now, present = time.monotonic(), [process for process in states if process]
-        if any(process.waits_for_disk for process in present):
-            self._samples.clear()
-        self._samples.append((now, sum(process.cpu_s for process in present)))
-        while len(self._samples) > 1 and self._samples[1][0] <= now - self._over_s:
-            self._samples.popleft()
-
-    @property
-    def idle(self) -> bool:
-        """Whether they used next to no processor time for `over_s`."""
-        (first, before), (last, after) = self._samples[0], self._samples[-1]
-        if last - first < self._over_s * 0.9:
-            return False
-        return after - before < _IDLE_SHARE * (last - first)
 
 
 def _group_of(pid: int) -> int | None:

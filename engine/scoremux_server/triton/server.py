@@ -19,6 +19,7 @@ import httpx
 
 from scoremux_client import Transport
 from scoremux_engine.scoring.permission import HEADER, MOST_WEIGHT, WATCHER, Grant
+from scoremux_engine.triton.metrics import WAITING_ROWS
 from scoremux_engine.triton.models import ARITHMETIC, BACKBONE, SCORER, STOPS_BY
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import writing
@@ -34,8 +35,8 @@ from scoremux_server.triton.repository import assemble
 from scoremux_server.triton.run_files import RunFiles, check_shared_memory, shared_memory_free_bytes
 
 _DEFAULT = Profile()
-_REFUSED_S = 2.0
-"""What a server that works needs at most to refuse new rows; one that hangs is not waited for."""
+_ASKED_S = 2.0
+"""What Triton needs at most to refuse new rows, or to say how many it has; one that hangs is not waited for."""
 _CANARY_GRANT_S = 10 * 365 * 24 * 3600
 UNHEALTHY = "is not healthy"
 """Triton's word for a stub that does not answer."""
@@ -156,9 +157,9 @@ class TritonServer:
             The canary's answer, or None if `stop` was set.
 
         Raises:
-            StartError: The process ended, its stub died, the answer is wrong, or time ran out. The message ends with
-                the tail of Triton's log. An answer counts only if the server on these ports was started here.
-            InterruptedStartError: Triton ended by a signal, or gave up its stub.
+            StartError: The process ended, or the answer is wrong. The message ends with the tail of Triton's log. An
+                answer counts only if the server on these ports was started here.
+            InterruptedStartError: Triton ended by a signal, or gave up its stub, or time ran out.
         """
         process, cause = self.process, "no answer yet"
         deadline = time.monotonic() + self.profile.start_timeout_s
@@ -184,7 +185,7 @@ class TritonServer:
             cause = answer.cause or "the server on these ports is not the one that was started"
             time.sleep(0.02)
         waited = self.profile.start_timeout_s
-        raise StartError(f"Triton was not ready after {waited:g} s ({cause}):\n{process.log_tail()}")
+        raise InterruptedStartError(f"Triton was not ready after {waited:g} s ({cause}):\n{process.log_tail()}")
 
     def restart(self) -> None:
         """End what is left of Triton at once, and start it on the same ports, without waiting until it is ready.
@@ -215,11 +216,12 @@ class TritonServer:
         """Let rows in flight finish, refuse new ones, then remove everything."""
         self.canary.forget()
         try:
-            if self._process:
+            if self._process and self._listens():  # before, it has no rows
                 with contextlib.suppress(OSError):
                     (self.run.path / STOPS_BY).write_text(str(time.time() + self.profile.drain_s), encoding="utf-8")
-                self._process.stop(self.profile.drain_s + 5, self._refuse_rows)
+                self._process.stop(self.profile.drain_s + 5, self._refuse_rows, self._rows_wait)
         finally:
+            self.kill()
             self.run.remove()
 
     def _start_process(self) -> None:
@@ -239,13 +241,18 @@ class TritonServer:
 
         At SIGTERM alone Triton would go on serving open HTTP connections until its timeout.
         """
-        if not self._listens():
-            return False
         unload, key = f"/v2/repository/models/{SCORER}/unload", {KEY_HEADER: self._key}
         with contextlib.suppress(httpx.HTTPError):
-            answer = httpx.post(self.endpoints.http_url + unload, headers=key, timeout=_REFUSED_S, trust_env=False)
+            answer = httpx.post(self.endpoints.http_url + unload, headers=key, timeout=_ASKED_S, trust_env=False)
             return answer.status_code == HTTPStatus.OK
         return False
+
+    def _rows_wait(self) -> bool:
+        """Whether rows wait for their answers, as the scorer's metric says; True where it cannot be read."""
+        with contextlib.suppress(httpx.HTTPError):
+            text = httpx.get(self.endpoints.metrics_url, timeout=_ASKED_S, trust_env=False).text
+            return any(map(float, re.findall(rf"^{WAITING_ROWS.name}{{.*}} (\S+)$", text, re.MULTILINE)))
+        return True
 
 
 def canary_headers(grant_key: bytes | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from scoremux_engine.triton.audit_log import UNWRITABLE
 from scoremux_server.errors import InterruptedStartError
 from scoremux_server.triton.canary import Answer
 from scoremux_server.triton.server import TritonServer
-from scoremux_server.watch.diagnosis import DEFAULT_TIMING, Diagnosis, Timing, Trouble
+from scoremux_server.watch.diagnosis import DEFAULT_TIMING, Diagnosis, Timing
 from scoremux_server.watch.health import Health, WatchState
 
 _STORE_S = 0.5
@@ -44,16 +44,13 @@ class WatchedTriton:
     def look(self) -> str:
         """Return why Triton must be restarted, or nothing."""
         self.health.beat()
-        finding = self._diagnosis.look()
+        cause, answer = self._diagnosis.look()
         self.health.canary_waiting_s = self._server.canary.waiting_s
-        if isinstance(finding, Trouble):
-            self.health.state, self.health.cause = WatchState.HEALING, finding.cause
-            if finding.canary:
-                self.health.count(finding.canary)
-            return finding.cause
-        if finding is not None:
-            self._note(finding)
-        return ""
+        if answer:
+            self._note(answer)
+        if cause:
+            self.health.state, self.health.cause = WatchState.HEALING, cause
+        return cause
 
     def wait(self) -> None:
         """Record that the watcher still works."""

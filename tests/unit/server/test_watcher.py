@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +12,16 @@ import pytest
 from scoremux_server.errors import CrashLoopError, InterruptedStartError, SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.triton.canary import Answer, CanaryVerdict
-from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
 
 NOT_READY = StartError("Triton was not ready:\nthe tail")
+GOOD = Answer(CanaryVerdict.GOOD)
+WRONG = Answer(CanaryVerdict.WRONG, "other bits")
+UNANSWERED = Answer(CanaryVerdict.UNREACHED, "a canary has no answer after 30 s")
+BUSY = Answer(CanaryVerdict.BUSY, "9 rows wait already: send again in 1.0 s")
+NO_ROOM = Answer(CanaryVerdict.REFUSED, "the audit log cannot be written: a.log: No space left on device")
+NO_STORE = Answer(CanaryVerdict.REFUSED, "manifest.json is damaged", store_cause="manifest.json is damaged")
 
 
 class Stop(threading.Event):
@@ -154,12 +158,7 @@ class FakeServer:
         self.answer = Answer(CanaryVerdict.GOOD)
         self.process = SimpleNamespace(pid=0, exit_status=None, log_tail=lambda: "the tail")
         self.canary = SimpleNamespace(
-            look_at_store=lambda: "",
-            restart_waiting=lambda: None,
-            send=lambda: None,
-            in_flight=False,
-            waiting_s=0.0,
-            answer=lambda: self.answer,
+            look_at_store=lambda: "", send=lambda: None, waiting_s=0.0, answer=lambda **_: self.answer
         )
 
     def versions(self) -> dict[str, str]:
@@ -183,36 +182,35 @@ class FakeServer:
 
 def test_audit_log_without_room_is_reported_once_while_the_server_starts() -> None:
     server, reported = FakeServer(), list[str]()
-    server.answer = Answer(CanaryVerdict.REFUSED, "the audit log cannot be written: a.log: No space left on device")
+    server.answer = NO_ROOM
     WatchedTriton(server, reported.append).start(threading.Event())
     assert reported == [f"{server.answer.cause}; waiting for room, for 120 s at most"]
 
 
-def test_canary_that_causes_a_restart_is_counted() -> None:
-    server, stop = FakeServer(), threading.Event()
-    triton = WatchedTriton(server)
-    triton.start(stop)
-    server.process.pid = 1  # a process that lives
-    server.answer = Answer(CanaryVerdict.REFUSED, "Stub process 'scorer_0_0' is not healthy.")
-    assert triton.look() == server.answer.cause
-    text = triton.health.exposition().decode()
-    assert 'scoremux_canaries_total{verdict="good"} 1.0' in text
-    assert 'scoremux_canaries_total{verdict="refused"} 1.0' in text
-    assert 'scoremux_state{state="healing"} 1.0' in text
-
-
-def test_full_server_is_not_ready_and_is_restarted_only_where_nothing_computes() -> None:
+@pytest.mark.parametrize(
+    ("answers", "restarts_at"),
+    [
+        ([WRONG, WRONG, GOOD, UNANSWERED, WRONG, UNANSWERED], [6]),
+        ([BUSY, WRONG, BUSY, WRONG, BUSY] * 2, [7]),
+        ([BUSY] * 91, [91]),  # three times as long as an answer may take
+        ([NO_ROOM, NO_STORE] * 50, []),  # neither would be better after a restart
+    ],
+)
+def test_three_failed_canaries_in_a_row_restart_a_server_and_refusals_for_overload_do_not(
+    answers: list[Answer], restarts_at: list[int]
+) -> None:
     server = FakeServer()
-    triton = WatchedTriton(server, timing=Timing(canary_every_s=0.0))
+    triton = WatchedTriton(server)
     triton.start(threading.Event())
-    server.process.pid = 1  # a process that lives
-    server.answer = Answer(CanaryVerdict.BUSY, "9 rows wait already: send again in 1.0 s")
-    assert [triton.look() for _ in range(9)] == [""] * 9
-    assert not triton.health.ready and triton.health.cause == server.answer.cause
-    hung = WatchedTriton(server, timing=Timing(canary_every_s=0.0, hang_s=0.01))
-    hung.start(threading.Event())
-    causes = []
-    for _ in range(4):
-        causes.append(hung.look())
-        time.sleep(0.02)
-    assert causes == ["", "", "", server.answer.cause]
+    seen = []
+    for number, server.answer in enumerate(answers, 1):
+        cause = triton.look()
+        assert triton.health.ready == (server.answer is GOOD)
+        seen += [(number, cause)] if cause else []
+        if cause:
+            break
+    assert seen == [(number, answers[number - 1].cause) for number in restarts_at]
+    failed = sum(answer.verdict is CanaryVerdict.WRONG for answer in answers[: seen[-1][0] if seen else None])
+    text = triton.health.exposition().decode()
+    assert not failed or f'scoremux_canaries_total{{verdict="wrong"}} {failed}.0' in text
+    assert f'scoremux_state{{state="healing"}} {float(bool(seen))}' in text
