@@ -228,47 +228,64 @@ class Scheduler:
         return parts
 
     def _next_parts(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
-        while not self._running_alone:
-            if self._apart:
-                if self._running:
-                    return []  # whoever ends the last micro-batch takes it
-                part = self._apart.popleft()
-                if self._is_wanted(part, now, dropped):
-                    return [part]
-                continue
-            lead = self._shares.lead(now)
-            if lead is None:
-                return []
-            express = self._running - self._running_express >= self._overlap
-            if express and (self._running_express or not self._shares.is_express(lead)):
-                return []  # whoever ends a micro-batch takes it
-            if not self._is_wanted(lead, now, dropped):
-                self._shares.remove(lead)
-                continue
-            if express:
+        """Return the parts of the next micro-batch; none where nothing may begin now.
+
+        A thread that ends a micro-batch asks again::
+
+            a row that may kill runs ──────────────────────────→ none
+            a row that may kill waits ── others run ───────────→ none
+                                      └─ nothing runs ─────────→ that row
+            all streams are taken ────── the lead is a lone row → that row, one at a time
+                                      └─ it is not ────────────→ none
+            a stream is free ──────────────────────────────────→ the lead, with companions of its shape
+        """
+        if self._running_alone:
+            return []
+        parts = self._next_apart(now, dropped)
+        if parts or self._apart:
+            return parts
+        free = self._running - self._running_express < self._overlap
+        return self._next_batch(now, dropped) if free else self._next_express(now, dropped)
+
+    def _next_apart(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
+        while self._apart and not self._running:
+            part = self._apart.popleft()
+            if self._is_wanted(part, now, dropped):
+                return [part]
+        return []
+
+    def _next_express(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
+        while (lead := self._shares.lead(now)) and self._shares.is_express(lead) and not self._running_express:
+            if self._is_wanted(lead, now, dropped):
                 self._running_express = True
                 lead = self._shares.take(lead, 1, now)
                 lead.express = True
                 return [lead]
-            tokens, row, short = self._shares.tokens, lead.rows[0], self._shares.wants_short(lead, now)
-            budget = min(self.budget_tokens, _SHORT_TOKENS) if short else self.budget_tokens
-            most = most_rows(row, budget)
-            parts = [self._shares.take(lead, most, now)]
-            idle = max(1, self._streams - self._running)
-            room = min(most, tokens // idle // row.bucket) - len(parts[0].rows)
-            # Parts of one request were split on purpose.
-            for part in itertools.islice(self._shares.companions(lead), _MOST_CANDIDATES if room > 0 else 0):
-                if len(part.rows) > room:
-                    continue
-                if not self._is_wanted(part, now, dropped):
-                    self._shares.remove(part)
-                    continue
-                parts.append(self._shares.take(part, room, now))
-                room -= len(part.rows)
-                if not room:
-                    break
-            return parts
+            self._shares.remove(lead)
         return []
+
+    def _next_batch(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
+        while (lead := self._shares.lead(now)) and not self._is_wanted(lead, now, dropped):
+            self._shares.remove(lead)
+        if lead is None:
+            return []
+        tokens, row, short = self._shares.tokens, lead.rows[0], self._shares.wants_short(lead, now)
+        most = most_rows(row, min(self.budget_tokens, _SHORT_TOKENS) if short else self.budget_tokens)
+        parts = [self._shares.take(lead, most, now)]
+        idle = max(1, self._streams - self._running)
+        room = min(most, tokens // idle // row.bucket) - len(parts[0].rows)
+        # Parts of one request were split on purpose.
+        for part in itertools.islice(self._shares.companions(lead), _MOST_CANDIDATES if room > 0 else 0):
+            if len(part.rows) > room:
+                continue
+            if not self._is_wanted(part, now, dropped):
+                self._shares.remove(part)
+                continue
+            parts.append(self._shares.take(part, room, now))
+            room -= len(part.rows)
+            if not room:
+                break
+        return parts
 
     def _is_wanted(self, part: Part, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> bool:
         """Whether the rest of a part's request is still to be computed."""
