@@ -38,9 +38,9 @@ _DEFAULT = Profile()
 _ASKED_S = 2.0
 """What Triton needs at most to refuse new rows, or to say how many it has; one that hangs is not waited for."""
 _CANARY_GRANT_S = 10 * 365 * 24 * 3600
-UNHEALTHY = "is not healthy"
+_UNHEALTHY = "is not healthy"
 """Triton's word for a stub that does not answer."""
-_LOST_STUB = (UNHEALTHY, "obtain the health mutex", "lock_exception")
+_LOST_STUB = (_UNHEALTHY, "obtain the health mutex", "lock_exception")
 """What Triton's log says after it gave up a stub. The Python backend expects a sign of life every second while a model
 loads; without one it frees the queues that the stub goes on using, so that either of them aborts, or both wait forever.
 """
@@ -177,7 +177,7 @@ class TritonServer:
                 continue
             if answer.good and self._listens():
                 return answer
-            if UNHEALTHY in answer.cause:
+            if _UNHEALTHY in answer.cause:
                 raise InterruptedStartError(f"{answer.cause}:\n{process.log_tail()}")
             if answer.verdict is CanaryVerdict.WRONG:
                 raise StartError(f"{answer.cause}:\n{process.log_tail()}")
