@@ -9,7 +9,7 @@ import typer
 
 from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import DryRunOption, JsonOption
-from scoremux_files.rows.row_layout import COLUMN_HELP
+from scoremux_files.rows.row_layout import LABELS_HELP
 
 
 def calibrate(
@@ -27,8 +27,8 @@ def calibrate(
         typer.Option(
             "--column",
             metavar="KEY=NAME",
-            help=f"{COLUMN_HELP}, task, text, level, second (another human's level), rater (two rows of one response "
-            "become one) or student (whose rows belong together).",
+            help=f"{LABELS_HELP}, task, text, level, second (another human's level) or student (whose rows belong "
+            "together).",
         ),
     ] = None,
     unverified: Annotated[

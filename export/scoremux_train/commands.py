@@ -17,7 +17,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.atomic import NEW
 from scoremux_files.errors import first_of, writing
 from scoremux_files.locks import locked
-from scoremux_files.rows.row_layout import COLUMN_HELP
+from scoremux_files.rows.row_layout import LABELS_HELP
 from scoremux_train.progress import LOCK_TIMEOUT_S, quieten, show_progress
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ _TASKS = "File of tasks: id, levels, question, reference, rubric, language, temp
 _START = "--out of an earlier run: adapters begin from its shared start (useful from about 50 rows a task)."
 _CORES = "How many cores to use; 0: all. The adapters do not depend on it."
 _COLUMN = (
-    f"{COLUMN_HELP}, task, text, level (counted from 0), score (points, for rows without a level), second (another "
-    "human's level or score), rater (two rows of one response become one), student (whose rows stay in one fold) or "
-    "group (kept in the predictions; may be given again)."
+    f"{LABELS_HELP}, task, text, level (counted from 0), score (points, for rows without a level), second (another "
+    "human's level or score), student (whose rows stay in one fold) or group (kept in the predictions; may be given "
+    "again)."
 )
 
 

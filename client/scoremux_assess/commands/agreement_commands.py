@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from scoremux_files.errors import InputError
-from scoremux_files.rows.row_layout import COLUMN_HELP
+from scoremux_files.rows.row_layout import LABELS_HELP
 from scoremux_files.terminal import print_table
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ ColumnOption = Annotated[
     typer.Option(
         "--column",
         metavar="KEY=NAME",
-        help=f"{COLUMN_HELP}, task (without one, rows match by id alone), level, second (another human's level), "
-        "rater (two rows of one response become one), student (whose rows belong together), group (of students; may be "
-        "given again) or text (for its length).",
+        help=f"{LABELS_HELP}, task (without one, rows match by id alone), level, second (another human's level), "
+        "student (whose rows belong together), group (of students; may be given again) or text (for its length).",
     ),
 ]
 PolicyOption = Annotated[

@@ -40,7 +40,8 @@ def sample(
         typer.Option(
             "--column",
             metavar="KEY=NAME",
-            help=f"{COLUMN_HELP}, task, text, student (one response of each per task) or stratum (such as a school).",
+            help=f"{COLUMN_HELP}, administration (tells equal ids apart), task, text, student (one response of each "
+            "per task) or stratum (such as a school).",
         ),
     ] = None,
 ) -> None:

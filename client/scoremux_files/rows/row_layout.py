@@ -18,7 +18,8 @@ _HEADER_WORDS = re.compile(
 """A name that consists of such words shows that a line is a header, not a student's."""
 
 COLUMN_HELP = "How the file calls a column; repeatable. KEY is id"
-"""How the help of `--column` begins; the command's other keys follow."""
+LABELS_HELP = f"{COLUMN_HELP}, administration (tells equal ids apart), rater (two people's rows of one response)"
+"""How the help of `--column` begins, of commands that read labels; the command's other keys follow."""
 
 
 def column_names(options: Sequence[str] | None, **names: Any) -> dict[str, Any]:
