@@ -358,6 +358,19 @@ def test_no_table_nor_its_start_has_seen_the_rows_that_it_predicts(model: Path, 
         assert rows <= starts[f".start/{fold}/{quarters[0] if quarters else 4}"], name
 
 
+def test_responses_with_one_id_are_told_apart_by_administration(tmp_path: Path, model: Path) -> None:
+    rows = [json.loads(line) for line in write_labelled(tmp_path / "rows.jsonl", 24, ("t-a",)).open()]
+    may = [{**row, "administration": "may"} for row in rows[:2]]
+    june = [{**row, "administration": "june", "text": f"june {row['text']}"} for row in may]
+    keys = []
+    for number, more in enumerate(([], may + june)):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows[2:] + more))
+        (task,) = prepare(read_data([path], {}), ["t-a"], Plan(), str(model)).tasks
+        keys.append({row.key: example.key for row, example in zip(task.rows, task.examples, strict=True)})
+    assert keys[0].items() < keys[1].items() and len({*keys[1].values()}) == len(rows) + 2
+
+
 @pytest.mark.parametrize("points", [(0.0, 1.0), (0.0, 0.5, 2.0), (0.0, 1.0, 2.0, 3.0, 5.0)])
 def test_a_start_gives_the_same_logits_in_training_and_as_a_tasks_table(points: tuple[float, ...], model: Path) -> None:
     layout = _trainer(model, 4, 5)[0].layout
