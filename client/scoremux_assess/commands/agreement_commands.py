@@ -78,7 +78,7 @@ def evaluate(
     if assessed.groups is not None:
         _print_groups(console, assessed.groups)
     if assessed.figures["human_qwk"].n[-1]:
-        console.print(f"QWK of two humans, all rows: {_interval(assessed.figures, 'human_qwk', -1)}")
+        console.print(f"QWK of two humans, mean of tasks: {_interval(assessed.means, 'human_qwk', 0)}")
     _print_left_out(console, joined.left_out)
     if out:
         write_table(out, assessed)
@@ -158,8 +158,10 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
         [task, *_figures(assessed.figures, cell, statistics), str(v), rows_in_words(assessed.overall.needed[cell])]
         for cell, (task, v) in enumerate(zip(assessed.tasks, verdicts, strict=True))
     ]
-    rows.append(["all rows", *_figures(assessed.figures, len(assessed.tasks), statistics), "", ""])
-    rows.append([*_mean(assessed.means, 0, statistics), "", ""])
+    if len(assessed.tasks) > 1:  # their scales differ: QWK is not pooled
+        n, exact, _, smd = _figures(assessed.figures, len(assessed.tasks), statistics)
+        rows.append(["all rows", n, exact, "", smd, "", ""])
+        rows.append([*_mean(assessed.means, 0, statistics), "", ""])
     columns = ("task", *_NAMES, "SMD", "verdict", "rows needed")
     _print_figures(console, columns, rows, ("rows needed", "SMD", "exact", "n"), [styles.get(v) for v in verdicts])
 
@@ -178,8 +180,9 @@ def _print_routes(console: Console, assessed: Assessment) -> None:
         ]
         for cell, name in enumerate(names)
     ]
-    mean, unit, *figures = _mean(assessed.means, 0, statistics)
-    rows.append([f"{mean} {unit}", *figures, *[""] * len(promises)])
+    if len(assessed.tasks) > 1:
+        mean, unit, *figures = _mean(assessed.means, 0, statistics)
+        rows.append([f"{mean} {unit}", *figures, *[""] * len(promises)])
     columns = ["task", "to people", "all machine scores", "machine's share", "score of record"]
     columns += [criterion.title for criterion in promises]
     agreement = "exact agreement with a person's level (of the score of record: another person's)"

@@ -12,13 +12,14 @@ from scoremux_assess.conclusions.groups import Groups
 from scoremux_assess.conclusions.verdicts import Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.words import View, figures_shown, group_shown, rows_shown, shown, verdict_shown
-from scoremux_assess.statistics.agreement import STATISTICS
+from scoremux_assess.statistics.agreement import OF_EXPECTED, STATISTICS
 from scoremux_assess.statistics.levels import LevelFigures
 
 GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
 ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
 """All machine scores, the machine's share and the score of record."""
 
+_IN_FILES_ALONE = (*OF_EXPECTED, "r_disattenuated", "human_length_r")
 _SHOWN = ("qwk", "exact", "smd")
 _REASONS = {
     Verdict.FAIL: "fails",
@@ -57,12 +58,14 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
 def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
     """Return the figures of a task, −1 for all rows, in the tables of all tasks; mean: of tasks, in place of a cell."""
     figures, students = assessed.means if mean else assessed.figures, assessed.students
+    pooled = cell < 0 and len(assessed.tasks) > 1
+    (human,) = figures_shown(figures, cell, ("human_qwk",), pooled)
     return {
         "rows": rows_shown(figures, cell) + (" tasks" if mean else ""),
         "students": "" if students is None or mean else f"{students[cell]:,}",
-        "shown": figures_shown(figures, cell, _SHOWN),
-        "human": shown(figures["human_qwk"], cell),
-        "routes": figures_shown(figures, cell, ROUTE_COLUMNS),
+        "shown": figures_shown(figures, cell, _SHOWN, pooled),
+        "human": human,
+        "routes": figures_shown(figures, cell, ROUTE_COLUMNS, pooled),
     }
 
 
@@ -73,10 +76,10 @@ def groups_view(groups: Groups | None, task: int, columns: tuple[str, ...] = GRO
         yield {
             "name": group_shown(groups, cell),
             "rows": rows_shown(groups.figures, cell),
-            "cells": figures_shown(groups.figures, cell, columns),
+            "cells": figures_shown(groups.figures, cell, columns, task < 0 and (groups.task > 0).any()),
             "verdict": verdict_shown(worst(((c, j.take(np.array([cell]))) for c, j in groups.judged.items()), 1), 0),
         }
-        if task < 0:
+        if task < 0 and (groups.task > 0).any():
             tasks = f"{rows_shown(groups.means, place)} tasks"
             yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
 
@@ -145,7 +148,7 @@ def _figures(assessed: Assessment, cell: int) -> Iterator[View]:
     criteria = {criterion.statistic: criterion for criterion in assessed.judged}
     for statistic in STATISTICS:
         estimate = assessed.figures[statistic.name]
-        if not estimate.n[cell]:
+        if not estimate.n[cell] or statistic.name in _IN_FILES_ALONE:
             continue
         criterion = criteria.get(statistic.name)
         yield {

@@ -21,12 +21,20 @@ STYLES = {
 KEPT = {Verdict.PASS: "kept", Verdict.FAIL: "broken", Verdict.NOT_ENOUGH_ROWS: "not enough rows"}
 """What verdicts on a promise are called."""
 
+LEAST_SHOWN = 10
+"""A figure of fewer rows is not shown: its interval would say nothing, and a group could be a single class."""
+
+_POOLED = ("qwk", "gap_qwk", "kept_qwk", "record_qwk", "human_qwk")
+"""Not shown over several tasks together, whose scales differ."""
+
 View = dict[str, Any]
 
 
 def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
     """Return a figure and its interval as words."""
     value, low, high = estimate.at(cell)
+    if estimate.cells is None and 0 < estimate.n[cell] < LEAST_SHOWN:
+        return {"value": "–", "interval": f"fewer than {LEAST_SHOWN} rows"}
     if math.isnan(value):
         return {"value": "–", "interval": ""}
     words = [f"{round(x, digits) + 0.0:.{digits}f}".replace("-", "−") for x in (value, low, high)]
@@ -34,9 +42,10 @@ def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
     return {"value": words[0], "interval": interval + estimate.of_fewer(cell)}
 
 
-def figures_shown(figures: Figures, cell: int, names: Iterable[str]) -> list[View]:
-    """Return some of a cell's figures as words."""
-    return [shown(figures[name], cell) for name in names]
+def figures_shown(figures: Figures, cell: int, names: Iterable[str], pooled: bool = False) -> list[View]:
+    """Return some of a cell's figures as words. pooled: whether the cell has rows of several tasks."""
+    none = {"value": "", "interval": ""}
+    return [none if pooled and name in _POOLED else shown(figures[name], cell) for name in names]
 
 
 def verdict_shown(judgement: Judgement, cell: int) -> View:

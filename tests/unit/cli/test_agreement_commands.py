@@ -74,7 +74,7 @@ def test_evaluate_prints_intervals_and_a_verdict_by_task(
     assert re.match(r"t-3 +6 +\.\d \[", cells(text, "t-3"))
     assert re.match(r"all rows +1,106 ", cells(text, "all rows"))
     assert re.match(r"l1: de +553 ", cells(text, "l1: de"))
-    assert "QWK of two humans, all rows: ." in text
+    assert "QWK of two humans, mean of tasks: ." in text
     assert "1 rows have no score: INVALID_TEXT: x & y" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "left out at this width: rows needed" in text
@@ -175,6 +175,22 @@ def test_all_scores_the_machines_share_and_the_score_of_record_are_apart(
     assert made["all"]["promises"]["exact agreement ≥ 0.92"]["verdict"] == "PASS"
     low, high = (made["all"][f"right_among_most_confident_{end}"][11] for end in ("low", "high"))
     assert low < made["all"]["right_among_most_confident"][11] < high
+
+
+def test_the_page_shows_no_figure_of_few_rows_and_no_qwk_of_several_tasks_together(
+    files: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    report(files[0], files[2], tmp_path / "r.html", column=["second=again"])
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    whole = re.search(r'<tr><th scope="row">all rows</th>.*', page)
+    assert whole is not None and re.search(r"<td>1,106</td><td> <small></small></td><td>0\.\d", whole[0])
+    few = re.search(r'<a href="#task-3">t-3</a>.*', page)
+    assert few is not None and few[0].count("fewer than 10 rows") >= 3
+    assert "human and length" not in page and "disattenuated" not in page
+    lines = files[0].read_text(encoding="utf-8").splitlines(keepends=True)
+    alone = write(tmp_path / "one.jsonl", [json.loads(line) for line in lines if '"t-1"' in line])
+    report(alone, files[2], tmp_path / "one.html", column=["group=l1"])
+    assert 'scope="row">mean of tasks' not in (tmp_path / "one.html").read_text(encoding="utf-8")
 
 
 def test_nothing_was_promised_of_a_task_without_a_calibration(desk: tuple[Path, Path, Path], tmp_path: Path) -> None:
