@@ -88,7 +88,10 @@ class OpenVinoRunner(GraphRunner):
 
     def _prepared(self, model: Any, backbone: Backbone) -> Any:
         """Rewrite the model for its precision and for packed tokens; set what its inputs are."""
-        ranges = self._ranges(model, backbone)
+        ranges: Ranges | None = None
+        if self.precision == precisions.INT8:
+            exact, rest = precisions.adds_int8_exactly(), precisions.options(self._rest)
+            ranges = measure_ranges(model, backbone, rest) if exact else {}
         self.packed_inputs = pack_tokens(model, backbone.spec.max_tokens)
         if self.precision == precisions.FLOAT32:
             make_portable(model, backbone.spec.max_tokens)
@@ -115,7 +118,7 @@ class OpenVinoRunner(GraphRunner):
         return name_of(openvino_arithmetic(self.precision, self._rest), _probe(self.precision, self._threads))
 
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
-        feeds = {**rows.feeds, **self._packed(rows)}
+        feeds = rows.feeds | {name: a for name, a in packed_feeds(rows).items() if name in self.packed_inputs}
         self._give_back(rows.input_ids.shape)
 
         def on_a_stream() -> list[Floats]:
@@ -147,14 +150,6 @@ class OpenVinoRunner(GraphRunner):
                 self._large_at = math.inf
             for request in idle:
                 self._idle.put(request)
-
-    def _ranges(self, model: Any, backbone: Backbone) -> Ranges | None:
-        if self.precision != precisions.INT8:
-            return None
-        return measure_ranges(model, backbone, precisions.options(self._rest)) if precisions.adds_int8_exactly() else {}
-
-    def _packed(self, rows: RowInputs) -> dict[str, Ints]:
-        return {n: a for n, a in packed_feeds(rows).items() if n in self.packed_inputs}
 
     def _options(self, streams: Streams) -> dict[str, Any]:
         return {
