@@ -177,7 +177,7 @@ def test_several_folders_may_follow_one_option() -> None:
     given = ["export", "backbone", "M", "--for", "a", "b/c", "--out", "repo", "x"]
     assert spread(given) == ["export", "backbone", "M", "--for", "a", "--for", "b/c", "--out", "repo", "x"]
     assert spread(["serve", "--adapters", "a", "--set", "k=v", "--adapters", "b", "c"]) == [
-        *("serve", "--adapters", "a", "--set", "k=v", "--adapters", "b", "--adapters", "c"),
+        *("serve", "--adapters", "a", "--set", "k=v", "--adapters", "b", "--adapters", "c")
     ]
     assert spread(["--for"]) == ["--for"] and spread([]) == []
 
