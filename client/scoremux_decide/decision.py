@@ -161,11 +161,11 @@ class Look:
     """One test of a promise: with each, the next one has to say more (`fit`).
 
     Attributes:
-        date: When, as YYYY-MM-DD.
+        date: Day of the test, as YYYY-MM-DD.
         target: What was promised, with its confidence.
         rows: How many labelled rows it was tested on.
         population: How many of these came from which file, and how they were chosen.
-        digest: Of the rows: the same ones are no further look.
+        digest: Digest of the rows; a test on the same rows is not another look.
     """
 
     date: Annotated[str, text]

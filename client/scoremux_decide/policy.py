@@ -88,8 +88,8 @@ class WatchPolicy(_Table):
 
     Attributes:
         false_alarms: How many are accepted in `days`, over all tasks together; below 1, the chance of any.
-        days: Of a term or a year.
-        late_days: Picked rows that people have not read after so many days are listed as late.
+        days: Length of the period that `false_alarms` is for, such as a term or a year.
+        late_days: Days after which picked rows that people have not read are listed as late.
         on_alarm: "hold": alarms are written for `scoremux tasks hold`; "report": they are reported alone.
         owner: Who answers for alarms, as the page says it.
     """

@@ -60,10 +60,10 @@ def release(
     """
     opened = open_store(store)
     name, digest = opened.find(task)
-    held = _decision(opened, name, digest).held
-    if held is None:
+    version_on_hold = _decision(opened, name, digest).held
+    if version_on_hold is None:
         raise InputError(f"{name} is not on hold")
-    change = opened.rollback(name, held, action="release", who=by)
+    change = opened.rollback(name, version_on_hold, action="release", who=by)
     show_changes([row_of(opened, change)], False, False)
 
 
