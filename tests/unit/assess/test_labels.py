@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_assess.labels.label_table import LabelTable, read_labels
+from scoremux_assess.labels.label_table import read_labels
 from scoremux_assess.labels.labelled_row import NO_NUMBER, NO_SECOND, LabelColumns
 from scoremux_client.errors import InputError
 
@@ -39,14 +39,6 @@ def row(id_: Any = "1", level: Any = 1, text: str = SECRET, **more: Any) -> dict
     return {"id": id_, "task": "t", "text": text, "level": level, **more}
 
 
-def levels(table: LabelTable) -> dict[tuple[str, str], tuple[float, float | None]]:
-    return {(one.id, one.administration): (one.level, one.second) for one in table.rows}
-
-
-def reasons(table: LabelTable) -> list[tuple[str, int | None, str]]:
-    return [(line.file, line.line, line.reason.partition(",")[0]) for line in table.left_out]
-
-
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_every_format_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
     rows = [row("1", 2, second=1, who="s1", school="A"), row("2", 0, second=None, who=None, school=None)]
@@ -65,8 +57,8 @@ def test_equal_lines_count_once_and_lines_of_two_raters_are_one_row(tmp_path: Pa
     a = write(tmp_path / "a.jsonl", row("1", 2, rater="anna"), row("1", 1, rater="ben"), row("2", 0), row("3", None))
     b = write(tmp_path / "b.csv", row("1", 2, rater="anna"), row("1", 0, rater="cleo"), row("2", 0.0), row("3", 1))
     table = read_labels([a, b])
-    assert levels(table) == {("1", ""): (2, 1), ("2", ""): (0, None), ("3", ""): (1, None)}
-    assert reasons(table) == [
+    assert {one.id: (one.level, one.second) for one in table.rows} == {"1": (2, 1), "2": (0, None), "3": (1, None)}
+    assert [(line.file, line.line, line.reason.partition(",")[0]) for line in table.left_out] == [
         ("a.jsonl", 2, "given by a second rater"),
         ("b.csv", 2, "given twice"),
         ("b.csv", 3, "given by a third rater; a response counts with the levels of two"),

@@ -407,7 +407,6 @@ def test_a_task_without_probabilities_goes_to_people_and_is_named(own_repository
         ([0.2, 0.2], "2 probabilities, but t-1 has 5 levels"),
         ("0.2 0.8", "probabilities is not a list of numbers"),
         ([0.2, None], "probabilities is not a list of numbers"),
-        (None, "probabilities is not a list of numbers"),
     ],
 )
 def test_predictions_that_are_no_probabilities_are_refused(

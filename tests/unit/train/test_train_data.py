@@ -158,18 +158,8 @@ def test_rows_of_one_student_are_in_one_fold(tmp_path: Path) -> None:
     assert not one.trainable and one.needed == 9, "one student cannot be in ten folds"
 
 
-def test_rows_weigh_one_over_the_probability_with_which_a_desk_read_them(tmp_path: Path) -> None:
-    chosen: list[dict[str, object]] = [
-        {"chosen_by": "route"},
-        {"chosen_by": "read_behind", "probability": 0.25},
-        {"chosen_by": "validity"},
-        {"probability": "often"},
-    ]
-    rows = [_row(n, text=_letters(n), **chosen[n % 4]) for n in range(80)]
-    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {"t": {"levels": [0, 1]}}, LabelColumns())
-    assert [row.weight for row in data.rows["t"][:2]] == [1, 4] and math.isnan(data.rows["t"][2].weight)
-    assert {bad.reason for bad in data.bad} == {"probability is not a number above 0 and at most 1"}
-    routed = read_data([_write(tmp_path / "rows.jsonl", [_row(n) | chosen[0] for n in range(30)])], {})
+def test_rows_that_were_sent_to_people_are_said_to_be_no_sample(tmp_path: Path) -> None:
+    routed = read_data([_write(tmp_path / "rows.jsonl", [_row(n, chosen_by="route") for n in range(30)])], {})
     lines = remarks(routed, check(routed, 5))
     assert lines[-1].startswith("t: These figures are about the responses that were sent to people")
     assert lines[-2] == "no question, which raters and the condition `copied` need: t; see --tasks"
