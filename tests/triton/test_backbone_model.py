@@ -22,7 +22,6 @@ import onnxruntime
 import pytest
 from tritonclient.grpc import service_pb2
 
-from attempts import INFER_GRPC
 from doors import Place, backend_of, bearer, needs_haproxy, serving
 from families import QUICK
 from making import ROOT, WORDS
@@ -131,7 +130,7 @@ def test_a_request_that_names_two_models_does_not_reach_the_backbone(small_repos
         first, last = (service_pb2.ModelInferRequest(model_name=name) for name in ("scorer", hidden))
         roots = grpc.ssl_channel_credentials((tmp_path / "ca.pem").read_bytes())
         with grpc.secure_channel(f"localhost:{place.port}", roots) as channel:
-            call = channel.unary_unary(INFER_GRPC, lambda body: body, lambda body: body)
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
             with pytest.raises(grpc.RpcError) as refused:
                 headers = list(bearer(place.everything).items())
                 call(first.SerializeToString() + last.SerializeToString(), metadata=headers, timeout=60)
