@@ -19,6 +19,7 @@ from family_stores import distance_from_peft
 from making import WORDS
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
+from scoremux_engine.store.store import Store
 from scoremux_export.errors import ModelError
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import MOST_TOKENS, Classifier
@@ -66,6 +67,22 @@ def test_a_prefix_has_the_same_bits_after_a_restart_and_in_a_bank_that_forgets(r
         assert forgets.logits([texts[row]], [names[row]])[0].tobytes() == expected[row].tobytes()
     assert forgets.bank.stats.evictions > 0
     assert forgets.bank.stats.used_bytes <= 300_000
+
+
+def test_every_version_is_scored_behind_the_prefix_of_its_own_question(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository, tmp_path / "repository")
+    store, text = Store(tmp_path / "repository" / "store"), "the router hands out addresses"
+    engine = Engine.open(tmp_path / "repository", bank_bytes=300_000)
+    old, before = store.manifest().tasks["t-6"], engine.logits([text], ["t-6"]).tobytes()
+    described = json.loads((repository / "adapters" / "t-6" / "task.json").read_text())
+    folder = Path(shutil.copytree(repository / "adapters" / "t-6", tmp_path / "changed"))
+    (folder / "task.json").write_text(json.dumps({**described, "question": " ".join(WORDS[::-1])}))
+    store.add([folder], engine.backbone)
+    fresh = Engine.open(tmp_path / "repository").logits([text], ["t-6"]).tobytes()
+    for _ in range(3):
+        assert engine.logits([text], ["t-6"]).tobytes() == fresh != before
+        assert engine.logits([text], [f"t-6@{old}"]).tobytes() == before
+        engine.logits([text] * len(engine.bank.tasks), engine.bank.tasks)  # others take the room
 
 
 def test_show_says_what_is_shared_and_what_it_takes(repository: Path) -> None:

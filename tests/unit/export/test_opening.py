@@ -49,32 +49,6 @@ def targeted(model: nn.Module, target_modules: str | list[str]) -> set[str]:
     return set(peft.get_peft_model(copy.deepcopy(model), config).base_model.targeted_module_names)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "sites"),
-    [
-        ("value,query", [LAYER.format(n, p) for n in (0, 1) for p in ("query", "value")]),  # in the model's order
-        (" query , value,,", [LAYER.format(n, p) for n in (0, 1) for p in ("query", "value")]),
-        ("1.attention.self.key", [LAYER.format(1, "key")]),
-        (r"re:.*layer\.0.*\.(query|key)", [LAYER.format(0, p) for p in ("query", "key")]),
-    ],
-)
-def test_suffixes_and_whole_names_choose_linears(bert: Any, wanted: str, sites: list[str]) -> None:
-    assert list(find_sites(bert, wanted)) == sites
-
-
-def test_all_linear_takes_every_linear_outside_the_head(bert: Any) -> None:
-    sites = find_sites(bert, "all-linear")
-    linears = {n for n, m in bert.named_modules() if isinstance(m, nn.Linear)}
-    assert set(sites) == linears - {"classifier"}
-    assert len(sites) == 2 * 6 + 1
-
-
-@pytest.mark.parametrize("wanted", ["dense", "all-linear", "re:.*dense"])
-def test_the_head_is_never_a_site(roberta: Any, wanted: str) -> None:
-    assert find_sites(roberta, wanted)
-    assert not [name for name in find_sites(roberta, wanted) if name.startswith("classifier")]
-
-
 def test_a_site_of_the_head_alone_is_refused(roberta: Any) -> None:
     with pytest.raises(ModelError, match=r"no module is named out_proj; this model's Linears are: dense, key, query"):
         find_sites(roberta, "out_proj")
