@@ -21,8 +21,8 @@ _AUDITED = {
 def run_with_fault(action: Callable[[], object], number: int, fault: Callable[[], None]) -> int:
     """Run `action` in a forked child with `fault` at its `number`-th file operation, counted from 1.
 
-    An operation is what Python's audit hooks report, an fsync, and each half of an `os.write`. Returns DONE, REFUSED for an
-    error of ours, UNFORESEEN for another, KILLED.
+    An operation is what Python's audit hooks report, an fsync, and each half of an `os.write`. Returns DONE, REFUSED
+    for an error of ours, UNFORESEEN for another, KILLED.
     """
     child = os.fork()
     if child:
