@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from charts import CASES, Objects, render, server, yaml
+from charts import CASES, Objects, pod, render, yaml
 from making import ROOT
 from scoremux_engine.triton.metrics import ALL
 
@@ -69,7 +69,8 @@ def test_each_label_in_the_rules_comes_from_the_scrape_configuration_or_from_the
 @pytest.mark.parametrize("case", CASES)
 def test_prometheus_and_nobody_else_reaches_the_metrics_of_each_pod(case: str) -> None:
     objects = render({**CASES[case], **MONITORED})
-    ports = {port["name"]: port["containerPort"] for port in server(objects)["ports"]}
+    containers = [*pod(objects)["containers"], *pod(objects).get("initContainers", [])]
+    ports = {port["name"]: port["containerPort"] for one in containers for port in one["ports"]}
     pods, balanced = (
         {port["name"]: port for port in objects["Service", name]["spec"]["ports"]} for name in ("essay-pods", "essay")
     )
