@@ -40,7 +40,7 @@ _TASKS_READ = 1000
 def report(sentence: str, file: int | None = None) -> None:
     """Write a line to standard output, or to a file descriptor; from any thread.
 
-    A line is dropped rather than waited for: by a pipe that nobody reads, a terminal that is gone, or a full disk.
+    A line is dropped where a pipe without a reader, a lost terminal or a full disk would make it wait.
     """
     line = f"{sentence}\n".encode("utf-8", "replace")
     with contextlib.suppress(AttributeError, OSError, ValueError):  # None: the program was started without one
@@ -115,7 +115,7 @@ def decided_elsewhere(store: StoreReader, arithmetic: str) -> dict[str, str]:
     """Return the other arithmetic that a live task's `decision.json` was fitted in; of a large store's first tasks."""
     tasks = {}
     for task, digest in sorted(store.manifest().tasks.items())[:_TASKS_READ]:
-        # A package that was removed meanwhile, or that cannot be read, is no matter here.
+        # Skip a package that was removed meanwhile, or that cannot be read.
         with contextlib.suppress(OSError, InputError):
             path = store.package_folder(digest) / DECISION_JSON
             fitted = Decision.parse(path.read_bytes(), str(path)).arithmetic

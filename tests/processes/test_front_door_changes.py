@@ -24,7 +24,7 @@ from scoremux_server.errors import SetupError, StartError
 from scoremux_server.front_door.access_tokens import Token
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import ask as command
+from scoremux_server.front_door.haproxy import ask as send
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton import processes
 from serving import SCOREMUX
@@ -46,7 +46,7 @@ def many(count: int) -> list[Token]:
 def entries(door: FrontDoor, worker: int) -> list[str]:
     """The lines of a worker's tokens."""
     file = str(door.haproxy.folder / "tokens.map").replace(" ", "\\ ")
-    return command(door.haproxy.master_socket, f"@!{worker} show map {file}").splitlines()
+    return send(door.haproxy.master_socket, f"@!{worker} show map {file}").splitlines()
 
 
 def ended_by(place: Place) -> None:
@@ -199,12 +199,13 @@ def test_door_ends_with_haproxy_and_works_again_when_it_is_started_again(tmp_pat
 
     def started(name: str) -> tuple[subprocess.Popen[bytes], list[int]]:
         with (tmp_path / name).open("wb") as output:
-            door = subprocess.Popen([SCOREMUX, "front-door", str(place.file)], stdout=output, stderr=output)
+            command, environment = [SCOREMUX, "front-door", str(place.file)], {**os.environ, "TMPDIR": scratch}
+            door = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         until(lambda: status(place.everything) == 200, door, (tmp_path / name).read_text)
         (master,) = Path(f"/proc/{door.pid}/task/{door.pid}/children").read_text().split()
         return door, sorted(processes.living(int(master)), key=lambda pid: pid != int(master))
 
-    with small_backend() as port:
+    with small_backend() as port, tempfile.TemporaryDirectory() as scratch:
         at = f"{LOOPBACK}:{port}"
         place = Place(tmp_path, [Backend(name="small", grpc=at, http=at, ready=at)])
         door, haproxies = started("first")

@@ -139,7 +139,7 @@ def _reserve(address: str, port: int, name: str, listeners: ExitStack) -> int:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address, port))
-        listener.listen()  # so that nobody else, this function included, gets the port too
+        listener.listen()  # so that no other call gets the port, of this function too
     except (OSError, OverflowError) as error:
         place = "" if address == LOOPBACK else f" on {address}"
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE

@@ -23,7 +23,7 @@ FIXED_IN = {
     (26, 6): "CVE-2026-47627",
     (26, 7): "bulletin 5875",
 }
-"""Release → the holes it closed that let whoever reaches Triton run code or pass its authentication.
+"""Release → the holes that it closed, by which a client of Triton could run code or pass its authentication.
 
 Source: NVIDIA's security bulletins, last checked on CHECKED_ON.
 """
@@ -128,7 +128,7 @@ class Installation:
         return target
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return `base` with the variables that make Triton's stub load this Python and its packages, and call nobody.
+        """Return `base` with the variables that make Triton's stub load this Python and its packages, and send nothing.
 
         The stub embeds Python in isolated mode: it ignores PYTHONPATH and takes prefix and packages from the `python3`
         that it finds first in PATH. Without LD_LIBRARY_PATH it may load another libpython of the same version.

@@ -79,7 +79,7 @@ class ChildProcess:
             return self._process.returncode
         try:
             ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # whoever started this ignores SIGCHLD: the kernel keeps no zombies
+        except ChildProcessError:  # this process ignores SIGCHLD, as its parent did: the kernel keeps no zombies
             return self._process.poll()
         if ended is None:
             return None
@@ -99,7 +99,7 @@ class ChildProcess:
         self._gone = True
 
     def log_tail(self) -> str:
-        """Return the last lines of its output; nothing if the log is no regular file."""
+        """Return the last lines of its output; an empty string if the log is not a regular file."""
         try:
             if not _is_regular(self._log):
                 return ""
@@ -131,7 +131,7 @@ class TritonProcess(ChildProcess):
             os.kill(self.pid, signal.SIGTERM)
         self._wait_for_rows(rows_wait, deadline)
         os.kill(self.pid, signal.SIGTERM)
-        # One that ends by itself removes its folder in /tmp; nobody else knows which one that is.
+        # One that ends by itself removes its folder in /tmp; and no other process knows its name.
         self._wait(lambda: False, min(deadline, time.monotonic() + _ENDS_S))
 
     def _wait_for_rows(self, rows_wait: Callable[[], bool], deadline: float) -> None:
@@ -162,12 +162,12 @@ def open_log(path: Path) -> BinaryIO:
             # Opened again, it would have a position of its own in the file, and overwrite what others write.
             return os.fdopen(os.dup(_INHERITED[str(path)]), "ab")
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A pipe that nobody reads must not be waited for.
+        # Do not wait for a pipe without a reader.
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
         os.set_blocking(file, True)
         return os.fdopen(file, "ab")
     except OSError as error:
-        cause = "nobody reads that pipe" if error.errno == errno.ENXIO else error.strerror
+        cause = "the pipe has no reader" if error.errno == errno.ENXIO else error.strerror
         raise SetupError(f"the log {path} cannot be written: {cause}; give another with --log FILE") from error
 
 

@@ -81,7 +81,7 @@ class TritonServer:
         self.installation.check_address(endpoints.address)
         self.installation.check_address(endpoints.metrics_host, "metrics_address")
         self.installation.check_backend(profile.backend)
-        # Whoever has a token can hide a model's name from HAProxy, but must know it to reach that model.
+        # A client with a token can hide a model's name from HAProxy, but must know it to reach that model.
         self.backbone_model = f"{BACKBONE}_{secrets.token_hex(16)}" if grant_key else BACKBONE
         self.run = RunFiles()
         self.repository = repository

@@ -58,7 +58,7 @@ class WatchedTriton:
 
     def restart(self, stop: threading.Event) -> None:
         """Start Triton again as soon as the store can be read. Raises SetupError or StartError."""
-        # A dead scorer holds requests that get no answer before Triton ends: nobody waits for the store with them.
+        # A dead scorer's requests get no answer before Triton ends, and the wait for the store may be long.
         self._server.kill()
         self._wait_for_store(stop)
         if stop.is_set():
