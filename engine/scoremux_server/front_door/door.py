@@ -121,12 +121,12 @@ class FrontDoor:
             self.haproxy.start(self._program, self._log)
             try:
                 while not stop.wait(_TICK_S):
-                    if (status := self.haproxy.exit_status) is not None:
+                    if (status := self.haproxy.process.exit_status) is not None:
                         raise StartError(f"HAProxy ended with status {status}; its own messages say why")
                     self.look()
                 self.haproxy.stop(self.config.drain_s)
             finally:
-                self.haproxy.kill()
+                self.haproxy.process.kill()
 
     def look(self) -> None:
         """Load what has changed. What fails is reported once, and tried again with each look."""

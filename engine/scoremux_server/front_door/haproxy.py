@@ -19,7 +19,7 @@ from scoremux_server.triton.process import ChildProcess
 NEEDED = (3, 0)
 CONFIG, TOKENS_MAP = "haproxy.cfg", "tokens.map"
 _INSTALL = "apt-get install haproxy (3.0 or newer; Debian 13 has it, older releases at haproxy.debian.net)"
-_CHECK_S = _RELOAD_S = 30.0
+_RELOAD_S = 30.0
 _CHUNK_BYTES = 12 << 10
 """Most that one command carries: HAProxy reads a command into one buffer of 16 KiB and drops a larger one silently."""
 
@@ -30,7 +30,7 @@ def find_program(path: str | None = None) -> Path:
     program = shutil.which("haproxy", path=path or os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
     if program is None:
         raise SetupError(f"the front door needs HAProxy, which is not installed: {_INSTALL}")
-    about = _run([program, "-vv"]).stdout
+    about = subprocess.run([program, "-vv"], stdout=subprocess.PIPE, text=True, errors="replace", check=False).stdout
     version = re.search(r"version (\d+)\.(\d+)", about)
     if version is None or (int(version[1]), int(version[2])) < NEEDED:
         raise SetupError(f"{program} is {version[0] if version else 'of unknown version'}: {_INSTALL}")
@@ -68,11 +68,6 @@ class Haproxy:
         arguments = [str(program), "-W", "-S", f"{self.master_socket},mode,600", "-f", str(self.folder / CONFIG)]
         self.process = ChildProcess(arguments, os.environ, log)
 
-    @property
-    def exit_status(self) -> int | None:
-        """What the master process ended with; None while it runs."""
-        return self.process.exit_status
-
     def reload(self) -> None:
         """Load the configuration again; requests in flight finish as they began. Raises ControlError."""
         answer = ask(self.master_socket, "reload", _RELOAD_S)
@@ -86,14 +81,10 @@ class Haproxy:
     def stop(self, patience_s: float) -> None:
         """Let requests in flight finish."""
         deadline = time.monotonic() + patience_s
-        while self.exit_status is None and time.monotonic() < deadline:
+        while self.process.exit_status is None and time.monotonic() < deadline:
             # Repeatedly: a master that has just started or reloaded executes itself again and may miss one.
             os.kill(self.process.pid, signal.SIGUSR1)
             time.sleep(0.2)
-
-    def kill(self) -> None:
-        """End all processes at once."""
-        self.process.kill()
 
     def replace_tokens(self, lines: str) -> None:
         """Replace the tokens in every worker, in each of them all at once. Raises ControlError."""
@@ -142,10 +133,3 @@ def _chunks(lines: str) -> Iterator[str]:
         chunk += line
     if chunk:
         yield chunk
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_CHECK_S)
-    except subprocess.TimeoutExpired as error:
-        raise SetupError(f"{command[0]} {command[1]} did not end within {_CHECK_S:g} s") from error
