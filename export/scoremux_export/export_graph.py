@@ -56,9 +56,6 @@ def export_backbone(
         make_runner: Returns the runner that the proof runs the graph with.
         replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
 
-    Returns:
-        The published backbone.
-
     Raises:
         ModelError: The model cannot be exported.
         ParityError: The graph does not give PEFT's logits.

@@ -62,11 +62,8 @@ def verify(
 
     Those are computed on ONNX Runtime, as a plan of them would be computed on a GPU.
 
-    Yields:
-        What each runner changes, or the runner and why it does not run here.
-
-    Raises:
-        ExportError: No row has a score.
+    Yields what each runner changes, or the runner and why it does not run here. Raises ExportError where no row has a
+    score.
     """
     texts, tasks = [row.response for row in rows], [row.task for row in rows]
     levels = [row.level for row in rows]

@@ -97,8 +97,7 @@ def _train(options: TrainOptions) -> None:
     from scoremux_train.errors import DataError
     from scoremux_train.training.preparation import prepare
 
-    trainable = [check.task for check in checks if check.trainable]
-    if not trainable:
+    if not (trainable := [check.task for check in checks if check.trainable]):
         raise DataError("no task has enough rows to be trained")
     quieten()
     plan = plan.model_copy(update={"base_model": plan.base_model or backbone})  # as PEFT does

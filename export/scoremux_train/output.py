@@ -51,6 +51,7 @@ there are any."""
 
 CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
 _FEW = 10
+"""With fewer responses of a level, its card says that the figures tell little about it."""
 
 
 def write(
@@ -60,9 +61,6 @@ def write(
 
     Args:
         checks: The result of the data check, by task id.
-
-    Raises:
-        InputError: A file cannot be written.
     """
     plan, layout, start = prepared.plan, prepared.layout, trained.start
     description = None if start is None else start.description

@@ -13,6 +13,7 @@ from scoremux_files.settings import read_toml, validate
 from scoremux_train.errors import RecipeError
 
 _LR, _MOST_TIMES, _MANY_ROWS = 1e-3, 2.0, 160
+"""Of `auto`; export/training.md has the measurements that they come from."""
 
 
 class _Strict(BaseModel):

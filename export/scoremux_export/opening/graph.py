@@ -32,38 +32,34 @@ ONE_FILE_BYTES = (1 << 31) - (64 << 20)
 """The most bytes of weights that go into the graph's own file: it can have 2 GiB. More go into a file beside it."""
 
 
-def _example_tables(model: OpenedModel) -> Tables:
-    """Return small random tables. All free sizes are 2 and more: the exporter takes 0 and 1 for constants."""
-    free = {"G": 3, "R": 4, "L_max": 5, "P": 6}
-    shapes = table_inputs(model.sites, model.head, model.prefix_layers)
-    sizes = {name: [free[n] if isinstance(n, str) else n for n in shape] for name, shape in shapes.items()}
-    return {name: torch.randn(size) * 0.02 for name, size in sizes.items()}
-
-
-def write_graph(
-    model: OpenedModel, path: Path, max_tokens: int, token_types: bool, one_file_bytes: int = ONE_FILE_BYTES
-) -> int:
-    """Write the opened model as ONNX.
-
-    Args:
-        max_tokens: The largest S that the graph takes.
-        token_types: Whether the graph takes `token_type_ids`.
-        one_file_bytes: With more bytes of weights, these go into the file ``PATH.data``, which the graph names.
-
-    Returns:
-        H, the size of the vector that the head reads.
-
-    Raises:
-        ModelError: The model never calls a site, or the exporter cannot follow it.
-    """
-    tables = _example_tables(model)
-    shape = 4, min(16, max_tokens)
+def _example_inputs(model: OpenedModel, tokens: int, token_types: bool) -> tuple[Tables, Tables]:
+    """Return rows and random tables. All free sizes are 2 and more: the exporter takes 0 and 1 for constants."""
+    shape = 4, tokens
     rows = {INPUT_IDS: torch.full(shape, 5), ATTENTION_MASK: torch.ones(shape, dtype=torch.int64)}
     if token_types:
         rows[TOKEN_TYPE_IDS] = torch.zeros(shape, dtype=torch.int64)
     rows[GROUP] = torch.tensor([0, 1, 2, 1])
     if model.prefix_layers:
         rows[PREFIX_TOKENS] = torch.tensor([6, 2, 5, 0])
+    free = {"G": 3, "R": 4, "L_max": 5, "P": 6}
+    shapes = table_inputs(model.sites, model.head, model.prefix_layers)
+    sizes = {name: [free[n] if isinstance(n, str) else n for n in shape] for name, shape in shapes.items()}
+    return rows, {name: torch.randn(size) * 0.02 for name, size in sizes.items()}
+
+
+def write_graph(
+    model: OpenedModel, path: Path, max_tokens: int, token_types: bool, one_file_bytes: int = ONE_FILE_BYTES
+) -> int:
+    """Write the opened model as ONNX; return H, the size of the vector that the head reads.
+
+    Args:
+        max_tokens: The largest S that the graph takes.
+        one_file_bytes: With more bytes of weights, these go into the file ``PATH.data``, which the graph names.
+
+    Raises:
+        ModelError: The model never calls a site, or the exporter cannot follow it.
+    """
+    rows, tables = _example_inputs(model, min(16, max_tokens), token_types)
     with torch.inference_mode():
         _, pooled, *_ = model(**rows, tables=tables)
     unused = sorted(set(tables) - model.used)

@@ -87,9 +87,6 @@ def export_plan(
             can be built: nothing here serves its plans.
         capabilities: With `tensorrt-rtx`, the compute capabilities to build for.
 
-    Returns:
-        What the plan can run.
-
     Raises:
         ExportError: The runtime is not installed, there is no GPU where it needs one, or it refuses the graph.
     """

@@ -37,8 +37,7 @@ _FOLLOWING = frozenset(f"{_POINTWISE} {_MOVING}".split())
 def write_reduced(backbone: Backbone, precision: str) -> Path:
     """Write the graph in `precision` beside ``backbone.onnx``; its inputs and outputs keep names, types and shapes.
 
-    Raises:
-        ExportError: The precision is not one of NARROW.
+    Raises ExportError for a precision that is not one of NARROW.
     """
     if precision not in NARROW:
         raise ExportError(f"precision is {precision!r}; a reduced graph is written in {', '.join(NARROW)}")

@@ -90,14 +90,9 @@ def write_start(folder: Path, layout: TableLayout, start: Start, plan: Plan) -> 
 
 
 def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> Start:
-    """Read a shared start that `write_start` wrote.
+    """Read a shared start that `write_start` wrote. weights: the digest of the backbone's weights.
 
-    Args:
-        layout: The layout of the tables that begin from it.
-        weights: The digest of the backbone's weights.
-
-    Raises:
-        RecipeError: It cannot be read, or it does not fit; says what differs.
+    Raises RecipeError naming what differs where it does not fit the layout, the plan or the backbone.
     """
     path = folder / START_JSON
     if not path.exists():

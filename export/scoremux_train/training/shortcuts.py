@@ -12,6 +12,8 @@ from torch import nn
 from scoremux_train.training.packed import PackedPass
 
 _SAME = 1e-4
+"""The share of the largest logit up to which a difference counts as rounding, as in the proof against PEFT."""
+
 _LAST = re.compile(r"(.+\.)(\d+)\.attention\.output")
 
 
@@ -47,11 +49,8 @@ def skip_unread_tokens(model: nn.Module, packed: PackedPass, logits: Callable[[]
     """Leave out what the last layer computes after its attention for all tokens but the first, if no head reads it.
 
     Args:
-        model: Changed in place if its layers are named as BERT's and `logits` stay the same.
+        model: Changed in place, and True returned, if its layers are named as BERT's and `logits` stay the same.
         logits: Runs the model on rows of several lengths, with tables that make rows differ.
-
-    Returns:
-        Whether it was changed.
     """
     names = [(place[1], int(place[2])) for name, _ in model.named_modules() if (place := _LAST.fullmatch(name))]
     if len({stack for stack, _ in names}) != 1:
