@@ -52,12 +52,8 @@ def write_graph(
 ) -> int:
     """Write the opened model as ONNX; return H, the size of the vector that the head reads.
 
-    Args:
-        max_tokens: The largest S that the graph takes.
-        one_file_bytes: With more bytes of weights, these go into the file ``PATH.data``, which the graph names.
-
-    Raises:
-        ModelError: The model never calls a site, or the exporter cannot follow it.
+    With more than `one_file_bytes` of weights, these go into the file ``PATH.data``, which the graph names. Raises
+    ModelError where the model never calls a site, or the exporter cannot follow it.
     """
     rows, tables = _example_inputs(model, min(16, max_tokens), token_types)
     with torch.inference_mode():

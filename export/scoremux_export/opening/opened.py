@@ -76,6 +76,19 @@ class SiteInputs:
         self.used.add(name)
         return torch.index_select(self.tables[name], 0, self.group)
 
+    def learn(self) -> None:
+        """Let what computes products remember which sites read the same x."""
+        self.products.learn()
+        if self.side is not None:
+            self.side.learn()
+
+    def forget(self) -> None:
+        """Let go of the pass's tensors."""
+        self.group, self.last, self.pooled, self.tables, self.shared = None, None, None, {}, SharedRows()
+        self.products.forget()
+        if self.side is not None:
+            self.side.forget()
+
 
 class OpenSite(nn.Module):
     """y[b] = (x[b] @ W + (x[b] @ A[group[b]]) @ B[group[b]]) · M[group[b]] + bias + d[group[b]]
@@ -216,18 +229,12 @@ class OpenedModel(nn.Module):
             follow = inputs.side is None or inputs.side.follows_shared_rows
             with inputs.shared if follow else nullcontext():
                 output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask, **also)
-            inputs.products.learn()
-            if inputs.side is not None:
-                inputs.side.learn()
+            inputs.learn()
             if inputs.pooled is None:
                 raise ModelError("the model's forward calls no Linear of its head")
             return output.logits, inputs.pooled, *prefixes.outputs().values()
         finally:
-            inputs.group, inputs.tables, inputs.shared = None, {}, SharedRows()
-            inputs.last = inputs.pooled = None
-            inputs.products.forget()
-            if inputs.side is not None:
-                inputs.side.forget()
+            inputs.forget()
             prefixes.forget()
 
 

@@ -102,11 +102,7 @@ def reduce(model: ir.Model, narrow: ir.DataType, head: frozenset[str] = frozense
 
     Products of tokens' vectors with weights, adapters and each other take and give `narrow`. Kept in float32 are: the
     products of the head; products of positions alone (rotary angles); norms, softmax, exponents, trigonometry and
-    reductions; embeddings; and the inputs and outputs.
-
-    Args:
-        model: The graph, with the types of its inner tensors as the exporter writes them.
-        head: Inputs of the graph that hold the head's tables.
+    reductions; embeddings; and the inputs and outputs. head: the inputs of the graph that hold the head's tables.
     """
     graph, casts = model.graph, dict[tuple[ir.Value, ir.DataType], ir.Value]()
     # What depends on tokens or adapters, and what depends on the head's tables.
@@ -114,8 +110,7 @@ def reduce(model: ir.Model, narrow: ir.DataType, head: frozenset[str] = frozense
     of_head = {value for value in graph.inputs if value.name in head}
     for node in list(graph):
         reads = [value for value in node.inputs if value is not None and value.dtype in (FLOAT, narrow)]
-        # A table of embeddings, picked from by tokens.
-        if moving.intersection(node.inputs) or (node.op_type == "Gather" and reads):
+        if moving.intersection(node.inputs) or (node.op_type == "Gather" and reads):  # the latter picks embeddings
             moving.update(node.outputs)
         if of_head.intersection(reads) and node.op_type not in _PRODUCTS:
             of_head.update(node.outputs)
