@@ -14,10 +14,11 @@ from scoremux_assess.calibration.fit import (
     one_level,
     worse_confidences,
 )
+from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.thresholds import NearMiss
 from scoremux_assess.labels.label_table import LabelTable
-from scoremux_calibrate.eligible import CalibrationReason, eligible_rows
-from scoremux_calibrate.scored import ScoredTasks, score_rows
+from scoremux_calibrate.eligible import CalibrationReason, Eligible, TaskRows, eligible_rows
+from scoremux_calibrate.scored import score_rows
 from scoremux_decide.decision import NEW_TASK, Decision, Look
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_engine.engine import Engine
@@ -31,10 +32,8 @@ class Calibration:
     """Decisions of tasks, and the rows that they rest on.
 
     Attributes:
-        tasks: The tasks, their rows and the probabilities of these.
-        decisions: By task.
         before: The decisions of the live versions, of tasks that have one.
-        reasons: Why tasks get no calibration, or one with a reservation; live tasks without rows included.
+        reasons: As those of `rows`, with those that scores give.
         worse: Tasks that keep a temperature of 1, as a fitted one made their confidences worse on held-out rows, with
             the change of their Brier score and its 95 % interval.
         one_level: Tasks without a threshold, as the machine gives one level to this share of their rows.
@@ -42,7 +41,7 @@ class Calibration:
         near_misses: What came nearest for tasks that were tested and keep nothing.
     """
 
-    tasks: ScoredTasks
+    rows: Eligible
     decisions: dict[str, Decision]
     before: dict[str, Decision]
     reasons: dict[str, CalibrationReason]
@@ -59,39 +58,40 @@ def calibrate_tasks(
     return fit_decisions(score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified)))
 
 
-def fit_decisions(tasks: ScoredTasks) -> Calibration:
+def fit_decisions(rows: Eligible) -> Calibration:
     """Return the decision of each task; rows of untrained tasks are no part of what others share."""
-    policy, live, reasons = tasks.eligible.policy, tasks.eligible.tasks, _reasons(tasks)
-    trained = {n: rows for n, rows in tasks.scores.items() if reasons.get(n) is not CalibrationReason.UNTRAINED}
-    looks = {name: _looks(tasks, name) for name in trained}
+    policy, live, reasons = rows.policy, rows.tasks, _reasons(rows)
+    scores = {name: found.scores for name, found in live.items() if found.scores is not None}
+    trained = {name: of for name, of in scores.items() if reasons.get(name) is not CalibrationReason.UNTRAINED}
+    looks = {name: _looks(policy, live[name], of) for name, of in trained.items()}
     numbers = {name: number for name, (_, number) in looks.items()}
-    decisions = _without_promise(tasks, reasons) | (fit(policy, trained, numbers) if trained else {})
+    decisions = _without_promise(rows, reasons) | (fit(policy, trained, numbers) if trained else {})
     fitted = {
         name: replace(
             decisions[name],
-            arithmetic=tasks.arithmetic,
+            arithmetic=rows.arithmetic,
             looks=looks[name][0] if name in looks else live[name].looks,
         )
         for name in sorted(decisions)
     }
     return Calibration(
-        tasks,
+        rows,
         fitted,
-        {name: before for name in fitted if (before := live[name].before) is not None},
+        {name: before for name in fitted if (before := rows.tasks[name].before) is not None},
         reasons,
         worse_confidences(trained),
         one_level(policy, trained),
         below_gate(policy, trained),
-        near_misses(policy, fitted, tasks.scores),
+        near_misses(policy, fitted, scores),
     )
 
 
-def _looks(tasks: ScoredTasks, name: str) -> tuple[tuple[Look, ...], int]:
+def _looks(policy: ScoringPolicy, task: TaskRows, scores: LabelledScores) -> tuple[tuple[Look, ...], int]:
     """Return the tests of a task's promises, and which of those of this promise the present one is.
 
     Rows that the promise was tested on before are no further look.
     """
-    target, scores, looks = tasks.eligible.policy.target, tasks.scores[name], tasks.eligible.tasks[name].looks
+    target, looks = policy.target, task.looks
     if target is None or target.human_share is not None:
         return looks, 1
     promise = target.model_dump_json(exclude={"human_share", "one_level"}, exclude_none=True)
@@ -100,53 +100,42 @@ def _looks(tasks: ScoredTasks, name: str) -> tuple[tuple[Look, ...], int]:
     digests = [look.digest for look in looks if look.target == promise]
     if digest in digests:
         return looks, digests.index(digest) + 1
-    population = tuple(f"{count} {origin}" for origin, count in sorted(tasks.origins[name].items()))
+    population = tuple(f"{count} {origin}" for origin, count in sorted(task.origins.items()))
     look = Look(date.today().isoformat(), promise, len(scores), population, digest)
     return (*looks, look), len(digests) + 1
 
 
-def _reasons(tasks: ScoredTasks) -> dict[str, CalibrationReason]:
+def _reasons(rows: Eligible) -> dict[str, CalibrationReason]:
     """Return the reasons of eligible tasks, with those that their scores give."""
-    reasons = dict(tasks.eligible.reasons)
-    for name, found in tasks.eligible.tasks.items():
-        if not (tasks.rows[name] or found.before is None):
+    reasons = dict(rows.reasons)
+    for name, found in rows.tasks.items():
+        if not found.count and found.before is not None:
             continue  # no row is left, and the task keeps the calibration that it has
         if found.task.untrained:
             reasons[name] = CalibrationReason.UNTRAINED
-        elif name not in tasks.scores:
-            reasons[name] = CalibrationReason.NO_CONFIDENCE if tasks.rows[name] else CalibrationReason.NO_ROW_LEFT
+        elif found.scores is None:
+            reasons[name] = CalibrationReason.NO_CONFIDENCE if found.count else CalibrationReason.NO_ROW_LEFT
     return dict(sorted(reasons.items()))
 
 
-def _without_promise(tasks: ScoredTasks, reasons: dict[str, CalibrationReason]) -> dict[str, Decision]:
+def _without_promise(rows: Eligible, reasons: dict[str, CalibrationReason]) -> dict[str, Decision]:
     """Return the decisions of eligible tasks that are untrained, or have no row with probabilities."""
-    policy = tasks.eligible.policy
-    decisions: dict[str, Decision] = {}
-    for name in tasks.eligible.tasks:
-        reason, rows = reasons.get(name), tasks.rows[name]
+    policy, decisions = rows.policy, dict[str, Decision]()
+    for name, found in rows.tasks.items():
+        reason = reasons.get(name)
         untrained = reason is CalibrationReason.UNTRAINED
-        if untrained and name in tasks.scores:
-            decisions |= fit(policy.model_copy(update={"target": None}), {name: tasks.scores[name]})
+        if untrained and found.scores is not None:
+            decisions |= fit(policy.model_copy(update={"target": None}), {name: found.scores})
         elif untrained or reason in (CalibrationReason.NO_CONFIDENCE, CalibrationReason.NO_ROW_LEFT):
-            decisions[name] = decision_without_confidence(policy, name, rows)
+            decisions[name] = decision_without_confidence(policy, name, found.count)
         if untrained or (reason is CalibrationReason.NO_ROW_LEFT and policy.target is not None):
-            decisions[name] = replace(decisions[name], threshold=replace(NEW_TASK, rows=rows))
+            decisions[name] = replace(decisions[name], threshold=replace(NEW_TASK, rows=found.count))
     return decisions
 
 
 def publish(engine: Engine, store: Store, calibration: Calibration, *, dry_run: bool = False) -> list[Change]:
-    """Publish all decisions in one change, or none.
-
-    Args:
-        engine: Its backbone checks the packages.
-        store: Where the live versions are.
-        calibration: The decisions.
-        dry_run: Check everything and publish nothing.
-
-    Raises:
-        StoreError: A task was changed meanwhile, or the store cannot be changed.
-    """
-    live = {name: calibration.tasks.eligible.tasks[name] for name in calibration.decisions}
+    """Publish all decisions in one change, or none. Raises StoreError where a task was changed meanwhile."""
+    live = {name: calibration.rows.tasks[name] for name in calibration.decisions}
     packages = [live[n].files.replace(DECISION_JSON, d.to_json()) for n, d in calibration.decisions.items()]
     before = {name: found.version for name, found in live.items()}
     return store.publish(packages, engine.backbone, before=before, dry_run=dry_run)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_calibrate.calibration import Calibration
-from scoremux_calibrate.eligible import reservations
-from scoremux_calibrate.scored import ScoredTasks
+from scoremux_calibrate.eligible import Eligible, reservations
 from scoremux_decide.decision import OWN, POOLED, Decision, Threshold
 from scoremux_engine.commands.printing import short, show_result
 from scoremux_files.errors import first_of
@@ -26,18 +25,15 @@ def show(
     dry_run: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Print the decision of each task, and what users should know of it.
-
-    Args:
-        calibration: The decisions.
-        versions: The new digests by task.
-        predictions: The file of out-of-fold predictions.
-        dry_run: Whether nothing was published.
-        as_json: Whether to print JSON.
-    """
-    values, tasks = values_of(calibration, versions, dry_run), calibration.tasks
-    cells = {name: [str(tasks.rows[name]), *_cells(decision)] for name, decision in calibration.decisions.items()}
-    lines = [*_rows(tasks, predictions), *_exceptions(calibration), *_changes(calibration), *_promises(calibration)]
+    """Print the decision of each task, and what users should know of it. versions: the new digests by task."""
+    values, tasks = values_of(calibration, versions, dry_run), calibration.rows.tasks
+    cells = {name: [str(tasks[name].count), *_cells(decision)] for name, decision in calibration.decisions.items()}
+    lines = [
+        *_rows(calibration.rows, predictions),
+        *_exceptions(calibration),
+        *_changes(calibration),
+        *_promises(calibration),
+    ]
     lines += [*_left_out(calibration), *(["nothing was published (--dry-run)"] if dry_run else [])]
     rows = [[name, *of_task, short(versions.get(name))] for name, of_task in cells.items()]
     title = f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated"
@@ -50,20 +46,19 @@ def values_of(calibration: Calibration, versions: Mapping[str, str | None], dry_
     """Return what is printed as JSON: each task's decision without its rules, and what users should know of them."""
     tasks = []
     for name, decision in calibration.decisions.items():
-        values = {"task": name, "rows": calibration.tasks.rows[name], "version": versions.get(name)}
+        values = {"task": name, "rows": calibration.rows.tasks[name].count, "version": versions.get(name)}
         of_decision = json.loads(decision.to_json()).items()
         values |= {key: value for key, value in of_decision if key not in _LEFT_OUT_OF_JSON}
         before = calibration.before.get(name)
-        values |= {"origins": calibration.tasks.origins.get(name, {}), "before": before and _settings(before)}
+        values |= {"origins": calibration.rows.tasks[name].origins, "before": before and _settings(before)}
         tasks.append(values)
     reasons = {name: reason.name.lower() for name, reason in calibration.reasons.items()}
-    head = {"policy": calibration.tasks.eligible.policy.digest, "dry_run": dry_run, "tasks": tasks, "reasons": reasons}
+    head = {"policy": calibration.rows.policy.digest, "dry_run": dry_run, "tasks": tasks, "reasons": reasons}
     return head | {name: getattr(calibration, name) for name in ("worse", "one_level", "below_gate")}
 
 
-def _rows(tasks: ScoredTasks, predictions: Path | None) -> Iterator[str]:
+def _rows(eligible: Eligible, predictions: Path | None) -> Iterator[str]:
     """Say where the probabilities and levels of rows come from."""
-    eligible = tasks.eligible
     predicted = [row.probabilities is not None for found in eligible.tasks.values() for row in found.rows]
     if any(predicted):
         yield f"{sum(predicted):,} rows have out-of-fold predictions, from {predictions}"
@@ -101,9 +96,9 @@ def _left_out(calibration: Calibration) -> Iterator[str]:
             f"{name} keeps nothing for the machine; the likeliest cut was at confidence {miss.least:.3f}, with "
             f"{miss.errors:.1%} errors in {miss.kept:.0%} of the rows: {more}"
         )
-    for reason, count in sorted(calibration.tasks.left_out.items()):
+    for reason, count in sorted(calibration.rows.left_out.items()):
         yield f"{count:,} rows are left out: {reason}"
-    if unchanged := sorted(calibration.tasks.eligible.tasks.keys() - calibration.decisions.keys()):
+    if unchanged := sorted(calibration.rows.tasks.keys() - calibration.decisions.keys()):
         yield (
             f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: "
             f"{first_of(unchanged)}"
@@ -132,7 +127,7 @@ def _changes(calibration: Calibration) -> Iterator[str]:
         ]
         changed += ["policy"] if before.policy != after.policy else []
         if changed:
-            rows = ", ".join(f"{count:,} {origin}" for origin, count in calibration.tasks.origins.get(name, {}).items())
+            rows = ", ".join(f"{count:,} {origin}" for origin, count in calibration.rows.tasks[name].origins.items())
             yield f"{name} changes from the live version: {', '.join(changed)}; it rests on rows: {rows or 'none'}"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
+from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.labels.label_table import LabelTable
 from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_assess.labels.weights import ALL, LACKS_SAMPLE, ROUTE, routed_beside, routed_only
@@ -49,13 +50,15 @@ class TaskRows:
     """The rows that the calibration of one live task rests on.
 
     Attributes:
-        task: Its descriptions.
         version: The digest of its live version.
         files: Those of this version.
-        before: The decision of that version, None without one.
-        rows: Its rows, those of texts with a condition left out.
+        before: The decision of this version, None without one.
+        rows: All but those of texts with a condition.
         looks: Earlier tests of its promises.
         reason: Why it gets no calibration, or one with a reservation.
+        scores: The rows that have probabilities, None if none has.
+        count: How many these are; without probabilities, how many rows the machine scored.
+        origins: How many of these come from which file, by file and by how they were chosen.
     """
 
     task: Task
@@ -65,6 +68,9 @@ class TaskRows:
     rows: Sequence[LabelledRow]
     looks: tuple[Look, ...] = ()
     reason: CalibrationReason | None = None
+    scores: LabelledScores | None = None
+    count: int = 0
+    origins: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,11 @@ class Eligible:
     """The rows that calibrations may rest on.
 
     Attributes:
-        policy: The programme's rules.
         tasks: The tasks that have labelled rows, in order, without those that keep the calibration that they have.
         reasons: Why tasks get no calibration, or one with a reservation; live tasks without rows included.
         left_out: Rows that no decision rests on, by reason.
         relabelled: Rows whose labels in the predictions were others than in the files.
+        arithmetic: What computed probabilities and vectors, None if only training did.
     """
 
     policy: ScoringPolicy
@@ -84,15 +90,16 @@ class Eligible:
     reasons: dict[str, CalibrationReason]
     left_out: Counter[str]
     relabelled: int
+    arithmetic: str | None = None
 
 
 def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False) -> Eligible:
     """Return the rows that calibrations may rest on. Rows with a condition are left out: no machine keeps them.
 
     Args:
-        store: Where the live versions are.
-        policy: The programme's rules.
-        labelled: Labelled rows; no adapter was fitted to those without a prediction.
+        store: Its live versions are calibrated.
+        policy: Its rules for conditions.
+        labelled: No adapter was fitted to the rows without a prediction.
         unverified: Whether predictions may come from another adapter than the live one, or not say from which.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,48 +23,26 @@ _ScoredRow = tuple[LabelledRow, int, Sequence[float], npt.NDArray[np.float32] | 
 """A row with the machine's level, its probabilities, and the vector that the head read."""
 
 
-@dataclass
-class ScoredTasks:
-    """Tasks with the probabilities of their rows.
-
-    Attributes:
-        eligible: The tasks and their rows.
-        scores: The rows of each task that have probabilities.
-        rows: How many rows each task's calibration rests on; without probabilities, those that the machine scored.
-        origins: How many rows of each task come from which file, by file and by how they were chosen.
-        left_out: Rows that no decision rests on, by reason.
-        arithmetic: What computed the probabilities and vectors, None if only training did.
-    """
-
-    eligible: Eligible
-    left_out: Counter[str]
-    scores: dict[str, LabelledScores] = field(default_factory=dict)
-    rows: Counter[str] = field(default_factory=Counter)
-    origins: dict[str, Counter[str]] = field(default_factory=dict)
-    arithmetic: str | None = None
-
-
-def score_rows(engine: Engine, eligible: Eligible) -> ScoredTasks:
-    """Return the probabilities of rows; the engine scores those without a prediction.
+def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
+    """Return tasks with the probabilities of their rows; the engine scores those without a prediction.
 
     Raises:
         EngineError: The policy needs vectors, and no row of a task has a text.
     """
-    tasks = ScoredTasks(eligible, eligible.left_out.copy())
     width = None if eligible.policy.unusual is None else engine.backbone.spec.pooled_size
     every_row = [row for found in eligible.tasks.values() for row in found.rows]
     students = {student: number for number, student in enumerate(dict.fromkeys(row.student for row in every_row))}
+    tasks, left_out = {}, eligible.left_out.copy()
     for name, found in eligible.tasks.items():
         answers = _answers(engine, found.rows, width is not None)
-        rows = _with_probabilities(found.rows, answers, tasks.left_out)
-        if rows:
-            tasks.scores[name] = _as_columns(rows, students, width)
-            tasks.origins[name] = Counter(_origin_of(row) for row, *_ in rows)
-        tasks.rows[name] = len(rows) or sum(answer is not None and answer.ok for answer in answers)
+        rows = _with_probabilities(found.rows, answers, left_out)
+        scores = _as_columns(rows, students, width) if rows else None
+        count = len(rows) or sum(answer is not None and answer.ok for answer in answers)
+        tasks[name] = replace(found, scores=scores, count=count, origins=Counter(_origin_of(row) for row, *_ in rows))
     # Predictions of training are nobody's arithmetic; vectors are the engine's in any case.
-    if width is not None or any(row.probabilities is None for row in every_row):
-        tasks.arithmetic = engine.arithmetic
-    return tasks
+    computed = width is not None or any(row.probabilities is None for row in every_row)
+    arithmetic = engine.arithmetic if computed else None
+    return replace(eligible, tasks=tasks, left_out=left_out, arithmetic=arithmetic)
 
 
 def _answers(engine: Engine, rows: Sequence[LabelledRow], vectors: bool) -> list[Scored | None]:

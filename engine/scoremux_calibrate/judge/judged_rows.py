@@ -43,11 +43,8 @@ class JudgedRow:
     """A row with its value in float64.
 
     Attributes:
-        row: As it was logged.
         id: Of the response in the programme's file.
         level: The place of the level that float64 gives.
-        logits: In float64.
-        margin: In float64.
         difference: How far the logged probabilities' logarithms are from float64's, at most, each pair of levels
             compared; None where the head gives one value, which no log holds.
     """
@@ -72,14 +69,7 @@ class JudgedRow:
 
 
 def judge_row(row: LoggedRow, response_id: str, logits: npt.NDArray[np.float64], points: Sequence[float]) -> JudgedRow:
-    """Compare a logged row with its logits in float64.
-
-    Args:
-        row: As it was logged.
-        response_id: Of the response.
-        logits: In float64.
-        points: Of the task's levels.
-    """
+    """Compare a logged row with its logits in float64. points: those of the task's levels."""
     margin = margin_of(logits, points)
     if len(logits) == 1:
         level = min(range(len(points)), key=lambda place: (abs(points[place] - float(logits[0])), place))

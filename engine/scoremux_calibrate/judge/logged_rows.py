@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import AuditError
@@ -27,9 +28,7 @@ class LoggedRow:
 
     Attributes:
         digest: Of its text.
-        task: Id of the task.
-        version: Digest of the task's version.
-        backbone: Digest of the backbone.
+        version, backbone: Their digests.
         level: The place of its level.
         probabilities: Of the levels; empty where the head gives one value.
         arithmetic: What computed it, by name; the precision where the log says no more.
@@ -46,9 +45,8 @@ class LoggedRow:
     margin: float
 
 
-@dataclass(frozen=True)
-class IdentifiedText:
-    """A response in the programme's file: its id and text."""
+class IdentifiedText(NamedTuple):
+    """A response in the programme's file."""
 
     id: str
     text: str
@@ -147,16 +145,9 @@ def find_texts(
 def read_texts(
     paths: Iterable[Path], key: bytes | None, id_column: str, text_column: str
 ) -> Iterator[tuple[str, IdentifiedText]]:
-    """Yield responses with the digests of their texts.
+    """Yield responses with the digests of their texts, under a key if they have one.
 
-    Args:
-        paths: Files of rows.
-        key: Of the digests, None where they have none.
-        id_column: Column of the rows' ids.
-        text_column: Column of the texts.
-
-    Raises:
-        InputError: A file or a row cannot be read, or has no such column.
+    Raises InputError where a file or a row cannot be read, or has no such column.
     """
     for path in paths:
         for row in read_rows(path, id_column, text_column):

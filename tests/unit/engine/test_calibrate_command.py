@@ -125,7 +125,7 @@ def test_retired_task_is_left_out_and_a_change_to_no_calibration_is_said(own_rep
     rows = [LabelledRow(str(n), "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:40])]
     store.retire(["t-2"])
     rows += [LabelledRow(str(n), "t-2", 0, None, "", TEXTS[n]) for n in range(3)]
-    assert calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows)).tasks.left_out == {
+    assert calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows)).rows.left_out == {
         "of a task that is no longer live: t-2": 3
     }
     publish(engine, store, calibrate_tasks(engine, store, ScoringPolicy(), LabelTable(rows)))
@@ -326,15 +326,15 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
     for live in (half, everyone, bare):
         if store.manifest().tasks["t-1"] != live:
             store.rollback("t-1", live)
-        assert calibrate("exact = 0.7", by_everyone).tasks.rows["t-1"] == len(rows)
+        assert calibrate("exact = 0.7", by_everyone).rows.tasks["t-1"].count == len(rows)
         for refused in (by_half, by_lost, by_any):
             with pytest.raises(InputError, match="none stands for the rows that the machine keeps"):
                 calibrate("exact = 0.7", refused)
         mixed = calibrate("exact = 0.7", by_everyone[:60] + by_half[60:])
-        assert (mixed.tasks.rows["t-1"], mixed.tasks.left_out.total()) == (60, len(rows) - 60)
+        assert (mixed.rows.tasks["t-1"].count, mixed.rows.left_out.total()) == (60, len(rows) - 60)
         predicted = [replace(row, probabilities=(0.2,) * 5) for row in by_half[60:]]  # not of the live adapter
         mixed = calibrate("exact = 0.7", by_everyone[:60] + predicted)
-        assert (mixed.tasks.rows["t-1"], mixed.reasons.get("t-1")) == (60, None)
+        assert (mixed.rows.tasks["t-1"].count, mixed.reasons.get("t-1")) == (60, None)
 
 
 def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path: Path) -> None:
@@ -345,9 +345,9 @@ def test_rows_read_on_another_scale_are_left_out(own_repository: Path, tmp_path:
     rows = [LabelledRow(f"{n}", "t-1", n % 3, None, "", text) for n, text in enumerate(TEXTS[:60])]
     old, new = [replace(row, version=five) for row in rows[:20]], [replace(row, version=three) for row in rows[20:]]
     mixed = calibrate_tasks(Engine.open(own_repository), store, rules, LabelTable(old + new))
-    assert (mixed.tasks.rows["t-1"], mixed.tasks.left_out.total()) == (40, 20)
+    assert (mixed.rows.tasks["t-1"].count, mixed.rows.left_out.total()) == (40, 20)
     alone = calibrate_tasks(Engine.open(own_repository), store, rules, LabelTable(old))
-    assert (alone.reasons["t-1"], alone.tasks.left_out.total()) == (CalibrationReason.NO_ROW_LEFT, 20)
+    assert (alone.reasons["t-1"], alone.rows.left_out.total()) == (CalibrationReason.NO_ROW_LEFT, 20)
 
 
 class Counting:
@@ -374,12 +374,12 @@ def test_each_row_is_computed_once_at_most(own_repository: Path, tmp_path: Path)
     rows += [LabelledRow(f"p{n}", "t-1", n % 5, None, "", None, predicted) for n in range(10)]
     made = calibrate_tasks(engine, store, read_policy(policy(tmp_path)), LabelTable(rows), unverified=True)
     assert runner.rows == len(TEXTS)
-    vectors = made.tasks.scores["t-1"].pooled
+    vectors = (scores := made.rows.tasks["t-1"].scores) and scores.pooled
     assert vectors is not None
     assert np.array_equal(vectors[: len(TEXTS)], engine.embed(TEXTS, ["t-1"] * len(TEXTS)))
     assert np.isnan(vectors[len(TEXTS) :]).all()
     plain = calibrate_tasks(engine, store, read_policy(policy(tmp_path, "")), LabelTable(rows[:40]), unverified=True)
-    assert (runner.rows, plain.tasks.rows) == (2 * len(TEXTS) + 10, {"t-1": 40})
+    assert (runner.rows, plain.rows.tasks["t-1"].count) == (2 * len(TEXTS) + 10, 40)
 
 
 def test_a_task_without_probabilities_goes_to_people_and_is_named(own_repository: Path, tmp_path: Path) -> None:
