@@ -76,7 +76,7 @@ def groups_view(groups: Groups | None, task: int, columns: tuple[str, ...] = GRO
         yield {
             "name": group_shown(groups, cell),
             "rows": rows_shown(groups.figures, cell),
-            "cells": figures_shown(groups.figures, cell, columns, task < 0 and (groups.task > 0).any()),
+            "cells": figures_shown(groups.figures, cell, columns, task < 0 and bool((groups.task > 0).any())),
             "verdict": verdict_shown(worst(((c, j.take(np.array([cell]))) for c, j in groups.judged.items()), 1), 0),
         }
         if task < 0 and (groups.task > 0).any():
