@@ -22,9 +22,8 @@ from ray.exceptions import RayError, RayTaskError
 from scoremux_cli.batch.job import Progress, score_slices
 from scoremux_cli.batch.job_client import Connection, Latencies
 from scoremux_cli.batch.journal import Job, Journal
-from scoremux_cli.batch.parts import remove_unfinished, write_part
+from scoremux_cli.batch.parts import UnfinishedPart, remove_unfinished, write_part
 from scoremux_cli.batch.slices import read_slices, read_source
-from scoremux_cli.batch.unfinished_part import UnfinishedPart
 from scoremux_client.errors import TransportError, UnavailableError
 from scoremux_files.errors import InputError, ScoremuxError, reason
 from scoremux_files.rows.row_layout import ReadPosition

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from scoremux_cli.batch.journal import Job, JobState, Journal
-from scoremux_cli.batch.parts import remove_unfinished, write_part
+from scoremux_cli.batch.parts import UnfinishedPart, remove_unfinished, write_part
 from scoremux_cli.batch.people import AlertFiles
 from scoremux_cli.batch.slices import Slice, read_slices
-from scoremux_cli.batch.unfinished_part import UnfinishedPart
 from scoremux_client.client import ScoringClient
 from scoremux_client.rows import Response, Scored
 

@@ -1,10 +1,12 @@
-"""Parts: the files that a slice is written to, one of outcomes and one of rejected rows."""
+"""Parts: the files that a slice is written to, of outcomes and of rejected rows, and the file of an unfinished part."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.rows.writers import SCHEMA, beside_parts
+from scoremux_files.settings import parse_object
 
 PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
 """Columns of a part: those of an outcome, and the file and line (Parquet: row) that its row came from."""
@@ -28,6 +31,11 @@ REJECTED = "rejected"
 NOWHERE = "nowhere: nobody can grade it"
 WITHOUT_CONFIDENCE = "machine, without a confidence"
 """Where scores of tasks go that are not calibrated, if the server's profile leaves them to the machine."""
+
+_UNFINISHED = ".unfinished.json"
+_FORMAT = 1
+_SAVED_EVERY_S = 5.0
+_FIELDS = [field.name for field in fields(Scored) if field.name not in ("id", "embedding")]
 
 
 def write_part(
@@ -148,3 +156,47 @@ def text_column(values: Sequence[str | None]) -> Any:
     except UnicodeEncodeError:  # JSON may bring half of a surrogate pair
         valid = [value if value is None else value.encode("utf-8", "replace").decode() for value in values]
         return pa.array(valid, pa.string())
+
+
+class UnfinishedPart:
+    """The first outcomes of a part that is not complete yet, saved every few seconds, so that a crash costs few rows.
+
+    The part itself is written once it is complete, so its bytes do not depend on when a job was stopped.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _UNFINISHED
+        self._saved_at = time.monotonic()
+
+    def save(self, part: Slice, scored: list[Scored]) -> None:
+        """Save outcomes, if the last time is some seconds ago. Raises InputError."""
+        if time.monotonic() - self._saved_at < _SAVED_EVERY_S:
+            return
+        rows = [[getattr(outcome, name) for name in _FIELDS] for outcome in scored]
+        content = {"format": _FORMAT, "part": part.number, "rows": rows}
+        with writing(self._path):
+            replace_file(self._path, [json.dumps(content).encode()], mode=None)
+        self._saved_at = time.monotonic()
+
+    def load(self, part: Slice) -> list[Scored]:
+        """Return the outcomes of a part's first rows; none if they are of another part, or cannot be read."""
+        try:
+            content = parse_object(self._path.read_bytes())
+            if content["format"] != _FORMAT or content["part"] != part.number or len(content["rows"]) > len(part):
+                return []
+            return [_outcome(dict(zip(_FIELDS, row, strict=True))) for row in content["rows"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []  # the rows are scored again
+
+    def remove(self) -> None:
+        """Remove the file: its part is written."""
+        with writing(self._path):
+            self._path.unlink(missing_ok=True)
+        self._saved_at = time.monotonic()
+
+
+def _outcome(values: dict[str, Any]) -> Scored:
+    values["status"] = Status(values["status"])
+    values["probabilities"] = tuple(values["probabilities"])
+    values["level_range"] = values["level_range"] and tuple(values["level_range"])
+    return Scored(**values)
