@@ -1,16 +1,22 @@
-"""The house: file and class names say one thing each, and every folder is one that the map in CONTRIBUTING names."""
+"""The house: names say one thing each, the map names every folder, options are few, and no data is run as code."""
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from click import Context
 
 from making import ROOT
+from scoremux_cli.app import build
 from tests.packaging.walks import Product, Walk, named_walks
 
 if sys.version_info >= (3, 11):
@@ -93,3 +99,90 @@ def test_walks_of_the_map_do_not_grow() -> None:
     walks = {value: Walk(product, starts) for value, starts, _ in found}
     counts = {value: (len(walk.stays()), walk.returns()) for value, walk in walks.items()}
     assert {v: counts[v] for v, _, most in found if counts[v][0] > most[0] or counts[v][1] > most[1]} == {}
+
+
+MOST_OPTIONS, COUNTER = 250, ROOT / "tests/packaging/lines_of_code.py"
+
+
+def _pages(command: Any, context: Context) -> Iterator[tuple[str, list[str]]]:
+    """Yield each command's name and the options that its `--help` lists, itself included."""
+    options = [p for p in command.get_params(context) if p.param_type_name == "option" and not p.hidden]
+    yield context.command_path, [option.opts[0] for option in options]
+    for name, under in getattr(command, "commands", {}).items():
+        yield from _pages(under, Context(under, parent=context, info_name=name))
+
+
+def test_help_pages_have_few_options() -> None:
+    command = typer.main.get_command(build())
+    pages = dict(_pages(command, Context(command, info_name="scoremux")))
+    assert {"scoremux score", "scoremux tasks add", "scoremux review users change"} <= pages.keys()
+    assert all(options[-1] == "--help" for options in pages.values())
+    found = {page: " ".join(options) for page, options in pages.items()}
+    assert sum(map(len, pages.values())) <= MOST_OPTIONS, found
+
+
+def test_lines_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (
+        '"""A module."""\n\n# why\nLEAST = 1\n"""What it is."""\n\ndef f():\n    """Do."""\n    return """a\nb"""\n'
+    )
+    (tmp_path / "module.py").write_text(source, encoding="utf-8")
+    assert _counted(tmp_path) == "10 lines, 4 of code"
+    with capsys.disabled():
+        print(f" product: {_counted()} ", end="")  # how many there may be is no test's business
+
+
+def _counted(*folders: Path) -> str:
+    return subprocess.run(
+        [sys.executable, COUNTER, *folders], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+SHIPPED = ("client", "engine", "export", "server_config", "model_repository")
+FORBIDDEN = (
+    r"^\s*(import|from)\b.*\b(c?pickle|_pickle|dill|cloudpickle|joblib|marshal|shelve|jsonpickle)\b",
+    r"\bimport (torch|yaml|builtins)\b.* as |\bfrom (torch|yaml|builtins)\b.*\b(load|eval|exec)\b",
+    r"\btorch(\.\w+)*\.load\b|\byaml\.(unsafe_|full_)?load(_all)?\b|\bread_pickle\b|\bbuiltins\.",
+    r"(?<![\w.])(eval|exec|compile|__import__)\b(?=\s*[(,)\n])|import_module\(\s*['\"](builtins|\w*pickle)|getattr\(builtins",
+    r"\b(trust_remote_code|allow_pickle)\b(?!\s*=\s*False\b)",
+)
+PATTERN = re.compile("|".join(FORBIDDEN), re.MULTILINE)
+
+
+def test_nothing_shipped_runs_code_that_came_as_data() -> None:
+    sources = [path for folder in SHIPPED for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 100
+    found = {str(path): PATTERN.search(path.read_text(encoding="utf-8")) for path in sources}
+    assert not {path: what for path, what in found.items() if what}
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "import pickle",
+        "import os, marshal as m",
+        "def f():\n    from shelve import open",
+        "from joblib.numpy_pickle import load",
+        "x = eval('1')",
+        "run = exec\n",
+        "import builtins\nbuiltins.exec('')",
+        "__import__('x')",
+        "from importlib import import_module\nimport_module('pickle')",
+        "import torch\ntorch.load(p, weights_only=True)",
+        "import torch as t\nlist(map(t.load, paths))",
+        "from torch import load as fetch",
+        "import torch.jit\ntorch.jit.load(p)",
+        "import yaml\nyaml.load(s, Loader=yaml.SafeLoader)",
+        "np.load(p, allow_pickle=flag)",
+        "AutoModel.from_pretrained(m, **{'trust_remote_code': True})",
+    ],
+)
+def test_what_is_planted_is_found(planted: str) -> None:
+    assert PATTERN.search(planted)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    ["load(p, allow_pickle=False)", "model.eval()", "re.compile('a')", "yaml.safe_load(s)", "json.load(f)"],
+)
+def test_what_is_harmless_is_not(harmless: str) -> None:
+    assert not PATTERN.search(harmless)

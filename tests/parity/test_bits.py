@@ -1,4 +1,4 @@
-"""The bits of scores are those that are recorded for an arithmetic of this name, on whatever processor this runs.
+"""Real bits and levels: those recorded for an arithmetic of this name, and PEFT's for real student answers.
 
 `tests/parity/bits.json` is keyed by model, arithmetic and versions of libraries. What is not in it is skipped with its
 digest; `python tests/support/recorded_bits.py` records it, which is a commit of its own.
@@ -12,6 +12,8 @@ import pytest
 
 import recorded_bits
 from recorded_bits import Bits, compute, read_record
+from saf import ADAPTERS, SafRow, compare_with_peft, needs_data, read_rows
+from scoremux_engine import Engine
 
 
 @pytest.mark.parametrize("limit", ["", "AVX2"])
@@ -41,3 +43,18 @@ def compare(computed: list[Bits]) -> None:
 
 def test_record_keeps_float32_of_every_small_model() -> None:
     assert {bits.model for bits in read_record().values() if bits.arithmetic == "x86-f32"} >= {*recorded_bits.SMALL}
+
+
+def test_there_are_27_tasks_and_the_sample_covers_them(saf_repository: Path) -> None:
+    engine = Engine.open(saf_repository)
+    assert len(engine.bank.tasks) == len(list(ADAPTERS.iterdir())) == 27
+
+
+@needs_data
+@pytest.mark.triton
+def test_saf_test_responses_get_pefts_level_through_triton(saf_repository: Path) -> None:
+    """Two responses of each task; `make slow` takes all 680."""
+    of_task: dict[str, list[SafRow]] = {}
+    for row in read_rows():
+        of_task.setdefault(row.task, []).append(row)
+    compare_with_peft(saf_repository, [row for rows in of_task.values() for row in rows[:2]])

@@ -18,8 +18,7 @@ import torch
 import transformers
 
 from families import make_family
-from interrupted_training import adapters
-from labelled import RIGHT, write_labelled
+from interrupted_training import RIGHT, adapters, write_labelled
 from making import make_encoder
 from mixed_store import open_with_peft
 from scoremux_engine import Engine

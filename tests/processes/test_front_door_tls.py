@@ -22,12 +22,11 @@ from doors import Place, needs_haproxy, statistics
 from http_peers import running
 from making import ROOT
 from peers import answer, listening
-from ports import free_port
 from scoremux_client import NO_RETRIES, Response, ScoringClient, UnavailableError
 from scoremux_server.front_door.config import Backend, FrontDoorConfig
 from scoremux_server.front_door.haproxy import find_program
 from small_backends import _Handler, ask, small_backend
-from waiting import until
+from waiting import free_port, until
 
 NAME = "triton.example"
 

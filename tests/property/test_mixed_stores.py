@@ -17,6 +17,7 @@ import pytest
 import torch
 import transformers
 
+from arithmetic import digests
 from computed import computed_precisions, computed_runners
 from families import DECODERS, each_family
 from making import WORDS, make_encoder, random_tables
@@ -204,3 +205,15 @@ def test_the_logits_of_pairs_and_templates_in_one_batch_are_those_of_peft(backbo
     assert distance.max_abs_difference <= 1e-4
     assert distance.levels == 0
     assert (distance.without_types > 1e-2) == Engine.open(tmp_path).backbone.spec.token_types
+
+
+MIXES = 14
+
+
+@pytest.mark.parametrize("limit", ["AVX2", pytest.param("AVX512_CORE", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("family", ["bert", "qwen3", pytest.param("gemma2", marks=pytest.mark.nightly)])
+def test_float32_is_one_arithmetic(family: str, limit: str, exported_family: Callable[[str], Path]) -> None:
+    """Gemma 2 has windows that slide and soft caps, too."""
+    narrow, wide = (digests(exported_family(family) / "backbone" / "1", at, MIXES, 128) for at in (limit, ""))
+    assert narrow == wide
+    assert len(set(wide)) == MIXES

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proofs import Result, Scaled, keep
+from waiting import Result, Scaled, keep
 
 PAGE = Path(__file__).with_name("RESULTS.md")
 

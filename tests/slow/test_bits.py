@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from proofs import Result, Scaled
 from saf import SafRow, needs_data, peft_logits, read_rows
 from scoremux_client import Response, Scored, ScoringClient
 from serving import serving
+from waiting import Result, Scaled
 
 pytestmark = needs_data
 

@@ -12,7 +12,6 @@ from scipy.stats import binomtest
 
 import saf
 from making import ROOT
-from proofs import Result
 from scoremux_cli.batch.people import ConditionTask
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
@@ -23,6 +22,7 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
+from waiting import Result
 
 ADAPTER = ROOT / "examples" / "conditions" / "adapters" / "au"
 CASES = ROOT / "tests" / "data" / "conditions"

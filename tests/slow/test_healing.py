@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from load import Load, made_up_rows
-from proofs import Result, Scaled
 from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, TransportError
 from serving import Serving, serving
+from waiting import Result, Scaled
 
 SCORING_AGAIN_S = 3.5
 HANG_S = 5.0

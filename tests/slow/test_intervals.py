@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +11,14 @@ import numpy.typing as npt
 import pytest
 
 import raters
-from proofs import Result, Scaled
 from raters import Raters
 from scoremux_assess.conclusions.verdicts import Criterion, Verdict, judge, read_criteria, worst
 from scoremux_assess.labels.ratings import Ratings
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates
 from scoremux_assess.statistics.intervals import dsm_estimates, estimates
+from two_humans import GOOD_AND_BAD, OF_ALL_SORTS, MadeTask, replicate
+from waiting import Result, Scaled
 
 NAMES = ("qwk", "smd", "exact", "adjacent", "r", "sd_ratio")
 PROMISED = ("qwk", "smd", "exact")
@@ -215,3 +217,23 @@ def test_weighted_figures_of_a_desk_are_those_of_all_rows(rows: int, scaled: Sca
         )
         assert abs(bias) <= 4 * error + 0.2 / rows
         assert 0.92 <= cover <= 0.98 or times < 500
+
+
+REPLICATIONS = 200
+
+
+@pytest.mark.parametrize(("rows", "double"), [(60, 1.0), (90, 0.3)])
+@pytest.mark.parametrize(
+    ("name", "tasks"), [("19 good tasks and a bad one", GOOD_AND_BAD), ("20 tasks of all sorts", OF_ALL_SORTS)]
+)
+def test_promises_of_tasks_that_share_a_threshold(
+    name: str, tasks: Mapping[str, MadeTask], rows: int, double: float, scaled: Scaled, result: Result
+) -> None:
+    outcome = replicate(tasks, rows, range(scaled(REPLICATIONS)), double)
+    bad = outcome.kept.pop("bad", None)
+    good = f"tasks keep {sum(outcome.kept.values()) / len(outcome.kept):.1%} of their rows"
+    kept = good if bad is None else f"the bad one keeps {bad:.1%}, good {good}"
+    found = f"found and broken by task {outcome.broken:.3f}, by all tasks together {outcome.together:.3f}"
+    result(f"within_of_humans, {name}, {rows} rows each, {double:.0%} read twice", f"{kept}; {found}")
+    assert bad is None or bad <= 0.05
+    assert outcome.broken <= 0.07 and outcome.together <= 0.07

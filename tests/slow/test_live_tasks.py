@@ -19,7 +19,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from load import made_up_rows
-from proofs import Result, Scaled
 from saf import ADAPTERS
 from scoremux_client import Response, Scored, ScoringClient, Status
 from scoremux_engine import Engine
@@ -27,6 +26,7 @@ from scoremux_engine.errors import StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from serving import serving
+from waiting import Result, Scaled
 
 TENSORS = "adapter_model.safetensors"
 BATCH_ROWS, CLIENTS, VERSIONS = 32, 2, 4

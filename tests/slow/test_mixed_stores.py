@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from mixed_store import KINDS, make_mixed_repository
-from proofs import Result, Scaled
 from saf import minilm, needs_minilm
 from scoremux_engine.runners.precisions import PRECISIONS
 from scoremux_export.opening.openable import Opening
 from serving import SCOREMUX
+from waiting import Result, Scaled
 
 pytestmark = needs_minilm
 STEPS = ("", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")

@@ -15,11 +15,11 @@ import pytest
 
 from arithmetic import EMULATED, LIMITS, digests, emulator
 from families import FAMILIES, make_family
-from proofs import Result, Scaled
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import processor_name
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
+from waiting import Result, Scaled
 
 RECORD = Path(__file__).with_name("one_arithmetic.json")
 PARTS = 4

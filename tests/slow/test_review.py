@@ -23,11 +23,11 @@ from sqlalchemy import func, select
 
 import postgres
 from desks import Programme, make_programme, scored_rows
-from proofs import Result, Scaled
 from scoremux_review.database.accounts import begin_session
 from scoremux_review.database.schema import decisions, reads
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
+from waiting import Result, Scaled
 
 COMMAND = str(Path(sys.executable).with_name("scoremux"))
 RATERS = 200

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from batch_jobs import SCOREMUX
-from proofs import Result
 from saf import needs_data, read_rows
 from scoremux_engine import Engine
+from waiting import Result
 
 RSMEVAL = shutil.which("rsmeval", path=os.environ.get("SCOREMUX_RSMTOOL", os.environ["PATH"]))
 pytestmark = [

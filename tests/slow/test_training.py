@@ -14,9 +14,9 @@ from transformers import AutoTokenizer
 import saf
 from making import WORDS, make_encoder
 from mixed_store import open_with_peft
-from proofs import Result, Scaled
 from scoremux_assess.statistics.agreement import qwk
 from scoremux_train.commands import train
+from waiting import Result, Scaled
 
 SCIENTSBANK = saf.DATA.with_name("scientsbank")
 

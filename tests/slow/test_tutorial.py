@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from making import ROOT
-from proofs import Result
 from saf import needs_minilm
+from waiting import Result
 
 
 @needs_minilm

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from ports import free_port
 from scoremux_client import Tls
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_files.atomic import replace_file
@@ -30,7 +29,7 @@ from scoremux_server.front_door.haproxy import ask, find_program
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER, Endpoints
 from scoremux_server.triton.server import TritonServer
-from waiting import until
+from waiting import free_port, until
 from watching import watched
 
 KEY = b"the key of the grants of all these tests"

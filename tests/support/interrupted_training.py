@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
 from pathlib import Path
@@ -9,8 +10,7 @@ from pathlib import Path
 import torch
 
 from killed_commands import kill_at
-from labelled import write_labelled
-from making import make_encoder
+from making import WORDS, make_encoder
 from scoremux_train.commands import train
 
 PLAN = "folds = 2\n[recipe]\nepochs = 6\nrank = 4\n[shared]\nepochs = 2\n"
@@ -64,3 +64,22 @@ def adapters(out: Path) -> dict[str, bytes]:
     """Return what a run wrote, by path."""
     files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".training.lock")
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+RIGHT = {"t-a": "addresses", "t-b": "router", "t-c": "protocol"}
+"""Task → the word that makes its responses right."""
+
+
+def write_labelled(path: Path, rows: int = 40, tasks: tuple[str, ...] = tuple(RIGHT), seed: int = 3) -> Path:
+    """Write JSONL with `rows` rows a task, of three levels in t-b and two in the others."""
+    lines = []
+    for task in tasks:
+        draw = random.Random(f"{seed}/{task}")
+        for number in range(rows):
+            level = number % (3 if task == "t-b" else 2)
+            words = draw.choices(WORDS, k=draw.randint(3, 12)) + [RIGHT[task]] * (2 * level)
+            draw.shuffle(words)
+            lines.append({"id": f"{task}.{number}", "task": task, "text": " ".join(words), "level": level})
+    random.Random(seed).shuffle(lines)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path

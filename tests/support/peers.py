@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import service_pb2_grpc
-from tritonclient.utils import deserialize_bytes_tensor
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from answers import infer_response, ok_columns
-from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
+from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient
 from scoremux_client.contract import LEAST_PROBABILITY, NO_CONFIDENCE, NO_LEVEL
+from scoremux_client.testing import FakeTransport
 
 ROW = [Response("t-1", "text")]
 Handler = Callable[[Any, grpc.ServicerContext], Any]
@@ -102,3 +103,58 @@ def aborting(code: grpc.StatusCode, message: str) -> Handler:
         context.abort(code, message)
 
     return handler
+
+
+_TYPES = {"O": "BYTES", "i": "INT32", "f": "FP32", "b": "BOOL"}
+
+
+def ok_columns(levels: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+    """Return the outputs of rows with a score: of four levels, or, above, without probabilities."""
+
+    def column(value: Any, dtype: Any) -> npt.NDArray[Any]:
+        return np.full((len(levels), 1), value, dtype)
+
+    return {
+        "STATUS": column(b"OK", np.object_),
+        "LEVEL": np.array(levels, np.int32).reshape(-1, 1),
+        "SCORE": column(0.75, np.float32),
+        "PROBABILITIES": np.array([[0.25] * 4 if level < 4 else [0] * 4 for level in levels], np.float32).reshape(
+            -1, 4
+        ),
+        "VERSION": column(b"a" * 64, np.object_),
+        "TOKENS": column(9, np.int32),
+        "TRUNCATED": column(True, np.bool_),
+        "CONFIDENCE": column(0.5, np.float32),
+        "CONDITION": column(b"", np.object_),
+        "ROUTE": column(b"machine", np.object_),
+        "LEVEL_RANGE": np.full((len(levels), 2), -1, np.int32),
+        "ARITHMETIC": column(b"stub", np.object_),
+    }
+
+
+def infer_response(columns: dict[str, npt.NDArray[Any]]) -> Any:
+    """Return the message of KServe that carries these outputs."""
+    response = service_pb2.ModelInferResponse(model_name="scorer")
+    for name, array in columns.items():
+        datatype = _TYPES[array.dtype.kind]
+        response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        raw = serialize_byte_tensor(array).item() if datatype == "BYTES" else array.tobytes()
+        response.raw_output_contents.append(raw)
+    return response
+
+
+TASKS = {"t-1": [float(i) for i in range(1000)], "t-2": [0.0, 1.0]}
+FAST = Retries(patience_s=60, contact_s=60, base_s=0.001, cap_s=0.01)
+
+
+def fake() -> FakeTransport:
+    return FakeTransport(TASKS, lambda _, text: int(text) % 1000)
+
+
+def numbered(count: int) -> list[Response]:
+    return [Response("t-1", str(i), f"id-{i}") for i in range(count)]
+
+
+def sent(transport: FakeTransport) -> list[str]:
+    """The texts sent, probes left out."""
+    return [r.text.decode() for request in transport.requests for r in request if r.task]  # type: ignore[union-attr]

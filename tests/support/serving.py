@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ports import free_endpoints
 from scoremux_cli.app import main
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
-from waiting import until
+from waiting import free_endpoints, until
 
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 

@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from answers import infer_response, ok_columns
+from peers import infer_response, ok_columns
 
 
 @lru_cache(maxsize=1024)

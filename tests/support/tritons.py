@@ -17,9 +17,9 @@ import psutil
 import tritonclient.grpc as triton
 
 from making import ROOT
-from ports import free_endpoints
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
+from waiting import free_endpoints
 
 DEADLY = "a text that kills"
 DEADLY_TO_ALL = "a text that kills Triton too"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from making import TASKS, WORDS
-from ports import free_endpoints
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
 from scoremux_server.errors import InterruptedStartError
 from scoremux_server.profile import Profile
@@ -26,6 +25,7 @@ from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
+from waiting import free_endpoints
 
 
 @contextmanager
@@ -131,3 +131,19 @@ def responses(count: int, seed: int | None = None) -> list[Response]:
 def score(watch: Watched, rows: list[Response]) -> list[Scored]:
     with ScoringClient(watch.server.endpoints.grpc_url, timeout_s=120, retries=NO_RETRIES) as client:
         return client.score(rows)
+
+
+RESTRICTED = (
+    ("POST", "/v2/repository/index"),
+    ("POST", "/v2/repository/models/scorer/load"),
+    ("POST", "/v2/repository/models/scorer/unload"),
+    ("GET", "/v2/systemsharedmemory/status"),
+    ("POST", "/v2/systemsharedmemory/region/x/register"),
+    ("POST", "/v2/cudasharedmemory/region/x/register"),
+    ("GET", "/v2/trace/setting"),
+    ("POST", "/v2/trace/setting"),
+    ("POST", "/v2/models/scorer/trace/setting"),
+    ("GET", "/v2/logging"),
+    ("POST", "/v2/logging"),
+)
+"""Method and path."""

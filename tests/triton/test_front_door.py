@@ -22,14 +22,13 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from doors import Place, backend_of, bearer, granted, needs_haproxy, serving, statistics
 from making import TASKS
-from restricted import RESTRICTED
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient, Status, served_tasks
 from scoremux_client.errors import RejectedError, TransportError, UnavailableError
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.triton.server import TritonServer
 from stands import rows
 from waiting import side_by_side, until
-from watching import responses
+from watching import RESTRICTED, responses
 
 pytestmark = [pytest.mark.triton, needs_haproxy]
 LIMIT = 1 << 16

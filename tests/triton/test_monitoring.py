@@ -22,12 +22,11 @@ import yaml
 
 from decided import make_decision, write_decision
 from making import ROOT, TASKS, make_adapter
-from ports import free_port
 from scoremux_client import Response, ScoringClient
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from serving import Serving, serving
-from waiting import until
+from waiting import free_port, until
 
 pytestmark = pytest.mark.triton
 MONITORING = ROOT / "server_config" / "monitoring"

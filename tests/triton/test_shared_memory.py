@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ports import free_endpoints
 from scoremux_client import NO_RETRIES, Response, ScoringClient, UnavailableError
 from scoremux_server.triton.endpoints import Endpoints
 from serving import SCOREMUX
-from waiting import until
+from waiting import free_endpoints, until
 
 MOUNT = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=$0 tmpfs /dev/shm && exec "$@"']
 

@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from making import TASKS
-from ports import port_options
 from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.run_files import SHARED_MEMORY
 from serving import SCOREMUX, serving
-from waiting import until
+from waiting import port_options, until
 
 pytestmark = pytest.mark.triton
 BOUND_S = 120

@@ -19,7 +19,6 @@ from tritonclient.grpc import service_pb2_grpc
 import serving as command_line
 from fuzzing import fuzz
 from malformed import classify, huge
-from ports import free_endpoints
 from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError, UnavailableError
 from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.triton import processes
@@ -27,7 +26,7 @@ from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
-from waiting import until
+from waiting import free_endpoints, until
 from watching import Watched, responses, score, unwatched, watched
 
 pytestmark = pytest.mark.triton

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+import trustme
 
+from http_peers import HttpPeer, running
 from peers import ROW, answer, listening, once
 from scoremux_client import (
+    DeadlineError,
     GrpcTransport,
     HttpTransport,
     InputError,
@@ -20,6 +29,7 @@ from scoremux_client import (
 )
 from scoremux_client.testing import FakeTransport
 from scoremux_client.transports.connect import connect
+from waiting import free_port
 
 
 @pytest.mark.parametrize(
@@ -123,3 +133,136 @@ def test_a_token_goes_to_another_machine_only_over_an_encrypted_connection(url: 
 )
 def test_a_token_goes_to_this_machine_or_over_an_encrypted_connection_as_it_is(url: str, tls: Tls | None) -> None:
     ScoringClient(url, token="secret", tls=tls).close()
+
+
+@pytest.fixture(scope="module")
+def client_tls(authority: trustme.CA, roots: Path) -> Tls:
+    issued = authority.issue_cert("client@example.org")
+    certificate, key = roots.with_name("client.pem"), roots.with_name("client.key")
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
+    return Tls(roots, certificate, key)
+
+
+def grpc_credentials(authority: trustme.CA, *, mutual: bool) -> grpc.ServerCredentials:
+    issued = authority.issue_cert("127.0.0.1")
+    pair = (issued.private_key_pem.bytes(), b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    return grpc.ssl_server_credentials([pair], authority.cert_pem.bytes() if mutual else None, mutual)
+
+
+def test_grpc_over_tls_with_client_certificate_token_and_header(authority: trustme.CA, client_tls: Tls) -> None:
+    seen: list[dict[str, str]] = []
+
+    def handler(request: Any, context: grpc.ServicerContext) -> Any:
+        seen.append(dict(context.invocation_metadata()))
+        return answer(request, context)
+
+    with listening(handler, grpc_credentials(authority, mutual=True)) as url:
+        assert once(url, tls=client_tls, token="abc", headers={"X-Course": "algebra"})[0].ok
+        assert once(f"grpcs://{url}", tls=client_tls)[0].ok
+        with pytest.raises(UnavailableError):
+            once(url, tls=Tls(client_tls.root_certificates))
+    assert (seen[0]["authorization"], seen[0]["x-course"]) == ("Bearer abc", "algebra")
+
+
+def test_a_grpc_server_that_nobody_vouches_for_is_not_talked_to(authority: trustme.CA, tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    with listening(answer, grpc_credentials(authority, mutual=False)) as url:
+        for options in ({"tls": Tls(tmp_path / "other.pem")}, {"tls": Tls()}, {}):
+            with pytest.raises(UnavailableError):
+                once(url, **options)
+    with pytest.raises(UnavailableError, match=r"is a server running there\? A front door takes grpcs"):
+        once(f"127.0.0.1:{free_port()}")
+
+
+def test_https_checks_certificates_both_ways(authority: trustme.CA, client_tls: Tls) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with running(HttpPeer(context)) as peer:
+        peer.reply = (400, {}, b'{"error": "heard you"}')
+        with pytest.raises(RejectedError, match="heard you"):
+            once(f"https://{peer.address}", tls=client_tls)
+        for tls in (Tls(client_tls.root_certificates), Tls(), None):
+            with pytest.raises(UnavailableError):
+                once(f"https://{peer.address}", tls=tls)
+        assert len(peer.seen) == 1
+
+
+def test_a_handshake_that_is_given_up_leaves_no_connection() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        closing(HttpTransport(f"127.0.0.1:{listener.getsockname()[1]}", tls=Tls())) as transport,
+    ):
+        with pytest.raises(DeadlineError):
+            transport.submit(rows.encode(ROW), timeout_s=0.3).result(60)
+        with listener.accept()[0] as connection:
+            connection.settimeout(60)
+            while connection.recv(4096):  # the client's greeting, and then the end
+                pass
+
+
+FORKED = """
+import contextlib, os, sys, threading
+from scoremux_client import NO_RETRIES, RejectedError, Response, ScoringClient
+
+client = ScoringClient(sys.argv[1], retries=NO_RETRIES, deadline_s=240)
+
+def score():
+    try:
+        return client.score([Response("t-1", "3")])[0].level
+    except RejectedError as error:
+        return str(error).rpartition(" ")[2]
+
+def score_until(stop):
+    while not stop.is_set():
+        with turn:
+            score()
+
+print(score())
+stop, turn = threading.Event(), contextlib.nullcontext() if "://" in sys.argv[1] else threading.Lock()
+thread = threading.Thread(target=score_until, args=[stop])
+thread.start()
+for _ in range(3):
+    with turn:
+        if not os.fork():
+            print(score(), flush=True)
+            os._exit(0)
+        os.wait()
+stop.set()
+thread.join()
+print(score())
+"""
+
+
+def scored_by_five(url: str) -> list[str]:
+    """Return what a process prints that scores before, in and after three forks of it, while a thread scores.
+
+    Over gRPC it forks between two calls of the thread: the library prepares no fork while a thread is in its core, and
+    the new process may end in it.
+    """
+    command = [sys.executable, "-u", "-c", FORKED, url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout.split()
+
+
+def test_forked_grpc_client_scores() -> None:
+    with listening(answer, threads=4) as url:
+        assert scored_by_five(url) == ["3"] * 5
+
+
+def test_forked_http_client_reaches_server() -> None:
+    with running(HttpPeer()) as peer:
+        peer.reply = (400, {}, b'{"error": "heard you"}')
+        assert scored_by_five(f"http://{peer.address}") == ["you"] * 5
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_ended_process_leaves_no_words(scheme: str) -> None:
+    code = (
+        "from scoremux_client import *;"
+        f"c = ScoringClient('{scheme}://127.0.0.1:9', retries=Retries(base_s=0.01));"
+        "import threading; threading.Thread(target=lambda: c.score([Response('t', 'x')]), daemon=True).start();"
+        "threading.Event().wait(0.2)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=240, check=True).stderr == b""

@@ -1,18 +1,23 @@
-"""What the model sees: inputs that are refused by name, and what is filled in."""
+"""What the model sees: inputs, buckets, size classes, and tables of adapters."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tokenizers
 
-from making import make_adapter
-from scoremux_engine.errors import PackageError
-from scoremux_engine.model.backbone import Backbone
+from making import adapter_tensors, make_adapter
+from scoremux_engine.errors import BackboneError, PackageError
+from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, head_inputs, site_inputs
+from scoremux_engine.model.buckets import Buckets, SizeClass
 from scoremux_engine.model.inputs import Rendered
+from scoremux_engine.model.tables import Tables, size_class
+from scoremux_engine.model.tables import stack as stack_tables
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.task import Task
@@ -112,3 +117,115 @@ def test_a_large_request_is_tokenised_in_slices_since_other_texts_wait_for_each(
     tokens = Tokenizer(counting, 64).encode(texts)
     assert counting.given.count(texts[7]) == 1 and counting.most < 40_000 < sum(map(len, texts))
     assert tokens == [backbone.tokenizer.encode([text])[0] for text in texts]
+
+
+MAXIMA = [1, 7, 8, 9, 64, 100, 128, 512, 514, 576, 577, 8192]
+
+
+@pytest.mark.parametrize("max_tokens", MAXIMA)
+def test_every_length_gets_the_smallest_rung_that_holds_it_with_little_padding(max_tokens: int) -> None:
+    buckets = Buckets(max_tokens)
+    assert list(buckets.lengths) == sorted(set(buckets.lengths))
+    assert buckets.lengths[-1] == max_tokens
+    for length in range(1, max_tokens + 1):
+        assert buckets.of(length) == min(rung for rung in buckets.lengths if rung >= length)
+        assert buckets.of(length) - length < max(8, length / 4)
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1])
+def test_a_backbone_without_tokens_is_refused(max_tokens: int) -> None:
+    with pytest.raises(BackboneError, match=f"max_tokens is {max_tokens}"):
+        Buckets(max_tokens)
+
+
+SIZE = SizeClass(rank=16, levels=8)
+
+
+def stack(packages: Sequence[TaskPackage], backbone: BackboneSpec) -> Tables:
+    return stack_tables([package.tables for package in packages], backbone, SIZE)
+
+
+@pytest.fixture
+def small(bare: Backbone, tmp_path: Path) -> TaskPackage:
+    """Rank 2, 3 levels."""
+    return TaskPackage.read(make_adapter(tmp_path / "small", bare.spec, "small", rank=2, levels=3, seed=1), bare)
+
+
+@pytest.fixture
+def large(bare: Backbone, tmp_path: Path) -> TaskPackage:
+    """Rank 4, 5 levels."""
+    return TaskPackage.read(make_adapter(tmp_path / "large", bare.spec, "large", rank=4, levels=5, seed=2), bare)
+
+
+def test_every_input_of_the_graph_is_there(bare: Backbone, small: TaskPackage) -> None:
+    expected = {n for s in bare.spec.sites for n in site_inputs(s.name)} | {
+        n for h in bare.spec.head for n in head_inputs(h.name)
+    }
+    assert set(stack([small], bare.spec).arrays) == expected
+
+
+def test_shapes_are_those_of_the_size_class(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
+    arrays = stack([small, large, small], bare.spec).arrays
+    a, b = site_inputs(bare.spec.sites[0].name)
+    assert (arrays[a].shape, arrays[b].shape) == ((3, 8, 16), (3, 16, 8))
+    assert (arrays["weight.classifier"].shape, arrays["bias.classifier"].shape) == ((3, 8, 8), (3, 8))
+
+
+def test_each_group_has_its_adapter_padded_with_zeros(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
+    arrays = stack([large, small], bare.spec).arrays
+    for group, package in enumerate((large, small)):
+        for name, table in package.tables.items():
+            expected = np.pad(
+                table, [(0, more - n) for n, more in zip(table.shape, arrays[name].shape[1:], strict=True)]
+            )
+            np.testing.assert_array_equal(arrays[name][group], expected)
+
+
+@pytest.mark.parametrize(
+    ("rank", "levels", "size"),
+    [
+        (1, 2, (8, 8)),
+        (9, 8, (16, 8)),
+        (16, 8, (16, 8)),
+        (17, 8, (64, 8)),
+        (64, 9, (64, 32)),
+        (65, 40, (256, 128)),
+        (300, 8, (1024, 8)),
+    ],
+)
+def test_a_size_class_is_the_smallest_that_holds_an_adapter(rank: int, levels: int, size: tuple[int, int]) -> None:
+    tables = {"A.x": np.zeros((4, rank)), "B.x": np.zeros((rank, 99)), "A.y": np.zeros((4, 1))}
+    assert size_class(tables, levels) == SizeClass(*size)
+
+
+def test_a_site_that_an_adapter_leaves_alone_adds_zero(bare: Backbone, large: TaskPackage, tmp_path: Path) -> None:
+    tensors = {n: t for n, t in adapter_tensors(bare.spec, 4, 5, seed=3).items() if "layer.1" not in n}
+    partial = TaskPackage.read(make_adapter(tmp_path / "partial", bare.spec, "partial", tensors=tensors), bare)
+    a, b = site_inputs(bare.spec.sites[-1].name)
+    arrays = stack([large, partial], bare.spec).arrays
+    assert arrays[a][0].any()
+    assert not arrays[a][1].any()
+    assert not arrays[b][1].any()
+
+
+def test_an_inner_linear_of_the_head_keeps_its_own_width(bare: Backbone, tmp_path: Path) -> None:
+    head = (
+        HeadLinear(name="classifier.dense", d_in=8, d_out=6),
+        HeadLinear(name="classifier.out_proj", d_in=6, d_out=None),
+    )
+    deep = Backbone(bare.folder, bare.spec.model_copy(update={"head": head}))
+    packages = [TaskPackage.read(make_adapter(tmp_path / str(n), deep.spec, f"t-{n}", levels=n), deep) for n in (2, 7)]
+    arrays = stack(packages, deep.spec).arrays
+    assert arrays["weight.classifier.dense"].shape == (2, 8, 6)
+    assert arrays["weight.classifier.out_proj"].shape == (2, 6, 8)
+
+
+def test_a_site_that_takes_variants_gets_the_ones_that_change_nothing_for_a_plain_adapter(
+    bare: Backbone, small: TaskPackage, large: TaskPackage
+) -> None:
+    sites = tuple(site.model_copy(update={"dora": True, "bias": True}) for site in bare.spec.sites)
+    for packages in ([small], [small, large]):
+        arrays = stack(packages, bare.spec.model_copy(update={"sites": sites})).arrays
+        for site in sites:
+            assert arrays[f"M.{site.name}"].tolist() == [[1.0] * 8] * len(packages)
+            assert arrays[f"bias.{site.name}"].tolist() == [[0.0] * 8] * len(packages)

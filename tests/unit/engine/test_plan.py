@@ -1,23 +1,39 @@
-"""TensorRT plans: profiles, graphs in float16 and bfloat16, and plans that TensorRT for RTX builds without a GPU."""
+"""Plans for TensorRT, and OpenVINO: packed tokens, int8, tables in place, bounded memory, a row that has all cores."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir
+import openvino
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openvino import opset13 as ops
 
 from benchmarks.plan_layers import read_layers
-from making import write_plan
+from computed import computed_precisions
+from making import ROOT, random_tables, write_plan
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PlanSpec
+from scoremux_engine.runners import precisions
+from scoremux_engine.runners.int8 import int8_constant, measure_ranges, quantise, rounded
+from scoremux_engine.runners.openvino import AllCores, OpenVinoRunner
+from scoremux_engine.runners.packing import FIRST, PACK, ROWS, STEP, UNPACK, pack_tokens, packed_feeds
+from scoremux_engine.runners.portable_math import make_portable
+from scoremux_engine.runners.runner import Floats, RowInputs
 from scoremux_export.errors import ExportError
 from scoremux_export.plans.build_plan import PlanRanges, export_plan, gpu_capability
 from scoremux_export.plans.reduced_precision import NARROW, compare_reduced, reduce, write_reduced
@@ -142,3 +158,295 @@ def test_a_machine_without_a_gpu_is_named() -> None:
         with pytest.raises(ExportError, match="this machine shows none"):
             gpu_capability(run)
     assert gpu_capability(lambda _: "9.0\n9.0\n") == "9.0"
+
+
+@given(st.lists(st.integers(1, 24), min_size=1, max_size=20), st.integers(0, 9))
+def test_every_place_gets_its_own_token_and_padding_its_rows_last(lengths: list[int], room: int) -> None:
+    size = max(lengths) + room
+    mask = (np.arange(size) < np.array(lengths)[:, None]).astype(np.int64)
+    feeds = packed_feeds(RowInputs(mask, mask, np.zeros(len(lengths), np.int64)))
+    places = np.arange(mask.size).reshape(mask.shape)
+    packed = places.ravel()[feeds[PACK]]
+    assert len(packed) % STEP == len(feeds[FIRST]) % STEP == 0
+    assert len(packed) - sum(lengths) < STEP
+    expected = [[row[min(s, length - 1)] for s in range(size)] for row, length in zip(places, lengths, strict=True)]
+    assert packed[feeds[UNPACK]].tolist() == expected
+    assert packed[feeds[FIRST]][feeds[ROWS]].tolist() == places[:, 0].tolist()
+
+
+def test_no_product_with_a_weight_reads_padding_and_the_last_layer_has_first_tokens_only(backbone: Backbone) -> None:
+    model = openvino.Core().read_model(backbone.onnx)
+    assert pack_tokens(model, backbone.spec.max_tokens) == {FIRST, PACK, ROWS, UNPACK}
+    products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul" and _has_weight(op)]
+    over_tokens = [op for op in products if len(op.get_input_partial_shape(0)) == 3]
+    read = [_inputs_of(op) for op in over_tokens]
+    # The last three: attention's output, and the two of the feed-forward block.
+    assert read == [{PACK}] * (len(read) - 3) + [{FIRST}] * 3
+    assert len(read) > 6
+
+
+def _has_weight(product: openvino.Node) -> bool:
+    return bool(product.input_value(1).get_node().get_type_name() == "Constant")
+
+
+def _inputs_of(node: openvino.Node) -> set[str]:
+    """Return which of the packing's inputs a product reads, through what is computed token by token before it."""
+    source = node.input_value(0).get_node()
+    while source.get_type_name() not in ("Parameter", "Gather"):
+        source = source.input_value(0).get_node()
+    return set(source.input_value(1).get_names())
+
+
+@pytest.mark.parametrize(
+    ("repository", "kinds"),
+    [("exported", ["Multiply"] * 2), ("mixed_repository", ["Add"]), ("decoder", ["Add"] * 2)],
+    ids=["query and value", "key", "decoder"],
+)
+def test_largest_score_is_taken_without_the_mask_where_padding_repeats_a_key(
+    repository: str, kinds: list[str], request: pytest.FixtureRequest
+) -> None:
+    """The first layer's adapters read the embeddings of padding, and a decoder's mask hides more than padding."""
+    opened = Backbone.open(request.getfixturevalue(repository) / "backbone" / "1")
+    model = openvino.Core().read_model(opened.onnx)
+    pack_tokens(model, opened.spec.max_tokens)
+    make_portable(model, opened.spec.max_tokens)
+    largest = [op for op in model.get_ordered_ops() if op.get_type_name() == "ReduceMax"]
+    assert [op.input_value(0).get_node().get_type_name() for op in largest] == kinds
+
+
+@pytest.fixture
+def decoder(exported_family: Callable[[str], Path]) -> Path:
+    return exported_family("qwen3")
+
+
+OPTIONS = precisions.options("float32")
+
+
+def test_outputs_of_norms_have_constant_scales_and_every_weight_over_tokens_is_int8(backbone: Backbone) -> None:
+    assert quantised(backbone, norms=True) == {"q": True, "k": True, "v": True, "out": False, "up": True, "down": False}
+
+
+def test_without_ranges_no_product_has_constant_scales(backbone: Backbone) -> None:
+    assert set(quantised(backbone, norms=False).values()) == {False}
+
+
+def quantised(backbone: Backbone, *, norms: bool) -> dict[str, bool]:
+    """Return for the first layer's products whether they have constant scales; all over tokens have int8 weights."""
+    model = openvino.Core().read_model(backbone.onnx)
+    ranges = measure_ranges(model, backbone, OPTIONS) if norms else {}
+    pack_tokens(model, backbone.spec.max_tokens)
+    quantise(model, ranges)
+    products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"]
+    assert not [op for op in products if len(op.get_input_partial_shape(0)) == 3 and kind(op, 1) == "Constant"]
+    of_tokens = [
+        op for op in products if kind(op, 1) == "Multiply" and kind(op.input_value(1).get_node(), 0) == "Convert"
+    ]
+    assert len(of_tokens) == 12
+    assert {
+        str(op.input_value(1).get_node().input_value(0).get_node().get_input_element_type(0)) for op in of_tokens
+    } == {"<Type: 'int8_t'>"}
+    names = ("q", "k", "v", "out", "up", "down")
+    return {name: kind(op, 0) == "FakeQuantize" for name, op in zip(names, of_tokens, strict=False)}
+
+
+def kind(node: Any, place: int) -> str:
+    return str(node.input_value(place).get_node().get_type_name())
+
+
+def test_ranges_are_the_same_whenever_they_are_measured(backbone: Backbone) -> None:
+    def measured() -> list[Any]:
+        return list(measure_ranges(openvino.Core().read_model(backbone.onnx), backbone, OPTIONS).values())
+
+    assert len(measured()) == 5
+    assert all((columns > 0).all() for columns in measured())
+    assert [columns.tobytes() for columns in measured()] == [columns.tobytes() for columns in measured()]
+
+
+def test_values_are_rounded_to_the_nearest_step_and_cut_to_the_largest() -> None:
+    values = np.linspace(-3, 3, 1_001, dtype=np.float32)
+    got = compute(lambda x: rounded(x, 2.0), values)
+    steps = np.clip(values / 2 * 127, -128, 127)
+    assert np.abs(got / 2 * 127 - steps).max() <= 0.5 + 1e-3
+    assert len(np.unique(got)) == 256
+
+
+def test_a_weight_is_off_by_half_a_step_of_its_own_output_at_most() -> None:
+    draw = np.random.default_rng(3)
+    rows = (draw.normal(0, 1, (40, 24)) * 10.0 ** draw.integers(-6, 6, (40, 1))).astype(np.float32)
+    rows[7] = 0
+    got = compute(lambda x: ops.add(x, int8_constant(rows)), np.zeros(1, np.float32))
+    assert (np.abs(got - rows) <= np.abs(rows).max(axis=1, keepdims=True) / 127 * 0.501).all()
+
+
+def compute(graph: Any, values: Any) -> Any:
+    given = ops.parameter([-1], np.float32)
+    model = openvino.Model([graph(given)], [given], "graph")
+    return openvino.Core().compile_model(model, "CPU", OPTIONS)([values])[0]
+
+
+@pytest.mark.parametrize(("step", "exact"), [("AVX512_CORE", "False"), ("AVX512_CORE_VNNI", "True")])
+def test_without_vnni_sums_are_found_to_be_cut(step: str, exact: str) -> None:
+    if "avx512_vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        pytest.skip("this processor has no AVX-512 with VNNI to switch off")
+    code = "from scoremux_engine.runners.precisions import adds_int8_exactly as exact; print(exact())"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": step}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == exact
+
+
+READERS = {"Gather", "ShapeOf"}
+"""Layers that read the rows they need, or none; any other takes all slots at every run."""
+
+
+@pytest.mark.parametrize("precision", computed_precisions())
+def test_no_layer_takes_a_whole_table(exported_dora: Path, precision: str) -> None:
+    backbone = Backbone.open(exported_dora / "backbone" / "1")
+    runner = OpenVinoRunner(backbone, precision)
+    graph = runner._idle.queue[0]._request.get_compiled_model().get_runtime_model()
+    tables = {op.get_friendly_name(): op for op in graph.get_parameters()}
+    assert set(backbone.spec.table_inputs) <= set(tables)
+    for name in backbone.spec.table_inputs:
+        readers = [target.get_node() for output in tables[name].outputs() for target in output.get_target_inputs()]
+        assert {reader.get_rt_info()["layerType"].value for reader in readers} <= READERS, name
+
+
+SHAPES = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import psutil
+from making import random_tables
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.openvino import OpenVinoRunner
+from scoremux_engine.runners.runner import RowInputs
+
+backbone = Backbone.open(Path(sys.argv[1]))
+runner, tables = OpenVinoRunner(backbone, sys.argv[2], threads=1), random_tables(backbone.spec, groups=2)
+shapes = [(rows, tokens) for rows in range(1, 33) for tokens in range(8, 65, 2)]
+held = [psutil.Process().memory_info().rss]
+for part in range(3):
+    for rows, tokens in shapes[part::3]:
+        ones = np.ones((rows, tokens), np.int64)
+        runner.run(RowInputs(ones, ones, np.zeros(rows, np.int64), np.zeros_like(ones)), tables)
+    held.append(psutil.Process().memory_info().rss)
+print(*held)
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
+def test_memory_stops_growing_with_the_shapes_seen(exported: Path, precision: str) -> None:
+    if precision not in computed_precisions():
+        pytest.skip(f"this processor does not compute in {precision}")
+    command = [sys.executable, "-c", SHAPES, str(exported / "backbone" / "1"), precision]
+    run = subprocess.run(command, cwd=ROOT / "tests" / "support", stdout=subprocess.PIPE, text=True, check=True)
+    start, first, second, third = map(int, run.stdout.split())
+    if first - start < 50e6:
+        pytest.skip("shapes cost nothing on this processor")
+    assert third - first < 0.5 * (first - start), [start, first, second, third]
+
+
+LARGE = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import psutil
+from making import random_tables
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners import openvino
+from scoremux_engine.runners.runner import RowInputs
+
+backbone = Backbone.open(Path(sys.argv[1]))
+runner, tables = openvino.OpenVinoRunner(backbone, threads=1), random_tables(backbone.spec, groups=2)
+def run(rows, tokens):
+    ones = np.ones((rows, tokens), np.int64)
+    bits = runner.run(RowInputs(ones, ones, np.zeros(rows, np.int64), np.zeros_like(ones)), tables).logits.tobytes()
+    return bits, psutil.Process().memory_info().rss
+first, start = run(1, 8)
+_, large = run(2048, 64)
+_, kept = run(1, 8)
+openvino._GIVEN_BACK_S = 0.0
+again, given_back = run(1, 8)
+print(start, large, kept, given_back, int(first == again))
+"""
+
+
+def test_memory_of_large_micro_batches_is_given_back_some_time_after_the_last(exported: Path) -> None:
+    command = [sys.executable, "-c", LARGE, str(exported / "backbone" / "1")]
+    run = subprocess.run(command, cwd=ROOT / "tests" / "support", stdout=subprocess.PIPE, text=True, check=True)
+    start, large, kept, given_back, same = map(int, run.stdout.split())
+    assert large - start > 50e6 and kept - start > 0.5 * (large - start)
+    assert same and given_back - start < 0.5 * (large - start), [start, large, kept, given_back]
+
+
+ONE, NEXT = np.float32([1.0]), np.nextafter(np.float32([1.0]), np.float32(2))
+
+
+class Ways:
+    """Computes a row here or on a stream, and notes which."""
+
+    def __init__(self, here: Floats) -> None:
+        self._here = here
+        self.taken: list[str] = []
+
+    def here(self, _request: object) -> Sequence[Floats]:
+        self.taken.append("here")
+        return [self._here]
+
+    def on_a_stream(self) -> Sequence[Floats]:
+        self.taken.append("stream")
+        return [ONE]
+
+
+def ready(make: Callable[[], str]) -> AllCores[str]:
+    """Return one whose request is made, or failed to be."""
+    cores = AllCores(make)
+    assert cores.run("first", Ways(ONE).here, Ways(ONE).on_a_stream) == [ONE]
+    cores._request.exception()
+    return cores
+
+
+def test_a_shape_is_compared_once_and_then_computed_on_all_cores() -> None:
+    cores, ways = ready(lambda: "made"), Ways(ONE)
+    assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(3)] == [[ONE]] * 3
+    assert ways.taken == ["stream", "here", "here", "here"]
+    cores.run("long", ways.here, ways.on_a_stream)
+    assert ways.taken[4:] == ["stream", "here"]
+
+
+def test_a_shape_with_other_bits_stays_on_a_stream() -> None:
+    cores, ways = ready(lambda: "made"), Ways(NEXT)
+    assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(3)] == [[ONE]] * 3
+    assert ways.taken == ["stream", "here", "stream", "stream"]
+
+
+def test_streams_compute_where_the_request_cannot_be_made() -> None:
+    def fail() -> str:
+        raise RuntimeError("no memory")
+
+    cores, ways = ready(AllCores(fail)), Ways(ONE)
+    assert cores.run("short", ways.here, ways.on_a_stream) == [ONE]
+    assert ways.taken == ["stream"]
+
+
+@pytest.mark.parametrize("precision", computed_precisions())
+def test_a_row_alone_has_the_bits_of_a_row_in_company(backbone: Backbone, precision: str) -> None:
+    runner = OpenVinoRunner(backbone, precision, threads=4, streams=4)
+    assert runner._all_cores is not None
+    runner._all_cores.run("first", lambda _: [], lambda: [])
+    runner._all_cores._request.result()
+    draw = np.random.default_rng(5)
+    for rank, tokens in product((8, 16, 64), (8, 16, 40, 64)):
+        tables = random_tables(backbone.spec, groups=3, rank=rank)
+        ids = draw.integers(5, 90, (1, tokens))
+        mask = (np.arange(tokens) < tokens - draw.integers(0, 8)).astype(np.int64)[None]
+        row = RowInputs(ids, mask, np.array([1]), np.zeros_like(ids))
+        expected = runner.run(row, tables, pooled=True)
+        for _ in range(3):
+            alone = runner.run(replace(row, alone=True), tables, pooled=True)
+            assert alone.logits.tobytes() == expected.logits.tobytes()
+            assert alone.pooled is not None and expected.pooled is not None
+            assert alone.pooled.tobytes() == expected.pooled.tobytes()

@@ -1,21 +1,28 @@
-"""A full disk, a store nobody may write to, a lock that is held or cannot be had: a clear error, nothing lost."""
+"""A full disk, a lock that is held, a writer that dies at any file operation: a clear error, nothing lost."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from faults import DONE, KILLED, REFUSED, count_operations, kill, mounted, root_only, run_with_fault
 from making import make_adapter
-from rooms import mounted, root_only
 from scoremux_engine.errors import StoreError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package_files import package_digest
+from scoremux_engine.store.history import Change
+from scoremux_engine.store.manifest import MANIFEST_JSON, Manifest
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect, verify
+from scoremux_files.atomic import replace_file
 
 NOBODY = 65534
 
@@ -113,3 +120,148 @@ def _as_nobody(action: Callable[[], object]) -> str:
         message = answer.read()
     os.waitpid(child, 0)
     return message
+
+
+Action = Callable[[Store], object]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A store with history, what a next writer publishes, and actions by name."""
+
+    store: Path
+    backbone: Backbone
+    next: Path
+    actions: dict[str, Action]
+
+    def copy(self, to: Path) -> Store:
+        shutil.rmtree(to, ignore_errors=True)
+        shutil.copytree(self.store, to)
+        return Store(to)
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory: a thousand writers wait for no disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def scene(bare: Backbone, memory: Path) -> Scene:
+    """Tasks a and b live, an older version of a pinned, c retired, a second version of b to come."""
+
+    def adapter(name: str, task: str, seed: int) -> Path:
+        return make_adapter(memory / name, bare.spec, task, rank=1, levels=2, seed=seed)
+
+    store = Store(memory / "store")
+    store.add([adapter("a1", "a", 1), adapter("b1", "b", 2), adapter("c1", "c", 3)], bare)
+    store.add([adapter("a2", "a", 4)], bare)
+    store.pin([f"a@{package_digest(memory / 'a1')}"])
+    store.retire(["c"])
+    new = [adapter("b2", "b", 8), adapter("e1", "e", 9)]
+    actions: dict[str, Action] = {
+        "add": lambda s: s.add(new, bare),
+        "rollback": lambda s: s.rollback("a"),
+        "retire": lambda s: s.retire(["a", "b"]),
+        "gc": lambda s: collect(s, keep_days=0),
+        "unpin": lambda s: s.unpin([f"a@{package_digest(memory / 'a1')}"]),
+        "first add": lambda s: Store(s.folder / "new").add(new, bare),
+        "add after a crash": lambda s: s.add(new, bare),
+        "add in place of a damaged package": lambda s: s.add(new, bare),
+    }
+    return Scene(store.folder, bare, adapter("z1", "z", 10), actions)
+
+
+def prepare(scene: Scene, name: str, to: Path) -> Store:
+    """Copy the store; where the action is about that, as a crash or a bad disk left it."""
+    store = scene.copy(to)
+    if name == "add after a crash":
+        old = store.manifest()
+        data = Manifest(backbone=old.backbone, tasks={"b": old.tasks["b"]}).to_json()
+        store.history.record_intent("retire", [Change("a", old.tasks["a"], None)], MANIFEST_JSON, data)
+        replace_file(store.manifest_path, [data])
+    if name == "add in place of a damaged package":
+        digest = package_digest(scene.next.parent / "b2")
+        shutil.copytree(store.package_folder(store.manifest().tasks["b"]), store.package_folder(digest))
+    return store
+
+
+def check(scene: Scene, name: str, store: Store, states: list[dict[str, str]], number: int) -> None:
+    """Assert the promises; then publish another task, collect garbage and assert them again."""
+    where = f"{name}, operation {number}"
+    damaged = name == "add in place of a damaged package"
+    if store.stamp():
+        assert store.manifest().tasks in states, where
+        assert damaged or list(verify(store, scene.backbone)) == [], where
+    before = store.manifest().tasks if store.stamp() else {}
+    (change,) = store.add([scene.next], scene.backbone)
+    assert store.manifest().tasks == {**before, "z": change.after}, where
+    assert replayed(store) == store.manifest().tasks, where
+    collect(store, keep_days=0)
+    assert list(verify(store)) == [], where
+    left = {path.name for folder in (store.folder, store.packages_path) for path in folder.iterdir()}
+    assert not {name for name in left if name.startswith(".")} - {".lock"}, where
+
+
+def replayed(store: Store) -> dict[str, str]:
+    """What history says is live. Every line must begin where the one before it of the same task ended."""
+    tasks: dict[str, str] = {}
+    for number, entry in store.history.lines():
+        assert entry is not None, number
+        if entry.is_live_change:
+            assert entry.before == tasks.pop(entry.task, None), number
+            if entry.after is not None:
+                tasks[entry.task] = entry.after
+    return tasks
+
+
+def sweep(scene: Scene, name: str, fault: Callable[[], None], every: int) -> list[int]:
+    """Put the fault at each `every`-th operation of an action in turn; return how the writer ended each time."""
+
+    def store_of(prepared: Store) -> Store:
+        return Store(prepared.folder / "new") if name == "first add" else prepared
+
+    def tasks_of(prepared: Store) -> dict[str, str]:
+        return store_of(prepared).manifest().tasks if store_of(prepared).stamp() else {}
+
+    copy = scene.store.parent / "copy"
+    store = prepare(scene, name, copy)
+    states = [tasks_of(store)]
+    operations = count_operations(lambda: scene.actions[name](store))
+    states.append(tasks_of(store))
+    assert operations > 15
+    ends = []
+    for number in range(1, operations + 1, every):
+        store = prepare(scene, name, copy)
+        ends.append(run_with_fault(lambda s=store: scene.actions[name](s), number, fault))
+        check(scene, name, store_of(store), states, number)
+    return ends
+
+
+NAMES = [
+    "add", "rollback", "retire", "gc", "unpin", "first add", "add after a crash",
+    "add in place of a damaged package",
+]  # fmt: skip
+
+
+@pytest.fixture(params=[7, pytest.param(1, marks=pytest.mark.nightly)], ids=["some", "all"])
+def every(request: pytest.FixtureRequest) -> int:
+    """At which operations there are faults: every seventh is tried, or all are."""
+    return int(request.param)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_writer_killed_at_any_operation(scene: Scene, name: str, every: int) -> None:
+    assert set(sweep(scene, name, kill, every)) == {KILLED}
+
+
+def fail() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_disk_that_is_full_at_any_operation(scene: Scene, name: str, every: int) -> None:
+    ends = sweep(scene, name, fail, every)
+    assert set(ends) <= {DONE, REFUSED}  # DONE: what fails is of no consequence
+    assert ends.count(REFUSED) > len(ends) // 2

@@ -1,25 +1,38 @@
-"""Which Linears become sites, as PEFT takes them for the same words; which sites share a product."""
+"""Which Linears become sites and share a product, what reads prefixes, and how graphs are compared."""
 
 from __future__ import annotations
 
 import copy
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
+import tokenizers
 import torch
 import transformers
 from torch import nn
 
-from scoremux_engine.model.backbone import Site
+from making import TASKS
+from scoremux_assess.labels.labelled_row import LabelledRow
+from scoremux_engine.bank.residents import Version
+from scoremux_engine.model.backbone import Backbone, Site
+from scoremux_engine.model.buckets import SizeClass, padded_prefix
+from scoremux_engine.model.tokens import Tokenizer
+from scoremux_engine.packages.task import Task
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.down_products import DownProducts
 from scoremux_export.opening.openable import find_sites, head_linears
 from scoremux_export.opening.opened import OpenHeadLinear, OpenSite, SiteInputs
+from scoremux_export.opening.prefix import find_prefix_layers
+from scoremux_export.plans.reduced_precision import write_reduced
+from scoremux_export.verify_graph import PrecisionChange, compare, verify
 
 LAYER = "bert.encoder.layer.{}.attention.self.{}"
 
@@ -194,3 +207,107 @@ def test_a_model_that_is_nowhere_is_named_without_asking_the_hub_again(tmp_path:
     said = " ".join(ended.stderr.split())
     assert ended.returncode == 2 and "nomodel is neither a folder nor a model that http://127.0.0.1:1 has" in said
     assert "Retrying" not in said and not (tmp_path / "repo").exists()
+
+
+NAN = np.nan
+EXPECTED = np.array([[3, 1, 0], [0, 2, 1.5], [1, 0, NAN], [NAN, NAN, NAN]], dtype=np.float32)
+
+
+def test_equal_logits_give_a_clean_verdict() -> None:
+    verdict = compare(REFERENCE, EXPECTED, EXPECTED.copy(), [0, 1, 0, None])
+    assert (verdict.rows, verdict.max_abs_logit_difference, verdict.equal) == (3, 0, 1)
+    assert math.isnan(verdict.smallest_flip)
+    assert verdict.qwk == verdict.reference_qwk == 1
+
+
+def test_a_flip_is_counted_with_the_references_margin() -> None:
+    got = EXPECTED.copy()
+    got[1, 2] = 2.25
+    got[2, 1] = 1.5
+    verdict = compare(REFERENCE, EXPECTED, got, [0, 1, 0, None])
+    assert verdict.equal == pytest.approx(1 / 3)
+    assert verdict.max_abs_logit_difference == pytest.approx(1.5)
+    assert (verdict.smallest_flip, verdict.largest_flip) == (0.5, 1.0)
+    assert verdict.qwk < verdict.reference_qwk
+
+
+def test_rows_without_a_known_level_count_for_everything_but_kappa() -> None:
+    verdict = compare(REFERENCE, EXPECTED, EXPECTED.copy(), [None, None, None, None])
+    assert verdict.rows == 3
+    assert math.isnan(verdict.qwk)
+
+
+def test_the_graphs_written_in_other_precisions_are_compared_too(own_repository: Path) -> None:
+    texts = ["the water moves", "heat"] * len(TASKS)
+    rows = [LabelledRow(str(n), [*TASKS, *TASKS][n], NAN, None, text=text) for n, text in enumerate(texts)]
+    assert list(verify(own_repository, rows, offered=())) == []
+    write_reduced(Backbone.open(own_repository / "backbone" / "1"), "bfloat16")
+    (verdict,) = verify(own_repository, rows, offered=())
+    assert isinstance(verdict, PrecisionChange)
+    assert (verdict.runner, verdict.rows) == (RunnerChoice("tensorrt", precision="bfloat16"), 2 * len(TASKS))
+    assert 0 < verdict.max_abs_logit_difference < 0.1
+
+
+PAD = 0
+
+
+@pytest.mark.parametrize(("kind", "layers"), [("LlamaConfig", 2), ("OPTConfig", 0), ("BertConfig", 0)])
+def test_layers_read_prefixes_where_positions_do_not_end(kind: str, layers: int) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+    widths = {"vocab_size": 50, "intermediate_size": 64, "ffn_dim": 64, "word_embed_proj_dim": 32}
+    config = getattr(transformers, kind)(**sizes, **widths, pad_token_id=0, use_cache=False)
+    model = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+    assert len(find_prefix_layers(model)) == layers
+
+
+def make_tokenizer(*merges: tuple[str, str]) -> Tokenizer:
+    """Return a tokenizer of single characters that merges these; `~` is the padding token."""
+    letters = ["~", *map(chr, range(32, 126)), "?"]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*letters, *(a + b for a, b in merges)]))}
+    model = tokenizers.models.BPE(vocabulary, list(merges), unk_token="?")
+    return Tokenizer(tokenizers.Tokenizer(model), 64)
+
+
+def make_version(template: str, tokenizer: Tokenizer) -> Version:
+    task = Task(id="t", levels=(0, 1), input={"template": template})
+    return Version(task, "", SizeClass(16, 8), 2, prefix=tokenizer.prefix(task.render))
+
+
+def behind(version: Version, tokenizer: Tokenizer, response: str) -> int:
+    """Return after how many characters the row of a response is computed."""
+    ids = tokenizer.encode([version.task.render(response)])[0].ids
+    return version.prefix_tokens(ids, PAD)
+
+
+def test_a_prefix_is_all_that_precedes_the_response() -> None:
+    tokenizer = make_tokenizer()
+    version = make_version("why? {response}.", tokenizer)
+    assert len(version.prefix) == 5
+    assert [behind(version, tokenizer, text) for text in ("", "it is", "why? ")] == [5, 5, 5]
+
+
+def test_a_prefix_ends_before_what_merges_with_a_response() -> None:
+    tokenizer = make_tokenizer((" ", "a"), ("?", " "))
+    version = make_version("why? {response}.", tokenizer)
+    assert len(version.prefix) == 3
+    assert behind(version, tokenizer, "it is") == behind(version, tokenizer, "a") == 3
+
+
+def test_a_row_that_merges_with_the_prefix_after_all_is_computed_whole() -> None:
+    tokenizer = make_tokenizer((" ", "q"))
+    version = make_version("why? {response}.", tokenizer)
+    assert len(version.prefix) == 5
+    assert [behind(version, tokenizer, text) for text in ("q", "a q")] == [0, 5]
+
+
+def test_a_token_that_is_no_padding_is_left_to_compute() -> None:
+    tokenizer = make_tokenizer()
+    version = make_version("why? {response}", tokenizer)
+    assert len(version.prefix) == 4
+    assert [behind(version, tokenizer, text) for text in ("", "~~", "~a")] == [4, 4, 4]
+    version = make_version("why?~~{response}", tokenizer)
+    assert [behind(version, tokenizer, text) for text in ("", "~~", "~a", "a")] == [0, 0, 5, 5]
+
+
+def test_a_padded_length_is_a_function_of_the_prefix_alone() -> None:
+    assert [padded_prefix(n) for n in (0, 16, 32, 33, 200, 1024, 1025)] == [0, 32, 32, 48, 256, 1024, 2048]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,21 @@ import torch
 import transformers
 
 from families import DECODERS, FAMILIES, each_family, make_family
+from interrupted_training import adapters, prepare, run_in_child, run_with_kills, write_labelled
 from killed_commands import kill_at
-from labelled import write_labelled
 from making import WORDS, make_encoder
 from scoremux_engine.packages.adapter_folders import Adapter
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.base import refuse_other_base, weights_digest
 from scoremux_export.opening.classifier import Classifier
+from scoremux_files.errors import InputError
 from scoremux_train.commands import train
 from scoremux_train.errors import TrainError
 from scoremux_train.pretraining.commands import pretrain
 from scoremux_train.pretraining.masked_model import Vocabulary, mask
 from scoremux_train.pretraining.pretrain_run import DEFAULT, pretrain_backbone, read_texts
 from scoremux_train.training.batches import Example
+from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 
 SECRET = "my grandmother is the router"
 
@@ -170,3 +173,39 @@ def test_masks_are_of_the_shares_that_the_recipe_says() -> None:
     text = Example(1, 0, tokens)
     assert mask(text, 0, vocabulary) == mask(text, 0, vocabulary) != mask(text, 1, vocabulary)
     assert mask(Example(1, 0, [1, 7, 2]), 0, vocabulary).places == [1]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.nightly)])
+def test_a_killed_run_resumes_to_the_same_adapters(tmp_path: Path, kills: int) -> None:
+    folder = prepare(tmp_path)
+    run_in_child(folder, tmp_path / "whole")
+    assert run_with_kills(folder, tmp_path / "killed", kills=kills, seed=1, operations=30)
+    assert adapters(tmp_path / "killed") == adapters(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_another_recipe_is_not_used(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    plan = (folder / "train.toml").read_text()
+    (folder / "train.toml").write_text(plan.replace("rank = 4", "rank = 2"))
+    assert run_with_kills(folder, tmp_path / "out", kills=1, seed=2, operations=30) == 1
+    (folder / "train.toml").write_text(plan)
+    for out in ("out", "whole"):
+        run_in_child(folder, tmp_path / out)
+    assert adapters(tmp_path / "out") == adapters(tmp_path / "whole")
+
+
+def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    checkpoint, state = Checkpoint(tmp_path, "tasks", "one", 0), TrainingState.begin(torch.ones(4, 5000), False)
+    checkpoint.save(state)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limit[1]))
+    try:
+        state.step = 1
+        with pytest.raises(InputError, match=r"tasks\.safetensors cannot be written: "):
+            checkpoint.save(state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    kept = checkpoint.load()
+    assert kept is not None
+    assert kept.step == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["tasks.safetensors"]
