@@ -28,7 +28,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.audit_lines import beginning, text_digest
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports, figures
-from scoremux_review.database import decision_rows, log, reads, responses
+from scoremux_review.database import log, reads, responses
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.backup import copy_database
 from scoremux_review.database.connection import Database
@@ -37,7 +37,7 @@ from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
 from scoremux_review.people_commands import created
-from scoremux_review.reading import conversations
+from scoremux_review.reading import conversations, decision_rows
 from scoremux_review.reading.conversations import count_questions
 
 RATERS = tuple(f"rater{n}" for n in range(6))

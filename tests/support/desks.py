@@ -240,7 +240,7 @@ class Work:
         rating, reader = human_decisions.Rating(level, **judgement), self.reader(name)
         with self.database.write() as connection:
             last = connection.execute(select(func.max(decisions.c.id))).scalar_one() or 0
-            human_decisions.decide(connection, reader, token, rating, self.policy, self.database.now())
+            human_decisions.decide(connection, reader, token, rating, self.database.now())
             return tuple(connection.execute(select(decisions.c.id).where(decisions.c.id > last)).scalars())
 
     def undo(self, name: str) -> int:

@@ -72,6 +72,16 @@ def row_of(connection: Connection, row: int) -> Any:
     return connection.execute(select(rows).where(rows.c.id == row)).one_or_none()
 
 
+def machine_score(row: Any) -> dict[str, Any] | None:
+    """Return the machine's score of a row as pages show it, None if it gave none."""
+    if row.level < 0:
+        return None
+    probabilities = json.loads(row.probabilities)
+    confidence = max(probabilities, default=None) if row.confidence is None else row.confidence
+    shown = {"confidence": confidence, "calibrated": row.confidence is not None, "probabilities": probabilities}
+    return shown | {name: getattr(row, name) for name in ("level", "level_low", "level_high")}
+
+
 def rows_named(connection: Connection, name: str, most: int) -> Sequence[Any]:
     """Return the rows whose id in their file is `name`."""
     return connection.execute(select(rows).where(rows.c.name == name).limit(most)).all()

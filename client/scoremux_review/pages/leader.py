@@ -11,13 +11,13 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from scoremux_review import figures
-from scoremux_review.database import accounts, decision_rows, log, programme, reads, responses
+from scoremux_review.database import accounts, log, programme, reads, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.errors import ReviewError
 from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import alerts as desk_alerts
-from scoremux_review.reading import assignments, conversations, settling
+from scoremux_review.reading import assignments, conversations, decision_rows, settling
 from scoremux_review.reading.task_access import Reader, TaskAccess, assignments_of
 
 _MOST_SHOWN, _PAGE, _MOST_WHY, _MOST_ROW = 100, 25, 2000, 2**63 - 1

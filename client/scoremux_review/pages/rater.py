@@ -70,11 +70,11 @@ def decide(visit: Visit) -> Response:
     )
     message, shown = "", None
     with visit.desk.database.write() as connection:
-        now, policy = visit.desk.database.now(), programme.load_policy(connection)
         try:
-            access = human_decisions.decide(connection, visit.reader, visit.text("token"), rating, policy, now)
+            token, now = visit.text("token"), visit.desk.database.now()
+            access = human_decisions.decide(connection, visit.reader, token, rating, now)
         except (LeaseLostError, TooSoonError) as error:
-            message, access = error.sentence, TaskAccess(connection, visit.reader, now, policy)
+            message, access = error.sentence, TaskAccess(connection, visit.reader, now)
         if message or visit.by_script:
             shown = reading_page.shown_next(connection, access, visit, visit.person.task, visit.person.reason, message)
     return see("/read") if shown is None else show(visit, "read.html", **shown)

@@ -5,18 +5,17 @@ Only what this person may see is handed to a template.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from starlette.responses import Response
 
-from scoremux_review.database import decision_rows, log, programme, responses
+from scoremux_review.database import log, programme, responses
 from scoremux_review.database.connection import Connection
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import NotAllowedError
 from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit
-from scoremux_review.reading import leases
+from scoremux_review.reading import decision_rows, leases
 from scoremux_review.reading.conversations import conversation
 from scoremux_review.reading.task_access import TaskAccess, papers_decided, qualification_news
 
@@ -30,22 +29,24 @@ def shown_next(
     now, policy = access.now, access.policy
     read = leases.take(connection, access, task, reason, visit.desk.draw)
     last = decision_rows.last_decision(connection, access.reader.id)
-    recent = last if last is not None and now - last.at <= policy.undo_s else None
-    if not message and recent is not None and recent.kind == "qualification":
-        message = qualification_news(access, recent)
-    points = ""
-    if recent is not None and recent.level is not None:
-        points = programme.item_of(connection, recent.task).points(recent.level)
     shown: dict[str, Any] = {
-        "message": message,
         "read": read,
-        "last": recent,
-        "last_points": points,
+        "last": last if last is not None and now - last.at <= policy.undo_s else None,
+        "last_points": "",
         "may_compare": policy.machine != "never",
         "policy": policy,
         "pace": decision_rows.pace_since(connection, access.reader.id, now - now % _DAY_S),
     }
-    return shown if read is None else shown | _response(connection, read, policy)
+    if read is not None:
+        adjudicated = read.kind == "adjudication"
+        ratings = decision_rows.row_ratings(connection, read.row, read.round) if adjudicated else {}
+        shown |= _response(connection, read, ratings, policy)
+    if (recent := shown["last"]) is not None:
+        if recent.level is not None:
+            shown["last_points"] = programme.item_of(connection, recent.task).points(recent.level)
+        if not message and recent.kind == "qualification":
+            message = qualification_news(access, recent)
+    return shown | {"message": message}
 
 
 def compare(visit: Visit) -> Response:
@@ -56,7 +57,7 @@ def compare(visit: Visit) -> Response:
             raise NotAllowedError("this comparison has not been asked for")
         row = responses.row_of(connection, last.row)
         item = programme.item_of(connection, row.task)
-    return show(visit, "compare.html", last=last, row=row, item=item, machine=_machine(row))
+    return show(visit, "compare.html", last=last, row=row, item=item, machine=responses.machine_score(row))
 
 
 def feedback(visit: Visit) -> Response:
@@ -74,28 +75,19 @@ def feedback(visit: Visit) -> Response:
     return show(visit, "feedback.html", papers=papers[max(0, last - number) : last], policy=policy, items=items)
 
 
-def _response(connection: Connection, read: Any, policy: DeskPolicy) -> dict[str, Any]:
+def _response(connection: Connection, read: Any, ratings: dict[str, Any], policy: DeskPolicy) -> dict[str, Any]:
+    """Return what the page shows of a response, with the other ratings if a leader decides between them."""
     row = responses.row_of(connection, read.row)
-    by_kind = decision_rows.row_ratings(connection, row.id, row.round) if read.kind == "adjudication" else {}
     before = policy.machine == "before" and read.kind in ("first", "validity")
-    history = log.entries(connection, row=row.id) if by_kind else []
+    machine = responses.machine_score(row) if before else None
+    history = log.entries(connection, row=row.id) if ratings else []
     return {
         "text": row.text,
-        "item": programme.item_of(connection, read.task),
-        "anchors": programme.anchors_of(connection, read.task),
-        "members": leases.group_members(connection, read.id),
-        "machine": _machine(row) if before else None,
-        "ratings": [by_kind[kind] for kind in ("first", "second") if kind in by_kind],
+        "machine": machine,
+        "ratings": [ratings[kind] for kind in ("first", "second") if kind in ratings],
         "notes": {entry.body["decision"]: entry.remark for entry in history if entry.action == "decided"},
         "messages": conversation(connection, read.id, read.person),
+        "members": leases.group_members(connection, read.id),
+        "item": programme.item_of(connection, read.task),
+        "anchors": programme.anchors_of(connection, read.task),
     }
-
-
-def _machine(row: Any) -> dict[str, Any] | None:
-    """Return the machine's score, None if it gave none."""
-    if row.level < 0:
-        return None
-    probabilities = json.loads(row.probabilities)
-    confidence = max(probabilities, default=None) if row.confidence is None else row.confidence
-    shown = {"confidence": confidence, "calibrated": row.confidence is not None, "probabilities": probabilities}
-    return shown | {name: getattr(row, name) for name in ("level", "level_low", "level_high")}

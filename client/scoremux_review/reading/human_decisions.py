@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from scoremux_client.contract import CONDITION_CODES
-from scoremux_review.database import decision_rows, log, programme, reads, responses
+from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.database.schema import ERASED, PAPERS
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
-from scoremux_review.reading import leases
+from scoremux_review.reading import decision_rows, leases
 from scoremux_review.reading.settling import settle
 from scoremux_review.reading.task_access import QUOTA, Reader, TaskAccess
 
@@ -45,9 +45,7 @@ class Rating:
     after_s: float | None = None
 
 
-def decide(
-    connection: Connection, reader: Reader, token: str, rating: Rating, policy: DeskPolicy, now: float
-) -> TaskAccess:
+def decide(connection: Connection, reader: Reader, token: str, rating: Rating, now: float) -> TaskAccess:
     """Decide the response that a lease's token names, and the ticked members of its group.
 
     A token that the same rater has used is a repetition of a request, and changes nothing.
@@ -63,8 +61,13 @@ def decide(
     read = leases.read_of_token(connection, token)
     if read is None or read.person != reader.id:
         raise LeaseLostError(_LOST)
+    ticked = [member for member in leases.group_members(connection, read.id) if member.token in rating.also]
+    policy, item = programme.load_policy(connection), programme.item_of(connection, read.task)
     if read.state != "done":
-        _decide_group(connection, reader, read, rating, policy, now)
+        shown_s = _check(read, rating, item, policy, now)
+        spent_s = min(_LONGEST_S, max(0.0, read.shown_at - read.leased_at + shown_s))
+        _save_group(connection, reader, [read, *ticked], rating, policy, now, spent_s)
+        reads.give_back_group(connection, read.id)  # what was not ticked
     access = TaskAccess(connection, reader, now, policy)
     if access.obstacle(read.task) == QUOTA:
         access.end_reservations()
@@ -124,28 +127,35 @@ def compare(connection: Connection, reader: Reader, now: float) -> None:
         log.append(connection, now, reader.name, "compared", {"decision": last.id}, row=last.row)
 
 
-def _decide_group(
-    connection: Connection, reader: Reader, read: Any, rating: Rating, policy: DeskPolicy, now: float
-) -> None:
-    """Check a rating; save it for a leased read and the ticked members of its group. Raises as `decide` does."""
+def _check(read: Any, rating: Rating, item: programme.Item, policy: DeskPolicy, now: float) -> float:
+    """Return how long a leased response has been shown, in seconds. Raises as `decide` does."""
     if read.state != "leased" or read.lead is not None:
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
-    shown_s = min(now - read.shown_at, _LONGEST_S if rating.after_s is None else rating.after_s)
+    shown_s: float = min(now - read.shown_at, _LONGEST_S if rating.after_s is None else rating.after_s)
     if shown_s < policy.guard_s:
         raise TooSoonError(f"a decision counts {policy.guard_s:g} s after a response appears; nothing was saved")
-    levels = len(programme.item_of(connection, read.task).levels)
     if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CONDITION_CODES):
         raise ReviewError("choose one level or one code, not both")
-    if rating.level is not None and not 0 <= rating.level < levels:
-        raise ReviewError(f"task {read.task} has no level {rating.level}")
-    ticked = [member for member in leases.group_members(connection, read.id) if member.token in rating.also]
-    spent_s = min(_LONGEST_S, max(0.0, read.shown_at - read.leased_at + shown_s))
-    times = {"at": now, "spent_s": round(spent_s / (1 + len(ticked)), 3), "fast": spent_s < policy.fast_s}
+    if rating.level is not None and not 0 <= rating.level < len(item.levels):
+        raise ReviewError(f"task {item.id} has no level {rating.level}")
+    return shown_s
+
+
+def _save_group(
+    connection: Connection,
+    reader: Reader,
+    group: list[Any],
+    rating: Rating,
+    policy: DeskPolicy,
+    now: float,
+    spent_s: float,
+) -> None:
+    """Save one rating for all reads of a group; the first decision is the lead of the others."""
+    values = {"at": now, "spent_s": round(spent_s / len(group), 3), "fast": spent_s < policy.fast_s, "size": len(group)}
     lead: int | None = None
-    for member in (read, *ticked):
-        decision = _save(connection, reader, member, rating, policy, {"lead": lead, "size": 1 + len(ticked), **times})
+    for read in group:
+        decision = _save(connection, reader, read, rating, policy, {**values, "lead": lead})
         lead = lead or decision
-    reads.give_back_group(connection, read.id)  # what was not ticked
 
 
 def _save(

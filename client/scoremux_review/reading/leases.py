@@ -83,7 +83,7 @@ def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
 
 def read_of_token(connection: Connection, token: str) -> Any | None:
     """Return the read whose lease has this token."""
-    return read_where(connection, reads.c.token == token)
+    return connection.execute(select(reads).where(reads.c.token == token)).one_or_none()
 
 
 def group_members(connection: Connection, read: int) -> list[Any]:

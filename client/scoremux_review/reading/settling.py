@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from scoremux_review.database import decision_rows, log, reads, responses
+from scoremux_review.database import log, reads, responses
 from scoremux_review.database.reads import ADJUDICATION, REOPENED
 from scoremux_review.database.schema import PAPERS, people
 from scoremux_review.database.schema import reads as read_table
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
+from scoremux_review.reading import decision_rows
 from scoremux_review.reading.intake import share
 from scoremux_review.reading.task_access import Reader, TaskAccess
 

@@ -70,7 +70,7 @@ def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: p
         while (lease := leases.take(connection, TaskAccess(connection, anna, desk.now()), "", "")) is not None:
             assert lease.reason == "SAMPLE"
             rating = human_decisions.Rating(len(read) % 2)
-            human_decisions.decide(connection, anna, lease.token, rating, DeskPolicy(), desk.now() + 5)
+            human_decisions.decide(connection, anna, lease.token, rating, desk.now() + 5)
             read.append(lease.token)
     with desk.read() as connection:
         verify(connection)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from desks import scored_rows, write_jsonl
-from scoremux_review.database import decision_rows
 from scoremux_review.database.programme import pause_tasks
 from scoremux_review.database.reads import ADJUDICATION
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
+from scoremux_review.reading import decision_rows
 from scoremux_review.reading.human_decisions import compare
 from scoremux_review.reading.intake import READ_BEHIND, add_scored
 from scoremux_review.reading.response_texts import Texts
