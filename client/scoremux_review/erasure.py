@@ -25,9 +25,7 @@ class ErasureRequest:
     """What is to be erased, and where.
 
     Attributes:
-        ids: Ids of rows.
         before: Everything older than this, too.
-        audit_logs: Audit logs.
         audit_key: The key of their digests, None without one.
         texts: Texts of these ids that the desk does not have.
     """
@@ -48,8 +46,6 @@ class Erased:
     """What was erased.
 
     Attributes:
-        rows: Of the desk.
-        digests: Of audit logs.
         refusals: What the database would not do.
     """
 
@@ -60,11 +56,6 @@ class Erased:
 
 def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     """Erase, and note in the record what was erased and by whom.
-
-    Args:
-        database: The desk's.
-        request: What, and where.
-        by: Who erases, for the record.
 
     Raises:
         InputError: nothing was asked for, an alert waits, or a file cannot be changed; run it again then.

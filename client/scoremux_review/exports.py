@@ -149,9 +149,7 @@ def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
     """Return the columns of `FINAL`: by the human where one settled the row, by the machine where nobody reads it.
 
     Args:
-        row: The row.
         read: The row of the same response whose state and decision count.
-        points: Of the task's levels.
     """
     if read.state == "done":
         level, code, status = read.final_level, read.final_code, "CONDITION" if read.final_code else "OK"

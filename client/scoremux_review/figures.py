@@ -50,8 +50,6 @@ class GroupAgreement:
     """The agreement of one group.
 
     Attributes:
-        group: Its name.
-        n: Pairs of levels that count.
         figures: Statistic → value and interval.
     """
 
@@ -73,7 +71,6 @@ class Curve:
         points: Coverage and risk: the share of all rows that the machine keeps, and the share of those that it misses,
             with the latter's interval.
         policy: The point where the routes are now; None without read-behind rows.
-        n: Rows it rests on.
     """
 
     points: list[tuple[float, Figure]]
@@ -87,7 +84,6 @@ def pairs(levels: Sequence[Any], kind: str, by: str = "all", rater: str = "") ->
     Two raters are one pair, or one for each of them where they are to be told apart.
 
     Args:
-        levels: What `decision_rows.blind_levels` returns.
         kind: One of `KINDS`.
         by: One of `GROUPINGS`.
         rater: Only this person's ratings, or empty for all.
@@ -118,7 +114,6 @@ def weights_beside_machine(
     """Return the weights of pairs with the machine, by row, and which responses figures with them are about.
 
     Args:
-        levels: What `decision_rows.blind_levels` returns.
         population: From `responses.count_chosen`.
         by: One of `GROUPINGS`.
         rater: As for `pairs`.

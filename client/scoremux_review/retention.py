@@ -87,8 +87,8 @@ def backup(
 
     Example: scoremux review backup /backups/reviews-friday.db --database reviews.db
     """
-    from scoremux_review.database.backup import copy_database
     from scoremux_review.database.connection import Database
+    from scoremux_review.database.verification import copy_database
 
     if "://" not in to and Path(to).exists():
         raise InputError(f"{to} exists; name a new file")

@@ -30,10 +30,9 @@ from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports, figures
 from scoremux_review.database import log, reads, responses
 from scoremux_review.database.accounts import add_person
-from scoremux_review.database.backup import copy_database
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import decisions, people, rows
-from scoremux_review.database.verification import verify
+from scoremux_review.database.verification import copy_database, verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
 from scoremux_review.people_commands import created

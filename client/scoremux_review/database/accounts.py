@@ -44,8 +44,6 @@ class Person:
     """Someone who is signed in.
 
     Attributes:
-        id: Of the account.
-        name: Of the account.
         role: One of `ROLES`.
         form_key: What the forms of this session send back.
         session: Digest of its cookie.
@@ -72,12 +70,8 @@ def add_person(
     """Add an account.
 
     Args:
-        database: Where to.
-        name: Of the person.
         role: One of `ROLES`.
         password: None for a person who signs in elsewhere.
-        by: Who adds it, for the record.
-        hasher: Hashes passwords.
 
     Returns:
         The account's id.
@@ -110,13 +104,7 @@ def change_person(
     """Change a role or a password, or close an account; its sessions end.
 
     Args:
-        database: Where.
-        name: Of the person.
-        by: Who changes it, for the record.
-        role: A new role.
         active: False closes the account.
-        password: A new password.
-        hasher: Hashes passwords.
 
     Raises:
         ReviewError: there is no such account, or it would leave the desk without a director.
@@ -156,11 +144,7 @@ def sign_in(
     """Check a password and begin a session.
 
     Args:
-        database: Where the accounts are.
-        name: Of the person.
-        password: As they typed it.
         address: Where they are, for the limit of attempts.
-        hasher: Checks passwords.
         browser: The mark of a browser in which this person has signed in before: its attempts count apart, so that
             strangers' guesses do not lock it out.
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scoremux_client.errors import InputError
 from scoremux_files.errors import writing
+from scoremux_review.database.guards import create_guards
 from scoremux_review.database.migrations import MIGRATIONS
 from scoremux_review.database.schema import FORMAT, metadata, people, rows, settings
 from scoremux_review.errors import DatabaseError, OutdatedError
@@ -174,6 +175,7 @@ def _prepare_tables(connection: Connection, name: str, create: bool) -> bool:
         if not create:
             raise _no_desk(name)
         metadata.create_all(connection)
+        create_guards(connection)
         connection.execute(insert(settings).values(key=_FORMAT_KEY, value=str(FORMAT)))
         return True
     stored = _stored_format(connection)

@@ -48,7 +48,6 @@ def chances(connection: Connection, again: dict[int, int]) -> dict[int, float]:
     Each way in which it was chosen is a sample of its own, and figures add them up: so do the weights of one row.
 
     Args:
-        connection: A connection.
         again: From `drawn_again`.
     """
     weight: dict[int, float] = {}

@@ -28,12 +28,9 @@ class LogEntry:
     """One entry as it is shown.
 
     Attributes:
-        number: From 1.
         at: When, as ISO 8601.
         by: Name of the person, or of the command.
-        action: What was done.
         body: What the action says of itself, and the row.
-        digest: Of the entry.
         remark: What the person wrote; empty if they wrote nothing, or if it was erased.
     """
 
@@ -58,7 +55,6 @@ def append(
     """Append an entry, and return its number. The connection must be the only writer (`Database.write`).
 
     Args:
-        connection: The transaction that makes the change.
         at: When, in seconds since the epoch.
         by: Name of the person, or of the command.
         action: What was done, such as ``decided``.
@@ -120,7 +116,6 @@ def read_entries(connection: Connection, expected: tuple[int, str] | None = None
     """Yield all entries, the first one first, and check the chain.
 
     Args:
-        connection: A connection that sees one state.
         expected: Number and digest of an entry that was noted earlier. Without it, a record whose newest entries
             were cut off still passes.
 

@@ -24,13 +24,9 @@ class Item:
     """A task.
 
     Attributes:
-        id: Of the task.
         levels: The points of each level; without a `task.json`, the levels themselves.
-        question: As students saw it.
         reference: A good answer.
         rubric: What each level takes.
-        language: Of the responses, such as ``en``.
-        paused: Nobody reads its responses for now.
     """
 
     id: str
@@ -77,12 +73,6 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
 
     A text that is empty now stays as it was: a store has no rubric that only the programme's folder has.
 
-    Args:
-        connection: The transaction.
-        items: The tasks.
-        by: Who brings them, for the record.
-        now: Seconds since the epoch.
-
     Returns:
         How many.
     """
@@ -111,10 +101,8 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now
     A task that nobody described gets the levels themselves as points.
 
     Args:
-        connection: The transaction.
         levels: Task → least number of levels.
         by: Who brings its rows, for the record.
-        now: Seconds since the epoch.
 
     Raises:
         InputError: a task that somebody described has fewer levels.
@@ -140,15 +128,7 @@ def all_items(connection: Connection) -> dict[str, Item]:
 
 
 def pause_tasks(connection: Connection, task: str, paused: bool, by: str, now: float) -> None:
-    """Stop or resume the reading of a task, or of all for an empty id.
-
-    Args:
-        connection: The transaction.
-        task: The task's id, or empty.
-        paused: Whether nobody reads from now on.
-        by: Who stops it, for the record.
-        now: Seconds since the epoch.
-    """
+    """Stop or resume the reading of a task, or of all for an empty id."""
     change = update(tasks).values(paused=paused)
     connection.execute(change.where(tasks.c.id == task) if task else change)
     log.append(connection, now, by, "paused" if paused else "resumed", {"task": task})
@@ -158,10 +138,7 @@ def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: st
     """Replace the anchor papers (task, level, text, note) of the tasks that these are of.
 
     Args:
-        connection: The transaction.
         papers: All papers of each task among them.
-        by: Who brings them, for the record.
-        now: Seconds since the epoch.
     """
     for task in dict.fromkeys(paper["task"] for paper in papers):
         connection.execute(delete(anchors).where(anchors.c.task == task))

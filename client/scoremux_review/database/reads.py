@@ -68,10 +68,8 @@ def add_read(connection: Connection, row: Any, kind: str, reason: str, **values:
     """Add an open read of a row, and return it. It is counted, unless it is of a paper with a known level.
 
     Args:
-        connection: The transaction.
         row: All columns, with the round.
         kind: first, second, adjudication, or one of `PAPERS`.
-        reason: The queue's.
         values: Other columns, such as priority and not_for.
     """
     columns = {"row": row.id, "kind": kind, "round": row.round, "task": row.task, "reason": reason}

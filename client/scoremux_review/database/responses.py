@@ -134,12 +134,7 @@ def rows_of(connection: Connection, chosen: Collection[int]) -> Iterator[Any]:
 
 
 def final_rows(connection: Connection, chosen: Collection[int] | None = None) -> Iterator[Any]:
-    """Yield rows with the decision that counts: saw, at, kind, rater, and second (the other rating's id).
-
-    Args:
-        connection: A connection.
-        chosen: Some rows; None: all.
-    """
+    """Yield rows with the decision that counts: saw, at, kind, rater, and second (the other rating's id)."""
     second = _of_kind("second")
     query = (
         select(rows, decisions.c.saw, decisions.c.at, decisions.c.kind, people.c.name.label("rater"),

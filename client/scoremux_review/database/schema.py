@@ -1,11 +1,10 @@
-"""The tables. `record` only grows: triggers refuse any change to it."""
+"""The tables. `record` only grows: triggers (`guards`) refuse any change to it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -19,7 +18,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    event,
     false,
     insert,
 )
@@ -298,21 +296,3 @@ standings = Table(
     Column("exact", Integer),  # of the papers that it rests on
     Column("papers", Integer),
 )
-
-SQLITE_GUARDS = {
-    f"record_{verb}": f"""CREATE TRIGGER record_{verb} BEFORE {verb} ON record
-BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END"""
-    for verb in ("UPDATE", "DELETE")
-}
-"""All triggers of the database."""
-
-_BODY = " BEGIN RAISE EXCEPTION 'the record is append-only'; END "
-_POSTGRESQL = f"""CREATE FUNCTION record_only_grows() RETURNS trigger LANGUAGE plpgsql AS $${_BODY}$$;
-CREATE TRIGGER record_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON record
-EXECUTE FUNCTION record_only_grows()"""
-POSTGRESQL_GUARD = {"record_only_grows": f"record 58 O {_BODY}"}
-"""Its table, `tgtype` (2 before, 8 delete, 16 update, 32 truncate), `tgenabled` and what it runs."""
-
-for _trigger in SQLITE_GUARDS.values():
-    event.listen(record, "after_create", DDL(_trigger).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
-event.listen(record, "after_create", DDL(_POSTGRESQL).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]

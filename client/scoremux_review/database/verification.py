@@ -1,4 +1,4 @@
-"""Verification: whether the database is what its record says.
+"""Verification: whether the database is what its record says; and backups, which are verified copies.
 
 The record is read once, from the first entry on. What it says of accounts, tasks, rows, decisions and alerts is then
 compared with the tables, column by column. README.md says what this proves, and against whom.
@@ -8,34 +8,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import BigInteger, Connection, Table, func, insert, select, text
 
+from scoremux_client.errors import InputError
 from scoremux_files.errors import parsing
+from scoremux_files.rows.readers import chunks
 from scoremux_review.database import log, programme, responses
 from scoremux_review.database.accounts import password_digest
+from scoremux_review.database.connection import Database
+from scoremux_review.database.guards import check_schema
+from scoremux_review.database.recorded_state import UNSETTLED, RecordedState
 from scoremux_review.database.schema import (
-    ERASED,
     FORMAT,
     PAPERS,
     alert_views,
     alerts,
     anchors,
     assignments,
+    attempts,
     decisions,
     messages,
+    metadata,
     people,
     pool_members,
     pools,
     remarks,
     rows,
+    sessions,
     settings,
     standings,
     tasks,
 )
-from scoremux_review.database.schema_check import check_schema
 from scoremux_review.errors import BrokenRecordError
 
 NOT_COVERED = {
@@ -46,110 +51,10 @@ NOT_COVERED = {
 }
 """Tables that are not compared with the record, and why."""
 
-_DECISION = (
-    "read", "row", "person", "task", "kind", "round", "level", "code", "saw", "at", "spent_s", "lead", "size", "fast",
-)  # fmt: skip
 _BLOCK_ROWS = 10_000
-_UNSETTLED = {"state": "", "round": 1, "final_level": None, "final_code": "", "final_decision": None}
-
-
-@dataclass
-class RecordedState:
-    """What the record says that the tables hold.
-
-    Attributes:
-        policy: The policy; empty without one.
-        people: Account → name, role, active, and the digest of the password's hash.
-        tasks: Task → digest of its levels and texts.
-        paused: Tasks that nobody reads.
-        anchors: Task → digest of its anchor papers.
-        chunks: First and last id, and digest, of each chunk of rows.
-        rescored: Row → its first and its newest digest; of records that an earlier version wrote.
-        rows: Row → state, round and final score, where it is not as it came in.
-        decisions: Decision → its columns, with `undone` and `compared`.
-        alerts: Alert → its columns.
-        messages: Entry → the reading and the rater that a message is about, and who wrote it when.
-        views: Alert and person → when they saw it.
-        assignments: Person → patterns of tasks, each with its quota.
-        pools: Pool → name, assignments and members.
-        standings: Person and task → where they stand.
-        remarks: Entry → the row that a remark is about, and its salted digest.
-        erased: The rows of each erasure, and the digest over what was left of them.
-    """
-
-    policy: dict[str, Any] = field(default_factory=dict)
-    people: dict[int, dict[str, Any]] = field(default_factory=dict)
-    tasks: dict[str, str] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
-    anchors: dict[str, str] = field(default_factory=dict)
-    chunks: list[tuple[int, int, str]] = field(default_factory=list)
-    rescored: dict[int, tuple[str, str]] = field(default_factory=dict)
-    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
-    decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
-    alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
-    messages: dict[int, dict[str, Any]] = field(default_factory=dict)
-    views: dict[tuple[int, int], float] = field(default_factory=dict)
-    assignments: dict[int, list[list[Any]]] = field(default_factory=dict)
-    pools: dict[int, dict[str, Any]] = field(default_factory=dict)
-    standings: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
-    remarks: dict[int, tuple[int, str]] = field(default_factory=dict)
-    erased: list[tuple[list[int], str]] = field(default_factory=list)
-
-    def add(self, entry: log.LogEntry) -> None:
-        """Take in one entry."""
-        body, row = entry.body, entry.body["row"]
-        if entry.action == "policy":
-            self.policy = {name: value for name, value in body.items() if name != "row"}
-        elif entry.action in ("person added", "person changed"):
-            account = self.people.setdefault(body["person"], {})
-            account |= {name: body[name] for name in ("name", "role", "active", "password") if name in body}
-        elif entry.action == "task":
-            self.tasks[body["task"]] = body["digest"]
-        elif entry.action in ("paused", "resumed"):
-            chosen = {body["task"]} if body["task"] else set(self.tasks)
-            self.paused = self.paused | chosen if entry.action == "paused" else self.paused - chosen
-        elif entry.action == "anchors":
-            self.anchors[body["task"]] = body["digest"]
-        elif entry.action == "rows added":
-            self.chunks.append((body["first"], body["last"], body["digest"]))
-        elif entry.action == log.RESCORED:
-            first, newest = body["digests"]
-            self.rescored[row] = (self.rescored.get(row, (first,))[0], newest)
-        elif entry.action == "decided":
-            marks = {"undone": False, "compared": False}
-            self.decisions[body["decision"]] = {name: body[name] for name in _DECISION} | marks
-        elif entry.action in ("undone", "compared"):
-            self.decisions[body["decision"]][entry.action] = True
-        elif entry.action == "alert":
-            handled = {"handled_by": None, "handled_at": None}
-            columns = {name: body[name] for name in ("row", "person", "task", "probability", "at")}
-            self.alerts[body["alert"]] = columns | handled
-        elif entry.action in ("asked", "answered"):
-            self.messages[entry.number] = {name: body[name] for name in ("read", "rater", "person", "at")}
-        elif entry.action == "work assigned":
-            self.assignments[body["person"]] = body["assignments"]
-        elif entry.action == "pool":
-            self.pools = {number: pool for number, pool in self.pools.items() if pool["name"] != body["name"]}
-            if body["assignments"] or body["members"]:
-                columns = {name: body[name] for name in ("name", "members")}
-                self.pools[body["pool"]] = columns | {"assignments": json.dumps(body["assignments"])}
-        elif entry.action == "standing":
-            columns = {name: body[name] for name in ("state", "since", "exact", "papers")}
-            self.standings[body["person"], body["task"]] = columns
-        elif entry.action == "alert seen":
-            self.views[body["alert"], body["person"]] = body["at"]
-        elif entry.action == "alert handled":
-            self.alerts[body["alert"]] |= {"handled_by": body["person"], "handled_at": body["at"]}
-        elif entry.action == log.ROWS_ERASED:
-            self.erased.append((body["rows"], body["digest"]))
-            for number in body["rows"]:
-                self.rows[number] = self.rows.get(number, _UNSETTLED) | {"state": ERASED}
-        if "remark" in body:
-            self.remarks[entry.number] = (row, body["remark"])
-        if "final" in body:
-            level, code, decision = body["final"]
-            settled = {"final_level": level, "final_code": code, "final_decision": decision}
-            self.rows[row] = {"state": body["state"], "round": body["round"], **settled}
+_LEFT_OUT = (sessions.name, attempts.name)
+"""Who is signed in now is of no use later, and what a stolen backup must not have."""
+_CHUNK_ROWS = 1_000
 
 
 @parsing("the database has values of other types than were written", BrokenRecordError)
@@ -157,7 +62,6 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     """Check the schema, the record's chain, and every table but those of `NOT_COVERED` against what it says.
 
     Args:
-        connection: A connection that sees one state.
         expected: Number and digest of an entry that was noted earlier; it must be in the record.
 
     Returns:
@@ -177,17 +81,41 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     _compare("account", recorded.people, _accounts(connection))
     _compare("decision", recorded.decisions, _columns(connection, decisions))
     _compare("alert", recorded.alerts, _columns(connection, alerts))
-    views = {(view.alert, view.person): view.at for view in connection.execute(select(alert_views))}
-    _compare("view of alert", recorded.views, views.items())
+    _compare("view of alert", recorded.views, _columns(connection, alert_views))
     erased = {row for chosen, _ in recorded.erased for row in chosen}
     remaining = {entry: remark for entry, remark in recorded.remarks.items() if remark[0] not in erased}
     _compare("remark", remaining, _remarks(connection))
     _compare("assignment", {k: v for k, v in recorded.assignments.items() if v}, _assignments(connection).items())
     _compare("pool", recorded.pools, _pools(connection))
-    _compare("standing", recorded.standings, _standings(connection))
-    _compare("message", recorded.messages, _messages(connection))
+    _compare("standing", recorded.standings, _columns(connection, standings))
+    _compare("message", recorded.messages, _columns(connection, messages))
     _check_rows(connection, recorded)
     return head
+
+
+def copy_database(source: Database, target: Database) -> tuple[int, str]:
+    """Copy one state of a database into an empty one, and verify the copy.
+
+    Returns:
+        Number and digest of the copy's newest entry, which are those of the source.
+
+    Raises:
+        InputError: the target has accounts or rows.
+        BrokenRecordError: the copy is not what its record says; then neither is the source.
+    """
+    with source.read() as reading, target.write() as writing:
+        if writing.execute(select(func.count()).select_from(people)).scalar_one():
+            raise InputError("there is a desk in the target already; name an empty database")
+        writing.execute(settings.delete())
+        for table in metadata.sorted_tables:
+            stored = reading.execution_options(yield_per=_CHUNK_ROWS).execute(select(table))
+            rows = (dict(row._mapping) for row in stored) if table.name not in _LEFT_OUT else iter(())
+            for chunk in chunks(rows, _CHUNK_ROWS):
+                writing.execute(insert(table), chunk)
+            if not target.is_sqlite and isinstance(getattr(table.c.get("id"), "type", None), BigInteger):
+                top = f"(SELECT max(id) FROM {table.name})"
+                writing.execute(text(f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), {top})"))
+        return verify(writing)
 
 
 def _check_programme(connection: Connection, recorded: RecordedState) -> None:
@@ -232,7 +160,7 @@ def _check_rows(connection: Connection, recorded: RecordedState) -> None:
             raise BrokenRecordError(f"row {row['id']} is not what was added")
         digests.append((row["id"], added))
         state = row["chosen_by"] if row["chosen_by"] in PAPERS else "waiting" if row["reason"] else "machine"
-        expected = recorded.rows.get(row["id"], _UNSETTLED | {"state": state})
+        expected = recorded.rows.get(row["id"], UNSETTLED | {"state": state})
         _compare("row", {row["id"]: expected}, [(row["id"], {name: row[name] for name in expected})])
         _check_final(row, recorded.decisions.get(row["final_decision"]))
     _check_chunk(first, last, digest, digests)
@@ -281,11 +209,6 @@ def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
         yield remark.entry, (remark.row, log.remark_digest(remark.salt, remark.text))
 
 
-def _messages(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
-    for message in connection.execute(select(messages)):
-        yield message.entry, {"read": message.read, "rater": message.rater, "person": message.person, "at": message.at}
-
-
 def _assignments(connection: Connection) -> dict[int, list[list[Any]]]:
     stored: dict[int, list[list[Any]]] = {}
     for assignment in connection.execute(select(assignments).order_by(assignments.c.id)):
@@ -302,18 +225,15 @@ def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from ((number, {"members": people}) for number, people in members.items())  # of no pool
 
 
-def _standings(connection: Connection) -> Iterator[tuple[tuple[int, str], dict[str, Any]]]:
-    for row in connection.execute(select(standings)):
-        columns = {"state": row.state, "since": row.since, "exact": row.exact, "papers": row.papers}
-        yield (row.person, row.task), columns
-
-
-def _columns(connection: Connection, table: Table) -> Iterator[tuple[int, dict[str, Any]]]:
+def _columns(connection: Connection, table: Table) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield the key of each row of a table, a tuple where it has more than one column, and the other columns."""
+    names = [column.name for column in table.primary_key]
     for row in _stream(connection, table):
-        yield row["id"], {name: value for name, value in row.items() if name != "id"}
+        key = tuple(row.pop(name) for name in names)
+        yield key if len(key) > 1 else key[0], row
 
 
 def _stream(connection: Connection, table: Table) -> Iterator[Any]:
-    query = select(table).order_by(table.c.id).execution_options(yield_per=_BLOCK_ROWS)
+    query = select(table).order_by(*table.primary_key).execution_options(yield_per=_BLOCK_ROWS)
     for row in connection.execute(query):
         yield dict(row._mapping)

@@ -50,8 +50,6 @@ def page(
     """Return the endpoint of a page.
 
     Args:
-        desk: What all pages share.
-        function: The page.
         role: The least role that may see it, None for everyone.
         least_s: The least time that an answer takes.
     """

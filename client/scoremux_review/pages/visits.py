@@ -36,12 +36,9 @@ class Desk:
     """What all pages share.
 
     Attributes:
-        database: The desk's.
         public_url: How browsers reach the desk through a proxy; with https, cookies are for encrypted connections
             alone.
-        address: Where the desk listens.
         user_header: In which a proxy names who is signed in there (`proxy.behind_proxies`); empty for none.
-        hasher: Hashes and checks passwords.
         draw: Returns the random numbers that decide what a person reads next.
         answer_s: Pages of responses take at least so long, so that the time tells nothing about a paper.
         stop: Called with the reason when the desk cannot go on.
@@ -75,10 +72,7 @@ class Visit:
     """One request.
 
     Attributes:
-        desk: What all pages share.
-        request: As it came.
         signed_in: Who sent it; None before they have signed in.
-        form: Its fields.
         open_alerts: How many alerts wait; 0 for raters, who do not see them.
         open_questions: How many questions of raters wait for an answer.
         stopped_raters: How many raters wait for a leader: not qualified, or paused.

@@ -27,11 +27,6 @@ _FOLDER = "alerts"
 def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
     """Add the alerts that `scoremux score --alert` wrote beside what it scored.
 
-    Args:
-        database: It has the scored rows already.
-        path: The scored folder or file.
-        by: The name for the record.
-
     Returns:
         How many are new, and how many are of rows that the database does not have.
 

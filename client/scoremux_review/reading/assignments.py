@@ -68,13 +68,9 @@ def change_pool(connection: Connection, by: str, name: str, lines: str, members:
     """Replace a pool, or add it; without lines and members it is removed.
 
     Args:
-        connection: The transaction.
-        by: The name for the record.
-        name: The pool's.
         lines: As for `assign_work`; a quota is each member's.
         members: Names. Members whose account is closed stay, as long as there is a pool: open again, they would read
             all tasks.
-        now: Seconds since the epoch.
 
     Raises:
         ReviewError: the name, a line or a member cannot be used, or there are members and no lines.

@@ -62,8 +62,6 @@ class Backreading:
     """Which decisions a leader reads again.
 
     Attributes:
-        rater: An account.
-        task: A task's id.
         level: A level, or a code.
         since, until: Seconds since the epoch.
         fast: Only decisions that were too fast.
@@ -83,11 +81,6 @@ def decisions_again(connection: Connection, chosen: Backreading, most: int) -> S
     """Return decisions that count for reading them again, the newest one first.
 
     A response that waits for a blind reading is left out: whoever reads this may be its next reader.
-
-    Args:
-        connection: A connection.
-        chosen: Which decisions.
-        most: How many at most.
 
     Returns:
         The decision's columns, the rater's name, and of the row name, text, state, known_level, machine_level,

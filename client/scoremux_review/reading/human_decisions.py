@@ -32,7 +32,6 @@ class Rating:
     Attributes:
         level: None with a code.
         code: A condition code, empty with a level.
-        note: For the record.
         also: Lease tokens of the group's ticked members.
         after_s: How long the response had been on the screen when the key or button went down, as the page measures it;
             None from a page without scripts.

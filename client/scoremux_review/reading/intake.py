@@ -39,7 +39,6 @@ class Added:
     """What a file brought.
 
     Attributes:
-        rows: How many it has.
         known: How many of them were there already.
         rescored: How many of these have another score or route than the one that the desk had.
         to_read: How many of the new ones people read.
@@ -53,12 +52,6 @@ class Added:
 
 def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux review") -> Added:
     """Add what `scoremux score` wrote: a folder of parts, or one file. Adding it again adds only what is new.
-
-    Args:
-        database: Where to.
-        path: The folder or file.
-        texts: Where the responses' texts are.
-        by: Who adds it, for the record.
 
     Raises:
         InputError: names file and row; rows before it are added.
@@ -77,10 +70,7 @@ def add_papers(database: Database, path: Path, kind: str, by: str = "scoremux re
     """Add papers with a known level; return how many are new.
 
     Args:
-        database: Where to.
-        path: The file.
         kind: validity (slipped in among what raters read), or qualification (read before live work).
-        by: Who adds them, for the record.
 
     Raises:
         InputError: names file and row; rows before it are added.

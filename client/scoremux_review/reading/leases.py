@@ -32,8 +32,6 @@ def take(
     """Return the read that a person has, or lease the next one.
 
     Args:
-        connection: The transaction.
-        access: What the person may read.
         task: A task's id, or empty for any.
         reason: A queue's reason, or empty for any.
         draw: Returns random numbers in 0…1, which decide what is next and whether it is a validity paper.

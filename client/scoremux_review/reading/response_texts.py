@@ -94,10 +94,7 @@ class Texts:
         """Return where a scored row comes from, and what it keeps. Its own student counts before the response's.
 
         Args:
-            path: The scored file.
             number: The row's number in it, from 1.
-            name: The row's id.
-            row: Its columns.
 
         Raises:
             InputError: there is no text for it, or a column that it is to keep is missing.

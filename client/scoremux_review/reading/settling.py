@@ -55,7 +55,6 @@ def outcome(by_kind: Mapping[str, Any], twice: bool, policy: DeskPolicy) -> tupl
     Args:
         by_kind: The ratings of one round: first, second, adjudication.
         twice: Whether a second rater reads the row.
-        policy: Says when a difference is adjudicated.
     """
     first, second, third = (by_kind.get(kind) for kind in ("first", "second", "adjudication"))
     if first is None:
@@ -86,13 +85,8 @@ def reopen_all(connection: Connection, by: Reader, person: int, task: str, since
     """Reopen all settled rows whose final score is one person's decision.
 
     Args:
-        connection: The transaction.
-        by: Who reopens them.
-        person: Whose decisions.
         task: Of this task alone, or empty for all.
         since: Only decisions from then on, in seconds since the epoch.
-        why: For the record.
-        now: Seconds since the epoch.
 
     Returns:
         How many.
@@ -107,11 +101,7 @@ def assign(connection: Connection, by: Reader, row: int, person: Reader | None, 
     """Give the waiting read of a row to one person, or to anyone; a lease of another person ends.
 
     Args:
-        connection: The transaction.
-        by: Who assigns it.
-        row: The row.
         person: To whom; None for anyone.
-        now: Seconds since the epoch.
 
     Raises:
         ReviewError: the row has no waiting read, or it may not be this person's.

@@ -60,7 +60,6 @@ class RaterStanding:
         state: qualified, failed, paused or again.
         since: Only decisions after this one count for what comes next.
         exact: How many of the papers that it rests on were exactly right; None where a leader decided.
-        papers: How many papers that were.
     """
 
     state: str
@@ -225,8 +224,6 @@ def papers_decided(
     """Return what a person decided about papers with a known level, the first one first.
 
     Args:
-        connection: A connection.
-        person: The account.
         kind: One of `PAPERS`.
         task: Papers of this task, or of all tasks if it is empty.
         since: Only decisions with a larger id.

@@ -19,7 +19,8 @@ from scoremux_files.rows.row_layout import RowLayout
 from scoremux_review.database import log
 from scoremux_review.database.accounts import change_person, listed
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import FORMAT, SQLITE_GUARDS, metadata
+from scoremux_review.database.guards import SQLITE_GUARDS
+from scoremux_review.database.schema import FORMAT, metadata
 from scoremux_review.database.verification import NOT_COVERED, verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError

@@ -1,4 +1,7 @@
-"""Whether the database's schema is this version's: a trigger that somebody added would change what is written later."""
+"""Triggers that protect the record, and a check that the schema is the one of this version.
+
+A trigger that someone added would change what is written later.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,22 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
-from scoremux_review.database.schema import POSTGRESQL_GUARD, SQLITE_GUARDS, metadata
+from scoremux_review.database.schema import metadata
 from scoremux_review.errors import BrokenRecordError
+
+SQLITE_GUARDS = {
+    f"record_{verb}": f"""CREATE TRIGGER record_{verb} BEFORE {verb} ON record
+BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END"""
+    for verb in ("UPDATE", "DELETE")
+}
+"""All triggers of the database."""
+
+_BODY = " BEGIN RAISE EXCEPTION 'the record is append-only'; END "
+_CREATE_POSTGRESQL = f"""CREATE FUNCTION record_only_grows() RETURNS trigger LANGUAGE plpgsql AS $${_BODY}$$;
+CREATE TRIGGER record_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON record
+EXECUTE FUNCTION record_only_grows()"""
+POSTGRESQL_GUARD = {"record_only_grows": f"record 58 O {_BODY}"}
+"""Its table, `tgtype` (2 before, 8 delete, 16 update, 32 truncate), `tgenabled` and what it runs."""
 
 _SQLITE = "SELECT name, sql AS rule FROM sqlite_master WHERE type = 'trigger'"
 _POSTGRESQL = """
@@ -16,6 +33,13 @@ JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_class ON pg_class.oid = tgrelid
 WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace AND relname = ANY(:tables)
 UNION ALL SELECT rulename, definition FROM pg_rules WHERE schemaname = current_schema() AND tablename = ANY(:tables)
 """
+
+
+def create_guards(connection: Connection) -> None:
+    """Create the triggers of new tables."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    for statement in SQLITE_GUARDS.values() if is_sqlite else (_CREATE_POSTGRESQL,):
+        connection.exec_driver_sql(statement)
 
 
 def check_schema(connection: Connection) -> None:

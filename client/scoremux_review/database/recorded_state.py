@@ -1,0 +1,123 @@
+"""What the record says that the tables hold, from its first entry to its last."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from scoremux_review.database import log
+from scoremux_review.database.schema import ERASED
+
+_DECISION = (
+    "read", "row", "person", "task", "kind", "round", "level", "code", "saw", "at", "spent_s", "lead", "size", "fast",
+)  # fmt: skip
+UNSETTLED = {"state": "", "round": 1, "final_level": None, "final_code": "", "final_decision": None}
+"""A row that has just come in, but for its state."""
+
+
+@dataclass
+class RecordedState:
+    """What the record says that the tables hold.
+
+    Attributes:
+        policy: The policy; empty without one.
+        people: Account → name, role, active, and the digest of the password's hash.
+        tasks: Task → digest of its levels and texts.
+        anchors: Task → digest of its anchor papers.
+        chunks: First and last id, and digest, of each chunk of rows.
+        rescored: Row → its first and its newest digest; of records that an earlier version wrote.
+        rows: Row → state, round and final score, where it is not as it came in.
+        decisions: Decision → its columns, with `undone` and `compared`.
+        alerts: Alert → its columns.
+        messages: Entry → the reading and the rater that a message is about, and who wrote it when.
+        views: Alert and person → when they saw it.
+        assignments: Person → patterns of tasks, each with its quota.
+        pools: Pool → name, assignments and members.
+        standings: Person and task → where they stand.
+        remarks: Entry → the row that a remark is about, and its salted digest.
+        erased: The rows of each erasure, and the digest over what was left of them.
+    """
+
+    policy: dict[str, Any] = field(default_factory=dict)
+    people: dict[int, dict[str, Any]] = field(default_factory=dict)
+    tasks: dict[str, str] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    anchors: dict[str, str] = field(default_factory=dict)
+    chunks: list[tuple[int, int, str]] = field(default_factory=list)
+    rescored: dict[int, tuple[str, str]] = field(default_factory=dict)
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    messages: dict[int, dict[str, Any]] = field(default_factory=dict)
+    views: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    assignments: dict[int, list[list[Any]]] = field(default_factory=dict)
+    pools: dict[int, dict[str, Any]] = field(default_factory=dict)
+    standings: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
+    remarks: dict[int, tuple[int, str]] = field(default_factory=dict)
+    erased: list[tuple[list[int], str]] = field(default_factory=list)
+
+    def add(self, entry: log.LogEntry) -> None:
+        """Take in one entry."""
+        body, row = entry.body, entry.body["row"]
+        self._add_programme(entry.action, body)
+        self._add_work(entry.action, entry.number, body)
+        if "remark" in body:
+            self.remarks[entry.number] = (row, body["remark"])
+        if "final" in body:
+            level, code, decision = body["final"]
+            settled = {"final_level": level, "final_code": code, "final_decision": decision}
+            self.rows[row] = {"state": body["state"], "round": body["round"], **settled}
+
+    def _add_programme(self, action: str, body: dict[str, Any]) -> None:
+        """Take in an entry about the policy, tasks, people and who reads what."""
+        if action == "policy":
+            self.policy = {name: value for name, value in body.items() if name != "row"}
+        elif action in ("person added", "person changed"):
+            account = self.people.setdefault(body["person"], {})
+            account |= {name: body[name] for name in ("name", "role", "active", "password") if name in body}
+        elif action == "task":
+            self.tasks[body["task"]] = body["digest"]
+        elif action in ("paused", "resumed"):
+            chosen = {body["task"]} if body["task"] else set(self.tasks)
+            self.paused = self.paused | chosen if action == "paused" else self.paused - chosen
+        elif action == "anchors":
+            self.anchors[body["task"]] = body["digest"]
+        elif action == "work assigned":
+            self.assignments[body["person"]] = body["assignments"]
+        elif action == "pool":
+            self.pools = {number: pool for number, pool in self.pools.items() if pool["name"] != body["name"]}
+            if body["assignments"] or body["members"]:
+                lines = json.dumps(body["assignments"])
+                self.pools[body["pool"]] = {"name": body["name"], "members": body["members"], "assignments": lines}
+        elif action == "standing":
+            self.standings[body["person"], body["task"]] = _some(body, "state", "since", "exact", "papers")
+
+    def _add_work(self, action: str, number: int, body: dict[str, Any]) -> None:
+        """Take in an entry about rows, decisions, alerts and messages."""
+        if action == "rows added":
+            self.chunks.append((body["first"], body["last"], body["digest"]))
+        elif action == log.RESCORED:
+            first, newest = body["digests"]
+            self.rescored[body["row"]] = (self.rescored.get(body["row"], (first,))[0], newest)
+        elif action == "decided":
+            self.decisions[body["decision"]] = _some(body, *_DECISION) | {"undone": False, "compared": False}
+        elif action in ("undone", "compared"):
+            self.decisions[body["decision"]][action] = True
+        elif action == "alert":
+            handled = {"handled_by": None, "handled_at": None}
+            self.alerts[body["alert"]] = _some(body, "row", "person", "task", "probability", "at") | handled
+        elif action == "alert seen":
+            self.views[body["alert"], body["person"]] = _some(body, "at")
+        elif action == "alert handled":
+            self.alerts[body["alert"]] |= {"handled_by": body["person"], "handled_at": body["at"]}
+        elif action in ("asked", "answered"):
+            self.messages[number] = _some(body, "read", "rater", "person", "at")
+        elif action == log.ROWS_ERASED:
+            self.erased.append((body["rows"], body["digest"]))
+            for row in body["rows"]:
+                self.rows[row] = self.rows.get(row, UNSETTLED) | {"state": ERASED}
+
+
+def _some(body: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: body[name] for name in names}
