@@ -80,8 +80,7 @@ def erasures(database: Where) -> None:
 
 
 def backup(
-    database: Where,
-    to: Annotated[str, typer.Argument(help="A new file, or the URL of an empty PostgreSQL database.")],
+    database: Where, to: Annotated[str, typer.Argument(help="A new file, or the URL of an empty PostgreSQL database.")]
 ) -> None:
     """Copy a database, also while people work, and verify the copy. To restore, copy it back or open it.
 

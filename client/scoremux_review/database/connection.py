@@ -219,9 +219,7 @@ def _engine(name: str) -> Engine:
     if "://" not in name:
         _make_private(Path(name))
         engine = create_engine(
-            f"sqlite:///{Path(name).absolute()}",
-            connect_args={"timeout": _BUSY_S, "check_same_thread": False},
-            **_POOL,
+            f"sqlite:///{Path(name).absolute()}", connect_args={"timeout": _BUSY_S, "check_same_thread": False}, **_POOL
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -13,14 +13,7 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import select
 
-from desks import (
-    FAST_HASHER,
-    PASSWORD,
-    Browser,
-    Programme,
-    make_programme,
-    sign_in,
-)
+from desks import FAST_HASHER, PASSWORD, Browser, Programme, make_programme, sign_in
 from scoremux_client.errors import InputError
 from scoremux_review.database import accounts
 from scoremux_review.database.accounts import add_person, change_person
