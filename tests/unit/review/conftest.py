@@ -30,6 +30,14 @@ def at_work(tmp_path: Path) -> Iterator[Any]:
         work.database.close()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programme]:
+    """A desk for tests that only read, or whose requests are refused."""
+    made = make_programme(tmp_path_factory.mktemp("shared"), policy=DeskPolicy(groups=False))
+    yield made
+    made.database.close()
+
+
 @pytest.fixture
 def programme(tmp_path: Path) -> Iterator[Programme]:
     """A desk without groups."""

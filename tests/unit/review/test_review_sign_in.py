@@ -220,29 +220,26 @@ def test_user_of_a_trusted_proxy_is_signed_in(programme: Programme) -> None:
     assert "Sign out" not in browser.page
 
 
-@pytest.mark.parametrize("address", ["10.0.1.7", "192.168.0.1", "", "testclient"])
-def test_users_name_from_another_address_is_refused(programme: Programme, address: str) -> None:
+def test_users_name_from_another_address_is_refused(programme: Programme) -> None:
     add_person(programme.database, "eve@example.org", "director", None, "dana")
-    browser = behind_proxy(programme, address)
-    for path in ("/", "/login", "/static/desk.css"):
-        answer = browser.get(path, headers={**as_user("eve@example.org"), "X-Forwarded-For": PROXY})
-        assert answer.status_code == 403
-        assert "is not from the proxy" in answer.text
-    assert "Password" in browser.get("/login").text
+    for address in ("10.0.1.7", "192.168.0.1", "", "testclient"):
+        browser = behind_proxy(programme, address)
+        for path in ("/", "/login", "/static/desk.css"):
+            answer = browser.get(path, headers={**as_user("eve@example.org"), "X-Forwarded-For": PROXY})
+            assert (answer.status_code, "is not from the proxy" in answer.text) == (403, True)
+        assert "Password" in browser.get("/login").text
     assert not programme.select(select(sessions.c.person))
 
 
-@pytest.mark.parametrize("name", ["anna", "nobody@example.org", "eve@example.org, dana", "\u00e9ve"])
-def test_name_without_an_account_that_signs_in_elsewhere_signs_nobody_in(programme: Programme, name: str) -> None:
+def test_name_without_an_account_that_signs_in_elsewhere_signs_nobody_in(programme: Programme) -> None:
     add_person(programme.database, "eve@example.org", "rater", None, "dana")
     change_person(programme.database, "eve@example.org", "dana", active=False)
     browser = behind_proxy(programme)
-    for user in (name, "eve@example.org"):
+    for user in ("anna", "nobody@example.org", "eve@example.org, dana", "\u00e9ve", "eve@example.org"):
         answer = browser.get("/", headers=[("X-Forwarded-Email", user.encode())])
         assert "The desk has no account for" in answer.text
         assert "Sign out" not in answer.text
-    twice = [("X-Forwarded-Email", "eve@example.org")] * 2
-    assert browser.get("/", headers=twice).status_code == 403
+    assert browser.get("/", headers=[("X-Forwarded-Email", "eve@example.org")] * 2).status_code == 403
 
 
 def test_header_of_a_user_is_nothing_without_the_option(programme: Programme) -> None:
