@@ -20,9 +20,11 @@ BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END"""
 """All triggers of the database."""
 
 _BODY = " BEGIN RAISE EXCEPTION 'the record is append-only'; END "
-_CREATE_POSTGRESQL = f"""CREATE FUNCTION record_only_grows() RETURNS trigger LANGUAGE plpgsql AS $${_BODY}$$;
-CREATE TRIGGER record_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON record
-EXECUTE FUNCTION record_only_grows()"""
+_CREATE_POSTGRESQL = (
+    f"CREATE FUNCTION record_only_grows() RETURNS trigger LANGUAGE plpgsql AS $${_BODY}$$",
+    "CREATE TRIGGER record_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON record "
+    "EXECUTE FUNCTION record_only_grows()",
+)
 POSTGRESQL_GUARD = {"record_only_grows": f"record 58 O {_BODY}"}
 """Its table, `tgtype` (2 before, 8 delete, 16 update, 32 truncate), `tgenabled` and what it runs."""
 
@@ -38,7 +40,7 @@ UNION ALL SELECT rulename, definition FROM pg_rules WHERE schemaname = current_s
 def create_guards(connection: Connection) -> None:
     """Create the triggers of new tables."""
     is_sqlite = connection.dialect.name == "sqlite"
-    for statement in SQLITE_GUARDS.values() if is_sqlite else (_CREATE_POSTGRESQL,):
+    for statement in SQLITE_GUARDS.values() if is_sqlite else _CREATE_POSTGRESQL:
         connection.exec_driver_sql(statement)
 
 

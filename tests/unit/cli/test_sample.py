@@ -20,6 +20,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.connection import Database
+from scoremux_review.database.programme import save_policy
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
@@ -126,6 +127,7 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
     desk = Database(str(base))
     people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}
     work = Work(Programme(tmp_path, desk, create_app(Desk(desk)), people), DeskPolicy(groups=False, guard_s=0))
+    work.write(save_policy, work.policy, "test")
     where = ("--out", tmp_path / "final.jsonl", "--labelled", tmp_path / "labelled.jsonl")
 
     def exported() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -72,6 +72,7 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
         desk = Database(str(tmp_path / name))
         people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}
         work = Work(Programme(tmp_path, desk, create_app(Desk(desk)), people), DeskPolicy(groups=False, guard_s=0))
+        work.write(save_policy, work.policy, "test")
         while (read := work.take("anna")) is not None:
             work.decide("anna", read.token, read.id % 3)
         work.verify()
@@ -124,6 +125,7 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
         people = {who: add_person(desk, who, role, PASSWORD, "test") for who, role in roles.items()}
         programme = Programme(tmp_path, desk, create_app(Desk(desk, answer_s=0.0)), people)
         work = Work(programme, DeskPolicy(groups=False, guard_s=0))
+        work.write(save_policy, work.policy, "test")
         for _ in range(59):  # and one stays to be read
             read = work.take("anna")
             work.decide("anna", read.token, read.row * 7 // 3 % 4)
