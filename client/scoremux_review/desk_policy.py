@@ -24,9 +24,9 @@ class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_
         adjudicate: When two ratings differ so much that a leader decides.
         validity: Share of papers with a known level among what a rater reads.
         pass_marks: Share of exact levels with which raters qualify for tasks of 2, of 3, and of 4 or more levels.
-        control: So many validity papers of a task, the newest ones, pause a rater whose share of exact levels is under
+        control: Number of the newest validity papers of a task that pause a rater whose share of exact levels is under
             the lower control limit; None for never. At least 20.
-        feedback: After so many validity papers a rater sees how they decided them; None for never. At least 2.
+        feedback: Number of validity papers after which a rater sees how they decided them; None for never. At least 2.
         machine: When a rater may see the machine's score.
         groups: Whether duplicates are decided together.
         across_administrations: Whether duplicates that came with different scored files are, too.
@@ -56,7 +56,7 @@ class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_
     confirm: bool = False
 
     def pass_mark(self, levels: int) -> float:
-        """Return the share of exact levels with which a rater qualifies for a task of so many levels."""
+        """Return the share of exact levels with which a rater qualifies for a task with a number of levels."""
         return self.pass_marks[min(max(levels, 2), 4) - 2]
 
     def control_limit(self, levels: int, papers: int) -> float:

@@ -146,7 +146,7 @@ def _read_row(row: Any, *drawn: Any) -> Any:
 
 
 def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
-    """Return the columns of `FINAL`: by the human where one settled the row, by the machine where nobody reads it.
+    """Return the columns of `FINAL`: by the human who settled the row, or by the machine.
 
     Args:
         read: The row of the same response whose state and decision count.

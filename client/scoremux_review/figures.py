@@ -180,14 +180,14 @@ def _risks(weight: Floats, wrong: Any, places: Sequence[int]) -> list[tuple[floa
 
 def _between_raters(levels: Sequence[Any], both: bool) -> Pairs:
     first = {(d.row, d.round): d for d in levels if d.kind == "first"}
-    found = []
+    compared = []
     for second in levels:
         before = first.get((second.row, second.round)) if second.kind == "second" else None
         if before is not None:
-            found.append((second, before.level))
+            compared.append((second, before.level))
             if both:
-                found.append((before, second.level))
-    return found
+                compared.append((before, second.level))
+    return compared
 
 
 def _group(rating: Any, by: str) -> str:

@@ -1,7 +1,7 @@
 """Weights of blind decisions beside the machine's levels, so that figures are about all responses.
 
 People read all rows that the machine sends to them and a random share of those that it keeps (read-behind). How many of
-both there are is known, so each part of a task counts with its share of all responses, whoever reads more of one.
+both there are is known, so each part of a task counts with its share of all responses, however much of it was read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Population = Mapping[tuple[str, str, str], float]
 """Task, version and how rows were chosen to be read → how many there are."""
 
 _DESIGNS = {READ_BEHIND: (READ_BEHIND, ROUTE, ALL), ALL: (ALL, ROUTE), SAMPLE: (SAMPLE,), ROUTE: (ROUTE,)}
-"""The first of these that somebody has read of a unit → the parts that together are all of its responses."""
+"""The first of these that people have read of a unit → the parts that together are all of its responses."""
 
 
 def weigh(decisions: Sequence[Any], groups: Sequence[Hashable], population: Population) -> tuple[Floats, list[str]]:
@@ -60,11 +60,11 @@ def weigh(decisions: Sequence[Any], groups: Sequence[Hashable], population: Popu
 
 def _scale(weight: Floats, cells: Mapping[int, Hashable], totals: Mapping[Any, float]) -> None:
     """Make the weights of each cell add up to its total."""
-    held: dict[Hashable, float] = defaultdict(float)
+    sums: dict[Hashable, float] = defaultdict(float)
     for n, cell in cells.items():
-        held[cell] += weight[n]
+        sums[cell] += weight[n]
     for n, cell in cells.items():
-        weight[n] *= totals[cell] / held[cell]
+        weight[n] *= totals[cell] / sums[cell]
 
 
 def _parts_by_unit(decisions: Sequence[Any], population: Population) -> tuple[dict[Unit, dict[str, float]], list[str]]:

@@ -169,7 +169,7 @@ def sign_in(
                 raise SignInError("too many attempts; wait five minutes")
         # Counted before the password is looked at, so that many at once do not get past the limit.
         connection.execute(insert(attempts), [{"subject": subject, "at": now} for subject in subjects])
-    stored = account.password if account is not None and account.password else _nobody(hasher)
+    stored = account.password if account is not None and account.password else _hash_of_unknown(hasher)
     try:
         with _HASHING:
             hasher.verify(stored, password)
@@ -287,7 +287,7 @@ def _hashed(password: str, hasher: PasswordHasher | None) -> str:
 
 
 @lru_cache
-def _nobody(hasher: PasswordHasher) -> str:
+def _hash_of_unknown(hasher: PasswordHasher) -> str:
     """Return a hash that an unknown name is checked against, so that it takes as long as a known one."""
     return hasher.hash(secrets.token_urlsafe(16))
 

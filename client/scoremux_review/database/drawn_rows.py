@@ -1,6 +1,6 @@
 """Rows that `scoremux sample` drew, of responses that the desk has as rows of a job, too.
 
-A response has one score of record and one line among the labelled rows, whoever brought it how often.
+A response has one score of record and one line among the labelled rows, however often it came in.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _read_behind(connection: Connection, again: dict[int, int]) -> set[str]:
     """Return the tasks whose routed and read-behind rows together stand for all responses (`weights.routed_beside`)."""
     if not again:
         return set()
-    given = (decisions.c.kind == "first") & decisions.c.undone.is_(False) & decisions.c.level.is_not(None)
-    query = select(rows.c.id, rows.c.task).join(decisions, (decisions.c.row == rows.c.id) & given)
+    first_level = (decisions.c.kind == "first") & decisions.c.undone.is_(False) & decisions.c.level.is_not(None)
+    query = select(rows.c.id, rows.c.task).join(decisions, (decisions.c.row == rows.c.id) & first_level)
     apart = {*again.values()}
     return {row.task for row in connection.execute(query.where(rows.c.chosen_by == READ_BEHIND)) if row.id not in apart}

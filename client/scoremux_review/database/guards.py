@@ -49,19 +49,19 @@ def check_schema(connection: Connection) -> None:
     is_sqlite = connection.dialect.name == "sqlite"
     expected = SQLITE_GUARDS if is_sqlite else POSTGRESQL_GUARD
     # A schema of PostgreSQL may have tables of other programs.
-    found_rules = connection.execute(text(_SQLITE if is_sqlite else _POSTGRESQL), {"tables": list(metadata.tables)})
-    stored = {row.name: row.rule for row in found_rules}
+    rules = connection.execute(text(_SQLITE if is_sqlite else _POSTGRESQL), {"tables": list(metadata.tables)})
+    stored = {row.name: row.rule for row in rules}
     for name in sorted(stored.keys() - expected.keys()):
         raise BrokenRecordError(f"the database has a trigger or rule {name}, which is not of this desk")
     for name in expected:
         if stored.get(name) != expected[name]:
             raise BrokenRecordError(f"the trigger {name}, which protects the record, is missing or was changed")
-    found: Any = inspect(connection)
+    schema: Any = inspect(connection)
     for table in metadata.sorted_tables:
-        there = found.has_table(table.name) and table.name not in found.get_view_names()
-        columns = {column["name"] for column in found.get_columns(table.name)} if there else set()
+        there = schema.has_table(table.name) and table.name not in schema.get_view_names()
+        columns = {column["name"] for column in schema.get_columns(table.name)} if there else set()
         if columns != set(table.columns.keys()):
             raise BrokenRecordError(f"the table {table.name} is missing, or has other columns than this version makes")
-        missing = {str(index.name) for index in table.indexes} - {i["name"] for i in found.get_indexes(table.name)}
+        missing = {str(index.name) for index in table.indexes} - {i["name"] for i in schema.get_indexes(table.name)}
         if missing:
             raise BrokenRecordError(f"the index {min(missing)} of the table {table.name} is missing")

@@ -34,7 +34,7 @@ def add_pools(connection: Connection) -> None:
 
 
 def add_students(connection: Connection) -> None:
-    """5 → 6: rows say who wrote the response. Digests are as before where nobody is named."""
+    """5 → 6: rows say who wrote the response. Digests are as before where it is not known."""
     connection.execute(text("ALTER TABLE rows ADD COLUMN student TEXT NOT NULL DEFAULT ''"))
 
 

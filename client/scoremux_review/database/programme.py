@@ -39,7 +39,7 @@ class Item:
 
     @property
     def is_described(self) -> bool:
-        """Whether somebody has said what its levels are worth; else they are the levels themselves."""
+        """Whether a file says what its levels are worth; else they are the levels themselves."""
         return self.levels != tuple(range(len(self.levels))) or bool(self.question)
 
     def points(self, level: int) -> str:
@@ -50,7 +50,7 @@ class Item:
 
     @property
     def keys(self) -> list[str]:
-        """The key of each level: a digit gives so many points, and other points have a letter; empty without one."""
+        """The key of each level: a digit stands for its points, other points have a letter; empty without one."""
         letters = iter("qwerdfghjkl")
         return [str(int(points)) if points in range(10) else next(letters, "") for points in self.levels]
 
@@ -96,16 +96,16 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
 
 
 def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now: float) -> None:
-    """Have tasks with at least so many levels.
+    """Add tasks, or levels to them, so that each has a number of levels at least.
 
-    A task that nobody described gets the levels themselves as points.
+    A task without a description gets the levels themselves as points.
 
     Args:
         levels: Task → least number of levels.
         by: Who brings its rows, for the record.
 
     Raises:
-        InputError: a task that somebody described has fewer levels.
+        InputError: a task with a description has fewer levels.
     """
     items = {task.id: _item(task) for task in connection.execute(select(tasks).where(tasks.c.id.in_(levels)))}
     for task, number in levels.items():

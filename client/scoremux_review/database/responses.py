@@ -35,7 +35,7 @@ def row_digest(row: Mapping[str, Any]) -> str:
     sealed = [row["salt"], *(row[name] for name in SEALED)]
     if (row["student"], row["kept"]) != ("", ""):  # columns since formats 6 and 8
         sealed += [row["student"], row["kept"]] if row["kept"] != "" else [row["student"]]
-    # By `repr`: SQLite gives bytes where somebody has put them.
+    # By `repr`: SQLite gives bytes where they were stored.
     values = json.dumps(sealed, ensure_ascii=False, separators=(",", ":"), default=repr)
     return hashlib.sha256(values.encode()).hexdigest()
 
@@ -193,7 +193,7 @@ def responses_up_to(connection: Connection, last: int) -> Iterator[Any]:
 
 
 def count_open_alerts(connection: Connection, chosen: Collection[int]) -> int:
-    """Return how many of some rows have an alert that nobody has handled."""
+    """Return how many of some rows have an open alert."""
     waiting = connection.execute(select(alerts.c.row).where(alerts.c.handled_at.is_(None)))
     return len(set(chosen).intersection(waiting.scalars()))
 

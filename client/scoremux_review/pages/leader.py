@@ -62,7 +62,7 @@ def agreement(visit: Visit) -> Response:
 
 
 def alerts(visit: Visit) -> Response:
-    """List the alerts, those nobody has handled first; a leader sees one by opening its response."""
+    """List the alerts, open ones first; a leader sees one by opening its response."""
     with visit.desk.database.read() as connection:
         shown = desk_alerts.urgent_alerts(connection, _MOST_SHOWN)
         views = desk_alerts.views_by_alert(connection)
@@ -77,7 +77,7 @@ def end_alert(visit: Visit) -> Response:
 
 
 def questions(visit: Visit) -> Response:
-    """Show the questions of raters that nobody has answered."""
+    """Show the questions of raters that wait for an answer."""
     with visit.desk.database.read() as connection:
         waiting = conversations.open_questions(connection, _MOST_SHOWN)
         threads = [(question.read, question.rater) for question in waiting]

@@ -72,7 +72,7 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
         with desk.database.read() as connection:
             visit.signed_in = person_of(connection, request.cookies.get(desk.cookie, ""), desk.database.now())
             if visit.signed_in is not None and visit.user not in ("", visit.signed_in.name):
-                visit.signed_in = None  # somebody else has signed in at the proxy since
+                visit.signed_in = None  # another person has signed in at the proxy since
             if visit.signed_in is not None and visit.signed_in.may("leader"):
                 visit.open_alerts = count_open(connection)
                 visit.open_questions = count_questions(connection)

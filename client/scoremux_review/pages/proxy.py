@@ -37,8 +37,8 @@ def behind_proxies(app: ASGIApp, proxies: Networks, user_header: str = "") -> AS
             refused = Response(f"{user_header} is not from the proxy, or is given twice", 403, media_type="text/plain")
             await refused(scope, receive, send)
             return
-        told = {USER: names[0].encode("latin-1").decode("utf-8", "replace")} if names else {}
-        await inner({**scope, **told}, receive, send)
+        user = {USER: names[0].encode("latin-1").decode("utf-8", "replace")} if names else {}
+        await inner({**scope, **user}, receive, send)
 
     return checked
 

@@ -67,6 +67,6 @@ def sign_out(visit: Visit) -> Response:
     with visit.desk.database.write() as connection:
         accounts.end_session(connection, visit.person)
         leases.release(connection, visit.person.id)
-    answer = see("/login?out=1")  # where the proxy's name signs nobody in again
+    answer = see("/login?out=1")  # where the proxy's name does not sign the person in again
     answer.delete_cookie(visit.desk.cookie, secure=visit.desk.secure, httponly=True)
     return answer

@@ -80,7 +80,7 @@ class Backreading:
 def decisions_again(connection: Connection, chosen: Backreading, most: int) -> Sequence[Any]:
     """Return decisions that count for reading them again, the newest one first.
 
-    A response that waits for a blind reading is left out: whoever reads this may be its next reader.
+    A response that waits for a blind reading is left out: the person who looks at this page may be its next reader.
 
     Returns:
         The decision's columns, the rater's name, and of the row name, text, state, known_level, machine_level,

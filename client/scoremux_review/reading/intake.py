@@ -209,7 +209,7 @@ def _row(
 def _chosen(status: str, route: str, read_behind: float | None) -> tuple[str, str]:
     """Return how a row was chosen for reading, and its queue; the queue is empty if no human reads it.
 
-    Without a route or a calibration nobody has said what the machine may keep, so humans may read everything, unless
+    Without a route or a calibration it is not known what the machine may keep, so humans may read everything, unless
     the server's profile leaves it to the machine. Of a new task people get everything, so that its rows are no choice
     of the machine's.
     """

@@ -45,8 +45,8 @@ def layout_of(scored: Path, **columns: Any) -> RowLayout:
         with reading(note), parsing(f"{note} is damaged"), note.open(encoding="utf-8") as file:
             content = json.loads(file.readline())
             layout = content["layout"] if scored.is_dir() else content["job"]["layout"]
-    given = {name: column for name, column in columns.items() if column}
-    chosen = RowLayout(**{name: value for name, value in layout.items() if name in _LAYOUT} | given)
+    named = {name: column for name, column in columns.items() if column}
+    chosen = RowLayout(**{name: value for name, value in layout.items() if name in _LAYOUT} | named)
     check_kept(chosen.keep or (), chosen.text)
     return replace(chosen, task=chosen.text)  # the task is in the scored row
 

@@ -137,11 +137,11 @@ class TaskAccess:
         """Return a read of the next paper of a task's qualification set; after the last, settle the standing."""
         all_decided = papers_decided(self._connection, self.reader.id, "qualification", task, self._since(task))
         decided = [decision for decision in all_decided if not decision.fast]
-        done, seen = ({decision.row for decision in some} for some in (decided, all_decided))
+        done, decided_once = ({decision.row for decision in some} for some in (decided, all_decided))
         put_aside = (read_table.c.person == self.reader.id) & (read_table.c.state == "aside")
         aside = set(self._connection.execute(select(read_table.c.row).where(put_aside)).scalars())
         undecided = [paper for paper in self.sets[task] if paper not in done]
-        for paper in sorted(undecided, key=seen.__contains__):  # what was decided too fast comes again, last
+        for paper in sorted(undecided, key=decided_once.__contains__):  # what was decided too fast comes again, last
             if paper not in aside:
                 row = responses.row_of(self._connection, paper)
                 return reads.add_read(self._connection, row, "qualification", QUALIFICATION, priority=row.priority)
