@@ -122,17 +122,6 @@ def test_refused_file_leaves_an_existing_desk_as_it_was(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_verify_names_what_was_changed(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "scored.jsonl", scored_rows(8))
-    where = ("--database", tmp_path / "reviews.db")
-    run_review("add", tmp_path / "scored.jsonl", *where)
-    with sqlite3.connect(tmp_path / "reviews.db") as connection:
-        connection.execute("UPDATE rows SET level = 2 - level WHERE id = 3")
-    connection.close()
-    with pytest.raises(Exception, match="row 3 is not what was added"):
-        run_review("verify", *where)
-
-
 def test_first_password_is_printed_on_a_terminal_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     desk = Database(str(tmp_path / "reviews.db"), create=True)
     commands._first_director(desk)

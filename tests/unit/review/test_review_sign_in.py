@@ -148,7 +148,7 @@ def test_browser_that_is_known_is_not_locked_out_by_strangers(programme: Program
     assert sign_in(known, "anna", "another password") == 429  # a new password forgets the browsers of the old one
 
 
-@pytest.mark.parametrize("jump_s", [-400 * 86_400.0, -3_600.0, 3_600.0, 400 * 86_400.0])
+@pytest.mark.parametrize("jump_s", [-400 * 86_400.0, -3_600.0, 3_600.0])
 def test_clock_that_jumps_locks_nobody_out_and_keeps_no_response(tmp_path: Path, jump_s: float) -> None:
     programme = make_programme(tmp_path, 2, DeskPolicy(groups=False, second_reads=0.0))
     anna, ben = programme.client("anna"), programme.client("ben")
