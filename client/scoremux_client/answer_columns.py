@@ -47,6 +47,12 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
     return [Scored(*values) for values in zip(*fields, strict=True)]
 
 
+def decode_tasks(tasks: Sequence[str | bytes], columns: Columns) -> list[Scored]:
+    """Return the outcomes of rows without ids, by their tasks."""
+    names = [task if isinstance(task, str) else task.decode("utf-8", "replace") for task in tasks]
+    return decode([Response(name, "") for name in names], columns) if names else []
+
+
 def _where(present: Sequence[bool], values: Iterable[Any]) -> list[Any]:
     return [value if is_present else None for value, is_present in zip(values, present, strict=True)]
 

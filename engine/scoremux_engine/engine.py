@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_client.answer_columns import decode
+from scoremux_client.answer_columns import decode_tasks
 from scoremux_client.contract import MACHINE
-from scoremux_client.rows import Response, Scored
+from scoremux_client.rows import Scored
 from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank
 from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import Backbone
@@ -137,7 +137,7 @@ class Engine:
 
     def score(self, texts: Texts, tasks: Texts) -> list[Scored]:
         """Return one `Scored` a row, in order; a row that cannot be scored has a status."""
-        return _decode(tasks, self.score_columns(texts, tasks))
+        return decode_tasks(tasks, self.score_columns(texts, tasks))
 
     def score_columns(
         self, texts: Texts, tasks: Texts, allowed: Sequence[Allowed] | None = None, *, embeddings: bool = False
@@ -198,7 +198,7 @@ class Engine:
         """
         request = self._run(texts, tasks, pooled=embeddings)
         columns = outcomes.columns(request.plan, request.out, arithmetic=self.arithmetic, embeddings=embeddings)
-        return _decode(tasks, columns)
+        return decode_tasks(tasks, columns)
 
     def logits(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, L_max]: NaN beyond a task's levels, and in all of a row that cannot be scored.
@@ -242,22 +242,15 @@ class Engine:
                 deadly = self._in_flight.deadly if self._in_flight else ()
                 rows = [arrival.rows for arrival in arrivals]
                 plans = RowPlan.admit(rows, versions, self.backbone, coding=coding, deadly=deadly)
+            most, width = self.bank.levels_max, self.backbone.spec.pooled_size
             return [
-                RowRequest(arrival, plan, versions, self._outputs(plan, pooled=arrival.pooled), trace)
+                RowRequest(arrival, plan, versions, plan.empty_outputs(most, width, pooled=arrival.pooled), trace)
                 for arrival, plan, trace in zip(arrivals, plans, traces, strict=True)
             ]
         except BaseException:
             for _ in arrivals:
                 versions.close()
             raise
-
-    def _outputs(self, plan: RowPlan, *, pooled: bool) -> Outputs:
-        """Return NaN for all rows of a request. Vectors of rows whose decisions need them are there anyway."""
-        size = len(plan.status)
-        logits = np.full((size, max(self.bank.levels_max, plan.outputs)), np.nan, dtype=np.float32)
-        if not (pooled or plan.needs_pooled):
-            return Outputs(logits)
-        return Outputs(logits, np.full((size, self.backbone.spec.pooled_size), np.nan, dtype=np.float32))
 
     def _hand_over(self, ended: Sequence[RowRequest]) -> None:
         """Answer requests that nobody waits for here; those whose answers have the same tensors are one batch."""
@@ -307,8 +300,3 @@ def _send(arrival: Arrival, answer: Columns | Exception) -> None:
             arrival.done(answer)
     except Exception as error:  # requests answered with it must not suffer from it
         log.error("an answer cannot be handed over: %s", type(error).__name__)
-
-
-def _decode(tasks: Texts, columns: Columns) -> list[Scored]:
-    names = [task if isinstance(task, str) else task.decode("utf-8", "replace") for task in tasks]
-    return decode([Response(name, "") for name in names], columns) if names else []

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from scoremux_client import contract
 from scoremux_client.contract import Status
 from scoremux_client.rows import to_bytes
@@ -17,6 +19,7 @@ from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.tokens import Tokens
+from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.in_flight import row_digest
 
 Texts = Sequence[str | bytes]
@@ -113,6 +116,14 @@ class RowPlan:
     def needs_pooled(self) -> bool:
         """Whether the decision of some row asks for the vector that the head read."""
         return any(version.decider.needs_pooled for version in self.versions)
+
+    def empty_outputs(self, levels_max: int, width: int, *, pooled: bool) -> Outputs:
+        """Return NaN for all rows. Vectors of rows whose decisions need them are there anyway."""
+        size = len(self.status)
+        logits = np.full((size, max(levels_max, self.outputs)), np.nan, dtype=np.float32)
+        if not (pooled or self.needs_pooled):
+            return Outputs(logits)
+        return Outputs(logits, np.full((size, width), np.nan, dtype=np.float32))
 
     @classmethod
     def joined(cls, plans: Sequence[RowPlan]) -> RowPlan:
