@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import date, timedelta
 from functools import lru_cache
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -43,12 +43,15 @@ def watch(
 
     Example: scoremux watch final.parquet --tasks REPO/store --policy policy.toml --out today.html
     """
+    from scoremux_assess.report import render
     from scoremux_assess.watch import watch_view as view
     from scoremux_assess.watch.findings import AlarmRate, find
     from scoremux_assess.watch.watched_rows import read_watched
     from scoremux_decide.policy import WatchPolicy, read_policy
 
     rules = read_policy(policy).watch if policy else WatchPolicy()
+    if not (tasks / "packages").is_dir():
+        raise InputError(f"{tasks} is not a store of tasks, as it has no folder `packages`; give REPO/store")
     today, rate = date.today(), AlarmRate(rules.false_alarms, rules.days)
     late_before = (today - timedelta(days=rules.late_days)).isoformat()
     watched = read_watched(final, lru_cache(None)(lambda digest: _decision(tasks, digest)), late_before)
@@ -59,11 +62,13 @@ def watch(
     if out:
         figures = view.as_json(watched, findings, lost)
         figures["holds"] = view.holds(findings) if rules.on_alarm == "hold" else []
-        contents = {".json": json.dumps(figures, indent=1) + "\n", ".prom": view.metrics(watched, findings, lost)}
-        for path, content in (
-            (out, _page(values, final.name)),
-            *((out.with_suffix(s), c) for s, c in contents.items()),
-        ):
+        named = {"title": f"Promises on {today}", "source": final.name, "version": version("scoremux")}
+        contents = {
+            out: render("scoremux_assess.watch", "morning.html", values | named),
+            out.with_suffix(".json"): json.dumps(figures, indent=1) + "\n",
+            out.with_suffix(".prom"): view.metrics(watched, findings, lost),
+        }
+        for path, content in contents.items():
             with writing(path):
                 replace_file(path, [content.encode()], mode=None)
     print(values["summary"])
@@ -82,20 +87,9 @@ def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
     """Return how many rows of each job's output the desk does not have."""
     from scoremux_files.rows.columns import present_columns
 
-    known: dict[str, int] = {}
+    written, known = Counter[str](), Counter[str]()
+    for path in scored:
+        written[path.name] += len(present_columns(path, ("id",), ("id",))["id"])
     for task in watched:
-        for name, count in task.administrations.items():
-            known[name] = known.get(name, 0) + count
-    counts = {path.name: len(present_columns(path, ("id",), ("id",))["id"]) for path in scored}
-    return {name: max(0, count - known.get(name, 0)) for name, count in counts.items()}
-
-
-def _page(values: dict[str, Any], source: str) -> str:
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("scoremux_assess.watch").joinpath("morning.html").read_text("utf-8"))
-    style = Markup(files("scoremux_assess.report").joinpath("style.css").read_text("utf-8").rstrip())
-    title = f"Promises on {values['today']}"
-    return template.render(values, title=title, style=style, source=source, version=version("scoremux"))
+        known += task.administrations
+    return {name: max(0, count - known[name]) for name, count in written.items()}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from scoremux_assess.conclusions.assessment import Assessment, assess
 from scoremux_assess.conclusions.verdicts import read_criteria
@@ -30,7 +32,6 @@ class Approval:
     Attributes:
         sampling: How the responses were chosen, and from which population.
         approver: Who approves the use of the scores.
-        approved_on: When.
     """
 
     sampling: str = ""
@@ -61,7 +62,6 @@ def write_report(
     Args:
         inputs: The rows, their known levels, and the criteria.
         out: The HTML file; the JSON and Parquet files beside it have its name.
-        title: Its heading.
         approval: What people state in it.
         example: Address of a report with verdicts, which one of too few rows names.
 
@@ -83,14 +83,19 @@ def write_report(
 
 def page(assessed: Assessment, joined: JoinedColumns, provenance: dict[str, object], out: Path) -> str:
     """Return the page as HTML."""
+    beside = {"json": out.with_suffix(".json").name, "parquet": out.with_suffix(".parquet").name}
+    return render("scoremux_assess.report", "page.html", view(assessed, joined) | provenance | beside)
+
+
+def render(package: str, template: str, values: Mapping[str, Any]) -> str:
+    """Return a page from a package's template, with the style sheet of reports."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("scoremux_assess.report").joinpath("page.html").read_text("utf-8"))
+    loaded = environment.from_string(files(package).joinpath(template).read_text("utf-8"))
     style = Markup(files("scoremux_assess.report").joinpath("style.css").read_text("utf-8").rstrip())
-    beside = {"json": out.with_suffix(".json").name, "parquet": out.with_suffix(".parquet").name}
-    return template.render(view(assessed, joined), **provenance, **beside, style=style)
+    return loaded.render(values, style=style)
 
 
 def _provenance(inputs: ReportInputs, title: str) -> dict[str, object]:

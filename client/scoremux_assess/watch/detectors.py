@@ -1,4 +1,4 @@
-"""Detectors of a broken promise that may be looked at every day, and what they leave open.
+"""Detectors of a broken promise that may be read every day, and intervals that hold on all days together.
 
 A Shiryaev–Roberts e-detector M (Shin, Ramdas & Rinaldo 2023) is computed anew with each observation x:
 M ← Σ weight · (M + 1) · likelihood ratio of x. While the promise holds, E[M] is at most the number of observations at
@@ -6,7 +6,7 @@ any day at which one may stop. So M ≥ n happens once in n observations at most
 n observations or fewer. E-values of tasks are judged together by e-BH (Wang & Ramdas 2022): the share of false alarms
 among all is bounded, and so is the chance of any where no promise is broken.
 
-Confidence sequences (Waudby-Smith & Ramdas 2024) hold at all days together: one may look whenever one likes.
+Confidence sequences (Waudby-Smith & Ramdas 2024) are such intervals.
 """
 
 from __future__ import annotations
@@ -34,32 +34,30 @@ def error_detector(errors: Floats, promised: float) -> Floats:
         errors: 1 for an error, else 0, in order, [B, …]; further dimensions are series of their own.
         promised: The greatest promised share of errors.
     """
-    promised = min(max(promised, 1e-3), 1 - 1e-3)
-    worse, weight = _alternatives(promised)
-    if not len(worse):
+    at_error, at_none, weight = _alternatives(promised)
+    if not len(weight):
         return np.zeros(errors.shape)
-    at_error, at_none = worse / promised, (1 - worse) / (1 - promised)
     return _shiryaev_roberts((np.where(error[..., None] > 0, at_error, at_none) for error in errors), weight)
 
 
 def mean_detector(values: Floats, least: float, most: float) -> Floats:
-    """Return M after each observation, [B]: high where the mean of values from 0 to 1 is outside least … most.
-
-    Args:
-        values: In order, [B].
-        least: The lowest usual mean.
-        most: The highest usual mean.
-    """
+    """Return M after each of the values from 0 to 1, [B]: high where their mean is outside least … most."""
     above, below = (values - most) / max(most, 1e-3), (least - values) / max(1 - least, 1e-3)
     bets = (1 + np.concatenate([_BETS * up, _BETS * down]) for up, down in zip(above, below, strict=True))
     return _shiryaev_roberts(bets, np.full(2 * len(_BETS), 0.5 / len(_BETS)))
 
 
-def _alternatives(promised: float) -> tuple[Floats, Floats]:
-    """Return the shares of errors that a detector is for, and their weights."""
+def _alternatives(promised: float) -> tuple[Floats, Floats, Floats]:
+    """Return the likelihood ratios of an error and of none for each worse share of errors, and their weights."""
+    promised = _inside(promised)
     worse = promised + WORSE_BY
-    possible = worse < 1
-    return worse[possible], _WEIGHT[possible] / _WEIGHT[possible].sum()
+    worse, weight = worse[worse < 1], _WEIGHT[worse < 1]
+    return worse / promised, (1 - worse) / (1 - promised), weight / weight.sum()
+
+
+def _inside(share: float) -> float:
+    """Return a share that is neither 0 nor 1, where likelihood ratios are not defined."""
+    return min(max(share, 1e-3), 1 - 1e-3)
 
 
 def _shiryaev_roberts(ratios: Iterable[Floats], weight: Floats) -> Floats:
@@ -72,7 +70,12 @@ def _shiryaev_roberts(ratios: Iterable[Floats], weight: Floats) -> Floats:
 
 
 def alarms(e_values: Mapping[str, float], rate: float) -> set[str]:
-    """Return which e-values are alarms, so that at most `rate` of them are false on average (e-BH)."""
+    """Return which e-values are alarms.
+
+    A rate below 1 bounds the share of false ones on average (e-BH), another one their number.
+    """
+    if rate >= 1:
+        return {name for name, value in e_values.items() if value >= max(len(e_values) / rate, 1)}
     ranked = sorted(e_values, key=lambda name: -e_values[name])
     count = max((k for k, name in enumerate(ranked, 1) if e_values[name] >= len(ranked) / (rate * k)), default=0)
     return set(ranked[:count])
@@ -112,8 +115,9 @@ def _bound(is_left_open: Callable[[float], bool], likeliest: float, end: float) 
 def recovery(errors: Floats, promised: float) -> float:
     """Return the e-value that the share of errors is below what was promised, after all of these rows.
 
-    It is a mixture over shares from 0 to `promised`; 20 or more says so with 95 % confidence, whenever one looks.
+    It is a mixture over shares from 0 to `promised`; 20 or more says so with 95 % confidence, on whichever day.
     """
+    promised = _inside(promised)
     shares = promised * (np.arange(20) + 0.5) / 20
     wrong, right = float(errors.sum()), float(len(errors) - errors.sum())
     logs = wrong * np.log(shares / promised) + right * np.log((1 - shares) / (1 - promised))
@@ -125,18 +129,18 @@ def reads_needed(promised: float, now: float, worse_by: float, rows_until_false:
 
     Args:
         promised: The greatest promised share of errors.
-        now: The share of errors before.
+        now: The share of errors before it rose.
         worse_by: How much greater it becomes.
         rows_until_false: Reads in which one false alarm is accepted.
     """
     random, most, runs = np.random.default_rng(1), 5000, 101
-    worse, weight = _alternatives(promised)
-    if not len(worse):
+    at_error, at_none, weight = _alternatives(promised)
+    if not len(weight):
         return most
-    state, needed = np.zeros((runs, len(worse))), np.full(runs, most)
+    state, needed = np.zeros((runs, len(weight))), np.full(runs, most)
     for read in range(-200, most):
         wrong = random.random((runs, 1)) < (now if read < 0 else min(now + worse_by, 1.0))
-        state = (state + 1) * np.where(wrong, worse / promised, (1 - worse) / (1 - promised))
+        state = (state + 1) * np.where(wrong, at_error, at_none)
         if read >= 0:
             needed = np.minimum(needed, np.where(state @ weight >= rows_until_false, read + 1, most))
             if np.median(needed) <= read:

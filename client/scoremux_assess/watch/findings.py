@@ -19,22 +19,17 @@ from scoremux_assess.watch.detectors import (
 from scoremux_assess.watch.watched_rows import Day, WatchedTask, promises_of
 
 RECOVERED = 20.0
-"""The e-value from which on reads during a hold say with 95 % confidence that the promise is kept again."""
+"""The least e-value of reads during a hold that says, with 95 % confidence, that the promise is kept again."""
 
 _BLOCK = 50
-"""Rows whose mean is one observation of the expected error: it is about the population, not about single rows."""
+"""Consecutive rows whose mean is one observation of the expected error: it is about the population, not single rows."""
 
 LOSSES = (0.05, 0.10, 0.20)
 
 
 @dataclass(frozen=True)
 class AlarmRate:
-    """How many false alarms are accepted.
-
-    Attributes:
-        alarms: In `days`, over all tasks together: below 1, the chance of any; else their number on average.
-        days: Of a term or a year.
-    """
+    """How many false alarms are accepted in `days`, over all tasks: below 1, the chance of any; else their number."""
 
     alarms: float = 0.05
     days: int = 182
@@ -45,16 +40,14 @@ class Finding:
     """What one promise of one task looks like today.
 
     Attributes:
-        watched: The task and its days.
-        promise: Its name: exact or critical.
+        promise: "exact", or "critical" for errors of two levels and more.
         promised: The greatest promised share of errors.
         expected: Mean of 1 − confidence of the rows that the machine keeps; None where rows have no confidence.
         errors: How many of the read rows the machine got wrong.
         reads: How many rows were read.
         sequence: The interval of the share of errors since the calibration, or since the last hold began.
-        e_values: By day.
         since: The day of the alarm, None without one.
-        moved: The day from which on confidences are unlike those of the calibration, None if they are not.
+        moved: The day on which confidences were first unlike those of the calibration, None if they never were.
         recovered: The e-value that the promise is kept again, where the task is on hold; else None.
         plan: For each of `LOSSES`, after how many reads half of such losses are found.
     """
@@ -75,7 +68,7 @@ class Finding:
     @property
     def is_held(self) -> bool:
         """Whether the task is on hold on its last day."""
-        return next(reversed(self.watched.days.values())).is_held
+        return next(reversed(self.watched.days.values())).held > 0
 
     @property
     def verdict(self) -> str:
@@ -86,22 +79,16 @@ class Finding:
 
 
 def find(tasks: Sequence[WatchedTask], rate: AlarmRate, today: str) -> list[Finding]:
-    """Return a finding for each promise of each task. An alarm stays until the task is calibrated again.
-
-    Args:
-        tasks: The tasks.
-        rate: How many false alarms are accepted.
-        today: As YYYY-MM-DD.
-    """
+    """Return a finding for each promise of each task. An alarm stays until the task is calibrated again."""
     findings = [_finding(task, *promise, rate) for task in tasks for promise in promises_of(task.decision)]
     named = {f"{number}": finding for number, finding in enumerate(findings)}
-    newest = {finding.watched.task: finding.watched.version for finding in findings}
+    newest = {task.task: task.version for task in tasks if task.decision}
     current = {name: f for name, f in named.items() if newest[f.watched.task] == f.watched.version}
     days = sorted({day for finding in current.values() for day in finding.e_values if day <= today})
     last = dict.fromkeys(current, 0.0)
     for day in days:
         last |= {name: finding.e_values[day] for name, finding in current.items() if day in finding.e_values}
-        for name in alarms(last, min(rate.alarms, 1.0)):
+        for name in alarms(last, rate.alarms):
             current[name].since = current[name].since or day
     return findings
 
@@ -112,14 +99,12 @@ def _finding(task: WatchedTask, promise: str, promised: float, least: float, rat
     every = np.concatenate([*errors.values(), np.zeros(0)])
     reached = error_detector(every, promised)
     ends = np.cumsum([len(part) for part in errors.values()])
-    term = max(_reads_in(rate.days, len(every), task.days), 1.0)
-    e_values = {name: reached[end - 1] / max(term, end) if end else 0.0 for name, end in zip(errors, ends, strict=True)}
-    kept, doubt = task.total(lambda day: day.kept), task.total(lambda day: day.doubt)
-    now = int(every.sum())
-    finding = Finding(
-        task, promise, promised, doubt / kept if kept and doubt else None, now, len(every),
-        confidence_sequence(now, len(every)), e_values,
-    )  # fmt: skip
+    term = max(_reads_in(rate.days, len(every), days), 1.0)
+    e_values = {name: reached[end - 1] / term if end else 0.0 for name, end in zip(errors, ends, strict=True)}
+    doubts = [doubt for day in task.days.values() for doubt in day.doubts]
+    expected, now = float(np.mean(doubts)) if doubts else None, int(every.sum())
+    sequence = confidence_sequence(now, len(every))
+    finding = Finding(task, promise, promised, expected, now, len(every), sequence, e_values)
     finding.moved = _moved(task, rate)
     if finding.is_held:
         finding.recovered = recovery(every, promised)
@@ -130,32 +115,30 @@ def _finding(task: WatchedTask, promise: str, promised: float, least: float, rat
 
 def _since_hold(days: dict[str, Day]) -> dict[str, Day]:
     """Return the days since the last hold began, or all: what came before the hold has been answered by it."""
-    names = list(days)
-    begun = [place for place, name in enumerate(names) if days[name].is_held and not days[names[place - 1]].is_held]
-    return {name: days[name] for name in names[begun[-1] if begun else 0 :]}
+    held = [day.held > 0 for day in days.values()]
+    first = max((place for place in range(len(held)) if held[place] and not any(held[place - 1 : place])), default=0)
+    return dict(list(days.items())[first:])
 
 
 def _moved(task: WatchedTask, rate: AlarmRate) -> str | None:
-    """Return the day from which on the expected error is unlike that of the calibration."""
+    """Return the day on which the expected error was first unlike that of the calibration."""
     usual = task.decision.expected if task.decision else None
-    if usual is None:
+    doubts = np.array([doubt for day in task.days.values() for doubt in day.doubts])
+    blocks = len(doubts) // _BLOCK
+    if usual is None or not blocks:
         return None
-    values, names = [], []
-    for name, day in task.days.items():
-        blocks = max(1, day.kept // _BLOCK) if day.kept else 0
-        values += [day.doubt / day.kept] * blocks
-        names += [name] * blocks
-    if not values:
-        return None
+    values = doubts[: blocks * _BLOCK].reshape(blocks, _BLOCK).mean(axis=1)
     margin = 2 * np.sqrt(usual.error * (1 - usual.error) / max(usual.rows, 1))
     least, most = max(usual.error - margin, 0.0), min(usual.error + margin, 1.0)
-    reached = mean_detector(np.array(values), least, most)
-    term = max(_reads_in(rate.days, len(values), task.days), 1.0)
-    above = np.flatnonzero(reached >= term / min(rate.alarms, 1.0))
-    return names[above[0]] if len(above) else None
+    term = _reads_in(rate.days, blocks, task.days)
+    above = np.flatnonzero(mean_detector(values, least, most) >= term / min(rate.alarms, 1.0))
+    if not len(above):
+        return None
+    ends = np.cumsum([len(day.doubts) for day in task.days.values()])
+    return list(task.days)[int(np.searchsorted(ends, (above[0] + 1) * _BLOCK))]
 
 
-def _reads_in(days: int, count: int, seen: dict[str, Day]) -> float:
-    """Return how many observations a term has at the present rate, no fewer than there were."""
-    first, last = (date.fromisoformat(name) for name in (min(seen), max(seen)))
-    return max(count, count * days / ((last - first) / timedelta(days=1) + 1))
+def _reads_in(term: int, count: int, days: dict[str, Day]) -> float:
+    """Return how many observations a term of that many days has at the rate of `days`, no fewer than `count`."""
+    first, last = (date.fromisoformat(name) for name in (min(days), max(days)))
+    return max(count, count * term / ((last - first) / timedelta(days=1) + 1))

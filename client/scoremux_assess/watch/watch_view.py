@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -48,7 +49,7 @@ def page_values(
     late = sum(_late(task) for task in tasks)
     waiting = [day for task in tasks for day, rows in task.days.items() if rows.pending]
     unwatched = sorted({task.task for task in tasks} - {finding.watched.task for finding in findings})
-    count = f"{len(alarms)} alarms" if alarms else "No alarm"
+    count = f"{len(alarms)} alarm{'s' * (len(alarms) > 1)}" if alarms else "No alarm"
     return {
         "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
         f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
@@ -87,8 +88,8 @@ def metrics(tasks: Sequence[WatchedTask], findings: Sequence[Finding], lost: Map
         lines += [f"# HELP scoremux_watch_{name} {help_text}", f"# TYPE scoremux_watch_{name} gauge"]
         for finding in findings:
             if value(finding) is not None:
-                watched = finding.watched
-                labels = f'task="{watched.task}",version="{watched.version}",promise="{finding.promise}"'
+                task = json.dumps(finding.watched.task, ensure_ascii=False)
+                labels = f'task={task},version="{finding.watched.version}",promise="{finding.promise}"'
                 lines.append(f"scoremux_watch_{name}{{{labels}}} {value(finding):.6g}")
     return "\n".join(lines) + "\n"
 
@@ -109,7 +110,7 @@ def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[A
         for name, day in task.days.items():
             line = totals.setdefault(name, Counter())
             line.update({"in": day.rows.total(), "machine": day.rows["machine"], "to people": day.rows["people"]})
-            line.update({"pending": day.pending, "held": day.kept if day.is_held else 0})
+            line.update({"pending": day.pending, "held": day.held})
     for line in totals.values():
         line["final"] = line["in"] - line["pending"]
     rows = [(name, *(line[state] for state in _STATES)) for name, line in totals.items()]
@@ -124,7 +125,7 @@ def _observed(finding: Finding) -> float | None:
 
 
 def _late(task: WatchedTask) -> int:
-    return int(task.total(lambda day: len(day.late)))
+    return sum(len(day.late) for day in task.days.values())
 
 
 def _percent(share: float | None) -> str:
@@ -132,8 +133,8 @@ def _percent(share: float | None) -> str:
 
 
 def _rate(rate: AlarmRate) -> str:
-    count = f"{rate.alarms:.0%} chance of any false alarm" if rate.alarms < 1 else f"{rate.alarms:g} false alarms"
-    return f"Alarms are set for at most a {count} in {rate.days} days, over all tasks together."
+    count = f"a {rate.alarms:.0%} chance of any false alarm" if rate.alarms < 1 else f"{rate.alarms:g} false alarms"
+    return f"Alarms are set for at most {count} in {rate.days} days, over all tasks together."
 
 
 def _alarm(finding: Finding, owner: str, today: str) -> str:
@@ -182,5 +183,6 @@ def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:
         names = list(task.days)
         yield f"{names[0]}: {task.task} has rows of version {task.version[:12] or 'none'}"
         for before, now in pairwise(names):
-            if task.days[before].is_held != task.days[now].is_held:
-                yield f"{now}: {task.task} is {'on hold' if task.days[now].is_held else 'released'}"
+            was, is_held = (task.days[name].held > 0 for name in (before, now))
+            if was != is_held:
+                yield f"{now}: {task.task} is {'on hold' if is_held else 'released'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from scoremux_files.rows.readers import read_rows
 
 _NEEDED = ("id", "task", "status", "machine_level", "route", "read_behind", "version", "decided_by", "added_at")
 _HUMAN = ("rater", "agreement", "adjudication")
+_REMEDY = "write the file with `scoremux review export --out`, and the newest version"
 
 
 @dataclass
@@ -24,24 +26,22 @@ class Day:
     """What one day brought for one calibration.
 
     Attributes:
-        rows: Responses, by what became of them: machine, people, or empty where nobody can grade them.
+        rows: Responses by what became of them: machine, people, or empty where they cannot be graded.
         pending: Responses that people have not read yet.
-        kept: Responses that the machine keeps.
-        doubt: Sum of 1 − confidence over these.
-        picked: How many of these were picked for people to read as well.
-        errors: For each of the picked ones that were read, in their order, by how many levels the machine was off.
-        late: Ids of picked responses that were not read in time.
-        is_held: Whether the calibration was on hold.
+        held: Responses that a version on hold scored.
+        kept: Responses that the machine keeps, or would keep without a hold.
+        doubts: 1 − confidence of each of these that has a confidence, in their order.
+        errors: For each of these that people read as well, in their order, by how many levels the machine was off.
+        late: Ids of those picked for people that were not read in time.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     pending: int = 0
+    held: int = 0
     kept: int = 0
-    doubt: float = 0.0
-    picked: int = 0
+    doubts: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
-    is_held: bool = False
 
 
 @dataclass
@@ -49,9 +49,8 @@ class WatchedTask:
     """A task under one calibration.
 
     Attributes:
-        task: Its id.
         version: The digest of the version that was calibrated.
-        decision: Its decision; None where the version is unknown or has no calibration.
+        decision: None where the version is unknown or has no calibration.
         days: By day, as YYYY-MM-DD, in order.
         administrations: How many rows came from which scored file or folder.
     """
@@ -62,66 +61,47 @@ class WatchedTask:
     days: dict[str, Day] = field(default_factory=dict)
     administrations: Counter[str] = field(default_factory=Counter)
 
-    def total(self, value: Callable[[Day], float]) -> float:
-        """Return the sum of a value over all days."""
-        return sum(value(day) for day in self.days.values())
-
 
 def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late_before: str) -> list[WatchedTask]:
     """Read what `scoremux review export --out` wrote; its rows are in the order in which they came to the desk.
 
-    Of equal texts, which people decide as one, one counts a day; of a student's responses to a task in an
-    administration, the first.
+    Of equal texts, which people decide as one, one counts a day. Of a student's responses to a task in an
+    administration, the first counts.
 
     Args:
-        path: The file.
-        decision_of: Returns a version's decision.
+        path: The desk's export.
+        decision_of: Returns the decision of a version, given its digest.
         late_before: Picked rows that came before this day and were not read are late.
 
     Raises:
         InputError: The file is not such an export.
     """
     watched: dict[tuple[str, str], WatchedTask] = {}
-    students: set[tuple[str, str, str]] = set()
-    texts: set[tuple[str, str, int]] = set()
+    counted: set[tuple[str, ...]] = set()
     for number, row in enumerate(read_rows(path), start=1):
         if number == 1 and (missing := [name for name in _NEEDED if name not in row]):
-            raise InputError(
-                f"{path}: there is no column {missing[0]}; write the file with `scoremux review export --out`, "
-                "and the newest version"
-            )
+            raise InputError(f"{path}: there is no column {missing[0]}; {_REMEDY}")
         version, day_name = str(row["version"] or ""), str(row["added_at"] or "")[:10]
+        try:
+            date.fromisoformat(day_name)
+        except ValueError:
+            raise InputError(f"{path}: row {number} has no date in the column added_at; {_REMEDY}") from None
         decision = decision_of(version) if version else None
         calibrated = (decision.held if decision else None) or version
         key = str(row["task"]), calibrated
         if key not in watched:
             watched[key] = WatchedTask(*key, decision_of(calibrated) if calibrated else None)
         day = watched[key].days.setdefault(day_name, Day())
+        day.held += calibrated != version
         watched[key].administrations[str(row.get("administration") or "")] += 1
-        _count(day, row, late_before > day_name, _first(row, day_name, students, texts))
+        _count(row, day, day_name, late_before, counted)
     for task in watched.values():
         task.days = dict(sorted(task.days.items()))
     return sorted(watched.values(), key=lambda task: (task.task, min(task.days)))
 
 
-def _first(row: dict[str, Any], day: str, students: set[Any], texts: set[Any]) -> Callable[[], bool]:
-    """Return what says whether a read row is the first one of its student and of its text."""
-
-    def is_first() -> bool:
-        task, student, decision = str(row["task"]), row.get("student"), row.get("decision")
-        marks: list[tuple[set[Any], tuple[Any, ...]]] = (
-            [] if student is None else [(students, (task, str(row.get("administration") or ""), str(student)))]
-        )
-        marks += [] if decision is None else [(texts, (task, day, int(decision)))]
-        known = any(mark in seen for seen, mark in marks)
-        for seen, mark in marks:
-            seen.add(mark)
-        return not known
-
-    return is_first
-
-
-def _count(day: Day, row: dict[str, Any], is_late: bool, is_first: Callable[[], bool]) -> None:
+def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, counted: set[tuple[str, ...]]) -> None:
+    """Count a row in its day. counted: the students and texts whose reading counts already."""
     route, level = str(row["route"] or ""), row["machine_level"]
     day.rows["people" if route.startswith(HUMAN) else route] += 1
     day.pending += row["status"] == "PENDING"
@@ -129,18 +109,26 @@ def _count(day: Day, row: dict[str, Any], is_late: bool, is_first: Callable[[], 
     if not (held or route == MACHINE) or level is None or int(level) < 0:
         return
     day.kept += 1
-    day.is_held |= held
-    confidence = row.get("confidence")
-    day.doubt += 0.0 if confidence is None else 1 - float(confidence)
+    if (confidence := row.get("confidence")) is not None:
+        day.doubts.append(1 - float(confidence))
     if not held and row["read_behind"] is None:
         return
-    day.picked += 1
     if row["decided_by"] in _HUMAN:
-        if is_first():
+        if _is_first(row, day_name, counted):
             human = row.get("level")
             day.errors.append(np.inf if human is None or int(human) < 0 else abs(int(human) - int(level)))
-    elif is_late:
+    elif day_name < late_before:
         day.late.append(str(row["id"]))
+
+
+def _is_first(row: dict[str, Any], day_name: str, counted: set[tuple[str, ...]]) -> bool:
+    """Return whether this reading is the first of its student and of its text; add both to `counted`."""
+    task, student, decision = str(row["task"]), row.get("student"), row.get("decision")
+    marks = {("student", task, str(row.get("administration") or ""), str(student))} if student else set()
+    marks |= set() if decision is None else {("text", task, day_name, str(int(decision)))}
+    is_first = counted.isdisjoint(marks)
+    counted |= marks
+    return is_first
 
 
 def promises_of(decision: Decision | None) -> Iterator[tuple[str, float, float]]:

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from scoremux_assess.watch.detectors import alarms, confidence_sequence, error_detector, mean_detector, recovery
+from scoremux_assess.watch.detectors import (
+    alarms,
+    confidence_sequence,
+    error_detector,
+    mean_detector,
+    reads_needed,
+    recovery,
+)
 from scoremux_cli.app import build
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
@@ -127,10 +134,12 @@ def test_late_reads_are_listed_and_rows_that_the_desk_lacks_are_lost(store: Path
     for row in desk.rows[:3]:
         row.update(status="PENDING", decided_by="")
     scored.write_text("".join(json.dumps({"id": f"r{n}"}) + "\n" for n in range(104)), encoding="utf-8")
-    values, output = watch(desk, store, tmp_path, "--scored", str(scored))
+    (again := tmp_path / "again" / scored.name).parent.mkdir()
+    again.write_text('{"id": "r104"}\n', encoding="utf-8")
+    values, output = watch(desk, store, tmp_path, "--scored", str(scored), "--scored", str(again))
     assert promise(values)["late"] == 3 and promise(values)["reads"] == 7
-    assert values["lost"] == {"spring.jsonl": 4}
-    assert "4 rows lost, 3 picked rows not read in time" in output
+    assert values["lost"] == {"spring.jsonl": 5}, "outputs of one name are one administration"
+    assert "5 rows lost, 3 picked rows not read in time" in output
 
 
 def test_equal_texts_count_once_a_day_and_a_student_once_an_administration(store: Path, tmp_path: Path) -> None:
@@ -154,10 +163,59 @@ def test_metrics_are_in_the_format_of_prometheus(store: Path, tmp_path: Path) ->
     assert any(line.startswith('scoremux_watch_alarm{task="t-1"') and line.endswith(" 0") for line in lines)
 
 
-def test_a_file_of_another_kind_is_refused(store: Path, tmp_path: Path) -> None:
-    (tmp_path / "final.jsonl").write_text('{"id": "r1", "task": "t-1"}\n', encoding="utf-8")
-    result = CliRunner().invoke(build(["watch"]), ["watch", str(tmp_path / "final.jsonl"), "--tasks", str(store)])
-    assert "scoremux review export --out" in str(result.exception)
+@pytest.mark.parametrize(
+    ("change", "folder", "words"),
+    [
+        (lambda row: row.pop("read_behind"), "store", "no column read_behind; write the file with `scoremux review"),
+        (lambda row: row.update(added_at=None), "store", "row 1 has no date in the column added_at"),
+        (dict.clear, "store", "there are no rows"),
+        (dict, "stored", "not a store of tasks"),
+    ],
+)
+def test_bad_input_is_refused(store: Path, tmp_path: Path, change: Any, folder: str, words: str) -> None:
+    desk, final = Desk(), tmp_path / "final.jsonl"
+    desk.day(0, 0.1)
+    change(desk.rows[0])
+    final.write_text(json.dumps(desk.rows[0]) + "\n" if desk.rows[0] else "", encoding="utf-8")
+    line = ["watch", str(final), "--tasks", str(store.with_name(folder))]
+    assert words in str(CliRunner().invoke(build(["watch"]), line).exception)
+
+
+def test_tasks_without_a_calibration_are_named_and_rows_without_confidence_say_nothing_of_the_population(
+    store: Path, tmp_path: Path
+) -> None:
+    desk = Desk()
+    desk.day(120, 0.35, task="t-2")
+    for ago in range(120, -1, -1):
+        desk.day(ago, 0.35)
+    for row in desk.rows:
+        row.update({"version": "c" * 64} if row["task"] == "t-2" else {"confidence": None})
+    values, _ = watch(desk, store, tmp_path)
+    assert {line["task"] for line in values["promises"]} == {"t-1"}
+    assert "Without a promise that can be watched: t-2." in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert promise(values)["expected"] is None and promise(values)["verdict"] == "machine or people changed"
+
+
+def test_a_hold_lasts_on_days_whose_rows_all_go_to_people_for_other_reasons(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    for ago in range(40, -1, -1):
+        desk.day(ago, 0.5, held=ago < 20)
+    for row in desk.rows[-100:]:
+        row["route"] = "human:TRUNCATED"
+    values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
+    assert promise(values)["alarm_since"] and promise(values)["held"] and values["holds"] == []
+
+
+def test_an_alarm_ends_with_a_new_calibration_even_without_a_promise(store: Path, tmp_path: Path) -> None:
+    (store / "packages" / ("c" * 64)).mkdir()
+    (store / "packages" / ("c" * 64) / "decision.json").write_bytes(Decision("p", Conditions()).to_json())
+    desk = Desk()
+    for ago in range(40, -1, -1):
+        desk.day(ago, 0.5)
+    assert promise(watch(desk, store, tmp_path)[0])["alarm_since"]
+    for row in desk.rows[-100:]:
+        row["version"] = "c" * 64
+    assert promise(watch(desk, store, tmp_path)[0])["alarm_since"] is None
 
 
 def test_confidence_sequences_hold_at_all_numbers_of_rows_together() -> None:
@@ -173,6 +231,7 @@ def test_alarms_of_many_tasks_need_more_evidence_each() -> None:
     values = {f"t-{n}": 0.5 for n in range(26)}
     assert alarms(values | {"bad": 30.0}, 0.05) == set()
     assert alarms(values | {"bad": 600.0}, 0.05) == {"bad"}
+    assert alarms(dict.fromkeys(values, 1.0) | {"bad": 30.0}, 2) == {"bad"}, "else 27 of 27 could be false"
 
 
 def test_detectors_rise_with_a_broken_promise_and_stay_low_otherwise() -> None:
@@ -181,4 +240,5 @@ def test_detectors_rise_with_a_broken_promise_and_stay_low_otherwise() -> None:
     assert kept < 100 < 1e6 < broken
     same, other = (mean_detector(np.clip(random.normal(mean, 0.05, 200), 0, 1), 0.1, 0.14)[-1] for mean in (0.12, 0.25))
     assert same < 1000 < 1e6 < other
+    assert np.isfinite(recovery(np.zeros(100), 0.0)) and reads_needed(0.0, 0.0, 0.2, 100.0) < 100
     assert recovery(np.zeros(100), 0.15) > 20 > recovery((random.random(100) < 0.15).astype(float), 0.15)
