@@ -157,14 +157,15 @@ def http_body(attempt: Attempt) -> tuple[bytes, int]:
 
 @pytest.mark.parametrize("attempts", [600, pytest.param(10_000, marks=pytest.mark.nightly)])
 def test_forbidden_rows_of_random_attacks_are_not_scored(small_repository: Path, tmp_path: Path, attempts: int) -> None:
-    place, draw, seen = Place(tmp_path), random.Random(1), Counter[str]()
-    tokens = {"one": place.tokens.add("one", [ALLOWED], 0, 1), "unknown": "smx_" + "x" * 43}
-    tokens |= {name: place.tokens.add(name, ["*"], 0, 1) for name in ("revoked", "expired")}
-    place.expire("expired")
-    place.tokens.revoke("revoked")
+    draw, seen = random.Random(1), Counter[str]()
     with ExitStack() as stack:
         server = stack.enter_context(serving(small_repository, tmp_path / "triton.log"))
-        stack.enter_context(place.open(backend_of(server.endpoints)))
+        place = Place(tmp_path, [backend_of(server.endpoints)])
+        tokens = {"one": place.tokens.add("one", [ALLOWED], 0, 1), "unknown": "smx_" + "x" * 43}
+        tokens |= {name: place.tokens.add(name, ["*"], 0, 1) for name in ("revoked", "expired")}
+        place.expire("expired")
+        place.tokens.revoke("revoked")
+        stack.enter_context(place.open())
         roots = grpc.ssl_channel_credentials((tmp_path / "ca.pem").read_bytes())
         channels = (
             grpc.secure_channel(f"localhost:{place.port}", roots),
