@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from typer.testing import CliRunner
 
 from families import DECODERS, each_family, make_family
-from family_stores import distance_from_peft
+from family_stores import kinds_of
 from making import WORDS
+from mixed_store import open_with_peft
 from model_inputs import TOKENIZERS, compare_with_transformers, make_tokenizer
 from pages import blocks
 from saf import minilm, needs_minilm
@@ -28,11 +30,61 @@ from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
 from scoremux_engine.model.inputs import Rendered
 from scoremux_engine.model.tokens import Tokenizer
+from scoremux_engine.packages.task import Task
+from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_export.errors import ModelError
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import MOST_TOKENS, Classifier
 from scoremux_export.opening.openable import Opening, find_sites
+
+# What the tokenizers of `families` read as special tokens, the padding token among them.
+ODD = ("[PAD]", "[CLS]", "[SEP]")
+
+
+@dataclass
+class Distance:
+    """From PEFT: the largest |Δlogit|, and how many levels differ."""
+
+    max_abs_difference: float = 0.0
+    levels: int = 0
+
+
+def distance_from_peft(
+    repository: Path, family: str, rows: int, seed: int, runner: RunnerChoice = REFERENCE
+) -> Distance:
+    """Score random texts of all tasks in one batch, and each alone and unpadded with PEFT's own model."""
+    engine, draw = Engine.open(repository, runner=runner), random.Random(seed)
+    kinds = kinds_of(family)
+    words = [*WORDS, *ODD]
+    texts = [" ".join(draw.choices(words, k=draw.randint(0, 60))) for _ in range(rows)]
+    tasks = [draw.randrange(len(kinds)) for _ in range(rows)]
+    names = [f"t-{task}" for task in tasks]
+    logits, scored = engine.logits(texts, names), engine.score(texts, names)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(repository / "source")
+    found = Distance()
+    for task, kind in enumerate(kinds):
+        outputs = kind.outputs or kind.levels
+        oracle = open_with_peft(str(repository / "source"), repository / "adapters" / f"t-{task}", outputs)
+        given = Task.read(repository / "adapters" / f"t-{task}")
+        for row in (row for row, own in enumerate(tasks) if own == task):
+            text = given.render(texts[row])
+            parts = [[part] for part in ((text,) if isinstance(text, str) else text.texts)]
+            tokens = tokenizer(*parts, truncation=True, max_length=engine.backbone.spec.max_tokens)
+            with torch.inference_mode():
+                expected = oracle(
+                    input_ids=torch.tensor(tokens["input_ids"]),
+                    attention_mask=torch.tensor(tokens["attention_mask"]),
+                ).logits[0]
+            difference = float(np.abs(logits[row, :outputs] - expected.numpy()).max())
+            found.max_abs_difference = max(found.max_abs_difference, difference)
+            if outputs == 1:
+                level = min(range(kind.levels), key=lambda place: abs(place - float(expected)))
+            else:
+                level = int(expected.argmax())
+            found.levels += scored[row].level != level
+    return found
+
 
 Families = Callable[[str], Path]
 

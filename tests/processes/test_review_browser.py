@@ -11,13 +11,74 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
-from chromium import RUSHES, SIZES, chromium, open_page, rush, seconds_seen, served, violations, watch
+from chromium import SIZES, chromium, open_page, served, violations
 from desks import PASSWORD, Programme, make_programme, scored_rows, write_alerts
 from scoremux_review.database.accounts import begin_session
 from scoremux_review.database.schema import decisions, remarks, rows
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.reading.alerts import add_alerts
+
+_WATCH = """
+window.watched = {painted: {}, sent: [], pressed: 0};
+for (const kind of ["keydown", "pointerdown"])
+  addEventListener(kind, (event) => event.repeat || (watched.pressed = event.timeStamp), true);
+new PerformanceObserver((list) => {
+  for (const {element, renderTime} of list.getEntries()) {
+    const page = element && element.closest(".reading");
+    if (page) watched.painted[page.querySelector("[name=token]").value] ??= renderTime;
+  }
+}).observe({type: "element", buffered: true});
+const send = window.fetch;
+window.fetch = (url, options) => {
+  if (String(url).endsWith("/decide")) watched.sent.push([options.body.get("token"), watched.pressed]);
+  return send(url, options);
+};
+"""
+
+
+def watch(page: Page) -> None:
+    """Note in a page when each response was painted, and when the press happened that decided it."""
+    page.add_init_script(_WATCH)
+
+
+def seconds_seen(page: Page) -> list[float]:
+    """Return how long each response that was decided in a watched page had been on the screen at the press."""
+    watched = page.evaluate("watched")
+    return [(pressed - watched["painted"][token]) / 1000 for token, pressed in watched["sent"]]
+
+
+RUSHES = ("double press", "burst", "held key", "double click", "double Enter")
+"""Ways to decide the next response before anybody can have read it."""
+
+
+def rush(page: Page, kind: str, guard_s: float) -> None:
+    """Decide the response on the screen, and go on in one of the `RUSHES`. One decision is meant."""
+    page.wait_for_selector(".scoring")
+    page.wait_for_selector("main:not([data-guarded])")
+    button = page.locator(".levels button").nth(1)
+    if kind == "double press":
+        for _ in range(2):
+            page.keyboard.press("1")
+            page.wait_for_timeout(150)
+    elif kind == "burst":
+        for _ in range(5):
+            page.keyboard.press("1")
+            page.wait_for_timeout(40)
+    elif kind == "held key":
+        for _ in range(8):
+            page.keyboard.down("1")
+            page.wait_for_timeout(1000 * (guard_s + 0.2) / 8)
+        page.keyboard.up("1")
+    elif kind == "double click":
+        button.dblclick()
+    else:
+        button.focus()
+        for _ in range(2):
+            page.keyboard.press("Enter")
+            page.wait_for_timeout(100)
+    page.wait_for_selector("main:not([aria-busy])")
+
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
