@@ -29,7 +29,6 @@ from scoremux_server.triton.repository import IN_TRITON
 from scoremux_server.triton.run_files import RUN
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.health_endpoint import HealthEndpoint
-from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -149,9 +148,9 @@ def run(server: TritonServer) -> None:
         report("ready; Ctrl-C stops")
 
     report(f"starting {server.installation.name}")
-    triton = WatchedTriton(server, report)
-    with HealthEndpoint(triton.health, endpoints.watch_address, endpoints.watch, health_headers(server)):
-        Watcher(triton, report).run(stop, report_ready)
+    watcher = Watcher(server, report)
+    with HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch, health_headers(server)):
+        watcher.run(stop, report_ready)
     report("stopped")
 
 

@@ -23,7 +23,6 @@ from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.diagnosis import Timing
 from scoremux_server.watch.health_endpoint import HealthEndpoint
-from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
 from waiting import free_endpoints
 
@@ -59,9 +58,8 @@ class Watched:
         self.reports: list[str] = []
         report = report or self.reports.append
         self.server = server(repository, free_endpoints(), log=log, profile=Profile(**keys), grant_key=key)
-        self.triton = WatchedTriton(self.server, report, Timing(**timing))
-        self.health = self.triton.health
-        self.watcher = Watcher(self.triton, report, **restarts)
+        self.watcher = Watcher(self.server, report, Timing(**timing), **restarts)
+        self.health = self.watcher.health
         self.stop = threading.Event()
         self.error: BaseException | None = None
         self._restarts_before = 0

@@ -24,7 +24,6 @@ from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.triton import processes
 from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
-from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
 from waiting import free_endpoints, until
 from watching import Watched, responses, score, unwatched, watched
@@ -267,9 +266,7 @@ def test_a_store_that_cannot_be_read_ends_no_server(own_repository: Path, tmp_pa
 def test_a_start_without_a_readable_store_is_refused(own_repository: Path, tmp_path: Path) -> None:
     (own_repository / "store" / "manifest.json").write_text('{"tasks": tru')
     with pytest.raises(SetupError, match=r"manifest\.json is damaged"):
-        Watcher(WatchedTriton(TritonServer(own_repository, free_endpoints(), log=tmp_path / "log"))).run(
-            threading.Event()
-        )
+        Watcher(TritonServer(own_repository, free_endpoints(), log=tmp_path / "log")).run(threading.Event())
 
 
 def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: Path, tmp_path: Path) -> None:

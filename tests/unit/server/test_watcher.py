@@ -1,18 +1,16 @@
-"""How the watcher counts deaths and waits, with a program and a Triton that do what the test says."""
+"""How the watcher counts deaths and waits, with a Triton that does what the test says."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from scoremux_server.errors import CrashLoopError, InterruptedStartError, SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.triton.canary import Answer, CanaryVerdict
-from scoremux_server.watch.watched_triton import WatchedTriton
 from scoremux_server.watch.watcher import Watcher
 
 NOT_READY = StartError("Triton was not ready:\nthe tail")
@@ -36,24 +34,34 @@ class Stop(threading.Event):
         return self.is_set()
 
 
-class FakeProgram:
-    """A program that is dead whenever it is looked at; `restarting` says how each restart goes."""
+class FakeServer:
+    """A Triton that answers `answer` to canaries, and is dead whenever it is looked at if `exit_status` is set.
 
-    name = "Triton"
+    restarting: what each restart does, by its number.
+    """
 
-    def __init__(self, restarting: Callable[[int], None]) -> None:
-        self.restarting, self.restarts, self.waits, self.calls = restarting, 0, 0, list[str]()
+    arithmetic = "x86-f32"
 
-    def start(self, _stop: threading.Event) -> None:
-        self.calls.append("start")
+    def __init__(self, exit_status: int | None = None, restarting: Callable[[int], None] = lambda _: None) -> None:
+        self.profile, self.restarting, self.restarts, self.calls = Profile(), restarting, 0, list[str]()
+        self.answer = GOOD
+        self.process = SimpleNamespace(pid=0, exit_status=exit_status, log_tail=lambda: "the tail")
+        self.canary = SimpleNamespace(
+            look_at_store=lambda: "", send=lambda: None, waiting_s=0.0, answer=lambda **_: self.answer
+        )
 
-    def look(self) -> str:
-        return "Triton ended with status 1"
+    def versions(self) -> dict[str, str]:
+        return {}
 
-    def wait(self) -> None:
-        self.waits += 1
+    def launch(self) -> None:
+        self.calls.append("launch")
 
-    def restart(self, _stop: threading.Event) -> None:
+    def wait_until_ready(self, stop: threading.Event, look: Callable[[str], None]) -> Answer | None:
+        for cause in ("no answer yet", self.answer.cause, self.answer.cause):
+            look(cause)
+        return None if stop.is_set() else GOOD
+
+    def restart(self) -> None:
         self.restarts += 1
         self.restarting(self.restarts)
 
@@ -77,10 +85,10 @@ def failing(times: int, stop: Stop, error: Exception = NOT_READY) -> Callable[[i
 
 def test_crash_loop_ends_the_watching_with_its_cause() -> None:
     stop, reports = Stop(), list[str]()
-    program = FakeProgram(failing(99, stop))
+    server = FakeServer(1, failing(99, stop))
     with pytest.raises(CrashLoopError, match=r"died 5 times .*; the last cause: Triton was not ready:\nthe tail"):
-        Watcher(program, reports.append).run(stop)
-    assert (program.restarts, program.calls) == (4, ["start", "kill", "stop"])
+        Watcher(server, reports.append).run(stop)
+    assert (server.restarts, server.calls) == (4, ["launch", *["kill"] * 5, "stop"])
     assert reports == [
         "Triton ended with status 1; restarting Triton",
         *(f"Triton was not ready; restarting Triton in {pause_s} s" for pause_s in (0.5, 1, 2)),
@@ -96,42 +104,48 @@ def test_successful_start_ends_a_row_of_deaths() -> None:
         if number == 20:
             stop.set()
 
-    program = FakeProgram(restart)
-    Watcher(program).run(stop)
-    assert (program.restarts, program.calls) == (20, ["start", "stop"])
+    server = FakeServer(1, restart)
+    Watcher(server).run(stop)
+    assert (server.restarts, server.calls) == (20, ["launch", *["kill"] * 20, "stop"])
 
 
 @pytest.mark.parametrize("error", [SetupError("tritonserver cannot be started"), FileNotFoundError(2, "gone")])
 def test_restart_is_tried_again_whatever_keeps_it_from_happening(error: Exception) -> None:
     stop, reports = Stop(), list[str]()
-    program = FakeProgram(failing(2, stop, error))
-    Watcher(program, reports.append).run(stop)
-    assert program.restarts == 3 and str(error) in reports[-1]
+    server = FakeServer(1, failing(2, stop, error))
+    Watcher(server, reports.append).run(stop)
+    assert server.restarts == 3 and str(error) in reports[-1]
 
 
-def test_program_is_called_through_the_longest_pause() -> None:
+def test_health_is_alive_through_the_longest_pause() -> None:
     stop = Stop()
-    program = FakeProgram(failing(3, stop))
-    Watcher(program, backoff_s=90.0, backoff_most_s=90.0).run(stop)
-    assert program.waits == 270 and max(stop.waits) <= 1.0
+    server = FakeServer(1, failing(3, stop))
+    watcher, beats = Watcher(server, backoff_s=90.0, backoff_most_s=90.0), list[int]()
+    watcher.health.beat = lambda: beats.append(len(stop.waits))  # type: ignore[method-assign]
+    watcher.run(stop)
+    assert max(stop.waits) <= 1.0 and set(range(2, 272)) <= set(beats)
 
 
 @pytest.mark.parametrize("error", [InterruptedStartError("the stub died:\nthe tail"), NOT_READY])
 def test_first_start_is_tried_again_only_if_it_was_interrupted(error: StartError) -> None:
     stop, reports, ready = Stop(), list[str](), list[bool]()
-    program = FakeProgram(failing(2, stop, error))
+    server = FakeServer(1, failing(2, stop, error))
 
-    def start(_: threading.Event) -> None:
+    def launch() -> None:
         raise error
 
-    program.start = start  # type: ignore[method-assign]
+    server.launch = launch  # type: ignore[method-assign]
     if error is NOT_READY:
         with pytest.raises(StartError, match="was not ready"):
-            Watcher(program, reports.append).run(stop, lambda: ready.append(True))
-        assert (program.calls, reports) == (["kill", "stop"], [])
+            Watcher(server, reports.append).run(stop, lambda: ready.append(True))
+        assert (server.calls, reports) == (["kill", "stop"], [])
         return
-    Watcher(program, reports.append).run(stop, lambda: ready.append(True))
-    assert (program.restarts, program.calls, ready) == (3, ["stop"], [])  # it was stopped before it was ready
+    Watcher(server, reports.append).run(stop, lambda: ready.append(True))
+    assert (server.restarts, server.calls, ready) == (
+        3,
+        [*["kill"] * 3, "stop"],
+        [],
+    )  # it was stopped before it was ready
     pauses = ("", " in 0.5 s", " in 1 s")
     assert reports == [f"the stub died; restarting Triton{pause}" for pause in pauses]
 
@@ -143,74 +157,50 @@ def test_stop_during_a_pause_starts_nothing() -> None:
         stop.set()
         raise NOT_READY
 
-    program = FakeProgram(restart)
-    Watcher(program).run(stop)
-    assert (program.restarts, program.calls) == (1, ["start", "stop"])
-
-
-class FakeServer:
-    """A Triton whose canaries are good, and which dies when `status` is set."""
-
-    arithmetic = "x86-f32"
-
-    def __init__(self, **keys: Any) -> None:
-        self.profile, self.status, self.restarts, self.stopped = Profile(**keys), None, 0, False
-        self.answer = Answer(CanaryVerdict.GOOD)
-        self.process = SimpleNamespace(pid=0, exit_status=None, log_tail=lambda: "the tail")
-        self.canary = SimpleNamespace(
-            look_at_store=lambda: "", send=lambda: None, waiting_s=0.0, answer=lambda **_: self.answer
-        )
-
-    def versions(self) -> dict[str, str]:
-        return {}
-
-    def launch(self) -> None: ...
-
-    def wait_until_ready(self, stop: threading.Event, look: Callable[[str], None]) -> Answer | None:
-        for cause in ("no answer yet", self.answer.cause, self.answer.cause):
-            look(cause)
-        return None if stop.is_set() else Answer(CanaryVerdict.GOOD)
-
-    def restart(self) -> None:
-        self.restarts += 1
-
-    def kill(self) -> None: ...
-
-    def stop(self) -> None:
-        self.stopped = True
+    server = FakeServer(1, restart)
+    Watcher(server).run(stop)
+    assert (server.restarts, server.calls) == (1, ["launch", "kill", "stop"])
 
 
 def test_audit_log_without_room_is_reported_once_while_the_server_starts() -> None:
     server, reported = FakeServer(), list[str]()
     server.answer = NO_ROOM
-    WatchedTriton(server, reported.append).start(threading.Event())
+    stop = threading.Event()
+    Watcher(server, reported.append).run(stop, stop.set)
     assert reported == [f"{server.answer.cause}; waiting for room, for 120 s at most"]
 
 
 @pytest.mark.parametrize(
-    ("answers", "restarts_at"),
+    ("answers", "restart_at"),
     [
-        ([WRONG, WRONG, GOOD, UNANSWERED, WRONG, UNANSWERED], [6]),
-        ([BUSY, WRONG, BUSY, WRONG, BUSY] * 2, [7]),
-        ([BUSY] * 91, [91]),  # three times as long as an answer may take
-        ([NO_ROOM, NO_STORE] * 50, []),  # neither would be better after a restart
+        ([WRONG, WRONG, GOOD, UNANSWERED, WRONG, UNANSWERED], 6),
+        ([BUSY, WRONG, BUSY, WRONG, BUSY] * 2, 7),
+        ([BUSY] * 91, 91),  # three times as long as an answer may take
+        ([NO_ROOM, NO_STORE] * 50, None),  # neither would be better after a restart
     ],
 )
 def test_three_failed_canaries_in_a_row_restart_a_server_and_refusals_for_overload_do_not(
-    answers: list[Answer], restarts_at: list[int]
+    answers: list[Answer], restart_at: int | None
 ) -> None:
-    server = FakeServer()
-    triton = WatchedTriton(server)
-    triton.start(threading.Event())
-    seen = []
-    for number, server.answer in enumerate(answers, 1):
-        cause = triton.look()
-        assert triton.health.ready == (server.answer is GOOD)
-        seen += [(number, cause)] if cause else []
-        if cause:
-            break
-    assert seen == [(number, answers[number - 1].cause) for number in restarts_at]
-    failed = sum(answer.verdict is CanaryVerdict.WRONG for answer in answers[: seen[-1][0] if seen else None])
-    text = triton.health.exposition().decode()
+    stop, sent, causes = Stop(), list[Answer](), list[str]()
+    server = FakeServer(restarting=lambda _: stop.set())
+
+    def answer(**_: float) -> Answer:
+        assert not sent or watcher.health.ready == (sent[-1] is GOOD)
+        sent.append(answers[len(sent)])
+        if len(sent) == len(answers):
+            stop.set()
+        return sent[-1]
+
+    def report(text: str) -> None:
+        if text.endswith("; restarting Triton"):
+            causes.append(text.partition(";")[0])
+            assert 'scoremux_state{state="healing"} 1.0' in watcher.health.exposition().decode()
+
+    server.canary.answer = answer
+    watcher = Watcher(server, report)
+    watcher.run(stop)
+    assert len(sent) == (restart_at or len(answers)) and causes == ([sent[-1].cause] if restart_at else [])
+    failed = sent.count(WRONG)
+    text = watcher.health.exposition().decode()
     assert not failed or f'scoremux_canaries_total{{verdict="wrong"}} {failed}.0' in text
-    assert f'scoremux_state{{state="healing"}} {float(bool(seen))}' in text
