@@ -43,9 +43,6 @@ class Engine:
     A row's level and probabilities depend on its text, its task version, the backbone and the precision alone.
 
     Args:
-        backbone: The exported backbone.
-        store: The task packages.
-        runner: What computes.
         budget_tokens: Padded tokens that a micro-batch may have; no bit depends on it.
         bank_bytes: Most memory for adapters; those used least recently leave it first.
         observers: See what `score` and `score_columns` answer, before it leaves.
@@ -145,8 +142,6 @@ class Engine:
         """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`).
 
         Args:
-            texts: The responses.
-            tasks: The task of each.
             allowed: One entry a row, which says whether the row may name a task; None allows everything.
             embeddings: Whether EMBEDDING is among the tensors.
         """
@@ -168,11 +163,7 @@ class Engine:
         """As `score_columns`, without waiting: `done` is called, from any thread, with the tensors or an error.
 
         Args:
-            texts: The responses.
-            tasks: The task of each.
             done: Called once; it must not raise.
-            allowed: As for `score_columns`.
-            embeddings: As for `score_columns`.
             terms: Until when the answer is of use, and who goes first.
         """
         try:

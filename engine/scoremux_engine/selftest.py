@@ -82,13 +82,11 @@ def run_selftest(
     Ends at the first changed bit. A store without tasks passes, with no rows: there is nothing to score.
 
     Args:
-        engine: what is tested.
         mixes: how many mixes to try; None: as many as `seconds` allow.
         seconds: when to stop, from the first mix on; None: after `mixes`. One mix is tried, whatever it takes.
         tasks: most tasks to load, drawn at random; tasks of every size class among them take part.
         loading_s: when to load no more of them. Each of a decoder's that has a prefix takes a run of the backbone.
         longest: the longest text in tokens; None: the backbone's limit.
-        report: called after each mix.
     """
     started = time.perf_counter()
     draw, test = random.Random(0), SelfTest()

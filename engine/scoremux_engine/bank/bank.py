@@ -49,10 +49,8 @@ class Bank:
     are not in memory. A live version that cannot be loaded is not served: the one before it is.
 
     Args:
-        store: The store to follow.
         backbone: What its packages must fit.
         dtypes: Types of the tables by graph input name; float32 where absent.
-        budget_bytes: Most memory for adapters.
         background: Whether a thread loads what is published; without it, versions are loaded when a row needs them.
         complete: Adds to a package that was read what has to be computed once for it; None: nothing.
     """

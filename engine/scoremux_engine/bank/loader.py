@@ -47,7 +47,6 @@ class PackageReader:
 
         Args:
             task: Id of the task that needs it, for the log.
-            digest: Name of its package.
 
         Returns:
             The package, or None if it failed now or less than a second ago.

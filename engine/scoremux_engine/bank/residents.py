@@ -87,7 +87,6 @@ class Pool:
         backbone: The graph whose inputs the tables are.
         size: R and L_max of every slot.
         dtypes: Types of the tables by graph input name; float32 where absent.
-        capacity: Number of slots.
 
     Raises:
         MemoryError: The address space cannot be reserved.
@@ -144,7 +143,6 @@ class PagedArray:
 
     Args:
         shape: Its shape; the first size is the capacity.
-        dtype: Its type.
 
     Raises:
         MemoryError: The address space cannot be reserved.

@@ -64,7 +64,6 @@ class Computation:
 
     Args:
         spec: How rows are padded, and which tables there are.
-        runner: Computes.
         in_flight: Where rows are noted while they are computed.
     """
 
@@ -107,7 +106,6 @@ def pad(
     Args:
         tokens: The tokens of each row.
         group: int64 [B], which of the tables each row reads.
-        bucket: S.
         spec: The padding token, whether the graph takes token types, and whether it reads prefixes.
         prefix_tokens: How many tokens of its prefix each row reads before these; None: no row any.
     """

@@ -25,7 +25,6 @@ class MicroBatch:
     """Rows of one shape (`PlannedRow.shape`) that run through the backbone together.
 
     Attributes:
-        rows: The rows.
         pooled: Whether the vectors of all rows are wanted.
         alone: Whether this is one row that need not wait for a stream.
         fill: How many rows these are, of the most that it may have.
@@ -56,7 +55,6 @@ def split(
     split further where the `streams` are done earlier then, by what calls and tokens cost.
 
     Args:
-        rows: What to compute.
         budget_tokens: Padded tokens that a micro-batch may have.
         streams: How many micro-batches the runner computes side by side.
         alone: Digests of rows that may kill the process: each has a micro-batch of its own, before all others.

@@ -37,8 +37,6 @@ class BatchTrace:
     several requests share, such as a micro-batch, is noted for the first of them.
 
     Attributes:
-        rows: How many it has.
-        parts: Its micro-batches.
         waited_s: Seconds from its arrival to the first of them; None before that.
         batch: Whether it belongs to a batch job.
     """

@@ -38,9 +38,7 @@ def columns(
     A row whose logits are not finite gets a status: its largest logit would be no score.
 
     Args:
-        plan: The rows.
         out: What was computed; NaN in rows without a score.
-        arithmetic: What computed it.
         embeddings: Whether EMBEDDING is among the tensors.
         uncalibrated: Who decides about rows of tasks without a calibration, `PEOPLE` or `MACHINE`.
     """
@@ -120,7 +118,6 @@ class TaskLists:
 
         Args:
             described: Task → version and points of its levels; the same object while nothing changed.
-            rows: Of the request.
             grant: Allows tasks; None allows all.
         """
         lists = self._kept

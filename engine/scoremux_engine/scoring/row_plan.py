@@ -32,8 +32,6 @@ class Rows:
     """The rows of a request as they came.
 
     Attributes:
-        texts: The responses.
-        tasks: The task of each.
         allowed: One entry a row; None allows everything.
 
     Raises:
@@ -57,8 +55,6 @@ class PlannedRow:
     Attributes:
         place: Its place in the request.
         version: The version of its task.
-        tokens: All of its tokens.
-        condition: Its condition, if any.
         prefix_tokens: How many of its first tokens the prefix of the version stands for.
         bucket: The padded length of the other tokens.
     """
@@ -91,7 +87,6 @@ class RowPlan:
     """What becomes of the rows of one request.
 
     Attributes:
-        status: One entry a row.
         tasks: Id of the task that each row named, None where there is no task of that name.
         rows: The rows that will be computed, in order; their status is OK.
         coded: Rows by place that have a condition's code instead of a score, with the version that says so.

@@ -65,7 +65,6 @@ class Arrival:
     """A request that is not planned yet.
 
     Attributes:
-        rows: Its rows.
         terms: When the answer is of use.
         pooled: Whether the vectors of all rows are wanted.
         done: Called once, from any thread, with the answer or an error; None where somebody waits for the rows.
@@ -89,7 +88,6 @@ class RowRequest:
         versions: The versions of the rows; they stay in memory until they are given back.
         out: NaN in rows that are not computed; filled in place.
         trace: Gets the time and the shapes of the micro-batches that this request leads.
-        error: Why the request failed.
         tokens: Padded tokens of all rows.
     """
 

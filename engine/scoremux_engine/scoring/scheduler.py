@@ -55,7 +55,6 @@ class Scheduler:
     other requests with rows of the same shape. No bit depends on any of this: a row's shapes are its own.
 
     Args:
-        compute: Runs one micro-batch.
         streams: How many micro-batches compute side by side, so that a small request is worth splitting.
         overlap: How many may be under way at once.
         budget_tokens: Padded tokens that a micro-batch may have.

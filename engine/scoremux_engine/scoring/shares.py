@@ -35,8 +35,6 @@ class Part:
     """Rows of one request that are computed together, perhaps with those of others.
 
     Attributes:
-        request: Whose rows these are.
-        rows: Rows of one shape.
         alone: Whether nothing else may be computed meanwhile, as one of the rows may kill the process.
         taken: Whether it waits no more.
         express: Whether it is computed beside the streams.

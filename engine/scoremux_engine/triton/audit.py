@@ -56,9 +56,7 @@ class Audit:
 
     Args:
         settings: The key of the digests.
-        file: The log.
         provenance: What scores; a part of every line.
-        recorder: Counts rows.
     """
 
     def __init__(self, settings: AuditSettings, file: AppendLog, provenance: Provenance, recorder: Recorder) -> None:

@@ -32,7 +32,6 @@ class AppendLog:
     second writer away.
 
     Args:
-        path: The file.
         rotate_bytes: When it would grow beyond this, it is renamed to `path.TIME` and a new one is begun.
 
     Raises:

@@ -110,7 +110,6 @@ class TokenFile:
 
         Args:
             rate: Requests a second; 0 for no limit.
-            weight: See `Token`.
 
         Raises:
             SetupError: There is a token of this name, a value is wrong, or the file cannot be written.

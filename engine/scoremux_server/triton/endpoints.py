@@ -66,7 +66,6 @@ class Endpoints:
         Args:
             grpc: Triton's gRPC port; each port may be 0 for any free one.
             checked: Whether the given ports must be free now.
-            **addresses: `address`, `watch_address` and `metrics_address`.
 
         Raises:
             SetupError: A port cannot be used. If it is taken, the message offers ports that are free.

@@ -40,7 +40,6 @@ def assemble(
 
     Args:
         target: The folder to write into.
-        repository: Holds the exported backbone.
         store: The folder of task packages.
         runner: The name of the runner that computes in the Python backend.
         backend: The backend that serves the model `backbone`, one of BACKENDS, which the scorer then calls; None for a

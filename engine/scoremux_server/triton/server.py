@@ -70,7 +70,6 @@ class TritonServer:
             endpoints: Addresses and ports to listen on.
             store: Its task packages (default: ``repository/store``).
             log: File that Triton's output is appended to (default: ``repository/logs/triton.log``).
-            profile: All other settings.
             installation: The Triton, if not the profile's on this machine.
             grant_key: Requests then need a grant that is signed with it (`scoremux_engine.scoring.permission`).
         """
