@@ -34,7 +34,7 @@ BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
 
 _FEW_ROWS, _FEW_BYTES = 8, 16_384
-"""Requests of so few rows and bytes are planned together, by the thread that computes the next micro-batch."""
+"""Requests of at most this size are planned together, by the thread that computes the next micro-batch."""
 
 
 class Engine:
@@ -82,7 +82,7 @@ class Engine:
         self._in_flight = in_flight
         compute = Computation(backbone.spec, runner, in_flight).run
         may_kill = (lambda: in_flight.unfinished) if in_flight else tuple
-        self._scheduler = Scheduler(
+        self.queue = Scheduler(
             compute,
             runner.streams,
             runner.overlap,
@@ -117,7 +117,6 @@ class Engine:
 
         Args:
             repository: The folder with `backbone/` and, unless `store` says otherwise, `store/`.
-            store: The folder of task packages.
             runner: What computes; None for what `scoremux serve` takes (`choice_of`).
             bank_bytes, uncalibrated: As for `Engine`.
 
@@ -145,10 +144,7 @@ class Engine:
             allowed: One entry a row, which says whether the row may name a task; None allows everything.
             embeddings: Whether EMBEDDING is among the tensors.
         """
-        (request,) = self._plan([Arrival(Rows(texts, tasks, allowed), pooled=embeddings)])
-        with request.versions:
-            self._scheduler.run(request)
-        return self._answer([request])[0]
+        return self._answer([self._run(Rows(texts, tasks, allowed), pooled=embeddings)])[0]
 
     def submit(
         self,
@@ -163,7 +159,6 @@ class Engine:
         """As `score_columns`, without waiting: `done` is called, from any thread, with the tensors or an error.
 
         Args:
-            done: Called once; it must not raise.
             terms: Until when the answer is of use, and who goes first.
         """
         try:
@@ -172,10 +167,10 @@ class Engine:
             done(error)
             return
         if self.takes_at_once(texts):
-            self._scheduler.submit_arrival(arrival)
+            self.queue.submit_arrival(arrival)
         else:
             for request in self._admit([arrival]):
-                self._scheduler.submit(request)
+                self.queue.submit(request)
 
     @staticmethod
     def takes_at_once(texts: Texts) -> bool:
@@ -183,11 +178,8 @@ class Engine:
         return len(texts) <= _FEW_ROWS and sum(map(len, texts)) <= _FEW_BYTES
 
     def score_plainly(self, texts: Texts, tasks: Texts, *, embeddings: bool = False) -> list[Scored]:
-        """As `score`, but a condition takes no row's score away, and nobody observes.
-
-        embeddings: whether rows come with theirs.
-        """
-        request = self._run(texts, tasks, pooled=embeddings)
+        """As `score`, with embeddings if asked; but conditions take no row's score away, and observers see nothing."""
+        request = self._run(Rows(texts, tasks), pooled=embeddings, coding=False)
         columns = outcomes.columns(request.plan, request.out, arithmetic=self.arithmetic, embeddings=embeddings)
         return decode_tasks(tasks, columns)
 
@@ -197,21 +189,16 @@ class Engine:
         A task whose head has one output has its value, in points, in the first column. L_max is `Bank.levels_max`, or
         more where a row's head is wider.
         """
-        return self._run(texts, tasks).out.logits
+        return self._run(Rows(texts, tasks), coding=False).out.logits
 
     def embed(self, texts: Texts, tasks: Texts) -> npt.NDArray[np.float32]:
         """Return float32 [B, H]: the vector that the task's head reads of each text, NaN where there is none."""
-        return np.asarray(self._run(texts, tasks, pooled=True).out.pooled)
+        return np.asarray(self._run(Rows(texts, tasks), pooled=True, coding=False).out.pooled)
 
-    @property
-    def queue(self) -> Scheduler:
-        """The rows that wait for their computation."""
-        return self._scheduler
-
-    def _run(self, texts: Texts, tasks: Texts, *, pooled: bool = False) -> RowRequest:
-        (request,) = self._plan([Arrival(Rows(texts, tasks), pooled=pooled)], coding=False)
+    def _run(self, rows: Rows, *, pooled: bool = False, coding: bool = True) -> RowRequest:
+        (request,) = self._plan([Arrival(rows, pooled=pooled)], coding=coding)
         with request.versions:
-            self._scheduler.run(request)
+            self.queue.run(request)
         return request
 
     def _admit(self, arrivals: Sequence[Arrival]) -> list[RowRequest]:
@@ -225,7 +212,7 @@ class Engine:
             return []
 
     def _plan(self, arrivals: Sequence[Arrival], *, coding: bool = True) -> list[RowRequest]:
-        """Return requests ready to be computed; whoever has one closes its `versions` after that."""
+        """Return requests ready to be computed; the caller closes their `versions` after that."""
         traces = [BatchTrace(len(arrival.rows.texts)) for arrival in arrivals]
         versions = self.bank.checkout(len(arrivals))
         try:
@@ -244,7 +231,7 @@ class Engine:
             raise
 
     def _hand_over(self, ended: Sequence[RowRequest]) -> None:
-        """Answer requests that nobody waits for here; those whose answers have the same tensors are one batch."""
+        """Answer requests that no thread waits for; those whose answers have the same tensors are one batch."""
         alike: dict[object, list[RowRequest]] = {}
         for request in ended:
             if request.arrival.done:
@@ -285,7 +272,7 @@ class Engine:
 
 
 def _send(arrival: Arrival, answer: Columns | Exception) -> None:
-    """Hand an answer over, unless somebody waits for the rows."""
+    """Hand an answer over, unless a thread waits for the rows."""
     try:
         if arrival.done:
             arrival.done(answer)

@@ -141,7 +141,7 @@ def distances(engine: Engine, reference: Engine) -> dict[str, float]:
 
 
 def _made_up_texts(engine: Engine, words: Sequence[int]) -> tuple[list[str], list[str]]:
-    """Return texts of so many words for each live task, and their tasks."""
+    """Return texts of these numbers of words for each live task, and their tasks."""
     texts, tasks = [], []
     for task in sorted(engine.bank.tasks)[:_MOST_TASKS]:
         draw = random.Random(task)
@@ -175,7 +175,7 @@ def _compare(
 
 
 def _draw_tasks(engine: Engine, most: int, draw: random.Random, ends: float) -> list[list[Version]]:
-    """Return versions of at most so many live tasks that can be scored, those of each size class together.
+    """Return versions of at most `most` live tasks that can be scored, those of each size class together.
 
     No more are loaded once the clock says `ends`.
     """

@@ -54,8 +54,6 @@ def make_server(
     """Return the server that a profile describes. Raises SetupError or GrantError.
 
     Args:
-        store: Folder of task packages, None for the repository's.
-        log: File for Triton's log, None for the repository's.
         checked: Whether Triton and its ports must be usable now: what is printed may be for another machine.
     """
     endpoints = Endpoints.of(profile, checked)

@@ -27,12 +27,10 @@ class LoggedRow:
     """A row that a server scored.
 
     Attributes:
-        digest: Of its text.
-        version, backbone: Their digests.
-        level: The place of its level.
-        probabilities: Of the levels; empty where the head gives one value.
-        arithmetic: What computed it, by name; the precision where the log says no more.
-        margin: How far it was from another level: by its probabilities, or else as logged; NaN without either.
+        level: The place of the level among the task's levels.
+        probabilities: One for each level; empty where the head gives one value.
+        arithmetic: The name of what computed the row; the precision where the log has no such name.
+        margin: Distance to another level, from the probabilities or else as logged; NaN without either.
     """
 
     digest: str
@@ -56,7 +54,7 @@ def read_log(paths: Iterable[Path]) -> Iterator[LoggedRow]:
     """Yield the scored rows of audit logs, in order.
 
     Raises:
-        AuditError: A file cannot be read, or a line is no audit log's of format 1.
+        AuditError: A file cannot be read, or a line is not one of an audit log of format 1.
     """
     for path in paths:
         with reading(path, AuditError), path.open("rb") as lines:
@@ -121,7 +119,7 @@ def _margin(probabilities: tuple[float, ...], logged: object) -> float:
 
 
 def draw(rows: Iterable[LoggedRow], count: int, seed: int) -> list[LoggedRow]:
-    """Return so many of the rows, each set of that size as likely as another; all, if there are no more."""
+    """Return `count` of the rows, each set of that size as likely as another; all if there are fewer."""
     generator, drawn = random.Random(seed), list[LoggedRow]()
     for place, row in enumerate(rows):
         if place < count:

@@ -49,8 +49,6 @@ class Bank:
     are not in memory. A live version that cannot be loaded is not served: the one before it is.
 
     Args:
-        backbone: What its packages must fit.
-        dtypes: Types of the tables by graph input name; float32 where absent.
         background: Whether a thread loads what is published; without it, versions are loaded when a row needs them.
         complete: Adds to a package that was read what has to be computed once for it; None: nothing.
     """

@@ -30,7 +30,6 @@ class LiveVersions:
     A manifest that cannot be used is logged once and named in `problem`; what was live before stays.
 
     Args:
-        store: The store whose manifest is followed.
         backbone: Digest of the backbone that its packages must be for.
     """
 

@@ -27,11 +27,12 @@ _NO_RESERVE = 0x4000
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """`pool` and `slot` say where its tables are; a version that found no slot has them in `own_tables` instead.
+    """A task version in memory: its tables are in a slot of a pool, or in `own_tables` where no slot was free.
 
-    size: the class that its tables are padded to. outputs: how many numbers its head gives: a logit for each level, or
-    one value in points. decider: decides about its rows. prefix: the token ids whose keys and
-    values are among its tables, none where there are none.
+    Attributes:
+        size: The class that the tables are padded to.
+        outputs: How many numbers the head gives: a logit for each level, or one value in points.
+        prefix: The token ids whose keys and values are among the tables; empty without a prefix.
     """
 
     task: Task
@@ -139,14 +140,7 @@ class Pool:
 
 
 class PagedArray:
-    """An array [capacity, …] whose rows take memory only while they are in use.
-
-    Args:
-        shape: Its shape; the first size is the capacity.
-
-    Raises:
-        MemoryError: The address space cannot be reserved.
-    """
+    """An array [capacity, …] whose rows take memory only while they are in use. Raises MemoryError as `Pool`."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
@@ -190,14 +184,9 @@ class PagedArray:
 
 
 class Residents:
-    """Versions by digest. Not thread-safe: the bank holds its lock around every call.
+    """Versions by digest. Not thread-safe: the bank holds its lock around each call.
 
-    A version that a batch has pinned stays where it is.
-
-    Args:
-        backbone: The graph whose inputs the tables are.
-        dtypes: Types of the tables by graph input name; float32 where absent.
-        budget_bytes: Most memory that the versions may take, in whole pages.
+    Their memory in whole pages is `budget_bytes` at most. A version that a batch has pinned stays where it is.
     """
 
     def __init__(self, backbone: BackboneSpec, dtypes: DTypes, budget_bytes: int) -> None:
@@ -227,7 +216,7 @@ class Residents:
     def get(self, digest: str) -> Version | None:
         """Return a version and note that it was used."""
         version = self._versions.get(digest)
-        if version is not None:
+        if version:
             self._versions.move_to_end(digest)
         return version
 
@@ -240,17 +229,9 @@ class Residents:
         return self._pins[digest] > 0
 
     def insert(self, package: TaskPackage, *, evict: bool = True) -> Version | None:
-        """Give a package a slot; one that has a slot already keeps it.
+        """Give a package a slot, with `evict` that of others; one that has a slot already keeps it.
 
-        Args:
-            package: The version to keep in memory.
-            evict: Whether it may take the room of others.
-
-        Returns:
-            The version, or None where there is no room.
-
-        Raises:
-            EngineError: The address space for a pool cannot be reserved.
+        Returns None where there is no room. Raises EngineError where the address space for a pool cannot be reserved.
         """
         version = self.get(package.digest)
         if version is not None:

@@ -60,12 +60,7 @@ class TableLookup:
 
 
 class Computation:
-    """Runs micro-batches. Thread-safe where the runner is.
-
-    Args:
-        spec: How rows are padded, and which tables there are.
-        in_flight: Where rows are noted while they are computed.
-    """
+    """Runs micro-batches. Thread-safe where the runner is."""
 
     def __init__(self, spec: BackboneSpec, runner: BackboneRunner, in_flight: InFlight | None = None) -> None:
         self._spec = spec
@@ -104,10 +99,9 @@ def pad(
     of it masked, attention would have nothing to read.
 
     Args:
-        tokens: The tokens of each row.
         group: int64 [B], which of the tables each row reads.
         spec: The padding token, whether the graph takes token types, and whether it reads prefixes.
-        prefix_tokens: How many tokens of its prefix each row reads before these; None: no row any.
+        prefix_tokens: How many tokens of its prefix each row reads before these; None: no row has a prefix.
     """
     lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)
     mask = np.arange(bucket) < lengths[:, None]

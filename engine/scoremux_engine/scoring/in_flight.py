@@ -60,8 +60,6 @@ class InFlight:
         """Read what the process before this one left in the folder, and start with empty regions.
 
         Args:
-            folder: The folder of the files; it must exist.
-            overlap: Most micro-batches that are computed at once.
             memory_events: The control group's file of that name, which counts out-of-memory kills.
             clock: Seconds since the epoch.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from scoremux_engine.scoring.row_plan import PlannedRow
@@ -55,8 +55,6 @@ def split(
     split further where the `streams` are done earlier then, by what calls and tokens cost.
 
     Args:
-        budget_tokens: Padded tokens that a micro-batch may have.
-        streams: How many micro-batches the runner computes side by side.
         alone: Digests of rows that may kill the process: each has a micro-batch of its own, before all others.
     """
     together: dict[object, list[PlannedRow]] = {}
@@ -74,10 +72,12 @@ def split(
         share = sum(MicroBatch(group).tokens for group in groups) // streams
         shares = (max(LEAST_TOKENS, share // parts) for parts in range(1, _MOST_PARTS + 1))
         budgets += [fewer for fewer in dict.fromkeys(shares) if fewer < budget_tokens]
-    splits = [[_count_parts(group, budget) for group in groups] for budget in budgets]
+    splits = [[-(-len(group) // most_rows(group[0], budget)) for group in groups] for budget in budgets]
     counts = splits[0] if len(splits) == 1 else min(splits, key=lambda counts: _done_after(groups, counts, streams))
-    parts = [
-        MicroBatch(part) for group, count in zip(groups, counts, strict=True) for part in _even_parts(group, count)
+    parts = [  # as equal as can be: a last part of one or two rows would run badly
+        MicroBatch(group[part * len(group) // count : (part + 1) * len(group) // count])
+        for group, count in zip(groups, counts, strict=True)
+        for part in range(count)
     ]
     return apart + sorted(parts, key=lambda part: -part.tokens)
 
@@ -88,16 +88,6 @@ def most_rows(row: PlannedRow, budget_tokens: int) -> int:
     if row.prefix_tokens:
         most = min(most, PREFIX_TOKENS // row.version.size.prefix)
     return max(1, most)
-
-
-def _count_parts(rows: Sequence[PlannedRow], budget_tokens: int) -> int:
-    return -(-len(rows) // most_rows(rows[0], budget_tokens))
-
-
-def _even_parts(rows: Sequence[PlannedRow], count: int) -> Iterator[Sequence[PlannedRow]]:
-    """Yield so many parts, as equal as can be: a last part of one or two rows would run badly."""
-    for part in range(count):
-        yield rows[part * len(rows) // count : (part + 1) * len(rows) // count]
 
 
 def _done_after(groups: Iterable[Sequence[PlannedRow]], counts: Iterable[int], streams: int) -> int:

@@ -69,10 +69,6 @@ class ScoredBatch:
     """B scored rows, of requests that are answered together.
 
     Attributes:
-        texts: The responses as they came.
-        plan: What became of the rows.
-        columns: The answers by tensor name.
-        traces: How long each request took.
         logits: float32 [B, L_max], NaN in rows without a score.
     """
 
@@ -87,5 +83,4 @@ class Observer(Protocol):
     """Sees every scored batch before its answers leave."""
 
     def observe(self, batch: ScoredBatch) -> None:
-        """Take note of a batch. An error raised here fails the batch: nobody gets its answers."""
-        ...
+        """Take note of a batch. An error raised here fails the batch: none of its answers leaves."""

@@ -39,7 +39,6 @@ def columns(
 
     Args:
         out: What was computed; NaN in rows without a score.
-        embeddings: Whether EMBEDDING is among the tensors.
         uncalibrated: Who decides about rows of tasks without a calibration, `PEOPLE` or `MACHINE`.
     """
     logits, plan = out.logits, _without_broken(plan, out.logits)
@@ -93,7 +92,7 @@ def columns(
 
 
 def nothing_on_request(rows: int) -> Columns:
-    """Return EMBEDDING and TASKS for a request of so many rows that asks for all outputs: both are empty."""
+    """Return EMBEDDING and TASKS for a request that asks for all outputs: both are empty."""
     vectors, texts = np.empty((rows, 0), dtype=np.float32), np.full((rows, 1), b"", dtype=np.object_)
     return {contract.EMBEDDING.name: vectors, contract.TASKS.name: texts}
 
@@ -114,12 +113,7 @@ class TaskLists:
         self._kept: tuple[Described, dict[tuple[str, ...], bytes]] = {}, {}
 
     def columns(self, described: Described, rows: int, grant: Grant | None) -> Columns:
-        """Return TASKS for a request of so many rows: the list is in the first one.
-
-        Args:
-            described: Task → version and points of its levels; the same object while nothing changed.
-            grant: Allows tasks; None allows all.
-        """
+        """Return TASKS for a request: the list of tasks that the grant allows, all without one, is in the first row."""
         lists = self._kept
         if lists[0] is not described:
             lists = self._kept = described, {}

@@ -53,8 +53,6 @@ class PlannedRow:
     """A row that will be computed.
 
     Attributes:
-        place: Its place in the request.
-        version: The version of its task.
         prefix_tokens: How many of its first tokens the prefix of the version stands for.
         bucket: The padded length of the other tokens.
     """
@@ -87,7 +85,7 @@ class RowPlan:
     """What becomes of the rows of one request.
 
     Attributes:
-        tasks: Id of the task that each row named, None where there is no task of that name.
+        tasks: Id of the task that each row named; None where the name is unknown.
         rows: The rows that will be computed, in order; their status is OK.
         coded: Rows by place that have a condition's code instead of a score, with the version that says so.
     """
@@ -147,12 +145,9 @@ class RowPlan:
         coding: bool = True,
         deadly: Collection[str] = (),
     ) -> list[RowPlan]:
-        """Decode, find and tokenise. Whatever is wrong with a row becomes its status; nothing is raised for a row.
+        """Decode rows, find their versions and tokenise them. What is wrong with a row becomes its status.
 
         Args:
-            requests: The rows of each request.
-            versions: Where versions of tasks are found.
-            backbone: Tokenises responses, and pads them.
             coding: Whether a condition's code may take a score's place.
             deadly: Digests of rows that kill the process; they are not computed.
         """

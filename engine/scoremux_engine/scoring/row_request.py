@@ -18,18 +18,18 @@ _SECONDS_A_TOKEN = 1 / 4096
 """A request waits for smaller ones that come later no longer than its own tokens take at this rate."""
 
 _SMALL_TOKENS = 256
-"""Requests of so few padded tokens are small, as lone rows are: somebody may wait for them, and they cost little."""
+"""Requests of at most this many padded tokens are small, as lone rows are: people may wait for them."""
 
 _ASK_EVERY_S, _ASK_SMALL_EVERY_S = 0.05, 1.0
-"""How often it is asked whether a request was cancelled: Triton takes as long to answer as some tokens to compute."""
+"""How often Triton is asked whether a request was cancelled: its answer takes as long as computing some tokens."""
 
 
 @dataclass(frozen=True)
 class Tenant:
-    """Whoever rows are computed for: a token of the front door, or everybody.
+    """The client that rows are computed for: a token of the front door, or all clients together.
 
     Attributes:
-        name: Of the token; empty without a front door.
+        name: The token's name; empty without a front door.
         weight: How much of the work is this tenant's, beside the weights of others that wait too.
     """
 
@@ -45,10 +45,9 @@ class Terms:
     """When a request's answer is of use, and whose share of the work it takes.
 
     Attributes:
-        is_cancelled: Whether nobody waits for the answer any more.
-        deadline: When it is of no use any more, on the clock `time.monotonic`.
+        is_cancelled: Whether the client has cancelled the request.
+        deadline: When the answer is of no use any more, on the clock `time.monotonic`.
         batch: Whether the request is part of a batch job, which takes what is left.
-        tenant: Whose request it is.
     """
 
     is_cancelled: Callable[[], bool] = lambda: False
@@ -65,10 +64,9 @@ class Arrival:
     """A request that is not planned yet.
 
     Attributes:
-        terms: When the answer is of use.
         pooled: Whether the vectors of all rows are wanted.
-        done: Called once, from any thread, with the answer or an error; None where somebody waits for the rows.
-        at: When it came.
+        done: Called once, from any thread, with the answer or an error; None where a thread waits for the rows.
+        at: When the request came, on the same clock.
     """
 
     rows: Rows
@@ -83,12 +81,9 @@ class RowRequest:
     """The rows of one request on their way through the scheduler.
 
     Attributes:
-        arrival: The request as it came.
-        plan: What becomes of each row.
         versions: The versions of the rows; they stay in memory until they are given back.
         out: NaN in rows that are not computed; filled in place.
         trace: Gets the time and the shapes of the micro-batches that this request leads.
-        tokens: Padded tokens of all rows.
     """
 
     arrival: Arrival
@@ -110,7 +105,6 @@ class RowRequest:
 
     @property
     def terms(self) -> Terms:
-        """When its answer is of use."""
         return self.arrival.terms
 
     @property
@@ -120,7 +114,7 @@ class RowRequest:
 
     @property
     def small(self) -> bool:
-        """Whether somebody may wait for it who should not wait for large ones."""
+        """Whether the request should not wait for large ones."""
         return (self.tokens <= _SMALL_TOKENS or len(self.plan.rows) == 1) and not self.terms.batch
 
     def reason_to_drop(self, now: float) -> DroppedError | None:

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,13 +32,7 @@ Compute = Callable[[MicroBatch, RowRequest], Outputs]
 
 @dataclass(frozen=True)
 class QueueStats:
-    """What waits, and what became of the rest.
-
-    Attributes:
-        rows: Rows of requests that are not answered yet; batch_rows: those of batch jobs.
-        dropped: Rows that were not computed, by reason.
-        tokens: Padded tokens that were computed, by tenant.
-    """
+    """The rows of unanswered requests, rows dropped by reason, and padded tokens computed by tenant."""
 
     rows: int
     batch_rows: int
@@ -57,7 +51,6 @@ class Scheduler:
     Args:
         streams: How many micro-batches compute side by side, so that a small request is worth splitting.
         overlap: How many may be under way at once.
-        budget_tokens: Padded tokens that a micro-batch may have.
         may_kill: Digests of rows that may kill the process: each is computed with nothing beside it, before all others.
         admit: Plans requests; those that cannot be planned it answers.
         done: Called with requests that ended together, each once.
@@ -99,7 +92,7 @@ class Scheduler:
         self._running_alone = False
         self._running_express = False
         self._quiet_s, self._quiet_at = quiet_s, -math.inf
-        self._dropped: dict[str, int] = {}
+        self._dropped: Counter[str] = Counter()
 
     @property
     def stats(self) -> QueueStats:
@@ -146,7 +139,7 @@ class Scheduler:
     def count_dropped(self, rows: int, reason: str) -> None:
         """Count rows that were refused or dropped."""
         with self._lock:
-            self._dropped[reason] = self._dropped.get(reason, 0) + rows
+            self._dropped[reason] += rows
 
     def _add(self, request: RowRequest) -> bool:
         """Add a request to the queue. Return whether there is anything to compute."""
@@ -194,7 +187,7 @@ class Scheduler:
         except BaseException as error:
             with self._lock:
                 self._working -= 1
-                # Nobody may wait for ever, whatever went wrong here; an interrupt is this thread's alone.
+                # No caller may wait for ever; an interrupt is for this thread alone.
                 requests = list(self._requests) if isinstance(error, Exception) else []
             for request in requests:
                 self._fail(request, EngineError(f"the scheduler failed: {type(error).__name__}"))
@@ -290,8 +283,7 @@ class Scheduler:
         """Whether the rest of a part's request is still to be computed."""
         if part.request.finished.is_set():
             return False
-        reason = part.request.reason_to_drop(now)
-        if reason is not None:
+        if reason := part.request.reason_to_drop(now):
             dropped.append((part.request, reason))
         return reason is None
 
@@ -336,7 +328,7 @@ class Scheduler:
                 return
             request.error = request.error or error
             if isinstance(error, DroppedError):
-                self._dropped[error.reason] = self._dropped.get(error.reason, 0) + request.rows_left
+                self._dropped[error.reason] += request.rows_left
         self._finish([request])
 
     def _finish(self, requests: Iterable[RowRequest]) -> None:

@@ -3,9 +3,9 @@
 A tenant's rows are one share, and those of its batch jobs another of less weight. Each share has a virtual time, which
 grows by the padded tokens that are computed of it over its weight; next is the part that would leave its share with the
 least. A share that begins to wait starts at the least time of those that wait already, so what a tenant did not use
-before is not owed to it. Work is divided as by deficit round robin, but whoever sends little waits for no round: a
-small part is next in any company. Every second turn is a short micro-batch of the share that got nothing for
-longest, if that is more than `_PATIENCE_S`: nobody starves, whatever the weights are.
+before is not owed to it. Work is divided as by deficit round robin, but a tenant that sends little waits for no round:
+a small part is next beside any others. Every second turn is a short micro-batch of the share that got nothing for
+longest, if that is more than `_PATIENCE_S`: no share starves, whatever the weights are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -24,10 +25,10 @@ _BATCH_WEIGHT = 1 / 16
 """What a batch job's tokens weigh beside other tokens of its tenant, where both wait."""
 
 _PATIENCE_S, _PATIENCE_TURNS = 2.0, 8
-"""A share that waits is overdue after so long without a turn, while others had so many; after twice as long anyway."""
+"""A waiting share is overdue after this long without a turn while others had this many, or after twice as long."""
 
 _SMALL_S = 10.0
-"""A share wants short micro-batches beside it for so long after its last small request."""
+"""A share wants short micro-batches beside it for this long after its last small request."""
 
 
 @dataclass(eq=False)
@@ -36,8 +37,6 @@ class Part:
 
     Attributes:
         alone: Whether nothing else may be computed meanwhile, as one of the rows may kill the process.
-        taken: Whether it waits no more.
-        express: Whether it is computed beside the streams.
     """
 
     request: RowRequest
@@ -91,7 +90,7 @@ class _Share:
         return not (self.waiting or self.short or self.sends_small(now)) and self.time <= time
 
     def sends_small(self, now: float) -> bool:
-        """Whether somebody waits for its small requests; the canary's watcher has patience."""
+        """Whether its small requests should be answered soon; the watcher's canary can wait."""
         return now - self.small_at < _SMALL_S and not self.batch and self.tenant.name != WATCHER
 
     def is_overdue(self, now: float, turn: int) -> bool:
@@ -105,7 +104,7 @@ class Shares:
 
     def __init__(self) -> None:
         self.tokens = 0
-        self.computed: dict[str, int] = {}
+        self.computed: Counter[str] = Counter()
         self._shares: dict[tuple[str, bool], _Share] = {}
         self._by_shape: dict[object, dict[Part, None]] = {}
         self._numbers = itertools.count()
@@ -146,8 +145,7 @@ class Shares:
     def companions(self, lead: Part) -> Iterator[Part]:
         """Yield parts of other requests with the lead's shape that may share its micro-batch, first come first.
 
-        A small request is joined by small ones only, and a batch job's rows join nobody else's: they would make it
-        wait.
+        A small request is joined by small ones only, and a batch job's rows join batch jobs only: others would wait.
         """
         for part in list(self._by_shape.get(lead.rows[0].shape, ())):
             share = self._of(part.request)
@@ -167,9 +165,8 @@ class Shares:
             self.remove(part)
         share.time += taken.tokens / share.weight
         share.turn_at, share.turn = now, self._turn
-        name = share.tenant.name
-        self.computed[name] = self.computed.get(name, 0) + taken.tokens
-        if not self.tokens:  # nobody waits: nobody has had more than a share of what others wanted
+        self.computed[share.tenant.name] += taken.tokens
+        if not self.tokens:  # no share waits, so none has had more than its part of what others wanted
             self._time = max(share.time for share in self._shares.values())
         return taken
 
@@ -197,7 +194,7 @@ class Shares:
             del self._by_shape[shape]
 
     def wants_express(self, arrival: Terms | None) -> bool:
-        """Whether somebody waits, or arrives, whose lone row need not wait for a stream."""
+        """Whether a lone row waits, or arrives, that need not wait for a stream."""
         if arrival and not ((share := self._shares.get((arrival.tenant.name, arrival.batch))) and share.short):
             return True
         return any(share.waiting and not share.short for share in self._shares.values())
@@ -205,7 +202,7 @@ class Shares:
     def wants_short(self, lead: Part, now: float) -> bool:
         """Whether a long micro-batch would make others wait too long.
 
-        Somebody sends small requests, or the lead's share is next only since it has waited long.
+        Another share sends small requests, or the lead's share is next only since it has waited long.
         """
         senders = sum(share.sends_small(now) for share in self._shares.values())
         return senders > 1 or (senders > 0 and self._large > 0) or self._of(lead.request).is_overdue(now, self._turn)

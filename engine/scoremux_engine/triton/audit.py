@@ -53,10 +53,6 @@ class Audit:
     """An `Observer` that logs every row; a batch is one write.
 
     A batch that cannot be logged is counted and refused (AuditError).
-
-    Args:
-        settings: The key of the digests.
-        provenance: What scores; a part of every line.
     """
 
     def __init__(self, settings: AuditSettings, file: AppendLog, provenance: Provenance, recorder: Recorder) -> None:

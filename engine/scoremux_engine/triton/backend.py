@@ -76,9 +76,8 @@ class Scorer:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         parameters = _parameters(args)
         repository = _repository(args, parameters)
-        self._run_folder = run_folder = RunFolder(
-            Path(parameters["run_folder"]) if parameters.get("run_folder") else None
-        )
+        folder = parameters.get("run_folder")
+        self._run_folder = run_folder = RunFolder(Path(folder) if folder else None)
         backbone = Backbone.open(repository / "backbone" / "1")
         choice = RunnerChoice.of(parameters)
         calls = choice.name == "triton"
@@ -181,7 +180,7 @@ class Scorer:
 
     def _refuse(self, request: HeldRequest, error: Exception) -> None:
         code = pb_utils.TritonError
-        if isinstance(error, GrantError):  # not logged: whoever sends such requests would fill the log
+        if isinstance(error, GrantError):  # not logged: a client could fill the log with them
             request.fail(str(error), code.INVALID_ARG)
         elif isinstance(error, DroppedError):
             request.fail(str(error), code.CANCELLED if error.reason == "cancelled" else code.UNAVAILABLE)

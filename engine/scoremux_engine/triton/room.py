@@ -20,11 +20,10 @@ QUEUE_BYTES = 64 << 20
 _MOST_DEADLINE_MS = 1e10
 
 _KEPT = 128
-"""One in so many rows and bytes is kept for small requests."""
+"""One in this many rows and bytes is kept for small requests."""
 
 _SMALL = 16
-"""A small request takes one in so many of those at most."""
-
+"""A small request takes one in this many of those at most."""
 
 _LEAST_PAUSE_S, _MOST_PAUSE_S, _FIRST_PAUSE_S = 0.1, 30.0, 1.0
 
@@ -59,7 +58,6 @@ class Room:
     Args:
         rows: The most rows, 0 for QUEUE_ROWS.
         size_bytes: The most bytes of text, 0 for QUEUE_BYTES.
-        clock: Seconds that never go back.
     """
 
     def __init__(self, rows: int = 0, size_bytes: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -103,7 +101,7 @@ class Room:
                 del self._of[name]
 
     def _pause_s(self, rows: int) -> float:
-        """Return after how long so many rows will have left, at the rate since this server was last idle."""
+        """Return after how many seconds `rows` rows will have left, at the rate since this server was last idle."""
         busy_s = self._clock() - self._busy_since
         if not self._left_rows or busy_s <= 0:
             return _FIRST_PAUSE_S

@@ -108,9 +108,6 @@ class TokenFile:
     def add(self, name: str, tasks: list[str], rate: int, days: int, *, weight: int = 1) -> str:
         """Make a token and return it: it is stored nowhere.
 
-        Args:
-            rate: Requests a second; 0 for no limit.
-
         Raises:
             SetupError: There is a token of this name, a value is wrong, or the file cannot be written.
         """

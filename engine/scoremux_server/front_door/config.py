@@ -34,9 +34,6 @@ class Backend(BaseModel, extra="forbid", frozen=True):
     """One Triton behind the door; each address is ``host:port``.
 
     Attributes:
-        name: Names it in HAProxy's log and metrics.
-        grpc: Address of its gRPC port.
-        http: Address of its HTTP port.
         ready: Address of its watcher, asked for `/readyz`.
         ca: PEM file of the authorities that its certificates are verified with: all three connections then use TLS.
         server_name: The DNS name in its certificates.

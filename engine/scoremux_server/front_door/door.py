@@ -70,7 +70,6 @@ class FrontDoor:
 
         Args:
             report: Called with a sentence for each thing that happens.
-            log: File that HAProxy's output is appended to.
         """
         self._file, self._report, self._log = file, report, log
         self._program = find_program()

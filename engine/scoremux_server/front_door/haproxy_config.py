@@ -116,7 +116,6 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
     """Write haproxy.cfg and what it reads into a folder, for this user alone. Raises OSError.
 
     Args:
-        tokens: The lines of the tokens' map.
         pems: Certificates and keys by the names of their copies: a key stays with its certificate.
     """
     for path in folder.glob("*.pem*"):

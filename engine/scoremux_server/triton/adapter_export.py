@@ -37,10 +37,8 @@ def publish_adapters(
 
     Args:
         adapters: Folders of adapters, or folders that hold some.
-        store: The folder of task packages.
         model: Folder or hub id with the weights of their base model; None for the one that they name.
         tasks: A table of tasks (`scoremux_engine.packages.task_table`), None for none.
-        report: Called with a sentence for each thing that is done.
 
     Raises:
         ScoremuxError: An adapter is wrong, of another model or needs a site that is closed, or the export failed.

@@ -32,11 +32,6 @@ def command_line(
     """Return the arguments of a Triton that serves some models of a repository.
 
     Args:
-        profile: Everything that a profile says about a running Triton.
-        endpoints: Addresses and ports to listen on.
-        models: The folder of the models' folders.
-        load: Names of the models that Triton loads at its start.
-        backends: The folder of the backends.
         shm_prefix: The names of the Python backend's shared-memory regions start with it.
         key: What a call of `RESTRICTED` must have in the header `KEY_HEADER`.
     """

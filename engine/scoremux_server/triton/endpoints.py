@@ -23,8 +23,6 @@ class Endpoints:
     """Triton's ports on `address`, and the watcher's port.
 
     Attributes:
-        address: IP address that Triton listens on.
-        watch_address: IP address that the watcher listens on.
         metrics_address: IP address of Triton's metrics; empty for `address`.
     """
 

@@ -45,9 +45,7 @@ class Installation:
     """A Triton on disk.
 
     Attributes:
-        folder: The folder that holds `bin/tritonserver`.
         release: Year and month; None where it is not known.
-        bundled: Whether it is the PyTriton wheel's.
     """
 
     folder: Path
@@ -61,7 +59,6 @@ class Installation:
         """Return the bundled Triton or the one in a folder.
 
         Args:
-            triton: `bundled`, or the folder of a Triton.
             variables: The environment, in which NVIDIA's container names its release.
             checked: Whether the folder must have a Triton now.
 

@@ -39,19 +39,12 @@ def assemble(
     """Write the models that Triton loads into a folder, with parameters that name the repository and the store.
 
     Args:
-        target: The folder to write into.
-        store: The folder of task packages.
         runner: The name of the runner that computes in the Python backend.
         backend: The backend that serves the model `backbone`, one of BACKENDS, which the scorer then calls; None for a
             scorer that computes itself.
-        settings: Further parameters of the scorer, by name.
         backbone_model: The name that Triton knows the model `backbone` by.
 
-    Returns:
-        The names of the models.
-
-    Raises:
-        SetupError: The repository has no backbone or no store yet.
+    Returns the names of the models. Raises SetupError where the repository has no backbone or no store yet.
     """
     if not (repository / BACKBONE / "1" / names.SPEC).is_file():
         raise SetupError(

@@ -66,9 +66,6 @@ class TritonServer:
         """Raises SetupError where this Triton cannot serve at these addresses or with this backend.
 
         Args:
-            repository: The model repository, which holds the folder `backbone/`.
-            endpoints: Addresses and ports to listen on.
-            store: Its task packages (default: ``repository/store``).
             log: File that Triton's output is appended to (default: ``repository/logs/triton.log``).
             installation: The Triton, if not the profile's on this machine.
             grant_key: Requests then need a grant that is signed with it (`scoremux_engine.scoring.permission`).
@@ -112,7 +109,6 @@ class TritonServer:
 
         Args:
             folder: An existing folder; what an earlier call wrote is replaced.
-            key: Protects the calls that change the server.
         """
         models, backends = folder / "models", folder / "backends"
         with writing(folder, SetupError):
@@ -149,11 +145,9 @@ class TritonServer:
         """Wait for a good canary.
 
         Args:
-            stop: Ends the waiting when it is set.
             look: Called many times a second with why the last canary was not good; what it raises ends the waiting.
 
-        Returns:
-            The canary's answer, or None if `stop` was set.
+        Returns the canary's answer, or None if `stop` was set.
 
         Raises:
             StartError: The process ended, or the answer is wrong. The message ends with the tail of Triton's log. An

@@ -23,7 +23,6 @@ def read_sample(store: Path, file: Path | None) -> TrialRows:
     """Return rows in random order.
 
     Args:
-        store: The store whose live tasks the rows name.
         file: Rows (.jsonl, .csv or .parquet) with `text` and maybe `task`; None for made-up texts.
 
     Raises:

@@ -60,7 +60,6 @@ class Trial:
         """Return the tasks of which too many levels differ from the reference's, with how many of how many do.
 
         Args:
-            reference: The trial of the reference.
             tasks: The tasks of the sample's rows, in their order.
             most_changed: Largest share of a task's levels that may differ; one may in any case.
         """
@@ -124,10 +123,7 @@ def run_trials(
     """Measure every candidate in turn, round by round; the round before the first is not counted.
 
     Args:
-        candidates: The running processes, one for each setting.
-        rows: Number of rows that each round scores.
         checked: Number of rows whose levels are kept.
-        report: Called with a sentence after each round.
     """
     trials = [(candidate, Trial(candidate.choice)) for candidate in candidates]
     for number in range(ROUNDS + 1):

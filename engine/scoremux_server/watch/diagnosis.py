@@ -12,7 +12,7 @@ from scoremux_server.triton.canary import Answer, CanaryVerdict
 from scoremux_server.triton.server import TritonServer
 
 MOST_FAILED = 3
-"""A server that fails so many canaries in a row is restarted."""
+"""A server that fails this many canaries in a row is restarted."""
 _ZOMBIE_S = 0.5
 """How long a stub that Triton ends while models load may stay a zombie."""
 

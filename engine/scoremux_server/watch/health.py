@@ -15,10 +15,10 @@ from scoremux_server.triton.canary import Answer
 from scoremux_server.triton.run_files import shared_memory_free_bytes
 
 _SILENT_S = 10.0
-"""A watcher whose loop has not run for so long sees nothing: a store on a file server that hangs may block it."""
+"""A watcher whose loop has not run for this long sees nothing: a store on a file server that hangs may block it."""
 _STUCK_S = 60.0
 _WAITS_S = 10.0
-"""A canary is next whatever waits: where it has waited for so long, other rows would too."""
+"""A canary is next whatever waits: where it has waited for this long, other rows would too."""
 _SHARED_MEMORY_BYTES = 2 << 20
 """With less shared memory free, larger requests than a canary are refused."""
 
@@ -40,12 +40,10 @@ class Health(Collector):
     """What the watcher knows of its server. Written by the watcher's thread alone, read by any.
 
     Attributes:
-        state: What the watcher is doing.
         cause: Why Triton was last restarted, or why its last bad canary failed.
         store_cause: Why the store cannot be read now; tasks in memory are scored.
-        restarts: How often Triton was restarted.
         canary_waiting_s: Seconds that the canary in flight has waited for its answer; 0 without one.
-        versions: Of what is running, by name.
+        versions: The versions of what is running, by name.
         arithmetic: What the scorer computes in, by name; empty before it is loaded.
     """
 
@@ -56,14 +54,7 @@ class Health(Collector):
         selftest: str = "short",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin in state STARTING.
-
-        Args:
-            versions: Of what is running, by name.
-            stop_s: Seconds that a stop may take.
-            selftest: `short`, `off`, or `none` where the scorer has none.
-            clock: Seconds that never go back.
-        """
+        """Begin in state STARTING. A stop may take `stop_s`; `selftest` is `none` where the scorer has none."""
         self.state = WatchState.STARTING
         self.cause = ""
         self.store_cause = ""
