@@ -95,7 +95,8 @@ def hints(server: TritonServer) -> Iterator[str]:
 def decision_hints(repository: Path, store: StoreReader, arithmetic: str) -> Iterator[str]:
     """Yield which decisions were fitted in another arithmetic than a server's, and what can be done about it."""
     others = decided_elsewhere(store, arithmetic)
-    stood_in = {task: fitted for task, fitted in others.items() if _stands_in(fitted, arithmetic)}
+    in_triton = arithmetic.startswith(IN_TRITON)
+    stood_in = {task: fitted for task, fitted in others.items() if in_triton and fitted.startswith("onnxruntime-")}
     if stood_in:
         yield (
             f"note     decisions of {_some(stood_in)} were fitted in {_some(set(stood_in.values()))}: it stands in for "
@@ -119,11 +120,6 @@ def decided_elsewhere(store: StoreReader, arithmetic: str) -> dict[str, str]:
             if fitted not in (None, arithmetic):
                 tasks[task] = fitted
     return tasks
-
-
-def _stands_in(fitted: str, arithmetic: str) -> bool:
-    """Whether `fitted` is ONNX Runtime's, and Triton itself serves the model."""
-    return arithmetic.startswith(IN_TRITON) and fitted.startswith("onnxruntime-")
 
 
 def _some(names: Collection[str]) -> str:

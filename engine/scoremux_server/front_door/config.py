@@ -58,7 +58,9 @@ class Backend(BaseModel, extra="forbid", frozen=True):
                 raise _wrong("`server_name` is missing: the DNS name in the certificate of this Triton")
         elif self.server_name:
             raise _wrong("`server_name` is of use with `ca` only")
-        elif not self.plaintext and (others := [name for name in hosts if not _is_this_machine(name)]):
+        elif not self.plaintext and (
+            others := [name for name in hosts if name != "localhost" and not is_loopback(name)]
+        ):
             raise _wrong(
                 f"{others[0]} is another machine, and responses would cross the network unencrypted: give `ca`, the "
                 "PEM file to verify its certificate with, or say `plaintext = true`"
@@ -91,10 +93,6 @@ def is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_this_machine(name: str) -> bool:
-    return name == "localhost" or is_loopback(name)
 
 
 def _wrong(sentence: str) -> PydanticCustomError:

@@ -171,11 +171,8 @@ class Canary:
             statuses = {s.status for s in scored}
             if scored[0].task == _NO_TASK and statuses == {Status.UNKNOWN_TASK}:
                 # What looks like an empty store may be one that could not be read.
-                return (
-                    Answer(CanaryVerdict.REFUSED, self._store_cause)
-                    if self._store_cause
-                    else Answer(CanaryVerdict.GOOD)
-                )
+                cause = self._store_cause
+                return Answer(CanaryVerdict.REFUSED if cause else CanaryVerdict.GOOD, cause)
             if Status.CONDITION in statuses:  # the policy of every task has a code for a text as short as this one
                 return Answer(CanaryVerdict.GOOD)
             return Answer(CanaryVerdict.WRONG, f"no canary was scored ({', '.join(sorted(statuses))})")

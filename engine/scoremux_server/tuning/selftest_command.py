@@ -233,7 +233,7 @@ def _compare(here: Mapping[str, Any], there: Mapping[str, Any], path: Path) -> b
         if other_tasks:
             _say(f"{arithmetic}: {len(other_tasks)} of {len(common)} task versions differ, as {other_tasks[0]}")
         else:
-            digest = _short(mine, common)
+            digest = hashlib.sha256("".join(mine[task] for task in common).encode()).hexdigest()[:12]
             _say(f"{arithmetic}: {len(common)} task versions have the bits of {other}, digest {digest}")
     for sentence in _other_libraries(here["libraries"], there["libraries"]) if differs else ():
         _say(sentence)
@@ -246,10 +246,6 @@ def _say(line: str) -> None:
     from scoremux_files.terminal import printable
 
     typer.echo(printable(line))
-
-
-def _short(digests: Mapping[str, str], tasks: list[str]) -> str:
-    return hashlib.sha256("".join(digests[task] for task in tasks).encode()).hexdigest()[:12]
 
 
 def _libraries() -> dict[str, str]:

@@ -61,14 +61,12 @@ def tune(
     rows = min(len(sample), _CHECKED_ROWS if texts else _SHOWN_ROWS)
     trials, refused = _measure(repository, store, sample, rows)
     reference = trials[0]
-    reasons = {}
-    for trial in trials:
-        if trial.choice.precision != FLOAT32:
-            reasons[id(trial)] = (
-                list(_reasons(trial, reference, sample.tasks, most_changed))
-                if texts
-                else ["made-up texts do not show how many levels it moves; give --texts"]
-            )
+    unshown = ["made-up texts do not show how many levels it moves; give --texts"]
+    reasons = {
+        id(trial): list(_reasons(trial, reference, sample.tasks, most_changed)) if texts else unshown
+        for trial in trials
+        if trial.choice.precision != FLOAT32
+    }
     allowed = (trial for trial in trials if not reasons.get(id(trial)))
     best = max(allowed, key=lambda trial: trial.speed)
     machine = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
