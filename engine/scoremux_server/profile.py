@@ -44,9 +44,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         "plan in the precision that it was built in.",
     )
     threads: int = Field(
-        default=0,
-        ge=0,
-        description="Threads of the runner, or of Triton's own ONNX Runtime backend; 0: all cores.",
+        default=0, ge=0, description="Threads of the runner, or of Triton's own ONNX Runtime backend; 0: all cores."
     )
     streams: int = Field(
         default=0,
@@ -80,9 +78,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         "`/opt/tritonserver` in NVIDIA's container.",
     )
     metrics_tasks: int = Field(
-        default=100,
-        ge=0,
-        description="Tasks with a label of their own in metrics; the rest count as `_other`.",
+        default=100, ge=0, description="Tasks with a label of their own in metrics; the rest count as `_other`."
     )
     trace_url: str = Field(
         default="",
@@ -98,8 +94,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         default=256 << 20, ge=1 << 16, description="Size in bytes at which the audit log begins a new file."
     )
     audit_key_file: str = Field(
-        default="",
-        description="File with a key of 16 bytes at least: the audit log's digests become HMAC-SHA-256.",
+        default="", description="File with a key of 16 bytes at least: the audit log's digests become HMAC-SHA-256."
     )
     grant_key_file: str = Field(
         default="",

@@ -133,11 +133,7 @@ def _candidates(
 
 
 def _judge(
-    drawn: Sequence[LoggedRow],
-    texts: Mapping[str, IdentifiedText],
-    store: Store,
-    backbone: Backbone,
-    tally: Tally,
+    drawn: Sequence[LoggedRow], texts: Mapping[str, IdentifiedText], store: Store, backbone: Backbone, tally: Tally
 ) -> Iterator[JudgedRow]:
     """Yield the judged rows; name packages that were changed."""
     from scoremux_calibrate.judge.float64_runner import Float64Scorer

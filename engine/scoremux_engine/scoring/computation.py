@@ -87,11 +87,7 @@ class Computation:
 
 
 def pad(
-    tokens: Sequence[Tokens],
-    group: Ints,
-    bucket: int,
-    spec: BackboneSpec,
-    prefix_tokens: Sequence[int] | None = None,
+    tokens: Sequence[Tokens], group: Ints, bucket: int, spec: BackboneSpec, prefix_tokens: Sequence[int] | None = None
 ) -> RowInputs:
     """Return the rows as the graph takes them, padded on the right to `bucket`.
 

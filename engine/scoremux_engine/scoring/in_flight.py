@@ -51,11 +51,7 @@ class InFlight:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        overlap: int,
-        memory_events: Path = _MEMORY_EVENTS,
-        clock: Callable[[], float] = time.time,
+        self, folder: Path, overlap: int, memory_events: Path = _MEMORY_EVENTS, clock: Callable[[], float] = time.time
     ) -> None:
         """Read what the process before this one left in the folder, and start with empty regions.
 

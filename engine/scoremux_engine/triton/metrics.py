@@ -143,11 +143,7 @@ class FirstLabels:
 Series = tuple[Metric, tuple[str, ...]]
 """A metric and its labels' values."""
 
-_BY_TASK = {
-    ROWS: contract.STATUS.name,
-    ROUTES: contract.ROUTE.name,
-    CONDITIONS: contract.CONDITION.name,
-}
+_BY_TASK = {ROWS: contract.STATUS.name, ROUTES: contract.ROUTE.name, CONDITIONS: contract.CONDITION.name}
 """Metric that counts rows by task and value → the answer's tensor that has the value; empty ones do not count."""
 
 

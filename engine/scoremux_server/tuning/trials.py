@@ -115,10 +115,7 @@ class Candidate:
 
 
 def run_trials(
-    candidates: Sequence[Candidate],
-    rows: int,
-    checked: int,
-    report: Callable[[str], None] = lambda _: None,
+    candidates: Sequence[Candidate], rows: int, checked: int, report: Callable[[str], None] = lambda _: None
 ) -> list[Trial]:
     """Measure every candidate in turn, round by round; the round before the first is not counted.
 
