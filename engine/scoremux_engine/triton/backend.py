@@ -35,7 +35,7 @@ from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Tenant
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit import Audit, AuditSettings
-from scoremux_engine.triton.metrics import Changes, FirstLabels, Kind, Publisher, Recorder, Series
+from scoremux_engine.triton.metrics import Changes, Families, FirstLabels, Publisher, Recorder
 from scoremux_engine.triton.models import BACKBONE
 from scoremux_engine.triton.room import Room, read_terms
 from scoremux_engine.triton.run_folder import RunFolder
@@ -86,8 +86,7 @@ class Scorer:
         runner: BackboneRunner = (
             TritonRunner(call, backbone.spec, choice.precision, arithmetic) if calls else choice.make(backbone)
         )
-        tasks = FirstLabels(int(parameters.get("metrics_tasks", "100")))
-        self._recorder = Recorder(tasks, FirstLabels(metrics.MOST_TOKENS))
+        self._recorder = Recorder(FirstLabels(int(parameters.get("metrics_tasks", "100"))))
         kind = choice.name, choice.device, runner.precision
         served = Provenance(version("scoremux"), *kind, backbone.spec.digest, runner.arithmetic)
         self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
@@ -115,7 +114,7 @@ class Scorer:
         run_folder.write_arithmetic(runner.arithmetic)
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
         # Last, so that no other thread sends metrics while this one logs.
-        self._publisher = Publisher(self._take, _Families().publish)
+        self._publisher = Publisher(self._take, Families(pb_utils.MetricFamily).publish)
 
     def finalize(self) -> None:
         """End what runs beside the scoring; Triton calls it when all requests are answered."""
@@ -254,37 +253,6 @@ class HeldRequest:
             self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception as error:  # other requests must not suffer from it
             pb_utils.Logger.log_error(f"a response cannot be sent: {type(error).__name__}")
-
-
-class _Families:
-    """The metrics as Triton publishes them on its metrics port."""
-
-    def __init__(self) -> None:
-        family = pb_utils.MetricFamily
-        kinds = {Kind.COUNTER: family.COUNTER, Kind.GAUGE: family.GAUGE, Kind.HISTOGRAM: family.HISTOGRAM}
-        # A family lives as long as this process holds it.
-        self._families = {m: family(name=m.name, description=m.text, kind=kinds[m.kind]) for m in metrics.ALL}
-        self._shown: dict[Series, Any] = {}
-        for metric in metrics.ALL:
-            if not metric.labels:
-                self._of((metric, ()))  # 0 is a value too
-
-    def publish(self, changes: Changes) -> None:
-        """Bring Triton's values up to date."""
-        for series, grown in changes.added.items():
-            self._of(series).increment(grown)
-        for series, value in changes.set.items():
-            self._of(series).set(value)
-        for series, value in changes.observed:
-            self._of(series).observe(value)
-
-    def _of(self, series: Series) -> Any:
-        if series not in self._shown:
-            metric, values = series
-            labels = dict(zip(metric.labels, values, strict=True))
-            buckets = {"buckets": list(metric.buckets)} if metric.buckets else {}
-            self._shown[series] = self._families[metric].Metric(labels=labels, **buckets)
-        return self._shown[series]
 
 
 class BackboneModel:

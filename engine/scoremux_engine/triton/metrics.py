@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
 from scoremux_client import contract
 from scoremux_engine.bank.bank import BankStats
@@ -15,7 +16,6 @@ from scoremux_engine.scoring.observer import BatchTrace, ScoredBatch
 from scoremux_engine.scoring.scheduler import QueueStats
 
 PUBLISH_EVERY_S = 0.25
-
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +40,6 @@ class Metric:
 
 _REASONS = ("cancelled", "late", "full", "token_full", "stopped")
 INTERACTIVE, BATCH = "interactive", "batch"
-"""Classes of requests."""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
@@ -243,6 +242,36 @@ class Recorder:
 
     def _add_observation(self, metric: Metric, value: float, *labels: str) -> None:
         self._changes.observed.append(((metric, labels), value))
+
+
+class Families:
+    """The metrics as Triton publishes them on its metrics port; `family` is its class of that name."""
+
+    def __init__(self, family: Any) -> None:
+        kinds = {Kind.COUNTER: family.COUNTER, Kind.GAUGE: family.GAUGE, Kind.HISTOGRAM: family.HISTOGRAM}
+        # A family lives as long as this process holds it.
+        self._families = {m: family(name=m.name, description=m.text, kind=kinds[m.kind]) for m in ALL}
+        self._shown: dict[Series, Any] = {}
+        for metric in ALL:
+            if not metric.labels:
+                self._of((metric, ()))  # 0 is a value too
+
+    def publish(self, changes: Changes) -> None:
+        """Bring Triton's values up to date."""
+        for series, grown in changes.added.items():
+            self._of(series).increment(grown)
+        for series, value in changes.set.items():
+            self._of(series).set(value)
+        for series, value in changes.observed:
+            self._of(series).observe(value)
+
+    def _of(self, series: Series) -> Any:
+        if series not in self._shown:
+            metric, values = series
+            labels = dict(zip(metric.labels, values, strict=True))
+            buckets = {"buckets": list(metric.buckets)} if metric.buckets else {}
+            self._shown[series] = self._families[metric].Metric(labels=labels, **buckets)
+        return self._shown[series]
 
 
 class Publisher:
