@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import socket
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import LOOPBACK, Profile
@@ -80,7 +80,7 @@ class Endpoints:
                 ports = {name: port or free[name] for name, port in ports.items()}
         except _TakenError as error:
             raise SetupError(f"{error}{_offer(hosts, ports)}") from error
-        return replace(endpoints, **ports)
+        return cls(ports["grpc"], ports["http"], ports["metrics"], watch=ports["watch"], **addresses)
 
     @classmethod
     def of(cls, profile: Profile, checked: bool = True) -> Endpoints:
