@@ -118,10 +118,8 @@ class Engine:
         Args:
             repository: The folder with `backbone/` and, unless `store` says otherwise, `store/`.
             runner: What computes; None for what `scoremux serve` takes (`choice_of`).
-            bank_bytes, uncalibrated: As for `Engine`.
 
-        Raises:
-            BackboneError, StoreError, RunnerError: One of them cannot be opened.
+        Raises BackboneError, StoreError or RunnerError where one of them cannot be opened, and EngineError as `Engine`.
         """
         root = Path(repository)
         backbone = Backbone.open(root / "backbone" / "1")
@@ -140,9 +138,7 @@ class Engine:
     ) -> Columns:
         """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`).
 
-        Args:
-            allowed: One entry a row, which says whether the row may name a task; None allows everything.
-            embeddings: Whether EMBEDDING is among the tensors.
+        `allowed` has one entry a row, which says whether the row may name a task; None allows everything.
         """
         return self._answer([self._run(Rows(texts, tasks, allowed), pooled=embeddings)])[0]
 
@@ -156,11 +152,7 @@ class Engine:
         embeddings: bool = False,
         terms: Terms = ANY_TERMS,
     ) -> None:
-        """As `score_columns`, without waiting: `done` is called, from any thread, with the tensors or an error.
-
-        Args:
-            terms: Until when the answer is of use, and who goes first.
-        """
+        """As `score_columns`, without waiting: `done` is called, from any thread, with the tensors or an error."""
         try:
             arrival = Arrival(Rows(texts, tasks, allowed), terms, embeddings, done)
         except EngineError as error:

@@ -80,25 +80,23 @@ def revoke(name: TokenName, file: TokensOption) -> None:
     print(f"revoked {name}", file=sys.stderr)
 
 
+_ADAPTERS = typer.Option(
+    help="PEFT adapters, or folders of them: first export the backbone if REPOSITORY has none, and publish the "
+    "adapters that are new.",
+    metavar="DIR…",
+)
+_BACKBONE = typer.Option(
+    help="With --adapters: folder or hub id with the weights of their base model (default: what they name).",
+    metavar="MODEL",
+)
+
+
 def serve(
     repository: Annotated[
         Path, typer.Option(help="Repository with an exported backbone, or with --adapters a new folder.")
     ],
-    adapters: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="PEFT adapters, or folders of them: first export the backbone if REPOSITORY has none, and publish the "
-            "adapters that are new.",
-            metavar="DIR…",
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="With --adapters: folder or hub id with the weights of their base model (default: what they name).",
-            metavar="MODEL",
-        ),
-    ] = None,
+    adapters: Annotated[list[Path] | None, _ADAPTERS] = None,
+    backbone: Annotated[str | None, _BACKBONE] = None,
     tasks: Annotated[
         Path | None, typer.Option(help="With --adapters: CSV file of tasks, as for `scoremux tasks add`.")
     ] = None,
@@ -134,9 +132,8 @@ def serve(
 
     if (backbone or tasks) and not adapters:
         raise SetupError("--backbone and --tasks describe --adapters: give both, or neither")
-    port_setting = [] if grpc_port is None else [f"grpc_port={grpc_port}"]
-    name = profile or default_profile(repository)
-    chosen = Profile.read(name, [*(settings or []), *port_setting])
+    name, ports = profile or default_profile(repository), [] if grpc_port is None else [f"grpc_port={grpc_port}"]
+    chosen = Profile.read(name, [*(settings or []), *ports])
     server = make_server(repository, chosen, store, log, checked=not print_config)
     if print_config:
         print(rendered(server))
@@ -144,8 +141,6 @@ def serve(
     if adapters:
         publish_adapters(adapters, repository, store or repository / "store", backbone, tasks, report)
     report(f"profile  {name}")
-    if chosen.selftest == "off":
-        report("selftest off: nothing shows that this machine computes the same bits in every batch")
     run(server)
 
 

@@ -53,8 +53,7 @@ def make_server(
 ) -> TritonServer:
     """Return the server that a profile describes. Raises SetupError or GrantError.
 
-    Args:
-        checked: Whether Triton and its ports must be usable now: what is printed may be for another machine.
+    With `checked`, Triton and its ports must be usable now: what is printed may be for another machine.
     """
     endpoints = Endpoints.of(profile, checked)
     triton = Installation.find(profile.triton, checked=checked)
@@ -141,6 +140,8 @@ def run(server: TritonServer) -> None:
         report(f"log      {server.log}")
         report("ready; Ctrl-C stops")
 
+    if server.profile.selftest == "off":
+        report("selftest off: nothing shows that this machine computes the same bits in every batch")
     report(f"starting {server.installation.name}")
     watcher = Watcher(server, report)
     with HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch, health_headers(server)):

@@ -53,8 +53,7 @@ class IdentifiedText(NamedTuple):
 def read_log(paths: Iterable[Path]) -> Iterator[LoggedRow]:
     """Yield the scored rows of audit logs, in order.
 
-    Raises:
-        AuditError: A file cannot be read, or a line is not one of an audit log of format 1.
+    Raises AuditError where a file cannot be read, or a line is not one of an audit log of format 1.
     """
     for path in paths:
         with reading(path, AuditError), path.open("rb") as lines:

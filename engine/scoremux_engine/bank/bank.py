@@ -105,10 +105,8 @@ class Bank:
     def refresh(self) -> None:
         """Follow a changed manifest; one stat where it did not change.
 
-        The tasks of a large store are described by `load_live`, in the loader's thread, or by `describe`.
-
-        Raises:
-            StoreError: The store never could be read, so which tasks there are is not known.
+        The tasks of a large store are described by `load_live`, in the loader's thread, or by `describe`. Raises
+        StoreError where the store never could be read, so the tasks are unknown.
         """
         changed = self._live.update()
         if self._loader is None or not self._live.large:

@@ -27,10 +27,8 @@ log = logging.getLogger(__name__)
 class LiveVersions:
     """The live version of each task, and the earlier ones to serve until the live one is loaded. Thread-safe.
 
-    A manifest that cannot be used is logged once and named in `problem`; what was live before stays.
-
-    Args:
-        backbone: Digest of the backbone that its packages must be for.
+    A manifest that cannot be used, or is of another backbone than this digest, is logged once and named in `problem`;
+    what was live before stays.
     """
 
     def __init__(self, store: Store, backbone: str) -> None:
@@ -55,10 +53,8 @@ class LiveVersions:
     def check_manifest(self) -> bool:
         """Notice a changed manifest: read a small one, and set `outdated` for a large one. Return whether it changed.
 
-        A manifest that cannot be looked at counts as changed; `update` says why.
-
-        Raises:
-            StoreError: No manifest could ever be read.
+        A manifest that cannot be looked at counts as changed; `update` says why. Raises StoreError where no manifest
+        could ever be read.
         """
         if self._stamp is None:
             return self.update()
@@ -72,11 +68,7 @@ class LiveVersions:
         return True
 
     def update(self) -> bool:
-        """Read the manifest if it changed, whatever its size. Return whether it did.
-
-        Raises:
-            StoreError: As `check_manifest`.
-        """
+        """Read the manifest if it changed, whatever its size. Return whether it did. Raises as `check_manifest`."""
         with self._updating:
             self.outdated = False
             stamp = None

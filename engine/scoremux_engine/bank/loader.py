@@ -43,14 +43,7 @@ class PackageReader:
         self.failures = 0
 
     def read(self, task: str, digest: str) -> TaskPackage | None:
-        """Read a version, or wait for the thread that is reading it.
-
-        Args:
-            task: Id of the task that needs it, for the log.
-
-        Returns:
-            The package, or None if it failed now or less than a second ago.
-        """
+        """Return a version, read here or by another thread; None if it failed now or less than a second ago."""
         if time.monotonic() < self._retry_at.get(digest, 0.0):
             return None
         try:

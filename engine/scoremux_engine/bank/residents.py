@@ -82,15 +82,8 @@ class Pool:
     """`capacity` slots of one size class. `tables`: graph input name → [capacity, …], passed to the graph whole.
 
     Only address space is reserved; a slot takes memory when it is written and returns it when it is released. A pool
-    never moves, so a batch may read its slots while others are written.
-
-    Args:
-        backbone: The graph whose inputs the tables are.
-        size: R and L_max of every slot.
-        dtypes: Types of the tables by graph input name; float32 where absent.
-
-    Raises:
-        MemoryError: The address space cannot be reserved.
+    never moves, so a batch may read its slots while others are written. `dtypes` has the types of the tables by graph
+    input name; float32 where absent. Raises MemoryError where the address space cannot be reserved.
     """
 
     def __init__(self, backbone: BackboneSpec, size: SizeClass, dtypes: DTypes, capacity: int) -> None:

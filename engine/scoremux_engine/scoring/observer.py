@@ -66,11 +66,7 @@ class BatchTrace:
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """B scored rows, of requests that are answered together.
-
-    Attributes:
-        logits: float32 [B, L_max], NaN in rows without a score.
-    """
+    """B scored rows, of requests that are answered together; logits float32 [B, L_max], NaN in rows without a score."""
 
     texts: Texts
     plan: RowPlan

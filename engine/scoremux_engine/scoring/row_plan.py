@@ -29,14 +29,7 @@ Allowed = Callable[[str], bool] | None
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a request as they came.
-
-    Attributes:
-        allowed: One entry a row; None allows everything.
-
-    Raises:
-        EngineError: The lengths of the arguments differ.
-    """
+    """The rows of a request as they came; `allowed` is None where all are. Raises EngineError where lengths differ."""
 
     texts: Texts
     tasks: Texts

@@ -35,8 +35,7 @@ _SMALL_S = 10.0
 class Part:
     """Rows of one request that are computed together, perhaps with those of others.
 
-    Attributes:
-        alone: Whether nothing else may be computed meanwhile, as one of the rows may kill the process.
+    A part that may kill the process is computed `alone`, with nothing beside it.
     """
 
     request: RowRequest

@@ -50,10 +50,7 @@ class AuditSettings:
 
 
 class Audit:
-    """An `Observer` that logs every row; a batch is one write.
-
-    A batch that cannot be logged is counted and refused (AuditError).
-    """
+    """An `Observer` that logs every row, a batch in one write; one that cannot be logged is counted and refused."""
 
     def __init__(self, settings: AuditSettings, file: AppendLog, provenance: Provenance, recorder: Recorder) -> None:
         self._key = settings.key

@@ -29,13 +29,8 @@ class AppendLog:
 
     Each `write` is one write(2): once it has returned, its lines survive the writer's death. A line that a death cut
     short is removed at the next open; a file that ends in anything else is not touched. The lock `path.lock` keeps a
-    second writer away.
-
-    Args:
-        rotate_bytes: When it would grow beyond this, it is renamed to `path.TIME` and a new one is begun.
-
-    Raises:
-        AuditError: The file cannot be opened, or is another's.
+    second writer away. A file that would grow beyond `rotate_bytes` is renamed to `path.TIME`, and a new one is begun.
+    Raises AuditError where the file cannot be opened, or does not end as an audit log does.
     """
 
     def __init__(self, path: Path, rotate_bytes: int) -> None:

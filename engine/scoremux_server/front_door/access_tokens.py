@@ -108,8 +108,7 @@ class TokenFile:
     def add(self, name: str, tasks: list[str], rate: int, days: int, *, weight: int = 1) -> str:
         """Make a token and return it: it is stored nowhere.
 
-        Raises:
-            SetupError: There is a token of this name, a value is wrong, or the file cannot be written.
+        Raises SetupError where the file has this name or cannot be written, or a value is wrong.
         """
         secret = _MARK + secrets.token_urlsafe(_SECRET_BYTES)
         now = datetime.now(timezone.utc).replace(microsecond=0)

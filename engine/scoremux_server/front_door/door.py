@@ -66,11 +66,7 @@ class FrontDoor:
     def __init__(
         self, file: Path, report: Callable[[str], None] = lambda _: None, log: Path = Path("/dev/stdout")
     ) -> None:
-        """Read the files. Raises SetupError or GrantError.
-
-        Args:
-            report: Called with a sentence for each thing that happens.
-        """
+        """Read the files. `report` is called with a sentence for each event. Raises SetupError or GrantError."""
         self._file, self._report, self._log = file, report, log
         self._program = find_program()
         self._settings = DoorSettings.read(file)

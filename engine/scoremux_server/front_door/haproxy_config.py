@@ -31,11 +31,7 @@ _REFUSE = re.compile(r"^ *refuse ([A-Z]+) (if|unless) (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer of the door's own.
-
-    Attributes:
-        sentence: The message that the client reads: a HAProxy format that never holds what the client sent.
-    """
+    """An answer of the door's own; `sentence` is a HAProxy format that never holds what the client sent."""
 
     http: int
     grpc: int
@@ -115,8 +111,7 @@ def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
 def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -> None:
     """Write haproxy.cfg and what it reads into a folder, for this user alone. Raises OSError.
 
-    Args:
-        pems: Certificates and keys by the names of their copies: a key stays with its certificate.
+    `pems` has certificates and keys by the names of their copies: a key stays with its certificate.
     """
     for path in folder.glob("*.pem*"):
         path.unlink()

@@ -20,11 +20,7 @@ ARITHMETIC_HEADER = "scoremux-arithmetic"
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Triton's ports on `address`, and the watcher's port.
-
-    Attributes:
-        metrics_address: IP address of Triton's metrics; empty for `address`.
-    """
+    """Triton's ports on `address`, and the watcher's port; without `metrics_address`, metrics are on `address` too."""
 
     grpc: int
     http: int
@@ -59,14 +55,9 @@ class Endpoints:
     def choose(
         cls, grpc: int = 0, http: int = 0, metrics: int = 0, watch: int = 0, *, checked: bool = True, **addresses: str
     ) -> Endpoints:
-        """Return endpoints with the given ports, and a free port for each 0.
+        """Return endpoints with the given ports, which must be free if `checked`, and a free port for each 0.
 
-        Args:
-            grpc: Triton's gRPC port; each port may be 0 for any free one.
-            checked: Whether the given ports must be free now.
-
-        Raises:
-            SetupError: A port cannot be used. If it is taken, the message offers ports that are free.
+        Raises SetupError where a port cannot be used. If it is taken, the message offers ports that are free.
         """
         ports = {"grpc": grpc, "http": http, "metrics": metrics, "watch": watch}
         endpoints = cls(grpc, http, metrics, watch=watch, **addresses)

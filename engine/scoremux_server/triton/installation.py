@@ -42,11 +42,7 @@ _UTILS = "triton_python_backend_utils.py"
 
 @dataclass(frozen=True)
 class Installation:
-    """A Triton on disk.
-
-    Attributes:
-        release: Year and month; None where it is not known.
-    """
+    """A Triton on disk; its release is a year and month, None where it is unknown."""
 
     folder: Path
     release: tuple[int, int] | None
@@ -56,14 +52,9 @@ class Installation:
     def find(
         cls, triton: str = BUNDLED, variables: Mapping[str, str] = os.environ, *, checked: bool = True
     ) -> Installation:
-        """Return the bundled Triton or the one in a folder.
+        """Return the bundled Triton or the one in a folder, whose release NVIDIA's container names in `variables`.
 
-        Args:
-            variables: The environment, in which NVIDIA's container names its release.
-            checked: Whether the folder must have a Triton now.
-
-        Raises:
-            SetupError: The folder has no Triton, or the wheel is not installed.
+        Raises SetupError where the wheel is not installed, or, if `checked`, the folder has no Triton.
         """
         if triton == BUNDLED:
             return cls(_bundled_folder(), BUNDLED_RELEASE, bundled=True)

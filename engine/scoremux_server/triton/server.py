@@ -105,11 +105,7 @@ class TritonServer:
         self._start_process()
 
     def command(self, folder: Path, key: str) -> list[str]:
-        """Write models and backends into `folder`; return tritonserver's argument vector.
-
-        Args:
-            folder: An existing folder; what an earlier call wrote is replaced.
-        """
+        """Write models and backends into a folder, over an earlier call's; return tritonserver's argument vector."""
         models, backends = folder / "models", folder / "backends"
         with writing(folder, SetupError):
             for left in (models, backends):
@@ -142,12 +138,9 @@ class TritonServer:
     def wait_until_ready(
         self, stop: threading.Event | None = None, look: Callable[[str], None] = lambda _: None
     ) -> Answer | None:
-        """Wait for a good canary.
+        """Wait for a good canary. Return its answer, or None if `stop` was set.
 
-        Args:
-            look: Called many times a second with why the last canary was not good; what it raises ends the waiting.
-
-        Returns the canary's answer, or None if `stop` was set.
+        `look` is called many times a second with why the last canary was not good; what it raises ends the waiting.
 
         Raises:
             StartError: The process ended, or the answer is wrong. The message ends with the tail of Triton's log. An

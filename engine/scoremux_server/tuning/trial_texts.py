@@ -20,13 +20,9 @@ _MEDIAN_WORDS, _SPREAD, _MOST_WORDS = 17, 1.0, 400
 
 
 def read_sample(store: Path, file: Path | None) -> TrialRows:
-    """Return rows in random order.
+    """Return rows in random order: a file's (.jsonl, .csv or .parquet, with `text` and maybe `task`), or made-up ones.
 
-    Args:
-        file: Rows (.jsonl, .csv or .parquet) with `text` and maybe `task`; None for made-up texts.
-
-    Raises:
-        ScoremuxError: The store has no task, or the file cannot be read or has no text.
+    Raises ScoremuxError where the store has no task, or the file cannot be read or has no text.
     """
     draw = random.Random(0)
     tasks = sorted(StoreReader(store).manifest().tasks)

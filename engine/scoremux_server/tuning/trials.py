@@ -59,9 +59,7 @@ class Trial:
     def moved_tasks(self, reference: Trial, tasks: Sequence[str], most_changed: float) -> dict[str, tuple[int, int]]:
         """Return the tasks of which too many levels differ from the reference's, with how many of how many do.
 
-        Args:
-            tasks: The tasks of the sample's rows, in their order.
-            most_changed: Largest share of a task's levels that may differ; one may in any case.
+        `most_changed` is the largest share of a task's levels that may differ; one may in any case.
         """
         rows = list(zip(tasks, self.levels, reference.levels, strict=False))
         total, changed = Counter(task for task, _, _ in rows), Counter(task for task, a, b in rows if a != b)
@@ -119,8 +117,7 @@ def run_trials(
 ) -> list[Trial]:
     """Measure every candidate in turn, round by round; the round before the first is not counted.
 
-    Args:
-        checked: Number of rows whose levels are kept.
+    The levels of the first `checked` rows are kept.
     """
     trials = [(candidate, Trial(candidate.choice)) for candidate in candidates]
     for number in range(ROUNDS + 1):

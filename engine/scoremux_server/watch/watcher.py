@@ -19,11 +19,7 @@ _STORE_S = 0.5
 
 
 class Watcher:
-    """Keeps one Triton running until a stop: if Triton or its stub dies or hangs, Triton is restarted on its ports.
-
-    Attributes:
-        health: What is known of the server at every moment.
-    """
+    """Keeps one Triton running until a stop: if Triton or its stub dies or hangs, Triton is restarted on its ports."""
 
     def __init__(
         self,
@@ -38,7 +34,6 @@ class Watcher:
         """Users need no other times and counts than the defaults; tests do.
 
         Args:
-            report: Called with a sentence for each thing that happens.
             backoff_s: Pause before the second restart in a row; it doubles from one to the next.
             backoff_most_s: Longest pause between two restarts.
             crash_loop_deaths: Number of deaths in a row, without a successful start between them, that ends the
