@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -30,6 +31,10 @@ _FAR = 0.1
 _NAMED = 5
 _LIBRARIES = ("scoremux", "openvino", "onnxruntime", "onnxruntime-gpu", "numpy")
 
+_MIXES = typer.Option(
+    min=1, help="Random mixes for each runner and precision (default: as many as 15 s allow, once tasks are loaded)."
+)
+
 
 def selftest(
     repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and a store.")],
@@ -37,13 +42,7 @@ def selftest(
     profile: Annotated[
         str | None, typer.Option(help="Test this profile only (default: every runner and precision on the CPU).")
     ] = None,
-    mixes: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Random mixes for each runner and precision (default: as many as 15 s allow, once tasks are loaded).",
-        ),
-    ] = None,
+    mixes: Annotated[int | None, _MIXES] = None,
     longest: Annotated[int | None, typer.Option(min=1, help="Longest text in tokens (default: the longest).")] = None,
     write: Annotated[Path | None, typer.Option(help="Write digests of this machine's scores to this file.")] = None,
     against: Annotated[
@@ -62,61 +61,96 @@ def selftest(
     Example: scoremux selftest repo --profile cpu --against first-server.json
     """
     from scoremux_engine.commands.printing import show_table
+    from scoremux_engine.model.provenance import processor_name
+
+    typer.echo(_about())
+    results = _test(
+        repository, store, profile, mixes, longest, probed=write is not None, digested=bool(write or against)
+    )
+    heads = ("runner", "precision", "arithmetic", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
+    title = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
+    show_table(heads, results.rows, title=title, fold=("changed",))
+    for sentence in (*map(_origin, results.probes), *results.far):
+        _say(sentence)
+    _exit_unless_stable(results.tests)
+    content = {"processor": processor_name(), "libraries": _libraries(), "backbone": results.backbone}
+    content["digests"] = results.digests
+    content["probes"] = {name: digest for name, digest in results.probes.items() if digest}
+    if write:
+        _write(write, content)
+    if against and not _compare(content, _read(against), against):
+        raise typer.Exit(1)
+
+
+@dataclass
+class _Results:
+    """What the self-tests of runners and precisions showed, and by arithmetic the digests of its probe and scores."""
+
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    tests: list[SelfTest] = field(default_factory=list)
+    far: list[str] = field(default_factory=list)
+    probes: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    backbone: str = ""
+
+
+def _test(
+    repository: Path,
+    store: Path | None,
+    profile: str | None,
+    mixes: int | None,
+    longest: int | None,
+    *,
+    probed: bool,
+    digested: bool,
+) -> _Results:
+    """Test a profile, or every runner and precision on the CPU, until a bit changes."""
     from scoremux_engine.engine import Engine
     from scoremux_engine.errors import RunnerError
-    from scoremux_engine.model.provenance import processor_name
     from scoremux_engine.runners.arithmetic import probe_digest
     from scoremux_engine.runners.choose import REFERENCE
     from scoremux_engine.runners.precisions import FLOAT32
     from scoremux_engine.selftest import digest_scores, distances, run_selftest
 
-    typer.echo(_about())
-    rows: list[tuple[str, ...]] = []
-    tests: list[SelfTest] = []
-    digests: dict[str, dict[str, str]] = {}
-    probes: dict[str, str] = {}
-    backbone, far = "", list[str]()
+    results = _Results()
     reference: Engine | None = None
     for choice in _choices(profile):
+        setting = f"{choice.name} {choice.precision}"
         try:
             engine = Engine.open(repository, store=store, runner=choice)
         except RunnerError as error:
             if profile:
                 raise
-            rows.append((choice.name, choice.precision, "", "", "", "", "", f"not tested: {error}", ""))
+            results.rows.append((choice.name, choice.precision, *[""] * 5, f"not tested: {error}", ""))
             continue
         seconds = None if mixes else _SECONDS
-        report = _Report(f"{choice.name} {choice.precision}")
-        test = run_selftest(engine, mixes=mixes, seconds=seconds, longest=longest, report=report)
-        tests.append(test)
-        backbone = engine.backbone.spec.digest
-        probes[engine.arithmetic] = probe_digest(choice.make) if write and choice.device == "cpu" else ""
-        if write or against:
-            digests[engine.arithmetic] = digest_scores(engine)
-        rows.append(_row(choice, engine.arithmetic, test))
+        test = run_selftest(engine, mixes=mixes, seconds=seconds, longest=longest, report=_Report(setting))
+        results.tests.append(test)
+        results.backbone = engine.backbone.spec.digest
+        results.probes[engine.arithmetic] = probe_digest(choice.make) if probed and choice.device == "cpu" else ""
+        if digested:
+            results.digests[engine.arithmetic] = digest_scores(engine)
+        results.rows.append(_row(choice, engine.arithmetic, test))
         if test.changed:
             break
         if choice.precision != FLOAT32:
             reference = reference or Engine.open(repository, store=store, runner=REFERENCE)
-            far += _far_tasks(distances(engine, reference), f"{choice.name} {choice.precision}")
-    heads = ("runner", "precision", "arithmetic", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
-    show_table(heads, rows, title=f"{processor_name()}, {len(os.sched_getaffinity(0))} cores", fold=("changed",))
-    for sentence in (*map(_origin, probes), *far):
-        _say(sentence)
-    changed = next((test.changed for test in tests if test.changed), None)
-    if changed:
-        typer.echo(f"scoremux: bits are not stable on this machine: {changed}", err=True)
-        raise typer.Exit(1)
-    if not tests or not all(test.rows for test in tests):
-        cause = "the store has no task that can be scored" if tests else "no runner computes on this machine"
-        typer.echo(f"scoremux: nothing was compared: {cause}", err=True)
-        raise typer.Exit(1)
-    content = {"processor": processor_name(), "libraries": _libraries(), "backbone": backbone, "digests": digests}
-    content["probes"] = {name: digest for name, digest in probes.items() if digest}
-    if write:
-        _write(write, content)
-    if against and not _compare(content, _read(against), against):
-        raise typer.Exit(1)
+            results.far += _far_tasks(distances(engine, reference), setting)
+    return results
+
+
+def _exit_unless_stable(tests: list[SelfTest]) -> None:
+    """Exit with status 1 where a bit changed, or nothing was compared."""
+    if changed := next((test.changed for test in tests if test.changed), None):
+        cause = f"bits are not stable on this machine: {changed}"
+    elif not tests:
+        cause = "nothing was compared: no runner computes on this machine"
+    elif not all(test.rows for test in tests):
+        cause = "nothing was compared: the store has no task that can be scored"
+    else:
+        return
+    typer.echo(f"scoremux: {cause}", err=True)
+    raise typer.Exit(1)
 
 
 def _about() -> str:
