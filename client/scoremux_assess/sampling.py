@@ -61,7 +61,6 @@ def draw(
         strata: The stratum of each response.
         count: How many to choose; fewer if there are not as many units.
         seed: What is drawn depends on it and on `task`.
-        task: Its id.
         labelled: Bool [B], responses that have a label already: their units are left out.
     """
     random = _random(seed, task, "draw")

@@ -24,17 +24,7 @@ from scoremux_assess.calibration.thresholds import (
 from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
-from scoremux_decide.decision import (
-    NONE,
-    OWN,
-    POOLED,
-    Decision,
-    Expected,
-    LevelRange,
-    Temperature,
-    Threshold,
-    Unusual,
-)
+from scoremux_decide.decision import NONE, OWN, POOLED, Decision, Expected, LevelRange, Temperature, Threshold, Unusual
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy
 
 _LOW = Reason.LOW_CONFIDENCE.value
@@ -48,8 +38,6 @@ def fit(
     """Return the decision of each task.
 
     Args:
-        policy: The programme's rules.
-        tasks: Labelled rows by task.
         looks: How often each task's promise was tested, this time included; by default it is the first time for all.
 
     Raises:
@@ -105,10 +93,7 @@ def _temperatures(tasks: Mapping[str, LabelledScores]) -> tuple[dict[str, Temper
 
 
 def _choose_all(
-    policy: ScoringPolicy,
-    tasks: Mapping[str, LabelledScores],
-    held_out: Mapping[str, Floats],
-    looks: Mapping[str, int],
+    policy: ScoringPolicy, tasks: Mapping[str, LabelledScores], held_out: Mapping[str, Floats], looks: Mapping[str, int]
 ) -> tuple[dict[str, Threshold], dict[str, RowsUnderTest]]:
     """Return the threshold of each task, and the rows that it was tested on, of tasks that were."""
     thresholds: dict[str, Threshold] = {}
@@ -184,8 +169,6 @@ def _thresholds(
     """Return the threshold of each task: its own, one that tasks with fewer rows share, or everything to people.
 
     Args:
-        policy: The programme's rules.
-        target: Its target.
         tasks: The rows that each task is tested on.
         rows: How many labelled rows each task has.
         looks: How often each task's promise was tested, this time included.

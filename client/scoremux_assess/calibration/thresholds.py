@@ -44,7 +44,6 @@ class Promise:
         errors: Greatest share of rows with another level than the human's; None: no limit.
         critical: Greatest share of levels two or more off; None: no limit.
         within: How much more often the machine may be wrong than a second human, on the same rows; None: no limit.
-        confidence: Of the promise.
     """
 
     errors: float | None

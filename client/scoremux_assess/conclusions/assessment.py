@@ -38,10 +38,7 @@ class Assessment:
     """What is known about each task.
 
     Attributes:
-        tasks: Those with rows, sorted.
-        criteria: What tasks must reach.
         figures: Of the tasks, and after them of all rows together.
-        judged: The tasks, by criterion.
         overall: The verdict on all criteria of a task and its groups.
         item: The verdict on those of the item.
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
@@ -52,7 +49,6 @@ class Assessment:
         means: Means of the figures of all tasks.
         confidence: How sure the machine was.
         ranges: Of levels, around the machine's.
-        routing: Where a policy stands.
         promises: Whether it kept what it promised; None without a promise or rows that tell.
         versions: The digests that scored each task's rows.
     """
@@ -76,16 +72,10 @@ class Assessment:
     versions: tuple[tuple[str, ...], ...]
 
 
-def assess(
-    joined: JoinedColumns,
-    criteria: Sequence[Criterion],
-    policy: ScoringPolicy | None = None,
-) -> Assessment:
+def assess(joined: JoinedColumns, criteria: Sequence[Criterion], policy: ScoringPolicy | None = None) -> Assessment:
     """Return figures, intervals, and verdicts corrected for the number of tasks and criteria (Holm 1979).
 
     Args:
-        joined: The rows.
-        criteria: What tasks must reach.
         policy: What a programme wants of the rows that the machine keeps, None without one.
 
     Raises:

@@ -10,12 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.labels.joined_columns import (
-    JoinedColumns,
-    KnownColumns,
-    LeftOut,
-    ScoredColumns,
-)
+from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, LeftOut, ScoredColumns
 from scoremux_assess.labels.joining import EXAMPLES, UNKNOWN_LEVELS, join, join_truth, levels_by_task
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, LabelColumns
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings, kinds
@@ -72,7 +67,6 @@ def compare_levels(
         new: Levels of the new one, [B].
         human: Known levels, NaN where there is none, [B].
         cell: Which cell a row is in, from 0, [B].
-        cells: How many cells there are.
         weight: Of the rows with a known level, [B]; shares are of all rows, which count equally.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
@@ -103,9 +97,7 @@ def compare(
 
     Args:
         old: The output to compare with.
-        new: The other one.
         truth: A file of known levels.
-        columns_of_truth: Names of its columns.
 
     Raises:
         InputError: a file cannot be read, or the outputs have no row in common.

@@ -30,7 +30,6 @@ class Groups:
         task: The group's task, a place among those of the assessment; −1 for all rows.
         figures: With `dsm` and those of `GAPS`.
         means: Means over tasks of the groups of all rows, in their order.
-        judged: By criterion.
     """
 
     column: tuple[str, ...]

@@ -42,11 +42,8 @@ def measure_promises(
     """Test the promises of a target; None if it has none, or nobody knows which rows the machine keeps.
 
     Args:
-        ratings: The rows.
         task: The task of each row, from 0, [B].
-        cells: How many tasks there are.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
-        target: The policy's.
     """
     kept = ratings.kept == 1
     criteria = [] if target is None else _criteria(target)
@@ -67,9 +64,7 @@ def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: Scorin
     Rows with a condition have no part in it, as in `calibrate`. NaN where the rows do not say it.
 
     Args:
-        joined: The rows.
         task: The task of each, from 0, [B].
-        cells: How many tasks there are.
         policy: None: nothing is known.
     """
     found, scored, known = np.full((cells + 1, 3), np.nan), joined.scored, joined.known

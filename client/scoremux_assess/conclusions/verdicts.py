@@ -68,9 +68,7 @@ class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
     """A limit on a statistic.
 
     Attributes:
-        statistic: Its name.
         at_least, at_most: The limits, one of them or both.
-        of: What it is about.
         required: Whether a task cannot pass where it is not measured.
         least_rows: Groups with fewer rows are not judged.
         source: Where the limit comes from.

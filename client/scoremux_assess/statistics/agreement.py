@@ -46,9 +46,6 @@ class Statistic:
     """A figure that describes agreement.
 
     Attributes:
-        name: Its key in files.
-        title: Its name in tables.
-        formula: Its value by cell.
         scale: How its interval is made, see `intervals`.
         step: How much it moves, to first order, for each share of rows in which one rater is one level off.
         pairs: The raters that it compares; the first is the pair whose rows it is about.
@@ -70,9 +67,7 @@ def statistics(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> dict[str
     """Return the value of every statistic of `STATISTICS` in each cell, by name.
 
     Args:
-        ratings: The rows.
         cell: Which cell a row is in, from 0, [B].
-        cells: How many cells there are.
     """
     totals = sums(balanced(ratings, cell, cells), cell, cells, pairs_of(STATISTICS))
     return {statistic.name: statistic.formula(totals) for statistic in STATISTICS}

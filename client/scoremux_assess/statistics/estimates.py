@@ -187,11 +187,7 @@ def student_t(freedom: Floats) -> Floats:
     right to 2e-4.
     """
     d = np.maximum(freedom, 10)
-    terms = (
-        (Z**3 + Z) / 4,
-        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
-        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
-    )
+    terms = ((Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384)
     large = Z + terms[0] / d + terms[1] / d**2 + terms[2] / d**3
     quantile: Floats = np.where(freedom < 10, _T[np.clip(freedom, 0, 9).astype(np.int64)], large)
     return quantile

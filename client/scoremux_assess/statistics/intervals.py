@@ -61,10 +61,7 @@ def estimates(
     """Return statistics with their 95 % intervals, by name.
 
     Args:
-        chosen: The statistics, of `statistics.STATISTICS`.
-        ratings: The rows.
         cell: Which cell a row is in, from 0, [B].
-        cells: How many cells there are.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
     statistics = tuple(chosen)
@@ -83,11 +80,7 @@ def estimates(
 
 
 def dsm_estimates(
-    ratings: Ratings,
-    cell: npt.NDArray[Any],
-    member: Mask,
-    cells: int,
-    student: npt.NDArray[Any] | None = None,
+    ratings: Ratings, cell: npt.NDArray[Any], member: Mask, cells: int, student: npt.NDArray[Any] | None = None
 ) -> Estimates:
     """Return the difference of standardised means of groups, one a cell, with 95 % intervals.
 
@@ -95,7 +88,6 @@ def dsm_estimates(
         ratings: The rows of each group's whole (its task), so that a task's rows come once for each of its groups.
         cell: Which group a row is here for, from 0, [B].
         member: Whether the row is in that group, [B].
-        cells: How many groups there are.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
     ratings = balanced(ratings, cell, cells)
@@ -116,7 +108,6 @@ class _Units:
     """What is drawn independently of each other: rows, or the rows of one student in one cell.
 
     Attributes:
-        rows: Which rows they are.
         cell: The cell that each is in, [U].
         count: How many such units there are, [U].
         sums: Those of one unit.

@@ -28,7 +28,6 @@ class Reliability:
         right: The share of them whose level is the human's, [C, BINS].
         error: Expected calibration error, the mean distance of the two by row.
         kept: The share of right levels among the most confident rows, at each of `COVERAGES`, [C, 20].
-        kept_low, kept_high: Its 95 % intervals.
     """
 
     rows: Floats
@@ -81,19 +80,11 @@ def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, tas
 
     Args:
         low, high: Lowest and highest level of each row's range, NaN where it has none, [B].
-        human: The human's level, [B].
-        weight: Of each row, [B].
         task: The task of each row, from 0, [B].
-        cells: How many tasks there are.
     """
     bounded = ~np.isnan(low) & ~np.isnan(high)
     inside = (low <= human) & (human <= high)
-    columns = (
-        bounded,
-        weight * bounded,
-        np.where(bounded, weight * (high - low + 1), 0),
-        weight * (bounded & inside),
-    )
+    columns = (bounded, weight * bounded, np.where(bounded, weight * (high - low + 1), 0), weight * (bounded & inside))
     rows, total, width, held = _totals(task, cells, *columns)
     with np.errstate(invalid="ignore"):
         return RangeFigures(rows, width / total, held / total)
@@ -107,9 +98,7 @@ def measure_confidence(
     Args:
         confidence: P(level = human's level) of each row, NaN where there is none, [B].
         right: Whether the machine's level is the human's, [B].
-        weight: Of each row, [B].
         task: The task of each row, from 0, [B].
-        cells: How many tasks there are.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
     has_confidence = ~np.isnan(confidence)
@@ -127,21 +116,14 @@ def measure_confidence(
 
 
 def measure_routing(
-    kept: Floats,
-    right: Mask,
-    weight: Floats,
-    task: Ints,
-    stated: Reliability,
-    people: Floats,
+    kept: Floats, right: Mask, weight: Floats, task: Ints, stated: Reliability, people: Floats
 ) -> Routing:
     """Return what is known of routes.
 
     Args:
         kept: 1 where the machine keeps the row, 0 where people read it, NaN where that is not known, [B].
         right: Whether the machine's level is the human's, [B].
-        weight: Of each row, [B].
         task: The task of each row, from 0, [B].
-        stated: Confidence without a calibration.
         people: What would go to people, by how many rows, and to which share that would fall, [C, 3].
     """
     rows, machine, wrong = _totals(task, len(people) - 1, weight, weight * kept, weight * kept * ~right)

@@ -69,7 +69,6 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
     administration, the first counts.
 
     Args:
-        path: The desk's export.
         decision_of: Returns the decision of a version, given its digest.
         late_before: Picked rows that came before this day and were not read are late.
 
