@@ -8,7 +8,7 @@ your own:
 >>> from scoremux_assess.labels.ratings import Ratings
 >>> from scoremux_assess.statistics.agreement import BY_NAME
 >>> ratings, task = Ratings.of(human=[0, 1, 2, 2, 1, 0], machine=[0, 1, 2, 1, 1, 0]), np.zeros(6, int)
->>> found = estimates([BY_NAME["exact"]], ratings, task, cells=1)["exact"]
->>> [f"{column[0]:.3f}" for column in (found.value, found.low, found.high)]
+>>> figures = estimates([BY_NAME["exact"]], ratings, task, cells=1)["exact"]
+>>> [f"{column[0]:.3f}" for column in (figures.value, figures.low, figures.high)]
 ['0.833', '0.436', '0.970']
 """

@@ -40,7 +40,7 @@ class SampledRows:
 
 
 def thin(count: int, seed: int, task: str, most: int = MOST) -> list[int]:
-    """Return the places of all responses of a task or, of more than `most`, of so many at random.
+    """Return the places of all responses of a task or, of more than `most`, of `most` at random.
 
     Each is among them with probability most / count, by which that of `draw` is multiplied (two-phase sampling).
     """
@@ -54,7 +54,7 @@ def draw(
 ) -> SampledRows:
     """Choose responses of a task from all strata: one at most of near copies, and of one student's.
 
-    The stratum of such a unit is that of its first response; of a chosen unit one response is drawn, all alike.
+    The stratum of a unit is that of its first response; each response of a chosen unit is as likely to be drawn.
 
     Args:
         related: A number for each of B responses, equal for those of one unit (`similar_texts.related`).

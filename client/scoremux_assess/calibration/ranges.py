@@ -120,7 +120,7 @@ def _fit(growth: Growth, pool: Sequence[Needed] | None, confidence: float) -> Le
     *by_level, of_all = (_reach(*rows, confidence) for rows in zip(of_task, pool or of_task, strict=True))
     source = OWN if pool is None else POOLED
     fitted = LevelRange(of_all, confidence, source, len(growth.needed), 0.0, tuple(by_level))
-    return replace(fitted, width=_width(growth, fitted))
+    return replace(fitted, width=round(float(growth.widths(fitted).mean()), 6) if len(growth.needed) else 0.0)
 
 
 def _reach(of_task: Needed, together: Needed, confidence: float) -> float:
@@ -137,10 +137,6 @@ def _reach(of_task: Needed, together: Needed, confidence: float) -> float:
     worth = unit * min(_OTHERS_WORTH, count)
     enough = of_own + worth * others / others[-1] >= (weight.sum() + worth + unit) * confidence * (1 - 1e-12)
     return float(values[enough.argmax()]) if enough.any() else 1.0
-
-
-def _width(growth: Growth, level_range: LevelRange) -> float:
-    return round(float(growth.widths(level_range).mean()), 6) if len(growth.needed) else 0.0
 
 
 def _growing(probabilities: Floats, level: Ints) -> Iterator[tuple[Ints, Ints, Floats]]:

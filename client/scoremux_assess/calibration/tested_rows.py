@@ -21,7 +21,7 @@ class RowsUnderTest:
         errors: Share of wrong levels, float64 [B]: 0 or 1 but for equal texts.
         critical: Share of levels two or more off.
         worse: Share of rows where the machine is wrong and a second human right; NaN without a second human.
-        better: The reverse.
+        better: Share of rows where a second human alone is wrong.
         weight: How many rows each stands for.
         student: Who wrote it, int64 [B]; −1 where that is not known.
     """
@@ -79,7 +79,7 @@ class RowsUnderTest:
         return round(float(self.weight[self.confidence < least].sum() / self.weight.sum()), 6)
 
     def numbered_students(self) -> Ints:
-        """Return a number from 0 for each student, [B]; one of its own where nobody knows who it was."""
+        """Return a number from 0 for each student, [B]; a row without a student has one of its own."""
         unknown = self.student.max(initial=0) + 1 + np.arange(len(self))
         return np.asarray(np.unique(np.where(self.student < 0, unknown, self.student), return_inverse=True)[1]).reshape(
             -1

@@ -5,8 +5,8 @@ the last before the first failure is taken. Which cut is first depends on confid
 chance that the cut taken breaks the promise is at most 1 − confidence. The promise is about the rate among all
 responses to come: the share in a single batch of n rows that are kept varies around it by √(p (1 − p) / n).
 
-Rows of unequal weight, or of one student, count as so many independent ones as tell as much (`effective_rows`), as the
-intervals of Korn and Graubard (1998) do it for surveys.
+Rows of unequal weight, or of one student, count as the number of independent ones that tell as much
+(`effective_rows`), as in the intervals of Korn and Graubard (1998) for surveys.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LEAST_ROWS = 5
 """Rows of its own, of those that the machine would keep, without which a task has no part in a shared threshold."""
 
 _WORTH, _MOST_ROWS = 0.05, 1 << 14
-"""Labelling more rows is worth it if the share for people falls by so much; with so many rows at most."""
+"""By how much the share for people must fall for more labelled rows to be worth it, and the most rows considered."""
 
 _RATES = (np.arange(500) + 0.5) / 500
 _PRECISIONS = np.geomspace(2, 20, 9)
@@ -71,7 +71,7 @@ def choose(rows: RowsUnderTest, promise: Promise, times: int = 1) -> float | Non
     ):
         if most is not None:
             allowed = np.array([most_errors(count, most, promise.confidence) for count in independent], dtype=np.int64)
-            kept &= _counts(ranked.weight, observed, ends, independent) <= allowed
+            kept &= np.ceil(_shares(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
             chance *= at_most(allowed, independent, _shares(ranked.weight, expected, ends))
     if promise.within is not None:
         kept &= _within(ranked, ends, promise.within, promise.confidence, correlation, times)
@@ -182,12 +182,12 @@ def _by_cut(ranked: Sequence[RowsUnderTest], cuts: Sequence[float], names: Seque
     """
     independent, counts = np.zeros((len(cuts), len(ranked))), np.zeros((len(names), len(cuts), len(ranked)))
     for task, rows in enumerate(ranked):
-        known = rows.take(np.flatnonzero(~np.isnan(getattr(rows, names[0]))))
-        ends = np.searchsorted(-known.confidence, -np.array(cuts), side="right")
+        usable = rows.take(np.flatnonzero(~np.isnan(getattr(rows, names[0]))))
+        ends = np.searchsorted(-usable.confidence, -np.array(cuts), side="right")
         some = ends > 0
-        independent[some, task] = effective_rows(known, known.correlation())[ends[some] - 1]
+        independent[some, task] = effective_rows(usable, usable.correlation())[ends[some] - 1]
         for place, name in enumerate(names):
-            counts[place, some, task] = _shares(known.weight, getattr(known, name), ends[some])
+            counts[place, some, task] = _shares(usable.weight, getattr(usable, name), ends[some])
     return independent, counts * independent
 
 
@@ -218,7 +218,7 @@ def _rates(errors: Floats, rows: Floats) -> Floats:
 
 
 def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, correlation: float, times: int) -> Mask:
-    """Return at which cuts the machine is at most so much more often wrong than a second human, on the same rows.
+    """Return at which cuts the machine is more often wrong by `most` at most than a second human, on the same rows.
 
     Upper bound of the share where the machine alone is wrong, minus the lower bound of that where the second human
     alone is, each with half of what may go wrong.
@@ -229,7 +229,7 @@ def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, c
     kept = []
     for count in np.searchsorted(double, ends):
         rows = int(times * effective[count - 1] + 1e-9) if count else 0
-        worse = _rounded(_share(both.weight[:count], both.worse[:count]) * rows)
+        worse = int(np.ceil(_share(both.weight[:count], both.worse[:count]) * rows - 1e-9))
         equal_or_worse = rows - int(np.floor(_share(both.weight[:count], both.better[:count]) * rows + 1e-9))
         bounds = (upper_bound(errors, rows, half) if rows else 1.0 for errors in (worse, equal_or_worse))
         kept.append(next(bounds) - (1 - next(bounds)) <= most)
@@ -264,12 +264,3 @@ def _shares(weight: Floats, column: Floats, ends: Ints) -> Floats:
 
 def _share(weight: Floats, column: Floats) -> float:
     return float((weight * column).sum() / weight.sum()) if len(weight) else 0.0
-
-
-def _counts(weight: Floats, column: Floats, ends: Ints, rows: Ints) -> Ints:
-    """Return so many of the rows as the weighted mean of a column is of them, rounded up."""
-    return np.asarray(np.ceil(_shares(weight, column, ends) * rows - 1e-9).astype(np.int64))
-
-
-def _rounded(count: float) -> int:
-    return int(np.ceil(count - 1e-9))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from scoremux_assess.calibration.labelled_scores import Floats, Ints
 from scoremux_decide.decision import Unusual
 
 _MOST_CENTRES = 16
@@ -12,15 +13,15 @@ _DIGITS = 6
 _SHRINKAGE = 0.3
 
 
-def fit_unusual(pooled: npt.NDArray[np.float32], level: npt.NDArray[np.int64], quantile: float) -> Unusual | None:
-    """Return centres, weights and the distance that only so few of the rows exceed; None for fewer than two rows.
+def fit_unusual(pooled: npt.NDArray[np.float32], level: Ints, quantile: float) -> Unusual | None:
+    """Return centres, weights and the `quantile` of rows' distances to them; None for fewer than two rows.
 
     weight = 1 / (H · shrunk variance around the centres): the distance is Mahalanobis' with a diagonal covariance that
-    is drawn towards its mean. The limit is taken from distances to centres made without the row itself.
+    is drawn towards its mean. The limit is taken from distances to centres computed without the row itself.
 
     Args:
-        pooled: float32 [B, H].
-        level: int64 [B], what the machine gave each row; levels with fewer than two rows have no centre of their own.
+        pooled: The vectors that the head read, float32 [B, H].
+        level: The machine's, int64 [B]; levels with fewer than two rows have no centre.
         quantile: The share of rows that is not unusual.
     """
     vectors = pooled.astype(np.float64)
@@ -41,17 +42,12 @@ def fit_unusual(pooled: npt.NDArray[np.float32], level: npt.NDArray[np.int64], q
     return Unusual(float(_rounded(np.array([limit]))[0]), quantile, len(vectors), centres, weights)
 
 
-def _distances(
-    vectors: npt.NDArray[np.float64],
-    centre: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
-    rows: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float64]:
+def _distances(vectors: Floats, centre: Floats, weights: Floats, rows: Ints) -> Floats:
     """Return each row's distance to a centre, as it would be without the row: x − c' = (x − c) · n / (n − 1)."""
     differences = vectors - centre
     differences[rows] *= len(rows) / (len(rows) - 1)
     return np.asarray((differences * differences * weights).sum(axis=1))
 
 
-def _rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _rounded(values: Floats) -> Floats:
     return np.array([float(f"{value:.{_DIGITS}g}") for value in values.ravel()]).reshape(values.shape)

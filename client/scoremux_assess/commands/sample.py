@@ -64,8 +64,8 @@ def sample(
     _write(out, rows)
     console = Console(stderr=True, highlight=False, markup=False)
     _report(console, chosen, seed)
-    told = f"{len(rows):,} responses written to {out}; scoremux review add {out} brings them to the desk"
-    console.print(told, soft_wrap=True)
+    words = f"{len(rows):,} responses written to {out}; scoremux review add {out} brings them to the desk"
+    console.print(words, soft_wrap=True)
 
 
 @dataclass(frozen=True)

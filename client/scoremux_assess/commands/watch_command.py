@@ -87,9 +87,9 @@ def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
     """Return how many rows of each job's output the desk does not have."""
     from scoremux_files.rows.columns import present_columns
 
-    written, known = Counter[str](), Counter[str]()
+    written, received = Counter[str](), Counter[str]()
     for path in scored:
         written[path.name] += len(present_columns(path, ("id",), ("id",))["id"])
     for task in watched:
-        known += task.administrations
-    return {name: max(0, count - known[name]) for name, count in written.items()}
+        received += task.administrations
+    return {name: max(0, count - received[name]) for name, count in written.items()}

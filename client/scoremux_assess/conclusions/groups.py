@@ -97,24 +97,20 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
 
 def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Fairness | None:
     """Return how much of the error each column of groups explains, in each task and in all rows."""
-    columns: list[str] = []
-    places: list[int] = []
-    parts: list[dict[str, float]] = []
-    counts: list[float] = []
+    parts: list[tuple[str, int, dict[str, float], float]] = []
     for column, codes in joined.known.groups.items():
         members = _Members.of(joined.ratings, task, codes.code, None)
         inside = members.take(members.group >= 0)
         for place in range(-1, cells):
             rows = inside if place < 0 else inside.take(inside.cell == place)
             if len(np.unique(rows.group)) > 1:
-                columns.append(column)
-                places.append(place)
-                parts.append(explained(rows.ratings, rows.group))
-                counts.append(float(rows.ratings.rows.sum()))
+                figures = explained(rows.ratings, rows.group)
+                parts.append((column, place, figures, float(rows.ratings.rows.sum())))
     if not parts:
         return None
-    figures = {name: np.array([part[name] for part in parts]) for name in NAMES}
-    return Fairness(tuple(columns), np.array(places), figures, np.array(counts))
+    columns, places, values, counts = zip(*parts, strict=True)
+    by_name = {name: np.array([figures[name] for figures in values]) for name in NAMES}
+    return Fairness(columns, np.array(places), by_name, np.array(counts))
 
 
 @dataclass(frozen=True)

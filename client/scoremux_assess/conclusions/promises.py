@@ -39,7 +39,7 @@ class Promises:
 def measure_promises(
     ratings: Ratings, task: Ints, cells: int, student: Ints | None, target: AgreementTarget | None
 ) -> Promises | None:
-    """Test the promises of a target; None if it has none, or nobody knows which rows the machine keeps.
+    """Test the promises of a target; None if it has none, or the rows that the machine keeps are unknown.
 
     Args:
         task: The task of each row, from 0, [B].
@@ -65,15 +65,15 @@ def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: Scorin
 
     Args:
         task: The task of each, from 0, [B].
-        policy: None: nothing is known.
+        policy: Without one, all figures are NaN.
     """
-    found, scored, known = np.full((cells + 1, 3), np.nan), joined.scored, joined.known
+    figures, scored, truth = np.full((cells + 1, 3), np.nan), joined.scored, joined.known
     if policy is None or scored.probabilities is None:
-        return found
+        return figures
     numbers, width = number_lists(scored.probabilities)
     starts, human = np.cumsum(width) - width, joined.ratings.human
     usable = (width > 0) & ~scored.flagged & (human >= 0) & (human % 1 == 0)
-    texts = None if known.text is None else known.text.to_pylist()
+    texts = None if truth.text is None else truth.text.to_pylist()
     labelled = {}
     for cell in np.unique(task[usable]).tolist():
         rows = np.flatnonzero(usable & (task == cell))
@@ -84,21 +84,21 @@ def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: Scorin
             scored.level[rows].astype(np.int64),
             human[rows].astype(np.int64),
             joined.ratings.second[rows],
-            weight=known.sample.weight[rows],
-            student=None if known.student is None else known.student.code[rows].astype(np.int64),
+            weight=truth.sample.weight[rows],
+            student=None if truth.student is None else truth.student.code[rows].astype(np.int64),
             text=np.unique(shown, return_inverse=True)[1].reshape(-1),
         )
     try:
         people = people_of(policy, labelled)
     except InputError:  # it compares with two humans, and these rows have one
-        return found
+        return figures
     weight = {cell: rows.weights.sum() for cell, rows in labelled.items()}
     for name, values in people.items():
-        found[int(name)] = values
+        figures[int(name)] = values
     if people:
         shares = [people[name][0] if name in people else 0.0 for name in weight]  # no threshold: the machine's
-        found[-1, 0] = np.average(shares, weights=list(weight.values()))
-    return found
+        figures[-1, 0] = np.average(shares, weights=list(weight.values()))
+    return figures
 
 
 def _criteria(target: AgreementTarget) -> list[Criterion]:

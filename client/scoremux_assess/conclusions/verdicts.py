@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +30,7 @@ _ALPHA = 0.025
 """On each side of a 95 % interval."""
 
 _FEWEST_ROWS = 10
-"""With fewer there is no verdict: machines that meet a criterion would miss it with 2 rows in up to 20 % of cases."""
+"""Fewer rows have no verdict: machines that meet a criterion would miss it with 2 rows in up to 20 % of cases."""
 
 LEAST_ROWS = 30
 """With fewer rows nothing is said of how many would decide: the standard error itself is hardly known."""
@@ -151,11 +151,8 @@ def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
             if limit is None:
                 continue
             near, far = (estimate.low, estimate.high) if sign > 0 else (estimate.high, estimate.low)
-            met, past, rows = (
-                sign * (near - limit) >= 0,
-                sign * (estimate.value - limit) < 0,
-                rows_to_decide(estimate, limit),
-            )
+            met, past = sign * (near - limit) >= 0, sign * (estimate.value - limit) < 0
+            rows = rows_to_decide(estimate, limit)
             inside, outside, beyond = inside & met, outside | (sign * (far - limit) < 0), beyond | past
             to_fail = np.where(past, rows, to_fail)
             to_pass = np.where(met, to_pass, np.fmax(to_pass, rows))
@@ -192,24 +189,24 @@ def fewer_fails(judged: Mapping[Criterion, Judgement]) -> dict[Criterion, Judgem
     """Return verdicts of which FAIL is corrected for the number of all cells and criteria together."""
     if not judged:
         return {}
-    corrected = np.split(
-        holm(np.concatenate([one.p_fail for one in judged.values()])),
-        np.cumsum([len(one.p_fail) for one in judged.values()])[:-1],
-    )
-    fewer = {}
-    for (criterion, one), p_fail in zip(judged.items(), corrected, strict=True):
-        doubtful = (one.verdict == Verdict.FAIL) & (p_fail > _ALPHA)
-        verdict = np.where(doubtful, Verdict.NOT_ENOUGH_ROWS, one.verdict).astype(np.int8)
-        fewer[criterion] = Judgement(verdict, one.needed, one.p_pass, p_fail)
-    return fewer
+    columns = [judgement.p_fail for judgement in judged.values()]
+    corrected = np.split(holm(np.concatenate(columns)), np.cumsum([len(column) for column in columns])[:-1])
+    return {
+        criterion: replace(judgement, verdict=_undecided(judgement, Verdict.FAIL, p_fail), p_fail=p_fail)
+        for (criterion, judgement), p_fail in zip(judged.items(), corrected, strict=True)
+    }
 
 
 def fewer_passes(judgement: Judgement) -> Judgement:
     """Return verdicts of which PASS is corrected for the number of cells."""
     p_pass = holm(judgement.p_pass)
-    doubtful = (judgement.verdict == Verdict.PASS) & (p_pass > _ALPHA)
-    verdict = np.where(doubtful, Verdict.NOT_ENOUGH_ROWS, judgement.verdict).astype(np.int8)
-    return Judgement(verdict, judgement.needed, p_pass, judgement.p_fail)
+    return replace(judgement, verdict=_undecided(judgement, Verdict.PASS, p_pass), p_pass=p_pass)
+
+
+def _undecided(judgement: Judgement, verdict: Verdict, p: Floats) -> npt.NDArray[np.int8]:
+    """Return the verdicts, with NOT ENOUGH ROWS in place of `verdict` where chance could explain it."""
+    doubtful = (judgement.verdict == verdict) & (p > _ALPHA)
+    return np.where(doubtful, Verdict.NOT_ENOUGH_ROWS, judgement.verdict).astype(np.int8)
 
 
 def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgement:

@@ -51,11 +51,12 @@ def records(assessed: Assessment) -> Iterator[Record]:
         judged = assessed.judged if cell < len(assessed.tasks) else {}
         yield from _records({"task": task, "column": "", "group": ""}, assessed.figures, judged, cell)
     yield from _records({"task": MEAN, "column": "", "group": ""}, assessed.means, {}, 0)
-    for cell, names_of_group in _group_names(assessed, groups):
-        yield from _records(names_of_group, groups.figures, groups.judged, cell)  # type: ignore[union-attr]
-    for place, cell in enumerate(() if groups is None else groups.of_all()):
-        of_group = {"task": MEAN, "column": groups.column[cell], "group": groups.value[cell]}  # type: ignore[union-attr]
-        yield from _records(of_group, groups.means, {}, place)  # type: ignore[union-attr]
+    if groups is not None:
+        for cell, names_of_group in _group_names(assessed, groups):
+            yield from _records(names_of_group, groups.figures, groups.judged, cell)
+        for place, cell in enumerate(groups.of_all()):
+            of_group = {"task": MEAN, "column": groups.column[cell], "group": groups.value[cell]}
+            yield from _records(of_group, groups.means, {}, place)
     yield from _promises(assessed)
     yield from _fairness(assessed)
 
@@ -63,13 +64,13 @@ def records(assessed: Assessment) -> Iterator[Record]:
 def _promises(assessed: Assessment) -> Iterator[Record]:
     """Yield a row for each promise of a policy, of the tasks and of all rows."""
     promises = assessed.promises
-    for cell, task in enumerate(() if promises is None else (*assessed.tasks, ALL)):
-        assert promises is not None
-        for criterion, judgement in promises.judged.items():
-            figure = figures_of({f"promised_{criterion.statistic}": promises.figures[criterion.statistic]}, cell)
-            for statistic, values in figure.items():
+    if promises is not None:
+        figures = {f"promised_{c.statistic}": promises.figures[c.statistic] for c in promises.judged}
+        judged = dict(zip(figures, promises.judged.values(), strict=True))
+        for cell, task in enumerate((*assessed.tasks, ALL)):
+            for statistic, values in figures_of(figures, cell).items():
                 where = {"task": task, "column": "", "group": "", "statistic": statistic}
-                yield {**where, **values, **_verdict(judgement, cell)}
+                yield {**where, **values, **_verdict(judged[statistic], cell)}
 
 
 def _fairness(assessed: Assessment) -> Iterator[Record]:
@@ -111,9 +112,11 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         },
         "mean_of_tasks": figures_of(assessed.means, 0),
         "groups": [
-            {**names, "criteria": _verdicts(groups.judged, cell), "statistics": figures_of(groups.figures, cell)}  # type: ignore[union-attr]
+            {**names, "criteria": _verdicts(groups.judged, cell), "statistics": figures_of(groups.figures, cell)}
             for cell, names in _group_names(assessed, groups)
-        ],
+        ]
+        if groups
+        else [],
         "fairness": [
             {key: row[key] for key in ("task", "column", "statistic", "value", "n")} for row in _fairness(assessed)
         ],
@@ -180,12 +183,11 @@ def _records(names: Record, figures: Figures, judged: Mapping[Criterion, Judgeme
         yield {**names, "statistic": statistic, **values, **_verdict(by_name.get(statistic), cell)}
 
 
-def _group_names(assessed: Assessment, groups: Groups | None) -> Iterator[tuple[int, Record]]:
+def _group_names(assessed: Assessment, groups: Groups) -> Iterator[tuple[int, Record]]:
     """Yield each cell of the groups with its task, column and value."""
-    if groups is not None:
-        names = (*assessed.tasks, ALL)
-        for cell, (task, column, value) in enumerate(zip(groups.task, groups.column, groups.value, strict=True)):
-            yield cell, {"task": names[task], "column": column, "group": value}
+    names = (*assessed.tasks, ALL)
+    for cell, (task, column, value) in enumerate(zip(groups.task, groups.column, groups.value, strict=True)):
+        yield cell, {"task": names[task], "column": column, "group": value}
 
 
 def _students(assessed: Assessment, cell: int) -> int | None:

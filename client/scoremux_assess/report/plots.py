@@ -50,9 +50,8 @@ class Plots:
             for line, words in enumerate(reversed(above[place])):
                 body.append(f'<text x="{left}" y="{frame.y(middle) - 9 - 14 * line:.1f}">{escape(words)}</text>')
             if np.isfinite(estimate.low[place]):
-                body.append(
-                    frame.line([(estimate.low[place], middle), (estimate.high[place], middle)], "machine thick")
-                )
+                ends_of_line = [(estimate.low[place], middle), (estimate.high[place], middle)]
+                body.append(frame.line(ends_of_line, "machine thick"))
             if np.isfinite(estimate.value[place]):
                 body.append(frame.dot(estimate.value[place], middle, 4))
         spoken = (
@@ -84,11 +83,8 @@ class Plots:
     def reliability(self, reliability: Reliability, cell: int, title: str) -> Markup:
         """Draw the share of right levels against the stated confidence, in tenths."""
         some = reliability.rows[cell] > 0
-        stated, right, rows = (
-            reliability.stated[cell][some],
-            reliability.right[cell][some],
-            reliability.rows[cell][some],
-        )
+        columns = (reliability.stated, reliability.right, reliability.rows)
+        stated, right, rows = (column[cell][some] for column in columns)
         frame = _Frame(44, 230, (0, 1), (0, 1))
         body = [frame.grid("stated confidence", y_label="share of right levels")]
         body += [frame.line([(0, 0), (1, 1)], "limit"), frame.line(list(zip(stated, right, strict=True)), "machine")]

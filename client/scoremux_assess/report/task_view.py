@@ -71,8 +71,9 @@ def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
 
 def groups_view(groups: Groups | None, task: int, columns: tuple[str, ...] = GROUP_COLUMNS) -> Iterator[View]:
     """Yield the groups of a task, −1 for those of all rows, each followed by its mean over tasks."""
-    for place, cell in enumerate(() if groups is None else np.flatnonzero(groups.task == task)):
-        assert groups is not None
+    if groups is None:
+        return
+    for place, cell in enumerate(np.flatnonzero(groups.task == task)):
         yield {
             "name": group_shown(groups, cell),
             "rows": rows_shown(groups.figures, cell),

@@ -87,9 +87,8 @@ def _all_judged(assessed: Assessment) -> dict[Criterion, Judgement]:
 
 def _criterion(criterion: Criterion, judgement: Judgement) -> View:
     counts = _counts(judgement)
-    order = _IN_WORDS
     title = criterion.title + {"group": ", each group", "item": " (the item)"}.get(criterion.of, "")
-    return {"title": title, "source": criterion.source, "counts": [f"{counts[verdict]:,}" for verdict in order]}
+    return {"title": title, "source": criterion.source, "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS]}
 
 
 def _doubly(assessed: Assessment, rows: int) -> str:
@@ -164,9 +163,9 @@ def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
 
 def _fairness(assessed: Assessment) -> Iterator[View]:
     """Yield a row for each column of groups, of all tasks together."""
-    fairness = assessed.fairness
-    for cell in () if fairness is None else np.flatnonzero(fairness.task < 0):
-        assert fairness is not None
+    if (fairness := assessed.fairness) is None:
+        return
+    for cell in np.flatnonzero(fairness.task < 0):
         shares = [float(values[cell]) for values in fairness.figures.values()]
         words = ["–" if math.isnan(share) else f"{share:.3f}".replace("-", "−") for share in shares]
         yield {"column": fairness.column[cell], "rows": f"{fairness.n[cell]:,.0f}", "shares": words}
@@ -176,10 +175,8 @@ def _failing_groups(assessed: Assessment) -> str:
     groups = assessed.groups
     if groups is None:
         return ""
-    fails = np.any(
-        [np.zeros(len(groups.task), bool), *(j.verdict == Verdict.FAIL for j in groups.judged.values())], axis=0
-    )
-    cells = np.flatnonzero(fails & (groups.task >= 0))
+    verdicts = [judgement.verdict for judgement in groups.judged.values()]
+    cells = [cell for cell in np.flatnonzero(groups.task >= 0) if any(v[cell] == Verdict.FAIL for v in verdicts)]
     names = [f"{assessed.tasks[groups.task[cell]]} ({group_shown(groups, cell)})" for cell in cells]
     return f"Groups of a task that fail a criterion: {', '.join(names) or 'none'}."
 
@@ -196,10 +193,9 @@ def _confidence(assessed: Assessment, calibrated: bool, plots: Plots) -> View | 
         "levels are apart, on average. The second plot shows how the share of wrong levels falls, with 95 % intervals, "
         "if the machine keeps only the rows of which it is most confident."
     )
-    titles = ("Reliability, all rows", "Risk against coverage, all rows")
-    svgs = (
-        plots.reliability(reliability, -1, titles[0]),
-        plots.risk(reliability, -1, titles[1], policy_of(assessed, -1)),
-    )
-    plot_views = [{"title": title, "svg": svg} for title, svg in zip(titles, svgs, strict=True)]
+    first, second = "Reliability, all rows", "Risk against coverage, all rows"
+    plot_views = [
+        {"title": first, "svg": plots.reliability(reliability, -1, first)},
+        {"title": second, "svg": plots.risk(reliability, -1, second, policy_of(assessed, -1))},
+    ]
     return {"sentence": sentence + routes_in_words(assessed, -1), "plots": plot_views}

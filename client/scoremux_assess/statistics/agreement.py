@@ -166,13 +166,9 @@ def _smd(p: PairSums) -> Floats:
 
 
 def _pooled_smd(p: PairSums) -> Floats:
-    """Pooled, as RSMTool does it for two humans."""
+    """Return the difference of means over the pooled deviation, as RSMTool does it for two humans."""
     pooled = np.sqrt((_deviation(p.n, p.x, p.xx) ** 2 + _deviation(p.n, p.y, p.yy) ** 2) / 2)
     return _ratio(_ratio(p.y - p.x, p.n), pooled)
-
-
-def _sd_ratio(p: PairSums) -> Floats:
-    return _ratio(_deviation(p.n, p.y, p.yy), _deviation(p.n, p.x, p.xx))
 
 
 def _squares(t: Sums) -> Floats:
@@ -196,28 +192,15 @@ def true_variance(t: Sums) -> Floats:
 
 
 def _true_error(t: Sums) -> Floats:
-    """Mean squared error of the machine's levels as predictions of true scores."""
+    """Return the mean squared error of the machine's levels as predictions of true scores."""
     single, double, second = t.of(MACHINE), t.of(DOUBLE), t.of(SECOND)
     squared = _squares(t) - 2 * (single.xy + second.xy) + single.yy + double.yy
     return _ratio(squared - single.n * human_error(t), single.n + double.n)
 
 
-def _prmse(t: Sums) -> Floats:
-    return 1 - _ratio(_true_error(t), true_variance(t))
-
-
-def _sem(t: Sums) -> Floats:
-    """Return the standard error of measurement of one human: the deviation of its errors."""
-    return np.asarray(np.sqrt(np.maximum(human_error(t), 0)))
-
-
-def _machine_sem(t: Sums) -> Floats:
-    """Return the root mean squared distance of the machine's levels from true scores; 0 where chance makes it less."""
-    return np.asarray(np.sqrt(np.maximum(_true_error(t), 0)))
-
-
-def _people(p: PairSums) -> Floats:
-    return _ratio(p.n - p.same, p.n)
+def _root(squared: Formula) -> Formula:
+    """Return the root of a mean square; 0 where chance makes an estimate of it less."""
+    return lambda t: np.asarray(np.sqrt(np.maximum(squared(t), 0)))
 
 
 def _record(t: Sums) -> PairSums:
@@ -259,28 +242,18 @@ def _pair(name: str, title: str, formula: PairFormula, scale: str, step: Formula
 
 def _degradation(name: str, title: str, formula: PairFormula, step: Formula) -> Statistic:
     """Return machine–human minus human–human agreement, both on the rows with two humans."""
-    return Statistic(
-        f"degradation_{name}",
-        f"{title}, machine minus second human",
-        lambda t: formula(t.of(DOUBLE)) - formula(t.of(HUMANS)),
-        "difference",
-        step,
-        (HUMANS, DOUBLE),
-    )
+    title = f"{title}, machine minus second human"
+    gap = lambda t: formula(t.of(DOUBLE)) - formula(t.of(HUMANS))  # noqa: E731
+    return Statistic(f"degradation_{name}", title, gap, "difference", step, (HUMANS, DOUBLE))
 
 
 def _of_record(name: str, title: str, formula: PairFormula, scale: str, step: Formula) -> Statistic:
-    pairs = (RECORD, KEPT, ROUTES)
-    return Statistic(
-        f"record_{name}", f"{title} of the score of record", lambda t: formula(_record(t)), scale, step, pairs
-    )
-
-
-def _length_gap(t: Sums) -> Floats:
-    return _r(t.of(LENGTH)) - _r(t.of(LENGTH_OF_HUMAN))
+    title, pairs = f"{title} of the score of record", (RECORD, KEPT, ROUTES)
+    return Statistic(f"record_{name}", title, lambda t: formula(_record(t)), scale, step, pairs)
 
 
 _OF_TRUE_SCORES = (HUMANS, DOUBLE, SECOND)
+# fmt: off
 STATISTICS = (
     _pair("exact", "exact agreement", _exact, "share", _by_row),
     _pair("adjacent", "adjacent agreement", _adjacent, "share", _by_row),
@@ -289,7 +262,10 @@ STATISTICS = (
     _pair("r", "Pearson r", _r, "correlation", _by_variance),
     _pair("r_expected", "Pearson r of expected levels", _r, "correlation", _by_variance, EXPECTED),
     _pair("smd", "SMD", _smd, "difference", _by_deviation),
-    _pair("sd_ratio", "ratio of standard deviations", _sd_ratio, "ratio", _by_deviation),
+    _pair(
+        "sd_ratio", "ratio of standard deviations",
+        lambda p: _ratio(_deviation(p.n, p.y, p.yy), _deviation(p.n, p.x, p.xx)), "ratio", _by_deviation,
+    ),
     _pair("rmse", "root mean squared error", _rmse, "size", _by_root(MACHINE)),
     _pair("r2", "R²", _r2, "difference", _by_variance),
     Statistic("kappa", "kappa", _kappa, "difference", _by_variance, (MACHINE, LEVELS)),
@@ -305,18 +281,19 @@ STATISTICS = (
     _degradation("exact", "exact agreement", _exact, _by_row),
     _degradation("qwk", "QWK", _qwk, _by_variance),
     _degradation("r", "Pearson r", _r, _by_variance),
-    Statistic("prmse", "PRMSE of true scores", _prmse, "difference", _by_variance, _OF_TRUE_SCORES),
-    Statistic("true_mse", "mean squared error of true scores", _true_error, "difference", _by_row, _OF_TRUE_SCORES),
-    Statistic("sem", "standard error of measurement of a human", _sem, "size", _by_root(HUMANS), (HUMANS,)),
     Statistic(
-        "machine_sem",
-        "standard error of measurement of the machine",
-        _machine_sem,
-        "size",
-        _by_root(HUMANS),
+        "prmse", "PRMSE of true scores", lambda t: 1 - _ratio(_true_error(t), true_variance(t)), "difference",
+        _by_variance, _OF_TRUE_SCORES,
+    ),
+    Statistic("true_mse", "mean squared error of true scores", _true_error, "difference", _by_row, _OF_TRUE_SCORES),
+    Statistic(
+        "sem", "standard error of measurement of a human", _root(human_error), "size", _by_root(HUMANS), (HUMANS,)
+    ),
+    Statistic(
+        "machine_sem", "standard error of measurement of the machine", _root(_true_error), "size", _by_root(HUMANS),
         _OF_TRUE_SCORES,
     ),
-    _pair("people", "share sent to people", _people, "share", _by_row, ROUTES),
+    _pair("people", "share sent to people", lambda p: _ratio(p.n - p.same, p.n), "share", _by_row, ROUTES),
     _pair("kept_exact", "exact agreement of the machine's share", _exact, "share", _by_row, KEPT),
     _pair("kept_adjacent", "adjacent agreement of the machine's share", _adjacent, "share", _by_row, KEPT),
     _pair("kept_qwk", "QWK of the machine's share", _qwk, "correlation", _by_variance, KEPT),
@@ -328,14 +305,11 @@ STATISTICS = (
     _pair("length_r", "Pearson r of machine and length", _r, "correlation", _by_variance, LENGTH),
     _pair("human_length_r", "Pearson r of human and length", _r, "correlation", _by_variance, LENGTH_OF_HUMAN),
     Statistic(
-        "length_gap",
-        "correlation with length, machine minus human",
-        _length_gap,
-        "difference",
-        _by_variance,
-        (LENGTH, LENGTH_OF_HUMAN),
+        "length_gap", "correlation with length, machine minus human",
+        lambda t: _r(t.of(LENGTH)) - _r(t.of(LENGTH_OF_HUMAN)), "difference", _by_variance, (LENGTH, LENGTH_OF_HUMAN),
     ),
 )
+# fmt: on
 """Every statistic of a cell by itself; `dsm` compares a group with its whole."""
 
 OF_EXPECTED = ("qwk_expected", "r_expected")

@@ -16,7 +16,7 @@ Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
 
 MOST_ROWS = 1e9
-"""A number of rows that nobody will have."""
+"""More rows than any programme has."""
 
 PEOPLE, ONLY_MACHINE = 1, 2
 
@@ -117,7 +117,7 @@ def difference(one: Estimates, other: Estimates) -> Estimates:
 
 
 def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Floats) -> tuple[Floats, Floats]:
-    """Return Wilson's 95 % interval of shares of so many independent rows.
+    """Return Wilson's 95 % interval of shares of independent rows.
 
     With students the number is an estimate: size · (t(rows − 1) / t(freedom))² of it count (Korn & Graubard 1998), not
     less than if each student's rows were all alike.

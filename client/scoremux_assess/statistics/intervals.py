@@ -13,7 +13,7 @@ size: the same, and never below 0.
 
 If no row changes the figure since two raters agree throughout, the jackknife knows nothing. Then 1 − 0.025^(1/n) is the
 largest share of rows that could be one level off without any being seen, with 97.5 % confidence on each side, and the
-interval is as wide as such a share would move the figure.
+interval is as wide as that share would move the figure.
 
 A machine that gives one level throughout may be a good one by chance. A good machine (QWK 0.7 and more) finds at least
 half of the rows to which people give another level: it finds none of m in 0.5^m of samples at most.

@@ -12,19 +12,16 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings, by_cell, kinds
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates
 from scoremux_assess.statistics.intervals import estimates
 
-Counts = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class LevelFigures:
-    """What is known of each level of a task, L of them.
+    """Figures of each level of a task, L of them.
 
     Attributes:
         levels: The levels: from 0, or from the lowest that a human gave.
@@ -36,8 +33,8 @@ class LevelFigures:
     """
 
     levels: range
-    confusion: Counts
-    humans: Counts
+    confusion: Ints
+    humans: Ints
     exact: Estimates
     sem: Estimates
     machine_sem: Estimates
@@ -84,12 +81,12 @@ def measure_levels(
 
 def _scale(rows: Ratings, count: int | None) -> range:
     """Return the levels of a task, of which a human may have given lower ones."""
-    given = np.concatenate([rows.human, rows.second[~np.isnan(rows.second)]])
-    highest = max(float(given.max(initial=0)), float(rows.machine.max(initial=0)))
-    return range(int(np.rint(given.min(initial=0))), int(np.rint(highest)) + 1 if count is None else count)
+    levels = np.concatenate([rows.human, rows.second[~np.isnan(rows.second)]])
+    highest = max(float(levels.max(initial=0)), float(rows.machine.max(initial=0)))
+    return range(int(np.rint(levels.min(initial=0))), int(np.rint(highest)) + 1 if count is None else count)
 
 
-def _tables(rows: Ratings, cell: Ints, scales: Sequence[range]) -> Iterator[tuple[Counts, Counts]]:
+def _tables(rows: Ratings, cell: Ints, scales: Sequence[range]) -> Iterator[tuple[Ints, Ints]]:
     """Yield the confusion tables of human and machine, and of two humans, by task."""
     for place, scale in enumerate(scales):
         part = rows.take(cell == place)
@@ -99,6 +96,6 @@ def _tables(rows: Ratings, cell: Ints, scales: Sequence[range]) -> Iterator[tupl
         yield machine, humans
 
 
-def _table(rows: Floats, x: Floats, y: Floats, scale: range) -> Counts:
+def _table(rows: Floats, x: Floats, y: Floats, scale: range) -> Ints:
     at = (np.rint(x) - scale.start) * len(scale) + np.rint(y) - scale.start
     return by_cell(at.astype(np.int64), rows, len(scale) ** 2).astype(np.int64).reshape(len(scale), len(scale))

@@ -378,7 +378,7 @@ def test_decisions_survive_their_file() -> None:
     rows, pooled = draw_rows(120, 9), np.random.default_rng(1).normal(size=(120, 8)).astype(np.float32)
     decision = fit(example, {"t": LabelledScores(rows.probabilities, rows.level, rows.human, pooled=pooled)})["t"]
     again = Decision.parse(decision.to_json(), "decision.json")
-    assert again.to_json() == decision.to_json()
+    assert again.to_json() == decision.to_json() and again.conditions == example.conditions
     assert (again.policy, again.unusual is None, len(again.conditions.rules)) == (example.digest, False, 10)
 
 

@@ -16,7 +16,6 @@ from scoremux_client.contract import CONDITION_CODES
 from scoremux_decide.conditions.finder import Finder
 from scoremux_decide.conditions.folding import fold
 from scoremux_decide.conditions.rules import Conditions
-from scoremux_decide.decision import Decision
 from scoremux_decide.policy import read_policy
 from scoremux_decide.records import parse_record
 
@@ -243,8 +242,3 @@ def test_a_word_of_one_language_may_be_plain_in_another() -> None:
         found = Finder(conditions(), "", "", [language]).find(text)
         assert found is not None, text
         assert found.code == "P"
-
-
-def test_rules_survive_json() -> None:
-    decision = Decision("p" * 64, conditions())
-    assert Decision.parse(decision.to_json(), "decision.json").conditions == conditions()

@@ -359,14 +359,8 @@ def test_report_counts_close_rows_by_arithmetic(tmp_path: Path) -> None:
     for n in range(120):
         name = ("x86-f32", "vnni-int8-f32", "")[n % 3]
         first, second = np.float32(0.5 * np.exp(10.0 ** -(1 + n % 5))), np.float32(0.5)
-        row = {
-            "id": f"r{n}",
-            "task": "t",
-            "status": "OK",
-            "level": 0,
-            "probabilities": [float(first), float(second), 0.0],
-        }
-        scored.append({**row, "arithmetic": name})
+        row = {"id": f"r{n}", "task": "t", "status": "OK", "level": 0, "arithmetic": name}
+        scored.append({**row, "probabilities": [float(first), float(second), 0.0]})
         truth.append({"id": f"r{n}", "level": int(draw.integers(3))})
     scored[0]["probabilities"] = [0.5, 0.5, 0.0]
     del truth[3]  # every scored row counts, compared or not
