@@ -132,10 +132,8 @@ def compare(
 
     if column and truth is None:
         raise InputError("--column names columns of the truth: give --truth as well")
-    comparison, console = (
-        compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group")),
-        Console(highlight=False, markup=False),
-    )
+    comparison = compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group"))
+    console = Console(highlight=False, markup=False)
     _print_comparison(console, comparison)
     if comparison.changes:
         rated = int(comparison.changes["exact"].n[comparison.names.index(ALL)])
@@ -266,10 +264,10 @@ def _short(value: float, digits: int, signed: bool) -> str:
 
 def _print_left_out(console: Console, left_out: Iterable[LeftOut]) -> None:
     """Print which rows are not compared, with a few of their ids."""
-    for rows in left_out:
-        more = " …" if rows.count > len(rows.examples) else ""
-        ids = ", ".join(rows.examples)
-        console.print(f"{rows.count:,} rows {rows.reason}: {ids}{more}", markup=False, soft_wrap=True)
+    from scoremux_assess.report.words import left_out_shown
+
+    for shown in map(left_out_shown, left_out):
+        console.print(f"{shown['count']} rows {shown['reason']}: {shown['examples']}", markup=False, soft_wrap=True)
 
 
 def _print_files(console: Console, *paths: Path | None) -> None:

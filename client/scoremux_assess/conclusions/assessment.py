@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from scoremux_assess.conclusions.fairness import Fairness
 from scoremux_assess.conclusions.groups import Groups, fairness_by_column, measure_groups
@@ -97,6 +96,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion], policy: Scoring
     by_group = [] if groups is None else list(groups.worst_by_task(cells))
     overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_group], cells)
     right = ratings.human == ratings.machine
+    level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in joined.levels[used]]
     dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
     confidence, stated = (
         measure_confidence(c, right, ratings.weight, task, cells, joined.students())
@@ -112,7 +112,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion], policy: Scoring
         dropped=dropped,
         groups=groups,
         fairness=fairness_by_column(joined, task, cells),
-        by_level=measure_levels(ratings, task, _level_counts(joined.levels[used]), joined.students()),
+        by_level=measure_levels(ratings, task, level_counts, joined.students()),
         students=_students(joined.students(), task, cells),
         means={name: mean_of(estimate) for name, estimate in of_tasks.items()},
         confidence=confidence,
@@ -154,10 +154,6 @@ def _known_share(people: Estimates, routes: Floats) -> Estimates:
     kept, sent = np.append(routes, routes.sum(axis=0, keepdims=True), axis=0).T
     share = np.where(people.n > 0, sent / (kept + sent), np.nan)
     return replace(people, value=share, low=share, high=share)
-
-
-def _level_counts(levels: npt.NDArray[np.int32]) -> list[int | None]:
-    return [None if count == UNKNOWN_LEVELS else int(count) for count in levels]
 
 
 def _students(student: Ints | None, task: Ints, cells: int) -> Ints | None:

@@ -63,9 +63,8 @@ def compare_levels(
     """Return shares of rows that moved, then old, new and change of the figures in `CHANGES`, with 95 % intervals.
 
     Args:
-        old: Levels of the old output, [B].
-        new: Levels of the new one, [B].
-        human: Known levels, NaN where there is none, [B].
+        old, new: Levels of both outputs, [B].
+        human: Known levels, NaN where a row has none, [B].
         cell: Which cell a row is in, from 0, [B].
         weight: Of the rows with a known level, [B]; shares are of all rows, which count equally.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
@@ -178,7 +177,7 @@ def _truth_by_row(rows: int, joined: JoinedColumns | None) -> tuple[Floats, Floa
         code[joined.output] = codes.code
         columns[name] = replace(codes, code=code)
     student = joined.students()
-    if student is not None:  # rows that the truth does not have are each somebody else's
+    if student is not None:  # each row that the truth does not have is of another student
         of_truth, student = student, student.max(initial=-1) + 1 + np.arange(rows)
         student[joined.output] = of_truth
     return human, weight, student, columns

@@ -65,8 +65,7 @@ class Groups:
 
 def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criterion]) -> Groups | None:
     """Return the statistics of each group of each task and of all rows; None without a column of groups."""
-    columns: list[str] = []
-    values: list[str] = []
+    names: list[tuple[str, str]] = []
     tasks: list[Ints] = []
     parts: list[Figures] = []
     for column, codes in joined.known.groups.items():
@@ -74,8 +73,7 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
             raise InputError(f"the column {column} has {len(codes.values):,} values; groups are {MOST_GROUPS} at most")
         members = _Members.of(joined.ratings, task, codes.code, joined.students())
         for cell, group, figures in (members.figures(), members.of_all().figures(task=-1)):
-            columns += [column] * len(group)
-            values += [codes.values[code] for code in group]
+            names += [(column, codes.values[code]) for code in group]
             tasks.append(cell)
             parts.append(figures)
     if not parts:
@@ -83,16 +81,15 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
     joined_figures = {name: joined_estimates([part[name] for part in parts]) for name in parts[0]}
     judged = {c: judge(c, joined_figures[c.statistic]) for c in criteria}
     all_tasks = np.concatenate(tasks)
-    names = list(zip(columns, values, strict=True))
+    columns, values = zip(*names, strict=True)
     cells = [
         np.flatnonzero([name == names[place] for name in names] & (all_tasks >= 0))
         for place in np.flatnonzero(all_tasks < 0)
     ]
     means = {
-        name: joined_estimates([mean_of(figure.take(part)) for part in cells])
-        for name, figure in joined_figures.items()
+        n: joined_estimates([mean_of(figure.take(part)) for part in cells]) for n, figure in joined_figures.items()
     }
-    return Groups(tuple(columns), tuple(values), all_tasks, joined_figures, means, judged)
+    return Groups(columns, values, all_tasks, joined_figures, means, judged)
 
 
 def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Fairness | None:

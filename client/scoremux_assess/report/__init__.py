@@ -27,12 +27,7 @@ from scoremux_files.rows.readers import files_of
 
 @dataclass(frozen=True)
 class Approval:
-    """What people state: lines to fill in on paper where it is empty.
-
-    Attributes:
-        sampling: How the responses were chosen, and from which population.
-        approver: Who approves the use of the scores.
-    """
+    """What people state, lines to fill in on paper where it is empty; sampling: how responses were chosen, of whom."""
 
     sampling: str = ""
     approver: str = ""

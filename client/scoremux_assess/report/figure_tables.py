@@ -104,12 +104,7 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "criteria": [{**c.model_dump(), "title": c.title} for c in assessed.criteria],
         "tasks": [_task(assessed, cell) for cell in range(len(assessed.tasks))],
         "population": joined.population,
-        "all": {
-            "statistics": figures_of(assessed.figures, -1),
-            "students": _students(assessed, -1),
-            "promises": _kept(assessed, -1),
-            **_confidence(assessed, -1),
-        },
+        "all": {**_figures(assessed, -1), **_confidence(assessed, -1)},
         "mean_of_tasks": figures_of(assessed.means, 0),
         "groups": [
             {**names, "criteria": _verdicts(groups.judged, cell), "statistics": figures_of(groups.figures, cell)}
@@ -190,13 +185,12 @@ def _group_names(assessed: Assessment, groups: Groups) -> Iterator[tuple[int, Re
         yield cell, {"task": names[task], "column": column, "group": value}
 
 
-def _students(assessed: Assessment, cell: int) -> int | None:
-    return None if assessed.students is None else int(assessed.students[cell])
-
-
-def _kept(assessed: Assessment, cell: int) -> Record:
-    promises = assessed.promises
-    return {} if promises is None else _verdicts(promises.judged, cell)
+def _figures(assessed: Assessment, cell: int) -> Record:
+    return {
+        "statistics": figures_of(assessed.figures, cell),
+        "students": None if assessed.students is None else int(assessed.students[cell]),
+        "promises": {} if assessed.promises is None else _verdicts(assessed.promises.judged, cell),
+    }
 
 
 def _task(assessed: Assessment, cell: int) -> Record:
@@ -207,9 +201,7 @@ def _task(assessed: Assessment, cell: int) -> Record:
         "item": _verdict(assessed.item, cell),
         "criteria": _verdicts(assessed.judged, cell),
         "versions": list(assessed.versions[cell]),
-        "statistics": figures_of(assessed.figures, cell),
-        "students": _students(assessed, cell),
-        "promises": _kept(assessed, cell),
+        **_figures(assessed, cell),
         "confusion": levels.confusion.tolist(),
         "confusion_of_humans": levels.humans.tolist(),
         "by_level": [

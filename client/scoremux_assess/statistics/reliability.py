@@ -80,7 +80,6 @@ def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, tas
 
     Args:
         low, high: Lowest and highest level of each row's range, NaN where it has none, [B].
-        task: The task of each row, from 0, [B].
     """
     bounded = ~np.isnan(low) & ~np.isnan(high)
     inside = (low <= human) & (human <= high)
@@ -98,7 +97,6 @@ def measure_confidence(
     Args:
         confidence: P(level = human's level) of each row, NaN where there is none, [B].
         right: Whether the machine's level is the human's, [B].
-        task: The task of each row, from 0, [B].
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
     has_confidence = ~np.isnan(confidence)
@@ -123,7 +121,6 @@ def measure_routing(
     Args:
         kept: 1 where the machine keeps the row, 0 where people read it, NaN where that is not known, [B].
         right: Whether the machine's level is the human's, [B].
-        task: The task of each row, from 0, [B].
         people: What would go to people, by how many rows, and to which share that would fall, [C, 3].
     """
     rows, machine, wrong = _totals(task, len(people) - 1, weight, weight * kept, weight * kept * ~right)
