@@ -27,8 +27,7 @@ class SampledRows:
     """What was chosen of B responses.
 
     Attributes:
-        rows: Places of the chosen responses, in the order of the file.
-        probability: Of each to be chosen.
+        rows, probability: The places of the chosen responses in the file, and how probable each choice was.
         units: How many responses could have been chosen together: near copies, and a student's, count once.
         left_out: How many responses are near copies of labelled ones, or of the same student.
     """
@@ -58,7 +57,6 @@ def draw(
 
     Args:
         related: A number for each of B responses, equal for those of one unit (`similar_texts.related`).
-        strata: The stratum of each response.
         count: How many to choose; fewer if there are not as many units.
         seed: What is drawn depends on it and on `task`.
         labelled: Bool [B], responses that have a label already: their units are left out.

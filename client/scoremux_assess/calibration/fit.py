@@ -169,8 +169,6 @@ def _thresholds(
     """Return the threshold of each task: its own, one that tasks with fewer rows share, or everything to people.
 
     Args:
-        tasks: The rows that each task is tested on.
-        rows: How many labelled rows each task has.
         looks: How often each task's promise was tested, this time included.
     """
     thresholds, shared = {}, []

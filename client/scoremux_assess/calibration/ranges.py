@@ -32,7 +32,6 @@ class Growth:
         level: The machine's, int64 [B].
         shares: Their calibrated probability together, float64 [L, B].
         needed: That of the widest range without the human's level, float64 [B]; 0 where the machine's is the human's.
-        weight: Of the rows, float64 [B].
     """
 
     level: Ints
@@ -86,7 +85,6 @@ def fit_ranges(growths: Mapping[str, Growth], own_rows: int, confidence: float) 
     """Return what each task's ranges are grown with.
 
     Args:
-        growths: Of the labelled rows of each task.
         own_rows: Rows from which a task has numbers of its own; others share rows with tasks of as many levels.
         confidence: The share of rows to come whose ranges hold the human's level, at least, by the machine's level.
     """

@@ -100,9 +100,8 @@ class NearMiss:
     """The cut that most likely shows a promise, where it did not.
 
     Attributes:
-        least: Its confidence.
-        kept: The share of rows above it.
-        errors: The share of errors among these.
+        least: The confidence at the cut.
+        kept, errors: The share of rows above it, and the share of errors among these.
         needed: With how many labelled rows some cut would most likely show the promise; None: with none in reach.
     """
 

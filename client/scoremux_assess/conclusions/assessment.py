@@ -41,13 +41,8 @@ class Assessment:
         overall: The verdict on all criteria of a task and its groups.
         item: The verdict on those of the item.
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
-        groups: None without a column of groups.
         fairness: How much of the error each column of groups explains; None without any.
-        by_level: Figures of each level, by task.
         students: How many students each task has, and all tasks together; None where no column says it.
-        means: Means of the figures of all tasks.
-        confidence: How sure the machine was.
-        ranges: Of levels, around the machine's.
         promises: Whether it kept what it promised; None without a promise or rows that tell.
         versions: The digests that scored each task's rows.
     """

@@ -94,10 +94,6 @@ def compare(
 ) -> Comparison:
     """Compare two outputs of `scoremux score`, row by row.
 
-    Args:
-        old: The output to compare with.
-        truth: A file of known levels.
-
     Raises:
         InputError: a file cannot be read, or the outputs have no row in common.
     """

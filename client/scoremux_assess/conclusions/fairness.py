@@ -40,12 +40,7 @@ class Fairness:
 
 
 def explained(ratings: Ratings, group: Ints) -> dict[str, float]:
-    """Return the figures of `NAMES` of rows of one cell, all of which are in some group.
-
-    Args:
-        ratings: The rows, or kinds of rows.
-        group: Which group each is in, [B].
-    """
+    """Return the figures of `NAMES` of rows of one cell, all of which are in some group."""
     rows = float(ratings.rows.sum())
     weight = ratings.rows * ratings.weight
     weight = weight * (rows / weight.sum())

@@ -29,7 +29,6 @@ class Promises:
 
     Attributes:
         figures: Of the rows that the machine keeps, of each task, and after them of all.
-        judged: The same cells by promise.
     """
 
     figures: Figures
@@ -42,7 +41,6 @@ def measure_promises(
     """Test the promises of a target; None if it has none, or the rows that the machine keeps are unknown.
 
     Args:
-        task: The task of each row, from 0, [B].
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
     kept = ratings.kept == 1
@@ -61,11 +59,7 @@ def measure_promises(
 def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: ScoringPolicy | None) -> Floats:
     """Return what would go to people if `calibrate` chose thresholds on these rows: see `people_of`, [C + 1, 3].
 
-    Rows with a condition have no part in it, as in `calibrate`. NaN where the rows do not say it.
-
-    Args:
-        task: The task of each, from 0, [B].
-        policy: Without one, all figures are NaN.
+    Rows with a condition have no part in it, as in `calibrate`. NaN without a policy, and where the rows do not say it.
     """
     figures, scored, truth = np.full((cells + 1, 3), np.nan), joined.scored, joined.known
     if policy is None or scored.probabilities is None:

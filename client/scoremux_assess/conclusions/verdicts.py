@@ -71,7 +71,6 @@ class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
         at_least, at_most: The limits, one of them or both.
         required: Whether a task cannot pass where it is not measured.
         least_rows: Groups with fewer rows are not judged.
-        source: Where the limit comes from.
     """
 
     statistic: str

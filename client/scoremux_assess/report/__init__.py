@@ -55,9 +55,7 @@ def write_report(
     """Write a report and return what it says.
 
     Args:
-        inputs: The rows, their known levels, and the criteria.
         out: The HTML file; the JSON and Parquet files beside it have its name.
-        approval: What people state in it.
         example: Address of a report with verdicts, which one of too few rows names.
 
     Raises:

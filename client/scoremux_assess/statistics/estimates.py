@@ -44,7 +44,6 @@ class Estimates:
     Attributes:
         value, low, high: NaN where it is not defined.
         n: The rows it is about.
-        scale: How its interval is made.
         one_level: `PEOPLE` where a human of the pair gave one level only, else `ONLY_MACHINE` where the machine did;
             None: nowhere.
         by_chance: How often a good machine would give one level only on such rows; None as before.

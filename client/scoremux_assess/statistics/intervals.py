@@ -108,8 +108,7 @@ class _Units:
     """What is drawn independently of each other: rows, or the rows of one student in one cell.
 
     Attributes:
-        cell: The cell that each is in, [U].
-        count: How many such units there are, [U].
+        cell, count: The cell that each is in, and how many such units there are, [U].
         sums: Those of one unit.
     """
 
@@ -206,7 +205,6 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
     """Return the interval.
 
     Args:
-        pulls: The statistic and how each unit moves it.
         rated: The sums of the pair of raters whose rows it is about.
         step: How much it moves for each share of rows that is one level off.
     """
@@ -253,10 +251,7 @@ def _share_interval(share: Floats, rows: Floats, independent: Floats, pulls: _Pu
     """Return Wilson's interval for as many independent rows as explain the jackknife's standard error.
 
     Args:
-        share: The statistic.
-        rows: How many rows there are.
         independent: How many of equal weight tell as much, where the jackknife finds no error.
-        pulls: How each unit moves the statistic.
     """
     units, error = pulls.units, pulls.error()
     explaining = share * (1 - share) / (error**2 * (units - 1) / units)

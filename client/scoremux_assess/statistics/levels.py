@@ -46,7 +46,6 @@ def measure_levels(
     """Return the figures of each task.
 
     Args:
-        task: The task of each row, from 0, [B].
         most: How many levels each task has; None where that is not known.
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """

@@ -44,7 +44,6 @@ class RangeFigures:
     """Ranges of levels.
 
     Attributes:
-        rows: How many rows have one.
         width: Their mean number of levels.
         held: The share of them that hold the human's level.
     """
@@ -64,7 +63,7 @@ class Routing:
         error_before: Expected calibration error of the greatest probability: what there is before a calibration.
         people: The share that would go to people if `calibrate` chose the policy's thresholds on these rows.
         rows: How many labelled rows would bring it down by a twentieth of all rows or more, at these figures.
-        people_then: To which share.
+        people_then: The share that would go to people then.
     """
 
     machine: Floats
@@ -96,7 +95,6 @@ def measure_confidence(
 
     Args:
         confidence: P(level = human's level) of each row, NaN where there is none, [B].
-        right: Whether the machine's level is the human's, [B].
         student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
     has_confidence = ~np.isnan(confidence)
@@ -120,7 +118,6 @@ def measure_routing(
 
     Args:
         kept: 1 where the machine keeps the row, 0 where people read it, NaN where that is not known, [B].
-        right: Whether the machine's level is the human's, [B].
         people: What would go to people, by how many rows, and to which share that would fall, [C, 3].
     """
     rows, machine, wrong = _totals(task, len(people) - 1, weight, weight * kept, weight * kept * ~right)

@@ -128,9 +128,7 @@ def reads_needed(promised: float, now: float, worse_by: float, rows_until_false:
     """Return after how many reads half of the detectors find that the error rose by `worse_by`, by simulation.
 
     Args:
-        promised: The greatest promised share of errors.
         now: The share of errors before it rose.
-        worse_by: How much greater it becomes.
         rows_until_false: Reads in which one false alarm is accepted.
     """
     random, most, runs = np.random.default_rng(1), 5000, 101

@@ -41,10 +41,8 @@ class Finding:
 
     Attributes:
         promise: "exact", or "critical" for errors of two levels and more.
-        promised: The greatest promised share of errors.
         expected: Mean of 1 − confidence of the rows that the machine keeps; None where rows have no confidence.
         errors: How many of the read rows the machine got wrong.
-        reads: How many rows were read.
         sequence: The interval of the share of errors since the calibration, or since the last hold began.
         since: The day of the alarm, None without one.
         moved: The day on which confidences were first unlike those of the calibration, None if they never were.
