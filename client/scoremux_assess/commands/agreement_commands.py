@@ -226,7 +226,7 @@ def _print_figures(
     leave_out: Sequence[str],
     styles: Sequence[str | None] = (),
 ) -> None:
-    """Print a table whose columns are figures, but the first and the verdict."""
+    """Print a table whose columns hold figures, except the first and the verdict."""
     figures = set(columns[1:]) - {"verdict"}
     print_table(
         console, columns, rows, numbers=figures, leave_out=leave_out, fold=columns[:1], styles=styles, box=False

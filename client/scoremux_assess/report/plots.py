@@ -89,9 +89,8 @@ class Plots:
         body = [frame.grid("stated confidence", y_label="share of right levels")]
         body += [frame.line([(0, 0), (1, 1)], "limit"), frame.line(list(zip(stated, right, strict=True)), "machine")]
         body += [frame.dot(p, q, 3 + 8 * np.sqrt(n / rows.sum())) for p, q, n in zip(stated, right, rows, strict=True)]
-        spoken = (
-            f"stated {p:.2f}, right {q:.2f}, {int(n):,} rows" for p, q, n in zip(stated, right, rows, strict=True)
-        )
+        bins = zip(stated, right, rows, strict=True)
+        spoken = (f"stated {p:.2f}, right {q:.2f}, {int(n):,} rows" for p, q, n in bins)
         return self._svg(frame, body, title, "; ".join(spoken))
 
     def risk(
@@ -101,18 +100,16 @@ class Plots:
 
         policy: the share of rows that it leaves to the machine, and the share of wrong levels among them.
         """
-        wrong, least, most = (
-            1 - share[cell] for share in (reliability.kept, reliability.kept_high, reliability.kept_low)
-        )
+        shares = (reliability.kept, reliability.kept_high, reliability.kept_low)
+        wrong, least, most = (1 - share[cell] for share in shares)
         frame = _Frame(44, 200, (0, 1), (0, _nice(0, max(0.05, float(most.max())))[1]))
         body = [frame.grid("share of rows scored by the machine", y_label="share of wrong levels")]
         body.append(frame.band(COVERAGES, least, most))
         body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
         body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
         columns = (column[1::2] for column in (COVERAGES, wrong, least, most))
-        spoken = [
-            f"{c:.0%} of rows: {w:.1%} wrong, from {a:.1%} to {b:.1%}" for c, w, a, b in zip(*columns, strict=True)
-        ]
+        points = zip(*columns, strict=True)
+        spoken = [f"{c:.0%} of rows: {w:.1%} wrong, from {a:.1%} to {b:.1%}" for c, w, a, b in points]
         if np.isfinite(policy).all():
             body += [frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"), frame.dot(*policy, 7)]
             spoken.append(f"the policy: {policy[0]:.0%} of rows, {policy[1]:.1%} wrong")

@@ -24,14 +24,15 @@ FOLD_ABOVE = 10
 
 def view(assessed: Assessment, joined: JoinedColumns) -> View:
     """Return the values of the template `page.html`."""
-    plots, routed = Plots(), bool(assessed.figures["people"].n[-1])
+    plots, routed, counts = Plots(), bool(assessed.figures["people"].n[-1]), _counts(assessed.overall)
     return {
         "folded": len(assessed.tasks) > FOLD_ABOVE,
-        "too_small": _too_small(assessed),
+        "too_small": counts[Verdict.NOT_ENOUGH_ROWS] + counts[Verdict.NOT_ENOUGH_LEVELS] == len(assessed.tasks),
         "summary": _summary(assessed, len(joined)),
         "has_second_human": bool(assessed.figures["human_qwk"].n[-1]),
         "criteria": [_criterion(c, judged) for c, judged in _all_judged(assessed).items()],
-        "errors": _expected_errors(assessed),
+        "errors": f"Verdicts are corrected for their number (Holm 1979): with {len(assessed.tasks):,} tasks, the "
+        f"chance of a single wrong PASS is {MOST_WRONG:.0%} at most, that of a single wrong FAIL {MOST_WRONG / 2:.1%}.",
         "forests": list(_forests(assessed, plots)),
         "groups": list(groups_view(assessed.groups, -1)),
         "groups_by_route": list(groups_view(assessed.groups, -1, ROUTE_COLUMNS)) if routed else [],
@@ -57,12 +58,6 @@ def _summary(assessed: Assessment, rows: int) -> str:
     return f"{len(assessed.tasks):,} tasks: {', '.join(parts)}. {rows:,} rows have a score and a human's level."
 
 
-def _too_small(assessed: Assessment) -> bool:
-    """Whether the sample allows no verdict about any task."""
-    counts = _counts(assessed.overall)
-    return counts[Verdict.NOT_ENOUGH_ROWS] + counts[Verdict.NOT_ENOUGH_LEVELS] == len(assessed.tasks)
-
-
 _IN_WORDS = {
     Verdict.PASS: "pass",
     Verdict.FAIL: "fail",
@@ -78,11 +73,8 @@ def _counts(judgement: Judgement) -> dict[Verdict, int]:
 
 def _all_judged(assessed: Assessment) -> dict[Criterion, Judgement]:
     groups = assessed.groups
-    if groups is None:
-        return assessed.judged
-    of_tasks = groups.task >= 0
-    parts = {c: j.take(of_tasks) for c, j in groups.judged.items()}
-    return {**assessed.judged, **parts}
+    of_groups = {} if groups is None else {c: j.take(groups.task >= 0) for c, j in groups.judged.items()}
+    return assessed.judged | of_groups
 
 
 def _criterion(criterion: Criterion, judgement: Judgement) -> View:
@@ -102,14 +94,6 @@ def _doubly(assessed: Assessment, rows: int) -> str:
     )
 
 
-def _expected_errors(assessed: Assessment) -> str:
-    """Say how sure verdicts are together."""
-    return (
-        f"Verdicts are corrected for their number (Holm 1979): with {len(assessed.tasks):,} tasks, the chance of a "
-        f"single wrong PASS is {MOST_WRONG:.0%} at most, that of a single wrong FAIL {MOST_WRONG / 2:.1%}."
-    )
-
-
 def _routed(assessed: Assessment) -> str:
     """Say which rows each of the three kinds of scores is about."""
     figures = assessed.figures
@@ -125,16 +109,13 @@ def _routed(assessed: Assessment) -> str:
 
 def _promises(assessed: Assessment) -> Iterator[View]:
     """Yield the verdicts on a policy's promises, with the figures that they rest on, of the tasks and of all rows."""
-    promises = assessed.promises
-    if promises is None:
+    if (promises := assessed.promises) is None:
         return
     for criterion, judgement in promises.judged.items():
         figure = promises.figures[criterion.statistic]
         mean = mean_of(figure.take(np.arange(len(assessed.tasks))))
-        cells = [
-            {"figure": shown(figure, cell), "verdict": promise_shown(judgement, cell)}
-            for cell in range(len(figure.value))
-        ]
+        places = range(len(figure.value))
+        cells = [{"figure": shown(figure, c), "verdict": promise_shown(judgement, c)} for c in places]
         yield {"title": criterion.title, "cells": cells, "mean": shown(mean, 0)}
 
 

@@ -142,14 +142,11 @@ def rows_to_decide(estimate: Estimates, limit: float) -> Floats:
     At least one more than there are now; inf for more than `MOST_ROWS`.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        value, low, high, edge = (
-            straight(x, estimate.scale) for x in (estimate.value, estimate.low, estimate.high, limit)
-        )
-        half = np.where(value >= edge, value - low, high - value)
-        half = half * (1 + POWER / Z)
+        columns = (estimate.value, estimate.low, estimate.high, limit)
+        value, low, high, edge = (straight(x, estimate.scale) for x in columns)
+        half = np.where(value >= edge, value - low, high - value) * (1 + POWER / Z)
         needed = np.maximum(np.ceil(estimate.n * (half / np.abs(value - edge)) ** 2), estimate.n + 1)
-        bounded: Floats = np.where(needed > MOST_ROWS, np.inf, needed)
-    return bounded
+        return np.where(needed > MOST_ROWS, np.inf, needed)
 
 
 def straight(x: Any, scale: str) -> Floats:
@@ -167,9 +164,8 @@ def chance_beyond(estimate: Estimates, limit: float, sign: int) -> Floats:
     z = (8 d + 1) / (8 d + 3) · √(d ln(1 + t² / d)). 1 without an interval.
     """
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        value, low, high, edge = (
-            straight(x, estimate.scale) for x in (estimate.value, estimate.low, estimate.high, limit)
-        )
+        columns = (estimate.value, estimate.low, estimate.high, limit)
+        value, low, high, edge = (straight(x, estimate.scale) for x in columns)
         half = value - low if sign > 0 else high - value
         freedom = np.maximum(estimate.n - 1, 1)
         distance = sign * (value - edge)
@@ -188,5 +184,4 @@ def student_t(freedom: Floats) -> Floats:
     d = np.maximum(freedom, 10)
     terms = ((Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384)
     large = Z + terms[0] / d + terms[1] / d**2 + terms[2] / d**3
-    quantile: Floats = np.where(freedom < 10, _T[np.clip(freedom, 0, 9).astype(np.int64)], large)
-    return quantile
+    return np.where(freedom < 10, _T[np.clip(freedom, 0, 9).astype(np.int64)], large)

@@ -163,8 +163,7 @@ class _Pulls:
     def error(self) -> Floats:
         """Return the standard error, [C]."""
         n, first, second, *_ = self._moments
-        error: Floats = np.sqrt((n - 1) / n * np.maximum(second - first**2 / n, 0))
-        return error
+        return np.asarray(np.sqrt((n - 1) / n * np.maximum(second - first**2 / n, 0)))
 
     def freedom(self) -> Floats:
         """Return the degrees of freedom of the standard error, [C]: few where few units bring most of it.
@@ -177,8 +176,7 @@ class _Pulls:
     def skewness(self) -> Floats:
         """Return the skewness of the statistic's influence function, [C]."""
         mean, second, third = self._moments[1:4] / self._moments[0]
-        skewness: Floats = (third - 3 * mean * second + 2 * mean**3) / (second - mean**2) ** 1.5
-        return skewness
+        return np.asarray((third - 3 * mean * second + 2 * mean**3) / (second - mean**2) ** 1.5)
 
 
 def _with_levels(estimate: Estimates, whole: Sums, pairs: Sequence[str], units: Floats) -> Estimates:
