@@ -81,7 +81,8 @@ class RowsUnderTest:
     def numbered_students(self) -> Ints:
         """Return a number from 0 for each student, [B]; a row without a student has one of its own."""
         unknown = self.student.max(initial=0) + 1 + np.arange(len(self))
-        return np.unique(np.where(self.student < 0, unknown, self.student), return_inverse=True)[1].reshape(-1)
+        student = np.where(self.student < 0, unknown, self.student)
+        return np.asarray(np.unique(student, return_inverse=True)[1].reshape(-1))
 
     def correlation(self) -> float:
         """Return how alike the errors of one student's rows are, beyond what their confidences say; from 0 to 1.

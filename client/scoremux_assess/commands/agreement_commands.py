@@ -170,14 +170,10 @@ def _print_routes(console: Console, assessed: Assessment) -> None:
 
     statistics, names = ("people", "exact", "kept_exact", "record_exact"), (*assessed.tasks, "all rows")
     promises = {} if assessed.promises is None else assessed.promises.judged
-    rows = [
-        [
-            name,
-            *(_interval(assessed.figures, statistic, cell) for statistic in statistics),
-            *(promise_shown(judgement, cell)["words"] for judgement in promises.values()),
-        ]
-        for cell, name in enumerate(names)
-    ]
+    rows = []
+    for cell, name in enumerate(names):
+        kept = [promise_shown(judgement, cell)["words"] for judgement in promises.values()]
+        rows.append([name, *(_interval(assessed.figures, statistic, cell) for statistic in statistics), *kept])
     if len(assessed.tasks) > 1:
         mean, unit, *figures = _mean(assessed.means, 0, statistics)
         rows.append([f"{mean} {unit}", *figures, *[""] * len(promises)])
@@ -187,9 +183,8 @@ def _print_routes(console: Console, assessed: Assessment) -> None:
     console.print(f"Share of rows sent to people, and {agreement}:")
     _print_figures(console, columns, rows, ("all machine scores",))
     if not assessed.figures["record_exact"].n[-1] > assessed.figures["kept_exact"].n[-1]:
-        console.print(
-            "The score of record is not measured: no second reading of a row sent to people (--column second=NAME)."
-        )
+        reason = "no second reading of a row sent to people (--column second=NAME)"
+        console.print(f"The score of record is not measured: {reason}.")
 
 
 def _print_groups(console: Console, groups: Groups) -> None:

@@ -61,9 +61,8 @@ def test_responses_of_known_condition_get_their_code(language: str) -> None:
         rules = conditions()
         if "least_words" in row:
             assert rules.insufficient is not None
-            rules = replace(
-                rules, insufficient=replace(rules.insufficient, words=row["least_words"], short_reference=0)
-            )
+            insufficient = replace(rules.insufficient, words=row["least_words"], short_reference=0)
+            rules = replace(rules, insufficient=insufficient)
         found = Finder(rules, row["question"], row["reference"], [language]).find(row["text"])
         code = found.code if found else ""
         count[row["code"]] += 1
@@ -76,15 +75,9 @@ def test_responses_of_known_condition_get_their_code(language: str) -> None:
     assert not missed
 
 
-SECOND_WRITER = {
-    ("A", "de"): 0.49,
-    ("A", "en"): 0.59,
-    ("U", "de"): 0.41,
-    ("U", "en"): 0.42,
-    ("", "de"): 0.99,
-    ("", "en"): 0.96,
-}
-"""Shares of right codes among cases of somebody whose cases are not in the lists."""
+KEYS = (("A", "de"), ("A", "en"), ("U", "de"), ("U", "en"), ("", "de"), ("", "en"))
+SECOND_WRITER = dict(zip(KEYS, (0.49, 0.59, 0.41, 0.42, 0.99, 0.96), strict=True))
+"""Shares of right codes among cases of a writer whose cases are not in the lists."""
 
 
 def test_cases_of_a_second_writer_get_their_code_as_often_as_measured() -> None:
@@ -110,10 +103,8 @@ def test_genuine_answers_get_no_code(corpus: str) -> None:
         name: Finder(conditions(), task["question"], " ".join(task["reference_answers"]), [task["language"]])
         for name, task in tasks.items()
     }
-    lines = [
-        line for split in ("train", "test") for line in (folder / f"{split}.jsonl").read_text("utf-8").splitlines()
-    ]
-    rows = [json.loads(line) for line in lines]
+    parts = [(folder / f"{split}.jsonl").read_text("utf-8").splitlines() for split in ("train", "test")]
+    rows = [json.loads(line) for part in parts for line in part]
     false, full, best = Counter[str](), 0, 0
     for row in rows:
         levels = tasks[row["task_id"]]["levels"]
@@ -148,8 +139,7 @@ def test_a_refusal_may_name_what_it_is_about() -> None:
     finder = Finder(conditions(), "Why does bulb A stay lit when switch Y is opened?", "It is in another path.", ["en"])
     for text in ("I don't know switch Y", "the question is too hard", "we never learned bulbs", "no idea about bulb A"):
         found = finder.find(text)
-        assert found is not None, text
-        assert found.code == "R"
+        assert found is not None and found.code == "R", text
     assert finder.find("Switch Y is not in the path of bulb A.") is None
 
 
@@ -204,8 +194,7 @@ def test_a_wrong_rule_is_named(rules: dict[str, object], why: str) -> None:
 def test_a_policy_adds_phrases_of_its_own() -> None:
     rules = parse_record(Conditions, {"refusal": {"action": "flag", "phrases": {"es": ["no lo sé"]}}})
     found = Finder(rules).find("¡No lo se!")
-    assert found is not None
-    assert found.code == "R"
+    assert found is not None and found.code == "R"
     assert Finder(rules).find("I don't know") is None
 
 
@@ -240,5 +229,4 @@ def test_a_word_of_one_language_may_be_plain_in_another() -> None:
         ("en", "f u c k"),
     ):
         found = Finder(conditions(), "", "", [language]).find(text)
-        assert found is not None, text
-        assert found.code == "P"
+        assert found is not None and found.code == "P", text
