@@ -128,14 +128,9 @@ def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
 
     place = int(chances(1.0).argmax())
     least = float(ranked.confidence[ends[place] - 1])
-    enough = (times for times in _TIMES if chances(times).max() >= _LIKELY)
-    needed = next(enough, None)
-    return NearMiss(
-        least,
-        1 - rows.share_below(least),
-        float(_shares(ranked.weight, ranked.errors, ends)[place]),
-        None if needed is None else int(np.ceil(needed * len(rows))),
-    )
+    errors = float(_shares(ranked.weight, ranked.errors, ends)[place])
+    enough = (int(np.ceil(times * len(rows))) for times in _TIMES if chances(times).max() >= _LIKELY)
+    return NearMiss(least, 1 - rows.share_below(least), errors, next(enough, None))
 
 
 def choose_by_task(tasks: Sequence[RowsUnderTest], least: float, promise: Promise) -> list[float | None]:
@@ -143,7 +138,7 @@ def choose_by_task(tasks: Sequence[RowsUnderTest], least: float, promise: Promis
 
     The error rates of tasks are shrunk to their mean: Beta-distributed around it, with a precision that their counts
     make likely. A task is left the first confidence from `least` on at which the probability that its rate is above
-    the promise is 1 − confidence at most; None if there is none. `within` is asked of the rows with a second human.
+    the promise is 1 − confidence at most; None without one. `within` is asked of the rows with a second human.
     """
     ranked = [rows.take(np.argsort(-rows.confidence, kind="stable")) for rows in tasks]
     everything = np.sort(np.concatenate([rows.confidence for rows in ranked]))[::-1]

@@ -61,27 +61,10 @@ def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: Scorin
 
     Rows with a condition have no part in it, as in `calibrate`. NaN without a policy, and where the rows do not say it.
     """
-    figures, scored, truth = np.full((cells + 1, 3), np.nan), joined.scored, joined.known
-    if policy is None or scored.probabilities is None:
+    figures = np.full((cells + 1, 3), np.nan)
+    labelled = {} if policy is None else _labelled(joined, task)
+    if policy is None or not labelled:
         return figures
-    numbers, width = number_lists(scored.probabilities)
-    starts, human = np.cumsum(width) - width, joined.ratings.human
-    usable = (width > 0) & ~scored.flagged & (human >= 0) & (human % 1 == 0)
-    texts = None if truth.text is None else truth.text.to_pylist()
-    labelled = {}
-    for cell in np.unique(task[usable]).tolist():
-        rows = np.flatnonzero(usable & (task == cell))
-        rows = rows[width[rows] == width[rows].max()]
-        shown = [str(row) if texts is None or texts[row] is None else f"{fold(texts[row])}\0" for row in rows]
-        labelled[str(cell)] = LabelledScores(
-            numbers[starts[rows][:, None] + np.arange(width[rows[0]])].astype(np.float32).astype(np.float64),
-            scored.level[rows].astype(np.int64),
-            human[rows].astype(np.int64),
-            joined.ratings.second[rows],
-            weight=truth.sample.weight[rows],
-            student=None if truth.student is None else truth.student.code[rows].astype(np.int64),
-            text=np.unique(shown, return_inverse=True)[1].reshape(-1),
-        )
     try:
         people = people_of(policy, labelled)
     except InputError:  # it compares with two humans, and these rows have one
@@ -95,14 +78,36 @@ def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: Scorin
     return figures
 
 
+def _labelled(joined: JoinedColumns, task: Ints) -> dict[str, LabelledScores]:
+    """Return the rows of each task that `calibrate` would take, by the task's number."""
+    scored, truth, labelled = joined.scored, joined.known, dict[str, LabelledScores]()
+    if scored.probabilities is None:
+        return labelled
+    numbers, width = number_lists(scored.probabilities)
+    starts, human = np.cumsum(width) - width, joined.ratings.human
+    usable = (width > 0) & ~scored.flagged & (human >= 0) & (human % 1 == 0)
+    texts = None if truth.text is None else truth.text.to_pylist()
+    for cell in np.unique(task[usable]).tolist():
+        rows = np.flatnonzero(usable & (task == cell))
+        rows = rows[width[rows] == width[rows].max()]
+        shown = [str(row) if texts is None or texts[row] is None else f"{fold(texts[row])}\0" for row in rows]
+        labelled[str(cell)] = LabelledScores(
+            numbers[starts[rows][:, None] + np.arange(width[rows[0]])].astype(np.float32).astype(np.float64),
+            scored.level[rows].astype(np.int64),
+            human[rows].astype(np.int64),
+            joined.ratings.second[rows],
+            weight=truth.sample.weight[rows],
+            student=None if truth.student is None else truth.student.code[rows].astype(np.int64),
+            text=np.unique(shown, return_inverse=True)[1].reshape(-1),
+        )
+    return labelled
+
+
 def _criteria(target: AgreementTarget) -> list[Criterion]:
     limits = {
         "exact": target.exact,
         "adjacent": None if target.critical is None else 1 - target.critical,
         "degradation_exact": None if target.within_of_humans is None else -target.within_of_humans,
     }
-    return [
-        Criterion(statistic=name, at_least=limit, source="the policy")
-        for name, limit in limits.items()
-        if limit is not None
-    ]
+    present = {name: limit for name, limit in limits.items() if limit is not None}
+    return [Criterion(statistic=name, at_least=limit, source="the policy") for name, limit in present.items()]

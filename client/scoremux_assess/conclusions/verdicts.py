@@ -95,7 +95,7 @@ class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
     @property
     def title(self) -> str:
         """Say the criterion in words, such as `QWK ≥ 0.70`."""
-        name = title_of(self.statistic)
+        name = _TITLES.get(self.statistic) or BY_NAME[self.statistic].title
         if self.at_least is not None and self.at_most is not None:
             if self.at_least == -self.at_most:
                 return f"|{name}| ≤ {_shown(self.at_most)}"
@@ -126,11 +126,6 @@ class Judgement:
 
 class _CriteriaFile(BaseModel):
     criterion: Annotated[list[Criterion], Field(min_length=1)]
-
-
-def title_of(statistic: str) -> str:
-    """Return the name of a statistic in tables."""
-    return _TITLES.get(statistic) or BY_NAME[statistic].title
 
 
 def read_criteria(path: Path | None = None) -> tuple[Criterion, ...]:

@@ -104,10 +104,8 @@ def routes_in_words(assessed: Assessment, cell: int) -> str:
         held, width = f"{assessed.ranges.held[cell]:.1%}", f"{assessed.ranges.width[cell]:.2f}"
         parts.append(f"The range of levels holds the human's in {held} of {rows:,} rows and has {width} on average.")
     if not math.isnan(routing.people[cell]):
-        more = ""
-        if not math.isnan(routing.rows[cell]):
-            then = f"{routing.people_then[cell]:.0%}"
-            more = f"; {routing.rows[cell]:,.0f} labelled rows would bring that to about {then}"
+        then = f"{routing.rows[cell]:,.0f} labelled rows would bring that to about {routing.people_then[cell]:.0%}"
+        more = "" if math.isnan(routing.rows[cell]) else f"; {then}"
         share = f"{routing.people[cell]:.0%}"
         parts.append(f"A threshold chosen on these rows would send {share} to people{more}.")
     return "".join(f" {part}" for part in parts)

@@ -58,10 +58,6 @@ class Statistic:
     step: Formula
     pairs: tuple[str, ...]
 
-    def rows(self, sums: Sums) -> Floats:
-        """Return how many rows it is about, by cell."""
-        return sums.of(self.pairs[0]).rows
-
 
 def statistics(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> dict[str, Floats]:
     """Return the value of every statistic of `STATISTICS` in each cell, by name.

@@ -71,7 +71,7 @@ def estimates(
     for units in _units(ratings, cell, pairs, student):
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
-            pulls[statistic.name].add(units, statistic.formula(left), statistic.rows(units.sums) > 0)
+            pulls[statistic.name].add(units, statistic.formula(left), units.sums.of(statistic.pairs[0]).rows > 0)
     by_statistic = {}
     for statistic in statistics:
         estimate = _interval(pulls[statistic.name], whole.of(statistic.pairs[0]), statistic.step(whole))
