@@ -76,8 +76,12 @@ def replacing(path: Path, mode: int | None = 0o644) -> Iterator[Path]:
 
 def replace_file(path: Path, blocks: Iterable[bytes], mode: int | None = 0o644) -> None:
     """Replace a file's content as `replacing` does."""
-    with replacing(path, mode) as aside, aside.open("wb") as file:
-        file.writelines(blocks)
+    with replacing(path, mode) as aside:
+        handle = os.open(aside, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            write_blocks(handle, blocks)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

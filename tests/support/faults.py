@@ -26,8 +26,8 @@ _AUDITED = {
 def run_with_fault(action: Callable[[], object], number: int, fault: Callable[[], None]) -> int:
     """Run `action` in a forked child with `fault` at its `number`-th file operation, counted from 1.
 
-    An operation is what Python's audit hooks report, an fsync, and each half of an `os.write`. Returns DONE, REFUSED
-    for an error of ours, UNFORESEEN for another, KILLED.
+    An operation is what Python's audit hooks report, an fsync, and each half of a write. Returns DONE, REFUSED for an
+    error of ours, UNFORESEEN for another, KILLED.
     """
     child = os.fork()
     if child:
@@ -77,7 +77,9 @@ def _arm(number: int, fault: Callable[[], None]) -> Callable[[], int]:
         if count == number:
             fault()
 
-    def audit(event: str, _: tuple[Any, ...]) -> None:
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+            raise AssertionError("Python's own file objects write unseen; the store writes with os.write")
         if event in _AUDITED:
             step()
 
