@@ -166,7 +166,7 @@ def _eligible_of_task(
     task = Task.read(files.path)
     rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), store, past)
     decisions = (_decision_of(store, version) for version in past)
-    looks = next((decision.looks for decision in decisions if decision and decision.looks), ())
+    looks = max((decision.looks for decision in decisions if decision), key=len, default=())
     found = TaskRows(task, live, files, _decision_of(store, live), rows, looks)
     chosen_by = [row.chosen_by for row in rows]
     if routed_only(chosen_by):

@@ -151,18 +151,22 @@ class _Responses:
 
     def __init__(self) -> None:
         self.rows: dict[Key, LabelledRow] = {}
-        self._by_rater: dict[tuple[Key, str], LabelledRow] = {}
+        self._raters: dict[Key, dict[str, LabelledRow]] = {}
+        self._keys: dict[tuple[str, str], list[Key]] = {}
 
     def add(self, row: LabelledRow) -> str:
         """Take a row; return why it is not a response of its own, empty if it is one. Raises InputError."""
-        first = self.rows.setdefault(row.key, row)
-        before = self._by_rater.setdefault((row.key, row.rater), row)
+        key = self._key_of(row)
+        first, raters = self.rows.setdefault(key, row), self._raters.setdefault(key, {})
+        if row.rater and "" in raters and row.rater not in raters:
+            raters[row.rater] = raters.pop("")  # a line without a rater may be anyone's
+        before = raters.setdefault(row.rater, row) if row.rater or not raters else next(iter(raters.values()))
         if first is row:
             return ""
         if None not in (first.text, row.text) and same_text(first.response) != same_text(row.response):
             raise _contradiction(first, row, "text")
         if not first.has_level and row.has_level:
-            self.rows[row.key] = self._by_rater[row.key, row.rater] = row
+            self.rows[key] = raters[row.rater] = row
         elif before is row and row.has_level:
             if first.second is not None:
                 return THIRD_RATER
@@ -173,6 +177,28 @@ class _Responses:
         elif first.second is None:
             first.second = row.second
         return REPEATED
+
+    def _key_of(self, row: LabelledRow) -> Key:
+        """Return the name of a row's response.
+
+        A line without an administration is the response of one that has its id, text and levels, and the reverse: the
+        desk names administrations, and files of labels often do not.
+        """
+        keys = self._keys.setdefault((row.task, row.id), [])
+        for key in keys if row.key not in keys and row.text is not None else ():
+            other = self.rows[key]
+            is_open = not row.administration or not key[2]
+            agree = all(one == two for one, two in _both(other, row)) and other.text is not None
+            if not (is_open and agree and same_text(other.response) == same_text(row.response)):
+                continue
+            if row.administration:
+                keys[keys.index(key)], other.administration = row.key, row.administration
+                self.rows[row.key], self._raters[row.key] = self.rows.pop(key), self._raters.pop(key)
+                return row.key
+            return key
+        if row.key not in keys:
+            keys.append(row.key)
+        return row.key
 
 
 def _both(before: LabelledRow, row: LabelledRow) -> list[tuple[float, float]]:

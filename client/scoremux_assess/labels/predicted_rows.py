@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 from scoremux_assess.labels.label_table import LabelTable, LeftOutLine, common_key, read_labels
-from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
+from scoremux_assess.labels.labelled_row import Key, LabelColumns, LabelledRow
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import text_check
 
@@ -32,8 +33,14 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
     table = read_labels(files, read, ("id", "task", "text", "level"))
     table.require(columns)
     of_training = read_labels([predictions] if predictions else [], _PREDICTIONS, ("id", "task", "level"))
-    key = common_key(table, of_training)
-    predicted = {key(row): row for row in of_training.rows}
+    key = common_key(table, of_training) if table.rows else attrgetter("key")
+    predicted: dict[Key, LabelledRow] = {}
+    for row in of_training.rows:
+        if predicted.setdefault(key(row), row) is not row:
+            raise InputError(
+                f"{row.where}: id {row.id[:80]!r} of {row.task} is in several administrations; add the column "
+                "administration to the labelled files"
+            )
     for row in table.rows:
         if row.remarks:
             raise InputError(f"{row.where}: its second level is not a number")

@@ -71,16 +71,19 @@ class Finding:
     @property
     def verdict(self) -> str:
         """What the rows say of the promise."""
+        if self.is_held:
+            return "on hold"
         if self.since:
             return "population changed" if self.moved else "machine or people changed"
         return "kept" if self.reads and self.sequence[1] <= self.promised else "not contradicted"
 
 
 def find(tasks: Sequence[WatchedTask], rate: AlarmRate, today: str) -> list[Finding]:
-    """Return a finding for each promise of each task. An alarm stays until the task is calibrated again."""
+    """Return a finding for each promise of each task. An alarm stays until the task is calibrated again or held."""
     findings = [_finding(task, *promise, rate) for task in tasks for promise in promises_of(task.decision)]
     named = {f"{number}": finding for number, finding in enumerate(findings)}
-    newest = {task.task: task.version for task in tasks if task.decision}
+    by_day = sorted(tasks, key=lambda task: max(task.days))
+    newest = {task.task: task.version for task in by_day if task.decision}
     current = {name: f for name, f in named.items() if newest[f.watched.task] == f.watched.version}
     days = sorted({day for finding in current.values() for day in finding.e_values if day <= today})
     last = dict.fromkeys(current, 0.0)
@@ -98,7 +101,13 @@ def _finding(task: WatchedTask, promise: str, promised: float, least: float, rat
     reached = error_detector(every, promised)
     ends = np.cumsum([len(part) for part in errors.values()])
     term = max(_reads_in(rate.days, len(every), days), 1.0)
-    e_values = {name: reached[end - 1] / term if end else 0.0 for name, end in zip(errors, ends, strict=True)}
+    # A hold has answered alarms up to its last day; what was read during it still counts.
+    last_held = max((name for name, day in task.days.items() if day.held), default="")
+    e_values = {
+        name: reached[end - 1] / term if end else 0.0
+        for name, end in zip(errors, ends, strict=True)
+        if name > last_held
+    }
     doubts = [doubt for day in task.days.values() for doubt in day.doubts]
     expected, now = float(np.mean(doubts)) if doubts else None, int(every.sum())
     sequence = confidence_sequence(now, len(every))

@@ -25,7 +25,8 @@ def as_json(tasks: Sequence[WatchedTask], findings: Sequence[Finding], lost: Map
             {
                 "task": finding.watched.task, "version": finding.watched.version, "promise": finding.promise,
                 "promised": finding.promised, "expected": finding.expected, "observed": _observed(finding),
-                "errors": finding.errors, "reads": finding.reads, "interval": list(finding.sequence),
+                "errors": finding.errors, "reads": finding.reads,
+                "coded": sum(day.coded for day in finding.watched.days.values()), "interval": list(finding.sequence),
                 "late": _late(finding.watched), "since": min(finding.watched.days), "verdict": finding.verdict,
                 "alarm_since": finding.since, "population_changed_since": finding.moved, "held": finding.is_held,
                 "recovered": finding.recovered,
@@ -45,11 +46,13 @@ def page_values(
     today: str,
 ) -> dict[str, Any]:
     """Return the values of the template `morning.html`."""
-    alarms = [finding for finding in findings if finding.since]
+    alarms = [finding for finding in findings if finding.since or finding.is_held]
     late = sum(_late(task) for task in tasks)
     waiting = [day for task in tasks for day, rows in task.days.items() if rows.pending]
     unwatched = sorted({task.task for task in tasks} - {finding.watched.task for finding in findings})
-    count = f"{len(alarms)} alarm{'s' * (len(alarms) > 1)}" if alarms else "No alarm"
+    raised, held = sum(f.since is not None for f in findings), len({f.watched.task for f in findings if f.is_held})
+    count = f"{raised} alarm{'s' * (raised > 1)}" if raised else "No alarm"
+    count += f", {held} on hold," if held else ""
     return {
         "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
         f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
@@ -144,13 +147,12 @@ def _alarm(finding: Finding, owner: str, today: str) -> str:
         if finding.moved
         else "confidences have not changed, so the machine or the people have: compare raters' validity papers first"
     )
-    words = f"{_percent(_observed(finding))} errors where at most {finding.promised:.1%} are promised; {why}. "
-    words += f"Since {finding.since} ({age} days), owner: {owner or 'none is named in the policy'}."
+    words = f"{_percent(_observed(finding))} errors where at most {finding.promised:.1%} are promised"
     if finding.recovered is not None:
         ready = "" if finding.recovered >= RECOVERED else "not yet "
-        words += f" On hold: {finding.reads} reads since say {ready}that the promise is kept again "
-        words += f"(e = {finding.recovered:.3g}, {RECOVERED:g} is needed)."
-    return words
+        words += f". On hold: {finding.reads} reads since say {ready}that the promise is kept again "
+        return words + f"(e = {finding.recovered:.3g}, {RECOVERED:g} is needed)."
+    return words + f"; {why}. Since {finding.since} ({age} days), owner: {owner or 'none is named in the policy'}."
 
 
 def _row(finding: Finding) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def _row(finding: Finding) -> dict[str, Any]:
         "task": finding.watched.task,
         "promise": "" if finding.promise == "exact" else "two levels or more off",
         "style": "fail" if finding.since else "pass" if finding.verdict == "kept" else "open",
-        "verdict": finding.verdict + (", on hold" if finding.is_held else ""),
+        "verdict": finding.verdict,
         "promised": _percent(finding.promised),
         "expected": _percent(finding.expected if finding.promise == "exact" else None),
         "observed": _percent(_observed(finding)),

@@ -9,8 +9,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scoremux_client.contract import HUMAN, MACHINE, Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Decision
@@ -31,7 +29,8 @@ class Day:
         held: Responses that a version on hold scored.
         kept: Responses that the machine keeps, or would keep without a hold.
         doubts: 1 − confidence of each of these that has a confidence, in their order.
-        errors: For each of these that people read as well, in their order, by how many levels the machine was off.
+        errors: For each of these that people gave a level as well, in their order, by how many the machine was off.
+        coded: Those that people gave a condition code.
         late: Ids of those picked for people that were not read in time.
     """
 
@@ -41,6 +40,7 @@ class Day:
     kept: int = 0
     doubts: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
+    coded: int = 0
     late: list[str] = field(default_factory=list)
 
 
@@ -77,7 +77,8 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
     """
     watched: dict[tuple[str, str], WatchedTask] = {}
     counted: set[tuple[str, ...]] = set()
-    for number, row in enumerate(read_rows(path), start=1):
+    for number, cells in enumerate(read_rows(path), start=1):
+        row = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
         if number == 1 and (missing := [name for name in _NEEDED if name not in row]):
             raise InputError(f"{path}: there is no column {missing[0]}; {_REMEDY}")
         version, day_name = str(row["version"] or ""), str(row["added_at"] or "")[:10]
@@ -115,8 +116,11 @@ def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, count
     if row["decided_by"] in _HUMAN:
         if _is_first(row, day_name, counted):
             human = row.get("level")
-            day.errors.append(np.inf if human is None or int(human) < 0 else abs(int(human) - int(level)))
-    elif day_name < late_before:
+            if human is None or int(human) < 0:
+                day.coded += 1  # a code instead of a level: promises are about levels, as calibrations are
+            else:
+                day.errors.append(abs(int(human) - int(level)))
+    elif day_name < late_before and not held:
         day.late.append(str(row["id"]))
 
 

@@ -39,7 +39,8 @@ def column_names(options: Sequence[str] | None, **names: Any) -> dict[str, Any]:
         if key not in names or not name:
             raise InputError(f"--column {value[:80]!r}: give KEY=NAME, where KEY is one of {', '.join(names)}")
         if key == "id" and name.startswith("FILE:"):
-            raise InputError(f"--column {value[:80]!r}: prefix the ids in the files, or add a column administration")
+            more = ", or add a column administration" if "administration" in names else ""
+            raise InputError(f"--column {value[:80]!r}: prefix the ids in the files{more}")
         chosen[key] = (*chosen[key], name) if isinstance(names[key], tuple) else name
     return chosen
 

@@ -163,6 +163,8 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     low, high = (None if (end := _number(row.get(name))) is None else int(end) for name in ("level_low", "level_high"))
     route, read_behind, status = str(row.get("route") or ""), _number(row.get("read_behind")), str(row["status"])
     chosen_by, reason = _chosen(status, route, read_behind)
+    if reason == Reason.HELD.value:
+        read_behind = 1.0
     if row.get("chosen_by") == weights.SAMPLE:
         chosen_by, reason, read_behind = weights.SAMPLE, SAMPLE, _drawn_with(path, number, row)
         source, line = f"{weights.SAMPLE} {path.name}", number
@@ -215,6 +217,8 @@ def _chosen(status: str, route: str, read_behind: float | None) -> tuple[str, st
     """
     if status in NOBODY_CAN:
         return "", ""
+    if route == Reason.HELD.route:  # all that the machine would keep
+        return weights.READ_BEHIND, Reason.HELD.value
     if route in (Reason.NEW_TASK.route, Reason.UNCALIBRATED.route):
         return "all", route.removeprefix(HUMAN)
     if route.startswith("human"):

@@ -35,8 +35,8 @@ def hold(
     """
     opened = open_store(store)
     names = list(tasks or ()) if file is None else _from(file, opened)
-    if not names and file is None:
-        raise InputError("no task: name ids, or a file of them with --from")
+    if bool(tasks) == bool(file):
+        raise InputError("name tasks by their ids, or by a file of them with --from")
     packages, before = [], {}
     for name in dict.fromkeys(names):
         task, digest = opened.find(name)
@@ -63,7 +63,7 @@ def release(
     version_on_hold = _decision(opened, name, digest).held
     if version_on_hold is None:
         raise InputError(f"{name} is not on hold")
-    change = opened.rollback(name, version_on_hold, action="release", who=by)
+    change = opened.rollback(name, version_on_hold, before=digest, action="release", who=by)
     show_changes([row_of(opened, change)], False, False)
 
 

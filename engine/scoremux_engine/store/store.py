@@ -80,23 +80,27 @@ class Store(StoreReader):
             return _changes(self._current(backbone), checked)
         with self.transaction(create=True):
             manifest = self._current(backbone)
-            for task, digest in (before or {}).items():
-                if manifest.tasks.get(task) != digest:
-                    raise StoreError(
-                        f"task {task} was changed meanwhile ({digest[:12]} is not live); run the command again"
-                    )
+            _refuse_changed(manifest, before or {})
             changes = _changes(manifest, checked)
             self._write_all(checked)
             self._replace_manifest(action, manifest, changes, who)
             return changes
 
     def rollback(
-        self, task: str, to: str | None = None, *, action: str = "rollback", who: str = "", dry_run: bool = False
+        self,
+        task: str,
+        to: str | None = None,
+        *,
+        before: str | None = None,
+        action: str = "rollback",
+        who: str = "",
+        dry_run: bool = False,
     ) -> Change:
         """Make another version of a task live.
 
         Args:
             to: Digest of the version; by default the one that was live before the present one.
+            before: Digest that must still be live, None for any.
             action: What the history calls it.
             who: Who does it; by default the user of the operating system.
 
@@ -113,6 +117,7 @@ class Store(StoreReader):
             if package_digest(folder) != digest or Task.read(folder).id != task:
                 raise PackageError(f"{folder} is damaged: it is not version {digest[:12]} of {task}")
             manifest = self.manifest()
+            _refuse_changed(manifest, {task: before} if before else {})
             change = Change(task, manifest.tasks.get(task), digest)
             if not dry_run:
                 self._replace_manifest(action, manifest, [change], who)
@@ -276,6 +281,13 @@ def _copy(files: PackageFiles, name: str, folder: Path) -> str:
 
 def _changes(manifest: Manifest, packages: Sequence[_CheckedPackage]) -> list[Change]:
     return [Change(package.task, manifest.tasks.get(package.task), package.digest) for package in packages]
+
+
+def _refuse_changed(manifest: Manifest, before: Mapping[str, str]) -> None:
+    """Raise StoreError naming a task whose live version is not the one that a change rests on."""
+    for task, digest in before.items():
+        if manifest.tasks.get(task) != digest:
+            raise StoreError(f"task {task} was changed meanwhile ({digest[:12]} is not live); run the command again")
 
 
 def _refuse_duplicates(packages: Sequence[_CheckedPackage]) -> None:

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_assess.labels.label_table import read_labels
-from scoremux_assess.labels.labelled_row import NO_NUMBER, NO_SECOND, LabelColumns
+from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_NUMBER, NO_SECOND, LabelColumns
+from scoremux_assess.labels.predicted_rows import read_labelled
 from scoremux_client.errors import InputError
 
 NEEDED = ("task", "text", "level")
@@ -124,3 +125,29 @@ def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Pa
     floats = write(tmp_path / "floats.parquet", *(row(n, who=who) for n, who in ((2, 7.0), (3, math.nan), (4, None))))
     rows = read_labels([whole, floats], LabelColumns(student="who")).rows
     assert {one.id: one.student for one in rows} == {"0": "7", "1": "7", "5": None, "2": "7", "3": None, "4": None}
+
+
+def test_a_file_without_administrations_has_the_responses_of_a_desk_that_names_them(tmp_path: Path) -> None:
+    row = {"id": "1", "task": "t", "text": "It rains.", "level": 1}
+    desk = [{**row, "administration": "spring"}, {**row, "administration": "autumn", "text": "Snow."}]
+    labels = [row, {**row, "id": "2", "rater": "A"}]
+    for files in ((labels, desk), (desk, labels)):
+        paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+        for path, lines in zip(paths, files, strict=True):
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        table = read_labels(paths)
+        assert {row.key[1:] for row in table.rows} == {("1", "spring"), ("1", "autumn"), ("2", "")}
+    named = [{**row, "id": "2", "rater": "A"}, {**row, "id": "2"}, {**row, "id": "2", "level": 0, "rater": "B"}]
+    paths[0].write_text("".join(json.dumps(line) + "\n" for line in named), encoding="utf-8")
+    (both,) = read_labels(paths[:1]).rows
+    assert (both.level, both.second) == (1, 0), "a line without a rater is no second person's"
+
+
+def test_predictions_of_several_administrations_are_all_kept_or_refused(tmp_path: Path) -> None:
+    line = {"id": "7", "task": "t", "level": 1, "probabilities": [0.2, 0.3, 0.5], "adapter": "x", "fold": 0}
+    predictions, labels = tmp_path / "p.jsonl", tmp_path / "l.jsonl"
+    predictions.write_text("".join(json.dumps({**line, "administration": name}) + "\n" for name in "ABC"))
+    assert len(read_labelled([], predictions, LABEL_COLUMNS).rows) == 3
+    labels.write_text(json.dumps({"id": "9", "task": "t", "level": 0, "text": "Snow."}) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="is in several administrations; add the column administration"):
+        read_labelled([labels], predictions, LABEL_COLUMNS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -19,9 +21,11 @@ from scoremux_assess.watch.detectors import (
     reads_needed,
     recovery,
 )
+from scoremux_assess.watch.watched_rows import read_watched
 from scoremux_cli.app import build
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
+from scoremux_files.rows.writers import write_rows
 
 CALIBRATED, HELD = "a" * 64, "b" * 64
 TODAY = date.today()
@@ -34,8 +38,6 @@ DECISION = Decision(
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A store with a calibrated version, and the same one on hold."""
-    from dataclasses import replace
-
     for digest, decision in ((CALIBRATED, DECISION), (HELD, replace(DECISION, held=CALIBRATED))):
         folder = tmp_path / "store" / "packages" / digest
         folder.mkdir(parents=True)
@@ -124,8 +126,12 @@ def test_an_alarm_asks_for_a_hold_whose_reads_say_when_to_release(store: Path, t
     line = promise(values)
     assert line["held"] and line["recovered"] >= 20
     assert line["reads"] == 210, "reads before the hold do not count"
-    assert values["holds"] == []
+    assert values["holds"] == [] and line["verdict"] == "on hold"
     assert values["rows"][-1]["held"] == 100 and values["rows"][-1]["pending"] == 90
+    for ago in range(-1, -5, -1):
+        desk.day(ago, 0.03)
+    values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
+    assert promise(values)["alarm_since"] is None and values["holds"] == [], "the hold has answered the alarm"
 
 
 def test_late_reads_are_listed_and_rows_that_the_desk_lacks_are_lost(store: Path, tmp_path: Path) -> None:
@@ -203,7 +209,7 @@ def test_a_hold_lasts_on_days_whose_rows_all_go_to_people_for_other_reasons(stor
     for row in desk.rows[-100:]:
         row["route"] = "human:TRUNCATED"
     values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
-    assert promise(values)["alarm_since"] and promise(values)["held"] and values["holds"] == []
+    assert promise(values)["verdict"] == "on hold" and promise(values)["held"] and values["holds"] == []
 
 
 def test_an_alarm_ends_with_a_new_calibration_even_without_a_promise(store: Path, tmp_path: Path) -> None:
@@ -242,3 +248,31 @@ def test_detectors_rise_with_a_broken_promise_and_stay_low_otherwise() -> None:
     assert same < 1000 < 1e6 < other
     assert np.isfinite(recovery(np.zeros(100), 0.0)) and reads_needed(0.0, 0.0, 0.2, 100.0) < 100
     assert recovery(np.zeros(100), 0.15) > 20 > recovery((random.random(100) < 0.15).astype(float), 0.15)
+
+
+def test_the_live_version_is_watched_after_a_rollback(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    for ago in range(60, 40, -1):
+        desk.day(ago, 0.12)
+    for row in desk.rows[1000:]:
+        row["version"] = "c" * 64
+    (store / "packages" / ("c" * 64)).mkdir()
+    (store / "packages" / ("c" * 64) / "decision.json").write_bytes(replace(DECISION, policy="q").to_json())
+    for ago in range(30, -1, -1):
+        desk.day(ago, 0.5)
+    values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
+    assert [line["version"] for line in values["holds"]] == [CALIBRATED]
+
+
+def test_codes_that_people_give_are_no_errors_and_csv_is_read_as_jsonl(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    desk.day(20, 0.0)
+    for row in desk.rows[:4]:
+        row.update(level=-1, status="CONDITION", code="B")
+    values, _ = watch(desk, store, tmp_path)
+    line = promise(values)
+    assert (line["errors"], line["reads"], line["coded"], line["late"]) == (0, 6, 4, 0)
+    table = pa.Table.from_pylist(desk.rows)
+    write_rows(tmp_path / "final.csv", [table], table.schema)
+    read = [read_watched(tmp_path / f"final.{kind}", lambda _: DECISION, "9999") for kind in ("csv", "jsonl")]
+    assert read[0] == read[1]

@@ -18,6 +18,7 @@ from scoremux_decide.policy import AgreementTarget, RowsPolicy, ScoringPolicy
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks as app
 from scoremux_engine.store.store import Store
+from scoremux_engine.store.upkeep import collect
 
 TEXTS = [f"router {word} the packet {n}" for n, word in enumerate(["sent", "lost", "bridge", "window"] * 30)]
 POLICY = ScoringPolicy(target=AgreementTarget(exact=0.7, one_level="keep"), rows=RowsPolicy(own=100))
@@ -63,6 +64,9 @@ def test_a_hold_sends_to_people_what_the_machine_would_keep_and_a_release_takes_
         (row.level, row.probabilities, row.confidence) for row in before
     ]
     run(own_repository, "hold", "t-1", "--by", "A. Lopez")  # once more changes nothing
+    assert not collect(store, keep_days=0).packages.keys() & {live["t-1"]}, "a release needs the version before"
+    with pytest.raises(InputError, match="by their ids, or by a file"):
+        run(own_repository, "hold", "t-2", "--from", str(tmp_path / "today.json"), "--by", "A. Lopez")
     run(own_repository, "release", "t-1", "--by", "B. Chen")
     assert store.manifest().tasks == live
     with pytest.raises(InputError, match="t-1 is not on hold"):

@@ -345,3 +345,14 @@ def test_level_that_a_task_lacks_makes_one_row_odd(at_work: Any, tmp_path: Path)
     assert len(sentences) == min(2, len(odd))
     assert f"task {task} has 2 levels; reopen it" in sentences[0]
     work.execute("UPDATE tasks SET levels = :levels WHERE id = :task", task=task, levels=levels)
+
+
+def test_rows_on_hold_stand_for_what_the_machine_would_keep(tmp_path: Path) -> None:
+    rows = scored_rows(8)
+    for row in rows:
+        row |= {"route": "human:HELD", "read_behind": None}
+    desk = Database(str(tmp_path / "r.db"), create=True)
+    write_jsonl(tmp_path / "held.jsonl", rows)
+    add_scored(desk, tmp_path / "held.jsonl", Texts())
+    exports.export_final(desk, tmp_path / "final.jsonl")
+    assert {(row["route"], row["read_behind"]) for row in read_rows(tmp_path / "final.jsonl")} == {("human:HELD", 1.0)}
