@@ -147,10 +147,10 @@ def test_clients_reach_the_door_or_the_server_and_nothing_else() -> None:
         ports = {port["name"]: port["containerPort"] for port in opened}
         service = {port["name"]: port for port in objects["Service", "essay"]["spec"]["ports"]}
         assert {port["port"] for port in service.values()} == wanted
-        assert all(port["targetPort"] == name and port["port"] == ports[name] for name, port in service.items())
+        assert all(port["port"] == port["targetPort"] == ports[name] for name, port in service.items())
         policy = objects["NetworkPolicy", "essay"]["spec"]
         assert policy["egress"] == []
-        assert {ports[port["port"]] for port in policy["ingress"][0]["ports"]} == wanted
+        assert {port["port"] for port in policy["ingress"][0]["ports"]} == wanted
 
 
 def test_autoscaling_goes_by_cpu_or_by_waiting_requests_or_is_off() -> None:
@@ -424,9 +424,9 @@ def test_prometheus_and_nobody_else_reaches_the_metrics_of_each_pod(case: str) -
         {port["name"]: port for port in objects["Service", name]["spec"]["ports"]} for name in ("essay-pods", "essay")
     )
     assert set(pods) - set(balanced) == {"metrics", "watch"}  # once for each pod, never through a balanced address
-    assert all((port["port"], port["targetPort"]) == (ports[name], name) for name, port in pods.items())
+    assert all(port["port"] == port["targetPort"] == ports[name] for name, port in pods.items())
     _, monitoring = objects["NetworkPolicy", "essay"]["spec"]["ingress"]
-    assert {port["port"] for port in monitoring["ports"]} == {"metrics", "watch"}
+    assert {port["port"] for port in monitoring["ports"]} == {ports["metrics"], ports["watch"]}
     assert monitoring["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     monitor = objects["ServiceMonitor", "essay"]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"

@@ -6,6 +6,8 @@ import ssl
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -126,3 +128,34 @@ def test_models_besides_the_scorer_are_not_shown_over_grpc(shared: Stand) -> Non
 def test_no_model_but_the_scorer_is_asked_for_scores_over_grpc(shared: Stand, name: str, welcome: bool) -> None:
     code, _ = send(shared, service_pb2.ModelInferRequest(model_name=name).SerializeToString())
     assert code is (grpc.StatusCode.OK if welcome else grpc.StatusCode.UNIMPLEMENTED)
+
+
+def attack(shared: Stand, frames: bytes, repeat: int) -> None:
+    """Send frames on one HTTP/2 connection again and again, until the door closes it or all are sent."""
+    with shared.place.connect("h2") as connection, suppress(OSError):
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
+        for start in range(1, 2 * repeat, 2):
+            connection.sendall(frames.replace(b"SSSS", start.to_bytes(4, "big")))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["rapid reset", "continuation", "empty continuation", "ping"])
+def test_http2_floods_keep_nobody_out_and_reach_no_triton(shared: Stand, kind: str) -> None:
+    sent = {":method": "GET", ":scheme": "https", ":authority": "x", ":path": "/v2/health/live"}
+    headers = b"".join(literal(name, value) for name, value in {**sent, **bearer(shared.tokens["ours"])}.items())
+    begin = len(headers).to_bytes(3, "big") + b"\1\5SSSS" + headers
+    frames, repeat = {
+        "rapid reset": (begin + b"\0\0\4\3\0SSSS\0\0\0\x08", 20_000),
+        "continuation": (frame(1, 0, 1, headers) + frame(9, 0, 1, literal("x" * 60, "y" * 120) * 80) * 50, 20),
+        "empty continuation": (frame(1, 0, 1, headers) + frame(9, 0, 1, b"") * 20_000, 1),
+        "ping": (frame(6, 0, 0, b"12345678") * 1000, 50),
+    }[kind]
+    before, answered = len(shared.web.requests), 0
+    with ThreadPoolExecutor(4) as threads:
+        floods = [threads.submit(attack, shared, frames, repeat) for _ in range(4)]
+        while not all(flood.done() for flood in floods) or answered < 5:
+            with shared.place.connect() as connection:  # within its timeout of a minute
+                connection.sendall(head(shared.tokens["ours"], "GET", "/v2/health/live"))
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+            answered += 1
+    assert len(shared.web.requests) - before == answered

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -17,13 +21,15 @@ from typing import Any
 
 import pytest
 
-from doors import Place, bearer, needs_haproxy
+from doors import KEY, Place, bearer, needs_haproxy
 from http_peers import running
 from scoremux_files.atomic import replace_file
-from scoremux_server.errors import SetupError, StartError
+from scoremux_server.errors import ControlError, SetupError, StartError
+from scoremux_server.front_door import door as front_door
 from scoremux_server.front_door.access_tokens import Token
 from scoremux_server.front_door.config import Backend
 from scoremux_server.front_door.door import FrontDoor
+from scoremux_server.front_door.haproxy import Haproxy
 from scoremux_server.front_door.haproxy import ask as send
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton import processes
@@ -130,6 +136,104 @@ def test_tokens_stay_valid_and_get_new_grants_while_their_file_is_away(tmp_path:
         assert ask(place, place.everything)[0] == 200 and len(place.reports) == 2
         replace_file(place.tokens.path, [b'{"format": 1, "tokens": []}'])
         until(lambda: ask(place, place.everything)[0] == 401)
+
+
+def test_reload_that_failed_is_tried_again_and_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_door, "_RETRY_S", 1.2)  # some looks
+    tries, load = [], Haproxy.reload
+
+    def fails_twice(haproxy: Haproxy) -> None:
+        tries.append(haproxy)
+        if len(tries) <= 2:
+            raise ControlError("HAProxy does not answer: timed out")
+        load(haproxy)
+
+    monkeypatch.setattr(Haproxy, "reload", fails_twice)
+    with opened(tmp_path) as (place, _):
+        place.configure(client_s=41)
+        until(lambda: place.reloads == 1)
+        assert len(tries) == 3
+        assert [report for report in place.reports if "does not answer" in report] == place.reports[:1]
+
+
+@pytest.mark.parametrize("trouble", ["HAProxy hangs", "its folder is gone"])
+def test_door_ends_where_haproxy_takes_no_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
+    monkeypatch.setattr(front_door, "_TOKENS_S", 1.0)
+    with (
+        pytest.raises(StartError, match="HAProxy did not take the tokens for 1 s: start it again"),
+        opened(tmp_path) as (place, door),
+    ):
+        place.tokens.path.unlink()
+        until(lambda: len(place.reports) == 1)
+        began = time.monotonic()
+        until(lambda: time.monotonic() > began + 3)
+        place.write_tokens('{"tokens": [')  # a wrong file is no such trouble
+        until(lambda: len(place.reports) == 2)
+        assert door.haproxy.process.exit_status is None
+        if trouble == "HAProxy hangs":
+            os.kill(door.haproxy.process.pid, signal.SIGSTOP)
+        else:
+            shutil.rmtree(door.haproxy.folder)
+        place.write_tokens('{"format": 1, "tokens": []}')
+        until(lambda: door.haproxy.process.exit_status is not None)
+
+
+@contextmanager
+def runtime_api(folder: Path, loses: str) -> Iterator[list[str]]:
+    """A master with one worker that loses the entries of lines with a certain name."""
+    path, heard, taken = folder / "master.sock", list[str](), list[str]()
+
+    def answer(said: str) -> str:
+        heard.append(said)
+        if "add map" in said:
+            taken.extend(line for line in said.splitlines()[1:] if loses not in line)
+        if "show map" in said:
+            return "\n".join(f"0x1 {line}" for line in taken)
+        return {"show proc": "7 worker"}.get(said, "New version created: 1" if "prepare" in said else "")
+
+    def serve() -> None:
+        said = ""
+        while said != "end":
+            with listener.accept()[0] as connection:
+                said = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode().rstrip("\n")
+                connection.sendall(answer(said).encode())
+
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as thread:
+        listener.bind(str(path))
+        listener.listen()
+        thread.submit(serve)
+        try:
+            yield heard
+        finally:
+            send(path, "end")
+    path.unlink()
+
+
+def test_what_arrived_in_part_is_not_committed() -> None:
+    lines = "".join(f"{token.map_line(KEY, time.time())}\n" for token in many(1000))
+    with tempfile.TemporaryDirectory() as folder:  # of tmp_path, sockets would have too long names
+        haproxy = Haproxy(Path(folder))
+        with runtime_api(haproxy.folder, loses=":n500:") as heard:
+            with pytest.raises(ControlError, match="HAProxy took 999 tokens of 1000"):
+                haproxy.replace_tokens(lines)
+            assert not [said for said in heard if "commit" in said]
+            assert [said for said in heard if "clear map @1 " in said]
+        with runtime_api(haproxy.folder, loses="?") as heard:
+            haproxy.replace_tokens(lines)
+            assert [said for said in heard if "commit map @1 " in said]
+
+
+def test_keys_are_copied_for_nobody_else(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        with opened(tmp_path) as (place, door):
+            place.write_tokens('{"format": 1, "tokens": []}')
+            until(lambda: ask(place, place.everything)[0] == 401)
+            written = [path for path in door.haproxy.folder.rglob("*") if path.is_file()]
+            assert {"door.pem", "door.pem.key", "tokens.map"} <= {path.name for path in written}
+            assert not [path for path in written if path.is_symlink() or path.stat().st_mode & 0o077]
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.parametrize(

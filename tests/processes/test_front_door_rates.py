@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import grpc
+import pytest
 
 from doors import needs_haproxy
 from stands import head, message, rows, send, stand
@@ -32,6 +33,14 @@ def test_a_rate_counts_requests_over_ten_seconds(tmp_path: Path) -> None:
         assert len(made.web.requests) - before == 10
         assert made.post("other", rows(["t-1"]))[0] == 200  # each token has a rate of its own
         assert {made.post("free", rows(["t-1"]))[0] for _ in range(30)} == {200}
+
+
+@pytest.mark.nightly
+def test_requests_that_are_refused_use_up_no_rate(tmp_path: Path) -> None:
+    with stand(tmp_path, {"slow": 1}) as made:
+        for _ in range(12):
+            assert made.post("slow", rows(["t-1"]), content_encoding="gzip")[0] == 415
+        assert made.post("slow", rows(["t-1"]))[0] == 200
 
 
 def test_bodies_that_come_late_do_not_pass_a_rate(tmp_path: Path) -> None:

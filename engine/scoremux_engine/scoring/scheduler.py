@@ -32,10 +32,9 @@ Compute = Callable[[MicroBatch, RowRequest], Outputs]
 
 @dataclass(frozen=True)
 class QueueStats:
-    """The rows of unanswered requests, rows dropped by reason, and padded tokens computed by tenant."""
+    """The rows that are queued, rows dropped by reason, and padded tokens computed by tenant."""
 
     rows: int
-    batch_rows: int
     dropped: dict[str, int]
     tokens: dict[str, int]
 
@@ -97,11 +96,9 @@ class Scheduler:
     @property
     def stats(self) -> QueueStats:
         with self._lock:
-            waiting = [(arrival.terms.batch, len(arrival.rows.texts)) for arrival in self._arrivals]
-            waiting += [(request.terms.batch, request.rows_left) for request in self._requests]
-            batch_rows = sum(rows for batch, rows in waiting if batch)
-            counts = dict(self._dropped), dict(self._shares.computed)
-            return QueueStats(sum(rows for _, rows in waiting), batch_rows, *counts)
+            rows = sum(len(arrival.rows.texts) for arrival in self._arrivals)
+            rows += sum(request.rows_left for request in self._requests)
+            return QueueStats(rows, dict(self._dropped), dict(self._shares.computed))
 
     def run(self, request: RowRequest) -> None:
         """Compute a request; this thread helps. Raises what its computation raised."""

@@ -171,11 +171,13 @@ class Scorer:
         self._engine.submit(texts, request.tasks, answer, allowed, embeddings=request.embeddings, terms=request.terms)
 
     def _answer(self, request: HeldRequest, outcome: Columns | Exception) -> None:
-        if isinstance(outcome, Exception):
-            self._refuse(request, outcome)
-        else:
-            request.answer(outcome)
-        self._room.leave(request)
+        try:
+            if isinstance(outcome, Exception):
+                self._refuse(request, outcome)
+            else:
+                request.answer(outcome)
+        finally:
+            self._room.leave(request)
 
     def _refuse(self, request: HeldRequest, error: Exception) -> None:
         code = pb_utils.TritonError
@@ -195,7 +197,7 @@ class Scorer:
     def _take(self) -> Changes:
         self._recorder.set_bank(self._engine.bank.stats)
         self._recorder.set(metrics.DEADLY_ROWS, len(self._in_flight.deadly) if self._in_flight else 0)
-        self._recorder.set_queue(self._engine.queue.stats)
+        self._recorder.set_queue(self._engine.queue.stats, self._room.rows)
         if time.time() >= self._run_folder.stops_by():
             self._engine.queue.drop_all("stopped", "the server stops")
         return self._recorder.take()

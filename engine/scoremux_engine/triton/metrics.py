@@ -202,10 +202,10 @@ class Recorder:
             else:
                 self.set(OF_BANK[name], value)
 
-    def set_queue(self, stats: QueueStats) -> None:
-        """Take over what the scheduler says of its queue."""
-        self.set(WAITING_ROWS, stats.rows - stats.batch_rows, INTERACTIVE)
-        self.set(WAITING_ROWS, stats.batch_rows, BATCH)
+    def set_queue(self, stats: QueueStats, rows: tuple[int, int]) -> None:
+        """Take over what the scheduler says of its queue, and the rows that `Room` counts: planned or not."""
+        for name, waiting in zip((INTERACTIVE, BATCH), rows, strict=True):
+            self.set(WAITING_ROWS, waiting, name)
         tokens: Counter[str] = Counter()
         for name, count in stats.tokens.items():
             tokens[self._tokens.of(name)] += count

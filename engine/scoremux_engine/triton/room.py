@@ -41,10 +41,12 @@ class _Load:
     """What waits."""
 
     rows: int = 0
+    batch_rows: int = 0
     size_bytes: int = 0
 
     def add(self, request: Sized, sign: int = 1) -> None:
         self.rows += sign * len(request.texts)
+        self.batch_rows += sign * len(request.texts) * request.terms.batch
         self.size_bytes += sign * request.size_bytes
 
 
@@ -66,6 +68,12 @@ class Room:
         self._lock = threading.Lock()
         self._all, self._of = _Load(), dict[str, _Load]()
         self._left_rows, self._busy_since = 0, clock()
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """How many rows of interactive requests and of batch jobs were let in and have not left."""
+        with self._lock:
+            return self._all.rows - self._all.batch_rows, self._all.batch_rows
 
     def enter(self, request: Sized) -> None:
         """Take room for a request until it leaves. Raises DroppedError, with a time to come back, if there is none."""

@@ -14,7 +14,7 @@ from scoremux_engine.scoring.permission import read_key
 from scoremux_files.atomic import replace_file
 from scoremux_files.digests import Stamp
 from scoremux_files.errors import writing
-from scoremux_server.errors import SetupError, StartError
+from scoremux_server.errors import ControlError, SetupError, StartError
 from scoremux_server.front_door import haproxy_config
 from scoremux_server.front_door.access_tokens import GRANT_S, TokenFile
 from scoremux_server.front_door.config import ANY, FrontDoorConfig
@@ -24,6 +24,9 @@ from scoremux_server.triton.run_files import RUN
 
 _TICK_S = 0.5
 _SOON_S = 14 * 86400.0
+_RETRY_S = 30.0
+_TOKENS_S = 60.0
+"""How long HAProxy may not take the tokens before the door ends: a revoked one works, and grants end, meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class FrontDoor:
         self._read_tokens()
         self._granted_at = 0.0
         self._reload_wanted = False
-        self._refused: dict[Path, Stamp | None] = {}
+        self._refused, self._refusal, self._retry_at = dict[Path, Stamp | None](), "", 0.0
+        self._tokens_wait_since: float | None = None
         self._failures: set[str] = set()
 
     @property
@@ -100,7 +104,7 @@ class FrontDoor:
 
         Raises:
             SetupError: The port is taken, or a file cannot be written.
-            StartError: HAProxy ended by itself.
+            StartError: HAProxy ended by itself, or did not take the tokens for a minute.
         """
         _reserve(self.config)
         with writing(Path("a temporary folder"), SetupError):
@@ -119,12 +123,14 @@ class FrontDoor:
                     if (status := self.haproxy.process.exit_status) is not None:
                         raise StartError(f"HAProxy ended with status {status}; its own messages say why")
                     self.look()
+                    if self._tokens_wait_since and time.monotonic() - self._tokens_wait_since > _TOKENS_S:
+                        raise StartError(f"HAProxy did not take the tokens for {_TOKENS_S:.0f} s: start it again")
                 self.haproxy.stop(self.config.drain_s)
             finally:
                 self.haproxy.process.kill()
 
     def look(self) -> None:
-        """Load what has changed. What fails is reported once, and tried again with each look."""
+        """Load what has changed. What fails is reported once, and tried again."""
         failures = set()
         for load in (self._load_files, self._load_tokens):
             try:
@@ -136,16 +142,22 @@ class FrontDoor:
         self._failures = failures
 
     def _load_files(self) -> None:
-        if not (self._reload_wanted or self._settings.changed):
+        if not (self._reload_wanted or self._settings.changed or self._refusal):
             return
         settings = DoorSettings.read(self._file)
-        if settings.stamps == self._refused and not self._reload_wanted:
-            return  # HAProxy would log its complaint again with each look
+        refused = self._refusal and settings.stamps == self._refused and time.monotonic() < self._retry_at
+        if refused and not self._reload_wanted:
+            raise ControlError(self._refusal)  # HAProxy would log its complaint again with each look
         _reserve(settings.config, self.config.port)
-        self._reload_wanted, self._refused = False, settings.stamps
-        self._write(settings)
-        self.haproxy.reload()
-        self._settings = settings
+        self._reload_wanted = False
+        try:
+            self._write(settings)
+            self.haproxy.reload()
+        except Exception as error:
+            self._refused, self._refusal = settings.stamps, str(error) or type(error).__name__
+            self._retry_at = time.monotonic() + _RETRY_S
+            raise
+        self._settings, self._refusal = settings, ""
         self._report("the front door's configuration was loaded again")
         self._report_expiry()
 
@@ -156,10 +168,11 @@ class FrontDoor:
                 self._granted_at = 0.0
         finally:  # the tokens that were read last need new grants too while their file is away
             if time.time() - self._granted_at > GRANT_S / 2:
+                self._tokens_wait_since = self._tokens_wait_since or time.monotonic()
                 lines = self._map_lines()
-                replace_file(self.haproxy.folder / TOKENS_MAP, [lines.encode()], mode=0o600)
                 self.haproxy.replace_tokens(lines)
-                self._granted_at = time.time()
+                self._granted_at, self._tokens_wait_since = time.time(), None
+                replace_file(self.haproxy.folder / TOKENS_MAP, [lines.encode()], mode=0o600)
 
     def _read_tokens(self) -> None:
         file = self.config.tokens

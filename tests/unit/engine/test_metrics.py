@@ -123,12 +123,12 @@ def test_no_batch_is_lost_or_counted_twice_between_threads() -> None:
 
 def test_queue_is_published_where_it_changed() -> None:
     recorder = Recorder(FirstLabels(100), FirstLabels(1))
-    recorder.set_queue(QueueStats(0, 0, {}, {}))
+    recorder.set_queue(QueueStats(0, {}, {}), (0, 0))
     recorder.take()
-    recorder.set_queue(QueueStats(0, 0, {}, {}))
+    recorder.set_queue(QueueStats(0, {}, {}), (0, 0))
     assert recorder.take() == Changes()
     for _ in range(2):
-        recorder.set_queue(QueueStats(7, 2, {"late": 3}, {"a": 64, "b": 8, "c": 8}))
+        recorder.set_queue(QueueStats(0, {"late": 3}, {"a": 64, "b": 8, "c": 8}), (5, 2))  # none is planned yet
     changes = recorder.take()
     assert changes.set == {(metrics.WAITING_ROWS, (name,)): rows for name, rows in (("interactive", 5), ("batch", 2))}
     assert changes.added == {

@@ -269,6 +269,17 @@ def test_token_gets_as_much_room_as_it_leaves_and_a_new_one_always_finds_some(un
     room.enter(request(100, "third"))
 
 
+def test_room_counts_rows_from_acceptance_to_the_answer_by_class() -> None:
+    room, job = Room(), Held([b""] * 7, Terms(batch=True), 0)
+    for request in (held(5), job):
+        room.enter(request)
+    assert room.rows == (5, 7)
+    room.leave(held(5))
+    assert room.rows == (0, 7)
+    room.leave(job)
+    assert room.rows == (0, 0)
+
+
 def test_room_without_tokens_is_all_of_it_and_an_empty_one_takes_any_request() -> None:
     room = Room(100, 1000)
     room.enter(held(500))
