@@ -5,6 +5,9 @@ python -m pytest tests/slow/test_watch_drills.py -s
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import date, timedelta
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -12,12 +15,18 @@ import pytest
 from scoremux_assess.calibration.fit import fit
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.watch.detectors import alarms, error_detector
+from scoremux_assess.watch.findings import AlarmRate, find
+from scoremux_assess.watch.watched_rows import Day, WatchedTask
 from scoremux_decide.bounds import at_most, most_errors
+from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy
+from waiting import Result
 
 PROMISED, BEFORE, AFTER = 0.15, 0.12, 0.25
 READS, HALF_YEAR, TASKS = 10, 182, 27
 YEARS = 200
+THRESHOLD = Threshold("LOW_CONFIDENCE", "own", 300, 0.2, 0.7, exact=0.85, confidence=0.9)
 
 
 def _errors(shares: npt.NDArray[np.float64], reads: int, seed: int) -> npt.NDArray[np.float64]:
@@ -47,39 +56,41 @@ def _first_alarms(errors: npt.NDArray[np.float64], rate: float, days: int) -> np
     return first
 
 
-def test_tasks_at_the_limit_raise_no_alarm_in_half_a_year() -> None:
+def test_tasks_at_the_limit_raise_no_alarm_in_half_a_year(result: Result) -> None:
     errors = _errors(np.full((HALF_YEAR, YEARS, TASKS), PROMISED), READS, 1)
     false = np.isfinite(_first_alarms(errors, 0.05, HALF_YEAR)).any(axis=1).mean()
-    print(f"any false alarm in half a year, {TASKS} tasks at the limit: {false:.3f} (asked: 0.05)")
+    result(f"watch: any false alarm in half a year, {TASKS} tasks at the limit", f"{false:.3f} (asked: 0.05)")
     assert false <= 0.05
 
 
-def test_three_tasks_of_many_that_break_are_found_within_four_weeks() -> None:
+def test_three_tasks_of_many_that_break_are_found_within_four_weeks(result: Result) -> None:
     shares = np.full((HALF_YEAR, YEARS, TASKS), BEFORE)
     shares[60:, :, :3] = AFTER
     first = _first_alarms(_errors(shares, READS, 2), 0.05, HALF_YEAR)
     delay = np.median(first[:, :3] - 59)
-    print(
-        f"three of {TASKS} tasks from {BEFORE} to {AFTER}: median delay {delay:.0f} days; of the others "
-        f"{np.isfinite(first[:, 3:]).mean():.4f} raise an alarm"
+    others = np.isfinite(first[:, 3:]).mean()
+    result(
+        f"watch: three of {TASKS} tasks go from {BEFORE} errors to {AFTER}",
+        f"median delay {delay:.0f} days; of the others {others:.4f} raise an alarm",
     )
     assert delay <= 28
 
 
 @pytest.mark.parametrize(("reads", "most"), [(10, 14), (30, 6)])
-def test_one_task_that_breaks_is_found(reads: int, most: int) -> None:
+def test_one_task_that_breaks_is_found(reads: int, most: int, result: Result) -> None:
     shares = np.full((160, 2000), BEFORE)
     shares[60:] = AFTER
     reached = error_detector(_errors(shares, reads, 3), PROMISED)[reads - 1 :: reads] >= 365 * reads
     delay = np.median(np.where(reached.any(axis=0), reached.argmax(axis=0), np.inf) - 59)
-    print(
-        f"{reads} reads a day, one false alarm a year: median delay {delay:.0f} days; "
-        f"{reached[:60].any(axis=0).mean():.3f} have an alarm before"
+    before = reached[:60].any(axis=0).mean()
+    result(
+        f"watch: one task, {reads} reads a day, one false alarm a year",
+        f"median delay {delay:.0f} days; {before:.3f} have an alarm before",
     )
     assert delay <= most
 
 
-def test_a_year_on_hold_after_alarms_keeps_most_broken_days_from_the_machine() -> None:
+def test_a_year_on_hold_after_alarms_keeps_most_broken_days_from_the_machine(result: Result) -> None:
     random, years, days = np.random.default_rng(4), 400, 365
     change = np.sort(random.integers(0, days, (2, years)), axis=0)
     later, day = random.uniform(0.05, 0.30, (2, years)), np.arange(days)[:, None]
@@ -97,16 +108,18 @@ def test_a_year_on_hold_after_alarms_keeps_most_broken_days_from_the_machine() -
             free = begins + 30
             on[begins:free, year] = False
     broken = shares > PROMISED
-    print(
-        f"days with the machine on and the promise broken {(broken & on).mean():.3f} (unwatched {broken.mean():.3f}); "
-        f"days with the machine on {on.mean():.3f}"
+    shares_on = (broken & on).mean(), broken.mean(), on.mean()
+    result(
+        "watch: a year on hold after alarms, days with the machine on and the promise broken",
+        "{:.3f} (unwatched {:.3f}); days with the machine on {:.3f}".format(*shares_on),
     )
     assert on.mean() >= 0.70
+    # 0.12 was wanted where 0.345 of unwatched days are broken; in these years it is more.
     assert (broken & on).mean() <= 0.12 / 0.345 * broken.mean()
 
 
 @pytest.mark.parametrize("added", [True, False], ids=["rows are added", "new rows each month"])
-def test_twelve_monthly_calibrations_seldom_find_a_promise_that_is_just_broken(added: bool) -> None:
+def test_twelve_monthly_calibrations_seldom_find_a_promise_that_is_just_broken(added: bool, result: Result) -> None:
     random, policy = np.random.default_rng(6), ScoringPolicy(target=AgreementTarget(exact=0.85))
     found, years, months = 0, 200, 12
     for _ in range(years):
@@ -114,13 +127,36 @@ def test_twelve_monthly_calibrations_seldom_find_a_promise_that_is_just_broken(a
         shown = [slice(0 if added else 150 * month, 150 * (month + 1)) for month in range(months)]
         found += any(_finds(policy, right[part], confidence[part], look) for look, part in enumerate(shown, start=1))
     kind = "added" if added else "new"
-    print(f"a threshold at any of 12 looks, truth 0.849 for 0.85 ({kind} rows): {found / years:.3f}")
+    result(f"a threshold at any of 12 looks, truth 0.849 for 0.85 ({kind} rows)", f"{found / years:.3f}")
     assert found / years <= 0.10
 
 
 @pytest.mark.parametrize(("rows", "least"), [(100, 0.75), (200, 0.75), (500, 0.95)])
-def test_the_first_look_keeps_most_of_the_power(rows: int, least: float) -> None:
+def test_the_first_look_keeps_most_of_the_power(rows: int, least: float, result: Result) -> None:
     most = np.array([most_errors(rows, 0.15, 1 - wrong) for wrong in (0.1 * 6 / np.pi**2, 0.1)])
     power = at_most(most, np.full(2, rows), np.full(2, 0.10))
-    print(f"{rows} rows, true error 0.10 against 0.15: found {power[0]:.2f}, without counting looks {power[1]:.2f}")
+    figure = f"{power[0]:.2f}, without counting looks {power[1]:.2f}"
+    result(f"a threshold at the first look, {rows} rows, true error 0.10 against 0.15", figure)
     assert power[0] >= least * power[1]
+
+
+def test_another_population_is_told_from_another_machine(result: Result) -> None:
+    random, drills, kept = np.random.default_rng(7), 200, Expected(0.12, 300)
+    decision = Decision("p", Conditions(), False, Temperature(1.0, "own", 300), THRESHOLD, expected=kept)
+    right = found = 0
+    for drill in range(drills):
+        other_population, days = drill % 2 == 0, {}
+        for ago in range(60, -1, -1):
+            now, doubt = 0.30 if ago < 30 else 0.12, 0.22 if ago < 30 and other_population else 0.12
+            errors = (random.random(READS) < now).astype(float).tolist()
+            doubts = (doubt * random.uniform(0.5, 1.5, 100)).tolist()
+            name = (date(2026, 11, 30) - timedelta(days=ago)).isoformat()
+            days[name] = Day(rows=Counter(machine=100), kept=100, doubts=doubts, errors=errors)
+        (exact,) = find([WatchedTask("t-1", "a" * 64, decision, days)], AlarmRate(), "2026-11-30")
+        found += exact.since is not None
+        right += exact.since is not None and (exact.moved is not None) == other_population
+    result(
+        "watch: another population (confidences fall as well) told from another machine, 12 % errors to 30 %",
+        f"{right / found:.3f} of {found} alarms in {drills} drills",
+    )
+    assert right >= 0.95 * found and found >= 0.95 * drills
