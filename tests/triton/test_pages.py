@@ -94,7 +94,7 @@ def test_readme_gives_scores(reader: Path, capsys: pytest.CaptureFixture[str], m
         assert len(list((reader / "scored").glob("*.parquet"))) == 1
         names: dict[str, Any] = {}
         snippets = [b for page in ("README.md", *CLIENT) for b in blocks(page) if b.language == "python"]
-        assert len(snippets) == 7
+        assert len(snippets) == 5
         monkeypatch.chdir(reader / "client")
         for snippet in snippets:
             exec(compile(snippet.text.replace("localhost:8001", url), snippet.where, "exec"), names)
