@@ -11,14 +11,17 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import pytest
+from tritonclient.grpc import service_pb2_grpc
 
 from making import TASKS
 from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient, TransportError, UnavailableError
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.run_files import SHARED_MEMORY
-from serving import SCOREMUX, serving
+from serving import SCOREMUX, metrics, serving, value
+from stands import message
 from waiting import port_options, until
 
 pytestmark = pytest.mark.triton
@@ -101,6 +104,22 @@ def test_sigterm_in_mid_load(small_repository: Path, tmp_path: Path) -> None:
     assert all(isinstance(error, UnavailableError) for error in refused), refused
     assert not any("router" in str(error) for error in refused)
     nothing_is_left(group, prefix, endpoints)
+
+
+@pytest.mark.nightly
+def test_a_stop_waits_for_a_request_that_is_being_tokenised(small_repository: Path, tmp_path: Path) -> None:
+    texts = [f"word{number} ".encode() * 6000 for number in range(512)]  # 27 MB: seconds before the first batch
+    with (
+        serving(small_repository, tmp_path, "drain_s=300") as server,
+        grpc.insecure_channel(server.endpoints.grpc_url) as channel,
+    ):
+        url = server.endpoints.metrics_url
+        call = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer.future(message([b"t-1"] * 512, texts))
+        until(lambda: value(metrics(url), "scoremux_waiting_rows") >= 512 or call.done(), shown=lambda: server.output)
+        assert value(metrics(url), "scoremux_tokens_total") < 512 and not call.done()
+        server.process.send_signal(signal.SIGTERM)
+        assert call.result(300).model_name == "scorer"
+        assert server.process.wait(BOUND_S) == 0
 
 
 @pytest.mark.parametrize("victim", [pytest.param("stub", marks=pytest.mark.nightly), "tritonserver"])
