@@ -237,5 +237,7 @@ def test_columns_are_named_by_key() -> None:
     for wrong in ("Answer ID", "id=", "text=answer", "=id", ""):
         with pytest.raises(InputError, match=r"--column .*: give KEY=NAME, where KEY is one of id, student, group"):
             column_names([wrong], **defaults)
-    with pytest.raises(InputError, match=r"'id=FILE:id': prefix the ids in the files, or add a column administration"):
+    with pytest.raises(InputError, match=r"'id=FILE:id': prefix the ids in the files$"):
         column_names(["id=FILE:id"], **defaults)
+    with pytest.raises(InputError, match=r"prefix the ids in the files, or add a column administration$"):
+        column_names(["id=FILE:id"], **defaults, administration="administration")
