@@ -34,7 +34,7 @@ from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
 from scoremux_engine.store.store import Store
 from scoremux_files.rows.readers import text_check
 from scoremux_server.serve import decided_elsewhere, decision_hints
-from serving import SCOREMUX
+from serving import run_here
 
 TEXTS = [f"router {word} the packet {n}" for n, word in enumerate(["sent", "lost", "bridge", "window"] * 30)]
 
@@ -54,8 +54,7 @@ def labelled(own_repository: Path, tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [SCOREMUX, "calibrate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return run_here("calibrate", *arguments)
 
 
 def policy(
