@@ -91,7 +91,9 @@ def train_adapter(model: Path, folder: Path, seed: int, **keys: Any) -> Path:
 
 def open_with_peft(source: str, folder: Path, levels: int) -> nn.Module:
     """Return the adapter in `folder` as PEFT's users run it."""
-    base = transformers.AutoModelForSequenceClassification.from_pretrained(source, num_labels=levels)
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(
+        source, num_labels=levels, ignore_mismatched_sizes=True
+    )  # the adapter brings its head
     opened: nn.Module = peft.PeftModel.from_pretrained(base, str(folder)).eval()
     return opened
 
