@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from pathlib import Path
 
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.labels.label_table import LabelTable
@@ -16,12 +15,11 @@ from scoremux_client.errors import InputError
 from scoremux_decide.conditions.finder import Finder
 from scoremux_decide.decision import Decision, Look
 from scoremux_decide.policy import ScoringPolicy
-from scoremux_engine.errors import EngineError
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.store import Store
-from scoremux_files.errors import first_of, reading
+from scoremux_files.errors import first_of
 
 
 class CalibrationReason(Enum):
@@ -111,7 +109,7 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, 
     for line in reversed(store.history.entries()):
         past.setdefault(line.task, {}).update(dict.fromkeys(v for v in (line.after, line.before) if v))
     by_task = _by_live_task(labelled, live, past, left_out)
-    without_rows = (name for name in sorted(live.keys() - by_task) if not _decision_file(store, live[name]).exists())
+    without_rows = (name for name in sorted(live.keys() - by_task) if not _is_decided(store, live[name]))
     reasons = dict.fromkeys(without_rows, CalibrationReason.NO_ROWS)
     tasks = {}
     for name, rows in sorted(by_task.items()):
@@ -164,10 +162,10 @@ def _eligible_of_task(
     """Return the rows of one task, all of them where it keeps the calibration that it has; count what is left out."""
     files = PackageFiles.of(store.package_folder(live))
     task = Task.read(files.path)
-    rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), store, past)
-    decisions = (_decision_of(store, version) for version in past)
-    looks = max((decision.looks for decision in decisions if decision), key=len, default=())
-    found = TaskRows(task, live, files, _decision_of(store, live), rows, looks)
+    decisions = {version: store.decision(version) for version in (*past, live)}
+    rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), decisions)
+    looks = max((decision.looks for decision in decisions.values() if decision), key=len, default=())
+    found = TaskRows(task, live, files, decisions[live], rows, looks)
     chosen_by = [row.chosen_by for row in rows]
     if routed_only(chosen_by):
         return replace(found, reason=CalibrationReason.LACKS_SAMPLE)
@@ -197,33 +195,24 @@ def _on_the_live_scale(
     return kept
 
 
-def _with_census(rows: Sequence[LabelledRow], store: Store, past: Collection[str]) -> Sequence[LabelledRow]:
+def _with_census(rows: Sequence[LabelledRow], decisions: Mapping[str, Decision | None]) -> Sequence[LabelledRow]:
     """Return rows of one task; those of a version that sent all responses to people are a sample of all responses.
 
     For rows that do not say which version scored them, none of the task's versions may keep a response.
+
+    Args:
+        decisions: Of all versions of the task.
     """
     routed = {row.version for row in rows if row.chosen_by == ROUTE}
-    asked = set(past) if None in routed else routed & set(past)
-    decisions = {version: _decision_of(store, version) for version in asked if version}
-    thresholds = {version: decision.threshold for version, decision in decisions.items() if decision is not None}
+    thresholds = {v: d.threshold for v, d in decisions.items() if d is not None and (None in routed or v in routed)}
     census: set[str | None] = {version for version, t in thresholds.items() if t is not None and t.least is None}
     if census and len(census) == len(thresholds):
         census.add(None)
     return [replace(row, chosen_by=ALL) if row.chosen_by == ROUTE and row.version in census else row for row in rows]
 
 
-def _decision_file(store: Store, version: str) -> Path:
-    return store.package_folder(version) / DECISION_JSON
-
-
-def _decision_of(store: Store, version: str) -> Decision | None:
-    """Return a version's decision, None where it has none or is no longer there."""
-    path = _decision_file(store, version)
-    if not path.exists():
-        return None
-    with reading(path, EngineError):
-        data = path.read_bytes()
-    return Decision.parse(data, str(path))
+def _is_decided(store: Store, version: str) -> bool:
+    return (store.package_folder(version) / DECISION_JSON).exists()
 
 
 def _without_conditions(

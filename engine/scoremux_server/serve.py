@@ -13,9 +13,8 @@ import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from scoremux_decide.decision import Decision
+from scoremux_engine.errors import StoreError
 from scoremux_engine.model.provenance import openvino_arithmetic
-from scoremux_engine.packages.package_files import DECISION_JSON
 from scoremux_engine.runners.choose import PROFILE
 from scoremux_engine.scoring.permission import read_key
 from scoremux_engine.store.reader import StoreReader
@@ -113,11 +112,10 @@ def decided_elsewhere(store: StoreReader, arithmetic: str) -> dict[str, str]:
     tasks = {}
     for task, digest in sorted(store.manifest().tasks.items())[:_TASKS_READ]:
         # Skip a package that was removed meanwhile, or that cannot be read.
-        with contextlib.suppress(OSError, InputError):
-            path = store.package_folder(digest) / DECISION_JSON
-            fitted = Decision.parse(path.read_bytes(), str(path)).arithmetic
-            if fitted not in (None, arithmetic):
-                tasks[task] = fitted
+        with contextlib.suppress(StoreError, InputError):
+            decision = store.decision(digest)
+            if decision and decision.arithmetic not in (None, arithmetic):
+                tasks[task] = decision.arithmetic
     return tasks
 
 

@@ -85,7 +85,7 @@ def confidence_sequence(errors: int, rows: int, confidence: float = 0.95) -> tup
     """Return an interval of a share that holds at all numbers of rows together, by a uniform mixture of bets.
 
     >>> [round(bound, 3) for bound in confidence_sequence(12, 100)]
-    [0.049, 0.232]
+    [0.04, 0.254]
     """
     if not rows:
         return 0.0, 1.0

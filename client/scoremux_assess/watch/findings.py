@@ -9,6 +9,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from scoremux_assess.watch.detectors import (
+    Floats,
     alarms,
     confidence_sequence,
     error_detector,
@@ -80,7 +81,12 @@ class Finding:
 
 def find(tasks: Sequence[WatchedTask], rate: AlarmRate, today: str) -> list[Finding]:
     """Return a finding for each promise of each task. An alarm stays until the task is calibrated again or held."""
-    findings = [_finding(task, *promise, rate) for task in tasks for promise in promises_of(task.decision)]
+    findings = []
+    for task in tasks:
+        if promises := list(promises_of(task.decision)):
+            doubts = np.array([doubt for day in task.days.values() for doubt in day.doubts])
+            moved = _moved(task, doubts, rate)
+            findings += [_finding(task, *promise, rate, doubts, moved) for promise in promises]
     named = {f"{number}": finding for number, finding in enumerate(findings)}
     by_day = sorted(tasks, key=lambda task: max(task.days))
     newest = {task.task: task.version for task in by_day if task.decision}
@@ -94,7 +100,9 @@ def find(tasks: Sequence[WatchedTask], rate: AlarmRate, today: str) -> list[Find
     return findings
 
 
-def _finding(task: WatchedTask, promise: str, promised: float, least: float, rate: AlarmRate) -> Finding:
+def _finding(
+    task: WatchedTask, promise: str, promised: float, least: float, rate: AlarmRate, doubts: Floats, moved: str | None
+) -> Finding:
     days = _since_hold(task.days)
     errors = {name: np.array([float(error >= least) for error in day.errors]) for name, day in days.items()}
     every = np.concatenate([*errors.values(), np.zeros(0)])
@@ -108,11 +116,9 @@ def _finding(task: WatchedTask, promise: str, promised: float, least: float, rat
         for name, end in zip(errors, ends, strict=True)
         if name > last_held
     }
-    doubts = [doubt for day in task.days.values() for doubt in day.doubts]
-    expected, now = float(np.mean(doubts)) if doubts else None, int(every.sum())
+    expected, now = float(doubts.mean()) if len(doubts) else None, int(every.sum())
     sequence = confidence_sequence(now, len(every))
-    finding = Finding(task, promise, promised, expected, now, len(every), sequence, e_values)
-    finding.moved = _moved(task, rate)
+    finding = Finding(task, promise, promised, expected, now, len(every), sequence, e_values, moved=moved)
     if finding.is_held:
         finding.recovered = recovery(every, promised)
     if promise == "exact":
@@ -127,10 +133,9 @@ def _since_hold(days: dict[str, Day]) -> dict[str, Day]:
     return dict(list(days.items())[first:])
 
 
-def _moved(task: WatchedTask, rate: AlarmRate) -> str | None:
+def _moved(task: WatchedTask, doubts: Floats, rate: AlarmRate) -> str | None:
     """Return the day on which the expected error was first unlike that of the calibration."""
     usual = task.decision.expected if task.decision else None
-    doubts = np.array([doubt for day in task.days.values() for doubt in day.doubts])
     blocks = len(doubts) // _BLOCK
     if usual is None or not blocks:
         return None

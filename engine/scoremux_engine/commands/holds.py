@@ -68,10 +68,10 @@ def release(
 
 
 def _decision(store: Store, task: str, digest: str) -> Decision:
-    path = store.package_folder(digest) / DECISION_JSON
-    if not path.exists():
+    decision = store.decision(digest)
+    if decision is None:
         raise InputError(f"{task} has no calibration: people get all of its responses already")
-    return Decision.parse(path.read_bytes(), str(path))
+    return decision
 
 
 def _from(path: Path, store: Store) -> list[str]:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_decide.decision import Decision
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_tables import Number
 from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.package_files import DECISION_JSON
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.history import History
 from scoremux_engine.store.manifest import (
@@ -84,6 +86,15 @@ class StoreReader:
         if package.digest != digest:
             raise PackageError(f"{folder} was changed: its content's digest is {package.digest}")
         return package
+
+    def decision(self, digest: str) -> Decision | None:
+        """Return a version's decision, None where it has none or is no longer there. Raises InputError, StoreError."""
+        path = self.package_folder(digest) / DECISION_JSON
+        if not path.exists():
+            return None
+        with reading(path, StoreError):
+            data = path.read_bytes()
+        return Decision.parse(data, str(path))
 
     def package_folders(self) -> list[Path]:
         """Return the folders in `packages/`, sorted, those that a writer left behind included."""

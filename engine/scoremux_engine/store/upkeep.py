@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.package_files import DECISION_JSON, FILES, OPTIONAL, package_digest
+from scoremux_engine.packages.package_files import FILES, OPTIONAL, package_digest
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.store.store import LEFTOVERS, Store, remove_folder
@@ -64,8 +63,7 @@ def collect(store: Store, *, keep_days: float = KEEP_DAYS, dry_run: bool = False
 
 def _garbage(store: Store, keep_days: float) -> Garbage:
     live = set(store.manifest().tasks.values())
-    decisions = [store.package_folder(digest) / DECISION_JSON for digest in live]
-    held = {json.loads(path.read_bytes()).get("held") for path in decisions if path.exists()}  # for their release
+    held = {decision.held for decision in map(store.decision, live) if decision}  # for their release
     named = {*live, *held, *store.pins(), *_recent(store, keep_days)}
     unnamed = [store.package_folder(digest) for digest in store.digests() if digest not in named]
     folders = [folder for folder in (store.folder, store.packages_path) if folder.is_dir()]
