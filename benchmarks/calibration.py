@@ -272,7 +272,7 @@ def _count_held(held: dict[tuple[str, int], Floats], task: str, decision: Decisi
     """Add to each level of the machine how many rows' ranges hold the human's level, and how many rows there are."""
     assert decision.temperature is not None and decision.level_range is not None
     growth = Growth.of(rows, rows.calibrated(decision.temperature.value))
-    inside = growth.held(decision.level_range)
+    inside = growth.covers(decision.level_range)
     for level in np.unique(rows.level):
         held[task, int(level)] += inside[rows.level == level].sum(), (rows.level == level).sum()
 

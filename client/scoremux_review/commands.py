@@ -173,7 +173,7 @@ def _add_tasks(desk: Database, tasks: Path) -> None:
         say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), BY, desk.now()):,} tasks")
         for task, item in programme.all_items(connection).items():
             if task in before and before[task].is_described and before[task].levels != item.levels:
-                was, is_now = (" ".join(f"{points:g}" for points in one.levels) for one in (before[task], item))
+                was, is_now = (" ".join(f"{p:g}" for p in points) for points in (before[task].levels, item.levels))
                 say(f"task {task}: its levels are worth {is_now} now, were {was}; exports of older rows change")
 
 
@@ -182,7 +182,7 @@ def _add_scored(desk: Database, path: Path, responses: Sequence[Path], layout: R
     from scoremux_review.reading.response_texts import Texts
 
     added = intake.add_scored(desk, path, Texts(responses, layout), BY)
-    say(f"{path}: {added.rows:,} rows, {added.known:,} known already, {added.to_read:,} to read")
+    say(f"{path}: {added.rows:,} rows, {added.already_there:,} known already, {added.to_read:,} to read")
     if added.rescored:
         remedy = "the desk keeps its own; to have the new ones, add this to a new database"
         say(f"{path}: {added.rescored:,} of the known rows have another score or route here; {remedy}")

@@ -61,7 +61,7 @@ def calibrate_tasks(
 def fit_decisions(rows: Eligible) -> Calibration:
     """Return the decision of each task; rows of untrained tasks are no part of what others share."""
     policy, live, reasons = rows.policy, rows.tasks, _reasons(rows)
-    scores = {name: found.scores for name, found in live.items() if found.scores is not None}
+    scores = {name: task_rows.scores for name, task_rows in live.items() if task_rows.scores is not None}
     trained = {name: of for name, of in scores.items() if reasons.get(name) is not CalibrationReason.UNTRAINED}
     looks = {name: _looks(policy, live[name], of) for name, of in trained.items()}
     numbers = {name: number for name, (_, number) in looks.items()}
@@ -108,28 +108,28 @@ def _looks(policy: ScoringPolicy, task: TaskRows, scores: LabelledScores) -> tup
 def _reasons(rows: Eligible) -> dict[str, CalibrationReason]:
     """Return the reasons of eligible tasks, with those that their scores give."""
     reasons = dict(rows.reasons)
-    for name, found in rows.tasks.items():
-        if not found.count and found.before is not None:
+    for name, task_rows in rows.tasks.items():
+        if not task_rows.count and task_rows.before is not None:
             continue  # no row is left, and the task keeps the calibration that it has
-        if found.task.untrained:
+        if task_rows.task.untrained:
             reasons[name] = CalibrationReason.UNTRAINED
-        elif found.scores is None:
-            reasons[name] = CalibrationReason.NO_CONFIDENCE if found.count else CalibrationReason.NO_ROW_LEFT
+        elif task_rows.scores is None:
+            reasons[name] = CalibrationReason.NO_CONFIDENCE if task_rows.count else CalibrationReason.NO_ROW_LEFT
     return dict(sorted(reasons.items()))
 
 
 def _without_promise(rows: Eligible, reasons: dict[str, CalibrationReason]) -> dict[str, Decision]:
     """Return the decisions of eligible tasks that are untrained, or have no row with probabilities."""
     policy, decisions = rows.policy, dict[str, Decision]()
-    for name, found in rows.tasks.items():
+    for name, task_rows in rows.tasks.items():
         reason = reasons.get(name)
         untrained = reason is CalibrationReason.UNTRAINED
-        if untrained and found.scores is not None:
-            decisions |= fit(policy.model_copy(update={"target": None}), {name: found.scores})
+        if untrained and task_rows.scores is not None:
+            decisions |= fit(policy.model_copy(update={"target": None}), {name: task_rows.scores})
         elif untrained or reason in (CalibrationReason.NO_CONFIDENCE, CalibrationReason.NO_ROW_LEFT):
-            decisions[name] = decision_without_confidence(policy, name, found.count)
+            decisions[name] = decision_without_confidence(policy, name, task_rows.count)
         if untrained or (reason is CalibrationReason.NO_ROW_LEFT and policy.target is not None):
-            decisions[name] = replace(decisions[name], threshold=replace(NEW_TASK, rows=found.count))
+            decisions[name] = replace(decisions[name], threshold=replace(NEW_TASK, rows=task_rows.count))
     return decisions
 
 
@@ -137,5 +137,5 @@ def publish(engine: Engine, store: Store, calibration: Calibration, *, dry_run: 
     """Publish all decisions in one change, or none. Raises StoreError where a task was changed meanwhile."""
     live = {name: calibration.rows.tasks[name] for name in calibration.decisions}
     packages = [live[n].files.replace(DECISION_JSON, d.to_json()) for n, d in calibration.decisions.items()]
-    before = {name: found.version for name, found in live.items()}
+    before = {name: task_rows.version for name, task_rows in live.items()}
     return store.publish(packages, engine.backbone, before=before, dry_run=dry_run)

@@ -59,7 +59,7 @@ def values_of(calibration: Calibration, versions: Mapping[str, str | None], dry_
 
 def _rows(eligible: Eligible, predictions: Path | None) -> Iterator[str]:
     """Say where the probabilities and levels of rows come from."""
-    predicted = [row.probabilities is not None for found in eligible.tasks.values() for row in found.rows]
+    predicted = [row.probabilities is not None for task_rows in eligible.tasks.values() for row in task_rows.rows]
     if any(predicted):
         yield f"{sum(predicted):,} rows have out-of-fold predictions, from {predictions}"
     if not all(predicted):

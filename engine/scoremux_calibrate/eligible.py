@@ -113,11 +113,11 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, 
     reasons = dict.fromkeys(without_rows, CalibrationReason.NO_ROWS)
     tasks = {}
     for name, rows in sorted(by_task.items()):
-        found = _eligible_of_task(rows, policy, store, live[name], past[name], left_out, unverified)
-        if found.reason:
-            reasons[name] = found.reason
-        if found.reason not in _LEFT_OUT:
-            tasks[name] = found
+        task_rows = _eligible_of_task(rows, policy, store, live[name], past[name], left_out, unverified)
+        if task_rows.reason:
+            reasons[name] = task_rows.reason
+        if task_rows.reason not in _LEFT_OUT:
+            tasks[name] = task_rows
     seen = [name for name, reason in reasons.items() if reason is CalibrationReason.UNVERIFIED]
     if seen and not unverified:
         raise InputError(
@@ -165,10 +165,10 @@ def _eligible_of_task(
     decisions = {version: store.decision(version) for version in (*past, live)}
     rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), decisions)
     looks = max((decision.looks for decision in decisions.values() if decision), key=len, default=())
-    found = TaskRows(task, live, files, decisions[live], rows, looks)
+    task_rows = TaskRows(task, live, files, decisions[live], rows, looks)
     chosen_by = [row.chosen_by for row in rows]
     if routed_only(chosen_by):
-        return replace(found, reason=CalibrationReason.LACKS_SAMPLE)
+        return replace(task_rows, reason=CalibrationReason.LACKS_SAMPLE)
     beside = routed_beside(chosen_by, [row.version for row in rows])
     if beside.any():
         left_out["read since they were sent to people, beside a sample of all responses"] += int(beside.sum())
@@ -176,11 +176,11 @@ def _eligible_of_task(
     adapters = {row.adapter for row in rows if row.probabilities is not None}
     foreign = bool(adapters) and adapters != {adapter_digest(files)}
     if foreign and not unverified:
-        return replace(found, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
+        return replace(task_rows, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
     for row in rows:
         row.check(len(task.levels))
-    reason = CalibrationReason.UNVERIFIED if foreign or any(row.seen for row in rows) else None
-    return replace(found, rows=_without_conditions(rows, task, policy, left_out), reason=reason)
+    reason = CalibrationReason.UNVERIFIED if foreign or any(row.seen_by_start for row in rows) else None
+    return replace(task_rows, rows=_without_conditions(rows, task, policy, left_out), reason=reason)
 
 
 def _on_the_live_scale(

@@ -30,15 +30,17 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
         EngineError: The policy needs vectors, and no row of a task has a text.
     """
     width = None if eligible.policy.unusual is None else engine.backbone.spec.pooled_size
-    every_row = [row for found in eligible.tasks.values() for row in found.rows]
+    every_row = [row for task_rows in eligible.tasks.values() for row in task_rows.rows]
     students = {student: number for number, student in enumerate(dict.fromkeys(row.student for row in every_row))}
     tasks, left_out = {}, eligible.left_out.copy()
-    for name, found in eligible.tasks.items():
-        answers = _answers(engine, found.rows, width is not None)
-        rows = _with_probabilities(found.rows, answers, left_out)
+    for name, task_rows in eligible.tasks.items():
+        answers = _answers(engine, task_rows.rows, width is not None)
+        rows = _with_probabilities(task_rows.rows, answers, left_out)
         scores = _as_columns(rows, students, width) if rows else None
         count = len(rows) or sum(answer is not None and answer.ok for answer in answers)
-        tasks[name] = replace(found, scores=scores, count=count, origins=Counter(_origin_of(row) for row, *_ in rows))
+        tasks[name] = replace(
+            task_rows, scores=scores, count=count, origins=Counter(_origin_of(row) for row, *_ in rows)
+        )
     # Predictions of training are nobody's arithmetic; vectors are the engine's in any case.
     computed = width is not None or any(row.probabilities is None for row in every_row)
     arithmetic = engine.arithmetic if computed else None

@@ -133,10 +133,10 @@ def distances(engine: Engine, reference: Engine) -> dict[str, float]:
     """
     texts, tasks = _made_up_texts(engine, (8, 3, 16, 24) * 3)
     farthest: dict[str, float] = defaultdict(float)
-    for one, other in zip(*(side.score_plainly(texts, tasks) for side in (engine, reference)), strict=True):
-        pairs = zip(one.probabilities, other.probabilities, strict=True)
-        distance = max((abs(p - q) for p, q in pairs), default=0.0) or float(one.level != other.level)
-        farthest[one.task] = max(farthest[one.task], distance)
+    for score, of_reference in zip(*(side.score_plainly(texts, tasks) for side in (engine, reference)), strict=True):
+        pairs = zip(score.probabilities, of_reference.probabilities, strict=True)
+        distance = max((abs(p - q) for p, q in pairs), default=0.0) or float(score.level != of_reference.level)
+        farthest[score.task] = max(farthest[score.task], distance)
     return farthest
 
 

@@ -81,8 +81,10 @@ def read_tasks(path: Path) -> dict[str, Row]:
 
 def training_rows(rows: Sequence[LabelledRow]) -> list[LabelledRow]:
     """Return the rows to train on, by id: not held out, and no held-out row has the same text."""
-    held = {same_text(row.response) for row in rows if not row.trained}
-    return sorted((row for row in rows if row.trained and same_text(row.response) not in held), key=lambda row: row.key)
+    held_out = {same_text(row.response) for row in rows if not row.trained}
+    return sorted(
+        (row for row in rows if row.trained and same_text(row.response) not in held_out), key=lambda row: row.key
+    )
 
 
 def _levels(rows: Sequence[LabelledRow]) -> list[float]:

@@ -58,7 +58,7 @@ class Growth:
         reach = self._reach(level_range)
         return np.where(reach >= 1, float(len(self.shares)), 1.0 + (self.shares[:-1] <= reach).sum(axis=0))
 
-    def held(self, level_range: LevelRange) -> Mask:
+    def covers(self, level_range: LevelRange) -> Mask:
         """Return whether each row's range holds the human's level, bool [B]."""
         reach = self._reach(level_range)
         return np.asarray((self.needed <= reach) | (reach >= 1))

@@ -83,15 +83,15 @@ def choose(pool: LabelTable, labelled: LabelTable, count: int, seed: int) -> lis
     from scoremux_assess.labels.label_table import common_key
 
     key = common_key(pool, labelled)
-    known, of_labelled = {key(row) for row in labelled.rows}, labelled.by_task()
+    labelled_keys, of_labelled = {key(row) for row in labelled.rows}, labelled.by_task()
     return [
-        _choose(rows, [key(row) in known for row in rows], of_labelled.get(task, ()), count, seed)
+        _choose(rows, [key(row) in labelled_keys for row in rows], of_labelled.get(task, ()), count, seed)
         for task, rows in sorted(pool.by_task().items())
     ]
 
 
 def _choose(
-    pool: Sequence[LabelledRow], known: Sequence[bool], labelled: Sequence[LabelledRow], count: int, seed: int
+    pool: Sequence[LabelledRow], in_labels: Sequence[bool], labelled: Sequence[LabelledRow], count: int, seed: int
 ) -> TaskSample:
     """Draw responses of one task. known: which of the pool are labelled."""
     import numpy as np
@@ -104,7 +104,7 @@ def _choose(
     places = thin(len(pool), seed, task)
     # Labelled responses come last: what is drawn of the others has their places.
     rows = [*(pool[place] for place in places), *(row for row in labelled if row.text)]
-    is_labelled = np.array([*(known[place] for place in places), *[True] * (len(rows) - len(places))], bool)
+    is_labelled = np.array([*(in_labels[place] for place in places), *[True] * (len(rows) - len(places))], bool)
     units = related([row.response for row in rows], [row.student for row in rows])
     drawn = draw(units, ["".join(row.groups.values()) for row in rows], count, seed, task, is_labelled)
     chosen = [

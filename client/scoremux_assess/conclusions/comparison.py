@@ -168,7 +168,7 @@ def _truth_by_row(rows: int, joined: JoinedColumns | None) -> tuple[Floats, Floa
     if joined is None:
         return human, weight, None, columns
     human[joined.output], weight[joined.output] = joined.ratings.human, joined.ratings.weight
-    for name, codes in joined.known.groups.items():
+    for name, codes in joined.truth.groups.items():
         code = np.full(rows, -1, np.int32)
         code[joined.output] = codes.code
         columns[name] = replace(codes, code=code)

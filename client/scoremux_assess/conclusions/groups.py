@@ -68,7 +68,7 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
     names: list[tuple[str, str]] = []
     tasks: list[Ints] = []
     parts: list[Figures] = []
-    for column, codes in joined.known.groups.items():
+    for column, codes in joined.truth.groups.items():
         if len(codes.values) > MOST_GROUPS:
             raise InputError(f"the column {column} has {len(codes.values):,} values; groups are {MOST_GROUPS} at most")
         members = _Members.of(joined.ratings, task, codes.code, joined.students())
@@ -95,7 +95,7 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
 def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Fairness | None:
     """Return how much of the error each column of groups explains, in each task and in all rows."""
     parts: list[tuple[str, int, dict[str, float], float]] = []
-    for column, codes in joined.known.groups.items():
+    for column, codes in joined.truth.groups.items():
         members = _Members.of(joined.ratings, task, codes.code, None)
         inside = members.take(members.group >= 0)
         for place in range(-1, cells):

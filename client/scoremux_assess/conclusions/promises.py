@@ -80,7 +80,7 @@ def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: Scorin
 
 def _labelled(joined: JoinedColumns, task: Ints) -> dict[str, LabelledScores]:
     """Return the rows of each task that `calibrate` would take, by the task's number."""
-    scored, truth, labelled = joined.scored, joined.known, dict[str, LabelledScores]()
+    scored, truth, labelled = joined.scored, joined.truth, dict[str, LabelledScores]()
     if scored.probabilities is None:
         return labelled
     numbers, width = number_lists(scored.probabilities)

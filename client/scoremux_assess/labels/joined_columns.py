@@ -59,7 +59,7 @@ class ScoredColumns(_Columns):
         stated: The greatest probability, NaN without any.
         to_people: Whether the row's route is to people; None where the output has no routes.
         low, high: The range of levels that holds a human's, NaN where there is none.
-        seen: Tasks of predictions whose shared start was trained on them in an earlier run.
+        seen_by_start: Tasks of predictions whose shared start was trained on them in an earlier run.
         margins: Of all rows of the output, whichever rows of the others are taken.
         probabilities: As they are in the output (`number_lists`); None where it has none.
         flagged: Whether the row has a condition code beside its level.
@@ -80,7 +80,7 @@ class ScoredColumns(_Columns):
     to_people: Mask | None
     low: Floats
     high: Floats
-    seen: tuple[str, ...]
+    seen_by_start: tuple[str, ...]
     margins: Margins
     probabilities: Any
     flagged: Mask
@@ -134,7 +134,7 @@ class JoinedColumns:
 
     Attributes:
         scored: What the machine gave them.
-        known: What humans gave them.
+        truth: What humans gave them.
         ratings: The levels of both.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
@@ -147,7 +147,7 @@ class JoinedColumns:
     """
 
     scored: ScoredColumns
-    known: KnownColumns
+    truth: KnownColumns
     ratings: Ratings
     output: npt.NDArray[np.int64]
     levels: Ints32
@@ -162,7 +162,7 @@ class JoinedColumns:
 
     def students(self) -> npt.NDArray[np.int64] | None:
         """Return a number for who wrote each row, one of its own where that is not known; None if no column says it."""
-        student = self.known.student
+        student = self.truth.student
         if student is None:
             return None
         return np.where(student.code < 0, len(student.values) + np.arange(len(self)), student.code)

@@ -58,12 +58,14 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     kept = present_columns(output, sorted(absent), ()) if output and absent else {}
     groups, student = [n for n in columns.groups if n not in kept], "" if columns.student in kept else columns.student
     table.require(replace(columns, groups=groups, student=student), "id", "level")
-    known = _known(table, columns, absent)
+    truth_columns = _truth_columns(table, columns, absent)
     if kept:
-        of_output = _of_output(kept, scored, known)
-        of_all = {name: of_output.get(name) or known.groups[name] for name in columns.groups}
-        known = replace(known, groups=of_all, student=of_output.get(columns.student, known.student))
-    joined = join(scored, known)
+        of_output = _of_output(kept, scored, truth_columns)
+        of_all = {name: of_output.get(name) or truth_columns.groups[name] for name in columns.groups}
+        truth_columns = replace(
+            truth_columns, groups=of_all, student=of_output.get(columns.student, truth_columns.student)
+        )
+    joined = join(scored, truth_columns)
     task = np.append(joined.scored.task.code, joined.off_scale.task)
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
     for code in tasks_beyond_levels(task, numbers, joined.levels):
@@ -75,7 +77,7 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     return joined
 
 
-def _known(table: LabelTable, columns: LabelColumns, absent: Collection[str]) -> KnownColumns:
+def _truth_columns(table: LabelTable, columns: LabelColumns, absent: Collection[str]) -> KnownColumns:
     """Return the rows of a table as columns. absent: columns that the file does not have."""
     rows, sample = table.rows, table.sample()
 
@@ -119,17 +121,17 @@ def _known(table: LabelTable, columns: LabelColumns, absent: Collection[str]) ->
     )
 
 
-def _of_output(columns: Mapping[str, Any], scored: ScoredColumns, known: KnownColumns) -> dict[str, Codes]:
+def _of_output(columns: Mapping[str, Any], scored: ScoredColumns, truth: KnownColumns) -> dict[str, Codes]:
     """Return for known levels the columns of the output's rows, which a job kept."""
-    ours, theirs, distinct = _matching(scored, known)
-    found = {}
+    ours, theirs, distinct = _matching(scored, truth)
+    of_truth = {}
     for name, column in columns.items():
         codes = encode(column)
         code_of = np.full(distinct + 1, -1, np.int32)
         code_of[ours] = codes.code
         code_of[-1] = -1
-        found[name] = Codes(codes.values, code_of[theirs])
-    return found
+        of_truth[name] = Codes(codes.values, code_of[theirs])
+    return of_truth
 
 
 def join(
@@ -158,7 +160,7 @@ def join(
     first, second = truth.level[place[ours[both]]], truth.second[place[ours[both]]]
     highest = most[scored.task.code[both]]
     # A human may give levels below 0, as many as there are from 0 on: what is lower stands for a missing level.
-    off, off_second = ((given > highest - 1) | (given < -highest) for given in (first, second))
+    off, off_second = ((levels > highest - 1) | (levels < -highest) for levels in (first, second))
     statuses = ((name, scored.status.code == code) for code, name in enumerate(scored.status.values) if name != "OK")
     reasons = [
         *((f"have no score: {name}", rows) for name, rows in statuses),
@@ -197,7 +199,7 @@ def join(
     weight = weight[usable_both]
     return JoinedColumns(
         scored=scores,
-        known=labels,
+        truth=labels,
         ratings=Ratings.of(
             *(labels.level, scores.level, second_level, scores.expected, weight),
             kept=_kept(scores, routed),
@@ -248,9 +250,9 @@ def _population(compared: ScoredColumns, routed: Mask, weight: Floats) -> str:
     used = np.unique(compared.task.code)
     names = [compared.task.values[code] for code in used if routed[code]]
     population = population_of(names, len(names) < len(used), bool((weight != 1).any()))
-    seen = f"{', '.join(compared.seen)}: {SEEN_BY_START}." if compared.seen else ""
+    start_note = f"{', '.join(compared.seen_by_start)}: {SEEN_BY_START}." if compared.seen_by_start else ""
     heavy = heavy_rows(compared.ids, compared.task.code, compared.task.values, weight)
-    return " ".join(filter(None, (population, heavy, seen)))
+    return " ".join(filter(None, (population, heavy, start_note)))
 
 
 def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:

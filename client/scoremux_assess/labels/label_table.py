@@ -172,7 +172,7 @@ class _Responses:
                 return THIRD_RATER
             first.second = row.level if row.level == row.level else row.score
             return SECOND_RATER
-        elif any(one != other for one, other in _both(before, row)):
+        elif any(x != y for x, y in _both(before, row)):
             raise _contradiction(before, row, "level")
         elif first.second is None:
             first.second = row.second
@@ -188,7 +188,7 @@ class _Responses:
         for key in keys if row.key not in keys and row.text is not None else ():
             other = self.rows[key]
             is_open = not row.administration or not key[2]
-            agree = all(one == two for one, two in _both(other, row)) and other.text is not None
+            agree = all(x == y for x, y in _both(other, row)) and other.text is not None
             if not (is_open and agree and same_text(other.response) == same_text(row.response)):
                 continue
             if row.administration:

@@ -103,7 +103,7 @@ class LabelledRow:
         chosen_by: How it was chosen, see `weights`.
         version: The one that scored it before it was read.
         adapter: The digest of the adapter that its prediction belongs to.
-        seen: Whether what its adapter began from was trained on its task, so that the prediction is too good.
+        seen_by_start: Whether what its adapter began from was trained on its task, so that the prediction is too good.
         text_check: Of the text that its prediction is of, see `readers.text_check`.
         administration: With task and id it names the response.
         probability: With which it was chosen to be read, NaN where that is not known, 0 where it is not a number.
@@ -125,7 +125,7 @@ class LabelledRow:
     chosen_by: str | None = None
     version: str | None = None
     adapter: str | None = None
-    seen: bool = False
+    seen_by_start: bool = False
     text_check: str | None = None
     administration: str = ""
     probability: float = math.nan
@@ -223,7 +223,7 @@ def labelled_row(
         shares = values.get("probabilities")
         if isinstance(shares, (list, tuple)) and all(type(share) in (int, float) for share in shares):
             row.probabilities = tuple(shares)
-        row.seen = values.get("seen") is True
+        row.seen_by_start = values.get("seen") is True
         row.adapter, row.text_check = student_of(values.get("adapter")), student_of(values.get("text_check"))
     return row
 

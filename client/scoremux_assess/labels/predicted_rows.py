@@ -61,7 +61,8 @@ def _take_prediction(row: LabelledRow, prediction: LabelledRow) -> bool:
             "responses, tell them apart by their ids or by a column administration, and train again"
         )
     seconds = {row.second, prediction.second} - {None}  # where one has none, that of the other counts
-    row.probabilities, row.adapter, row.seen = prediction.probabilities, prediction.adapter, prediction.seen
+    row.probabilities, row.adapter = prediction.probabilities, prediction.adapter
+    row.seen_by_start = prediction.seen_by_start
     row.second = prediction.second if row.second is None else row.second
     row.student = prediction.student if row.student is None else row.student
     if row.chosen_by is None and row.weight == 1:

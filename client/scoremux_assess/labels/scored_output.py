@@ -55,7 +55,7 @@ def read_scored(path: Path) -> ScoredColumns:
         to_people=to_people(route),
         low=low,
         high=high,
-        seen=_seen(columns),
+        seen_by_start=_seen_by_start(columns),
         margins=Margins(
             codes_of(columns, "arithmetic", len(ids)),
             np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
@@ -71,12 +71,12 @@ def codes_of(columns: Mapping[str, Any], name: str, rows: int) -> Codes:
     return encode(columns[name]) if name in columns else Codes((), np.full(rows, -1, np.int32))
 
 
-def _seen(columns: Mapping[str, Any]) -> tuple[str, ...]:
+def _seen_by_start(columns: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the tasks on which the shared start of an earlier run was trained."""
     if "seen" not in columns:
         return ()
-    seen = pc.fill_null(pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"), False)
-    return tuple(sorted(set(columns["task"].filter(seen).to_pylist())))
+    is_seen = pc.fill_null(pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"), False)
+    return tuple(sorted(set(columns["task"].filter(is_seen).to_pylist())))
 
 
 def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:

@@ -158,14 +158,14 @@ def to_routes(
     """
     place = 2 * task.astype(np.int64) + people
     columns = (np.ones(len(place)), stated.astype(np.float64), weight, weight**2)
-    rows, told, read, squares = (by_cell(place, column, output.size).reshape(-1, 2) for column in columns)
+    rows, stated_rows, read, squares = (by_cell(place, column, output.size).reshape(-1, 2) for column in columns)
     total, of_output = (table.sum(axis=1, keepdims=True) for table in (read, output))
     with np.errstate(invalid="ignore", divide="ignore"):
-        share, known, scale = read / total, output / of_output, output * total / (read * of_output)
-        error = np.sqrt(known * (1 - known) * squares.sum(axis=1, keepdims=True)) / total
-    far = (np.abs(share - known) > np.fmax(_FAR, _ERRORS * error))[:, 1] & ~told.any(axis=1)
+        share, output_share, scale = read / total, output / of_output, output * total / (read * of_output)
+        error = np.sqrt(output_share * (1 - output_share) * squares.sum(axis=1, keepdims=True)) / total
+    far = (np.abs(share - output_share) > np.fmax(_FAR, _ERRORS * error))[:, 1] & ~stated_rows.any(axis=1)
     scale = np.where(((rows >= _FEWEST) | (output == 0)).all(axis=1, keepdims=True), scale, 1.0)
-    shares = {int(t): f"{share[t, 1]:.2f}, in the output {known[t, 1]:.2f}" for t in np.flatnonzero(far)}
+    shares = {int(t): f"{share[t, 1]:.2f}, in the output {output_share[t, 1]:.2f}" for t in np.flatnonzero(far)}
     return np.asarray(weight * scale.ravel()[place]), shares
 
 

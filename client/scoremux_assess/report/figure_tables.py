@@ -151,7 +151,7 @@ def write_rsm(path: Path, joined: JoinedColumns) -> None:
     raw is the machine's level, which a report judges; `expected` is the mean level, and `weight`, where rows have one,
     that of the row, neither of which RSMTool reads.
     """
-    ratings, groups = joined.ratings, joined.known.groups
+    ratings, groups = joined.ratings, joined.truth.groups
     columns: dict[str, Any] = {
         "spkitemid": [formula_safe(name) for name in joined.scored.ids.to_pylist()],
         "sc1": _plain(ratings.human),

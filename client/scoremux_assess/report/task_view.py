@@ -101,8 +101,8 @@ def routes_in_words(assessed: Assessment, cell: int) -> str:
         wrong_levels = "" if math.isnan(wrong) else f"; {wrong:.1%} of their levels are not the human's"
         parts.append(f"The policy leaves {share} of the rows to the machine (the large dot){wrong_levels}.")
     if (rows := int(assessed.ranges.rows[cell])) > 0:
-        held, width = f"{assessed.ranges.held[cell]:.1%}", f"{assessed.ranges.width[cell]:.2f}"
-        parts.append(f"The range of levels holds the human's in {held} of {rows:,} rows and has {width} on average.")
+        covered, width = f"{assessed.ranges.held[cell]:.1%}", f"{assessed.ranges.width[cell]:.2f}"
+        parts.append(f"The range of levels holds the human's in {covered} of {rows:,} rows and has {width} on average.")
     if not math.isnan(routing.people[cell]):
         then = f"{routing.rows[cell]:,.0f} labelled rows would bring that to about {routing.people_then[cell]:.0%}"
         more = "" if math.isnan(routing.rows[cell]) else f"; {then}"

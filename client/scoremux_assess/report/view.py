@@ -48,7 +48,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "mean": row_view(assessed, 0, mean=True),
         "population": joined.population,
         "second_human_note": _doubly(assessed, len(joined)),
-        "unit": "row" if joined.known.student is None else "student",
+        "unit": "row" if joined.truth.student is None else "student",
     }
 
 

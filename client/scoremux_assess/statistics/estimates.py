@@ -104,15 +104,15 @@ def mean_of(estimate: Estimates) -> Estimates:
     return Estimates(value, low, high, n, estimate.scale, np.zeros(1, np.int8), np.ones(1), cells)
 
 
-def difference(one: Estimates, other: Estimates) -> Estimates:
+def difference(first: Estimates, second: Estimates) -> Estimates:
     """Return one − other, figures of different rows, with the interval that follows from theirs (Zou & Donner 2008)."""
-    value = one.value - other.value
-    low = value - np.sqrt((one.value - one.low) ** 2 + (other.high - other.value) ** 2)
-    high = value + np.sqrt((one.high - one.value) ** 2 + (other.value - other.low) ** 2)
-    levels = np.array([one.one_level, other.one_level])
+    value = first.value - second.value
+    low = value - np.sqrt((first.value - first.low) ** 2 + (second.high - second.value) ** 2)
+    high = value + np.sqrt((first.high - first.value) ** 2 + (second.value - second.low) ** 2)
+    levels = np.array([first.one_level, second.one_level])
     constant = np.isnan(low) & (levels == ONLY_MACHINE).any(axis=0) & (levels != PEOPLE).all(axis=0)
     one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
-    return Estimates(value, low, high, one.n, "difference", one_level, np.ones(len(value)))
+    return Estimates(value, low, high, first.n, "difference", one_level, np.ones(len(value)))
 
 
 def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Floats) -> tuple[Floats, Floats]:

@@ -91,7 +91,7 @@ def _tables(rows: Ratings, cell: Ints, scales: Sequence[range]) -> Iterator[tupl
         part = rows.take(cell == place)
         double = part.take(~np.isnan(part.second))
         pairs = ((part, part.human, part.machine), (double, double.human, double.second))
-        machine, humans = (_table(one.rows, x, y, scale) for one, x, y in pairs)
+        machine, humans = (_table(ratings.rows, x, y, scale) for ratings, x, y in pairs)
         yield machine, humans
 
 

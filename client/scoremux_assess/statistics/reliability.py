@@ -83,9 +83,9 @@ def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, tas
     bounded = ~np.isnan(low) & ~np.isnan(high)
     inside = (low <= human) & (human <= high)
     columns = (bounded, weight * bounded, np.where(bounded, weight * (high - low + 1), 0), weight * (bounded & inside))
-    rows, total, width, held = _totals(task, cells, *columns)
+    rows, total, width, covered = _totals(task, cells, *columns)
     with np.errstate(invalid="ignore"):
-        return RangeFigures(rows, width / total, held / total)
+        return RangeFigures(rows, width / total, covered / total)
 
 
 def measure_confidence(

@@ -67,7 +67,7 @@ class Finding:
     @property
     def is_held(self) -> bool:
         """Whether the task is on hold on its last day."""
-        return next(reversed(self.watched.days.values())).held > 0
+        return next(reversed(self.watched.days.values())).on_hold > 0
 
     @property
     def verdict(self) -> str:
@@ -110,7 +110,7 @@ def _finding(
     ends = np.cumsum([len(part) for part in errors.values()])
     term = max(_reads_in(rate.days, len(every), days), 1.0)
     # A hold has answered alarms up to its last day; what was read during it still counts.
-    last_held = max((name for name, day in task.days.items() if day.held), default="")
+    last_held = max((name for name, day in task.days.items() if day.on_hold), default="")
     e_values = {
         name: reached[end - 1] / term if end else 0.0
         for name, end in zip(errors, ends, strict=True)
@@ -128,8 +128,10 @@ def _finding(
 
 def _since_hold(days: dict[str, Day]) -> dict[str, Day]:
     """Return the days since the last hold began, or all: what came before the hold has been answered by it."""
-    held = [day.held > 0 for day in days.values()]
-    first = max((place for place in range(len(held)) if held[place] and not any(held[place - 1 : place])), default=0)
+    on_hold = [day.on_hold > 0 for day in days.values()]
+    first = max(
+        (place for place in range(len(on_hold)) if on_hold[place] and not any(on_hold[place - 1 : place])), default=0
+    )
     return dict(list(days.items())[first:])
 
 

@@ -50,9 +50,9 @@ def page_values(
     late = sum(_late(task) for task in tasks)
     waiting = [day for task in tasks for day, rows in task.days.items() if rows.pending]
     unwatched = sorted({task.task for task in tasks} - {finding.watched.task for finding in findings})
-    raised, held = sum(f.since is not None for f in findings), len({f.watched.task for f in findings if f.is_held})
+    raised, on_hold = sum(f.since is not None for f in findings), len({f.watched.task for f in findings if f.is_held})
     count = f"{raised} alarm{'s' * (raised > 1)}" if raised else "No alarm"
-    count += f", {held} on hold," if held else ""
+    count += f", {on_hold} on hold," if on_hold else ""
     return {
         "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
         f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
@@ -113,7 +113,7 @@ def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[A
         for name, day in task.days.items():
             line = totals.setdefault(name, Counter())
             line.update({"in": day.rows.total(), "machine": day.rows["machine"], "to people": day.rows["people"]})
-            line.update({"pending": day.pending, "held": day.held})
+            line.update({"pending": day.pending, "held": day.on_hold})
     for line in totals.values():
         line["final"] = line["in"] - line["pending"]
     rows = [(name, *(line[state] for state in _STATES)) for name, line in totals.items()]
@@ -185,6 +185,6 @@ def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:
         names = list(task.days)
         yield f"{names[0]}: {task.task} has rows of version {task.version[:12] or 'none'}"
         for before, now in pairwise(names):
-            was, is_held = (task.days[name].held > 0 for name in (before, now))
+            was, is_held = (task.days[name].on_hold > 0 for name in (before, now))
             if was != is_held:
                 yield f"{now}: {task.task} is {'on hold' if is_held else 'released'}"

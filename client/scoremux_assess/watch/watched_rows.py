@@ -26,7 +26,7 @@ class Day:
     Attributes:
         rows: Responses by what became of them: machine, people, or empty where they cannot be graded.
         pending: Responses that people have not read yet.
-        held: Responses that a version on hold scored.
+        on_hold: Responses that a version on hold scored.
         kept: Responses that the machine keeps, or would keep without a hold.
         doubts: 1 − confidence of each of these that has a confidence, in their order.
         errors: For each of these that people gave a level as well, in their order, by how many the machine was off.
@@ -36,7 +36,7 @@ class Day:
 
     rows: Counter[str] = field(default_factory=Counter)
     pending: int = 0
-    held: int = 0
+    on_hold: int = 0
     kept: int = 0
     doubts: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
@@ -92,7 +92,7 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
         if key not in watched:
             watched[key] = WatchedTask(*key, decision_of(calibrated) if calibrated else None)
         day = watched[key].days.setdefault(day_name, Day())
-        day.held += calibrated != version
+        day.on_hold += calibrated != version
         watched[key].administrations[str(row.get("administration") or "")] += 1
         _count(row, day, day_name, late_before, counted)
     for task in watched.values():
@@ -105,13 +105,13 @@ def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, count
     route, level = str(row["route"] or ""), row["machine_level"]
     day.rows["people" if route.startswith(HUMAN) else route] += 1
     day.pending += row["status"] == "PENDING"
-    held = route == Reason.HELD.route
-    if not (held or route == MACHINE) or level is None or int(level) < 0:
+    on_hold = route == Reason.HELD.route
+    if not (on_hold or route == MACHINE) or level is None or int(level) < 0:
         return
     day.kept += 1
     if (confidence := row.get("confidence")) is not None:
         day.doubts.append(1 - float(confidence))
-    if not held and row["read_behind"] is None:
+    if not on_hold and row["read_behind"] is None:
         return
     if row["decided_by"] in _HUMAN:
         if _is_first(row, day_name, counted):
@@ -120,7 +120,7 @@ def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, count
                 day.coded += 1  # a code instead of a level: promises are about levels, as calibrations are
             else:
                 day.errors.append(abs(int(human) - int(level)))
-    elif day_name < late_before and not held:
+    elif day_name < late_before and not on_hold:
         day.late.append(str(row["id"]))
 
 

@@ -210,23 +210,23 @@ def _row_number(visit: Visit) -> int:
     return number
 
 
-def _chosen(asked: Mapping[str, str]) -> decision_rows.Backreading:
+def _chosen(query: Mapping[str, str]) -> decision_rows.Backreading:
     """Return the decisions that a leader asks for. Raises ReviewError."""
     try:
-        rater, before = (int(asked[name]) if asked.get(name) else None for name in ("rater", "before"))
+        rater, before = (int(query[name]) if query.get(name) else None for name in ("rater", "before"))
         if not all(0 <= (number or 0) <= _MOST_ROW for number in (rater, before)):
             raise ValueError
-        days = {name: datetime.fromisoformat(asked[name]) for name in ("since", "until") if asked.get(name)}
+        days = {name: datetime.fromisoformat(query[name]) for name in ("since", "until") if query.get(name)}
         times = {name: day.replace(tzinfo=timezone.utc).timestamp() for name, day in days.items()}
     except (ValueError, OverflowError):
         raise ReviewError("a day is written as 2027-01-31, and people and pages are chosen from lists") from None
     return decision_rows.Backreading(
         rater=rater,
-        task=asked.get("task", ""),
-        level=asked.get("level", "").strip(),
+        task=query.get("task", ""),
+        level=query.get("level", "").strip(),
         since=times.get("since", 0.0),
         until=times["until"] + _DAY_S if "until" in times else inf,
-        fast="fast" in asked,
+        fast="fast" in query,
         before=1 << 62 if before is None else before,
     )
 

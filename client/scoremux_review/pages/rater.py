@@ -25,14 +25,14 @@ def queues(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         waiting, tasks = reads.all_queues(connection), programme.all_items(connection)
         access = visit.access(connection)
-        asked = visit.request.query_params.get("find", "").strip()
+        search = visit.request.query_params.get("find", "").strip()
         mine: dict[str, Any] = {
             "current": leases.current_read(connection, visit.person.id),
             "aside": leases.reads_aside(connection, visit.person.id),
             "writers": conversations.last_writers(connection, visit.person.id),
-            "asked": asked,
-            "found": [id_ for id_, t in tasks.items() if asked.casefold() in f"{id_}\n{t.question}".casefold()],
-            "filters": asked or len(tasks) > _FEW_TASKS,
+            "asked": search,
+            "found": [id_ for id_, t in tasks.items() if search.casefold() in f"{id_}\n{t.question}".casefold()],
+            "filters": search or len(tasks) > _FEW_TASKS,
         }
         if visit.reader.adjudicates:
             return show(visit, "queues.html", queues=waiting, tasks=tasks, **mine)

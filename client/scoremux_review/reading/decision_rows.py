@@ -102,8 +102,8 @@ def decisions_again(connection: Connection, chosen: Backreading, most: int) -> S
         (chosen.level and not chosen.level.isdecimal(), decisions.c.code == chosen.level),
         (chosen.fast, decisions.c.fast.is_(True)),
     ]
-    for asked, condition in conditions:
-        query = query.where(condition) if asked else query
+    for applies, condition in conditions:
+        query = query.where(condition) if applies else query
     return connection.execute(query.limit(most)).all()
 
 

@@ -39,13 +39,13 @@ class Added:
     """What a file brought.
 
     Attributes:
-        known: How many of them were there already.
+        already_there: How many of them the desk had before.
         rescored: How many of these have another score or route than the one that the desk had.
         to_read: How many of the new ones people read.
     """
 
     rows: int = 0
-    known: int = 0
+    already_there: int = 0
     rescored: int = 0
     to_read: int = 0
 
@@ -61,7 +61,7 @@ def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux
     lines = (_checked(path, number, row, texts, policy) for number, row in enumerate(read_rows(path), start=1))
     added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
-        body = {"file": path.name, "rows": added.rows, "known": added.known, "to_read": added.to_read}
+        body = {"file": path.name, "rows": added.rows, "known": added.already_there, "to_read": added.to_read}
         log.append(connection, database.now(), by, "added", body)
     return added
 
@@ -77,7 +77,7 @@ def add_papers(database: Database, path: Path, kind: str, by: str = "scoremux re
     """
     papers = (_paper(path, kind, n, *paper) for n, paper in enumerate(read_papers(path), start=1))
     added = _add_rows(database, papers, path.name, by)
-    new = added.rows - added.known
+    new = added.rows - added.already_there
     with database.write() as connection:
         log.append(connection, database.now(), by, "added", {"file": path.name, kind: new})
     return new
@@ -95,16 +95,16 @@ def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by
             added.rescored += _count_rescored(connection, chunk, file)
             new, to_read = _insert(connection, chunk, file, by, database.now())
         added.rows += len(chunk)
-        added.known += len(chunk) - new
+        added.already_there += len(chunk) - new
         added.to_read += to_read
     return added
 
 
 def _count_rescored(connection: Connection, chunk: list[dict[str, Any]], file: str) -> int:
     """Return how many known rows come with another score or route. Raises InputError for another text or level."""
-    rescored, known = 0, responses.rows_at(connection, chunk)
+    rescored, on_desk = 0, responses.rows_at(connection, chunk)
     for row in chunk:
-        before = known.get((row["source"], row["line"], row["name"]))
+        before = on_desk.get((row["source"], row["line"], row["name"]))
         if before is None:
             continue
         if (before.task, before.text) != (row["task"], row["text"]):
@@ -122,9 +122,9 @@ def _count_rescored(connection: Connection, chunk: list[dict[str, Any]], file: s
     return rescored
 
 
-def _equal(one: Any, other: Any) -> bool:
-    both_numbers = isinstance(one, float) and isinstance(other, float)
-    return isclose(one, other, rel_tol=1e-6) if both_numbers else bool(one == other)
+def _equal(before: Any, now: Any) -> bool:
+    both_numbers = isinstance(before, float) and isinstance(now, float)
+    return isclose(before, now, rel_tol=1e-6) if both_numbers else bool(before == now)
 
 
 def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float) -> tuple[int, int]:

@@ -63,8 +63,8 @@ def collect(store: Store, *, keep_days: float = KEEP_DAYS, dry_run: bool = False
 
 def _garbage(store: Store, keep_days: float) -> Garbage:
     live = set(store.manifest().tasks.values())
-    held = {decision.held for decision in map(store.decision, live) if decision}  # for their release
-    named = {*live, *held, *store.pins(), *_recent(store, keep_days)}
+    before_hold = {decision.held for decision in map(store.decision, live) if decision}  # for their release
+    named = {*live, *before_hold, *store.pins(), *_recent(store, keep_days)}
     unnamed = [store.package_folder(digest) for digest in store.digests() if digest not in named]
     folders = [folder for folder in (store.folder, store.packages_path) if folder.is_dir()]
     leftovers = [path for folder in folders for path in sorted(folder.iterdir()) if path.name.startswith(LEFTOVERS)]

@@ -163,7 +163,7 @@ def _about() -> str:
         triton = Installation.find().name
     except SetupError as error:
         triton = str(error)
-    versions = ", ".join(f"{name} {found}" for name, found in _libraries().items())
+    versions = ", ".join(f"{name} {version}" for name, version in _libraries().items())
     free = f"{shared_memory_free_bytes() >> 20:,} MiB free in {SHARED_MEMORY}"
     return f"{platform.platform()}; Python {platform.python_version()}; {versions}; {triton}; {free}"
 

@@ -118,7 +118,7 @@ def test_ranges_of_calibration_are_those_of_the_scorer(number: float, by_level: 
     growth, level_range = Growth.of(rows, np.array(shares)), LevelRange(number, 0.9, "own", 300, 1.0, by_level)
     ranges = [range_around(level, share, level_range) for level, share in zip(rows.level, shares, strict=True)]
     inside = [low <= human <= high for (low, high), human in zip(ranges, rows.human, strict=True)]
-    assert inside == growth.held(level_range).tolist()
+    assert inside == growth.covers(level_range).tolist()
     assert growth.widths(level_range).tolist() == [high - low + 1 for low, high in ranges]
 
 
@@ -129,7 +129,7 @@ def test_ranges_hold_the_human_level_as_often_as_they_say_and_with_few_rows_are_
         decision = fit(policy, {"t": rows})["t"]
         assert decision.temperature and decision.level_range
         growth = Growth.of(later, later.calibrated(decision.temperature.value))
-        inside.append([growth.held(decision.level_range)[later.level == level].mean() for level in range(4)])
+        inside.append([growth.covers(decision.level_range)[later.level == level].mean() for level in range(4)])
         widths.append(growth.widths(decision.level_range).mean())
     assert (np.mean(inside, axis=0) >= 0.89).all() and np.mean(inside) <= 0.96
     assert np.mean(widths) < 2.8  # of four levels
@@ -159,7 +159,7 @@ def test_ranges_of_a_hard_task_with_few_rows_hold_among_easy_tasks() -> None:
         decision = fit(policy, {**tasks, "hard": draw_rows(60, 10 * seed + 9, 1.0, doubt=1.0)})["hard"]
         assert decision.temperature and decision.level_range
         growth = Growth.of(later, later.calibrated(decision.temperature.value))
-        held = growth.held(decision.level_range)
+        held = growth.covers(decision.level_range)
         inside.append([held[later.level == level].mean() for level in range(4)])
         widths.append(growth.widths(decision.level_range).mean())
     assert (np.mean(inside, axis=0) >= 0.89).all()

@@ -64,10 +64,10 @@ def test_rows_match_by_id_whatever_its_type_and_a_pinned_version_is_its_task(joi
 def test_students_and_groups_that_the_truth_lacks_are_those_of_the_output(join: Join) -> None:
     scored = [ok("1", 0, student="s1", gender="f"), ok("2", 2, student="s1", gender="f"), ok("3", 1, student="s2")]
     joined = join(scored, student="student", groups=("gender",))
-    assert joined.known.student is not None and joined.known.student.texts().to_pylist() == ["s1", "s1", "s2"]
-    assert joined.known.groups["gender"].texts().to_pylist() == ["f", "f", None]
+    assert joined.truth.student is not None and joined.truth.student.texts().to_pylist() == ["s1", "s1", "s2"]
+    assert joined.truth.groups["gender"].texts().to_pylist() == ["f", "f", None]
     own = join(scored, [{**row, "student": f"own{row['id']}"} for row in TRUTH], student="student")
-    assert own.known.student is not None and own.known.student.texts().to_pylist() == ["own1", "own2", "own3"]
+    assert own.truth.student is not None and own.truth.student.texts().to_pylist() == ["own1", "own2", "own3"]
     with pytest.raises(InputError, match=r"truth\.jsonl has no column pupil .*; name it with --column KEY=NAME"):
         join(scored, student="pupil")
 

@@ -123,7 +123,7 @@ def test_kept_columns_are_in_the_output_and_a_report_finds_groups_there(tmp_path
     assert [(row["id"], row["gender"], row["Form No"]) for row in read_rows(tmp_path / "out.jsonl")] == kept
     assert [row["gender"] for row in read_rows(tmp_path / "out.csv")][:3] == ["f", "'=m", ""]
     joined = read_joined(tmp_path / "out", tmp_path / "truth.jsonl", LabelColumns(groups=("gender",)))
-    found = dict(zip(joined.known.ids.to_pylist(), joined.known.groups["gender"].texts().to_pylist(), strict=True))
+    found = dict(zip(joined.truth.ids.to_pylist(), joined.truth.groups["gender"].texts().to_pylist(), strict=True))
     assert found == {name: gender for name, gender, _ in kept if name in found} and {*found.values()} == {
         "f",
         "=m",

@@ -160,8 +160,8 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     names = LabelColumns(groups=("home group", "school"))
     for out in ("scored", "scored.csv", "moved.csv"):
         joined = read_joined(tmp_path / out, labelled, names)
-        texts = [joined.known.groups[name].texts().to_pylist() for name in names.groups]
-        found = dict(zip(joined.known.ids.to_pylist(), zip(*texts, strict=True), strict=True))
+        texts = [joined.truth.groups[name].texts().to_pylist() for name in names.groups]
+        found = dict(zip(joined.truth.ids.to_pylist(), zip(*texts, strict=True), strict=True))
         assert len(found) == 59 and found.items() <= cells.items()
     report(tmp_path / "scored", labelled, tmp_path / "report.html", column=["group=home group", "group=school"])
     page = (tmp_path / "report.html").read_text()

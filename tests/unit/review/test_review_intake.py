@@ -31,13 +31,13 @@ def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:
     work = at_work(40)
     folder = work.programme.folder
     again = add_scored(work.database, folder / "scored.jsonl", Texts())
-    assert (again.rows, again.known, again.rescored, again.to_read) == (40, 40, 0, 0)
+    assert (again.rows, again.already_there, again.rescored, again.to_read) == (40, 40, 0, 0)
     write_jsonl(folder / "more.jsonl", scored_rows(50))
-    assert add_scored(work.database, folder / "more.jsonl", Texts()).known == 40
+    assert add_scored(work.database, folder / "more.jsonl", Texts()).already_there == 40
     other_version = [row | {"version": "d" * 64} for row in scored_rows(60)]
     write_jsonl(folder / "again.jsonl", other_version)
     again = add_scored(work.database, folder / "again.jsonl", Texts())
-    assert (again.rows, again.known, again.rescored) == (60, 50, 50)
+    assert (again.rows, again.already_there, again.rescored) == (60, 50, 50)
 
 
 def test_record_of_scores_that_an_earlier_version_replaced_holds(at_work: Any) -> None:
@@ -80,7 +80,7 @@ def test_texts_are_read_from_the_scored_sources(tmp_path: Path, at_work: Any) ->
     with pytest.raises(InputError, match="review add` --responses FILE"):
         add_scored(work.database, tmp_path / "b.jsonl", Texts())
     added = add_scored(work.database, tmp_path / "b.jsonl", Texts([tmp_path / "responses.jsonl"]))
-    assert added.known == 6  # the same rows by source, line and id
+    assert added.already_there == 6  # the same rows by source, line and id
     texts = work.execute("SELECT text FROM rows WHERE state != 'validity'")
     assert {row.text for row in texts} == {row["text"] for row in plain}
 
