@@ -2,7 +2,7 @@
 
     ScoremuxError
     └── ReviewError                the action is not possible; nothing was changed
-        ├── LeaseLostError         the response is no longer this rater's: it went to someone else, or was withdrawn
+        ├── LeaseLostError         this rater has lost the response: it went to someone else, or was withdrawn
         ├── TooSoonError           the response has not been shown for long enough to be read
         ├── TooLateError           the decision can no longer be undone
         ├── NotAllowedError        this person's role does not permit it
@@ -30,7 +30,7 @@ class ReviewError(ScoremuxError):
 
 
 class LeaseLostError(ReviewError):
-    """The response is no longer this rater's."""
+    """This rater does not have the response any more."""
 
     status = 409
 

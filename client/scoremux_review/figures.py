@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import MACHINE, Floats, Ratings, Sums
+from scoremux_assess.labels.ratings import Floats, Pair, Ratings, Sums
 from scoremux_assess.labels.weights import READ_BEHIND, population_of
 from scoremux_assess.statistics.agreement import BY_NAME, Statistic
 from scoremux_assess.statistics.estimates import Figure, wilson
@@ -30,12 +30,17 @@ GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "wee
 
 
 def _mean_difference(t: Sums) -> Floats:
-    p = t.of(MACHINE)
+    p = t.of(Pair.MACHINE)
     return np.divide(p.y - p.x, p.n, out=np.full_like(p.n, np.nan), where=p.n > 0)
 
 
 _SEVERITY = Statistic(
-    "severity", "severity", _mean_difference, "difference", lambda t: np.ones_like(t.of(MACHINE).n), (MACHINE,)
+    "severity",
+    "severity",
+    _mean_difference,
+    "difference",
+    lambda t: np.ones_like(t.of(Pair.MACHINE).n),
+    (Pair.MACHINE,),
 )
 _SHOWN = (*(BY_NAME[name] for name in ("exact", "adjacent", "qwk")), _SEVERITY)
 _FEW = 10

@@ -41,7 +41,7 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
         tasks[name] = replace(
             task_rows, scores=scores, count=count, origins=Counter(_origin_of(row) for row, *_ in rows)
         )
-    # Predictions of training are nobody's arithmetic; vectors are the engine's in any case.
+    # Predictions of training have no arithmetic; vectors are the engine's in any case.
     computed = width is not None or any(row.probabilities is None for row in every_row)
     arithmetic = engine.arithmetic if computed else None
     return replace(eligible, tasks=tasks, left_out=left_out, arithmetic=arithmetic)

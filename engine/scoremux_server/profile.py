@@ -190,7 +190,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         """
         path = Path(name) if name.endswith(".toml") else configuration("profiles") / f"{name}.toml"
         if not path.exists():
-            raise SetupError(f"there is no profile {name}; there are {', '.join(names())}, or FILE.toml")
+            raise SetupError(f"unknown profile {name}; there are {', '.join(names())}, or FILE.toml")
         values = read_toml(path, SetupError)
         check(cls, values, str(path), SetupError)
         for setting in settings:

@@ -42,7 +42,7 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
 
     Raises:
         InputError: A file cannot be read, or rows contradict each other.
-        DataError: There is no row, or the fields of a task are wrong.
+        DataError: No row is usable, or the fields of a task are wrong.
     """
     table = read_labels(paths, columns, ("task", "text", "level"), strict=False)
     table.require(columns)

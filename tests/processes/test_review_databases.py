@@ -307,7 +307,7 @@ def test_database_that_is_not_a_desk_is_left_as_it_is(database_name: str) -> Non
         assert database.is_new
         database.remove_new()
     if "://" in database_name:
-        with pytest.raises(InputError, match="there is no desk in"):
+        with pytest.raises(InputError, match="holds no desk"):
             Database(database_name)
 
 

@@ -188,7 +188,7 @@ def join(
         strange = usable_both & np.isin(scored.task.code[both], list(shares))
         usable_both &= ~strange
         of_tasks = "; ".join(f"{scored.task.values[code]} {share}" for code, share in shares.items())
-        no_sample = f"does not say how rows were chosen (chosen_by) and is no sample: sent to people {of_tasks}"
+        no_sample = f"does not say how rows were chosen (chosen_by) and is not a sample: sent to people {of_tasks}"
         reasons.append((f"are of tasks whose truth {no_sample}", _at(both[strange], len(ours))))
     absent = [(f"are in {truth_name} and not in {output}", times[theirs] == 0)]
     unusable = np.flatnonzero(has_score & listed & np.isin(ours, theirs[truth.unusable]))

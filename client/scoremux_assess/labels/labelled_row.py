@@ -235,7 +235,7 @@ def problem_of(row: LabelledRow, needed: Collection[str], present: Mapping[str, 
         name = present.get(key, getattr(columns, key))
         if key == "task" and row.task and not TASK_PATTERN.fullmatch(row.task):
             # It may be a text, which must not be shown.
-            return f"{name} is no task's id (letters, digits, . _ -); name another column with --column task=NAME"
+            return f"{name} is not a task's id (letters, digits, . _ -); name another column with --column task=NAME"
         if not has[key]:
             number_in = "number in " if key == "level" else ""
             return f"no {number_in}{name}" + (f" or {columns.score}" if key == "level" and columns.score else "")

@@ -49,5 +49,5 @@ def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:
 
 
 def tasks_beyond_levels(task: npt.NDArray[Any], numbers: Floats, levels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the tasks of which humans gave some number that is no level. levels: how many each task has."""
+    """Return the tasks of which humans gave some number that is not a level. levels: how many each task has."""
     return np.asarray(np.unique(task[(numbers != np.floor(numbers)) | (numbers < 0) | (numbers >= levels[task])]))

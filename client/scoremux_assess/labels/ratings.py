@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,18 +17,42 @@ Mask = npt.NDArray[np.bool_]
 
 BLOCK_ROWS = 1 << 18
 
-MACHINE, EXPECTED, HUMANS, DOUBLE, SECOND, LEVELS = "machine", "expected", "humans", "double", "second", "levels"
-"""Pairs of raters: a human and the machine; a human and the machine's expected levels; two humans; on the same rows as
-these, the first human and the machine; and the second human and the machine. LEVELS stands for the weights of the rows
-with each level of a human, of the machine, and with the same of both, rounded: float64 [2 L + 1, C]."""
 
-KEPT, RECORD, ROUTES = "kept", "record", "routes"
-"""A human and the machine on the rows that it keeps; on these and on the rows of people that two humans read, whoever
-gave no score of record and who gave it: a human and the machine, the second human and the first; 1 and whether the
-machine keeps the row."""
+class Pair(Enum):
+    """Two raters whose levels are compared, or two columns that stand for their levels."""
 
-LENGTH, LENGTH_OF_HUMAN = "length", "length of human"
-"""The length of the text and the level of the machine, and of the human."""
+    MACHINE = "machine"
+    """A human and the machine."""
+
+    EXPECTED = "expected"
+    """A human and the machine's expected levels."""
+
+    HUMANS = "humans"
+    """Two humans."""
+
+    DOUBLE = "double"
+    """The first human and the machine, on the rows that two humans read."""
+
+    SECOND = "second"
+    """The second human and the machine, on the same rows."""
+
+    LEVELS = "levels"
+    """The weights of rows with each level of a human, of the machine, and the same of both, rounded: [2 L + 1, C]."""
+
+    KEPT = "kept"
+    """A human and the machine, on the rows that the machine keeps."""
+
+    RECORD = "record"
+    """Another human and the score of record, on the rows that the machine keeps or that two humans read."""
+
+    ROUTES = "routes"
+    """1 and whether the machine keeps the row."""
+
+    LENGTH = "length"
+    """The length of the text and the level of the machine."""
+
+    LENGTH_OF_HUMAN = "length of human"
+    """The length of the text and the level of a human."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +144,11 @@ class PairSums(NamedTuple):
 
 @dataclass(frozen=True)
 class Sums:
-    """The fields of `PairSums` as float64 [10, C], by the name of a pair of raters; and LEVELS."""
+    """The fields of `PairSums` as float64 [10, C], by the name of a pair of raters; and `Pair.LEVELS`."""
 
-    tables: dict[str, Floats]
+    tables: dict[Pair, Floats]
 
-    def of(self, pair: str) -> PairSums:
+    def of(self, pair: Pair) -> PairSums:
         """Return the sums of one pair."""
         return PairSums(*self.tables[pair])
 
@@ -155,11 +180,11 @@ def level_range(ratings: Ratings) -> range:
     return range(int(np.rint(lowest)), int(np.rint(highest)) + 1)
 
 
-def of_rows(ratings: Ratings, pairs: Iterable[str], levels: range) -> Sums:
+def of_rows(ratings: Ratings, pairs: Iterable[Pair], levels: range) -> Sums:
     """Return the sums of each row alone, [B]; rows of one kind count as one. levels: those that there are, L."""
-    tables = {}
+    tables = dict[Pair, Floats]()
     for pair in pairs:
-        if pair == LEVELS:
+        if pair == Pair.LEVELS:
             human, machine = np.rint(ratings.human), np.rint(ratings.machine)
             hits = [level == np.array(levels)[:, None] for level in (human, machine)]
             tables[pair] = np.concatenate([*hits, (human == machine)[None]]) * ratings.weight
@@ -173,26 +198,26 @@ def of_rows(ratings: Ratings, pairs: Iterable[str], levels: range) -> Sums:
     return Sums(tables)
 
 
-def _rated(ratings: Ratings, pair: str) -> tuple[Floats, Floats, Mask]:
+def _rated(ratings: Ratings, pair: Pair) -> tuple[Floats, Floats, Mask]:
     """Return what two raters gave each row, and which rows both rated, [B]."""
     human, machine, second = ratings.human, ratings.machine, ratings.second
-    if pair in (HUMANS, DOUBLE, SECOND):
+    if pair in (Pair.HUMANS, Pair.DOUBLE, Pair.SECOND):
         double = ~np.isnan(second)
-        return second if pair == SECOND else human, second if pair == HUMANS else machine, double
-    if pair in (KEPT, RECORD):
+        return second if pair == Pair.SECOND else human, second if pair == Pair.HUMANS else machine, double
+    if pair in (Pair.KEPT, Pair.RECORD):
         kept = ratings.kept == 1
-        if pair == KEPT:
+        if pair == Pair.KEPT:
             return human, machine, kept
         read = (ratings.kept == 0) & ~np.isnan(second)
         return np.where(kept, human, second), np.where(kept, machine, human), kept | read
-    if pair == ROUTES:
+    if pair == Pair.ROUTES:
         return np.ones(len(ratings)), ratings.kept, ~np.isnan(ratings.kept)
-    if pair in (LENGTH, LENGTH_OF_HUMAN):
-        return ratings.length, machine if pair == LENGTH else human, ~np.isnan(ratings.length)
-    return human, ratings.expected if pair == EXPECTED else machine, np.ones(len(ratings), bool)
+    if pair in (Pair.LENGTH, Pair.LENGTH_OF_HUMAN):
+        return ratings.length, machine if pair == Pair.LENGTH else human, ~np.isnan(ratings.length)
+    return human, ratings.expected if pair == Pair.EXPECTED else machine, np.ones(len(ratings), bool)
 
 
-def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int, pairs: Sequence[str]) -> Sums:
+def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int, pairs: Sequence[Pair]) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
     levels = level_range(ratings)
     total = of_rows(ratings.take(slice(0, 0)), pairs, levels).total(cell[:0], cells)

@@ -7,7 +7,7 @@ weighted rows (Hájek 1971). The review desk writes how each row was chosen:
     read_behind    a random share of those that the machine keeps: p in the column `probability`
     all            all rows of a new task, or of one without a calibration: p = 1
     sample         a random sample of all rows (`scoremux sample`): p in the column `probability`
-    validity       papers with a known level, which nobody drew: no part of any figure
+    validity       papers with a known level, not drawn: no part of any figure
 
 Weights are then scaled so that, in each task, rows sent to people and rows that the machine keeps have the shares that
 they have in the output (post-stratification, Holt and Smith 1979): these are known, and need no estimate.

@@ -14,25 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.labels.ratings import (
-    DOUBLE,
-    EXPECTED,
-    HUMANS,
-    KEPT,
-    LENGTH,
-    LENGTH_OF_HUMAN,
-    LEVELS,
-    MACHINE,
-    RECORD,
-    ROUTES,
-    SECOND,
-    Floats,
-    PairSums,
-    Ratings,
-    Sums,
-    balanced,
-    sums,
-)
+from scoremux_assess.labels.ratings import Floats, Pair, PairSums, Ratings, Sums, balanced, sums
 
 Formula = Callable[[Sums], Floats]
 PairFormula = Callable[[PairSums], Floats]
@@ -56,7 +38,7 @@ class Statistic:
     formula: Formula
     scale: str
     step: Formula
-    pairs: tuple[str, ...]
+    pairs: tuple[Pair, ...]
 
 
 def statistics(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> dict[str, Floats]:
@@ -69,15 +51,15 @@ def statistics(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> dict[str
     return {statistic.name: statistic.formula(totals) for statistic in STATISTICS}
 
 
-def pairs_of(chosen: Sequence[Statistic]) -> tuple[str, ...]:
+def pairs_of(chosen: Sequence[Statistic]) -> tuple[Pair, ...]:
     """Return the pairs of raters that statistics, and their intervals, need the sums of."""
-    return tuple(dict.fromkeys((MACHINE, *(pair for statistic in chosen for pair in statistic.pairs))))
+    return tuple(dict.fromkeys((Pair.MACHINE, *(pair for statistic in chosen for pair in statistic.pairs))))
 
 
 def qwk(human: Sequence[float] | npt.NDArray[Any], machine: Sequence[float] | npt.NDArray[Any]) -> float:
     """Return the quadratic weighted kappa of two raters, NaN if both give one and the same level throughout."""
     ratings = Ratings.of(human, machine)
-    return float(_qwk(sums(ratings, np.zeros(len(ratings), np.int64), 1, [MACHINE]).of(MACHINE))[0])
+    return float(_qwk(sums(ratings, np.zeros(len(ratings), np.int64), 1, [Pair.MACHINE]).of(Pair.MACHINE))[0])
 
 
 def dsm(whole: Sums, group: Sums) -> Floats:
@@ -85,7 +67,7 @@ def dsm(whole: Sums, group: Sums) -> Floats:
 
     (m̄_g − m̄) / σ_m − (h̄_g − h̄) / σ_h, with mean and deviation (N − 1) of the whole, of which the group is a part.
     """
-    w, g = whole.of(MACHINE), group.of(MACHINE)
+    w, g = whole.of(Pair.MACHINE), group.of(Pair.MACHINE)
     machine = _ratio(_ratio(g.y, g.n) - _ratio(w.y, w.n), _deviation(w.n, w.y, w.yy))
     human = _ratio(_ratio(g.x, g.n) - _ratio(w.x, w.n), _deviation(w.n, w.x, w.xx))
     return machine - human
@@ -93,7 +75,7 @@ def dsm(whole: Sums, group: Sums) -> Floats:
 
 def human_deviation(t: Sums) -> Floats:
     """Return the standard deviation (÷ N − 1) of the human's levels."""
-    p = t.of(MACHINE)
+    p = t.of(Pair.MACHINE)
     return _deviation(p.n, p.x, p.xx)
 
 
@@ -146,7 +128,7 @@ def _r2(p: PairSums) -> Floats:
 
 def _kappa(t: Sums) -> Floats:
     """Return (p − e) / (1 − e): p is the agreement of rounded levels, e that of levels drawn from what each gives."""
-    n, same, (human, machine) = t.of(MACHINE).n, t.tables[LEVELS][-1], np.split(t.tables[LEVELS][:-1], 2)
+    n, same, (human, machine) = t.of(Pair.MACHINE).n, t.tables[Pair.LEVELS][-1], np.split(t.tables[Pair.LEVELS][:-1], 2)
     chance = _ratio((human * machine).sum(axis=0), n**2)
     return _ratio(_ratio(same, n) - chance, 1 - chance)
 
@@ -154,7 +136,7 @@ def _kappa(t: Sums) -> Floats:
 def _disattenuated(t: Sums) -> Floats:
     """Return r of human and machine over the root of r of two humans (Spearman 1904)."""
     with np.errstate(invalid="ignore"):
-        return _ratio(_r(t.of(MACHINE)), np.sqrt(_r(t.of(HUMANS))))
+        return _ratio(_r(t.of(Pair.MACHINE)), np.sqrt(_r(t.of(Pair.HUMANS))))
 
 
 def _smd(p: PairSums) -> Floats:
@@ -169,19 +151,19 @@ def _pooled_smd(p: PairSums) -> Floats:
 
 def _squares(t: Sums) -> Floats:
     """Return the sum of squares of each row's mean human level, times how many humans gave one."""
-    single, double = t.of(MACHINE), t.of(HUMANS)
+    single, double = t.of(Pair.MACHINE), t.of(Pair.HUMANS)
     return single.xx - double.xx + (double.xx + 2 * double.xy + double.yy) / 2
 
 
 def human_error(t: Sums) -> Floats:
     """Return the variance of a human's errors: half the mean squared difference of two humans."""
-    p = t.of(HUMANS)
+    p = t.of(Pair.HUMANS)
     return _ratio(p.xx - 2 * p.xy + p.yy, 2 * p.n)
 
 
 def true_variance(t: Sums) -> Floats:
     """Return the variance of true scores, from rows with one and with two humans."""
-    single, double = t.of(MACHINE), t.of(HUMANS)
+    single, double = t.of(Pair.MACHINE), t.of(Pair.HUMANS)
     ratings, squares = single.n + double.n, single.n + 3 * double.n
     between = _squares(t) - _ratio((single.x + double.y) ** 2, ratings)
     return _ratio(between - (single.n - 1) * human_error(t), ratings - _ratio(squares, ratings))
@@ -189,7 +171,7 @@ def true_variance(t: Sums) -> Floats:
 
 def _true_error(t: Sums) -> Floats:
     """Return the mean squared error of the machine's levels as predictions of true scores."""
-    single, double, second = t.of(MACHINE), t.of(DOUBLE), t.of(SECOND)
+    single, double, second = t.of(Pair.MACHINE), t.of(Pair.DOUBLE), t.of(Pair.SECOND)
     squared = _squares(t) - 2 * (single.xy + second.xy) + single.yy + double.yy
     return _ratio(squared - single.n * human_error(t), single.n + double.n)
 
@@ -204,7 +186,7 @@ def _record(t: Sums) -> PairSums:
 
     Of the rows of people only those with two readings have one that is independent: they stand for all rows of people.
     """
-    every, kept, record = t.of(ROUTES), t.of(KEPT), t.of(RECORD)
+    every, kept, record = t.of(Pair.ROUTES), t.of(Pair.KEPT), t.of(Pair.RECORD)
     routed, read = every.rows - kept.rows, record.rows - kept.rows
     with np.errstate(invalid="ignore", divide="ignore"):
         factor = (every.n - kept.n) / np.where(read > 0, record.n - kept.n, np.nan)
@@ -215,65 +197,68 @@ def _record(t: Sums) -> PairSums:
 
 def _by_variance(t: Sums) -> Floats:
     # One rater one level off in a share x of rows adds x to the mean squared distance, whose scale is two variances.
-    p = t.of(MACHINE)
+    p = t.of(Pair.MACHINE)
     return _ratio(p.n**2, 2 * spread(p.n, p.x, p.xx))
 
 
 def _by_deviation(t: Sums) -> Floats:
-    return _ratio(np.ones_like(t.of(MACHINE).n), human_deviation(t))
+    return _ratio(np.ones_like(t.of(Pair.MACHINE).n), human_deviation(t))
 
 
 def _by_row(t: Sums) -> Floats:
-    return np.ones_like(t.of(MACHINE).n)
+    return np.ones_like(t.of(Pair.MACHINE).n)
 
 
-def _by_root(pair: str) -> Formula:
+def _by_root(pair: Pair) -> Formula:
     # A share x of rows that are one level off has a root mean square of √x, for the share that may go unseen.
     return lambda t: np.asarray((1 - 0.025 ** (1 / np.maximum(t.of(pair).rows, 1))) ** -0.5)
 
 
-def _pair(name: str, title: str, formula: PairFormula, scale: str, step: Formula, pair: str = MACHINE) -> Statistic:
+def _pair(
+    name: str, title: str, formula: PairFormula, scale: str, step: Formula, pair: Pair = Pair.MACHINE
+) -> Statistic:
     return Statistic(name, title, lambda t: formula(t.of(pair)), scale, step, (pair,))
 
 
 def _degradation(name: str, title: str, formula: PairFormula, step: Formula) -> Statistic:
     """Return machine–human minus human–human agreement, both on the rows with two humans."""
     title = f"{title}, machine minus second human"
-    gap = lambda t: formula(t.of(DOUBLE)) - formula(t.of(HUMANS))  # noqa: E731
-    return Statistic(f"degradation_{name}", title, gap, "difference", step, (HUMANS, DOUBLE))
+    gap = lambda t: formula(t.of(Pair.DOUBLE)) - formula(t.of(Pair.HUMANS))  # noqa: E731
+    return Statistic(f"degradation_{name}", title, gap, "difference", step, (Pair.HUMANS, Pair.DOUBLE))
 
 
 def _of_record(name: str, title: str, formula: PairFormula, scale: str, step: Formula) -> Statistic:
-    title, pairs = f"{title} of the score of record", (RECORD, KEPT, ROUTES)
+    title, pairs = f"{title} of the score of record", (Pair.RECORD, Pair.KEPT, Pair.ROUTES)
     return Statistic(f"record_{name}", title, lambda t: formula(_record(t)), scale, step, pairs)
 
 
-_OF_TRUE_SCORES = (HUMANS, DOUBLE, SECOND)
+_DISATTENUATED = (Pair.HUMANS, Pair.MACHINE)
+_OF_TRUE_SCORES = (Pair.HUMANS, Pair.DOUBLE, Pair.SECOND)
 # fmt: off
 STATISTICS = (
     _pair("exact", "exact agreement", _exact, "share", _by_row),
     _pair("adjacent", "adjacent agreement", _adjacent, "share", _by_row),
     _pair("qwk", "QWK", _qwk, "correlation", _by_variance),
-    _pair("qwk_expected", "QWK of expected levels", _qwk, "correlation", _by_variance, EXPECTED),
+    _pair("qwk_expected", "QWK of expected levels", _qwk, "correlation", _by_variance, Pair.EXPECTED),
     _pair("r", "Pearson r", _r, "correlation", _by_variance),
-    _pair("r_expected", "Pearson r of expected levels", _r, "correlation", _by_variance, EXPECTED),
+    _pair("r_expected", "Pearson r of expected levels", _r, "correlation", _by_variance, Pair.EXPECTED),
     _pair("smd", "SMD", _smd, "difference", _by_deviation),
     _pair(
         "sd_ratio", "ratio of standard deviations",
         lambda p: _ratio(_deviation(p.n, p.y, p.yy), _deviation(p.n, p.x, p.xx)), "ratio", _by_deviation,
     ),
-    _pair("rmse", "root mean squared error", _rmse, "size", _by_root(MACHINE)),
+    _pair("rmse", "root mean squared error", _rmse, "size", _by_root(Pair.MACHINE)),
     _pair("r2", "R²", _r2, "difference", _by_variance),
-    Statistic("kappa", "kappa", _kappa, "difference", _by_variance, (MACHINE, LEVELS)),
-    Statistic("r_disattenuated", "disattenuated r", _disattenuated, "difference", _by_variance, (HUMANS, MACHINE)),
-    _pair("human_exact", "exact agreement of two humans", _exact, "share", _by_row, HUMANS),
-    _pair("human_adjacent", "adjacent agreement of two humans", _adjacent, "share", _by_row, HUMANS),
-    _pair("human_qwk", "QWK of two humans", _qwk, "correlation", _by_variance, HUMANS),
-    _pair("human_r", "Pearson r of two humans", _r, "correlation", _by_variance, HUMANS),
-    _pair("human_smd", "SMD of two humans", _pooled_smd, "difference", _by_deviation, HUMANS),
-    _pair("double_exact", "exact agreement where two humans read", _exact, "share", _by_row, DOUBLE),
-    _pair("double_qwk", "QWK where two humans read", _qwk, "correlation", _by_variance, DOUBLE),
-    _pair("double_r", "Pearson r where two humans read", _r, "correlation", _by_variance, DOUBLE),
+    Statistic("kappa", "kappa", _kappa, "difference", _by_variance, (Pair.MACHINE, Pair.LEVELS)),
+    Statistic("r_disattenuated", "disattenuated r", _disattenuated, "difference", _by_variance, _DISATTENUATED),
+    _pair("human_exact", "exact agreement of two humans", _exact, "share", _by_row, Pair.HUMANS),
+    _pair("human_adjacent", "adjacent agreement of two humans", _adjacent, "share", _by_row, Pair.HUMANS),
+    _pair("human_qwk", "QWK of two humans", _qwk, "correlation", _by_variance, Pair.HUMANS),
+    _pair("human_r", "Pearson r of two humans", _r, "correlation", _by_variance, Pair.HUMANS),
+    _pair("human_smd", "SMD of two humans", _pooled_smd, "difference", _by_deviation, Pair.HUMANS),
+    _pair("double_exact", "exact agreement where two humans read", _exact, "share", _by_row, Pair.DOUBLE),
+    _pair("double_qwk", "QWK where two humans read", _qwk, "correlation", _by_variance, Pair.DOUBLE),
+    _pair("double_r", "Pearson r where two humans read", _r, "correlation", _by_variance, Pair.DOUBLE),
     _degradation("exact", "exact agreement", _exact, _by_row),
     _degradation("qwk", "QWK", _qwk, _by_variance),
     _degradation("r", "Pearson r", _r, _by_variance),
@@ -283,26 +268,28 @@ STATISTICS = (
     ),
     Statistic("true_mse", "mean squared error of true scores", _true_error, "difference", _by_row, _OF_TRUE_SCORES),
     Statistic(
-        "sem", "standard error of measurement of a human", _root(human_error), "size", _by_root(HUMANS), (HUMANS,)
+        "sem", "standard error of measurement of a human", _root(human_error),
+        "size", _by_root(Pair.HUMANS), (Pair.HUMANS,),
     ),
     Statistic(
-        "machine_sem", "standard error of measurement of the machine", _root(_true_error), "size", _by_root(HUMANS),
-        _OF_TRUE_SCORES,
+        "machine_sem", "standard error of measurement of the machine", _root(_true_error),
+        "size", _by_root(Pair.HUMANS), _OF_TRUE_SCORES,
     ),
-    _pair("people", "share sent to people", lambda p: _ratio(p.n - p.same, p.n), "share", _by_row, ROUTES),
-    _pair("kept_exact", "exact agreement of the machine's share", _exact, "share", _by_row, KEPT),
-    _pair("kept_adjacent", "adjacent agreement of the machine's share", _adjacent, "share", _by_row, KEPT),
-    _pair("kept_qwk", "QWK of the machine's share", _qwk, "correlation", _by_variance, KEPT),
-    _pair("kept_smd", "SMD of the machine's share", _smd, "difference", _by_deviation, KEPT),
+    _pair("people", "share sent to people", lambda p: _ratio(p.n - p.same, p.n), "share", _by_row, Pair.ROUTES),
+    _pair("kept_exact", "exact agreement of the machine's share", _exact, "share", _by_row, Pair.KEPT),
+    _pair("kept_adjacent", "adjacent agreement of the machine's share", _adjacent, "share", _by_row, Pair.KEPT),
+    _pair("kept_qwk", "QWK of the machine's share", _qwk, "correlation", _by_variance, Pair.KEPT),
+    _pair("kept_smd", "SMD of the machine's share", _smd, "difference", _by_deviation, Pair.KEPT),
     _of_record("exact", "exact agreement", _exact, "share", _by_row),
     _of_record("adjacent", "adjacent agreement", _adjacent, "share", _by_row),
     _of_record("qwk", "QWK", _qwk, "correlation", _by_variance),
     _of_record("smd", "SMD", _smd, "difference", _by_deviation),
-    _pair("length_r", "Pearson r of machine and length", _r, "correlation", _by_variance, LENGTH),
-    _pair("human_length_r", "Pearson r of human and length", _r, "correlation", _by_variance, LENGTH_OF_HUMAN),
+    _pair("length_r", "Pearson r of machine and length", _r, "correlation", _by_variance, Pair.LENGTH),
+    _pair("human_length_r", "Pearson r of human and length", _r, "correlation", _by_variance, Pair.LENGTH_OF_HUMAN),
     Statistic(
         "length_gap", "correlation with length, machine minus human",
-        lambda t: _r(t.of(LENGTH)) - _r(t.of(LENGTH_OF_HUMAN)), "difference", _by_variance, (LENGTH, LENGTH_OF_HUMAN),
+        lambda t: _r(t.of(Pair.LENGTH)) - _r(t.of(Pair.LENGTH_OF_HUMAN)),
+        "difference", _by_variance, (Pair.LENGTH, Pair.LENGTH_OF_HUMAN),
     ),
 )
 # fmt: on

@@ -30,13 +30,9 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.labels.ratings import (
-    HUMANS,
-    LEVELS,
-    MACHINE,
-    RECORD,
-    ROUTES,
     Floats,
     Mask,
+    Pair,
     PairSums,
     Ratings,
     Sums,
@@ -92,15 +88,15 @@ def dsm_estimates(
     """
     ratings = balanced(ratings, cell, cells)
     group = replace(ratings, rows=ratings.rows * member)
-    whole, inside = (sums(part, cell, cells, [MACHINE]) for part in (ratings, group))
+    whole, inside = (sums(part, cell, cells, [Pair.MACHINE]) for part in (ratings, group))
     pulls = _Pulls(dsm(whole, inside), "difference")
-    parts = (_units(part, cell, [MACHINE], student) for part in (ratings, group))
+    parts = (_units(part, cell, [Pair.MACHINE], student) for part in (ratings, group))
     for units, of_group in zip(*parts, strict=True):
         leaves = of_group.sums if student is not None else of_group.sums.times(member[units.rows].astype(np.float64))
         left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(leaves))
-        pulls.add(units, left, leaves.of(MACHINE).rows > 0)
-    estimate = _interval(pulls, inside.of(MACHINE), 1 / human_deviation(whole))
-    return _with_levels(estimate, whole, [MACHINE], pulls.units)
+        pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
+    estimate = _interval(pulls, inside.of(Pair.MACHINE), 1 / human_deviation(whole))
+    return _with_levels(estimate, whole, [Pair.MACHINE], pulls.units)
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ class _Units:
 
 
 def _units(
-    ratings: Ratings, cell: npt.NDArray[Any], pairs: Sequence[str], student: npt.NDArray[Any] | None
+    ratings: Ratings, cell: npt.NDArray[Any], pairs: Sequence[Pair], student: npt.NDArray[Any] | None
 ) -> Iterator[_Units]:
     """Yield the units of all rows, a block at a time."""
     levels = level_range(ratings)
@@ -179,16 +175,16 @@ class _Pulls:
         return np.asarray((third - 3 * mean * second + 2 * mean**3) / (second - mean**2) ** 1.5)
 
 
-def _with_levels(estimate: Estimates, whole: Sums, pairs: Sequence[str], units: Floats) -> Estimates:
+def _with_levels(estimate: Estimates, whole: Sums, pairs: Sequence[Pair], units: Floats) -> Estimates:
     """Return the estimate with `one_level` and `by_chance`; pairs: those that a statistic compares."""
     first = whole.of(pairs[0])
     people = spread(first.n, first.x, first.xx) == 0
     machine, by_chance = np.zeros_like(people), np.ones(len(people))
-    if pairs[0] == ROUTES:
+    if pairs[0] == Pair.ROUTES:
         return replace(estimate, one_level=machine.astype(np.int8), by_chance=by_chance)
-    if HUMANS in pairs:
+    if Pair.HUMANS in pairs:
         people |= spread(first.n, first.y, first.yy) == 0
-    for pair in {RECORD} if pairs[0] == RECORD else set(pairs) - {HUMANS, LEVELS}:
+    for pair in {Pair.RECORD} if pairs[0] == Pair.RECORD else set(pairs) - {Pair.HUMANS, Pair.LEVELS}:
         p = whole.of(pair)
         constant = spread(p.n, p.y, p.yy) == 0
         machine |= constant

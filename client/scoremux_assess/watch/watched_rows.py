@@ -80,7 +80,7 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
     for number, cells in enumerate(read_rows(path), start=1):
         row = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
         if number == 1 and (missing := [name for name in _NEEDED if name not in row]):
-            raise InputError(f"{path}: there is no column {missing[0]}; {_REMEDY}")
+            raise InputError(f"{path}: no column {missing[0]}; {_REMEDY}")
         version, day_name = str(row["version"] or ""), str(row["added_at"] or "")[:10]
         try:
             date.fromisoformat(day_name)

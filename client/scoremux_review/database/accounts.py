@@ -107,14 +107,14 @@ def change_person(
         active: False closes the account.
 
     Raises:
-        ReviewError: there is no such account, or it would leave the desk without a director.
+        ReviewError: the account is unknown, or the change would leave the desk without a director.
     """
     _check_role(role)
     hashed = None if password is None else _hashed(password, hasher)
     with database.write() as connection:
         account = connection.execute(select(people).where(people.c.name == name)).one_or_none()
         if account is None:
-            raise ReviewError(f"there is no person named {name!r}")
+            raise ReviewError(f"no person is named {name!r}")
         values = {"role": role, "active": active, "password": hashed}
         values = {key: value for key, value in values.items() if value is not None}
         connection.execute(update(people).where(people.c.id == account.id).values(**values))

@@ -57,7 +57,7 @@ class Database:
             create: Make the file, and the tables if there are none.
 
         Raises:
-            InputError: it cannot be opened, or there is no desk in it.
+            InputError: it cannot be opened, or holds no desk.
         """
         self.now = clock
         self._in_process = threading.Lock()
@@ -123,7 +123,7 @@ class Database:
             What the database would not do, in its words.
 
         Raises:
-            DatabaseError: someone else reads or writes for too long, or there is no room for the copy.
+            DatabaseError: someone else reads or writes for too long, or the disk is too full for the copy.
         """
         refusals: list[str] = []
         try:
@@ -162,7 +162,7 @@ class Database:
 
 
 def _no_desk(name: str) -> InputError:
-    return InputError(f"there is no desk in {name}; `scoremux review add SCORED --database NAME` makes one")
+    return InputError(f"{name} holds no desk; `scoremux review add SCORED --database NAME` makes one")
 
 
 def _prepare_tables(connection: Connection, name: str, create: bool) -> bool:

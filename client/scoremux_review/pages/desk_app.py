@@ -31,7 +31,7 @@ def create_app(desk: Desk) -> Starlette:
         return Route(path, page(desk, function, role, least_s), methods=[method])
 
     async def nothing(request: Request, error: Any) -> Response:
-        shown = partial(show, template="error.html", status=error.status_code, message="there is no such page")
+        shown = partial(show, template="error.html", status=error.status_code, message="this page does not exist")
         return await page(desk, shown, None)(request)
 
     post = partial(get, method="POST")

@@ -136,7 +136,7 @@ def download(visit: Visit) -> Response:
     name, database = visit.request.path_params["name"], visit.desk.database
     write = _EXPORTS.get(name)
     if write is None:
-        raise ReviewError("there is no such export")
+        raise ReviewError("unknown export")
     folder = tempfile.TemporaryDirectory(prefix="scoremux-export-")
     path = Path(folder.name) / name
     try:

@@ -170,7 +170,7 @@ def row(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         shown = responses.row_of(connection, number)
         if shown is None:
-            return show(visit, "error.html", 404, message=f"there is no row {number}")
+            return show(visit, "error.html", 404, message=f"row {number} does not exist")
         return show(
             visit,
             "row.html",
@@ -206,7 +206,7 @@ def assign(visit: Visit) -> Response:
 def _row_number(visit: Visit) -> int:
     number = int(visit.request.path_params["row"])
     if number > _MOST_ROW:
-        raise ReviewError("there is no such row")
+        raise ReviewError("this row does not exist")
     return number
 
 
@@ -235,7 +235,7 @@ def _person(connection: Connection, visit: Visit) -> Reader:
     for person in accounts.listed(connection):
         if person.active and person.id == visit.number("person"):
             return Reader(person.id, person.name, person.role != "rater")
-    raise ReviewError("there is no such person")
+    raise ReviewError("unknown person")
 
 
 def why(visit: Visit) -> str:

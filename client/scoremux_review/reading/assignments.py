@@ -80,7 +80,7 @@ def change_pool(connection: Connection, by: str, name: str, lines: str, members:
     active = {person.name: person for person in accounts.listed(connection) if person.active}
     for member in members:
         if member not in active:
-            raise ReviewError(f"there is no person named {member[:_MOST_NAME]!r} for you to choose")
+            raise ReviewError(f"you cannot choose {member[:_MOST_NAME]!r}: no active account has this name")
     before = {m for pool in all_pools(connection) if pool.name == name for m in pool.members}
     after = {active[member].id for member in members}
     if after or lines.strip():

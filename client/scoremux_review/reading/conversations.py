@@ -26,7 +26,7 @@ def put_aside(connection: Connection, access: TaskAccess, token: str, question: 
     """Put the response aside that a lease's token names; `question`: to the leaders, or empty.
 
     Raises:
-        LeaseLostError: the response is no longer this rater's.
+        LeaseLostError: this rater does not have the response any more.
         ReviewError: they have put too many aside.
     """
     reader, now = access.reader, access.now
@@ -55,7 +55,7 @@ def take_up(connection: Connection, access: TaskAccess, token: str) -> Any:
 def answer(connection: Connection, reader: Reader, read: int, rater: int, text: str, now: float) -> None:
     """Answer a rater's question about a reading. Raises ReviewError without a question or an answer."""
     if not conversation(connection, read, rater):
-        raise ReviewError("there is no such question")
+        raise ReviewError("unknown question")
     if not text:
         raise ReviewError("write an answer")
     _say(connection, reader, reads.read_where(connection, read_table.c.id == read), rater, text, "answered", now)

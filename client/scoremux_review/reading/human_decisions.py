@@ -53,9 +53,9 @@ def decide(connection: Connection, reader: Reader, token: str, rating: Rating, n
         What the rater may read now.
 
     Raises:
-        LeaseLostError: the response is no longer this rater's.
+        LeaseLostError: this rater does not have the response any more.
         TooSoonError: it has not been shown for as long as the policy wants.
-        ReviewError: the task has no such level, or there is no such code.
+        ReviewError: the level or the code is unknown to the task.
     """
     read = leases.read_of_token(connection, token)
     if read is None or read.person != reader.id:
@@ -120,7 +120,7 @@ def compare(connection: Connection, reader: Reader, now: float) -> None:
     """
     last = decision_rows.last_decision(connection, reader.id)
     if last is None:
-        raise ReviewError("there is no decision to compare")
+        raise ReviewError("this response has no decision to compare")
     if not last.compared:
         decision_rows.mark(connection, last.id, compared=True)
         log.append(connection, now, reader.name, "compared", {"decision": last.id}, row=last.row)

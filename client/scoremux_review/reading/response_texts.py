@@ -97,7 +97,7 @@ class Texts:
             number: The row's number in it, from 1.
 
         Raises:
-            InputError: there is no text for it, or a column that it is to keep is missing.
+            InputError: its text, or a column that it is to keep, is missing.
         """
 
         def cell(column: str) -> str:

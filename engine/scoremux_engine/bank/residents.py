@@ -89,7 +89,7 @@ class Pool:
     def __init__(self, backbone: BackboneSpec, size: SizeClass, dtypes: DTypes, capacity: int) -> None:
         shapes = input_shapes(backbone, size)
         types = {name: dtypes.get(name, np.dtype(np.float32)) for name in shapes}
-        # Tables of prefixes have no bytes where there is no prefix.
+        # Tables of prefixes have no bytes in an adapter without a prefix.
         empty = {n: np.zeros((capacity, *shape), types[n]) for n, shape in shapes.items() if not math.prod(shape)}
         self._pages = {n: PagedArray((capacity, *shape), types[n]) for n, shape in shapes.items() if n not in empty}
         self.tables = Tables({**{name: pages.array for name, pages in self._pages.items()}, **empty})
@@ -224,7 +224,7 @@ class Residents:
     def insert(self, package: TaskPackage, *, evict: bool = True) -> Version | None:
         """Give a package a slot, with `evict` that of others; one that has a slot already keeps it.
 
-        Returns None where there is no room. Raises EngineError where the address space for a pool cannot be reserved.
+        Returns None where no slot is free. Raises EngineError where the address space for a pool cannot be reserved.
         """
         version = self.get(package.digest)
         if version is not None:

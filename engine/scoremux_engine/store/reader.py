@@ -88,7 +88,7 @@ class StoreReader:
         return package
 
     def decision(self, digest: str) -> Decision | None:
-        """Return a version's decision, None where it has none or is no longer there. Raises InputError, StoreError."""
+        """Return a version's decision, None where it has none or was removed. Raises InputError, StoreError."""
         path = self.package_folder(digest) / DECISION_JSON
         if not path.exists():
             return None

@@ -62,7 +62,7 @@ class _Server(ThreadingHTTPServer):
         try:
             return super().get_request()
         except OSError:
-            time.sleep(_NO_FILE_S)  # there is no file descriptor for this connection, which goes on waiting for one
+            time.sleep(_NO_FILE_S)  # no file descriptor is free, and the connection goes on waiting for one
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:

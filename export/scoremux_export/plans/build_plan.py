@@ -88,7 +88,7 @@ def export_plan(
         capabilities: With `tensorrt-rtx`, the compute capabilities to build for.
 
     Raises:
-        ExportError: The runtime is not installed, there is no GPU where it needs one, or it refuses the graph.
+        ExportError: The runtime or the GPU that it needs is missing, or it refuses the graph.
     """
     if precision not in PRECISIONS:
         raise ExportError(f"precision is {precision!r}; a plan is built in {', '.join(PRECISIONS)}")

@@ -82,7 +82,7 @@ def pretrain_backbone(
     masked = MaskedModel.open(classifier, _SEED)
     corpus = _Corpus.of(texts, classifier, int(masked.encoder.config.vocab_size))
     if not corpus.rows:
-        raise TrainError("there is no text with a token to train on")
+        raise TrainError("no text has a token to train on")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", LOCK_TIMEOUT_S):

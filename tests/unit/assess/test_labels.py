@@ -106,13 +106,13 @@ def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
     table = read_labels([path], LabelColumns(second="again"), NEEDED, strict=False)
     assert [one.id for one in table.rows] == ["1", "5", "8", "9", "rows.jsonl:10", "x"]
     assert [line.reason for line in table.left_out] == [
-        "task is no task's id (letters, digits, . _ -); name another column with --column task=NAME",
+        "task is not a task's id (letters, digits, . _ -); name another column with --column task=NAME",
         *["no number in level or score"] * 2,
         *["probability is not a number above 0 and at most 1"] * 2,
     ]
     assert [line.line for line in table.left_out] == [1, 3, 4, 6, 7]
     assert [one.level for one in table.rows[2:4]] == [0.5, 1] and table.rows[-1].remarks == (NO_SECOND,)
-    with pytest.raises(InputError, match=r"rows\.jsonl, line 1: task is no task's id"):
+    with pytest.raises(InputError, match=r"rows\.jsonl, line 1: task is not a task's id"):
         read_labels([path], needed=NEEDED)
     assert {one.id: one.remarks for one in read_labels([path]).rows}["4"] == (NO_NUMBER,)
     with pytest.raises(InputError, match=r"rows\.jsonl has no column who \(its columns: id, task, .*--column KEY=NAME"):

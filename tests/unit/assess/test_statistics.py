@@ -11,8 +11,7 @@ import pytest
 
 from rsmtool_figures import DATA_SETS, data_set
 from scoremux_assess.conclusions.fairness import explained
-from scoremux_assess.labels.ratings import MACHINE as PAIR
-from scoremux_assess.labels.ratings import Ratings, kinds, sums
+from scoremux_assess.labels.ratings import Pair, Ratings, kinds, sums
 from scoremux_assess.statistics.agreement import STATISTICS, dsm, qwk, statistics
 from scoremux_assess.statistics.levels import measure_levels
 
@@ -47,10 +46,10 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
             theirs_of = golden[number].get(name)
             if name != "crossing" and theirs_of is not None:
                 assert value == pytest.approx(theirs_of, abs=1e-9), (number, name)
-        whole = sums(ratings, np.where(cell == number, 0, 1), 2, [PAIR]).take(np.array([0]))
+        whole = sums(ratings, np.where(cell == number, 0, 1), 2, [Pair.MACHINE]).take(np.array([0]))
         for name in sorted(set(one.group)):
             members = ratings.take(np.flatnonzero(cell == number)).take(np.array(one.group) == name)
-            got = dsm(whole, sums(members, np.zeros(len(members), np.int64), 1, [PAIR]))[0]
+            got = dsm(whole, sums(members, np.zeros(len(members), np.int64), 1, [Pair.MACHINE]))[0]
             theirs = golden[number][f"dsm {name}"]
             assert math.isnan(got) if theirs is None else abs(got - theirs) <= 1e-9, (number, name)
     assert max(differences.values()) <= 1e-9, differences

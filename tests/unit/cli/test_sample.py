@@ -201,7 +201,7 @@ def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a queue is written to"):
         sample([str(responses)], tmp_path / "queue.csv", 5)
     with pytest.raises(
-        InputError, match=r"line 1: text is no task's id .*--column task=NAME$"
+        InputError, match=r"line 1: text is not a task's id .*--column task=NAME$"
     ):  # and not what is in it
         sample([str(responses)], tmp_path / "queue.jsonl", 5, column=["task=text", "text=task"])
     responses.write_text(responses.read_text() + json.dumps({"id": "r1", "task": "t-1", "text": "other words"}) + "\n")

@@ -424,7 +424,7 @@ def test_predictions_that_are_no_probabilities_are_refused(
     ("row", "why"),
     [
         ({"id": "x", "task": "no-task", "text": "a", "level": 0}, "'no-task' is not a live task of this store"),
-        ({"id": "x", "task": "what he wrote", "text": "t-3", "level": 0}, "line 1: task is no task's id"),
+        ({"id": "x", "task": "what he wrote", "text": "t-3", "level": 0}, "line 1: task is not a task's id"),
         ({"id": "x", "task": "t-3", "text": "a", "level": 2}, "level 2, but t-3 has levels 0 to 1"),
     ],
 )

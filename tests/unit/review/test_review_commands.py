@@ -67,7 +67,7 @@ def test_database_that_is_not_there_is_named_and_not_created(
     monkeypatch.chdir(tmp_path)
     if content is not None:
         Path("typo.db").write_bytes(content)
-    with pytest.raises(InputError, match=r"there is no desk in typo\.db"):
+    with pytest.raises(InputError, match=r"typo\.db holds no desk"):
         run_review(*command, "--database", "typo.db")
     assert not Path("copy.db").exists()
     assert content is not None or not Path("typo.db").exists()

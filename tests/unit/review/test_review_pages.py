@@ -245,9 +245,9 @@ def test_broken_record_and_huge_numbers_are_sentences(programme: Programme) -> N
         assert browser.get(path).status_code < 500
     for name, number in (("before", -(10**30)), ("rater", -(10**30)), ("before", 10**30), ("rater", "9" * 5000)):
         assert browser.get(f"/rows?{name}={number}").status_code == 400
-    assert "There is no such row" in browser.get(f"/rows/{10**30}").text
+    assert "This row does not exist" in browser.get(f"/rows/{10**30}").text
     browser.get("/")
-    assert "There is no such row" in browser.post(f"/rows/{10**30}/reopen", {"why": "x"}).text
+    assert "This row does not exist" in browser.post(f"/rows/{10**30}/reopen", {"why": "x"}).text
     work = Work(programme, DeskPolicy())
     work.execute("DROP TRIGGER record_UPDATE")
     work.execute("UPDATE record SET entry = 'x', row = 1 WHERE number = 2")

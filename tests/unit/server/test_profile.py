@@ -106,7 +106,7 @@ def test_openvino_is_for_the_cpu() -> None:
 
 
 def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
-    with pytest.raises(SetupError, match=r"there is no profile tpu; there are cpu, cpu-reference, gpu-onnx"):
+    with pytest.raises(SetupError, match=r"unknown profile tpu; there are cpu, cpu-reference, gpu-onnx"):
         Profile.read("tpu")
 
 

@@ -72,10 +72,10 @@ def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path
         (5, "given twice, with the same text and levels"),
         (7, "its second level is not one of its task's; it counts without that"),
         (8, "its second level is not one of its task's; it counts without that"),
-        (9, "task is no task's id"),
+        (9, "task is not a task's id"),
         (10, "not JSON"),
     ]
-    with pytest.raises(DataError, match="line 1: text is no task's id") as error:
+    with pytest.raises(DataError, match="line 1: text is not a task's id") as error:
         read_data([path], {}, LabelColumns(task="text", text="task"))
     assert "text 0" not in str(error.value)
     with pytest.raises(InputError, match=r"rows\.jsonl has no column sexe \(its columns: id, task, text"):
