@@ -86,7 +86,7 @@ def inclusion_probabilities(size: Floats, count: int) -> Floats:
     π = min(1, c · size), with c such that Σ π = count
 
     Args:
-        size: Float64 [N], above 0.
+        size: The size of each unit, above 0, float64 [N].
         count: How many units are chosen; with as many units or fewer, all are.
     """
     if count >= len(size):

@@ -50,7 +50,7 @@ class Temperature:
 
     Attributes:
         source: Whose labelled rows it was fitted to; `NONE`: a fitted one was worse on these rows, so it is 1.
-        rows: Number of these rows.
+        rows: Number of rows that it was fitted on.
     """
 
     value: Annotated[float, number(LEAST_TEMPERATURE, 100)]
@@ -65,7 +65,7 @@ class Threshold:
     Attributes:
         least: None sends every row to people, for `reason`.
         source: Whose labelled rows it was chosen on.
-        rows: Number of these rows.
+        rows: Number of rows that it was chosen on.
         share: The share of the task's labelled rows that would go to people for their confidence.
         tasks: How many tasks the promise was tested on together; it holds for them together.
         exact: Least exact agreement promised of the rows that the machine keeps; None: not promised.
@@ -125,11 +125,11 @@ class Unusual:
     """A row is unusual if its vector x is farther than `limit` from every centre c: Σ (x − c)² · weights.
 
     Attributes:
-        limit: The greatest usual distance.
+        limit: The greatest distance at which a response still counts as usual.
         quantile: The share of the labelled rows that is usual.
         rows: Number of labelled rows that it was fitted to.
-        centres: float64 [K, H].
-        weights: float64 [H].
+        centres: The mean vector of each group of calibration rows, float64 [K, H].
+        weights: What a difference in each dimension counts, float64 [H].
     """
 
     limit: Annotated[float, number(0, 1e300)]

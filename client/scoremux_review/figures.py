@@ -89,8 +89,6 @@ def pairs(levels: Sequence[Any], kind: str, by: str = "all", rater: str = "") ->
     Two raters are one pair, or one for each of them where they are to be told apart.
 
     Args:
-        kind: One of `KINDS`.
-        by: One of `GROUPINGS`.
         rater: Only this person's ratings, or empty for all.
     """
     if kind == "raters":
@@ -116,13 +114,7 @@ def confusion(pairs: Pairs, levels: int) -> list[list[int]]:
 def weights_beside_machine(
     levels: Sequence[Any], population: Population, by: str = "all", rater: str = ""
 ) -> tuple[dict[int, float], str]:
-    """Return the weights of pairs with the machine, by row, and which responses figures with them are about.
-
-    Args:
-        population: From `responses.count_chosen`.
-        by: One of `GROUPINGS`.
-        rater: As for `pairs`.
-    """
+    """Return the weights of pairs with the machine, by row, and which responses figures with them are about."""
     decisions = [d for d, _ in pairs(levels, "machine")]
     weight, routed = weigh(decisions, [(_group(d, by), d.rater if rater else "") for d in decisions], population)
     others = any(d.task not in routed for d in decisions)

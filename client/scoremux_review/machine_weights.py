@@ -35,8 +35,6 @@ def weigh(decisions: Sequence[Any], groups: Sequence[Hashable], population: Popu
 
     Args:
         decisions: First decisions, columns as in `decision_rows.blind_levels`.
-        groups: What each belongs to.
-        population: From `responses.count_chosen`.
     """
     parts, routed = _parts_by_unit(decisions, population)
     weight = np.array([d.size / (d.read_behind or 1.0) for d in decisions])

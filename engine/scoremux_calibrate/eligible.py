@@ -49,7 +49,6 @@ class TaskRows:
 
     Attributes:
         version: The digest of its live version.
-        files: Those of this version.
         before: The decision of this version, None without one.
         rows: All but those of texts with a condition.
         looks: Earlier tests of its promises.
@@ -96,7 +95,6 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, 
 
     Args:
         store: Its live versions are calibrated.
-        policy: Its rules for conditions.
         labelled: No adapter was fitted to the rows without a prediction.
         unverified: Whether predictions may come from another adapter than the live one, or not say from which.
 

@@ -45,7 +45,6 @@ class CrossValidated:
         only_level: The level that the machine gave throughout, None where it gave several.
         routed_only: Whether people read the rows for their route alone.
         beside: The number of routed rows left out, since the others are a sample of all responses.
-        seen_by_start: See `PreparedTask`.
         task_rows, trained_rows: The number of the task's rows, and the mean number that adapters of folds learned.
     """
 

@@ -38,7 +38,6 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
     Args:
         paths: .csv, .jsonl and .parquet files.
         tasks: Fields of `task.json` by task id, from `read_tasks`; levels that are missing come from the rows.
-        columns: Names of the columns.
 
     Raises:
         InputError: A file cannot be read, or rows contradict each other.

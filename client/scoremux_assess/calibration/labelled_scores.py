@@ -22,8 +22,8 @@ class LabelledScores:
     """B rows of one task.
 
     Attributes:
-        probabilities: float64 [B, L].
-        level: The machine's, int64 [B].
+        probabilities: Those of the machine before a temperature, float64 [B, L].
+        level: The level that the machine gave, int64 [B].
         human: The level that a human gave, int64 [B].
         second: That of a second human, float64 [B], NaN where there is none; None: nowhere.
         pooled: The vectors that the head read, float32 [B, H], NaN where unknown; None: everywhere.

@@ -29,7 +29,7 @@ class Growth:
     """Ranges of rows at each width.
 
     Attributes:
-        level: The machine's, int64 [B].
+        level: The level that the machine gave, int64 [B].
         shares: Their calibrated probability together, float64 [L, B].
         needed: That of the widest range without the human's level, float64 [B]; 0 where the machine's is the human's.
     """

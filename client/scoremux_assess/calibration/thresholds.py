@@ -21,6 +21,7 @@ from scoremux_assess.calibration.tested_rows import RowsUnderTest, effective_row
 from scoremux_decide.bounds import at_most, most_errors, upper_bound
 
 _CUTS = 60
+"""How many cuts are tried at most: each is one exact test of the sequence."""
 _LIKELY, _TIMES = 0.8, tuple(1.15**step for step in range(1, 25))
 """How many times the rows are tried until some cut shows a promise with a chance of 80 %."""
 

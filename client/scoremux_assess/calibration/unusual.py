@@ -9,8 +9,11 @@ from scoremux_assess.calibration.labelled_scores import Floats, Ints
 from scoremux_decide.decision import Unusual
 
 _MOST_CENTRES = 16
+"""With more levels than this, one centre serves all, so that `decision.json` stays small."""
 _DIGITS = 6
+"""Significant digits of numbers in `decision.json`."""
 _SHRINKAGE = 0.3
+"""How far the variances of dimensions are drawn towards their mean: with few rows they are uncertain."""
 
 
 def fit_unusual(pooled: npt.NDArray[np.float32], level: Ints, quantile: float) -> Unusual | None:

@@ -36,8 +36,7 @@ class CloseRows:
     """How many rows of one arithmetic are close.
 
     Attributes:
-        arithmetic: Its name.
-        rows: Its rows with probabilities.
+        rows: How many rows with probabilities it computed.
         close: Those whose margin is not above `limit`; None where no limit is known.
         limit: How far logits' differences may be from those of other arithmetics.
     """

@@ -24,8 +24,6 @@ class LeftOut:
     """Rows that are not compared, or only in part.
 
     Attributes:
-        reason: Why.
-        count: How many they are.
         examples: Ids of some of them.
     """
 
@@ -47,10 +45,9 @@ class ScoredColumns(_Columns):
     """What `scoremux score` wrote, B rows.
 
     Attributes:
-        ids: Text.
         status, version: See `Codes`.
-        task: Without a pinned digest.
-        level: NaN without a score.
+        task: The id of the task, without a pinned digest.
+        level: The level that the machine gave, NaN without a score.
         score: Its points, NaN without a score.
         width: How many probabilities a row has.
         expected: The mean level under them.
@@ -92,10 +89,9 @@ class KnownColumns(_Columns):
     """What humans gave, B rows.
 
     Attributes:
-        ids: Text.
         task: None where the file has no such column.
         level, second: NaN where there is none.
-        groups: Column → values.
+        groups: The values of each column of groups, by its name.
         student: None if no column names one.
         sample: How the rows were chosen to be read.
         version: Of the task version that scored the row before it was read, where that is known.
@@ -135,7 +131,6 @@ class JoinedColumns:
     Attributes:
         scored: What the machine gave them.
         truth: What humans gave them.
-        ratings: The levels of both.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
         routes: How many scored rows of each task of the output the machine keeps, and how many were sent to people,

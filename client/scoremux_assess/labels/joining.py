@@ -140,8 +140,6 @@ def join(
     """Match rows by id, or by id and task if the truth has tasks. A row of a repeated id is not compared.
 
     Args:
-        scored: What the machine gave.
-        truth: What humans gave.
         names: What the two are called in `left`.
     """
     output, truth_name = names

@@ -54,7 +54,6 @@ class LabelTable:
     """The rows of labelled files.
 
     Attributes:
-        rows: One for each response.
         left_out: The lines that are not rows of their own.
         relabelled: Rows that had another level or second level when training predicted them.
         present: Fields of `LabelColumns` that some file has.

@@ -37,8 +37,8 @@ def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:
     """Return whether what humans gave a task are its points: some can be nothing else, and few are levels alone.
 
     Args:
-        numbers: What they gave, [B].
-        points: Those that are known.
+        numbers: The numbers that people gave, [B].
+        points: The points of the task's levels that are known.
         levels: How many levels the task has.
     """
     is_point: Mask = np.isin(np.round(numbers, _DIGITS), np.round(points, _DIGITS))

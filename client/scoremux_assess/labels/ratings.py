@@ -61,7 +61,6 @@ class Ratings:
 
     Attributes:
         human: Levels of a human, float64 [B].
-        machine: Levels of the machine.
         second: Levels of a second human, NaN where there is none.
         expected: The mean level under the machine's probabilities.
         weight: 1 / the probability with which a row was chosen to be read by people.
@@ -94,7 +93,6 @@ class Ratings:
         """Return ratings of single rows.
 
         Args:
-            human: Levels that humans gave.
             machine: Levels that the machine gave.
             second: Levels of a second human, NaN or None where there is none; None if no row has one.
             expected: Mean levels under the machine's probabilities; the machine's levels if None.
@@ -124,7 +122,6 @@ class PairSums(NamedTuple):
     Sums of levels are whole numbers and therefore exact, so that constants have a variance of exactly zero.
 
     Attributes:
-        rows: How many they are.
         n, ww: Sums of their weights, and of the squares of these.
         x, y, xx, yy, xy: Of the weighted levels of both raters, and of their products.
         same, near: Weights of the rows with equal levels, and with levels at most one apart.

@@ -52,6 +52,7 @@ _FAR, _ERRORS = 0.05, 4.0
 """How far a share of routed rows is from the output's, and how many standard errors, where the rows are no sample."""
 
 _MOST_WEIGHT = 0.1
+"""From this share of a task's weight on, one row decides a figure, and the report names it."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,6 @@ def routed_beside(chosen_by: Sequence[str | None], versions: Sequence[str | None
     """Return which rows of a task were read since they were sent to people, beside a sample of all its responses.
 
     Args:
-        chosen_by: How each was chosen.
         versions: The task version that routed each, None where that is not known. Read-behind rows of a version stand
             for what that version kept, and for nothing that another one did.
     """

@@ -105,7 +105,6 @@ class _Units:
 
     Attributes:
         cell, count: The cell that each is in, and how many such units there are, [U].
-        sums: Those of one unit.
     """
 
     rows: Any

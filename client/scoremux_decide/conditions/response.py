@@ -13,7 +13,9 @@ from scoremux_decide.conditions.phrases import Line, joined, vocabulary, with_le
 from scoremux_decide.conditions.source_text import SourceText
 
 _MOST_WORDS_OF_PHRASE, _MOST_WORDS_RESPELLED = 40, 12
+"""Most words of a response that counts as short, and of one whose misspelt words are corrected."""
 _COMMON_ENOUGH, _LEAST_WORDS = 0.2, 3
+"""The share of common words that shows a language, from as many words on."""
 _DIGITS = str.maketrans("013457@$", "oieastas")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 

@@ -20,6 +20,10 @@ from scoremux_decide.records import flag, lists_of_texts, number, one_of, table_
 CODE, FLAG = "code", "flag"
 
 _LETTERS_TO_COPY, _MOSTLY, _BESIDE_SHORT, _BESIDE_ADDRESS = 40, 0.7, 4, 2
+"""Letters of a copied part; share of letters that show keyboard mash; words beside a short pattern, and to a scorer.
+
+Chosen on the development responses of tests/data/conditions, as all thresholds of conditions are.
+"""
 _REFERENCE = 2
 """How many times as long a run of the reference must be as one of the question: short references are said alike."""
 _REQUESTS = vocabulary("requests")

@@ -10,6 +10,7 @@ from scoremux_decide.conditions.folding import fold, words
 from scoremux_decide.conditions.phrases import spare_words
 
 _MOST_WORDS_ALIGNED = 500
+"""Bounds the time for a long text: aligning takes a step for each pair of words."""
 
 RUN = 3
 """Words of the runs that a response may share with the task's texts."""

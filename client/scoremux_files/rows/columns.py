@@ -34,7 +34,6 @@ class Codes:
     """A column of few values.
 
     Attributes:
-        values: The different values, sorted.
         code: The place of each row's value, [B], −1 where it has none.
     """
 

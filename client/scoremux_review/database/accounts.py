@@ -44,9 +44,8 @@ class Person:
     """Someone who is signed in.
 
     Attributes:
-        role: One of `ROLES`.
         form_key: What the forms of this session send back.
-        session: Digest of its cookie.
+        session: The digest of the session's cookie, which names it in the database.
         task: Whose responses they read; empty for all.
         reason: The queue they read from; empty for all.
     """
@@ -70,7 +69,6 @@ def add_person(
     """Add an account.
 
     Args:
-        role: One of `ROLES`.
         password: None for a person who signs in elsewhere.
 
     Returns:

@@ -46,9 +46,6 @@ def chances(connection: Connection, again: dict[int, int]) -> dict[int, float]:
     """Return the probability of each response that is there more than once, as one line stands for all of its rows.
 
     Each way in which it was chosen is a sample of its own, and figures add them up: so do the weights of one row.
-
-    Args:
-        again: From `drawn_again`.
     """
     weight: dict[int, float] = {}
     read_behind = _read_behind(connection, again)

@@ -28,7 +28,7 @@ class LogEntry:
     """One entry as it is shown.
 
     Attributes:
-        at: When, as ISO 8601.
+        at: When the entry was written, as ISO 8601.
         by: Name of the person, or of the command.
         body: What the action says of itself, and the row.
         remark: What the person wrote; empty if they wrote nothing, or if it was erased.

@@ -25,8 +25,7 @@ class Item:
 
     Attributes:
         levels: The points of each level; without a `task.json`, the levels themselves.
-        reference: A good answer.
-        rubric: What each level takes.
+        reference: A good answer, which raters see beside the response.
     """
 
     id: str

@@ -29,7 +29,6 @@ class RecordedState:
         rescored: Row → its first and its newest digest; of records that an earlier version wrote.
         rows: Row → state, round and final score, where it is not as it came in.
         decisions: Decision → its columns, with `undone` and `compared`.
-        alerts: Alert → its columns.
         messages: Entry → the reading and the rater that a message is about, and who wrote it when.
         views: Alert and person → when they saw it.
         assignments: Person → patterns of tasks, each with its quota.

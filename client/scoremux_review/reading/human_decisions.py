@@ -30,7 +30,6 @@ class Rating:
     """A rater's answer to a response.
 
     Attributes:
-        level: None with a code.
         code: A condition code, empty with a level.
         also: Lease tokens of the group's ticked members.
         after_s: How long the response had been on the screen when the key or button went down, as the page measures it;

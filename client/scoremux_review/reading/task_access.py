@@ -224,7 +224,6 @@ def papers_decided(
     """Return what a person decided about papers with a known level, the first one first.
 
     Args:
-        kind: One of `PAPERS`.
         task: Papers of this task, or of all tasks if it is empty.
         since: Only decisions with a larger id.
         before: Only decisions before this time, in seconds since the epoch.

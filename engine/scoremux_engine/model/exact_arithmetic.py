@@ -45,7 +45,6 @@ class WholeParts:
     """An array as Σ whole · unit, the largest part first.
 
     Attributes:
-        wholes: Arrays of whole numbers.
         units: Of each part, a power of two a row (or a column).
     """
 

@@ -35,7 +35,6 @@ class TaskPackage:
         digest: The sha256 of the names and bytes of its files.
         tables: What the graph takes of the adapter (see `make_tables`).
         outputs: Width of the head: the number of levels, or 1 for a value in points.
-        decider: Applies the package's `decision.json`.
         prefix: Token ids that all its inputs begin with, whose keys and values are kept (see `prefix_of`).
     """
 

@@ -57,7 +57,7 @@ class InFlight:
 
         Args:
             memory_events: The control group's file of that name, which counts out-of-memory kills.
-            clock: Seconds since the epoch.
+            clock: Returns the present time in seconds since the epoch.
         """
         self._lock = threading.Lock()
         self._file = folder / "deaths.json"

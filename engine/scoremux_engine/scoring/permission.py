@@ -50,7 +50,7 @@ class Grant:
 
     Attributes:
         name: Of the token, or WATCHER.
-        ends: Epoch seconds.
+        ends: When the permission ends, in seconds since the epoch.
         tasks: Patterns of task ids, one at least.
         weight: Its part of the work beside other tokens' weights, 1…MOST_WEIGHT.
     """

@@ -108,7 +108,6 @@ def prepare(
     Args:
         chosen: The ids of the tasks to train.
         source: The backbone's folder or hub id.
-        device: `cpu`, `cuda` or `cuda:N`.
         cores: The number of cores to use; 0 uses all.
         start: The output folder of an earlier run, whose shared start is used in place of one of this run.
 

@@ -74,7 +74,6 @@ class Trainer:
     """Trains tables of `layout` in `model`, which is opened and frozen.
 
     Args:
-        device: `cpu`, `cuda` or `cuda:N`.
         shortcuts: Whether work that changes no logit is left out; tests compare with False.
         cores: The number of cores to use, which changes no bit; 0 uses all that the process may use.
         threads: The number of threads of one product, which may change bits.
