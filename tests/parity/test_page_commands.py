@@ -19,8 +19,8 @@ from scoremux_engine.store.store import Store
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 MODEL = "models/all-MiniLM-L6-v2"
-ELSEWHERE = ("serve ", "front-door ", "export plan ", "calibrate ", "judge ", "pretrain ")
-"""Servers are in tests/triton; there is no GPU; tests/unit/test_calibrate_command.py has enough rows to calibrate."""
+ELSEWHERE = ("serve ", "front-door ", "calibrate ")
+"""Servers are in tests/triton; tests/unit/test_calibrate_command.py has enough rows to calibrate."""
 
 
 def run(command: str, version: str = "") -> str:

@@ -25,6 +25,7 @@ PAGES = (
     "benchmarks/scale.md",
     "examples/saf/README.md",
     "examples/tutorial/README.md",
+    "ADVANCED.md",
     "CONTRIBUTING.md",
 )
 _FENCE = re.compile(r"^```(\w*)$")
