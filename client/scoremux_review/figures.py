@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Floats, Pair, Ratings, Sums
+from scoremux_assess.labels.ratings import Ratings
 from scoremux_assess.labels.weights import READ_BEHIND, population_of
-from scoremux_assess.statistics.agreement import BY_NAME, Statistic
+from scoremux_assess.statistics.agreement import BY_NAME, SEVERITY
 from scoremux_assess.statistics.estimates import Figure, wilson
 from scoremux_assess.statistics.intervals import estimates
 from scoremux_review.machine_weights import Population, weigh
@@ -27,22 +27,7 @@ KINDS = {
 """What is compared with what a rater gave."""
 
 GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "week": "By week"}
-
-
-def _mean_difference(t: Sums) -> Floats:
-    p = t.of(Pair.MACHINE)
-    return np.divide(p.y - p.x, p.n, out=np.full_like(p.n, np.nan), where=p.n > 0)
-
-
-_SEVERITY = Statistic(
-    "severity",
-    "severity",
-    _mean_difference,
-    "difference",
-    lambda t: np.ones_like(t.of(Pair.MACHINE).n),
-    (Pair.MACHINE,),
-)
-_SHOWN = (*(BY_NAME[name] for name in ("exact", "adjacent", "qwk")), _SEVERITY)
+_SHOWN = (*(BY_NAME[name] for name in ("exact", "adjacent", "qwk")), SEVERITY)
 _FEW = 10
 _MOST_POINTS = 200
 

@@ -12,8 +12,9 @@ import pytest
 
 import raters
 from raters import Raters
-from scoremux_assess.conclusions.verdicts import Criterion, Verdict, judge, read_criteria, worst
-from scoremux_assess.labels.ratings import Ratings
+from scoremux_assess.conclusions.level_gaps import LevelGaps
+from scoremux_assess.conclusions.verdicts import Criterion, Verdict, fewer_fails, judge, read_criteria, worst
+from scoremux_assess.labels.ratings import Ratings, kinds
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates
 from scoremux_assess.statistics.intervals import dsm_estimates, estimates
@@ -237,3 +238,22 @@ def test_promises_of_tasks_that_share_a_threshold(
     result(f"within_of_humans, {name}, {rows} rows each, {double:.0%} read twice", f"{kept}; {found}")
     assert bad is None or bad <= 0.05
     assert outcome.broken <= 0.07 and outcome.together <= 0.07
+
+
+@pytest.mark.parametrize("rows", [2000, 4000, 8000])
+def test_a_bias_that_crosses_fails_and_a_fair_machine_seldom(rows: int, result: Result) -> None:
+    """Three in ten students are of a group whose levels are half a standard deviation lower; 4 levels."""
+    (limit,) = (criterion for criterion in read_criteria() if criterion.of == "level")
+    random, fails, cuts = np.random.default_rng(rows), {0.25: 0, 0.0: 0}, [-0.8, 0.0, 0.8]
+    for bias in fails:
+        for _ in range(200):
+            group = (random.random(rows) < 0.3).astype(np.int64)
+            true = random.normal(size=rows) - 0.5 * group
+            human, machine = (np.digitize(true + 0.5 * random.normal(size=rows), cuts) for _ in range(2))
+            moved = (random.random(rows) < bias) * group * np.where(human < 2, 1, -1)
+            ratings, kind = kinds(Ratings.of(human, machine + moved), group)
+            gaps = LevelGaps.of(ratings, np.zeros_like(kind), kind, None)
+            fails[bias] += replace(gaps, judged=fewer_fails({limit: judge(limit, gaps.beyond)})).failing().any()
+    biased, fair = (count / 200 for count in fails.values())
+    result(f"non-uniform DIF of ±0.25 levels fails, {rows} rows", f"{biased:.3f}; a fair machine {fair:.3f}")
+    assert fair <= 0.025 and (rows < 8000 or biased >= 0.95)

@@ -153,7 +153,12 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
     verdicts = [Verdict(int(verdict)) for verdict in assessed.overall.verdict[: len(assessed.tasks)]]
     statistics = ("exact", "qwk", "smd")
     rows = [
-        [task, *_figures(assessed.figures, cell, statistics), str(v), rows_in_words(assessed.overall.needed[cell])]
+        [
+            task,
+            *_figures(assessed.figures, cell, statistics),
+            str(v),
+            rows_in_words(assessed.overall.needed[cell], assessed.figures["exact"].n[cell]),
+        ]
         for cell, (task, v) in enumerate(zip(assessed.tasks, verdicts, strict=True))
     ]
     if len(assessed.tasks) > 1:  # their scales differ: QWK is not pooled

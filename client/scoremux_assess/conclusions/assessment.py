@@ -10,6 +10,7 @@ import numpy as np
 from scoremux_assess.conclusions.fairness import Fairness
 from scoremux_assess.conclusions.groups import Groups, fairness_by_column, measure_groups
 from scoremux_assess.conclusions.promises import Promises, measure_people, measure_promises
+from scoremux_assess.conclusions.totals import Totals, measure_totals
 from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, fewer_fails, fewer_passes, judge, worst
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.joining import UNKNOWN_LEVELS
@@ -44,6 +45,7 @@ class Assessment:
         fairness: How much of the error each column of groups explains; None without any.
         students: How many students each task has, and all tasks together; None where no column says it.
         promises: Whether it kept what it promised; None without a promise or rows that tell.
+        totals: Of students over all tasks; None where too few have a row in each.
         versions: The digests that scored each task's rows.
     """
 
@@ -63,6 +65,7 @@ class Assessment:
     ranges: RangeFigures
     routing: Routing
     promises: Promises | None
+    totals: Totals | None
     versions: tuple[tuple[str, ...], ...]
 
 
@@ -82,12 +85,12 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion], policy: Scoring
     if joined.routes is not None:
         figures["people"] = _known_share(figures["people"], joined.routes[used])
     of_tasks = {name: estimate.take(np.arange(cells)) for name, estimate in figures.items()}
-    judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of != "group"}
-    groups = measure_groups(joined, task, [c for c in criteria if c.of == "group"])
-    of_groups = {} if groups is None else groups.judged
-    fewer = fewer_fails({c: j for c, j in {**judged, **of_groups}.items() if c.of != "item"})
+    judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
+    groups = measure_groups(joined, task, [c for c in criteria if c not in judged])
+    of_parts = {} if groups is None else groups.judged | groups.levels.judged
+    fewer = fewer_fails({c: j for c, j in {**judged, **of_parts}.items() if c.of != "item"})
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
-    groups = None if groups is None else replace(groups, judged={c: fewer[c] for c in of_groups})
+    groups = None if groups is None else groups.with_verdicts(fewer)
     by_group = [] if groups is None else list(groups.worst_by_task(cells))
     overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_group], cells)
     right = ratings.human == ratings.machine
@@ -116,6 +119,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion], policy: Scoring
             ratings.kept, right, ratings.weight, task, stated, measure_people(joined, task, cells, policy)
         ),
         promises=measure_promises(_promised(joined), task, cells, joined.students(), policy.target if policy else None),
+        totals=measure_totals(joined, task, cells),
         versions=tuple(_versions(joined, task, cells)),
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.conclusions.fairness import NAMES, Fairness, explained
+from scoremux_assess.conclusions.level_gaps import LevelGaps, joined_gaps
 from scoremux_assess.conclusions.verdicts import GAPS, OF_GROUPS, Criterion, Judgement, Verdict, judge
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.ratings import Ints, Mask, Ratings, kinds
@@ -30,6 +31,7 @@ class Groups:
         task: The group's task, a place among those of the assessment; −1 for all rows.
         figures: With `dsm` and those of `GAPS`.
         means: Means over tasks of the groups of all rows, in their order.
+        levels: Those of the groups of tasks.
     """
 
     column: tuple[str, ...]
@@ -38,6 +40,7 @@ class Groups:
     figures: Figures
     means: Figures
     judged: dict[Criterion, Judgement]
+    levels: LevelGaps
 
     def of_all(self) -> Ints:
         """Return the cells of the groups of all rows."""
@@ -61,6 +64,16 @@ class Groups:
             np.maximum.at(p_pass, task[measured], judgement.p_pass[of_tasks][measured])
             np.minimum.at(p_fail, task[measured], judgement.p_fail[of_tasks][measured])
             yield criterion, Judgement(verdict, needed, p_pass, p_fail)
+        verdict = np.full(cells, Verdict.NOT_MEASURED, np.int8)
+        verdict[self.task[self.levels.group[self.levels.failing()]]] = Verdict.FAIL
+        for criterion in self.levels.judged:  # levels have so few rows that nothing but FAIL counts for a task
+            optional = criterion.model_copy(update={"required": False})
+            yield optional, Judgement(verdict, np.zeros(cells), np.ones(cells), np.zeros(cells))
+
+    def with_verdicts(self, judged: Mapping[Criterion, Judgement]) -> Groups:
+        """Return the same groups with other verdicts on their criteria."""
+        levels = replace(self.levels, judged={c: judged[c] for c in self.levels.judged})
+        return replace(self, judged={c: judged[c] for c in self.judged}, levels=levels)
 
 
 def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criterion]) -> Groups | None:
@@ -68,10 +81,14 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
     names: list[tuple[str, str]] = []
     tasks: list[Ints] = []
     parts: list[Figures] = []
+    gaps: list[LevelGaps] = []
+    firsts: list[int] = []
     for column, codes in joined.truth.groups.items():
         if len(codes.values) > MOST_GROUPS:
             raise InputError(f"the column {column} has {len(codes.values):,} values; groups are {MOST_GROUPS} at most")
         members = _Members.of(joined.ratings, task, codes.code, joined.students())
+        gaps.append(LevelGaps.of(members.ratings, members.cell, members.group, members.student))
+        firsts.append(len(names))
         for cell, group, figures in (members.figures(), members.of_all().figures(task=-1)):
             names += [(column, codes.values[code]) for code in group]
             tasks.append(cell)
@@ -79,7 +96,9 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
     if not parts:
         return None
     joined_figures = {name: joined_estimates([part[name] for part in parts]) for name in parts[0]}
-    judged = {c: judge(c, joined_figures[c.statistic]) for c in criteria}
+    judged = {c: judge(c, joined_figures[c.statistic]) for c in criteria if c.of == "group"}
+    levels = joined_gaps(gaps, firsts)
+    levels = replace(levels, judged={c: judge(c, levels.beyond) for c in criteria if c.of == "level"})
     all_tasks = np.concatenate(tasks)
     columns, values = zip(*names, strict=True)
     cells = [
@@ -89,7 +108,7 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
     means = {
         n: joined_estimates([mean_of(figure.take(part)) for part in cells]) for n, figure in joined_figures.items()
     }
-    return Groups(columns, values, all_tasks, joined_figures, means, judged)
+    return Groups(columns, values, all_tasks, joined_figures, means, judged, levels)
 
 
 def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Fairness | None:

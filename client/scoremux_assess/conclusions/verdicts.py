@@ -20,7 +20,15 @@ from pydantic import BaseModel, Field, model_validator
 
 from scoremux_assess.labels.ratings import Floats
 from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import ONLY_MACHINE, PEOPLE, Estimates, chance_beyond, rows_to_decide
+from scoremux_assess.statistics.estimates import (
+    ONLY_MACHINE,
+    PEOPLE,
+    POWER,
+    Estimates,
+    Z,
+    chance_beyond,
+    rows_to_decide,
+)
 from scoremux_files.settings import check, read_toml
 
 MOST_WRONG = 0.05
@@ -32,6 +40,9 @@ _ALPHA = 0.025
 _FEWEST_ROWS = 10
 """Fewer rows have no verdict: machines that meet a criterion would miss it with 2 rows in up to 20 % of cases."""
 
+_QUARTILE = 0.6744897501960817 / (Z + POWER)
+"""Of the normal distribution, in units of the distance that is found in 80 % of cases."""
+
 LEAST_ROWS = 30
 """With fewer rows nothing is said of how many would decide: the standard error itself is hardly known."""
 
@@ -41,7 +52,10 @@ GAPS = {"gap_exact": "exact", "gap_qwk": "qwk"}
 OF_GROUPS = ("exact", "qwk", "smd", "sd_ratio", "people", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
 """Statistics that every group has."""
 
-_TITLES = {"dsm": "DSM", "gap_exact": "gap in exact agreement", "gap_qwk": "gap in QWK"}
+OF_LEVELS = ("dif",)
+"""Statistics of each level of a group."""
+
+_TITLES = {"dsm": "DSM", "gap_exact": "gap in exact agreement", "gap_qwk": "gap in QWK", "dif": "non-uniform DIF"}
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -76,14 +90,15 @@ class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
     statistic: str
     at_least: Limit | None = None
     at_most: Limit | None = None
-    of: Literal["task", "group", "item"] = "task"
+    of: Literal["task", "group", "level", "item"] = "task"
     required: bool = True
     least_rows: Annotated[int, Field(ge=1)] = 1
     source: Annotated[str, Field(pattern=r"\S")]
 
     @model_validator(mode="after")
     def _consistent(self) -> Criterion:
-        names = (*_TITLES, *OF_GROUPS) if self.of == "group" else tuple(BY_NAME)
+        of_parts = {"group": (*GAPS, "dsm", *OF_GROUPS), "level": OF_LEVELS}
+        names = of_parts.get(self.of, tuple(BY_NAME))
         if self.statistic not in names:
             raise ValueError(f"no statistic {self.statistic!r}; of = {self.of!r} has {', '.join(names)}")
         if self.at_least is None and self.at_most is None:
@@ -221,14 +236,20 @@ def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgemen
     return Judgement(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan), p_pass, p_fail)
 
 
-def rows_in_words(needed: float) -> str:
-    """Return a number of rows that would decide, in two digits since it is a rough one; empty for none."""
-    if math.isnan(needed):
+def rows_in_words(needed: float, rows: float) -> str:
+    """Return a range of how many rows would decide, such as `400 to 1,500`; empty for none.
+
+    The figure that `needed` is for has an error: the range is for the middle half of what the true figure may be.
+
+    >>> rows_in_words(300, 100), rows_in_words(300, 5), rows_in_words(math.nan, 100)
+    ('150 to 880', '37 or more', '')
+    """
+    if math.isnan(needed) or math.isnan(rows):
         return ""
-    if needed >= 1_000_000:
-        return "over 1,000,000"
-    step = 10 ** max(0, len(str(int(needed))) - 2)
-    return f"{math.ceil(needed / step) * step:,}"
+    distance = math.sqrt(rows / needed)  # of figure and limit, in units of what would need no more rows
+    fewest, most = max(rows / (distance + _QUARTILE) ** 2, rows + 1), rows / max(distance - _QUARTILE, 1e-6) ** 2
+    low, high = (f"{float(f'{end:.2g}'):,.0f}" for end in (fewest, most))
+    return low if low == high else f"{low} to {high}" if most < 1_000_000 else f"{low} or more"
 
 
 def _shown(limit: float) -> str:

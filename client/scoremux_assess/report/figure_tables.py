@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scoremux_assess.conclusions.assessment import Assessment
 from scoremux_assess.conclusions.comparison import Comparison
 from scoremux_assess.conclusions.groups import Groups
+from scoremux_assess.conclusions.totals import Totals
 from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns, LeftOut
 from scoremux_assess.labels.ratings import Floats
@@ -57,8 +59,17 @@ def records(assessed: Assessment) -> Iterator[Record]:
         for place, cell in enumerate(groups.of_all()):
             of_group = {"task": MEAN, "column": groups.column[cell], "group": groups.value[cell]}
             yield from _records(of_group, groups.means, {}, place)
+        for cell, group in enumerate(groups.levels.group):
+            where = dict(_group_names(assessed, groups))[group] | {"statistic": f"dif_{groups.levels.level[cell]}"}
+            yield {**where, **_of_level(groups, cell)}
     yield from _promises(assessed)
     yield from _fairness(assessed)
+
+
+def _of_level(groups: Groups, cell: int) -> Record:
+    """Return the figure and verdict of a level of a group."""
+    verdicts = [_verdict(judgement, cell) for judgement in groups.levels.judged.values()]
+    return figures_of({"dif": groups.levels.beyond}, cell)["dif"] | (verdicts or [_verdict(None, cell)])[0]
 
 
 def _promises(assessed: Assessment) -> Iterator[Record]:
@@ -107,7 +118,19 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "all": {**_figures(assessed, -1), **_confidence(assessed, -1)},
         "mean_of_tasks": figures_of(assessed.means, 0),
         "groups": [
-            {**names, "criteria": _verdicts(groups.judged, cell), "statistics": figures_of(groups.figures, cell)}
+            {
+                **names,
+                "criteria": _verdicts(groups.judged, cell),
+                "statistics": figures_of(groups.figures, cell),
+                "levels": [
+                    {
+                        "level": int(groups.levels.level[place]),
+                        "gap": _number(groups.levels.gap[place]),
+                        **_of_level(groups, place),
+                    }
+                    for place in np.flatnonzero(groups.levels.group == cell)
+                ],
+            }
             for cell, names in _group_names(assessed, groups)
         ]
         if groups
@@ -115,8 +138,22 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "fairness": [
             {key: row[key] for key in ("task", "column", "statistic", "value", "n")} for row in _fairness(assessed)
         ],
+        "totals": _totals(assessed.totals),
         "confidence_is_calibrated": joined.scored.calibrated,
     }
+
+
+def _totals(totals: Totals | None) -> Record | None:
+    """Return students' totals; same: the share of them who pass and fail as by people."""
+    if totals is None:
+        return None
+    kinds = {
+        name: {"mean": float(total.mean()), "sd": float(total.std(ddof=1)), "passing": totals.passing(name).tolist()}
+        | (figures_of(totals.figures[name], 0) if name in totals.figures else {})
+        | ({"same": [_number(share) for share in totals.same[name].value]} if name in totals.same else {})
+        for name, total in totals.by.items()
+    }
+    return {"students": len(totals.by["people"]), "cuts": totals.cuts.tolist(), **kinds}
 
 
 def write_table(path: Path, assessed: Assessment) -> None:

@@ -11,7 +11,7 @@ from scoremux_assess.conclusions.assessment import MOST_DROPPED, Assessment
 from scoremux_assess.conclusions.groups import Groups
 from scoremux_assess.conclusions.verdicts import Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots
-from scoremux_assess.report.words import View, figures_shown, group_shown, rows_shown, shown, verdict_shown
+from scoremux_assess.report.words import LEAST_SHOWN, View, figures_shown, group_shown, rows_shown, shown, verdict_shown
 from scoremux_assess.statistics.agreement import OF_EXPECTED, STATISTICS
 from scoremux_assess.statistics.levels import LevelFigures
 
@@ -40,7 +40,7 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "name": name,
         "verdict": verdict_shown(assessed.overall, cell),
         "item": verdict_shown(assessed.item, cell),
-        "needed": rows_in_words(assessed.overall.needed[cell]),
+        "needed": rows_in_words(assessed.overall.needed[cell], assessed.figures["exact"].n[cell]),
         "reasons": _reasons(assessed, cell),
         "plot": {"title": title, "svg": plots.distributions(levels.levels, levels.confusion, title)},
         "risk": _risk(assessed, cell, plots),
@@ -50,6 +50,7 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "humans": [[f"{count:,}" for count in counts] for counts in levels.humans] if levels.humans.any() else [],
         "figures": list(_figures(assessed, cell)),
         "groups": list(groups_view(assessed.groups, cell)),
+        "group_levels": list(levels_view(assessed.groups, cell)),
         "versions": assessed.versions[cell],
         "calibration": "" if math.isnan(error) else f"{error:.3f}",
     }
@@ -74,15 +75,33 @@ def groups_view(groups: Groups | None, task: int, columns: tuple[str, ...] = GRO
     if groups is None:
         return
     for place, cell in enumerate(np.flatnonzero(groups.task == task)):
+        judged = worst(((c, j.take(np.array([cell]))) for c, j in groups.judged.items()), 1)
         yield {
             "name": group_shown(groups, cell),
             "rows": rows_shown(groups.figures, cell),
             "cells": figures_shown(groups.figures, cell, columns, task < 0 and bool((groups.task > 0).any())),
-            "verdict": verdict_shown(worst(((c, j.take(np.array([cell]))) for c, j in groups.judged.items()), 1), 0),
+            "verdict": verdict_shown(judged, 0, groups.figures["exact"].n[cell]),
         }
         if task < 0 and (groups.task > 0).any():
             tasks = f"{rows_shown(groups.means, place)} tasks"
             yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
+
+
+def levels_view(groups: Groups | None, task: int) -> Iterator[View]:
+    """Yield the levels of a task's groups that have rows enough to be shown."""
+    if groups is None:
+        return
+    levels = groups.levels
+    for cell in np.flatnonzero((groups.task[levels.group] == task) & (levels.beyond.n >= LEAST_SHOWN)):
+        rows = levels.beyond.n[cell]
+        yield {
+            "group": group_shown(groups, levels.group[cell]),
+            "level": int(levels.level[cell]),
+            "rows": f"{rows:,.0f}",
+            "gap": f"{levels.gap[cell] + 0.0:+.2f}".replace("-", "−"),
+            "beyond": shown(levels.beyond, cell),
+            "verdict": [verdict_shown(judgement, cell, rows) for judgement in levels.judged.values()],
+        }
 
 
 def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:
@@ -127,6 +146,8 @@ def _reasons(assessed: Assessment, cell: int) -> str:
         if groups is not None and verdict is not Verdict.NOT_MEASURED:
             of_groups = ((c, j.verdict[groups.task == cell]) for c, j in groups.judged.items())
             titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
+            at_level = verdict is Verdict.FAIL and (groups.task[groups.levels.group] == cell) & groups.levels.failing()
+            titles += [c.title for c in groups.levels.judged if np.any(at_level)]
         if titles:
             parts.append(f"{words}: {', '.join(titles)}")
     if not parts and assessed.overall.verdict[cell] == Verdict.NOT_ENOUGH_ROWS:
@@ -155,5 +176,5 @@ def _figures(assessed: Assessment, cell: int) -> Iterator[View]:
             **shown(estimate, cell, digits=3),
             "rows": f"{int(estimate.n[cell]):,}",
             "criterion": criterion.title if criterion else "",
-            "verdict": verdict_shown(assessed.judged[criterion], cell) if criterion else None,
+            "verdict": verdict_shown(assessed.judged[criterion], cell, estimate.n[cell]) if criterion else None,
         }

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from scoremux_assess.conclusions.assessment import Assessment
+from scoremux_assess.conclusions.totals import FIGURES, Totals
 from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.task_view import ROUTE_COLUMNS, groups_view, policy_of, routes_in_words, row_view, task_view
-from scoremux_assess.report.words import View, group_shown, left_out_shown, promise_shown, shown
+from scoremux_assess.report.words import View, figures_shown, group_shown, left_out_shown, promise_shown, shown
 from scoremux_assess.statistics.estimates import mean_of
 
 FOREST_ROWS = 30
@@ -38,7 +39,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "groups_by_route": list(groups_view(assessed.groups, -1, ROUTE_COLUMNS)) if routed else [],
         "promises": list(_promises(assessed)) if routed else [],
         "routed": _routed(assessed) if routed else "",
-        "fairness": list(_fairness(assessed)),
+        "totals": _totals(assessed.totals),
         "group_plots": list(_group_plots(assessed, plots)),
         "failing_groups": _failing_groups(assessed),
         "confidence": _confidence(assessed, joined.scored.calibrated, plots),
@@ -73,13 +74,18 @@ def _counts(judgement: Judgement) -> dict[Verdict, int]:
 
 def _all_judged(assessed: Assessment) -> dict[Criterion, Judgement]:
     groups = assessed.groups
-    of_groups = {} if groups is None else {c: j.take(groups.task >= 0) for c, j in groups.judged.items()}
-    return assessed.judged | of_groups
+    if groups is None:
+        return assessed.judged
+    return assessed.judged | {c: j.take(groups.task >= 0) for c, j in groups.judged.items()} | groups.levels.judged
 
 
 def _criterion(criterion: Criterion, judgement: Judgement) -> View:
     counts = _counts(judgement)
-    title = criterion.title + {"group": ", each group", "item": " (the item)"}.get(criterion.of, "")
+    title = criterion.title + {
+        "group": ", each group",
+        "level": " at each level of each group",
+        "item": " (the item)",
+    }.get(criterion.of, "")
     return {"title": title, "source": criterion.source, "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS]}
 
 
@@ -115,7 +121,7 @@ def _promises(assessed: Assessment) -> Iterator[View]:
         figure = promises.figures[criterion.statistic]
         mean = mean_of(figure.take(np.arange(len(assessed.tasks))))
         places = range(len(figure.value))
-        cells = [{"figure": shown(figure, c), "verdict": promise_shown(judgement, c)} for c in places]
+        cells = [{"figure": shown(figure, c), "verdict": promise_shown(judgement, c, figure.n[c])} for c in places]
         yield {"title": criterion.title, "cells": cells, "mean": shown(mean, 0)}
 
 
@@ -142,14 +148,27 @@ def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
         yield {"title": title, "svg": svg}
 
 
-def _fairness(assessed: Assessment) -> Iterator[View]:
-    """Yield a row for each column of groups, of all tasks together."""
-    if (fairness := assessed.fairness) is None:
-        return
-    for cell in np.flatnonzero(fairness.task < 0):
-        shares = [float(values[cell]) for values in fairness.figures.values()]
-        words = ["–" if math.isnan(share) else f"{share:.3f}".replace("-", "−") for share in shares]
-        yield {"column": fairness.column[cell], "rows": f"{fairness.n[cell]:,.0f}", "shares": words}
+def _totals(totals: Totals | None) -> View | None:
+    if totals is None:
+        return None
+    kinds = [
+        {
+            "name": name,
+            "moments": [f"{moment:.2f}" for moment in (total.mean(), total.std(ddof=1))],
+            "figures": figures_shown(totals.figures[name], 0, FIGURES) if name in totals.figures else [],
+        }
+        for name, total in totals.by.items()
+    ]
+    passing = {name: totals.passing(name) for name in totals.by}
+    cuts = [
+        {
+            "cut": f"{cut:g}",
+            "people": f"{passing['people'][place]:.1%}",
+            "others": [(f"{passing[name][place]:.1%}", shown(same, place)) for name, same in totals.same.items()],
+        }
+        for place, cut in enumerate(totals.cuts)
+    ]
+    return {"students": f"{len(totals.by['people']):,}", "kinds": kinds, "cuts": cuts, "names": list(totals.same)}
 
 
 def _failing_groups(assessed: Assessment) -> str:
@@ -159,6 +178,11 @@ def _failing_groups(assessed: Assessment) -> str:
     verdicts = [judgement.verdict for judgement in groups.judged.values()]
     cells = [cell for cell in np.flatnonzero(groups.task >= 0) if any(v[cell] == Verdict.FAIL for v in verdicts)]
     names = [f"{assessed.tasks[groups.task[cell]]} ({group_shown(groups, cell)})" for cell in cells]
+    levels = groups.levels
+    for cell in np.flatnonzero(levels.failing()):
+        group, high = levels.group[cell], levels.beyond.value[cell] > 0
+        way = f"{'high' if high else 'low'} at level {levels.level[cell]}"
+        names.append(f"{assessed.tasks[groups.task[group]]} ({group_shown(groups, group)}, too {way})")
     return f"Groups of a task that fail a criterion: {', '.join(names) or 'none'}."
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scoremux_assess.conclusions.groups import Groups
-from scoremux_assess.conclusions.verdicts import Judgement, Verdict
+from scoremux_assess.conclusions.verdicts import Judgement, Verdict, rows_in_words
 from scoremux_assess.labels.joined_columns import LeftOut
 from scoremux_assess.statistics.estimates import Estimates, Figures
 
@@ -48,17 +48,17 @@ def figures_shown(figures: Figures, cell: int, names: Iterable[str], pooled: boo
     return [none if pooled and name in _POOLED else shown(figures[name], cell) for name in names]
 
 
-def verdict_shown(judgement: Judgement, cell: int) -> View:
-    """Return a verdict's style, sign and words."""
+def verdict_shown(judgement: Judgement, cell: int, rows: float = math.nan) -> View:
+    """Return a verdict's style, sign and words. rows: that it rests on, to say how many would decide; NaN: say not."""
     verdict = Verdict(int(judgement.verdict[cell]))
     style, sign = STYLES[verdict]
-    return {"style": style, "sign": sign, "words": str(verdict)}
+    return {"style": style, "sign": sign, "words": str(verdict), "needed": rows_in_words(judgement.needed[cell], rows)}
 
 
-def promise_shown(judgement: Judgement, cell: int) -> View:
+def promise_shown(judgement: Judgement, cell: int, rows: float = math.nan) -> View:
     """Return the verdict on a promise."""
     words = KEPT.get(Verdict(int(judgement.verdict[cell])), "not measured")
-    return {**verdict_shown(judgement, cell), "words": words}
+    return {**verdict_shown(judgement, cell, rows), "words": words}
 
 
 def rows_shown(figures: Figures, cell: int) -> str:

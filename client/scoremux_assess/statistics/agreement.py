@@ -299,4 +299,7 @@ OF_EXPECTED = ("qwk_expected", "r_expected")
 OF_ROWS = (*OF_EXPECTED, "length_r", "human_length_r", "length_gap")
 """Statistics that need each row's expected level, or that or its length, which kinds of rows have lost."""
 
+SEVERITY = _pair("severity", "severity", lambda p: _ratio(p.y - p.x, p.n), "difference", _by_row)
+"""The second rater's mean level minus the first one's; no part of `STATISTICS`."""
+
 BY_NAME = {statistic.name: statistic for statistic in STATISTICS}

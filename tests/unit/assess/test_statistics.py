@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from rsmtool_figures import DATA_SETS, data_set
 from scoremux_assess.conclusions.fairness import explained
+from scoremux_assess.conclusions.level_gaps import LevelGaps
+from scoremux_assess.conclusions.verdicts import fewer_fails, judge, read_criteria
 from scoremux_assess.labels.ratings import Pair, Ratings, kinds, sums
 from scoremux_assess.statistics.agreement import STATISTICS, dsm, qwk, statistics
 from scoremux_assess.statistics.levels import measure_levels
@@ -70,14 +73,23 @@ def test_kinds_of_rows_are_the_rows_themselves() -> None:
         assert value[0] == pytest.approx(of_kinds[name][0], nan_ok=True), name
 
 
-def test_bias_that_crosses_is_seen_by_the_interaction_alone() -> None:
+def test_a_bias_that_crosses_fails_at_levels_and_is_in_no_mean() -> None:
     random = np.random.default_rng(0)
-    human, group = random.integers(0, 4, 4000), random.integers(0, 2, 4000)
-    shift = np.where(random.random(4000) < 0.25, np.where(human < 2, 1, -1), 0) * group
-    figures = explained(Ratings.of(human, human + shift), group)
-    assert abs(figures["osd"]) < 0.01
-    assert abs(figures["csd"]) < 0.01
-    assert figures["crossing"] > 0.05
+    human, group = random.integers(0, 4, 6000), random.integers(0, 2, 6000)
+    shift = np.where(random.random(6000) < 0.25, np.where(human < 2, 1, -1), 0) * group
+    biased, fair = Ratings.of(human, human + shift), Ratings.of(human, human + shift * (random.random(6000) < 0.5))
+    figures = explained(biased, group)
+    assert abs(figures["osd"]) < 0.01 and abs(figures["csd"]) < 0.01 and figures["crossing"] > 0.05
+    (limit,) = (criterion for criterion in read_criteria() if criterion.of == "level")
+    for ratings, fails in ((biased, True), (fair, False)):
+        gaps = LevelGaps.of(ratings, np.zeros(6000, np.int64), group, None)
+        judged = fewer_fails({limit: judge(limit, gaps.beyond)})
+        assert replace(gaps, judged=judged).failing().all() == fails, gaps
+        assert (gaps.group.tolist(), gaps.level.tolist()) == ([0] * 4 + [1] * 4, [0, 1, 2, 3] * 2)
+        assert (np.sign(gaps.gap) == [-1, -1, 1, 1, 1, 1, -1, -1]).all()
+    # What moves a group at all levels alike is in its mean, which DSM judges, and in no level beyond it.
+    moved = LevelGaps.of(Ratings.of(human, human + group), np.zeros(6000, np.int64), group, None)
+    assert np.allclose(np.abs(moved.gap), 1 / human.std(ddof=1)) and np.allclose(moved.beyond.value, 0)
 
 
 def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_elsewhere() -> None:

@@ -295,6 +295,31 @@ def test_the_page_has_verdicts_figures_reasons_and_digests(
     assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in plots)
 
 
+def test_totals_are_of_students_with_a_row_in_each_task(tmp_path: Path) -> None:
+    """A student has both tasks; the machine is one level too high in the second, which the policy leaves to people."""
+    scored, truth = [], []
+    for student in range(41):
+        for task in ("t-1", "t-2")[: 1 if student == 40 else 2]:
+            name, level, route = (
+                f"{task}-{student}",
+                student % 3,
+                "human:LOW_CONFIDENCE" if task == "t-2" else "machine",
+            )
+            given = level + (task == "t-2")
+            row = {"id": name, "task": task, "status": "OK", "level": given, "score": given / 2, "route": route}
+            scored.append({**row, "probabilities": [0.25] * 4})
+            truth.append({"id": name, "level": level, "who": f"s{student}"})
+    paths = (write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("o", scored), ("t", truth)))
+    report(*paths, tmp_path / "r.html", column=["student=who"])
+    totals = json.loads((tmp_path / "r.json").read_text())["totals"]
+    assert (totals["students"], totals["cuts"]) == (40, [0, 1, 2])
+    assert totals["machine"]["mean"] - totals["people"]["mean"] == pytest.approx(0.5)
+    assert (totals["machine"]["r"]["value"], totals["as routed"]["qwk"]["value"]) == (pytest.approx(1), 1)
+    assert totals["people"]["passing"] == pytest.approx([1, 26 / 40, 13 / 40])
+    assert (totals["machine"]["same"], totals["as routed"]["same"]) == ([1, 1, 1], [1, 1, 1])
+    assert "The 40 students who have a row in each task" in (tmp_path / "r.html").read_text()
+
+
 def test_a_report_needs_no_probabilities(tmp_path: Path) -> None:
     scored = [{"id": n, "task": "t-1", "status": "OK", "level": n % 3} for n in range(30)]
     truth = write(tmp_path / "t.jsonl", [{"id": n, "level": n % 3} for n in range(30)])

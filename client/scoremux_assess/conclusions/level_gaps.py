@@ -1,0 +1,88 @@
+"""Non-uniform DIF: whether a machine favours a group at some levels and disfavours it at others.
+
+The gap at a level is the mean of machine − human over a group's rows that have this human level, minus that over the
+other students' rows that have it, in standard deviations of the task's human levels. DSM judges a group's mean; what is
+judged here is by how much the gap at a level is beyond the mean of the group's gaps. Errors of people alone give a
+group with lower levels a lower gap, at all levels nearly alike: the mean has that too, and what is beyond it has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict
+from scoremux_assess.labels.ratings import Floats, Ints, Mask, Pair, Ratings, sums
+from scoremux_assess.statistics.agreement import SEVERITY, human_deviation
+from scoremux_assess.statistics.estimates import Estimates, difference, joined_estimates
+from scoremux_assess.statistics.intervals import estimates
+
+
+@dataclass(frozen=True)
+class LevelGaps:
+    """Levels of groups of tasks, one a cell.
+
+    Attributes:
+        group: A place among the groups of all tasks, which are in the order of tasks and within them of groups.
+        gap: The gap at the level.
+        beyond: What it is beyond the mean of the group's gaps; n: rows of the group or, if fewer, of the others.
+    """
+
+    group: Ints
+    level: Ints
+    gap: Floats
+    beyond: Estimates
+    judged: dict[Criterion, Judgement] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ratings: Ratings, task: Ints, group: Ints, student: Ints | None) -> LevelGaps:
+        """Measure the gaps of each level that a group and other students of a task have.
+
+        Args:
+            group: The group of each row, −1 for none, [B].
+            student: A number for the student who wrote each row, [B]; None if rows are independent.
+        """
+        rated = replace(ratings, human=np.rint(ratings.human))
+        deviation = human_deviation(sums(rated, task, int(task.max(initial=0)) + 1, [Pair.MACHINE]))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return joined_gaps([*_by_group(rated, task, group, deviation, student)])
+
+    def failing(self) -> Mask:
+        """Return which cells fail a criterion."""
+        fails = [judgement.verdict == Verdict.FAIL for judgement in self.judged.values()]
+        return np.any([np.zeros(len(self.group), bool), *fails], axis=0)
+
+
+def joined_gaps(parts: list[LevelGaps], first: list[int] | None = None) -> LevelGaps:
+    """Return the cells of all parts; first: the place of the first group of each, 0 if None."""
+    groups = [part.group + place for part, place in zip(parts, first or [0] * len(parts), strict=True)]
+    level, gap = (np.concatenate([getattr(part, name) for part in parts]) for name in ("level", "gap"))
+    return LevelGaps(np.concatenate(groups), level, gap, joined_estimates([part.beyond for part in parts]))
+
+
+def _by_group(
+    ratings: Ratings, task: Ints, group: Ints, deviation: Floats, student: Ints | None
+) -> Iterator[LevelGaps]:
+    """Yield the gaps of one group in all tasks after the other. deviation: of each task's human levels."""
+    width, lowest = int(group.max(initial=0)) + 1, int(ratings.human.min(initial=0))
+    levels = int(ratings.human.max(initial=0)) + 1 - lowest
+    key = task * levels + ratings.human.astype(np.int64) - lowest
+    pairs = np.unique((task * width + group)[group >= 0])
+    for number in range(width):
+        sides = (group == number, (group >= 0) & (group != number))
+        used = np.intersect1d(*(key[side] for side in sides))
+        one, rest = (
+            estimates(
+                [SEVERITY], ratings.take(rows), np.searchsorted(used, key[rows]), len(used),
+                None if student is None else student[rows],
+            )["severity"]
+            for rows in (side & np.isin(key, used) for side in sides)
+        )  # fmt: skip
+        gap, of_task = difference(one, rest), used // levels
+        mean = (np.bincount(of_task, one.n * gap.value) / np.bincount(of_task, one.n))[of_task]
+        value, low, high = ((end - mean) / deviation[of_task] for end in (gap.value, gap.low, gap.high))
+        beyond = Estimates(value, low, high, np.minimum(one.n, rest.n), "difference")
+        place = np.searchsorted(pairs, of_task * width + number)
+        yield LevelGaps(place, used % levels + lowest, gap.value / deviation[of_task], beyond)
