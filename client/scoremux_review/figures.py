@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Ratings
+from scoremux_assess.labels.ratings import Floats, Ratings
 from scoremux_assess.labels.weights import READ_BEHIND, population_of
 from scoremux_assess.statistics.agreement import BY_NAME, SEVERITY
 from scoremux_assess.statistics.estimates import Figure, wilson

@@ -52,7 +52,7 @@ class LevelGaps:
     def failing(self) -> Mask:
         """Return which cells fail a criterion."""
         fails = [judgement.verdict == Verdict.FAIL for judgement in self.judged.values()]
-        return np.any([np.zeros(len(self.group), bool), *fails], axis=0)
+        return np.asarray(np.any([np.zeros(len(self.group), bool), *fails], axis=0))
 
 
 def joined_gaps(parts: list[LevelGaps], first: list[int] | None = None) -> LevelGaps:
