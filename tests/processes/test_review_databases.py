@@ -218,8 +218,8 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
     if asked.row <= students:
         with work.database.read() as connection:
             assert count_questions(connection) == 0
-        with pytest.raises(ReviewError, match="erased"), work.database.write() as connection:
-            conversations.answer(connection, work.reader("lee"), asked.id, asked.person, "yes", work.database.now())
+        with pytest.raises(ReviewError, match="erased"):
+            work.act(conversations.answer, "lee", asked.id, asked.person, "yes")
     with pytest.raises(TooLateError, match="erased"):
         work.undo("lee")
     assert exports.export_final(work.database, tmp_path / "final.jsonl") == others

@@ -23,6 +23,7 @@ from scoremux_review.database import responses
 from scoremux_review.database.accounts import add_person, begin_session
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import Item, replace_anchors, save_items, save_policy
+from scoremux_review.database.reads import group_members
 from scoremux_review.database.schema import decisions, reads
 from scoremux_review.database.schema import queues as queue_counts
 from scoremux_review.database.verification import verify
@@ -228,7 +229,7 @@ class Work:
     def act(self, act: Callable[..., Any], name: str, *arguments: Any) -> Any:
         """Call what a person does at the desk, in a transaction."""
         with self.database.write() as connection:
-            return act(connection, TaskAccess(connection, self.reader(name), self.database.now()), *arguments)
+            return act(TaskAccess(connection, self.reader(name), self.database.now()), *arguments)
 
     def take(self, name: str, task: str = "", reason: str = "", draw: float = 1.0) -> Any:
         return self.act(leases.take, name, task, reason, lambda: draw)
@@ -237,11 +238,9 @@ class Work:
         self, name: str, token: str, level: int | None = 1, wait_s: float = 3, **judgement: Any
     ) -> tuple[int, ...]:
         self.wait(wait_s)
-        rating, reader = human_decisions.Rating(level, **judgement), self.reader(name)
-        with self.database.write() as connection:
-            last = connection.execute(select(func.max(decisions.c.id))).scalar_one() or 0
-            human_decisions.decide(connection, reader, token, rating, self.database.now())
-            return tuple(connection.execute(select(decisions.c.id).where(decisions.c.id > last)).scalars())
+        (last,) = self.programme.select(select(func.coalesce(func.max(decisions.c.id), 0)))
+        self.act(human_decisions.decide, name, human_decisions.Rating(token, level, **judgement))
+        return tuple(self.programme.select(select(decisions.c.id).where(decisions.c.id > last)))
 
     def undo(self, name: str) -> int:
         undone: int = self.act(human_decisions.undo, name)
@@ -254,16 +253,16 @@ class Work:
         return self.act(conversations.take_up, name, token)
 
     def answer(self, name: str, read: int, rater: str, text: str) -> None:
-        self.write(conversations.answer, self.reader(name), read, self.programme.people[rater], text)
+        self.act(conversations.answer, name, read, self.programme.people[rater], text)
 
     def decide_standing(self, name: str, rater: str, task: str, state: str) -> None:
-        self.write(assignments.decide_standing, self.reader(name), self.reader(rater), task, state)
+        self.act(assignments.decide_standing, name, self.reader(rater), task, state)
 
     def assign_work(self, name: str, rater: str, lines: str) -> None:
-        self.write(assignments.assign_work, self.reader(name), self.reader(rater), lines)
+        self.act(assignments.assign_work, name, self.reader(rater), lines)
 
     def change_pool(self, name: str, lines: str, *members: str) -> None:
-        self.write(assignments.change_pool, "lee", name, lines, members)
+        self.act(assignments.change_pool, "lee", name, lines, members)
 
     def standing(self, name: str, task: str) -> tuple[Any, ...]:
         with self.database.read() as connection:
@@ -271,14 +270,14 @@ class Work:
             return (standing.state, standing.exact, standing.papers)
 
     def reopen(self, name: str, row: int) -> None:
-        self.write(settling.reopen, self.reader(name), row, "rubric changed")
+        self.act(settling.reopen, name, row, "rubric changed")
 
     def assign(self, name: str, row: int, to: str) -> None:
-        self.write(settling.assign, self.reader(name), row, self.reader(to))
+        self.act(settling.assign, name, row, self.reader(to))
 
     def members(self, read: Any) -> list[Any]:
         with self.database.read() as connection:
-            return leases.group_members(connection, read.id)
+            return list(group_members(connection, read.id))
 
     def row(self, number: int) -> Any:
         with self.database.read() as connection:

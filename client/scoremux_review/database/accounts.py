@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +30,7 @@ ROLES = ("rater", "leader", "director")
 SESSION_S = 12 * 3600.0
 MIN_PASSWORD = 10
 _WINDOW_S, _MOST_FAILURES, _MOST_FROM_ADDRESS = 300.0, 5, 50
-_MOST_NAME = 80
+MOST_NAME = 80
 _NAME, _BROWSER = "name ", "browser "
 _CLOCK_S = 300.0  # how far the clocks of two desks may differ
 _MOST_HASHES = 4
@@ -78,8 +78,7 @@ def add_person(
         ReviewError: the name, the role or the password cannot be used.
     """
     _check_role(role)
-    if not name or len(name) > _MOST_NAME or not name.isprintable() or name != name.strip():
-        raise ReviewError(f"a name has 1 to {_MOST_NAME} printable characters, and no space at its ends")
+    check_name(name, "a name")
     hashed = None if password is None else _hashed(password, hasher)
     with database.write() as connection:
         if connection.execute(select(people.c.id).where(people.c.name == name)).one_or_none():
@@ -153,7 +152,7 @@ def sign_in(
         SignInError: the name or the password is wrong, or there were too many attempts.
     """
     hasher = hasher or PasswordHasher()
-    subjects = {f"{_NAME}{name[:_MOST_NAME]}": _MOST_FAILURES, f"address {address}": _MOST_FROM_ADDRESS}
+    subjects = {f"{_NAME}{name[:MOST_NAME]}": _MOST_FAILURES, f"address {address}": _MOST_FROM_ADDRESS}
     with database.write() as connection:
         now = database.now()
         # What lies ahead was noted before the clock was set back.
@@ -209,7 +208,7 @@ def lift_lockout(database: Database, name: str, by: str) -> None:
     """Forget the failed sign-ins of a name, from known browsers too, so that the person need not wait."""
     with database.write() as connection:
         account = connection.execute(select(people.c.id).where(people.c.name == name)).scalar_one_or_none()
-        subjects = f"{_NAME}{name[:_MOST_NAME]}", f"{_BROWSER}{account}"
+        subjects = f"{_NAME}{name[:MOST_NAME]}", f"{_BROWSER}{account}"
         connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
         log.append(connection, database.now(), by, "lockout lifted", {"name": name})
 
@@ -251,10 +250,11 @@ def account_elsewhere(connection: Connection, name: object) -> int | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def choose_queue(connection: Connection, person: Person, task: str, reason: str) -> None:
-    """Note which queue a person reads from."""
+def choose_queue(connection: Connection, person: Person, task: str, reason: str) -> Person:
+    """Note which queue a person reads from; return the person with it."""
     change = update(sessions).where(sessions.c.digest == person.session)
     connection.execute(change.values(task=task, reason=reason))
+    return replace(person, task=task, reason=reason)
 
 
 def end_session(connection: Connection, person: Person) -> None:
@@ -265,6 +265,12 @@ def end_session(connection: Connection, person: Person) -> None:
 def same(value: str, expected: str) -> bool:
     """Compare two secrets in constant time."""
     return hmac.compare_digest(value.encode(), expected.encode())
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise ReviewError for a name that an account or a pool cannot have."""
+    if not name or len(name) > MOST_NAME or not name.isprintable() or name != name.strip():
+        raise ReviewError(f"{what} has 1 to {MOST_NAME} printable characters, and no space at its ends")
 
 
 def _check_role(role: str | None) -> None:

@@ -1,17 +1,20 @@
 """Reads: which responses people are to read. `queues` counts them by task and reason.
 
-A read is open, leased to one person, put aside by one, done or withdrawn. The connection must be the only writer
-(`Database.write`) wherever something is changed.
+A read is open, leased to one person, put aside by one, done or withdrawn. A lease ends with a decision, when its rater
+moves to another queue, or when its time is over. The connection must be the only writer (`Database.write`) wherever
+something is changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, literal, or_, select, update
 
 from scoremux_review.database.schema import PAPERS, inserted, people, queues, reads, rows, tasks, unindexed
+from scoremux_review.errors import LeaseLostError
 
 ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
 """Queues of responses that two raters disagree about, which leaders read, and that the machine had settled."""
@@ -47,6 +50,76 @@ def reading_now(connection: Connection) -> dict[str, str]:
 def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any | None:
     """Return the first read that meets conditions."""
     return connection.execute(select(reads).where(*conditions).order_by(reads.c.id).limit(1)).one_or_none()
+
+
+def current_read(connection: Connection, person: int) -> Any | None:
+    """Return the read that a person has the lease of."""
+    mine = (reads.c.person == person) & (reads.c.state == "leased") & reads.c.lead.is_(None)
+    return connection.execute(select(reads).where(mine).order_by(reads.c.leased_at.desc()).limit(1)).one_or_none()
+
+
+def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
+    """Return the reads that a person has put aside."""
+    mine = (reads.c.person == person) & (reads.c.state == "aside")
+    return connection.execute(select(reads).where(mine).order_by(reads.c.id)).all()
+
+
+def group_members(connection: Connection, read: int) -> Sequence[Any]:
+    """Return the reads leased as members of a read's group, with the responses' texts."""
+    query = select(reads, rows.c.text).join(rows, rows.c.id == reads.c.row)
+    return connection.execute(query.where(reads.c.lead == read, reads.c.state == "leased").order_by(reads.c.id)).all()
+
+
+def read_of_token(
+    connection: Connection, token: str, person: int, lost: str, states: Collection[str] = ("leased", "aside", "done")
+) -> Any:
+    """Return the read of a person's lease, by its token.
+
+    Args:
+        lost: What follows for a person who has lost the lease, for the error.
+
+    Raises:
+        LeaseLostError: the response is no longer this person's.
+    """
+    mine = (reads.c.person == person) & reads.c.lead.is_(None)
+    read = read_where(connection, reads.c.token == token, mine, reads.c.state.in_(states))
+    if read is None:
+        raise LeaseLostError(f"this response went to someone else in the meantime; {lost}")
+    return read
+
+
+def lease(
+    connection: Connection, chosen: Sequence[int], person: int, now: float, lease_s: float, lead: int | None = None
+) -> None:
+    """Lease reads to a person, each with a token of its own; `lead`: the read whose group they are members of."""
+    values = {"state": "leased", "person": person, "lead": lead}
+    values |= {"leased_at": now, "shown_at": now, "lease_until": now + lease_s}
+    change = update(reads).where(reads.c.id == bindparam("chosen")).values(token=bindparam("new_token"), **values)
+    if chosen:
+        connection.execute(change, [{"chosen": read, "new_token": secrets.token_urlsafe(16)} for read in chosen])
+
+
+def release(connection: Connection, person: int) -> None:
+    """Give back all that a person has the lease of."""
+    give_back(connection, reads.c.person == person, reads.c.state == "leased")
+
+
+def put_aside(connection: Connection, read: Any, until: float) -> None:
+    """Keep a leased read for its rater until a time, without a lease; the members of its group are given back."""
+    give_back(connection, reads.c.lead == read.id, reads.c.state == "leased")
+    connection.execute(update(reads).where(reads.c.id == read.id).values(state="aside", lease_until=until))
+
+
+def finish(connection: Connection, read: Any, spent_s: float) -> None:
+    """End a lease with a decision."""
+    connection.execute(update(reads).where(reads.c.id == read.id).values(state="done", lead=None))
+    _count_done(connection, read, 1, spent_s)
+
+
+def take_back(connection: Connection, decision: Any, now: float, lease_s: float, lead: int | None) -> None:
+    """Lease the read of an undone decision to the same person again."""
+    lease(connection, [decision.read], decision.person, now, lease_s, lead)
+    _count_done(connection, read_where(connection, reads.c.id == decision.read), -1, -decision.spent_s)
 
 
 def add_first_reads(connection: Connection, first: int) -> int:
@@ -113,7 +186,7 @@ def withdraw_reads(connection: Connection, chosen: Sequence[int]) -> None:
         withdraw(connection, read)
 
 
-def count_done(connection: Connection, read: Any, number: int, spent_s: float) -> None:
+def _count_done(connection: Connection, read: Any, number: int, spent_s: float) -> None:
     """Move a number of reads of a queue from waiting to done, or back; those of papers are not counted."""
     if read.kind not in PAPERS:
         this = (queues.c.task == read.task) & (queues.c.reason == read.reason)

@@ -30,9 +30,9 @@ _EXPORTS: dict[str, Callable[[Database, Path], int]] = {
 
 def pause(visit: Visit) -> Response:
     """Stop or resume the reading of a task, or of all."""
-    database, task, stop = visit.desk.database, visit.text("task"), visit.text("paused") == "1"
-    with database.write() as connection:
-        programme.pause_tasks(connection, task, stop, visit.person.name, database.now())
+    task, stop = visit.text("task"), visit.text("paused") == "1"
+    with visit.writing() as access:
+        programme.pause_tasks(access.connection, task, stop, access.reader.name, access.now)
     return see("/progress")
 
 
@@ -41,13 +41,13 @@ def reopen(visit: Visit) -> Response:
     person, days, reason, task = visit.number("person"), visit.number("days"), why(visit), visit.text("task")
     if person is None:
         raise ReviewError("say whose decisions are reopened")
-    database = visit.desk.database
-    with database.write() as connection:
-        now = database.now()
-        since = 0.0 if days is None else now - days * _DAY_S
-        number = settling.reopen_all(connection, visit.reader, person, task, since, reason, now)
-        body = {"person": person, "task": task or "all", "days": days, "rows": number, "why": reason}
-        log.append(connection, now, visit.person.name, "reopened all", body)
+    with visit.writing() as access:
+        since = 0.0 if days is None else access.now - days * _DAY_S
+        chosen = responses.settled_by(access.connection, person, task, since)
+        for row in chosen:
+            settling.reopen(access, row, reason)
+        body = {"person": person, "task": task or "all", "days": days, "rows": len(chosen), "why": reason}
+        access.log("reopened all", body)
     return see("/progress")
 
 
@@ -141,8 +141,8 @@ def download(visit: Visit) -> Response:
     path = Path(folder.name) / name
     try:
         number = write(database, path)
-        with database.write() as connection:
-            log.append(connection, database.now(), visit.person.name, "exported", {"file": name, "rows": number})
+        with visit.writing() as access:
+            access.log("exported", {"file": name, "rows": number})
     except BaseException:
         folder.cleanup()
         raise

@@ -71,8 +71,8 @@ def alerts(visit: Visit) -> Response:
 
 def end_alert(visit: Visit) -> Response:
     """Note that an alert is taken care of."""
-    with visit.desk.database.write() as connection:
-        desk_alerts.handle_alert(connection, visit.reader, visit.number("alert") or 0, visit.desk.database.now())
+    with visit.writing() as access:
+        desk_alerts.handle_alert(access, visit.number("alert") or 0)
     return see("/alerts")
 
 
@@ -88,8 +88,8 @@ def questions(visit: Visit) -> Response:
 def answer(visit: Visit) -> Response:
     """Answer a rater's question."""
     read, rater, text = visit.number("read") or 0, visit.number("rater") or 0, visit.text("answer").strip()
-    with visit.desk.database.write() as connection:
-        conversations.answer(connection, visit.reader, read, rater, text, visit.desk.database.now())
+    with visit.writing() as access:
+        conversations.answer(access, read, rater, text)
     return see("/questions")
 
 
@@ -114,28 +114,26 @@ def raters(visit: Visit) -> Response:
 
 def assign_work(visit: Visit) -> Response:
     """Say whose responses a person reads, and how many."""
-    with visit.desk.database.write() as connection:
-        now, lines = visit.desk.database.now(), visit.text("assignments")
-        assignments.assign_work(connection, visit.reader, _person(connection, visit), lines, now)
+    with visit.writing() as access:
+        assignments.assign_work(access, _person(access.connection, visit), visit.text("assignments"))
     return see("/raters")
 
 
 def change_pool(visit: Visit) -> Response:
     """Say who is in a pool, and whose responses its members read."""
     name, lines, members = visit.text("name").strip(), visit.text("assignments"), visit.text("members").splitlines()
-    with visit.desk.database.write() as connection:
-        if visit.text("new") and any(pool.name == name for pool in assignments.all_pools(connection)):
+    with visit.writing() as access:
+        if visit.text("new") and any(pool.name == name for pool in assignments.all_pools(access.connection)):
             raise ReviewError(f"there is a pool named {name!r} already; change it in its own form")
-        names, by, now = [m.strip() for m in members if m.strip()], visit.person.name, visit.desk.database.now()
-        assignments.change_pool(connection, by, name, lines, names, now)
+        assignments.change_pool(access, name, lines, [m.strip() for m in members if m.strip()])
     return see("/raters")
 
 
 def decide_standing(visit: Visit) -> Response:
     """Let a person read a task, have them qualify again, or pause them."""
-    with visit.desk.database.write() as connection:
-        person, task, now = _person(connection, visit), visit.text("task"), visit.desk.database.now()
-        assignments.decide_standing(connection, visit.reader, person, task, visit.text("state"), now)
+    with visit.writing() as access:
+        person = _person(access.connection, visit)
+        assignments.decide_standing(access, person, visit.text("task"), visit.text("state"))
     return see("/raters")
 
 
@@ -165,8 +163,8 @@ def row(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         raised = desk_alerts.urgent_alerts(connection, _MOST_SHOWN, number)
     if raised:
-        with visit.desk.database.write() as connection:
-            desk_alerts.see_alerts(connection, visit.reader, raised, visit.desk.database.now())
+        with visit.writing() as access:
+            desk_alerts.see_alerts(access, raised)
     with visit.desk.database.read() as connection:
         shown = responses.row_of(connection, number)
         if shown is None:
@@ -188,18 +186,17 @@ def row(visit: Visit) -> Response:
 
 def reopen(visit: Visit) -> Response:
     """Have a settled row read again."""
-    number, database = _row_number(visit), visit.desk.database
-    with database.write() as connection:
-        settling.reopen(connection, visit.reader, number, why(visit), database.now())
+    number = _row_number(visit)
+    with visit.writing() as access:
+        settling.reopen(access, number, why(visit))
     return see(f"/rows/{number}")
 
 
 def assign(visit: Visit) -> Response:
     """Give a waiting row to one person, or to anyone."""
-    number, database = _row_number(visit), visit.desk.database
-    with database.write() as connection:
-        person = _person(connection, visit) if visit.text("person") else None
-        settling.assign(connection, visit.reader, number, person, database.now())
+    number = _row_number(visit)
+    with visit.writing() as access:
+        settling.assign(access, number, _person(access.connection, visit) if visit.text("person") else None)
     return see(f"/rows/{number}")
 
 
@@ -234,7 +231,7 @@ def _chosen(query: Mapping[str, str]) -> decision_rows.Backreading:
 def _person(connection: Connection, visit: Visit) -> Reader:
     for person in accounts.listed(connection):
         if person.active and person.id == visit.number("person"):
-            return Reader(person.id, person.name, person.role != "rater")
+            return Reader.of(person)
     raise ReviewError("unknown person")
 
 

@@ -8,12 +8,11 @@ from typing import Any
 from starlette.responses import Response
 
 from scoremux_review.database import accounts, programme, reads
-from scoremux_review.database.connection import Connection
 from scoremux_review.errors import LeaseLostError, NotAllowedError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.pages import reading_page
 from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit, see
-from scoremux_review.reading import conversations, human_decisions, leases
+from scoremux_review.reading import conversations, human_decisions
 from scoremux_review.reading.alerts import raise_alert
 from scoremux_review.reading.task_access import ELSEWHERE, TaskAccess
 
@@ -24,11 +23,11 @@ def queues(visit: Visit) -> Response:
     """Show what waits: to leaders by task and reason with counts, to raters the tasks alone."""
     with visit.desk.database.read() as connection:
         waiting, tasks = reads.all_queues(connection), programme.all_items(connection)
-        access = visit.access(connection)
+        access = TaskAccess(connection, visit.reader, visit.desk.database.now())
         search = visit.request.query_params.get("find", "").strip()
         mine: dict[str, Any] = {
-            "current": leases.current_read(connection, visit.person.id),
-            "aside": leases.reads_aside(connection, visit.person.id),
+            "current": reads.current_read(connection, visit.person.id),
+            "aside": reads.reads_aside(connection, visit.person.id),
             "writers": conversations.last_writers(connection, visit.person.id),
             "asked": search,
             "found": [id_ for id_, t in tasks.items() if search.casefold() in f"{id_}\n{t.question}".casefold()],
@@ -48,64 +47,65 @@ def start(visit: Visit) -> Response:
     if visit.text("reason") and not visit.reader.adjudicates:
         raise NotAllowedError("only leaders choose why responses are read")
     task, reason = visit.text("task"), visit.text("reason")
-    with visit.desk.database.write() as connection:
+    with visit.writing() as access:
         if visit.text("token"):
-            read = conversations.take_up(connection, visit.access(connection), visit.text("token"))
-            task, reason = _queue_with(read, visit.person)
-        accounts.choose_queue(connection, visit.person, task, reason)
+            _choose_queue_with(visit, access, conversations.take_up(access, visit.text("token")))
+        else:
+            accounts.choose_queue(access.connection, visit.person, task, reason)
     return see("/read")
 
 
 def read(visit: Visit) -> Response:
     """Show the response this person has, or lease the next."""
-    return _act(visit, lambda _, __: "")
+    return _act(visit, lambda _: "")
 
 
 def decide(visit: Visit) -> Response:
     """Save a decision; the script gets the next response at once, a browser is sent on to it."""
     after_ms = visit.number("after_ms")
-    after_s = None if after_ms is None else after_ms / 1000
     rating = human_decisions.Rating(
-        visit.number("level"), visit.text("code"), visit.text("note"), visit.texts("also"), after_s
+        token=visit.text("token"),
+        level=visit.number("level"),
+        code=visit.text("code"),
+        note=visit.text("note"),
+        also=visit.texts("also"),
+        after_s=None if after_ms is None else after_ms / 1000,
     )
     message, shown = "", None
-    with visit.desk.database.write() as connection:
+    with visit.writing() as access:
         try:
-            token, now = visit.text("token"), visit.desk.database.now()
-            access = human_decisions.decide(connection, visit.reader, token, rating, now)
+            human_decisions.decide(access, rating)
         except (LeaseLostError, TooSoonError) as error:
-            message, access = error.sentence, TaskAccess(connection, visit.reader, now)
+            message = error.sentence
         if message or visit.by_script:
-            shown = reading_page.shown_next(connection, access, visit, visit.person.task, visit.person.reason, message)
+            shown = reading_page.next_response(visit, access, message)
     return see("/read") if shown is None else show(visit, "read.html", **shown)
 
 
 def undo(visit: Visit) -> Response:
     """Take back the last decision and show its response again."""
-    person, message = visit.person, "Undone."
-    task, reason = person.task, person.reason
-    with visit.desk.database.write() as connection:
-        access = visit.access(connection)
+
+    def act(access: TaskAccess) -> str:
+        message = "Undone."
         try:
-            human_decisions.undo(connection, access)
+            human_decisions.undo(access)
         except TooLateError as error:
             message = error.sentence
-        current = leases.current_read(connection, person.id)
-        if current is not None:
-            task, reason = _queue_with(current, person)
-            accounts.choose_queue(connection, person, task, reason)
-        shown = reading_page.shown_next(connection, access, visit, task, reason, message)
-    return show(visit, "read.html", **shown)
+        if (current := reads.current_read(access.connection, access.reader.id)) is not None:
+            _choose_queue_with(visit, access, current)
+        return message
+
+    return _act(visit, act)
 
 
 def put_aside(visit: Visit) -> Response:
     """Put the response aside, with a question to the leaders if one is asked."""
     question, ask = visit.text("note").strip(), visit.text("ask") == "1"
 
-    def act(connection: Connection, access: TaskAccess) -> str:
+    def act(access: TaskAccess) -> str:
         if ask and not question:
             raise ReviewError("write your question as the note first")
-        conversations.put_aside(connection, access, visit.text("token"), question if ask else "")
+        conversations.put_aside(access, visit.text("token"), question if ask else "")
         return "The leaders see your question now." if ask else "Put aside: it waits on your first page."
 
     return _act(visit, act)
@@ -114,8 +114,8 @@ def put_aside(visit: Visit) -> Response:
 def alert(visit: Visit) -> Response:
     """Raise an alert for the response being read."""
 
-    def act(connection: Connection, access: TaskAccess) -> str:
-        raise_alert(connection, access.reader, visit.text("token"), access.now)
+    def act(access: TaskAccess) -> str:
+        raise_alert(access, visit.text("token"))
         return "Alert raised: the leaders see it now."
 
     return _act(visit, act)
@@ -123,10 +123,10 @@ def alert(visit: Visit) -> Response:
 
 def begin_compare(visit: Visit) -> Response:
     """Note that this person looks at the machine's score of their last response, and show it."""
-    with visit.desk.database.write() as connection:
-        if programme.load_policy(connection).machine == "never":
+    with visit.writing() as access:
+        if access.policy.machine == "never":
             raise NotAllowedError("this programme does not show the machine's score to raters")
-        human_decisions.compare(connection, visit.reader, visit.desk.database.now())
+        human_decisions.compare(access)
     return reading_page.compare(visit) if visit.by_script else see("/compare")
 
 
@@ -135,19 +135,20 @@ def keys(visit: Visit) -> Response:
     return show(visit, "help.html")
 
 
-def _queue_with(read: Any, person: accounts.Person) -> tuple[str, str]:
-    """Return task and reason of a queue that has a read: the chosen one, if it does."""
-    fits = person.task in ("", read.task) and person.reason in ("", read.reason)
-    return (person.task, person.reason) if fits else (read.task, read.reason if person.may("leader") else "")
+def _choose_queue_with(visit: Visit, access: TaskAccess, read: Any) -> None:
+    """Have this person read from a queue that has a read: the one that they have chosen, if it does."""
+    person = visit.person
+    if person.task not in ("", read.task) or person.reason not in ("", read.reason):
+        reason = read.reason if access.reader.adjudicates else ""
+        visit.signed_in = accounts.choose_queue(access.connection, person, read.task, reason)
 
 
-def _act(visit: Visit, act: Callable[[Connection, TaskAccess], str]) -> Response:
+def _act(visit: Visit, act: Callable[[TaskAccess], str]) -> Response:
     """Show the next response after an action, with the message that it returns or the error that it raises."""
-    with visit.desk.database.write() as connection:
-        access = visit.access(connection)
+    with visit.writing() as access:
         try:
-            message = act(connection, access)
+            message = act(access)
         except ReviewError as error:
             message = error.sentence
-        shown = reading_page.shown_next(connection, access, visit, visit.person.task, visit.person.reason, message)
+        shown = reading_page.next_response(visit, access, message)
     return show(visit, "read.html", **shown)

@@ -9,44 +9,53 @@ from typing import Any
 
 from starlette.responses import Response
 
-from scoremux_review.database import log, programme, responses
-from scoremux_review.database.connection import Connection
-from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.errors import NotAllowedError
 from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit
 from scoremux_review.reading import decision_rows, leases
 from scoremux_review.reading.conversations import conversation
-from scoremux_review.reading.task_access import TaskAccess, papers_decided, qualification_news
+from scoremux_review.reading.task_access import FAILED, TaskAccess, papers_decided
 
 _DAY_S = 86_400.0
 
 
-def shown_next(
-    connection: Connection, access: TaskAccess, visit: Visit, task: str, reason: str, message: str
-) -> dict[str, Any]:
-    """Lease the next response of a queue, or keep the current one; return what its page shows."""
-    now, policy = access.now, access.policy
-    read = leases.take(connection, access, task, reason, visit.desk.draw)
-    last = decision_rows.last_decision(connection, access.reader.id)
-    shown: dict[str, Any] = {
-        "read": read,
-        "last": last if last is not None and now - last.at <= policy.undo_s else None,
-        "last_points": "",
-        "may_compare": policy.machine != "never",
-        "policy": policy,
-        "pace": decision_rows.pace_since(connection, access.reader.id, now - now % _DAY_S),
-    }
-    if read is not None:
-        adjudicated = read.kind == "adjudication"
-        ratings = decision_rows.row_ratings(connection, read.row, read.round) if adjudicated else {}
-        shown |= _response(connection, read, ratings, policy)
-    if (recent := shown["last"]) is not None:
-        if recent.level is not None:
-            shown["last_points"] = programme.item_of(connection, recent.task).points(recent.level)
-        if not message and recent.kind == "qualification":
-            message = qualification_news(access, recent)
-    return shown | {"message": message}
+def next_response(visit: Visit, access: TaskAccess, message: str) -> dict[str, Any]:
+    """Lease the next response of this person's queue, or keep the current one; return what its page shows."""
+    read = leases.take(access, visit.person.task, visit.person.reason, visit.desk.draw)
+    return _page(access, read, message)
+
+
+def _page(access: TaskAccess, read: Any | None, message: str) -> dict[str, Any]:
+    """Return what the page of a response shows, or that of a queue in which nothing is left."""
+    shown = {"read": read, "policy": access.policy, **_strip(access, message)}
+    return shown if read is None else shown | _response(access, read)
+
+
+def _strip(access: TaskAccess, message: str) -> dict[str, Any]:
+    """Return what stands above a response: a message, the last decision while it can be undone, the pace of today."""
+    connection, person, now = access.connection, access.reader.id, access.now
+    pace = decision_rows.pace_since(connection, person, now - now % _DAY_S)
+    last = decision_rows.last_decision(connection, person)
+    if last is None or now - last.at > access.policy.undo_s:
+        return {"message": message, "last": None, "pace": pace}
+    if not message and last.kind == "qualification":
+        message = _qualification_news(access, last)
+    return {"message": message, "last": last, "last_item": programme.item_of(connection, last.task), "pace": pace}
+
+
+def _qualification_news(access: TaskAccess, decision: Any) -> str:
+    """Return the message to a rater after a decision about a paper of a qualification set."""
+    task, standing = decision.task, access.standings.get(decision.task)
+    if decision.fast:
+        return f"Decisions in less than {access.policy.fast_s:g} s do not count; this paper comes again."
+    if standing is None or standing.since != decision.id:
+        return ""
+    exact = f"{standing.exact} of {standing.papers} papers were exactly right"
+    if standing.state == FAILED:
+        mark = f"{access.pass_mark(task):.0%}"
+        return f"You did not qualify for {task}: {exact}, {mark} are needed. Your leader decides what follows."
+    return f"You have qualified for {task}: {exact}."
 
 
 def compare(visit: Visit) -> Response:
@@ -75,11 +84,14 @@ def feedback(visit: Visit) -> Response:
     return show(visit, "feedback.html", papers=papers[max(0, last - number) : last], policy=policy, items=items)
 
 
-def _response(connection: Connection, read: Any, ratings: dict[str, Any], policy: DeskPolicy) -> dict[str, Any]:
+def _response(access: TaskAccess, read: Any) -> dict[str, Any]:
     """Return what the page shows of a response, with the other ratings if a leader decides between them."""
+    connection = access.connection
     row = responses.row_of(connection, read.row)
-    before = policy.machine == "before" and read.kind in ("first", "validity")
+    before = access.policy.machine == "before" and read.kind in ("first", "validity")
     machine = responses.machine_score(row) if before else None
+    adjudicated = read.kind == "adjudication"
+    ratings = decision_rows.row_ratings(connection, read.row, read.round) if adjudicated else {}
     history = log.entries(connection, row=row.id) if ratings else []
     return {
         "text": row.text,
@@ -87,7 +99,7 @@ def _response(connection: Connection, read: Any, ratings: dict[str, Any], policy
         "ratings": [ratings[kind] for kind in ("first", "second") if kind in ratings],
         "notes": {entry.body["decision"]: entry.remark for entry in history if entry.action == "decided"},
         "messages": conversation(connection, read.id, read.person),
-        "members": leases.group_members(connection, read.id),
+        "members": reads.group_members(connection, read.id),
         "item": programme.item_of(connection, read.task),
         "anchors": programme.anchors_of(connection, read.task),
     }

@@ -7,11 +7,10 @@ import secrets
 
 from starlette.responses import Response
 
-from scoremux_review.database import accounts
+from scoremux_review.database import accounts, reads
 from scoremux_review.errors import SignInError
 from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit, see
-from scoremux_review.reading import leases
 
 _BEFORE = "desk-before"
 _MARK_S = 365 * 86_400
@@ -66,7 +65,7 @@ def sign_out(visit: Visit) -> Response:
     """End the session, and give back what this person was reading."""
     with visit.desk.database.write() as connection:
         accounts.end_session(connection, visit.person)
-        leases.release(connection, visit.person.id)
+        reads.release(connection, visit.person.id)
     answer = see("/login?out=1")  # where the proxy's name does not sign the person in again
     answer.delete_cookie(visit.desk.cookie, secure=visit.desk.secure, httponly=True)
     return answer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from scoremux_client.errors import InputError
 from scoremux_review.database.accounts import Person
-from scoremux_review.database.connection import Connection, Database
+from scoremux_review.database.connection import Database
 from scoremux_review.errors import NotAllowedError, ReviewError
 from scoremux_review.pages.proxy import USER
 from scoremux_review.reading.leases import RANDOM
@@ -94,11 +95,13 @@ class Visit:
 
     @property
     def reader(self) -> Reader:
-        return Reader(self.person.id, self.person.name, self.person.may("leader"))
+        return Reader.of(self.person)
 
-    def access(self, connection: Connection) -> TaskAccess:
-        """Return what this person may read."""
-        return TaskAccess(connection, self.reader, self.desk.database.now())
+    @contextmanager
+    def writing(self) -> Iterator[TaskAccess]:
+        """Give this person a transaction as the only writer (`Database.write`)."""
+        with self.desk.database.write() as connection:
+            yield TaskAccess(connection, self.reader, self.desk.database.now())
 
     @property
     def user(self) -> str:

@@ -14,12 +14,10 @@ from sqlalchemy import Connection, func, insert, select, update
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.rows.writers import beside_parts
-from scoremux_review.database import log
+from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import alert_views, alerts, inserted, people, rows
-from scoremux_review.errors import LeaseLostError
-from scoremux_review.reading import leases
-from scoremux_review.reading.task_access import Reader
+from scoremux_review.reading.task_access import TaskAccess
 
 _FOLDER = "alerts"
 
@@ -49,32 +47,31 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
     return new, unknown
 
 
-def raise_alert(connection: Connection, reader: Reader, token: str, now: float) -> None:
+def raise_alert(access: TaskAccess, token: str) -> None:
     """Raise an alert for the response that a rater reads. Raises LeaseLostError."""
-    read = leases.read_of_token(connection, token)
-    if read is None or read.person != reader.id:
-        raise LeaseLostError("this response went to someone else in the meantime; raise the alert there, or by its id")
-    _add(connection, read.row, reader.name, now, person=reader.id)
+    reader, lost = access.reader, "raise the alert there, or by its id"
+    read = reads.read_of_token(access.connection, token, reader.id, lost)
+    _add(access.connection, read.row, reader.name, access.now, person=reader.id)
 
 
-def see_alerts(connection: Connection, reader: Reader, shown: Sequence[Any], now: float) -> None:
+def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
     """Note that a leader has seen alerts, each the first time."""
     for alert in shown:
-        mine = (alert_views.c.alert == alert.id) & (alert_views.c.person == reader.id)
-        if connection.execute(select(alert_views).where(mine)).one_or_none() is None:
-            body = {"alert": alert.id, "person": reader.id, "at": now}
-            connection.execute(insert(alert_views).values(**body))
-            log.append(connection, now, reader.name, "alert seen", body, row=alert.row)
+        mine = (alert_views.c.alert == alert.id) & (alert_views.c.person == access.reader.id)
+        if access.connection.execute(select(alert_views).where(mine)).one_or_none() is None:
+            body = {"alert": alert.id, "person": access.reader.id, "at": access.now}
+            access.connection.execute(insert(alert_views).values(**body))
+            access.log("alert seen", body, row=alert.row)
 
 
-def handle_alert(connection: Connection, reader: Reader, alert: int, now: float) -> None:
+def handle_alert(access: TaskAccess, alert: int) -> None:
     """Note that an open alert is taken care of."""
     this = (alerts.c.id == alert) & alerts.c.handled_at.is_(None)
-    row = connection.execute(select(alerts.c.row).where(this)).scalar_one_or_none()
+    row = access.connection.execute(select(alerts.c.row).where(this)).scalar_one_or_none()
     if row is not None:
-        connection.execute(update(alerts).where(this).values(handled_by=reader.id, handled_at=now))
-        body = {"alert": alert, "person": reader.id, "at": now}
-        log.append(connection, now, reader.name, "alert handled", body, row=row)
+        handled = {"handled_by": access.reader.id, "handled_at": access.now}
+        access.connection.execute(update(alerts).where(this).values(**handled))
+        access.log("alert handled", {"alert": alert, "person": access.reader.id, "at": access.now}, row=row)
 
 
 def count_open(connection: Connection) -> int:

@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from scoremux_review.database import accounts, log, programme
+from scoremux_review.database import accounts, programme
 from scoremux_review.database.schema import assignments, decisions, inserted, people, pool_members, pools, standings
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading.task_access import PAUSED, Assignment, RaterStanding, Reader, TaskAccess, from_json
@@ -20,7 +21,7 @@ from scoremux_review.reading.task_access import PAUSED, Assignment, RaterStandin
 ACTIONS = {"qualified": "Let read", "again": "Qualify again", PAUSED: "Pause"}
 """What a leader decides about a rater and a task."""
 
-_MOST_ASSIGNMENTS, _MOST_NAME = 100, 80
+_MOST_ASSIGNMENTS = 100
 _QUOTA = re.compile("[0-9]{1,9}")
 
 
@@ -51,20 +52,20 @@ def stopped_raters(connection: Connection) -> int:
     return connection.execute(waiting).scalar_one()
 
 
-def assign_work(connection: Connection, by: Reader, person: Reader, lines: str, now: float) -> None:
+def assign_work(access: TaskAccess, person: Reader, lines: str) -> None:
     """Say which tasks a person reads. Raises ReviewError if `lines` cannot be read (`_parse`)."""
+    connection = access.connection
     values = [{"person": person.id, **vars(assignment)} for assignment in _parse(lines)]
     connection.execute(delete(assignments).where(assignments.c.person == person.id))
     if values:
         connection.execute(insert(assignments), values)
     query = select(assignments.c.id, assignments.c.tasks, assignments.c.quota).order_by(assignments.c.id)
     assigned = [list(row) for row in connection.execute(query.where(assignments.c.person == person.id))]
-    body = {"person": person.id, "name": person.name, "assignments": assigned}
-    log.append(connection, now, by.name, "work assigned", body)
-    TaskAccess(connection, person, now).end_reservations()
+    access.log("work assigned", {"person": person.id, "name": person.name, "assignments": assigned})
+    TaskAccess(connection, person, access.now).end_reservations()
 
 
-def change_pool(connection: Connection, by: str, name: str, lines: str, members: Sequence[str], now: float) -> None:
+def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str]) -> None:
     """Replace a pool, or add it; without lines and members it is removed.
 
     Args:
@@ -75,42 +76,48 @@ def change_pool(connection: Connection, by: str, name: str, lines: str, members:
     Raises:
         ReviewError: the name, a line or a member cannot be used, or there are members and no lines.
     """
-    if not name or len(name) > _MOST_NAME or not name.isprintable() or name != name.strip():
-        raise ReviewError(f"a pool's name has 1 to {_MOST_NAME} printable characters, and no space at its ends")
+    connection = access.connection
+    accounts.check_name(name, "a pool's name")
     active = {person.name: person for person in accounts.listed(connection) if person.active}
     for member in members:
         if member not in active:
-            raise ReviewError(f"you cannot choose {member[:_MOST_NAME]!r}: no active account has this name")
+            raise ReviewError(f"you cannot choose {member[: accounts.MOST_NAME]!r}: no active account has this name")
     before = {m for pool in all_pools(connection) if pool.name == name for m in pool.members}
     after = {active[member].id for member in members}
     if after or lines.strip():
         after |= before - {person.id for person in active.values()}
-    parsed = _parse(lines)
-    if after and not parsed:
+    stored = [[assignment.tasks, assignment.quota] for assignment in _parse(lines)]
+    if after and not stored:
         raise ReviewError(
             "a pool with members needs tasks, since who has none reads all tasks: name tasks, or take all members out"
         )
-    number = connection.execute(select(pools.c.id).where(pools.c.name == name)).scalar_one_or_none()
-    connection.execute(delete(pool_members).where(pool_members.c.pool == number))
-    connection.execute(delete(pools).where(pools.c.id == number))
-    stored = [[assignment.tasks, assignment.quota] for assignment in parsed]
-    if stored:
-        number = inserted(connection, pools, name=name, assignments=json.dumps(stored))
-    if after:
-        connection.execute(insert(pool_members), [{"pool": number, "person": person} for person in sorted(after)])
-    body = {"pool": number, "name": name, "assignments": stored, "members": sorted(after)}
-    log.append(connection, now, by, "pool", body)
+    number = _replace_pool(connection, name, stored, sorted(after))
+    access.log("pool", {"pool": number, "name": name, "assignments": stored, "members": sorted(after)})
     for person in active.values():
         if person.id in before | after:
-            TaskAccess(connection, Reader(person.id, person.name, person.role != "rater"), now).end_reservations()
+            TaskAccess(connection, Reader.of(person), access.now).end_reservations()
 
 
-def decide_standing(connection: Connection, by: Reader, person: Reader, task: str, state: str, now: float) -> None:
+def _replace_pool(connection: Connection, name: str, stored: list[Any], members: Sequence[int]) -> int | None:
+    """Store a pool in place of the one of this name; return its number: the earlier one's if it is only removed."""
+    number: int | None = connection.execute(select(pools.c.id).where(pools.c.name == name)).scalar_one_or_none()
+    connection.execute(delete(pool_members).where(pool_members.c.pool == number))
+    connection.execute(delete(pools).where(pools.c.id == number))
+    if stored:
+        number = inserted(connection, pools, name=name, assignments=json.dumps(stored))
+    if members:
+        connection.execute(insert(pool_members), [{"pool": number, "person": person} for person in members])
+    return number
+
+
+def decide_standing(access: TaskAccess, person: Reader, task: str, state: str) -> None:
     """Let someone read a task, have them qualify again, or pause them: one of `ACTIONS`. Raises ReviewError."""
+    connection = access.connection
     if state not in ACTIONS or task not in programme.all_items(connection):
         raise ReviewError("choose a task, and what follows")
     last = connection.execute(select(func.max(decisions.c.id)).where(decisions.c.person == person.id)).scalar_one()
-    TaskAccess(connection, person, now).set_standing(task, RaterStanding(state, last or 0, None, None), by.name)
+    standing = RaterStanding(state, last or 0, None, None)
+    TaskAccess(connection, person, access.now).set_standing(task, standing, access.reader.name)
 
 
 def _parse(lines: str) -> list[Assignment]:

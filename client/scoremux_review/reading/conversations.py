@@ -1,7 +1,7 @@
 """Conversations about responses: a rater puts one aside, with or without a question, and leaders answer.
 
-Each conversation is about one reading of one rater. What changes something is a part of one transaction; the connection
-must be the only writer (`Database.write`).
+Each conversation is about one reading of one rater. The connection must be the only writer (`Database.write`) wherever
+something is changed.
 """
 
 from __future__ import annotations
@@ -11,54 +11,50 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select
 
-from scoremux_review.database import log, reads
+from scoremux_review.database import reads
 from scoremux_review.database.schema import ERASED, messages, people, remarks, rows
 from scoremux_review.database.schema import reads as read_table
-from scoremux_review.errors import LeaseLostError, ReviewError
-from scoremux_review.reading import leases
-from scoremux_review.reading.task_access import Reader, TaskAccess
+from scoremux_review.errors import ReviewError
+from scoremux_review.reading.task_access import TaskAccess
 
 _MOST_ASIDE = 20
 _MOST_MESSAGE = 2000
 
 
-def put_aside(connection: Connection, access: TaskAccess, token: str, question: str) -> None:
+def put_aside(access: TaskAccess, token: str, question: str) -> None:
     """Put the response aside that a lease's token names; `question`: to the leaders, or empty.
 
     Raises:
         LeaseLostError: this rater does not have the response any more.
         ReviewError: they have put too many aside.
     """
-    reader, now = access.reader, access.now
-    read = leases.read_of_token(connection, token)
-    if read is None or read.person != reader.id or read.state != "leased" or read.lead is not None:
-        raise LeaseLostError("this response went to someone else in the meantime; it was not put aside")
-    if len(leases.reads_aside(connection, reader.id)) >= _MOST_ASIDE:
+    connection, person = access.connection, access.reader.id
+    read = reads.read_of_token(connection, token, person, "it was not put aside", ["leased"])
+    if len(reads.reads_aside(connection, person)) >= _MOST_ASIDE:
         raise ReviewError(f"you have put {_MOST_ASIDE} responses aside; decide one of them first")
-    leases.put_aside(connection, read, now + access.policy.aside_s)
-    log.append(connection, now, reader.name, "put aside", {"read": read.id}, row=read.row)
+    reads.put_aside(connection, read, access.now + access.policy.aside_s)
+    access.log("put aside", {"read": read.id}, row=read.row)
     if question:
-        _say(connection, reader, read, reader.id, question, "asked", now)
+        _say(access, read, person, question, "asked")
 
 
-def take_up(connection: Connection, access: TaskAccess, token: str) -> Any:
+def take_up(access: TaskAccess, token: str) -> Any:
     """Lease a response again that this rater has put aside; return the read. Raises LeaseLostError."""
-    read = leases.read_of_token(connection, token)
-    if read is None or read.person != access.reader.id or read.state not in ("aside", "leased"):
-        raise LeaseLostError("this response went to someone else in the meantime")
+    connection, person = access.connection, access.reader.id
+    read = reads.read_of_token(connection, token, person, "it is no longer put aside for you", reads.PENDING)
     if read.state == "aside":
-        leases.release(connection, access.reader.id)
-        leases.lease(connection, [read.id], access.reader.id, access.now, access.policy.lease_s)
+        reads.release(connection, person)
+        reads.lease(connection, [read.id], person, access.now, access.policy.lease_s)
     return read
 
 
-def answer(connection: Connection, reader: Reader, read: int, rater: int, text: str, now: float) -> None:
+def answer(access: TaskAccess, read: int, rater: int, text: str) -> None:
     """Answer a rater's question about a reading. Raises ReviewError without a question or an answer."""
-    if not conversation(connection, read, rater):
+    if not conversation(access.connection, read, rater):
         raise ReviewError("unknown question")
     if not text:
         raise ReviewError("write an answer")
-    _say(connection, reader, reads.read_where(connection, read_table.c.id == read), rater, text, "answered", now)
+    _say(access, reads.read_where(access.connection, read_table.c.id == read), rater, text, "answered")
 
 
 def conversation(connection: Connection, read: int, rater: int) -> Sequence[Any]:
@@ -113,7 +109,7 @@ def _messages(connection: Connection, chosen: ColumnElement[bool]) -> Sequence[A
     return connection.execute(query.order_by(messages.c.entry)).all()
 
 
-def _say(connection: Connection, reader: Reader, read: Any, rater: int, text: str, action: str, now: float) -> None:
-    body = {"read": read.id, "rater": rater, "person": reader.id, "at": now}
-    entry = log.append(connection, now, reader.name, action, body, row=read.row, remark=text[:_MOST_MESSAGE])
-    connection.execute(insert(messages).values(entry=entry, **body))
+def _say(access: TaskAccess, read: Any, rater: int, text: str, action: str) -> None:
+    body = {"read": read.id, "rater": rater, "person": access.reader.id, "at": access.now}
+    entry = access.log(action, body, row=read.row, remark=text[:_MOST_MESSAGE])
+    access.connection.execute(insert(messages).values(entry=entry, **body))

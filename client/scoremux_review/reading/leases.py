@@ -1,8 +1,4 @@
-"""Leases: which response a rater reads next, and how long it is theirs.
-
-A lease ends with a decision, when its rater moves to another queue, or when its time is over. The connection must be
-the only writer (`Database.write`) wherever something is changed.
-"""
+"""Leases: which response a rater reads next. The connection must be the only writer (`Database.write`)."""
 
 from __future__ import annotations
 
@@ -10,10 +6,10 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, or_, select, update
+from sqlalchemy import Connection, exists, or_, select, update
 
 from scoremux_review.database import programme, responses
-from scoremux_review.database.reads import ADJUDICATION, add_read, count_done, give_back, read_where
+from scoremux_review.database.reads import ADJUDICATION, add_read, current_read, give_back, lease, release
 from scoremux_review.database.schema import decisions, queues, reads, rows, tasks, unindexed
 from scoremux_review.reading.intake import share
 from scoremux_review.reading.task_access import QUALIFY, TaskAccess
@@ -26,9 +22,7 @@ _CLOCK_S = 300.0  # how far the clocks of two desks may differ
 _GROUPED = ("route", "all")
 
 
-def take(
-    connection: Connection, access: TaskAccess, task: str, reason: str, draw: Callable[[], float] = RANDOM
-) -> Any | None:
+def take(access: TaskAccess, task: str, reason: str, draw: Callable[[], float] = RANDOM) -> Any | None:
     """Return the read that a person has, or lease the next one.
 
     Args:
@@ -39,97 +33,31 @@ def take(
     Returns:
         The read, with its lease's token; None if nothing is left for this person.
     """
-    person, lease_s = access.reader.id, access.policy.lease_s
-    current = current_read(connection, person)
+    if (kept := _kept(access, task, reason)) is not None:
+        return kept
+    for queue in _queues_in_order(access, task, reason, draw):
+        if (read := _next_read(access, *queue, draw)) is not None:
+            return _leased(access, read)
+    return None
+
+
+def _kept(access: TaskAccess, task: str, reason: str) -> Any | None:
+    """Return the read that this person has, if it is of the queue. Else give it back, and all whose time is over."""
+    connection, now, current = access.connection, access.now, current_read(access.connection, access.reader.id)
     if current is not None:
         fits = task in ("", current.task) and reason in ("", current.reason)
         if fits and not programme.item_of(connection, current.task).paused:
             group = or_(reads.c.id == current.id, reads.c.lead == current.id) & (reads.c.state == "leased")
-            times = {"shown_at": access.now, "lease_until": access.now + lease_s}
-            connection.execute(update(reads).where(group, reads.c.person == person).values(**times))
-            return current_read(connection, person)
-        release(connection, person)
-    over = (reads.c.lease_until < access.now) | (reads.c.leased_at > access.now + _CLOCK_S)  # the clock was set back
-    give_back(connection, over)
-    for queue_task, queue_reason in _queues_in_order(connection, access, task, reason, draw):
-        read = access.next_paper(queue_task) if access.obstacle(queue_task) == QUALIFY else None
-        if read is None and access.may_read(queue_task):
-            read = _next_open(connection, person, queue_task, queue_reason)
-        if read is None:
-            continue
-        if read.kind == "first" and draw() < access.policy.validity:
-            read = _validity_read(connection, person, read) or read
-        lease(connection, [read.id], person, access.now, lease_s)
-        if access.policy.groups and read.kind == "first":
-            members = _duplicates(connection, read, access.policy.across_administrations)
-            lease(connection, members, person, access.now, lease_s, lead=read.id)
-        return current_read(connection, person)
+            times = {"shown_at": now, "lease_until": now + access.policy.lease_s}
+            connection.execute(update(reads).where(group, reads.c.person == current.person).values(**times))
+            return current_read(connection, current.person)
+        release(connection, current.person)
+    # A lease that begins later than now was taken before the clock was set back.
+    give_back(connection, (reads.c.lease_until < now) | (reads.c.leased_at > now + _CLOCK_S))
     return None
 
 
-def current_read(connection: Connection, person: int) -> Any | None:
-    """Return the read that a person has the lease of."""
-    mine = (reads.c.person == person) & (reads.c.state == "leased") & reads.c.lead.is_(None)
-    return connection.execute(select(reads).where(mine).order_by(reads.c.leased_at.desc()).limit(1)).one_or_none()
-
-
-def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
-    """Return the reads that a person has put aside."""
-    mine = (reads.c.person == person) & (reads.c.state == "aside")
-    return connection.execute(select(reads).where(mine).order_by(reads.c.id)).all()
-
-
-def read_of_token(connection: Connection, token: str) -> Any | None:
-    """Return the read whose lease has this token."""
-    return connection.execute(select(reads).where(reads.c.token == token)).one_or_none()
-
-
-def group_members(connection: Connection, read: int) -> list[Any]:
-    """Return the reads leased as members of a read's group, with the responses' texts."""
-    query = select(reads, rows.c.text).join(rows, rows.c.id == reads.c.row)
-    return list(connection.execute(query.where(reads.c.lead == read, reads.c.state == "leased").order_by(reads.c.id)))
-
-
-def lease(
-    connection: Connection, chosen: Sequence[int], person: int, now: float, lease_s: float, lead: int | None = None
-) -> None:
-    """Lease reads to a person, each with a token of its own; `lead`: the read whose group they are members of."""
-    values = {"state": "leased", "person": person, "lead": lead}
-    values |= {"leased_at": now, "shown_at": now, "lease_until": now + lease_s}
-    change = update(reads).where(reads.c.id == bindparam("chosen")).values(token=bindparam("new_token"), **values)
-    if chosen:
-        connection.execute(change, [{"chosen": read, "new_token": secrets.token_urlsafe(16)} for read in chosen])
-
-
-def release(connection: Connection, person: int) -> None:
-    """Give back all that a person has the lease of."""
-    give_back(connection, reads.c.person == person, reads.c.state == "leased")
-
-
-def put_aside(connection: Connection, read: Any, until: float) -> None:
-    """Keep a leased read for its rater until a time, without a lease; the members of its group are given back."""
-    give_back(connection, reads.c.lead == read.id, reads.c.state == "leased")
-    connection.execute(update(reads).where(reads.c.id == read.id).values(state="aside", lease_until=until))
-
-
-def finish(connection: Connection, read: Any, spent_s: float) -> bool:
-    """End a lease with a decision; return whether there was one to end."""
-    change = update(reads).where(reads.c.id == read.id, reads.c.state == "leased").values(state="done", lead=None)
-    ended = connection.execute(change).rowcount == 1
-    if ended:
-        count_done(connection, read, 1, spent_s)
-    return ended
-
-
-def take_back(connection: Connection, decision: Any, now: float, lease_s: float, lead: int | None) -> None:
-    """Lease the read of an undone decision to the same person again."""
-    lease(connection, [decision.read], decision.person, now, lease_s, lead)
-    count_done(connection, read_where(connection, reads.c.id == decision.read), -1, -decision.spent_s)
-
-
-def _queues_in_order(
-    connection: Connection, access: TaskAccess, task: str, reason: str, draw: Callable[[], float]
-) -> list[tuple[str, str]]:
+def _queues_in_order(access: TaskAccess, task: str, reason: str, draw: Callable[[], float]) -> list[tuple[str, str]]:
     """Return task and reason of the queues to look for the next read in.
 
     Within a task they come at random, so that the order does not tell a rater why a response is read.
@@ -139,12 +67,32 @@ def _queues_in_order(
     query = query if access.reader.adjudicates else query.where(queues.c.reason != ADJUDICATION)
     query = query.where(queues.c.task == task) if task else query
     query = query.where(queues.c.reason == reason) if reason else query
-    waiting = connection.execute(query.order_by(queues.c.task, queues.c.reason))
+    waiting = access.connection.execute(query.order_by(queues.c.task, queues.c.reason))
     order = sorted(waiting, key=lambda queue: (queue.task, -(draw() ** (1 / queue.waiting))))
     # People qualify before any response is there.
     sets = select(tasks.c.id).where(tasks.c.id == task, tasks.c.paused.is_(False), tasks.c.id.in_(access.sets))
-    first = [(qualifying, "") for qualifying in connection.execute(sets).scalars()]
+    first = [(qualifying, "") for qualifying in access.connection.execute(sets).scalars()]
     return [*first, *((queue.task, queue.reason) for queue in order)]
+
+
+def _next_read(access: TaskAccess, task: str, reason: str, draw: Callable[[], float]) -> Any | None:
+    """Return what comes next in a queue: a paper of the qualification set, an open read, or a validity paper."""
+    read = access.next_paper(task) if access.obstacle(task) == QUALIFY else None
+    if read is None and access.may_read(task):
+        read = _next_open(access.connection, access.reader.id, task, reason)
+    if read is not None and read.kind == "first" and draw() < access.policy.validity:
+        return _validity_read(access.connection, access.reader.id, read) or read
+    return read
+
+
+def _leased(access: TaskAccess, read: Any) -> Any:
+    """Lease a read, and the duplicates of its response if they are decided together."""
+    connection, person, times = access.connection, access.reader.id, (access.now, access.policy.lease_s)
+    lease(connection, [read.id], person, *times)
+    if access.policy.groups and read.kind == "first":
+        members = _duplicates(connection, read, access.policy.across_administrations)
+        lease(connection, members, person, *times, lead=read.id)
+    return current_read(connection, person)
 
 
 def _next_open(connection: Connection, person: int, task: str, reason: str) -> Any | None:

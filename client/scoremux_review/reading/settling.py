@@ -1,6 +1,5 @@
-"""Settling: a row's final score, or who reads it next; and reopening, which begins a new round.
-
-Each function is a part of one transaction; the connection must be the only writer (`Database.write`).
+"""Settling: a row's final score, or who reads it next; and reopening, which begins a new round. The connection
+must be the only writer (`Database.write`).
 """
 
 from __future__ import annotations
@@ -8,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import update
 
-from scoremux_review.database import log, reads, responses
+from scoremux_review.database import reads, responses
 from scoremux_review.database.reads import ADJUDICATION, REOPENED
-from scoremux_review.database.schema import PAPERS, people
+from scoremux_review.database.schema import PAPERS
 from scoremux_review.database.schema import reads as read_table
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
@@ -21,7 +20,7 @@ from scoremux_review.reading.intake import share
 from scoremux_review.reading.task_access import Reader, TaskAccess
 
 
-def settle(connection: Connection, decision: Any, policy: DeskPolicy) -> dict[str, Any]:
+def settle(access: TaskAccess, decision: Any) -> dict[str, Any]:
     """Compute the state of a decision's row from the decisions that count; add and withdraw reads as it takes.
 
     Returns:
@@ -29,10 +28,11 @@ def settle(connection: Connection, decision: Any, policy: DeskPolicy) -> dict[st
     """
     if decision.kind in PAPERS:
         return {}
+    connection = access.connection
     row = responses.row_of(connection, decision.row)
     by_kind = decision_rows.row_ratings(connection, row.id, row.round)
-    twice = share(f"second {row.task} {row.name} {row.line}") < policy.second_reads
-    state, counts = outcome(by_kind, twice, policy)
+    twice = share(f"second {row.task} {row.name} {row.line}") < access.policy.second_reads
+    state, counts = outcome(by_kind, twice, access.policy)
     final = {
         "final_level": counts and counts.level,
         "final_code": counts.code if counts else "",
@@ -66,8 +66,9 @@ def outcome(by_kind: Mapping[str, Any], twice: bool, policy: DeskPolicy) -> tupl
     return ("adjudication", None) if _differ(first, second, policy) else ("done", first)
 
 
-def reopen(connection: Connection, by: Reader, row: int, why: str, now: float) -> None:
+def reopen(access: TaskAccess, row: int, why: str) -> None:
     """Have a row read again, by someone who has not decided it. Raises ReviewError if it is not settled."""
+    connection = access.connection
     before = responses.row_of(connection, row)
     if before is None or before.state not in ("done", "machine"):
         raise ReviewError(f"row {row} is not settled; only a settled row can be reopened")
@@ -78,26 +79,10 @@ def reopen(connection: Connection, by: Reader, row: int, why: str, now: float) -
     reads.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
     body = {"old_level": before.final_level, "old_code": before.final_code}
     body |= {"state": "waiting", "round": before.round + 1, "final": list(unsettled.values())}
-    log.append(connection, now, by.name, "reopened", body, row=row, remark=why)
+    access.log("reopened", body, row=row, remark=why)
 
 
-def reopen_all(connection: Connection, by: Reader, person: int, task: str, since: float, why: str, now: float) -> int:
-    """Reopen all settled rows whose final score is one person's decision.
-
-    Args:
-        task: Of this task alone, or empty for all.
-        since: Only decisions from then on, in seconds since the epoch.
-
-    Returns:
-        How many.
-    """
-    chosen = responses.settled_by(connection, person, task, since)
-    for row in chosen:
-        reopen(connection, by, row, why, now)
-    return len(chosen)
-
-
-def assign(connection: Connection, by: Reader, row: int, person: Reader | None, now: float) -> None:
+def assign(access: TaskAccess, row: int, person: Reader | None) -> None:
     """Give the waiting read of a row to one person, or to anyone; a lease of another person ends.
 
     Args:
@@ -106,6 +91,7 @@ def assign(connection: Connection, by: Reader, row: int, person: Reader | None, 
     Raises:
         ReviewError: the row has no waiting read, or it may not be this person's.
     """
+    connection = access.connection
     read = reads.pending_read(connection, row)
     if read is None or read.kind in PAPERS:
         raise ReviewError(f"row {row} is not waiting to be read")
@@ -114,12 +100,11 @@ def assign(connection: Connection, by: Reader, row: int, person: Reader | None, 
             raise ReviewError("this person has read the response already")
         if read.kind == "adjudication" and not person.adjudicates:
             raise ReviewError("two raters disagree about this response; only a leader decides it")
-        TaskAccess(connection, person, now).require(read.task)
+        TaskAccess(connection, person, access.now).require(read.task)
     reads.give_back_group(connection, read.lead or read.id)
     only_for = person.id if person else None
     connection.execute(update(read_table).where(read_table.c.id == read.id).values(only_for=only_for))
-    name = connection.execute(select(people.c.name).where(people.c.id == only_for)).scalar_one_or_none()
-    log.append(connection, now, by.name, "assigned", {"to": name}, row=row)
+    access.log("assigned", {"to": person and person.name}, row=row)
 
 
 def _differ(first: Any, second: Any, policy: DeskPolicy) -> bool:

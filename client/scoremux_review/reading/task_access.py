@@ -40,6 +40,11 @@ class Reader:
     name: str
     adjudicates: bool = False
 
+    @classmethod
+    def of(cls, account: Any) -> Reader:
+        """Return the person of an account."""
+        return cls(account.id, account.name, account.role != "rater")
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -69,32 +74,39 @@ class RaterStanding:
 
 
 class TaskAccess:
-    """What one person may read, in one transaction. Each part is read from the tables when it is first needed.
+    """One person in one transaction, and what they may read. Each part is read from the tables when it is needed first.
 
     Leaders neither qualify nor are paused. The connection must be the only writer (`Database.write`) for all methods
     but `obstacle` and `require`.
     """
 
-    def __init__(self, connection: Connection, reader: Reader, now: float, policy: DeskPolicy | None = None) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, reader: Reader, now: float) -> None:
+        self.connection = connection
         self.reader = reader
         self.now = now
-        self.policy = policy or programme.load_policy(connection)
+
+    def log(self, action: str, body: dict[str, Any], row: int | None = None, remark: str = "") -> int:
+        """Append an entry about what this person does to the record; return its number (`log.append`)."""
+        return log.append(self.connection, self.now, self.reader.name, action, body, row, remark)
+
+    @cached_property
+    def policy(self) -> DeskPolicy:
+        return programme.load_policy(self.connection)
 
     @cached_property
     def assignments(self) -> list[Assignment]:
         """Those that the person has alone, and those of their pools."""
         query = select(pools.c.assignments).join(pool_members, pool_members.c.pool == pools.c.id)
         query = query.where(pool_members.c.person == self.reader.id).order_by(pools.c.name)
-        shared = self._connection.execute(query).scalars()
-        return [*assignments_of(self._connection, self.reader.id), *(a for lines in shared for a in from_json(lines))]
+        shared = self.connection.execute(query).scalars()
+        return [*assignments_of(self.connection, self.reader.id), *(a for lines in shared for a in from_json(lines))]
 
     @cached_property
     def sets(self) -> dict[str, list[int]]:
         """The papers of each task's qualification set; empty for leaders."""
         sets: dict[str, list[int]] = {}
         query = select(rows.c.task, rows.c.id).where(rows.c.state == "qualification").order_by(rows.c.id)
-        for paper in () if self.reader.adjudicates else self._connection.execute(query):
+        for paper in () if self.reader.adjudicates else self.connection.execute(query):
             sets.setdefault(paper.task, []).append(paper.id)
         return sets
 
@@ -103,14 +115,14 @@ class TaskAccess:
         """By task."""
         columns = standings.c.task, standings.c.state, standings.c.since, standings.c.exact, standings.c.papers
         query = select(*columns).where(standings.c.person == self.reader.id)
-        return {task: RaterStanding(*values) for task, *values in self._connection.execute(query)}
+        return {task: RaterStanding(*values) for task, *values in self.connection.execute(query)}
 
     @cached_property
     def decided(self) -> dict[str, int]:
         """How many decisions count for the quota, by task; those of qualification sets do not."""
         query = select(decisions.c.task, func.count()).where(decisions.c.person == self.reader.id)
         query = query.where(decisions.c.undone.is_(False), decisions.c.kind != "qualification")
-        return {row[0]: row[1] for row in self._connection.execute(query.group_by(decisions.c.task))}
+        return {row[0]: row[1] for row in self.connection.execute(query.group_by(decisions.c.task))}
 
     def obstacle(self, task: str) -> str:
         """Return why this person may not read a task, empty if they may."""
@@ -135,16 +147,16 @@ class TaskAccess:
 
     def next_paper(self, task: str) -> Any | None:
         """Return a read of the next paper of a task's qualification set; after the last, settle the standing."""
-        all_decided = papers_decided(self._connection, self.reader.id, "qualification", task, self._since(task))
+        all_decided = papers_decided(self.connection, self.reader.id, "qualification", task, self._since(task))
         decided = [decision for decision in all_decided if not decision.fast]
         done, decided_once = ({decision.row for decision in some} for some in (decided, all_decided))
         put_aside = (read_table.c.person == self.reader.id) & (read_table.c.state == "aside")
-        aside = set(self._connection.execute(select(read_table.c.row).where(put_aside)).scalars())
+        aside = set(self.connection.execute(select(read_table.c.row).where(put_aside)).scalars())
         undecided = [paper for paper in self.sets[task] if paper not in done]
         for paper in sorted(undecided, key=decided_once.__contains__):  # what was decided too fast comes again, last
             if paper not in aside:
-                row = responses.row_of(self._connection, paper)
-                return reads.add_read(self._connection, row, "qualification", QUALIFICATION, priority=row.priority)
+                row = responses.row_of(self.connection, paper)
+                return reads.add_read(self.connection, row, "qualification", QUALIFICATION, priority=row.priority)
         if not undecided:
             exact = sum(decision.level == decision.known_level for decision in decided)
             enough = exact >= self.pass_mark(task) * len(decided) - 1e-9
@@ -155,28 +167,28 @@ class TaskAccess:
 
     def pass_mark(self, task: str) -> float:
         """Return the share of exact levels with which raters qualify for a task."""
-        return self.policy.pass_mark(len(programme.item_of(self._connection, task).levels))
+        return self.policy.pass_mark(len(programme.item_of(self.connection, task).levels))
 
     def set_standing(self, task: str, standing: RaterStanding, by: str = _BY) -> None:
         """Keep a standing, and give back what the person may no longer read."""
         mine = (standings.c.person == self.reader.id) & (standings.c.task == task)
         columns = {"person": self.reader.id, "task": task, **vars(standing)}
         if standing.state in (PAUSED, FAILED):
-            reads.give_back(self._connection, read_table.c.person == self.reader.id, read_table.c.task == task)
-        self._connection.execute(delete(standings).where(mine))
-        self._connection.execute(insert(standings).values(**columns))
+            reads.give_back(self.connection, read_table.c.person == self.reader.id, read_table.c.task == task)
+        self.connection.execute(delete(standings).where(mine))
+        self.connection.execute(insert(standings).values(**columns))
         self.standings[task] = standing
-        log.append(self._connection, self.now, by, "standing", {**columns, "name": self.reader.name})
+        log.append(self.connection, self.now, by, "standing", {**columns, "name": self.reader.name})
         self.end_reservations()
 
     def end_reservations(self) -> None:
         """Leave to anyone what only this person was to read and may no longer read: it would wait for ever."""
         mine = (read_table.c.only_for == self.reader.id) & read_table.c.state.in_(reads.PENDING)
         reserved = select(read_table.c.task, read_table.c.id, read_table.c.row).where(mine)
-        for task, read, row in self._connection.execute(reserved.order_by(read_table.c.task, read_table.c.id)).all():
+        for task, read, row in self.connection.execute(reserved.order_by(read_table.c.task, read_table.c.id)).all():
             if self.obstacle(task):
-                self._connection.execute(update(read_table).where(read_table.c.id == read).values(only_for=None))
-                log.append(self._connection, self.now, _BY, "assigned", {"to": None}, row=row)
+                self.connection.execute(update(read_table).where(read_table.c.id == read).values(only_for=None))
+                log.append(self.connection, self.now, _BY, "assigned", {"to": None}, row=row)
 
     def _since(self, task: str) -> int:
         return self.standings[task].since if task in self.standings else 0
@@ -190,10 +202,10 @@ class TaskAccess:
         if number is None or self.reader.adjudicates:
             return False
         before = self.now - self.policy.undo_s
-        papers = papers_decided(self._connection, self.reader.id, "validity", task, self._since(task), before)[-number:]
+        papers = papers_decided(self.connection, self.reader.id, "validity", task, self._since(task), before)[-number:]
         if len(papers) < number:
             return False
-        levels = len(programme.item_of(self._connection, task).levels)
+        levels = len(programme.item_of(self.connection, task).levels)
         exact = sum(paper.level == paper.known_level for paper in papers)
         if exact >= self.policy.control_limit(levels, number) * number:
             return False
@@ -239,17 +251,3 @@ def papers_decided(
         .order_by(decisions.c.id)
     )
     return connection.execute(query.where(decisions.c.task == task) if task else query).all()
-
-
-def qualification_news(access: TaskAccess, decision: Any) -> str:
-    """Return the message to a rater after a decision about a paper of a qualification set."""
-    task, standing = decision.task, access.standings.get(decision.task)
-    if decision.fast:
-        return f"Decisions in less than {access.policy.fast_s:g} s do not count; this paper comes again."
-    if standing is None or standing.since != decision.id:
-        return ""
-    exact = f"{standing.exact} of {standing.papers} papers were exactly right"
-    if standing.state == FAILED:
-        mark = f"{access.pass_mark(task):.0%}"
-        return f"You did not qualify for {task}: {exact}, {mark} are needed. Your leader decides what follows."
-    return f"You have qualified for {task}: {exact}."

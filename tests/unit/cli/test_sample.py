@@ -68,10 +68,10 @@ def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: p
     read: list[str] = []
     with desk.write() as connection:
         anna = Reader(person, "anna")
-        while (lease := leases.take(connection, TaskAccess(connection, anna, desk.now()), "", "")) is not None:
+        while (lease := leases.take(TaskAccess(connection, anna, desk.now()), "", "")) is not None:
             assert lease.reason == "SAMPLE"
-            rating = human_decisions.Rating(len(read) % 2)
-            human_decisions.decide(connection, anna, lease.token, rating, desk.now() + 5)
+            rating = human_decisions.Rating(lease.token, len(read) % 2)
+            human_decisions.decide(TaskAccess(connection, anna, desk.now() + 5), rating)
             read.append(lease.token)
     with desk.read() as connection:
         verify(connection)

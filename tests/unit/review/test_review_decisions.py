@@ -80,7 +80,7 @@ def test_undo_gives_response_back_until_too_late(at_work: Any) -> None:
 def test_undo_is_refused_after_comparing(at_work: Any) -> None:
     work = at_work(40)
     work.decide("anna", work.take("anna").token)
-    work.write(compare, work.reader("anna"))
+    work.act(compare, "anna")
     with pytest.raises(TooLateError, match="machine"):
         work.undo("anna")
 

@@ -48,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                         note="a note", also=members)  # fmt: skip
     work.undo("anna")
     read = work.take("anna")
-    work.write(raise_alert, work.reader("anna"), read.token)
+    work.act(raise_alert, "anna", read.token)
     with work.database.write() as connection:
         see_alerts(connection, work.reader("lee"), urgent_alerts(connection, 9), work.database.now())
         handle_alert(connection, work.reader("lee"), 1, work.database.now())
