@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from scoremux_cli.terminal import takes
 from scoremux_client.contract import Status
 from scoremux_files.errors import InputError
 from scoremux_files.rows.row_layout import COLUMN_HELP, RowLayout, column_names
-from scoremux_files.terminal import takes
 
 if TYPE_CHECKING:
     from scoremux_cli.batch.job_client import Connection

@@ -6,18 +6,25 @@ is run again. The record keeps the digest of each row, whose salt goes with the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from scoremux_client import audit_lines
 from scoremux_client.errors import InputError
-from scoremux_files.audit_lines import erase_digests, text_digest
+from scoremux_files.errors import writing
 from scoremux_files.rows.readers import chunks
 from scoremux_review.database import log, reads, responses
 from scoremux_review.database.connection import Connection, Database
 
 _CHUNK_ROWS = 500
+_HEX = 64
+_KEYED = b"hmac-sha256:"
+_DIGEST = re.compile(rb"(hmac-)?sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
             texts.add(row.text)
         if waiting := responses.count_open_alerts(connection, rows):
             raise InputError(f"{waiting:,} of these responses have an alert that nobody has handled; handle it first")
-    digests = {text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
+    digests = {audit_lines.text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
     for path in request.audit_logs:
         erased.digests += erase_digests(path, digests, request.before)
     for chunk in chunks(sorted(rows), _CHUNK_ROWS):
@@ -106,3 +113,47 @@ def _last_before(connection: Connection, before: datetime | None) -> int:
 def _as_sent(text: str) -> set[bytes]:
     """Return what may have been sent where the desk has this text: PostgreSQL stores no NUL."""
     return {text.encode("utf-8", "replace"), text.replace("␀", "\0").encode("utf-8", "replace")}
+
+
+def erase_digests(path: Path, digests: Collection[str], before: datetime | None = None) -> int:
+    """Overwrite digests of an audit log by zeros where they are, in the file and those that it was renamed to.
+
+    A server may append meanwhile, and a crash costs nothing: the next run overwrites the rest.
+
+    Args:
+        before: The digests of lines before this time are overwritten too.
+
+    Returns:
+        How many were overwritten.
+
+    Raises:
+        InputError: the log cannot be read or written, a line is not as a server writes it, or the log has digests with
+            a key and `digests` does not.
+    """
+    limit = audit_lines.time_of_line(before).encode() if before else b""
+    names, overwritten = {digest.encode() for digest in digests}, 0
+    for file in (path, *sorted(path.parent.glob(f"{path.name}.*Z"))):
+        with writing(file), file.open("r+b") as log:
+            for offset, time, digest in _digests(file, log):
+                if digest.startswith(_KEYED) and names and not any(n.startswith(_KEYED) for n in names):
+                    raise InputError(f"the digests of {file} have a key; give it with --audit-key-file")
+                if digest in names or time < limit:
+                    place = offset + audit_lines.BEGINNING_BYTES + len(digest) - _HEX
+                    overwritten += os.pwrite(log.fileno(), b"0" * _HEX, place) > 0 and digest[-_HEX:] != b"0" * _HEX
+            os.fsync(log.fileno())
+    return overwritten
+
+
+def _digests(path: Path, log: Any) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield offset, time and digest of the lines. Raises InputError for a line that is not as a server writes it."""
+    offset = 0
+    for number, line in enumerate(log, start=1):
+        digest = line[audit_lines.BEGINNING_BYTES :].partition(b'"')[0]
+        if audit_lines.begins_one(line[: audit_lines.BEGINNING_BYTES]) and _DIGEST.fullmatch(digest):
+            yield offset, line[audit_lines.TIME], digest
+        elif line.endswith(b"\n"):  # the last line may be incomplete while a server writes it
+            raise InputError(
+                f"{path}, line {number}: not as a server writes its audit log; erase in the server's own file, and "
+                "delete copies that another program has written"
+            )
+        offset += len(line)

@@ -20,7 +20,7 @@ from scoremux_client.errors import ScoremuxError
 
 
 class ReviewError(ScoremuxError):
-    """The action is not possible; nothing was changed."""
+    """The action is not possible. status: of the page that says so."""
 
     status = 400
 
@@ -30,32 +30,22 @@ class ReviewError(ScoremuxError):
 
 
 class LeaseLostError(ReviewError):
-    """This rater does not have the response any more."""
-
     status = 409
 
 
 class TooSoonError(ReviewError):
-    """The response has not been shown for long enough to be read."""
-
     status = 409
 
 
 class TooLateError(ReviewError):
-    """The decision can no longer be undone."""
-
     status = 409
 
 
 class NotAllowedError(ReviewError):
-    """This person's role does not permit it."""
-
     status = 403
 
 
 class SignInError(ReviewError):
-    """The name or the password is wrong, or there were too many attempts."""
-
     status = 401
 
 
@@ -64,8 +54,6 @@ class BrokenRecordError(ReviewError):
 
 
 class DatabaseError(ReviewError):
-    """The database refused or failed."""
-
     status = 503
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,67 +15,31 @@ from scoremux_assess.labels.weights import SAMPLE
 from scoremux_files.rows.readers import chunks
 from scoremux_files.rows.writers import write_rows
 from scoremux_review.database import drawn_rows, log, programme, responses
-from scoremux_review.database.connection import Database
+from scoremux_review.database.connection import Connection, Database
 
-FINAL = pa.schema(
-    [
-        ("id", pa.string()),
-        ("task", pa.string()),
-        ("status", pa.string()),
-        ("level", pa.int32()),
-        ("score", pa.float64()),
-        ("code", pa.string()),
-        ("decided_by", pa.string()),
-        ("rater", pa.string()),
-        ("saw", pa.string()),
-        ("decided_at", pa.string()),
-        ("decision", pa.int64()),
-        ("machine_level", pa.int32()),
-        ("probabilities", pa.list_(pa.float64())),
-        ("confidence", pa.float64()),
-        ("condition", pa.string()),
-        ("route", pa.string()),
-        ("read_behind", pa.float64()),
-        ("version", pa.string()),
-        ("source", pa.string()),
-        ("line", pa.int64()),
-        ("student", pa.string()),
-        ("administration", pa.string()),
-        ("added_at", pa.string()),
-    ]
-)
+_TEXT, _INT, _LONG, _REAL = pa.string(), pa.int32(), pa.int64(), pa.float64()
+FINAL = pa.schema([
+    ("id", _TEXT), ("task", _TEXT), ("status", _TEXT), ("level", _INT), ("score", _REAL), ("code", _TEXT),
+    ("decided_by", _TEXT), ("rater", _TEXT), ("saw", _TEXT), ("decided_at", _TEXT), ("decision", _LONG),
+    ("machine_level", _INT), ("probabilities", pa.list_(_REAL)), ("confidence", _REAL), ("condition", _TEXT),
+    ("route", _TEXT), ("read_behind", _REAL), ("version", _TEXT), ("source", _TEXT), ("line", _LONG),
+    ("student", _TEXT), ("administration", _TEXT), ("added_at", _TEXT),
+])  # fmt: skip
 """Columns of final scores, in the order in which responses came to the desk, at `added_at`. status: as `scoremux score`
 has it, CONDITION with a code, PENDING until a human decides, ODD where the task does not have the level, which then is
 null. decided_by: machine, rater, agreement (of two), adjudication; nobody where the machine gave neither a level nor a
 code and no human can."""
 
-LABELLED = pa.schema(
-    [
-        ("task", pa.string()),
-        ("text", pa.string()),
-        ("id", pa.string()),
-        ("level", pa.int32()),
-        ("second", pa.int32()),
-        ("final", pa.int32()),
-        ("chosen_by", pa.string()),
-        ("probability", pa.float64()),
-        ("settled_by", pa.string()),
-        ("saw", pa.string()),
-        ("size", pa.int32()),
-        ("decision", pa.int64()),
-        ("decided_at", pa.string()),
-        ("version", pa.string()),
-        ("student", pa.string()),
-        ("administration", pa.string()),
-    ]
-)
+LABELLED = pa.schema([
+    ("task", _TEXT), ("text", _TEXT), ("id", _TEXT), ("level", _INT), ("second", _INT), ("final", _INT),
+    ("chosen_by", _TEXT), ("probability", _REAL), ("settled_by", _TEXT), ("saw", _TEXT), ("size", _INT),
+    ("decision", _LONG), ("decided_at", _TEXT), ("version", _TEXT), ("student", _TEXT), ("administration", _TEXT),
+])  # fmt: skip
 """Columns of labelled rows. level: the first rater's, blind where `saw` says so, or the known one of a validity paper;
 second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
-all responses), read_behind and sample (random ones; probability: of being picked), validity, all (of a task
-without a calibration). size: responses decided as one. student: who wrote it, null
-where the scored file did not say. administration: the file or folder that
-brought the response first."""
-
+all responses), read_behind and sample (random ones; probability: of being picked), validity, all (of a task without a
+calibration). size: responses decided as one. student: who wrote it, null where the scored file did not say.
+administration: the file or folder that brought the response first."""
 
 ODD = "ODD"
 
@@ -187,39 +151,46 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
         # One administration is a sample by its own design; how else a response was chosen adds nothing to its weight.
         chances = {} if administration else drawn_rows.chances(connection, again)
         names = drawn_rows.repeated_names(connection)
-        drawn = {row.id: row for row in responses.rows_of(connection, again.keys() | again.values())}
-        earliest: dict[int, Any] = {}  # response → the row that came first: its id and administration name it for good
-        for number in sorted(drawn):
-            earliest.setdefault(again.get(number, number), drawn[number])
-        same: dict[int, list[Any]] = {}  # response → its rows, the one whose level counts first
-        for row in responses.labelled_rows(connection, again.keys() | again.values()):
-            rows = same.setdefault(again.get(row.id, row.id), [])
-            rows.insert(0 if row.id not in again else len(rows), row)
+        several = _rows_of_responses(connection, again)
         for row in responses.labelled_rows(connection):
             first = again.get(row.id, row.id)
-            rows = same.get(first, [row])
-            brought = earliest.get(first, row)
-            chosen = next((other for other in rows if _is_of(administration, [other])), None)
-            if row.id != rows[0].id or chosen is None:
-                continue
-            chosen_by, probability = chosen.chosen_by or "route", chosen.read_behind
-            if first in chances:
-                chosen_by, probability = SAMPLE, chances[first]
-            yield {
-                **json.loads(row.kept or (drawn[first].kept if first in drawn else "") or "{}"),
-                "task": row.task, "text": row.text, "id": names.get(brought.id, row.name), "level": row.first_level,
-                "second": row.second_level, "final": row.final_level,
-                "chosen_by": chosen_by, "probability": probability,
-                "settled_by": row.last_kind if row.last_kind == "adjudication" else row.state,
-                "saw": row.saw, "size": row.size, "decision": row.decision,
-                "decided_at": _time(row.at), "version": row.version, "student": row.student or None,
-                "administration": brought.administration,
-            }  # fmt: skip
+            came, labelled = several.get(first, ([row], [row]))
+            chosen = next((other for other in labelled if _is_of(administration, [other])), None)
+            if row.id == labelled[0].id and chosen is not None:
+                kept = row.kept or next((other.kept for other in came if other.id == first), "")
+                drawn = {"chosen_by": SAMPLE, "probability": chances[first]} if first in chances else {}
+                yield {
+                    **json.loads(kept or "{}"),
+                    **{name: getattr(row, name) for name in ("task", "text", "saw", "size", "decision", "version")},
+                    "id": names.get(came[0].id, row.name), "level": row.first_level,
+                    "second": row.second_level, "final": row.final_level,
+                    "chosen_by": chosen.chosen_by or "route", "probability": chosen.read_behind, **drawn,
+                    "settled_by": row.last_kind if row.last_kind == "adjudication" else row.state,
+                    "decided_at": _time(row.at), "student": row.student or None,
+                    "administration": came[0].administration,
+                }  # fmt: skip
         for row in () if administration else responses.validity_rows(connection):
-            truth = {"level": row.known_level, "final": row.known_level, "chosen_by": "validity", "settled_by": "known"}
-            truth["administration"] = row.administration
-            name = names.get(row.id, row.name)
-            yield {"task": row.task, "text": row.text, "id": name, **truth, "size": 1, "student": row.student or None}
+            yield {
+                **{name: getattr(row, name) for name in ("task", "text", "chosen_by", "administration")},
+                "id": names.get(row.id, row.name), "level": row.known_level, "final": row.known_level,
+                "settled_by": "known", "size": 1, "student": row.student or None,
+            }  # fmt: skip
+
+
+def _rows_of_responses(connection: Connection, again: Mapping[int, int]) -> dict[int, tuple[list[Any], list[Any]]]:
+    """Return the rows of each response that is there more than once, in two orders.
+
+    All in the order in which they came: the first one's id and administration name the response. And those that people
+    gave a level: the first one's level counts, which is the one that a job scored if it has a level.
+    """
+    chosen = sorted(again.keys() | again.values())
+    several: dict[int, tuple[list[Any], list[Any]]] = {again.get(row, row): ([], []) for row in chosen}
+    for row in sorted(responses.rows_of(connection, chosen), key=lambda row: row.id):
+        several[again.get(row.id, row.id)][0].append(row)
+    for row in responses.labelled_rows(connection, chosen):
+        labelled = several[again.get(row.id, row.id)][1]
+        labelled.insert(len(labelled) if row.id in again else 0, row)
+    return several
 
 
 def _time(at: float | None) -> str:

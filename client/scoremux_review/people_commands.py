@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from scoremux_files.terminal import printable
+from scoremux_cli.terminal import printable
 
 if TYPE_CHECKING:
     from scoremux_review.database.connection import Database

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from scoremux_cli.terminal import print_table
 from scoremux_client.errors import InputError
 from scoremux_files.errors import reading
-from scoremux_files.terminal import print_table
 from scoremux_review.people_commands import Where, say
 
 

@@ -24,8 +24,8 @@ from sqlalchemy import event, insert, select, text
 import postgres
 from batch_jobs import SCOREMUX, kill_and_finish
 from desks import Work, check_counts, make_programme, scored_rows
+from scoremux_client.audit_lines import beginning, text_digest
 from scoremux_client.errors import InputError
-from scoremux_files.audit_lines import beginning, text_digest
 from scoremux_files.rows.readers import read_rows
 from scoremux_review import exports, figures
 from scoremux_review.database import log, reads, responses

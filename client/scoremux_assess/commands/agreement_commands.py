@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from scoremux_cli.terminal import print_table
 from scoremux_files.errors import InputError
 from scoremux_files.rows.row_layout import LABELS_HELP
-from scoremux_files.terminal import print_table
 
 if TYPE_CHECKING:
     from scoremux_assess.conclusions.assessment import Assessment

@@ -155,7 +155,7 @@ def _write(out: Path, rows: Sequence[LabelledRow]) -> None:
 
 
 def _report(console: Console, chosen: Sequence[TaskSample], seed: int) -> None:
-    from scoremux_files.terminal import print_table
+    from scoremux_cli.terminal import print_table
 
     titles = ("task", "responses", "left out", "units", "chosen", "probability")
     rows = []

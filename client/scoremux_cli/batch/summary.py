@@ -19,8 +19,8 @@ from scoremux_cli.batch.job_client import Latencies
 from scoremux_cli.batch.journal import NO_TASK, Job, JobState, tally_name
 from scoremux_cli.batch.slices import read_slices
 from scoremux_cli.batch.sources import SourceFile
+from scoremux_cli.terminal import print_table
 from scoremux_client.contract import MACHINE
-from scoremux_files.terminal import print_table
 
 _EVERY_S = 10.0
 _MOST_TASKS, _MOST_SHOWN = 40, 10

@@ -100,9 +100,6 @@ def change_person(
 ) -> None:
     """Change a role or a password, or close an account; its sessions end.
 
-    Args:
-        active: False closes the account.
-
     Raises:
         ReviewError: the account is unknown, or the change would leave the desk without a director.
     """

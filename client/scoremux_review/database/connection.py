@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from scoremux_client.errors import InputError
 from scoremux_files.errors import writing
 from scoremux_review.database.guards import create_guards
-from scoremux_review.database.migrations import MIGRATIONS
+from scoremux_review.database.migrations import migrate
 from scoremux_review.database.schema import FORMAT, metadata, people, rows, settings
 from scoremux_review.errors import DatabaseError, OutdatedError
 
@@ -178,14 +178,11 @@ def _prepare_tables(connection: Connection, name: str, create: bool) -> bool:
         create_guards(connection)
         connection.execute(insert(settings).values(key=_FORMAT_KEY, value=str(FORMAT)))
         return True
-    stored = _stored_format(connection)
-    if not stored.isdecimal() or not min(MIGRATIONS) <= int(stored) <= FORMAT:
+    if not migrate(connection, _stored_format(connection)):
         raise InputError(
             f"the database {name} was made by another version of scoremux; open it with that version, or export from "
             "it there and add the scored files to a new one: scoremux review add SCORED --database NEW"
         )
-    for number in range(int(stored), FORMAT):
-        MIGRATIONS[number](connection)
     connection.execute(update(settings).where(settings.c.key == _FORMAT_KEY).values(value=str(FORMAT)))
     return False
 

@@ -15,46 +15,30 @@ _DECISION = (
 UNSETTLED = {"state": "", "round": 1, "final_level": None, "final_code": "", "final_decision": None}
 """A row that has just come in, but for its state."""
 
+_Columns = dict[str, Any]
+
 
 @dataclass
 class RecordedState:
-    """What the record says that the tables hold.
+    """What the record says that the tables hold."""
 
-    Attributes:
-        policy: The policy; empty without one.
-        people: Account → name, role, active, and the digest of the password's hash.
-        tasks: Task → digest of its levels and texts.
-        anchors: Task → digest of its anchor papers.
-        chunks: First and last id, and digest, of each chunk of rows.
-        rescored: Row → its first and its newest digest; of records that an earlier version wrote.
-        rows: Row → state, round and final score, where it is not as it came in.
-        decisions: Decision → its columns, with `undone` and `compared`.
-        messages: Entry → the reading and the rater that a message is about, and who wrote it when.
-        views: Alert and person → when they saw it.
-        assignments: Person → patterns of tasks, each with its quota.
-        pools: Pool → name, assignments and members.
-        standings: Person and task → where they stand.
-        remarks: Entry → the row that a remark is about, and its salted digest.
-        erased: The rows of each erasure, and the digest over what was left of them.
-    """
-
-    policy: dict[str, Any] = field(default_factory=dict)
-    people: dict[int, dict[str, Any]] = field(default_factory=dict)
-    tasks: dict[str, str] = field(default_factory=dict)
+    policy: _Columns = field(default_factory=dict)
+    people: dict[int, _Columns] = field(default_factory=dict)  # with the digest of the password's hash
+    tasks: dict[str, str] = field(default_factory=dict)  # → digest of its levels and texts
     paused: set[str] = field(default_factory=set)
-    anchors: dict[str, str] = field(default_factory=dict)
-    chunks: list[tuple[int, int, str]] = field(default_factory=list)
-    rescored: dict[int, tuple[str, str]] = field(default_factory=dict)
-    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
-    decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
-    alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
-    messages: dict[int, dict[str, Any]] = field(default_factory=dict)
-    views: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
-    assignments: dict[int, list[list[Any]]] = field(default_factory=dict)
-    pools: dict[int, dict[str, Any]] = field(default_factory=dict)
-    standings: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
-    remarks: dict[int, tuple[int, str]] = field(default_factory=dict)
-    erased: list[tuple[list[int], str]] = field(default_factory=list)
+    anchors: dict[str, str] = field(default_factory=dict)  # task → digest of its anchor papers
+    chunks: list[tuple[int, int, str]] = field(default_factory=list)  # first and last id, and digest, of rows
+    rescored: dict[int, tuple[str, str]] = field(default_factory=dict)  # row → first and newest digest (old records)
+    rows: dict[int, _Columns] = field(default_factory=dict)  # state, round and final score, if not as the row came in
+    decisions: dict[int, _Columns] = field(default_factory=dict)
+    alerts: dict[int, _Columns] = field(default_factory=dict)
+    messages: dict[int, _Columns] = field(default_factory=dict)  # by entry
+    views: dict[tuple[int, int], _Columns] = field(default_factory=dict)  # by alert and person
+    assignments: dict[int, list[list[Any]]] = field(default_factory=dict)  # person → patterns of tasks, quotas
+    pools: dict[int, _Columns] = field(default_factory=dict)
+    standings: dict[tuple[int, str], _Columns] = field(default_factory=dict)  # by person and task
+    remarks: dict[int, tuple[int, str]] = field(default_factory=dict)  # entry → its row, and the salted digest
+    erased: list[tuple[list[int], str]] = field(default_factory=list)  # rows, and the digest over what was left of them
 
     def add(self, entry: log.LogEntry) -> None:
         """Take in one entry."""

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    ColumnElement,
-    Connection,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    UniqueConstraint,
-    false,
-    insert,
-)
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Text, UniqueConstraint
 
-metadata = MetaData()
+metadata = sa.MetaData()
 
 
-def inserted(connection: Connection, table: Table, **values: Any) -> int:
+def _table(name: str, *parts: Any) -> sa.Table:
+    return sa.Table(name, metadata, *parts)
+
+
+def inserted(connection: sa.Connection, table: sa.Table, **values: Any) -> int:
     """Insert a row; return its number."""
-    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
     assert key is not None  # an INSERT of one row has a key
     return int(key[0])
 
 
-def unindexed(column: Column[str]) -> ColumnElement[str]:
+def unindexed(column: Column[str]) -> sa.ColumnElement[str]:
     """Return a column as the database will not look it up by an index.
 
     Without statistics SQLite takes `state = 'open'`, true for a million rows, to be as selective as a key.
@@ -51,11 +40,10 @@ FORMAT = 8
 ERASED = "erased"
 """State of a row without text, id and salt."""
 
-settings = Table("settings", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+settings = _table("settings", Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
 
-people = Table(
+people = _table(
     "people",
-    metadata,
     Column("id", _KEY, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("password", Text),  # an argon2 hash; empty for people who sign in elsewhere
@@ -63,9 +51,8 @@ people = Table(
     Column("active", Boolean, nullable=False, default=True),
 )
 
-sessions = Table(
+sessions = _table(
     "sessions",
-    metadata,
     Column("digest", Text, primary_key=True),  # sha256 of the cookie
     Column("person", ForeignKey("people.id"), nullable=False, index=True),
     Column("form_key", Text, nullable=False),
@@ -74,27 +61,24 @@ sessions = Table(
     Column("reason", Text, nullable=False, default=""),
 )
 
-attempts = Table(
+attempts = _table(
     "attempts",
-    metadata,
     Column("id", _KEY, primary_key=True),
     Column("subject", Text, nullable=False),
     Column("at", Float, nullable=False),
     Index("attempts_by_subject", "subject", "at"),
 )
 
-tasks = Table(
+tasks = _table(
     "tasks",
-    metadata,
     Column("id", Text, primary_key=True),
     Column("levels", Text, nullable=False),  # JSON, the points of each level
     Column("texts", Text, nullable=False),  # JSON: question, reference, rubric, language
     Column("paused", Boolean, nullable=False, default=False),
 )
 
-rows = Table(
+rows = _table(
     "rows",
-    metadata,
     Column("id", _KEY, primary_key=True),
     Column("source", Text, nullable=False),
     Column("line", BigInteger, nullable=False),
@@ -132,9 +116,8 @@ rows = Table(
     Index("rows_by_state", "state", "task"),
 )
 
-anchors = Table(
+anchors = _table(
     "anchors",
-    metadata,
     Column("id", _KEY, primary_key=True),
     Column("task", Text, nullable=False),
     Column("level", Integer, nullable=False),
@@ -143,9 +126,8 @@ anchors = Table(
     Index("anchors_by_task", "task", "level"),
 )
 
-reads = Table(
+reads = _table(
     "reads",
-    metadata,
     Column("id", _KEY, primary_key=True),
     Column("row", ForeignKey("rows.id"), nullable=False, index=True),
     Column("kind", Text, nullable=False),  # first, second, adjudication, validity, qualification
@@ -167,9 +149,8 @@ reads = Table(
     Index("reads_by_person", "person", "state", "kind"),
 )
 
-queues = Table(
+queues = _table(
     "queues",
-    metadata,
     Column("task", Text, primary_key=True),
     Column("reason", Text, primary_key=True),
     Column("waiting", Integer, nullable=False, default=0),
@@ -177,9 +158,8 @@ queues = Table(
     Column("spent_s", Float, nullable=False, default=0),
 )
 
-decisions = Table(
+decisions = _table(
     "decisions",
-    metadata,
     Column("id", _KEY, primary_key=True),
     Column("read", ForeignKey("reads.id"), nullable=False),
     Column("row", ForeignKey("rows.id"), nullable=False, index=True),
@@ -205,13 +185,12 @@ Index(
     "one_decision_a_read",
     decisions.c.read,
     unique=True,
-    sqlite_where=decisions.c.undone == false(),
-    postgresql_where=decisions.c.undone == false(),
+    sqlite_where=decisions.c.undone == sa.false(),
+    postgresql_where=decisions.c.undone == sa.false(),
 )
 
-alerts = Table(
+alerts = _table(
     "alerts",
-    metadata,
     Column("id", _KEY, primary_key=True),
     Column("row", ForeignKey("rows.id"), nullable=False, index=True),
     Column("person", ForeignKey("people.id")),  # who raised it; empty where a task did
@@ -222,17 +201,15 @@ alerts = Table(
     Column("handled_at", Float, index=True),
 )
 
-alert_views = Table(
+alert_views = _table(
     "alert_views",
-    metadata,
     Column("alert", ForeignKey("alerts.id"), primary_key=True),
     Column("person", ForeignKey("people.id"), primary_key=True),
     Column("at", Float, nullable=False),
 )
 
-record = Table(
+record = _table(
     "record",
-    metadata,
     Column("number", _KEY, primary_key=True, autoincrement=False),
     Column("entry", Text, nullable=False),  # canonical JSON, the digest of the entry before included
     Column("digest", Text, nullable=False, unique=True),
@@ -240,18 +217,16 @@ record = Table(
 )
 
 # What people write about a response is not in the record, which cannot forget: an entry holds its digest.
-remarks = Table(
+remarks = _table(
     "remarks",
-    metadata,
     Column("entry", _KEY, primary_key=True, autoincrement=False),
     Column("row", ForeignKey("rows.id"), nullable=False, index=True),
     Column("text", Text, nullable=False),
 )
 
 # Conversations of a rater with the leaders about one reading; the text is the entry's remark.
-messages = Table(
+messages = _table(
     "messages",
-    metadata,
     Column("entry", _KEY, primary_key=True, autoincrement=False),
     Column("read", ForeignKey("reads.id"), nullable=False, index=True),
     Column("rater", ForeignKey("people.id"), nullable=False, index=True),
@@ -260,9 +235,8 @@ messages = Table(
 )
 
 # Whose responses a person reads; without a row, those of all tasks.
-assignments = Table(
+assignments = _table(
     "assignments",
-    metadata,
     Column("id", _KEY, primary_key=True),
     Column("person", ForeignKey("people.id"), nullable=False, index=True),
     Column("tasks", Text, nullable=False),  # a pattern, such as bio-*
@@ -270,25 +244,22 @@ assignments = Table(
 )
 
 # Raters who share assignments: each member's are those of the pool and their own.
-pools = Table(
+pools = _table(
     "pools",
-    metadata,
     Column("id", _KEY, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("assignments", Text, nullable=False),  # JSON: tasks and quota of each
 )
 
-pool_members = Table(
+pool_members = _table(
     "pool_members",
-    metadata,
     Column("pool", ForeignKey("pools.id"), primary_key=True),
     Column("person", ForeignKey("people.id"), primary_key=True, index=True),
 )
 
 # What was decided about a person and a task: by a qualification set, by control limits, by a leader.
-standings = Table(
+standings = _table(
     "standings",
-    metadata,
     Column("person", ForeignKey("people.id"), primary_key=True),
     Column("task", Text, primary_key=True),
     Column("state", Text, nullable=False),  # qualified, failed, paused, again

@@ -15,32 +15,11 @@ from sqlalchemy import BigInteger, Connection, Table, func, insert, select, text
 from scoremux_client.errors import InputError
 from scoremux_files.errors import parsing
 from scoremux_files.rows.readers import chunks
-from scoremux_review.database import log, programme, responses
+from scoremux_review.database import log, programme, responses, schema
 from scoremux_review.database.accounts import password_digest
 from scoremux_review.database.connection import Database
 from scoremux_review.database.guards import check_schema
 from scoremux_review.database.recorded_state import UNSETTLED, RecordedState
-from scoremux_review.database.schema import (
-    FORMAT,
-    PAPERS,
-    alert_views,
-    alerts,
-    anchors,
-    assignments,
-    attempts,
-    decisions,
-    messages,
-    metadata,
-    people,
-    pool_members,
-    pools,
-    remarks,
-    rows,
-    sessions,
-    settings,
-    standings,
-    tasks,
-)
 from scoremux_review.errors import BrokenRecordError
 
 NOT_COVERED = {
@@ -52,7 +31,7 @@ NOT_COVERED = {
 """Tables that are not compared with the record, and why."""
 
 _BLOCK_ROWS = 10_000
-_LEFT_OUT = (sessions.name, attempts.name)
+_LEFT_OUT = (schema.sessions.name, schema.attempts.name)
 """Who is signed in now is of no use later, and what a stolen backup must not have."""
 _CHUNK_ROWS = 1_000
 
@@ -79,16 +58,16 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
             raise BrokenRecordError(f"entry {entry.number} of the record cannot be understood") from error
     _check_programme(connection, recorded)
     _compare("account", recorded.people, _accounts(connection))
-    _compare("decision", recorded.decisions, _columns(connection, decisions))
-    _compare("alert", recorded.alerts, _columns(connection, alerts))
-    _compare("view of alert", recorded.views, _columns(connection, alert_views))
+    _compare("decision", recorded.decisions, _columns(connection, schema.decisions))
+    _compare("alert", recorded.alerts, _columns(connection, schema.alerts))
+    _compare("view of alert", recorded.views, _columns(connection, schema.alert_views))
     erased = {row for chosen, _ in recorded.erased for row in chosen}
     remaining = {entry: remark for entry, remark in recorded.remarks.items() if remark[0] not in erased}
     _compare("remark", remaining, _remarks(connection))
     _compare("assignment", {k: v for k, v in recorded.assignments.items() if v}, _assignments(connection).items())
     _compare("pool", recorded.pools, _pools(connection))
-    _compare("standing", recorded.standings, _columns(connection, standings))
-    _compare("message", recorded.messages, _columns(connection, messages))
+    _compare("standing", recorded.standings, _columns(connection, schema.standings))
+    _compare("message", recorded.messages, _columns(connection, schema.messages))
     _check_rows(connection, recorded)
     return head
 
@@ -104,10 +83,10 @@ def copy_database(source: Database, target: Database) -> tuple[int, str]:
         BrokenRecordError: the copy is not what its record says; then neither is the source.
     """
     with source.read() as reading, target.write() as writing:
-        if writing.execute(select(func.count()).select_from(people)).scalar_one():
+        if writing.execute(select(func.count()).select_from(schema.people)).scalar_one():
             raise InputError("there is a desk in the target already; name an empty database")
-        writing.execute(settings.delete())
-        for table in metadata.sorted_tables:
+        writing.execute(schema.settings.delete())
+        for table in schema.metadata.sorted_tables:
             stored = reading.execution_options(yield_per=_CHUNK_ROWS).execute(select(table))
             rows = (dict(row._mapping) for row in stored) if table.name not in _LEFT_OUT else iter(())
             for chunk in chunks(rows, _CHUNK_ROWS):
@@ -119,22 +98,22 @@ def copy_database(source: Database, target: Database) -> tuple[int, str]:
 
 
 def _check_programme(connection: Connection, recorded: RecordedState) -> None:
-    stored = {row.key: row.value for row in connection.execute(select(settings))}
+    stored = {row.key: row.value for row in connection.execute(select(schema.settings))}
     try:
         policy = json.loads(stored.pop(programme.POLICY, "{}"))
     except ValueError:
         policy = None
-    if policy != recorded.policy or stored != {"format": str(FORMAT)}:
+    if policy != recorded.policy or stored != {"format": str(schema.FORMAT)}:
         raise BrokenRecordError("the policy or the format is not what the record says")
     stored_tasks = {
         task.id: {"digest": programme.digest_of(task.levels, task.texts), "paused": task.paused}
-        for task in connection.execute(select(tasks))
+        for task in connection.execute(select(schema.tasks))
     }
     recorded_tasks = {
         task: {"digest": digest, "paused": task in recorded.paused} for task, digest in recorded.tasks.items()
     }
     _compare("task", recorded_tasks, stored_tasks.items())
-    named = connection.execute(select(anchors.c.task).distinct()).scalars().all()
+    named = connection.execute(select(schema.anchors.c.task).distinct()).scalars().all()
     papers = {task: programme.anchors_digest(programme.anchors_of(connection, task)) for task in named}
     if papers != recorded.anchors:
         raise BrokenRecordError("the anchor papers are not what the record says")
@@ -146,7 +125,7 @@ def _check_rows(connection: Connection, recorded: RecordedState) -> None:
     first, last, digest = next(chunks, (0, 0, ""))
     digests: list[tuple[int, str]] = []
     left = {row: "" for chosen, _ in recorded.erased for row in chosen}
-    for row in _stream(connection, rows):
+    for row in _stream(connection, schema.rows):
         while row["id"] > last:
             _check_chunk(first, last, digest, digests)
             digests = []
@@ -159,7 +138,7 @@ def _check_rows(connection: Connection, recorded: RecordedState) -> None:
         elif responses.row_digest(row) != row["digest"]:
             raise BrokenRecordError(f"row {row['id']} is not what was added")
         digests.append((row["id"], added))
-        state = row["chosen_by"] if row["chosen_by"] in PAPERS else "waiting" if row["reason"] else "machine"
+        state = row["chosen_by"] if row["chosen_by"] in schema.PAPERS else "waiting" if row["reason"] else "machine"
         expected = recorded.rows.get(row["id"], UNSETTLED | {"state": state})
         _compare("row", {row["id"]: expected}, [(row["id"], {name: row[name] for name in expected})])
         _check_final(row, recorded.decisions.get(row["final_decision"]))
@@ -199,11 +178,12 @@ def _compare(what: str, expected: dict[Any, Any], stored: Iterable[tuple[Any, An
 
 
 def _accounts(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, account in _columns(connection, people):
+    for number, account in _columns(connection, schema.people):
         yield number, {**account, "password": password_digest(account["password"])}
 
 
 def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
+    remarks, rows = schema.remarks, schema.rows
     query = select(remarks, rows.c.salt).join(rows, rows.c.id == remarks.c.row)
     for remark in connection.execute(query.execution_options(yield_per=_BLOCK_ROWS)):
         yield remark.entry, (remark.row, log.remark_digest(remark.salt, remark.text))
@@ -211,16 +191,16 @@ def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
 
 def _assignments(connection: Connection) -> dict[int, list[list[Any]]]:
     stored: dict[int, list[list[Any]]] = {}
-    for assignment in connection.execute(select(assignments).order_by(assignments.c.id)):
+    for assignment in connection.execute(select(schema.assignments).order_by(schema.assignments.c.id)):
         stored.setdefault(assignment.person, []).append([assignment.id, assignment.tasks, assignment.quota])
     return stored
 
 
 def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     members: dict[int, list[int]] = {}
-    for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
+    for member in connection.execute(select(schema.pool_members).order_by(schema.pool_members.c.person)):
         members.setdefault(member.pool, []).append(member.person)
-    for number, pool in _columns(connection, pools):
+    for number, pool in _columns(connection, schema.pools):
         yield number, {**pool, "members": members.pop(number, [])}
     yield from ((number, {"members": people}) for number, people in members.items())  # of no pool
 

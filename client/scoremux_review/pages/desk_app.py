@@ -23,62 +23,72 @@ __all__ = ["Desk", "create_app"]
 
 _STATIC = Path(__file__).parent / "static"
 
+_STEADY = (rater.read, rater.decide, rater.undo, rater.put_aside)
+"""Pages that take at least `Desk.answer_s`."""
+
+_PAGES: dict[str | None, list[tuple[str, str, Page]]] = {
+    None: [("GET", "/login", signing_in.form), ("POST", "/login", signing_in.sign_in)],
+    "rater": [
+        ("POST", "/logout", signing_in.sign_out),
+        ("GET", "/", rater.queues),
+        ("POST", "/start", rater.start),
+        ("GET", "/read", rater.read),
+        ("POST", "/decide", rater.decide),
+        ("POST", "/undo", rater.undo),
+        ("POST", "/aside", rater.put_aside),
+        ("POST", "/alert", rater.alert),
+        ("GET", "/compare", reading_page.compare),
+        ("POST", "/compare", rater.begin_compare),
+        ("GET", "/feedback", reading_page.feedback),
+        ("GET", "/help", rater.keys),
+    ],
+    "leader": [
+        ("GET", "/progress", leader.progress),
+        ("GET", "/agreement", leader.agreement),
+        ("GET", "/alerts", leader.alerts),
+        ("POST", "/alerts", leader.end_alert),
+        ("GET", "/raters", leader.raters),
+        ("POST", "/raters/work", leader.assign_work),
+        ("POST", "/raters/pool", leader.change_pool),
+        ("POST", "/raters/standing", leader.decide_standing),
+        ("GET", "/questions", leader.questions),
+        ("POST", "/questions", leader.answer),
+        ("GET", "/rows", leader.find_rows),
+        ("GET", "/rows/{row:int}", leader.row),
+        ("POST", "/rows/{row:int}/reopen", leader.reopen),
+        ("POST", "/rows/{row:int}/assign", leader.assign),
+    ],
+    "director": [
+        ("POST", "/tasks/pause", director.pause),
+        ("POST", "/reopen", director.reopen),
+        ("GET", "/people", director.people),
+        ("POST", "/people/add", director.add_person),
+        ("POST", "/people/change", director.change_person),
+        ("GET", "/record", director.record),
+        ("POST", "/record", director.verify),
+        ("GET", "/export", director.export),
+        ("GET", "/export/{name}", director.download),
+    ],
+}
+"""Pages by the least role that may see them; None: everyone."""
+
 
 def create_app(desk: Desk) -> Starlette:
     """Return the ASGI application of a desk."""
-
-    def get(path: str, function: Page, role: str | None = "rater", method: str = "GET", least_s: float = 0.0) -> Route:
-        return Route(path, page(desk, function, role, least_s), methods=[method])
 
     async def nothing(request: Request, error: Any) -> Response:
         shown = partial(show, template="error.html", status=error.status_code, message="this page does not exist")
         return await page(desk, shown, None)(request)
 
-    post = partial(get, method="POST")
-    steady_s = desk.answer_s
     routes = [
-        get("/login", signing_in.form, None),
-        post("/login", signing_in.sign_in, None),
-        post("/logout", signing_in.sign_out),
-        get("/", rater.queues),
-        post("/start", rater.start),
-        get("/read", rater.read, least_s=steady_s),
-        post("/decide", rater.decide, least_s=steady_s),
-        post("/undo", rater.undo, least_s=steady_s),
-        post("/aside", rater.put_aside, least_s=steady_s),
-        post("/alert", rater.alert),
-        get("/compare", reading_page.compare),
-        post("/compare", rater.begin_compare),
-        get("/feedback", reading_page.feedback),
-        get("/help", rater.keys),
-        get("/progress", leader.progress, "leader"),
-        get("/agreement", leader.agreement, "leader"),
-        get("/alerts", leader.alerts, "leader"),
-        post("/alerts", leader.end_alert, "leader"),
-        get("/raters", leader.raters, "leader"),
-        post("/raters/work", leader.assign_work, "leader"),
-        post("/raters/pool", leader.change_pool, "leader"),
-        post("/raters/standing", leader.decide_standing, "leader"),
-        get("/questions", leader.questions, "leader"),
-        post("/questions", leader.answer, "leader"),
-        get("/rows", leader.find_rows, "leader"),
-        get("/rows/{row:int}", leader.row, "leader"),
-        post("/rows/{row:int}/reopen", leader.reopen, "leader"),
-        post("/rows/{row:int}/assign", leader.assign, "leader"),
-        post("/tasks/pause", director.pause, "director"),
-        post("/reopen", director.reopen, "director"),
-        get("/people", director.people, "director"),
-        post("/people/add", director.add_person, "director"),
-        post("/people/change", director.change_person, "director"),
-        get("/record", director.record, "director"),
-        post("/record", director.verify, "director"),
-        get("/export", director.export, "director"),
-        get("/export/{name}", director.download, "director"),
-        Mount("/static", StaticFiles(directory=_STATIC), name="static"),
-        Route("/favicon.ico", lambda _: RedirectResponse("/static/desk.svg")),
+        Route(path, page(desk, function, role, desk.answer_s if function in _STEADY else 0.0), methods=[method])
+        for role, pages in _PAGES.items()
+        for method, path, function in pages
     ]
+    static = Mount("/static", StaticFiles(directory=_STATIC), name="static")
+    icon = Route("/favicon.ico", lambda _: RedirectResponse("/static/desk.svg"))
     return Starlette(
-        routes=routes,
+        routes=[*routes, static, icon],
         middleware=[Middleware(SafeHeaders, desk=desk)],
         exception_handlers={NotAllowedError: _refused, 404: nothing, 405: nothing},
         max_body_size=2 << 20,

@@ -74,9 +74,12 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
             if visit.signed_in is not None and visit.user not in ("", visit.signed_in.name):
                 visit.signed_in = None  # another person has signed in at the proxy since
             if visit.signed_in is not None and visit.signed_in.may("leader"):
-                visit.open_alerts = count_open(connection)
-                visit.open_questions = count_questions(connection)
-                visit.stopped_raters = stopped_raters(connection)
+                counts = {
+                    "open_alerts": count_open,
+                    "open_questions": count_questions,
+                    "stopped_raters": stopped_raters,
+                }
+                visit.waiting = {name: count(connection) for name, count in counts.items()}
         if role is None:
             return function(visit)
         if visit.signed_in is None:

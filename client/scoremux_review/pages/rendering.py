@@ -65,9 +65,8 @@ def time_left(left_s: float | None) -> str:
 
 def show(visit: Visit, template: str, status: int = 200, **values: Any) -> Response:
     """Render a page."""
-    waiting = {name: getattr(visit, name) for name in ("open_alerts", "open_questions", "stopped_raters")}
     place = {"fragment": visit.by_script, "path": visit.request.url.path, "person": visit.signed_in}
-    html = _environment.get_template(template).render({**place, **waiting, **values})
+    html = _environment.get_template(template).render({**place, **visit.waiting, **values})
     return Response(html, status, media_type="text/html")
 
 

@@ -74,18 +74,14 @@ class Visit:
 
     Attributes:
         signed_in: Who sent it; None before they have signed in.
-        open_alerts: How many alerts wait; 0 for raters, who do not see them.
-        open_questions: How many questions of raters wait for an answer.
-        stopped_raters: How many raters wait for a leader: not qualified, or paused.
+        waiting: How many alerts, questions and raters wait for a leader; empty for raters, who do not see them.
     """
 
     desk: Desk
     request: Request
     signed_in: Person | None
     form: FormData
-    open_alerts: int = 0
-    open_questions: int = 0
-    stopped_raters: int = 0
+    waiting: dict[str, int] = field(default_factory=dict)
 
     @property
     def person(self) -> Person:

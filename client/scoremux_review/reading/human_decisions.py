@@ -26,7 +26,6 @@ class Rating:
     """A rater's answer to a response: a level or a code.
 
     Attributes:
-        token: Of the response's lease.
         code: A condition code, empty with a level.
         also: Lease tokens of the group's ticked members.
         after_s: How long the response had been on the screen when the key or button went down, as the page measures it;

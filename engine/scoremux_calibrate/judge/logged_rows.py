@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from scoremux_client.audit_lines import text_digest
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import AuditError
-from scoremux_files.audit_lines import text_digest
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.settings import parse_object, quote_key

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_client import contract, rows
+from scoremux_client.audit_lines import beginning, text_digest
 from scoremux_engine.errors import AuditError
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.scoring.observer import ScoredBatch
@@ -18,7 +19,6 @@ from scoremux_engine.scoring.outcomes import margin_of
 from scoremux_engine.triton import metrics
 from scoremux_engine.triton.audit_log import AppendLog
 from scoremux_engine.triton.metrics import Recorder
-from scoremux_files.audit_lines import beginning, text_digest
 from scoremux_files.digests import read_key
 
 

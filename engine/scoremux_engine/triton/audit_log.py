@@ -8,8 +8,8 @@ import os
 from datetime import datetime, timezone
 from pathlib import Path
 
+from scoremux_client.audit_lines import BEGINNING_BYTES, begins_one
 from scoremux_engine.errors import AuditError
-from scoremux_files.audit_lines import BEGINNING_BYTES, begins_one
 from scoremux_files.locks import open_lock
 
 UNWRITABLE = "the audit log cannot be written"

@@ -277,7 +277,7 @@ def _compare(here: Mapping[str, Any], there: Mapping[str, Any], path: Path) -> b
 
 
 def _say(line: str) -> None:
-    from scoremux_files.terminal import printable
+    from scoremux_cli.terminal import printable
 
     typer.echo(printable(line))
 

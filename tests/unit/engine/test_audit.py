@@ -21,6 +21,7 @@ import pytest
 
 from faults import mounted, root_only
 from making import ROOT
+from scoremux_client.audit_lines import begins_one
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError
 from scoremux_engine.model.backbone import Backbone
@@ -31,7 +32,6 @@ from scoremux_engine.triton import audit_log as audit_log
 from scoremux_engine.triton.audit import Audit, AuditSettings
 from scoremux_engine.triton.audit_log import AppendLog
 from scoremux_engine.triton.metrics import FirstLabels, Recorder
-from scoremux_files.audit_lines import begins_one
 
 KEY = b"a key that nobody guesses"
 SECRET = "zzyzx what a student wrote"

@@ -14,10 +14,10 @@ import pytest
 
 from desks import PASSWORD, Work, run_review, scored_rows, write_alerts, write_jsonl
 from making import ROOT
+from scoremux_client.audit_lines import text_digest
 from scoremux_client.errors import InputError, ScoremuxError
-from scoremux_files.audit_lines import erase_digests, text_digest
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.erasure import ErasureRequest, erase
+from scoremux_review.erasure import ErasureRequest, erase, erase_digests
 from scoremux_review.reading.alerts import add_alerts, handle_alert
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
@@ -61,8 +61,7 @@ def test_response_with_an_open_alert_is_not_erased(at_work: Any, tmp_path: Path)
     with pytest.raises(InputError, match="1 of these responses have an alert that nobody has handled"):
         erase(work.database, request, "dana")
     assert "erased" not in states(work)
-    with work.database.write() as connection:
-        handle_alert(connection, work.reader("lee"), 1, work.database.now())
+    work.act(handle_alert, "lee", 1)
     assert erase(work.database, request, "dana").rows == 2
 
 

@@ -49,9 +49,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     work.undo("anna")
     read = work.take("anna")
     work.act(raise_alert, "anna", read.token)
-    with work.database.write() as connection:
-        see_alerts(connection, work.reader("lee"), urgent_alerts(connection, 9), work.database.now())
-        handle_alert(connection, work.reader("lee"), 1, work.database.now())
+    with work.database.read() as connection:
+        raised = urgent_alerts(connection, 9)
+    work.act(see_alerts, "lee", raised)
+    work.act(handle_alert, "lee", 1)
     work.put_aside("anna", read.token, "Is “eats” the same as “absorbs”?")
     work.answer("lee", read.id, "anna", "It is.")
     write_jsonl(folder / "set.jsonl", [{"task": "geo-2", "level": n, "text": f"paper {n}"} for n in (0, 1)])
