@@ -40,37 +40,25 @@ _REMOVED = {
         f"--{key}-column": f"write `--column {key}=NAME`"
         for key in ("id", "task", "text", "level", "score", "second", "student", "group", "stratum")
     },
-    "calibrate --accept-worse": "leave it out: such a task is published with a temperature of 1, and named",
     "doctor": "`scoremux selftest REPO` prints what a bug report needs; `scoremux tasks verify` checks a store",
     "export backbone --dora": "give an adapter that has it: --for ADAPTER",
     "export backbone --lora-bias": "give an adapter that has it: --for ADAPTER",
     "export backbone --modules-to-save": "give an adapter that saves the module: --for ADAPTER",
     "export plan --runtime": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
     "export plan --capabilities": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
-    "judge --bounds": "leave it out: rows are judged by one tolerance, the same for all",
-    "evaluate --holm": "leave it out: verdicts are always corrected for their number",
-    "report --holm": "leave it out: verdicts are always corrected for their number",
-    "report --judged": "leave it out: the report counts close rows of jobs in float32",
     "review --oidc-issuer": "let a proxy sign people in, and give --user-header (client/scoremux_review/README.md)",
     "review add --replace": "known rows keep their scores; add a file that was scored again to a new database",
     "review erase --in": "export again, or remove rows from files by the query in client/scoremux_review/README.md",
     "review export --lti": "write score objects from `score`, `status` and `decided_by` of --out",
-    "pretrain --batch": "leave it out: steps have 32 texts",
-    "pretrain --checkpoint-s": "leave it out: a checkpoint is written every minute",
-    "pretrain --lr": "leave it out: the rate is 0.00005",
-    "pretrain --max-tokens": "leave it out: texts are cut where the backbone cuts them",
-    "pretrain --seed": "leave it out: the seed is always the same",
-    "sample --repository": "leave it out: responses are drawn by stratum (--column stratum=NAME), without a model",
     "serve --http-port": "write `--set http_port=PORT`",
     "serve --metrics-port": "write `--set metrics_port=PORT`",
     "serve --watch-port": "write `--set watch_port=PORT`",
     "tasks export": "copy the version's folder in STORE/packages, named by its digest, and publish it with `tasks add`",
     "tasks import": "publish copied folders of versions with `tasks add`, which keeps their digests",
     "tokens add --rows-per-second": "bound a token by --weight and --rate",
-    "tune --thorough": "leave it out; `serve --set micro_batch_tokens=N` and `--set streams=N` change what it measured",
     "train --unlabelled": "use `scoremux pretrain`, which learns from responses without labels",
 }
-"""A command or an option that was removed → what to do instead."""
+"""A command or an option that was removed → what to do instead, where something has to be done."""
 
 _BOXED_WIDTH = 80
 """On a narrower terminal, the boxes of typer's help would cut names of options; plain help folds."""

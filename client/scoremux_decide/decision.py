@@ -17,13 +17,12 @@ from scoremux_client.errors import InputError
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.records import (
     flag,
+    list_of,
     matrix,
     number,
-    numbers,
     one_of,
     parse_record,
     table_of,
-    tables_of,
     text,
     texts,
     vector,
@@ -111,7 +110,7 @@ class LevelRange:
     source: Annotated[str, _SOURCE]
     rows: Annotated[int, _COUNT]
     width: Annotated[float, number(0, 1 << 20)]
-    by_level: Annotated[tuple[float, ...] | None, numbers(0, 1)] = None
+    by_level: Annotated[tuple[float, ...] | None, list_of(_SHARE, "numbers")] = None
 
     def reach_of(self, level: int) -> float:
         """Return what ranges around a machine's level are grown with; 1 for a level without a fitted one."""
@@ -202,7 +201,7 @@ class Decision:
     unusual: Annotated[Unusual | None, table_of(Unusual)] = None
     arithmetic: Annotated[str | None, text] = None
     expected: Annotated[Expected | None, table_of(Expected)] = None
-    looks: Annotated[tuple[Look, ...], tables_of(Look)] = ()
+    looks: Annotated[tuple[Look, ...], list_of(table_of(Look), "tables")] = ()
     held: Annotated[str | None, text] = None
 
     def __post_init__(self) -> None:

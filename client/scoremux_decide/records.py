@@ -63,15 +63,15 @@ def table_of(kind: type[Any]) -> Check:
     return lambda value: parse_record(kind, value)
 
 
-def tables_of(kind: type[Any]) -> Check:
-    """Return the check of a list of tables that are records themselves."""
+def list_of(check: Check, items: str) -> Check:
+    """Return the check of a list, given that of its items and what they are."""
 
-    def check(value: Any) -> tuple[Any, ...]:
+    def check_list(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple)):
-            raise ValueError("must be a list of tables")
-        return tuple(parse_record(kind, item) for item in value)
+            raise ValueError(f"must be a list of {items}")
+        return tuple(map(check, value))
 
-    return check
+    return check_list
 
 
 def number(least: float, most: float) -> Check:
@@ -115,18 +115,6 @@ def text(value: Any) -> str:
     return value
 
 
-def numbers(least: float, most: float) -> Check:
-    """Return the check of a list of numbers within limits."""
-    check_number = number(least, most)
-
-    def check(value: Any) -> tuple[float, ...]:
-        if not isinstance(value, (list, tuple)) or not value:
-            raise ValueError("must be a list of numbers")
-        return tuple(map(check_number, value))
-
-    return check
-
-
 def flag(value: Any) -> bool:
     """Check a truth value."""
     if not isinstance(value, bool):
@@ -134,11 +122,8 @@ def flag(value: Any) -> bool:
     return value
 
 
-def texts(value: Any) -> tuple[str, ...]:
-    """Check a list of texts."""
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise ValueError("must be a list of texts")
-    return tuple(value)
+texts = list_of(text, "texts")
+"""Checks a list of texts."""
 
 
 def lists_of_texts(value: Any) -> dict[str, tuple[str, ...]]:

@@ -168,20 +168,6 @@ def card(
         start: The shared start from which the adapter was trained.
     """
     described = task.prepared.task
-    points = ", ".join(
-        f"{value:g} points: {count}" for value, count in zip(described.levels, check.levels, strict=True)
-    )
-    humans = "No response has a second human's level."
-    if check.doubly:
-        agree = f"QWK {check.human_qwk:.3f}, exact {check.human_exact:.3f}"
-        humans = f"Agreement of two humans on the {check.doubly} responses that have both: {agree}."
-    shown = "the response alone" if described.input is None else described.input.model_dump_json(exclude_none=True)
-    rate = round(task.prepared.recipe.rate(len(task.prepared.rows)), 6)
-    recipe = ", ".join(f"{name} {value}" for name, value in {**task.prepared.recipe.model_dump(), "lr": rate}.items())
-    backbone = Path(plan.base_model).name if Path(plan.base_model).exists() else plan.base_model
-    beginning = "nothing"
-    if start is not None:
-        beginning = f"a shared start, trained on {start.rows} labelled responses to {len(start.tasks)} tasks"
     return f"""\
 # {described.id}
 
@@ -189,16 +175,11 @@ def card(
 
 ## Data
 
-- {check.rows} responses with {check.rows - check.duplicates} different texts, each with a human's level.
-- Responses by level: {points}.
-- {humans}
+{_data(described.levels, check)}
 
 ## Training
 
-- LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
-- The model sees {shown}.
-- Recipe: {recipe}.
-- It began from {beginning}; seed {plan.seed}.
+{_training(task, plan, start)}
 
 ## Cross-validated agreement
 
@@ -208,6 +189,33 @@ def card(
 
 {_limits(check)}
 """
+
+
+def _data(points: Sequence[float], check: TaskCheck) -> str:
+    counts = ", ".join(f"{value:g} points: {count}" for value, count in zip(points, check.levels, strict=True))
+    humans = "No response has a second human's level."
+    if check.doubly:
+        agree = f"QWK {check.human_qwk:.3f}, exact {check.human_exact:.3f}"
+        humans = f"Agreement of two humans on the {check.doubly} responses that have both: {agree}."
+    return f"""\
+- {check.rows} responses with {check.rows - check.duplicates} different texts, each with a human's level.
+- Responses by level: {counts}.
+- {humans}"""
+
+
+def _training(task: TrainedTask, plan: Plan, start: StartDescription | None) -> str:
+    model_input, recipe = task.prepared.task.input, task.prepared.recipe
+    shown = "the response alone" if model_input is None else model_input.model_dump_json(exclude_none=True)
+    values = {**recipe.model_dump(), "lr": round(recipe.rate(len(task.prepared.rows)), 6)}
+    backbone = Path(plan.base_model).name if Path(plan.base_model).exists() else plan.base_model
+    beginning = "nothing"
+    if start is not None:
+        beginning = f"a shared start, trained on {start.rows} labelled responses to {len(start.tasks)} tasks"
+    return f"""\
+- LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
+- The model sees {shown}.
+- Recipe: {", ".join(f"{name} {value}" for name, value in values.items())}.
+- It began from {beginning}; seed {plan.seed}."""
 
 
 def _agreement(agreement: CrossValidated, folds: int) -> str:

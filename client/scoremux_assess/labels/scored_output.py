@@ -32,9 +32,9 @@ def read_scored(path: Path) -> ScoredColumns:
     ids = texts(columns["id"])
     if path.suffix.lower() == ".csv":
         ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
-    status, (level, _) = encode(columns["status"]), levels(columns["level"])
+    status, level = encode(columns["status"]), levels(columns["level"])
     spread = distributions(columns.get("probabilities"), len(ids))
-    low, high = (levels(columns[name])[0] if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
+    low, high = (levels(columns[name]) if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
     confidence, route = columns.get("confidence"), columns.get("route")
     has_score = status.code == status.place("OK")
     calibrated = confidence is not None and confidence.null_count < len(confidence)
@@ -44,7 +44,7 @@ def read_scored(path: Path) -> ScoredColumns:
         task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
         version=codes_of(columns, "version", len(ids)),
         level=np.where(has_score, level, np.nan),
-        score=np.where(has_score, numbers(columns["score"])[0], np.nan)
+        score=np.where(has_score, numbers(columns["score"]), np.nan)
         if "score" in columns
         else np.full(len(ids), np.nan),
         width=spread.width,

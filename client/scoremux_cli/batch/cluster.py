@@ -1,7 +1,8 @@
 """A job on Ray: tasks of a cluster read, score and write its slices; this process cuts the files and journals.
 
 Parts, their numbers and the journal are those of `job.run`, so either can resume the other's job. All machines see the
-sources and the folder under the same paths.
+sources and the folder under the same paths. Slices end in any order and are journaled in the job's own: one that ended
+out of turn before a kill is done again.
 """
 
 from __future__ import annotations
@@ -42,19 +43,14 @@ def run(
     connection: Connection,
     workers: int | None,
 ) -> None:
-    """Score what is not done yet, as `job.run` does.
-
-    At most `workers` slices are done at a time (None: one a CPU, at most four for a server). They are done in any order
-    and journaled in the job's own: one that was done out of turn when the job is killed is done again. The files are
-    read twice, here to find where their slices begin.
-    """
+    """Score what is not done yet, as `job.run` does, `workers` slices at a time (None: one a CPU, four a server)."""
     remove_unfinished(folder)
     UnfinishedPart(folder).remove()
     if journal.state.source >= len(job.sources):
         return
     with _cluster():
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        count = max(1, min(workers or _TASKS_PER_SERVER * len(connection.urls), cpus))
+        most = workers or _TASKS_PER_SERVER * len(connection.urls)
+        count = max(1, min(most, int(ray.cluster_resources().get("CPU", 1))))
         task: Any = ray.remote(num_cpus=1, max_retries=-1)(score_slice)
         slices, done = enumerate(read_slices(job, journal.state)), dict[int, dict[str, Any]]()
         running, following = dict[Any, int](), 0

@@ -59,15 +59,7 @@ def _tried_again(job: Job, client: ScoringClient, part: Slice, table: Any, place
         raise InputError(
             f"{part.source.path} has other rows than when the job began; restore it, or give another --out"
         )
-    rows = Slice(part.source, part.index, part.number, part.start, part.after)
-    for place in (position[lines[place]] for place in places):
-        rows.ids.append(part.ids[place])
-        rows.tasks.append(part.tasks[place])
-        rows.texts.append(part.texts[place])
-        rows.lines.append(part.lines[place])
-        rows.students.append(part.students[place])
-        for name, cells in part.kept.items():
-            rows.kept.setdefault(name, []).append(cells[place])
+    rows = part.take([position[lines[place]] for place in places])
     [(_, scored)] = score_slices(job, iter([rows]), client)
     outcomes = table.to_pylist()
     for place, outcome in zip(places, table_of(rows, scored, job.people.read_behind).to_pylist(), strict=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,13 @@ class Slice:
         for name in layout.keep or ():
             self.kept.setdefault(name, []).append(student_of(record.values.get(name)))
         self.text_bytes += len(text)
+
+    def take(self, places: Sequence[int]) -> Slice:
+        """Return some of its rows."""
+        names = ("ids", "tasks", "texts", "lines", "students")
+        columns: dict[str, Any] = {name: [getattr(self, name)[n] for n in places] for name in names}
+        kept = {name: [cells[n] for n in places] for name, cells in self.kept.items()}
+        return replace(self, **columns, kept=kept, rejected=[])
 
     def full(self, layout: RowLayout) -> bool:
         """Whether the next slice begins."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
-from scoremux_client.calls.attempt import Attempt
+from scoremux_client.calls.attempt import Attempt, Server
 from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 from scoremux_client.calls.servers import Servers
 from scoremux_client.contract import Status
@@ -168,26 +168,9 @@ class Call:
 
     def _request(self, rows: list[Row], patience: Patience) -> Iterator[float | None]:
         """Send rows until they have outcomes or an error; yield, while that waits, when to look again at the latest."""
-        server, final_error = None, None
-        while not self._overdue:
-            if len(self._in_flight) >= self._options.window:
-                yield None
-                continue
-            attempt = self._servers.send([row.response for row in rows], self._deadline, self._notify, avoid=server)
-            if attempt is None:
-                if not patience.left_s():
-                    final_error = self._servers.last_error
-                    break
-                yield patience.ends_at
-                continue
+        server = None
+        while isinstance(attempt := (yield from self._attempt(rows, patience, server)), Attempt):
             server = attempt.server
-            self._in_flight.add(attempt)
-            yield attempt.expires_at
-            while attempt.is_open:
-                yield attempt.expires_at
-            self._in_flight.remove(attempt)
-            if len(self._requests) > self._options.window:
-                self._notify()  # a half of another request waits for this place
             try:
                 outcomes = attempt.outcomes()
                 self._servers.check_arithmetic(attempt.server, outcomes)
@@ -195,7 +178,7 @@ class Call:
                 halved = isinstance(error, TooLargeError) and len(rows) > 1
                 if not halved:
                     if not isinstance(error, (UnavailableError, DeadlineError)) or not patience.left_s():
-                        final_error = error
+                        attempt = error
                         break
                     patience.failures += 1
                     resumes_at = time.monotonic() + self._servers.pause_s(patience.failures, server, error)
@@ -208,10 +191,35 @@ class Call:
                 for row, scored in zip(rows, outcomes, strict=True):
                     row.scored = scored
                 return
-        if final_error is not None:
+        if attempt is not None:
             self._failed = True
             for row in rows:
-                row.error = final_error
+                row.error = attempt
+
+    def _attempt(
+        self, rows: list[Row], patience: Patience, avoid: Server | None
+    ) -> Generator[float | None, None, Attempt | TransportError | None]:
+        """Send rows once; return the ended attempt, the error where patience ends first, None where the call does."""
+        attempt = None
+        while attempt is None:
+            if self._overdue:
+                return None
+            if len(self._in_flight) >= self._options.window:
+                yield None
+                continue
+            attempt = self._servers.send([row.response for row in rows], self._deadline, self._notify, avoid=avoid)
+            if attempt is None:
+                if not patience.left_s():
+                    return self._servers.last_error
+                yield patience.ends_at
+        self._in_flight.add(attempt)
+        yield attempt.expires_at
+        while attempt.is_open:
+            yield attempt.expires_at
+        self._in_flight.remove(attempt)
+        if len(self._requests) > self._options.window:
+            self._notify()  # a half of another request waits for this place
+        return attempt
 
     def _halve(self, rows: list[Row], patience: Patience) -> list[Row]:
         """Return the first half of a request's rows, and send the others on their own."""

@@ -34,7 +34,8 @@ _SUBJECTS = vocabulary("subjects of things")
 
 
 def _lists(value: Any) -> tuple[str, ...]:
-    if wrong := set(named := texts(value)) - set(LANGUAGES):
+    named: tuple[str, ...] = texts(value)
+    if wrong := set(named) - set(LANGUAGES):
         raise ValueError(f"has no list for {min(wrong)[:20]}; there are lists for {', '.join(LANGUAGES)}")
     return named
 

@@ -112,25 +112,20 @@ def texts(column: Any) -> Any:
     )
 
 
-def levels(column: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return levels, NaN where there is none, and which values are present and not whole numbers."""
-    values, bad = numbers(column)
-    fractional = np.floor(values) != values
-    bad = bad | (fractional & ~np.isnan(values))
-    return np.where(bad, np.nan, values), bad
+def levels(column: Any) -> npt.NDArray[np.float64]:
+    """Return whole numbers, NaN where there is none."""
+    values = numbers(column)
+    return np.where(np.floor(values) == values, values, np.nan)
 
 
-def numbers(column: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return finite numbers, NaN where there is none, and which values are present and not numbers."""
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-        values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-        return np.where(np.isinf(values), np.nan, values), np.isinf(values)
-    written = texts(column)
-    fits = pc.fill_null(pc.match_substring_regex(written, _NUMBER), False)
-    digits = pc.if_else(fits, pc.utf8_trim_whitespace(written), pa.scalar(None, pa.string()))
-    values = np.asarray(pc.cast(digits, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-    bad = pc.and_(pc.is_valid(written), pc.invert(fits)).to_numpy(zero_copy_only=False)
-    return values, np.asarray(bad, bool)
+def numbers(column: Any) -> npt.NDArray[np.float64]:
+    """Return finite numbers, NaN where there is none."""
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        written = texts(column)
+        fits = pc.fill_null(pc.match_substring_regex(written, _NUMBER), False)
+        column = pc.if_else(fits, pc.utf8_trim_whitespace(written), pa.scalar(None, pa.string()))
+    values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    return np.where(np.isinf(values), np.nan, values)
 
 
 @dataclass(frozen=True)

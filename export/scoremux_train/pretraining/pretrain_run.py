@@ -62,43 +62,35 @@ def pretrain_backbone(
 ) -> tuple[float, float]:
     """Train a backbone on texts, and write it; a second call resumes a run that was stopped.
 
-    The bytes depend on the texts, the backbone and the recipe alone, not on cores or on interruptions.
-
-    Args:
-        texts: Responses; equal ones count once, in whatever order they come.
-        cores: The number of cores to use; 0 uses all.
-
-    Returns:
-        The mean cross entropy of hidden tokens of held-out texts before and after, NaN without such texts.
+    The bytes depend on the different texts, the backbone and the recipe alone. Returns `_mean_loss` before and after.
 
     Raises:
         TrainError: The backbone is not trained on masked tokens, there are no texts, or `out` exists.
         ModelError: The backbone cannot be opened.
     """
-    folder = out.with_name(f".{out.name}.pretraining")
-    if out.exists() and not folder.exists():
-        raise TrainError(f"{out} exists: remove it, or give another --out")
+    folder = _working_folder(out)
     classifier = Classifier.open(source)
     masked = MaskedModel.open(classifier, _SEED)
     corpus = _Corpus.of(texts, classifier, int(masked.encoder.config.vocab_size))
-    if not corpus.rows:
-        raise TrainError("no text has a token to train on")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", LOCK_TIMEOUT_S):
         workers = Workers(masked, MaskedModel.copy, cores or available_cores(), 1)
         before = _mean_loss(workers, corpus)
         checkpoint = Checkpoint(folder, "weights", corpus.fingerprint(recipe, masked.values), checkpoint_s)
-        state = checkpoint.load() or TrainingState.begin(masked.values[None], patient=False)
-        # A new place in memory, whose alignment can decide the bits of a product, also for what a file held.
-        state.values = state.values.clone()
-        masked.read(state.values[0])
-        _train(workers, masked, corpus, recipe, state, checkpoint, progress)
-        checkpoint.save(state)
+        _train(workers, masked, corpus, recipe, checkpoint, progress)
         after = _mean_loss(workers, corpus)
         _write(out, classifier, masked, _card(source, recipe, corpus, before, after))
     shutil.rmtree(folder)
     return before, after
+
+
+def _working_folder(out: Path) -> Path:
+    """Return the folder beside the output in which a run keeps its state. Raises TrainError if the output is there."""
+    folder = out.with_name(f".{out.name}.pretraining")
+    if out.exists() and not folder.exists():
+        raise TrainError(f"{out} exists: remove it, or give another --out")
+    return folder
 
 
 @dataclass(frozen=True)
@@ -122,6 +114,8 @@ class _Corpus:
             if set(example.tokens) - special_ids:
                 chosen = derived_key(_SEED, example.key, "held out") < HELD_OUT * 2**64
                 (held_out if chosen else rows).append(example)
+        if not rows:
+            raise TrainError("no text has a token to train on")
         return cls(vocabulary, rows, held_out)
 
     def fingerprint(self, recipe: Recipe, values: torch.Tensor) -> str:
@@ -138,11 +132,14 @@ def _train(
     masked: MaskedModel,
     corpus: _Corpus,
     recipe: Recipe,
-    state: TrainingState,
     checkpoint: Checkpoint,
     progress: Progress,
 ) -> None:
-    """Take the steps that are left; `state` and the parameters, which are views of it, change in place."""
+    """Take the steps that are left. The parameters become views of the training state and change in place."""
+    state = checkpoint.load() or TrainingState.begin(masked.values[None], patient=False)
+    # A new place in memory, whose alignment can decide the bits of a product, also for what a file held.
+    state.values = state.values.clone()
+    masked.read(state.values[0])
     training_set = TrainingSet("pretraining", 1, recipe, corpus.rows, seed=_SEED)
     in_all = training_set.rows_before(training_set.steps)
     progress(training_set.rows_before(state.step), in_all)
@@ -158,6 +155,7 @@ def _train(
         state.step = step + 1
         checkpoint.save_if_due(state)
         progress(training_set.rows_before(state.step), in_all)
+    checkpoint.save(state)
 
 
 def _gradient(hidden: int, model: MaskedModel, batch: Sequence[MaskedText]) -> torch.Tensor:
@@ -165,7 +163,7 @@ def _gradient(hidden: int, model: MaskedModel, batch: Sequence[MaskedText]) -> t
 
 
 def _mean_loss(workers: Workers[MaskedModel], corpus: _Corpus) -> float:
-    """Return the mean cross entropy of the hidden tokens of held-out texts."""
+    """Return the mean cross entropy of the hidden tokens of held-out texts, NaN without such texts."""
     texts = [mask(example, _MEASURED, corpus.vocabulary) for example in corpus.held_out]
     if not texts:
         return math.nan

@@ -195,9 +195,6 @@ def test_what_was_removed_is_answered_with_what_to_do_instead() -> None:
         offered = {option for parameter in found.params for option in parameter.opts}
         assert last not in {*offered, *getattr(found, "commands", {})}, f"{name} is offered"
     for words in (
-        "calibrate x.csv --accept-worse",
-        "judge audit.log --bounds",
-        "report scored --judged x",
         "review add x --replace",
         "review export --lti x",
         "tokens add x --rows-per-second 3",
