@@ -1,4 +1,4 @@
-"""A profile: what serves, in which precision, where it listens, and when it counts as dead."""
+"""A profile: what serves, in which precision, where it listens, what it records, and how long it starts and stops."""
 
 from __future__ import annotations
 

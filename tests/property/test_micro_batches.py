@@ -102,7 +102,7 @@ def test_parts_of_unlike_lengths_are_split_only_where_streams_are_done_earlier()
 
 def test_rows_that_may_kill_run_alone_and_first() -> None:
     rows = [planned_row(place, 8) for place in range(5)]
-    parts = split(rows, 4096, alone={rows[1].digest, rows[3].digest})
+    parts = split(rows, 4096, deadly={rows[1].digest, rows[3].digest})
     assert [places(part) for part in parts] == [[1], [3], [0, 2, 4]]
 
 

@@ -64,7 +64,7 @@ def agreement(visit: Visit) -> Response:
 def alerts(visit: Visit) -> Response:
     """List the alerts, open ones first; a leader sees one by opening its response."""
     with visit.desk.database.read() as connection:
-        shown = desk_alerts.urgent_alerts(connection, _MOST_SHOWN)
+        shown = desk_alerts.listed_alerts(connection, _MOST_SHOWN)
         views = desk_alerts.views_by_alert(connection)
     return show(visit, "alerts.html", alerts=shown, views=views)
 
@@ -161,7 +161,7 @@ def row(visit: Visit) -> Response:
     """Show a response with its scores and its history, and note who has seen its alerts."""
     number = _row_number(visit)
     with visit.desk.database.read() as connection:
-        raised = desk_alerts.urgent_alerts(connection, _MOST_SHOWN, number)
+        raised = desk_alerts.listed_alerts(connection, _MOST_SHOWN, number)
     if raised:
         with visit.writing() as access:
             desk_alerts.see_alerts(access, raised)

@@ -80,7 +80,7 @@ def count_open(connection: Connection) -> int:
     return connection.execute(waiting).scalar_one()
 
 
-def urgent_alerts(connection: Connection, most: int, row: int | None = None) -> Sequence[Any]:
+def listed_alerts(connection: Connection, most: int, row: int | None = None) -> Sequence[Any]:
     """Return the alerts of a row, or all, open ones first, with name and task of the row, and who raised them."""
     query = (
         select(alerts, rows.c.name, rows.c.task.label("item"), people.c.name.label("by"))

@@ -194,7 +194,7 @@ def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int,
 def _row(
     task: str, text: str, source: str, line: int, name: str, administration: str, priority: float, **values: Any
 ) -> dict[str, Any]:
-    """Return the columns of a row; those of the machine's score are empty unless they are among `values`."""
+    """Return a row for the database, its texts cleaned. values: other columns; without them a score's are empty."""
     # PostgreSQL stores no NUL, and no database half of a surrogate pair.
     cells = (text, source, name, values["student"], values.get("kept", ""))
     text, source, name, student, kept = (cell.encode("utf-8", "replace").decode().replace("\0", "␀") for cell in cells)

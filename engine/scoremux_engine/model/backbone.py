@@ -220,7 +220,7 @@ class BackboneSpec(StrictModel):
 
     @property
     def kept(self) -> dict[str, str]:
-        """The inputs that hold prefixes, each with the output that such a table is made of."""
+        """Input that holds a prefix → the output that it is filled from, in a run of the prefix's tokens alone."""
         return {name: kept_output(name) for layer in self.prefix_layers for name in layer.inputs}
 
     @property

@@ -47,18 +47,18 @@ class MicroBatch:
 
 
 def split(
-    rows: Iterable[PlannedRow], budget_tokens: int, streams: int = 1, alone: Collection[str] = ()
+    rows: Iterable[PlannedRow], budget_tokens: int, streams: int = 1, deadly: Collection[str] = ()
 ) -> list[MicroBatch]:
     """Split rows into micro-batches of one shape, as many rows as fit `budget_tokens` (at least one).
 
     Every row is in exactly one micro-batch. Those with most work come first: they decide when all are done. Rows are
-    split further where the `streams` are done earlier then, by what calls and tokens cost. `alone` has the digests of
+    split further where the `streams` are done earlier then, by what calls and tokens cost. `deadly` has the digests of
     rows that may kill the process: each has a micro-batch of its own, before all others.
     """
     together: dict[object, list[PlannedRow]] = {}
     apart: list[MicroBatch] = []
     for row in rows:
-        if alone and row.digest in alone:
+        if row.digest in deadly:
             apart.append(MicroBatch([row]))
         else:
             together.setdefault(row.shape, []).append(row)

@@ -104,9 +104,9 @@ class Audit:
                 "version": version[place, 0].decode() or None,
                 "status": status[place, 0].decode(),
                 "level": int(level[place, 0]) if scored else None,
-                # Nine digits are a float32, bit for bit.
                 "condition": condition[place, 0].decode(),
                 "route": route[place, 0].decode(),
+                # Nine digits are a float32, bit for bit.
                 "confidence": None if confidence[place, 0] < 0 else float(f"{confidence[place, 0]:.9g}"),
                 "level_range": level_range[place].tolist() if level_range[place, 0] >= 0 else None,
                 "probabilities": [float(f"{p:.9g}") for p in probabilities[place, : widths[place]]] if scored else None,

@@ -26,7 +26,7 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import BrokenRecordError
 from scoremux_review.exports import export_final
 from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.reading.alerts import add_alerts, handle_alert, raise_alert, see_alerts, urgent_alerts
+from scoremux_review.reading.alerts import add_alerts, handle_alert, listed_alerts, raise_alert, see_alerts
 from scoremux_review.reading.intake import add_papers, add_scored
 from scoremux_review.reading.response_texts import Texts
 
@@ -50,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     read = work.take("anna")
     work.act(raise_alert, "anna", read.token)
     with work.database.read() as connection:
-        raised = urgent_alerts(connection, 9)
+        raised = listed_alerts(connection, 9)
     work.act(see_alerts, "lee", raised)
     work.act(handle_alert, "lee", 1)
     work.put_aside("anna", read.token, "Is “eats” the same as “absorbs”?")
