@@ -60,10 +60,10 @@ class PeftDecoder:
         import tokenizers
         import transformers
 
-        from scoremux_engine.packages.task import Task
+        from scoremux_engine.packages.package_files import PackageFiles
 
         folders = sorted(path.parent for path in Path(adapters).glob("*/adapter_config.json"))
-        self._tasks = {folder.name: Task.read(folder) for folder in folders}
+        self._tasks = {folder.name: PackageFiles(folder).task for folder in folders}
         base = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=LEVELS)
         self._model = with_adapters(base, folders)
         self._tokenizer = tokenizers.Tokenizer.from_file(str(Path(model) / "tokenizer.json"))

@@ -158,8 +158,8 @@ def _eligible_of_task(
     unverified: bool,
 ) -> TaskRows:
     """Return the rows of one task, all of them where it keeps the calibration that it has; count what is left out."""
-    files = PackageFiles.of(store.package_folder(live))
-    task = Task.read(files.path)
+    files = PackageFiles(store.package_folder(live))
+    task = files.task
     decisions = {version: store.decision(version) for version in (*past, live)}
     rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), decisions)
     looks = max((decision.looks for decision in decisions.values() if decision), key=len, default=())
@@ -186,7 +186,7 @@ def _on_the_live_scale(
 ) -> Sequence[LabelledRow]:
     """Return rows of one task without those that people read when it had another number of levels."""
     folders = {v: store.package_folder(v) for v in {row.version for row in rows} & set(past) if v}
-    kept_levels = {v: len(Task.read(folder).levels) for v, folder in folders.items() if folder.exists()}
+    kept_levels = {v: len(PackageFiles(folder).task.levels) for v, folder in folders.items() if folder.exists()}
     kept = [row for row in rows if kept_levels.get(row.version or "", len(task.levels)) == len(task.levels)]
     if len(kept) < len(rows):
         left_out["read when their task had another number of levels"] += len(rows) - len(kept)

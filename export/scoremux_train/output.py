@@ -82,7 +82,7 @@ def write(
 
 def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
     """Write a row for each labelled response that was trained on. Raises InputError."""
-    adapters = {task: adapter_digest(PackageFiles.of(out / task)) for task in (t.prepared.task.id for t in tasks)}
+    adapters = {task: adapter_digest(PackageFiles(out / task)) for task in (t.prepared.task.id for t in tasks)}
     groups = sorted({name for task in tasks for row in task.prepared.rows for name in row.groups})
     rows = [
         {

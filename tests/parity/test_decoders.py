@@ -30,7 +30,7 @@ from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
 from scoremux_engine.model.inputs import Rendered
 from scoremux_engine.model.tokens import Tokenizer
-from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_export.errors import ModelError
@@ -66,7 +66,7 @@ def distance_from_peft(
     for task, kind in enumerate(kinds):
         outputs = kind.outputs or kind.levels
         oracle = open_with_peft(str(repository / "source"), repository / "adapters" / f"t-{task}", outputs)
-        given = Task.read(repository / "adapters" / f"t-{task}")
+        given = PackageFiles(repository / "adapters" / f"t-{task}").task
         for row in (row for row, own in enumerate(tasks) if own == task):
             text = given.render(texts[row])
             parts = [[part] for part in ((text,) if isinstance(text, str) else text.texts)]

@@ -268,7 +268,7 @@ def test_every_row_gets_one_prediction_out_of_its_fold(trained: Path) -> None:
         assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
         assert not row["seen"]
         assert row["text_check"] == text_check(rows[row["id"]]["text"])
-        assert row["adapter"] == adapter_digest(PackageFiles.of(trained / row["task"]))
+        assert row["adapter"] == adapter_digest(PackageFiles(trained / row["task"]))
     assert {row["fold"] for row in found} == {0, 1, 2}
 
 

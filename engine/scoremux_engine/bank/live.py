@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from scoremux_engine.errors import PackageError, StoreError
-from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.manifest import Manifest
 from scoremux_engine.store.store import Store
 from scoremux_files.digests import Stamp
@@ -109,7 +109,7 @@ class LiveVersions:
                     self._undescribed, self._levels = True, levels
                     return False
                 with suppress(PackageError):
-                    task = Task.read(self._store.package_folder(digest))
+                    task = PackageFiles(self._store.package_folder(digest)).task
                     levels[digest] = scales.setdefault(tuple(task.levels), tuple(task.levels))
                     if task.id != name:
                         problem = f"version {digest[:12]} is not served: it says it is task {task.id}"

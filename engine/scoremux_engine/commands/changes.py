@@ -42,15 +42,17 @@ def add(
 
     Example: scoremux tasks add adapters --store repo/store
     """
-    from scoremux_engine.packages.adapter_folders import find_adapters
-    from scoremux_engine.packages.task_descriptions import describe, lower_limits, other_bases
+    from scoremux_engine.packages.adapter_folders import find_adapters, other_bases
+    from scoremux_engine.packages.adapter_tokens import lower_limits
+    from scoremux_engine.packages.task_descriptions import describe
     from scoremux_engine.packages.task_table import read_table
 
     opened, opened_store = open_backbone(store, backbone), open_store(store)
     described = describe(find_adapters(folders), opened, read_table(tasks) if tasks else None)
-    limits = lower_limits(described, opened)
-    remarks = [*other_bases(described, opened), *limits]
-    changes = opened_store.publish([adapter.files for adapter in described], opened, dry_run=dry_run)
+    adapters = [adapter.files for adapter in described]
+    limits = lower_limits((adapter.limit for adapter in described), opened)
+    remarks = [*other_bases(adapters, opened), *limits]
+    changes = opened_store.publish(adapters, opened, dry_run=dry_run)
     # One change per folder, in the folders' order.
     rows = [row_of(opened_store, change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
     show_changes(rows, as_json, dry_run, remarks)
@@ -133,7 +135,7 @@ def row_of(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
     """Return a change as JSON shows it. remark: what its `task.json` was made from, where the folder lacks some."""
     row: dict[str, Any] = {"task": change.task, "change": change.kind, "from": change.before, "to": change.after}
     if change.before and change.after:
-        before, after = (store.package_folder(digest) for digest in (change.before, change.after))
+        before, after = (store.packages_path / digest for digest in (change.before, change.after))
         if (before / DECISION_JSON).exists() and after.exists() and not (after / DECISION_JSON).exists():
             row["uncalibrated"] = True
     return {**row, "task_json": remark} if remark else row

@@ -40,9 +40,9 @@ def hold(
     packages, before = [], {}
     for name in dict.fromkeys(names):
         task, digest = opened.find(name)
-        files = PackageFiles.of(opened.package_folder(digest))
         decision = _decision(opened, task, digest)
         if decision.held is None:
+            files = PackageFiles(opened.package_folder(digest))
             packages.append(files.replace(DECISION_JSON, replace(decision, held=digest).to_json()))
             before[task] = digest
     changes = opened.publish(packages, open_backbone(store, None), before=before, action="hold", who=by)

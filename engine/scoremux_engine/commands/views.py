@@ -78,10 +78,10 @@ def _list_live(store: Store, live: Mapping[str, str], served: Mapping[str, str] 
 def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
     """Return what a version says of its task, or why that cannot be read."""
     from scoremux_engine.errors import PackageError
-    from scoremux_engine.packages.task import Task
+    from scoremux_engine.packages.package_files import PackageFiles
 
     try:
-        return Task.read(store.package_folder(digest)).model_dump(exclude_none=True)
+        return PackageFiles(store.package_folder(digest)).task.model_dump(exclude_none=True)
     except PackageError as error:
         return {"id": task, "problem": str(error)}
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.package_files import CONFIG_JSON, PackageFiles
 from scoremux_files.settings import parse_object, quote, quote_key, validate
 
 # Keys that say how an adapter was made, or which modules it chose: the tensors themselves show the rest.
@@ -118,11 +117,6 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
         except ValueError as error:
             raise PackageError(f"{path}: {error}") from error
 
-    @classmethod
-    def read(cls, folder: Path) -> AdapterConfig:
-        """Read a PEFT folder's config. Raises PackageError naming the key that is wrong or not supported."""
-        return cls.parse(PackageFiles.of(folder).read(CONFIG_JSON), folder / CONFIG_JSON)
-
 
 def _names(modules: list[str], site: str) -> bool:
     return site in modules or site.endswith(tuple(f".{module}" for module in modules))
@@ -185,7 +179,7 @@ def _compile(patterns: dict[str, Any], form: str = r"^(?:.*\.)?(?:{})$") -> list
 
 
 def _refusal(pattern: str, why: str) -> PackageError:
-    return PackageError(f"{CONFIG_JSON}: the pattern {quote(pattern)} {why}")
+    return PackageError(f"adapter_config.json: the pattern {quote(pattern)} {why}")
 
 
 def _first_match(patterns: list[_Pattern], site: str, default: Any) -> Any:

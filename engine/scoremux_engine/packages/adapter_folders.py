@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scoremux_engine.errors import PackageError
-from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.package_files import CONFIG_JSON, TENSORS, PackageFiles
-from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_files.settings import quote, quote_key
 
 BASE = "base_model_name_or_path"
@@ -52,9 +52,8 @@ class Adapter:
     @classmethod
     def read(cls, folder: Path) -> Adapter:
         """Read the configuration and the tensors' names. Raises PackageError naming file and key."""
-        config = AdapterConfig.read(folder)
-        names = sorted(TensorFile.open(PackageFiles.of(folder)).shapes)
-        path = folder / TENSORS
+        files, path = PackageFiles(folder), folder / TENSORS
+        config, names = files.config, sorted(files.tensors.shapes)
         lora = {name: _lora_part(path, name) for name in names if ".lora_" in name}
         sites = sorted({_module(path, name, part) for name, part in lora.items()})
         if not sites:
@@ -110,6 +109,18 @@ def same_model(first: str, second: str) -> bool:
 def is_export_of(exported: str, base: str) -> bool:
     """Whether a backbone's `source` may be the model that an adapter names: of a folder it has the name alone."""
     return exported == Path(base).name or same_model(base, exported)
+
+
+def other_bases(adapters: Iterable[PackageFiles], backbone: Backbone) -> list[str]:
+    """Return a sentence for each base model that adapters name beside the one exported: nothing else shows it."""
+    exported = backbone.spec.source
+    bases = Counter(adapter.config.base_model_name_or_path for adapter in adapters)
+    return [
+        f"{count} of the adapters say that they were trained on {quote_key(base)}, and the backbone is an export "
+        f"of {quote_key(exported)}: scores are right only if both have the same weights"
+        for base, count in bases.items()
+        if base and not is_export_of(exported, base)
+    ]
 
 
 def _lora_part(path: Path, name: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scoremux_engine.errors import BackboneError, PackageError
 from scoremux_engine.model.backbone import TOKENIZER, Backbone
 from scoremux_engine.model.tokens import Tokenizer
-from scoremux_files.digests import read_file
+from scoremux_files.digests import digest_of, read_file
 from scoremux_files.errors import reading
 from scoremux_files.settings import parse_object, quote
 
@@ -40,7 +40,7 @@ def compare_tokens(folders: Sequence[Path], backbone: Backbone) -> list[int]:
             continue
         with reading(path, PackageError):
             data = read_file(path, _MOST_BYTES)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = digest_of([data])
         if digest not in compared:
             compared[digest] = _compare(path, backbone)
         text, limits[number] = compared[digest]
@@ -50,6 +50,18 @@ def compare_tokens(folders: Sequence[Path], backbone: Backbone) -> list[int]:
                 "tokenizer that the adapter was trained with, or remove the file if it was not this one"
             )
     return limits
+
+
+def lower_limits(limits: Iterable[int], backbone: Backbone) -> list[str]:
+    """Return a sentence for each limit below the backbone's at which the training of adapters cut texts."""
+    most = backbone.spec.max_tokens
+    counts = Counter(limit for limit in limits if limit < most)
+    return [
+        f"tokenizer.json of {count} of the adapters cuts texts at {limit} tokens, the backbone at {most}: if they were "
+        "trained so, scores of longer texts are not those of training; `scoremux export backbone --max-tokens "
+        f"{limit}` cuts there for all tasks"
+        for limit, count in sorted(counts.items())
+    ]
 
 
 def _compare(path: Path, backbone: Backbone) -> tuple[str, int]:

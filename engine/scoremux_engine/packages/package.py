@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,9 @@ from scoremux_decide.apply import UNDECIDED, Decider
 from scoremux_decide.decision import NEW_TASK
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.adapter_tables import Array, Number, make_tables
 from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, TENSORS, PackageFiles
 from scoremux_engine.packages.task import Task
-from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_files.digests import digest_of, set_digest
 
 LEAST_ROOM_TOKENS = 64
@@ -48,7 +45,7 @@ class TaskPackage:
     @classmethod
     def read(cls, folder: Path, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
         """Read and check the package in a folder in full. Raises PackageError naming what is wrong."""
-        return cls.check(PackageFiles.of(folder), backbone, number)
+        return cls.check(PackageFiles(folder), backbone, number)
 
     @classmethod
     def check(cls, files: PackageFiles, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
@@ -56,20 +53,15 @@ class TaskPackage:
 
         What was checked and what the digest names are the same bytes. number: the type of its tables.
         """
-        texts = {name: files.read(name) for name in files.openers if name != TENSORS}
-        task = Task.parse(texts[TASK_JSON], files.path / TASK_JSON)
-        config = AdapterConfig.parse(texts[CONFIG_JSON], files.path / CONFIG_JSON)
-        decider = UNDECIDED
+        texts = {name: digest_of([files.read(name)]) for name in files.names if name != TENSORS}
+        task, config, decider = files.task, files.config, UNDECIDED
         if DECISION_JSON in texts:
-            decider = _decider(texts[DECISION_JSON], files.path / DECISION_JSON, task, backbone.spec.pooled_size)
+            decider = _decider(files, task, backbone.spec.pooled_size)
         if task.untrained:
             decider = decider.for_people(NEW_TASK)
         _refuse_no_room(task, files.path / TASK_JSON, backbone)
-        tables, outputs, tensors_digest = make_tables(
-            TensorFile.open(files), config, backbone, len(task.levels), number
-        )
-        digests = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
-        digest = set_digest({**digests, TENSORS: tensors_digest})
+        tables, outputs, tensors = make_tables(files.tensors, config, backbone, len(task.levels), number)
+        digest = set_digest({**texts, TENSORS: tensors})
         return cls(task, digest, tables, outputs, decider, prefix_of(task, backbone))
 
 
@@ -84,10 +76,11 @@ def prefix_of(task: Task, backbone: Backbone) -> tuple[int, ...]:
     return prefix if len(prefix) >= LEAST_PREFIX_TOKENS else ()
 
 
-def _decider(data: bytes, path: Path, task: Task, width: int) -> Decider:
+def _decider(files: PackageFiles, task: Task, width: int) -> Decider:
     """Return what applies a task's `decision.json`; width: H of the backbone. Raises PackageError."""
+    path = files.path / DECISION_JSON
     try:
-        return Decider.parse(data, str(path), task.question, task.reference, task.language, width)
+        return Decider.parse(files.read(DECISION_JSON), str(path), task.question, task.reference, task.language, width)
     except InputError as error:
         raise PackageError(str(error)) from error
 
@@ -109,6 +102,5 @@ def adapter_digest(files: PackageFiles) -> str:
 
     A calibration changes it as little as another description of the task does. Raises PackageError as `open`.
     """
-    task = Task.parse(files.read(TASK_JSON), files.path / TASK_JSON)
     digests = {name: digest_of(files.blocks(name)) for name in (CONFIG_JSON, TENSORS)}
-    return set_digest({**digests, TASK_JSON: digest_of([repr(task.render("\0")).encode()])})
+    return set_digest({**digests, TASK_JSON: digest_of([repr(files.task.render("\0")).encode()])})

@@ -1,19 +1,18 @@
-"""The files of a package: which there are, how they are opened, and their digest."""
+"""A package's files: which there are, what each says, and their digest. Each file is read once."""
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import IO
 
-from scoremux_engine.errors import PackageError
-from scoremux_files.digests import BLOCK_BYTES, digest_of, open_file, read_all, set_digest
-from scoremux_files.errors import reading
+from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.tensor_file import TensorFile, open_part
+from scoremux_files.digests import BLOCK_BYTES, digest_of, read_all, set_digest
 
 TASK_JSON = "task.json"
 CONFIG_JSON = "adapter_config.json"
@@ -28,69 +27,59 @@ MAX_TEXT_BYTES = 1 << 20
 """Largest JSON or Markdown file of a package."""
 
 
-Opener = Callable[[], IO[bytes]]
-
-
-@dataclass(frozen=True)
+@dataclass
 class PackageFiles:
-    """The files of one package, in a folder or, replaced, in memory.
+    """The files of one package, shared by all that describe, check, hash and write it; each is read when it is needed.
 
     Attributes:
-        path: Names the package in messages.
-        openers: What opens each file, by name.
+        path: Their folder, which names the package in messages; other files there are not part of it.
+        texts: The JSON and Markdown files that were read, or that take the place of the folder's.
     """
 
     path: Path
-    openers: Mapping[str, Opener]
-
-    @classmethod
-    def of(cls, folder: Path) -> PackageFiles:
-        """Return the files of a package in a folder; other files there are not part of it."""
-        names = [*FILES, *(name for name in OPTIONAL if os.path.lexists(folder / name))]
-        return cls(folder, {name: partial(open_file, folder / name) for name in names})
+    texts: dict[str, bytes] = field(default_factory=dict)
 
     def replace(self, name: str, content: bytes) -> PackageFiles:
-        """Return the same files with another content of one."""
-        return PackageFiles(self.path, {**self.openers, name: partial(io.BytesIO, content)})
+        """Return the same files with another content of a JSON or Markdown file."""
+        changed = copy(self)
+        changed.texts = {**self.texts, name: content}
+        return changed
 
-    @contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
-        """Open one file. Raises PackageError where it is missing, not a regular file, or cannot be read."""
-        path = self.path / name
-        with reading(path, PackageError):
-            try:
-                file = self.openers[name]()
-            except FileNotFoundError as error:
-                raise PackageError(_why_missing(path)) from error
-            with file:
-                yield file
+    @property
+    def names(self) -> list[str]:
+        """The files that there are, or must be."""
+        return [*FILES, *(name for name in OPTIONAL if name in self.texts or os.path.lexists(self.path / name))]
+
+    @property
+    def task(self) -> Task:
+        """What `task.json` says. Raises PackageError naming the key that is wrong."""
+        return Task.parse(self.read(TASK_JSON), self.path / TASK_JSON)
+
+    @property
+    def config(self) -> AdapterConfig:
+        """What `adapter_config.json` says. Raises PackageError naming the key that is wrong or not supported."""
+        return AdapterConfig.parse(self.read(CONFIG_JSON), self.path / CONFIG_JSON)
+
+    @cached_property
+    def tensors(self) -> TensorFile:
+        """The tensors, of which the header is read once, and the data when they are loaded."""
+        return TensorFile(self.path / TENSORS)
 
     def read(self, name: str) -> bytes:
-        """Return the content of a JSON or Markdown file. Raises PackageError as `open`, and where it is too large."""
-        with self.open(name) as file:
-            return read_all(file, MAX_TEXT_BYTES)
+        """Return a JSON or Markdown file. Raises PackageError where it cannot be read or is too large."""
+        if name not in self.texts:
+            with open_part(self.path / name) as file:
+                self.texts[name] = read_all(file, MAX_TEXT_BYTES)
+        return self.texts[name]
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """Yield the bytes of one file, block by block. Raises PackageError as `open`."""
-        with self.open(name) as file:
-            yield from iter(lambda: file.read(BLOCK_BYTES), b"")
+        """Yield the bytes of one file, block by block. Raises PackageError where it cannot be read."""
+        if name in self.texts:
+            yield self.texts[name]
+        else:
+            with open_part(self.path / name) as file:
+                yield from iter(lambda: file.read(BLOCK_BYTES), b"")
 
     def digest(self) -> str:
-        """Return the sha256 of the files' names and bytes. Raises PackageError as `open`."""
-        return set_digest({name: digest_of(self.blocks(name)) for name in self.openers})
-
-
-def package_digest(folder: Path) -> str:
-    """Return the digest of the package in a folder. Raises PackageError if a file is missing."""
-    return PackageFiles.of(folder).digest()
-
-
-def _why_missing(path: Path) -> str:
-    """Return why a file that is missing cannot be replaced by what is there; pickles are never opened."""
-    if path.name == TENSORS:
-        for other in sorted(path.parent.glob("adapter_model*")):
-            if other.suffix == ".bin":
-                return f"{other} is a pickle file, which is never opened; save as safetensors"
-            if other.name.endswith(".index.json"):
-                return f"{other} belongs to a sharded adapter; save it as one {TENSORS}"
-    return f"{path} cannot be read: No such file or directory"
+        """Return the sha256 of the files' names and bytes. Raises PackageError as `blocks`."""
+        return set_digest({name: digest_of(self.blocks(name)) for name in self.names})

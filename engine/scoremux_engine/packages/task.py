@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.inputs import FIELDS, Input, Layout, ModelInput
-from scoremux_engine.packages.package_files import TASK_JSON, PackageFiles
 from scoremux_files.settings import parse_model
 
 MOST_LEVELS = 1000
@@ -69,8 +68,3 @@ class Task(BaseModel, extra="forbid", frozen=True):
             return parse_model(cls, data)
         except ValueError as error:
             raise PackageError(f"{path}: {error}") from error
-
-    @classmethod
-    def read(cls, folder: Path) -> Task:
-        """Read `task.json` of a folder. Raises PackageError naming the key that is wrong."""
-        return cls.parse(PackageFiles.of(folder).read(TASK_JSON), folder / TASK_JSON)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,10 @@ from typing import Any
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.adapter_folders import is_export_of
 from scoremux_engine.packages.adapter_layout import head_width
 from scoremux_engine.packages.adapter_tokens import compare_tokens
 from scoremux_engine.packages.package_files import MAX_TEXT_BYTES, TASK_JSON, PackageFiles
 from scoremux_engine.packages.task import MOST_LEVELS, Task
-from scoremux_engine.packages.tensor_file import TensorFile
 from scoremux_files.digests import read_file
 from scoremux_files.errors import reading
 from scoremux_files.settings import parse_file, quote, quote_key
@@ -38,13 +34,11 @@ class DescribedAdapter:
     """An adapter with its `task.json`.
 
     remark: which parts of that were made up or taken from a table.
-    base: the model that it says it was trained on, "" where it does not say.
     limit: at how many tokens its training cut texts; the backbone's limit where the folder does not say.
     """
 
     files: PackageFiles
     remark: str
-    base: str
     limit: int
 
 
@@ -63,62 +57,35 @@ def describe(
         PackageError: A row of the table lacks its folder, or an adapter cannot be described, saw other tokens, or has a
             `config.json` by which the outputs of its head are not ascending levels.
     """
-    limits = compare_tokens(folders, backbone)
     table = table or {}
     names = [folder.absolute().name for folder in folders]
     for name in table:
         if name not in names:
             raise PackageError(f"the table has a task in the folder {quote_key(name)}, which is not among the adapters")
-    return [
-        DescribedAdapter(*_describe(folder, backbone, table.get(name, {})), limit)
-        for folder, name, limit in zip(folders, names, limits, strict=True)
+    described = [
+        _describe(PackageFiles(folder), backbone, table.get(name, {}))
+        for folder, name in zip(folders, names, strict=True)
     ]
+    limits = compare_tokens(folders, backbone)
+    return [DescribedAdapter(*found, limit) for found, limit in zip(described, limits, strict=True)]
 
 
-def other_bases(described: Iterable[DescribedAdapter], backbone: Backbone) -> list[str]:
-    """Return a sentence for each base model that adapters name beside the one exported: nothing else shows it."""
-    exported = backbone.spec.source
-    bases = Counter(adapter.base for adapter in described)
-    return [
-        f"{count} of the adapters say that they were trained on {quote_key(base)}, and the backbone is an export "
-        f"of {quote_key(exported)}: scores are right only if both have the same weights"
-        for base, count in bases.items()
-        if base and not is_export_of(exported, base)
-    ]
-
-
-def lower_limits(described: Iterable[DescribedAdapter], backbone: Backbone) -> list[str]:
-    """Return a sentence for each limit below the backbone's at which the training of adapters cut texts."""
-    most = backbone.spec.max_tokens
-    counts = Counter(adapter.limit for adapter in described if adapter.limit < most)
-    return [
-        f"tokenizer.json of {count} of the adapters cuts texts at {limit} tokens, the backbone at {most}: if they were "
-        "trained so, scores of longer texts are not those of training; `scoremux export backbone --max-tokens "
-        f"{limit}` cuts there for all tasks"
-        for limit, count in sorted(counts.items())
-    ]
-
-
-def _describe(folder: Path, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str, str]:
-    """Return the files of an adapter with its `task.json`, what that was made from, and its base model."""
-    files, described = PackageFiles.of(folder), os.path.lexists(folder / TASK_JSON)
-    fields = parse_file(files.read(TASK_JSON), folder / TASK_JSON, PackageError) if described and row else {}
-    base = AdapterConfig.read(folder).base_model_name_or_path
-    width = head_width(TensorFile.open(files), backbone.spec)
-    labels = _labels(folder / _MODEL_JSON, width)
-    if described and not row:
-        return files, "", base
-    fields |= row
-    remarks = ["from the table"] if row else []
-    if not described and "id" not in fields:
-        fields["id"] = _name(folder)
+def _describe(files: PackageFiles, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str]:
+    """Return the files of an adapter with its `task.json`, and what that was made from."""
+    own = _own_fields(files)
+    width, labels = _outputs(files, backbone)
+    if own is not None and not row:
+        return files, ""
+    fields, remarks = {**(own or {}), **row}, ["from the table"] if row else []
+    if own is None and "id" not in fields:
+        fields["id"] = _name(files.path)
         remarks.append("id: the folder's name")
-    if not described and "levels" not in fields:
+    if own is None and "levels" not in fields:
         fields["levels"], source = _levels(files.path, width, labels)
         remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
     ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
     data = json.dumps({**ordered, **fields}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
-    return files.replace(TASK_JSON, data), "; ".join(remarks), base
+    return files.replace(TASK_JSON, data), "; ".join(remarks)
 
 
 def _name(folder: Path) -> str:
@@ -148,13 +115,20 @@ def _levels(folder: Path, width: int | None, labels: list[str]) -> tuple[list[fl
     return [float(level) for level in range(min(width, MOST_LEVELS + 1))], "one for each output of the head"
 
 
-def _labels(path: Path, width: int | None) -> list[str]:
-    """Return the labels of `id2label` in order, if there is one for each output; otherwise nothing.
+def _own_fields(files: PackageFiles) -> TaskFields | None:
+    """Return the fields of an adapter's own `task.json`, None where it has none."""
+    path = files.path / TASK_JSON
+    return parse_file(files.read(TASK_JSON), path, PackageError) if os.path.lexists(path) else None
+
+
+def _outputs(files: PackageFiles, backbone: Backbone) -> tuple[int | None, list[str]]:
+    """Return how many outputs the head has, and the labels of `id2label` in order where there is one for each.
 
     Raises PackageError if the outputs are not levels in ascending order.
     """
+    width, path = head_width(files.tensors, backbone.spec), files.path / _MODEL_JSON
     if not path.exists():
-        return []
+        return width, []
     with reading(path, PackageError):
         config = parse_file(read_file(path, MAX_TEXT_BYTES), path, PackageError)
     needed, kind = "regression" if width == 1 else "single_label_classification", config.get("problem_type")
@@ -164,7 +138,7 @@ def _labels(path: Path, width: int | None) -> list[str]:
         )
     labels = config.get("id2label")
     if not isinstance(labels, dict) or labels.keys() != {str(number) for number in range(width or 0)}:
-        return []
+        return width, []
     ordered = [str(labels[str(number)]) for number in range(len(labels))]
     points = _points(ordered)
     if points != sorted(set(points)):
@@ -172,7 +146,7 @@ def _labels(path: Path, width: int | None) -> list[str]:
             f"{path}: id2label gives the outputs of the head the points {' '.join(ordered[:8])}; they must ascend: "
             "reorder the rows of the head's last Linear, weight and bias, and id2label with them"
         )
-    return ordered
+    return width, ordered
 
 
 def _points(labels: list[str]) -> list[float]:

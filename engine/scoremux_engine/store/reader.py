@@ -14,8 +14,7 @@ from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_tables import Number
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.package_files import DECISION_JSON
-from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.store.history import History
 from scoremux_engine.store.manifest import (
     MANIFEST_JSON,
@@ -143,6 +142,6 @@ class StoreReader:
 
     def _task_of(self, digest: str) -> str | None:
         try:
-            return Task.read(self.package_folder(digest)).id
+            return PackageFiles(self.package_folder(digest)).task.id
         except PackageError:
             return None

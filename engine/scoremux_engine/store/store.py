@@ -13,8 +13,7 @@ from pathlib import Path
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.package_files import PackageFiles, package_digest
-from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import MANIFEST_JSON, PINS_JSON, Manifest, PinnedVersions, StoreFile
@@ -29,7 +28,7 @@ LEFTOVERS = (NEW, OLD)
 
 @dataclass(frozen=True)
 class _CheckedPackage:
-    """A package that was checked in full; its files are read again when it is written."""
+    """A package that was checked in full; its tensors are read again when it is written."""
 
     files: PackageFiles
     task: str
@@ -114,7 +113,8 @@ class Store(StoreReader):
             if not folder.exists():
                 removed = f"version {digest[:12]} of {task} was removed from {self.folder} by `tasks gc`"
                 raise StoreError(f"{removed}{self._versions_hint(task)}")
-            if package_digest(folder) != digest or Task.read(folder).id != task:
+            files = PackageFiles(folder)
+            if files.digest() != digest or files.task.id != task:
                 raise PackageError(f"{folder} is damaged: it is not version {digest[:12]} of {task}")
             manifest = self.manifest()
             _refuse_changed(manifest, {task: before} if before else {})
@@ -223,7 +223,7 @@ class Store(StoreReader):
         written: list[Path] = []
         try:
             for package in packages:
-                folder = self.package_folder(package.digest)
+                folder = self.packages_path / package.digest
                 if _is_whole(folder, package.digest):
                     continue
                 if folder.exists():  # damaged
@@ -246,7 +246,7 @@ def remove_folder(folder: Path) -> None:
 
 def _is_whole(folder: Path, digest: str) -> bool:
     try:
-        return package_digest(folder) == digest
+        return PackageFiles(folder).digest() == digest
     except PackageError:
         return False
 
@@ -258,7 +258,7 @@ def _write_package(folder: Path, package: _CheckedPackage) -> None:
     """
     aside = Path(tempfile.mkdtemp(prefix=NEW, dir=folder.parent))
     try:
-        written = {name: _copy(package.files, name, aside) for name in package.files.openers}
+        written = {name: _copy(package.files, name, aside) for name in package.files.names}
         if set_digest(written) != package.digest:
             raise PackageError(f"{package.files.path} changed while it was being added")
         aside.chmod(0o755)

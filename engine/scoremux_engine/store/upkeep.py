@@ -13,8 +13,7 @@ from pathlib import Path
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.package_files import FILES, OPTIONAL, package_digest
-from scoremux_engine.packages.task import Task
+from scoremux_engine.packages.package_files import FILES, OPTIONAL, PackageFiles
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.store.store import LEFTOVERS, Store, remove_folder
 
@@ -112,12 +111,13 @@ def _verified_task(folder: Path) -> str:
     """Return the task of a package. Raises PackageError where its content is not what its name says."""
     if not re.fullmatch(DIGEST_PATTERN, folder.name):
         raise PackageError("is not a package")
-    digest = package_digest(folder)
+    files = PackageFiles(folder)
+    digest = files.digest()
     if digest != folder.name:
         raise PackageError(f"was changed: its content's digest is {digest}")
     if foreign := sorted({path.name for path in folder.iterdir()} - {*FILES, *OPTIONAL}):
         raise PackageError(f"holds {foreign[0]}, which does not belong to a package")
-    return Task.read(folder).id
+    return files.task.id
 
 
 def _named(store: StoreReader, tasks: dict[str, str], backbone: Backbone | None) -> Iterator[Problem]:

@@ -12,12 +12,10 @@ import numpy as np
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import padded_prefix
-from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.package import prefix_of
 from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, PackageFiles
-from scoremux_engine.packages.task import Task
-from scoremux_engine.packages.tensor_file import Array, TensorFile
+from scoremux_engine.packages.tensor_file import Array
 from scoremux_engine.store.reader import StoreReader
 from scoremux_files.settings import parse_file
 
@@ -66,9 +64,9 @@ class Difference:
 
 def compare(old: Path, new: Path) -> Difference:
     """Compare the packages in two folders. Raises PackageError if one is damaged."""
-    packages = PackageFiles.of(old), PackageFiles.of(new)
+    packages = PackageFiles(old), PackageFiles(new)
     fields = [field for name in (TASK_JSON, CONFIG_JSON, DECISION_JSON) for field in _compare_json(*packages, name)]
-    before, after = (TensorFile.open(files).load()[0] for files in packages)
+    before, after = (files.tensors.load()[0] for files in packages)
     names = sorted({*before, *after})
     tensors = [_compare_tensors(name, before.get(name), after.get(name)) for name in names]
     return Difference(fields, [tensor for tensor in tensors if tensor is not None], len(names))
@@ -82,7 +80,7 @@ def _compare_json(old: PackageFiles, new: PackageFiles, name: str) -> Iterator[F
 
 
 def _json(files: PackageFiles, name: str) -> dict[str, Any]:
-    return parse_file(files.read(name), files.path / name, PackageError) if name in files.openers else {}
+    return parse_file(files.read(name), files.path / name, PackageError) if name in files.names else {}
 
 
 def _compare_tensors(name: str, old: Array | None, new: Array | None) -> TensorDifference | None:
@@ -101,20 +99,19 @@ def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
 
     Raises PackageError where the version is damaged.
     """
-    folder = store.package_folder(digest)
-    files = PackageFiles.of(folder)
-    described, config, tensors = Task.read(folder), AdapterConfig.read(folder), TensorFile.open(files)
+    files = PackageFiles(store.package_folder(digest))
+    described = files.task.model_dump(mode="json", exclude_none=True)
     ranks = {
         name.removeprefix(PREFIX).removesuffix(".lora_A.weight"): shape[0]
-        for name, shape in tensors.shapes.items()
+        for name, shape in files.tensors.shapes.items()
         if name.endswith(".lora_A.weight") and shape
     }
     return {
-        **described.model_dump(mode="json", exclude_none=True),
-        "adapter": _kind(config, tensors),
+        **described,
+        "adapter": _kind(files),
         "ranks": sorted(set(ranks.values())),
         "sites": sorted(ranks),
-        "bytes": sum((folder / name).stat().st_size for name in files.openers),
+        "bytes": sum((files.path / name).stat().st_size for name in files.names),
         "version": digest,
         "live": store.manifest().tasks.get(task) == digest,
         "pinned": digest in store.pins(),
@@ -129,7 +126,7 @@ def prefix(store: StoreReader, digest: str, backbone: Backbone) -> dict[str, Any
     """
     if not backbone.spec.prefix_layers:
         return {}
-    tokens = len(prefix_of(Task.read(store.package_folder(digest)), backbone))
+    tokens = len(prefix_of(PackageFiles(store.package_folder(digest)).task, backbone))
     padded = padded_prefix(tokens)
     sizes = {name: backbone.spec.prefix_bytes(padded, size) for name, size in (("float32", 4), ("bfloat16", 2))}
     return {"prefix": {"tokens": tokens, **({"padded_to": padded, "bytes": sizes} if tokens else {})}}
@@ -137,7 +134,7 @@ def prefix(store: StoreReader, digest: str, backbone: Backbone) -> dict[str, Any
 
 def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) -> dict[str, Any]:
     """Return what a version makes of a response: its text or the two of a pair, its tokens, and what is cut off."""
-    rendered = Task.read(store.package_folder(digest)).render(response)
+    rendered = PackageFiles(store.package_folder(digest)).task.render(response)
     texts = (rendered,) if isinstance(rendered, str) else rendered.texts
     traced = backbone.tokenizer.trace(rendered)
     return {
@@ -148,7 +145,8 @@ def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) ->
     }
 
 
-def _kind(config: AdapterConfig, tensors: TensorFile) -> str:
+def _kind(files: PackageFiles) -> str:
+    config, tensors = files.config, files.tensors
     kind = "rsLoRA" if config.use_rslora else "LoRA"
     if config.use_dora:
         kind = f"DoRA ({kind})" if config.use_rslora else "DoRA"

@@ -11,9 +11,11 @@ from pathlib import Path
 from scoremux_engine.errors import ClosedError
 from scoremux_engine.model.backbone import SPEC, Backbone
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, find_adapters, is_export_of
+from scoremux_engine.packages.adapter_tokens import lower_limits
 from scoremux_engine.packages.package_files import CONFIG_JSON
-from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe, lower_limits
+from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe
 from scoremux_engine.packages.task_table import read_table
+from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
 from scoremux_files.errors import first_of
 from scoremux_server.errors import SetupError
@@ -21,6 +23,8 @@ from scoremux_server.triton.process import tied
 
 _NAMED = 3
 """Tasks that a line names."""
+
+_New = list[tuple[str, DescribedAdapter]]
 
 
 def publish_adapters(
@@ -54,14 +58,8 @@ def publish_adapters(
     if model is None:
         _refuse_other_model(folders, backbone.spec.source, repository)
     described = describe(folders, backbone, read_table(tasks) if tasks else None)
-    target = Store(store)
-    before = {line.after for line in target.history.entries() if line.is_live_change} if target.stamp() else set()
     try:
-        changes = target.publish([adapter.files for adapter in described], backbone, dry_run=True)
-        pairs = zip(changes, described, strict=True)
-        new = [(change.task, adapter) for change, adapter in pairs if change.after not in before]
-        if new:
-            target.publish([adapter.files for _, adapter in new], backbone)
+        new, known = _publish_new(described, backbone, Store(store))
     except ClosedError as error:
         command = shlex.join(["scoremux", *export, "--replace-store"])
         raise SetupError(
@@ -70,11 +68,22 @@ def publish_adapters(
         ) from error
     report(f"adapters {len(folders)}: {len(new)} published now")
     _report_remarks(new, report)
-    for sentence in lower_limits((adapter for _, adapter in new), backbone):
+    for sentence in lower_limits((adapter.limit for _, adapter in new), backbone):
         report(f"adapters {sentence}")
-    for change in changes:
-        if change.after in before and change.before != change.after:
+    for change in known:
+        if change.before != change.after:
             report(f"adapters {change.task}: version {str(change.after)[:12]} was published before and is not live now")
+
+
+def _publish_new(described: Sequence[DescribedAdapter], backbone: Backbone, store: Store) -> tuple[_New, list[Change]]:
+    """Publish what was never live. Return the tasks and adapters of that, and the changes that the others would be."""
+    before = {line.after for line in store.history.entries() if line.is_live_change} if store.stamp() else set()
+    changes = store.publish([adapter.files for adapter in described], backbone, dry_run=True)
+    pairs = zip(changes, described, strict=True)
+    new = [(change.task, adapter) for change, adapter in pairs if change.after not in before]
+    if new:
+        store.publish([adapter.files for _, adapter in new], backbone)
+    return new, [change for change in changes if change.after in before]
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -95,7 +104,7 @@ def _refuse_other_model(folders: Sequence[Path], exported: str, repository: Path
             )
 
 
-def _report_remarks(new: Sequence[tuple[str, DescribedAdapter]], report: Callable[[str], None]) -> None:
+def _report_remarks(new: _New, report: Callable[[str], None]) -> None:
     """Report which parts of `task.json` are not the adapters' own, tasks with the same parts in one line."""
     tasks: dict[str, list[str]] = {}
     for task, adapter in new:

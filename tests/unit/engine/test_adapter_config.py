@@ -10,7 +10,7 @@ import pytest
 from making import make_adapter
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.adapter_config import AdapterConfig
+from scoremux_engine.packages.package_files import PackageFiles
 
 QUERY = "bert.encoder.layer.0.attention.self.query"
 VALUE = "bert.encoder.layer.1.attention.self.value"
@@ -19,7 +19,7 @@ VALUE = "bert.encoder.layer.1.attention.self.value"
 @pytest.fixture
 def read(bare: Backbone, tmp_path: Path) -> Any:
     """Read the config of an adapter folder that was made with some keys replaced."""
-    return lambda config: AdapterConfig.read(make_adapter(tmp_path / "adapter", bare.spec, "t", config=config))
+    return lambda config: PackageFiles(make_adapter(tmp_path / "adapter", bare.spec, "t", config=config)).config
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_file_that_is_not_a_json_object_is_refused(bare: Backbone, tmp_path: Pat
     folder = make_adapter(tmp_path, bare.spec, "t")
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(PackageError, match=r"adapter_config\.json: it is not (JSON|a JSON object)"):
-        AdapterConfig.read(folder)
+        assert PackageFiles(folder).config
 
 
 def test_missing_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"adapter_config\.json cannot be read: No such file"):
-        AdapterConfig.read(tmp_path)
+        assert PackageFiles(tmp_path).config
 
 
 def test_pattern_that_is_not_a_regular_expression_is_refused(read: Any) -> None:
@@ -142,7 +142,7 @@ def test_rank_and_scaling_are_those_of_peft(encoder: Path, tmp_path: Path, optio
     wanted = peft.LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=6, target_modules=["query", "value"], **options)
     model = peft.get_peft_model(base, wanted)
     model.save_pretrained(str(tmp_path))
-    config = AdapterConfig.read(tmp_path)
+    config = PackageFiles(tmp_path).config
     sites = {n: m for n, m in model.base_model.model.named_modules() if isinstance(m, peft.tuners.lora.Linear)}
     assert len(sites) == 4
     for name, module in sites.items():
@@ -175,7 +175,7 @@ def test_modules_that_peft_leaves_out_are_left_out(encoder: Path, tmp_path: Path
     linears = [n for n, m in base.bert.named_modules(prefix="bert") if isinstance(m, torch.nn.Linear)]
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", r=4, **options))
     model.save_pretrained(str(tmp_path))
-    config = AdapterConfig.read(tmp_path)
+    config = PackageFiles(tmp_path).config
     adapted = {n for n, m in model.base_model.model.named_modules() if isinstance(m, peft.tuners.lora.Linear)}
     assert adapted
     assert {name for name in linears if not config.leaves_out(name)} == adapted

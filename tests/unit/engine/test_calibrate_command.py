@@ -158,7 +158,7 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     assert done.returncode == 0, done.stderr
     assert "NOT VERIFIED" in done.stdout
     store = Store(own_repository / "store")
-    live = PackageFiles.of(store.package_folder(store.manifest().tasks["t-1"]))
+    live = PackageFiles(store.package_folder(store.manifest().tasks["t-1"]))
     described = live.replace(TASK_JSON, live.read(TASK_JSON).replace(b'"levels"', b'"rubric": "new", "levels"'))
     digest = adapter_digest(live)
     assert adapter_digest(described) == digest != adapter_digest(described.replace(CONFIG_JSON, b"{}"))

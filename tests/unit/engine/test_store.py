@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from making import make_adapter
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.package_files import FILES, package_digest
+from scoremux_engine.packages.package_files import FILES, PackageFiles
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import verify
@@ -47,7 +48,7 @@ def content(folder: Path) -> dict[str, bytes | None]:
 
 def test_first_add_makes_the_store_and_lists_tasks_in_order(store: Store, folders: list[Path], bare: Backbone) -> None:
     changes = store.add(folders, bare)
-    digests = {folder.name: package_digest(folder) for folder in folders}
+    digests = {folder.name: PackageFiles(folder).digest() for folder in folders}
     assert changes == [Change("b", None, digests["b"]), Change("a", None, digests["a"])]
     assert [change.kind for change in changes] == ["new", "new"]
     manifest = json.loads(store.manifest_path.read_text())
@@ -58,15 +59,25 @@ def test_first_add_makes_the_store_and_lists_tasks_in_order(store: Store, folder
 def test_package_holds_its_three_files_byte_for_byte(store: Store, folders: list[Path], bare: Backbone) -> None:
     (folders[0] / "README.md").write_text("not part of the version")
     store.add(folders[:1], bare)
-    package = store.package_folder(package_digest(folders[0]))
+    package = store.package_folder(PackageFiles(folders[0]).digest())
     assert content(package) == {name: (folders[0] / name).read_bytes() for name in FILES}
 
 
+def test_files_are_read_once(
+    store: Store, folders: list[Path], bare: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, open_file = Counter[str](), os.open
+    monkeypatch.setattr(os, "open", lambda file, *a, **k: opened.update([str(file)]) or open_file(file, *a, **k))
+    store.add(folders, bare)
+    # Of the tensors: the header, the data, and what is copied.
+    assert [opened[str(folders[0] / name)] for name in FILES] == [1, 1, 3]
+
+
 def test_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Backbone, tmp_path: Path) -> None:
-    without = package_digest(folders[0])
+    without = PackageFiles(folders[0]).digest()
     (folders[0] / "card.md").write_text("# a")
     (change,) = store.add(folders[:1], bare)
-    assert change.after == package_digest(folders[0]) != without
+    assert change.after == PackageFiles(folders[0]).digest() != without
     assert (store.package_folder(change.after) / "card.md").read_text() == "# a"
     assert list(verify(store, bare)) == []
     other = Store(tmp_path / "other")

@@ -17,7 +17,7 @@ from faults import DONE, KILLED, REFUSED, count_operations, kill, mounted, root_
 from making import make_adapter
 from scoremux_engine.errors import StoreError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.package_files import package_digest
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import MANIFEST_JSON, Manifest
 from scoremux_engine.store.store import Store
@@ -157,7 +157,7 @@ def scene(bare: Backbone, memory: Path) -> Scene:
     store = Store(memory / "store")
     store.add([adapter("a1", "a", 1), adapter("b1", "b", 2), adapter("c1", "c", 3)], bare)
     store.add([adapter("a2", "a", 4)], bare)
-    store.pin([f"a@{package_digest(memory / 'a1')}"])
+    store.pin([f"a@{PackageFiles(memory / 'a1').digest()}"])
     store.retire(["c"])
     new = [adapter("b2", "b", 8), adapter("e1", "e", 9)]
     actions: dict[str, Action] = {
@@ -165,7 +165,7 @@ def scene(bare: Backbone, memory: Path) -> Scene:
         "rollback": lambda s: s.rollback("a"),
         "retire": lambda s: s.retire(["a", "b"]),
         "gc": lambda s: collect(s, keep_days=0),
-        "unpin": lambda s: s.unpin([f"a@{package_digest(memory / 'a1')}"]),
+        "unpin": lambda s: s.unpin([f"a@{PackageFiles(memory / 'a1').digest()}"]),
         "first add": lambda s: Store(s.folder / "new").add(new, bare),
         "add after a crash": lambda s: s.add(new, bare),
         "add in place of a damaged package": lambda s: s.add(new, bare),
@@ -182,7 +182,7 @@ def prepare(scene: Scene, name: str, to: Path) -> Store:
         store.history.record_intent("retire", [Change("a", old.tasks["a"], None)], MANIFEST_JSON, data)
         replace_file(store.manifest_path, [data])
     if name == "add in place of a damaged package":
-        digest = package_digest(scene.next.parent / "b2")
+        digest = PackageFiles(scene.next.parent / "b2").digest()
         shutil.copytree(store.package_folder(store.manifest().tasks["b"]), store.package_folder(digest))
     return store
 

@@ -14,6 +14,7 @@ from pages import blocks
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.packages.task_table import read_table
@@ -62,7 +63,7 @@ def test_generated_description_is_part_of_the_version(bare: Backbone, tmp_path: 
     (first,) = store.add([folder], bare)
     (again,) = store.add([folder], bare)
     assert first.after == again.after and not (folder / "task.json").exists()
-    assert Task.read(store.package_folder(str(first.after))).levels == (0, 1, 2)
+    assert PackageFiles(store.package_folder(str(first.after))).task.levels == (0, 1, 2)
     assert store.read_package(str(first.after), bare).task.id == "bio-7"
 
 
@@ -207,7 +208,7 @@ def read(folder: Path, content: Any) -> Task:
     """Write `task.json`, as bytes or as JSON, and read it."""
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     (folder / "task.json").write_bytes(data)
-    return Task.read(folder)
+    return PackageFiles(folder).task
 
 
 def test_description_is_read(tmp_path: Path) -> None:
@@ -262,10 +263,10 @@ def test_malformed_description_is_refused_by_key(tmp_path: Path, content: Any, w
 
 def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=rf"{tmp_path}/task\.json cannot be read: No such file"):
-        Task.read(tmp_path)
+        assert PackageFiles(tmp_path).task
     with pytest.raises(PackageError, match=r"task\.json cannot be read: it is larger than 1048576 bytes"):
         read(tmp_path, {**GOOD, "question": "x" * (1 << 20)})
     (tmp_path / "task.json").unlink()
     (tmp_path / "task.json").mkdir()
     with pytest.raises(PackageError, match=r"task\.json cannot be read"):
-        Task.read(tmp_path)
+        assert PackageFiles(tmp_path).task
