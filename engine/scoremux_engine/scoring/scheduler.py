@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,15 +15,10 @@ from scoremux_engine.errors import DroppedError, EngineError
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.micro_batches import MicroBatch, most_rows, split
 from scoremux_engine.scoring.row_request import Arrival, RowRequest
-from scoremux_engine.scoring.shares import Part, Shares
+from scoremux_engine.scoring.shares import Part
+from scoremux_engine.scoring.turns import Dropped, Turns
 
 log = logging.getLogger(__name__)
-
-_MOST_CANDIDATES = 256
-"""How many parts of one shape are looked at for one micro-batch."""
-
-_SHORT_TOKENS = 512
-"""Padded tokens of a micro-batch for which others should not wait long."""
 
 Compute = Callable[[MicroBatch, RowRequest], Outputs]
 """Runs a micro-batch; time and shape count for the request."""
@@ -83,13 +77,9 @@ class Scheduler:
         self._most_working = overlap + express
         self._pool = ThreadPoolExecutor(self._most_working, "scoring")
         self._arrivals: list[Arrival] = []
-        self._apart: deque[Part] = deque()  # of rows that may kill
-        self._shares = Shares()
+        self._turns = Turns(streams, overlap, budget_tokens)
         self._requests: set[RowRequest] = set()
         self._working = 0  # threads that take parts
-        self._running = 0  # micro-batches
-        self._running_alone = False
-        self._running_express = False
         self._quiet_s, self._quiet_at = quiet_s, -math.inf
         self._dropped: Counter[str] = Counter()
 
@@ -98,7 +88,7 @@ class Scheduler:
         with self._lock:
             rows = sum(len(arrival.rows.texts) for arrival in self._arrivals)
             rows += sum(request.rows_left for request in self._requests)
-            return QueueStats(rows, dict(self._dropped), dict(self._shares.computed))
+            return QueueStats(rows, dict(self._dropped), dict(self._turns.shares.computed))
 
     def run(self, request: RowRequest) -> None:
         """Compute a request; this thread helps. Raises what its computation raised."""
@@ -134,7 +124,6 @@ class Scheduler:
             self._fail(request, DroppedError(reason, message))
 
     def count_dropped(self, rows: int, reason: str) -> None:
-        """Count rows that were refused or dropped."""
         with self._lock:
             self._dropped[reason] += rows
 
@@ -152,8 +141,7 @@ class Scheduler:
             if request.finished.is_set():  # dropped before it was here
                 return False
             self._requests.add(request)
-            self._apart += (part for part in parts if part.alone)
-            self._shares.arrive(request, [part for part in parts if not part.alone], time.monotonic())
+            self._turns.arrive(request, parts, time.monotonic())
         return True
 
     def _admit_arrivals(self) -> None:
@@ -168,10 +156,10 @@ class Scheduler:
 
     def _start_workers(self, arrival: Arrival | None = None) -> None:
         with self._lock:
-            waiting = len(self._shares) + len(self._apart) + len(self._arrivals)
-            express = self._shares.wants_express(arrival.terms if arrival else None)
+            waiting = len(self._turns) + len(self._arrivals)
+            express = self._turns.shares.wants_express(arrival.terms if arrival else None)
             most = self._most_working if express else self._overlap
-            count = 0 if self._running_alone else max(0, min(most - self._working, waiting))
+            count = 0 if self._turns.running_alone else max(0, min(most - self._working, waiting))
             self._working += count
         for _ in range(count):
             self._pool.submit(self._work)
@@ -196,93 +184,23 @@ class Scheduler:
     def _take(self, until: RowRequest | None) -> list[Part]:
         """Return the parts of the next micro-batch; none where this thread has nothing to do: it works no more."""
         self._admit_arrivals()
-        dropped: list[tuple[RowRequest, DroppedError]] = []
+        dropped: Dropped = []
         now = time.monotonic()
         with self._lock:
-            parts = [] if until is not None and until.finished.is_set() else self._next_parts(now, dropped)
+            parts = [] if until is not None and until.finished.is_set() else self._turns.next(now, dropped)
             if parts:
                 for request in {part.request for part in parts}:
                     if request.trace.waited_s is None:
                         request.trace.waited_s = max(0.0, now - request.arrival.at)
-                self._running += 1
-                self._shares.begin(parts[0])
-                self._running_alone = parts[0].alone
+                self._turns.begin(parts[0])
             else:
                 self._working -= 1
-            more = bool(self._arrivals or (parts and (len(self._shares) or self._apart)))
+            more = bool(self._arrivals or (parts and self._turns))
         for request, reason in dropped:
             self._fail(request, reason)
         if more:
             self._start_workers()
         return parts
-
-    def _next_parts(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
-        """Return the parts of the next micro-batch; none where nothing may begin now.
-
-        A thread that ends a micro-batch asks again::
-
-            a row that may kill runs ──────────────────────────→ none
-            a row that may kill waits ── others run ───────────→ none
-                                      └─ nothing runs ─────────→ that row
-            all streams are taken ────── the lead is a lone row → that row, one at a time
-                                      └─ it is not ────────────→ none
-            a stream is free ──────────────────────────────────→ the lead, with companions of its shape
-        """
-        if self._running_alone:
-            return []
-        parts = self._next_apart(now, dropped)
-        if parts or self._apart:
-            return parts
-        free = self._running - self._running_express < self._overlap
-        return self._next_batch(now, dropped) if free else self._next_express(now, dropped)
-
-    def _next_apart(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
-        while self._apart and not self._running:
-            part = self._apart.popleft()
-            if self._is_wanted(part, now, dropped):
-                return [part]
-        return []
-
-    def _next_express(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
-        while (lead := self._shares.lead(now)) and self._shares.is_express(lead) and not self._running_express:
-            if self._is_wanted(lead, now, dropped):
-                self._running_express = True
-                lead = self._shares.take(lead, 1, now)
-                lead.express = True
-                return [lead]
-            self._shares.remove(lead)
-        return []
-
-    def _next_batch(self, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> list[Part]:
-        while (lead := self._shares.lead(now)) and not self._is_wanted(lead, now, dropped):
-            self._shares.remove(lead)
-        if lead is None:
-            return []
-        tokens, row, short = self._shares.tokens, lead.rows[0], self._shares.wants_short(lead, now)
-        most = most_rows(row, min(self.budget_tokens, _SHORT_TOKENS) if short else self.budget_tokens)
-        parts = [self._shares.take(lead, most, now)]
-        idle = max(1, self._streams - self._running)
-        room = min(most, tokens // idle // row.bucket) - len(parts[0].rows)
-        # Parts of one request were split on purpose.
-        for part in itertools.islice(self._shares.companions(lead), _MOST_CANDIDATES if room > 0 else 0):
-            if len(part.rows) > room:
-                continue
-            if not self._is_wanted(part, now, dropped):
-                self._shares.remove(part)
-                continue
-            parts.append(self._shares.take(part, room, now))
-            room -= len(part.rows)
-            if not room:
-                break
-        return parts
-
-    def _is_wanted(self, part: Part, now: float, dropped: list[tuple[RowRequest, DroppedError]]) -> bool:
-        """Whether the rest of a part's request is still to be computed."""
-        if part.request.finished.is_set():
-            return False
-        if reason := part.request.reason_to_drop(now):
-            dropped.append((part.request, reason))
-        return reason is None
 
     def _run(self, parts: list[Part]) -> None:
         rows = [row for part in parts for row in part.rows]
@@ -291,7 +209,7 @@ class Scheduler:
         express = parts[0].express
         with self._lock:
             now = time.monotonic()
-            if self._running > 1 or self._shares.tokens:
+            if self._turns.running > 1 or self._turns.shares.tokens:
                 self._quiet_at = now + self._quiet_s
             alone = express or (len(rows) == 1 and now > self._quiet_at)
         error: BaseException | None = None
@@ -305,10 +223,7 @@ class Scheduler:
         except BaseException as caught:
             error = caught
         with self._lock:
-            self._running -= 1
-            self._shares.end(parts[0])
-            self._running_alone = False
-            self._running_express = self._running_express and not express
+            self._turns.end(parts[0])
             for part in parts:
                 part.request.rows_left -= len(part.rows)
         if error:

@@ -114,7 +114,6 @@ class Shares:
         return sum(share.waiting for share in self._shares.values())
 
     def arrive(self, request: RowRequest, parts: Sequence[Part], now: float) -> None:
-        """Add the parts of a request."""
         if (request.terms.tenant.name, request.terms.batch) not in self._shares:
             self._forget_idle(now)
         share = self._of(request)
