@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -11,7 +10,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -25,22 +23,25 @@ from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.model.tables import Tables
-from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
 from scoremux_engine.runners.triton_model import TritonRunner
 from scoremux_engine.scoring.observer import Columns
-from scoremux_engine.scoring.outcomes import PEOPLE, TaskLists, nothing_on_request
+from scoremux_engine.scoring.outcomes import TaskLists, nothing_on_request
 from scoremux_engine.scoring.permission import WATCHER, Grant, Permissions, read_key
 from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Tenant
 from scoremux_engine.store.store import Store
 from scoremux_engine.triton import metrics
-from scoremux_engine.triton.audit import Audit, AuditSettings
+from scoremux_engine.triton.audit import Audit
 from scoremux_engine.triton.metrics import Changes, Families, FirstLabels, Publisher, Recorder
 from scoremux_engine.triton.models import BACKBONE
+from scoremux_engine.triton.parameters import Parameters
 from scoremux_engine.triton.room import Room, read_terms
 from scoremux_engine.triton.run_folder import RunFolder
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+TRITON = "triton"
+"""The runner that calls another model of this Triton."""
 
 _ADMISSION_THREADS = 2
 
@@ -52,66 +53,40 @@ that it reads, and would wait 5 ms each time while the bank's thread describes o
 
 
 class Scorer:
-    """Scores the rows of all requests that Triton hands over; each is answered when its last row is done.
-
-    Parameters of the model configuration, all optional:
-    `repository`: folder with the exported `backbone` (default: the folder above the model repository);
-    `store`: folder of task packages (default: `repository`/store);
-    `runner`, `device`, `precision`, `threads`, `streams`: as in `RunnerChoice`, 0 for None; runner `triton` calls the
-    model `backbone_model` (default: `backbone`) beside this one, whose bits are those of `arithmetic`;
-    `bank_bytes`: most memory for adapters, 0 for the engine's default;
-    `micro_batch_tokens`: most padded tokens of a micro-batch, 0 for the engine's default;
-    `queue_rows`, `queue_bytes`: most rows and bytes of text that wait; requests beyond that are refused, unless nothing
-    waits;
-    `uncalibrated`: `machine` where the machine decides about tasks without a calibration (default: `human`);
-    `run_folder`: folder for what must outlive a dead stub: the rows in flight and whether the self-test passed
-    (default: none);
-    `selftest`: `short` (the default) or `off`; none with runner `triton`;
-    `metrics_tasks`: how many tasks get metrics of their own; `audit_…`: as `AuditSettings` reads them.
-    `grant_key_file`: the key of the front door's grants; requests without a valid grant are then refused.
-    """
+    """Scores the rows of all requests that Triton hands over; each is answered when its last row is done."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the engine. An error here is what Triton reports as the reason why the model did not load."""
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        parameters = _parameters(args)
-        repository = _repository(args, parameters)
-        folder = parameters.get("run_folder")
-        self._run_folder = run_folder = RunFolder(Path(folder) if folder else None)
-        backbone = Backbone.open(repository / "backbone" / "1")
-        choice = RunnerChoice.of(parameters)
-        calls = choice.name == "triton"
-        call = partial(_call_backbone, parameters.get("backbone_model", BACKBONE))
-        arithmetic = parameters.get("arithmetic", "")
-        runner: BackboneRunner = (
-            TritonRunner(call, backbone.spec, choice.precision, arithmetic) if calls else choice.make(backbone)
-        )
-        self._recorder = Recorder(FirstLabels(int(parameters.get("metrics_tasks", "100"))))
-        kind = choice.name, choice.device, runner.precision
+        given = Parameters.of(args)
+        self._run_folder = RunFolder(given.run_folder)
+        backbone = Backbone.open(given.repository / "backbone" / "1")
+        runner = _runner(given, backbone)
+        self._recorder = Recorder(FirstLabels(given.metrics_tasks))
+        kind = given.choice.name, given.choice.device, runner.precision
         served = Provenance(version("scoremux"), *kind, backbone.spec.digest, runner.arithmetic)
-        self._audit = audit = Audit.open(AuditSettings.of(parameters), served, self._recorder)
-        self._in_flight = run_folder.in_flight(runner.overlap + runner.express)
+        self._audit = audit = Audit.open(given.audit, served, self._recorder)
+        self._in_flight = self._run_folder.in_flight(runner.overlap + runner.express)
         self._engine = Engine(
             backbone,
-            Store(Path(parameters.get("store") or repository / "store")),
+            Store(given.store),
             runner,
-            budget_tokens=int(parameters.get("micro_batch_tokens", "0")) or BUDGET_TOKENS,
-            bank_bytes=int(parameters.get("bank_bytes", "0")) or BUDGET_BYTES,
+            budget_tokens=given.micro_batch_tokens or BUDGET_TOKENS,
+            bank_bytes=given.bank_bytes or BUDGET_BYTES,
             # The audit comes first: what it refuses was not answered.
             observers=[audit, self._recorder] if audit else [self._recorder],
             in_flight=self._in_flight,
-            uncalibrated=parameters.get("uncalibrated", PEOPLE),
+            uncalibrated=given.uncalibrated,
         )
-        key_file = parameters.get("grant_key_file")
-        self._permissions = Permissions(read_key(Path(key_file))) if key_file else None
-        self._room = Room(int(parameters.get("queue_rows", "0")), int(parameters.get("queue_bytes", "0")))
+        self._permissions = Permissions(read_key(given.grant_key_file)) if given.grant_key_file else None
+        self._room = Room(given.queue_rows, given.queue_bytes)
         # The model `backbone` need not be there yet.
-        if parameters.get("selftest", "short") == "short" and not calls:
-            run_folder.test(self._engine)
+        if given.selftest == "short" and given.choice.name != TRITON:
+            self._run_folder.test(self._engine)
         self._lists = TaskLists()
         self._admission = ThreadPoolExecutor(_ADMISSION_THREADS, "admission")
         self._recorder.set(metrics.INFO, 1.0, *served.labels)
-        run_folder.write_arithmetic(runner.arithmetic)
+        self._run_folder.write_arithmetic(runner.arithmetic)
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
         # Last, so that no other thread sends metrics while this one logs.
         self._publisher = Publisher(self._take, Families(pb_utils.MetricFamily).publish)
@@ -247,7 +222,6 @@ class HeldRequest:
         self._send(_response({**columns, **self.more}, self._outputs))
 
     def fail(self, message: str, code: int) -> None:
-        """Send an error."""
         self._send(pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code)))
 
     def _send(self, response: Any) -> None:
@@ -258,14 +232,13 @@ class HeldRequest:
 
 
 class BackboneModel:
-    """The graph as a model of its own, where no other Triton backend runs it. Parameters: as for `Scorer`."""
+    """The graph as a model of its own, where no other Triton backend runs it."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the graph."""
-        parameters = _parameters(args)
-        backbone = Backbone.open(_repository(args, parameters) / "backbone" / "1")
+        given = Parameters.of(args)
+        backbone = Backbone.open(given.repository / "backbone" / "1")
         self._spec = backbone.spec
-        self._runner = RunnerChoice.of(parameters).make(backbone)
+        self._runner = given.choice.make(backbone)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return one response a request; requests are micro-batches already and run one after the other."""
@@ -288,13 +261,11 @@ class BackboneModel:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
 
 
-def _parameters(args: dict[str, str]) -> dict[str, str]:
-    parameters = json.loads(args["model_config"]).get("parameters", {})
-    return {name: value["string_value"] for name, value in parameters.items()}
-
-
-def _repository(args: dict[str, str], parameters: dict[str, str]) -> Path:
-    return Path(parameters.get("repository") or Path(args["model_repository"]).absolute().parents[1])
+def _runner(given: Parameters, backbone: Backbone) -> BackboneRunner:
+    if given.choice.name != TRITON:
+        return given.choice.make(backbone)
+    call = partial(_call_backbone, given.backbone_model)
+    return TritonRunner(call, backbone.spec, given.choice.precision, given.arithmetic)
 
 
 def _call_backbone(model: str, inputs: Arrays, names_out: list[str]) -> list[Floats]:

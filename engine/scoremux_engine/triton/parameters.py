@@ -1,0 +1,61 @@
+"""The parameters of Triton's models `scorer` and `backbone`, as their configurations name them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.scoring.outcomes import PEOPLE
+from scoremux_engine.triton.audit import AuditSettings
+from scoremux_engine.triton.models import BACKBONE
+from scoremux_files.settings import validate
+
+
+class Parameters(BaseModel, extra="ignore", frozen=True):
+    """What the configuration of a model says. All parameters are optional, and 0 stands for the default.
+
+    Attributes:
+        repository: The folder with the exported `backbone` (default: the folder above the model repository).
+        store: The folder of task packages (default: `repository`/store).
+        choice: From `runner`, `device`, `precision`, `threads` and `streams`. Runner `triton` calls the model
+            `backbone_model` beside this one, whose bits are those of `arithmetic`.
+        bank_bytes: Most memory for adapters.
+        micro_batch_tokens: Most padded tokens of a micro-batch.
+        queue_rows, queue_bytes: Most rows and bytes of text that wait; requests beyond that are refused, unless nothing
+            waits.
+        uncalibrated: `machine` where the machine decides about tasks without a calibration (default: `human`).
+        run_folder: For what must outlive a dead stub: the rows in flight and whether the self-test passed.
+        selftest: `short` (the default) or `off`; none with runner `triton`.
+        metrics_tasks: How many tasks get metrics of their own.
+        audit: From the parameters `audit_…` (`AuditSettings`).
+        grant_key_file: The key of the front door's grants; requests without a valid grant are then refused.
+    """
+
+    repository: Path
+    store: Path
+    choice: RunnerChoice
+    audit: AuditSettings
+    backbone_model: str = BACKBONE
+    arithmetic: str = ""
+    bank_bytes: int = 0
+    micro_batch_tokens: int = 0
+    queue_rows: int = 0
+    queue_bytes: int = 0
+    uncalibrated: str = PEOPLE
+    run_folder: Path | None = None
+    selftest: str = "short"
+    metrics_tasks: int = 100
+    grant_key_file: Path | None = None
+
+    @classmethod
+    def of(cls, args: Mapping[str, str]) -> Parameters:
+        """Read the arguments with which Triton loads a model. Raises AuditError, or ValueError for a wrong number."""
+        values = json.loads(args["model_config"]).get("parameters", {})
+        given = {name: value["string_value"] for name, value in values.items() if value["string_value"]}
+        repository = Path(given.get("repository") or Path(args["model_repository"]).absolute().parents[1])
+        made = {"repository": repository, "choice": RunnerChoice.of(given), "audit": AuditSettings.of(given)}
+        return validate(cls.model_validate, {"store": repository / "store", **given, **made})
