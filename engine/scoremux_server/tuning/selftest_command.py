@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,17 +16,19 @@ from scoremux_files.errors import first_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from scoremux_engine.engine import Engine
     from scoremux_engine.runners.choose import RunnerChoice
     from scoremux_engine.selftest import SelfTest
+    from scoremux_server.tuning.machine_scores import MachineScores
 
-_FORMAT = 1
 _SECONDS = 15.0
 _SHOWN_S = 5.0
 _FAR = 0.1
 """A probability that differs by more from float32's is named: those of the 27 examples differ by 0.03 at most."""
 _NAMED = 5
-_LIBRARIES = ("scoremux", "openvino", "onnxruntime", "onnxruntime-gpu", "numpy")
 
+_PROFILE = typer.Option(help="Test this profile only (default: every runner and precision on the CPU).")
+_AGAINST = typer.Option(help="Compare with the digests that another machine wrote to this file.")
 _MIXES = typer.Option(
     min=1, help="Random mixes for each runner and precision (default: as many as 15 s allow, once tasks are loaded)."
 )
@@ -39,15 +37,11 @@ _MIXES = typer.Option(
 def selftest(
     repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and a store.")],
     store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Test this profile only (default: every runner and precision on the CPU).")
-    ] = None,
+    profile: Annotated[str | None, _PROFILE] = None,
     mixes: Annotated[int | None, _MIXES] = None,
     longest: Annotated[int | None, typer.Option(min=1, help="Longest text in tokens (default: the longest).")] = None,
     write: Annotated[Path | None, typer.Option(help="Write digests of this machine's scores to this file.")] = None,
-    against: Annotated[
-        Path | None, typer.Option(help="Compare with the digests that another machine wrote to this file.")
-    ] = None,
+    against: Annotated[Path | None, _AGAINST] = None,
 ) -> None:
     """Score made-up rows of the store's tasks alone and in random mixes, and compare their bits.
 
@@ -64,22 +58,15 @@ def selftest(
     from scoremux_engine.model.provenance import processor_name
 
     typer.echo(_about())
-    results = _test(
-        repository, store, profile, mixes, longest, probed=write is not None, digested=bool(write or against)
-    )
+    limits = {"mixes": mixes, "seconds": None if mixes else _SECONDS, "longest": longest}
+    results = _test(repository, store, profile, limits, bool(write), bool(write or against))
     heads = ("runner", "precision", "arithmetic", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
     title = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
     show_table(heads, results.rows, title=title, fold=("changed",))
     for sentence in (*map(_origin, results.probes), *results.far):
         _say(sentence)
     _exit_unless_stable(results.tests)
-    content = {"processor": processor_name(), "libraries": _libraries(), "backbone": results.backbone}
-    content["digests"] = results.digests
-    content["probes"] = {name: digest for name, digest in results.probes.items() if digest}
-    if write:
-        _write(write, content)
-    if against and not _compare(content, _read(against), against):
-        raise typer.Exit(1)
+    _exchange(results.scores(), write, against)
 
 
 @dataclass
@@ -93,24 +80,41 @@ class _Results:
     digests: dict[str, dict[str, str]] = field(default_factory=dict)
     backbone: str = ""
 
+    def add(self, choice: RunnerChoice, engine: Engine, test: SelfTest, probed: bool, digested: bool) -> None:
+        from scoremux_engine.runners.arithmetic import probe_digest
+        from scoremux_engine.selftest import digest_scores
+
+        self.tests.append(test)
+        self.backbone = engine.backbone.spec.digest
+        self.probes[engine.arithmetic] = probe_digest(choice.make) if probed and choice.device == "cpu" else ""
+        if digested:
+            self.digests[engine.arithmetic] = digest_scores(engine)
+        self.rows.append(_row(choice, engine.arithmetic, test))
+
+    def scores(self) -> MachineScores:
+        from scoremux_engine.model.provenance import processor_name
+        from scoremux_server.tuning.machine_scores import MachineScores, installed_libraries
+
+        probes = {name: digest for name, digest in self.probes.items() if digest}
+        return MachineScores(
+            format=1,
+            processor=processor_name(),
+            libraries=installed_libraries(),
+            backbone=self.backbone,
+            digests=self.digests,
+            probes=probes,
+        )
+
 
 def _test(
-    repository: Path,
-    store: Path | None,
-    profile: str | None,
-    mixes: int | None,
-    longest: int | None,
-    *,
-    probed: bool,
-    digested: bool,
+    repository: Path, store: Path | None, profile: str | None, limits: Mapping[str, Any], probed: bool, digested: bool
 ) -> _Results:
     """Test a profile, or every runner and precision on the CPU, until a bit changes."""
     from scoremux_engine.engine import Engine
     from scoremux_engine.errors import RunnerError
-    from scoremux_engine.runners.arithmetic import probe_digest
     from scoremux_engine.runners.choose import REFERENCE
     from scoremux_engine.runners.precisions import FLOAT32
-    from scoremux_engine.selftest import digest_scores, distances, run_selftest
+    from scoremux_engine.selftest import distances, run_selftest
 
     results = _Results()
     reference: Engine | None = None
@@ -123,20 +127,27 @@ def _test(
                 raise
             results.rows.append((choice.name, choice.precision, *[""] * 5, f"not tested: {error}", ""))
             continue
-        seconds = None if mixes else _SECONDS
-        test = run_selftest(engine, mixes=mixes, seconds=seconds, longest=longest, report=_Report(setting))
-        results.tests.append(test)
-        results.backbone = engine.backbone.spec.digest
-        results.probes[engine.arithmetic] = probe_digest(choice.make) if probed and choice.device == "cpu" else ""
-        if digested:
-            results.digests[engine.arithmetic] = digest_scores(engine)
-        results.rows.append(_row(choice, engine.arithmetic, test))
+        test = run_selftest(engine, report=_Report(setting), **limits)
+        results.add(choice, engine, test, probed, digested)
         if test.changed:
             break
         if choice.precision != FLOAT32:
             reference = reference or Engine.open(repository, store=store, runner=REFERENCE)
             results.far += _far_tasks(distances(engine, reference), setting)
     return results
+
+
+def _exchange(scores: MachineScores, write: Path | None, against: Path | None) -> None:
+    """Write the scores to one file, compare them with those of another; exit with status 1 where these differ."""
+    if write:
+        scores.write(write)
+        typer.echo(f"wrote {write}")
+    if against:
+        sentences, equal = scores.compare(scores.read(against), against)
+        for sentence in sentences:
+            _say(sentence)
+        if not equal:
+            raise typer.Exit(1)
 
 
 def _exit_unless_stable(tests: list[SelfTest]) -> None:
@@ -158,12 +169,13 @@ def _about() -> str:
     from scoremux_server.errors import SetupError
     from scoremux_server.triton.installation import Installation
     from scoremux_server.triton.run_files import SHARED_MEMORY, shared_memory_free_bytes
+    from scoremux_server.tuning.machine_scores import installed_libraries
 
     try:
         triton = Installation.find().name
     except SetupError as error:
         triton = str(error)
-    versions = ", ".join(f"{name} {version}" for name, version in _libraries().items())
+    versions = ", ".join(f"{name} {version}" for name, version in installed_libraries().items())
     free = f"{shared_memory_free_bytes() >> 20:,} MiB free in {SHARED_MEMORY}"
     return f"{platform.platform()}; Python {platform.python_version()}; {versions}; {triton}; {free}"
 
@@ -216,83 +228,7 @@ def _far_tasks(distances: Mapping[str, float], setting: str) -> Iterator[str]:
         )
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    from scoremux_files.atomic import replace_file
-    from scoremux_files.errors import writing
-
-    with writing(path):
-        replace_file(path, [json.dumps({"format": _FORMAT, **content}, indent=1).encode()], mode=None)
-    typer.echo(f"wrote {path}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from pydantic import BaseModel
-
-    from scoremux_files.errors import InputError, reading
-    from scoremux_files.settings import parse_object, validate
-
-    class Written(BaseModel):
-        format: Literal[1]
-        processor: str
-        libraries: dict[str, str]
-        backbone: str
-        probes: dict[str, str] = {}
-        digests: dict[str, dict[str, str]]
-
-    with reading(path):
-        data = path.read_bytes()
-    try:
-        return dict(validate(Written.model_validate, parse_object(data)))
-    except ValueError as error:
-        raise InputError(f"{path} was not written by `scoremux selftest --write`: {error}") from error
-
-
-def _compare(here: Mapping[str, Any], there: Mapping[str, Any], path: Path) -> bool:
-    """Print what is equal and what is not; return whether something is equal and nothing differs."""
-    other = f"{path} ({there['processor']})"
-    if here["backbone"] != there["backbone"]:
-        _say(f"{other} is of another backbone: {there['backbone'][:12]}, here {here['backbone'][:12]}")
-        return False
-    equal = differs = 0
-    for arithmetic in sorted({*here["digests"], *there["digests"]}):
-        mine, theirs = (side["digests"].get(arithmetic) for side in (here, there))
-        if mine is None or theirs is None:
-            place = "only here" if theirs is None else f"only in {path}"
-            _say(f"{arithmetic}: {place}")
-            continue
-        common = sorted({*mine} & {*theirs})
-        other_tasks = [task for task in common if mine[task] != theirs[task]]
-        equal += len(common) - len(other_tasks)
-        differs += len(other_tasks)
-        if other_tasks:
-            _say(f"{arithmetic}: {len(other_tasks)} of {len(common)} task versions differ, as {other_tasks[0]}")
-        else:
-            digest = hashlib.sha256("".join(mine[task] for task in common).encode()).hexdigest()[:12]
-            _say(f"{arithmetic}: {len(common)} task versions have the bits of {other}, digest {digest}")
-    for sentence in _other_libraries(here["libraries"], there["libraries"]) if differs else ():
-        _say(sentence)
-    if not equal and not differs:
-        _say(f"nothing to compare: {path} has no arithmetic and task version in common with this machine")
-    return bool(equal) and not differs
-
-
 def _say(line: str) -> None:
     from scoremux_cli.terminal import printable
 
     typer.echo(printable(line))
-
-
-def _libraries() -> dict[str, str]:
-    """Return the versions of those that are installed: one of the two of ONNX Runtime is not."""
-    versions = {}
-    for name in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
-
-
-def _other_libraries(here: Mapping[str, str], there: Mapping[str, str]) -> Iterator[str]:
-    for name in _LIBRARIES:
-        at, other = (versions.get(name, "not installed") for versions in (here, there))
-        if at != other:
-            yield f"{name} is {at} here and {other} there"

@@ -90,13 +90,11 @@ class Candidate:
         trial.peak_bytes = peak_bytes
 
     def levels(self, rows: int) -> list[int]:
-        """Return the levels of the first `rows` rows."""
         self._connection.send(rows)
         levels: list[int] = self._receive()[2]
         return levels
 
     def close(self) -> None:
-        """End the process."""
         self._connection.close()
         self._process.terminate()
         self._process.join()

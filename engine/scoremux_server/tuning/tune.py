@@ -50,43 +50,18 @@ def tune(
 
     Example: scoremux tune repo --texts responses.jsonl
     """
-    from scoremux_engine.commands.printing import show_table
-    from scoremux_engine.model.provenance import processor_name
-    from scoremux_engine.runners.choose import PROFILE
-    from scoremux_engine.runners.precisions import FLOAT32
     from scoremux_server.tuning.trial_texts import read_sample
 
     started = time.monotonic()
     sample = read_sample(store or repository / "store", texts)
     rows = min(len(sample), _CHECKED_ROWS if texts else _SHOWN_ROWS)
     trials, refused = _measure(repository, store, sample, rows)
-    reference = trials[0]
-    unshown = ["made-up texts do not show how many levels it moves; give --texts"]
-    reasons = {
-        id(trial): list(_reasons(trial, reference, sample.tasks, most_changed)) if texts else unshown
-        for trial in trials
-        if trial.choice.precision != FLOAT32
-    }
-    allowed = (trial for trial in trials if not reasons.get(id(trial)))
-    best = max(allowed, key=lambda trial: trial.speed)
-    machine = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
-    columns = ("setting", "rows/s", "range", "alone ms", "MiB", "changed")
-    title = f"{machine}; levels of {rows} {'rows' if texts else 'made-up rows'} compared"
-    show_table(columns, [_row(trial, reference, trial is best) for trial in trials], title=title)
-    typer.echo(
-        "alone: median time of a row that comes alone; MiB: most memory of the process; changed: rows whose level "
-        "differs from cpu-reference's; *: chosen"
-    )
-    for sentence in refused:
-        typer.echo(f"not measured: {sentence}")
-    for trial in trials:
-        for reason in reasons.get(id(trial), ()):
-            typer.echo(f"not chosen: {trial.choice.name} {trial.choice.precision}: {reason}")
-    hours = 10_000_000 / best.speed / 3600
-    typer.echo(f"ten million such responses take {hours:.1f} hours on this machine with the chosen setting")
+    tasks = sample.tasks if texts else None
+    reasons = [list(_reasons(trial, trials[0], tasks, most_changed)) for trial in trials]
+    best = max((t for t, against in zip(trials, reasons, strict=True) if not against), key=lambda trial: trial.speed)
+    _show(trials, best, reasons, refused, f"levels of {rows} {'rows' if texts else 'made-up rows'} compared")
     if not dry_run:
-        path = repository / PROFILE
-        path.write_text(_profile(best, reference, machine), encoding="utf-8")
+        path = _write_profile(repository, best, trials[0])
         typer.echo(f"wrote {path} after {time.monotonic() - started:.0f} s; `scoremux serve` uses it")
 
 
@@ -115,16 +90,46 @@ def _report(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
-def _reasons(trial: Trial, reference: Trial, tasks: Sequence[str], most_changed: float) -> Iterator[str]:
-    """Yield why a setting that moves levels is not chosen."""
+def _reasons(trial: Trial, reference: Trial, tasks: Sequence[str] | None, most_changed: float) -> Iterator[str]:
+    """Yield why a setting is not chosen. tasks: Those of the rows, None for made-up ones."""
     from scoremux_decide.bounds import upper_bound
+    from scoremux_engine.runners.precisions import FLOAT32
 
+    if trial.choice.precision == FLOAT32:
+        return
+    if tasks is None:
+        yield "made-up texts do not show how many levels it moves; give --texts"
+        return
     changed, rows = trial.changed_from(reference), len(trial.levels)
     upper = upper_bound(changed, rows, _CONFIDENCE)
     if upper > most_changed:
         yield f"{changed} of {rows} levels differ, so up to {upper:.1%} of all, and {most_changed:.1%} are allowed"
     for task, (moved, of_task) in trial.moved_tasks(reference, tasks, _MOST_CHANGED_OF_TASK).items():
         yield f"it moves {moved} of {of_task} levels of task {task}"
+
+
+def _show(trials: list[Trial], best: Trial, reasons: list[list[str]], refused: list[str], compared: str) -> None:
+    from scoremux_engine.commands.printing import show_table
+
+    columns = ("setting", "rows/s", "range", "alone ms", "MiB", "changed")
+    show_table(columns, [_row(t, trials[0], t is best) for t in trials], title=f"{_machine()}; {compared}")
+    typer.echo(
+        "alone: median time of a row that comes alone; MiB: most memory of the process; changed: rows whose level "
+        "differs from cpu-reference's; *: chosen"
+    )
+    for sentence in refused:
+        typer.echo(f"not measured: {sentence}")
+    for trial, against in zip(trials, reasons, strict=True):
+        for reason in against:
+            typer.echo(f"not chosen: {trial.choice.name} {trial.choice.precision}: {reason}")
+    hours = 10_000_000 / best.speed / 3600
+    typer.echo(f"ten million such responses take {hours:.1f} hours on this machine with the chosen setting")
+
+
+def _machine() -> str:
+    from scoremux_engine.model.provenance import processor_name
+
+    return f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
 
 
 def _row(trial: Trial, reference: Trial, best: bool) -> tuple[str, ...]:
@@ -138,12 +143,16 @@ def _row(trial: Trial, reference: Trial, best: bool) -> tuple[str, ...]:
     )
 
 
-def _profile(best: Trial, reference: Trial, machine: str) -> str:
-    today = datetime.now(timezone.utc).date()
-    return (
-        f"# Written by `scoremux tune` {version('scoremux')} on {today}: the fastest on {machine}.\n"
+def _write_profile(repository: Path, best: Trial, reference: Trial) -> Path:
+    from scoremux_engine.runners.choose import PROFILE
+
+    path, today = repository / PROFILE, datetime.now(timezone.utc).date()
+    path.write_text(
+        f"# Written by `scoremux tune` {version('scoremux')} on {today}: the fastest on {_machine()}.\n"
         f"# {best.speed:.0f} rows/s, {best.speed / reference.speed:.2f} x the profile cpu-reference; "
         f"{best.changed_from(reference)} of {len(best.levels)} levels differ from it.\n"
         f'runner = "{best.choice.name}"\n'
-        f'precision = "{best.choice.precision}"\n'
+        f'precision = "{best.choice.precision}"\n',
+        encoding="utf-8",
     )
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ from typer.testing import CliRunner
 from computed import computed_precisions
 from making import TASKS
 from scoremux_cli.app import build
+from scoremux_engine.model.provenance import processor_name
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice, choice_of
 from scoremux_files.errors import ScoremuxError
 from scoremux_server.profile import Profile
 from scoremux_server.tuning.trial_texts import read_sample
 from scoremux_server.tuning.trials import Candidate, Trial, TrialRows, rows_for, run_trials
-from scoremux_server.tuning.tune import _profile, _reasons
+from scoremux_server.tuning.tune import _reasons, _write_profile
 
 
 def trial(precision: str, speed: float, changed: int = 0) -> Trial:
@@ -45,11 +47,10 @@ def test_setting_that_moves_levels_of_a_task_is_named_with_it() -> None:
 
 def test_tuned_profile_names_its_machine_and_can_be_read(tmp_path: Path) -> None:
     reference, best = trial("float32", 10), trial("int8", 25, changed=1)
-    (tmp_path / "profile.toml").write_text(_profile(best, reference, "a processor, 2 cores"), encoding="utf-8")
-    assert "a processor, 2 cores" in (tmp_path / "profile.toml").read_text()
-    assert "2.50 x the profile cpu-reference; 1 of 100 levels" in (tmp_path / "profile.toml").read_text()
-    profile = Profile.read(str(tmp_path / "profile.toml"))
-    assert profile.choice == best.choice
+    path = _write_profile(tmp_path, best, reference)
+    assert f"{processor_name()}, {len(os.sched_getaffinity(0))} cores" in path.read_text()
+    assert "2.50 x the profile cpu-reference; 1 of 100 levels" in path.read_text()
+    assert Profile.read(str(path)).choice == best.choice
 
 
 def test_candidate_scores_its_rows(small_repository: Path) -> None:
