@@ -103,9 +103,7 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, 
             have rows a sample of all responses, or predictions that are known to come from its live adapter.
     """
     live, left_out = store.manifest().tasks, Counter(line.reason for line in labelled.left_out)
-    past: dict[str, dict[str, None]] = {}  # the versions of each task, the newest first
-    for line in reversed(store.history.entries()):
-        past.setdefault(line.task, {}).update(dict.fromkeys(v for v in (line.after, line.before) if v))
+    past = _versions(store)
     by_task = _by_live_task(labelled, live, past, left_out)
     without_rows = (name for name in sorted(live.keys() - by_task) if not _is_decided(store, live[name]))
     reasons = dict.fromkeys(without_rows, CalibrationReason.NO_ROWS)
@@ -134,6 +132,14 @@ def reservations(
     for reason in among:
         if names := [name for name, its in reasons.items() if its is reason]:
             yield f"{len(names)} tasks {reason.value}: {first_of(names)}"
+
+
+def _versions(store: Store) -> dict[str, dict[str, None]]:
+    """Return the versions that each task ever had, the newest first."""
+    versions: dict[str, dict[str, None]] = {}
+    for line in reversed(store.history.entries()):
+        versions.setdefault(line.task, {}).update(dict.fromkeys(v for v in (line.after, line.before) if v))
+    return versions
 
 
 def _by_live_task(

@@ -65,17 +65,11 @@ class Engine:
         in_flight: InFlight | None = None,
         uncalibrated: str = outcomes.PEOPLE,
     ) -> None:
-        if bank_bytes > MACHINE_BYTES:
-            raise EngineError(f"bank_bytes is {bank_bytes:,}, but this machine has {MACHINE_BYTES:,} bytes of memory")
         if uncalibrated not in (outcomes.PEOPLE, MACHINE):
             raise EngineError(f"uncalibrated is {uncalibrated!r}, not {outcomes.PEOPLE!r} or {MACHINE!r}")
         self._uncalibrated = uncalibrated
         self.backbone = backbone
-        # Loading a version takes a run of the backbone if it has a prefix.
-        background = runner.anytime or not backbone.spec.prefix_layers
-        complete = partial(add_prefix, backbone=backbone, runner=runner)
-        self.bank = Bank(store, backbone, runner.dtypes, bank_bytes, background=background, complete=complete)
-        self.bank.refresh()
+        self.bank = _filled_bank(backbone, store, runner, bank_bytes)
         self._runner = runner
         self._observers = tuple(observers)
         self._observing = threading.Lock()
@@ -95,7 +89,6 @@ class Engine:
 
     @property
     def precision(self) -> str:
-        """What it computes in, by name."""
         return self._runner.precision
 
     @property
@@ -261,6 +254,17 @@ class Engine:
             answers.append({name: column[first : first + trace.rows] for name, column in columns.items()})
             first += trace.rows
         return answers
+
+
+def _filled_bank(backbone: Backbone, store: Store, runner: BackboneRunner, most_bytes: int) -> Bank:
+    """Return a bank with the live tasks. Loading a version takes a run of the backbone if it has a prefix."""
+    if most_bytes > MACHINE_BYTES:
+        raise EngineError(f"bank_bytes is {most_bytes:,}, but this machine has {MACHINE_BYTES:,} bytes of memory")
+    background = runner.anytime or not backbone.spec.prefix_layers
+    complete = partial(add_prefix, backbone=backbone, runner=runner)
+    bank = Bank(store, backbone, runner.dtypes, most_bytes, background=background, complete=complete)
+    bank.refresh()
+    return bank
 
 
 def _send(arrival: Arrival, answer: Columns | Exception) -> None:

@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -95,11 +95,7 @@ def run_selftest(
     alone: dict[MadeUpRow, bytes] = {}
     ends = math.inf if seconds is None else time.perf_counter() + seconds
     while by_bucket and test.changed is None and (mixes is None or test.mixes < mixes):
-        # Rows of few lengths, so that many share a micro-batch.
-        buckets = draw.sample(sorted(by_bucket), k=min(len(by_bucket), draw.randint(1, 4)))
-        rows = [row for bucket in buckets for row in by_bucket[bucket]]
-        mix = draw.choices(rows, k=round(_MOST_ROWS ** draw.random()))
-        _compare(engine, mix, alone, ends, test)
+        _compare(engine, _draw_mix(by_bucket, draw), alone, ends, test)
         test.mixes += 1
         test.seconds = time.perf_counter() - started
         report(test)
@@ -149,6 +145,13 @@ def _made_up_texts(engine: Engine, words: Sequence[int]) -> tuple[list[str], lis
             texts.append(" ".join(draw.choices(MADE_UP_WORDS, k=count)))
             tasks.append(task)
     return texts, tasks
+
+
+def _draw_mix(by_bucket: Mapping[int, Sequence[MadeUpRow]], draw: random.Random) -> list[MadeUpRow]:
+    """Return rows of few lengths, so that many share a micro-batch."""
+    buckets = draw.sample(sorted(by_bucket), k=min(len(by_bucket), draw.randint(1, 4)))
+    rows = [row for bucket in buckets for row in by_bucket[bucket]]
+    return draw.choices(rows, k=round(_MOST_ROWS ** draw.random()))
 
 
 def _compare(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -174,13 +173,6 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         values = {key: str(getattr(self, key)) for key in (*numbers, "selftest", "uncalibrated")}
         files = {key: getattr(self, key) for key in ("audit_log", "audit_key_file")}
         return {**values, **{key: str(Path(file).resolve()) if file else "" for key, file in files.items()}}
-
-    @classmethod
-    def of(cls, choice: RunnerChoice) -> Profile:
-        """Return the profile that serves with `choice` inside the scorer."""
-        keys = asdict(choice)
-        shares: dict[str, Any] = {key: keys.pop(key) or 0 for key in ("threads", "streams")}
-        return cls(runner=keys.pop("name"), **shares, **keys)
 
     @classmethod
     def read(cls, name: str = DEFAULT, settings: Sequence[str] = ()) -> Profile:

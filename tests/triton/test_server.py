@@ -292,7 +292,7 @@ def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Pat
     choice = RunnerChoice("openvino", precision=precision)
     expected = Engine.open(small_repository, runner=choice).score([r.text for r in rows], [r.task for r in rows])
     with (
-        unwatched(small_repository, profile=Profile.of(choice)) as server,
+        unwatched(small_repository, profile=Profile(precision=precision)) as server,
         ScoringClient(server.endpoints.grpc_url) as client,
     ):
         got = client.score(rows)

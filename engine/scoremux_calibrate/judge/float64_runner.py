@@ -105,7 +105,6 @@ class Float64Graph:
 
 
 def _evaluator(node: onnx.NodeProto, opsets: Sequence[onnx.OperatorSetIdProto]) -> ReferenceEvaluator:
-    """Return what computes one node."""
     inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in part if name] for part in (node.input, node.output))
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "node", inputs, outputs), opset_imports=opsets)
     return ReferenceEvaluator(model, new_ops=[Cast, Erf, GatherElements, Gelu])

@@ -40,7 +40,6 @@ class Tally:
         return self.other_backbone + self.without_version
 
     def sentences(self) -> list[str]:
-        """Return a sentence for each reason that there is."""
         reasons = (
             (self.other_backbone, "were scored on another backbone"),
             (self.without_text, "have texts that --responses does not hold (canaries, or another key)"),

@@ -128,7 +128,6 @@ class Pool:
         heapq.heappush(self._free, slot)
 
     def view(self, slot: int) -> dict[str, Array]:
-        """Return a slot's tables by graph input name."""
         return {name: array[slot] for name, array in self.tables.arrays.items()}
 
 

@@ -15,7 +15,6 @@ SHORT = 12
 
 
 def show_json(value: Any) -> None:
-    """Print a value as JSON."""
     print(json.dumps(value, ensure_ascii=False))
 
 
@@ -42,5 +41,4 @@ def show_result(
 
 
 def short(digest: str | None) -> str:
-    """Return a digest as tables show it."""
     return digest[:SHORT] if digest else "–"

@@ -53,7 +53,6 @@ def head_width(file: TensorFile, backbone: BackboneSpec) -> int | None:
 
 
 def has_lora(file: TensorFile, site: str) -> bool:
-    """Return whether the adapter touches a site."""
     return f"{PREFIX}{site}{_LORA_A}" in file.shapes or f"{PREFIX}{site}.lora_B.weight" in file.shapes
 
 
@@ -64,7 +63,6 @@ def magnitude_name(file: TensorFile, site: str) -> str:
 
 
 def own_bias_names(file: TensorFile, site: str) -> list[str]:
-    """Return the names under which a site's own trained bias is saved."""
     names = (f"{PREFIX}{site}.base_layer.bias", f"{PREFIX}{site}.bias")
     return [name for name in names if name in file.shapes]
 

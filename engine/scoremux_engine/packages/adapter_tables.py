@@ -67,13 +67,17 @@ def make_tables(
         if not np.isfinite(table).all():
             raise PackageError(f"{file.path}: {name} holds NaN or infinity once scaled")
     for site in backbone.spec.sites:
-        largest = [float(np.abs(tables[name]).max()) for name in site_inputs(site.name) if name in tables]
-        if prod(largest) > _MOST_DELTA:
-            raise PackageError(
-                f"{file.path}: LoRA at {site.name} multiplies by up to {prod(largest):.0e}, which float32 cannot carry "
-                "through a model; its training diverged"
-            )
+        _refuse_diverged(file, tables, site)
     return tables, outputs, digest
+
+
+def _refuse_diverged(file: TensorFile, tables: dict[str, Array], site: Site) -> None:
+    largest = prod(float(np.abs(tables[name]).max()) for name in site_inputs(site.name) if name in tables)
+    if largest > _MOST_DELTA:
+        raise PackageError(
+            f"{file.path}: LoRA at {site.name} multiplies by up to {largest:.0e}, which float32 cannot carry through a "
+            "model; its training diverged"
+        )
 
 
 def _site_tables(

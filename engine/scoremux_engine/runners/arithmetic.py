@@ -50,7 +50,6 @@ class RecordedArithmetics(StrictModel):
 
 @cache
 def read_record() -> RecordedArithmetics:
-    """Return what is recorded."""
     return read_spec(RecordedArithmetics, RECORDED, "pip install scoremux")
 
 

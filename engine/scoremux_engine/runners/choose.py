@@ -36,6 +36,12 @@ class RunnerChoice:
         threads, streams = (int(parameters.get(name, "0")) or None for name in ("threads", "streams"))
         return cls(parameters.get("runner", DEFAULT.name), threads=threads, streams=streams, **names)
 
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The choice as parameters of a Triton model, as `of` reads them."""
+        numbers = {"threads": str(self.threads or 0), "streams": str(self.streams or 0)}
+        return {"runner": self.name, "device": self.device, "precision": self.precision, **numbers}
+
     def make(self, backbone: Backbone) -> BackboneRunner:
         """Load the backbone. Raises RunnerError for what is not offered or not there."""
         # Imported here: a runner's library is needed only where that runner is used.

@@ -114,7 +114,6 @@ class OpenVinoRunner(GraphRunner):
 
     @cached_property
     def arithmetic(self) -> str:
-        """See `BackboneRunner`."""
         return name_of(openvino_arithmetic(self.precision, self._rest), _probe(self.precision, self._threads))
 
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
@@ -174,7 +173,6 @@ class _Request:
         self._arrays: dict[str, Array] = {}
 
     def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Iterable[str]) -> list[Floats]:
-        """Return the outputs of these names."""
         self._bind(tables)
         out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
         # Copied, since the request's next run writes to the same memory.

@@ -92,7 +92,6 @@ class _Packing:
         self._used: set[str] = set()
 
     def rewrite(self) -> Collection[str]:
-        """See `pack_tokens`."""
         after_attention = self._only_for_pooling()
         for node in self._nodes:
             if node.get_name() in after_attention:
@@ -227,7 +226,6 @@ def _values_of_tokens(model: openvino.Model, max_tokens: int) -> Iterator[tuple[
 
 
 def is_constant(source: Any) -> bool:
-    """Whether it is a constant of the graph."""
     return bool(source.get_node().get_type_name() == "Constant")
 
 

@@ -107,11 +107,9 @@ class GraphRunner:
     _kept: Mapping[str, str]  # see `BackboneSpec.kept`
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
-        """See `BackboneRunner.run`."""
         return Outputs(*self._compute(rows, tables, [names.LOGITS, names.POOLED][: 1 + pooled]))
 
     def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
-        """See `BackboneRunner.keys_and_values`."""
         return dict(zip(self._kept, self._compute(rows, tables, list(self._kept.values())), strict=True))
 
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:

@@ -42,7 +42,6 @@ class MicroBatch:
 
     @property
     def tokens(self) -> int:
-        """Padded tokens."""
         return self.bucket * len(self.rows)
 
 

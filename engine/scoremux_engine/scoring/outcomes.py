@@ -26,6 +26,7 @@ from scoremux_engine.scoring.row_plan import PlannedRow, RowPlan
 
 Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int32]
+Texts = npt.NDArray[np.object_]
 
 PEOPLE = "human"
 
@@ -41,15 +42,35 @@ def columns(
         out: What was computed; NaN in rows without a score.
         uncalibrated: Who decides about rows of tasks without a calibration, `PEOPLE` or `MACHINE`.
     """
-    logits, plan = out.logits, _without_broken(plan, out.logits)
+    plan = _without_broken(plan, out.logits)
     size = len(plan.status)
     status = np.array([s.value.encode() for s in plan.status], dtype=np.object_).reshape(size, 1)
-    level = np.full((size, 1), -1, dtype=np.int32)
-    score = np.full((size, 1), np.nan, dtype=np.float32)
-    probabilities = np.full(logits.shape, np.nan, dtype=np.float32)
-    version = np.full((size, 1), b"", dtype=np.object_)
+    level, score, probabilities = _scores(plan, out.logits)
+    confidence, condition, route, level_range = _decisions(plan, level, probabilities, out.pooled)
+    if uncalibrated == MACHINE:
+        route[route == Reason.UNCALIBRATED.route.encode()] = MACHINE.encode()
+    version, computed = (np.full((size, 1), b"", dtype=np.object_) for _ in range(2))
     tokens = np.zeros((size, 1), dtype=np.int32)
     truncated = np.zeros((size, 1), dtype=np.bool_)
+    for row in plan.rows:
+        version[row.place, 0], computed[row.place, 0] = row.version.digest.encode(), arithmetic.encode()
+        tokens[row.place, 0], truncated[row.place, 0] = len(row.tokens.ids), row.tokens.truncated
+    for place, (coding, coded_as) in plan.coded.items():
+        version[place, 0], condition[place, 0] = coding.digest.encode(), coded_as.code.encode()
+    own_levels = np.maximum(probabilities, np.float32(contract.LEAST_PROBABILITY))  # NaN stays
+    scores = (status, level, _instead(score, contract.NO_SCORE), _instead(own_levels, 0), version, tokens, truncated)
+    values = (*scores, _instead(confidence, contract.NO_CONFIDENCE), condition, route, level_range, computed)
+    named: Columns = {spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}
+    if embeddings and out.pooled is not None:
+        named[contract.EMBEDDING.name] = _instead(out.pooled, 0)
+    return named
+
+
+def _scores(plan: RowPlan, logits: Floats) -> tuple[Levels, Floats, Floats]:
+    """Return level and score [B, 1] and probabilities [B, L_max]; −1 and NaN where a row has none."""
+    level = np.full((len(logits), 1), -1, dtype=np.int32)
+    score = np.full((len(logits), 1), np.nan, dtype=np.float32)
+    probabilities = np.full(logits.shape, np.nan, dtype=np.float32)
     for (levels, outputs), rows in _by_width(plan.rows).items():
         places = [row.place for row in rows]
         points = np.array([row.version.task.levels for row in rows])
@@ -58,37 +79,30 @@ def columns(
         else:
             level[places, 0], probabilities[places, :levels] = decide(logits[places, :levels])
         score[places, 0] = points[np.arange(len(places)), level[places, 0]]
+    return level, score, probabilities
+
+
+def _decisions(
+    plan: RowPlan, level: Levels, probabilities: Floats, pooled: Floats | None
+) -> tuple[Floats, Texts, Texts, Levels]:
+    """Return confidence, condition and route [B, 1] and the range of levels [B, 2] as each version decides."""
+    size = len(plan.status)
     confidence = np.full((size, 1), np.nan, dtype=np.float32)
     condition = np.full((size, 1), b"", dtype=np.object_)
     route = np.array([contract.route_without_score(s).encode() for s in plan.status], dtype=np.object_)[:, None]
     level_range = np.full((size, 2), contract.NO_RANGE, dtype=np.int32)
     for row in plan.rows:
         place = row.place
-        version[place, 0] = row.version.digest.encode()
-        tokens[place, 0], truncated[place, 0] = len(row.tokens.ids), row.tokens.truncated
         decision = row.version.decider.decide(
             int(level[place, 0]),
             probabilities[place, : len(row.version.task.levels)].tolist(),
             row.condition,
             row.tokens.truncated,
-            None if out.pooled is None else out.pooled[place],
+            None if pooled is None else pooled[place],
         )
         confidence[place, 0], level_range[place] = decision.confidence, decision.level_range
         condition[place, 0], route[place, 0] = decision.condition.encode(), decision.route.encode()
-    if uncalibrated == MACHINE:
-        route[route == Reason.UNCALIBRATED.route.encode()] = MACHINE.encode()
-    for place, (coding, coded_as) in plan.coded.items():
-        version[place, 0], condition[place, 0] = coding.digest.encode(), coded_as.code.encode()
-    computed = np.full((size, 1), b"", dtype=np.object_)
-    computed[[row.place for row in plan.rows], 0] = arithmetic.encode()
-    own_levels = np.maximum(probabilities, np.float32(contract.LEAST_PROBABILITY))  # NaN stays
-    scores = (status, level, _instead(score, contract.NO_SCORE), _instead(own_levels, 0), version, tokens, truncated)
-    decided = (_instead(confidence, contract.NO_CONFIDENCE), condition, route, level_range)
-    values: tuple[Any, ...] = (*scores, *decided, computed)
-    embedding = {}
-    if embeddings and out.pooled is not None:
-        embedding = {contract.EMBEDDING.name: _instead(out.pooled, 0)}
-    return {**{spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}, **embedding}
+    return confidence, condition, route, level_range
 
 
 def nothing_on_request(rows: int) -> Columns:
@@ -174,7 +188,6 @@ def margin_of(logits: npt.NDArray[np.floating[Any]], points: Sequence[float]) ->
 
 
 def _without_broken(plan: RowPlan, logits: Floats) -> RowPlan:
-    """Return the plan without the rows whose logits are not finite."""
     finite = np.isfinite(logits).sum(axis=1).tolist()  # NaN beyond a row's own outputs
     broken = {row.place for row in plan.rows if finite[row.place] < row.version.outputs}
     if not broken:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,6 +25,9 @@ from scoremux_engine.scoring.in_flight import row_digest
 Texts = Sequence[str | bytes]
 Allowed = Callable[[str], bool] | None
 """Whether a row may name the task with an id; None: any."""
+
+_Admitted = tuple[int, Version, str, ResponseCondition | None]
+"""A row's place, version, text and condition."""
 
 
 @dataclass(frozen=True)
@@ -145,23 +148,10 @@ class RowPlan:
             deadly: Digests of rows that kill the process; they are not computed.
         """
         plans = [cls([], [], []) for _ in requests]
-        admitted: list[tuple[RowPlan, int, Version, str, ResponseCondition | None]] = []
-        for plan, rows in zip(plans, requests, strict=True):
-            allowed = rows.allowed or itertools.repeat(None)
-            for place, (raw_text, task, may) in enumerate(zip(rows.texts, rows.tasks, allowed, strict=False)):
-                version, status = _find(task, versions, may)
-                plan.tasks.append(version.task.id if version else None)
-                if version is not None:
-                    text, status = _decode(raw_text)
-                    if text is not None:
-                        condition = version.decider.finder.find(text)
-                        if coding and condition and condition.coded:
-                            status, plan.coded[place] = Status.CONDITION, (version, condition)
-                        else:
-                            admitted.append((plan, place, version, text, condition))
-                plan.status.append(status)
-        all_tokens = backbone.tokenizer.encode(version.task.render(text) for _, _, version, text, _ in admitted)
-        for (plan, place, version, _, condition), tokens in zip(admitted, all_tokens, strict=True):
+        pairs = list(zip(plans, requests, strict=True))
+        admitted = [(plan, row) for plan, rows in pairs for row in plan._admit(rows, versions, coding)]
+        all_tokens = backbone.tokenizer.encode(version.task.render(text) for _, (_, version, text, _) in admitted)
+        for (plan, (place, version, _, condition)), tokens in zip(admitted, all_tokens, strict=True):
             prefix_tokens = version.prefix_tokens(tokens.ids, backbone.spec.pad_id)
             bucket = backbone.buckets.of(len(tokens.ids) - prefix_tokens)
             row = PlannedRow(place, version, tokens, condition, prefix_tokens, bucket)
@@ -170,6 +160,22 @@ class RowPlan:
             else:
                 plan.rows.append(row)
         return plans
+
+    def _admit(self, rows: Rows, versions: BatchVersions, coding: bool) -> Iterator[_Admitted]:
+        """Yield the rows that can be computed; note the status and the task of all."""
+        allowed = rows.allowed or itertools.repeat(None)
+        for place, (raw_text, task, may) in enumerate(zip(rows.texts, rows.tasks, allowed, strict=False)):
+            version, status = _find(task, versions, may)
+            self.tasks.append(version.task.id if version else None)
+            if version is not None:
+                text, status = _decode(raw_text)
+                if text is not None:
+                    condition = version.decider.finder.find(text)
+                    if coding and condition and condition.coded:
+                        status, self.coded[place] = Status.CONDITION, (version, condition)
+                    else:
+                        yield place, version, text, condition
+            self.status.append(status)
 
 
 def _find(task: str | bytes, versions: BatchVersions, allowed: Allowed) -> tuple[Version | None, Status]:

@@ -43,7 +43,6 @@ class Change:
 
     @property
     def kind(self) -> str:
-        """What happened to the task."""
         if self.before == self.after:
             return "unchanged"
         if self.before is None:

@@ -32,7 +32,6 @@ class StoreFile(BaseModel):
     format: Literal[1] = FORMAT
 
     def to_json(self) -> bytes:
-        """Return the file's content."""
         return self.model_dump_json(indent=1).encode() + b"\n"
 
 

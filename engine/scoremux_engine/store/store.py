@@ -109,13 +109,7 @@ class Store(StoreReader):
         """
         with self._changing(dry_run):
             digest = self.previous(task) if to is None else self.find(f"{task}@{to}")[1]
-            folder = self.package_folder(digest)
-            if not folder.exists():
-                removed = f"version {digest[:12]} of {task} was removed from {self.folder} by `tasks gc`"
-                raise StoreError(f"{removed}{self._versions_hint(task)}")
-            files = PackageFiles(folder)
-            if files.digest() != digest or files.task.id != task:
-                raise PackageError(f"{folder} is damaged: it is not version {digest[:12]} of {task}")
+            self._refuse_damaged(task, digest)
             manifest = self.manifest()
             _refuse_changed(manifest, {task: before} if before else {})
             change = Change(task, manifest.tasks.get(task), digest)
@@ -147,6 +141,14 @@ class Store(StoreReader):
                 if left.pop(self.find(reference)[1], None) is None:
                     raise StoreError(f"{reference} is not pinned in {self.folder}")
             return self._replace_pins(pins, left)
+
+    def _refuse_damaged(self, task: str, digest: str) -> None:
+        files = PackageFiles(self.package_folder(digest))
+        if not files.path.exists():
+            removed = f"version {digest[:12]} of {task} was removed from {self.folder} by `tasks gc`"
+            raise StoreError(f"{removed}{self._versions_hint(task)}")
+        if files.digest() != digest or files.task.id != task:
+            raise PackageError(f"{files.path} is damaged: it is not version {digest[:12]} of {task}")
 
     @contextmanager
     def transaction(self, create: bool = False) -> Iterator[None]:

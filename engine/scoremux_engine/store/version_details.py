@@ -58,7 +58,6 @@ class Difference:
     tensors_compared: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists and dictionaries."""
         return {"fields": [asdict(f) for f in self.fields], "tensors": [asdict(t) for t in self.tensors]}
 
 

@@ -81,7 +81,6 @@ class Audit:
         self._recorder.add(metrics.AUDIT_ROWS, len(batch.texts))
 
     def close(self) -> None:
-        """Close the log and release its lock."""
         self._file.close()
 
     def _lines(self, batch: ScoredBatch) -> bytes:

@@ -105,15 +105,7 @@ OF_BANK = {
 }
 """Field of `BankStats` → its metric."""
 
-# fmt: off
-ALL = (
-    ROWS, ROUTES, CONDITIONS, TOKENS, PADDED_TOKENS, TRUNCATED_ROWS, FAILED_BATCHES, BATCH_ROWS, MICRO_BATCH_ROWS,
-    MICRO_BATCH_GROUPS, STAGE_SECONDS, INFO, DEADLY_ROWS, AUDIT_ROWS, AUDIT_UNWRITTEN_ROWS, WAITING_ROWS,
-    WAITING_SECONDS, SHARE_TOKENS, MICRO_BATCH_FILL, DROPPED_ROWS,
-    *OF_BANK.values(),
-)
-# fmt: on
-
+ALL = (*(value for value in tuple(globals().values()) if isinstance(value, Metric)), *OF_BANK.values())
 
 OTHER, UNKNOWN = "_other", "_unknown"
 """Labels for the tasks and tokens beyond the first, and for rows that named no task. These are not valid task ids."""
@@ -167,7 +159,6 @@ class Recorder:
         self._totals: Counter[Series] = Counter()
 
     def observe(self, batch: ScoredBatch) -> None:
-        """Count a scored batch."""
         labels = [self._labels.of(task) for task in batch.plan.tasks]
         counts: Counter[Series] = Counter()
         for metric, column in _BY_TASK.items():
@@ -257,7 +248,6 @@ class Families:
                 self._of((metric, ()))  # 0 is a value too
 
     def publish(self, changes: Changes) -> None:
-        """Bring Triton's values up to date."""
         for series, grown in changes.added.items():
             self._of(series).increment(grown)
         for series, value in changes.set.items():

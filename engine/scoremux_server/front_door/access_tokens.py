@@ -96,11 +96,8 @@ class TokenFile:
                 raise SetupError(text) from None
         try:
             content = parse_object(data)
-        except ValueError as error:
-            raise SetupError(f"{self.path} cannot be read: {error}") from None
-        if content.get("format") != 1:
-            raise SetupError(f"{self.path} is not of format 1: make new tokens with `scoremux tokens add`")
-        try:
+            if content.get("format") != 1:
+                raise SetupError(f"{self.path} is not of format 1: make new tokens with `scoremux tokens add`")
             return validate(_Content.model_validate, content).tokens
         except ValueError as error:
             raise SetupError(f"{self.path} cannot be read: {error}") from None

@@ -69,7 +69,6 @@ class Backend(BaseModel, extra="forbid", frozen=True):
 
     @property
     def verified_name(self) -> str:
-        """The DNS name that its certificate must have."""
         return self.server_name or host(self.grpc)
 
 
@@ -87,7 +86,6 @@ def host(address: str) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Whether a host is an IP address, not a name."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -88,7 +88,6 @@ class FrontDoor:
 
     @property
     def url(self) -> str:
-        """The address of the door, as ``host:port``."""
         return f"{bracketed(self.config.address)}:{self.config.port}"
 
     def rendered(self) -> str:

@@ -93,15 +93,7 @@ def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
         "log_all": str(config.log_all).lower(),
         "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
         **_servers(config.backends, folder),
-        "http_failures": "\n".join(
-            f"    http-error status {failure.http} content-type application/json lf-string {failure.as_json}"
-            for failure in FAILURES
-        ),
-        # A rule of the door makes their HTTP status 200.
-        "grpc_failures": "\n".join(
-            f'    http-error status {failure.http} hdr grpc-status {failure.grpc} hdr grpc-message "{failure.sentence}"'
-            for failure in FAILURES
-        ),
+        **_failures(),
     }
     text = string.Template((configuration("proxy") / CONFIG).read_text(encoding="utf-8")).substitute(values)
     answers = refusals(config.request_bytes)
@@ -119,6 +111,16 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
     files = {**pems, _KILLERS: killers, TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}
     for name, content in files.items():
         replace_file(folder / name, [content], mode=0o600)
+
+
+def _failures() -> dict[str, str]:
+    """Return FAILURES for HTTP and for gRPC, where a rule of the door makes their HTTP status 200."""
+    http = [f"content-type application/json lf-string {failure.as_json}" for failure in FAILURES]
+    grpc = [f'hdr grpc-status {failure.grpc} hdr grpc-message "{failure.sentence}"' for failure in FAILURES]
+    return {
+        name: "\n".join(f"    http-error status {f.http} {answer}" for f, answer in zip(FAILURES, answers, strict=True))
+        for name, answers in (("http_failures", http), ("grpc_failures", grpc))
+    }
 
 
 def _servers(backends: Sequence[Backend], folder: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from scoremux_engine.errors import ClosedError
@@ -42,7 +42,6 @@ def publish_adapters(
     Args:
         adapters: Folders of adapters, or folders that hold some.
         model: Folder or hub id with the weights of their base model; None for the one that they name.
-        tasks: A table of tasks (`scoremux_engine.packages.task_table`), None for none.
 
     Raises:
         ScoremuxError: An adapter is wrong, of another model or needs a site that is closed, or the export failed.
@@ -51,39 +50,41 @@ def publish_adapters(
     weights = [model, "--same-weights"] if model else []
     export = ["export", "backbone", *weights, "--for", *map(str, adapters), "--out", str(repository)]
     folders = find_adapters(adapters)
-    if not (repository / "backbone" / "1" / SPEC).is_file():
+    exported = repository / "backbone" / "1"
+    if not (exported / SPEC).is_file():
         report(f"export   the backbone for {len(folders)} adapters; the next start needs none")
         _run(export)
-    backbone = Backbone.open(repository / "backbone" / "1")
+    backbone = Backbone.open(exported)
     if model is None:
         _refuse_other_model(folders, backbone.spec.source, repository)
     described = describe(folders, backbone, read_table(tasks) if tasks else None)
+    new, known = _publish_new(described, backbone, Store(store), export)
+    report(f"adapters {len(folders)}: {len(new)} published now")
+    for line in _remarks(new, known, backbone):
+        report(line)
+
+
+def _publish_new(
+    described: Sequence[DescribedAdapter], backbone: Backbone, store: Store, export: Sequence[str]
+) -> tuple[_New, list[Change]]:
+    """Publish what was never live. Return the tasks and adapters of that, and what is not live of the others.
+
+    export: The command that would open what a closed backbone lacks.
+    """
+    before = {line.after for line in store.history.entries() if line.is_live_change} if store.stamp() else set()
     try:
-        new, known = _publish_new(described, backbone, Store(store))
+        changes = store.publish([adapter.files for adapter in described], backbone, dry_run=True)
+        pairs = zip(changes, described, strict=True)
+        new = [(change.task, adapter) for change, adapter in pairs if change.after not in before]
+        if new:
+            store.publish([adapter.files for _, adapter in new], backbone)
     except ClosedError as error:
         command = shlex.join(["scoremux", *export, "--replace-store"])
         raise SetupError(
             f"{error.what}. Export the backbone again for all adapters, then serve again; this renames the store, "
             f"so give the folders of all its tasks:\n  {command}"
         ) from error
-    report(f"adapters {len(folders)}: {len(new)} published now")
-    _report_remarks(new, report)
-    for sentence in lower_limits((adapter.limit for _, adapter in new), backbone):
-        report(f"adapters {sentence}")
-    for change in known:
-        if change.before != change.after:
-            report(f"adapters {change.task}: version {str(change.after)[:12]} was published before and is not live now")
-
-
-def _publish_new(described: Sequence[DescribedAdapter], backbone: Backbone, store: Store) -> tuple[_New, list[Change]]:
-    """Publish what was never live. Return the tasks and adapters of that, and the changes that the others would be."""
-    before = {line.after for line in store.history.entries() if line.is_live_change} if store.stamp() else set()
-    changes = store.publish([adapter.files for adapter in described], backbone, dry_run=True)
-    pairs = zip(changes, described, strict=True)
-    new = [(change.task, adapter) for change, adapter in pairs if change.after not in before]
-    if new:
-        store.publish([adapter.files for _, adapter in new], backbone)
-    return new, [change for change in changes if change.after in before]
+    return new, [change for change in changes if change.after in before and change.before != change.after]
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -104,11 +105,12 @@ def _refuse_other_model(folders: Sequence[Path], exported: str, repository: Path
             )
 
 
-def _report_remarks(new: _New, report: Callable[[str], None]) -> None:
-    """Report which parts of `task.json` are not the adapters' own, tasks with the same parts in one line."""
+def _remarks(new: _New, known: Sequence[Change], backbone: Backbone) -> Iterator[str]:
+    """Yield which parts of `task.json` are not the adapters' own, lower limits, and which versions are not live."""
     tasks: dict[str, list[str]] = {}
     for task, adapter in new:
         tasks.setdefault(adapter.remark, []).append(task)
-    for remark, names in tasks.items():
-        if remark:
-            report(f"tasks    {first_of(names, _NAMED)}: {remark}")
+    yield from (f"tasks    {first_of(names, _NAMED)}: {remark}" for remark, names in tasks.items() if remark)
+    yield from (f"adapters {sentence}" for sentence in lower_limits((adapter.limit for _, adapter in new), backbone))
+    for change in known:
+        yield f"adapters {change.task}: version {str(change.after)[:12]} was published before and is not live now"

@@ -32,7 +32,6 @@ class Endpoints:
 
     @property
     def metrics_host(self) -> str:
-        """The address that Triton's metrics listen on."""
         return self.metrics_address or self.address
 
     @property

@@ -46,22 +46,8 @@ def assemble(
 
     Returns the names of the models. Raises SetupError where the repository has no backbone or no store yet.
     """
-    if not (repository / BACKBONE / "1" / names.SPEC).is_file():
-        raise SetupError(
-            f"{repository} holds no backbone: name your adapters with --adapters DIR, or run "
-            f"`scoremux export backbone MODEL --out {repository}`"
-        )
-    if not (store / "manifest.json").is_file():
-        raise SetupError(f"{store} holds no tasks: run `scoremux tasks add DIR… --store {store}`")
-    parameters = {
-        "repository": str(repository.resolve()),
-        "store": str(store.resolve()),
-        "runner": runner.name,
-        "device": runner.device,
-        "precision": runner.precision,
-        "threads": str(runner.threads or 0),
-        "streams": str(runner.streams or 0),
-    }
+    _refuse_incomplete(repository, store)
+    parameters = {"repository": str(repository.resolve()), "store": str(store.resolve()), **runner.parameters}
     shutil.copytree(models() / SCORER, target / SCORER, ignore=shutil.ignore_patterns("__pycache__"))
     scorer = {**parameters, **(settings or {})}
     if backend is None:
@@ -71,6 +57,16 @@ def assemble(
     called = {"runner": "triton", "backbone_model": backbone_model, "arithmetic": arithmetic}
     _append(target / SCORER, _parameters({**scorer, **called}))
     return [backbone_model, SCORER]
+
+
+def _refuse_incomplete(repository: Path, store: Path) -> None:
+    if not (repository / BACKBONE / "1" / names.SPEC).is_file():
+        raise SetupError(
+            f"{repository} holds no backbone: name your adapters with --adapters DIR, or run "
+            f"`scoremux export backbone MODEL --out {repository}`"
+        )
+    if not (store / "manifest.json").is_file():
+        raise SetupError(f"{store} holds no tasks: run `scoremux tasks add DIR… --store {store}`")
 
 
 def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> str:
@@ -102,6 +98,10 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         threads = int(parameters["threads"]) or available_cores()
         lines += _parameters({"intra_op_thread_count": str(threads), "enable_mem_pattern": "0"})
     _append(target, lines)
+    return _arithmetic_of(backend, precision, parameters)
+
+
+def _arithmetic_of(backend: str, precision: str, parameters: Mapping[str, str]) -> str:
     if backend == "python":
         if (precision, parameters["device"]) == ("float32", "cpu"):
             like = replace(RunnerChoice.of(parameters), name="onnxruntime", precision=precision)

@@ -74,7 +74,6 @@ class RunFiles:
                 self.backend_folder.rmdir()  # one that ended by itself has removed it
 
     def remove(self) -> None:
-        """Remove regions and folders."""
         self.remove_regions()
         shutil.rmtree(self.path, ignore_errors=True)
 

@@ -148,7 +148,8 @@ class TritonServer:
             InterruptedStartError: Triton ended by a signal, or gave up its stub, or time ran out.
         """
         process, cause = self.process, "no answer yet"
-        deadline = time.monotonic() + self.profile.start_timeout_s
+        timeout_s = self.profile.start_timeout_s
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if stop and stop.is_set():
                 return None
@@ -163,15 +164,16 @@ class TritonServer:
                 continue
             if answer.good and self._listens():
                 return answer
-            if _UNHEALTHY in answer.cause:
-                raise InterruptedStartError(f"{answer.cause}:\n{process.log_tail()}")
-            if answer.verdict is CanaryVerdict.WRONG:
-                raise StartError(f"{answer.cause}:\n{process.log_tail()}")
+            self._refuse_broken(answer)
             # Until Triton has opened its HTTP port, or if another program has it.
             cause = answer.cause or "the server on these ports is not the one that was started"
             time.sleep(0.02)
-        waited = self.profile.start_timeout_s
-        raise InterruptedStartError(f"Triton was not ready after {waited:g} s ({cause}):\n{process.log_tail()}")
+        raise InterruptedStartError(f"Triton was not ready after {timeout_s:g} s ({cause}):\n{process.log_tail()}")
+
+    def _refuse_broken(self, answer: Answer) -> None:
+        if (unhealthy := _UNHEALTHY in answer.cause) or answer.verdict is CanaryVerdict.WRONG:
+            kind = InterruptedStartError if unhealthy else StartError
+            raise kind(f"{answer.cause}:\n{self.process.log_tail()}")
 
     def restart(self) -> None:
         """End what is left of Triton at once, and start it on the same ports, without waiting until it is ready.
@@ -184,7 +186,6 @@ class TritonServer:
         self._start_process()
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of what is running, by name."""
         return {"scoremux": version("scoremux"), "triton": self.installation.name, "runner": self.profile.runner}
 
     @property

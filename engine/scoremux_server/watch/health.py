@@ -85,7 +85,6 @@ class Health(Collector):
         self._beat_at = self._clock()
 
     def count(self, answer: Answer) -> None:
-        """Count one canary."""
         self._canaries.labels(answer.verdict.name.lower()).inc()
         if answer.good:
             self._seconds.observe(answer.took_s)
@@ -136,7 +135,6 @@ class Health(Collector):
         return None if self._good_at is None else self._clock() - self._good_at
 
     def body(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
         age, cause = None if self.canary_age_s is None else round(self.canary_age_s, 3), self.unready_cause
         return {
             "ready": not cause,
@@ -154,7 +152,6 @@ class Health(Collector):
         }
 
     def exposition(self) -> bytes:
-        """Return everything in Prometheus's text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
