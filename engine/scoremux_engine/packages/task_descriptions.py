@@ -67,20 +67,20 @@ def describe(
         for folder, name in zip(folders, names, strict=True)
     ]
     limits = compare_tokens(folders, backbone)
-    return [DescribedAdapter(*found, limit) for found, limit in zip(described, limits, strict=True)]
+    return [DescribedAdapter(*pair, limit) for pair, limit in zip(described, limits, strict=True)]
 
 
 def _describe(files: PackageFiles, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str]:
     """Return the files of an adapter with its `task.json`, and what that was made from."""
-    own = _own_fields(files)
+    existing = _fields_of(files)
     width, labels = _outputs(files, backbone)
-    if own is not None and not row:
+    if existing is not None and not row:
         return files, ""
-    fields, remarks = {**(own or {}), **row}, ["from the table"] if row else []
-    if own is None and "id" not in fields:
+    fields, remarks = {**(existing or {}), **row}, ["from the table"] if row else []
+    if existing is None and "id" not in fields:
         fields["id"] = _name(files.path)
         remarks.append("id: the folder's name")
-    if own is None and "levels" not in fields:
+    if existing is None and "levels" not in fields:
         fields["levels"], source = _levels(files.path, width, labels)
         remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
     ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
@@ -115,7 +115,7 @@ def _levels(folder: Path, width: int | None, labels: list[str]) -> tuple[list[fl
     return [float(level) for level in range(min(width, MOST_LEVELS + 1))], "one for each output of the head"
 
 
-def _own_fields(files: PackageFiles) -> TaskFields | None:
+def _fields_of(files: PackageFiles) -> TaskFields | None:
     """Return the fields of an adapter's own `task.json`, None where it has none."""
     path = files.path / TASK_JSON
     return parse_file(files.read(TASK_JSON), path, PackageError) if os.path.lexists(path) else None

@@ -58,30 +58,30 @@ class Scorer:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the engine. An error here is what Triton reports as the reason why the model did not load."""
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        given = Parameters.of(args)
-        self._run_folder = RunFolder(given.run_folder)
-        backbone = Backbone.open(given.repository / "backbone" / "1")
-        runner = _runner(given, backbone)
-        self._recorder = Recorder(FirstLabels(given.metrics_tasks))
-        kind = given.choice.name, given.choice.device, runner.precision
+        parameters = Parameters.of(args)
+        self._run_folder = RunFolder(parameters.run_folder)
+        backbone = Backbone.open(parameters.repository / "backbone" / "1")
+        runner = _runner(parameters, backbone)
+        self._recorder = Recorder(FirstLabels(parameters.metrics_tasks))
+        kind = parameters.choice.name, parameters.choice.device, runner.precision
         served = Provenance(version("scoremux"), *kind, backbone.spec.digest, runner.arithmetic)
-        self._audit = audit = Audit.open(given.audit, served, self._recorder)
+        self._audit = audit = Audit.open(parameters.audit, served, self._recorder)
         self._in_flight = self._run_folder.in_flight(runner.overlap + runner.express)
         self._engine = Engine(
             backbone,
-            Store(given.store),
+            Store(parameters.store),
             runner,
-            budget_tokens=given.micro_batch_tokens or BUDGET_TOKENS,
-            bank_bytes=given.bank_bytes or BUDGET_BYTES,
+            budget_tokens=parameters.micro_batch_tokens or BUDGET_TOKENS,
+            bank_bytes=parameters.bank_bytes or BUDGET_BYTES,
             # The audit comes first: what it refuses was not answered.
             observers=[audit, self._recorder] if audit else [self._recorder],
             in_flight=self._in_flight,
-            uncalibrated=given.uncalibrated,
+            uncalibrated=parameters.uncalibrated,
         )
-        self._permissions = Permissions(read_key(given.grant_key_file)) if given.grant_key_file else None
-        self._room = Room(given.queue_rows, given.queue_bytes)
+        self._permissions = Permissions(read_key(parameters.grant_key_file)) if parameters.grant_key_file else None
+        self._room = Room(parameters.queue_rows, parameters.queue_bytes)
         # The model `backbone` need not be there yet.
-        if given.selftest == "short" and given.choice.name != TRITON:
+        if parameters.selftest == "short" and parameters.choice.name != TRITON:
             self._run_folder.test(self._engine)
         self._lists = TaskLists()
         self._admission = ThreadPoolExecutor(_ADMISSION_THREADS, "admission")
@@ -235,10 +235,10 @@ class BackboneModel:
     """The graph as a model of its own, where no other Triton backend runs it."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        given = Parameters.of(args)
-        backbone = Backbone.open(given.repository / "backbone" / "1")
+        parameters = Parameters.of(args)
+        backbone = Backbone.open(parameters.repository / "backbone" / "1")
         self._spec = backbone.spec
-        self._runner = given.choice.make(backbone)
+        self._runner = parameters.choice.make(backbone)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return one response a request; requests are micro-batches already and run one after the other."""
@@ -261,11 +261,11 @@ class BackboneModel:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
 
 
-def _runner(given: Parameters, backbone: Backbone) -> BackboneRunner:
-    if given.choice.name != TRITON:
-        return given.choice.make(backbone)
-    call = partial(_call_backbone, given.backbone_model)
-    return TritonRunner(call, backbone.spec, given.choice.precision, given.arithmetic)
+def _runner(parameters: Parameters, backbone: Backbone) -> BackboneRunner:
+    if parameters.choice.name != TRITON:
+        return parameters.choice.make(backbone)
+    call = partial(_call_backbone, parameters.backbone_model)
+    return TritonRunner(call, backbone.spec, parameters.choice.precision, parameters.arithmetic)
 
 
 def _call_backbone(model: str, inputs: Arrays, names_out: list[str]) -> list[Floats]:

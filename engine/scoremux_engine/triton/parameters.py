@@ -55,7 +55,7 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
     def of(cls, args: Mapping[str, str]) -> Parameters:
         """Read the arguments with which Triton loads a model. Raises AuditError, or ValueError for a wrong number."""
         values = json.loads(args["model_config"]).get("parameters", {})
-        given = {name: value["string_value"] for name, value in values.items() if value["string_value"]}
-        repository = Path(given.get("repository") or Path(args["model_repository"]).absolute().parents[1])
-        made = {"repository": repository, "choice": RunnerChoice.of(given), "audit": AuditSettings.of(given)}
-        return validate(cls.model_validate, {"store": repository / "store", **given, **made})
+        texts = {name: value["string_value"] for name, value in values.items() if value["string_value"]}
+        repository = Path(texts.get("repository") or Path(args["model_repository"]).absolute().parents[1])
+        parsed = {"repository": repository, "choice": RunnerChoice.of(texts), "audit": AuditSettings.of(texts)}
+        return validate(cls.model_validate, {"store": repository / "store", **texts, **parsed})

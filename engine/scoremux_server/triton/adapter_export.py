@@ -58,9 +58,9 @@ def publish_adapters(
     if model is None:
         _refuse_other_model(folders, backbone.spec.source, repository)
     described = describe(folders, backbone, read_table(tasks) if tasks else None)
-    new, known = _publish_new(described, backbone, Store(store), export)
+    new, earlier = _publish_new(described, backbone, Store(store), export)
     report(f"adapters {len(folders)}: {len(new)} published now")
-    for line in _remarks(new, known, backbone):
+    for line in _remarks(new, earlier, backbone):
         report(line)
 
 
@@ -105,12 +105,12 @@ def _refuse_other_model(folders: Sequence[Path], exported: str, repository: Path
             )
 
 
-def _remarks(new: _New, known: Sequence[Change], backbone: Backbone) -> Iterator[str]:
+def _remarks(new: _New, earlier: Sequence[Change], backbone: Backbone) -> Iterator[str]:
     """Yield which parts of `task.json` are not the adapters' own, lower limits, and which versions are not live."""
     tasks: dict[str, list[str]] = {}
     for task, adapter in new:
         tasks.setdefault(adapter.remark, []).append(task)
     yield from (f"tasks    {first_of(names, _NAMED)}: {remark}" for remark, names in tasks.items() if remark)
     yield from (f"adapters {sentence}" for sentence in lower_limits((adapter.limit for _, adapter in new), backbone))
-    for change in known:
+    for change in earlier:
         yield f"adapters {change.task}: version {str(change.after)[:12]} was published before and is not live now"

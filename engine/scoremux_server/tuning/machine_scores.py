@@ -71,11 +71,11 @@ class MachineScores(BaseModel):
             equal += len(common) - len(other_tasks)
             differs += len(other_tasks)
             if other_tasks:
-                said = f"{len(other_tasks)} of {len(common)} task versions differ, as {other_tasks[0]}"
+                sentence = f"{len(other_tasks)} of {len(common)} task versions differ, as {other_tasks[0]}"
             else:
                 digest = hashlib.sha256("".join(mine[task] for task in common).encode()).hexdigest()[:12]
-                said = f"{len(common)} task versions have the bits of {other}, digest {digest}"
-            sentences.append(f"{arithmetic}: {said}")
+                sentence = f"{len(common)} task versions have the bits of {other}, digest {digest}"
+            sentences.append(f"{arithmetic}: {sentence}")
         sentences += _other_libraries(self.libraries, there.libraries) if differs else ()
         if not equal and not differs:
             sentences.append(
