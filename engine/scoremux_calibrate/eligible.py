@@ -94,7 +94,6 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, 
     """Return the rows that calibrations may rest on. Rows with a condition are left out: no machine keeps them.
 
     Args:
-        store: Its live versions are calibrated.
         labelled: No adapter was fitted to the rows without a prediction.
         unverified: Whether predictions may come from another adapter than the live one, or not say from which.
 

@@ -228,7 +228,6 @@ class AllCores(Generic[Request]):
 
         Args:
             shape: All that a kernel may choose its way of computing by.
-            here: Computes the row with this request.
             on_a_stream: Computes the row as one of several.
         """
         if self._make:

@@ -38,7 +38,6 @@ class BatchTrace:
 
     Attributes:
         waited_s: Seconds from its arrival to the first of them; None before that.
-        batch: Whether it belongs to a batch job.
     """
 
     def __init__(self, rows: int = 1) -> None:

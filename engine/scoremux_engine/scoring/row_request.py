@@ -45,7 +45,6 @@ class Terms:
     """When a request's answer is of use, and whose share of the work it takes.
 
     Attributes:
-        is_cancelled: Whether the client has cancelled the request.
         deadline: When the answer is of no use any more, on the clock `time.monotonic`.
         batch: Whether the request is part of a batch job, which takes what is left.
     """

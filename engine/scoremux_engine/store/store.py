@@ -70,7 +70,6 @@ class Store(StoreReader):
         """Publish packages as `add` does. Raises StoreError where a version in `before` is not live any more.
 
         Args:
-            action: What the history calls it.
             who: Who does it; by default the user of the operating system.
         """
         checked = [_CheckedPackage.of(files, backbone) for files in packages]
@@ -100,7 +99,6 @@ class Store(StoreReader):
         Args:
             to: Digest of the version; by default the one that was live before the present one.
             before: Digest that must still be live, None for any.
-            action: What the history calls it.
             who: Who does it; by default the user of the operating system.
 
         Raises:

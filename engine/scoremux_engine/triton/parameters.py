@@ -23,14 +23,11 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
         store: The folder of task packages (default: `repository`/store).
         choice: From `runner`, `device`, `precision`, `threads` and `streams`. Runner `triton` calls the model
             `backbone_model` beside this one, whose bits are those of `arithmetic`.
-        bank_bytes: Most memory for adapters.
-        micro_batch_tokens: Most padded tokens of a micro-batch.
         queue_rows, queue_bytes: Most rows and bytes of text that wait; requests beyond that are refused, unless nothing
             waits.
         uncalibrated: `machine` where the machine decides about tasks without a calibration (default: `human`).
         run_folder: For what must outlive a dead stub: the rows in flight and whether the self-test passed.
         selftest: `short` (the default) or `off`; none with runner `triton`.
-        metrics_tasks: How many tasks get metrics of their own.
         audit: From the parameters `audit_…` (`AuditSettings`).
         grant_key_file: The key of the front door's grants; requests without a valid grant are then refused.
     """

@@ -121,7 +121,6 @@ class TritonProcess(ChildProcess):
         Args:
             patience_s: What requests in flight and the stop may take together.
             refuse_rows: Has Triton refuse new rows, and returns whether that worked.
-            rows_wait: Whether rows wait for their answers.
         """
         if self.exit_status is not None:
             return

@@ -20,14 +20,7 @@ _LIBRARIES = ("scoremux", "openvino", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
 class MachineScores(BaseModel):
-    """What a machine's scores are.
-
-    Attributes:
-        libraries: The versions of those that are installed.
-        backbone: Its digest.
-        digests: By arithmetic and version of a task (`digest_scores`).
-        probes: By arithmetic, the digest of its measurement.
-    """
+    """The scores of one machine: digests by arithmetic and version of a task, and of the measurements (`probes`)."""
 
     format: Literal[1]
     processor: str

@@ -63,47 +63,34 @@ def selftest(
     heads = ("runner", "precision", "arithmetic", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
     title = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
     show_table(heads, results.rows, title=title, fold=("changed",))
-    for sentence in (*map(_origin, results.probes), *results.far):
+    for sentence in (*map(_origin, results.arithmetics), *results.far):
         _say(sentence)
     _exit_unless_stable(results.tests)
-    _exchange(results.scores(), write, against)
+    _exchange(results.scores, write, against)
 
 
 @dataclass
 class _Results:
-    """What the self-tests of runners and precisions showed, and by arithmetic the digests of its probe and scores."""
+    """What the self-tests of runners and precisions showed, and the digests of the scores."""
 
+    scores: MachineScores
     rows: list[tuple[str, ...]] = field(default_factory=list)
     tests: list[SelfTest] = field(default_factory=list)
     far: list[str] = field(default_factory=list)
-    probes: dict[str, str] = field(default_factory=dict)
-    digests: dict[str, dict[str, str]] = field(default_factory=dict)
-    backbone: str = ""
+    arithmetics: dict[str, None] = field(default_factory=dict)
 
     def add(self, choice: RunnerChoice, engine: Engine, test: SelfTest, probed: bool, digested: bool) -> None:
         from scoremux_engine.runners.arithmetic import probe_digest
         from scoremux_engine.selftest import digest_scores
 
         self.tests.append(test)
-        self.backbone = engine.backbone.spec.digest
-        self.probes[engine.arithmetic] = probe_digest(choice.make) if probed and choice.device == "cpu" else ""
+        self.arithmetics[engine.arithmetic] = None
+        self.scores.backbone = engine.backbone.spec.digest
+        if probed and choice.device == "cpu":
+            self.scores.probes[engine.arithmetic] = probe_digest(choice.make)
         if digested:
-            self.digests[engine.arithmetic] = digest_scores(engine)
+            self.scores.digests[engine.arithmetic] = digest_scores(engine)
         self.rows.append(_row(choice, engine.arithmetic, test))
-
-    def scores(self) -> MachineScores:
-        from scoremux_engine.model.provenance import processor_name
-        from scoremux_server.tuning.machine_scores import MachineScores, installed_libraries
-
-        probes = {name: digest for name, digest in self.probes.items() if digest}
-        return MachineScores(
-            format=1,
-            processor=processor_name(),
-            libraries=installed_libraries(),
-            backbone=self.backbone,
-            digests=self.digests,
-            probes=probes,
-        )
 
 
 def _test(
@@ -112,11 +99,16 @@ def _test(
     """Test a profile, or every runner and precision on the CPU, until a bit changes."""
     from scoremux_engine.engine import Engine
     from scoremux_engine.errors import RunnerError
+    from scoremux_engine.model.provenance import processor_name
     from scoremux_engine.runners.choose import REFERENCE
     from scoremux_engine.runners.precisions import FLOAT32
     from scoremux_engine.selftest import distances, run_selftest
+    from scoremux_server.tuning.machine_scores import MachineScores, installed_libraries
 
-    results = _Results()
+    libraries = installed_libraries()
+    results = _Results(
+        MachineScores(format=1, processor=processor_name(), libraries=libraries, backbone="", digests={})
+    )
     reference: Engine | None = None
     for choice in _choices(profile):
         setting = f"{choice.name} {choice.precision}"

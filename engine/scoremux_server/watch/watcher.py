@@ -35,7 +35,6 @@ class Watcher:
 
         Args:
             backoff_s: Pause before the second restart in a row; it doubles from one to the next.
-            backoff_most_s: Longest pause between two restarts.
             crash_loop_deaths: Number of deaths in a row, without a successful start between them, that ends the
                 watching.
         """

@@ -56,21 +56,16 @@ def test_first_add_makes_the_store_and_lists_tasks_in_order(store: Store, folder
     assert list(manifest["tasks"]) == ["a", "b"]
 
 
-def test_package_holds_its_three_files_byte_for_byte(store: Store, folders: list[Path], bare: Backbone) -> None:
-    (folders[0] / "README.md").write_text("not part of the version")
-    store.add(folders[:1], bare)
-    package = store.package_folder(PackageFiles(folders[0]).digest())
-    assert content(package) == {name: (folders[0] / name).read_bytes() for name in FILES}
-
-
-def test_files_are_read_once(
+def test_package_holds_its_three_files_byte_for_byte_and_each_was_read_once(
     store: Store, folders: list[Path], bare: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (folders[0] / "README.md").write_text("not part of the version")
     opened, open_file = Counter[str](), os.open
     monkeypatch.setattr(os, "open", lambda file, *a, **k: opened.update([str(file)]) or open_file(file, *a, **k))
-    store.add(folders, bare)
-    # Of the tensors: the header, the data, and what is copied.
-    assert [opened[str(folders[0] / name)] for name in FILES] == [1, 1, 3]
+    store.add(folders[:1], bare)
+    assert [opened[str(folders[0] / name)] for name in FILES] == [1, 1, 3]  # of the tensors: header, data, and a copy
+    package = store.package_folder(PackageFiles(folders[0]).digest())
+    assert content(package) == {name: (folders[0] / name).read_bytes() for name in FILES}
 
 
 def test_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Backbone, tmp_path: Path) -> None:
