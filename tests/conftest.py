@@ -77,14 +77,6 @@ def exported(encoder: Path, once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported_dora(encoder: Path, once: Once) -> Path:
-    """The same whose sites also take DoRA and biases. Do not change it."""
-    from scoremux_export.opening.openable import Opening
-
-    return once.export("exported_dora", encoder, Opening("query,value", dora=True, bias=True))
-
-
-@pytest.fixture(scope="session")
 def backbone(exported: Path) -> Backbone:
     return Backbone.open(exported / "backbone" / "1")
 

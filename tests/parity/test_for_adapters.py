@@ -64,6 +64,7 @@ def change(folder: Path, **keys: Any) -> Path:
     return folder
 
 
+@pytest.mark.nightly
 def test_every_form_is_opened_for_and_scored_as_peft_scores(model: Path, trained: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(export, ["backbone", "--for", str(trained), "--out", str(tmp_path)])
     assert done.exit_code == 0, (done.output, done.exception)

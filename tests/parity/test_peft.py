@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,16 @@ def save_converted(model: peft.PeftModel, folder: Path, initial: Path) -> None:
 
 @pytest.fixture(scope="module")
 def oracles(
-    encoder: Path, exported_dora: Path, tmp_path_factory: pytest.TempPathFactory
+    exported_family: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Engine, dict[str, peft.PeftModel]]:
     """An engine with one task a variant, and PEFT's own model for each."""
-    root = tmp_path_factory.mktemp("peft")
+    root, exported = tmp_path_factory.mktemp("peft"), exported_family("bert")
     models: dict[str, peft.PeftModel] = {}
     for number, (task, options) in enumerate(VARIANTS.items()):
         torch.manual_seed(number)
-        base = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2 + number)
+        base = transformers.AutoModelForSequenceClassification.from_pretrained(
+            exported / "source", num_labels=2 + number
+        )
         config = peft.LoraConfig(task_type=peft.TaskType.SEQ_CLS, **{"target_modules": ["query", "value"], **options})
         models[task] = peft.get_peft_model(base, config).eval()
         save_initial(models[task], root / "initial" / task)
@@ -82,15 +85,17 @@ def oracles(
             models[task].save_pretrained(str(root / task))
         (root / task / "task.json").write_text(json.dumps({"id": task, "levels": list(range(2 + number))}))
     repository = tmp_path_factory.mktemp("repository")
-    shutil.copytree(exported_dora / "backbone", repository / "backbone")
+    shutil.copytree(exported / "backbone", repository / "backbone")
     backbone = Backbone.open(repository / "backbone" / "1")
     Store(repository / "store").add([root / task for task in VARIANTS], backbone)
     return Engine.open(repository), models
 
 
-def test_mixed_variants_get_pefts_logits(oracles: tuple[Engine, dict[str, peft.PeftModel]], encoder: Path) -> None:
+def test_mixed_variants_get_pefts_logits(
+    oracles: tuple[Engine, dict[str, peft.PeftModel]], exported_family: Callable[[str], Path]
+) -> None:
     engine, models = oracles
-    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported_family("bert") / "source")
     draw = random.Random(3)
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 70))) for _ in range(60)]
     tasks = [list(VARIANTS)[i % len(VARIANTS)] for i in range(len(texts))]

@@ -22,11 +22,12 @@ from waiting import free_endpoints, until
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 
 
-def run_here(*words: object) -> subprocess.CompletedProcess[str]:
+def run_here(*words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run `scoremux WORDS…` in this process; return what came of it."""
     out, errors, status = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
         patch.setattr(sys, "argv", ["scoremux", *map(str, words)])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         try:
             main()
         except SystemExit as ended:

@@ -299,8 +299,8 @@ READERS = {"Gather", "ShapeOf"}
 
 
 @pytest.mark.parametrize("precision", computed_precisions())
-def test_no_layer_takes_a_whole_table(exported_dora: Path, precision: str) -> None:
-    backbone = Backbone.open(exported_dora / "backbone" / "1")
+def test_no_layer_takes_a_whole_table(exported_family: Callable[[str], Path], precision: str) -> None:
+    backbone = Backbone.open(exported_family("bert") / "backbone" / "1")
     runner = OpenVinoRunner(backbone, precision)
     graph = runner._idle.queue[0]._request.get_compiled_model().get_runtime_model()
     tables = {op.get_friendly_name(): op for op in graph.get_parameters()}
@@ -335,7 +335,8 @@ print(*held)
 """
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_memory_stops_growing_with_the_shapes_seen(exported: Path, precision: str) -> None:
     if precision not in computed_precisions():
         pytest.skip(f"this processor does not compute in {precision}")

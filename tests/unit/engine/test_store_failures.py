@@ -245,9 +245,9 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=[7, pytest.param(1, marks=pytest.mark.nightly)], ids=["some", "all"])
+@pytest.fixture(params=[11, pytest.param(1, marks=pytest.mark.nightly)], ids=["some", "all"])
 def every(request: pytest.FixtureRequest) -> int:
-    """At which operations there are faults: every seventh is tried, or all are."""
+    """At which operations there are faults: every eleventh is tried, or all are."""
     return int(request.param)
 
 
