@@ -15,22 +15,12 @@ from pathlib import Path
 
 import pytest
 import trustme
-from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from making import TASKS, Once, make_adapter, make_encoder, make_spec
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.store.store import Store
 from scoremux_server.triton.server import TritonServer
-
-# The same examples in each run, however long one takes.
-settings.register_profile(
-    "repeatable",
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-settings.load_profile("repeatable")
 
 # A shell that runs the tests in the background has them, and all they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

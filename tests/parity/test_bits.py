@@ -51,7 +51,6 @@ def test_there_are_27_tasks_and_the_sample_covers_them(saf_repository: Path) -> 
 
 
 @needs_data
-@pytest.mark.triton
 def test_saf_test_responses_get_pefts_level_through_triton(saf_repository: Path) -> None:
     """Two responses of each task; `make slow` takes all 680."""
     of_task: dict[str, list[SafRow]] = {}

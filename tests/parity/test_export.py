@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 import torch
@@ -32,8 +31,6 @@ from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.graph import write_graph
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
-
-Ints = npt.NDArray[np.int64]
 
 
 class OffByALittle(OnnxRuntimeRunner):

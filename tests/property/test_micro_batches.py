@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
 from making import make_spec
 from scoremux_engine.bank.residents import Version
@@ -19,10 +20,19 @@ MAX_TOKENS = 512
 BUCKETS = Buckets(MAX_TOKENS)
 TASK = Task(id="t", levels=(0, 1))
 
-lengths = st.lists(st.integers(1, MAX_TOKENS), max_size=80)
-budgets = st.integers(1, 8192)
-ranks = st.lists(st.sampled_from([16, 64, 256]), min_size=80, max_size=80)
-texts = st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=40), min_size=1, max_size=20)
+
+@pytest.fixture(params=range(100))
+def draw(request: pytest.FixtureRequest) -> random.Random:
+    return random.Random(request.param)
+
+
+def draw_lengths(draw: random.Random) -> list[int]:
+    longest = round(MAX_TOKENS ** draw.random())
+    return [draw.randint(1, longest) for _ in range(draw.randint(0, 80))]
+
+
+def draw_budget(draw: random.Random) -> int:
+    return round(8192 ** draw.random())
 
 
 def tokens_of(rows: list[list[int]]) -> list[Tokens]:
@@ -42,10 +52,10 @@ def places(part: MicroBatch) -> list[int]:
     return [row.place for row in part.rows]
 
 
-@given(lengths, budgets, ranks, st.integers(1, 64))
-def test_every_row_is_in_one_micro_batch(lengths: list[int], budget: int, ranks: list[int], streams: int) -> None:
+def test_every_row_is_in_one_micro_batch(draw: random.Random) -> None:
+    lengths, budget, ranks = draw_lengths(draw), draw_budget(draw), draw.choices([16, 64, 256], k=80)
     rows = [planned_row(place, *row) for place, row in enumerate(zip(lengths, ranks, strict=False))]
-    parts = split(rows, budget, streams)
+    parts = split(rows, budget, draw.randint(1, 64))
     assert sorted(place for part in parts for place in places(part)) == list(range(len(lengths)))
     for part in parts:
         assert len({ranks[place] for place in places(part)}) == 1
@@ -54,19 +64,18 @@ def test_every_row_is_in_one_micro_batch(lengths: list[int], budget: int, ranks:
         assert places(part) == sorted(places(part))
 
 
-@given(lengths, budgets, st.randoms(use_true_random=False))
-def test_order_and_neighbours_never_change_a_rows_bucket(lengths: list[int], budget: int, draw: object) -> None:
-    order = list(range(len(lengths)))
-    draw.shuffle(order)  # type: ignore[attr-defined]
+def test_order_and_neighbours_never_change_a_rows_bucket(draw: random.Random) -> None:
+    lengths, budget = draw_lengths(draw), draw_budget(draw)
+    order = draw.sample(range(len(lengths)), len(lengths))
     kept = order[: len(order) // 2 + 1]
     mixed = {kept[i]: p.bucket for p in plan([lengths[row] for row in kept], budget) for i in places(p)}
     whole = {row: p.bucket for p in plan(lengths, budget) for row in places(p)}
     assert mixed == {row: whole[row] for row in kept}
 
 
-@given(lengths, budgets)
-def test_rows_of_a_bucket_are_spread_evenly_and_most_tokens_come_first(lengths: list[int], budget: int) -> None:
-    parts = plan(lengths, budget)
+def test_rows_of_a_bucket_are_spread_evenly_and_most_tokens_come_first(draw: random.Random) -> None:
+    budget = draw_budget(draw)
+    parts = plan(draw_lengths(draw), budget)
     assert [part.tokens for part in parts] == sorted((part.tokens for part in parts), reverse=True)
     for bucket in {part.bucket for part in parts}:
         sizes = [len(part.rows) for part in parts if part.bucket == bucket]
@@ -74,9 +83,9 @@ def test_rows_of_a_bucket_are_spread_evenly_and_most_tokens_come_first(lengths: 
         assert len(sizes) == -(-sum(sizes) // max(1, budget // bucket))
 
 
-@given(lengths, budgets, st.integers(2, 64))
-def test_streams_split_a_batch_further_but_not_into_crumbs(lengths: list[int], budget: int, streams: int) -> None:
-    parts = plan(lengths, budget, streams)
+def test_streams_split_a_batch_further_but_not_into_crumbs(draw: random.Random) -> None:
+    lengths, budget = draw_lengths(draw), draw_budget(draw)
+    parts = plan(lengths, budget, draw.randint(2, 64))
     assert len(parts) >= len(plan(lengths, budget))
     crumbs = sum(1 for part in parts if part.tokens < min(budget, LEAST_TOKENS) / 2)
     assert crumbs <= len({part.bucket for part in parts}) + sum(len(part.rows) == 1 for part in parts)
@@ -106,9 +115,9 @@ def test_rows_that_may_kill_run_alone_and_first() -> None:
     assert [places(part) for part in parts] == [[1], [3], [0, 2, 4]]
 
 
-@given(texts, st.integers(0, 30_000), st.integers(0, 24))
-def test_padding_keeps_tokens_in_place_and_masks_the_rest(tokens: list[list[int]], pad_id: int, room: int) -> None:
-    bucket = max(map(len, tokens)) + room
+def test_padding_keeps_tokens_in_place_and_masks_the_rest(draw: random.Random) -> None:
+    tokens = [[draw.randint(0, 30_000) for _ in range(draw.randint(1, 40))] for _ in range(draw.randint(1, 20))]
+    pad_id, bucket = draw.randint(0, 30_000), max(map(len, tokens)) + draw.randint(0, 24)
     spec, group = make_spec(8).model_copy(update={"pad_id": pad_id}), np.arange(len(tokens))
     padded = pad(tokens_of(tokens), group, bucket, spec)
     assert set(padded.feeds) == set(spec.row_inputs)

@@ -53,13 +53,14 @@ def test_rows_of_all_kinds_keep_their_bits(mixed_repository: Path, name: str, mi
     assert test.sizes == {SizeClass(rank, levels) for rank in (8, 16, 64, 256) for levels in (8, 32)}
 
 
+@pytest.mark.parametrize("mixes", [10, pytest.param(40, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", computed_runners())
 @pytest.mark.parametrize("family", each_family(DECODERS))
 def test_rows_of_a_decoder_with_prefixes_templates_and_pairs_keep_their_bits(
-    family: str, family_repository: Callable[[str], Path], name: str
+    family: str, family_repository: Callable[[str], Path], name: str, mixes: int
 ) -> None:
     engine = Engine.open(family_repository(family), runner=computed_runners()[name])
-    assert run_selftest(engine, mixes=20, longest=96).changed is None
+    assert run_selftest(engine, mixes=mixes, longest=96).changed is None
 
 
 @pytest.mark.parametrize("precision", computed_precisions())

@@ -31,7 +31,6 @@ from scoremux_engine.runners.choose import REFERENCE
 from scoremux_server.profile import Profile
 from watching import unwatched, watched
 
-pytestmark = pytest.mark.triton
 SOURCES = Path(os.environ.get("SCOREMUX_TRITON_ONNXRUNTIME", ROOT.parent / "shared" / "triton-onnxruntime-backend"))
 BUILT = SOURCES / "bin" / "tritonserver"
 

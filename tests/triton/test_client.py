@@ -27,7 +27,6 @@ from scoremux_client import (
 from tritons import MortalTriton
 from waiting import until
 
-pytestmark = pytest.mark.triton
 PATIENT = Retries(patience_s=240, base_s=0.02, cap_s=0.3)
 
 

@@ -28,8 +28,6 @@ from serving import SCOREMUX, code, serving
 from waiting import free_endpoints, until
 from watching import responses, unwatched
 
-pytestmark = pytest.mark.triton
-
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SCOREMUX, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False)

@@ -12,15 +12,14 @@ import pytest
 
 from doors import Place, backend_of, needs_haproxy
 from http_peers import running
-from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, UnavailableError
+from scoremux_client import NO_RETRIES, Response, ScoringClient, UnavailableError
 from scoremux_server.profile import LOOPBACK
 from small_backends import Watched
 from tritons import DEADLY_TO_ALL, MortalTriton
 
-pytestmark = [pytest.mark.triton, needs_haproxy]
+pytestmark = needs_haproxy
 SCHEMES = pytest.mark.parametrize("scheme", ["grpcs", "https"])
 NONE_READY = "no Triton behind the front door is ready"
-PATIENT = Retries(patience_s=240, base_s=0.02, cap_s=0.3)
 
 
 def readiness(triton: MortalTriton) -> ThreadingHTTPServer:

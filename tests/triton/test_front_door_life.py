@@ -5,14 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from doors import Place, backend_of, needs_haproxy, statistics
 from scoremux_client import NO_RETRIES, Response, ScoringClient
 from serving import SCOREMUX, serving
 from waiting import until
 
-pytestmark = [pytest.mark.triton, needs_haproxy]
+pytestmark = needs_haproxy
 
 
 def test_door_and_triton_share_a_key_and_a_stop_of_the_door_answers_the_rows_in_flight(

@@ -28,7 +28,6 @@ from scoremux_engine.store.store import Store
 from serving import Serving, serving
 from waiting import free_port, until
 
-pytestmark = pytest.mark.triton
 MONITORING = ROOT / "server_config" / "monitoring"
 VARIABLES = {"$__rate_interval": "4s", "$server": ".*", "$task": ".*"}
 METRIC = re.compile(r"\b(?:scoremux_\w+|nv_\w+|server\w*:\w+:\w+)\b")

@@ -25,7 +25,6 @@ from serving import Serving, Values, metrics, serving, value
 from waiting import until
 from watching import responses
 
-pytestmark = pytest.mark.triton
 SECRET = "zzyzx-what-a-student-wrote"
 
 

@@ -20,7 +20,6 @@ from scoremux_export.commands import export
 from scoremux_server.triton.adapter_export import publish_adapters
 from serving import serving
 
-pytestmark = pytest.mark.triton
 PLAIN = {"target_modules": ["query", "value"]}
 
 

@@ -18,7 +18,7 @@ from pages import blocks
 from saf import ADAPTERS, minilm, needs_minilm
 from serving import SCOREMUX, serving
 
-pytestmark = [pytest.mark.triton, needs_minilm]
+pytestmark = needs_minilm
 
 ELSEWHERE = (
     "make ",

@@ -26,7 +26,7 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 from doors import KEY, Place, backend_of, bearer, granted, needs_haproxy, serving
 from scoremux_engine.scoring.permission import HEADER
 
-pytestmark = [pytest.mark.triton, needs_haproxy]
+pytestmark = needs_haproxy
 ALLOWED = "t-1"
 TASKS = {
     ALLOWED: "OK",

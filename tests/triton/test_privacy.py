@@ -31,7 +31,7 @@ from scoremux_engine.store.store import Store
 from scoremux_server.triton import processes
 from serving import SCOREMUX
 
-pytestmark = [pytest.mark.triton, needs_haproxy]
+pytestmark = needs_haproxy
 SECRET = "zebraquagga7731"
 TEXT = f"the router is a {SECRET}"
 PROVOKED = {

@@ -27,7 +27,6 @@ from serving import metrics, value
 from waiting import until
 from watching import Watched, responses, watched
 
-pytestmark = pytest.mark.triton
 LONG = " ".join(WORDS[:50])
 
 

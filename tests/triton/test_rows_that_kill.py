@@ -19,7 +19,7 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_server.triton.server import TritonServer
 from watching import Watched, responses, watched
 
-pytestmark = [pytest.mark.triton, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 DEADLY = "bridge bridge bridge bridge"
 # The signal goes to the thread that computes, as a fault of its own would: that thread computes no further.

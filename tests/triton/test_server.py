@@ -44,8 +44,6 @@ from scoremux_server.triton.server import TritonServer
 from waiting import free_endpoints, until
 from watching import RESTRICTED, responses, unwatched
 
-pytestmark = pytest.mark.triton
-
 
 @pytest.fixture
 def client(server: TritonServer) -> Iterator[ScoringClient]:

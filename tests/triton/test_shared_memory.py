@@ -25,7 +25,7 @@ def may_mount() -> bool:
     return bool(shutil.which("unshare")) and not subprocess.run([*MOUNT, "1m", "true"], capture_output=True).returncode
 
 
-pytestmark = [pytest.mark.triton, pytest.mark.skipif(not may_mount(), reason="this user cannot mount a tmpfs")]
+pytestmark = pytest.mark.skipif(not may_mount(), reason="this user cannot mount a tmpfs")
 
 
 @contextmanager

@@ -24,7 +24,6 @@ from serving import SCOREMUX, metrics, serving, value
 from stands import message
 from waiting import port_options, until
 
-pytestmark = pytest.mark.triton
 BOUND_S = 120
 """What a stop may take on a machine that is busy with other tests; alone it takes a few seconds."""
 

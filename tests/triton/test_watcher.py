@@ -28,8 +28,6 @@ from scoremux_server.watch.watcher import Watcher
 from waiting import free_endpoints, until
 from watching import Watched, responses, score, unwatched, watched
 
-pytestmark = pytest.mark.triton
-
 
 @pytest.fixture(scope="module")
 def serving(small_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:

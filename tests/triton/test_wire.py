@@ -16,7 +16,6 @@ from scoremux_client import Response, ScoringClient
 from scoremux_server.triton.server import TritonServer
 from watching import responses
 
-pytestmark = pytest.mark.triton
 EXAMPLES = ROOT / "examples" / "wire"
 CLIENTS = {"java": EXAMPLES / "Score.java", "php": EXAMPLES / "score.php"}
 """Program → the client that it runs."""

@@ -96,18 +96,6 @@ def test_slices_of_a_resumed_job_have_the_numbers_of_the_whole_job(tmp_path: Pat
         assert next(read_source(job, part.index, part.start, part.number)) == part
 
 
-@pytest.mark.parametrize("suffix", list(READERS))
-def test_every_row_is_there_once_whatever_the_part_size(tmp_path: Path, suffix: str) -> None:
-    path = write(tmp_path / f"in{suffix}", 300)
-    expected, bad = rows(path), rejected(path)
-    assert len({row[0] for row in expected}) == len(expected)
-    assert len(expected) + len(bad) == (300 if suffix == ".parquet" else 300 + len(bad))
-    for part_rows in (1, 7, 256, 299, 300, 301):
-        layout = RowLayout(part_rows=part_rows)
-        assert (rows(path, layout), rejected(path, layout)) == (expected, bad)
-        assert all(len(s) + len(s.rejected) <= part_rows for s in slices(path, layout))
-
-
 def test_bad_jsonl_lines_are_rejected_by_line(tmp_path: Path) -> None:
     lines = [
         b'{"task": "t", "text": "a"}',

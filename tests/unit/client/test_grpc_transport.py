@@ -72,21 +72,6 @@ def test_a_grpc_status_becomes_our_error(code: grpc.StatusCode, message: str, ki
         assert caught.value.__cause__ is not None
 
 
-def test_a_deadline_that_passes_is_told_from_a_refusal() -> None:
-    release = threading.Event()
-
-    def handler(request: Any, context: grpc.ServicerContext) -> Any:
-        release.wait()
-        return answer(request, context)
-
-    with listening(handler) as url:
-        try:
-            with pytest.raises(DeadlineError):
-                once(url, timeout_s=0.2)
-        finally:
-            release.set()
-
-
 def test_an_answer_that_cannot_be_read_is_refused_without_its_content() -> None:
     def handler(request: Any, context: grpc.ServicerContext) -> Any:
         response = answer(request, context)

@@ -112,23 +112,6 @@ def test_an_http_answer_that_is_cut_short_is_no_answer(http: HttpPeer) -> None:
         once(f"http://{http.address}")
 
 
-@pytest.mark.parametrize("answer", ["HTTP/1.1 200 OK\r\nContent-Ty", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 20", ""])
-def test_an_http_answer_that_breaks_off_before_its_body_is_no_answer(answer: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(answer.encode())
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with pytest.raises(UnavailableError):
-            once(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        thread.join()
-
-
 def test_a_cancelled_http_request_is_hung_up(http: HttpPeer) -> None:
     http.hold.clear()
     with closing(HttpTransport(http.address)) as transport:

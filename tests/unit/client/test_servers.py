@@ -10,7 +10,6 @@ from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
 
-import numpy as np
 import pytest
 
 from peers import FAST, TASKS, fake, numbered, sent
@@ -22,7 +21,6 @@ from scoremux_client import (
     Retries,
     Scored,
     ScoringClient,
-    Status,
     UnavailableError,
 )
 from scoremux_client.rows import Columns
@@ -201,21 +199,6 @@ def test_a_probe_has_a_deadline_of_its_own(timeout_s: float | None, expected: fl
     assert ScoringClient(transport, timeout_s=timeout_s, retries=Retries(patience_s=30)).score(numbered(1))[0].ok
     given = [t for t, r in zip(transport.timeouts_s, transport.requests, strict=True) if not r[0].task]
     assert given == [expected]
-
-
-def test_rows_that_the_server_will_not_score_come_back_with_its_status() -> None:
-    class Refuses(FakeTransport):
-        def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
-            future = super().submit(inputs, timeout_s)
-            columns = dict(future.result())
-            columns["STATUS"] = np.array([[b"SERVER_DIED"], [b"FORBIDDEN_TASK"], [b"OK"]], dtype=np.object_)
-            columns["LEVEL"][:2], columns["PROBABILITIES"][:2] = -1, 0
-            answered: Future[Columns] = Future()
-            answered.set_result(columns)
-            return answered
-
-    scored = ScoringClient(Refuses(TASKS, lambda _, text: int(text))).score(numbered(3))
-    assert [s.status for s in scored] == [Status.SERVER_DIED, Status.FORBIDDEN_TASK, Status.OK]
 
 
 ANSWER_S = 0.01

@@ -171,8 +171,3 @@ def test_a_run_is_tested_once(small_repository: Path, tmp_path: Path, monkeypatc
     folder.test(engine)
     monkeypatch.setattr(Engine, "logits", lambda *_: pytest.fail("tested again"))
     RunFolder(tmp_path).test(engine)
-
-
-def test_without_a_folder_nothing_is_kept() -> None:
-    folder = RunFolder(None)
-    assert folder.in_flight(2) is None

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tokenizers
 
-from making import adapter_tensors, make_adapter
+from making import make_adapter
 from scoremux_engine.errors import BackboneError, PackageError
-from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, head_inputs, site_inputs
+from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear
 from scoremux_engine.model.buckets import Buckets, SizeClass
 from scoremux_engine.model.inputs import Rendered
 from scoremux_engine.model.tables import Tables, size_class
@@ -157,30 +157,6 @@ def large(bare: Backbone, tmp_path: Path) -> TaskPackage:
     return TaskPackage.read(make_adapter(tmp_path / "large", bare.spec, "large", rank=4, levels=5, seed=2), bare)
 
 
-def test_every_input_of_the_graph_is_there(bare: Backbone, small: TaskPackage) -> None:
-    expected = {n for s in bare.spec.sites for n in site_inputs(s.name)} | {
-        n for h in bare.spec.head for n in head_inputs(h.name)
-    }
-    assert set(stack([small], bare.spec).arrays) == expected
-
-
-def test_shapes_are_those_of_the_size_class(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
-    arrays = stack([small, large, small], bare.spec).arrays
-    a, b = site_inputs(bare.spec.sites[0].name)
-    assert (arrays[a].shape, arrays[b].shape) == ((3, 8, 16), (3, 16, 8))
-    assert (arrays["weight.classifier"].shape, arrays["bias.classifier"].shape) == ((3, 8, 8), (3, 8))
-
-
-def test_each_group_has_its_adapter_padded_with_zeros(bare: Backbone, small: TaskPackage, large: TaskPackage) -> None:
-    arrays = stack([large, small], bare.spec).arrays
-    for group, package in enumerate((large, small)):
-        for name, table in package.tables.items():
-            expected = np.pad(
-                table, [(0, more - n) for n, more in zip(table.shape, arrays[name].shape[1:], strict=True)]
-            )
-            np.testing.assert_array_equal(arrays[name][group], expected)
-
-
 @pytest.mark.parametrize(
     ("rank", "levels", "size"),
     [
@@ -196,16 +172,6 @@ def test_each_group_has_its_adapter_padded_with_zeros(bare: Backbone, small: Tas
 def test_a_size_class_is_the_smallest_that_holds_an_adapter(rank: int, levels: int, size: tuple[int, int]) -> None:
     tables = {"A.x": np.zeros((4, rank)), "B.x": np.zeros((rank, 99)), "A.y": np.zeros((4, 1))}
     assert size_class(tables, levels) == SizeClass(*size)
-
-
-def test_a_site_that_an_adapter_leaves_alone_adds_zero(bare: Backbone, large: TaskPackage, tmp_path: Path) -> None:
-    tensors = {n: t for n, t in adapter_tensors(bare.spec, 4, 5, seed=3).items() if "layer.1" not in n}
-    partial = TaskPackage.read(make_adapter(tmp_path / "partial", bare.spec, "partial", tensors=tensors), bare)
-    a, b = site_inputs(bare.spec.sites[-1].name)
-    arrays = stack([large, partial], bare.spec).arrays
-    assert arrays[a][0].any()
-    assert not arrays[a][1].any()
-    assert not arrays[b][1].any()
 
 
 def test_an_inner_linear_of_the_head_keeps_its_own_width(bare: Backbone, tmp_path: Path) -> None:

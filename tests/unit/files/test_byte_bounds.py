@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from scoremux_cli.batch.job import run
 from scoremux_cli.batch.journal import Job, Journal
 from scoremux_cli.batch.sources import expand
-from scoremux_client import AsyncScoringClient, Response, ScoringClient
+from scoremux_client import Response, ScoringClient
 from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 from scoremux_client.rows import Row
 from scoremux_client.testing import FakeTransport
@@ -37,10 +36,6 @@ class Source:
         for number in range(self.rows):
             self.taken += LONG
             yield Response("t", str(number).ljust(LONG), str(number))
-
-    async def slowly(self) -> AsyncIterator[Response]:
-        for response in self:
-            yield response
 
 
 @pytest.mark.parametrize(
@@ -72,20 +67,6 @@ def test_a_source_of_long_rows_is_read_a_few_megabytes_ahead() -> None:
     assert returned == 120 * LONG
 
 
-def test_an_asynchronous_source_of_long_rows_is_read_a_few_megabytes_ahead() -> None:
-    source = Source(120)
-
-    async def main() -> int:
-        returned = 0
-        async for _ in AsyncScoringClient(fake(), window=WINDOW).score_iter(source.slowly()):
-            # One block may be read while another is under way.
-            assert source.taken - returned <= 2 * MOST_HELD
-            returned += LONG
-        return returned
-
-    assert asyncio.run(main()) == 120 * LONG
-
-
 def peak_bytes(folder: Path, bad: int) -> int:
     """Run a job of so many bad rows between two good ones, and return what it held at most."""
     folder.mkdir()
@@ -107,14 +88,3 @@ def peak_bytes(folder: Path, bad: int) -> int:
 def test_a_long_stretch_of_bad_rows_is_written_as_it_is_read(tmp_path: Path) -> None:
     peak_bytes(tmp_path / "first", 1)  # what is imported at first use
     assert peak_bytes(tmp_path / "stretch", 20_000) < 1_500_000
-
-
-def test_bad_rows_at_the_beginning_are_written(tmp_path: Path) -> None:
-    source = tmp_path / "in.jsonl"
-    source.write_text("{\n" * 1100 + '{"task": "t", "text": "x"}\n' * 10)
-    out = tmp_path / "out"
-    out.mkdir()
-    job = Job(expand([str(source)], out), RowLayout(part_rows=100))
-    with Journal(out, job) as journal, ScoringClient(fake()) as client:
-        run(out, job, journal, client, lambda *_: None)
-        assert (journal.state.rows, journal.state.rejected, journal.state.parts) == (10, 1100, 12)

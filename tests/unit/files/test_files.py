@@ -19,7 +19,7 @@ from faults import count_operations, kill, run_with_fault
 from scoremux_cli.terminal import print_table, ticking
 from scoremux_files import atomic
 from scoremux_files.atomic import replace_file, replacing, replacing_folder, write_blocks
-from scoremux_files.locks import locked, open_lock
+from scoremux_files.locks import locked
 from waiting import until
 
 
@@ -153,16 +153,6 @@ def test_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.
         raise AssertionError
 
 
-def test_lock_is_refused_after_the_timeout_naming_its_owner(tmp_path: Path) -> None:
-    with (
-        locked(tmp_path / ".lock"),
-        pytest.raises(BlockingIOError, match=f"process {os.getpid()} on .* has locked it"),
-        locked(tmp_path / ".lock", timeout_s=0.05),
-    ):
-        raise AssertionError
-    os.close(open_lock(tmp_path / ".lock", timeout_s=0))
-
-
 COLUMNS = ("task", "rows", "moved", "Δ exact", "Δ QWK", "question")
 ROWS = [
     ("en-6.3-ipp", "1,234", ".14 [.06, .22]", "+.01 [.00, .02]", "+.02 [−.01, .05]", "Why is the sky blue? " * 4),
@@ -195,16 +185,6 @@ def test_no_cell_is_cut_and_left_out_columns_are_named(width: int | None, box: b
     if names:
         order = ["moved", "Δ exact", "question", "Δ QWK", "rows"]
         assert sorted(names, key=order.index) == order[: len(names)]
-
-
-@pytest.mark.parametrize("width", [40, 60, 200])
-def test_long_values_of_a_table_of_keys_are_folded(width: int) -> None:
-    file = io.StringIO()
-    console = Console(file=file, width=width, force_terminal=True, color_system=None)
-    print_table(console, ("", "1f3a"), [("question", "Why? " * 60), ("levels", "0, 1, 2")], fold=("1f3a",))
-    printed = file.getvalue()
-    assert printed.count("Why?") == 60 and "0, 1, 2" in printed and "left out" not in printed
-    assert max(map(len, printed.splitlines())) <= width
 
 
 def test_a_long_step_says_that_it_goes_on() -> None:

@@ -92,22 +92,6 @@ def test_metrics_may_have_their_own_address(taken: int) -> None:
         Endpoints.choose(metrics=taken, metrics_address="0.0.0.0")
 
 
-@pytest.mark.parametrize(
-    ("address", "metrics_address", "host", "url"),
-    [
-        ("127.0.0.1", "", "127.0.0.1", "127.0.0.1"),
-        ("0.0.0.0", "", "0.0.0.0", "127.0.0.1"),
-        ("127.0.0.1", "0.0.0.0", "0.0.0.0", "127.0.0.1"),
-        ("::1", "::", "::", "[::1]"),
-        ("10.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1"),
-    ],
-)
-def test_metrics_listen_at_the_address_or_at_their_own(address: str, metrics_address: str, host: str, url: str) -> None:
-    endpoints = Endpoints(1, 2, 3, address, metrics_address=metrics_address)
-    assert endpoints.metrics_host == host
-    assert endpoints.metrics_url == f"http://{url}:3/metrics"
-
-
 @pytest.fixture
 def container(tmp_path: Path) -> Path:
     """A folder laid out as NVIDIA's container has it."""

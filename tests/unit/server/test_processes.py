@@ -61,16 +61,6 @@ def test_listens_tells_a_listener_from_a_connection(child: subprocess.Popen[byte
     assert not processes.listens(child.pid, ports)
 
 
-def test_process_name_that_is_not_text_is_read() -> None:
-    name = "ctypes.CDLL(None).prctl(15, b'\\xc3berg) R\\xc3', 0, 0, 0)"
-    program = f"import ctypes, time; {name}; print(flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        process.stdout.readline()
-        assert processes.alive(process.pid)
-        process.kill()
-
-
 WITHOUT_FILES = """
 import os, resource, sys
 from scoremux_server.errors import SetupError

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -135,9 +133,6 @@ def test_the_documented_keys_are_the_models(page: Path, model: type[BaseModel]) 
     assert all(field.description for field in model.model_fields.values())
 
 
-PROGRAM = "from scoremux_server.serve import report; report('one'); report('two')"
-
-
 def test_report_writes_lines_as_they_are(tmp_path: Path) -> None:
     file = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
     for line in ("the store [/data/store] is damaged", "[bold]" + "long " * 100, "ä \udcff", "x" * 9999, "last"):
@@ -160,14 +155,6 @@ def test_report_waits_for_no_reader() -> None:
     for file in (gone[1], os.open("/dev/full", os.O_WRONLY)):
         report("lost", file)
         os.close(file)
-
-
-@pytest.mark.parametrize("end", ["| head -c 0", ">&-", ">/dev/full", ""])
-def test_program_ends_well_whoever_reads_its_output(end: str) -> None:
-    command = f'set -o pipefail; "{sys.executable}" -c "import time; time.sleep(.2); {PROGRAM}" {end}'
-    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=240, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout == ("" if end else "one\ntwo\n")
 
 
 def test_a_repository_that_is_not_there_is_answered_with_adapters(tmp_path: Path) -> None:
