@@ -123,7 +123,8 @@ SCORE = ("score", "in.csv", "--out", "out", "--url", "127.0.0.1:9")
 @pytest.mark.parametrize(
     ("words", "hidden", "extra"),
     [
-        *((EXPORT, module, "export") for module in ("torch", "transformers", "peft")),
+        (EXPORT, "torch", "export"),
+        *(pytest.param(EXPORT, module, "export", marks=pytest.mark.nightly) for module in ("transformers", "peft")),
         (EXPORT, "onnxruntime", "serve"),
         (TASKS, "safetensors", "serve"),
         *((SCORE, module, "cli") for module in ("typer", "rich", "pyarrow")),
