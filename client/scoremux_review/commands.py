@@ -6,7 +6,8 @@ import os
 import secrets
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,8 @@ from scoremux_review.people_commands import BY, Where, console, created, opened,
 if TYPE_CHECKING:
     from scoremux_files.rows.row_layout import RowLayout
     from scoremux_review.database.connection import Database
+    from scoremux_review.pages.proxy import Networks
+    from scoremux_review.pages.visits import Desk
 
 
 class _OpensByDefault(TyperGroup):
@@ -46,6 +49,29 @@ _MOST_SHOWN = 10
 _Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
 _Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
 _Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with the table `review`.")]
+_Responses = Annotated[
+    list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
+]
+_Validity = Annotated[Path | None, typer.Option(help="Papers with a known level (task, text, level), slipped in.")]
+_Qualification = Annotated[
+    Path | None, typer.Option(help="Papers with a known level that raters read before live work.")
+]
+_Anchors = Annotated[Path | None, typer.Option(help="Papers shown beside the response (task, text, level, note).")]
+_Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="KEY=NAME",
+        help="How --responses call the columns id, text and student, and which ones of SCORED exports keep (keep), "
+        "if the job does not say it; repeatable.",
+    ),
+]
+_PublicUrl = Annotated[
+    str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
+]
+_UserHeader = Annotated[
+    str, typer.Option(help="Header in which a proxy names who is signed in there, such as X-Forwarded-Email.")
+]
 
 
 @review.command("open")
@@ -56,12 +82,8 @@ def open_desk(
     policy: _Policy = None,
     port: Annotated[int, typer.Option(help="Where the desk listens.")] = 8080,
     address: Annotated[str, typer.Option(help="Address on which the desk listens.")] = "127.0.0.1",
-    public_url: Annotated[
-        str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
-    ] = None,
-    user_header: Annotated[
-        str, typer.Option(help="Header in which a proxy names who is signed in there, such as X-Forwarded-Email.")
-    ] = "",
+    public_url: _PublicUrl = None,
+    user_header: _UserHeader = "",
 ) -> None:
     """Add scored files to a database, as `add` does, and open the desk on it.
 
@@ -69,39 +91,37 @@ def open_desk(
 
     Example: scoremux review open scored --tasks REPO/store --database reviews.db
     """
-    import uvicorn
+    from scoremux_review.pages.proxy import read_proxies
+    from scoremux_review.pages.visits import Desk, check_addresses
 
-    from scoremux_review.pages.desk_app import Desk, create_app
-    from scoremux_review.pages.proxy import behind_proxies, read_proxies
-    from scoremux_review.pages.visits import LOOPBACK, check_public_url
-
-    if address not in LOOPBACK and not public_url:
-        raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
-    check_public_url(public_url)
-    if user_header and not public_url:
-        raise InputError("--user-header needs --public-url: a proxy signs people in")
+    check_addresses(address, public_url, user_header)
     proxies = read_proxies(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
     add(database, scored, tasks=tasks, policy=policy)
-    desk = opened(database)
-    _first_director(desk)
+    with closing(opened(database)) as desk:
+        _first_director(desk)
+        say(f"the desk is open: {public_url or f'http://{address}:{port}'}")
+        _serve(Desk(desk, public_url, address, user_header), port, proxies)
+
+
+def _serve(desk: Desk, port: int, proxies: Networks) -> None:
+    """Serve the desk until it is stopped. Raises InputError if it cannot go on."""
+    import uvicorn
+
+    from scoremux_review.pages.desk_app import create_app
+    from scoremux_review.pages.proxy import behind_proxies
+
     reasons: list[str] = []
 
     def stop(reason: str) -> None:
         reasons.append(reason)
         server.should_exit = True
 
-    app: Any = create_app(Desk(desk, public_url=public_url, address=address, user_header=user_header, stop=stop))
-    app = behind_proxies(app, proxies, user_header) if public_url else app
-    say(f"the desk is open: {public_url or f'http://{address}:{port}'}")
-    config = uvicorn.Config(
-        app, host=address, port=port, log_level="warning", server_header=False, access_log=False, proxy_headers=False
-    )
-    server = uvicorn.Server(config)
-    try:
-        with suppress(KeyboardInterrupt):
-            server.run()
-    finally:
-        desk.close()
+    app: Any = create_app(replace(desk, stop=stop))
+    app = behind_proxies(app, proxies, desk.user_header) if desk.public_url else app
+    options: dict[str, Any] = {"log_level": "warning", "server_header": False, "access_log": False}
+    server = uvicorn.Server(uvicorn.Config(app, host=desk.address, port=port, proxy_headers=False, **options))
+    with suppress(KeyboardInterrupt):
+        server.run()
     if reasons:
         raise InputError(f"the desk was closed: {reasons[0]}")
 
@@ -110,58 +130,53 @@ def open_desk(
 def add(
     database: Where,
     scored: _Scored = None,
-    responses: Annotated[
-        list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
-    ] = None,
+    responses: _Responses = None,
     tasks: _Tasks = None,
     policy: _Policy = None,
-    validity: Annotated[
-        Path | None, typer.Option(help="Papers with a known level (task, text, level), slipped in.")
-    ] = None,
-    qualification: Annotated[
-        Path | None, typer.Option(help="Papers with a known level that raters read before live work.")
-    ] = None,
-    anchors: Annotated[
-        Path | None, typer.Option(help="Papers shown beside the response (task, text, level, note).")
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column",
-            metavar="KEY=NAME",
-            help="How --responses call the columns id, text and student, and which ones of SCORED exports keep (keep), "
-            "if the job does not say it; repeatable.",
-        ),
-    ] = None,
+    validity: _Validity = None,
+    qualification: _Qualification = None,
+    anchors: _Anchors = None,
+    column: _Column = None,
 ) -> None:
     """Add scored files, papers, texts of tasks or a policy, also while people work.
 
     Example: scoremux review add scored-friday --database reviews.db
     """
     from scoremux_files.rows.row_layout import column_names
-    from scoremux_review.database import programme
-    from scoremux_review.desk_policy import DeskPolicy
-    from scoremux_review.reading import intake, task_files
     from scoremux_review.reading.response_texts import layout_of
 
     with created(database) as desk:
-        if policy:
-            rules = DeskPolicy.read(policy)
-            with desk.write() as connection:
-                programme.save_policy(connection, rules, BY, desk.now())
-        if tasks:
-            _add_tasks(desk, tasks)
-        if anchors:
-            papers = task_files.read_anchors(anchors)
-            with desk.write() as connection:
-                programme.replace_anchors(connection, papers, BY, desk.now())
-            say(f"{anchors}: {len(papers):,} anchor papers")
-        for kind, file in (("validity", validity), ("qualification", qualification)):
-            if file:
-                say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
+        _add_programme(desk, policy, tasks, anchors)
+        _add_papers(desk, validity=validity, qualification=qualification)
         for path in scored or ():
             layout = layout_of(path, **column_names(column, id=None, text=None, student=None, keep=()))
             _add_scored(desk, path, responses or (), layout)
+
+
+def _add_programme(desk: Database, policy: Path | None, tasks: Path | None, anchors: Path | None) -> None:
+    from scoremux_review.database import programme
+    from scoremux_review.desk_policy import DeskPolicy
+    from scoremux_review.reading import task_files
+
+    if policy:
+        rules = DeskPolicy.read(policy)
+        with desk.write() as connection:
+            programme.save_policy(connection, rules, BY, desk.now())
+    if tasks:
+        _add_tasks(desk, tasks)
+    if anchors:
+        papers = task_files.read_anchors(anchors)
+        with desk.write() as connection:
+            programme.replace_anchors(connection, papers, BY, desk.now())
+        say(f"{anchors}: {len(papers):,} anchor papers")
+
+
+def _add_papers(desk: Database, **files: Path | None) -> None:
+    from scoremux_review.reading import intake
+
+    for kind, file in files.items():
+        if file:
+            say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
 
 
 def _add_tasks(desk: Database, tasks: Path) -> None:

@@ -16,44 +16,25 @@ from scoremux_files.settings import check, read_toml
 
 
 class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_nan=False):
-    """Rules of reading.
-
-    Attributes:
-        order: Which routed response comes first: the least certain one, or the first one.
-        second_reads: Share of responses that a second rater reads, blind.
-        adjudicate: When two ratings differ so much that a leader decides.
-        validity: Share of papers with a known level among what a rater reads.
-        pass_marks: Share of exact levels with which raters qualify for tasks of 2, of 3, and of 4 or more levels.
-        control: Number of the newest validity papers of a task that pause a rater whose share of exact levels is under
-            the lower control limit; None for never. At least 20.
-        feedback: Number of validity papers after which a rater sees how they decided them; None for never. At least 2.
-        machine: When a rater may see the machine's score.
-        groups: Whether duplicates are decided together.
-        across_administrations: Whether duplicates that came with different scored files are, too.
-        lease_s: A response goes to someone else after this time.
-        aside_s: How long a response that was put aside stays with its rater.
-        undo_s: How long a decision can be undone.
-        guard_s: No decision counts so soon after a response appears.
-        fast_s: Decisions that took less time are marked, and left out of agreement.
-        confirm: Whether a decision takes two presses.
-    """
+    """Rules of reading."""
 
     order: Literal["uncertainty", "time"] = "uncertainty"
-    second_reads: float = Field(default=0.0, ge=0, le=1)
+    second_reads: float = Field(default=0.0, ge=0, le=1)  # share
     adjudicate: Literal["non-exact", "non-adjacent", "never"] = "non-exact"
-    validity: float = Field(default=0.0, ge=0, le=1)
+    validity: float = Field(default=0.0, ge=0, le=1)  # share of papers with a known level among what a rater reads
+    # Shares of exact levels with which raters qualify for tasks of 2, of 3, and of 4 or more levels.
     pass_marks: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0.9, 0.8, 0.7], min_length=3, max_length=3)
-    control: int | None = Field(default=None, ge=20)
-    feedback: int | None = Field(default=None, ge=2)
-    machine: Literal["never", "after", "before"] = "never"
-    groups: bool = True
+    control: int | None = Field(default=None, ge=20)  # newest validity papers of a task that `control_limit` is for
+    feedback: int | None = Field(default=None, ge=2)  # validity papers after which a rater sees how they decided them
+    machine: Literal["never", "after", "before"] = "never"  # when a rater may see its score
+    groups: bool = True  # whether duplicates are decided together
     across_administrations: bool = False
     lease_s: float = Field(default=900.0, gt=0)
-    aside_s: float = Field(default=86_400.0, gt=0)
+    aside_s: float = Field(default=86_400.0, gt=0)  # how long a response that was put aside stays with its rater
     undo_s: float = Field(default=600.0, gt=0)
-    guard_s: float = Field(default=0.7, ge=0)
-    fast_s: float = Field(default=2.0, ge=0)
-    confirm: bool = False
+    guard_s: float = Field(default=0.7, ge=0)  # no decision counts so soon after a response appears
+    fast_s: float = Field(default=2.0, ge=0)  # faster decisions are marked, and left out of agreement
+    confirm: bool = False  # whether a decision takes two presses
 
     def pass_mark(self, levels: int) -> float:
         """Return the share of exact levels with which a rater qualifies for a task with a number of levels."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
@@ -14,23 +15,30 @@ from rich.console import Console
 from scoremux_cli.terminal import print_table
 from scoremux_client.errors import InputError
 from scoremux_files.errors import reading
-from scoremux_review.people_commands import Where, say
+from scoremux_review.people_commands import Where, opened, say
+
+_Ids = Annotated[Path | None, typer.Option("--ids", help="File with an id a line.")]
+_Before = Annotated[
+    str | None, typer.Option("--before", help="Everything older than this day or time (UTC), such as 2026-01-31.")
+]
+_AuditLogs = Annotated[list[Path] | None, typer.Option("--audit-log", help="Audit log of a server.")]
+_AuditKey = Annotated[Path | None, typer.Option(help="The key of its digests, if they have one.")]
+_Responses = Annotated[
+    list[Path] | None,
+    typer.Option("--responses", help="File that was scored: texts of the ids that the desk does not have."),
+]
+_By = Annotated[str | None, typer.Option("--by", help="Who erases, for the record (default: this user).")]
 
 
 def erase(
     database: Where,
-    ids: Annotated[Path | None, typer.Option("--ids", help="File with an id a line.")] = None,
+    ids: _Ids = None,
     one_id: Annotated[list[str] | None, typer.Option("--id", help="An id; may be given again.")] = None,
-    before: Annotated[
-        str | None, typer.Option("--before", help="Everything older than this day or time (UTC), such as 2026-01-31.")
-    ] = None,
-    audit_logs: Annotated[list[Path] | None, typer.Option("--audit-log", help="Audit log of a server.")] = None,
-    audit_key_file: Annotated[Path | None, typer.Option(help="The key of its digests, if they have one.")] = None,
-    responses: Annotated[
-        list[Path] | None,
-        typer.Option("--responses", help="File that was scored: texts of the ids that the desk does not have."),
-    ] = None,
-    by: Annotated[str | None, typer.Option("--by", help="Who erases, for the record (default: this user).")] = None,
+    before: _Before = None,
+    audit_logs: _AuditLogs = None,
+    audit_key_file: _AuditKey = None,
+    responses: _Responses = None,
+    by: _By = None,
 ) -> None:
     """Erase texts and ids from the desk and audit logs. Run it again if it was interrupted.
 
@@ -39,22 +47,14 @@ def erase(
     Example: scoremux review erase --ids ids.txt --audit-log audit.jsonl --database reviews.db
     """
     from scoremux_files.digests import read_key
-    from scoremux_review.database.connection import Database
-    from scoremux_review.erasure import ErasureRequest
-    from scoremux_review.erasure import erase as erase_all
+    from scoremux_review import erasure
     from scoremux_review.reading.response_texts import texts_of
 
     names = {*(one_id or ()), *(_lines(ids) if ids else ())}
-    request = ErasureRequest(
-        names,
-        _time(before) if before else None,
-        audit_logs or (),
-        read_key(audit_key_file) if audit_logs and audit_key_file else None,
-        texts_of(responses or (), names),
-    )
-    desk = Database(database)
-    erased = erase_all(desk, request, by or _user())
-    desk.close()
+    time, key = _time(before) if before else None, read_key(audit_key_file) if audit_logs and audit_key_file else None
+    request = erasure.ErasureRequest(names, time, audit_logs or (), key, texts_of(responses or (), names))
+    with closing(opened(database)) as desk:
+        erased = erasure.erase(desk, request, by or _user())
     say(f"the desk: {erased.rows:,} rows erased")
     if audit_logs:
         say(f"audit logs: {erased.digests:,} digests erased")
@@ -68,10 +68,9 @@ def erasures(database: Where) -> None:
     Example: scoremux review erasures --database reviews.db
     """
     from scoremux_review.database import log
-    from scoremux_review.database.connection import Database
 
     rows = []
-    with Database(database).read() as connection:
+    with opened(database).read() as connection:
         for entry in log.entries_of(connection, log.ERASURE):
             counts = f"{entry.body['rows']:,}", f"{entry.body['digests']:,}"
             rows.append((entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts))

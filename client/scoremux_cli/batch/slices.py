@@ -80,7 +80,8 @@ class Slice:
 
     def name_of(self, row: int) -> dict[str, Any]:
         """Return what tells one of its rows from all others."""
-        return {"source": self.source.path, "line": self.lines[row], "id": self.ids[row], "task": self.tasks[row]}
+        of = {"administration": self.kept["administration"][row]} if "administration" in self.kept else {}
+        return {"source": self.source.path, "line": self.lines[row], "id": self.ids[row], "task": self.tasks[row], **of}
 
     def resume(self) -> dict[str, Any]:
         """Return where a job resumes after it, for the journal."""

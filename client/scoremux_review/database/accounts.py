@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import secrets
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -149,20 +150,14 @@ def sign_in(
         SignInError: the name or the password is wrong, or there were too many attempts.
     """
     hasher = hasher or PasswordHasher()
-    subjects = {f"{_NAME}{name[:MOST_NAME]}": _MOST_FAILURES, f"address {address}": _MOST_FROM_ADDRESS}
     with database.write() as connection:
-        now = database.now()
-        # What lies ahead was noted before the clock was set back.
-        connection.execute(delete(attempts).where((attempts.c.at < now - _WINDOW_S) | (attempts.c.at > now + _CLOCK_S)))
         active = select(people).where(people.c.name == name, people.c.active.is_(True))
         account = connection.execute(active).one_or_none()
-        if account is not None and account.password and same(browser, _browser_mark(account)):
-            subjects = {f"{_BROWSER}{account.id}": _MOST_FAILURES}
-        for subject, most in subjects.items():
-            if _failures(connection, subject) >= most:
-                raise SignInError("too many attempts; wait five minutes")
+        known = account is not None and account.password and same(browser, _browser_mark(account))
+        names = f"{_BROWSER}{account.id}" if account and known else f"{_NAME}{name[:MOST_NAME]}"
+        subjects = {names: _MOST_FAILURES} | ({} if known else {f"address {address}": _MOST_FROM_ADDRESS})
         # Counted before the password is looked at, so that many at once do not get past the limit.
-        connection.execute(insert(attempts), [{"subject": subject, "at": now} for subject in subjects])
+        _count_attempt(connection, subjects, database.now())
     stored = account.password if account is not None and account.password else _hash_of_unknown(hasher)
     try:
         with _HASHING:
@@ -171,11 +166,21 @@ def sign_in(
     except (VerificationError, InvalidHashError):
         right = False
     if account is None or not right:
-        _note_failure(database, name, address, next(iter(subjects)), has_account=account is not None)
+        _note_failure(database, name, address, names, has_account=account is not None)
         raise SignInError(_WRONG)
     with database.write() as connection:
         connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
     return begin_session(database, account.id), _browser_mark(account)
+
+
+def _count_attempt(connection: Connection, subjects: Mapping[str, int], now: float) -> None:
+    """Count an attempt to sign in for each of its subjects. Raises SignInError if one has had too many."""
+    # What lies ahead was noted before the clock was set back.
+    connection.execute(delete(attempts).where((attempts.c.at < now - _WINDOW_S) | (attempts.c.at > now + _CLOCK_S)))
+    for subject, most in subjects.items():
+        if _failures(connection, subject) >= most:
+            raise SignInError("too many attempts; wait five minutes")
+    connection.execute(insert(attempts), [{"subject": subject, "at": now} for subject in subjects])
 
 
 def _browser_mark(account: Any) -> str:

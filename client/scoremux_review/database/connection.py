@@ -246,14 +246,10 @@ def _files_of(path: Path) -> list[Path]:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where we say
-    for line in (
-        "journal_mode = WAL",
-        "synchronous = FULL",  # a decision that was answered survives a power cut
-        "foreign_keys = ON",
-        "cache_size = -65536",
-        "temp_store = MEMORY",
-    ):
-        connection.execute(f"PRAGMA {line}")
+    # `FULL`: a decision that was answered survives a power cut.
+    settings = {"journal_mode": "WAL", "synchronous": "FULL", "foreign_keys": "ON", "cache_size": -65_536}
+    for name, value in {**settings, "temp_store": "MEMORY"}.items():
+        connection.execute(f"PRAGMA {name} = {value}")
 
 
 def _compact_sqlite(driver: Any) -> None:

@@ -52,15 +52,7 @@ def append(
     row: int | None = None,
     remark: str = "",
 ) -> int:
-    """Append an entry, and return its number. The connection must be the only writer (`Database.write`).
-
-    Args:
-        at: When, in seconds since the epoch.
-        by: Name of the person, or of the command.
-        action: What was done, such as ``decided``.
-        body: What the action says of itself, for JSON; no response's text.
-        row: The row it concerns, if there is one.
-        remark: What a person wrote about the row.
+    """Append an entry (`LogEntry`), and return its number. The connection must be the only writer (`Database.write`).
 
     Raises:
         ReviewError: there is a remark, and the row was erased.

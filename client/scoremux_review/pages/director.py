@@ -92,16 +92,9 @@ def record(visit: Visit, message: str = "", bad: bool = False) -> Response:
         named = {row.id: row.name for row in responses.rows_of(connection, {e.body["row"] for e in entries} - {None})}
     details = {entry.number: _details(entry, people) for entry in entries}
     return show(
-        visit,
-        "record.html",
-        entries=entries,
-        head=head,
-        message=message,
-        bad=bad,
-        policy=policy,
-        details=details,
+        visit, "record.html", entries=entries, head=head, message=message, bad=bad, policy=policy, details=details,
         named=named,
-    )
+    )  # fmt: skip
 
 
 def _details(entry: log.LogEntry, people: Mapping[int, str]) -> str:

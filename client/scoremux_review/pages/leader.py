@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from math import inf
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -28,14 +28,10 @@ def progress(visit: Visit) -> Response:
     """Show what is done and what is left, by task and by rater."""
     with visit.desk.database.read() as connection:
         return show(
-            visit,
-            "progress.html",
-            queues=reads.all_queues(connection),
-            states=responses.count_states(connection),
-            raters=decision_rows.totals_by_rater(connection),
-            reading=reads.reading_now(connection),
+            visit, "progress.html", queues=reads.all_queues(connection), states=responses.count_states(connection),
+            raters=decision_rows.totals_by_rater(connection), reading=reads.reading_now(connection),
             tasks=programme.all_items(connection),
-        )
+        )  # fmt: skip
 
 
 def agreement(visit: Visit) -> Response:
@@ -99,17 +95,13 @@ def raters(visit: Visit) -> Response:
         people, now = [p for p in accounts.listed(connection) if p.active], visit.desk.database.now()
         access = {p.id: TaskAccess(connection, Reader(p.id, p.name), now) for p in people}
         return show(
-            visit,
-            "raters.html",
-            people=people,
-            pools=assignments.all_pools(connection),
+            visit, "raters.html", people=people, pools=assignments.all_pools(connection),
             members={person.id: person.name for person in people},
             assignments={p.id: assignments_of(connection, p.id) for p in people},
             standings={person: of_person.standings for person, of_person in access.items()},
             decided={person: of_person.decided for person, of_person in access.items()},
-            tasks=programme.all_items(connection),
-            actions=assignments.ACTIONS,
-        )
+            tasks=programme.all_items(connection), actions=assignments.ACTIONS,
+        )  # fmt: skip
 
 
 def assign_work(visit: Visit) -> Response:
@@ -143,7 +135,7 @@ def find_rows(visit: Visit) -> Response:
     name, chosen = query.get("id", "").strip(), _chosen(query)
     with visit.desk.database.read() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
-        shown = decision_rows.decisions_again(connection, chosen, _PAGE + 1)
+        shown = decision_rows.decisions_again(connection, _PAGE + 1, **chosen)
         others = decision_rows.row_decisions(connection, {decision.row for decision in shown})
         people, tasks = accounts.listed(connection), programme.all_items(connection)
     older = None
@@ -170,18 +162,12 @@ def row(visit: Visit) -> Response:
         if shown is None:
             return show(visit, "error.html", 404, message=f"row {number} does not exist")
         return show(
-            visit,
-            "row.html",
-            row=shown,
-            item=programme.item_of(connection, shown.task),
-            probabilities=json.loads(shown.probabilities),
-            history=log.entries(connection, row=number),
+            visit, "row.html", row=shown, item=programme.item_of(connection, shown.task),
+            probabilities=json.loads(shown.probabilities), history=log.entries(connection, row=number),
             people=[person for person in accounts.listed(connection) if person.active],
-            messages=conversations.row_messages(connection, number),
-            alerts=raised,
-            views=desk_alerts.views_by_alert(connection),
-            waits=reads.pending_read(connection, number),
-        )
+            messages=conversations.row_messages(connection, number), alerts=raised,
+            views=desk_alerts.views_by_alert(connection), waits=reads.pending_read(connection, number),
+        )  # fmt: skip
 
 
 def reopen(visit: Visit) -> Response:
@@ -207,25 +193,20 @@ def _row_number(visit: Visit) -> int:
     return number
 
 
-def _chosen(query: Mapping[str, str]) -> decision_rows.Backreading:
-    """Return the decisions that a leader asks for. Raises ReviewError."""
+def _chosen(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return which decisions a leader asks for (`decision_rows.decisions_again`). Raises ReviewError."""
     try:
-        rater, before = (int(query[name]) if query.get(name) else None for name in ("rater", "before"))
-        if not all(0 <= (number or 0) <= _MOST_ROW for number in (rater, before)):
+        numbers = {name: int(query[name]) for name in ("rater", "before") if query.get(name)}
+        if not all(0 <= number <= _MOST_ROW for number in numbers.values()):
             raise ValueError
         days = {name: datetime.fromisoformat(query[name]) for name in ("since", "until") if query.get(name)}
         times = {name: day.replace(tzinfo=timezone.utc).timestamp() for name, day in days.items()}
     except (ValueError, OverflowError):
         raise ReviewError("a day is written as 2027-01-31, and people and pages are chosen from lists") from None
-    return decision_rows.Backreading(
-        rater=rater,
-        task=query.get("task", ""),
-        level=query.get("level", "").strip(),
-        since=times.get("since", 0.0),
-        until=times["until"] + _DAY_S if "until" in times else inf,
-        fast="fast" in query,
-        before=1 << 62 if before is None else before,
-    )
+    if "until" in times:
+        times["until"] += _DAY_S
+    words = {"task": query.get("task", ""), "level": query.get("level", "").strip(), "fast": "fast" in query}
+    return {**numbers, **times, **words}
 
 
 def _person(connection: Connection, visit: Visit) -> Reader:

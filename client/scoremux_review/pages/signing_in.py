@@ -28,7 +28,7 @@ def form(visit: Visit, message: str = "", status: int = 200) -> Response:
         message = message or f"The desk has no account for {visit.user} that signs in elsewhere."
     key = secrets.token_urlsafe(16)
     shown = show(visit, "login.html", status, message=message, key=key, name=visit.text("name"), user=visit.user)
-    shown.set_cookie(_BEFORE, key, max_age=3600, httponly=True, samesite="strict", secure=visit.desk.secure)
+    shown.set_cookie(_BEFORE, key, 3600, httponly=True, samesite="strict", secure=visit.desk.secure)
     return shown
 
 

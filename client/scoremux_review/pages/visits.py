@@ -23,8 +23,12 @@ from scoremux_review.reading.task_access import Reader, TaskAccess
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
-def check_public_url(url: str | None) -> None:
-    """Refuse a public URL over which passwords would travel unencrypted. Raises InputError."""
+def check_addresses(address: str, url: str | None, user_header: str) -> None:
+    """Refuse a desk that others reach without a proxy, or over an unencrypted public URL. Raises InputError."""
+    if address not in LOOPBACK and not url:
+        raise InputError(f"{address} is reached from elsewhere: give --public-url, and let a proxy there do the TLS")
+    if user_header and not url:
+        raise InputError("--user-header needs --public-url: a proxy signs people in")
     parts = urlsplit(url or "https://localhost")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"--public-url is {url}; it is how browsers reach the desk, such as https://desk.example.org")

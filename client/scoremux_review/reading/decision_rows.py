@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -57,30 +56,26 @@ def mark(connection: Connection, decision: int, **values: bool) -> None:
     connection.execute(update(decisions).where(decisions.c.id == decision).values(**values))
 
 
-@dataclass(frozen=True)
-class Backreading:
-    """Which decisions a leader reads again.
-
-    Attributes:
-        level: A level, or a code.
-        since, until: Seconds since the epoch.
-        fast: Only decisions that were too fast.
-        before: Only decisions with a smaller id.
-    """
-
-    rater: int | None = None
-    task: str = ""
-    level: str = ""
-    since: float = 0.0
-    until: float = inf
-    fast: bool = False
-    before: int = 1 << 62
-
-
-def decisions_again(connection: Connection, chosen: Backreading, most: int) -> Sequence[Any]:
+def decisions_again(
+    connection: Connection,
+    most: int,
+    *,
+    rater: int | None = None,
+    task: str = "",
+    level: str = "",
+    since: float = 0.0,
+    until: float = inf,
+    fast: bool = False,
+    before: int = 1 << 62,
+) -> Sequence[Any]:
     """Return decisions that count for reading them again, the newest one first.
 
     A response that waits for a blind reading is left out: the person who looks at this page may be its next reader.
+
+    Args:
+        level: A level, or a code.
+        fast: Only decisions that were too fast.
+        before: Only decisions with a smaller id.
 
     Returns:
         The decision's columns, the rater's name, and of the row name, text, state, known_level, machine_level,
@@ -91,16 +86,15 @@ def decisions_again(connection: Connection, chosen: Backreading, most: int) -> S
                rows.c.level.label("machine_level"), rows.c.final_level, rows.c.final_code)
         .join(rows, rows.c.id == decisions.c.row)
         .join(people, people.c.id == decisions.c.person)
-        .where(_COUNTS, rows.c.state.not_in(("waiting", "second")), decisions.c.id < chosen.before)
-        .where(decisions.c.at >= chosen.since, decisions.c.at < chosen.until)
+        .where(_COUNTS, rows.c.state.not_in(("waiting", "second")), decisions.c.id < before)
+        .where(decisions.c.at >= since, decisions.c.at < until)
         .order_by(decisions.c.id.desc())
     )  # fmt: skip
     conditions = [
-        (chosen.rater is not None, decisions.c.person == chosen.rater),
-        (chosen.task, decisions.c.task == chosen.task),
-        (chosen.level.isdecimal(), cast(decisions.c.level, Text) == chosen.level),
-        (chosen.level and not chosen.level.isdecimal(), decisions.c.code == chosen.level),
-        (chosen.fast, decisions.c.fast.is_(True)),
+        (rater is not None, decisions.c.person == rater),
+        (task, decisions.c.task == task),
+        (level, decisions.c.code == level if not level.isdecimal() else cast(decisions.c.level, Text) == level),
+        (fast, decisions.c.fast.is_(True)),
     ]
     for applies, condition in conditions:
         query = query.where(condition) if applies else query

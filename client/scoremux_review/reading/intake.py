@@ -158,7 +158,7 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     if not row.keys() >= _NEEDED:
         raise InputError(f"{path}, row {number}: not what `scoremux score` writes; id, task, status, level needed")
     name, task = _plain(path, row["id"]), _plain(path, row["task"]).partition("@")[0]
-    source, line, text, student, kept = texts.of(path, number, name, row)
+    source, line, text, student, administration, kept = texts.of(path, number, name, row)
     probabilities, confidence = _numbers(row.get("probabilities")), _number(row.get("confidence"))
     low, high = (None if (end := _number(row.get(name))) is None else int(end) for name in ("level_low", "level_high"))
     route, read_behind, status = str(row.get("route") or ""), _number(row.get("read_behind")), str(row["status"])
@@ -174,7 +174,7 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     order = "random" if chosen_by in (weights.READ_BEHIND, weights.SAMPLE) else policy.order
     priority = {"uncertainty": certainty, "time": float(number)}.get(order, share(f"order {task} {name} {line}"))
     return _row(
-        task, text, source, line, name, path.name, priority,
+        task, text, source, line, name, path.name if administration is None else administration, priority,
         status=status, level=whole_number(path, number, row["level"]), probabilities=json.dumps(probabilities),
         confidence=confidence, level_low=low, level_high=high, condition=str(row.get("condition") or ""), route=route,
         read_behind=read_behind, version=str(row.get("version") or ""), chosen_by=chosen_by, reason=reason,

@@ -17,16 +17,25 @@ from scoremux_files.rows.readers import read_records, student_of
 from scoremux_files.rows.row_layout import Record, RowLayout, list_columns
 from scoremux_files.rows.writers import JOURNAL, beside_parts, check_kept, done_note, without_apostrophe
 
+ADMINISTRATION = "administration"
+"""A column of scored rows that tells apart responses of one id."""
+
 _LAYOUT = [field.name for field in fields(RowLayout)]
 
 
 class Origin(NamedTuple):
-    """Where a response is, what it says, who wrote it (empty: not known), and what its job kept of it, as JSON."""
+    """Where a response is, what it says, who wrote it (empty: not known), and what its job kept of it.
+
+    Attributes:
+        administration: None where the job kept no column of this name.
+        kept: Further columns, as JSON.
+    """
 
     source: str
     line: int
     text: str
     student: str
+    administration: str | None = None
     kept: str = ""
 
 
@@ -53,14 +62,16 @@ def layout_of(scored: Path, **columns: Any) -> RowLayout:
 
 def texts_of(files: Sequence[Path], names: Collection[str]) -> set[str]:
     """Return the texts that files of responses have for some ids. Raises InputError."""
-    columns, texts = RowLayout(), set[str]()
+    found = (record.values.get("text") for _, name, record in _named_records(files, RowLayout()) if name in names)
+    return {text for text in found if isinstance(text, str)}
+
+
+def _named_records(files: Sequence[Path], layout: RowLayout) -> Iterator[tuple[Path, str, Record]]:
+    """Yield the records of files of responses with their ids, which are their numbers where there are none."""
     for path in files:
-        for number, record in enumerate(read_records(path, columns), start=1):
-            text = record.values.get(columns.text)
-            name = record.values.get(columns.id)
-            if isinstance(text, str) and str(number if name in (None, "") else name) in names:
-                texts.add(text)
-    return texts
+        for number, record in enumerate(read_records(path, layout), start=1):
+            name = record.values.get(layout.id)
+            yield path, str(number if name in (None, "") else name), record
 
 
 class Texts:
@@ -82,13 +93,10 @@ class Texts:
         self._source = ""
         self._records: Iterator[Record] = iter(())
         self._last: Record | None = None
-        for path in responses:
-            for number, record in enumerate(read_records(path, self._layout), start=1):
-                name = record.values.get(self._layout.id)
-                name = str(number if name is None else name)
-                if name in self._by_id:
-                    raise InputError(f"{path}, line {record.line}: id {name!r} is given twice")
-                self._by_id[name] = self._origin(path, record)
+        for path, name, record in _named_records(responses, self._layout):
+            if name in self._by_id:
+                raise InputError(f"{path}, line {record.line}: id {name!r} is given twice")
+            self._by_id[name] = self._origin(path, record)
 
     def of(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
         """Return where a scored row comes from, and what it keeps. Its own student counts before the response's.
@@ -106,11 +114,13 @@ class Texts:
 
         if missing := [column for column in self._keep if column not in row]:
             raise InputError(f"{path}, row {number}: no column {missing[0]} (its columns: {list_columns(list(row))})")
-        kept = {column: cell(column) or None for column in self._keep}
+        kept = {column: cell(column) or None for column in self._keep if column != ADMINISTRATION}
         student = cell(self._layout.student if self._layout.student in row else "student")
         origin = self._find(path, number, name, row)
         return origin._replace(
-            student=student or origin.student, kept=json.dumps(kept, ensure_ascii=False) if kept else ""
+            student=student or origin.student,
+            administration=cell(ADMINISTRATION) if ADMINISTRATION in row else None,
+            kept=json.dumps(kept, ensure_ascii=False) if kept else "",
         )
 
     def _find(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:

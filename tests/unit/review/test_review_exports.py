@@ -35,6 +35,7 @@ from scoremux_review.database.reads import ADJUDICATION
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase
 from scoremux_review.pages.desk_app import Desk, create_app
+from scoremux_review.reading import alerts
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
 from scoremux_train.data import read_data
@@ -173,6 +174,38 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     work.verify()
 
 
+def test_administrations_go_from_labels_over_a_job_and_the_desk_to_labels(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"id": f"r{n}", "task": "t", "text": f"{(n + year) % 4}", "level": (n + year) % 4, "administration": str(year)}
+        for year in (2025, 2026)
+        for n in range(30)
+    ]
+    source, base, labelled = tmp_path / "answers.jsonl", tmp_path / "reviews.db", tmp_path / "labelled.csv"
+    write_jsonl(source, rows)
+    (tmp_path / "key").write_text("sixteen bytes or more")
+    behind: dict[str, Any] = {"read_behind": 1.0, "key_file": tmp_path / "key"}
+    with listening(answer) as url:
+        score(sources=[str(source)], out=tmp_path / "scored", url=[url], keep=["administration"], **behind)
+    assert "60 to read" in run_review("add", tmp_path / "scored", "--database", base)
+    desk = Database(str(base))
+    people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}
+    work = Work(Programme(tmp_path, desk, create_app(Desk(desk)), people), DeskPolicy(groups=False, guard_s=0))
+    work.write(save_policy, work.policy, "test")
+    while (read := work.take("anna")) is not None:
+        work.decide("anna", read.token, int(work.row(read.row).text))
+    exports.export_labelled(desk, labelled)
+    brought = {(row["id"], row["administration"]): row["text"] for row in rows}
+    assert {(row["id"], row["administration"]): row["text"] for row in read_rows(labelled)} == brought
+    assert len(read_labels([source, labelled]).rows) == len(read_joined(tmp_path / "scored", labelled).truth.ids) == 60
+    # An alert whose row is not at its source and line any more is of the row of its administration.
+    moved = {"source": "moved.jsonl", "line": 1, "id": "r3", "alert_task": "danger", "administration": "2026"}
+    write_jsonl(tmp_path / "scored" / "_alerts" / "part-000000.jsonl", [moved])
+    assert alerts.add_alerts(desk, tmp_path / "scored", "test") == (1, 0)
+    assert work.execute("SELECT administration FROM rows JOIN alerts ON alerts.row = rows.id")[0][0] == "2026"
+
+
 def test_rows_drawn_of_scored_responses_have_their_groups(at_work: Any, tmp_path: Path) -> None:
     rows = [{**row, "route": "machine", "gender": "fm"[n % 2]} for n, row in enumerate(scored_rows(20))]
     work = at_work(rows=rows, keep=["gender"])
@@ -186,7 +219,7 @@ def test_rows_drawn_of_scored_responses_have_their_groups(at_work: Any, tmp_path
     exports.export_labelled(work.database, tmp_path / "l.jsonl")
     found = {row["id"]: row["gender"] for row in read_rows(tmp_path / "l.jsonl") if row["chosen_by"] == "sample"}
     assert found == {row["id"]: "fm"[n % 2] for n, row in enumerate(rows[:8])}
-    columns = {*exports.FINAL.names, *exports.LABELLED.names}
+    columns = {*exports.FINAL.names, *exports.LABELLED.names} - {"administration"}
     for name in columns:
         with pytest.raises(InputError, match=f"column {name} cannot be kept"):
             check_kept([name], "text")

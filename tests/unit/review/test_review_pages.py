@@ -18,7 +18,7 @@ from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import alert_views, alerts, decisions, reads, record, rows
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
-from scoremux_review.pages.visits import check_public_url
+from scoremux_review.pages.visits import check_addresses
 from scoremux_review.reading.alerts import add_alerts
 from scoremux_review.reading.intake import add_papers
 
@@ -143,7 +143,7 @@ def test_answers_about_responses_take_their_least_time(programme: Programme) -> 
 )  # fmt: skip
 def test_public_url_is_encrypted_unless_local(url: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message) if message else nullcontext():
-        check_public_url(url)
+        check_addresses("127.0.0.1", url, "")
 
 
 def test_database_file_is_readable_by_its_user_alone(programme: Programme) -> None:
