@@ -50,11 +50,7 @@ class ErasureRequest:
 
 @dataclass
 class Erased:
-    """What was erased.
-
-    Attributes:
-        refusals: What the database would not do.
-    """
+    """What was erased; refusals: what the database would not do."""
 
     rows: int = 0
     digests: int = 0
@@ -62,11 +58,7 @@ class Erased:
 
 
 def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
-    """Erase, and note in the record what was erased and by whom.
-
-    Raises:
-        InputError: nothing was asked for, an alert waits, or a file cannot be changed; run it again then.
-    """
+    """Erase, and note in the record what was erased and by whom. Raises InputError; run it again then."""
     if not request.ids and request.before is None:
         raise InputError("nothing to erase: give --ids, --id or --before")
     erased, rows, keys = Erased(), set[int](), {None, request.audit_key}

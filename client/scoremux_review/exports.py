@@ -110,11 +110,7 @@ def _read_row(row: Any, *drawn: Any) -> Any:
 
 
 def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
-    """Return the columns of `FINAL`: by the human who settled the row, or by the machine.
-
-    Args:
-        read: The row of the same response whose state and decision count.
-    """
+    """Return the columns of `FINAL`; read: the row of the same response whose state and decision count."""
     if read.state == "done":
         level, code, status = read.final_level, read.final_code, "CONDITION" if read.final_code else "OK"
         decided_by = read.kind if read.kind == "adjudication" else "agreement" if read.second is not None else "rater"

@@ -37,11 +37,7 @@ Pairs = list[tuple[Any, int]]
 
 @dataclass(frozen=True)
 class GroupAgreement:
-    """The agreement of one group.
-
-    Attributes:
-        figures: Statistic → value and interval.
-    """
+    """The agreement of one group; figures: statistic → value and interval."""
 
     group: str
     n: int

@@ -67,17 +67,7 @@ class Person:
 def add_person(
     database: Database, name: str, role: str, password: str | None, by: str, hasher: PasswordHasher | None = None
 ) -> int:
-    """Add an account.
-
-    Args:
-        password: None for a person who signs in elsewhere.
-
-    Returns:
-        The account's id.
-
-    Raises:
-        ReviewError: the name, the role or the password cannot be used.
-    """
+    """Add an account, without a password for a person who signs in elsewhere; return its id. Raises ReviewError."""
     _check_role(role)
     check_name(name, "a name")
     hashed = None if password is None else _hashed(password, hasher)
@@ -99,11 +89,7 @@ def change_person(
     password: str | None = None,
     hasher: PasswordHasher | None = None,
 ) -> None:
-    """Change a role or a password, or close an account; its sessions end.
-
-    Raises:
-        ReviewError: the account is unknown, or the change would leave the desk without a director.
-    """
+    """Change a role or a password, or close an account unless it is the last director's. Raises ReviewError."""
     _check_role(role)
     hashed = None if password is None else _hashed(password, hasher)
     with database.write() as connection:

@@ -92,11 +92,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Give a connection that is the only writer until it commits; an error undoes everything.
-
-        Raises:
-            OutdatedError: another version of scoremux has changed the format since the database was opened.
-        """
+        """Give a connection that is the only writer; an error undoes everything. Raises OutdatedError."""
         with self._only_writer() as connection:
             if (stored := _stored_format(connection)) != str(FORMAT):
                 raise OutdatedError(
@@ -117,10 +113,7 @@ class Database:
                 yield connection
 
     def compact(self) -> list[str]:
-        """Rewrite the tables, so that nothing is left in the files of what was changed or deleted.
-
-        Returns:
-            What the database would not do, in its words.
+        """Rewrite the tables, so that nothing that was deleted is left in the files; return what the database refuses.
 
         Raises:
             DatabaseError: someone else reads or writes for too long, or the disk is too full for the copy.
@@ -166,11 +159,7 @@ def _no_desk(name: str) -> InputError:
 
 
 def _prepare_tables(connection: Connection, name: str, create: bool) -> bool:
-    """Create the tables of an empty database, or bring those of an older format up to ours. Raises InputError.
-
-    Returns:
-        Whether the tables are new.
-    """
+    """Create the tables, or bring older ones up to our format; return whether they are new. Raises InputError."""
     if not inspect(connection).has_table(people.name):
         if not create:
             raise _no_desk(name)

@@ -52,11 +52,7 @@ def append(
     row: int | None = None,
     remark: str = "",
 ) -> int:
-    """Append an entry (`LogEntry`), and return its number. The connection must be the only writer (`Database.write`).
-
-    Raises:
-        ReviewError: there is a remark, and the row was erased.
-    """
+    """Append an entry (`LogEntry`); return its number. Raises ReviewError for a remark about a row that was erased."""
     last, before = head(connection)
     number = last + 1
     if remark:

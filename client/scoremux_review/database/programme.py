@@ -68,12 +68,9 @@ def save_policy(connection: Connection, policy: DeskPolicy, by: str, now: float)
 
 
 def save_items(connection: Connection, items: Iterable[Item], by: str, now: float) -> int:
-    """Keep tasks; a task that is there already gets its new texts.
+    """Keep tasks, of which those that are there already get their new texts; return how many there are.
 
     A text that is empty now stays as it was: a store has no rubric that only the programme's folder has.
-
-    Returns:
-        How many.
     """
     number = 0
     for item in items:
@@ -134,11 +131,7 @@ def pause_tasks(connection: Connection, task: str, paused: bool, by: str, now: f
 
 
 def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: str, now: float) -> None:
-    """Replace the anchor papers (task, level, text, note) of the tasks that these are of.
-
-    Args:
-        papers: All papers of each task among them.
-    """
+    """Replace the anchor papers (task, level, text, note) of the tasks that `papers` has."""
     for task in dict.fromkeys(paper["task"] for paper in papers):
         connection.execute(delete(anchors).where(anchors.c.task == task))
         connection.execute(insert(anchors), [paper for paper in papers if paper["task"] == task])

@@ -54,8 +54,7 @@ def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any 
 
 def current_read(connection: Connection, person: int) -> Any | None:
     """Return the read that a person has the lease of."""
-    mine = (reads.c.person == person) & (reads.c.state == "leased") & reads.c.lead.is_(None)
-    return connection.execute(select(reads).where(mine).order_by(reads.c.leased_at.desc()).limit(1)).one_or_none()
+    return read_where(connection, reads.c.person == person, reads.c.state == "leased", reads.c.lead.is_(None))
 
 
 def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
@@ -73,14 +72,7 @@ def group_members(connection: Connection, read: int) -> Sequence[Any]:
 def read_of_token(
     connection: Connection, token: str, person: int, lost: str, states: Collection[str] = ("leased", "aside", "done")
 ) -> Any:
-    """Return the read of a person's lease, by its token.
-
-    Args:
-        lost: What follows for a person who has lost the lease, for the error.
-
-    Raises:
-        LeaseLostError: the response is no longer this person's.
-    """
+    """Return the read of a person's lease by its token. Raises LeaseLostError; `lost`: the end of its message."""
     mine = (reads.c.person == person) & reads.c.lead.is_(None)
     read = read_where(connection, reads.c.token == token, mine, reads.c.state.in_(states))
     if read is None:

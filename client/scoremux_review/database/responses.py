@@ -46,11 +46,7 @@ def chunk_digest(digests: Iterable[tuple[int, str]]) -> str:
 
 
 def insert_new_rows(connection: Connection, chunk: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
-    """Insert rows, leaving out those that are known by source, line and name.
-
-    Returns:
-        Ids and digests of the new rows.
-    """
+    """Insert rows but those that are known by source, line and name; return ids and digests of the new ones."""
     first = (connection.execute(select(func.max(rows.c.id))).scalar() or 0) + 1
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     salted = [{**row, "id": first + number, "salt": secrets.token_hex(16)} for number, row in enumerate(chunk)]

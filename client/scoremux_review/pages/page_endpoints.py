@@ -41,6 +41,7 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
+_WAITING = {"open_alerts": count_open, "open_questions": count_questions, "stopped_raters": stopped_raters}
 Page = Callable[[Visit], Response]
 
 
@@ -74,12 +75,7 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
             if visit.signed_in is not None and visit.user not in ("", visit.signed_in.name):
                 visit.signed_in = None  # another person has signed in at the proxy since
             if visit.signed_in is not None and visit.signed_in.may("leader"):
-                counts = {
-                    "open_alerts": count_open,
-                    "open_questions": count_questions,
-                    "stopped_raters": stopped_raters,
-                }
-                visit.waiting = {name: count(connection) for name, count in counts.items()}
+                visit.waiting = {name: count(connection) for name, count in _WAITING.items()}
         if role is None:
             return function(visit)
         if visit.signed_in is None:
@@ -108,11 +104,8 @@ class SafeHeaders:
     """Gives every answer its security headers, and refuses requests for other host names (DNS rebinding)."""
 
     def __init__(self, app: ASGIApp, desk: Desk) -> None:
-        self._app = app
-        self._hosts = desk.hosts()
-        self._headers = dict(_HEADERS)
-        if desk.secure:
-            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+        self._app, self._hosts = app, desk.hosts()
+        self._headers = _HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if desk.secure else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -121,9 +114,7 @@ class SafeHeaders:
 
         async def safe(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers[name] = value
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         host = Request(scope).headers.get("host", "")

@@ -23,13 +23,10 @@ _FOLDER = "alerts"
 
 
 def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
-    """Add the alerts that `scoremux score --alert` wrote beside what it scored.
+    """Add the alerts that `scoremux score --alert` wrote beside what it scored. Raises InputError.
 
     Returns:
         How many are new, and how many are of rows that the database does not have.
-
-    Raises:
-        InputError: a file of alerts cannot be read.
     """
     folder = beside_parts(path, _FOLDER) if path.is_dir() else path.with_name(f"{path.name}.{_FOLDER}")
     new = unknown = 0

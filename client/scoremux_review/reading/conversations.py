@@ -22,11 +22,9 @@ _MOST_MESSAGE = 2000
 
 
 def put_aside(access: TaskAccess, token: str, question: str) -> None:
-    """Put the response aside that a lease's token names; `question`: to the leaders, or empty.
+    """Put the response of a lease aside, with a question to the leaders unless it is empty.
 
-    Raises:
-        LeaseLostError: this rater does not have the response any more.
-        ReviewError: they have put too many aside.
+    Raises LeaseLostError, and ReviewError if this rater has put too many aside.
     """
     connection, person = access.connection, access.reader.id
     read = reads.read_of_token(connection, token, person, "it was not put aside", ["leased"])

@@ -81,10 +81,9 @@ def undo(access: TaskAccess) -> int:
 
 
 def compare(access: TaskAccess) -> None:
-    """Note that a rater looks at the machine's score of their last response; that decision stands from then on.
+    """Note that a rater looks at the machine's score of their last response, which they can no longer undo.
 
-    Raises:
-        ReviewError: they have decided nothing.
+    Raises ReviewError if they have decided nothing.
     """
     last = decision_rows.last_decision(access.connection, access.reader.id)
     if last is None:

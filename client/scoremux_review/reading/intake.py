@@ -51,10 +51,9 @@ class Added:
 
 
 def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux review") -> Added:
-    """Add what `scoremux score` wrote: a folder of parts, or one file. Adding it again adds only what is new.
+    """Add what `scoremux score` wrote, a folder of parts or one file. Adding it again adds only what is new.
 
-    Raises:
-        InputError: names file and row; rows before it are added.
+    Raises InputError naming file and row; rows before it are added.
     """
     with database.read() as connection:
         policy = programme.load_policy(connection)
@@ -67,14 +66,7 @@ def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux
 
 
 def add_papers(database: Database, path: Path, kind: str, by: str = "scoremux review") -> int:
-    """Add papers with a known level; return how many are new.
-
-    Args:
-        kind: validity (slipped in among what raters read), or qualification (read before live work).
-
-    Raises:
-        InputError: names file and row; rows before it are added.
-    """
+    """Add papers with a known level, of one of `PAPERS`; return how many are new. Raises as `add_scored` does."""
     papers = (_paper(path, kind, n, *paper) for n, paper in enumerate(read_papers(path), start=1))
     added = _add_rows(database, papers, path.name, by)
     new = added.rows - added.already_there

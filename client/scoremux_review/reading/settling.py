@@ -50,12 +50,7 @@ def settle(access: TaskAccess, decision: Any) -> dict[str, Any]:
 
 
 def outcome(by_kind: Mapping[str, Any], twice: bool, policy: DeskPolicy) -> tuple[str, Any | None]:
-    """Return the state that follows from a row's ratings, and the rating that counts.
-
-    Args:
-        by_kind: The ratings of one round: first, second, adjudication.
-        twice: Whether a second rater reads the row.
-    """
+    """Return the state that follows from the ratings of a round, and the rating that counts; twice: read by two."""
     first, second, third = (by_kind.get(kind) for kind in ("first", "second", "adjudication"))
     if first is None:
         return "waiting", None
@@ -83,14 +78,7 @@ def reopen(access: TaskAccess, row: int, why: str) -> None:
 
 
 def assign(access: TaskAccess, row: int, person: Reader | None) -> None:
-    """Give the waiting read of a row to one person, or to anyone; a lease of another person ends.
-
-    Args:
-        person: To whom; None for anyone.
-
-    Raises:
-        ReviewError: the row has no waiting read, or it may not be this person's.
-    """
+    """Give the waiting read of a row to a person, or to anyone; a lease of another person ends. Raises ReviewError."""
     connection = access.connection
     read = reads.pending_read(connection, row)
     if read is None or read.kind in PAPERS:

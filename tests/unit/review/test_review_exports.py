@@ -201,6 +201,7 @@ def test_administrations_go_from_labels_over_a_job_and_the_desk_to_labels(
     assert len(read_labels([source, labelled]).rows) == len(read_joined(tmp_path / "scored", labelled).truth.ids) == 60
     # An alert whose row is not at its source and line any more is of the row of its administration.
     moved = {"source": "moved.jsonl", "line": 1, "id": "r3", "alert_task": "danger", "administration": "2026"}
+    (tmp_path / "scored" / "_alerts").mkdir()
     write_jsonl(tmp_path / "scored" / "_alerts" / "part-000000.jsonl", [moved])
     assert alerts.add_alerts(desk, tmp_path / "scored", "test") == (1, 0)
     assert work.execute("SELECT administration FROM rows JOIN alerts ON alerts.row = rows.id")[0][0] == "2026"
