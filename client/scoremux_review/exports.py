@@ -39,7 +39,7 @@ LABELLED = pa.schema([
 second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
 all responses), read_behind and sample (random ones; probability: of being picked), validity, all (of a task without a
 calibration). size: responses decided as one. student: who wrote it, null where the scored file did not say.
-administration: the file or folder that brought the response first."""
+administration: the response's own, else the file or folder that brought it first."""
 
 ODD = "ODD"
 

@@ -122,7 +122,7 @@ def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
 def sign_in(
     database: Database, name: str, password: str, address: str, hasher: PasswordHasher | None = None, browser: str = ""
 ) -> tuple[str, str]:
-    """Check a password and begin a session.
+    """Check a password and begin a session. Raises SignInError.
 
     Args:
         address: Where they are, for the limit of attempts.
@@ -131,9 +131,6 @@ def sign_in(
 
     Returns:
         The session's cookie, and the mark for the browser.
-
-    Raises:
-        SignInError: the name or the password is wrong, or there were too many attempts.
     """
     hasher = hasher or PasswordHasher()
     with database.write() as connection:
@@ -144,19 +141,23 @@ def sign_in(
         subjects = {names: _MOST_FAILURES} | ({} if known else {f"address {address}": _MOST_FROM_ADDRESS})
         # Counted before the password is looked at, so that many at once do not get past the limit.
         _count_attempt(connection, subjects, database.now())
-    stored = account.password if account is not None and account.password else _hash_of_unknown(hasher)
-    try:
-        with _HASHING:
-            hasher.verify(stored, password)
-        right = account is not None and account.password is not None
-    except (VerificationError, InvalidHashError):
-        right = False
-    if account is None or not right:
+    if not _is_password(account, password, hasher) or account is None:
         _note_failure(database, name, address, names, has_account=account is not None)
         raise SignInError(_WRONG)
     with database.write() as connection:
         connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
     return begin_session(database, account.id), _browser_mark(account)
+
+
+def _is_password(account: Any | None, password: str, hasher: PasswordHasher) -> bool:
+    """Check a password, for an unknown name or one without a password in as much time."""
+    stored = account.password if account is not None and account.password else _hash_of_unknown(hasher)
+    try:
+        with _HASHING:
+            hasher.verify(stored, password)
+    except (VerificationError, InvalidHashError):
+        return False
+    return account is not None and account.password is not None
 
 
 def _count_attempt(connection: Connection, subjects: Mapping[str, int], now: float) -> None:

@@ -94,14 +94,8 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
 def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now: float) -> None:
     """Add tasks, or levels to them, so that each has a number of levels at least.
 
-    A task without a description gets the levels themselves as points.
-
-    Args:
-        levels: Task → least number of levels.
-        by: Who brings its rows, for the record.
-
-    Raises:
-        InputError: a task with a description has fewer levels.
+    A task without a description gets the levels themselves as points. Raises InputError if a task with a description
+    has fewer levels.
     """
     items = {task.id: _item(task) for task in connection.execute(select(tasks).where(tasks.c.id.in_(levels)))}
     for task, number in levels.items():

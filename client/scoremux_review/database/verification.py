@@ -41,7 +41,7 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
     """Check the schema, the record's chain, and every table but those of `NOT_COVERED` against what it says.
 
     Args:
-        expected: Number and digest of an entry that was noted earlier; it must be in the record.
+        expected: As for `log.read_entries`.
 
     Returns:
         Number and digest of the newest entry.
@@ -73,10 +73,7 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
 
 
 def copy_database(source: Database, target: Database) -> tuple[int, str]:
-    """Copy one state of a database into an empty one, and verify the copy.
-
-    Returns:
-        Number and digest of the copy's newest entry, which are those of the source.
+    """Copy one state of a database into an empty one, and verify the copy; return its newest entry as `verify` does.
 
     Raises:
         InputError: the target has accounts or rows.

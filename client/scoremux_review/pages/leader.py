@@ -135,7 +135,7 @@ def find_rows(visit: Visit) -> Response:
     name, chosen = query.get("id", "").strip(), _chosen(query)
     with visit.desk.database.read() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
-        shown = decision_rows.decisions_again(connection, _PAGE + 1, **chosen)
+        shown = decision_rows.decisions_again(connection, chosen, _PAGE + 1)
         others = decision_rows.row_decisions(connection, {decision.row for decision in shown})
         people, tasks = accounts.listed(connection), programme.all_items(connection)
     older = None
@@ -206,7 +206,7 @@ def _chosen(query: Mapping[str, str]) -> dict[str, Any]:
     if "until" in times:
         times["until"] += _DAY_S
     words = {"task": query.get("task", ""), "level": query.get("level", "").strip(), "fast": "fast" in query}
-    return {**numbers, **times, **words}
+    return {**numbers, **times, **{name: word for name, word in words.items() if word}}
 
 
 def _person(connection: Connection, visit: Visit) -> Reader:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from math import inf
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Text, case, cast, func, select, update
+from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select, update
 
 from scoremux_review.database.schema import decisions, inserted, people, rows
 
@@ -56,26 +55,22 @@ def mark(connection: Connection, decision: int, **values: bool) -> None:
     connection.execute(update(decisions).where(decisions.c.id == decision).values(**values))
 
 
-def decisions_again(
-    connection: Connection,
-    most: int,
-    *,
-    rater: int | None = None,
-    task: str = "",
-    level: str = "",
-    since: float = 0.0,
-    until: float = inf,
-    fast: bool = False,
-    before: int = 1 << 62,
-) -> Sequence[Any]:
-    """Return decisions that count for reading them again, the newest one first.
+_CHOICES: dict[str, Callable[[Any], ColumnElement[bool]]] = {
+    "rater": lambda person: decisions.c.person == person,
+    "task": lambda task: decisions.c.task == task,
+    "level": lambda word: cast(decisions.c.level, Text) == word if word.isdecimal() else decisions.c.code == word,
+    "since": lambda at: decisions.c.at >= at,
+    "until": lambda at: decisions.c.at < at,
+    "fast": lambda _: decisions.c.fast.is_(True),
+    "before": lambda number: decisions.c.id < number,
+}
+"""What a leader chooses decisions by; level: a level, or a code."""
+
+
+def decisions_again(connection: Connection, chosen: Mapping[str, Any], most: int) -> Sequence[Any]:
+    """Return decisions that count for reading them again, the newest one first; chosen: values by `_CHOICES`.
 
     A response that waits for a blind reading is left out: the person who looks at this page may be its next reader.
-
-    Args:
-        level: A level, or a code.
-        fast: Only decisions that were too fast.
-        before: Only decisions with a smaller id.
 
     Returns:
         The decision's columns, the rater's name, and of the row name, text, state, known_level, machine_level,
@@ -86,18 +81,10 @@ def decisions_again(
                rows.c.level.label("machine_level"), rows.c.final_level, rows.c.final_code)
         .join(rows, rows.c.id == decisions.c.row)
         .join(people, people.c.id == decisions.c.person)
-        .where(_COUNTS, rows.c.state.not_in(("waiting", "second")), decisions.c.id < before)
-        .where(decisions.c.at >= since, decisions.c.at < until)
+        .where(_COUNTS, rows.c.state.not_in(("waiting", "second")))
+        .where(*(_CHOICES[name](value) for name, value in chosen.items()))
         .order_by(decisions.c.id.desc())
     )  # fmt: skip
-    conditions = [
-        (rater is not None, decisions.c.person == rater),
-        (task, decisions.c.task == task),
-        (level, decisions.c.code == level if not level.isdecimal() else cast(decisions.c.level, Text) == level),
-        (fast, decisions.c.fast.is_(True)),
-    ]
-    for applies, condition in conditions:
-        query = query.where(condition) if applies else query
     return connection.execute(query.limit(most)).all()
 
 

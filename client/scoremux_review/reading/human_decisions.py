@@ -59,10 +59,7 @@ def decide(access: TaskAccess, rating: Rating) -> None:
 
 
 def undo(access: TaskAccess) -> int:
-    """Take back a rater's last decision, with those made along with it, and lease the response to them again.
-
-    Returns:
-        The read.
+    """Take back a rater's last decision and those made along with it, and lease the response again; return the read.
 
     Raises:
         TooLateError: nothing can be undone: it is too long ago, the machine's score was looked at, the row was

@@ -40,14 +40,10 @@ class Origin(NamedTuple):
 
 
 def layout_of(scored: Path, **columns: Any) -> RowLayout:
-    """Return how a job read what it scored.
+    """Return how the job that wrote a folder of parts, or one file, read its rows. Raises InputError.
 
     Args:
-        scored: What it wrote: a folder of parts, or one file.
         columns: Names of columns, which count before those of the job.
-
-    Raises:
-        InputError: The job's note is damaged, or a column cannot be kept.
     """
     layout, note = dict[str, Any](), beside_parts(scored, JOURNAL) if scored.is_dir() else done_note(scored)
     if note.is_file():
@@ -78,15 +74,7 @@ class Texts:
     """Finds texts by source and line, as the parts of a job have them, or by id in files of responses."""
 
     def __init__(self, responses: Sequence[Path] = (), layout: RowLayout | None = None) -> None:
-        """Read the files of responses, if there are any.
-
-        Args:
-            responses: Files with the columns id and text, for scored files without source and line.
-            layout: Names of the columns, see `layout_of`.
-
-        Raises:
-            InputError: a file cannot be read, or has an id twice.
-        """
+        """Read the files of responses, which scored files without source and line need. Raises InputError."""
         layout = layout or RowLayout()
         self._layout, self._keep = replace(layout, keep=None), layout.keep or ()
         self._by_id: dict[str, Origin] = {}
@@ -99,13 +87,9 @@ class Texts:
             self._by_id[name] = self._origin(path, record)
 
     def of(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
-        """Return where a scored row comes from, and what it keeps. Its own student counts before the response's.
+        """Return where the scored row of a number comes from, and what it keeps. Raises InputError.
 
-        Args:
-            number: The row's number in it, from 1.
-
-        Raises:
-            InputError: its text, or a column that it is to keep, is missing.
+        Its own student counts before the response's.
         """
 
         def cell(column: str) -> str:
