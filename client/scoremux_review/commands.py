@@ -99,7 +99,6 @@ def open_desk(
     add(database, scored, tasks=tasks, policy=policy)
     with closing(opened(database)) as desk:
         _first_director(desk)
-        say(f"the desk is open: {public_url or f'http://{address}:{port}'}")
         _serve(Desk(desk, public_url, address, user_header), port, proxies)
 
 
@@ -120,6 +119,7 @@ def _serve(desk: Desk, port: int, proxies: Networks) -> None:
     app = behind_proxies(app, proxies, desk.user_header) if desk.public_url else app
     options: dict[str, Any] = {"log_level": "warning", "server_header": False, "access_log": False}
     server = uvicorn.Server(uvicorn.Config(app, host=desk.address, port=port, proxy_headers=False, **options))
+    say(f"the desk is open: {desk.public_url or f'http://{desk.address}:{port}'}")
     with suppress(KeyboardInterrupt):
         server.run()
     if reasons:

@@ -218,6 +218,15 @@ class Work:
     def __init__(self, programme: Programme, policy: DeskPolicy) -> None:
         self.programme, self.policy, self.database = programme, policy, programme.database
 
+    @classmethod
+    def open(cls, path: Path, **roles: str) -> Work:
+        """Open the desk that a command made, for a policy without groups; roles: of its people, by name."""
+        desk, policy = Database(str(path)), DeskPolicy(groups=False, guard_s=0)
+        people = {who: add_person(desk, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
+        work = cls(Programme(path.parent, desk, create_app(Desk(desk, answer_s=0.0)), people), policy)
+        work.write(save_policy, policy, "test")
+        return work
+
     def reader(self, name: str) -> Reader:
         return Reader(self.programme.people[name], name, name in ("lee", "dana"))
 
@@ -238,9 +247,14 @@ class Work:
         self, name: str, token: str, level: int | None = 1, wait_s: float = 3, **judgement: Any
     ) -> tuple[int, ...]:
         self.wait(wait_s)
-        (last,) = self.programme.select(select(func.coalesce(func.max(decisions.c.id), 0)))
-        self.act(human_decisions.decide, name, human_decisions.Rating(token, level, **judgement))
-        return tuple(self.programme.select(select(decisions.c.id).where(decisions.c.id > last)))
+
+        def act(access: TaskAccess) -> tuple[int, ...]:
+            last = access.connection.scalar(select(func.max(decisions.c.id))) or 0
+            human_decisions.decide(access, human_decisions.Rating(token, level, **judgement))
+            return tuple(access.connection.scalars(select(decisions.c.id).where(decisions.c.id > last)))
+
+        decided: tuple[int, ...] = self.act(act, name)
+        return decided
 
     def undo(self, name: str) -> int:
         undone: int = self.act(human_decisions.undo, name)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from desks import PASSWORD, Programme, Work, run_review
+from desks import PASSWORD, Work, run_review
 from making import WORDS
 from scoremux_assess.commands.sample import read_unlabelled, read_without, sample
 from scoremux_assess.labels.joining import read_joined
@@ -20,10 +20,7 @@ from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.connection import Database
-from scoremux_review.database.programme import save_policy
 from scoremux_review.database.verification import verify
-from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading import human_decisions, leases
 from scoremux_review.reading.task_access import Reader, TaskAccess
 
@@ -124,10 +121,8 @@ def test_response_that_is_drawn_and_scored_has_one_score_of_record_and_one_weigh
     for name, rows in (("queue", drawn[:80]), ("scored", scored), ("late", drawn[80:]), ("twice", drawn[:5])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
         run_review("add", tmp_path / f"{name}.jsonl", "--database", base)
-    desk = Database(str(base))
-    people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}
-    work = Work(Programme(tmp_path, desk, create_app(Desk(desk)), people), DeskPolicy(groups=False, guard_s=0))
-    work.write(save_policy, work.policy, "test")
+    work = Work.open(base, anna="rater")
+    desk = work.database
     where = ("--out", tmp_path / "final.jsonl", "--labelled", tmp_path / "labelled.jsonl")
 
     def exported() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

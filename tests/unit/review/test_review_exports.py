@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from desks import ITEMS, PASSWORD, Programme, Work, run_review, scored_rows, write_jsonl
+from desks import ITEMS, Work, run_review, scored_rows, write_jsonl
 from making import ROOT
 from peers import answer, listening
 from scoremux_assess.commands.agreement_commands import report
@@ -28,13 +28,11 @@ from scoremux_decide.policy import read_policy
 from scoremux_files.rows.readers import read_rows, text_check
 from scoremux_files.rows.writers import check_kept, done_note
 from scoremux_review import exports
-from scoremux_review.database.accounts import add_person
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import save_policy
 from scoremux_review.database.reads import ADJUDICATION
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase
-from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading import alerts
 from scoremux_review.reading.intake import add_scored
 from scoremux_review.reading.response_texts import Texts
@@ -70,10 +68,7 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     with pytest.raises(InputError, match="say which one with --column student=NAME"):
         run_review("add", tmp_path / "later", "--column", "student=who", "--database", tmp_path / "x.db")
     for name in ("reviews.db", "later.db"):
-        desk = Database(str(tmp_path / name))
-        people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}
-        work = Work(Programme(tmp_path, desk, create_app(Desk(desk)), people), DeskPolicy(groups=False, guard_s=0))
-        work.write(save_policy, work.policy, "test")
+        work = Work.open(tmp_path / name, anna="rater")
         while (read := work.take("anna")) is not None:
             work.decide("anna", read.token, read.id % 3)
         work.verify()
@@ -84,11 +79,11 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
         assert {row["id"]: row["student"].lstrip("'") or None for row in read_rows(tmp_path / "f.csv")} == truth
         came = {(row["administration"], row["added_at"][:11]) for row in read_rows(tmp_path / "f.csv")}
         assert came == {("later" if name == "later.db" else "scored", datetime.now(timezone.utc).strftime("%Y-%m-%dT"))}
-        exports.export_labelled(desk, tmp_path / "l.csv")
+        exports.export_labelled(work.database, tmp_path / "l.csv")
         assert {row["id"]: row["student"] or None for row in read_rows(tmp_path / "l.csv")} == truth
-        erase(desk, ErasureRequest(["k6"]), "test")
+        erase(work.database, ErasureRequest(["k6"]), "test")
         work.verify()
-        desk.close()
+        work.database.close()
         assert "ß/é 7".encode() not in (tmp_path / name).read_bytes()
     # Beside a file whose columns have other names, what the desk exported keeps its own.
     (tmp_path / "own.csv").write_text("key,item,answer,grade,again,pupil\nk9,t-0,x,1,2,s1\n")
@@ -121,12 +116,8 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     run_review("add", tmp_path / "moved.csv", *add, tmp_path / "moved.db")
     assert "60 to read" in run_review("add", tmp_path / "scored", "--database", base)
     for name in ("file.db", "moved.db", "reviews.db"):
-        desk = Database(str(tmp_path / name))
-        roles = {"dana": "director", "anna": "rater"}
-        people = {who: add_person(desk, who, role, PASSWORD, "test") for who, role in roles.items()}
-        programme = Programme(tmp_path, desk, create_app(Desk(desk, answer_s=0.0)), people)
-        work = Work(programme, DeskPolicy(groups=False, guard_s=0))
-        work.write(save_policy, work.policy, "test")
+        work = Work.open(tmp_path / name, dana="director", anna="rater")
+        desk, programme = work.database, work.programme
         for _ in range(59):  # and one stays to be read
             read = work.take("anna")
             work.decide("anna", read.token, read.row * 7 // 3 % 4)
@@ -140,20 +131,9 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
                     for row in told
                 }
                 assert len(told) == rows and kept.items() <= cells.items()
-    paths = [
-        "/",
-        "/progress",
-        "/raters",
-        "/agreement",
-        "/alerts",
-        "/questions",
-        "/rows",
-        "/people",
-        "/record",
-        "/export",
-    ]
+    paths = "/ /progress /raters /agreement /alerts /questions /rows /people /record /export"
     for browser in (programme.client("dana"), programme.reading("anna", "t")):
-        for path in ["", *paths, "rows?id=r4", *(f"rows/{number}" for number in range(1, 61))]:
+        for path in ["", *paths.split(), "rows?id=r4", *(f"rows/{number}" for number in range(1, 61))]:
             page = browser.get(f"/{path}").text
             assert [word for word in ("Gruppe-", "School", "home group", "school") if word in page] == [], path
 
@@ -174,36 +154,29 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     work.verify()
 
 
-def test_administrations_go_from_labels_over_a_job_and_the_desk_to_labels(
-    tmp_path: Path,
-) -> None:
-    rows = [
-        {"id": f"r{n}", "task": "t", "text": f"{(n + year) % 4}", "level": (n + year) % 4, "administration": str(year)}
-        for year in (2025, 2026)
-        for n in range(30)
-    ]
-    source, base, labelled = tmp_path / "answers.jsonl", tmp_path / "reviews.db", tmp_path / "labelled.csv"
+def test_administrations_go_from_labels_over_a_job_and_the_desk_to_labels(tmp_path: Path) -> None:
+    places = [(n, year, (n + year) % 4) for year in (2025, 2026) for n in range(30)]
+    brought = {(f"r{n}", str(year)): str(level) for n, year, level in places}
+    names = ("id", "administration", "text", "level", "task")
+    rows = [dict(zip(names, (*name, text, int(text), "t"), strict=True)) for name, text in brought.items()]
+    source, labelled = tmp_path / "answers.jsonl", tmp_path / "labelled.csv"
     write_jsonl(source, rows)
     (tmp_path / "key").write_text("sixteen bytes or more")
     behind: dict[str, Any] = {"read_behind": 1.0, "key_file": tmp_path / "key"}
     with listening(answer) as url:
         score(sources=[str(source)], out=tmp_path / "scored", url=[url], keep=["administration"], **behind)
-    assert "60 to read" in run_review("add", tmp_path / "scored", "--database", base)
-    desk = Database(str(base))
-    people = {"anna": add_person(desk, "anna", "rater", PASSWORD, "test")}
-    work = Work(Programme(tmp_path, desk, create_app(Desk(desk)), people), DeskPolicy(groups=False, guard_s=0))
-    work.write(save_policy, work.policy, "test")
+    assert "60 to read" in run_review("add", tmp_path / "scored", "--database", tmp_path / "reviews.db")
+    work = Work.open(tmp_path / "reviews.db", anna="rater")
     while (read := work.take("anna")) is not None:
         work.decide("anna", read.token, int(work.row(read.row).text))
-    exports.export_labelled(desk, labelled)
-    brought = {(row["id"], row["administration"]): row["text"] for row in rows}
+    exports.export_labelled(work.database, labelled)
     assert {(row["id"], row["administration"]): row["text"] for row in read_rows(labelled)} == brought
     assert len(read_labels([source, labelled]).rows) == len(read_joined(tmp_path / "scored", labelled).truth.ids) == 60
     # An alert whose row is not at its source and line any more is of the row of its administration.
     moved = {"source": "moved.jsonl", "line": 1, "id": "r3", "alert_task": "danger", "administration": "2026"}
     (tmp_path / "scored" / "_alerts").mkdir()
     write_jsonl(tmp_path / "scored" / "_alerts" / "part-000000.jsonl", [moved])
-    assert alerts.add_alerts(desk, tmp_path / "scored", "test") == (1, 0)
+    assert alerts.add_alerts(work.database, tmp_path / "scored", "test") == (1, 0)
     assert work.execute("SELECT administration FROM rows JOIN alerts ON alerts.row = rows.id")[0][0] == "2026"
 
 
