@@ -19,11 +19,6 @@ else:
     import tomli as tomllib
 
 _ERRORS_SHOWN = 5
-_REMOVED = {
-    "teach": "final adapters learn from the labels alone; for few labels, use --start",
-    "shared.input": "a shared start sees what each task's adapter sees",
-}
-"""A key that was removed, or its end → what to do instead, or what holds now."""
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = _QUOTE.maxother = 80
 T = TypeVar("T")
@@ -71,8 +66,6 @@ def check(model: type[Model], values: Mapping[str, Any], where: str, raises: typ
     Raises `raises` for a key that is unknown, missing or wrong; `where` names the file and the table within it.
     """
     unknown = sorted(set(values) - set(model.model_fields))
-    if removed := [f"{key} was removed: {instead}" for key in unknown if (instead := _instead(key))]:
-        raise raises(f"{where}: {removed[0]}")
     if unknown:
         keys = ", ".join(model.model_fields)
         raise raises(f"{where}: unknown key {', '.join(map(quote_key, unknown[:_ERRORS_SHOWN]))}; the keys are {keys}")
@@ -93,17 +86,8 @@ def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
         return check(value)
     except ValidationError as error:
         complaints = error.errors(include_url=False, include_input=False)
-        lines = []
-        for complaint in complaints:
-            key = ".".join(map(str, complaint["loc"]))
-            instead = _instead(key) if complaint["type"] == "extra_forbidden" else None
-            what = f"it was removed: {instead}" if instead else complaint["msg"]
-            lines.append(f"{quote_key(key) or 'file'}: {what}")
+        lines = [f"{quote_key('.'.join(map(str, c['loc']))) or 'file'}: {c['msg']}" for c in complaints]
         raise ValueError(first_of(lines, _ERRORS_SHOWN, "; ")) from error
-
-
-def _instead(key: str) -> str | None:
-    return next((instead for removed, instead in _REMOVED.items() if f".{key}".endswith(f".{removed}")), None)
 
 
 def quote(value: object) -> str:
