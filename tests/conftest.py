@@ -1,7 +1,5 @@
 """Fixtures: small repositories, each made once for all workers of a run; a name for each misbehaving test."""
 
-from __future__ import annotations
-
 import faulthandler
 import gc
 import os

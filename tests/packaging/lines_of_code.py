@@ -1,7 +1,5 @@
 """Prints how many lines the product has, and how many are code: `python tests/packaging/lines_of_code.py [FOLDER…]`."""
 
-from __future__ import annotations
-
 import ast
 import io
 import sys

@@ -1,7 +1,5 @@
 """The Helm chart, rendered by Helm itself and validated with Kubernetes' own schemas: pods, front door, monitoring."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import ssl

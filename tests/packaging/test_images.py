@@ -1,7 +1,5 @@
 """Images, the wheel, and what they install: pinned, hashed, and of nothing private."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Commands, options, settings and links on the pages exist; the examples in docstrings run as they stand."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import pkgutil

@@ -1,7 +1,5 @@
 """The house: names say one thing each, the map names every folder, options are few, and no data is run as code."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

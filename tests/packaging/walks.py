@@ -7,8 +7,6 @@ a stay in a file that the walk has left is a return. Nothing is run: types come 
 these do not tell (a queue, a protocol, another thread) the walk ends, and the page names a second start.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

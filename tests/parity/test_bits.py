@@ -4,8 +4,6 @@
 digest; `python tests/support/recorded_bits.py` records it, which is a commit of its own.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

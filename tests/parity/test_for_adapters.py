@@ -1,7 +1,5 @@
 """`export backbone --for`: adapters in every form that PEFT's configuration has, opened for and served as PEFT does."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """The judge: logged rows computed again in float64, against PEFT in float64 and against forged logs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """The commands of the pages about exports and stores, in the order in which they are shown, with a small model."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """The engine against PEFT, the oracle: adapters made and saved by PEFT, texts through the whole way."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

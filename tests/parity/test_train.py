@@ -1,7 +1,5 @@
 """Training many tables at once gives what PEFT gives for each alone, and what is served is what was trained."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

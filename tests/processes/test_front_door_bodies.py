@@ -1,7 +1,5 @@
 """What a real HAProxy lets through besides inference: no bodies, no other URIs, no other models."""
 
-from __future__ import annotations
-
 import ssl
 import time
 import zlib

@@ -1,7 +1,5 @@
 """What changes while the front door, a real HAProxy, runs: tokens, certificates, its configuration; and its end."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

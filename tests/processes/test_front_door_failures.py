@@ -1,7 +1,5 @@
 """What a real HAProxy says when no answer comes from behind it in time."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """Half TLS handshakes from several addresses: another address is answered, and those with few connections get in."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -1,7 +1,5 @@
 """A real HAProxy refuses the known requests that end Triton 24.10, in every encoding; texts with their words pass."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Rates of tokens at a real HAProxy: what counts, and when."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from pathlib import Path

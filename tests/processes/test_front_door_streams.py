@@ -1,7 +1,5 @@
 """What one HTTP/2 connection may have under way at the front door: the rest waits, and nothing of it is lost."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

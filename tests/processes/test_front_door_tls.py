@@ -1,7 +1,5 @@
 """Connections between a front door, a real HAProxy, and Tritons on other machines: encrypted, and verified."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import subprocess

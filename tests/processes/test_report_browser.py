@@ -1,7 +1,5 @@
 """The report in Chromium: no violation of WCAG; whatever tasks and groups are called, only tables scroll sideways."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files that scoremux reads again, cut, swapped and forged: each is read, or refused with a sentence."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil
@@ -26,7 +24,7 @@ from scoremux_engine.store.store import Store
 from scoremux_files.errors import ScoremuxError
 from scoremux_files.rows.row_layout import RowLayout
 from scoremux_server.front_door.access_tokens import TokenFile
-from scoremux_server.tuning.selftest_command import _compare, _read
+from scoremux_server.tuning.machine_scores import MachineScores
 
 FORMATS = ROOT / "tests" / "formats" / "1"
 MIXED = 40
@@ -95,8 +93,9 @@ def finished(folder: Path) -> None:
 
 
 def selftest(path: Path) -> None:
-    here = {"processor": "p", "libraries": {}, "backbone": "b", "digests": {"x86-f32": {"t": "d"}}}
-    _compare(here, _read(path), path)
+    digests = {"x86-f32": {"t": "d"}}
+    here = MachineScores(format=1, processor="p", libraries={}, backbone="b", digests=digests)
+    here.compare(MachineScores.read(path), path)
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {

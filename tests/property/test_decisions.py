@@ -1,7 +1,5 @@
 """Confidence, condition and route: decided per row, and never at the cost of a score's bits."""
 
-from __future__ import annotations
-
 import random
 import shutil
 from dataclasses import replace

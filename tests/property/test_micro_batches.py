@@ -1,7 +1,5 @@
 """Splitting rows into micro-batches: every row once, within the budget, in a bucket that its own length decides."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

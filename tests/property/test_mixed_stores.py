@@ -1,7 +1,5 @@
 """Stores as varied as users' are: no neighbour changes a bit of a row, on any runner, precision and instruction set."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """What `scoremux sample` draws: probabilities that are true, and figures without bias."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

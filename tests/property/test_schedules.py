@@ -1,7 +1,5 @@
 """Requests of any size, order, priority and end share micro-batches: no bit changes, no row is lost or done twice."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

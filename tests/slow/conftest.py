@@ -3,8 +3,6 @@
 `--share 0.01` runs a hundredth of every count, to try a change; such figures are not written.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

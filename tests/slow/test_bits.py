@@ -1,7 +1,5 @@
 """All SAF test responses through Triton: PEFT's levels, and the same bits in random mixes and after a restart."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The adapter of `examples/conditions` beside the rules, on writers that it has not seen and on two corpora."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Stubs and Tritons that are killed or stopped under load: how soon rows are scored again, and that none is lost."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """Coverage of the 95 % intervals, and how often a criterion is passed that the truth fails."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -5,8 +5,6 @@ again, alone and in this process, by the version that its answer names. A row ma
 its task was retired.
 """
 
-from __future__ import annotations
-
 import random
 import shutil
 import threading

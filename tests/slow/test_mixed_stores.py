@@ -1,7 +1,5 @@
 """Stores as varied as users' are, at length and at every instruction set: no bit changes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from dataclasses import replace

@@ -4,8 +4,6 @@
 that has it. A graph that another version of torch wrote is not in it: then what is computed is added.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

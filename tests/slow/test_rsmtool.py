@@ -1,7 +1,5 @@
 """RSMTool's `rsmeval` reads what `scoremux evaluate --rsm` writes, and its n, QWK and r are ours."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """`scoremux train`: an adapter alone against in company, on real data and made-up students."""
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tutorial's page, followed to its end; what it leads to is compared with the known truth of its data."""
 
-from __future__ import annotations
-
 import csv
 import json
 import subprocess

@@ -6,8 +6,6 @@ A limit of oneDNN leaves OpenVINO's own kernels and its products of weights (MLA
 AVX-512 computes is seen in an emulated one alone (Debian's package qemu-user).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

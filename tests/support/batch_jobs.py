@@ -1,7 +1,5 @@
 """Jobs of `scoremux score`: their sources, their output byte by byte, and `kill -9` in the middle of them."""
 
-from __future__ import annotations
-
 import csv
 import json
 import random

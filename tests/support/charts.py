@@ -4,8 +4,6 @@ Helm runs in a process of its own: it is written in Go, whose runtime takes over
 later write to a closed connection then killed a process of tests.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache

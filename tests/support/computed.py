@@ -1,7 +1,5 @@
 """Which runners and precisions the tests can take: those that this processor computes."""
 
-from __future__ import annotations
-
 from functools import cache
 
 from scoremux_engine.runners.choose import ON_CPU, RunnerChoice

@@ -1,7 +1,5 @@
 """Decisions as `scoremux calibrate` writes them, for tests of what applies them."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Real front doors on loopback, with certificates and tokens made for the test."""
 
-from __future__ import annotations
-
 import csv
 import json
 import socket

@@ -1,7 +1,5 @@
 """Small models of many families, with seeded random weights: what has no weights in the registries."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Stores of small models of many families."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

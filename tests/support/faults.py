@@ -1,7 +1,5 @@
 """Faults at one chosen file operation of a child process: it is killed there, or the operation fails."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

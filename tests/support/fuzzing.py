@@ -1,7 +1,5 @@
 """Malformed requests over gRPC and HTTP to a server: no crash, no hang, an error sentence each."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import threading

@@ -1,7 +1,5 @@
 """Peers on loopback that speak HTTP."""
 
-from __future__ import annotations
-
 import ssl
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`scoremux train` in a forked process that is killed at a random operation, until it has finished."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import random

@@ -1,7 +1,5 @@
 """The tables of keys in engine's pages: `python tests/support/key_tables.py` writes them again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, get_args
 

@@ -3,8 +3,6 @@
 As a command: `killed_commands.py FOLDER NUMBER LATER_S ARGUMENTS…` runs `scoremux ARGUMENTS…`.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Small real things for tests: an encoder with seeded weights, adapters as PEFT writes them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

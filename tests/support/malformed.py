@@ -6,8 +6,6 @@ Two kinds are left out, since they kill Triton 2.51 itself before the scorer see
 A request is a function of its seed alone, so that one that breaks something can be sent again.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import random

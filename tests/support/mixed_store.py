@@ -1,7 +1,5 @@
 """A store as varied as users' are: PEFT adapters of many ranks, sites, kinds and numbers of levels."""
 
-from __future__ import annotations
-
 import copy
 import json
 from dataclasses import dataclass, field

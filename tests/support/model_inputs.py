@@ -1,7 +1,5 @@
 """What models see: small tokenizers of the real families, random tasks and responses, and the oracle AutoTokenizer."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Made-up responses that are no attempts, English and German: plain ones, and as many that try to pass for attempts."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from dataclasses import dataclass

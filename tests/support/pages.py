@@ -1,7 +1,5 @@
 """Code on the pages: command lines and Python snippets, in the order in which a reader meets them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

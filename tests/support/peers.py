@@ -1,7 +1,5 @@
 """Real peers for the client on loopback: a KServe server over gRPC, and a TCP proxy that treats connections badly."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ backbones have, and sums of 8 to 4,096 numbers. Its weights are computed from th
 library loads it: the file stays small. If you change it, all digests change: record them again (`recorded_probes.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

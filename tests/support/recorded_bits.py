@@ -8,8 +8,6 @@ change: they are in tests/parity/bits, and their adapters are drawn from a gener
 the names of arithmetics first (`recorded_probes.py`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

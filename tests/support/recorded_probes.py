@@ -4,8 +4,6 @@ python tests/support/recorded_probes.py           compute under every instructio
 python tests/support/recorded_probes.py FILE      add what `scoremux selftest REPO --write FILE` wrote elsewhere
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

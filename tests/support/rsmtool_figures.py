@@ -4,8 +4,6 @@ python -m venv VENV && VENV/bin/pip install rsmtool==12.0.0
 VENV/bin/python tests/support/rsmtool_figures.py > tests/unit/assess/rsmtool_figures.jsonl
 """
 
-from __future__ import annotations
-
 import json
 import math
 import random

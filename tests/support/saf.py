@@ -1,7 +1,5 @@
 """The SAF corpus, the 27 example adapters, and PEFT's own logits."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

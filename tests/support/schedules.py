@@ -1,7 +1,5 @@
 """Requests to schedule: rows that are numbers, without a model, and random ones whose bits are compared."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

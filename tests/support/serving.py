@@ -1,7 +1,5 @@
 """`scoremux serve` as a user starts it: a process of its own with its watcher."""
 
-from __future__ import annotations
-
 import io
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """A backend that answers health and GET over HTTP with where it is: enough to see where a front door sends requests."""
 
-from __future__ import annotations
-
 import http.client
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A front door before a backend that takes everything, and requests that are written by hand."""
 
-from __future__ import annotations
-
 import http.client
 import json
 from collections.abc import Iterator, Mapping

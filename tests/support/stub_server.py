@@ -1,7 +1,5 @@
 """A gRPC server that says OK to every row at once, in a process of its own."""
 
-from __future__ import annotations
-
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Waiting for what other threads and processes do, and calls side by side."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """A real Triton under a watcher in this process, and rows for it."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import random

@@ -4,8 +4,6 @@ That backend is built for the CPU from sources (r24.10) that are no part of this
 `SCOREMUX_TRITON_ONNXRUNTIME` names a folder whose `build.sh OUT PYTHON` makes a Triton with it, or one that it made.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """The clients against real Tritons that die in mid-run, over both protocols, and through a network that breaks."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import socket

@@ -1,7 +1,5 @@
 """The command line as users type it, add, serve, score, evaluate, stop; and a tritonserver started by hand."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

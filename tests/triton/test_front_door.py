@@ -1,7 +1,5 @@
 """A real HAProxy before a real Triton: who is let in, what is refused, and what reaches Triton of it."""
 
-from __future__ import annotations
-
 import http.client
 import re
 import socket

@@ -1,7 +1,5 @@
 """Tritons that die behind a real HAProxy: of a row, and of nothing the client did."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """`scoremux front-door` and `scoremux serve` as processes of their own: they share a key, and a stop loses no row."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

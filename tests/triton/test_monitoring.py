@@ -1,7 +1,5 @@
 """A real Prometheus scrapes a real server: every rule works, every query of the dashboard returns data."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """A served repository, seen from outside: Triton's metrics and the watcher's, traces, and the audit log."""
 
-from __future__ import annotations
-
 import http.server
 import json
 import os

@@ -1,7 +1,5 @@
 """From a folder of stock PEFT adapters to a scored row: one command and one snippet."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """README, followed by somebody who reads it: its commands in order, its Python, and the client's pages after it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -3,8 +3,6 @@
 They are varied, over gRPC and HTTP, and it is known what each of them must get.
 """
 
-from __future__ import annotations
-
 import base64
 import http.client
 import json

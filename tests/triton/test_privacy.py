@@ -1,7 +1,5 @@
 """A student's text is in no log, no metric and no error message, whatever happens to it on its way."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

@@ -1,7 +1,5 @@
 """The queue of rows in a real Triton: work that nobody waits for is dropped, and whoever waits gets an answer."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,7 +1,5 @@
 """What a profile becomes: configurations that Triton's own schema reads, and a command line."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

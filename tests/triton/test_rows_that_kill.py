@@ -1,7 +1,5 @@
 """A row that kills the scorer, sent by curl beside others: named after two deaths, and for every client."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

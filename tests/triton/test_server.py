@@ -1,7 +1,5 @@
 """A real tritonserver on a small backbone: rows good and bad, requests that do not fit, live publishing, clean ends."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

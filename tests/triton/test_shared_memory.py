@@ -1,7 +1,5 @@
 """A real Triton whose shared memory is small, full, and free again: in a mount namespace of its own."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import stat

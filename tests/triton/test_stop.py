@@ -1,7 +1,5 @@
 """SIGTERM to `scoremux serve` under load: rows that were taken are answered, new ones refused, nothing is left."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """A real Triton that is killed, stopped, poisoned and worn out under its watcher."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import re

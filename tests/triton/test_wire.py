@@ -1,7 +1,5 @@
 """The page `client/wire.md`: its clients in other languages, and what it says of Triton's HTTP server."""
 
-from __future__ import annotations
-
 import http.server
 import json
 import shutil

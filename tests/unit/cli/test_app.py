@@ -1,7 +1,5 @@
 """The command `scoremux`: its subcommands, with and without the extras they need."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -3,8 +3,6 @@
 Ray is imported in processes of its own alone: beside other tests in one process it was seen to abort.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """`scoremux score` as a process, against a server that answers at once: killed, stopped, resumed, refused."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """What `scoremux score` does for people: read-behind, alerts, and the table of who goes where."""
 
-from __future__ import annotations
-
 import json
 import random
 import subprocess

@@ -1,7 +1,5 @@
 """Slices: every row of a file is in one of them or rejected with its line, wherever reading began."""
 
-from __future__ import annotations
-
 import csv
 import json
 import random

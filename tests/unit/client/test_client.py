@@ -1,7 +1,5 @@
 """Both clients on the transport that ships for tests: order, chunks, window, identical rows, deadlines, ends."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import signal

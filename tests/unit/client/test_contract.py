@@ -1,7 +1,5 @@
 """Every config.pbtxt against the contract, and the repository that Triton is started on."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`score_frame`: the same outcomes in the columns of pandas, Polars and pyarrow."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 import sys

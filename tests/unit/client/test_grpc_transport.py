@@ -1,7 +1,5 @@
 """The gRPC transport against real servers in this process that answer as a test wants them to."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import closing
 from typing import Any

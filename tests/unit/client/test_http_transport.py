@@ -1,7 +1,5 @@
 """The HTTP transport against real servers in this process that answer as a test wants them to."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import json

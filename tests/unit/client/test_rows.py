@@ -1,7 +1,5 @@
 """Rows to wire tensors and back."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Several servers, failing ones among them: balance, failover, retries and patience."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

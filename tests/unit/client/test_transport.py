@@ -1,7 +1,5 @@
 """Which transport an address chooses, what is refused before anything is sent, and what both have in common."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import subprocess

@@ -1,7 +1,5 @@
 """The audit log of a real engine: a line a row, what it says, and what it never says."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -1,7 +1,5 @@
 """The bank keeps in step with the store, and keeps what it has when the store is wrong."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Sequence

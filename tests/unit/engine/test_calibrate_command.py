@@ -1,7 +1,5 @@
 """`scoremux calibrate` on a small store: what it publishes, what it refuses, what it prints."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from dataclasses import replace

@@ -4,8 +4,6 @@
 number, a named migration, and a folder of its own here.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`scoremux tasks hold` and `release`, and the looks that calibrations count."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows that kill are found by what a dead process leaves; those that only stood beside one are not taken for them."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """What the model sees: inputs, buckets, size classes, and tables of adapters."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

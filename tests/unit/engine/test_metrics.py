@@ -1,7 +1,5 @@
 """What is counted for a batch, and that labels stay few."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """Logits → levels and probabilities, against a sum in float64 one row at a time; equal bits everywhere."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

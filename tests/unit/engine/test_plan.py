@@ -1,7 +1,5 @@
 """Plans for TensorRT, and OpenVINO: packed tokens, int8, tables in place, bounded memory, a row that has all cores."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

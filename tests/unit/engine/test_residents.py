@@ -1,7 +1,5 @@
 """Versions in memory: slots hold what they were given, the least recently used leave first; memory is bounded."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import subprocess

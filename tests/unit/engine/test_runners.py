@@ -1,7 +1,5 @@
 """Which runner is made, how it shares out cores, and what its arithmetic is called; nothing is replaced silently."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The self-test finds a runner whose bits follow a row's neighbours, and says which row it was."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

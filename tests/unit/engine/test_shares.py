@@ -1,7 +1,5 @@
 """Grants, shares of the work and bounds of the queue."""
 
-from __future__ import annotations
-
 import fnmatch
 import gc
 import hmac

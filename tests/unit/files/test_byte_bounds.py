@@ -1,7 +1,5 @@
 """Long texts and long stretches of bad rows cost no more memory than a few: bounds are in bytes as well."""
 
-from __future__ import annotations
-
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path

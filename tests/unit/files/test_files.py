@@ -1,7 +1,5 @@
 """Files and folders are replaced whole or not at all; a lock ends with its process."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import io

@@ -1,7 +1,5 @@
 """Odd files of rows: semicolons, tabs and UTF-16 are read; what cannot be read as a whole is refused with a remedy."""
 
-from __future__ import annotations
-
 import bz2
 import csv
 import gzip

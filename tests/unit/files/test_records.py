@@ -1,7 +1,5 @@
 """Files of rows: what goes out comes back, and what is wrong is named without showing a text."""
 
-from __future__ import annotations
-
 import csv
 import json
 import uuid

@@ -1,7 +1,5 @@
 """Tokens: shown once, kept as digests, changed by one writer at a time."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

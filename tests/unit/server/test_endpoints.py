@@ -1,7 +1,5 @@
 """Where the server listens: on loopback, on the given ports, with a Triton that may be reached there."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The front door's file, and the haproxy.cfg made of it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import time

@@ -1,7 +1,5 @@
 """Canaries, and what the watcher's endpoint says of them."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import re

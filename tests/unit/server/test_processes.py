@@ -1,7 +1,5 @@
 """Processes: their states, and the programs that are started here and ended."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Profiles: every one reads, every key is documented, and whatever is wrong is refused by name."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

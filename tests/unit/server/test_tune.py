@@ -1,7 +1,5 @@
 """`scoremux tune` measures every setting on the store's tasks and writes a profile; here on a tiny model."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

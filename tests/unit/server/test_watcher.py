@@ -1,7 +1,5 @@
 """How the watcher counts deaths and waits, with a Triton that does what the test says."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
