@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,8 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     erased, rows, keys = Erased(), set[int](), {None, request.audit_key}
     texts = set(request.texts)
     with database.read() as connection:
-        for row in responses.rows_with_names(connection, set(request.ids)):
-            rows.add(row.id)
-            texts.add(row.text)
-        for row in responses.responses_up_to(connection, _last_before(connection, request.before)):
+        named = responses.rows_with_names(connection, set(request.ids))
+        for row in chain(named, responses.responses_up_to(connection, _last_before(connection, request.before))):
             rows.add(row.id)
             texts.add(row.text)
         if waiting := responses.count_open_alerts(connection, rows):

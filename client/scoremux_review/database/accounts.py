@@ -19,10 +19,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from scoremux_review.database import log
+from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
-from scoremux_review.database.reads import PENDING
-from scoremux_review.database.schema import attempts, inserted, people, reads, sessions
+from scoremux_review.database.schema import attempts, inserted, people, sessions
 from scoremux_review.errors import ReviewError, SignInError
 
 ROLES = ("rater", "leader", "director")
@@ -106,10 +105,7 @@ def change_person(
         changes = {**values, "password": password_digest(hashed)} if hashed else values
         log.append(connection, database.now(), by, "person changed", {"person": account.id, "name": name, **changes})
         if role or active is False:  # they may no longer come, or read what a leader gave to them
-            theirs = (reads.c.only_for == account.id) & reads.c.state.in_(PENDING)
-            reserved = connection.execute(select(reads.c.row).where(theirs).order_by(reads.c.id)).scalars().all()
-            connection.execute(update(reads).where(theirs).values(only_for=None))
-            for row in reserved:
+            for row in reads.end_reservations(connection, account.id, lambda _: False):
                 log.append(connection, database.now(), by, "assigned", {"to": None}, row=row)
 
 

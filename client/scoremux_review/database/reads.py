@@ -8,7 +8,7 @@ something is changed.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, literal, or_, select, update
@@ -161,6 +161,15 @@ def give_back(connection: Connection, *conditions: ColumnElement[bool]) -> None:
 def give_back_group(connection: Connection, read: int) -> None:
     """Give back one read, and the members of its group."""
     give_back(connection, or_(reads.c.id == read, reads.c.lead == read))
+
+
+def end_reservations(connection: Connection, person: int, may_read: Callable[[str], bool]) -> Sequence[int]:
+    """Leave to anyone what only a person was to read, unless they may read its task; return the rows."""
+    mine = (reads.c.only_for == person) & reads.c.state.in_(PENDING)
+    reserved = connection.execute(select(reads).where(mine).order_by(reads.c.task, reads.c.id)).all()
+    ended = [read for read in reserved if not may_read(read.task)]
+    connection.execute(update(reads).where(reads.c.id.in_([read.id for read in ended])).values(only_for=None))
+    return [read.row for read in ended]
 
 
 def withdraw(connection: Connection, read: Any) -> None:

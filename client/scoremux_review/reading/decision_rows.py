@@ -100,20 +100,14 @@ def row_decisions(connection: Connection, chosen: Collection[int]) -> dict[int, 
 def totals_by_rater(connection: Connection) -> Sequence[Any]:
     """Return what each person decided: id, name, n, spent_s, levels (not codes), fast, newest."""
     query = (
-        select(
-            people.c.id,
-            people.c.name,
-            func.count().label("n"),
-            func.sum(decisions.c.spent_s).label("spent_s"),
-            func.count(decisions.c.level).label("levels"),
-            func.sum(case((decisions.c.fast, 1), else_=0)).label("fast"),
-            func.max(decisions.c.at).label("newest"),
-        )
+        select(people.c.id, people.c.name, func.count().label("n"), func.sum(decisions.c.spent_s).label("spent_s"),
+               func.count(decisions.c.level).label("levels"), func.max(decisions.c.at).label("newest"),
+               func.sum(case((decisions.c.fast, 1), else_=0)).label("fast"))
         .join(decisions, decisions.c.person == people.c.id)
         .where(_COUNTS)
         .group_by(people.c.id, people.c.name)
         .order_by(people.c.name)
-    )
+    )  # fmt: skip
     return connection.execute(query).all()
 
 

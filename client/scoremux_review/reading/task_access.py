@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select
 
 from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.database.schema import assignments, decisions, pool_members, pools, rows, standings
@@ -183,12 +183,8 @@ class TaskAccess:
 
     def end_reservations(self) -> None:
         """Leave to anyone what only this person was to read and may no longer read: it would wait for ever."""
-        mine = (read_table.c.only_for == self.reader.id) & read_table.c.state.in_(reads.PENDING)
-        reserved = select(read_table.c.task, read_table.c.id, read_table.c.row).where(mine)
-        for task, read, row in self.connection.execute(reserved.order_by(read_table.c.task, read_table.c.id)).all():
-            if self.obstacle(task):
-                self.connection.execute(update(read_table).where(read_table.c.id == read).values(only_for=None))
-                log.append(self.connection, self.now, _BY, "assigned", {"to": None}, row=row)
+        for row in reads.end_reservations(self.connection, self.reader.id, lambda task: not self.obstacle(task)):
+            log.append(self.connection, self.now, _BY, "assigned", {"to": None}, row=row)
 
     def _since(self, task: str) -> int:
         return self.standings[task].since if task in self.standings else 0
