@@ -69,8 +69,13 @@ class ScoreOptions:
         float, typer.Option("--patience", min=0, help="Seconds for which a failed request is sent again.")
     ] = 300.0
     read_behind: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the machine's rows that people score too; needs --key-file.")
-    ] = 0.0
+        str,
+        typer.Option(
+            metavar="SHARE|FILE",
+            help="Share of the machine's rows that people score too, or the .json of `scoremux watch`, which plans it "
+            "by task; needs --key-file.",
+        ),
+    ] = ""
     key_file: Annotated[Path | None, typer.Option(help="File with a secret of 16 bytes or more.")] = None
     alert: Annotated[
         str | None,

@@ -144,15 +144,17 @@ class Unusual:
 
 @dataclass(frozen=True)
 class Expected:
-    """The share of errors that confidences expect among the rows that the machine keeps.
+    """What the labelled rows say of responses to come.
 
     Attributes:
-        error: Mean of 1 − confidence over the labelled rows that the threshold leaves to the machine.
+        error: Mean of 1 − confidence over the rows that the threshold leaves to the machine.
         rows: How many these rows count as.
+        levels: The share of each of the machine's levels among all rows; None where it was not recorded.
     """
 
     error: Annotated[float, _SHARE]
     rows: Annotated[int, _COUNT]
+    levels: Annotated[tuple[float, ...] | None, numbers(0, 1)] = None
 
 
 @dataclass(frozen=True)

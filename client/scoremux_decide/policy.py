@@ -91,6 +91,7 @@ class WatchPolicy(_Table):
         days: Length of the period that `false_alarms` is for, such as a term or a year.
         late_days: Days after which picked rows that people have not read are listed as late.
         on_alarm: "hold": alarms are written for `scoremux tasks hold`; "report": they are reported alone.
+        find_loss, find_days: Reads are planned that find a loss of so much agreement in so many days (half of them).
         owner: Who answers for alarms, as the page says it.
     """
 
@@ -98,6 +99,8 @@ class WatchPolicy(_Table):
     days: Annotated[int, Field(ge=1, le=3660)] = 182
     late_days: Annotated[int, Field(ge=1, le=3660)] = 7
     on_alarm: Literal["report", "hold"] = "report"
+    find_loss: Annotated[float, Field(gt=0, le=0.5)] = 0.10
+    find_days: Annotated[int, Field(ge=1, le=3660)] = 14
     owner: str = ""
 
 

@@ -234,20 +234,24 @@ def export(
     labelled: Annotated[
         Path | None, typer.Option("--labelled", help="Rows with human levels, for train, evaluate and calibrate.")
     ] = None,
+    papers: Annotated[
+        Path | None, typer.Option("--papers", help="What raters gave validity papers, for `scoremux watch`.")
+    ] = None,
     administration: Annotated[
         str, typer.Option(help="Only the responses that a file or folder of this name brought (default: all).")
     ] = "",
 ) -> None:
-    """Write final scores or labelled rows.
+    """Write final scores, labelled rows or readings of validity papers.
 
     Example: scoremux review export --out final.parquet --labelled labelled.parquet --database reviews.db
     """
     from scoremux_review import exports
 
-    if not (out or labelled):
-        raise InputError("nothing to write: give --out or --labelled")
+    if not (out or labelled or papers):
+        raise InputError("nothing to write: give --out, --labelled or --papers")
     desk = opened(database)
-    for path, write in ((out, exports.export_final), (labelled, exports.export_labelled)):
+    kinds = ((out, exports.export_final), (labelled, exports.export_labelled), (papers, exports.export_papers))
+    for path, write in kinds:
         if path:
             say(f"{write(desk, path, administration):,} rows written to {path}")
     for line in exports.odd_rows(desk, _MOST_SHOWN):

@@ -16,6 +16,7 @@ from scoremux_files.rows.readers import chunks
 from scoremux_files.rows.writers import write_rows
 from scoremux_review.database import drawn_rows, log, programme, responses
 from scoremux_review.database.connection import Connection, Database
+from scoremux_review.reading import decision_rows
 
 _TEXT, _INT, _LONG, _REAL = pa.string(), pa.int32(), pa.int64(), pa.float64()
 FINAL = pa.schema([
@@ -41,6 +42,9 @@ all responses), read_behind and sample (random ones; probability: of being picke
 calibration). size: responses decided as one. student: who wrote it, null where the scored file did not say.
 administration: the response's own, else the file or folder that brought it first."""
 
+PAPERS = pa.schema([("task", _TEXT), ("level", _INT), ("known_level", _INT), ("decided_at", _TEXT)])
+"""Columns of what raters gave validity papers, blind."""
+
 ODD = "ODD"
 
 _Rows = Callable[[Database, str], Iterator[dict[str, Any]]]
@@ -64,6 +68,15 @@ def export_final(database: Database, path: Path, administration: str = "") -> in
 def export_labelled(database: Database, path: Path, administration: str = "") -> int:
     """Write every response that a human gave a level, for `train`, `evaluate`, `report` and `calibrate`."""
     return _write(database, path, LABELLED, _labelled, administration)
+
+
+def export_papers(database: Database, path: Path, _: str = "") -> int:
+    """Write what raters gave validity papers, for `scoremux watch`; return how many readings there are."""
+    with database.read() as connection:
+        reads = [read for read in decision_rows.blind_levels(connection) if read.kind == "validity"]
+    lines = [{name: getattr(read, name, _time(read.at)) for name in PAPERS.names} for read in reads]
+    write_rows(path, [pa.Table.from_pylist(lines, PAPERS)], PAPERS)
+    return len(lines)
 
 
 def _write(database: Database, path: Path, schema: Any, rows_of: _Rows, administration: str) -> int:

@@ -14,6 +14,10 @@ from scoremux_engine.commands.printing import short, show_result
 from scoremux_files.errors import first_of
 
 _COLUMNS = ("task", "rows", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version")
+_DRY = (
+    "nothing was published (--dry-run), and this look at the promise is not recorded: publish what these rows say, "
+    "whether or not it pleases; to wait for better rows breaks the promise's confidence"
+)
 _LEFT_OUT_OF_JSON = ("format", "conditions", "unusual", "policy")
 
 
@@ -34,7 +38,7 @@ def show(
         *_changes(calibration),
         *_promises(calibration),
     ]
-    lines += [*_left_out(calibration), *(["nothing was published (--dry-run)"] if dry_run else [])]
+    lines += [*_left_out(calibration), *([_DRY] if dry_run else [])]
     rows = [[name, *of_task, short(versions.get(name))] for name, of_task in cells.items()]
     title = f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated"
     show_result(as_json, values, _COLUMNS, rows, title)

@@ -58,7 +58,7 @@ def fit(
             thresholds.get(name),
             ranges.get(name),
             _unusual(policy, rows),
-            expected=_expected(tested[name], thresholds[name].least) if name in tested else None,
+            expected=_expected(rows, tested[name], thresholds[name].least) if name in tested else None,
         )
         for name, rows in tasks.items()
     }
@@ -220,13 +220,15 @@ def _promise(target: AgreementTarget, look: int = 1) -> Promise:
     return Promise(errors, target.critical, 1 - wrong, target.within_of_humans)
 
 
-def _expected(rows: RowsUnderTest, least: float | None) -> Expected | None:
-    """Return what confidences expect of the rows that a threshold leaves to the machine; None if it leaves none."""
-    kept = rows.take(np.flatnonzero(rows.confidence >= (2.0 if least is None else least)))
+def _expected(rows: LabelledScores, tested: RowsUnderTest, least: float | None) -> Expected | None:
+    """Return what rows say of responses to come; None where a threshold leaves none of them to the machine."""
+    kept = tested.take(np.flatnonzero(tested.confidence >= (2.0 if least is None else least)))
     if not len(kept):
         return None
     effective = effective_rows(kept, kept.correlation())[-1]
-    return Expected(float(np.average(1 - kept.confidence, weights=kept.weight)), int(effective))
+    shares = np.bincount(rows.level, rows.weights, rows.probabilities.shape[1]) / rows.weights.sum()
+    error = float(np.average(1 - kept.confidence, weights=kept.weight))
+    return Expected(error, int(effective), tuple(shares.tolist()))
 
 
 def _everyone(reason: Reason, source: str, rows: int) -> Threshold:

@@ -30,12 +30,15 @@ def watch(
         list[Path] | None,
         typer.Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable."),
     ] = None,
+    papers: Annotated[
+        Path | None, typer.Option("--papers", help="What `scoremux review export --papers` wrote.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="HTML page to write; beside it the same as .json, for `scoremux tasks hold --from`, and as .prom "
-            "for node_exporter's textfile collector.",
+            help="HTML page to write; beside it the same as .json, for `scoremux tasks hold --from` and `score "
+            "--read-behind`, and as .prom for node_exporter's textfile collector.",
         ),
     ] = None,
 ) -> None:
@@ -45,28 +48,29 @@ def watch(
     """
     from scoremux_assess.report import render
     from scoremux_assess.watch import watch_view as view
-    from scoremux_assess.watch.findings import AlarmRate, find
-    from scoremux_assess.watch.watched_rows import read_watched
+    from scoremux_assess.watch.findings import AlarmRate, find, find_shifts, planned_shares
+    from scoremux_assess.watch.watched_rows import read_papers, read_watched
     from scoremux_decide.policy import WatchPolicy, read_policy
 
     rules = read_policy(policy).watch if policy else WatchPolicy()
     if not (tasks / "packages").is_dir():
         raise InputError(f"{tasks} is not a store of tasks, as it has no folder `packages`; give REPO/store")
     today, rate = date.today(), AlarmRate(rules.false_alarms, rules.days)
-    late_before = (today - timedelta(days=rules.late_days)).isoformat()
-    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(tasks, digest)), late_before)
+    days_ago = [(today - timedelta(days=days)).isoformat() for days in (rules.late_days, 28)]
+    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(tasks, digest)), days_ago[0])
     if not watched:
         raise InputError(f"there are no rows in {final}")
-    findings, lost = find(watched, rate, today.isoformat()), _lost(scored or [], watched)
-    values = view.page_values(watched, findings, lost, rate, rules.owner, today.isoformat())
+    readings = read_papers(papers, days_ago[1]) if papers else {}
+    findings = find(watched, rate, today.isoformat(), readings)
+    shifts, drawn = find_shifts(watched, rate, today.isoformat()), planned_shares(findings, rules)
+    morning = view.Morning(watched, findings, shifts, _lost(scored or [], watched), drawn, rules, today.isoformat())
+    values = view.page_values(morning)
     if out:
-        figures = view.as_json(watched, findings, lost)
-        figures["holds"] = view.holds(findings) if rules.on_alarm == "hold" else []
         named = {"title": f"Promises on {today}", "source": final.name, "version": version("scoremux")}
         contents = {
             out: render("scoremux_assess.watch", "morning.html", values | named),
-            out.with_suffix(".json"): json.dumps(figures, indent=1) + "\n",
-            out.with_suffix(".prom"): view.metrics(watched, findings, lost),
+            out.with_suffix(".json"): json.dumps(view.as_json(morning), indent=1) + "\n",
+            out.with_suffix(".prom"): view.metrics(morning),
         }
         for path, content in contents.items():
             with writing(path):

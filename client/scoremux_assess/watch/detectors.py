@@ -47,6 +47,22 @@ def mean_detector(values: Floats, least: float, most: float) -> Floats:
     return _shiryaev_roberts(bets, np.full(2 * len(_BETS), 0.5 / len(_BETS)))
 
 
+def share_detector(counts: Floats, least: float, most: float) -> Floats:
+    """Return M after each day, [D]: high where the share of rows that have something is outside least … most.
+
+    The rows of a day are one observation, whose likelihood ratio is the product of the rows'.
+
+    Args:
+        counts: How many rows of each day have it, and how many rows there are, [D, 2].
+    """
+    has, rows = counts[:, :1], counts[:, 1:]
+    above, below = _inside(most), _inside(least)
+    gain = has * np.log1p(_BETS * (1 - above) / above) + (rows - has) * np.log1p(-_BETS)
+    loss = (rows - has) * np.log1p(_BETS * below / (1 - below)) + has * np.log1p(-_BETS)
+    ratios = np.exp(np.minimum(np.concatenate([gain, loss], axis=1), 690))
+    return _shiryaev_roberts(ratios, np.full(2 * len(_BETS), 0.5 / len(_BETS)))
+
+
 def _alternatives(promised: float) -> tuple[Floats, Floats, Floats]:
     """Return the likelihood ratios of an error and of none for each worse share of errors, and their weights."""
     promised = _inside(promised)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -16,8 +16,10 @@ from scoremux_assess.watch.detectors import (
     mean_detector,
     reads_needed,
     recovery,
+    share_detector,
 )
-from scoremux_assess.watch.watched_rows import Day, WatchedTask, promises_of
+from scoremux_assess.watch.watched_rows import Day, Papers, WatchedTask, promises_of, usual_shares
+from scoremux_decide.policy import WatchPolicy
 
 RECOVERED = 20.0
 """The least e-value of reads during a hold that says, with 95 % confidence, that the promise is kept again."""
@@ -26,6 +28,13 @@ _BLOCK = 50
 """Consecutive rows whose mean is one observation of the expected error: it is about the population, not single rows."""
 
 LOSSES = (0.05, 0.10, 0.20)
+
+
+_FIRST_ROWS = 500
+"""What codes are compared with: labelled rows do not have those with a code."""
+
+_RECENT_DAYS, _NO_NEWS = 14, 0.02
+"""A share that is off by less is no news."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class Finding:
         moved: The day on which confidences were first unlike those of the calibration, None if they never were.
         recovered: The e-value that the promise is kept again, where the task is on hold; else None.
         plan: For each of `LOSSES`, after how many reads half of such losses are found.
+        papers: What raters gave validity papers of the task.
     """
 
     watched: WatchedTask
@@ -63,6 +73,7 @@ class Finding:
     moved: str | None = None
     recovered: float | None = None
     plan: tuple[int, ...] = ()
+    papers: Papers = field(default_factory=Papers)
 
     @property
     def is_held(self) -> bool:
@@ -75,29 +86,91 @@ class Finding:
         if self.is_held:
             return "on hold"
         if self.since:
-            return "population changed" if self.moved else "machine or people changed"
+            if self.moved:
+                return "population changed"
+            moved = self.papers.moved
+            return "machine or people changed" if moved is None else "people changed" if moved else "machine changed"
         return "kept" if self.reads and self.sequence[1] <= self.promised else "not contradicted"
 
 
-def find(tasks: Sequence[WatchedTask], rate: AlarmRate, today: str) -> list[Finding]:
-    """Return a finding for each promise of each task. An alarm stays until the task is calibrated again or held."""
+@dataclass
+class Shift:
+    """A share of rows that needs no labels, and is not what it was at the calibration.
+
+    Attributes:
+        usual: The share among the calibrated rows.
+        recent: The share on the last days.
+        since: The day of the warning.
+    """
+
+    task: str
+    name: str
+    usual: float
+    recent: float
+    e_values: dict[str, float]
+    since: str | None = None
+
+
+def find(
+    tasks: Sequence[WatchedTask], rate: AlarmRate, today: str, papers: Mapping[str, Papers] | None = None
+) -> list[Finding]:
+    """Return a finding for each promise of each task. An alarm stays until the task is calibrated again or held.
+
+    papers: What raters gave validity papers, by task.
+    """
     findings = []
     for task in tasks:
         if promises := list(promises_of(task.decision)):
             doubts = np.array([doubt for day in task.days.values() for doubt in day.doubts])
             moved = _moved(task, doubts, rate)
-            findings += [_finding(task, *promise, rate, doubts, moved) for promise in promises]
-    named = {f"{number}": finding for number, finding in enumerate(findings)}
-    by_day = sorted(tasks, key=lambda task: max(task.days))
-    newest = {task.task: task.version for task in by_day if task.decision}
-    current = {name: f for name, f in named.items() if newest[f.watched.task] == f.watched.version}
-    days = sorted({day for finding in current.values() for day in finding.e_values if day <= today})
-    last = dict.fromkeys(current, 0.0)
-    for day in days:
-        last |= {name: finding.e_values[day] for name, finding in current.items() if day in finding.e_values}
-        for name in alarms(last, rate.alarms):
-            current[name].since = current[name].since or day
+            of_task = [_finding(task, *promise, rate, doubts, moved) for promise in promises]
+            findings += [replace(finding, papers=(papers or {}).get(task.task, Papers())) for finding in of_task]
+    newest = _newest(tasks)
+    _raise_alarms([finding for finding in findings if finding.watched is newest[finding.watched.task]], rate, today)
     return findings
+
+
+def find_shifts(tasks: Sequence[WatchedTask], rate: AlarmRate, today: str) -> list[Shift]:
+    """Return shares of live versions that are no longer usual: warnings, of which `rate` bounds the false ones too."""
+    shifts = []
+    for task in _newest(tasks).values():
+        usual = usual_shares(task.decision) if task.decision else {}
+        names = {name for day in task.days.values() for name in day.asked}
+        shifts += [shift for name in sorted(names) if (shift := _shift(task, name, usual.get(name), rate))]
+    _raise_alarms(shifts, rate, today)
+    return [shift for shift in shifts if shift.since]
+
+
+def _newest(tasks: Sequence[WatchedTask]) -> dict[str, WatchedTask]:
+    """Return the version of each task that has the newest rows."""
+    return {task.task: task for task in sorted(tasks, key=lambda task: max(task.days)) if task.decision}
+
+
+def _raise_alarms(watched: Sequence[Finding | Shift], rate: AlarmRate, today: str) -> None:
+    """Set the day of the first alarm of each, judged together on each day."""
+    last = {str(number): 0.0 for number in range(len(watched))}
+    for day in sorted({day for one in watched for day in one.e_values if day <= today}):
+        last |= {str(number): one.e_values[day] for number, one in enumerate(watched) if day in one.e_values}
+        for name in alarms(last, rate.alarms):
+            watched[int(name)].since = watched[int(name)].since or day
+
+
+def _shift(task: WatchedTask, name: str, usual: float | None, rate: AlarmRate) -> Shift | None:
+    """Return what became of a share; None while its first rows are all there is to compare it with."""
+    days = [day for day, of_day in task.days.items() if of_day.asked[name]]
+    counts, first = np.array([(task.days[day].having[name], task.days[day].asked[name]) for day in days]), 0
+    rows = task.decision.expected.rows if task.decision and task.decision.expected else 1
+    if usual is None:
+        first = int(np.searchsorted(np.cumsum(counts[:, 1]), _FIRST_ROWS)) + 1
+        rows = max(int(counts[:first, 1].sum()), 1)
+        usual = float(counts[:first, 0].sum() / rows)
+    if first >= len(days):
+        return None
+    margin = _NO_NEWS + 3 * np.sqrt(usual * (1 - usual) / max(rows, 1))
+    reached = share_detector(counts[first:].astype(float), max(usual - margin, 0.0), min(usual + margin, 1.0))
+    recent = counts[-_RECENT_DAYS:].sum(axis=0)
+    e_values = dict(zip(days[first:], reached / max(len(days), rate.days), strict=True))
+    return Shift(task.task, name, usual, float(recent[0] / recent[1]), e_values)
 
 
 def _finding(
@@ -124,6 +197,22 @@ def _finding(
     if promise == "exact":
         finding.plan = tuple(reads_needed(promised, 0.8 * promised, 0.2 * promised + loss, term) for loss in LOSSES)
     return finding
+
+
+def planned_shares(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, float]:
+    """Return the share of the rows of each task that people have to read to find a loss as `rules` wants it."""
+    shares = {}
+    for finding in findings:
+        days = [day.kept for day in finding.watched.days.values()][-_RECENT_DAYS:]
+        if finding.promise != "exact" or not sum(days):
+            continue
+        promised, reads = finding.promised, 10.0
+        for _ in range(3):  # with more reads, there are more that must raise no alarm
+            until_false = max(rules.days * reads / min(rules.false_alarms, 1.0), 1.0)
+            loss = 0.2 * promised + rules.find_loss
+            reads = reads_needed(promised, 0.8 * promised, loss, until_false) / rules.find_days
+        shares[finding.watched.task] = min(1.0, round(reads * len(days) / sum(days), 4))
+    return shares
 
 
 def _since_hold(days: dict[str, Day]) -> dict[str, Day]:

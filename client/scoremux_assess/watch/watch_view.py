@@ -5,22 +5,53 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from typing import Any
 
-from scoremux_assess.watch.findings import LOSSES, RECOVERED, AlarmRate, Finding
-from scoremux_assess.watch.watched_rows import WatchedTask
+from scoremux_assess.labels.ratings import Ints
+from scoremux_assess.watch.findings import LOSSES, RECOVERED, Finding, Shift
+from scoremux_assess.watch.watched_rows import LEAST_PAPERS, WatchedTask
+from scoremux_decide.policy import WatchPolicy
 
 _SHOWN_DAYS = 14
+_PAPERS = {
+    True: "raters' validity papers have: retrain raters, do not recalibrate",
+    False: "raters' validity papers have not either: the machine has, so calibrate on new labels",
+    None: "too few of raters' validity papers tell whether people have, or the machine",
+}
 _STATES = ("in", "machine", "to people", "final", "pending", "held", "lost")
 
 
-def as_json(tasks: Sequence[WatchedTask], findings: Sequence[Finding], lost: Mapping[str, int]) -> dict[str, Any]:
-    """Return everything that the page says. lost: rows that a job wrote and the desk does not have, by output."""
+@dataclass(frozen=True)
+class Morning:
+    """What is known on one day.
+
+    Attributes:
+        lost: Rows that a job wrote and the desk does not have, by output.
+        drawn: The share of rows that `scoremux score --read-behind` draws of each task, as planned.
+    """
+
+    tasks: Sequence[WatchedTask]
+    findings: Sequence[Finding]
+    shifts: Sequence[Shift]
+    lost: Mapping[str, int]
+    drawn: Mapping[str, float]
+    rules: WatchPolicy
+    today: str
+
+
+def as_json(morning: Morning) -> dict[str, Any]:
+    """Return everything that the page says."""
     return {
-        "rows": [dict(zip(("day", *_STATES), row, strict=True)) for row in _rows(tasks, lost)],
-        "lost": dict(lost),
+        "rows": [dict(zip(("day", *_STATES), row, strict=True)) for row in _rows(morning.tasks, morning.lost)],
+        "lost": dict(morning.lost),
+        "read_behind": dict(morning.drawn),
+        "warnings": [
+            {"task": s.task, "share": s.name, "usual": s.usual, "recent": s.recent, "since": s.since}
+            for s in morning.shifts
+        ],
         "promises": [
             {
                 "task": finding.watched.task, "version": finding.watched.version, "promise": finding.promise,
@@ -30,22 +61,18 @@ def as_json(tasks: Sequence[WatchedTask], findings: Sequence[Finding], lost: Map
                 "late": _late(finding.watched), "since": min(finding.watched.days), "verdict": finding.verdict,
                 "alarm_since": finding.since, "population_changed_since": finding.moved, "held": finding.is_held,
                 "recovered": finding.recovered,
+                "papers_before": finding.papers.before.tolist(), "papers_recent": finding.papers.recent.tolist(),
                 "reads_to_find": {str(loss): reads for loss, reads in zip(LOSSES, finding.plan, strict=False)},
             }
-            for finding in findings
+            for finding in morning.findings
         ],
+        "holds": _holds(morning.findings) if morning.rules.on_alarm == "hold" else [],
     }  # fmt: skip
 
 
-def page_values(
-    tasks: Sequence[WatchedTask],
-    findings: Sequence[Finding],
-    lost: Mapping[str, int],
-    rate: AlarmRate,
-    owner: str,
-    today: str,
-) -> dict[str, Any]:
+def page_values(morning: Morning) -> dict[str, Any]:
     """Return the values of the template `morning.html`."""
+    tasks, findings, lost, today = morning.tasks, morning.findings, morning.lost, morning.today
     alarms = [finding for finding in findings if finding.since or finding.is_held]
     late = sum(_late(task) for task in tasks)
     waiting = [day for task in tasks for day, rows in task.days.items() if rows.pending]
@@ -56,8 +83,12 @@ def page_values(
     return {
         "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
         f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
-        "rate": _rate(rate),
-        "alarms": [{"task": finding.watched.task, "words": _alarm(finding, owner, today)} for finding in alarms],
+        "rate": _rate(morning.rules),
+        "alarms": [{"task": f.watched.task, "words": _alarm(f, morning.rules.owner, today)} for f in alarms],
+        "shifts": [
+            {"task": s.task, "name": s.name, "cells": [_percent(s.usual), _percent(s.recent), s.since]}
+            for s in morning.shifts
+        ],
         "states": _STATES,
         "days": [
             {"name": name, "cells": [f"{count:,}" for count in cells]}
@@ -67,20 +98,25 @@ def page_values(
         "promises": [_row(finding) for finding in findings],
         "unwatched": f"Without a promise that can be watched: {', '.join(unwatched)}." if unwatched else "",
         "losses": [f"{loss:.0%}" for loss in LOSSES],
-        "plans": [_plan(finding) for finding in findings if finding.plan],
+        "plans": [_plan(finding, morning.drawn) for finding in findings if finding.plan],
+        "planned": f"The share drawn finds a loss of {morning.rules.find_loss:.0%} in {morning.rules.find_days} days. "
+        "`scoremux score --read-behind` with the JSON file beside this page draws it.",
         "changes": list(_changes(tasks)),
         "today": today,
     }
 
 
-def metrics(tasks: Sequence[WatchedTask], findings: Sequence[Finding], lost: Mapping[str, int]) -> str:
+def metrics(morning: Morning) -> str:
     """Return the figures in the text format of Prometheus, for node_exporter's textfile collector."""
     lines = [
         "# HELP scoremux_watch_rows Rows of the desk's export by what became of them.",
         "# TYPE scoremux_watch_rows gauge",
     ]
-    totals = [sum(column) for column in list(zip(*_rows(tasks, lost), strict=True))[1:]] or [0] * len(_STATES)
+    columns = list(zip(*_rows(morning.tasks, morning.lost), strict=True))[1:]
+    totals = [sum(column) for column in columns] or [0] * len(_STATES)
     lines += [f'scoremux_watch_rows{{state="{name}"}} {n}' for name, n in zip(_STATES, totals, strict=True)]
+    help_text = "# HELP scoremux_watch_warnings Shares that are no longer what they were at the calibration."
+    lines += [help_text, "# TYPE scoremux_watch_warnings gauge", f"scoremux_watch_warnings {len(morning.shifts)}"]
     for name, help_text, value in (
         ("promised_errors", "Greatest promised share of errors.", lambda f: f.promised),
         ("expected_errors", "Share of errors that confidences expect.", lambda f: f.expected),
@@ -89,7 +125,7 @@ def metrics(tasks: Sequence[WatchedTask], findings: Sequence[Finding], lost: Map
         ("alarm", "1 where the promise is contradicted.", lambda f: int(f.since is not None)),
     ):
         lines += [f"# HELP scoremux_watch_{name} {help_text}", f"# TYPE scoremux_watch_{name} gauge"]
-        for finding in findings:
+        for finding in morning.findings:
             if value(finding) is not None:
                 task = json.dumps(finding.watched.task, ensure_ascii=False)
                 labels = f'task={task},version="{finding.watched.version}",promise="{finding.promise}"'
@@ -97,7 +133,7 @@ def metrics(tasks: Sequence[WatchedTask], findings: Sequence[Finding], lost: Map
     return "\n".join(lines) + "\n"
 
 
-def holds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+def _holds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Return the tasks with an alarm that are not on hold yet, for `scoremux tasks hold --from`."""
     return [
         {"task": f.watched.task, "version": f.watched.version, "promise": f.promise, "since": f.since}
@@ -135,9 +171,10 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def _rate(rate: AlarmRate) -> str:
-    count = f"a {rate.alarms:.0%} chance of any false alarm" if rate.alarms < 1 else f"{rate.alarms:g} false alarms"
-    return f"Alarms are set for at most {count} in {rate.days} days, over all tasks together."
+def _rate(rules: WatchPolicy) -> str:
+    count, most = f"{rules.false_alarms:g} false alarms", rules.false_alarms
+    count = f"a {most:.0%} chance of any false alarm" if most < 1 else count
+    return f"Alarms are set for at most {count} in {rules.days} days, over all tasks together."
 
 
 def _alarm(finding: Finding, owner: str, today: str) -> str:
@@ -145,7 +182,7 @@ def _alarm(finding: Finding, owner: str, today: str) -> str:
     why = (
         f"confidences have changed since {finding.moved}, so the responses are others: calibrate on new labels"
         if finding.moved
-        else "confidences have not changed, so the machine or the people have: compare raters' validity papers first"
+        else f"confidences have not changed; {_PAPERS[finding.papers.moved]}"
     )
     words = f"{_percent(_observed(finding))} errors where at most {finding.promised:.1%} are promised"
     if finding.recovered is not None:
@@ -153,6 +190,11 @@ def _alarm(finding: Finding, owner: str, today: str) -> str:
         words += f". On hold: {finding.reads} reads since say {ready}that the promise is kept again "
         return words + f"(e = {finding.recovered:.3g}, {RECOVERED:g} is needed)."
     return words + f"; {why}. Since {finding.since} ({age} days), owner: {owner or 'none is named in the policy'}."
+
+
+def _papers(readings: Ints) -> str:
+    wrong, read = readings.tolist()
+    return f"{wrong / read:.1%} of {read:,}" if read >= LEAST_PAPERS else "–"
 
 
 def _row(finding: Finding) -> dict[str, Any]:
@@ -167,16 +209,18 @@ def _row(finding: Finding) -> dict[str, Any]:
         "interval": f"[{_percent(finding.sequence[0])}, {_percent(finding.sequence[1])}]" if finding.reads else "",
         "reads": f"{finding.reads:,}",
         "late": f"{_late(finding.watched):,}",
+        "papers": f"{_papers(finding.papers.before)} → {_papers(finding.papers.recent)}",
         "since": min(finding.watched.days),
     }
 
 
-def _plan(finding: Finding) -> dict[str, Any]:
+def _plan(finding: Finding, drawn: Mapping[str, float]) -> dict[str, Any]:
     days = finding.watched.days
     span = (date.fromisoformat(max(days)) - date.fromisoformat(min(days))).days + 1
     reads = finding.reads / span
     cells = [f"{reads_needed / reads:.0f} days" if reads else "never" for reads_needed in finding.plan]
-    return {"task": finding.watched.task, "reads": f"{reads:.1f}", "days": cells}
+    share = _percent(drawn.get(finding.watched.task))
+    return {"task": finding.watched.task, "reads": f"{reads:.1f}", "days": cells, "share": share}
 
 
 def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:

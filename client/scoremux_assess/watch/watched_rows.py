@@ -9,6 +9,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from scoremux_assess.labels.ratings import Ints
 from scoremux_client.contract import HUMAN, MACHINE, Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Decision
@@ -16,6 +19,8 @@ from scoremux_files.rows.readers import read_rows
 
 _NEEDED = ("id", "task", "status", "machine_level", "route", "read_behind", "version", "decided_by", "added_at")
 _HUMAN = ("rater", "agreement", "adjudication")
+CODED, UNSURE, UNUSUAL = "condition codes", "low confidence", "unusual"
+LEAST_PAPERS = 10
 _REMEDY = "write the file with `scoremux review export --out`, and the newest version"
 
 
@@ -31,6 +36,7 @@ class Day:
         doubts: 1 − confidence of each of these that has a confidence, in their order.
         errors: For each of these that people gave a level as well, in their order, by how many the machine was off.
         coded: Those that people gave a condition code.
+        having, asked: Of each share that is watched without labels, how many rows have it, and of how many.
         late: Ids of those picked for people that were not read in time.
     """
 
@@ -41,6 +47,8 @@ class Day:
     doubts: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     coded: int = 0
+    having: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
     late: list[str] = field(default_factory=list)
 
 
@@ -95,6 +103,9 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
         day.on_hold += calibrated != version
         watched[key].administrations[str(row.get("administration") or "")] += 1
         _count(row, day, day_name, late_before, counted)
+        for name, has_it in _shares(row, watched[key].decision):
+            day.having[name] += has_it
+            day.asked[name] += 1
     for task in watched.values():
         task.days = dict(sorted(task.days.items()))
     return sorted(watched.values(), key=lambda task: (task.task, min(task.days)))
@@ -124,6 +135,31 @@ def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, count
         day.late.append(str(row["id"]))
 
 
+def _shares(row: dict[str, Any], decision: Decision | None) -> Iterator[tuple[str, bool]]:
+    """Yield the shares that a row is part of, and whether it has each. Levels of rows with a code count for none."""
+    expected, threshold = (decision.expected, decision.threshold) if decision else (None, None)
+    coded, level = bool(row.get("condition")), row["machine_level"]
+    if expected is None or threshold is None:
+        return
+    yield CODED, coded
+    if coded or level is None or int(level) < 0:
+        return
+    for place in range(len(expected.levels or ())):
+        yield f"level {place}", int(level) == place
+    if (confidence := row.get("confidence")) is not None and threshold.least is not None:
+        yield UNSURE, float(confidence) < threshold.least
+    if decision and decision.unusual:
+        yield UNUSUAL, row["route"] == Reason.UNUSUAL.route
+
+
+def usual_shares(decision: Decision) -> dict[str, float]:
+    """Return the shares of `_shares` among the rows that a decision was fitted to, where these tell."""
+    expected, threshold = decision.expected, decision.threshold
+    shares = {f"level {place}": share for place, share in enumerate((expected and expected.levels) or ())}
+    shares |= {UNSURE: threshold.share} if threshold else {}
+    return shares | ({UNUSUAL: 1 - decision.unusual.quantile} if decision.unusual else {})
+
+
 def _is_first(row: dict[str, Any], day_name: str, counted: set[tuple[str, ...]]) -> bool:
     """Return whether this reading is the first of its student and of its text; add both to `counted`."""
     task, student, decision = str(row["task"]), row.get("student"), row.get("decision")
@@ -132,6 +168,37 @@ def _is_first(row: dict[str, Any], day_name: str, counted: set[tuple[str, ...]])
     is_first = counted.isdisjoint(marks)
     counted |= marks
     return is_first
+
+
+@dataclass
+class Papers:
+    """What raters gave validity papers of a task: wrong levels and readings, before the last four weeks and in them."""
+
+    before: Ints = field(default_factory=lambda: np.zeros(2, np.int64))
+    recent: Ints = field(default_factory=lambda: np.zeros(2, np.int64))
+
+    @property
+    def moved(self) -> bool | None:
+        """Whether raters are wrong more often than before, by two standard errors; None where readings are too few."""
+        wrong, read = np.array([self.before, self.recent]).T
+        if read.min() < LEAST_PAPERS:
+            return None
+        share = wrong.sum() / read.sum()
+        return bool(wrong[1] / read[1] - wrong[0] / read[0] > 2 * np.sqrt(share * (1 - share) * (1 / read).sum()))
+
+
+def read_papers(path: Path, recent_from: str) -> dict[str, Papers]:
+    """Read what `scoremux review export --papers` wrote, by task. Raises InputError."""
+    papers: dict[str, Papers] = {}
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            wrong, day = int(row["level"]) != int(row["known_level"]), str(row["decided_at"])
+            of_task = papers.setdefault(str(row["task"]), Papers())
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{path}: row {number} is no reading; write it by `review export --papers`") from None
+        readings = of_task.recent if day >= recent_from else of_task.before
+        readings += (wrong, 1)
+    return papers
 
 
 def promises_of(decision: Decision | None) -> Iterator[tuple[str, float, float]]:

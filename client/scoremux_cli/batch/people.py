@@ -17,7 +17,7 @@ from scoremux_client.contract import CONDITION_CODES, HUMAN, MACHINE, TASK_PATTE
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import append, sync
 from scoremux_files.digests import digest_of, read_key
-from scoremux_files.errors import InputError, parsing, writing
+from scoremux_files.errors import InputError, parsing, reading, writing
 
 ALERTS = "alerts"
 
@@ -26,24 +26,47 @@ _TASK_AT_FAULT = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.FORBIDDEN_TAS
 
 @dataclass(frozen=True)
 class ReadBehind:
-    """A share of the rows that the machine decides, picked by a keyed hash of task and id: the same ones each time."""
+    """A share of the rows that the machine decides, picked by a keyed hash of task and id: the same ones each time.
 
-    share: float
+    Attributes:
+        share: Of all tasks, or by task; one that is not named gets the greatest.
+    """
+
+    share: float | dict[str, float]
     key: bytes = field(repr=False)
 
     @classmethod
-    def read(cls, share: float, key_file: Path | None) -> ReadBehind:
-        """Read the key. Raises InputError."""
+    def read(cls, option: str, key_file: Path | None) -> ReadBehind:
+        """Read a share, or the JSON file of `scoremux watch` with those of tasks; and the key. Raises InputError."""
         if key_file is None:
             raise InputError("--read-behind needs --key-file: a file with a secret of 16 bytes or more")
-        return cls(share, read_key(key_file))
+        wrong = InputError(
+            f"--read-behind {option}: give a share from 0 to 1, or the .json file of `scoremux watch --out`"
+        )
+        try:
+            values: dict[str, Any] = {"": option}
+            if option.endswith(".json"):
+                with reading(Path(option)):
+                    values = json.loads(Path(option).read_text(encoding="utf-8"))["read_behind"]
+            shares = {task: float(share) for task, share in values.items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise wrong from error
+        if not shares or not all(0 <= share <= 1 for share in shares.values()):
+            raise wrong
+        return cls(shares.get("", shares), read_key(key_file))
+
+    def share_of(self, task: str) -> float:
+        """Return the share of a task's rows that is picked."""
+        if isinstance(self.share, float):
+            return self.share
+        return self.share.get(task.partition("@")[0], max(self.share.values()))
 
     def picks(self, task: str, row_id: str, scored: Scored) -> bool:
         """Return whether people score this row too."""
         if scored.route != MACHINE:
             return False
         name = f"{task.partition('@')[0]}\0{row_id}".encode("utf-8", "surrogatepass")
-        return int.from_bytes(hmac.digest(self.key, name, "sha256")[:8], "big") < self.share * 2**64
+        return int.from_bytes(hmac.digest(self.key, name, "sha256")[:8], "big") < self.share_of(task) * 2**64
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,24 @@ from scoremux_assess.watch.detectors import (
 )
 from scoremux_assess.watch.watched_rows import read_watched
 from scoremux_cli.app import build
+from scoremux_cli.batch.people import ReadBehind
+from scoremux_client.contract import Status
+from scoremux_client.errors import InputError
+from scoremux_client.rows import Scored
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 from scoremux_files.rows.writers import write_rows
 
 CALIBRATED, HELD = "a" * 64, "b" * 64
 TODAY = date.today()
+SCORED = Scored("t-1", 1, 1.0, (), Status.OK, CALIBRATED, 9, False, route="machine")
 THRESHOLD = Threshold("LOW_CONFIDENCE", "own", 300, 0.2, 0.7, exact=0.85, critical=0.02, confidence=0.9)
 DECISION = Decision(
-    "p", Conditions(), temperature=Temperature(1.0, "own", 300), threshold=THRESHOLD, expected=Expected(0.12, 300)
+    "p",
+    Conditions(),
+    temperature=Temperature(1.0, "own", 300),
+    threshold=THRESHOLD,
+    expected=Expected(0.12, 300, (0.2, 0.8)),
 )
 
 
@@ -132,6 +141,72 @@ def test_an_alarm_asks_for_a_hold_whose_reads_say_when_to_release(store: Path, t
         desk.day(ago, 0.03)
     values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
     assert promise(values)["alarm_since"] is None and values["holds"] == [], "the hold has answered the alarm"
+
+
+def test_shares_that_change_are_warned_of_and_hold_nothing(store: Path, tmp_path: Path) -> None:
+    """One row in five has level 0, as in the calibration, then two in five; one in ten has a code, then three."""
+    desk = Desk()
+    for ago in range(60, -1, -1):
+        desk.day(ago, 0.12)
+        for place, row in enumerate(desk.rows[-100:]):
+            changed = ago < 30
+            row["machine_level"] = 0 if place % 5 < 1 + changed else 1
+            row["level"] += row["machine_level"] - 1
+            row["condition"] = "B" if place >= 90 - 20 * changed else ""
+            row["confidence"] = 0.5 if place % 5 == 4 else row["confidence"]
+    values, _ = watch(desk, store, tmp_path, policy='on_alarm = "hold"')
+    warnings = {line["share"]: line for line in values["warnings"]}
+    assert {*warnings} == {"level 0", "level 1", "condition codes"}, "not the share with a low confidence"
+    for name, usual, recent in (("level 0", 0.2, 0.4), ("condition codes", 0.1, 0.3)):
+        line = warnings[name]
+        assert (line["usual"], line["recent"]) == (pytest.approx(usual, abs=0.04), pytest.approx(recent, abs=0.04))
+        assert TODAY - timedelta(days=30) < date.fromisoformat(line["since"]) < TODAY - timedelta(days=15)
+    assert values["holds"] == []
+    assert "scoremux_watch_warnings 3" in (tmp_path / "page.prom").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("recent", "verdict", "words"),
+    [(0.4, "people changed", "retrain raters"), (0.1, "machine changed", "the machine has, so calibrate")],
+)
+def test_validity_papers_tell_whether_people_have_changed(
+    store: Path, tmp_path: Path, recent: float, verdict: str, words: str
+) -> None:
+    desk = Desk()
+    for ago in range(60, -1, -1):
+        desk.day(ago, 0.35 if ago < 28 else 0.12)
+    lines = [
+        {"task": "t-1", "level": int(n % 10 < 10 * (recent if ago < 28 else 0.1)), "known_level": 0,
+         "decided_at": f"{TODAY - timedelta(days=ago)}T08:00:00+00:00"}
+        for ago in range(60, -1, -1) for n in range(10)
+    ]  # fmt: skip
+    (papers := tmp_path / "papers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    values, output = watch(desk, store, tmp_path, "--papers", str(papers))
+    assert promise(values)["verdict"] == verdict and words in " ".join(output.split())
+    assert "10.0% of" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    papers.write_text('{"task": "t-1"}\n')
+    with pytest.raises(InputError, match="row 1 is no reading"):
+        watch(desk, store, tmp_path, "--papers", str(papers))
+
+
+def test_a_job_draws_the_reads_that_are_planned(store: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    for ago in range(20, -1, -1):
+        desk.day(ago, 0.12)
+    values, _ = watch(desk, store, tmp_path, policy="find_loss = 0.1\nfind_days = 14")
+    (tmp_path / "key").write_text("0123456789abcdef")
+    behind = ReadBehind.read(str(tmp_path / "page.json"), tmp_path / "key")
+    share = values["read_behind"]["t-1"]
+    picked = sum(behind.picks("t-1@" + CALIBRATED, str(n), SCORED) for n in range(14 * 1000))
+    assert behind.share_of("t-1@" + CALIBRATED) == behind.share_of("another") == share
+    assert picked == pytest.approx(14 * 1000 * share, rel=0.1)
+    # As many reads find the loss in about half of 14 days.
+    reads, random = round(share * 100), np.random.default_rng(3)
+    errors = (random.random((34 * reads, 400)) < np.repeat([0.12, 0.25], [20 * reads, 14 * reads])[:, None]).astype(
+        float
+    )
+    found = (error_detector(errors, 0.15)[20 * reads :] >= 182 * reads / 0.05).any(axis=0).mean()
+    assert 0.35 < found < 0.65, (share, found)
 
 
 def test_late_reads_are_listed_and_rows_that_the_desk_lacks_are_lost(store: Path, tmp_path: Path) -> None:

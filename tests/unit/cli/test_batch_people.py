@@ -73,6 +73,10 @@ def test_read_behind_picks_a_share_of_the_machines_rows_by_key_and_id(tmp_path: 
     assert ended.returncode == 0, ended.stderr
     assert end(SCOREMUX, "score", source, *options, "--out", tmp_path / "b.parquet").returncode == 0
     ids = {row["id"] for row in read_rows(tmp_path / "a.csv") if row["read_behind"]}
+    (tmp_path / "today.json").write_text('{"read_behind": {"other": 0.2}}')  # a task without a plan gets the greatest
+    planned = [str(tmp_path / "today.json") if word == "0.2" else word for word in options]
+    assert end(SCOREMUX, "score", source, *planned, "--out", tmp_path / "c.csv").returncode == 0
+    assert (tmp_path / "c.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
     table = pq.read_table(tmp_path / "b.parquet").to_pylist()
     assert ids == {row["id"] for row in table if row["read_behind"] is not None}
     assert 500 < len(ids) < 680
@@ -95,7 +99,11 @@ def test_job_resumes_with_the_same_share_and_key_only(tmp_path: Path, url: str, 
 def test_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("short")
     with pytest.raises(InputError, match="has 5 bytes; it takes 16 at least"):
-        ReadBehind.read(0.1, tmp_path / "key")
+        ReadBehind.read("0.1", tmp_path / "key")
+    (tmp_path / "page.json").write_text('{"read_behind": {"t-1": 1.5}}')
+    for option in ("1.5", "a tenth", str(tmp_path / "page.json")):
+        with pytest.raises(InputError, match="give a share from 0 to 1, or the"):
+            ReadBehind.read(option, tmp_path / "key")
 
 
 @pytest.mark.parametrize("said", ["danger", "danger:0", "danger:1.5", "a b:0.5", ":0.5"])

@@ -73,7 +73,7 @@ def test_new_versions_carry_a_decision_and_score_as_before(
     given = (labelled, "--repository", own_repository, "--policy", policy(tmp_path))
     dry = run(*given, "--dry-run")
     assert (dry.returncode, store.manifest().tasks) == (0, before), dry.stderr
-    assert "nothing was published" in dry.stdout
+    assert "nothing was published" in dry.stdout and "this look at the promise is not recorded" in dry.stdout
     lines = [line.replace("┃", "│").split("│") for line in dry.stdout.splitlines()]
     table = [[cell.strip() for cell in line[1:-1]] for line in lines if len(line) > 2]  # no cell is wrapped
     assert table[0][:6] == ["task", "rows", "temperature", "threshold", "to people", "promise"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from desks import scored_rows, write_jsonl
+from scoremux_files.rows.readers import read_rows
+from scoremux_review import exports
 from scoremux_review.database.programme import pause_tasks
 from scoremux_review.database.reads import ADJUDICATION
 from scoremux_review.desk_policy import DeskPolicy
@@ -112,13 +115,17 @@ def test_second_reads_and_adjudication_are_by_other_people(
     assert work.row(first.row).final_level == 1
 
 
-def test_validity_paper_comes_once_and_changes_no_score(at_work: Any) -> None:
+def test_validity_paper_comes_once_and_changes_no_score(at_work: Any, tmp_path: Path) -> None:
     work = at_work(40, DeskPolicy(groups=False, validity=0.5))
     paper = work.take("anna", "bio-7", draw=0.1)
     assert (paper.kind, paper.reason) == ("validity", work.take("anna", "bio-7").reason)
     work.decide("anna", paper.token, 0)
     assert work.row(paper.row).state == "validity"
     assert work.take("anna", "bio-7", draw=0.1).kind == "first"  # this rater had it
+    assert exports.export_papers(work.database, tmp_path / "papers.jsonl") == 1
+    known = work.row(paper.row).known_level
+    (line,) = read_rows(tmp_path / "papers.jsonl")
+    assert (line["task"], line["level"], line["known_level"]) == ("bio-7", 0, known) and line["decided_at"]
 
 
 def test_group_is_decided_by_its_ticks(at_work: Any) -> None:
