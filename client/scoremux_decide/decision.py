@@ -154,7 +154,7 @@ class Expected:
 
     error: Annotated[float, _SHARE]
     rows: Annotated[int, _COUNT]
-    levels: Annotated[tuple[float, ...] | None, numbers(0, 1)] = None
+    levels: Annotated[tuple[float, ...] | None, list_of(_SHARE, "numbers")] = None
 
 
 @dataclass(frozen=True)

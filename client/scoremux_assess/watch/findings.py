@@ -57,6 +57,7 @@ class Finding:
         since: The day of the alarm, None without one.
         moved: The day on which confidences were first unlike those of the calibration, None if they never were.
         recovered: The e-value that the promise is kept again, where the task is on hold; else None.
+        term: How many reads a term has.
         plan: For each of `LOSSES`, after how many reads half of such losses are found.
         papers: What raters gave validity papers of the task.
     """
@@ -69,6 +70,7 @@ class Finding:
     reads: int
     sequence: tuple[float, float]
     e_values: dict[str, float]
+    term: float
     since: str | None = None
     moved: str | None = None
     recovered: float | None = None
@@ -126,8 +128,18 @@ def find(
             of_task = [_finding(task, *promise, rate, doubts, moved) for promise in promises]
             findings += [replace(finding, papers=(papers or {}).get(task.task, Papers())) for finding in of_task]
     newest = _newest(tasks)
-    _raise_alarms([finding for finding in findings if finding.watched is newest[finding.watched.task]], rate, today)
+    current = [finding for finding in findings if finding.watched is newest[finding.watched.task]]
+    _raise_alarms(current, rate, today)
+    for finding in current:
+        if finding.promise == "exact":
+            finding.plan = tuple(_reads_for(finding, loss, finding.term, len(current), rate) for loss in LOSSES)
     return findings
+
+
+def _reads_for(finding: Finding, loss: float, term: float, promises: int, rate: AlarmRate) -> int:
+    """Return after how many reads half of such losses are found, if no other of the promises is broken."""
+    promised, lone = finding.promised, max(promises / rate.alarms, 1.0)  # the e-value of a lone alarm
+    return reads_needed(promised, 0.8 * promised, 0.2 * promised + loss, term * lone)
 
 
 def find_shifts(tasks: Sequence[WatchedTask], rate: AlarmRate, today: str) -> list[Shift]:
@@ -191,26 +203,24 @@ def _finding(
     }
     expected, now = float(doubts.mean()) if len(doubts) else None, int(every.sum())
     sequence = confidence_sequence(now, len(every))
-    finding = Finding(task, promise, promised, expected, now, len(every), sequence, e_values, moved=moved)
+    finding = Finding(task, promise, promised, expected, now, len(every), sequence, e_values, term, moved=moved)
     if finding.is_held:
         finding.recovered = recovery(every, promised)
-    if promise == "exact":
-        finding.plan = tuple(reads_needed(promised, 0.8 * promised, 0.2 * promised + loss, term) for loss in LOSSES)
     return finding
 
 
 def planned_shares(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, float]:
     """Return the share of the rows of each task that people have to read to find a loss as `rules` wants it."""
-    shares = {}
-    for finding in findings:
+    shares, rate = {}, AlarmRate(rules.false_alarms, rules.days)
+    newest = _newest([finding.watched for finding in findings])
+    current = [finding for finding in findings if finding.watched is newest[finding.watched.task]]
+    for finding in current:
         days = [day.kept for day in finding.watched.days.values()][-_RECENT_DAYS:]
         if finding.promise != "exact" or not sum(days):
             continue
-        promised, reads = finding.promised, 10.0
+        reads = 10.0
         for _ in range(3):  # with more reads, there are more that must raise no alarm
-            until_false = max(rules.days * reads / min(rules.false_alarms, 1.0), 1.0)
-            loss = 0.2 * promised + rules.find_loss
-            reads = reads_needed(promised, 0.8 * promised, loss, until_false) / rules.find_days
+            reads = _reads_for(finding, rules.find_loss, rules.days * reads, len(current), rate) / rules.find_days
         shares[finding.watched.task] = min(1.0, round(reads * len(days) / sum(days), 4))
     return shares
 

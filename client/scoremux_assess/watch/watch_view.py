@@ -99,8 +99,8 @@ def page_values(morning: Morning) -> dict[str, Any]:
         "unwatched": f"Without a promise that can be watched: {', '.join(unwatched)}." if unwatched else "",
         "losses": [f"{loss:.0%}" for loss in LOSSES],
         "plans": [_plan(finding, morning.drawn) for finding in findings if finding.plan],
-        "planned": f"The share drawn finds a loss of {morning.rules.find_loss:.0%} in {morning.rules.find_days} days. "
-        "`scoremux score --read-behind` with the JSON file beside this page draws it.",
+        "planned": f"The share drawn finds a loss of {morning.rules.find_loss:.0%} in {morning.rules.find_days} days, "
+        "in half of all cases; give the JSON file beside this page to scoremux score --read-behind.",
         "changes": list(_changes(tasks)),
         "today": today,
     }

@@ -205,7 +205,7 @@ def test_a_job_draws_the_reads_that_are_planned(store: Path, tmp_path: Path) -> 
     errors = (random.random((34 * reads, 400)) < np.repeat([0.12, 0.25], [20 * reads, 14 * reads])[:, None]).astype(
         float
     )
-    found = (error_detector(errors, 0.15)[20 * reads :] >= 182 * reads / 0.05).any(axis=0).mean()
+    found = (error_detector(errors, 0.15)[20 * reads :] >= 182 * reads / 0.05 * 2).any(axis=0).mean()
     assert 0.35 < found < 0.65, (share, found)
 
 

@@ -46,7 +46,7 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     lines = [f"k{n},t-{n % 2},{n % 4},{student}" for n, student in enumerate(students)]
     source.write_text("\n".join(["key,item,answer,pupil", *lines]), encoding="utf-8")
     (tmp_path / "key").write_text("sixteen bytes or more")
-    options: dict[str, Any] = {"read_behind": 1.0, "key_file": tmp_path / "key"}
+    options: dict[str, Any] = {"read_behind": "1", "key_file": tmp_path / "key"}
     columns = ["id=key", "task=item", "text=answer"]
     with listening(answer) as url:
         for out in ("scored", "scored.csv", "later"):
@@ -102,7 +102,7 @@ def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_pa
     source, base = tmp_path / "answers.csv", tmp_path / "reviews.db"
     source.write_text("\n".join(["id,task,text,home group,school", *lines]), encoding="utf-8")
     (tmp_path / "key").write_text("sixteen bytes or more")
-    options: dict[str, Any] = {"read_behind": 1.0, "key_file": tmp_path / "key", "keep": ["home group", "school"]}
+    options: dict[str, Any] = {"read_behind": "1", "key_file": tmp_path / "key", "keep": ["home group", "school"]}
     with listening(answer) as url:
         for out in ("scored", "scored.csv", "moved.csv"):
             score(sources=[str(source)], out=tmp_path / out, url=[url], **options)
