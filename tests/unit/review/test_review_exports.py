@@ -162,7 +162,7 @@ def test_administrations_go_from_labels_over_a_job_and_the_desk_to_labels(tmp_pa
     source, labelled = tmp_path / "answers.jsonl", tmp_path / "labelled.csv"
     write_jsonl(source, rows)
     (tmp_path / "key").write_text("sixteen bytes or more")
-    behind: dict[str, Any] = {"read_behind": 1.0, "key_file": tmp_path / "key"}
+    behind: dict[str, Any] = {"read_behind": "1", "key_file": tmp_path / "key"}
     with listening(answer) as url:
         score(sources=[str(source)], out=tmp_path / "scored", url=[url], keep=["administration"], **behind)
     assert "60 to read" in run_review("add", tmp_path / "scored", "--database", tmp_path / "reviews.db")
