@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 _REASONS = {
@@ -48,21 +48,17 @@ def first_of(names: Sequence[str], most: int = 10, separator: str = ", ") -> str
     return separator.join(names[:most]) + more
 
 
-@contextmanager
-def reading(path: Path, raises: type[Exception] = InputError) -> Iterator[None]:
+def reading(path: Path, raises: type[Exception] = InputError) -> AbstractContextManager[None]:
     """Map errors of reading `path` to `raises`, a class of the caller's own tree: "PATH cannot be read: REASON".
 
     A caller that expects a missing file catches FileNotFoundError inside the block.
     """
-    with _mapped(path, "read", raises):
-        yield
+    return _mapped(path, "read", raises)
 
 
-@contextmanager
-def writing(path: Path, raises: type[Exception] = InputError) -> Iterator[None]:
+def writing(path: Path, raises: type[Exception] = InputError) -> AbstractContextManager[None]:
     """Map errors of writing `path` to one of `raises`: "PATH cannot be written: REASON"."""
-    with _mapped(path, "written", raises):
-        yield
+    return _mapped(path, "written", raises)
 
 
 @contextmanager

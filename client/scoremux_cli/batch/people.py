@@ -174,10 +174,10 @@ class ForPeople:
 
     def as_json(self) -> dict[str, Any]:
         """Return what must be the same for a job to resume; of the key, only a digest."""
-        behind, alert = self.read_behind, self.alert
+        behind = self.read_behind
         return {
             "read_behind": behind and {"share": behind.share, "key": digest_of([b"key", behind.key])},
-            "alert": alert and {"task": alert.task, "threshold": alert.threshold},
+            "alert": self.alert and asdict(self.alert),
             "condition": self.condition and asdict(self.condition),
         }
 
