@@ -224,16 +224,15 @@ class Work:
         desk, policy = Database(str(path)), DeskPolicy(groups=False, guard_s=0)
         people = {who: add_person(desk, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
         work = cls(Programme(path.parent, desk, create_app(Desk(desk, answer_s=0.0)), people), policy)
-        work.write(save_policy, policy, "test")
+        work.keep_policy()
         return work
+
+    def keep_policy(self) -> None:
+        with self.database.write() as connection:
+            save_policy(connection, self.policy, "test", self.database.now())
 
     def reader(self, name: str) -> Reader:
         return Reader(self.programme.people[name], name, name in ("lee", "dana"))
-
-    def write(self, act: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what changes the database, in a transaction, with the time last."""
-        with self.database.write() as connection:
-            return act(connection, *arguments, self.database.now())
 
     def act(self, act: Callable[..., Any], name: str, *arguments: Any) -> Any:
         """Call what a person does at the desk, in a transaction."""

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from desks import PASSWORD, Work, run_review
+from desks import Work, run_review
 from making import WORDS
 from scoremux_assess.commands.sample import read_unlabelled, read_without, sample
 from scoremux_assess.labels.joining import read_joined
@@ -18,11 +18,6 @@ from scoremux_assess.labels.label_table import read_labels
 from scoremux_assess.labels.labelled_row import LabelColumns
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
-from scoremux_review.database.accounts import add_person
-from scoremux_review.database.connection import Database
-from scoremux_review.database.verification import verify
-from scoremux_review.reading import human_decisions, leases
-from scoremux_review.reading.task_access import Reader, TaskAccess
 
 
 @pytest.fixture
@@ -31,15 +26,8 @@ def responses(tmp_path: Path) -> Path:
     draw, rows = random.Random(6), []
     for n in range(60):
         text = " ".join(draw.choices(WORDS, k=9)) if n not in (8, 9) else "It hands out addresses."
-        rows.append(
-            {
-                "id": f"r{n}",
-                "task": "t-1" if n % 2 else "new-1",
-                "text": text,
-                "who": f"s{n % 40}",
-                "school": int(n > 53),
-            }
-        )
+        task = "t-1" if n % 2 else "new-1"
+        rows.append({"id": f"r{n}", "task": task, "text": text, "who": f"s{n % 40}", "school": int(n > 53)})
     path = tmp_path / "responses.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -60,18 +48,11 @@ def test_draw_comes_back_with_weights(responses: Path, tmp_path: Path, capsys: p
     assert pq.read_table(tmp_path / "again.parquet").to_pylist() == rows
 
     assert "20 rows, 0 known already, 20 to read" in run_review("add", queue, "--database", base)
-    desk = Database(str(base))
-    person = add_person(desk, "anna", "rater", PASSWORD, "test")
-    read: list[str] = []
-    with desk.write() as connection:
-        anna = Reader(person, "anna")
-        while (lease := leases.take(TaskAccess(connection, anna, desk.now()), "", "")) is not None:
-            assert lease.reason == "SAMPLE"
-            rating = human_decisions.Rating(lease.token, len(read) % 2)
-            human_decisions.decide(TaskAccess(connection, anna, desk.now() + 5), rating)
-            read.append(lease.token)
-    with desk.read() as connection:
-        verify(connection)
+    work = Work.open(base, anna="rater")
+    while (read := work.take("anna")) is not None:
+        assert read.reason == "SAMPLE"
+        work.decide("anna", read.token, read.id % 2)
+    work.verify()
     labelled = tmp_path / "labelled.parquet"
     run_review("export", "--labelled", labelled, "--database", base)
     told = pq.read_table(labelled).to_pylist()

@@ -29,7 +29,6 @@ from scoremux_files.rows.readers import read_rows, text_check
 from scoremux_files.rows.writers import check_kept, done_note
 from scoremux_review import exports
 from scoremux_review.database.connection import Database
-from scoremux_review.database.programme import save_policy
 from scoremux_review.database.reads import ADJUDICATION
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase
@@ -323,7 +322,7 @@ def test_one_rating_after_a_reopening_is_not_agreement(at_work: Any, tmp_path: P
     final, (labelled,) = exported()
     assert (final["decided_by"], labelled["second"], labelled["settled_by"]) == ("adjudication", 1, "adjudication")
     work.policy = DeskPolicy(groups=False)
-    work.write(save_policy, work.policy, "test")
+    work.keep_policy()
     work.reopen("dana", first.row)
     final, labelled_rows = exported()
     assert (final["status"], labelled_rows) == ("PENDING", [])
