@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from types import TracebackType
 
 from making import WORDS
 from scoremux_client import Response, Scored, ScoringClient, TransportError
@@ -30,7 +27,6 @@ class Load:
         self, clients: Sequence[Callable[[], ScoringClient]], rows: Sequence[Response], expected: Sequence[Scored]
     ) -> None:
         self.scored = self.lost = self.wrong = 0
-        self.answered_at: list[float] = []
         self.errors: list[str] = []
         self._rows, self._expected = rows, expected
         self._stop, self._lock = threading.Event(), threading.Lock()
@@ -52,25 +48,17 @@ class Load:
                 with self._lock:
                     self.scored += size
                     self.wrong += wrong
-                    self.answered_at.append(time.monotonic())
 
-    def wait_for_answer(self, within_s: float = 60.0) -> None:
+    def wait_for_answer(self) -> None:
         """Wait until a first request is answered."""
-        until(lambda: self.answered_at, within_s, shown=lambda: self.errors)
-
-    @property
-    def longest_pause_s(self) -> float:
-        """The longest time between two answers."""
-        return max((b - a for a, b in pairwise(self.answered_at)), default=0.0)
+        until(lambda: self.scored, shown=lambda: self.errors)
 
     def __enter__(self) -> Load:
         for thread in self._threads:
             thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()

@@ -22,13 +22,9 @@ from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.processes import arguments
 from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
-from serving import SCOREMUX, code, serving
+from serving import SCOREMUX, code, run_here, serving
 from waiting import free_endpoints, until
 from watching import responses, unwatched
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([SCOREMUX, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path) -> None:
@@ -39,7 +35,7 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path) -> No
         triton = server.triton
         prefix = next(w for w in arguments(triton) if "shm-region-prefix" in w).rpartition("=")[2]
         assert list(SHARED_MEMORY.glob(f"{prefix}*"))
-        scored = run("score", source, "--out", tmp_path / "out.jsonl", "--url", server.endpoints.grpc_url)
+        scored = run_here("score", source, "--out", tmp_path / "out.jsonl", "--url", server.endpoints.grpc_url)
         assert scored.returncode == 0, scored.stderr
         assert re.search(r"OK\s+│\s+40 ", scored.stderr)
         assert re.search(r"UNKNOWN_TASK\s+│\s+1 ", scored.stderr)
@@ -52,21 +48,21 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path) -> No
 
     truth = tmp_path / "truth.jsonl"
     truth.write_text("".join(json.dumps({"id": r["id"], "level": max(r["level"], 0)}) + "\n" for r in out))
-    evaluated = run("evaluate", tmp_path / "out.jsonl", "--truth", truth)
+    evaluated = run_here("evaluate", tmp_path / "out.jsonl", "--truth", truth)
     assert evaluated.returncode == 0, evaluated.stderr
     assert re.search(r"all rows\s+40 1\.00 \[\.91, 1\.00\]", evaluated.stdout)
     assert "1 rows have no score: UNKNOWN_TASK: x" in evaluated.stdout
 
 
 def test_serve_says_what_is_missing(tmp_path: Path) -> None:
-    failed = run("serve", "--repository", tmp_path)
+    failed = run_here("serve", "--repository", tmp_path)
     assert failed.returncode == 2
     assert "run `scoremux export backbone MODEL" in failed.stderr
 
 
 def test_score_says_that_no_server_answers_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("task,text\nt-1,secret answer\n")
-    failed = run("score", tmp_path / "in.csv", "--out", tmp_path / "out.csv", "--url", "127.0.0.1:9")
+    failed = run_here("score", tmp_path / "in.csv", "--out", tmp_path / "out.csv", "--url", "127.0.0.1:9")
     assert failed.returncode == 2
     assert "127.0.0.1:9" in failed.stderr
     assert "secret answer" not in failed.stderr
@@ -77,24 +73,24 @@ def test_tasks_list_shows_what_a_server_really_serves(
     server: TritonServer, small_repository: Path, own_repository: Path, tmp_path: Path
 ) -> None:
     url, store = server.endpoints.grpc_url, small_repository / "store"
-    listed = run("tasks", "list", "--store", store, "--url", url)
+    listed = run_here("tasks", "list", "--store", store, "--url", url)
     assert listed.returncode == 0, listed.stderr
     assert listed.stdout.count("the same") == 4
     live = json.loads((store / "manifest.json").read_text())["tasks"]["t-1"]
-    asked = json.loads(run("tasks", "list", "--url", url, "--json").stdout)
+    asked = json.loads(run_here("tasks", "list", "--url", url, "--json").stdout)
     assert [task["id"] for task in asked] == ["t-1", "t-2", "t-3", "t-4"]
     assert asked[0] == {"id": "t-1", "version": live, "levels": [0, 1, 2, 3, 4]}
-    scored = json.loads(run("tasks", "list", "--store", store, "--url", url, "--json").stdout)
+    scored = json.loads(run_here("tasks", "list", "--store", store, "--url", url, "--json").stdout)
     assert {row["id"]: row["served"] for row in scored}["t-1"] == live
     store = own_repository / "store"
     (store / "packages" / live / "task.json").write_text("{}")
     other = make_adapter(tmp_path / "t-1", Backbone.open(own_repository / "backbone" / "1").spec, "t-1", seed=9)
-    new = run("tasks", "add", other, "--store", store, "--json")
+    new = run_here("tasks", "add", other, "--store", store, "--json")
     damaged = store / "packages" / json.loads(new.stdout)[0]["to"] / "adapter_model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with unwatched(own_repository) as second:
         url = second.endpoints.grpc_url
-        assert re.search(r"t-1 .*TASK_UNAVAILABLE", run("tasks", "list", "--store", store, "--url", url).stdout)
+        assert re.search(r"t-1 .*TASK_UNAVAILABLE", run_here("tasks", "list", "--store", store, "--url", url).stdout)
 
 
 @pytest.fixture
