@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from making import WORDS
-from scoremux_engine import Engine, PackageError
+from scoremux_engine import Engine
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package_files import TENSORS
 from scoremux_engine.store.store import Store
@@ -111,16 +111,3 @@ def test_the_variants_differ_in_the_first_place(oracles: tuple[Engine, dict[str,
     logits = engine.logits(["the router hands out addresses"] * len(VARIANTS), list(VARIANTS))[:, :2]
     gaps = np.abs(logits[:, None] - logits[None]).max(axis=2) + np.eye(len(VARIANTS))
     assert gaps.min() > 100 * TOLERANCE["float32"]
-
-
-@pytest.mark.parametrize("task", ["dora", "lora-bias"])
-def test_a_variant_that_the_backbone_does_not_take_is_refused_with_the_option_that_does(
-    encoder: Path, backbone: Backbone, tmp_path: Path, task: str
-) -> None:
-    base = transformers.AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=3)
-    config = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"], **VARIANTS[task])
-    peft.get_peft_model(base, config).save_pretrained(str(tmp_path / "adapter"))
-    (tmp_path / "adapter" / "task.json").write_text(json.dumps({"id": task, "levels": [0, 1, 2]}))
-    with pytest.raises(PackageError, match=r"layer\.0\.attention\.self\.query.* --for and all adapters"):
-        Store(tmp_path / "store").add([tmp_path / "adapter"], backbone)
-    assert not (tmp_path / "store").exists()
