@@ -1,14 +1,23 @@
-"""`scoremux front-door` and `scoremux serve` as processes of their own: they share a key, and a stop loses no row."""
+"""`scoremux front-door` and `scoremux serve` as processes of their own: keys, stops, publishes under load."""
 
+import random
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from doors import Place, backend_of, needs_haproxy, statistics
+from making import make_adapter
 from scoremux_client import NO_RETRIES, Response, ScoringClient
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.store.store import Store
 from serving import SCOREMUX, serving
 from waiting import until
 
 pytestmark = needs_haproxy
+PUBLISHES = 1000
 
 
 def test_door_and_triton_share_a_key_and_a_stop_of_the_door_answers_the_rows_in_flight(
@@ -37,3 +46,44 @@ def test_door_and_triton_share_a_key_and_a_stop_of_the_door_answers_the_rows_in_
         place.configure(grant_key="other.key")
         with place.open(wait=False) as other:
             until(lambda: {row["status"] for row in statistics(other) if row["svname"] == "own"} == {"DOWN"})
+
+
+@pytest.mark.nightly
+def test_no_request_after_a_publish_is_answered_by_an_older_version(own_repository: Path, tmp_path: Path) -> None:
+    backbone, store = Backbone.open(own_repository / "backbone" / "1"), Store(own_repository / "store")
+    folders = [make_adapter(tmp_path / str(seed), backbone.spec, "t-1", seed=seed) for seed in range(4)]
+    digests = [store.add([folder], backbone)[0].after for folder in folders]
+    draw, row, place = random.Random(3), Response("t-1", "a router"), Place(tmp_path)
+    live, ended = [digests[-1]], threading.Event()  # the last may be about to become live
+    published = 0  # the place in `live` of the last version whose publish has returned
+
+    def load(scheme: str) -> int:
+        answers = 0
+        with ScoringClient(place.url(scheme), tls=place.tls, token=place.everything) as client:
+            while not ended.is_set():
+                since = published
+                (scored,) = client.score([row])
+                assert scored.version in live[since:]
+                answers += 1
+        return answers
+
+    with serving(own_repository, tmp_path, f"grant_key_file={tmp_path}/grant.key") as server:
+        place.backends = [backend_of(server.endpoints)]
+        place.configure()
+        with place.open(), ThreadPoolExecutor() as threads:
+            loads = [threads.submit(load, scheme) for scheme in ("grpcs", "https")]
+            keys = {"tls": place.tls, "token": place.everything}
+            with ScoringClient(place.url("grpcs"), **keys) as grpc, ScoringClient(place.url("https"), **keys) as http:
+                try:
+                    for number in range(PUBLISHES):
+                        version = draw.choice([n for n, digest in enumerate(digests) if digest != live[-1]])
+                        live.append(digests[version])
+                        if number % 2:
+                            store.rollback("t-1", digests[version])
+                        else:
+                            store.add([folders[version]], backbone)
+                        published += 1
+                        assert {c.score([row])[0].version for c in (grpc, http)} == {live[-1]}
+                finally:
+                    ended.set()
+            assert min(one.result() for one in loads) > 0

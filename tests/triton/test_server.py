@@ -267,6 +267,26 @@ def test_a_server_that_cannot_start_shows_the_tail_of_its_log(own_repository: Pa
     assert not list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
 
 
+class CachedServer(TritonServer):
+    """A Triton whose scorer is to answer from Triton's response cache."""
+
+    def command(self, folder: Path, key: str) -> list[str]:
+        words = super().command(folder, key)
+        with (folder / "models" / "scorer" / "config.pbtxt").open("a") as config:
+            config.write("response_cache { enable: true }\n")
+        return [*words, "--cache-config=local,size=1048576", f"--cache-directory={self.installation.folder}/caches"]
+
+
+def test_tritons_response_cache_is_refused(small_repository: Path) -> None:
+    server = CachedServer(small_repository, free_endpoints())
+    try:
+        server.launch()
+        with pytest.raises(StartError, match="enables response_cache; remove it"):
+            server.wait_until_ready()
+    finally:
+        server.stop()
+
+
 def test_the_selftest_passed_and_rows_in_flight_are_noted(server: TritonServer) -> None:
     kept = {path.name for path in server.run.path.iterdir()}
     assert {"selftest-passed", "rows-in-flight", "arithmetic"} <= kept

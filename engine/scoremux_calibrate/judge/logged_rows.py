@@ -51,7 +51,10 @@ class IdentifiedText(NamedTuple):
 
 
 def read_log(paths: Iterable[Path]) -> Iterator[LoggedRow]:
-    """Yield the scored rows of audit logs, in order. Raises AuditError that names a wrong file or line."""
+    """Yield the scored rows of audit logs, in order.
+
+    Raises AuditError where a file cannot be read, or a line is not one of an audit log of format 1.
+    """
     for path in paths:
         with reading(path, AuditError), path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -139,7 +142,10 @@ def find_texts(
 def read_texts(
     paths: Iterable[Path], key: bytes | None, id_column: str, text_column: str
 ) -> Iterator[tuple[str, IdentifiedText]]:
-    """Yield responses with the digests of their texts, under a key if they have one. Raises InputError."""
+    """Yield responses with the digests of their texts, under a key if they have one.
+
+    Raises InputError where a file or a row cannot be read, or has no such column.
+    """
     for path in paths:
         for row in read_rows(path, id_column, text_column):
             text = row.get(text_column)

@@ -106,7 +106,10 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
 
     @classmethod
     def parse(cls, data: bytes, path: Path) -> AdapterConfig:
-        """Parse `adapter_config.json`, read from `path`. Raises PackageError naming a wrong or unsupported key."""
+        """Parse `adapter_config.json`, read from `path`.
+
+        Raises PackageError naming the key that is wrong or not supported.
+        """
         try:
             raw = parse_object(data)
             _refuse_unsupported(path, raw)

@@ -35,7 +35,10 @@ class AuditSettings:
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> AuditSettings:
-        """Read the parameters `audit_…`, which are optional. Raises AuditError for a wrong key."""
+        """Read `audit_log`, `audit_rotate_bytes` and `audit_key_file`; all are optional.
+
+        Raises AuditError where the key cannot be read or is too short.
+        """
         path, key_file = (parameters.get(name, "") for name in ("audit_log", "audit_key_file"))
         if not path:
             return cls()

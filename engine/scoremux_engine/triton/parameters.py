@@ -20,6 +20,7 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
 
     Attributes:
         repository: The folder with the exported `backbone` (default: the folder above the model repository).
+        store: The folder of task packages (default: `repository`/store).
         choice: From `runner`, `device`, `precision`, `threads` and `streams`. Runner `triton` calls the model
             `backbone_model` beside this one, whose bits are those of `arithmetic`.
         queue_rows, queue_bytes: Most rows and bytes of text that wait; requests beyond that are refused, unless nothing
@@ -27,6 +28,7 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
         uncalibrated: `machine` where the machine decides about tasks without a calibration (default: `human`).
         run_folder: For what must outlive a dead stub: the rows in flight and whether the self-test passed.
         selftest: `short` (the default) or `off`; none with runner `triton`.
+        audit: From the parameters `audit_…` (`AuditSettings`).
         grant_key_file: The key of the front door's grants; requests without a valid grant are then refused.
     """
 
@@ -48,8 +50,17 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
 
     @classmethod
     def of(cls, args: Mapping[str, str]) -> Parameters:
-        """Read the arguments with which Triton loads a model. Raises AuditError, or ValueError for a wrong number."""
-        values = json.loads(args["model_config"]).get("parameters", {})
+        """Read the arguments with which Triton loads a model.
+
+        Raises AuditError, or ValueError for a wrong number or where Triton is to cache responses.
+        """
+        config = json.loads(args["model_config"])
+        if config.get("response_cache", {}).get("enable"):
+            raise ValueError(
+                "config.pbtxt enables response_cache; remove it: Triton would answer with scores of an older version "
+                "after a publish"
+            )
+        values = config.get("parameters", {})
         texts = {name: value["string_value"] for name, value in values.items() if value["string_value"]}
         repository = Path(texts.get("repository") or Path(args["model_repository"]).absolute().parents[1])
         parsed = {"repository": repository, "choice": RunnerChoice.of(texts), "audit": AuditSettings.of(texts)}
