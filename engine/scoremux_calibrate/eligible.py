@@ -48,8 +48,6 @@ class TaskRows:
     """The rows that the calibration of one live task rests on.
 
     Attributes:
-        version: The digest of its live version.
-        before: The decision of this version, None without one.
         rows: All but those of texts with a condition.
         looks: Earlier tests of its promises.
         reason: Why it gets no calibration, or one with a reservation.

@@ -14,6 +14,9 @@ from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
 
 LOOPBACK = "127.0.0.1"
+_NUMBERS = ("bank_bytes", "micro_batch_tokens", "queue_rows", "queue_bytes", "metrics_tasks", "audit_rotate_bytes")
+_FILES = ("audit_log", "audit_key_file")
+"""Keys that the scorer takes too."""
 DEFAULT = "cpu"
 
 Seconds = Annotated[float, Field(le=86_400, allow_inf_nan=False)]
@@ -162,24 +165,12 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     @property
     def scorer_parameters(self) -> dict[str, str]:
         """The scorer's parameters beside the runner's; paths are made absolute."""
-        numbers = (
-            "bank_bytes",
-            "micro_batch_tokens",
-            "queue_rows",
-            "queue_bytes",
-            "metrics_tasks",
-            "audit_rotate_bytes",
-        )
-        values = {key: str(getattr(self, key)) for key in (*numbers, "selftest", "uncalibrated")}
-        files = {key: getattr(self, key) for key in ("audit_log", "audit_key_file")}
-        return {**values, **{key: str(Path(file).resolve()) if file else "" for key, file in files.items()}}
+        texts = {key: str(getattr(self, key)) for key in (*_NUMBERS, "selftest", "uncalibrated", *_FILES)}
+        return texts | {key: str(Path(texts[key]).resolve()) for key in _FILES if texts[key]}
 
     @classmethod
     def read(cls, name: str = DEFAULT, settings: Sequence[str] = ()) -> Profile:
-        """Return a profile that comes with scoremux, or a TOML file's, changed by `key=value` settings.
-
-        Raises SetupError naming what is unknown or wrong.
-        """
+        """Return a profile of scoremux, or of a TOML file, changed by `key=value` settings. Raises SetupError."""
         path = Path(name) if name.endswith(".toml") else configuration("profiles") / f"{name}.toml"
         if not path.exists():
             raise SetupError(f"unknown profile {name}; there are {', '.join(names())}, or FILE.toml")

@@ -82,7 +82,7 @@ def test_streams_that_meet_new_shapes_at_once_compute_the_same(mixed_repository:
 
 def test_a_row_has_the_same_bits_whatever_fits_into_micro_batch_and_bank(small_repository: Path) -> None:
     backbone, store = Backbone.open(small_repository / "backbone" / "1"), Store(small_repository / "store")
-    slot_bytes = Pool.bytes_of(backbone.spec, SizeClass(8, 32), {})
+    slot_bytes = Pool(backbone.spec, SizeClass(8, 32), {}, 1).slot_bytes
     banks = [Engine.open(small_repository, bank_bytes=int(slots * slot_bytes)) for slots in (0, 2.5)]
     rows = responses(200)
     texts, tasks = [row.text for row in rows], [row.task for row in rows]

@@ -43,7 +43,6 @@ class JudgedRow:
     """A row with its value in float64.
 
     Attributes:
-        level: The place of the level that float64 gives.
         difference: How far the logged probabilities' logarithms are from float64's, at most, each pair of levels
             compared; None where the head gives one value, which no log holds.
     """

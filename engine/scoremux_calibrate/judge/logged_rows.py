@@ -51,10 +51,7 @@ class IdentifiedText(NamedTuple):
 
 
 def read_log(paths: Iterable[Path]) -> Iterator[LoggedRow]:
-    """Yield the scored rows of audit logs, in order.
-
-    Raises AuditError where a file cannot be read, or a line is not one of an audit log of format 1.
-    """
+    """Yield the scored rows of audit logs, in order. Raises AuditError that names a wrong file or line."""
     for path in paths:
         with reading(path, AuditError), path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -142,10 +139,7 @@ def find_texts(
 def read_texts(
     paths: Iterable[Path], key: bytes | None, id_column: str, text_column: str
 ) -> Iterator[tuple[str, IdentifiedText]]:
-    """Yield responses with the digests of their texts, under a key if they have one.
-
-    Raises InputError where a file or a row cannot be read, or has no such column.
-    """
+    """Yield responses with the digests of their texts, under a key if they have one. Raises InputError."""
     for path in paths:
         for row in read_rows(path, id_column, text_column):
             text = row.get(text_column)

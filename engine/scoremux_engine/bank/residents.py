@@ -30,7 +30,6 @@ class Version:
     """A task version in memory: its tables are in a slot of a pool, or in `own_tables` where no slot was free.
 
     Attributes:
-        size: The class that the tables are padded to.
         outputs: How many numbers the head gives: a logit for each level, or one value in points.
         prefix: The token ids whose keys and values are among the tables; empty without a prefix.
     """
@@ -97,11 +96,6 @@ class Pool:
         self.used_bytes = 0
         """Memory that the slots in use take, in whole pages."""
         self._free = list(range(capacity))  # a heap: low slots first keep the memory in use dense
-
-    @staticmethod
-    def bytes_of(backbone: BackboneSpec, size: SizeClass, dtypes: DTypes) -> int:
-        """Return the size of one slot of this class."""
-        return Pool(backbone, size, dtypes, 1).slot_bytes
 
     @property
     def next_bytes(self) -> int:
@@ -266,7 +260,7 @@ class Residents:
     def _pool(self, size: SizeClass) -> Pool:
         if size not in self._pools:
             # A pool has a slot for every version that the budget has room for, so one that fits finds a slot free.
-            capacity = max(1, self._budget_bytes // Pool.bytes_of(self._backbone, size, self._dtypes))
+            capacity = max(1, self._budget_bytes // Pool(self._backbone, size, self._dtypes, 1).slot_bytes)
             try:
                 self._pools[size] = Pool(self._backbone, size, self._dtypes, capacity)
             except MemoryError as error:

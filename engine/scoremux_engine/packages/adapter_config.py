@@ -106,10 +106,7 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
 
     @classmethod
     def parse(cls, data: bytes, path: Path) -> AdapterConfig:
-        """Parse `adapter_config.json`, read from `path`.
-
-        Raises PackageError naming the key that is wrong or not supported.
-        """
+        """Parse `adapter_config.json`, read from `path`. Raises PackageError naming a wrong or unsupported key."""
         try:
             raw = parse_object(data)
             _refuse_unsupported(path, raw)

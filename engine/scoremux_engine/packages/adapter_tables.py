@@ -9,25 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_engine.errors import PackageError
-from scoremux_engine.model.backbone import (
-    Backbone,
-    HeadLinear,
-    Site,
-    bias_input,
-    head_inputs,
-    magnitude_input,
-    site_inputs,
-)
+from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import Backbone, HeadLinear, Site
 from scoremux_engine.model.exact_arithmetic import product, total
+from scoremux_engine.packages import adapter_layout as layout
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.adapter_layout import (
-    PREFIX,
-    has_lora,
-    head_outputs,
-    magnitude_name,
-    own_bias_names,
-    refuse_misfits,
-)
+from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.tensor_file import TensorFile
 
 Array = npt.NDArray[np.floating[Any]]
@@ -52,13 +39,13 @@ def make_tables(
     Raises:
         PackageError: A tensor is wrong; the message names the first.
     """
-    outputs = head_outputs(file, backbone.spec, levels)
-    refuse_misfits(file, config, backbone.spec, outputs)
+    outputs = layout.head_outputs(file, backbone.spec, levels)
+    layout.refuse_misfits(file, config, backbone.spec, outputs)
     stored, digest = file.load()
     tensors: dict[str, Array] = {name: tensor.astype(number, copy=False) for name, tensor in stored.items()}
     tables: dict[str, Array] = {}
     for site in backbone.spec.sites:
-        if has_lora(file, site.name):
+        if layout.has_lora(file, site.name):
             tables.update(_site_tables(file, tensors, site, config, backbone, number))
     for linear in backbone.spec.head:
         tables.update(_head_tables(tensors, linear, outputs))
@@ -72,7 +59,7 @@ def make_tables(
 
 
 def _refuse_diverged(file: TensorFile, tables: dict[str, Array], site: Site) -> None:
-    largest = prod(float(np.abs(tables[name]).max()) for name in site_inputs(site.name) if name in tables)
+    largest = prod(float(np.abs(tables[name]).max()) for name in names.site_inputs(site.name) if name in tables)
     if largest > _MOST_DELTA:
         raise PackageError(
             f"{file.path}: LoRA at {site.name} multiplies by up to {largest:.0e}, which float32 cannot carry through a "
@@ -89,20 +76,21 @@ def _site_tables(
     with np.errstate(over="ignore"):
         scaling = number(config.scaling(site.name))
         b = tensors[f"{prefix}lora_B.weight"] * scaling
-    a_input, b_input = site_inputs(site.name)
+    a_input, b_input = names.site_inputs(site.name)
     tables = {a_input: np.ascontiguousarray(a.T), b_input: np.ascontiguousarray(b.T)}
     if config.use_dora:
         # A library's product would have other bits on another processor.
         weight = backbone.site_tensor(site.name, "weight") + product(b.astype(np.float64), a.astype(np.float64))
         norm = np.sqrt(total(weight * weight))[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            tables[magnitude_input(site.name)] = tensors[magnitude_name(file, site.name)] / norm.astype(number)
+            magnitudes = tensors[layout.magnitude_name(file, site.name)]
+            tables[names.magnitude_input(site.name)] = magnitudes / norm.astype(number)
     # What the adapter adds to the site's bias: `lora_bias` scaled; `lora_only` less the site's own.
-    added = [tensors[name] - backbone.site_tensor(site.name, "bias") for name in own_bias_names(file, site.name)]
+    added = [tensors[name] - backbone.site_tensor(site.name, "bias") for name in layout.own_bias_names(file, site.name)]
     if f"{prefix}lora_B.bias" in tensors:
         added.insert(0, tensors[f"{prefix}lora_B.bias"] * scaling)
     if added:
-        tables[bias_input(site.name)] = np.sum(added, axis=0, dtype=number)
+        tables[names.bias_input(site.name)] = np.sum(added, axis=0, dtype=number)
     return tables
 
 
@@ -110,5 +98,5 @@ def _head_tables(tensors: dict[str, Array], linear: HeadLinear, outputs: int) ->
     width = outputs if linear.d_out is None else linear.d_out
     name = f"{PREFIX}{linear.name}"
     bias = tensors[f"{name}.bias"] if linear.bias else np.zeros(width, np.float32)
-    weight_input, bias_input = head_inputs(linear.name)
+    weight_input, bias_input = names.head_inputs(linear.name)
     return {weight_input: np.ascontiguousarray(tensors[f"{name}.weight"].T), bias_input: bias}

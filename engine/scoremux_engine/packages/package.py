@@ -100,7 +100,7 @@ def _refuse_no_room(task: Task, path: Path, backbone: Backbone) -> None:
 def adapter_digest(files: PackageFiles) -> str:
     """Return the sha256 of what probabilities depend on: the adapter, and the text that the task puts around responses.
 
-    A calibration changes it as little as another description of the task does. Raises PackageError as `open`.
+    A calibration changes it as little as another description of the task does. Raises PackageError as `blocks`.
     """
     digests = {name: digest_of(files.blocks(name)) for name in (CONFIG_JSON, TENSORS)}
     return set_digest({**digests, TASK_JSON: digest_of([repr(files.task.render("\0")).encode()])})

@@ -30,7 +30,6 @@ class Arithmetic(StrictModel):
     """A recorded arithmetic.
 
     Attributes:
-        digest: Digest of what the probe returns.
         libraries: Libraries that returned it, with their versions.
         processors: Processors that returned it; emulated ones begin with "emulated".
     """

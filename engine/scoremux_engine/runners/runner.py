@@ -68,9 +68,8 @@ class BackboneRunner(Protocol):
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
     side by side, so that a small batch is worth splitting. express: whether a call with one row may be under way beside
     them. in_place: whether `run` reads tables where they lie, so that large ones cost no more than small ones.
-    anytime: whether it computes before the first batch is scored. dtypes: the types it
-    takes tables in.
-    precision: what it computes in, by name. arithmetic: what decides its bits, by name (`runners.arithmetic`).
+    anytime: whether it computes before the first batch is scored. dtypes: the types it takes tables in. precision: what
+    it computes in, by name. arithmetic: what decides its bits, by name (`runners.arithmetic`).
     """
 
     overlap: int

@@ -25,7 +25,6 @@ class MicroBatch:
     """Rows of one shape (`PlannedRow.shape`) that run through the backbone together.
 
     Attributes:
-        pooled: Whether the vectors of all rows are wanted.
         alone: Whether this is one row that need not wait for a stream.
         fill: How many rows these are, of the most that it may have.
     """

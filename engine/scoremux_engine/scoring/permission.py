@@ -45,11 +45,9 @@ _REMEMBERED = 1024
 class Grant:
     """What one token may do.
 
-    Written as ``3:NAME:ENDS:WEIGHT:PATTERN,PATTERN:MAC``. MAC is the HMAC-SHA-256 of all before its
-    colon, in hex.
+    Written as ``3:NAME:ENDS:WEIGHT:PATTERN,PATTERN:MAC``. MAC is the HMAC-SHA-256 of all before its colon, in hex.
 
     Attributes:
-        name: Of the token, or WATCHER.
         ends: When the permission ends, in seconds since the epoch.
         tasks: Patterns of task ids, one at least.
         weight: Its part of the work beside other tokens' weights, 1…MOST_WEIGHT.

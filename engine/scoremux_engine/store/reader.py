@@ -112,10 +112,7 @@ class StoreReader:
         return [name for name in self.digests() if name.startswith(digest) and self._task_of(name) == task]
 
     def find(self, reference: str) -> tuple[str, str]:
-        """Return the task and digest of `TASK` (its live version) or `TASK@DIGEST`; the digest may be cut short.
-
-        Raises StoreError that lists the versions where this one does not exist.
-        """
+        """Return the task and digest of `TASK` (its live version) or `TASK@DIGEST` (may be cut). Raises StoreError."""
         task, at, digest = reference.partition("@")
         if not at:
             live = self.manifest().tasks.get(task)

@@ -67,10 +67,9 @@ class Store(StoreReader):
         who: str = "",
         dry_run: bool = False,
     ) -> list[Change]:
-        """Publish packages as `add` does. Raises StoreError where a version in `before` is not live any more.
+        """Publish packages as `add` does; `who` does it, by default the user of the operating system.
 
-        Args:
-            who: Who does it; by default the user of the operating system.
+        Raises StoreError where a version in `before` is not live any more.
         """
         checked = [_CheckedPackage.of(files, backbone) for files in packages]
         _refuse_duplicates(checked)
@@ -99,7 +98,6 @@ class Store(StoreReader):
         Args:
             to: Digest of the version; by default the one that was live before the present one.
             before: Digest that must still be live, None for any.
-            who: Who does it; by default the user of the operating system.
 
         Raises:
             PackageError: That version is damaged.

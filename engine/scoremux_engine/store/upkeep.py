@@ -87,9 +87,8 @@ def _recent(store: Store, keep_days: float) -> set[str]:
 def verify(store: StoreReader, backbone: Backbone | None = None) -> Iterator[Problem]:
     """Hash every package again, and check manifest, pins and history against them.
 
-    What crashed writers left is not a problem: the next change or `gc` removes it.
-
-    Live packages are checked in full where the backbone is given.
+    What crashed writers left is not a problem: the next change or `gc` removes it. With the backbone, live packages are
+    checked in full.
     """
     tasks: dict[str, str] = {}
     for folder in store.package_folders():

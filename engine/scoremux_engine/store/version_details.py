@@ -94,10 +94,7 @@ def _compare_tensors(name: str, old: Array | None, new: Array | None) -> TensorD
 
 
 def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:
-    """Return all of task.json, the adapter's kind, ranks and sites, its bytes, and the task's versions in the store.
-
-    Raises PackageError where the version is damaged.
-    """
+    """Return task.json, the adapter's kind, ranks, sites and bytes, and the task's versions. Raises PackageError."""
     files = PackageFiles(store.package_folder(digest))
     described = files.task.model_dump(mode="json", exclude_none=True)
     ranks = {

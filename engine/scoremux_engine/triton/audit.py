@@ -35,10 +35,7 @@ class AuditSettings:
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> AuditSettings:
-        """Read `audit_log`, `audit_rotate_bytes` and `audit_key_file`; all are optional.
-
-        Raises AuditError where the key cannot be read or is too short.
-        """
+        """Read the parameters `audit_…`, which are optional. Raises AuditError for a wrong key."""
         path, key_file = (parameters.get(name, "") for name in ("audit_log", "audit_key_file"))
         if not path:
             return cls()

@@ -20,7 +20,6 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
 
     Attributes:
         repository: The folder with the exported `backbone` (default: the folder above the model repository).
-        store: The folder of task packages (default: `repository`/store).
         choice: From `runner`, `device`, `precision`, `threads` and `streams`. Runner `triton` calls the model
             `backbone_model` beside this one, whose bits are those of `arithmetic`.
         queue_rows, queue_bytes: Most rows and bytes of text that wait; requests beyond that are refused, unless nothing
@@ -28,7 +27,6 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
         uncalibrated: `machine` where the machine decides about tasks without a calibration (default: `human`).
         run_folder: For what must outlive a dead stub: the rows in flight and whether the self-test passed.
         selftest: `short` (the default) or `off`; none with runner `triton`.
-        audit: From the parameters `audit_…` (`AuditSettings`).
         grant_key_file: The key of the front door's grants; requests without a valid grant are then refused.
     """
 

@@ -57,9 +57,7 @@ class Room:
     some for one more. A request that is larger than that is let in when nothing else waits. A few rows and bytes are
     kept for small requests, and the watcher's canary always gets in.
 
-    Args:
-        rows: The most rows, 0 for QUEUE_ROWS.
-        size_bytes: The most bytes of text, 0 for QUEUE_BYTES.
+    rows, size_bytes: the most that may wait, 0 for QUEUE_ROWS and QUEUE_BYTES.
     """
 
     def __init__(self, rows: int = 0, size_bytes: int = 0, clock: Callable[[], float] = time.monotonic) -> None:

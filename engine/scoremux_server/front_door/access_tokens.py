@@ -103,10 +103,7 @@ class TokenFile:
             raise SetupError(f"{self.path} cannot be read: {error}") from None
 
     def add(self, name: str, tasks: list[str], rate: int, days: int, *, weight: int = 1) -> str:
-        """Make a token and return it: it is stored nowhere.
-
-        Raises SetupError where the file has this name or cannot be written, or a value is wrong.
-        """
+        """Make a token and return it: it is stored nowhere. Raises SetupError for a wrong value or a taken name."""
         secret = _MARK + secrets.token_urlsafe(_SECRET_BYTES)
         now = datetime.now(timezone.utc).replace(microsecond=0)
         values = {"name": name, "sha256": hashlib.sha256(secret.encode()).hexdigest(), "tasks": tasks}

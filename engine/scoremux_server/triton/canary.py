@@ -40,7 +40,6 @@ class Answer:
     """The outcome of one canary.
 
     Attributes:
-        cause: The reason why the verdict is not good.
         version: The task version that was scored, as `task@digest`.
         store_cause: Why the store could not be read when the canary was sent; tasks in memory are scored all the same.
     """

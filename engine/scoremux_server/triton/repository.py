@@ -39,7 +39,6 @@ def assemble(
     """Write the models that Triton loads into a folder, with parameters that name the repository and the store.
 
     Args:
-        runner: The name of the runner that computes in the Python backend.
         backend: The backend that serves the model `backbone`, one of BACKENDS, which the scorer then calls; None for a
             scorer that computes itself.
         backbone_model: The name that Triton knows the model `backbone` by.

@@ -45,11 +45,7 @@ class MachineScores(BaseModel):
             replace_file(path, [json.dumps(self.model_dump(), indent=1).encode()], mode=None)
 
     def compare(self, there: MachineScores, path: Path) -> tuple[list[str], bool]:
-        """Compare them with those of another machine's file.
-
-        Returns:
-            Sentences about what is equal and what is not, and whether something is equal and nothing differs.
-        """
+        """Say what is equal in another machine's file; return also whether something is, and nothing differs."""
         other, sentences = f"{path} ({there.processor})", list[str]()
         if self.backbone != there.backbone:
             return [f"{other} is of another backbone: {there.backbone[:12]}, here {self.backbone[:12]}"], False

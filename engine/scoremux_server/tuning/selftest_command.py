@@ -100,9 +100,10 @@ def _test(
     from scoremux_engine.engine import Engine
     from scoremux_engine.errors import RunnerError
     from scoremux_engine.model.provenance import processor_name
-    from scoremux_engine.runners.choose import REFERENCE
+    from scoremux_engine.runners.choose import ON_CPU, REFERENCE
     from scoremux_engine.runners.precisions import FLOAT32
     from scoremux_engine.selftest import distances, run_selftest
+    from scoremux_server.profile import Profile
     from scoremux_server.tuning.machine_scores import MachineScores, installed_libraries
 
     libraries = installed_libraries()
@@ -110,7 +111,7 @@ def _test(
         MachineScores(format=1, processor=processor_name(), libraries=libraries, backbone="", digests={})
     )
     reference: Engine | None = None
-    for choice in _choices(profile):
+    for choice in [Profile.read(profile).choice] if profile else ON_CPU:
         setting = f"{choice.name} {choice.precision}"
         try:
             engine = Engine.open(repository, store=store, runner=choice)
@@ -182,13 +183,6 @@ class _Report:
         if sys.stderr.isatty() and test.seconds - self._shown_s >= _SHOWN_S:
             self._shown_s = test.seconds
             typer.echo(f"{self._name}: {test.mixes:,} mixes, {test.rows:,} rows, {test.seconds:.0f} s", err=True)
-
-
-def _choices(profile: str | None) -> list[RunnerChoice]:
-    from scoremux_engine.runners.choose import ON_CPU
-    from scoremux_server.profile import Profile
-
-    return [Profile.read(profile).choice] if profile else list(ON_CPU)
 
 
 def _row(choice: RunnerChoice, arithmetic: str, test: SelfTest) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import statistics
 import time
 from contextlib import ExitStack, closing
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -70,12 +71,12 @@ def _measure(repository: Path, store: Path | None, sample: TrialRows, checked: i
     from scoremux_engine.runners.choose import ON_CPU
     from scoremux_server.tuning.trials import Candidate, rows_for, run_trials
 
-    refused: list[str] = []
+    refused, report = list[str](), partial(typer.echo, err=True)
     with ExitStack() as stack:
 
         def start(choices: Iterable[RunnerChoice]) -> Iterator[Candidate]:
             for choice in choices:
-                _report(f"starting {choice.name} {choice.precision}")
+                report(f"starting {choice.name} {choice.precision}")
                 try:
                     yield stack.enter_context(closing(Candidate(repository, store, choice, sample)))
                 except RunnerError as error:
@@ -83,11 +84,7 @@ def _measure(repository: Path, store: Path | None, sample: TrialRows, checked: i
 
         candidates = list(start(ON_CPU))
         rows = rows_for(candidates[0], sample, _PASS_S)
-        return run_trials(candidates, rows, checked, _report), refused
-
-
-def _report(sentence: str) -> None:
-    typer.echo(sentence, err=True)
+        return run_trials(candidates, rows, checked, report), refused
 
 
 def _reasons(trial: Trial, reference: Trial, tasks: Sequence[str] | None, most_changed: float) -> Iterator[str]:

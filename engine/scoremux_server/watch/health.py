@@ -43,7 +43,6 @@ class Health(Collector):
         cause: Why Triton was last restarted, or why its last bad canary failed.
         store_cause: Why the store cannot be read now; tasks in memory are scored.
         canary_waiting_s: Seconds that the canary in flight has waited for its answer; 0 without one.
-        arithmetic: What the scorer computes in, by name; empty before it is loaded.
     """
 
     def __init__(

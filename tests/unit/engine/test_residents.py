@@ -46,7 +46,7 @@ def residents(bare: Backbone, slots: float) -> Residents:
 
 def budget(bare: Backbone, slots: float) -> int:
     """Return what so many slots take with the page that their biases share."""
-    return int(slots * Pool.bytes_of(bare.spec, SIZE, {})) + mmap.PAGESIZE
+    return int(slots * Pool(bare.spec, SIZE, {}, 1).slot_bytes) + mmap.PAGESIZE
 
 
 def inserted(held: Residents, given: TaskPackage, *, evict: bool = True) -> Version:
