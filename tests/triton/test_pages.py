@@ -1,10 +1,8 @@
 """README, followed by somebody who reads it: its commands in order, its Python, and the client's pages after it."""
 
 import json
-import os
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from making import ROOT
 from pages import blocks
 from saf import ADAPTERS, minilm, needs_minilm
-from serving import SCOREMUX, serving
+from serving import run_here, serving
 
 pytestmark = needs_minilm
 
@@ -49,15 +47,13 @@ def reader(saf_repository: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(command: str, folder: Path, url: str = "localhost:8001") -> str:
-    """Run a command of a page as written, but for what tests cannot have; return its output."""
-    line = SHORTER.get(command, command).replace("localhost:8001", url)
-    path = f"{Path(SCOREMUX).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", line], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-    )
+def run(command: str, folder: Path, url: str) -> None:
+    """Run a command of a page as written, but for what tests cannot have."""
+    _, *words = shlex.split(SHORTER.get(command, command).replace("localhost:8001", url))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = run_here(*words)
     assert done.returncode == 0, (command, done.stdout, done.stderr)
-    return done.stdout
 
 
 def test_readme_gives_scores(reader: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
