@@ -6,7 +6,9 @@ count once, and lines that contradict each other are refused.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,17 +105,30 @@ def read_labels(
         InputError: A file cannot be read, a line cannot be used, or lines contradict each other.
     """
     table, responses = LabelTable(paths=[*map(str, paths)]), _Responses()
-    for file in (file for path in paths for file in files_of(path)):
-        for line, row, problem in _rows(file, columns, needed, table):
-            if problem and strict:
-                hint = column_hint(table.names) if problem.startswith("no ") else ""
-                raise InputError(f"{file}{'' if line is None else f', line {line}'}: {problem}{hint}")
-            if reason := problem or responses.add(row):
-                table.left_out.append(LeftOutLine(file.name, line, reason))
+    with _without_collector():
+        for file in (file for path in paths for file in files_of(path)):
+            for line, row, problem in _rows(file, columns, needed, table):
+                if problem and strict:
+                    hint = column_hint(table.names) if problem.startswith("no ") else ""
+                    raise InputError(f"{file}{'' if line is None else f', line {line}'}: {problem}{hint}")
+                if reason := problem or responses.add(row):
+                    table.left_out.append(LeftOutLine(file.name, line, reason))
     table.rows = list(responses.rows.values())
     for row, weight in zip(table.rows, table.sample().weight.tolist(), strict=True):
         row.weight = weight
     return table
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Let Python not look for cycles, which rows do not form: to look takes as long as to read them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _rows(
@@ -155,8 +170,12 @@ class _Responses:
 
     def add(self, row: LabelledRow) -> str:
         """Take a row; return why it is not a response of its own, empty if it is one. Raises InputError."""
+        if (row.task, row.id) not in self._keys:
+            self._keys[row.task, row.id], self.rows[row.key] = [row.key], row
+            return ""
         key = self._key_of(row)
-        first, raters = self.rows.setdefault(key, row), self._raters.setdefault(key, {})
+        first = self.rows.setdefault(key, row)
+        raters = self._raters.setdefault(key, {first.rater: first})
         if row.rater and "" in raters and row.rater not in raters:
             raters[row.rater] = raters.pop("")  # a line without a rater may be anyone's
         before = raters.setdefault(row.rater, row) if row.rater or not raters else next(iter(raters.values()))
@@ -192,7 +211,9 @@ class _Responses:
                 continue
             if row.administration:
                 keys[keys.index(key)], other.administration = row.key, row.administration
-                self.rows[row.key], self._raters[row.key] = self.rows.pop(key), self._raters.pop(key)
+                self.rows[row.key] = self.rows.pop(key)
+                if key in self._raters:
+                    self._raters[row.key] = self._raters.pop(key)
                 return row.key
             return key
         if row.key not in keys:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,8 @@ def refuse_machine_levels(file: Path, names: Collection[str], level: str) -> Non
 
 def number(value: object) -> tuple[float, bool]:
     """Return the number in a cell, NaN where there is none, and whether the cell has something else."""
+    if value is None:
+        return math.nan, False
     if isinstance(value, str):
         value = value.strip()
         value = value.replace(",", ".") if _COMMA.fullmatch(value) else value
@@ -190,6 +193,12 @@ def number(value: object) -> tuple[float, bool]:
     except (TypeError, ValueError):
         return math.nan, True
     return (result, False) if abs(result) < _MOST else (math.nan, True)
+
+
+@lru_cache(1 << 12)
+def _groups(*cells: tuple[str, str]) -> Mapping[str, str]:
+    """Return cells by column; rows with the same ones share them."""
+    return dict(cells)
 
 
 def labelled_row(
@@ -216,7 +225,7 @@ def labelled_row(
         score=number(cells.get("score"))[0],
         rater=student_of(cells.get("rater")) or "",
         split=str(cells.get("split") or ""),
-        groups={name: student_of(values.get(name)) or "" for name in columns.groups},
+        groups=_groups(*((name, student_of(values.get(name)) or "") for name in columns.groups)),
         remarks=remarks,
     )
     if columns.predicted:
@@ -230,6 +239,8 @@ def labelled_row(
 
 def problem_of(row: LabelledRow, needed: Collection[str], present: Mapping[str, str], columns: LabelColumns) -> str:
     """Return why a row without the fields that are needed cannot be used, empty if it can; quotes no cell."""
+    if not (needed or columns.predicted):
+        return ""
     has = {"id": "id" in present, "task": bool(row.task), "text": row.text is not None, "level": row.has_level}
     for key in needed:
         name = present.get(key, getattr(columns, key))

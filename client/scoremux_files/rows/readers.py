@@ -88,6 +88,8 @@ def text_cell(path: Path, number: int, row: Row, column: str) -> str:
 
 def student_of(value: object) -> str | None:
     """Return who wrote a response, as a cell says it: numbers as text, 7.0 like 7; None for an empty cell or NaN."""
+    if type(value) is str:
+        return value or None
     if isinstance(value, float) and (value.is_integer() or math.isnan(value)):  # pandas makes floats of ints with nulls
         value = None if math.isnan(value) else int(value)
     return None if value in (None, "") else str(value)
