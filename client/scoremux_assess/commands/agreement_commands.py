@@ -96,8 +96,7 @@ def report(
     policy: PolicyOption = None,
     title: Annotated[str, typer.Option(help="The page's heading.")] = "Agreement of machine and human",
     sampling: Annotated[str, typer.Option(help="How the responses were chosen, for the page.")] = "",
-    approver: Annotated[str, typer.Option(help="Who approves the use of the scores, for the page.")] = "",
-    approved_on: Annotated[str, typer.Option(help="Date of the approval, for the page.")] = "",
+    approver: Annotated[str, typer.Option(help="Who approves the use of the scores, and when, for the page.")] = "",
 ) -> None:
     """Write a page with a verdict for each task, and everything that it rests on.
 
@@ -110,7 +109,7 @@ def report(
         raise InputError(f"{out}: a report is an .html file")
     columns = label_columns(column, *_KEYS, group="group")
     inputs = ReportInputs(scored, truth, columns, criteria, policy)
-    write_report(inputs, out, title, Approval(sampling, approver, approved_on))
+    write_report(inputs, out, title, Approval(sampling, approver))
     _print_files(Console(highlight=False, markup=False), out)
 
 

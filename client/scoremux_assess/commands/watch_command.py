@@ -30,9 +30,7 @@ def watch(
         list[Path] | None,
         typer.Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable."),
     ] = None,
-    papers: Annotated[
-        Path | None, typer.Option("--papers", help="What `scoremux review export --papers` wrote.")
-    ] = None,
+    papers: Annotated[Path | None, typer.Argument(help="What `scoremux review export --papers` wrote.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -44,7 +42,7 @@ def watch(
 ) -> None:
     """Test promises on read-behind rows; run it each morning. Everything is computed again from the files.
 
-    Example: scoremux watch final.parquet --tasks REPO/store --policy policy.toml --out today.html
+    Example: scoremux watch final.parquet papers.parquet --tasks REPO/store --policy policy.toml --out today.html
     """
     from scoremux_assess.report import render
     from scoremux_assess.watch import watch_view as view

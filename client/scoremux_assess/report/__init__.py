@@ -31,7 +31,6 @@ class Approval:
 
     sampling: str = ""
     approver: str = ""
-    approved_on: str = ""
 
 
 @dataclass(frozen=True)

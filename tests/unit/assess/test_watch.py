@@ -181,12 +181,12 @@ def test_validity_papers_tell_whether_people_have_changed(
         for ago in range(60, -1, -1) for n in range(10)
     ]  # fmt: skip
     (papers := tmp_path / "papers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    values, output = watch(desk, store, tmp_path, "--papers", str(papers))
+    values, output = watch(desk, store, tmp_path, str(papers))
     assert promise(values)["verdict"] == verdict and words in " ".join(output.split())
     assert "10.0% of" in (tmp_path / "page.html").read_text(encoding="utf-8")
     papers.write_text('{"task": "t-1"}\n')
     with pytest.raises(InputError, match="row 1 is no reading"):
-        watch(desk, store, tmp_path, "--papers", str(papers))
+        watch(desk, store, tmp_path, str(papers))
 
 
 def test_a_job_draws_the_reads_that_are_planned(store: Path, tmp_path: Path) -> None:
