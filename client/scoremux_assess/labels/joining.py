@@ -169,25 +169,9 @@ def join(
         (f"have a level in {truth_name} that is off the task's scale", _at(both[off], len(ours))),
         ("have a second level off the task's scale, and count without it", _at(both[off_second], len(ours))),
     ]
-    usable_both = ~off
-    beside = _beside_sample(scored.task.code[both[~off]], truth, place[ours[both[~off]]])
-    usable_both[~off] = ~beside
-    reasons.append(("were sent to people, beside a sample of all responses", _at(both[~off][beside], len(ours))))
-    weight, routes = truth.sample.weight[place[ours[both]]], _routes(scored, has_score)
-    if routes is not None and scored.to_people is not None:
-        read = both[usable_both]
-        columns = (
-            scored.task.code[read],
-            scored.to_people[read],
-            weight[usable_both],
-            truth.sample.stated[place[ours[read]]],
-        )
-        weight[usable_both], shares = to_routes(*columns, routes)
-        strange = usable_both & np.isin(scored.task.code[both], list(shares))
-        usable_both &= ~strange
-        of_tasks = "; ".join(f"{scored.task.values[code]} {share}" for code, share in shares.items())
-        no_sample = f"does not say how rows were chosen (chosen_by) and is not a sample: sent to people {of_tasks}"
-        reasons.append((f"are of tasks whose truth {no_sample}", _at(both[strange], len(ours))))
+    routes = _routes(scored, has_score)
+    usable_both, weight, others = _as_sample(scored, truth, both, place[ours[both]], off, routes)
+    reasons += others
     absent = [(f"are in {truth_name} and not in {output}", times[theirs] == 0)]
     unusable = np.flatnonzero(has_score & listed & np.isin(ours, theirs[truth.unusable]))
     kept = both[usable_both]
@@ -211,6 +195,32 @@ def join(
         population=_population(scores, routed, weight),
         left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),
     )
+
+
+def _as_sample(
+    scored: ScoredColumns, truth: KnownColumns, rows: Ints, places: Ints, off: Mask, routes: Floats | None
+) -> tuple[Mask, Floats, list[tuple[str, Mask]]]:
+    """Return which rows with both levels are a sample of their tasks, their weights, and why others are none.
+
+    Args:
+        rows, places: Their places in the output and in the truth.
+        off: Which of them have a level off the scale.
+    """
+    task, usable, weight = scored.task.code[rows], ~off, truth.sample.weight[places]
+    beside = np.zeros(len(rows), bool)
+    beside[~off] = _beside_sample(task[~off], truth, places[~off])
+    usable &= ~beside
+    every = len(scored.level)
+    reasons = [("were sent to people, beside a sample of all responses", _at(rows[beside], every))]
+    if routes is not None and scored.to_people is not None:
+        read, stated = rows[usable], truth.sample.stated[places[usable]]
+        weight[usable], shares = to_routes(task[usable], scored.to_people[read], weight[usable], stated, routes)
+        strange = usable & np.isin(task, list(shares))
+        usable &= ~strange
+        of_tasks = "; ".join(f"{scored.task.values[code]} {share}" for code, share in shares.items())
+        no_sample = f"does not say how rows were chosen (chosen_by) and is not a sample: sent to people {of_tasks}"
+        reasons.append((f"are of tasks whose truth {no_sample}", _at(rows[strange], every)))
+    return usable, weight, reasons
 
 
 def _lengths(text: Any) -> Floats:
