@@ -227,7 +227,7 @@ def _lengths(text: Any) -> Floats:
     return np.asarray(pc.cast(pc.utf8_length(text), pa.float64()).to_numpy(zero_copy_only=False))
 
 
-def _beside_sample(task: Ints, truth: KnownColumns, place: Ints) -> Mask:
+def _beside_sample(task: Ints32, truth: KnownColumns, place: Ints) -> Mask:
     """Return which rows people read for their route, where the task's others stand for them: see `routed_beside`."""
     routed = truth.sample.routed[place]
     behind = ~routed & ~truth.sample.sampled[place]
