@@ -1,4 +1,4 @@
-"""A package's files: which there are, what each says, and their digest. Each file is read once."""
+"""A package's files: which there are, what each says, and their digest. Each JSON file is read once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from scoremux_engine.packages.adapter_config import AdapterConfig
@@ -60,9 +59,9 @@ class PackageFiles:
         """What `adapter_config.json` says. Raises PackageError naming the key that is wrong or not supported."""
         return AdapterConfig.parse(self.read(CONFIG_JSON), self.path / CONFIG_JSON)
 
-    @cached_property
+    @property
     def tensors(self) -> TensorFile:
-        """The tensors, of which the header is read once, and the data when they are loaded."""
+        """The tensors. Nothing of them is kept here: headers of many adapters take much memory."""
         return TensorFile(self.path / TENSORS)
 
     def read(self, name: str) -> bytes:

@@ -56,7 +56,7 @@ def split(
     together: dict[object, list[PlannedRow]] = {}
     apart: list[MicroBatch] = []
     for row in rows:
-        if row.digest in deadly:
+        if deadly and row.digest in deadly:
             apart.append(MicroBatch([row]))
         else:
             together.setdefault(row.shape, []).append(row)

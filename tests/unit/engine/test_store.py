@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import shutil
 from collections import Counter
@@ -17,6 +18,7 @@ import pytest
 from making import make_adapter
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import FILES, PackageFiles
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.store import Store
@@ -62,9 +64,16 @@ def test_package_holds_its_three_files_byte_for_byte_and_each_was_read_once(
     opened, open_file = Counter[str](), os.open
     monkeypatch.setattr(os, "open", lambda file, *a, **k: opened.update([str(file)]) or open_file(file, *a, **k))
     store.add(folders[:1], bare)
-    assert [opened[str(folders[0] / name)] for name in FILES] == [1, 1, 3]  # of the tensors: header, data, and a copy
+    assert [opened[str(folders[0] / name)] for name in FILES] == [1, 1, 4]  # header twice, data, and a copy
     package = store.package_folder(PackageFiles(folders[0]).digest())
     assert content(package) == {name: (folders[0] / name).read_bytes() for name in FILES}
+
+
+def test_no_header_of_tensors_is_kept_while_others_are_added(folders: list[Path], bare: Backbone) -> None:
+    files = PackageFiles(folders[0])
+    TaskPackage.check(files, bare)
+    texts = sum((folders[0] / name).stat().st_size for name in ("task.json", "adapter_config.json"))
+    assert texts < len(pickle.dumps(files)) < texts + 500 < (folders[0] / "adapter_model.safetensors").stat().st_size
 
 
 def test_card_is_part_of_its_version(store: Store, folders: list[Path], bare: Backbone, tmp_path: Path) -> None:
