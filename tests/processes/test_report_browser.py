@@ -1,6 +1,7 @@
 """The report in Chromium: no violation of WCAG; whatever tasks and groups are called, only tables scroll sideways."""
 
 import json
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 
 from chromium import SIZES, chromium, open_page, violations
 from scoremux_assess.commands.agreement_commands import report
+from scoremux_assess.commands.watch_command import watch
+from scoremux_decide.conditions.rules import Conditions
+from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 
 LONG = "grade_8_science_" * 8
 
@@ -34,6 +38,30 @@ def test_only_tables_scroll_sideways(tmp_path: Path, width: int) -> None:
         assert shown.evaluate("document.documentElement.scrollWidth") == width
         boxes = "[...document.querySelectorAll('.wide')].some(box => box.scrollWidth > box.clientWidth)"
         assert shown.evaluate(boxes) == (width < 1000)
+        for scheme in ("light", "dark"):
+            shown.emulate_media(color_scheme=scheme)
+            assert violations(shown) == []
+
+
+def test_the_page_of_every_morning_fits_a_phone(tmp_path: Path) -> None:
+    threshold = Threshold("LOW_CONFIDENCE", "own", 300, 0.2, 0.7, exact=0.85, confidence=0.9)
+    expected, temperature = Expected(0.12, 300, (0.5, 0.5)), Temperature(1.0, "own", 300)
+    decision = Decision("p", Conditions(), False, temperature, threshold, expected=expected)
+    (folder := tmp_path / "store" / "packages" / ("a" * 64)).mkdir(parents=True)
+    (folder / "decision.json").write_bytes(decision.to_json())
+    rows = [
+        {"id": f"r{day}-{n}", "task": LONG, "status": "OK", "machine_level": 1, "level": n % 2, "route": "machine",
+         "read_behind": 0.1 if n < 10 else None, "version": "a" * 64, "decided_by": "rater", "confidence": 0.9,
+         "added_at": (date.today() - timedelta(days=day)).isoformat()}
+        for day in range(40, -1, -1) for n in range(30)
+    ]  # fmt: skip
+    (tmp_path / "final.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    watch(tmp_path / "final.jsonl", tmp_path / "store", out=tmp_path / "today.html")
+    with chromium() as browser:
+        shown = open_page(browser, viewport={"width": 360, "height": SIZES[360]})
+        shown.goto((tmp_path / "today.html").as_uri())
+        assert shown.locator("#alarms, #warnings, #promises, #plan").count() == 4
+        assert shown.evaluate("document.documentElement.scrollWidth") == 360
         for scheme in ("light", "dark"):
             shown.emulate_media(color_scheme=scheme)
             assert violations(shown) == []
