@@ -2,8 +2,9 @@
 
 The gap at a level is the mean of machine − human over a group's rows that have this human level, minus that over the
 other students' rows that have it, in standard deviations of the task's human levels. DSM judges a group's mean; what is
-judged here is by how much the gap at a level is beyond the mean of the group's gaps. Errors of people alone give a
-group with lower levels a lower gap, at all levels nearly alike: the mean has that too, and what is beyond it has not.
+judged here is by how much the gap at a level is beyond the mean of the group's gaps. Gaps of few rows on either side
+weigh less: else their chance errors would be in what all others are beyond. Errors of people alone give a group with
+lower levels a lower gap, at all levels nearly alike: the mean has that too, and what is beyond it has not.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def _by_group(
             for rows in (side & np.isin(key, used) for side in sides)
         )  # fmt: skip
         gap, of_task = difference(one, rest), used // levels
-        mean = (np.bincount(of_task, one.n * gap.value) / np.bincount(of_task, one.n))[of_task]
+        weight = one.n * rest.n / (one.n + rest.n)
+        mean = (np.bincount(of_task, weight * gap.value) / np.bincount(of_task, weight))[of_task]
         value, low, high = ((end - mean) / deviation[of_task] for end in (gap.value, gap.low, gap.high))
         beyond = Estimates(value, low, high, np.minimum(one.n, rest.n), "difference")
         place = np.searchsorted(pairs, of_task * width + number)

@@ -54,14 +54,15 @@ def records(assessed: Assessment) -> Iterator[Record]:
         yield from _records({"task": task, "column": "", "group": ""}, assessed.figures, judged, cell)
     yield from _records({"task": MEAN, "column": "", "group": ""}, assessed.means, {}, 0)
     if groups is not None:
-        for cell, names_of_group in _group_names(assessed, groups):
+        names_by_cell = dict(_group_names(assessed, groups))
+        for cell, names_of_group in names_by_cell.items():
             yield from _records(names_of_group, groups.figures, groups.judged, cell)
         for place, cell in enumerate(groups.of_all()):
             of_group = {"task": MEAN, "column": groups.column[cell], "group": groups.value[cell]}
             yield from _records(of_group, groups.means, {}, place)
         for cell, group in enumerate(groups.levels.group):
-            where = dict(_group_names(assessed, groups))[group] | {"statistic": f"dif_{groups.levels.level[cell]}"}
-            yield {**where, **_of_level(groups, cell)}
+            statistic = f"dif_{groups.levels.level[cell]}"
+            yield {**names_by_cell[group], "statistic": statistic, **_of_level(groups, cell)}
     yield from _promises(assessed)
     yield from _fairness(assessed)
 

@@ -13,7 +13,7 @@ import pytest
 from rsmtool_figures import DATA_SETS, data_set
 from scoremux_assess.conclusions.fairness import explained
 from scoremux_assess.conclusions.level_gaps import LevelGaps
-from scoremux_assess.conclusions.verdicts import fewer_fails, judge, read_criteria
+from scoremux_assess.conclusions.verdicts import Verdict, fewer_fails, judge, read_criteria
 from scoremux_assess.labels.ratings import Pair, Ratings, kinds, sums
 from scoremux_assess.statistics.agreement import STATISTICS, dsm, qwk, statistics
 from scoremux_assess.statistics.levels import measure_levels
@@ -90,6 +90,23 @@ def test_a_bias_that_crosses_fails_at_levels_and_is_in_no_mean() -> None:
     # What moves a group at all levels alike is in its mean, which DSM judges, and in no level beyond it.
     moved = LevelGaps.of(Ratings.of(human, human + group), np.zeros(6000, np.int64), group, None)
     assert np.allclose(np.abs(moved.gap), 1 / human.std(ddof=1)) and np.allclose(moved.beyond.value, 0)
+
+
+def test_levels_that_few_of_a_small_group_have_make_no_other_level_fail() -> None:
+    random, size = np.random.default_rng(0), (3000, 300)
+    (limit,) = (criterion for criterion in read_criteria() if criterion.of == "level")
+    task, group = np.repeat(np.arange(100), sum(size)), np.tile(np.repeat([0, 1], size), 100)
+    large, small = (
+        random.choice(4, (100, n), p=p)
+        for n, p in zip(size, ([0.1, 0.4, 0.4, 0.1], [0.88, 0.1, 0.01, 0.01]), strict=True)
+    )
+    human = np.hstack([large, small]).ravel()
+    machine = np.clip(human + random.choice([-1, 0, 1], len(human), p=[0.15, 0.7, 0.15]), 0, 3)
+    gaps = LevelGaps.of(Ratings.of(human, machine), task, group, None)
+    measured = gaps.beyond.n >= limit.least_rows
+    missed = ((gaps.beyond.low > 0) | (gaps.beyond.high < 0))[measured]
+    assert missed.mean() < 0.06, missed.mean()
+    assert (judge(limit, gaps.beyond).verdict[measured] == Verdict.FAIL).mean() < 0.01
 
 
 def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_elsewhere() -> None:
