@@ -86,12 +86,17 @@ def _decision(store: Path, digest: str) -> Decision | None:
 
 
 def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
-    """Return how many rows of each job's output the desk does not have."""
+    """Return how many rows of each administration, as the desk names it, jobs wrote and the desk does not have."""
     from scoremux_files.rows.columns import present_columns
+    from scoremux_files.rows.readers import student_of
 
     written, received = Counter[str](), Counter[str]()
     for path in scored:
-        written[path.name] += len(present_columns(path, ("id",), ("id",))["id"])
+        columns = present_columns(path, ("id", "administration"), ("id",))
+        named = (
+            columns["administration"].to_pylist() if "administration" in columns else [path.name] * len(columns["id"])
+        )
+        written.update(student_of(name) or "" for name in named)
     for task in watched:
         received += task.administrations
     return {name: max(0, count - received[name]) for name, count in written.items()}

@@ -43,8 +43,8 @@ def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | No
     student, ratings = joined.students(), joined.ratings
     if student is None or cells < 2:
         return None
-    rows_of = np.bincount(student * cells + task, minlength=(student.max() + 1) * cells).reshape(-1, cells)
-    complete = (rows_of == 1).all(axis=1)
+    tasks_of = np.bincount(np.unique(student * cells + task) // cells)
+    complete = (tasks_of == cells) & (np.bincount(student) == cells)
     if complete.sum() < _FEWEST:
         return None
     machine, human = (_in_points(joined, task, levels) for levels in (ratings.machine, ratings.human))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 
@@ -215,13 +216,14 @@ def planned_shares(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str,
     newest = _newest([finding.watched for finding in findings])
     current = [finding for finding in findings if finding.watched is newest[finding.watched.task]]
     for finding in current:
-        days = [day.kept for day in finding.watched.days.values()][-_RECENT_DAYS:]
-        if finding.promise != "exact" or not sum(days):
+        days = dict(list(finding.watched.days.items())[-_RECENT_DAYS:])
+        kept_a_day = sum(day.kept for day in days.values()) / calendar_days(days)
+        if finding.promise != "exact" or not kept_a_day:
             continue
         reads = 10.0
         for _ in range(3):  # with more reads, there are more that must raise no alarm
             reads = _reads_for(finding, rules.find_loss, rules.days * reads, len(current), rate) / rules.find_days
-        shares[finding.watched.task] = min(1.0, round(reads * len(days) / sum(days), 4))
+        shares[finding.watched.task] = min(1.0, math.ceil(reads / kept_a_day * 1e4) / 1e4)
     return shares
 
 
@@ -253,5 +255,9 @@ def _moved(task: WatchedTask, doubts: Floats, rate: AlarmRate) -> str | None:
 
 def _reads_in(term: int, count: int, days: dict[str, Day]) -> float:
     """Return how many observations a term of that many days has at the rate of `days`, no fewer than `count`."""
-    first, last = (date.fromisoformat(name) for name in (min(days), max(days)))
-    return max(count, count * term / ((last - first) / timedelta(days=1) + 1))
+    return max(count, count * term / calendar_days(days))
+
+
+def calendar_days(days: dict[str, Day]) -> int:
+    """Return how many days there are from the first to the last, with those that have no rows."""
+    return (date.fromisoformat(max(days)) - date.fromisoformat(min(days))).days + 1

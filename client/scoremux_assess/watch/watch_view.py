@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from scoremux_assess.labels.ratings import Ints
-from scoremux_assess.watch.findings import LOSSES, RECOVERED, Finding, Shift
+from scoremux_assess.watch.findings import LOSSES, RECOVERED, Finding, Shift, calendar_days
 from scoremux_assess.watch.watched_rows import LEAST_PAPERS, WatchedTask
 from scoremux_decide.policy import WatchPolicy
 
@@ -29,7 +29,7 @@ class Morning:
     """What is known on one day.
 
     Attributes:
-        lost: Rows that a job wrote and the desk does not have, by output.
+        lost: Rows that a job wrote and the desk does not have, by administration.
         drawn: The share of rows that `scoremux score --read-behind` draws of each task, as planned.
     """
 
@@ -215,9 +215,7 @@ def _row(finding: Finding) -> dict[str, Any]:
 
 
 def _plan(finding: Finding, drawn: Mapping[str, float]) -> dict[str, Any]:
-    days = finding.watched.days
-    span = (date.fromisoformat(max(days)) - date.fromisoformat(min(days))).days + 1
-    reads = finding.reads / span
+    reads = finding.reads / calendar_days(finding.watched.days)
     cells = [f"{reads_needed / reads:.0f} days" if reads else "never" for reads_needed in finding.plan]
     share = _percent(drawn.get(finding.watched.task))
     return {"task": finding.watched.task, "reads": f"{reads:.1f}", "days": cells, "share": share}

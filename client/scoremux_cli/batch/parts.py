@@ -128,7 +128,8 @@ def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
 
 def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None) -> Any:
     """Return a slice's rows with their outcomes, columns as in `PLACED`; read_behind: picks rows for people."""
-    rows = zip(part.tasks, part.ids, scored, strict=True)
+    administrations = part.kept.get("administration", [None] * len(scored))
+    rows = zip(part.tasks, part.ids, scored, administrations, strict=True)
     shares = [read_behind.share_of(row[0]) if read_behind and read_behind.picks(*row) else None for row in rows]
     columns = {
         **outcome_columns(part.ids, part.tasks, scored),

@@ -26,7 +26,7 @@ _TASK_AT_FAULT = (Status.UNKNOWN_TASK, Status.INVALID_TASK, Status.FORBIDDEN_TAS
 
 @dataclass(frozen=True)
 class ReadBehind:
-    """A share of the rows that the machine decides, picked by a keyed hash of task and id: the same ones each time.
+    """A share of the rows that the machine decides, picked by a keyed hash of task, id and administration.
 
     Attributes:
         share: Of all tasks, or by task; one that is not named gets the greatest.
@@ -51,7 +51,9 @@ class ReadBehind:
             shares = {task: float(share) for task, share in values.items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise wrong from error
-        if not shares or not all(0 <= share <= 1 for share in shares.values()):
+        if not shares:
+            raise InputError(f"--read-behind {option} plans no reads, as it has no task with a promise; give a share")
+        if not all(0 <= share <= 1 for share in shares.values()):
             raise wrong
         return cls(shares.get("", shares), read_key(key_file))
 
@@ -61,11 +63,12 @@ class ReadBehind:
             return self.share
         return self.share.get(task.partition("@")[0], max(self.share.values()))
 
-    def picks(self, task: str, row_id: str, scored: Scored) -> bool:
-        """Return whether people score this row too."""
+    def picks(self, task: str, row_id: str, scored: Scored, administration: str | None = None) -> bool:
+        """Return whether people score this row too; equal ids of several administrations are picked apart."""
         if scored.route != MACHINE:
             return False
-        name = f"{task.partition('@')[0]}\0{row_id}".encode("utf-8", "surrogatepass")
+        of = f"\0{administration}" if administration else ""
+        name = f"{task.partition('@')[0]}\0{row_id}{of}".encode("utf-8", "surrogatepass")
         return int.from_bytes(hmac.digest(self.key, name, "sha256")[:8], "big") < self.share_of(task) * 2**64
 
 

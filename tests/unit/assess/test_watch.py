@@ -21,7 +21,8 @@ from scoremux_assess.watch.detectors import (
     reads_needed,
     recovery,
 )
-from scoremux_assess.watch.watched_rows import read_watched
+from scoremux_assess.watch.findings import AlarmRate, find, planned_shares
+from scoremux_assess.watch.watched_rows import Day, WatchedTask, read_watched
 from scoremux_cli.app import build
 from scoremux_cli.batch.people import ReadBehind
 from scoremux_client.contract import Status
@@ -29,6 +30,7 @@ from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
+from scoremux_decide.policy import WatchPolicy
 from scoremux_files.rows.writers import write_rows
 
 CALIBRATED, HELD = "a" * 64, "b" * 64
@@ -209,6 +211,29 @@ def test_a_job_draws_the_reads_that_are_planned(store: Path, tmp_path: Path) -> 
     assert 0.35 < found < 0.65, (share, found)
 
 
+def test_reads_are_planned_for_days_without_rows_and_for_many_rows(store: Path, tmp_path: Path) -> None:
+    """Reads are a number a day: the share of them is what the rows of a day on the calendar are."""
+    daily, weekly = Desk(), Desk()
+    for ago in range(63, -1, -1):
+        daily.day(ago, 0.12)
+        if ago % 7 == 0:
+            weekly.day(ago, 0.12)
+    shares = [watch(desk, store, tmp_path)[0]["read_behind"]["t-1"] for desk in (daily, weekly)]
+    assert shares[0] < 0.5 and shares[1] == 1.0
+    task = WatchedTask("t-1", CALIBRATED, DECISION, {TODAY.isoformat(): Day(kept=10_000_000)})
+    assert planned_shares(find([task], AlarmRate(), TODAY.isoformat()), WatchPolicy()) == {"t-1": 0.0001}
+    (tmp_path / "none.json").write_text('{"read_behind": {}}')
+    with pytest.raises(InputError, match="no task with a promise"):
+        ReadBehind.read(str(tmp_path / "none.json"), tmp_path / "none.json")
+
+
+def test_equal_ids_of_administrations_are_picked_apart() -> None:
+    behind = ReadBehind(0.2, b"0123456789abcdef")
+    picked = [behind.picks("t-1", "7", SCORED, str(school)) for school in range(1000)]
+    assert 150 < sum(picked) < 250
+    assert behind.picks("t-1", "7", SCORED, "") == behind.picks("t-1", "7", SCORED)
+
+
 def test_late_reads_are_listed_and_rows_that_the_desk_lacks_are_lost(store: Path, tmp_path: Path) -> None:
     desk, scored = Desk(), tmp_path / "spring.jsonl"
     desk.day(20, 0.1)
@@ -220,6 +245,14 @@ def test_late_reads_are_listed_and_rows_that_the_desk_lacks_are_lost(store: Path
     values, output = watch(desk, store, tmp_path, "--scored", str(scored), "--scored", str(again))
     assert promise(values)["late"] == 3 and promise(values)["reads"] == 7
     assert values["lost"] == {"spring.jsonl": 5}, "outputs of one name are one administration"
+    for row in desk.rows[:50]:
+        row["administration"] = "2026"
+    for row in desk.rows[50:]:
+        row["administration"] = ""
+    written = [{"id": f"r{n}", "administration": "2026" if n < 52 else None} for n in range(103)]
+    (job := tmp_path / "job.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written), encoding="utf-8")
+    values, _ = watch(desk, store, tmp_path, "--scored", str(job))
+    assert values["lost"] == {"2026": 2, "": 1}, "the desk counts a response's own administration"
     assert "5 rows lost, 3 picked rows not read in time" in output
 
 
