@@ -93,7 +93,7 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
             names += [(column, codes.values[code]) for code in group]
             tasks.append(cell)
             parts.append(figures)
-    if not parts:
+    if not names:  # columns may have no value
         return None
     joined_figures = {name: joined_estimates([part[name] for part in parts]) for name in parts[0]}
     judged = {c: judge(c, joined_figures[c.statistic]) for c in criteria if c.of == "group"}

@@ -241,10 +241,10 @@ def rows_in_words(needed: float, rows: float) -> str:
 
     The figure that `needed` is for has an error: the range is for the middle half of what the true figure may be.
 
-    >>> rows_in_words(300, 100), rows_in_words(300, 5), rows_in_words(math.nan, 100)
-    ('150 to 880', '37 or more', '')
+    >>> rows_in_words(300, 100), rows_in_words(300, 5), rows_in_words(math.nan, 100), rows_in_words(0, 100)
+    ('150 to 880', '37 or more', '', '')
     """
-    if math.isnan(needed) or math.isnan(rows):
+    if not needed > 0 or math.isnan(rows):
         return ""
     distance = math.sqrt(rows / needed)  # of figure and limit, in units of what would need no more rows
     fewest, most = max(rows / (distance + _QUARTILE) ** 2, rows + 1), rows / max(distance - _QUARTILE, 1e-6) ** 2

@@ -55,7 +55,7 @@ class Plots:
             if np.isfinite(estimate.value[place]):
                 body.append(frame.dot(estimate.value[place], middle, 4))
         spoken = (
-            f"{name}: {value:.2f}, from {low:.2f} to {high:.2f}"
+            f"{name}: {value:.2f}" + (f", from {low:.2f} to {high:.2f}" if np.isfinite(low) else "")
             for name, value, low, high in zip(names, estimate.value, estimate.low, estimate.high, strict=True)
             if np.isfinite(value)
         )

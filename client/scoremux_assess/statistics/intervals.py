@@ -95,7 +95,9 @@ def dsm_estimates(
         leaves = of_group.sums if student is not None else of_group.sums.times(member[units.rows].astype(np.float64))
         left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(leaves))
         pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
-    estimate = _interval(pulls, inside.of(Pair.MACHINE), 1 / human_deviation(whole))
+    with np.errstate(divide="ignore"):
+        step = 1 / human_deviation(whole)
+    estimate = _interval(pulls, inside.of(Pair.MACHINE), step)
     return _with_levels(estimate, whole, [Pair.MACHINE], pulls.units)
 
 

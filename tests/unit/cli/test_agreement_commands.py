@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -329,6 +330,17 @@ def test_a_report_needs_no_probabilities(tmp_path: Path) -> None:
     assert "Nothing: every row" in html
     with pytest.raises(InputError, match=r"r\.pdf: a report is an \.html file"):
         report(tmp_path / "o.jsonl", truth, tmp_path / "r.pdf")
+
+
+def test_people_of_one_level_and_columns_without_groups_have_no_figures(tmp_path: Path) -> None:
+    scored = [{"id": n, "task": f"t-{n % 2}", "status": "OK", "level": n % 3} for n in range(200)]
+    truth = write(tmp_path / "t.jsonl", [{"id": n, "level": 1, "g": "ab"[n % 5 < 2], "h": None} for n in range(200)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in "gh":
+            report(write(tmp_path / "o.jsonl", scored), truth, tmp_path / "r.html", column=[f"group={name}"])
+            assert "nan" not in re.findall(r"\w+", (tmp_path / "r.html").read_text(encoding="utf-8"))
+            assert bool(json.loads((tmp_path / "r.json").read_text())["groups"]) == (name == "g")
 
 
 def test_a_report_of_too_few_rows_says_so_first_and_names_one_with_verdicts(tmp_path: Path) -> None:
