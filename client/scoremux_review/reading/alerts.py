@@ -102,7 +102,7 @@ def _row_of(connection: Connection, alert: dict[str, Any], file: str) -> int | N
     """Return the row that an alert is of, by source and line, or by its id within its administration or scored file."""
     named = rows.c.name == str(alert["id"])
     place = (rows.c.source == str(alert["source"])) & (rows.c.line == int(alert["line"]))
-    for where in (place, rows.c.administration == alert.get("administration", file)):
+    for where in (place, rows.c.administration == (alert.get("administration", file) or "")):
         row: int | None = connection.execute(select(rows.c.id).where(where, named).limit(1)).scalar_one_or_none()
         if row is not None:
             return row

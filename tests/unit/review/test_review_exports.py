@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
@@ -177,6 +178,25 @@ def test_administrations_go_from_labels_over_a_job_and_the_desk_to_labels(tmp_pa
     write_jsonl(tmp_path / "scored" / "_alerts" / "part-000000.jsonl", [moved])
     assert alerts.add_alerts(work.database, tmp_path / "scored", "test") == (1, 0)
     assert work.execute("SELECT administration FROM rows JOIN alerts ON alerts.row = rows.id")[0][0] == "2026"
+
+
+@pytest.mark.parametrize("administration", ["", None, "\ud800 \0"])
+def test_an_odd_administration_keeps_its_rows_and_alerts(at_work: Any, tmp_path: Path, administration: Any) -> None:
+    work, row = at_work(), {**scored_rows(1)[0], "id": "x", "administration": administration}
+    (tmp_path / "odd.jsonl").write_text(json.dumps(row))
+    add_scored(work.database, tmp_path / "odd.jsonl", Texts())
+    [(stored,)] = work.execute("SELECT administration FROM rows WHERE name = 'x'")
+    assert stored == (administration or "").replace("\ud800", "?").replace("\0", "␀")
+    (tmp_path / "odd.jsonl.alerts").mkdir()
+    alert = {
+        "source": "moved",
+        "line": 9,
+        "id": "x",
+        "alert_task": "danger",
+        "administration": stored or administration,
+    }
+    write_jsonl(tmp_path / "odd.jsonl.alerts" / "part-000000.jsonl", [alert])
+    assert alerts.add_alerts(work.database, tmp_path / "odd.jsonl", "test") == (1, 0)
 
 
 def test_rows_drawn_of_scored_responses_have_their_groups(at_work: Any, tmp_path: Path) -> None:
