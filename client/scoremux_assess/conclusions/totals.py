@@ -47,7 +47,7 @@ def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | No
     complete = (tasks_of == cells) & (np.bincount(student) == cells)
     if complete.sum() < _FEWEST:
         return None
-    machine, human = (_in_points(joined, task, levels) for levels in (ratings.machine, ratings.human))
+    machine, human = _in_points(joined, task)
     scores = {"people": human, "machine": machine}
     if (ratings.kept == 0).any():
         scores["as routed"] = np.where(ratings.kept == 1, machine, human)
@@ -62,12 +62,12 @@ def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | No
     return Totals(by, figures, cuts, same)
 
 
-def _in_points(joined: JoinedColumns, task: Ints, levels: Floats) -> Floats:
-    """Return the points that levels stand for."""
-    points = levels.copy()
+def _in_points(joined: JoinedColumns, task: Ints) -> tuple[Floats, Floats]:
+    """Return the points of machine and people; of a task with a level whose points are unknown, the levels of both."""
+    points = np.stack([joined.ratings.machine, joined.ratings.human])
     for place in np.unique(task):
         rows = task == place
         known = points_of(joined.scored.level[rows], joined.scored.score[rows], int(joined.scored.width[rows].max()))
-        if len(known) > levels[rows].max():
-            points[rows] = np.interp(levels[rows], np.arange(len(known)), known)
-    return points
+        if len(known) > points[:, rows].max():
+            points[:, rows] = np.interp(points[:, rows], np.arange(len(known)), known)
+    return points[0], points[1]

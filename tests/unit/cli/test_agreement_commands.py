@@ -321,6 +321,18 @@ def test_totals_are_of_students_with_a_row_in_each_task(tmp_path: Path) -> None:
     assert "The 40 students who have a row in each task" in (tmp_path / "r.html").read_text()
 
 
+def test_totals_have_one_scale_where_the_machine_never_shows_the_points_of_a_level(tmp_path: Path) -> None:
+    scored, truth = [], []
+    for n in range(80):
+        row = {"id": n, "task": f"t-{n % 2}", "status": "OK", "level": min(n // 2 % 4, 2)}
+        scored.append({**row, "score": [0, 0.5, 2][row["level"]], "probabilities": [0.25] * 4})
+        truth.append({"id": n, "level": n // 2 % 4, "student": f"s{n // 2}"})
+    paths = (write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("o", scored), ("t", truth)))
+    report(*paths, tmp_path / "r.html", column=["student=student"])
+    totals = json.loads((tmp_path / "r.json").read_text())["totals"]
+    assert (totals["people"]["mean"], totals["machine"]["mean"]) == (3, 2.5), "levels of both"
+
+
 def test_a_report_needs_no_probabilities(tmp_path: Path) -> None:
     scored = [{"id": n, "task": "t-1", "status": "OK", "level": n % 3} for n in range(30)]
     truth = write(tmp_path / "t.jsonl", [{"id": n, "level": n % 3} for n in range(30)])
