@@ -82,9 +82,23 @@ def _by_group(
             for rows in (side & np.isin(key, used) for side in sides)
         )  # fmt: skip
         gap, of_task = difference(one, rest), used // levels
-        weight = one.n * rest.n / (one.n + rest.n)
-        mean = (np.bincount(of_task, weight * gap.value) / np.bincount(of_task, weight))[of_task]
-        value, low, high = ((end - mean) / deviation[of_task] for end in (gap.value, gap.low, gap.high))
-        beyond = Estimates(value, low, high, np.minimum(one.n, rest.n), "difference")
+        beyond = _beyond(gap, one.n * rest.n / (one.n + rest.n), of_task)
+        ends = (end / deviation[of_task] for end in (beyond.value, beyond.low, beyond.high))
+        beyond = Estimates(*ends, np.minimum(one.n, rest.n), "difference")
         place = np.searchsorted(pairs, of_task * width + number)
         yield LevelGaps(place, used % levels + lowest, gap.value / deviation[of_task], beyond)
+
+
+def _beyond(gap: Estimates, weight: Floats, task: Ints) -> Estimates:
+    """Return what gaps are beyond their weighted mean in each task, with intervals; NaN for the only gap of a task."""
+    weight = np.where(np.isnan(gap.low), 0, weight)
+    share = weight / np.bincount(task, weight)[task]
+    value = gap.value - np.bincount(task, share * gap.value)[task]
+    value[share == 1] = np.nan
+
+    def half(side: Floats, other_side: Floats) -> Floats:
+        of_others = np.nan_to_num(share * other_side) ** 2
+        return np.asarray(np.sqrt(((1 - share) * side) ** 2 + np.bincount(task, of_others)[task] - of_others))
+
+    below, above = gap.value - gap.low, gap.high - gap.value
+    return replace(gap, value=value, low=value - half(below, above), high=value + half(above, below))

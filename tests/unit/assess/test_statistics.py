@@ -90,6 +90,8 @@ def test_a_bias_that_crosses_fails_at_levels_and_is_in_no_mean() -> None:
     # What moves a group at all levels alike is in its mean, which DSM judges, and in no level beyond it.
     moved = LevelGaps.of(Ratings.of(human, human + group), np.zeros(6000, np.int64), group, None)
     assert np.allclose(np.abs(moved.gap), 1 / human.std(ddof=1)) and np.allclose(moved.beyond.value, 0)
+    alone = LevelGaps.of(Ratings.of(human * 0, group), np.zeros(6000, np.int64), group, None)
+    assert np.isnan(alone.beyond.value).all(), "of one level alone nothing is beyond"
 
 
 def test_levels_that_few_of_a_small_group_have_make_no_other_level_fail() -> None:
