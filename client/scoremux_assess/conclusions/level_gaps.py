@@ -83,8 +83,8 @@ def _by_group(
         )  # fmt: skip
         gap, of_task = difference(one, rest), used // levels
         beyond = _beyond(gap, one.n * rest.n / (one.n + rest.n), of_task)
-        ends = (end / deviation[of_task] for end in (beyond.value, beyond.low, beyond.high))
-        beyond = Estimates(*ends, np.minimum(one.n, rest.n), "difference")
+        value, low, high = (end / deviation[of_task] for end in (beyond.value, beyond.low, beyond.high))
+        beyond = Estimates(value, low, high, np.minimum(one.n, rest.n), "difference")
         place = np.searchsorted(pairs, of_task * width + number)
         yield LevelGaps(place, used % levels + lowest, gap.value / deviation[of_task], beyond)
 
