@@ -24,7 +24,7 @@ def watch(
     final: Annotated[Path, typer.Argument(help="What `scoremux review export --out` wrote.")],
     tasks: Annotated[Path, typer.Option("--tasks", help="The store of tasks, REPO/store.")],
     policy: Annotated[
-        Path | None, typer.Option("--policy", help="TOML file of `scoremux calibrate`, with the table [watch].")
+        Path | None, typer.Option("--policy", help="TOML file of `scoremux calibrate`, with the table \\[watch].")
     ] = None,
     scored: Annotated[
         list[Path] | None,

@@ -189,8 +189,8 @@ def _row(
     """Return a row for the database, its texts cleaned. values: other columns; without them a score's are empty."""
     # PostgreSQL stores no NUL, and no database half of a surrogate pair.
     cells = (text, source, name, administration, values["student"], values.get("kept", ""))
-    cells = tuple(cell.encode("utf-8", "replace").decode().replace("\0", "␀") for cell in cells)
-    text, source, name, administration, student, kept = cells
+    clean = (cell.encode("utf-8", "replace").decode().replace("\0", "␀") for cell in cells)
+    text, source, name, administration, student, kept = clean
     key = hashlib.blake2b(f"{task}\0{fold(text)}".encode(), digest_size=8).digest()
     empty = {"status": "OK", "level": -1, "probabilities": "[]", "confidence": None, "level_low": None,
              "level_high": None, "condition": "", "route": "", "read_behind": None, "version": "",

@@ -268,6 +268,10 @@ def test_equal_texts_count_once_a_day_and_a_student_once_an_administration(store
     assert promise(values)["reads"] == 20 - 4 - 2
 
 
+def test_help_names_the_table_of_the_policy() -> None:
+    assert "[watch]" in CliRunner().invoke(build(["watch"]), ["watch", "--help"]).output
+
+
 def test_metrics_are_in_the_format_of_prometheus(store: Path, tmp_path: Path) -> None:
     desk = Desk()
     desk.day(0, 0.1)
