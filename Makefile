@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 # torch, ONNX Runtime and the tests share two cores at worst; nothing here needs more threads than that.
 export TOKENIZERS_PARALLELISM = false
+# Images for containers often set it; without the compiled files, hundreds of short processes compile the package anew.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo tutorial test durations nightly slow lowest check dist lock bench bench-all clean
 
