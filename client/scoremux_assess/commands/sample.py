@@ -93,7 +93,7 @@ def choose(pool: LabelTable, labelled: LabelTable, count: int, seed: int) -> lis
 def _choose(
     pool: Sequence[LabelledRow], in_labels: Sequence[bool], labelled: Sequence[LabelledRow], count: int, seed: int
 ) -> TaskSample:
-    """Draw responses of one task. known: which of the pool are labelled."""
+    """Draw responses of one task. in_labels: which of the pool are labelled."""
     import numpy as np
 
     from scoremux_assess.labels.similar_texts import related

@@ -33,6 +33,10 @@ class Totals:
     cuts: Floats
     same: dict[str, Estimates]
 
+    def moments(self, name: str) -> tuple[float, float]:
+        """Return mean and standard deviation (÷ N − 1)."""
+        return float(self.by[name].mean()), float(self.by[name].std(ddof=1))
+
     def passing(self, name: str) -> Floats:
         """Return the share of students who have the total of each cut."""
         return np.asarray((self.by[name] >= self.cuts[:, None]).mean(axis=1))

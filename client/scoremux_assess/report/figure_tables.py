@@ -149,10 +149,11 @@ def _totals(totals: Totals | None) -> Record | None:
     if totals is None:
         return None
     kinds = {
-        name: {"mean": float(total.mean()), "sd": float(total.std(ddof=1)), "passing": totals.passing(name).tolist()}
+        name: dict(zip(("mean", "sd"), totals.moments(name), strict=True))
+        | {"passing": totals.passing(name).tolist()}
         | (figures_of(totals.figures[name], 0) if name in totals.figures else {})
         | ({"same": [_number(share) for share in totals.same[name].value]} if name in totals.same else {})
-        for name, total in totals.by.items()
+        for name in totals.by
     }
     return {"students": len(totals.by["people"]), "cuts": totals.cuts.tolist(), **kinds}
 

@@ -154,10 +154,10 @@ def _totals(totals: Totals | None) -> View | None:
     kinds = [
         {
             "name": name,
-            "moments": [f"{moment:.2f}" for moment in (total.mean(), total.std(ddof=1))],
+            "moments": [f"{moment:.2f}" for moment in totals.moments(name)],
             "figures": figures_shown(totals.figures[name], 0, FIGURES) if name in totals.figures else [],
         }
-        for name, total in totals.by.items()
+        for name in totals.by
     ]
     passing = {name: totals.passing(name) for name in totals.by}
     cuts = [
