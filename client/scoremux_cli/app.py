@@ -23,12 +23,13 @@ _MODULES = {
     "serve": "pytriton onnxruntime openvino ml_dtypes prometheus_client psutil safetensors tokenizers",
     "ray": "ray",
     "review": "sqlalchemy starlette argon2 uvicorn psycopg python_multipart",
+    "api": "fastapi orjson standardwebhooks",
 }
 """Extra → modules that it brings and that may be missing."""
 
 _GROUPS = {
     "Build": ("sample", "pretrain", "train", "export", "tasks"),
-    "Serve": ("serve", "selftest", "tune"),
+    "Serve": ("serve", "api", "selftest", "tune"),
     "Score": ("score",),
     "Judge": ("evaluate", "report", "compare", "calibrate", "judge", "review"),
     "Operate": ("watch", "tokens", "front-door"),

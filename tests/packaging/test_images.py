@@ -266,7 +266,7 @@ def test_the_base_install_is_the_client_alone(metadata: Message) -> None:
     assert names_of(metadata, "") == {"numpy", "tritonclient", "httpx"}
 
 
-@pytest.mark.parametrize("extra", ["assess", "serve", "gpu", "export", "ray", "review"])
+@pytest.mark.parametrize("extra", ["assess", "serve", "gpu", "export", "ray", "review", "api"])
 def test_an_extra_that_brings_commands_brings_what_the_command_needs(metadata: Message, extra: str) -> None:
     brought = names_of(metadata, extra)
     if "scoremux" in brought:  # by way of scoremux[cli]
@@ -277,7 +277,20 @@ def test_an_extra_that_brings_commands_brings_what_the_command_needs(metadata: M
 def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
-    ours = ("files", "client", "decide", "assess", "cli", "review", "engine", "export", "train", "server", "calibrate")
+    ours = (
+        "files",
+        "client",
+        "decide",
+        "assess",
+        "cli",
+        "review",
+        "engine",
+        "export",
+        "train",
+        "server",
+        "calibrate",
+        "api",
+    )
     assert packages == {f"scoremux_{name}" for name in ours}
     for model in ROOT.glob("model_repository/*/**/*"):
         if model.suffix in (".py", ".pbtxt"):

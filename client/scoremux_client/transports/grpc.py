@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,6 +83,14 @@ class GrpcTransport:
         # A future that is cancelled takes its request with it, so that nothing stays in flight.
         future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
         return future
+
+    def sharing(
+        self, headers: Mapping[str, str], outputs: Sequence[contract.TensorSpec] = contract.OUTPUTS
+    ) -> GrpcTransport:
+        """Return a transport with other headers and outputs on the same connections, which it must not close."""
+        shared = copy(self)
+        shared._headers, shared._outputs = dict(headers), [spec.name for spec in outputs]
+        return shared
 
     def _answered(self, channel: _Channel, future: Future[Columns], result: Any, error: Any) -> None:
         failure = None if error is None else self._failure(error)

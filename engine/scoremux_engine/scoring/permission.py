@@ -97,7 +97,11 @@ class Permissions:
 
     def of(self, parameters: str) -> Grant:
         """Return the grant among a request's parameters (a JSON object). Raises GrantError unless one is valid."""
-        grant = self._verified(_only_grant(parameters))
+        return self.verified(_only_grant(parameters))
+
+    def verified(self, header: str) -> Grant:
+        """Return the grant in a header. Raises GrantError unless it is valid now."""
+        grant = self._verified(header)
         if grant.ends <= self._clock():
             raise GrantError("the grant has expired")
         return grant

@@ -16,12 +16,13 @@ from scoremux_cli.app import _REMOVED, build, removed, spread
 
 # fmt: off
 COMMANDS = {
-    "calibrate", "compare", "evaluate", "export", "front-door", "judge", "pretrain", "report", "review",
+    "api", "calibrate", "compare", "evaluate", "export", "front-door", "judge", "pretrain", "report", "review",
     "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune", "watch",
 }
 EXTRAS = {
     "torch", "transformers", "peft", "onnx", "onnxscript", "pytriton", "onnxruntime", "openvino", "safetensors",
     "tokenizers", "ray", "sqlalchemy", "starlette", "uvicorn", "jinja2", "argon2", "psycopg",
+    "fastapi", "orjson", "standardwebhooks",
 }
 # fmt: on
 

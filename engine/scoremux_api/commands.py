@@ -1,0 +1,106 @@
+"""`scoremux api`: JSON over HTTP for platforms."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scoremux_cli.terminal import takes
+from scoremux_client.errors import InputError
+from scoremux_review.people_commands import Where, created, say
+
+if TYPE_CHECKING:
+    from scoremux_api.services import Settings
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class ApiOptions:
+    """The options of `scoremux api`."""
+
+    database: Where
+    folder: Annotated[Path, typer.Option(help="Where batches are kept; made if it does not exist.")]
+    url: Annotated[list[str] | None, typer.Option(help="HOST:PORT of Triton's gRPC; may be repeated.")] = None
+    root_certificates: Annotated[
+        Path | None, typer.Option(help="PEM file of the authorities that Triton's certificates come from.")
+    ] = None
+    grant_key: Annotated[
+        Path | None, typer.Option(help="The front door's file of this name. Without it, callers need no token.")
+    ] = None
+    address: Annotated[str, typer.Option(help="Where the API listens; other than loopback needs --grant-key.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, typer.Option(help="Its port.")] = 8005
+    read_behind: Annotated[
+        str, typer.Option(metavar="SHARE|FILE", help="As for `scoremux score`; needs --key-file.")
+    ] = ""
+    key_file: Annotated[Path | None, typer.Option(help="File with a secret of 16 bytes or more.")] = None
+    alert: Annotated[str | None, typer.Option(metavar="TASK:THRESHOLD", help="As for `scoremux score`.")] = None
+    keep_days: Annotated[
+        int | None, typer.Option(min=1, help="Days for which texts and stored answers are kept (default: for ever).")
+    ] = None
+    allow_webhook: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Host for webhooks although its address is private; may be repeated."),
+    ] = None
+
+
+@takes(ApiOptions)
+def api(options: ApiOptions) -> None:
+    """Offer scores, jobs and the decisions of people as plain JSON.
+
+    Example: scoremux api --url localhost:8001 --database reviews.db --folder batches
+    """
+    from scoremux_api.callers import Callers
+    from scoremux_api.scorer import TritonScorer
+    from scoremux_api.services import Services
+    from scoremux_client.transports.connect import connect_all
+    from scoremux_client.transports.transport import Tls
+
+    settings = _settings(options)
+    tls = Tls(options.root_certificates) if options.root_certificates else None
+    if wrong := next((url for url in settings.urls if url.startswith("http")), None):
+        raise InputError(f"--url {wrong}: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
+    transports = connect_all(settings.urls, tls, {}, insecure=False)
+    with closing(TritonScorer(transports)) as scorer, created(options.database) as database, closing(database):
+        _serve(Services(settings, database, scorer, Callers(settings.key)), options.address, options.port)
+
+
+def _settings(options: ApiOptions) -> Settings:
+    """Return the checked options. Raises InputError."""
+    from scoremux_api.services import Settings
+    from scoremux_cli.batch.people import Alert, ReadBehind
+    from scoremux_engine.scoring.permission import read_key
+    from scoremux_files.errors import writing
+
+    if options.address not in _LOOPBACK and not options.grant_key:
+        raise InputError(f"--address {options.address} is open to other machines, so it needs --grant-key")
+    with writing(options.folder):
+        options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Settings(
+        folder=options.folder,
+        urls=tuple(options.url or ()),
+        key=read_key(options.grant_key) if options.grant_key else None,
+        read_behind=ReadBehind.read(options.read_behind, options.key_file) if options.read_behind else None,
+        alert=Alert.parse(options.alert) if options.alert else None,
+        keep_days=options.keep_days,
+        allowed_hosts=frozenset(options.allow_webhook or ()),
+    )
+
+
+def _serve(services: Any, address: str, port: int) -> None:
+    import uvicorn
+
+    from scoremux_api.api_app import create_app
+
+    config = uvicorn.Config(
+        create_app(services), host=address, port=port, log_level="warning", access_log=False, server_header=False
+    )
+    say(f"the API is open: http://{address}:{port}")
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run()

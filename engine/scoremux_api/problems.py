@@ -1,0 +1,123 @@
+"""Errors as `application/problem+json` (RFC 9457). No problem holds a student's text."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+
+from scoremux_client.errors import BusyError, DeadlineError, ScoremuxError, TransportError, UnavailableError
+from scoremux_review.errors import DatabaseError
+
+MEDIA_TYPE = "application/problem+json"
+_RETRYABLE = (408, 409, 425, 429, 502, 503, 504)
+_MOST_ERRORS = 10
+
+
+class ApiProblem(ScoremuxError):
+    """An answer that is an error.
+
+    Attributes:
+        title: What kind of problem it is, always the same words; `type` is made of them.
+        detail: What was wrong in this request, and what to do.
+        retry_after: Seconds after which the same request may succeed; None if it would fail again.
+    """
+
+    def __init__(self, status: int, title: str, detail: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.title, self.detail, self.retry_after = status, title, detail, retry_after
+
+    def response(self) -> Response:
+        """Return the HTTP answer."""
+        body = ProblemBody(
+            type=f"urn:scoremux:{self.title.lower().replace(' ', '-')}",
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            retryable=self.retry_after is not None,
+        )
+        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        return Response(orjson.dumps(body.model_dump()), self.status, headers, MEDIA_TYPE)
+
+
+class ProblemBody(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="A URN that names the kind of problem; it does not change.")
+    title: str
+    status: int
+    detail: str = Field(description="What was wrong, and what to do.")
+    retryable: bool = Field(description="Whether the same request may succeed later; then there is a Retry-After.")
+
+
+def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return problems as FastAPI's `responses` of a route; every route can answer 422, 500 and 503."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in sorted({*statuses, 401, 422, 500, 503})
+    }
+
+
+def not_found(what: str) -> ApiProblem:
+    """Return the answer for something that does not exist, or belongs to another token."""
+    return ApiProblem(404, "Not found", f"{what} does not exist, or belongs to another token")
+
+
+async def body_of(request: Request, most_bytes: int) -> bytes:
+    """Return a request's body, which is never read beyond its most bytes. Raises ApiProblem (413)."""
+    blocks, size = [], 0
+    async for block in request.stream():
+        size += len(block)
+        if size > most_bytes:
+            raise ApiProblem(413, "Request too large", f"the body has more than {most_bytes} bytes; send fewer rows")
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def problem_of(error: Exception) -> ApiProblem:
+    """Return the answer to a request that ended with an error."""
+    if isinstance(error, ApiProblem):
+        return error
+    if isinstance(error, DatabaseError):
+        return ApiProblem(503, "Database unavailable", "the database does not answer; nothing was stored", 2)
+    if isinstance(error, BusyError):
+        return ApiProblem(503, "Server busy", "the scoring server's queue is full", max(1, round(error.pause_s)))
+    if isinstance(error, DeadlineError):
+        return ApiProblem(504, "Scoring timed out", "the scoring server did not answer in time; send fewer rows", 5)
+    if isinstance(error, UnavailableError):
+        return ApiProblem(503, "Scoring unavailable", "the scoring server cannot be reached", 2)
+    if isinstance(error, TransportError):
+        return ApiProblem(502, "Request refused", "the scoring server refused the request; its log says why")
+    if isinstance(error, RequestValidationError):
+        return ApiProblem(422, "Invalid request", _first_errors(error.errors()))
+    if isinstance(error, ValidationError):
+        return ApiProblem(422, "Invalid request", _first_errors(error.errors(include_input=False, include_url=False)))
+    if isinstance(error, HTTPException):
+        phrase = HTTPStatus(error.status_code).phrase
+        return ApiProblem(error.status_code, phrase.capitalize(), f"{phrase.lower()}: see the OpenAPI file")
+    return ApiProblem(500, "Internal error", "the API failed; its log says why")
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Have the application answer every error with a problem."""
+
+    async def answer(_: Request, error: Exception) -> Response:
+        response = problem_of(error).response()
+        if isinstance(error, HTTPException) and error.headers:
+            response.headers.update(error.headers)
+        return response
+
+    for kind in (ScoremuxError, RequestValidationError, ValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer)
+
+
+def _first_errors(errors: Any) -> str:
+    # Neither the input nor pydantic's context, which may quote it.
+    lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg'].lower()}" for error in errors[:_MOST_ERRORS]]
+    return "; ".join(lines)

@@ -1,0 +1,53 @@
+"""Rows go to Triton with the grant of the caller who sent them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import lru_cache, partial
+
+from scoremux_api.callers import Caller
+from scoremux_client import AsyncScoringClient, Response, Retries, Scored
+from scoremux_client.contract import OUTPUTS, TASKS
+from scoremux_client.served_tasks import ServedTask, served_tasks
+from scoremux_client.transports.grpc import GrpcTransport
+from scoremux_client.transports.transport import Transport
+from scoremux_engine.scoring.permission import HEADER
+
+_GRANTS = 1024
+"""Most grants whose clients are kept."""
+_RETRIES = Retries(patience_s=10.0, contact_s=10.0)
+_TIMEOUT_S = 60.0
+
+
+class TritonScorer:
+    """Scores rows on Triton. All grants share the connections of `transports`; only the header differs."""
+
+    def __init__(self, transports: Sequence[Transport], retries: Retries = _RETRIES) -> None:
+        self._transports, self._retries = transports, retries
+        self._client_of = lru_cache(_GRANTS)(self._client)
+
+    async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
+        """Return one outcome for each row, in order. Raises TransportError where Triton gives none."""
+        return await self._client_of(caller.grant).score(responses)
+
+    async def tasks(self, caller: Caller) -> list[ServedTask]:
+        """Return the live tasks that the caller may score. Raises TransportError."""
+        transport = self._transport(self._transports[0], caller.grant, tasks=True)
+        return await asyncio.to_thread(partial(served_tasks, transport))
+
+    def close(self) -> None:
+        """Close the connections."""
+        for transport in self._transports:
+            transport.close()
+
+    def _client(self, grant: str | None) -> AsyncScoringClient:
+        transports = [self._transport(transport, grant) for transport in self._transports]
+        return AsyncScoringClient(transports, timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False)
+
+    @staticmethod
+    def _transport(transport: Transport, grant: str | None, *, tasks: bool = False) -> Transport:
+        if not isinstance(transport, GrpcTransport):
+            return transport  # of a test, or the sandbox
+        headers = {} if grant is None else {HEADER: grant}
+        return transport.sharing(headers, (TASKS,) if tasks else OUTPUTS)

@@ -1,0 +1,59 @@
+"""What the endpoints share: the settings of `scoremux api`, the database, and the way to Triton."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from scoremux_api.callers import Caller, Callers
+from scoremux_api.scorer import TritonScorer
+from scoremux_cli.batch.people import Alert, ReadBehind
+from scoremux_review.database.connection import Database
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of `scoremux api` that endpoints need.
+
+    Attributes:
+        folder: Where batches are kept.
+        urls: Addresses of Triton.
+        key: The key that signs grants; None without a front door.
+        keep_days: Days for which texts and stored answers are kept; None for ever.
+        allowed_hosts: Hosts to which webhooks may go although they are on loopback or private.
+    """
+
+    folder: Path
+    urls: tuple[str, ...] = ()
+    key: bytes | None = field(default=None, repr=False)
+    read_behind: ReadBehind | None = None
+    alert: Alert | None = None
+    keep_days: int | None = None
+    allowed_hosts: frozenset[str] = frozenset()
+
+
+@dataclass
+class Services:
+    """One of each, for as long as the API runs."""
+
+    settings: Settings
+    database: Database
+    scorer: TritonScorer
+    callers: Callers
+
+
+def services_of(request: Request) -> Services:
+    """Return the services of the application that got a request."""
+    return cast(Services, request.app.state.services)
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who sent a request. Raises ApiProblem (401)."""
+    return services_of(request).callers.of(request)
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]
+CallerOf = Annotated[Caller, Depends(caller_of)]

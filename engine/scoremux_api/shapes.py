@@ -1,0 +1,75 @@
+"""The shapes of rows in requests and answers; batches have the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from scoremux_client.contract import MAX_BATCH_ROWS, Status
+from scoremux_client.rows import Response, Scored
+
+ROW_ID = r"^[^\u0000-\u001f\u007f]{1,200}$"
+
+
+class RowIn(BaseModel, extra="forbid"):
+    """A response to score."""
+
+    id: str = Field(pattern=ROW_ID, description="The platform's own name of the response; unique within a task.")
+    task: str = Field(max_length=256, description="Task id, or `id@digest` to pin a version.")
+    text: str | None = Field(description="The student's response; `null` gets the status INVALID_TEXT.")
+
+
+class ScoreRequest(BaseModel, extra="forbid"):
+    """Rows to score together; they do not influence one another."""
+
+    rows: list[RowIn] = Field(min_length=1, max_length=MAX_BATCH_ROWS)
+
+
+class ScoredRow(BaseModel):
+    """A row with its outcome; `null` where there is nothing."""
+
+    id: str
+    task: str
+    status: Status = Field(description="`OK`, or why the row has no score.")
+    level: int | None = Field(description="Index of the level, from 0.")
+    score: float | None = Field(description="The points that the level is worth.")
+    probabilities: list[float] | None = Field(description="Of each level of the task.")
+    confidence: float | None = Field(description="Calibrated probability that a human would give this level.")
+    range: tuple[int, int] | None = Field(description="Lowest and highest level that a human may have given.")
+    condition: str | None = Field(description="Code of a response that is no attempt, such as `B` for blank.")
+    route: str | None = Field(description="`machine`, or `human:` and a reason.")
+    version: str | None = Field(description="Digest of the task version that scored the row.")
+    truncated: bool = Field(description="Whether the text was longer than the model reads.")
+    arithmetic: str | None = Field(description="What computed the row; equal names give equal bits.")
+
+
+class ScoreAnswer(BaseModel):
+    """The rows of a request, in its order."""
+
+    rows: list[ScoredRow]
+
+
+def response_of(row: RowIn) -> Response:
+    """Return a row as the client sends it."""
+    return Response(row.task, row.text, row.id)
+
+
+def as_json_row(scored: Scored) -> dict[str, Any]:
+    """Return a row of an answer, as `ScoredRow` describes it; float32 values survive JSON with the same bits."""
+    has_level = scored.level >= 0
+    return {
+        "id": scored.id,
+        "task": scored.task,
+        "status": scored.status.value,
+        "level": scored.level if has_level else None,
+        "score": scored.score,
+        "probabilities": scored.probabilities or None,
+        "confidence": scored.confidence,
+        "range": scored.level_range,
+        "condition": scored.condition or None,
+        "route": scored.route or None,
+        "version": scored.version or None,
+        "truncated": scored.truncated,
+        "arithmetic": scored.arithmetic or None,
+    }
