@@ -19,7 +19,7 @@ from scoremux_client import audit_lines
 from scoremux_client.errors import InputError
 from scoremux_files.errors import writing
 from scoremux_files.rows.readers import chunks
-from scoremux_review.database import log, reads, responses
+from scoremux_review.database import api_rows, log, reads, responses
 from scoremux_review.database.connection import Connection, Database
 
 _CHUNK_ROWS = 500
@@ -51,9 +51,10 @@ class ErasureRequest:
 
 @dataclass
 class Erased:
-    """What was erased; refusals: what the database would not do."""
+    """What was erased; answers: that the API would give again; refusals: what the database would not do."""
 
     rows: int = 0
+    answers: int = 0
     digests: int = 0
     refusals: list[str] = field(default_factory=list)
 
@@ -63,17 +64,21 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     if not request.ids and request.before is None:
         raise InputError("nothing to erase: give --ids, --id or --before")
     erased, rows, keys = Erased(), set[int](), {None, request.audit_key}
+    names = set(request.ids)
     texts = set(request.texts)
     with database.read() as connection:
         named = responses.rows_with_names(connection, set(request.ids))
         for row in chain(named, responses.responses_up_to(connection, _last_before(connection, request.before))):
             rows.add(row.id)
             texts.add(row.text)
+            names.add(row.name)
         if waiting := responses.count_open_alerts(connection, rows):
             raise InputError(f"{waiting:,} of these responses have an alert that nobody has handled; handle it first")
     digests = {audit_lines.text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
     for path in request.audit_logs:
         erased.digests += erase_digests(path, digests, request.before)
+    with database.write() as connection:
+        erased.answers = api_rows.erase_answers(connection, names, request.before)
     for chunk in chunks(sorted(rows), _CHUNK_ROWS):
         with database.write() as connection:
             erased.rows += _erase_chunk(connection, chunk, by, database.now())

@@ -40,7 +40,7 @@ def erase(
     responses: _Responses = None,
     by: _By = None,
 ) -> None:
-    """Erase texts and ids from the desk and audit logs. Run it again if it was interrupted.
+    """Erase texts and ids from the desk, the API's answers and audit logs. Run it again if it was interrupted.
 
     Later exports have none of these rows. The page of the desk has the query that removes them from other files.
 
@@ -56,6 +56,8 @@ def erase(
     with closing(opened(database)) as desk:
         erased = erasure.erase(desk, request, by or _user())
     say(f"the desk: {erased.rows:,} rows erased")
+    if erased.answers:
+        say(f"the API: {erased.answers:,} stored answers erased")
     if audit_logs:
         say(f"audit logs: {erased.digests:,} digests erased")
     for refusal in erased.refusals:

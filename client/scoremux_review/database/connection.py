@@ -41,7 +41,7 @@ _POOL: dict[str, Any] = {
 _LEVELS = ("READ COMMITTED", "REPEATABLE READ")
 """Of PostgreSQL, for those who write and those who read."""
 _POSTGRESQL = ("postgresql", "postgres")
-_WITH_TEXTS = ("rows", "remarks", "decisions", "anchors", "tasks")
+_WITH_TEXTS = ("rows", "remarks", "decisions", "anchors", "tasks", "api_rows", "deliveries", "idempotency")
 _STILL_HELD = "the rows are erased, but the files of the database still hold them"
 
 

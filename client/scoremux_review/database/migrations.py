@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Table, text
 
-from scoremux_review.database.schema import FORMAT, assignments, messages, pool_members, pools, remarks, standings
+from scoremux_review.database.schema import (
+    FORMAT,
+    api_rows,
+    assignments,
+    batches,
+    deliveries,
+    idempotency,
+    messages,
+    pool_members,
+    pools,
+    remarks,
+    standings,
+    webhooks,
+)
 
 _STEPS: dict[int, tuple[list[Table], str]] = {
     # Entries hold digests of remarks, whose text is in a table. Entries of format 1 keep the text they have.
@@ -16,6 +29,7 @@ _STEPS: dict[int, tuple[list[Table], str]] = {
     5: ([], "ALTER TABLE rows ADD COLUMN student TEXT NOT NULL DEFAULT ''"),
     6: ([], "ALTER TABLE people DROP COLUMN leader"),  # all leaders see all raters
     7: ([], "ALTER TABLE rows ADD COLUMN kept TEXT NOT NULL DEFAULT ''"),  # columns that a job kept
+    8: ([api_rows, webhooks, deliveries, idempotency, batches], ""),  # `scoremux api`
 }
 """Format → what makes the next one of it: tables that are new, and a statement."""
 

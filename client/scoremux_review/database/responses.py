@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from scoremux_assess.labels.weights import SAMPLE
 from scoremux_files.rows.readers import chunks
+from scoremux_review.database import api_rows
 from scoremux_review.database.schema import ERASED, PAPERS, alerts, decisions, people, remarks, rows
 
 BLOCK_ROWS = 5_000
@@ -201,7 +202,7 @@ def not_erased(connection: Connection, chosen: Sequence[int]) -> Sequence[int]:
 
 
 def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
-    """Take id, text, student, kept columns, salt, place and remarks out of some rows.
+    """Take id, text, student, kept columns, salt, place and remarks out of some rows, and what the API has of them.
 
     Returns:
         A digest over what is left of them, in the order of their ids, for the record: their own digests stay, and can
@@ -213,6 +214,7 @@ def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
     change = change.values(name=bindparam("label"))
     connection.execute(change, [{"chosen": row, "place": row, "label": f"erased {row}"} for row in chosen])
     connection.execute(delete(remarks).where(remarks.c.row.in_(chosen)))
+    api_rows.erase(connection, chosen)
     left = connection.execute(select(rows).where(rows.c.id.in_(chosen)).order_by(rows.c.id))
     return chunk_digest((row.id, row_digest(dict(row._mapping))) for row in left)
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = sa.MetaData()
 
@@ -34,7 +45,7 @@ _KEY = BigInteger().with_variant(Integer, "sqlite")
 PAPERS = ("validity", "qualification")
 """Papers with a known level: kinds of their reads and decisions, and states of their rows."""
 
-FORMAT = 8
+FORMAT = 9
 """Of the tables. `migrations` brings an older one up to it."""
 
 ERASED = "erased"
@@ -267,3 +278,72 @@ standings = _table(
     Column("exact", Integer),  # of the papers that it rests on
     Column("papers", Integer),
 )
+
+# What follows is of `scoremux api`: `token` is the name of the token that a request came with.
+
+# Rows that came by the API; a row's owner is token, task and id.
+api_rows = _table(
+    "api_rows",
+    Column("row", ForeignKey("rows.id"), primary_key=True),
+    Column("token", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("name", Text, nullable=False),  # the row's id
+    UniqueConstraint("token", "task", "name"),
+)
+
+webhooks = _table(
+    "webhooks",
+    Column("id", Text, primary_key=True),  # wh_…
+    Column("token", Text, nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),  # JSON: the types that it asks for
+    Column("secrets", Text, nullable=False),  # JSON: the newest first, two while they change
+    Column("created_at", Float, nullable=False),
+)
+
+# The outbox: written in the transaction that makes the event, sent by the API.
+deliveries = _table(
+    "deliveries",
+    Column("number", _KEY, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),  # msg_…
+    Column("webhook", ForeignKey("webhooks.id"), nullable=False),
+    Column("subject", Text, nullable=False),  # `row_subject` or a batch; those of one subject are sent in order
+    Column("type", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("state", Text, nullable=False, default="waiting"),  # waiting, delivered, dead
+    Column("answer", Text, nullable=False, default=""),  # to the last attempt
+    Index("deliveries_by_subject", "subject", "webhook", "number"),
+    Index("deliveries_by_webhook", "webhook", "number"),
+    Index("deliveries_due", "state", "due_at"),
+)
+
+idempotency = _table(
+    "idempotency",
+    Column("token", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),  # of the request
+    Column("status", Integer),  # empty while the request runs
+    Column("answer", LargeBinary),
+    Column("at", Float, nullable=False, index=True),
+)
+
+batches = _table(
+    "batches",
+    Column("id", Text, primary_key=True),  # batch_…
+    Column("token", Text, nullable=False, index=True),
+    Column("patterns", Text, nullable=False),  # JSON: of the tasks that the token may use
+    Column("state", Text, nullable=False),
+    Column("counts", Text, nullable=False),  # JSON
+    Column("errors", Text, nullable=False, default="[]"),  # JSON
+    Column("times", Text, nullable=False, default="{}"),  # JSON: when it came into each state
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+
+def row_subject(task: str, name: str) -> str:
+    """Return what deliveries about a row have as subject; a task's id has no space."""
+    return f"{task} {name}"
