@@ -89,6 +89,29 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     return erased
 
 
+def expire(database: Database, before: datetime, by: str) -> int:
+    """Erase what the API has from before a time: settled rows, stored answers, and what was sent to webhooks.
+
+    Rows that wait to be read, or have an open alert, stay until the next time.
+
+    Returns:
+        How many rows were erased.
+    """
+    erased = 0
+    with database.write() as connection:
+        answers = api_rows.expire_answers(connection, before.timestamp())
+        rows = api_rows.expired_rows(connection, before.timestamp())
+    for chunk in chunks(rows, _CHUNK_ROWS):
+        with database.write() as connection:
+            erased += _erase_chunk(connection, chunk, by, database.now())
+    if erased or answers:
+        asked = str(ErasureRequest(before=before))
+        with database.write() as connection:
+            body = {"asked": f"settled rows of the API, {asked}", "rows": erased, "digests": 0}
+            log.append(connection, database.now(), by, log.ERASURE, body)
+    return erased
+
+
 def _erase_chunk(connection: Connection, chunk: Sequence[int], by: str, now: float) -> int:
     rows = responses.not_erased(connection, chunk)  # someone else may have erased some meanwhile
     reads.withdraw_reads(connection, rows)

@@ -8,10 +8,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from fastapi import FastAPI
 
 from scoremux_api import problems, score_endpoints, status_endpoints, task_endpoints
+from scoremux_api.rows import row_endpoints
 from scoremux_api.services import Services
 
-_ROUTERS = (score_endpoints.router, task_endpoints.router, status_endpoints.router)
-_RUNNING: tuple[Callable[[Services], AbstractAsyncContextManager[None]], ...] = ()
+_ROUTERS = (score_endpoints.router, row_endpoints.router, task_endpoints.router, status_endpoints.router)
+_RUNNING: tuple[Callable[[Services], AbstractAsyncContextManager[None]], ...] = (row_endpoints.running,)
 """What runs as long as the application does, such as the delivery of webhooks."""
 
 

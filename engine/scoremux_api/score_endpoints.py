@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from scoremux_api.problems import body_of, declared
+from scoremux_api.rows.live_intake import Arrival, describe_alerts
 from scoremux_api.services import caller_of, services_of
 from scoremux_api.shapes import ScoreAnswer, ScoreRequest, as_json_row, response_of
 from scoremux_client.rows import is_text
@@ -29,7 +31,15 @@ async def score(request: Request) -> Response:
     """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""
     services, caller = services_of(request), caller_of(request)
     rows = parsed(await body_of(request, MOST_BYTES)).rows
-    scored = await services.scorer.score(caller, [response_of(row) for row in rows])
+    sent, alert = [response_of(row) for row in rows], services.settings.alert
+    alerting = services.callers.may_also_score(caller, alert.task) if alert else caller
+    scored, alerts = await asyncio.gather(
+        services.scorer.score(caller, sent), describe_alerts(services.scorer, alert, alerting, sent)
+    )
+    outcomes = zip(rows, scored, alerts, strict=True)
+    await services.intake.commit(
+        caller.token, [Arrival(row.id, row.task, row.text, outcome, alert) for row, outcome, alert in outcomes]
+    )
     return Response(orjson.dumps({"rows": [as_json_row(row) for row in scored]}), media_type="application/json")
 
 

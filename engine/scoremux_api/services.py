@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from scoremux_api.callers import Caller, Callers
+from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.scorer import TritonScorer
 from scoremux_cli.batch.people import Alert, ReadBehind
 from scoremux_review.database.connection import Database
@@ -43,6 +45,11 @@ class Services:
     database: Database
     scorer: TritonScorer
     callers: Callers
+
+    @cached_property
+    def intake(self) -> LiveIntake:
+        """Commits rows that people read."""
+        return LiveIntake(self.database, self.settings.read_behind)
 
 
 def services_of(request: Request) -> Services:

@@ -250,7 +250,8 @@ def keep_api_rows(work: Work, rows: dict[int, str]) -> None:
     events = {"url": "https://x.example", "events": "[]", "secrets": "[]", "created_at": 1.0}
     due = {"type": "row.final", "created_at": 1.0, "due_at": 1.0}
     kept: list[tuple[Table, dict[str, object]]] = [
-        *((api_rows, {"row": row, "token": "lms", "task": "bio-7", "name": name}) for row, name in rows.items()),
+        *((api_rows, {"row": row, "token": "lms", "task": "bio-7", "name": name, "at": 1.0})
+          for row, name in rows.items()),
         *((webhooks, {"id": f"wh_{token}", "token": token, **events}) for token in ("lms", "other")),
         *((deliveries, {"id": f"msg_{name}{token}", "webhook": f"wh_{token}", "subject": row_subject("bio-7", name),
                         "body": json.dumps({"data": {"id": name}}), **due})

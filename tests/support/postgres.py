@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 _NOBODY = 65534
 
@@ -28,21 +28,46 @@ def running() -> Iterator[str]:
     folder = programs()
     assert folder is not None, "no PostgreSQL here: ask programs() first"
     home = Path(tempfile.mkdtemp(prefix="scoremux-postgres-", dir="/tmp"))
-    as_nobody = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-    if as_nobody:
+    if os.geteuid() == 0:
         os.chown(home, _NOBODY, _NOBODY)
-    data = home / "data"
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
-    options = {"cwd": home, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **as_nobody}
     try:
-        command = [str(folder / "initdb"), "-D", str(data), "-U", "desk", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(command, check=True, **options)  # type: ignore[call-overload]
-        control = [str(folder / "pg_ctl"), "-D", str(data), "-w", "-t", "240"]
-        settings = f"-k {home} -c listen_addresses= -c max_connections=120 -c shared_buffers=64MB"
-        subprocess.run([*control, "-o", settings, "-l", str(home / "log"), "start"], check=True, **options)  # type: ignore[call-overload]
+        _run(home, "initdb", "-U", "desk", "-A", "trust", "-E", "UTF8", "--no-sync")
+        url = f"postgresql://desk@/postgres?host={quote(str(home), safe='')}"
+        start(url)
         try:
-            yield f"postgresql://desk@/postgres?host={quote(str(home), safe='')}"
+            yield url
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=False, **options)  # type: ignore[call-overload]
+            stop(url, check=False)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def start(url: str) -> None:
+    """Start a server that is not running; it goes on with the data that it has."""
+    home = _home(url)
+    settings = f"-k {home} -c listen_addresses= -c max_connections=120 -c shared_buffers=64MB"
+    _run(home, "pg_ctl", "-w", "-t", "240", "-o", settings, "-l", str(home / "log"), "start")
+
+
+def stop(url: str, *, check: bool = True) -> None:
+    """Stop a server as a crash does."""
+    _run(_home(url), "pg_ctl", "-w", "-t", "240", "-m", "immediate", "stop", check=check)
+
+
+def pid_of(url: str) -> int:
+    """Return the server's process."""
+    return int((_home(url) / "data/postmaster.pid").read_text().split()[0])
+
+
+def _home(url: str) -> Path:
+    return Path(unquote(url.partition("host=")[2]))
+
+
+def _run(home: Path, program: str, *words: str, check: bool = True) -> None:
+    folder = programs()
+    assert folder is not None
+    as_nobody = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
+    options = {"cwd": home, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **as_nobody}
+    command = [str(folder / program), "-D", str(home / "data"), *words]
+    subprocess.run(command, check=check, **options)  # type: ignore[call-overload]

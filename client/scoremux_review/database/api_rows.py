@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, insert, select
 
-from scoremux_review.database.schema import api_rows, deliveries, idempotency, row_subject, webhooks
+from scoremux_files.rows.readers import chunks
+from scoremux_review.database.schema import alerts, api_rows, deliveries, idempotency, row_subject, rows, webhooks
 
-_CHUNK_ANSWERS = 20
+_CHUNK_ANSWERS, _MOST_NAMES = 20, 5_000
+
+
+def owned(connection: Connection, token: str, names: Iterable[str]) -> dict[tuple[str, str], Any]:
+    """Return a token's rows that have one of these ids, by task and id, with `at`: when they came."""
+    query = select(rows, api_rows.c.at).join(api_rows, api_rows.c.row == rows.c.id).where(api_rows.c.token == token)
+    found = (connection.execute(query.where(api_rows.c.name.in_(some))) for some in chunks(names, _MOST_NAMES))
+    return {(row.task, row.name): row for some in found for row in some}
+
+
+def own(connection: Connection, token: str, new: Mapping[tuple[str, str], int], now: float) -> None:
+    """Note that new rows, by task and id, came with a token."""
+    values = [{"row": row, "token": token, "task": task, "name": name, "at": now} for (task, name), row in new.items()]
+    connection.execute(insert(api_rows), values)
 
 
 def erase(connection: Connection, chosen: Sequence[int]) -> None:
@@ -33,6 +47,20 @@ def erase_answers(connection: Connection, names: set[str], before: datetime | No
     for this in found:
         connection.execute(delete(idempotency).where(this))
     return len(found)
+
+
+def expire_answers(connection: Connection, before: float) -> int:
+    """Delete stored answers, and deliveries that do not wait, from before a time; return how many."""
+    old = deliveries.c.created_at < before
+    sent = connection.execute(delete(deliveries).where(old, deliveries.c.state != "waiting")).rowcount
+    return sent + connection.execute(delete(idempotency).where(idempotency.c.at < before)).rowcount
+
+
+def expired_rows(connection: Connection, before: float) -> Sequence[int]:
+    """Return the rows from before a time that nobody reads any more, and that have no open alert."""
+    is_open = select(alerts.c.row).where(alerts.c.handled_at.is_(None))
+    query = select(api_rows.c.row).join(rows).where(api_rows.c.at < before, rows.c.state.in_(("done", "machine")))
+    return connection.execute(query.where(api_rows.c.row.not_in(is_open)).order_by(api_rows.c.row)).scalars().all()
 
 
 def _ids_in(answer: bytes) -> set[str]:

@@ -48,13 +48,18 @@ def chunk_digest(digests: Iterable[tuple[int, str]]) -> str:
 
 def insert_new_rows(connection: Connection, chunk: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
     """Insert rows but those that are known by source, line and name; return ids and digests of the new ones."""
-    first = (connection.execute(select(func.max(rows.c.id))).scalar() or 0) + 1
+    first = next_id(connection)
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     salted = [{**row, "id": first + number, "salt": secrets.token_hex(16)} for number, row in enumerate(chunk)]
     sealed = [{**row, "digest": row_digest(row)} for row in salted]
     connection.execute(dialect.insert(rows).on_conflict_do_nothing(), sealed)
     new = select(rows.c.id, rows.c.digest).where(rows.c.id >= first).order_by(rows.c.id)
     return [(row.id, row.digest) for row in connection.execute(new)]
+
+
+def next_id(connection: Connection) -> int:
+    """Return the id that the next row gets. The connection must be the only writer."""
+    return int(connection.execute(select(func.max(rows.c.id))).scalar() or 0) + 1
 
 
 def rows_at(connection: Connection, chunk: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int, str], Any]:

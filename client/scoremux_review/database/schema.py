@@ -288,7 +288,8 @@ api_rows = _table(
     Column("token", Text, nullable=False),
     Column("task", Text, nullable=False),
     Column("name", Text, nullable=False),  # the row's id
-    UniqueConstraint("token", "task", "name"),
+    Column("at", Float, nullable=False),  # when it came
+    UniqueConstraint("token", "name", "task"),
 )
 
 webhooks = _table(

@@ -40,7 +40,7 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
                     unknown += 1
                     continue
                 values = {"task": str(alert["alert_task"]), "probability": alert.get("probability")}
-                new += _add(connection, row, by, database.now(), **values)
+                new += add_alert(connection, row, by, database.now(), **values)
     return new, unknown
 
 
@@ -48,7 +48,7 @@ def raise_alert(access: TaskAccess, token: str) -> None:
     """Raise an alert for the response that a rater reads. Raises LeaseLostError."""
     reader, lost = access.reader, "raise the alert there, or by its id"
     read = reads.read_of_token(access.connection, token, reader.id, lost)
-    _add(access.connection, read.row, reader.name, access.now, person=reader.id)
+    add_alert(access.connection, read.row, reader.name, access.now, person=reader.id)
 
 
 def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
@@ -109,7 +109,7 @@ def _row_of(connection: Connection, alert: dict[str, Any], file: str) -> int | N
     return None
 
 
-def _add(connection: Connection, row: int, by: str, now: float, **values: Any) -> bool:
+def add_alert(connection: Connection, row: int, by: str, now: float, **values: Any) -> bool:
     """Add an alert unless a person's is open already, or the same task's was there before; return whether it is new."""
     body = {"person": None, "task": "", "probability": None, **values, "at": now}
     count = select(func.count()).where(alerts.c.row == row, alerts.c.task == body["task"])

@@ -1,10 +1,10 @@
-"""Scored files come in: a row for each response, a read for each that a human is to see."""
+"""Scored responses come in: a row for each, a read for each that a human is to see."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -19,7 +19,7 @@ from scoremux_files.rows.writers import without_apostrophe
 from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.reading.response_texts import Texts
+from scoremux_review.reading.response_texts import Origin, Texts
 from scoremux_review.reading.task_files import read_papers
 
 CHUNK_ROWS = 500
@@ -85,9 +85,9 @@ def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by
     for chunk in chunks(lines, CHUNK_ROWS):
         with database.write() as connection:
             added.rescored += _count_rescored(connection, chunk, file)
-            new, to_read = _insert(connection, chunk, file, by, database.now())
+            new, to_read = insert_rows(connection, chunk, file, by, database.now())
         added.rows += len(chunk)
-        added.already_there += len(chunk) - new
+        added.already_there += len(chunk) - len(new)
         added.to_read += to_read
     return added
 
@@ -119,7 +119,17 @@ def _equal(before: Any, now: Any) -> bool:
     return isclose(before, now, rel_tol=1e-6) if both_numbers else bool(before == now)
 
 
-def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float) -> tuple[int, int]:
+def insert_rows(
+    connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float
+) -> tuple[list[int], int]:
+    """Insert rows that the desk does not have, with their reads; note in the record that a file brought them.
+
+    Returns:
+        The ids of the new ones, in order, and how many of them people read.
+
+    Raises:
+        InputError: a row has a level that its task, as the desk knows it, does not have.
+    """
     levels: dict[str, int] = {}
     for row in chunk:
         number = max(len(json.loads(row["probabilities"])), row["level"] + 1, (row["known_level"] or 0) + 1, 2)
@@ -127,11 +137,11 @@ def _insert(connection: Connection, chunk: list[dict[str, Any]], file: str, by: 
     programme.ensure_items(connection, levels, by, now)
     new = responses.insert_new_rows(connection, chunk)
     if not new:
-        return 0, 0
+        return [], 0
     first, last = new[0][0], new[-1][0]
     body = {"file": file, "first": first, "last": last, "digest": responses.chunk_digest(new)}
     log.append(connection, now, by, log.ROWS_ADDED, body)
-    return len(new), reads.add_first_reads(connection, first)
+    return [row for row, _ in new], reads.add_first_reads(connection, first)
 
 
 def _checked(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: DeskPolicy) -> dict[str, Any]:
@@ -150,27 +160,58 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, poli
     if not row.keys() >= _NEEDED:
         raise InputError(f"{path}, row {number}: not what `scoremux score` writes; id, task, status, level needed")
     name, task = _plain(path, row["id"]), _plain(path, row["task"]).partition("@")[0]
-    source, line, text, student, administration, kept = texts.of(path, number, name, row)
-    probabilities, confidence = _numbers(row.get("probabilities")), _number(row.get("confidence"))
-    low, high = (None if (end := _number(row.get(name))) is None else int(end) for name in ("level_low", "level_high"))
-    route, read_behind, status = str(row.get("route") or ""), _number(row.get("read_behind")), str(row["status"])
-    chosen_by, reason = _chosen(status, route, read_behind)
+    origin, drawn = texts.of(path, number, name, row), None
+    if origin.administration is None:
+        origin = origin._replace(administration=path.name)
+    if row.get("chosen_by") == weights.SAMPLE:
+        drawn = _drawn_with(path, number, row)
+        origin = origin._replace(source=f"{weights.SAMPLE} {path.name}", line=number)
+    outcome = {**row, "level": whole_number(path, number, row["level"])}
+    return row_of(task, name, origin, outcome, policy, number, drawn)
+
+
+def row_of(
+    task: str,
+    name: str,
+    origin: Origin,
+    outcome: Mapping[str, Any],
+    policy: DeskPolicy,
+    number: int,
+    drawn: float | None = None,
+) -> dict[str, Any]:
+    """Return a scored response as a row for the database.
+
+    Args:
+        task: Its id, without a digest.
+        name: The id of the response.
+        outcome: Columns as `scoremux score` writes them.
+        number: Its place in time among the rows of one source.
+        drawn: The probability with which `scoremux sample` drew it; None where it did not.
+
+    Raises:
+        ValueError, TypeError, OverflowError: a cell that should be a number is none.
+    """
+    probabilities, confidence = _numbers(outcome.get("probabilities")), _number(outcome.get("confidence"))
+    low, high = (
+        None if (end := _number(outcome.get(side))) is None else int(end) for side in ("level_low", "level_high")
+    )
+    route, read_behind = str(outcome.get("route") or ""), _number(outcome.get("read_behind"))
+    chosen_by, reason = chosen(str(outcome["status"]), route, read_behind)
     if reason == Reason.HELD.value:
         read_behind = 1.0
-    if row.get("chosen_by") == weights.SAMPLE:
-        chosen_by, reason, read_behind = weights.SAMPLE, SAMPLE, _drawn_with(path, number, row)
-        source, line = f"{weights.SAMPLE} {path.name}", number
+    if drawn is not None:
+        chosen_by, reason, read_behind = weights.SAMPLE, SAMPLE, drawn
     if chosen_by not in (weights.READ_BEHIND, weights.SAMPLE):
         read_behind = None
     certainty = confidence if confidence is not None else max(probabilities, default=0.0)
     order = "random" if chosen_by in (weights.READ_BEHIND, weights.SAMPLE) else policy.order
-    priority = {"uncertainty": certainty, "time": float(number)}.get(order, share(f"order {task} {name} {line}"))
+    priority = {"uncertainty": certainty, "time": float(number)}.get(order, share(f"order {task} {name} {origin.line}"))
     return _row(
-        task, text, source, line, name, path.name if administration is None else administration, priority,
-        status=status, level=whole_number(path, number, row["level"]), probabilities=json.dumps(probabilities),
-        confidence=confidence, level_low=low, level_high=high, condition=str(row.get("condition") or ""), route=route,
-        read_behind=read_behind, version=str(row.get("version") or ""), chosen_by=chosen_by, reason=reason,
-        state="waiting" if reason else "machine", student=student, kept=kept,
+        task, origin.text, origin.source, origin.line, name, origin.administration or "", priority,
+        status=str(outcome["status"]), level=outcome["level"], probabilities=json.dumps(probabilities),
+        confidence=confidence, level_low=low, level_high=high, condition=str(outcome.get("condition") or ""),
+        route=route, read_behind=read_behind, version=str(outcome.get("version") or ""), chosen_by=chosen_by,
+        reason=reason, state="waiting" if reason else "machine", student=origin.student, kept=origin.kept,
     )  # fmt: skip
 
 
@@ -187,10 +228,8 @@ def _row(
     task: str, text: str, source: str, line: int, name: str, administration: str, priority: float, **values: Any
 ) -> dict[str, Any]:
     """Return a row for the database, its texts cleaned. values: other columns; without them a score's are empty."""
-    # PostgreSQL stores no NUL, and no database half of a surrogate pair.
     cells = (text, source, name, administration, values["student"], values.get("kept", ""))
-    clean = (cell.encode("utf-8", "replace").decode().replace("\0", "␀") for cell in cells)
-    text, source, name, administration, student, kept = clean
+    text, source, name, administration, student, kept = map(storable, cells)
     key = hashlib.blake2b(f"{task}\0{fold(text)}".encode(), digest_size=8).digest()
     empty = {"status": "OK", "level": -1, "probabilities": "[]", "confidence": None, "level_low": None,
              "level_high": None, "condition": "", "route": "", "read_behind": None, "version": "",
@@ -201,7 +240,12 @@ def _row(
     return {**empty, **place, "task": task, "folded_key": folded_key, **values, **cleaned}
 
 
-def _chosen(status: str, route: str, read_behind: float | None) -> tuple[str, str]:
+def storable(cell: str) -> str:
+    """Return a text as databases store it: PostgreSQL has no NUL, and none has half of a surrogate pair."""
+    return cell.encode("utf-8", "replace").decode().replace("\0", "␀")
+
+
+def chosen(status: str, route: str, read_behind: float | None) -> tuple[str, str]:
     """Return how a row was chosen for reading, and its queue; the queue is empty if no human reads it.
 
     Without a route or a calibration it is not known what the machine may keep, so humans may read everything, unless
