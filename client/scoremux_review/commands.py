@@ -45,7 +45,7 @@ review = typer.Typer(
     help="Open the review desk, where people read responses and decide their scores.",
     epilog="Example: scoremux review scored --tasks REPO/store --database reviews.db",
 )
-_MOST_SHOWN = 10
+_MOST_SHOWN, _MOST_DEAD = 10, 1_000
 _Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
 _Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
 _Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with the table `review`.")]
@@ -256,6 +256,29 @@ def export(
             say(f"{write(desk, path, administration):,} rows written to {path}")
     for line in exports.odd_rows(desk, _MOST_SHOWN):
         say(f"ODD: {line}")
+
+
+@review.command()
+def deliveries(
+    database: Where, send_again: Annotated[bool, typer.Option("--send-again", help="Send them again.")] = False
+) -> None:
+    """List deliveries to webhooks of `scoremux api` that were given up.
+
+    Example: scoremux review deliveries --send-again --database reviews.db
+    """
+    from rich.console import Console
+
+    from scoremux_cli.terminal import print_table
+    from scoremux_review.database import outbox
+
+    with closing(opened(database)) as desk, desk.write() as connection:
+        dead = outbox.deliveries_of(connection, None, outbox.DEAD, _MOST_DEAD)
+        sent = outbox.send_again(connection, desk.now()) if send_again else 0
+    rows = [(d.id, d.token, d.url, d.type, str(d.attempts), d.answer) for d in dead]
+    columns = ("delivery", "token", "url", "type", "attempts", "last answer")
+    print_table(Console(highlight=False), columns, rows, numbers=("attempts",), fold=("url", "last answer"))
+    if send_again:
+        say(f"{sent:,} deliveries are due again; `scoremux api` sends them")
 
 
 review.add_typer(people_commands.users, name="users")

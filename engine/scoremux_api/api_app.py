@@ -10,9 +10,19 @@ from fastapi import FastAPI
 from scoremux_api import problems, score_endpoints, status_endpoints, task_endpoints
 from scoremux_api.rows import row_endpoints
 from scoremux_api.services import Services
+from scoremux_api.webhooks import webhook_endpoints
 
-_ROUTERS = (score_endpoints.router, row_endpoints.router, task_endpoints.router, status_endpoints.router)
-_RUNNING: tuple[Callable[[Services], AbstractAsyncContextManager[None]], ...] = (row_endpoints.running,)
+_ROUTERS = (
+    score_endpoints.router,
+    row_endpoints.router,
+    task_endpoints.router,
+    webhook_endpoints.router,
+    status_endpoints.router,
+)
+_RUNNING: tuple[Callable[[Services], AbstractAsyncContextManager[None]], ...] = (
+    row_endpoints.running,
+    webhook_endpoints.delivering,
+)
 """What runs as long as the application does, such as the delivery of webhooks."""
 
 

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from scoremux_api.callers import Caller, Callers
 from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.scorer import TritonScorer
+from scoremux_api.webhooks.addresses import WebhookAddresses
 from scoremux_cli.batch.people import Alert, ReadBehind
 from scoremux_review.database.connection import Database
 
@@ -50,6 +51,11 @@ class Services:
     def intake(self) -> LiveIntake:
         """Commits rows that people read."""
         return LiveIntake(self.database, self.settings.read_behind)
+
+    @cached_property
+    def addresses(self) -> WebhookAddresses:
+        """The addresses to which webhooks may go."""
+        return WebhookAddresses(self.settings.allowed_hosts)
 
 
 def services_of(request: Request) -> Services:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import update
 
-from scoremux_review.database import reads, responses
+from scoremux_review.database import outbox, reads, responses
 from scoremux_review.database.reads import ADJUDICATION, REOPENED
 from scoremux_review.database.schema import PAPERS
 from scoremux_review.database.schema import reads as read_table
@@ -39,6 +39,8 @@ def settle(access: TaskAccess, decision: Any) -> dict[str, Any]:
         "final_decision": counts and counts.id,
     }
     responses.set_row(connection, row.id, state=state, **final)
+    if counts is not None:
+        outbox.add_decision_event(connection, access.now, row, counts.level, counts.code)
     for kind, reason in (("second", row.reason or REOPENED), ("adjudication", ADJUDICATION)):
         pending = reads.pending_read(connection, row.id, kind)
         if state == kind and pending is None:

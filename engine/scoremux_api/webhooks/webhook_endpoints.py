@@ -1,0 +1,161 @@
+"""`/v1/webhooks`: where a token wants to hear of its batches and rows, and what was sent there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from scoremux_api.problems import ApiProblem, body_of, declared, not_found
+from scoremux_api.services import CallerOf, Services, ServicesOf
+from scoremux_api.webhooks.deliverer import Deliverer
+from scoremux_client.errors import InputError
+from scoremux_review.database import outbox
+
+MOST_WEBHOOKS = 20
+"""Of one token."""
+
+_MOST_LISTED = 100
+_MOST_BYTES = 16_384
+_BODY = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookRequest"}}}}
+router = APIRouter()
+Event = Literal["batch.completed", "row.final", "row.corrected"]
+_ALL: list[Event] = ["batch.completed", "row.final", "row.corrected"]
+State = Literal["waiting", "delivered", "dead"]
+
+
+class WebhookRequest(BaseModel, extra="forbid"):
+    """A webhook to register."""
+
+    url: str = Field(max_length=2_000, description="https, and a host with public addresses alone.")
+    events: list[Event] = Field(_ALL, min_length=1, max_length=len(_ALL))
+
+
+class Webhook(BaseModel):
+    """A webhook of the token."""
+
+    id: str
+    url: str
+    events: list[Event]
+    created_at: datetime
+    secret: str | None = Field(description="For a library of Standard Webhooks; only in the answer that makes it.")
+
+
+class WebhookList(BaseModel):
+    """The webhooks of the token."""
+
+    webhooks: list[Webhook]
+
+
+class Delivery(BaseModel):
+    """An event on its way to a webhook."""
+
+    id: str = Field(description="The header `webhook-id`, the same in each attempt.")
+    type: Event
+    state: State
+    attempts: int
+    answer: str = Field(description="What the last attempt brought.")
+    created_at: datetime
+    due_at: datetime = Field(description="When the next attempt is due, of a waiting one.")
+    data: dict[str, Any]
+
+
+class DeliveryList(BaseModel):
+    """Deliveries of a webhook."""
+
+    deliveries: list[Delivery]
+
+
+@asynccontextmanager
+async def delivering(services: Services) -> AsyncIterator[None]:
+    """Send deliveries as long as the API runs."""
+    task = asyncio.create_task(Deliverer(services.database, services.addresses).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@router.post("/v1/webhooks", status_code=201, responses=declared(409, 413), openapi_extra={"requestBody": _BODY})
+async def register(request: Request, services: ServicesOf, caller: CallerOf) -> Webhook:
+    """Register a URL, or give one that the token has other events and a new secret.
+
+    Deliveries are then signed with the secret before, too, until the URL is registered once more.
+    """
+    asked = WebhookRequest.model_validate_json(await body_of(request, _MOST_BYTES))
+    try:
+        await services.addresses.of(asked.url)
+    except InputError as error:
+        raise ApiProblem(422, "Webhook refused", str(error)) from error
+
+    def save() -> Webhook:
+        with services.database.write() as connection:
+            urls = {webhook.url for webhook in outbox.webhooks_of(connection, caller.token)}
+            if len(urls | {asked.url}) > MOST_WEBHOOKS:
+                raise ApiProblem(409, "Too many webhooks", f"a token has at most {MOST_WEBHOOKS} webhooks; delete one")
+            now = services.database.now()
+            return _shown(*outbox.save_webhook(connection, now, caller.token, asked.url, asked.events))
+
+    return await asyncio.to_thread(save)
+
+
+@router.get("/v1/webhooks", responses=declared())
+def webhooks(services: ServicesOf, caller: CallerOf) -> WebhookList:
+    """List the token's webhooks, without their secrets."""
+    with services.database.read() as connection:
+        return WebhookList(webhooks=[_shown(found) for found in outbox.webhooks_of(connection, caller.token)])
+
+
+@router.delete("/v1/webhooks/{webhook}", status_code=204, response_class=Response, responses=declared(404))
+def delete(webhook: str, services: ServicesOf, caller: CallerOf) -> None:
+    """Delete a webhook with its deliveries."""
+    with services.database.write() as connection:
+        _require(connection, caller.token, webhook)
+        outbox.delete_webhook(connection, webhook)
+
+
+@router.get("/v1/webhooks/{webhook}/deliveries", responses=declared(404))
+def deliveries(webhook: str, services: ServicesOf, caller: CallerOf, state: State | None = None) -> DeliveryList:
+    """List the newest 100 deliveries of a webhook, or those in one state."""
+    with services.database.read() as connection:
+        _require(connection, caller.token, webhook)
+        found = outbox.deliveries_of(connection, webhook, state, _MOST_LISTED)
+    return DeliveryList(deliveries=[_delivery(row) for row in found])
+
+
+_Since = Annotated[AwareDatetime | None, Query(description="Send delivered events that are not older again, too.")]
+
+
+@router.post("/v1/webhooks/{webhook}/replay", status_code=204, response_class=Response, responses=declared(404))
+def replay(webhook: str, services: ServicesOf, caller: CallerOf, since: _Since = None) -> None:
+    """Send the dead deliveries of a webhook again, with the same ids."""
+    with services.database.write() as connection:
+        _require(connection, caller.token, webhook)
+        outbox.send_again(connection, services.database.now(), webhook, None if since is None else since.timestamp())
+
+
+def _require(connection: Any, token: str, webhook: str) -> None:
+    if not outbox.webhooks_of(connection, token, webhook):
+        raise not_found("this webhook")
+
+
+def _shown(webhook: Any, secret: str | None = None) -> Webhook:
+    values = {**webhook._mapping, "events": json.loads(webhook.events), "secret": secret}
+    return Webhook(**values | {"created_at": _time(webhook.created_at)})
+
+
+def _delivery(row: Any) -> Delivery:
+    times = {"created_at": _time(row.created_at), "due_at": _time(row.due_at)}
+    return Delivery(**{**row._mapping, **times}, data=json.loads(row.body)["data"])
+
+
+def _time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, timezone.utc)

@@ -1,0 +1,81 @@
+"""Receivers of webhooks: a real HTTPS server in this process whose paths behave in different ways."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import trustme
+
+HOST = "hooks.example.test"
+"""Whose certificate the receiver has."""
+
+
+class Receiver(ThreadingHTTPServer):
+    """What came, in its order: path, headers and body; statuses: what to answer to a path and a
+    `webhook-id`, 200 by default."""
+
+    daemon_threads = True
+
+    def __init__(self, authority: trustme.CA) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.came: list[tuple[str, dict[str, str], bytes]] = []
+        self.statuses: dict[str, Callable[[str], int]] = {}
+        self.release = threading.Event()  # of what hangs
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(HOST).configure_cert(context)
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients close connections here."""
+
+    def url(self, path: str, host: str = HOST) -> str:
+        return f"https://{host}:{self.server_address[1]}{path}"
+
+    def ids(self, path: str) -> list[str]:
+        return [headers["webhook-id"] for came, headers, _ in self.came if came == path]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.came.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+        way = self.path.rpartition("/")[2]
+        if way == "hangs":
+            self.server.release.wait(60)
+        if way == "closes":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        status = self.server.statuses.get(self.path, lambda _: 200)(self.headers["webhook-id"])
+        self.send_response(302 if way == "redirects" else status)
+        self.send_header("Location", self.server.url("/ok"))
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(1 << 20 if way == "floods" else 0):
+                self.wfile.write(b"x" * (1 << 16))
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def receiving(folder: Path) -> Iterator[tuple[Receiver, Path]]:
+    """Run a receiver; give it and the file of the authority that its certificate comes from."""
+    authority, file = trustme.CA(), folder / "authority.pem"
+    authority.cert_pem.write_to_path(str(file))
+    with Receiver(authority) as receiver:
+        thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield receiver, file
+        finally:
+            receiver.release.set()
+            receiver.shutdown()
+            thread.join()

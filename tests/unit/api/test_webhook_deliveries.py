@@ -1,0 +1,268 @@
+"""Deliveries to a real HTTPS receiver: signed, at least once, in order by subject, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from standardwebhooks import Webhook
+
+import postgres
+from desks import run_review
+from receivers import HOST, Receiver, receiving
+from scoremux_api.webhooks.addresses import WebhookAddresses
+from scoremux_api.webhooks.deliverer import LEASE_S, MOST_ATTEMPTS, Deliverer, pause_s
+from scoremux_client.transports.transport import Tls
+from scoremux_review.database import outbox
+from scoremux_review.database.connection import Database
+from scoremux_review.database.schema import deliveries
+from waiting import side_by_side, until
+
+
+class Hooks:
+    """A database with webhooks of the token lms, and a receiver; clock: seconds that the database shows."""
+
+    def __init__(self, name: str, receiver: Receiver, authority: Path, clock: list[float]) -> None:
+        self.clock, self.receiver, self.tls, self.name = clock, receiver, Tls(authority), name
+        self.database = Database(name, clock=lambda: self.clock[0], create=True)
+
+    def hook(self, path: str, host: str = HOST) -> tuple[str, str]:
+        """Register a webhook; return its id and secret."""
+        with self.database.write() as connection:
+            url = self.receiver.url(path, host)
+            webhook, secret = outbox.save_webhook(connection, self.clock[0], "lms", url, [outbox.ROW_FINAL])
+        return webhook.id, secret
+
+    def event(self, subject: str = "t r1", **data: Any) -> None:
+        with self.database.write() as connection:
+            outbox.add_event(connection, self.clock[0], "lms", subject, outbox.ROW_FINAL, data)
+
+    def found(self, **columns: Any) -> list[Any]:
+        with self.database.read() as connection:
+            chosen = (deliveries.c[name] == value for name, value in columns.items())
+            return list(connection.execute(select(deliveries).where(*chosen).order_by(deliveries.c.number)))
+
+    def deliver(
+        self, holds: Callable[[], object], resolve: Any = None, allowed: str = HOST, most_s: float = 60, **options: Any
+    ) -> None:
+        """Deliver until something holds."""
+
+        async def run() -> None:
+            rule = WebhookAddresses([allowed], resolve or (lambda *_: ["127.0.0.1"]))
+            deliverer = Deliverer(self.database, rule, self.tls, poll_s=0.02, **options)
+            running = asyncio.create_task(deliverer.run())
+            waiting = asyncio.create_task(asyncio.to_thread(until, holds, None, self.found, most_s))
+            await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            assert not running.done()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await waiting
+
+        asyncio.run(run())
+
+    def settled(self, attempts: int = 1) -> Callable[[], bool]:
+        """Return whether each delivery has had this many attempts."""
+        return lambda: all(found.attempts >= attempts for found in self.found())
+
+
+@pytest.fixture
+def hooks(tmp_path: Path) -> Iterator[Hooks]:
+    with receiving(tmp_path) as (receiver, authority):
+        made = Hooks(str(tmp_path / "reviews.db"), receiver, authority, [1.8e9])
+        yield made
+        made.database.close()
+
+
+def test_deliveries_are_signed_by_both_secrets_of_a_rotation(hooks: Hooks) -> None:
+    webhook, first = hooks.hook("/ok")
+    same, second = hooks.hook("/ok")
+    hooks.event(id="r1", level=2)
+    hooks.deliver(lambda: hooks.found(state="delivered"))
+    (path, headers, body), (delivery,) = hooks.receiver.came[0], hooks.found()
+    assert (path, headers["host"], webhook) == ("/ok", f"{HOST}:{hooks.receiver.server_address[1]}", same)
+    for secret in (first, second):
+        event = Webhook(secret).verify(body, headers)
+        assert (event["type"], event["data"]) == ("row.final", {"id": "r1", "level": 2})
+    assert (headers["webhook-id"], delivery.answer) == (delivery.id, "status 200")
+    hooks.hook("/ok")
+    hooks.event()
+    hooks.deliver(lambda: len(hooks.found(state="delivered")) == 2)
+    with pytest.raises(Exception, match="No matching signature"):
+        Webhook(first).verify(hooks.receiver.came[1][2], hooks.receiver.came[1][1])
+
+
+@pytest.mark.parametrize(
+    ("way", "answer"),
+    [("redirects", "status 302; redirects are not followed"), ("closes", "no answer: RemoteProtocolError"),
+     ("hangs", "no answer within 0.5 s"), ("fails", "status 500")],
+)  # fmt: skip
+def test_failed_attempts_are_repeated_with_the_same_id(hooks: Hooks, way: str, answer: str) -> None:
+    hooks.receiver.statuses["/fails"] = lambda _: 500
+    hooks.hook(f"/{way}")
+    hooks.event()
+    hooks.deliver(hooks.settled(), attempt_s=0.5 if way == "hangs" else 20)
+    (delivery,) = hooks.found(state="waiting")
+    assert delivery.answer == answer and 4 <= delivery.due_at - hooks.clock[0] <= 6
+    hooks.clock[0] = delivery.due_at
+    hooks.deliver(hooks.settled(2), attempt_s=0.5 if way == "hangs" else 20)
+    assert hooks.receiver.ids(f"/{way}") == [delivery.id] * 2
+    assert hooks.receiver.ids("/ok") == []
+
+
+def test_no_more_of_an_answer_is_read_than_needed(hooks: Hooks) -> None:
+    hooks.hook("/floods")
+    hooks.event()
+    hooks.deliver(lambda: hooks.found(state="delivered"), most_s=20)
+
+
+def test_a_receiver_that_is_down_gets_its_deliveries_later(hooks: Hooks) -> None:
+    hooks.hook("/ok")
+    hooks.event()
+    hooks.deliver(hooks.settled(), resolve=lambda *_: ["127.0.0.2"])  # where nobody listens
+    assert hooks.found()[0].answer == "All connection attempts failed"
+    hooks.clock[0] += 10
+    hooks.deliver(lambda: hooks.found(state="delivered"))
+
+
+def test_a_name_that_turns_to_loopback_gets_nothing(hooks: Hooks) -> None:
+    answers = iter([["93.184.215.14"], ["127.0.0.1"], ["93.184.215.14", "127.0.0.1"]])
+    rebinding = WebhookAddresses((), lambda *_: next(answers))
+    assert asyncio.run(rebinding.of(hooks.receiver.url("/ok", "turns.example"))) == ["93.184.215.14"]
+    hooks.hook("/ok", "turns.example")
+    hooks.event()
+    for attempt in (1, 2):
+        hooks.deliver(hooks.settled(attempt), resolve=lambda *_: next(answers))
+        hooks.clock[0] = hooks.found()[0].due_at
+        assert "does not resolve to public addresses alone" in hooks.found()[0].answer
+    assert hooks.receiver.came == []
+
+
+def test_the_certificate_is_for_the_host_of_the_url(hooks: Hooks) -> None:
+    hooks.hook("/ok", "other.example")
+    hooks.event()
+    hooks.deliver(hooks.settled(), allowed="other.example")
+    assert "certificate is not valid for 'other.example'" in hooks.found()[0].answer
+    assert hooks.receiver.came == []
+
+
+def test_the_environments_proxy_is_not_used(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    hooks.hook("/ok")
+    hooks.event()
+    hooks.deliver(lambda: hooks.found(state="delivered"))
+
+
+def test_deliveries_of_a_subject_keep_their_order(hooks: Hooks) -> None:
+    failures = iter([500, 500])
+    hooks.receiver.statuses["/ok"] = lambda _: next(failures, 200)
+    hooks.hook("/ok")
+    for n in range(3):
+        hooks.event(n=n)
+    for attempts in (1, 2, 3):
+        hooks.deliver(lambda attempts=attempts: hooks.found()[0].attempts == attempts)
+        hooks.clock[0] += 100
+    hooks.deliver(lambda: len(hooks.found(state="delivered")) == 3)
+    first, second, third = (found.id for found in hooks.found())
+    assert hooks.receiver.ids("/ok") == [first, first, first, second, third]
+
+
+def test_a_slow_receiver_does_not_hold_up_others(hooks: Hooks) -> None:
+    hooks.hook("/hangs")
+    for n in range(30):
+        hooks.event(f"t slow{n}")
+    hooks.hook("/ok")
+    for n in range(30):
+        hooks.event(f"t fast{n}")
+    hooks.deliver(lambda: len(hooks.found(state="delivered")) == 30, attempt_s=60)
+    assert len(hooks.receiver.ids("/ok")) == 30
+    assert len(hooks.receiver.ids("/hangs")) <= outbox.MOST_AT_ONCE
+    assert hooks.found(state="delivered")[0].subject == "t fast0"
+
+
+def test_dead_deliveries_hold_their_subject_until_they_are_sent_again(hooks: Hooks) -> None:
+    hooks.receiver.statuses["/ok"] = lambda _: 410
+    hooks.hook("/ok")
+    hooks.event(n=1)
+    with hooks.database.write() as connection:
+        connection.execute(deliveries.update().values(attempts=MOST_ATTEMPTS - 1))
+    hooks.event(n=2)
+    hooks.deliver(lambda: hooks.found(state="dead"))
+    hooks.receiver.statuses.clear()
+    hooks.event("t other")
+    hooks.deliver(lambda: hooks.found(state="delivered"))
+    dead, behind, other = hooks.found()
+    assert (dead.state, behind.state, behind.attempts, other.state) == ("dead", "waiting", 0, "delivered")
+    listed = run_review("deliveries", "--database", hooks.name)
+    assert dead.id in listed and "status 410" in listed and behind.id not in listed
+    assert "1 deliveries are due again" in run_review("deliveries", "--send-again", "--database", hooks.name)
+    hooks.clock[0] += 1e8  # the command has the real time
+    hooks.deliver(lambda: len(hooks.found(state="delivered")) == 3)
+    assert hooks.receiver.ids("/ok") == [dead.id, other.id, dead.id, behind.id]
+
+
+def test_what_a_killed_process_was_sending_is_sent_when_its_lease_ends(hooks: Hooks) -> None:
+    hooks.hook("/ok")
+    hooks.event(n=1)
+    hooks.event(n=2)
+    with hooks.database.write() as connection:
+        (leased,) = outbox.lease(connection, hooks.clock[0], hooks.clock[0] + LEASE_S, {})
+    hooks.event("t other")
+    hooks.deliver(lambda: hooks.found(state="delivered"))
+    assert hooks.receiver.ids("/ok") == [hooks.found()[2].id]
+    stopped_at, hooks.clock[0] = hooks.clock[0], hooks.clock[0] + LEASE_S
+    hooks.deliver(lambda: len(hooks.found(state="delivered")) == 3)
+    with hooks.database.write() as connection:  # a process that was stopped, not killed, comes too late
+        outbox.end_lease(connection, leased, stopped_at + LEASE_S, outbox.DEAD, "late", 0.0)
+    assert [found.answer for found in hooks.found()] == ["status 200"] * 3
+    assert hooks.receiver.ids("/ok")[1:] == [found.id for found in hooks.found()[:2]]
+
+
+def test_pauses_grow_and_end_within_days() -> None:
+    pauses = [pause_s(attempt) for attempt in range(1, MOST_ATTEMPTS)]
+    assert 4 <= pauses[0] <= 6 and max(pauses) <= 14_400 * 1.2
+    assert all(later > earlier for earlier, later in pairwise(pauses[:8]))
+    assert 86_400 < sum(pauses) < 4 * 86_400
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
+def test_several_processes_keep_the_order(tmp_path: Path, kind: str) -> None:
+    if kind == "postgresql" and postgres.programs() is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    with ExitStack() as stack:
+        receiver, authority = stack.enter_context(receiving(tmp_path))
+        name = str(tmp_path / "reviews.db") if kind == "sqlite" else stack.enter_context(postgres.running())
+        clock = [1.8e9]
+        made = [Hooks(name, receiver, authority, clock) for _ in range(3)]
+        stack.callback(lambda: [hooks.database.close() for hooks in made])
+        _check_order(made, receiver)
+
+
+def _check_order(made: list[Hooks], receiver: Receiver) -> None:
+    """Deliver 60 events about 7 rows to two webhooks, of which one takes nothing at once, from several processes."""
+    hooks, clock = made[0], made[0].clock
+    receiver.statuses["/late"] = lambda sent: 500 if receiver.ids("/late").count(sent) == 1 else 200
+    hooks.hook("/ok")
+    hooks.hook("/late")
+    for n in range(60):
+        hooks.event(f"t r{n % 7}", n=n)
+
+    def all_delivered() -> bool:
+        waiting = hooks.found(state="waiting")
+        if all(found.due_at < clock[0] + LEASE_S / 2 for found in waiting):  # nothing is being sent
+            clock[0] += 1.0
+        return not waiting
+
+    side_by_side(lambda one: one.deliver(all_delivered), made)
+    for path in ("/ok", "/late"):
+        came = [json.loads(body)["data"]["n"] for where, _, body in receiver.came if where == path]
+        assert set(came) == set(range(60))
+        for row in range(7):
+            assert [n for n in came if n % 7 == row] == sorted(n for n in came if n % 7 == row)
+        assert len(set(receiver.ids(path))) == 60
