@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from fastapi import FastAPI
 
 from scoremux_api import problems, score_endpoints, status_endpoints, task_endpoints
+from scoremux_api.batches import batch_endpoints
 from scoremux_api.rows import row_endpoints
 from scoremux_api.services import Services
 from scoremux_api.webhooks import webhook_endpoints
@@ -17,11 +18,13 @@ _ROUTERS = (
     row_endpoints.router,
     task_endpoints.router,
     webhook_endpoints.router,
+    batch_endpoints.router,
     status_endpoints.router,
 )
 _RUNNING: tuple[Callable[[Services], AbstractAsyncContextManager[None]], ...] = (
     row_endpoints.running,
     webhook_endpoints.delivering,
+    batch_endpoints.running,
 )
 """What runs as long as the application does, such as the delivery of webhooks."""
 

@@ -32,6 +32,9 @@ class ApiOptions:
     grant_key: Annotated[
         Path | None, typer.Option(help="The front door's file of this name. Without it, callers need no token.")
     ] = None
+    tokens: Annotated[
+        Path | None, typer.Option(help="The front door's file of tokens: batches of a revoked token end.")
+    ] = None
     address: Annotated[str, typer.Option(help="Where the API listens; other than loopback needs --grant-key.")] = (
         "127.0.0.1"
     )
@@ -80,12 +83,15 @@ def _settings(options: ApiOptions) -> Settings:
 
     if options.address not in _LOOPBACK and not options.grant_key:
         raise InputError(f"--address {options.address} is open to other machines, so it needs --grant-key")
+    if (options.grant_key is None) != (options.tokens is None):
+        raise InputError("--grant-key and --tokens belong together: give both files of the front door, or none")
     with writing(options.folder):
         options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Settings(
         folder=options.folder,
         urls=tuple(options.url or ()),
         key=read_key(options.grant_key) if options.grant_key else None,
+        tokens=options.tokens,
         read_behind=ReadBehind.read(options.read_behind, options.key_file) if options.read_behind else None,
         alert=Alert.parse(options.alert) if options.alert else None,
         keep_days=options.keep_days,

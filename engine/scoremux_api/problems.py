@@ -42,6 +42,8 @@ class ApiProblem(ScoremuxError):
             retryable=self.retry_after is not None,
         )
         headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        if self.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            headers["connection"] = "close"  # or the server would go on to receive the body
         return Response(orjson.dumps(body.model_dump()), self.status, headers, MEDIA_TYPE)
 
 
@@ -120,4 +122,4 @@ def add_handlers(app: FastAPI) -> None:
 def _first_errors(errors: Any) -> str:
     # Neither the input nor pydantic's context, which may quote it.
     lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg'].lower()}" for error in errors[:_MOST_ERRORS]]
-    return "; ".join(lines)
+    return "; ".join(line.removeprefix(": ") for line in lines)

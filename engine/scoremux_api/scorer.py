@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 
 from scoremux_api.callers import Caller
-from scoremux_client import AsyncScoringClient, Response, Retries, Scored
+from scoremux_client import AsyncScoringClient, Response, Retries, Scored, ScoringClient
 from scoremux_client.contract import OUTPUTS, TASKS
 from scoremux_client.served_tasks import ServedTask, served_tasks
 from scoremux_client.transports.grpc import GrpcTransport
@@ -36,6 +36,11 @@ class TritonScorer:
         transport = self._transport(self._transports[0], caller.grant, tasks=True)
         return await asyncio.to_thread(partial(served_tasks, transport))
 
+    def batch_client(self, grant: str | None) -> ScoringClient:
+        """Return a client for rows of a batch, which Triton computes after those of others. It must not be closed."""
+        transports = [self._transport(transport, grant, batch=True) for transport in self._transports]
+        return ScoringClient(transports, retries=self._retries)
+
     def close(self) -> None:
         """Close the connections."""
         for transport in self._transports:
@@ -46,8 +51,8 @@ class TritonScorer:
         return AsyncScoringClient(transports, timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False)
 
     @staticmethod
-    def _transport(transport: Transport, grant: str | None, *, tasks: bool = False) -> Transport:
+    def _transport(transport: Transport, grant: str | None, *, tasks: bool = False, batch: bool = False) -> Transport:
         if not isinstance(transport, GrpcTransport):
             return transport  # of a test, or the sandbox
         headers = {} if grant is None else {HEADER: grant}
-        return transport.sharing(headers, (TASKS,) if tasks else OUTPUTS)
+        return transport.sharing(headers, (TASKS,) if tasks else OUTPUTS, batch=batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ class Settings:
         folder: Where batches are kept.
         urls: Addresses of Triton.
         key: The key that signs grants; None without a front door.
+        tokens: The front door's file of tokens, by which batches of revoked ones end; None without a front door.
         keep_days: Days for which texts and stored answers are kept; None for ever.
         allowed_hosts: Hosts to which webhooks may go although they are on loopback or private.
     """
@@ -32,6 +34,7 @@ class Settings:
     folder: Path
     urls: tuple[str, ...] = ()
     key: bytes | None = field(default=None, repr=False)
+    tokens: Path | None = None
     read_behind: ReadBehind | None = None
     alert: Alert | None = None
     keep_days: int | None = None
@@ -46,6 +49,7 @@ class Services:
     database: Database
     scorer: TritonScorer
     callers: Callers
+    batch_added: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
     def intake(self) -> LiveIntake:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from scoremux_client.contract import MAX_BATCH_ROWS, Status
-from scoremux_client.rows import Response, Scored
+from scoremux_client.rows import Response, Scored, is_text
 
+Shape = TypeVar("Shape", bound=BaseModel)
 ROW_ID = r"^[^\u0000-\u001f\u007f]{1,200}$"
 
 
@@ -73,3 +75,26 @@ def as_json_row(scored: Scored) -> dict[str, Any]:
         "truncated": scored.truncated,
         "arithmetic": scored.arithmetic or None,
     }
+
+
+def parsed(shape: type[Shape], body: bytes) -> Shape:
+    """Read JSON. Raises ValidationError.
+
+    A text with half of a surrogate pair, which JSON can write and UTF-8 cannot, counts as missing.
+    """
+    try:
+        return shape.model_validate_json(body)
+    except ValidationError as error:
+        if b"\\u" not in body:
+            raise
+        try:
+            values = json.loads(body, object_hook=_without_half)
+        except (ValueError, RecursionError):
+            raise error from None
+    return shape.model_validate(values)
+
+
+def _without_half(members: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(members.get("text"), str) and not is_text(members["text"]):
+        members["text"] = None
+    return members

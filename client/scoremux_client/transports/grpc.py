@@ -85,11 +85,15 @@ class GrpcTransport:
         return future
 
     def sharing(
-        self, headers: Mapping[str, str], outputs: Sequence[contract.TensorSpec] = contract.OUTPUTS
+        self,
+        headers: Mapping[str, str],
+        outputs: Sequence[contract.TensorSpec] = contract.OUTPUTS,
+        *,
+        batch: bool = False,
     ) -> GrpcTransport:
-        """Return a transport with other headers and outputs on the same connections, which it must not close."""
+        """Return a transport with other options on the same connections, which it must not close."""
         shared = copy(self)
-        shared._headers, shared._outputs = dict(headers), [spec.name for spec in outputs]
+        shared._headers, shared._outputs, shared._batch = dict(headers), [spec.name for spec in outputs], batch
         return shared
 
     def _answered(self, channel: _Channel, future: Future[Columns], result: Any, error: Any) -> None:

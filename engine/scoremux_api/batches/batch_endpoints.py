@@ -1,0 +1,129 @@
+"""`/v1/batches`: files of rows in JSON Lines, computed in the background."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from scoremux_api.batches import batch_table
+from scoremux_api.batches.batch_files import BatchFiles
+from scoremux_api.batches.batch_runner import BatchRunner
+from scoremux_api.batches.batch_table import ENDED, UNDER_WAY, Batch, BatchList, BatchState
+from scoremux_api.callers import Caller
+from scoremux_api.problems import ApiProblem, declared
+from scoremux_api.services import CallerOf, Services, ServicesOf, caller_of, services_of
+from scoremux_review.errors import DatabaseError
+
+JSON_LINES = "application/jsonl"
+router = APIRouter()
+_BODY = {"required": True, "content": {JSON_LINES: {"schema": {"type": "string"}}}}
+_LINES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {JSON_LINES: {"schema": {"type": "string"}}}, "description": "A JSON object in each line."}
+}
+
+
+@asynccontextmanager
+async def running(services: Services) -> AsyncIterator[None]:
+    """Compute batches inside the block."""
+    runner = BatchRunner(services)
+    runner.start()
+    try:
+        yield
+    finally:
+        await to_thread.run_sync(runner.stop)
+
+
+@router.post(
+    "/v1/batches",
+    status_code=202,
+    response_model=Batch,
+    responses=declared(409, 413),
+    openapi_extra={"requestBody": _BODY},
+)
+async def add_batch(request: Request) -> Batch:
+    """Take a batch, a row as for `/v1/score` in each line; its results come later."""
+    services, caller = services_of(request), caller_of(request)
+    batch = batch_table.new_id(services.database.now())
+    files = BatchFiles(services.settings.folder, batch)
+    try:
+        await files.receive(request.stream())
+        return await to_thread.run_sync(_add, services, caller, batch)
+    except ClientDisconnect:
+        raise ApiProblem(400, "Incomplete request", "the body ended too early; send it again") from None
+    except DatabaseError:
+        files.remove()
+        raise
+
+
+@router.get("/v1/batches", responses=declared())
+def list_batches(
+    services: ServicesOf,
+    caller: CallerOf,
+    after: Annotated[
+        str | None, Query(pattern=f"^{batch_table.ID.pattern}$", description="Id of the last batch of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> BatchList:
+    """List the token's batches, the newest first."""
+    with services.database.read() as connection:
+        return batch_table.listed(connection, caller.token, after, limit)
+
+
+@router.get("/v1/batches/{batch}", responses=declared(404))
+def get_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
+    """Show how far a batch is."""
+    with services.database.read() as connection:
+        return batch_table.batch_of(batch_table.row_of(connection, batch, caller.token))
+
+
+@router.get("/v1/batches/{batch}/results", responses={**_LINES, **declared(404, 410)}, response_class=Response)
+def get_results(batch: str, services: ServicesOf, caller: CallerOf) -> StreamingResponse:
+    """Give the outcomes of the rows that are done, in the order of the file, as rows of `/v1/score`."""
+    return _lines(_files(batch, services, caller).results())
+
+
+@router.get("/v1/batches/{batch}/errors", responses={**_LINES, **declared(404, 410)}, response_class=Response)
+def get_errors(batch: str, services: ServicesOf, caller: CallerOf) -> StreamingResponse:
+    """Give the lines that are not rows, each with `line` and `detail`."""
+    return _lines(_files(batch, services, caller).error_lines())
+
+
+@router.post("/v1/batches/{batch}/cancel", responses=declared(404, 409))
+def cancel_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
+    """Stop a batch; the outcomes of the rows that are done stay."""
+    with services.database.write() as connection:
+        row = batch_table.row_of(connection, batch, caller.token)
+        if row.state in [state.value for state in (*ENDED, BatchState.EXPIRED)] and row.state != "cancelled":
+            raise ApiProblem(409, "Batch has ended", f"the batch is {row.state}")
+        before = [state for state in UNDER_WAY if state is not BatchState.CANCELLING]
+        batch_table.move(connection, batch, before, BatchState.CANCELLING, services.database.now())
+        return batch_table.batch_of(batch_table.row_of(connection, batch))
+
+
+def _add(services: Services, caller: Caller, batch: str) -> Batch:
+    with services.database.write() as connection:
+        added = batch_table.add(connection, batch, caller, services.database.now())
+    services.batch_added.set()
+    return added
+
+
+def _files(batch: str, services: Services, caller: Caller) -> BatchFiles:
+    """Return the files of a token's batch. Raises ApiProblem."""
+    with services.database.read() as connection:
+        row = batch_table.row_of(connection, batch, caller.token)
+    if row.state == BatchState.EXPIRED.value:
+        raise ApiProblem(410, "Batch has expired", "the results were removed; send the rows again")
+    files = BatchFiles(services.settings.folder, batch)
+    if not files.folder.exists():
+        raise ApiProblem(503, "Files unavailable", "this API does not have the files of the batch", 5)
+    return files
+
+
+def _lines(lines: Iterator[bytes]) -> StreamingResponse:
+    return StreamingResponse(lines, media_type=JSON_LINES)

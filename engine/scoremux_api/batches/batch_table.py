@@ -1,0 +1,166 @@
+"""Batches in the database: whose they are, their states, and how many rows are done."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection, Row, insert, select, update
+
+from scoremux_api.callers import Caller
+from scoremux_api.problems import not_found
+from scoremux_review.database import outbox
+from scoremux_review.database.schema import batches
+
+ID = re.compile("batch_[0-9a-f]{28}")
+
+
+class BatchState(str, Enum):
+    """The states of OpenAI's Batch API."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+ENDED = (BatchState.COMPLETED, BatchState.FAILED, BatchState.CANCELLED)
+"""States in which nothing is computed any more, but the results are there."""
+
+UNDER_WAY = (BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.CANCELLING)
+
+
+class RequestCounts(BaseModel):
+    """Rows of a batch."""
+
+    total: int = Field(default=0, description="Lines of the file that are not blank; 0 until it is validated.")
+    completed: int = Field(default=0, description="Rows whose outcome is in the results.")
+    failed: int = Field(default=0, description="Lines that are not a row; they are in the errors.")
+
+
+class BatchError(BaseModel):
+    """Why a batch failed."""
+
+    code: str
+    message: str
+
+
+class Batch(BaseModel):
+    """A batch. Times are in seconds since 1970."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    status: BatchState
+    request_counts: RequestCounts
+    errors: list[BatchError] | None = None
+    created_at: int
+    in_progress_at: int | None = None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+
+
+class BatchList(BaseModel):
+    """Batches, the newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Batch]
+    has_more: bool = Field(description="Whether there are older ones; ask for them with `after`, the id of the last.")
+
+
+def batch_of(row: Row[Any]) -> Batch:
+    """Return a row of the table as the API shows it."""
+    times = {f"{state}_at": int(at) for state, at in json.loads(row.times).items()}
+    return Batch.model_validate(
+        {
+            "id": row.id,
+            "status": row.state,
+            "request_counts": json.loads(row.counts),
+            "errors": json.loads(row.errors) or None,
+            "created_at": int(row.created_at),
+            **times,
+        }
+    )
+
+
+def new_id(now: float) -> str:
+    """Return an id that sorts by the time of creation."""
+    return f"batch_{int(now * 1000):012x}{secrets.token_hex(8)}"
+
+
+def add(connection: Connection, batch: str, caller: Caller, now: float) -> Batch:
+    """Add a batch whose body is on disk."""
+    values = {"patterns": json.dumps(caller.patterns), "counts": RequestCounts().model_dump_json()}
+    values |= {"id": batch, "token": caller.token, "state": BatchState.VALIDATING.value}
+    connection.execute(insert(batches).values(**values, created_at=now, changed_at=now))
+    return batch_of(row_of(connection, batch))
+
+
+def row_of(connection: Connection, batch: str, token: str | None = None) -> Row[Any]:
+    """Return a batch, or only that of a token. Raises ApiProblem (404)."""
+    query = select(batches).where(batches.c.id == batch)
+    query = query if token is None else query.where(batches.c.token == token)
+    row = connection.execute(query).one_or_none() if ID.fullmatch(batch) else None
+    if row is None:
+        raise not_found("this batch")
+    return row
+
+
+def listed(connection: Connection, token: str, after: str | None, limit: int) -> BatchList:
+    """Return a token's batches, the newest first; after: the id before the first of them."""
+    query = select(batches).where(batches.c.token == token).order_by(batches.c.id.desc()).limit(limit + 1)
+    rows = connection.execute(query if after is None else query.where(batches.c.id < after)).all()
+    return BatchList(data=[batch_of(row) for row in rows[:limit]], has_more=len(rows) > limit)
+
+
+def rows_in(connection: Connection, states: Sequence[BatchState]) -> Sequence[Row[Any]]:
+    """Return the batches in some states, the oldest first."""
+    query = select(batches).where(batches.c.state.in_([state.value for state in states])).order_by(batches.c.id)
+    return connection.execute(query).all()
+
+
+def move(
+    connection: Connection,
+    batch: str,
+    before: Sequence[BatchState],
+    after: BatchState,
+    now: float,
+    *,
+    counts: RequestCounts | None = None,
+    errors: Sequence[BatchError] = (),
+) -> bool:
+    """Bring a batch from one of some states into another; return whether it was in one of them.
+
+    Webhooks get an event when the batch ends, and when it expires.
+    """
+    row = row_of(connection, batch)
+    if row.state not in [state.value for state in before]:
+        return False
+    values = {"state": after.value, "changed_at": now, "times": json.dumps(json.loads(row.times) | {after.value: now})}
+    values |= {"counts": counts.model_dump_json()} if counts else {}
+    values |= {"errors": json.dumps([error.model_dump() for error in errors])} if errors else {}
+    connection.execute(update(batches).where(batches.c.id == batch).values(**values))
+    if after in (*ENDED, BatchState.EXPIRED):
+        body = batch_of(row_of(connection, batch)).model_dump(mode="json")
+        outbox.add_event(connection, now, row.token, batch, outbox.BATCH_COMPLETED, body)
+    return True
+
+
+def count_completed(connection: Connection, batch: str, completed: int) -> bool:
+    """Note how many rows are done; return whether the batch is still to be computed."""
+    row = row_of(connection, batch)
+    counts = RequestCounts.model_validate_json(row.counts).model_copy(update={"completed": completed})
+    connection.execute(update(batches).where(batches.c.id == batch).values(counts=counts.model_dump_json()))
+    return bool(row.state == BatchState.IN_PROGRESS.value)
