@@ -1,6 +1,5 @@
 """APIs in processes of their own, on SQLite and on a real PostgreSQL: side by side, killed, without a database."""
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -17,7 +16,7 @@ from scoremux_review.database import reads
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import api_rows, rows
 from scoremux_review.database.verification import verify
-from waiting import until
+from waiting import side_by_side, until
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
@@ -46,28 +45,17 @@ def names_in(database_name: str) -> list[str]:
 
 def test_two_apis_that_get_the_same_rows_at_once_store_each_once(database_name: str, tmp_path: Path) -> None:
     answers: list[httpx.Response] = []
+    first: list[httpx.Response] = []
     with ExitStack() as stack:
         clients = [stack.enter_context(api_process(database_name, tmp_path))[0] for _ in range(2)]
 
-        def send(client: httpx.Client) -> None:
+        def send(n: int) -> None:
             for number in range(20):
-                answers.append(score(client, *(f"{number}-{n}" for n in range(8)), "all"))
+                answers.append(score(clients[n % 2], *(f"{number}-{k}" for k in range(8)), "all"))
 
-        threads = [threading.Thread(target=send, args=(clients[n % 2],)) for n in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        texts = [f"unsure {n}" for n in range(6)]  # one id with six texts at once: one wins
-        first: list[httpx.Response] = []
-        threads = [
-            threading.Thread(target=lambda n=n: first.append(score(clients[n % 2], "x", text=texts[n])))
-            for n in range(6)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        side_by_side(send, range(6))
+        # One id with six texts at once: one wins.
+        side_by_side(lambda n: first.append(score(clients[n % 2], "x", text=f"unsure {n}")), range(6))
     assert Counter(answer.status_code for answer in answers) == {200: 120}
     assert Counter(answer.status_code for answer in first) == {200: 1, 409: 5}
     assert sorted(names_in(database_name)) == sorted([f"{a}-{b}" for a in range(20) for b in range(8)] + ["all", "x"])

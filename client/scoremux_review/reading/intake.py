@@ -182,7 +182,6 @@ def row_of(
     """Return a scored response as a row for the database.
 
     Args:
-        task: Its id, without a digest.
         name: The id of the response.
         outcome: Columns as `scoremux score` writes them.
         number: Its place in time among the rows of one source.

@@ -38,11 +38,7 @@ _Key = tuple[str, str]
 
 
 class Arrival(NamedTuple):
-    """A scored row.
-
-    Attributes:
-        alert: What `Alert.describe` says of it.
-    """
+    """A scored row; alert: what `Alert.describe` says of it."""
 
     id: str
     task: str
@@ -62,8 +58,8 @@ class RowConflictError(ApiProblem):
     def __init__(self, arrivals: Sequence[Arrival], places: Sequence[int]) -> None:
         names = [arrivals[place].id for place in places]
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        text = f"people read these rows with another text: {', '.join(names[:_MOST_NAMED])}{more}; give them new ids"
-        super().__init__(409, "Row exists", text)
+        taken = f"rows with another text have these ids: {', '.join(names[:_MOST_NAMED])}{more}; give new ids"
+        super().__init__(409, "Row exists", taken)
         self.places = places
 
 
@@ -88,7 +84,7 @@ async def describe_alerts(
         described = [alert.describe(outcome) for outcome in outcomes]
     except InputError as error:
         raise ApiProblem(503, "Alerts unavailable", str(error), _UPDATE_S) from None
-    return [None if row.text is None else alert for row, alert in zip(rows, described, strict=True)]
+    return [None if row.text is None else said for row, said in zip(rows, described, strict=True)]
 
 
 class LiveIntake:

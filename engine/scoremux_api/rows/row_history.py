@@ -5,7 +5,7 @@ The record holds every change of a row with its time. Who decided is in it, too,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
@@ -55,47 +55,31 @@ class RowOut(RowChange):
 
 def history_of(connection: Connection, row: Any) -> RowOut:
     """Return a row with its history; row: as `api_rows.owned` returns it."""
-    points = programme.item_of(connection, row.task).levels
-    changes = list[RowChange]()
-    for at, state, level, code in _states(connection, row):
+    points, changes = programme.item_of(connection, row.task).levels, list[RowChange]()
+    machine_level = row.level if row.level >= 0 else None
+    for at, state, level, code in _states(connection, row, machine_level):
         score = points[level] if level is not None and level < len(points) else None
         change = RowChange(at=at, state=state, level=level, score=score, condition=code or None)
         if not changes or change.model_copy(update={"at": changes[-1].at}) != changes[-1]:
             changes.append(change)
-    return RowOut(
-        **changes[-1].model_dump(),
-        id=row.name,
-        task=row.task,
-        reason=row.reason or None,
-        machine_level=_level(row.level),
-        route=row.route or None,
-        version=row.version or None,
-        history=changes,
-    )
+    outcome: dict[str, Any] = {name: getattr(row, name) or None for name in ("reason", "route", "version")}
+    newest = changes[-1].model_dump()
+    return RowOut(**newest, id=row.name, task=row.task, machine_level=machine_level, **outcome, history=changes)
 
 
-def _states(connection: Connection, row: Any) -> Iterator[tuple[datetime, RowState, int | None, str]]:
+def _states(connection: Connection, row: Any, machine_level: int | None) -> Iterator[tuple[Any, ...]]:
     """Yield when the row came or was changed, its state then, and the level and condition code that counted."""
-    machine = (RowState.MACHINE, _level(row.level), row.condition)
-    undecided = machine if row.route == MACHINE or not row.reason else (RowState.PENDING, None, "")
+    by_machine = row.route == MACHINE or not row.reason
+    undecided = (RowState.MACHINE, machine_level, row.condition) if by_machine else (RowState.PENDING, None, "")
     yield datetime.fromtimestamp(row.at, timezone.utc), *undecided
     decided = RowState.FINAL
     for entry in reversed(log.entries(connection, row.id, _MOST_ENTRIES)):
         if "final" not in entry.body:
             continue
-        at, state, final = datetime.fromisoformat(entry.at), entry.body["state"], entry.body["final"]
         if entry.body["round"] > 1:
             decided, undecided = RowState.CORRECTED, (RowState.PENDING, None, "")
-        if state == "done":
-            yield at, decided, *_first_two(final)
+        if entry.body["state"] == "done":
+            yield datetime.fromisoformat(entry.at), decided, *entry.body["final"][:2]
             decided = RowState.CORRECTED
         else:
-            yield at, *undecided
-
-
-def _level(level: int) -> int | None:
-    return level if level >= 0 else None
-
-
-def _first_two(final: Sequence[Any]) -> tuple[int | None, str]:
-    return final[0], final[1]
+            yield datetime.fromisoformat(entry.at), *undecided
