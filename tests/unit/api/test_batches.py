@@ -322,7 +322,7 @@ def test_row_with_another_text_than_on_the_desk_fails_the_batch(tmp_path: Path) 
         client.post("/v1/score", json={"rows": [row("a", "unsure")]})
         shown = ended(client, sent(client, lines([row("a", "unsure, another text")])))
         assert (shown["status"], shown["errors"][0]["code"]) == ("failed", "row_exists")
-        assert shown["errors"][0]["message"].startswith("people read these rows with another text: a;")
+        assert shown["errors"][0]["message"].startswith("rows with another text have these ids: a;")
         assert people_read(services) == [("t-1", "a", "unsure")]
 
 
