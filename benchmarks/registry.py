@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    api,
     calibration,
     contention,
     decisions,
@@ -29,6 +30,7 @@ CASES: tuple[Case, ...] = (
     comparison.peers,
     load.load,
     load.closed_loop,
+    api.json_api,
     contention.background,
     contention.neighbours,
     contention.abandoned,

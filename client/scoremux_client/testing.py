@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -120,6 +121,7 @@ class FakeTransport:
             shape = (len(responses), *(width if size == contract.VARIABLE else size for size in spec.shape))
             empty = b"" if spec.datatype == "BYTES" else 0
             columns[spec.name] = np.full(shape, values.get(spec.name, empty), DTYPES[spec.datatype])
+        columns[contract.TASKS.name] = np.full((len(responses), 1), self._listed(), np.object_)
         for row, response in enumerate(responses):
             status, text = self._status(response)
             columns["STATUS"][row, 0] = status.value.encode()
@@ -132,9 +134,15 @@ class FakeTransport:
                 columns["PROBABILITIES"][row, : len(points)] = np.where(
                     np.arange(len(points)) == level, 1, contract.LEAST_PROBABILITY
                 )
-                columns["VERSION"][row, 0] = hashlib.sha256(task.encode()).hexdigest().encode()
+                columns["VERSION"][row, 0] = _version(task).encode()
                 columns["TOKENS"][row, 0] = len(text.split()) + 2
         return columns
+
+    def _listed(self) -> bytes:
+        listed = [
+            {"id": task, "version": _version(task), "levels": [*map(float, p)]} for task, p in self._tasks.items()
+        ]
+        return json.dumps(listed).encode()
 
     def _status(self, response: Response) -> tuple[Status, str]:
         """Return the status a server would give, and the text as it would read it."""
@@ -150,3 +158,7 @@ class FakeTransport:
             return Status.OK, raw.decode()
         except UnicodeDecodeError:
             return Status.INVALID_TEXT, ""
+
+
+def _version(task: str) -> str:
+    return hashlib.sha256(task.encode()).hexdigest()

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from fastapi import FastAPI
 
 from scoremux_api import problems, score_endpoints, status_endpoints, task_endpoints
+from scoremux_api.api_metrics import CountedRequests
 from scoremux_api.batches import batch_endpoints
 from scoremux_api.rows import row_endpoints
 from scoremux_api.services import Services
@@ -48,6 +49,7 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     app.state.services = services
+    app.add_middleware(CountedRequests, metrics=services.metrics)
     problems.add_handlers(app)
     for router in _ROUTERS:
         app.include_router(router)

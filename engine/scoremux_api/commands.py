@@ -16,6 +16,8 @@ from scoremux_review.people_commands import Where, created, say
 if TYPE_CHECKING:
     from scoremux_api.services import Settings
 
+_KEPT_S = 75
+"""Longer than HAProxy keeps a connection that nothing goes over."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -26,6 +28,7 @@ class ApiOptions:
     database: Where
     folder: Annotated[Path, typer.Option(help="Where batches are kept; made if it does not exist.")]
     url: Annotated[list[str] | None, typer.Option(help="HOST:PORT of Triton's gRPC; may be repeated.")] = None
+    tasks: Annotated[Path | None, typer.Option(help="Store, for the questions and policies of tasks.")] = None
     root_certificates: Annotated[
         Path | None, typer.Option(help="PEM file of the authorities that Triton's certificates come from.")
     ] = None
@@ -89,6 +92,7 @@ def _settings(options: ApiOptions) -> Settings:
         options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Settings(
         folder=options.folder,
+        tasks=options.tasks,
         urls=tuple(options.url or ()),
         key=read_key(options.grant_key) if options.grant_key else None,
         tokens=options.tokens,
@@ -105,7 +109,13 @@ def _serve(services: Any, address: str, port: int) -> None:
     from scoremux_api.api_app import create_app
 
     config = uvicorn.Config(
-        create_app(services), host=address, port=port, log_level="warning", access_log=False, server_header=False
+        create_app(services),
+        host=address,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEPT_S,
     )
     say(f"the API is open: http://{address}:{port}")
     with suppress(KeyboardInterrupt):

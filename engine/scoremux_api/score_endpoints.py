@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from scoremux_api.callers import Caller
+from scoremux_api.idempotency import KeyHeader, answered_once
 from scoremux_api.problems import body_of, declared
 from scoremux_api.rows.live_intake import Arrival, describe_alerts
-from scoremux_api.services import caller_of, services_of
+from scoremux_api.services import Services, caller_of, services_of
 from scoremux_api.shapes import ScoreAnswer, ScoreRequest, as_json_row, parsed, response_of
 
 MOST_BYTES = 8 << 20
@@ -23,10 +26,16 @@ _BODY = {"required": True, "content": {"application/json": {"schema": {"$ref": "
     responses=declared(409, 413, 502, 504),
     openapi_extra={"requestBody": _BODY},
 )
-async def score(request: Request) -> Response:
+async def score(request: Request, _key: KeyHeader = None) -> Response:
     """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""
     services, caller = services_of(request), caller_of(request)
-    rows = parsed(ScoreRequest, await body_of(request, MOST_BYTES)).rows
+    body = await body_of(request, MOST_BYTES)
+    work = partial(_score, services, caller, body)
+    return await answered_once(services.database, caller, request, body, work)
+
+
+async def _score(services: Services, caller: Caller, body: bytes) -> Response:
+    rows = parsed(ScoreRequest, body).rows
     sent, alert = [response_of(row) for row in rows], services.settings.alert
     alerting = services.callers.may_also_score(caller, alert.task) if alert else caller
     scored, alerts = await asyncio.gather(
@@ -36,4 +45,5 @@ async def score(request: Request) -> Response:
     await services.intake.commit(
         caller.token, [Arrival(row.id, row.task, row.text, outcome, alert) for row, outcome, alert in outcomes]
     )
+    services.metrics.count_rows(scored)
     return Response(orjson.dumps({"rows": [as_json_row(row) for row in scored]}), media_type="application/json")

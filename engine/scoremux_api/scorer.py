@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 
 from scoremux_api.callers import Caller
-from scoremux_client import AsyncScoringClient, Response, Retries, Scored, ScoringClient
+from scoremux_client import NO_RETRIES, AsyncScoringClient, RejectedError, Response, Retries, Scored, ScoringClient
 from scoremux_client.contract import OUTPUTS, TASKS
 from scoremux_client.served_tasks import ServedTask, served_tasks
 from scoremux_client.transports.grpc import GrpcTransport
@@ -17,7 +18,7 @@ from scoremux_engine.scoring.permission import HEADER
 _GRANTS = 1024
 """Most grants whose clients are kept."""
 _RETRIES = Retries(patience_s=10.0, contact_s=10.0)
-_TIMEOUT_S = 60.0
+_TIMEOUT_S, _PROBE_S = 60.0, 5.0
 
 
 class TritonScorer:
@@ -30,6 +31,12 @@ class TritonScorer:
     async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
         """Return one outcome for each row, in order. Raises TransportError where Triton gives none."""
         return await self._client_of(caller.grant).score(responses)
+
+    async def check(self) -> None:
+        """Return if Triton answers, with a refusal too. Raises TransportError."""
+        transports = [self._transport(transport, None) for transport in self._transports]
+        with suppress(RejectedError):
+            await AsyncScoringClient(transports, timeout_s=_PROBE_S, retries=NO_RETRIES).score([Response("", "")])
 
     async def tasks(self, caller: Caller) -> list[ServedTask]:
         """Return the live tasks that the caller may score. Raises TransportError."""

@@ -10,6 +10,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from scoremux_api.api_metrics import ApiMetrics
 from scoremux_api.callers import Caller, Callers
 from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.scorer import TritonScorer
@@ -24,6 +25,7 @@ class Settings:
 
     Attributes:
         folder: Where batches are kept.
+        tasks: The store, for questions and policies of tasks.
         urls: Addresses of Triton.
         key: The key that signs grants; None without a front door.
         tokens: The front door's file of tokens, by which batches of revoked ones end; None without a front door.
@@ -32,6 +34,7 @@ class Settings:
     """
 
     folder: Path
+    tasks: Path | None = None
     urls: tuple[str, ...] = ()
     key: bytes | None = field(default=None, repr=False)
     tokens: Path | None = None
@@ -50,6 +53,7 @@ class Services:
     scorer: TritonScorer
     callers: Callers
     batch_added: threading.Event = field(default_factory=threading.Event)
+    metrics: ApiMetrics = field(default_factory=ApiMetrics)
 
     @cached_property
     def intake(self) -> LiveIntake:

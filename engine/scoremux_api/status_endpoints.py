@@ -1,13 +1,33 @@
-"""Whether the API lives."""
+"""`/healthz`, `/readyz` and `/metrics`: for load balancers and Prometheus."""
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Response
 
+from scoremux_api.problems import declared
+from scoremux_api.services import ServicesOf
+
 router = APIRouter()
+_TEXT = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_class=Response, responses=_TEXT)
 async def healthz() -> Response:
     """Answer as long as the process lives."""
     return Response("ok\n", media_type="text/plain")
+
+
+@router.get("/readyz", response_class=Response, responses={**_TEXT, **declared(504)})
+async def readyz(services: ServicesOf) -> Response:
+    """Answer 200 if the database and the scoring server do."""
+    await asyncio.gather(asyncio.to_thread(services.database.is_there), services.scorer.check())
+    return Response("ok\n", media_type="text/plain")
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(services: ServicesOf) -> Response:
+    """Counters for Prometheus; the front door does not offer them."""
+    text, media_type = services.metrics.exposed()
+    return Response(text, headers={"content-type": media_type})

@@ -1,22 +1,33 @@
-"""`GET /v1/tasks`: the tasks that a token may score, and what the desk knows of them."""
+"""`GET /v1/tasks`: the tasks that a token may score, with what the store says of their live versions."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from scoremux_api.problems import declared
+from scoremux_api.problems import declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
+from scoremux_client.served_tasks import ServedTask
+from scoremux_files.settings import parse_file
 
 router = APIRouter()
+_OF_POLICY = ("policy", "conditions", "truncated", "threshold", "level_range")
 
 
 class TaskOut(BaseModel):
-    """A task of the scoring server."""
+    """A task of the scoring server. What only the store knows is `null` unless the API was given `--tasks`."""
 
     id: str
-    version: str = Field(description="Digest of the live version.")
-    points: list[float] = Field(description="What each level is worth, the lowest level first.")
+    version: str = Field(description="Digest of the live version; also the ETag.")
+    levels: list[int] = Field(description="Indices of the levels, the lowest first.")
+    points: list[float] = Field(description="What each level is worth.")
+    question: str | None = None
+    policy: dict[str, Any] | None = Field(
+        None, description="Which rows go to people, as `decision.json` of the version has it; `policy` is its digest."
+    )
 
 
 class TaskList(BaseModel):
@@ -27,6 +38,39 @@ class TaskList(BaseModel):
 
 @router.get("/v1/tasks", responses=declared(502, 504))
 async def tasks(services: ServicesOf, caller: CallerOf) -> TaskList:
-    """List the tasks that the token may score."""
-    served = await services.scorer.tasks(caller)
-    return TaskList(tasks=[TaskOut(id=task.id, version=task.version, points=list(task.levels)) for task in served])
+    """List the tasks that the token may score, without their questions and policies."""
+    return TaskList(tasks=[_shown(task) for task in await services.scorer.tasks(caller)])
+
+
+@router.get("/v1/tasks/{task}", responses={**declared(404, 502, 504), 304: {"description": "Not changed"}})
+async def task(task: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf) -> TaskOut:
+    """Describe a task; with `If-None-Match` and the version's ETag, answer 304 as long as it is live."""
+    served = next((served for served in await services.scorer.tasks(caller) if served.id == task), None)
+    if served is None:
+        raise not_found("this task")
+    response.headers["etag"] = etag = f'"{served.version}"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"etag": etag})  # type: ignore[return-value]
+    return _shown(served, services.settings.tasks)
+
+
+def _shown(task: ServedTask, store: Path | None = None) -> TaskOut:
+    version = store / "packages" / task.version if store else None
+    described = _content(version / "task.json") if version else {}
+    decision = _content(version / "decision.json") if version else {}
+    return TaskOut(
+        id=task.id,
+        version=task.version,
+        levels=list(range(len(task.levels))),
+        points=list(task.levels),
+        question=described.get("question"),
+        policy={key: decision[key] for key in _OF_POLICY if key in decision} or None,
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return a JSON file of a version, which never changes; empty where there is none."""
+    try:
+        return parse_file(path.read_bytes(), path)
+    except FileNotFoundError:
+        return {}

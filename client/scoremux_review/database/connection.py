@@ -84,6 +84,11 @@ class Database:
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
 
+    def is_there(self) -> None:
+        """Return if the database answers. Raises DatabaseError."""
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the database and changes nothing."""

@@ -129,6 +129,12 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
         "needs `ca`, the PEM file to verify its certificate with, and `server_name` unless the host is the name in "
         "that certificate; or `plaintext = true`.",
     )
+    api: str = Field(
+        default="",
+        pattern=rf"^({_HOST_AND_PORT[1:-1]})?$",
+        description="`host:port` of `scoremux api` on this machine, which the door then offers as `/v1/…`, `/healthz` "
+        "and `/readyz`, with the same tokens and rates.",
+    )
     arithmetic: str = Field(
         default="x86-f32",
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
@@ -170,6 +176,8 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
         names = [backend.name for backend in config.backends]
         if len(set(names)) < len(names):
             raise SetupError(f"{file}: backends: names must differ")
+        if config.api and not is_loopback(host(config.api)):
+            raise SetupError(f"{file}: api: {config.api} is another machine; run `scoremux api` on the door's own")
         root = file.parent.absolute()
         keys = ("certificate", "key", "client_ca", "tokens", "grant_key")
         paths = {key: root / path for key in keys if (path := getattr(config, key)) is not None}

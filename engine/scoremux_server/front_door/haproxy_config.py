@@ -7,7 +7,8 @@ import os
 import re
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ _HANDSHAKE_S = 5
 _HEADERS_BYTES = 64 << 10
 _RATE_WINDOW_S = 10
 _KILLERS = "killers.lua"
+_RETRYABLE = (429, 502, 503, 504)
+_OF_API = ("a Triton behind", "the API behind")
 _REFUSE = re.compile(r"^ *refuse ([A-Z]+) (if|unless) (.+)$", re.MULTILINE)
 
 
@@ -40,6 +43,15 @@ class Refusal:
     @property
     def as_json(self) -> str:
         return json.dumps(json.dumps({"error": self.sentence}))
+
+    @property
+    def as_problem(self) -> str:
+        """The answer for callers of `scoremux api` (RFC 9457), as arguments of HAProxy."""
+        title = HTTPStatus(self.http).phrase
+        values = {"type": "about:blank", "title": title, "status": self.http, "detail": self.sentence}
+        body = json.dumps(json.dumps({**values, "retryable": self.http in _RETRYABLE}))
+        retry = " hdr retry-after 1" if self.http in _RETRYABLE else ""
+        return f"content-type application/problem+json lf-string {body}{retry}"
 
 
 def refusals(request_bytes: int) -> dict[str, Refusal]:
@@ -94,6 +106,8 @@ def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
         "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
         **_servers(config.backends, folder),
         **_failures(),
+        "has_api": str(bool(config.api)).lower(),
+        "api_server": f"    server api {config.api} check" if config.api else "",
     }
     text = string.Template((configuration("proxy") / CONFIG).read_text(encoding="utf-8")).substitute(values)
     answers = refusals(config.request_bytes)
@@ -114,12 +128,13 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
 
 
 def _failures() -> dict[str, str]:
-    """Return FAILURES for HTTP and for gRPC, where a rule of the door makes their HTTP status 200."""
+    """Return FAILURES for HTTP, `scoremux api` and gRPC, where a rule of the door makes their HTTP status 200."""
     http = [f"content-type application/json lf-string {failure.as_json}" for failure in FAILURES]
     grpc = [f'hdr grpc-status {failure.grpc} hdr grpc-message "{failure.sentence}"' for failure in FAILURES]
+    api = [replace(failure, sentence=failure.sentence.replace(*_OF_API)).as_problem for failure in FAILURES]
     return {
         name: "\n".join(f"    http-error status {f.http} {answer}" for f, answer in zip(FAILURES, answers, strict=True))
-        for name, answers in (("http_failures", http), ("grpc_failures", grpc))
+        for name, answers in (("http_failures", http), ("grpc_failures", grpc), ("api_failures", api))
     }
 
 
@@ -160,6 +175,7 @@ def _refusing(refusal: Refusal, reason: str, condition: str) -> str:
         [
             f"    http-request set-var(txn.refused) str({reason}) {condition}",
             f"    http-request return {grpc} if grpc {refused}",
+            f"    http-request return status {refusal.http} {refusal.as_problem} if api {refused}",
             f"    http-request return {http} if {refused}",
         ]
     )

@@ -1,0 +1,91 @@
+"""`Idempotency-Key`: the same request with the same key is answered once, and then from what was stored.
+
+Only answers of status 2xx are stored. Any other outcome frees the key, so that the request can be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Header, Request, Response
+from sqlalchemy import delete, insert, select, update
+
+from scoremux_api.callers import Caller
+from scoremux_api.problems import ApiProblem
+from scoremux_review.database.connection import Connection, Database
+from scoremux_review.database.schema import idempotency
+
+HEADER = "idempotency-key"
+KeyHeader = Annotated[
+    str | None,
+    Header(alias=HEADER, min_length=1, max_length=255, description="The same key and body get the same answer."),
+]
+"""For the OpenAPI file: an endpoint that calls `answered_once` takes a parameter of this type."""
+_ABANDONED_S = 300.0
+"""No request takes longer: the front door gives up first. A key that runs longer belongs to a process that died."""
+
+
+async def answered_once(
+    database: Database, caller: Caller, request: Request, body: bytes, work: Callable[[], Awaitable[Response]]
+) -> Response:
+    """Return the stored answer to a request with this key, or do the work and store its answer.
+
+    Args:
+        body: Of the request, or a digest of it: with another body the key is refused.
+        work: Answers the request; a request without a key does nothing else.
+
+    Raises:
+        ApiProblem: 422 where the key came with another request, 409 while that request runs.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return await work()
+    digest = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body))).hexdigest()
+    where = (idempotency.c.token == caller.token) & (idempotency.c.key == key)
+
+    def begin() -> tuple[int, bytes] | None:
+        with database.write() as connection:
+            return _begin(connection, caller.token, key, digest, database.now())
+
+    def end(response: Response | None) -> None:
+        with database.write() as connection:
+            if response is None:
+                connection.execute(delete(idempotency).where(where))
+            else:
+                stored = {"status": response.status_code, "answer": bytes(response.body)}
+                connection.execute(update(idempotency).where(where).values(stored))
+
+    if (stored := await asyncio.to_thread(begin)) is not None:
+        return Response(stored[1], stored[0], {"idempotent-replayed": "true"}, "application/json")
+    response = None
+    try:
+        response = await work()
+    finally:
+        is_kept = response is not None and response.status_code < 300
+        await asyncio.shield(asyncio.to_thread(end, response if is_kept else None))
+    return response
+
+
+def forget_answers(connection: Connection, before: float) -> int:
+    """Delete keys and answers that are older than a time; return how many."""
+    return connection.execute(delete(idempotency).where(idempotency.c.at < before)).rowcount
+
+
+def _begin(connection: Connection, token: str, key: str, digest: str, now: float) -> tuple[int, bytes] | None:
+    """Return the stored answer; None where the request is to be worked on now. Raises ApiProblem."""
+    where = (idempotency.c.token == token) & (idempotency.c.key == key)
+    row = connection.execute(select(idempotency).where(where)).one_or_none()
+    if row is not None and row.digest != digest:
+        raise ApiProblem(422, "Idempotency key reused", "this key came with another request before; use a new key")
+    if row is not None and row.status is not None:
+        return row.status, row.answer
+    if row is not None and now - row.at < _ABANDONED_S:
+        raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
+    values = {"token": token, "key": key, "digest": digest, "status": None, "answer": None, "at": now}
+    connection.execute(
+        insert(idempotency).values(values) if row is None else update(idempotency).where(where).values(at=now)
+    )
+    return None

@@ -1,0 +1,94 @@
+"""`scoremux api` behind a real HAProxy: same tokens, patterns and rates, and errors as problems."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from apis import listening_api
+from doors import KEY, Place, needs_haproxy
+from scoremux_engine.scoring.permission import HEADER, Grant
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door.config import FrontDoorConfig
+from stands import Stand, stand
+from waiting import until
+
+pytestmark = needs_haproxy
+BODY = {"rows": [{"id": "a", "task": "t-1", "text": "It hands out addresses."}]}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    folder = tmp_path_factory.mktemp("api")
+    with (
+        listening_api(folder, key=KEY) as address,
+        stand(folder, rates={"slow": 1}, patterns={"ours": "t-*"}, api=address) as made,
+        asking(made) as ask,
+    ):
+        until(lambda: ask.get("/healthz").status_code == 200)
+        yield made
+
+
+def asking(made: Stand, token: str = "ours") -> httpx.Client:
+    headers = {"authorization": f"Bearer {made.tokens[token]}"}
+    return httpx.Client(base_url=made.place.url("https"), verify=made.place.tls.context(), headers=headers, timeout=60)
+
+
+def test_rows_pass_with_the_grant_of_the_token(shared: Stand) -> None:
+    with asking(shared) as ask:
+        answer = ask.post("/v1/score", json=BODY)
+        assert (answer.status_code, answer.json()["rows"][0]["status"]) == (200, "OK")
+        assert ask.get("/readyz").status_code == 200
+        assert ask.get("/v1/tasks?unused=1").json()["tasks"][0]["id"] == "t-1"
+        assert ask.get("/metrics").status_code == 404
+
+
+def test_a_client_cannot_bring_its_own_grant(shared: Stand) -> None:
+    own = Grant("somebody", 4_000_000_000, ("*",)).signed(b"another key of the grants, 32 bytes")
+    with asking(shared) as ask:
+        assert ask.post("/v1/score", json=BODY, headers={HEADER: own}).status_code == 200  # the door's replaces it
+
+
+def test_body_is_larger_than_a_request_to_triton_may_be(shared: Stand) -> None:
+    rows = [{"id": str(i), "task": "t-1", "text": "x" * 8000} for i in range(400)]
+    with asking(shared) as ask:
+        assert len(ask.post("/v1/score", json={"rows": rows}).json()["rows"]) == 400
+
+
+@pytest.mark.parametrize("token", ["", "smx_unknown"])
+def test_refusal_of_a_token_is_a_problem(shared: Stand, token: str) -> None:
+    with asking(shared) as ask:
+        answer = ask.post("/v1/score", json=BODY, headers={"authorization": f"Bearer {token}"})
+    problem = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
+    assert (problem["title"], problem["status"], problem["retryable"]) == ("Unauthorized", 401, False)
+
+
+def test_rates_count_and_are_in_the_headers(shared: Stand) -> None:
+    with asking(shared, "slow") as ask:
+        answers = [ask.get("/v1/tasks") for _ in range(14)]
+    assert answers[0].headers["ratelimit-policy"] == '"requests";q=10;w=10'
+    assert answers[0].headers["ratelimit"] == '"requests";r=9;t=10'
+    last = next(answer for answer in answers if answer.status_code != 200)
+    assert (last.status_code, last.json()["retryable"], last.headers["retry-after"]) == (429, True, "1")
+
+
+def test_api_that_does_not_run_is_a_problem_to_retry(tmp_path: Path) -> None:
+    with stand(tmp_path, patterns={"ours": "*"}, api="127.0.0.1:9") as made, asking(made) as ask:
+        until(lambda: ask.get("/healthz").status_code == 503)
+        answer = ask.post("/v1/score", json=BODY)
+    assert (answer.status_code, answer.json()["retryable"], answer.headers["retry-after"]) == (503, True, "1")
+    assert json.loads(answer.content)["detail"].startswith("the API behind the front door")
+
+
+def test_door_without_api_offers_none(tmp_path: Path) -> None:
+    with stand(tmp_path, patterns={"ours": "*"}) as made, asking(made) as ask:
+        assert ask.post("/v1/score", json=BODY).status_code == 404
+
+
+def test_api_on_another_machine_is_refused(tmp_path: Path) -> None:
+    place = Place(tmp_path, api="10.0.0.1:8005")
+    with pytest.raises(SetupError, match=r"api: 10\.0\.0\.1:8005 is another machine"):
+        FrontDoorConfig.read(place.file)
