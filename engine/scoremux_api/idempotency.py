@@ -69,11 +69,6 @@ async def answered_once(
     return response
 
 
-def forget_answers(connection: Connection, before: float) -> int:
-    """Delete keys and answers that are older than a time; return how many."""
-    return connection.execute(delete(idempotency).where(idempotency.c.at < before)).rowcount
-
-
 def _begin(connection: Connection, token: str, key: str, digest: str, now: float) -> tuple[int, bytes] | None:
     """Return the stored answer; None where the request is to be worked on now. Raises ApiProblem."""
     where = (idempotency.c.token == token) & (idempotency.c.key == key)

@@ -7,7 +7,7 @@ import os
 import re
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ _HEADERS_BYTES = 64 << 10
 _RATE_WINDOW_S = 10
 _KILLERS = "killers.lua"
 _RETRYABLE = (429, 502, 503, 504)
-_OF_API = ("a Triton behind", "the API behind")
 _REFUSE = re.compile(r"^ *refuse ([A-Z]+) (if|unless) (.+)$", re.MULTILINE)
 
 
@@ -77,6 +76,12 @@ FAILURES = (
     Refusal(504, 4, f"no Triton behind the front door answered within {ANSWER_S} s: send fewer rows at once"),
 )
 """Answers instead of HAProxy's own, which are HTML and unreadable for gRPC clients."""
+
+_API_FAILURES = (
+    Refusal(502, 14, "the API behind the front door died with the request, or the connection to it: send again"),
+    Refusal(503, 14, "the API behind the front door is not ready: send again later"),
+    Refusal(504, 4, f"the API behind the front door did not answer within {ANSWER_S} s: send fewer rows at once"),
+)
 
 
 def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
@@ -131,7 +136,7 @@ def _failures() -> dict[str, str]:
     """Return FAILURES for HTTP, `scoremux api` and gRPC, where a rule of the door makes their HTTP status 200."""
     http = [f"content-type application/json lf-string {failure.as_json}" for failure in FAILURES]
     grpc = [f'hdr grpc-status {failure.grpc} hdr grpc-message "{failure.sentence}"' for failure in FAILURES]
-    api = [replace(failure, sentence=failure.sentence.replace(*_OF_API)).as_problem for failure in FAILURES]
+    api = [failure.as_problem for failure in _API_FAILURES]
     return {
         name: "\n".join(f"    http-error status {f.http} {answer}" for f, answer in zip(FAILURES, answers, strict=True))
         for name, answers in (("http_failures", http), ("grpc_failures", grpc), ("api_failures", api))

@@ -1,0 +1,71 @@
+"""Tasks with their ETag, question and policy; `/readyz`, `/metrics` and the limits in headers."""
+
+import json
+from pathlib import Path
+
+from apis import TASKS, api
+from scoremux_client import UnavailableError
+from scoremux_client.testing import FakeTransport
+from scoremux_review.errors import DatabaseError
+
+
+def test_tasks_have_levels_points_and_version(tmp_path: Path) -> None:
+    with api(tmp_path) as (client, _):
+        first, second = client.get("/v1/tasks").json()["tasks"]
+        assert (first["id"], first["levels"], first["points"]) == ("t-1", [0, 1, 2], [0, 0.5, 1])
+        assert client.get("/v1/tasks/t-2").json() == second
+        assert client.get("/v1/tasks/t-3").status_code == 404
+
+
+def test_version_is_the_etag(tmp_path: Path) -> None:
+    with api(tmp_path) as (client, _):
+        answer = client.get("/v1/tasks/t-1")
+        etag = f'"{answer.json()["version"]}"'
+        assert answer.headers["etag"] == etag
+        unchanged = client.get("/v1/tasks/t-1", headers={"if-none-match": etag})
+        assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", etag)
+        assert client.get("/v1/tasks/t-1", headers={"if-none-match": '"older"'}).status_code == 200
+
+
+def test_question_and_policy_are_those_of_the_live_version(tmp_path: Path) -> None:
+    with api(tmp_path, tasks=tmp_path) as (client, _):
+        package = tmp_path / "packages" / client.get("/v1/tasks/t-1").json()["version"]
+        assert client.get("/v1/tasks/t-1").json()["question"] is None
+        package.mkdir(parents=True)
+        (package / "task.json").write_text(json.dumps({"id": "t-1", "question": "What is DHCP for?"}))
+        decision = {"format": 1, "policy": "ab" * 32, "threshold": {"least": 0.8}, "unusual": {"centres": [[0.5]]}}
+        (package / "decision.json").write_text(json.dumps(decision))
+        task = client.get("/v1/tasks/t-1").json()
+    assert task["question"] == "What is DHCP for?"
+    assert task["policy"] == {"policy": "ab" * 32, "threshold": {"least": 0.8}}
+
+
+def test_ready_needs_the_scoring_server_and_the_database(tmp_path: Path) -> None:
+    transport = FakeTransport(TASKS)
+    with api(tmp_path, transport) as (client, services):
+        assert (client.get("/readyz").status_code, client.get("/healthz").text) == (200, "ok\n")
+        transport.fail(UnavailableError("restarting"))
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["title"]) == (503, "Scoring unavailable")
+
+        def fail() -> None:
+            raise DatabaseError("gone")
+
+        services.database.is_there = fail  # type: ignore[method-assign]
+        assert client.get("/readyz").json()["title"] == "Database unavailable"
+        assert client.get("/healthz").status_code == 200
+
+
+def test_metrics_count_requests_and_rows(tmp_path: Path) -> None:
+    rows = [{"id": str(i), "task": task, "text": "a text"} for i, task in enumerate(["t-1", "t-1", "none"])]
+    with api(tmp_path) as (client, _):
+        answer = client.post("/v1/score", json={"rows": rows})
+        client.get("/v1/tasks/t-1")
+        client.get("/nowhere/17")
+        text = client.get("/metrics").text
+    assert answer.headers["scoremux-limits"] == "rows=512"
+    assert 'scoremux_api_rows_total{status="OK"} 2.0' in text
+    assert 'scoremux_api_rows_total{status="UNKNOWN_TASK"} 1.0' in text
+    assert 'scoremux_api_request_seconds_count{route="/v1/tasks/{task}",status="200"} 1.0' in text
+    assert 'scoremux_api_request_seconds_count{route="none",status="404"} 1.0' in text
+    assert "/nowhere/17" not in text
