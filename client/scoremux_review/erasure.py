@@ -6,6 +6,7 @@ is run again. The record keeps the digest of each row, whose salt goes with the 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -15,9 +16,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from scoremux_client import audit_lines
 from scoremux_client.errors import InputError
-from scoremux_files.errors import writing
+from scoremux_files.atomic import replace_file, replacing
+from scoremux_files.errors import parsing, writing
 from scoremux_files.rows.readers import chunks
 from scoremux_review.database import api_rows, log, reads, responses
 from scoremux_review.database.connection import Connection, Database
@@ -36,6 +42,7 @@ class ErasureRequest:
         before: Everything older than this, too.
         audit_key: The key of their digests, None without one.
         texts: Texts of these ids that the desk does not have.
+        outputs: Folders of `scoremux score` and `scoremux api`, whose parts and alerts lose the rows with these ids.
     """
 
     ids: Collection[str] = ()
@@ -43,6 +50,7 @@ class ErasureRequest:
     audit_logs: Sequence[Path] = ()
     audit_key: bytes | None = None
     texts: Collection[str] = ()
+    outputs: Sequence[Path] = ()
 
     def __str__(self) -> str:
         older = f"older than {self.before.isoformat(timespec='minutes')}" if self.before else ""
@@ -51,11 +59,20 @@ class ErasureRequest:
 
 @dataclass
 class Erased:
-    """What was erased; answers: that the API would give again; refusals: what the database would not do."""
+    """What was erased, and what was not.
+
+    Attributes:
+        answers: Those that the API would give again.
+        outputs: Rows of files that jobs wrote.
+        under_way: Batches whose files still have texts.
+        refusals: What the database would not do.
+    """
 
     rows: int = 0
     answers: int = 0
     digests: int = 0
+    outputs: int = 0
+    under_way: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
 
@@ -77,6 +94,9 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     digests = {audit_lines.text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
     for path in request.audit_logs:
         erased.digests += erase_digests(path, digests, request.before)
+    for folder in request.outputs:
+        erased.outputs += erase_outputs(folder, request.ids)
+        erased.under_way += sorted(path.parent.name for path in folder.rglob("batch_*/body.jsonl"))
     with database.write() as connection:
         erased.answers = api_rows.erase_answers(connection, names, request.before)
     for chunk in chunks(sorted(rows), _CHUNK_ROWS):
@@ -161,6 +181,30 @@ def erase_digests(path: Path, digests: Collection[str], before: datetime | None 
                     overwritten += os.pwrite(log.fileno(), b"0" * _HEX, place) > 0 and digest[-_HEX:] != b"0" * _HEX
             os.fsync(log.fileno())
     return overwritten
+
+
+def erase_outputs(folder: Path, names: Collection[str]) -> int:
+    """Take the rows of some ids out of the Parquet parts and the alerts of jobs in a folder; return how many.
+
+    Raises InputError for a file that cannot be read or written.
+    """
+    erased, gone = 0, pa.array(names, pa.string())
+    for path in sorted(folder.rglob("part-*.parquet")):
+        with writing(path), parsing(f"{path} is no part of a job"):
+            table = pq.read_table(path)
+            left = table.filter(pc.invert(pc.is_in(table["id"], gone)))
+            if lost := len(table) - len(left):
+                with replacing(path, mode=None) as aside:
+                    pq.write_table(left, aside, compression="zstd")
+            erased += lost
+    for path in sorted(folder.rglob("_alerts/part-*.jsonl")):
+        with writing(path), parsing(f"{path} is damaged"):
+            lines = path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if json.loads(line)["id"] not in names]
+            if len(kept) < len(lines):
+                replace_file(path, kept, mode=None)
+            erased += len(lines) - len(kept)
+    return erased
 
 
 def _digests(path: Path, log: Any) -> Iterator[tuple[int, bytes, bytes]]:

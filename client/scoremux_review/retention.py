@@ -27,6 +27,10 @@ _Responses = Annotated[
     list[Path] | None,
     typer.Option("--responses", help="File that was scored: texts of the ids that the desk does not have."),
 ]
+_Outputs = Annotated[
+    list[Path] | None,
+    typer.Option("--outputs", help="Folder that `scoremux score` wrote, or --folder of `scoremux api`; repeatable."),
+]
 _By = Annotated[str | None, typer.Option("--by", help="Who erases, for the record (default: this user).")]
 
 
@@ -38,6 +42,7 @@ def erase(
     audit_logs: _AuditLogs = None,
     audit_key_file: _AuditKey = None,
     responses: _Responses = None,
+    outputs: _Outputs = None,
     by: _By = None,
 ) -> None:
     """Erase texts and ids from the desk, the API's answers and audit logs. Run it again if it was interrupted.
@@ -52,12 +57,17 @@ def erase(
 
     names = {*(one_id or ()), *(_lines(ids) if ids else ())}
     time, key = _time(before) if before else None, read_key(audit_key_file) if audit_logs and audit_key_file else None
-    request = erasure.ErasureRequest(names, time, audit_logs or (), key, texts_of(responses or (), names))
+    texts = texts_of(responses or (), names)
+    request = erasure.ErasureRequest(names, time, audit_logs or (), key, texts, outputs or ())
     with closing(opened(database)) as desk:
         erased = erasure.erase(desk, request, by or _user())
     say(f"the desk: {erased.rows:,} rows erased")
     if erased.answers:
         say(f"the API: {erased.answers:,} stored answers erased")
+    if outputs:
+        say(f"outputs: {erased.outputs:,} rows erased")
+    for batch in erased.under_way:
+        say(f"{batch} is under way, and its file was not searched: erase again when it has ended")
     if audit_logs:
         say(f"audit logs: {erased.digests:,} digests erased")
     for refusal in erased.refusals:

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from desks import PASSWORD, Work, run_review, scored_rows, write_alerts, write_jsonl
@@ -129,6 +131,31 @@ def test_audit_log_that_another_program_wrote_is_refused(tmp_path: Path, separat
     path.write_bytes(half)
     assert erase_digests(path, {text_digest(b"the router", None)}) == 1
     assert path.read_bytes()[len(written) :] == written[:90]
+
+
+def test_files_of_jobs_and_batches_lose_the_rows(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "scored.jsonl", scored_rows(12))
+    run_review("add", tmp_path / "scored.jsonl", "--database", tmp_path / "reviews.db")
+    parts = [tmp_path / "batches/batch_1/scores/part-000000.parquet", tmp_path / "scored/part-000003.parquet"]
+    for part in parts:
+        part.parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(scored_rows(6)), part)
+    write_alerts(tmp_path / "scored/_alerts", scored_rows(3))
+    (tmp_path / "batches/batch_2").mkdir()
+    (tmp_path / "batches/batch_2/body.jsonl").touch()
+    outputs = ("--outputs", tmp_path / "batches", "--outputs", tmp_path / "scored")
+    printed = run_review(
+        "erase", "--id", "r1", "--id", "r2", "--id", "r9", *outputs, "--database", tmp_path / "reviews.db"
+    )
+    assert "the desk: 3 rows erased" in printed and "outputs: 6 rows erased" in printed
+    assert "batch_2 is under way" in printed and "batch_1 is" not in printed
+    for part in parts:
+        assert pq.read_table(part).to_pylist() == [row for row in scored_rows(6) if row["id"] not in ("r1", "r2")]
+    [alert] = (tmp_path / "scored/_alerts/part-000000.jsonl").read_text().splitlines()
+    assert json.loads(alert)["id"] == "r0"
+    parts[0].write_bytes(b"x")
+    with pytest.raises(InputError, match="is no part of a job"):
+        run_review("erase", "--id", "r3", *outputs, "--database", tmp_path / "reviews.db")
 
 
 def test_erasures_are_listed_and_a_backup_is_a_desk(tmp_path: Path) -> None:
