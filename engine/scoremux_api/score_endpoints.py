@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from scoremux_api.callers import Caller
 from scoremux_api.idempotency import KeyHeader, answered_once
 from scoremux_api.problems import body_of, declared
-from scoremux_api.rows.live_intake import Arrival, describe_alerts
+from scoremux_api.rows.live_intake import ScoredArrival, describe_alerts
 from scoremux_api.services import Services, caller_of, services_of
 from scoremux_api.shapes import ScoreAnswer, ScoreRequest, as_json_row, parsed, response_of
 
@@ -43,7 +43,7 @@ async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     )
     outcomes = zip(rows, scored, alerts, strict=True)
     await services.intake.commit(
-        caller.token, [Arrival(row.id, row.task, row.text, outcome, alert) for row, outcome, alert in outcomes]
+        caller.token, [ScoredArrival(row.id, row.task, row.text, outcome, alert) for row, outcome, alert in outcomes]
     )
     services.metrics.count_rows(scored)
     return Response(orjson.dumps({"rows": [as_json_row(row) for row in scored]}), media_type="application/json")

@@ -23,7 +23,7 @@ import uvicorn
 
 from scoremux_api.api_app import create_app
 from scoremux_api.callers import Callers
-from scoremux_api.rows.live_intake import Arrival, LiveIntake
+from scoremux_api.rows.live_intake import LiveIntake, ScoredArrival
 from scoremux_api.scorer import TritonScorer
 from scoremux_api.services import Services, Settings
 from scoremux_client import NO_RETRIES
@@ -49,7 +49,7 @@ class RoutedTransport(FakeTransport):
 
 
 class _DyingIntake(LiveIntake):
-    async def commit(self, token: str, arrivals: Sequence[Arrival]) -> None:
+    async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
         await super().commit(token, arrivals)
         if any("DIE" in (arrival.text or "") for arrival in arrivals):
             await asyncio.to_thread(os.kill, os.getpid(), signal.SIGKILL)

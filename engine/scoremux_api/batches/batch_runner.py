@@ -19,7 +19,7 @@ from scoremux_api.batches.batch_grants import BatchGrants, RefusedError
 from scoremux_api.batches.batch_table import ENDED, UNDER_WAY, BatchError, BatchState, RequestCounts
 from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
-from scoremux_api.rows.live_intake import Arrival
+from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import Services
 from scoremux_cli.batch.job import score_slices
 from scoremux_cli.batch.journal import Job, JobState, Journal
@@ -211,7 +211,7 @@ class BatchRunner:
         """Commit the rows of a part that people read, before anybody sees the part's outcomes."""
         texts = [None if text == HALF else str(text) for text in part.texts]
         cells = zip(part.ids, part.tasks, texts, scored, self._alerts(batch, texts), strict=True)
-        self._services.intake.add(batch.token, [Arrival(*row) for row in cells]).result(_COMMIT_S)
+        self._services.intake.add(batch.token, [ScoredArrival(*row) for row in cells]).result(_COMMIT_S)
 
     def _alerts(self, batch: Any, texts: Sequence[str | None]) -> Sequence[Mapping[str, Any] | None]:
         """Return what `--alert` says of each text; None where it is no alert."""

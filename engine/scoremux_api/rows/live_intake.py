@@ -37,7 +37,7 @@ _UPDATE_S = 60
 _Key = tuple[str, str]
 
 
-class Arrival(NamedTuple):
+class ScoredArrival(NamedTuple):
     """A scored row; alert: what `Alert.describe` says of it."""
 
     id: str
@@ -55,7 +55,7 @@ class Arrival(NamedTuple):
 class RowConflictError(ApiProblem):
     """Rows have another text than before. Nothing of the request was stored; places: of these rows in it."""
 
-    def __init__(self, arrivals: Sequence[Arrival], places: Sequence[int]) -> None:
+    def __init__(self, arrivals: Sequence[ScoredArrival], places: Sequence[int]) -> None:
         names = [arrivals[place].id for place in places]
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         taken = f"rows with another text have these ids: {', '.join(names[:_MOST_NAMED])}{more}; give new ids"
@@ -66,7 +66,7 @@ class RowConflictError(ApiProblem):
 @dataclass(eq=False)
 class _Waiting:
     token: str
-    arrivals: Sequence[Arrival]
+    arrivals: Sequence[ScoredArrival]
     done: Future[None] = field(default_factory=Future)
 
 
@@ -107,7 +107,7 @@ class LiveIntake:
                 self._changed.notify()
             thread.join(_PATIENCE_S)
 
-    def add(self, token: str, arrivals: Sequence[Arrival]) -> Future[None]:
+    def add(self, token: str, arrivals: Sequence[ScoredArrival]) -> Future[None]:
         """Have the rows committed that people read; a row that is there already stays as it is.
 
         The future raises RowConflictError where one is there with another text, DatabaseError, and ApiProblem where the
@@ -119,7 +119,7 @@ class LiveIntake:
             self._changed.notify()
         return waiting.done
 
-    async def commit(self, token: str, arrivals: Sequence[Arrival]) -> None:
+    async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
         """Return when the rows are committed. Raises as the future of `add`, and DatabaseError if it takes too long."""
         try:
             await asyncio.wait_for(asyncio.wrap_future(self.add(token, arrivals)), _PATIENCE_S)
@@ -170,14 +170,14 @@ class LiveIntake:
 
     def _sort_out(
         self, requests: list[_Waiting], texts: dict[_Key, str], conflicts: dict[_Waiting, Exception]
-    ) -> tuple[list[Arrival], list[tuple[_Key, Mapping[str, Any]]]]:
+    ) -> tuple[list[ScoredArrival], list[tuple[_Key, Mapping[str, Any]]]]:
         """Return what one token's requests bring: new rows for people, and alerts by row.
 
         Args:
             texts: Of the rows that are there.
             conflicts: Gets the requests that have a row with another text.
         """
-        new, described = list[Arrival](), list[tuple[_Key, Mapping[str, Any]]]()
+        new, described = list[ScoredArrival](), list[tuple[_Key, Mapping[str, Any]]]()
         for waiting in requests:
             sent = [intake.storable(arrival.text or "") for arrival in waiting.arrivals]
             before = ChainMap[_Key, str]({}, texts)
@@ -194,7 +194,7 @@ class LiveIntake:
                         described.append((arrival.key, arrival.alert))
         return new, described
 
-    def _insert(self, connection: Connection, token: str, new: Sequence[Arrival]) -> dict[_Key, int]:
+    def _insert(self, connection: Connection, token: str, new: Sequence[ScoredArrival]) -> dict[_Key, int]:
         """Insert new rows with their reads; return their numbers."""
         if not new:
             return {}
@@ -213,13 +213,13 @@ class LiveIntake:
         api_rows.own(connection, token, owned, now)
         return owned
 
-    def _is_for_people(self, token: str, arrival: Arrival) -> bool:
+    def _is_for_people(self, token: str, arrival: ScoredArrival) -> bool:
         scored = arrival.scored
         if scored.status in NOBODY_CAN:
             return False
         return bool(arrival.alert or intake.chosen(scored.status, scored.route, self._share(token, arrival))[1])
 
-    def _share(self, token: str, arrival: Arrival) -> float | None:
+    def _share(self, token: str, arrival: ScoredArrival) -> float | None:
         """Return the probability with which people read a row behind the machine; None if they do not."""
         behind = self._read_behind
         if behind and behind.picks(arrival.task, arrival.id, arrival.scored, token):

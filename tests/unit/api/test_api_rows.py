@@ -16,7 +16,7 @@ from apis import api
 from desks import FAST_HASHER, PASSWORD, Programme, Work
 from routed import RoutedTransport
 from scoremux_api.rows import live_intake
-from scoremux_api.rows.live_intake import Arrival
+from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import Services
 from scoremux_cli.batch.people import Alert, ReadBehind
 from scoremux_client.contract import Status
@@ -275,7 +275,8 @@ def test_desk_that_knows_fewer_levels_is_a_problem_of_that_request_alone(
     scored = replace(MACHINE, probabilities=(0.1, 0.8, 0.1), route="human:UNUSUAL")
     with services.database.write():  # until all wait
         waiting = [
-            services.intake.add("local", [Arrival("a", task, "x", scored)]) for task in ("t-2", "t-1", "t-2", "t-1")
+            services.intake.add("local", [ScoredArrival("a", task, "x", scored)])
+            for task in ("t-2", "t-1", "t-2", "t-1")
         ]
     assert [str(one.exception() or "")[:19] for one in waiting] == ["", "task t-1 has 2 levels"[:19]] * 2
     assert stored(services, select(rows.c.task)) == [("t-2",)]
