@@ -43,6 +43,7 @@ SETS = {
         *(f"profiles rank_classes served --data {name}" for name in ("SAF", "SCIENTSBANK")),
         "lone",
         "peers --rows 2048 --rounds 3",
+        "cost --price 0.04",
         "load --seconds 3",
         "growth",
         *(f"decisions --data {name}" for name in ("SAF", "SCIENTSBANK")),

@@ -146,6 +146,14 @@ class Child:
         calls = [self.logits([number]) for number in numbers]
         return [took_s for took_s, _ in calls], np.concatenate([logits for _, logits in calls])
 
+    def processor_s(self) -> float:
+        """Return the user and system time that the child's process and its children have taken."""
+        import psutil
+
+        from benchmarks.serving import processor_s
+
+        return processor_s(psutil.Process(self._process.pid))
+
     def rss_bytes(self) -> int:
         """Return the resident bytes of the scorer's process, and of its children what they share with nobody."""
         import psutil

@@ -15,12 +15,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 from benchmarks import data
 from benchmarks.case import ONE_PROFILE, case
 from benchmarks.rows import Row, load
-from benchmarks.serving import serving
+from benchmarks.serving import processor_s, serving
 from benchmarks.stores import store_of
 from scoremux_client import Response, ScoringClient
 from scoremux_engine.model.backbone import Backbone
@@ -49,14 +47,9 @@ def start(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
             begun = time.perf_counter()
             with serving(repository, work / "serve.log", "--profile", arguments.profile) as served:
                 took.append(time.perf_counter() - begun)
-                used.append(_processor_s(served.process))
+                used.append(processor_s(served.process))
         row = {"tasks": tasks, "profile": arguments.profile, "ready_s": statistics.median(took[1:])}
         yield {**row, "processor_s": statistics.median(used[1:]), "best_s": min(took[1:]), "load": load()}
-
-
-def _processor_s(process: psutil.Process) -> float:
-    times = [p.cpu_times() for p in (process, *process.children(recursive=True))]
-    return float(sum(t.user + t.system for t in times))
 
 
 @case(

@@ -45,6 +45,12 @@ class Served:
         return [child for child in self.process.children(recursive=True) if child.name().startswith(name[:15])]
 
 
+def processor_s(process: psutil.Process) -> float:
+    """Return the user and system time of a process and its children."""
+    times = [p.cpu_times() for p in (process, *process.children(recursive=True))]
+    return float(sum(t.user + t.system for t in times))
+
+
 def free_ports(count: int) -> list[int]:
     """Return so many ports of loopback that nobody listens on."""
     with ExitStack() as stack:

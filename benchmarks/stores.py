@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import data
 from benchmarks.case import data_folder
 from benchmarks.child import call_aside, checkout_environment
@@ -48,6 +50,33 @@ def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None
     export(repository)
     folders = [Path(folder) for folder in adapters or data.example_adapters()]
     Store(Path(repository) / "store").add(folders, Backbone.open(Path(repository) / "backbone" / "1"))
+
+
+def publish_all_linear(folder: str | Path) -> None:
+    """Write `adapters`, the 27 with seeded random weights on all Linears, and publish them into `repository`."""
+    from safetensors.numpy import load_file, save_file
+
+    from scoremux_engine.store.store import Store
+
+    adapters, repository = Path(folder) / "adapters", Path(folder) / "repository"
+    export_once(str(data.minilm()), "all-linear", repository)
+    backbone, draw = Backbone.open(repository / "backbone" / "1"), np.random.default_rng(0)
+    shapes = {
+        f"base_model.model.{site.name}.{part}.weight": shape
+        for site in backbone.spec.sites
+        for part, shape in (("lora_A", (UNIFORM[0], site.d_in)), ("lora_B", (site.d_out, UNIFORM[0])))
+    }
+    for example in data.example_adapters():
+        adapter = adapters / example.name
+        adapter.mkdir(parents=True, exist_ok=True)
+        (adapter / TASK_JSON).write_bytes((example / TASK_JSON).read_bytes())
+        config = json.loads((example / CONFIG_JSON).read_bytes())
+        config["target_modules"] = [site.name for site in backbone.spec.sites]
+        (adapter / CONFIG_JSON).write_text(json.dumps(config), encoding="utf-8")
+        head = {name: part for name, part in load_file(example / TENSORS).items() if ".lora_" not in name}
+        drawn = {name: draw.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()}
+        save_file({**head, **drawn}, adapter / TENSORS)
+    Store(repository / "store").add(sorted(adapters.iterdir()), backbone)
 
 
 def pool_of(corpus: str) -> Rows:

@@ -8,6 +8,7 @@ import os
 import queue
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from benchmarks.child import Floats, call_aside
 from benchmarks.data import Labelled, example_adapters
 from benchmarks.peers import batches
-from benchmarks.peers.base import Batched, Peer, classifier
+from benchmarks.peers.base import LEVELS, Batched, Peer, classifier
 
 Run = Callable[[batches.Ints, batches.Ints], Floats]
 WRAPPED = "model."
@@ -44,6 +45,23 @@ class Merged(Batched):
 
     def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:
         return self._models[tasks[0]](*batches.padded(ids))
+
+
+class OneAtATime(Merged):
+    """The same files, one after the other: each is opened, scores the rows of its task, and is closed."""
+
+    def open(self, paths: Mapping[str, Path], precision: str | None) -> dict[str, Run]:
+        """Keep what opens a model."""
+        self._open = {task: partial(open_model, path, precision, self.at_once) for task, path in paths.items()}
+        return {}
+
+    def logits(self, rows: Sequence[Labelled]) -> Floats:
+        out = np.full((len(rows), LEVELS), np.nan, np.float32)
+        for task in sorted({row.task for row in rows}):
+            numbers = [number for number, row in enumerate(rows) if row.task == task]
+            self._models = {task: self._open[task]()}
+            out[numbers] = super().logits([rows[number] for number in numbers])
+        return out
 
 
 class OneModel(Merged):

@@ -33,11 +33,17 @@ def with_adapters(base: Any, folders: Sequence[Path]) -> Any:
 
 
 class PeftPeer(Batched):
-    """What both ways share. bfloat16: compute in bfloat16 under autocast."""
+    """What both ways share.
 
-    def __init__(self, scratch: str, bfloat16: bool = False) -> None:  # noqa: ARG002
+    Args:
+        bfloat16: compute in bfloat16 under autocast.
+        adapters: a folder of adapter folders; empty: the example adapters.
+    """
+
+    def __init__(self, scratch: str, bfloat16: bool = False, adapters: str = "") -> None:  # noqa: ARG002
         super().__init__()
-        self.model = with_adapters(classifier(), example_adapters())
+        folders = sorted(Path(adapters).iterdir()) if adapters else example_adapters()
+        self.model = with_adapters(classifier(), folders)
         self._bfloat16 = bfloat16
 
     def forward(self, ids: Sequence[list[int]], **options: Any) -> Floats:
@@ -53,8 +59,8 @@ class PeftPeer(Batched):
 class PeftMixed(PeftPeer):
     """Mixed batches by `adapter_names`. by_length: batches of like length; else 64 rows as they arrive."""
 
-    def __init__(self, scratch: str, by_length: bool = True, bfloat16: bool = False) -> None:
-        super().__init__(scratch, bfloat16)
+    def __init__(self, scratch: str, by_length: bool = True, bfloat16: bool = False, adapters: str = "") -> None:
+        super().__init__(scratch, bfloat16, adapters)
         self._by_length = by_length
 
     def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:
