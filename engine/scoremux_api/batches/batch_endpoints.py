@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -14,11 +15,11 @@ from starlette.requests import ClientDisconnect
 from scoremux_api.batches import batch_table
 from scoremux_api.batches.batch_files import BatchFiles
 from scoremux_api.batches.batch_runner import BatchRunner
-from scoremux_api.batches.batch_table import ENDED, UNDER_WAY, Batch, BatchList, BatchState
+from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList, BatchState
 from scoremux_api.callers import Caller
+from scoremux_api.idempotency import KeyHeader, answered_once
 from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.services import CallerOf, Services, ServicesOf, caller_of, services_of
-from scoremux_review.errors import DatabaseError
 
 JSON_LINES = "application/jsonl"
 router = APIRouter()
@@ -43,22 +44,33 @@ async def running(services: Services) -> AsyncIterator[None]:
     "/v1/batches",
     status_code=202,
     response_model=Batch,
-    responses=declared(409, 413),
+    responses=declared(400, 409, 413, 429),
     openapi_extra={"requestBody": _BODY},
 )
-async def add_batch(request: Request) -> Batch:
+async def add_batch(request: Request, _key: KeyHeader = None) -> Response:
     """Take a batch, a row as for `/v1/score` in each line; its results come later."""
     services, caller = services_of(request), caller_of(request)
     batch = batch_table.new_id(services.database.now())
-    files = BatchFiles(services.settings.folder, batch)
+    files, is_new = BatchFiles(services.settings.folder, batch), False
+
+    def add() -> Response:
+        nonlocal is_new
+        with services.database.write() as connection:
+            added = batch_table.add(connection, batch, caller, services.database.now())
+        is_new = True
+        services.batch_added.set()
+        return Response(added.model_dump_json(), 202, {"location": f"/v1/batches/{batch}"}, "application/json")
+
     try:
-        await files.receive(request.stream())
-        return await to_thread.run_sync(_add, services, caller, batch)
+        digest = await files.receive(request.stream())
+        return await answered_once(
+            services.database, caller, request, digest.encode(), partial(to_thread.run_sync, add)
+        )
     except ClientDisconnect:
         raise ApiProblem(400, "Incomplete request", "the body ended too early; send it again") from None
-    except DatabaseError:
-        files.remove()
-        raise
+    finally:
+        if not is_new:
+            files.remove()
 
 
 @router.get("/v1/batches", responses=declared())
@@ -99,18 +111,11 @@ def cancel_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
     """Stop a batch; the outcomes of the rows that are done stay."""
     with services.database.write() as connection:
         row = batch_table.row_of(connection, batch, caller.token)
-        if row.state in [state.value for state in (*ENDED, BatchState.EXPIRED)] and row.state != "cancelled":
+        is_cancelled = row.state in (BatchState.CANCELLING, BatchState.CANCELLED)
+        now = services.database.now()
+        if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, BatchState.CANCELLING, now):
             raise ApiProblem(409, "Batch has ended", f"the batch is {row.state}")
-        before = [state for state in UNDER_WAY if state is not BatchState.CANCELLING]
-        batch_table.move(connection, batch, before, BatchState.CANCELLING, services.database.now())
         return batch_table.batch_of(batch_table.row_of(connection, batch))
-
-
-def _add(services: Services, caller: Caller, batch: str) -> Batch:
-    with services.database.write() as connection:
-        added = batch_table.add(connection, batch, caller, services.database.now())
-    services.batch_added.set()
-    return added
 
 
 def _files(batch: str, services: Services, caller: Caller) -> BatchFiles:

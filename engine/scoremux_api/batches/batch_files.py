@@ -46,27 +46,21 @@ class BatchFiles:
         return locked(self.folder / ".lock", timeout_s=0)
 
     async def receive(self, chunks: AsyncIterator[bytes]) -> str:
-        """Write the body to disk, durably; return its sha256. Raises ApiProblem, InputError; nothing is left then."""
+        """Write the body to disk, durably; return its sha256. Raises ApiProblem, InputError."""
         size, digest = 0, hashlib.sha256()
         with writing(self.folder):
             self.folder.mkdir(mode=0o700)
-            try:
-                with self.body.open("xb") as file:
-                    async for chunk in chunks:
-                        size += len(chunk)
-                        if size > MOST_BYTES:
-                            raise ApiProblem(
-                                413, "Too large", f"a batch has {MOST_BYTES >> 20} MiB at most; send several"
-                            )
-                        digest.update(chunk)
-                        await to_thread.run_sync(file.write, chunk)
-                if not size:
-                    raise ApiProblem(422, "Invalid request", "the body is empty; it has a row as JSON in each line")
-                for path in (self.body, self.folder, self.folder.parent):
-                    await to_thread.run_sync(sync, path)
-            except BaseException:
-                self.remove()
-                raise
+            with self.body.open("xb") as file:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > MOST_BYTES:
+                        raise ApiProblem(413, "Too large", f"a batch has {MOST_BYTES >> 20} MiB at most; send several")
+                    digest.update(chunk)
+                    await to_thread.run_sync(file.write, chunk)
+            if not size:
+                raise ApiProblem(422, "Invalid request", "the body is empty; it has a row as JSON in each line")
+            for path in (self.body, self.folder, self.folder.parent):
+                await to_thread.run_sync(sync, path)
         return digest.hexdigest()
 
     def validate(self) -> tuple[int, int]:
@@ -109,7 +103,7 @@ class BatchFiles:
 
     def remove_texts(self) -> None:
         """Remove the body and what was made of it, but for the outcomes."""
-        for path in (self.body, self.rows, *self.folder.glob(f"{NEW}*")):
+        for path in (self.rows, *self.folder.glob(f"{NEW}*"), self.body):  # erasure looks for the body
             path.unlink(missing_ok=True)
 
     def remove(self) -> None:

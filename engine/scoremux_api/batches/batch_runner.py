@@ -7,40 +7,46 @@ lock says who computes it, and a process that was killed has let go of it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from scoremux_api.batches import batch_table
 from scoremux_api.batches.batch_files import HALF, LAYOUT, BatchFiles
-from scoremux_api.batches.batch_grants import BatchGrants, RefusedError
+from scoremux_api.batches.batch_grants import BatchGrants
 from scoremux_api.batches.batch_table import ENDED, UNDER_WAY, BatchError, BatchState, RequestCounts
 from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
-from scoremux_api.rows.live_intake import ScoredArrival
+from scoremux_api.rows.live_intake import ScoredArrival, describe_alerts
 from scoremux_api.services import Services
 from scoremux_cli.batch.job import score_slices
 from scoremux_cli.batch.journal import Job, JobState, Journal
 from scoremux_cli.batch.parts import UnfinishedPart, remove_unfinished, write_part
 from scoremux_cli.batch.slices import Slice, read_slices, read_source
 from scoremux_cli.batch.sources import expand
-from scoremux_client.errors import TransportError, UnavailableError
+from scoremux_client.errors import TransportError
 from scoremux_client.rows import Response, Scored
-from scoremux_files.errors import InputError, writing
+from scoremux_files.errors import writing
 from scoremux_review.errors import DatabaseError
+from scoremux_server.errors import SetupError
 
 _AT_ONCE = 4
 _TURN_S, _REST_S, _LOOK_S, _TIDY_S = 300.0, 5.0, 1.0, 3600.0
-_STOP_S, _COMMIT_S = 5.0, 30.0
-_ORPHAN_S = 86_400.0
+_STOP_S, _COMMIT_S, _ORPHAN_S = 5.0, 30.0, 86_400.0
+_PASSING = (TransportError, DatabaseError, SetupError, FutureTimeoutError, OSError)
+"""What does not end a batch: it is computed later."""
 
 log = logging.getLogger(__name__)
 
 
 class _TurnOverError(Exception):
-    """The batch goes on in another turn."""
+    """The batch goes on in another turn, or has ended."""
 
 
 class BatchRunner:
@@ -48,15 +54,12 @@ class BatchRunner:
 
     def __init__(self, services: Services) -> None:
         self._services, self._database = services, services.database
-        self._root = services.settings.folder
-        self._grants = BatchGrants(services.settings)
-        self._wake, self._stopping, self._lock = services.batch_added, threading.Event(), threading.Lock()
-        self._running: dict[str, threading.Thread] = {}
-        self._tokens: dict[str, str] = {}  # of the batches that run
+        self._root, self._grants = services.settings.folder, BatchGrants(services.settings)
+        self._stopping, self._lock = threading.Event(), threading.Lock()
+        self._turns: dict[str, tuple[str, threading.Thread]] = {}  # batch -> its token, and what computes it
         self._served: dict[str, float] = {}  # token -> when its last turn ended
         self._rests: dict[str, float] = {}  # batch -> when it may run again
         self._others_wait = False
-        self._tidied_at = -_TIDY_S
         self._thread = threading.Thread(target=self._schedule, name="batches", daemon=True)
 
     def start(self) -> None:
@@ -66,102 +69,84 @@ class BatchRunner:
     def stop(self) -> None:
         """Stop; what is under way resumes with the next process."""
         self._stopping.set()
-        self._wake.set()
-        for thread in (self._thread, *list(self._running.values())):
+        self._services.batch_added.set()
+        for thread in (self._thread, *(thread for _, thread in list(self._turns.values()))):
             thread.join(_STOP_S)
 
     def _schedule(self) -> None:
+        tidied_at = -_TIDY_S
         while not self._stopping.is_set():
-            self._wake.clear()
+            self._services.batch_added.clear()
             try:
                 self._start_turns()
-                if time.monotonic() - self._tidied_at > _TIDY_S:
-                    self._tidied_at = time.monotonic()
+                if time.monotonic() - tidied_at > _TIDY_S:
+                    tidied_at = time.monotonic()
                     self._tidy()
-            except DatabaseError as error:
-                log.warning("batches wait: %s", error)
-            except Exception:
-                log.exception("batches wait")
-            self._wake.wait(_LOOK_S)
+            except Exception as error:
+                log.warning("batches wait: %s", error, exc_info=not isinstance(error, _PASSING))
+            self._services.batch_added.wait(_LOOK_S)
 
     def _start_turns(self) -> None:
         """Start the first batch of each token that has none running, the token first that has waited longest."""
         with self._database.read() as connection:
             rows = batch_table.rows_in(connection, UNDER_WAY)
-        now = time.monotonic()
         with self._lock:
-            first: dict[str, Any] = {}
+            self._rests = {batch: at for batch, at in self._rests.items() if at > time.monotonic()}
+            busy, first = {token for token, _ in self._turns.values()}, dict[str, Any]()
             for row in rows:
-                is_free = row.id not in self._running and self._rests.get(row.id, 0.0) <= now
-                if (
-                    is_free
-                    and row.token not in self._tokens.values()
-                    and BatchFiles(self._root, row.id).folder.exists()
-                ):
-                    first.setdefault(row.token, row)
+                is_cancelled = row.state == BatchState.CANCELLING  # which waits for no other batch of the token
+                may_run = row.id not in self._turns.keys() | self._rests and (is_cancelled or row.token not in busy)
+                if may_run and BatchFiles(self._root, row.id).folder.exists():
+                    first.setdefault(row.id if is_cancelled else row.token, row)
             waiting = sorted(first.values(), key=lambda row: self._served.get(row.token, 0.0))
-            free = max(0, _AT_ONCE - len(self._running))
+            free = max(0, _AT_ONCE - len(self._turns))
             self._others_wait = len(waiting) > free
             for row in waiting[:free]:
                 thread = threading.Thread(target=self._turn, args=(row,), name=row.id, daemon=True)
-                self._running[row.id], self._tokens[row.id] = thread, row.token
+                self._turns[row.id] = row.token, thread
                 thread.start()
 
     def _turn(self, row: Any) -> None:
+        """Bring a batch as far as it gets in this turn."""
         files, rest_s = BatchFiles(self._root, row.id), 0.0
         try:
-            with files.lock():
-                self._advance(row.id, files)
+            with files.lock():  # BlockingIOError where another process computes it
+                while step := self._step(row.id):
+                    step(row.id, files)
         except _TurnOverError:
             pass
-        except BlockingIOError:  # another process computes it
-            rest_s = _REST_S
         except Exception as error:
-            log.warning("the batch %s waits: %s", row.id, error)
             rest_s = _REST_S
+            if failure := _failure(row.id, error):
+                with suppress(DatabaseError):  # it fails again in the next turn
+                    self._end(BatchState.FAILED, row.id, files, errors=[failure])
         with self._lock:
-            del self._running[row.id], self._tokens[row.id]
+            del self._turns[row.id]
             self._served[row.token] = time.monotonic()
-            self._rests[row.id] = time.monotonic() + rest_s
-        if not rest_s:
-            self._wake.set()
-
-    def _advance(self, batch: str, files: BatchFiles) -> None:
-        """Bring a batch as far as it gets in this turn. Raises what ends the turn."""
-        try:
-            while step := self._step(batch):
-                step(batch, files)
-        except (_TurnOverError, TransportError, DatabaseError):
-            raise
-        except RefusedError as error:
-            self._fail(batch, files, BatchError(code=error.code, message=str(error)))
-        except ApiProblem as error:
-            self._fail(batch, files, BatchError(code=error.title.lower().replace(" ", "_"), message=error.detail))
-        except Exception:
-            log.exception("the batch %s failed", batch)
-            self._fail(batch, files, BatchError(code="internal_error", message="the API failed; its log says why"))
+            if rest_s:
+                self._rests[row.id] = time.monotonic() + rest_s
+        self._services.batch_added.set()
 
     def _step(self, batch: str) -> Callable[[str, BatchFiles], None] | None:
         """Return what comes next; None where the batch has ended."""
         with self._database.read() as connection:
             state = BatchState(batch_table.row_of(connection, batch).state)
-        return {
+        steps: dict[BatchState, Callable[[str, BatchFiles], None]] = {
             BatchState.VALIDATING: self._validate,
             BatchState.IN_PROGRESS: self._score,
-            BatchState.FINALIZING: self._complete,
-            BatchState.CANCELLING: self._cancel,
-        }.get(state)
+            BatchState.FINALIZING: partial(self._end, BatchState.COMPLETED),
+            BatchState.CANCELLING: partial(self._end, BatchState.CANCELLED),
+        }
+        return steps.get(state)
 
     def _validate(self, batch: str, files: BatchFiles) -> None:
         total, failed = files.validate()
-        if total == failed:
-            what = f"none of the {total:,} lines is a row; see the errors" if total else "the file has no rows"
-            self._fail(
-                batch, files, BatchError(code="no_rows", message=what), RequestCounts(total=total, failed=failed)
-            )
-            return
         counts = RequestCounts(total=total, failed=failed)
-        self._move(batch, (BatchState.VALIDATING,), BatchState.IN_PROGRESS, counts=counts)
+        if total > failed:
+            self._move(batch, (BatchState.VALIDATING,), BatchState.IN_PROGRESS, counts=counts)
+        else:
+            error = BatchError(code="no_rows", message=f"none of {total:,} lines is a row; see the errors")
+            self._end(BatchState.FAILED, batch, files, counts=counts, errors=[error])
 
     def _score(self, batch: str, files: BatchFiles) -> None:
         """Score a batch until it is done, or the turn is over."""
@@ -209,36 +194,21 @@ class BatchRunner:
 
     def _commit(self, batch: Any, part: Slice, scored: list[Scored]) -> None:
         """Commit the rows of a part that people read, before anybody sees the part's outcomes."""
+        services, alert = self._services, self._services.settings.alert
         texts = [None if text == HALF else str(text) for text in part.texts]
-        cells = zip(part.ids, part.tasks, texts, scored, self._alerts(batch, texts), strict=True)
-        self._services.intake.add(batch.token, [ScoredArrival(*row) for row in cells]).result(_COMMIT_S)
+        caller = Caller(batch.token, ())
+        caller = services.callers.may_also_score(caller, alert.task) if alert else caller
+        rows = [Response(task, text) for task, text in zip(part.tasks, texts, strict=True)]
+        alerts = asyncio.run(describe_alerts(services.scorer, alert, caller, rows))
+        cells = zip(part.ids, part.tasks, texts, scored, alerts, strict=True)
+        services.intake.add(batch.token, [ScoredArrival(*row) for row in cells]).result(_COMMIT_S)
+        services.metrics.count_rows(scored)
 
-    def _alerts(self, batch: Any, texts: Sequence[str | None]) -> Sequence[Mapping[str, Any] | None]:
-        """Return what `--alert` says of each text; None where it is no alert."""
-        alert, services = self._services.settings.alert, self._services
-        if alert is None:
-            return [None] * len(texts)
-        caller = services.callers.may_also_score(Caller(batch.token, ()), alert.task)
-        outcomes = services.scorer.batch_client(caller.grant).score([Response(alert.task, text) for text in texts])
-        try:
-            described = [alert.describe(outcome) for outcome in outcomes]
-        except InputError as error:
-            raise UnavailableError(str(error)) from None
-        return [None if text is None else alert for text, alert in zip(texts, described, strict=True)]
-
-    def _complete(self, batch: str, files: BatchFiles) -> None:
-        self._move(batch, (BatchState.FINALIZING,), BatchState.COMPLETED)
+    def _end(self, state: BatchState, batch: str, files: BatchFiles, **values: Any) -> None:
+        self._move(batch, UNDER_WAY, state, **values)
         files.remove_texts()
 
-    def _cancel(self, batch: str, files: BatchFiles) -> None:
-        self._move(batch, (BatchState.CANCELLING,), BatchState.CANCELLED)
-        files.remove_texts()
-
-    def _fail(self, batch: str, files: BatchFiles, error: BatchError, counts: RequestCounts | None = None) -> None:
-        self._move(batch, UNDER_WAY, BatchState.FAILED, counts=counts, errors=[error])
-        files.remove_texts()
-
-    def _move(self, batch: str, before: tuple[BatchState, ...], after: BatchState, **values: Any) -> None:
+    def _move(self, batch: str, before: Sequence[BatchState], after: BatchState, **values: Any) -> None:
         with self._database.write() as connection:
             batch_table.move(connection, batch, before, after, self._database.now(), **values)
 
@@ -251,14 +221,23 @@ class BatchRunner:
         for folder in self._root.glob("batch_*"):
             files, row = BatchFiles(self._root, folder.name), rows.get(folder.name)
             age_s = now - folder.stat().st_mtime  # before the lock, whose file is in it
-            try:
-                with files.lock():
-                    if row is None and age_s > _ORPHAN_S:
-                        files.remove()
-                    elif row is not None and row.changed_at < limit:
-                        self._move(row.id, (*UNDER_WAY, *ENDED), BatchState.EXPIRED)
-                        files.remove()
-                    elif row is not None and row.state in ENDED:
-                        files.remove_texts()
-            except BlockingIOError:
-                continue
+            with suppress(BlockingIOError), files.lock():
+                if row is None and age_s > _ORPHAN_S:
+                    files.remove()
+                elif row is not None and row.changed_at < limit:
+                    self._move(row.id, (*UNDER_WAY, *ENDED), BatchState.EXPIRED)
+                    files.remove()
+                elif row is not None and row.state in ENDED:
+                    files.remove_texts()
+
+
+def _failure(batch: str, error: Exception) -> BatchError | None:
+    """Return why an error ends a batch; None where the batch is computed later."""
+    if isinstance(error, ApiProblem) and error.retry_after is None:
+        return BatchError(code=error.title.lower().replace(" ", "_"), message=error.detail)
+    if isinstance(error, (*_PASSING, ApiProblem)) or isinstance(error.__cause__, OSError):
+        if not isinstance(error, BlockingIOError):
+            log.warning("the batch %s waits: %s", batch, error)
+        return None
+    log.error("the batch %s failed", batch, exc_info=error)
+    return BatchError(code="internal_error", message="the API failed; its log says why")

@@ -10,10 +10,10 @@ from enum import Enum
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from scoremux_api.callers import Caller
-from scoremux_api.problems import not_found
+from scoremux_api.problems import ApiProblem, not_found
 from scoremux_review.database import outbox
 from scoremux_review.database.schema import batches
 
@@ -35,6 +35,9 @@ class BatchState(str, Enum):
 
 ENDED = (BatchState.COMPLETED, BatchState.FAILED, BatchState.CANCELLED)
 """States in which nothing is computed any more, but the results are there."""
+
+MOST_UNDER_WAY = 100
+"""Of one token."""
 
 UNDER_WAY = (BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.CANCELLING)
 
@@ -101,7 +104,10 @@ def new_id(now: float) -> str:
 
 
 def add(connection: Connection, batch: str, caller: Caller, now: float) -> Batch:
-    """Add a batch whose body is on disk."""
+    """Add a batch whose body is on disk. Raises ApiProblem (429) where too many of the token are under way."""
+    mine = select(func.count()).where(batches.c.token == caller.token, batches.c.state.in_(_values(UNDER_WAY)))
+    if connection.execute(mine).scalar_one() >= MOST_UNDER_WAY:
+        raise ApiProblem(429, "Too many batches", f"{MOST_UNDER_WAY} batches are under way; wait for one to end", 60)
     values = {"patterns": json.dumps(caller.patterns), "counts": RequestCounts().model_dump_json()}
     values |= {"id": batch, "token": caller.token, "state": BatchState.VALIDATING.value}
     connection.execute(insert(batches).values(**values, created_at=now, changed_at=now))
@@ -127,7 +133,7 @@ def listed(connection: Connection, token: str, after: str | None, limit: int) ->
 
 def rows_in(connection: Connection, states: Sequence[BatchState]) -> Sequence[Row[Any]]:
     """Return the batches in some states, the oldest first."""
-    query = select(batches).where(batches.c.state.in_([state.value for state in states])).order_by(batches.c.id)
+    query = select(batches).where(batches.c.state.in_(_values(states))).order_by(batches.c.id)
     return connection.execute(query).all()
 
 
@@ -146,7 +152,7 @@ def move(
     Webhooks get an event when the batch ends, and when it expires.
     """
     row = row_of(connection, batch)
-    if row.state not in [state.value for state in before]:
+    if row.state not in before:
         return False
     values = {"state": after.value, "changed_at": now, "times": json.dumps(json.loads(row.times) | {after.value: now})}
     values |= {"counts": counts.model_dump_json()} if counts else {}
@@ -164,3 +170,7 @@ def count_completed(connection: Connection, batch: str, completed: int) -> bool:
     counts = RequestCounts.model_validate_json(row.counts).model_copy(update={"completed": completed})
     connection.execute(update(batches).where(batches.c.id == batch).values(counts=counts.model_dump_json()))
     return bool(row.state == BatchState.IN_PROGRESS.value)
+
+
+def _values(states: Sequence[BatchState]) -> list[str]:
+    return [state.value for state in states]

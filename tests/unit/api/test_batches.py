@@ -16,7 +16,7 @@ from sqlalchemy import insert, select, update
 
 from apis import TASKS, api
 from routed import RoutedTransport
-from scoremux_api.batches import batch_files, batch_runner
+from scoremux_api.batches import batch_files, batch_runner, batch_table
 from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.services import Services
 from scoremux_cli.batch.people import Alert, ReadBehind
@@ -185,7 +185,7 @@ def test_cancelled_batch_keeps_its_results(tmp_path: Path) -> None:
         assert 0 < len(results) == completed(client, batch) < 400
         assert client.post(f"/v1/batches/{batch}/cancel").json()["status"] == "cancelled"
         other = sent(client, lines([row("a")]))
-        slow.may_answer.release(1)
+        slow.may_answer.release(99)
         ended(client, other)
         again = client.post(f"/v1/batches/{other}/cancel")
         assert (again.status_code, again.json()["title"]) == (409, "Batch has ended")
@@ -341,3 +341,26 @@ def test_part_is_not_shown_where_its_rows_cannot_be_committed(tmp_path: Path, mo
         batch = sent(client, lines([row("a", "unsure")]))
         assert ended(client, batch)["status"] == "completed" and not refusals
         assert people_read(services) == [("t-1", "a", "unsure")]
+
+
+def test_idempotency_key_makes_one_batch_of_two_requests(tmp_path: Path) -> None:
+    body, key = lines([row("a")]), {"idempotency-key": "k-1"}
+    with api(tmp_path) as (client, _):
+        first, again = (client.post("/v1/batches", content=body, headers=key) for _ in range(2))
+        assert (first.status_code, first.json()) == (again.status_code, again.json())
+        assert client.post("/v1/batches", content=lines([row("b")]), headers=key).status_code == 422
+        assert [batch["id"] for batch in client.get("/v1/batches").json()["data"]] == [first.json()["id"]]
+        assert [folder.name for folder in tmp_path.glob("batch_*")] == [first.json()["id"]]
+
+
+def test_token_has_a_limit_of_batches_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_table, "MOST_UNDER_WAY", 1)
+    slow = Slow()
+    with api(tmp_path, slow) as (client, _):
+        batch = sent(client, lines([row("a")]))
+        refused = client.post("/v1/batches", content=lines([row("b")]))
+        assert (refused.status_code, refused.json()["retryable"]) == (429, True)
+        slow.may_answer.release(9)
+        ended(client, batch)
+        ended(client, sent(client, lines([row("b")])))
+        assert len(list(tmp_path.glob("batch_*"))) == 2
