@@ -80,9 +80,7 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     """Erase, and note in the record what was erased and by whom. Raises InputError; run it again then."""
     if not request.ids and request.before is None:
         raise InputError("nothing to erase: give --ids, --id or --before")
-    erased, rows, keys = Erased(), set[int](), {None, request.audit_key}
-    names = set(request.ids)
-    texts = set(request.texts)
+    erased, rows, names, texts = Erased(), set[int](), set(request.ids), set(request.texts)
     with database.read() as connection:
         named = responses.rows_with_names(connection, set(request.ids))
         for row in chain(named, responses.responses_up_to(connection, _last_before(connection, request.before))):
@@ -91,14 +89,10 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
             names.add(row.name)
         if waiting := responses.count_open_alerts(connection, rows):
             raise InputError(f"{waiting:,} of these responses have an alert that nobody has handled; handle it first")
-    digests = {audit_lines.text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
-    for path in request.audit_logs:
-        erased.digests += erase_digests(path, digests, request.before)
-    for folder in request.outputs:
-        erased.outputs += erase_outputs(folder, request.ids)
-        erased.under_way += sorted(path.parent.name for path in folder.rglob("batch_*/body.jsonl"))
+        answers = api_rows.answers_with(connection, names, request.before)
+    _erase_in_files(request, texts, erased)
     with database.write() as connection:
-        erased.answers = api_rows.erase_answers(connection, names, request.before)
+        erased.answers = api_rows.delete_answers(connection, answers)
     for chunk in chunks(sorted(rows), _CHUNK_ROWS):
         with database.write() as connection:
             erased.rows += _erase_chunk(connection, chunk, by, database.now())
@@ -107,6 +101,16 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
         log.append(connection, database.now(), by, log.ERASURE, body)
     erased.refusals = database.compact()
     return erased
+
+
+def _erase_in_files(request: ErasureRequest, texts: Collection[str], erased: Erased) -> None:
+    keys = {None, request.audit_key}
+    digests = {audit_lines.text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
+    for path in request.audit_logs:
+        erased.digests += erase_digests(path, digests, request.before)
+    for folder in request.outputs:
+        erased.outputs += erase_outputs(folder, request.ids)
+        erased.under_way += sorted(path.parent.name for path in folder.rglob("batch_*/body.jsonl"))
 
 
 def expire(database: Database, before: datetime, by: str) -> int:

@@ -38,15 +38,20 @@ def erase(connection: Connection, chosen: Sequence[int]) -> None:
     connection.execute(delete(api_rows).where(these))
 
 
-def erase_answers(connection: Connection, names: set[str], before: datetime | None) -> int:
-    """Delete stored answers that have one of these ids, or that are older; return how many."""
-    limit, found = before.timestamp() if before else 0.0, []
-    for row in connection.execute(select(idempotency).execution_options(yield_per=_CHUNK_ANSWERS)):
-        if row.at < limit or (row.answer and names & _ids_in(row.answer)):
-            found.append((idempotency.c.token == row.token) & (idempotency.c.key == row.key))
-    for this in found:
-        connection.execute(delete(idempotency).where(this))
-    return len(found)
+def answers_with(connection: Connection, names: set[str], before: datetime | None) -> list[tuple[str, str]]:
+    """Return token and key of the stored answers that have one of these ids, or that are older."""
+    limit, stored = before.timestamp() if before else 0.0, select(idempotency)
+    return [
+        (row.token, row.key)
+        for row in connection.execute(stored.execution_options(yield_per=_CHUNK_ANSWERS))
+        if row.at < limit or (row.answer and names & _ids_in(row.answer))
+    ]
+
+
+def delete_answers(connection: Connection, chosen: Iterable[tuple[str, str]]) -> int:
+    """Delete stored answers by token and key; return how many there were."""
+    these = ((idempotency.c.token == token) & (idempotency.c.key == key) for token, key in chosen)
+    return sum(connection.execute(delete(idempotency).where(this)).rowcount for this in these)
 
 
 def expire_answers(connection: Connection, before: float) -> int:
