@@ -14,8 +14,10 @@ from scoremux_api.problems import body_of, declared
 from scoremux_api.rows.live_intake import ScoredArrival, describe_alerts
 from scoremux_api.services import Services, caller_of, services_of
 from scoremux_api.shapes import ScoreAnswer, ScoreRequest, as_json_row, parsed, response_of
+from scoremux_client.contract import MAX_BATCH_ROWS
 
 MOST_BYTES = 8 << 20
+_LIMITS = {"scoremux-limits": f"rows={MAX_BATCH_ROWS}, bytes={MOST_BYTES}"}
 router = APIRouter()
 _BODY = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ScoreRequest"}}}}
 
@@ -45,5 +47,5 @@ async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     await services.intake.commit(
         caller.token, [ScoredArrival(row.id, row.task, row.text, outcome, alert) for row, outcome, alert in outcomes]
     )
-    services.metrics.count_rows(scored)
-    return Response(orjson.dumps({"rows": [as_json_row(row) for row in scored]}), media_type="application/json")
+    content = orjson.dumps({"rows": [as_json_row(row) for row in scored]})
+    return Response(content, headers=_LIMITS, media_type="application/json")

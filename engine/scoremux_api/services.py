@@ -10,7 +10,6 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from scoremux_api.api_metrics import ApiMetrics
 from scoremux_api.callers import Caller, Callers
 from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.scorer import TritonScorer
@@ -53,7 +52,6 @@ class Services:
     scorer: TritonScorer
     callers: Callers
     batch_added: threading.Event = field(default_factory=threading.Event)
-    metrics: ApiMetrics = field(default_factory=ApiMetrics)
 
     @cached_property
     def intake(self) -> LiveIntake:

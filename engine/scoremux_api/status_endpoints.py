@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`: for load balancers and Prometheus."""
+"""`/healthz` and `/readyz`: for load balancers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,3 @@ async def readyz(services: ServicesOf) -> Response:
     """Answer 200 if the database and the scoring server do."""
     await asyncio.gather(asyncio.to_thread(services.database.is_there), services.scorer.check())
     return Response("ok\n", media_type="text/plain")
-
-
-@router.get("/metrics", include_in_schema=False)
-async def metrics(services: ServicesOf) -> Response:
-    """Counters for Prometheus; the front door does not offer them."""
-    text, media_type = services.metrics.exposed()
-    return Response(text, headers={"content-type": media_type})

@@ -1,0 +1,24 @@
+"""The OpenAPI file: `python -m scoremux_api.openapi > engine/scoremux_api/openapi.json` writes it again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from fastapi import FastAPI
+
+from scoremux_api.api_app import create_app
+from scoremux_api.callers import Callers
+from scoremux_api.services import Services, Settings
+
+
+def openapi_text(app: FastAPI) -> str:
+    """Return what the file holds."""
+    return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    nothing = cast(Any, None)  # routes do not look at the services before a request comes
+    sys.stdout.write(openapi_text(create_app(Services(Settings(Path()), nothing, nothing, Callers(None)))))
