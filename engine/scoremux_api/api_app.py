@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from scoremux_api import problems, score_endpoints, status_endpoints, task_endpoints
+from scoremux_api import problems, sandbox, score_endpoints, status_endpoints, task_endpoints
 from scoremux_api.batches import batch_endpoints
 from scoremux_api.rows import row_endpoints
 from scoremux_api.services import Services
@@ -27,6 +27,7 @@ _ROUTERS = (
 )
 _RUNNING: tuple[Callable[[Services], AbstractAsyncContextManager[None]], ...] = (
     row_endpoints.running,
+    lambda services: sandbox.deciding(services.database, services.scorer),
     webhook_endpoints.delivering,
     batch_endpoints.running,
 )

@@ -14,6 +14,7 @@ from scoremux_client.errors import InputError
 from scoremux_review.people_commands import Where, created, say
 
 if TYPE_CHECKING:
+    from scoremux_api.scorer import TritonScorer
     from scoremux_api.services import Settings
 
 _KEPT_S = 75
@@ -54,6 +55,9 @@ class ApiOptions:
         list[str] | None,
         typer.Option(metavar="HOST", help="Host for webhooks although its address is private; may be repeated."),
     ] = None
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Need no Triton: ids choose the outcome, for a platform's own tests.")
+    ] = False
 
 
 @takes(ApiOptions)
@@ -63,18 +67,29 @@ def api(options: ApiOptions) -> None:
     Example: scoremux api --url localhost:8001 --database reviews.db --folder batches
     """
     from scoremux_api.callers import Callers
-    from scoremux_api.scorer import TritonScorer
     from scoremux_api.services import Services
+
+    settings = _settings(options)
+    with closing(_scorer(options)) as scorer, created(options.database) as database, closing(database):
+        _serve(Services(settings, database, scorer, Callers(settings.key)), options.address, options.port)
+
+
+def _scorer(options: ApiOptions) -> TritonScorer:
+    """Return what scores. Raises InputError."""
+    from scoremux_api.sandbox import SandboxScorer
+    from scoremux_api.scorer import TritonScorer
     from scoremux_client.transports.connect import connect_all
     from scoremux_client.transports.transport import Tls
 
-    settings = _settings(options)
-    tls = Tls(options.root_certificates) if options.root_certificates else None
-    if wrong := next((url for url in settings.urls if url.startswith("http")), None):
+    urls = options.url or []
+    if options.sandbox == bool(urls):
+        raise InputError("give --url, the address of Triton, or --sandbox, which needs none")
+    if options.sandbox:
+        return SandboxScorer()
+    if wrong := next((url for url in urls if url.startswith("http")), None):
         raise InputError(f"--url {wrong}: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
-    transports = connect_all(settings.urls, tls, {}, insecure=False)
-    with closing(TritonScorer(transports)) as scorer, created(options.database) as database, closing(database):
-        _serve(Services(settings, database, scorer, Callers(settings.key)), options.address, options.port)
+    tls = Tls(options.root_certificates) if options.root_certificates else None
+    return TritonScorer(connect_all(urls, tls, {}, insecure=False))
 
 
 def _settings(options: ApiOptions) -> Settings:
@@ -93,7 +108,6 @@ def _settings(options: ApiOptions) -> Settings:
     return Settings(
         folder=options.folder,
         tasks=options.tasks,
-        urls=tuple(options.url or ()),
         key=read_key(options.grant_key) if options.grant_key else None,
         tokens=options.tokens,
         read_behind=ReadBehind.read(options.read_behind, options.key_file) if options.read_behind else None,

@@ -25,7 +25,6 @@ class Settings:
     Attributes:
         folder: Where batches are kept.
         tasks: The store, for questions and policies of tasks.
-        urls: Addresses of Triton.
         key: The key that signs grants; None without a front door.
         tokens: The front door's file of tokens, by which batches of revoked ones end; None without a front door.
         keep_days: Days for which texts and stored answers are kept; None for ever.
@@ -34,7 +33,6 @@ class Settings:
 
     folder: Path
     tasks: Path | None = None
-    urls: tuple[str, ...] = ()
     key: bytes | None = field(default=None, repr=False)
     tokens: Path | None = None
     read_behind: ReadBehind | None = None

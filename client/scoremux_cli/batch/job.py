@@ -89,10 +89,10 @@ def _responses(
     for part in slices:
         scored = load(part)
         sent.append((part, scored))
-        rows = zip(part.tasks[len(scored) :], part.texts[len(scored) :], strict=True)
+        rows = zip(*(cells[len(scored) :] for cells in (part.tasks, part.texts, part.ids)), strict=True)
         part.texts = []
-        for task, text in rows:
-            yield Response(task, text)
-            yield from (Response(other, text) for other in job.people.tasks)
+        for row in rows:
+            yield (response := Response(*row))
+            yield from (Response(other, response.text) for other in job.people.tasks)
         if sum(len(p.rejected) for p, _ in sent) >= _WAITING_PARTS * job.layout.part_rows:
             return

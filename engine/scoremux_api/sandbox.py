@@ -1,0 +1,129 @@
+"""`--sandbox`: an API without a model, where ids choose the outcome, for a platform's own tests.
+
+Every row gets level 1, but an id that begins with one of these words: `blank` (condition B), `routed` (to people),
+`human` (to people, and five seconds later somebody gives it level 0), `truncated`, `unknown` (the task does not exist).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from scoremux_api.callers import Caller
+from scoremux_api.scorer import TritonScorer
+from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
+from scoremux_client.contract import NO_LEVEL, NO_SCORE, Reason, Status, route_without_score
+from scoremux_client.rows import is_text
+from scoremux_client.testing import FakeTransport
+from scoremux_review.database import accounts
+from scoremux_review.database.connection import Database
+from scoremux_review.errors import DatabaseError
+from scoremux_review.reading import human_decisions, leases
+from scoremux_review.reading.task_access import Reader, TaskAccess
+
+TASKS = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
+HUMAN_S = 5.0
+_HUMAN, _BY, _LOOK_S, _SHOWN_S = "sandbox", "scoremux api --sandbox", 0.25, 1.0
+
+
+class SandboxTransport(FakeTransport):
+    """Takes ids in place of texts, and answers as they say."""
+
+    def __init__(self) -> None:
+        super().__init__(TASKS, level=lambda _task, _name: 1)
+        self.human_due: deque[float] = deque()
+        """When a human decides, by `time.monotonic`."""
+
+    def _columns(self, responses: list[Response]) -> dict[str, Any]:
+        self.requests.clear()
+        self.timeouts_s.clear()
+        columns = super()._columns(responses)
+        for row, response in enumerate(responses):
+            name = bytes(response.text or b"")  # type: ignore[arg-type]
+            if columns["STATUS"][row, 0] == b"OK":
+                for column, value in self._outcome(name).items():
+                    columns[column][row] = value
+        return columns
+
+    def _outcome(self, name: bytes) -> dict[str, Any]:
+        if name.startswith(b"blank"):
+            return {**_without(Status.CONDITION), "CONDITION": b"B"}
+        if name.startswith(b"unknown"):
+            return {**_without(Status.UNKNOWN_TASK), "VERSION": b""}
+        if name.startswith(b"truncated"):
+            return {"TRUNCATED": True, "ROUTE": Reason.TRUNCATED.route.encode()}
+        if name.startswith(b"human"):
+            self.human_due.append(time.monotonic() + HUMAN_S)
+            return {"ROUTE": Reason.UNUSUAL.route.encode()}
+        return {"ROUTE": Reason.LOW_CONFIDENCE.route.encode()} if name.startswith(b"routed") else {}
+
+
+class SandboxScorer(TritonScorer):
+    """Scores by ids."""
+
+    def __init__(self) -> None:
+        self.transport = SandboxTransport()
+        super().__init__([self.transport], NO_RETRIES)
+
+    async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
+        return await super().score(caller, [_by_id(response) for response in responses])
+
+    def batch_client(self, grant: str | None) -> ScoringClient:  # noqa: ARG002
+        return _BatchClient(self.transport, retries=NO_RETRIES)
+
+
+class _BatchClient(ScoringClient):
+    def score_iter(self, responses: Iterable[Response], *, deadline_s: float | None = None) -> Iterator[Scored]:
+        return super().score_iter(map(_by_id, responses), deadline_s=deadline_s)
+
+
+@asynccontextmanager
+async def deciding(database: Database, scorer: TritonScorer) -> AsyncIterator[None]:
+    """Be the human of a sandbox inside the block."""
+    if not isinstance(scorer, SandboxScorer):
+        yield
+        return
+    task = asyncio.create_task(_decide_in_time(database, scorer.transport.human_due))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _decide_in_time(database: Database, due: deque[float]) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if due and due[0] <= time.monotonic():
+            try:
+                await asyncio.to_thread(_decide_next, database)
+            except DatabaseError:
+                continue
+            due.popleft()
+
+
+def _decide_next(database: Database) -> None:
+    with database.read() as connection:
+        names = {account.name for account in accounts.listed(connection)}
+    if _HUMAN not in names:
+        accounts.add_person(database, _HUMAN, "leader", None, _BY)
+    with database.write() as connection:
+        [account] = (account for account in accounts.listed(connection) if account.name == _HUMAN)
+        now, reader = database.now(), Reader.of(account)
+        read = leases.take(TaskAccess(connection, reader, now - _SHOWN_S), "", Reason.UNUSUAL.value)
+        if read is not None:
+            human_decisions.decide(TaskAccess(connection, reader, now), human_decisions.Rating(read.token, level=0))
+
+
+def _by_id(response: Response) -> Response:
+    return replace(response, text=response.id or "") if is_text(response.text) else response
+
+
+def _without(status: Status) -> dict[str, Any]:
+    """Return the columns of a row without a score."""
+    numbers = {"LEVEL": NO_LEVEL, "SCORE": NO_SCORE, "PROBABILITIES": 0}
+    return {"STATUS": status.value.encode(), "ROUTE": route_without_score(status).encode(), **numbers}

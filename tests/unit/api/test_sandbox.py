@@ -1,0 +1,86 @@
+"""`scoremux api --sandbox` as a platform's CI starts it: ids choose the outcome, and a human decides after 5 s."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serving import SCOREMUX, run_here
+from waiting import free_port, until
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    folder, port = tmp_path_factory.mktemp("sandbox"), free_port()
+    command = [SCOREMUX, "api", "--sandbox", "--database", folder / "desk.db", "--folder", folder, "--port", str(port)]
+    with (
+        subprocess.Popen(command) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        try:
+            until(lambda: _is_there(client), process)
+            yield client
+        finally:
+            process.terminate()
+
+
+def _is_there(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def score(client: httpx.Client, *names: str) -> list[dict[str, Any]]:
+    rows = [{"id": name, "task": "sandbox-1", "text": "any text"} for name in names]
+    scored: list[dict[str, Any]] = client.post("/v1/score", json={"rows": rows}).raise_for_status().json()["rows"]
+    return scored
+
+
+def test_ids_choose_the_outcome(sandbox: httpx.Client) -> None:
+    scored = score(sandbox, "r1", "blank-1", "routed-1", "truncated-1", "unknown-1")
+    assert [(row["status"], row["level"], row["condition"], row["route"], row["truncated"]) for row in scored] == [
+        ("OK", 1, None, "machine", False),
+        ("CONDITION", None, "B", "machine", False),
+        ("OK", 1, None, "human:LOW_CONFIDENCE", False),
+        ("OK", 1, None, "human:TRUNCATED", True),
+        ("UNKNOWN_TASK", None, None, None, False),
+    ]
+    assert sandbox.get("/v1/rows/sandbox-1/routed-1").json()["state"] == "pending"
+    assert sandbox.get("/v1/rows/sandbox-1/r1").status_code == 404
+
+
+def test_human_decides_after_five_seconds(sandbox: httpx.Client) -> None:
+    began = time.monotonic()
+    score(sandbox, "human-1", "human-2")
+    rows = ["/v1/rows/sandbox-1/human-1", "/v1/rows/sandbox-1/human-2"]
+    assert sandbox.get(rows[0]).json()["state"] == "pending" or time.monotonic() - began > 5
+    until(lambda: all(sandbox.get(row).json()["state"] == "final" for row in rows))
+    assert time.monotonic() - began >= 5
+    row = sandbox.get(rows[0]).json()
+    assert (row["level"], row["score"], row["machine_level"]) == (0, 0, 1)
+
+
+def test_batch_has_the_same_outcomes(sandbox: httpx.Client) -> None:
+    lines = "\n".join(f'{{"id": "{name}", "task": "sandbox-2", "text": "any"}}' for name in ("r1", "blank-9"))
+    batch = sandbox.post("/v1/batches", content=lines).raise_for_status().json()["id"]
+    until(lambda: sandbox.get(f"/v1/batches/{batch}").json()["status"] == "completed")
+    results = sandbox.get(f"/v1/batches/{batch}/results").text
+    assert [line.count('"condition":"B"') for line in results.splitlines()] == [0, 1]
+
+
+def test_options_must_fit(tmp_path: Path) -> None:
+    needed = ("--database", tmp_path / "desk.db", "--folder", tmp_path / "batches")
+    for words, named in [
+        ((), "--sandbox"),
+        (("--sandbox", "--url", "localhost:8001"), "--sandbox"),
+        (("--url", "http://localhost:8000"), "gRPC"),
+        (("--sandbox", "--address", "0.0.0.0"), "--grant-key"),
+    ]:
+        ended = run_here("api", *needed, *words)
+        assert (ended.returncode, named in ended.stderr) == (2, True), ended.stderr
+    assert not (tmp_path / "desk.db").exists()
