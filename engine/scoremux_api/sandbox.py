@@ -26,7 +26,7 @@ from scoremux_review.errors import DatabaseError
 from scoremux_review.reading import human_decisions, leases
 from scoremux_review.reading.task_access import Reader, TaskAccess
 
-TASKS = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
+TASKS: dict[str, list[float]] = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
 HUMAN_S = 5.0
 _HUMAN, _BY, _LOOK_S, _SHOWN_S = "sandbox", "scoremux api --sandbox", 0.25, 1.0
 

@@ -202,7 +202,6 @@ class BatchRunner:
         alerts = asyncio.run(describe_alerts(services.scorer, alert, caller, rows))
         cells = zip(part.ids, part.tasks, texts, scored, alerts, strict=True)
         services.intake.add(batch.token, [ScoredArrival(*row) for row in cells]).result(_COMMIT_S)
-        services.metrics.count_rows(scored)
 
     def _end(self, state: BatchState, batch: str, files: BatchFiles, **values: Any) -> None:
         self._move(batch, UNDER_WAY, state, **values)
