@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from scoremux_api.callers import Caller
 from scoremux_client import NO_RETRIES, AsyncScoringClient, RejectedError, Response, Retries, Scored, ScoringClient
@@ -40,8 +40,11 @@ class TritonScorer:
 
     async def tasks(self, caller: Caller) -> list[ServedTask]:
         """Return the live tasks that the caller may score. Raises TransportError."""
-        transport = self._transport(self._transports[0], caller.grant, tasks=True)
-        return await asyncio.to_thread(partial(served_tasks, transport))
+        return await asyncio.to_thread(self.list_tasks, caller, _TIMEOUT_S)
+
+    def list_tasks(self, caller: Caller, timeout_s: float = _PROBE_S) -> list[ServedTask]:
+        """Return what `tasks` does; this thread waits for it."""
+        return served_tasks(self._transport(self._transports[0], caller.grant, tasks=True), timeout_s=timeout_s)
 
     def batch_client(self, grant: str | None) -> ScoringClient:
         """Return a client for rows of a batch, which Triton computes after those of others. It must not be closed."""

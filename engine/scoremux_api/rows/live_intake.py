@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,8 +90,15 @@ async def describe_alerts(
 class LiveIntake:
     """Commits rows that people read; rows that the machine decides are not stored."""
 
-    def __init__(self, database: Database, read_behind: ReadBehind | None = None) -> None:
-        self._database, self._read_behind = database, read_behind
+    def __init__(
+        self,
+        database: Database,
+        read_behind: ReadBehind | None = None,
+        points_of: Callable[[str, str], Sequence[float]] = lambda *_: (),
+    ) -> None:
+        """Take the database, and what returns the points of a token's task: a new version has each asked for once."""
+        self._database, self._read_behind, self._points_of = database, read_behind, points_of
+        self._versions = set[tuple[str, str]]()  # task and version whose points the desk has
         self._changed, self._waiting, self._stopping = threading.Condition(), list[_Waiting](), False
 
     @contextmanager
@@ -156,9 +163,13 @@ class LiveIntake:
         by_token: dict[str, list[_Waiting]] = {}
         for waiting in group:
             by_token.setdefault(waiting.token, []).append(waiting)
-        people_read = any(self._is_for_people(w.token, arrival) for w in group for arrival in w.arrivals)
+        for_people = ((w.token, a) for w in group for a in w.arrivals if self._is_for_people(w.token, a))
+        versions = {(arrival.key[0], arrival.scored.version): token for token, arrival in for_people}
+        new_versions = {key: self._points_of(versions[key], key[0]) for key in versions.keys() - self._versions}
         conflicts: dict[_Waiting, Exception] = {}
-        with (self._database.write if people_read else self._database.read)() as connection:
+        with (self._database.write if versions else self._database.read)() as connection:
+            points = {task: points for (task, _), points in new_versions.items() if points}
+            programme.save_points(connection, points, _BY, self._database.now())
             for token, requests in by_token.items():
                 known = api_rows.owned(connection, token, {a.id for w in requests for a in w.arrivals})
                 new, described = self._sort_out(requests, {key: row.text for key, row in known.items()}, conflicts)
@@ -166,6 +177,7 @@ class LiveIntake:
                 for key, alert in described:
                     values = {"task": alert["alert_task"], "probability": alert["probability"]}
                     alerts.add_alert(connection, numbers[key], _BY, self._database.now(), **values)
+        self._versions.update(key for key, points in new_versions.items() if points)
         return conflicts
 
     def _sort_out(

@@ -159,7 +159,7 @@ def test_row_goes_from_pending_to_final_to_corrected(routed: tuple[TestClient, S
     assert (first["reason"], first["route"]) == ("LOW_CONFIDENCE", "human:LOW_CONFIDENCE")
     work.decide("anna", work.take("anna").token, 2, note="see anna's notes")
     final = client.get(path).json()
-    assert (final["state"], final["level"], final["score"], final["condition"]) == ("final", 2, 2, None)
+    assert (final["state"], final["level"], final["score"], final["condition"]) == ("final", 2, 1, None)
     work.reopen("lee", 1)
     assert client.get(path).json()["state"] == "pending"
     work.decide("ben", work.take("ben").token, None, code="B")
