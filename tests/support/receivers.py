@@ -13,7 +13,7 @@ from pathlib import Path
 import trustme
 
 HOST = "hooks.example.test"
-"""Whose certificate the receiver has."""
+"""Whose certificate the receiver has, with localhost."""
 
 
 class Receiver(ThreadingHTTPServer):
@@ -28,7 +28,7 @@ class Receiver(ThreadingHTTPServer):
         self.statuses: dict[str, Callable[[str], int]] = {}
         self.release = threading.Event()  # of what hangs
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(HOST).configure_cert(context)
+        authority.issue_cert(HOST, "localhost").configure_cert(context)
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, *_: object) -> None:

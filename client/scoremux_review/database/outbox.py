@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from scoremux_review.database import log, programme
 from scoremux_review.database.schema import api_rows, deliveries, row_subject, webhooks
@@ -21,7 +21,7 @@ from scoremux_review.database.schema import api_rows, deliveries, row_subject, w
 BATCH_COMPLETED, ROW_FINAL, ROW_CORRECTED = "batch.completed", "row.final", "row.corrected"
 WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 
-MOST_AT_ONCE = 4
+MOST_AT_ONCE = 10
 """Deliveries that one process sends to a webhook at the same time."""
 
 
@@ -44,10 +44,10 @@ def save_webhook(connection: Connection, now: float, token: str, url: str, event
     return connection.execute(select(webhooks).where(mine)).one(), secret
 
 
-def webhooks_of(connection: Connection, token: str, webhook: str | None = None) -> Sequence[Any]:
-    """Return the webhooks of a token, or the one of this id if it has it."""
+def webhooks_of(connection: Connection, token: str) -> Sequence[Any]:
+    """Return the webhooks of a token."""
     query = select(webhooks).where(webhooks.c.token == token).order_by(webhooks.c.created_at, webhooks.c.id)
-    return connection.execute(query if webhook is None else query.where(webhooks.c.id == webhook)).all()
+    return connection.execute(query).all()
 
 
 def delete_webhook(connection: Connection, webhook: str) -> None:
@@ -76,7 +76,7 @@ def add_event(
     """
     at = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="milliseconds")
     body = json.dumps({"type": event, "timestamp": at, "data": data}, separators=(",", ":"))
-    for webhook in connection.execute(select(webhooks).where(webhooks.c.token == token).order_by(webhooks.c.id)):
+    for webhook in webhooks_of(connection, token):
         if event in json.loads(webhook.events):
             values = {"id": f"msg_{secrets.token_hex(16)}", "webhook": webhook.id, "subject": subject, "type": event}
             connection.execute(insert(deliveries).values(**values, body=body, created_at=now, due_at=now))
@@ -100,11 +100,12 @@ def add_decision_event(connection: Connection, now: float, row: Any, level: int 
     add_event(connection, now, owner.token, row_subject(owner.task, owner.name), event, data)
 
 
-def due(connection: Connection, now: float, busy: Mapping[str, int]) -> list[Any]:
+def due(connection: Connection, now: float, busy: Mapping[str, int], until: float | None = None) -> list[Any]:
     """Return deliveries that can be sent now, with url and secrets of their webhooks.
 
     Args:
         busy: How many deliveries of a webhook are being sent by this process.
+        until: Lease them: no process sends them before this time. The connection must be the only writer.
     """
     earlier = deliveries.alias()
     same = (earlier.c.webhook == deliveries.c.webhook) & (earlier.c.subject == deliveries.c.subject)
@@ -115,39 +116,23 @@ def due(connection: Connection, now: float, busy: Mapping[str, int]) -> list[Any
         query = select(deliveries, webhooks.c.url, webhooks.c.secrets).join(webhooks)
         query = query.where(deliveries.c.webhook == webhook, is_due, ~behind).order_by(deliveries.c.number)
         found += connection.execute(query.limit(max(0, MOST_AT_ONCE - busy.get(webhook, 0)))).all()
-    return found
-
-
-def lease(connection: Connection, now: float, until: float, busy: Mapping[str, int]) -> list[Any]:
-    """Return what `due` does, and make it due again at `until` only, so that no other process sends it meanwhile."""
-    found = due(connection, now, busy)
-    numbers = [delivery.number for delivery in found]
-    connection.execute(update(deliveries).where(deliveries.c.number.in_(numbers)).values(due_at=until))
+    if until is not None:
+        leased = deliveries.c.number.in_([delivery.number for delivery in found])
+        connection.execute(update(deliveries).where(leased).values(due_at=until))
     return found
 
 
 def end_lease(connection: Connection, delivery: Any, until: float, state: str, answer: str, due_at: float) -> None:
-    """Keep what an attempt brought, unless the lease has gone to another process.
+    """Keep the state after an attempt, what it brought, and when the next one is due.
 
-    Args:
-        delivery: What `lease` returned with this `until`.
-        state: The new state, one of waiting, delivered and dead.
-        due_at: When the next attempt is due.
+    Another process may have the delivery by now, since the lease ended; then nothing changes.
     """
     mine = (deliveries.c.number == delivery.number) & (deliveries.c.due_at == until) & (deliveries.c.state == WAITING)
     values = {"state": state, "answer": answer, "due_at": due_at, "attempts": delivery.attempts + 1}
     connection.execute(update(deliveries).where(mine).values(**values))
 
 
-def send_again(connection: Connection, now: float, webhook: str | None = None, since: float | None = None) -> int:
-    """Make dead deliveries due, of one webhook or of all; return how many.
-
-    Args:
-        since: Make those that were delivered due, too, if they were written since then.
-    """
-    again: ColumnElement[bool] = deliveries.c.state == DEAD
-    if since is not None:
-        again |= (deliveries.c.state == DELIVERED) & (deliveries.c.created_at >= since)
-    if webhook is not None:
-        again &= deliveries.c.webhook == webhook
-    return connection.execute(update(deliveries).where(again).values(state=WAITING, attempts=0, due_at=now)).rowcount
+def send_again(connection: Connection, now: float, webhook: str | None = None) -> int:
+    """Make the dead deliveries of a webhook due, or those of all; return how many."""
+    again = update(deliveries).where(deliveries.c.state == DEAD).values(state=WAITING, attempts=0, due_at=now)
+    return connection.execute(again if webhook is None else again.where(deliveries.c.webhook == webhook)).rowcount

@@ -11,7 +11,7 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 from standardwebhooks import Webhook
 
-from scoremux_api.webhooks.addresses import WebhookAddresses, parsed_url
+from scoremux_api.webhooks.addresses import WebhookAddresses
 from scoremux_client.errors import InputError
 from scoremux_client.transports.transport import Tls
 from scoremux_review.database import outbox
@@ -32,17 +32,13 @@ MOST_ATTEMPTS = 20
 LEASE_S = 30.0
 """Longer than an attempt takes, by more than the clocks of two machines differ."""
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _FACTOR = 5.0, 14_400.0, 3
-_BODY_S = 2.0
-_MOST_READ_BYTES = 65_536
+_BODY_S, _MOST_READ_BYTES = 2.0, 65_536
 _log = logging.getLogger(__name__)
-_Ended = tuple[Any, float, str, str, float]
-"""What `outbox.end_lease` takes."""
 
 
 def pause_s(attempts: int) -> float:
     """Return the seconds from a failed attempt, the n-th, to the next: 5 × 3^(n − 1), at most 4 h, ± 20 %."""
-    return random.uniform(0.8, 1.2) * float(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * _FACTOR ** (attempts - 1)))
+    return random.uniform(0.8, 1.2) * min(14_400.0, 5.0 * 3.0 ** (attempts - 1))
 
 
 class Deliverer:
@@ -57,19 +53,17 @@ class Deliverer:
         attempt_s: float = 10.0,
         poll_s: float = 1.0,
     ) -> None:
-        """Take the outbox, the rule for addresses, and the certificates to trust (default: those of the system).
+        """Take the outbox and the rule for addresses.
 
         Args:
+            tls: The certificates to trust, those of the system by default.
             attempt_s: How long a receiver may take for the head of its answer, finding its address included.
             poll_s: How often the outbox is looked at.
         """
-        self._database, self._addresses = database, addresses
+        self._database, self._addresses, self._tls = database, addresses, (tls or Tls()).context()
         self._attempt_s, self._poll_s = attempt_s, poll_s
-        self._tls = (tls or Tls()).context()
-        self._busy: Counter[str] = Counter()
-        self._sending: set[asyncio.Task[None]] = set()
-        self._ended: list[_Ended] = []
-        self._wake = asyncio.Event()
+        self._busy, self._sending, self._wake = Counter[str](), set[asyncio.Task[None]](), asyncio.Event()
+        self._ended: list[tuple[Any, float, str, str, float]] = []  # arguments of `outbox.end_lease`
 
     async def run(self) -> None:
         """Send until this is cancelled. What is being sent then is sent again when its lease ends."""
@@ -94,17 +88,16 @@ class Deliverer:
                 task.cancel()
             await asyncio.gather(*self._sending, return_exceptions=True)
 
-    def _turn(self, ended: Sequence[_Ended], busy: Mapping[str, int]) -> tuple[Sequence[Any], float]:
+    def _turn(self, ended: Sequence[Any], busy: Mapping[str, int]) -> tuple[list[Any], float]:
         """Keep what attempts brought, and lease what is due now; return it, and the lease's end."""
-        now = self._database.now()
-        with self._database.read() as connection:  # nothing to do is the rule, and needs no lock
-            if not ended and not outbox.due(connection, now, busy):
+        with self._database.read() as connection:  # most of the time there is nothing to do, which needs no lock
+            if not ended and not outbox.due(connection, self._database.now(), busy):
                 return [], 0.0
         with self._database.write() as connection:
-            now = self._database.now()
             for attempt in ended:
                 outbox.end_lease(connection, *attempt)
-            return outbox.lease(connection, now, now + LEASE_S, busy), now + LEASE_S
+            now = self._database.now()
+            return outbox.due(connection, now, busy, now + LEASE_S), now + LEASE_S
 
     async def _deliver(self, delivery: Any, until: float) -> None:
         """Send one delivery, and note what came of it."""
@@ -138,16 +131,27 @@ class Deliverer:
             return answer.is_success, f"status {answer.status_code}{redirects}"
 
     async def _send(self, transport: httpx.AsyncHTTPTransport, delivery: Any) -> httpx.Response:
-        """Send a delivery to an address that was checked; return the head of the answer. Raises as httpx does."""
-        url = parsed_url(delivery.url)
-        addresses = await self._addresses.of(delivery.url)
-        request = httpx.Request(
-            "POST", url.copy_with(host=addresses[delivery.attempts % len(addresses)]),
-            headers=_headers(delivery, url), content=delivery.body.encode(),
-            # The certificate is checked for the host of the URL, not for the address.
-            extensions={"sni_hostname": url.raw_host.decode(), "timeout": httpx.Timeout(self._attempt_s).as_dict()},
-        )  # fmt: skip
-        return await transport.handle_async_request(request)
+        """Send a delivery, signed with each secret, to an address that was checked; return the head of the answer."""
+        url, addresses = await self._addresses.of(delivery.url)
+        at, keys = datetime.now(timezone.utc), json.loads(delivery.secrets)
+        headers = {
+            "host": url.netloc.decode(), "content-type": "application/json", "user-agent": "scoremux",
+            "connection": "close", "webhook-id": delivery.id, "webhook-timestamp": str(int(at.timestamp())),
+            "webhook-signature": " ".join(Webhook(key).sign(delivery.id, at, delivery.body) for key in keys),
+        }  # fmt: skip
+        # The certificate is checked for the host of the URL, not for the address.
+        times = httpx.Timeout(self._attempt_s, connect=self._attempt_s / 3).as_dict()
+        options: dict[str, Any] = {"sni_hostname": url.raw_host.decode(), "timeout": times}
+
+        def post(address: str) -> Awaitable[httpx.Response]:
+            target = url.copy_with(host=address)
+            request = httpx.Request("POST", target, headers=headers, content=delivery.body, extensions=options)
+            return transport.handle_async_request(request)
+
+        for address in addresses[:-1]:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return await post(address)
+        return await post(addresses[-1])
 
 
 async def _read_some(answer: httpx.Response) -> None:
@@ -156,14 +160,3 @@ async def _read_some(answer: httpx.Response) -> None:
         read += len(part)
         if read > _MOST_READ_BYTES:
             return
-
-
-def _headers(delivery: Any, url: httpx.URL) -> dict[str, str]:
-    """Return the headers of Standard Webhooks, signed with each secret of the webhook, and the host's name."""
-    at = datetime.now(timezone.utc)
-    signatures = (Webhook(secret).sign(delivery.id, at, delivery.body) for secret in json.loads(delivery.secrets))
-    return {
-        "host": url.netloc.decode(), "content-type": "application/json", "user-agent": "scoremux",
-        "connection": "close", "webhook-id": delivery.id,
-        "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": " ".join(signatures),
-    }  # fmt: skip

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timezone
-from typing import Annotated, Any, Literal
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Literal, get_args
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
 
 from scoremux_api.problems import ApiProblem, body_of, declared, not_found
 from scoremux_api.services import CallerOf, Services, ServicesOf
@@ -21,12 +21,10 @@ from scoremux_review.database import outbox
 MOST_WEBHOOKS = 20
 """Of one token."""
 
-_MOST_LISTED = 100
-_MOST_BYTES = 16_384
+_MOST_LISTED, _MOST_BYTES = 100, 16_384
 _BODY = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookRequest"}}}}
 router = APIRouter()
 Event = Literal["batch.completed", "row.final", "row.corrected"]
-_ALL: list[Event] = ["batch.completed", "row.final", "row.corrected"]
 State = Literal["waiting", "delivered", "dead"]
 
 
@@ -34,10 +32,10 @@ class WebhookRequest(BaseModel, extra="forbid"):
     """A webhook to register."""
 
     url: str = Field(max_length=2_000, description="https, and a host with public addresses alone.")
-    events: list[Event] = Field(_ALL, min_length=1, max_length=len(_ALL))
+    events: list[Event] = Field(list(get_args(Event)), min_length=1, max_length=3)
 
 
-class Webhook(BaseModel):
+class WebhookOut(BaseModel):
     """A webhook of the token."""
 
     id: str
@@ -50,10 +48,10 @@ class Webhook(BaseModel):
 class WebhookList(BaseModel):
     """The webhooks of the token."""
 
-    webhooks: list[Webhook]
+    webhooks: list[WebhookOut]
 
 
-class Delivery(BaseModel):
+class DeliveryOut(BaseModel):
     """An event on its way to a webhook."""
 
     id: str = Field(description="The header `webhook-id`, the same in each attempt.")
@@ -69,7 +67,7 @@ class Delivery(BaseModel):
 class DeliveryList(BaseModel):
     """Deliveries of a webhook."""
 
-    deliveries: list[Delivery]
+    deliveries: list[DeliveryOut]
 
 
 @asynccontextmanager
@@ -80,12 +78,11 @@ async def delivering(services: Services) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])
 
 
 @router.post("/v1/webhooks", status_code=201, responses=declared(409, 413), openapi_extra={"requestBody": _BODY})
-async def register(request: Request, services: ServicesOf, caller: CallerOf) -> Webhook:
+async def register(request: Request, services: ServicesOf, caller: CallerOf) -> WebhookOut:
     """Register a URL, or give one that the token has other events and a new secret.
 
     Deliveries are then signed with the secret before, too, until the URL is registered once more.
@@ -96,7 +93,7 @@ async def register(request: Request, services: ServicesOf, caller: CallerOf) -> 
     except InputError as error:
         raise ApiProblem(422, "Webhook refused", str(error)) from error
 
-    def save() -> Webhook:
+    def save() -> WebhookOut:
         with services.database.write() as connection:
             urls = {webhook.url for webhook in outbox.webhooks_of(connection, caller.token)}
             if len(urls | {asked.url}) > MOST_WEBHOOKS:
@@ -128,34 +125,21 @@ def deliveries(webhook: str, services: ServicesOf, caller: CallerOf, state: Stat
     with services.database.read() as connection:
         _require(connection, caller.token, webhook)
         found = outbox.deliveries_of(connection, webhook, state, _MOST_LISTED)
-    return DeliveryList(deliveries=[_delivery(row) for row in found])
-
-
-_Since = Annotated[AwareDatetime | None, Query(description="Send delivered events that are not older again, too.")]
+    return DeliveryList(deliveries=[DeliveryOut(**row._mapping, data=json.loads(row.body)["data"]) for row in found])
 
 
 @router.post("/v1/webhooks/{webhook}/replay", status_code=204, response_class=Response, responses=declared(404))
-def replay(webhook: str, services: ServicesOf, caller: CallerOf, since: _Since = None) -> None:
+def replay(webhook: str, services: ServicesOf, caller: CallerOf) -> None:
     """Send the dead deliveries of a webhook again, with the same ids."""
     with services.database.write() as connection:
         _require(connection, caller.token, webhook)
-        outbox.send_again(connection, services.database.now(), webhook, None if since is None else since.timestamp())
+        outbox.send_again(connection, services.database.now(), webhook)
 
 
 def _require(connection: Any, token: str, webhook: str) -> None:
-    if not outbox.webhooks_of(connection, token, webhook):
+    if all(found.id != webhook for found in outbox.webhooks_of(connection, token)):
         raise not_found("this webhook")
 
 
-def _shown(webhook: Any, secret: str | None = None) -> Webhook:
-    values = {**webhook._mapping, "events": json.loads(webhook.events), "secret": secret}
-    return Webhook(**values | {"created_at": _time(webhook.created_at)})
-
-
-def _delivery(row: Any) -> Delivery:
-    times = {"created_at": _time(row.created_at), "due_at": _time(row.due_at)}
-    return Delivery(**{**row._mapping, **times}, data=json.loads(row.body)["data"])
-
-
-def _time(at: float) -> datetime:
-    return datetime.fromtimestamp(at, timezone.utc)
+def _shown(webhook: Any, secret: str | None = None) -> WebhookOut:
+    return WebhookOut(**{**webhook._mapping, "events": json.loads(webhook.events), "secret": secret})

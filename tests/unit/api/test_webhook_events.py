@@ -171,15 +171,6 @@ def test_webhooks_belong_to_their_token(tmp_path: Path) -> None:
         assert client.get(f"{place}/deliveries", headers=lms).status_code == 404
 
 
-def test_delivered_events_are_sent_again_since_a_time(work: Work) -> None:
-    with work.database.write() as connection:
-        for at in (10.0, 20.0):
-            outbox.add_event(connection, at, "lms", "t r", outbox.ROW_FINAL, {})
-        connection.execute(update(deliveries).values(state="delivered"))
-        assert outbox.send_again(connection, 30.0, since=15.0) == 1
-        assert outbox.send_again(connection, 30.0) == 0
-
-
 @pytest.mark.parametrize(
     ("body", "detail"),
     [({"url": "https://localhost/"}, "public addresses alone"), ({"url": "http://u:p@x.example/"}, "neither a user"),
