@@ -76,7 +76,10 @@ def main(database: str, folder: str, dies: str = "") -> None:
         closing(socket.create_server(("127.0.0.1", 0))) as listener,
     ):
         services = Services(
-            Settings(Path(folder), allowed_hosts=frozenset({"localhost"})), opened, TritonScorer([RoutedTransport()], NO_RETRIES), Callers(None)
+            Settings(Path(folder), allowed_hosts=frozenset({"localhost"})),
+            opened,
+            TritonScorer([RoutedTransport()], NO_RETRIES),
+            Callers(None),
         )
         if dies:
             services.__dict__["intake"] = _DyingIntake(opened)
