@@ -164,7 +164,8 @@ def test_deliveries_of_a_subject_keep_their_order(hooks: Hooks) -> None:
         hooks.clock[0] += 100
     hooks.deliver(lambda: len(hooks.found(state="delivered")) == 3)
     first, second, third = (found.id for found in hooks.found())
-    assert hooks.receiver.ids("/ok") == [first, first, first, second, third]
+    came = hooks.receiver.ids("/ok")
+    assert came[:3] == [first] * 3 and list(dict.fromkeys(came)) == [first, second, third]
 
 
 def test_a_slow_receiver_does_not_hold_up_others(hooks: Hooks) -> None:
