@@ -68,7 +68,7 @@ def evaluate(
     judging = read_criteria(criteria)
     columns = label_columns(column, *_KEYS, group="group")
     joined = read_joined(scored, truth, columns)
-    assessed = assess(joined, judging, read_policy(policy) if policy else None)
+    assessed = assess(joined, judging, read_policy(policy) if policy else None, scored)
     console = Console(highlight=False, markup=False)
     if joined.population:
         console.print(joined.population, soft_wrap=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from scoremux_assess.conclusions.drills import Drills, measure_drills
 from scoremux_assess.conclusions.fairness import Fairness
 from scoremux_assess.conclusions.groups import Groups, fairness_by_column, measure_groups
 from scoremux_assess.conclusions.promises import Promises, measure_people, measure_promises
@@ -42,6 +44,7 @@ class Assessment:
         overall: The verdict on all criteria of a task and its groups.
         item: The verdict on those of the item.
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
+        drills: None where the output has none.
         fairness: How much of the error each column of groups explains; None without any.
         students: How many students each task has, and all tasks together; None where no column says it.
         promises: Whether it kept what it promised; None without a promise or rows that tell.
@@ -57,6 +60,7 @@ class Assessment:
     item: Judgement
     dropped: Floats
     groups: Groups | None
+    drills: Drills | None
     fairness: Fairness | None
     by_level: list[LevelFigures]
     students: Ints | None
@@ -69,11 +73,17 @@ class Assessment:
     versions: tuple[tuple[str, ...], ...]
 
 
-def assess(joined: JoinedColumns, criteria: Sequence[Criterion], policy: ScoringPolicy | None = None) -> Assessment:
+def assess(
+    joined: JoinedColumns,
+    criteria: Sequence[Criterion],
+    policy: ScoringPolicy | None = None,
+    output: Path | None = None,
+) -> Assessment:
     """Return figures, intervals, and verdicts corrected for the number of tasks and criteria (Holm 1979).
 
     Args:
         policy: What a programme wants of the rows that the machine keeps, None without one.
+        output: What `scoremux score` wrote, whose drills are judged too; None without.
 
     Raises:
         InputError: A column of groups has too many values.
@@ -86,13 +96,16 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion], policy: Scoring
         figures["people"] = _known_share(figures["people"], joined.routes[used])
     of_tasks = {name: estimate.take(np.arange(cells)) for name, estimate in figures.items()}
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
+    tasks = tuple(scored.task.values[code] for code in used)
+    drills = None if output is None else measure_drills(output, tasks, criteria)
     groups = measure_groups(joined, task, [c for c in criteria if c not in judged])
-    of_parts = {} if groups is None else groups.judged | groups.levels.judged
+    of_parts = ({} if groups is None else groups.judged | groups.levels.judged) | (drills.judged if drills else {})
     fewer = fewer_fails({c: j for c, j in {**judged, **of_parts}.items() if c.of != "item"})
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
     groups = None if groups is None else groups.with_verdicts(fewer)
-    by_group = [] if groups is None else list(groups.worst_by_task(cells))
-    overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_group], cells)
+    drills = None if drills is None else drills.with_verdicts(fewer)
+    by_part = [*(groups.worst_by_task(cells) if groups else ()), *(drills.worst_by_task(cells) if drills else ())]
+    overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_part], cells)
     right = ratings.human == ratings.machine
     level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in joined.levels[used]]
     dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
@@ -101,7 +114,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion], policy: Scoring
         for c in (scored.confidence, scored.stated)
     )
     return Assessment(
-        tasks=tuple(scored.task.values[code] for code in used),
+        tasks=tasks,
         criteria=tuple(criteria),
         figures=figures,
         judged=judged,
@@ -109,6 +122,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion], policy: Scoring
         item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
         dropped=dropped,
         groups=groups,
+        drills=drills,
         fairness=fairness_by_column(joined, task, cells),
         by_level=measure_levels(ratings, task, level_counts, joined.students()),
         students=_students(joined.students(), task, cells),

@@ -63,7 +63,7 @@ def write_report(
     criteria = read_criteria(inputs.criteria)
     joined = read_joined(inputs.output, inputs.truth, inputs.columns)
     policy = read_policy(inputs.policy) if inputs.policy else None
-    assessed = assess(joined, criteria, policy)
+    assessed = assess(joined, criteria, policy, inputs.output)
     close = [rows.to_json() for rows in count_close(joined.scored.margins)]
     provenance = {**_provenance(inputs, title), "approval": asdict(approval), "close_rows": close}
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))

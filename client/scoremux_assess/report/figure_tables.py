@@ -23,7 +23,7 @@ from scoremux_assess.labels.ratings import Floats
 from scoremux_assess.statistics.estimates import Figures
 from scoremux_files.atomic import replace_file, replacing
 from scoremux_files.errors import InputError, writing
-from scoremux_files.rows.writers import formula_safe
+from scoremux_files.rows.writers import DRILLS, formula_safe
 
 ALL, MEAN = "all rows", "mean of tasks"
 SCHEMA = pa.schema(
@@ -64,6 +64,7 @@ def records(assessed: Assessment) -> Iterator[Record]:
             statistic = f"dif_{groups.levels.level[cell]}"
             yield {**names_by_cell[group], "statistic": statistic, **_of_level(groups, cell)}
     yield from _promises(assessed)
+    yield from _drills(assessed)
     yield from _fairness(assessed)
 
 
@@ -83,6 +84,15 @@ def _promises(assessed: Assessment) -> Iterator[Record]:
             for statistic, values in figures_of(figures, cell).items():
                 where = {"task": task, "column": "", "group": "", "statistic": statistic}
                 yield {**where, **values, **_verdict(judged[statistic], cell)}
+
+
+def _drills(assessed: Assessment) -> Iterator[Record]:
+    """Yield a row for each drill of each task."""
+    if drills := assessed.drills:
+        for cell, (task, drill) in enumerate(zip(drills.task, drills.drill, strict=True)):
+            where = {"task": assessed.tasks[task], "column": "drill", "group": DRILLS[drill]}
+            for statistic, figure in figures_of({"raised": drills.raised}, cell).items():
+                yield {**where, "statistic": statistic, **figure, **_verdict(drills.overall(), cell)}
 
 
 def _fairness(assessed: Assessment) -> Iterator[Record]:
@@ -139,6 +149,7 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "fairness": [
             {key: row[key] for key in ("task", "column", "statistic", "value", "n")} for row in _fairness(assessed)
         ],
+        "drills": list(_drills(assessed)),
         "totals": _totals(assessed.totals),
         "confidence_is_calibrated": joined.scored.calibrated,
     }

@@ -13,7 +13,9 @@ from scoremux_assess.conclusions.verdicts import Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.words import LEAST_SHOWN, View, figures_shown, group_shown, rows_shown, shown, verdict_shown
 from scoremux_assess.statistics.agreement import OF_EXPECTED, STATISTICS
+from scoremux_assess.statistics.estimates import mean_of
 from scoremux_assess.statistics.levels import LevelFigures
+from scoremux_files.rows.writers import DRILLS
 
 GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
 ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
@@ -104,6 +106,17 @@ def levels_view(groups: Groups | None, task: int) -> Iterator[View]:
         }
 
 
+def drills_view(assessed: Assessment) -> Iterator[View]:
+    """Yield the figures and verdicts of each drill that was run, by task."""
+    if drills := assessed.drills:
+        for place, title in enumerate(DRILLS):
+            cells = np.flatnonzero(drills.drill == place)
+            figure, judged = drills.raised.take(cells), drills.overall().take(cells)
+            of_tasks = [{"figure": shown(figure, c), "verdict": verdict_shown(judged, c)} for c in range(len(cells))]
+            if figure.n.any():
+                yield {"title": title, "cells": of_tasks, "mean": shown(mean_of(figure), 0)}
+
+
 def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:
     """Return the share of rows that the policy leaves to the machine, and that of wrong levels among them."""
     return float(assessed.routing.machine[cell]), float(assessed.routing.wrong[cell])
@@ -148,6 +161,9 @@ def _reasons(assessed: Assessment, cell: int) -> str:
             titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
             at_level = verdict is Verdict.FAIL and (groups.task[groups.levels.group] == cell) & groups.levels.failing()
             titles += [c.title for c in groups.levels.judged if np.any(at_level)]
+        if (drills := assessed.drills) and verdict is Verdict.FAIL:
+            at = (drills.task == cell) & (drills.overall().verdict == verdict)
+            titles += [f"the drill {DRILLS[drill]}" for drill in drills.drill[at]]
         if titles:
             parts.append(f"{words}: {', '.join(titles)}")
     if not parts and assessed.overall.verdict[cell] == Verdict.NOT_ENOUGH_ROWS:

@@ -12,7 +12,15 @@ from scoremux_assess.conclusions.totals import FIGURES, Totals
 from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.report.plots import Plots
-from scoremux_assess.report.task_view import ROUTE_COLUMNS, groups_view, policy_of, routes_in_words, row_view, task_view
+from scoremux_assess.report.task_view import (
+    ROUTE_COLUMNS,
+    drills_view,
+    groups_view,
+    policy_of,
+    routes_in_words,
+    row_view,
+    task_view,
+)
 from scoremux_assess.report.words import View, figures_shown, group_shown, left_out_shown, promise_shown, shown
 from scoremux_assess.statistics.estimates import mean_of
 
@@ -38,6 +46,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "groups": list(groups_view(assessed.groups, -1)),
         "groups_by_route": list(groups_view(assessed.groups, -1, ROUTE_COLUMNS)) if routed else [],
         "promises": list(_promises(assessed)) if routed else [],
+        "drills": list(drills_view(assessed)),
         "routed": _routed(assessed) if routed else "",
         "totals": _totals(assessed.totals),
         "group_plots": list(_group_plots(assessed, plots)),
@@ -73,10 +82,9 @@ def _counts(judgement: Judgement) -> dict[Verdict, int]:
 
 
 def _all_judged(assessed: Assessment) -> dict[Criterion, Judgement]:
-    groups = assessed.groups
-    if groups is None:
-        return assessed.judged
-    return assessed.judged | {c: j.take(groups.task >= 0) for c, j in groups.judged.items()} | groups.levels.judged
+    groups, drills = assessed.groups, assessed.drills
+    of_groups = {c: j.take(groups.task >= 0) for c, j in groups.judged.items()} | groups.levels.judged if groups else {}
+    return assessed.judged | of_groups | (drills.judged if drills else {})
 
 
 def _criterion(criterion: Criterion, judgement: Judgement) -> View:
@@ -84,6 +92,7 @@ def _criterion(criterion: Criterion, judgement: Judgement) -> View:
     title = criterion.title + {
         "group": ", each group",
         "level": " at each level of each group",
+        "drill": ", each drill",
         "item": " (the item)",
     }.get(criterion.of, "")
     return {"title": title, "source": criterion.source, "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS]}

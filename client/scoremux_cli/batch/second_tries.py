@@ -28,7 +28,7 @@ def retry_rows(
     """
     names = {status.value for status in statuses}
     tried = 0
-    for index, part in _done_parts(job, journal):
+    for index, part in done_parts(job, journal):
         counts = journal.lines[index]["counts"].values()
         if not any(names & tally.keys() for tally in counts):
             continue
@@ -43,7 +43,7 @@ def retry_rows(
     return tried
 
 
-def _done_parts(job: Job, journal: Journal) -> Iterator[tuple[int, Slice]]:
+def done_parts(job: Job, journal: Journal) -> Iterator[tuple[int, Slice]]:
     """Yield the place of each done part's line in the journal, and the slice that it is of. Raises InputError."""
     source, position, number = 0, FILE_START, 0
     for index, line in enumerate(journal.lines):
