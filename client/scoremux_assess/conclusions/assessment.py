@@ -103,9 +103,11 @@ def assess(
     fewer = fewer_fails({c: j for c, j in {**judged, **of_parts}.items() if c.of != "item"})
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
     groups = None if groups is None else groups.with_verdicts(fewer)
-    drills = None if drills is None else drills.with_verdicts(fewer)
-    by_part = [*(groups.worst_by_task(cells) if groups else ()), *(drills.worst_by_task(cells) if drills else ())]
-    overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_part], cells)
+    by_group = [] if groups is None else list(groups.worst_by_task(cells))
+    overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_group], cells)
+    if drills is not None:
+        drills = replace(drills, judged={c: fewer[c] for c in drills.judged})
+        overall = drills.fail(overall)
     right = ratings.human == ratings.machine
     level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in joined.levels[used]]
     dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))

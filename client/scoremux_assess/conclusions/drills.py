@@ -6,13 +6,13 @@ do not count. A copy that gets a condition code gains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, judge, only_failing, worst
+from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, judge, worst
 from scoremux_assess.labels.ratings import Ints
 from scoremux_assess.statistics.estimates import Estimates, wilson
 from scoremux_files.rows.columns import encode, number_lists, numbers, present_columns
@@ -31,20 +31,17 @@ class Drills:
     task: Ints
     drill: Ints
     raised: Estimates
-    judged: dict[Criterion, Judgement] = field(default_factory=dict)
-
-    def with_verdicts(self, judged: Mapping[Criterion, Judgement]) -> Drills:
-        """Return the same drills with other verdicts on their criteria."""
-        return replace(self, judged={criterion: judged[criterion] for criterion in self.judged})
+    judged: dict[Criterion, Judgement]
 
     def overall(self) -> Judgement:
         """Return the verdicts on all criteria together."""
         return worst(self.judged.items(), len(self.task))
 
-    def worst_by_task(self, cells: int) -> Iterator[tuple[Criterion, Judgement]]:
-        """Yield the worst verdict of each task's drills by criterion."""
-        for criterion, judgement in self.judged.items():
-            yield only_failing(criterion, self.task[judgement.verdict == Verdict.FAIL], cells)
+    def fail(self, tasks: Judgement) -> Judgement:
+        """Return the verdicts of tasks with FAIL where a drill fails: most have too few rows for anything else."""
+        fails = np.isin(np.arange(len(tasks.verdict)), self.task[self.overall().verdict == Verdict.FAIL])
+        verdict = np.where(fails, Verdict.FAIL, tasks.verdict).astype(np.int8)
+        return replace(tasks, verdict=verdict, needed=np.where(fails, np.nan, tasks.needed))
 
 
 def measure_drills(output: Path, tasks: Sequence[str], criteria: Sequence[Criterion]) -> Drills | None:
@@ -63,11 +60,9 @@ def measure_drills(output: Path, tasks: Sequence[str], criteria: Sequence[Criter
     cell = place * len(DRILLS) + np.array([DRILLS.index(name) for name in drill.values])[drill.code]
     scored = status.code == status.place("OK")
     counts = (scored | (status.code == status.place("CONDITION"))) & (before < highest[task.code]) & (place >= 0)
-    cells = len(tasks) * len(DRILLS)
-    raised = counts & scored & (level > before)
+    cells, raised = len(tasks) * len(DRILLS), counts & scored & (level > before)
     rows, gained = (np.bincount(cell[kept], minlength=cells).astype(np.float64) for kept in (counts, raised))
-    with np.errstate(invalid="ignore"):
-        share = gained / rows
+    share = np.where(rows > 0, gained / np.maximum(rows, 1), np.nan)
     estimate = Estimates(share, *wilson(share, rows, rows, rows, rows - 1), rows, "share")
     judged = {criterion: judge(criterion, estimate) for criterion in criteria if criterion.of == "drill"}
     return Drills(*np.divmod(np.arange(cells), len(DRILLS)), estimate, judged)

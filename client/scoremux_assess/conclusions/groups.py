@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from scoremux_assess.conclusions.fairness import NAMES, Fairness, explained
 from scoremux_assess.conclusions.level_gaps import LevelGaps, joined_gaps
-from scoremux_assess.conclusions.verdicts import GAPS, OF_GROUPS, Criterion, Judgement, Verdict, judge, only_failing
+from scoremux_assess.conclusions.verdicts import GAPS, OF_GROUPS, Criterion, Judgement, Verdict, judge
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.ratings import Ints, Mask, Ratings, kinds
 from scoremux_assess.statistics.agreement import BY_NAME
@@ -64,8 +64,11 @@ class Groups:
             np.maximum.at(p_pass, task[measured], judgement.p_pass[of_tasks][measured])
             np.minimum.at(p_fail, task[measured], judgement.p_fail[of_tasks][measured])
             yield criterion, Judgement(verdict, needed, p_pass, p_fail)
-        for criterion in self.levels.judged:
-            yield only_failing(criterion, self.task[self.levels.group[self.levels.failing()]], cells)
+        verdict = np.full(cells, Verdict.NOT_MEASURED, np.int8)
+        verdict[self.task[self.levels.group[self.levels.failing()]]] = Verdict.FAIL
+        for criterion in self.levels.judged:  # levels have so few rows that nothing but FAIL counts for a task
+            optional = criterion.model_copy(update={"required": False})
+            yield optional, Judgement(verdict, np.zeros(cells), np.ones(cells), np.zeros(cells))
 
     def with_verdicts(self, judged: Mapping[Criterion, Judgement]) -> Groups:
         """Return the same groups with other verdicts on their criteria."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, model_validator
 
-from scoremux_assess.labels.ratings import Floats, Ints
+from scoremux_assess.labels.ratings import Floats
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import (
     ONLY_MACHINE,
@@ -55,16 +55,8 @@ OF_GROUPS = ("exact", "qwk", "smd", "sd_ratio", "people", "kept_exact", "kept_qw
 OF_LEVELS = ("dif",)
 """Statistics of each level of a group."""
 
-OF_DRILLS = ("raised",)
-"""Statistics of each drill of `scoremux score --drills`."""
-
-_TITLES = {
-    "dsm": "DSM",
-    "gap_exact": "gap in exact agreement",
-    "gap_qwk": "gap in QWK",
-    "dif": "non-uniform DIF",
-    "raised": "changed copies that gain a level",
-}
+_TITLES = {"dsm": "DSM", "gap_exact": "gap in exact agreement", "gap_qwk": "gap in QWK", "dif": "non-uniform DIF"}
+_TITLES["raised"] = "changed copies that gain a level"
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -106,7 +98,7 @@ class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
 
     @model_validator(mode="after")
     def _consistent(self) -> Criterion:
-        of_parts = {"group": (*GAPS, "dsm", *OF_GROUPS), "level": OF_LEVELS, "drill": OF_DRILLS}
+        of_parts = {"group": (*GAPS, "dsm", *OF_GROUPS), "level": OF_LEVELS, "drill": ("raised",)}
         names = of_parts.get(self.of, tuple(BY_NAME))
         if self.statistic not in names:
             raise ValueError(f"no statistic {self.statistic!r}; of = {self.of!r} has {', '.join(names)}")
@@ -243,19 +235,6 @@ def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgemen
         p_fail = np.minimum(p_fail, np.where(counts, judgement.p_fail, 1))
     verdict = np.where(measured, verdict, Verdict.NOT_MEASURED).astype(np.int8)
     return Judgement(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan), p_pass, p_fail)
-
-
-def only_failing(criterion: Criterion, failing: Ints, cells: int) -> tuple[Criterion, Judgement]:
-    """Return verdicts of which FAIL alone counts, for parts of tasks that have too few rows for more.
-
-    Args:
-        failing: The tasks that a part fails.
-        cells: How many tasks there are.
-    """
-    verdict = np.full(cells, Verdict.NOT_MEASURED, np.int8)
-    verdict[failing] = Verdict.FAIL
-    optional = criterion.model_copy(update={"required": False})
-    return optional, Judgement(verdict, np.zeros(cells), np.ones(cells), np.zeros(cells))
 
 
 def rows_in_words(needed: float, rows: float) -> str:

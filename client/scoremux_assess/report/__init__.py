@@ -23,6 +23,7 @@ from scoremux_files.atomic import replace_file
 from scoremux_files.digests import file_digest, set_digest
 from scoremux_files.errors import writing
 from scoremux_files.rows.readers import files_of
+from scoremux_files.rows.writers import beside_parts
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def render(package: str, template: str, values: Mapping[str, Any]) -> str:
 
 def _provenance(inputs: ReportInputs, title: str) -> dict[str, object]:
     """Return the report's title, date and version, and the names and digests of the files that went in."""
-    paths = {"output": inputs.output, "truth": inputs.truth, "criteria": inputs.criteria, "policy": inputs.policy}
+    drills = beside_parts(inputs.output, "drills")
+    outputs = {"output": inputs.output} | ({"drills": drills} if drills.is_dir() else {})
+    paths = {**outputs, "truth": inputs.truth, "criteria": inputs.criteria, "policy": inputs.policy}
     names = inputs.columns
     columns = {"second human": names.second, "groups": ", ".join(names.groups), "student": names.student}
     return {

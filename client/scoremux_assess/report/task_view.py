@@ -13,7 +13,6 @@ from scoremux_assess.conclusions.verdicts import Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.words import LEAST_SHOWN, View, figures_shown, group_shown, rows_shown, shown, verdict_shown
 from scoremux_assess.statistics.agreement import OF_EXPECTED, STATISTICS
-from scoremux_assess.statistics.estimates import mean_of
 from scoremux_assess.statistics.levels import LevelFigures
 from scoremux_files.rows.writers import DRILLS
 
@@ -104,17 +103,6 @@ def levels_view(groups: Groups | None, task: int) -> Iterator[View]:
             "beyond": shown(levels.beyond, cell),
             "verdict": [verdict_shown(judgement, cell, rows) for judgement in levels.judged.values()],
         }
-
-
-def drills_view(assessed: Assessment) -> Iterator[View]:
-    """Yield the figures and verdicts of each drill that was run, by task."""
-    if drills := assessed.drills:
-        for place, title in enumerate(DRILLS):
-            cells = np.flatnonzero(drills.drill == place)
-            figure, judged = drills.raised.take(cells), drills.overall().take(cells)
-            of_tasks = [{"figure": shown(figure, c), "verdict": verdict_shown(judged, c)} for c in range(len(cells))]
-            if figure.n.any():
-                yield {"title": title, "cells": of_tasks, "mean": shown(mean_of(figure), 0)}
 
 
 def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:

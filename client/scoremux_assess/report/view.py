@@ -12,16 +12,8 @@ from scoremux_assess.conclusions.totals import FIGURES, Totals
 from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.report.plots import Plots
-from scoremux_assess.report.task_view import (
-    ROUTE_COLUMNS,
-    drills_view,
-    groups_view,
-    policy_of,
-    routes_in_words,
-    row_view,
-    task_view,
-)
-from scoremux_assess.report.words import View, figures_shown, group_shown, left_out_shown, promise_shown, shown
+from scoremux_assess.report.task_view import ROUTE_COLUMNS, groups_view, policy_of, routes_in_words, row_view, task_view
+from scoremux_assess.report.words import View, drilled, figures_shown, group_shown, left_out_shown, promise_shown, shown
 from scoremux_assess.statistics.estimates import mean_of
 
 FOREST_ROWS = 30
@@ -46,7 +38,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "groups": list(groups_view(assessed.groups, -1)),
         "groups_by_route": list(groups_view(assessed.groups, -1, ROUTE_COLUMNS)) if routed else [],
         "promises": list(_promises(assessed)) if routed else [],
-        "drills": list(drills_view(assessed)),
+        "drills": list(drilled(assessed.drills)) if assessed.drills else [],
         "routed": _routed(assessed) if routed else "",
         "totals": _totals(assessed.totals),
         "group_plots": list(_group_plots(assessed, plots)),

@@ -79,14 +79,17 @@ def run_drills(console: Console, output: Output, job: Job, question: str | None,
     folder, data = beside_parts(output.folder, "drills"), "".join(json.dumps(line) + "\n" for line in lines).encode()
     journal, copies = beside_parts(folder, JOURNAL), output.path.with_name(f"_{output.path.name}.drills.jsonl")
     with writing(folder):
-        if journal.exists() and digest_of([data]).encode() not in journal.read_bytes():
+        known = journal.read_text("utf-8") if journal.exists() else ""
+        if known and not all(word in known for word in (digest_of([data]), str(copies))):
             shutil.rmtree(folder)  # the sample was another one
         replace_file(copies, [data], mode=0o600)
         os.utime(copies, ns=(0, 0))  # so that equal copies are the same source
     layout = RowLayout(part_rows=job.layout.part_rows, keep=["drill", "before"])
     drilled = Job(expand([str(copies)]), layout, mixed_arithmetic=job.mixed_arithmetic)
-    run_job(Console(quiet=True), Output(folder), drilled, run)
-    copies.unlink()
+    try:
+        run_job(Console(quiet=True), Output(folder), drilled, run)
+    finally:
+        copies.unlink(missing_ok=True)
     console.print(f"written to {folder}", soft_wrap=True)
 
 
@@ -150,7 +153,8 @@ def _shuffled(text: str, draw: random.Random) -> str:
 
 def _keywords(sample: dict[str, list[_Row]]) -> dict[str, list[str]]:
     """Return the words that set each task's answers apart: the share that has a word is most above that elsewhere."""
-    found = {task: Counter(word for row in rows for word in set(_words(row))) for task, rows in sample.items()}
+    words = {task: [set(_WORD.findall(row.text.lower())) for row in rows] for task, rows in sample.items()}
+    found = {task: Counter(word for of_row in of_rows for word in of_row) for task, of_rows in words.items()}
     everywhere, total, keywords = Counter[str](), sum(map(len, sample.values())), {}
     for counts in found.values():
         everywhere.update(counts)
@@ -159,7 +163,3 @@ def _keywords(sample: dict[str, list[_Row]]) -> dict[str, list[str]]:
         apart = {word: (everywhere[word] - n) / max(1, total - rows) - n / rows for word, n in counts.items()}
         keywords[task] = sorted(counts, key=lambda word: (apart[word], word))[:_KEYWORDS]
     return keywords
-
-
-def _words(row: _Row) -> list[str]:
-    return _WORD.findall(row.text.lower())

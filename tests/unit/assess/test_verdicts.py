@@ -285,7 +285,7 @@ GOOD = 'statistic = "qwk"\nat_least = 0.8\nsource = "ours"\n'
         ("[[criterion]]\n" + GOOD.replace("at_least = 0.8\n", ""), "needs at_least, at_most or both"),
         ("[[criterion]]\n" + GOOD + "at_most = 0.7\n", "at_least is greater than at_most"),
         ("[[criterion]]\n" + GOOD.replace('"ours"', '" "'), "criterion.0.source: "),
-        ("[[criterion]]\n" + GOOD + 'of = "school"\n', "of: .*'task', 'group', 'level' or 'item'"),
+        ("[[criterion]]\n" + GOOD + 'of = "school"\n', "of: .*'task', 'group', 'level', 'drill' or 'item'"),
         ("[[criterion]]\n" + GOOD.replace("qwk", "dsm"), "no statistic 'dsm'"),
         ("[[criterion\n", r"c\.toml is not TOML"),
     ],
