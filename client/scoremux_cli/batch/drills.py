@@ -104,16 +104,16 @@ def _sample(output: Output, job: Job, question: str | None) -> dict[str, list[_R
                 if len(rows) > 2 * _MOST_ROWS:
                     rows[:] = heapq.nsmallest(_MOST_ROWS, rows)
     lowest = {task: heapq.nsmallest(_MOST_ROWS, rows) for task, rows in sorted(found.items())}
-    return {task: [*{row.text: row for row in reversed(rows)}.values()] for task, rows in lowest.items()}
+    return {task: [*{row.text: row for row in rows}.values()] for task, rows in lowest.items()}
 
 
 def _scored_rows(folder: Path, part: Slice, question: str | None) -> Iterator[_Row]:
     """Yield the rows of a part that have a level."""
-    columns = ["line", "id", "task", "status", "level", "version"]
-    table = read_table(part_path(folder, part.number)).select(columns)
+    table = read_table(part_path(folder, part.number))
+    names = ("line", "id", "task", "status", "level", "version")
     place_of = {line: place for place, line in enumerate(part.lines)}
     asked, of = (part.kept.get(name or "", [None] * len(part)) for name in (question, "administration"))
-    for line, row_id, pinned, status, level, version in zip(*table.to_pydict().values(), strict=True):
+    for line, row_id, pinned, status, level, version in zip(*(table[n].to_pylist() for n in names), strict=True):
         place, task = place_of.get(line), pinned.partition("@")[0]
         if status == Status.OK.value and place is not None and isinstance(text := part.texts[place], str):
             name = "\0".join([task, row_id, of[place] or ""]).encode("utf-8", "surrogatepass")
