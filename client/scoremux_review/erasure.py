@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -113,25 +113,21 @@ def _erase_in_files(request: ErasureRequest, texts: Collection[str], erased: Era
         erased.under_way += sorted(path.parent.name for path in folder.rglob("batch_*/body.jsonl"))
 
 
-def expire(database: Database, before: datetime, by: str) -> int:
+def expire(database: Database, before: float, by: str) -> int:
     """Erase what the API has from before a time: settled rows, stored answers, and what was sent to webhooks.
 
-    Rows that wait to be read, or have an open alert, stay until the next time.
-
-    Returns:
-        How many rows were erased.
+    Rows that wait to be read, or have an open alert, stay until the next time. Returns how many rows were erased.
     """
     erased = 0
     with database.write() as connection:
-        answers = api_rows.expire_answers(connection, before.timestamp())
-        rows = api_rows.expired_rows(connection, before.timestamp())
+        answers, rows = api_rows.expire_answers(connection, before), api_rows.expired_rows(connection, before)
     for chunk in chunks(rows, _CHUNK_ROWS):
         with database.write() as connection:
             erased += _erase_chunk(connection, chunk, by, database.now())
     if erased or answers:
-        asked = str(ErasureRequest(before=before))
+        old = ErasureRequest(before=datetime.fromtimestamp(before, timezone.utc))
         with database.write() as connection:
-            body = {"asked": f"settled rows of the API, {asked}", "rows": erased, "digests": 0}
+            body = {"asked": f"settled rows of the API, {old}", "rows": erased, "digests": 0}
             log.append(connection, database.now(), by, log.ERASURE, body)
     return erased
 

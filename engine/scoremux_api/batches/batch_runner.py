@@ -33,6 +33,7 @@ from scoremux_cli.batch.sources import expand
 from scoremux_client.errors import TransportError
 from scoremux_client.rows import Response, Scored
 from scoremux_files.errors import writing
+from scoremux_review.erasure import expire
 from scoremux_review.errors import DatabaseError
 from scoremux_server.errors import SetupError
 
@@ -212,9 +213,11 @@ class BatchRunner:
             batch_table.move(connection, batch, before, after, self._database.now(), **values)
 
     def _tidy(self) -> None:
-        """Remove batches that are too old, the texts of those that have ended, and folders without a batch."""
+        """Remove rows, answers and batches that are too old, texts of ended batches, and folders without a batch."""
         keep_days, now = self._services.settings.keep_days, self._database.now()
         limit = -1.0 if keep_days is None else now - keep_days * 86_400
+        if keep_days is not None:
+            expire(self._database, limit, f"scoremux api --keep-days {keep_days}")
         with self._database.read() as connection:
             rows = {row.id: row for row in batch_table.rows_in(connection, (*UNDER_WAY, *ENDED))}
         for folder in self._root.glob("batch_*"):

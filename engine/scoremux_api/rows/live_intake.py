@@ -53,14 +53,12 @@ class ScoredArrival(NamedTuple):
 
 
 class RowConflictError(ApiProblem):
-    """Rows have another text than before. Nothing of the request was stored; places: of these rows in it."""
+    """Rows have another text than before. Nothing of the request was stored."""
 
-    def __init__(self, arrivals: Sequence[ScoredArrival], places: Sequence[int]) -> None:
-        names = [arrivals[place].id for place in places]
+    def __init__(self, names: Sequence[str]) -> None:
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         taken = f"rows with another text have these ids: {', '.join(names[:_MOST_NAMED])}{more}; give new ids"
         super().__init__(409, "Row exists", taken)
-        self.places = places
 
 
 @dataclass(eq=False)
@@ -194,8 +192,8 @@ class LiveIntake:
             sent = [intake.storable(arrival.text or "") for arrival in waiting.arrivals]
             before = ChainMap[_Key, str]({}, texts)
             rows = list(zip(waiting.arrivals, sent, strict=True))
-            if places := [n for n, (arrival, text) in enumerate(rows) if before.setdefault(arrival.key, text) != text]:
-                conflicts[waiting] = RowConflictError(waiting.arrivals, places)
+            if names := [arrival.id for arrival, text in rows if before.setdefault(arrival.key, text) != text]:
+                conflicts[waiting] = RowConflictError(names)
                 continue
             for arrival, text in rows:
                 if self._is_for_people(waiting.token, arrival):

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -223,12 +222,12 @@ def test_what_is_settled_and_old_is_erased_and_what_waits_stays(tmp_path: Path) 
         work = work_of(services)
         score(client, row("done"), row("alerted", "they hurt me"), row("waits"))
         work.decide("anna", work.take("anna").token)
-        before = datetime.fromtimestamp(work.database.now(), timezone.utc) + timedelta(days=1)
+        before = work.database.now() + 86_400
         with services.database.write() as connection:
             for at in (1.0, 2.0e9):
                 connection.execute(insert(idempotency).values(token="local", key=str(at), digest="d", at=at))
         score(client, row("new"))
-        work.programme.clock[0] = before.timestamp() + 60
+        work.programme.clock[0] = before + 60
         assert expire(services.database, before, "test") == 1
         left = dict(stored(services, select(rows.c.name, rows.c.text)))
         assert (left["erased 1"], {*left}) == ("", {"erased 1", "alerted", "waits", "new"})
