@@ -4,51 +4,23 @@ import json
 import random
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
-from batch_jobs import SCOREMUX
+import postgres
+import routed
+from api_processes import api_process
 from peers import answer, listening
-from waiting import free_port, until
-
-
-@contextmanager
-def api_process(folder: Path, url: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
-    port = free_port()
-    command = [
-        SCOREMUX,
-        "api",
-        "--url",
-        url,
-        "--database",
-        folder / "reviews.db",
-        "--folder",
-        folder,
-        "--port",
-        str(port),
-    ]
-    process = subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            until(lambda: _answers(client), process)
-            yield client, process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
+from scoremux_review.database import schema
+from scoremux_review.database.connection import Database
+from scoremux_review.database.verification import verify
+from waiting import until
 
 
 def shown(client: httpx.Client, batch: str) -> dict[str, Any]:
@@ -67,18 +39,18 @@ def test_killed_process_resumes_its_batches(tmp_path: Path, kills: int) -> None:
     rows = [{"id": f"r{n}", "task": "t", "text": str(n % 4)} for n in range(12_000)]
     body = "".join(json.dumps(row) + "\n" for row in rows)
     with listening(slowly) as url:
-        with api_process(tmp_path, url) as (client, process):
+        with api_process(tmp_path, "--url", url) as (client, process):
             batch = client.post("/v1/batches", content=body).json()["id"]
         seen = 0
         for _ in range(kills):
-            with api_process(tmp_path, url) as (client, process):
+            with api_process(tmp_path, "--url", url) as (client, process):
                 goal = seen + randomly.randrange(1, 9000 // kills)
                 until(lambda goal=goal: shown(client, batch)["request_counts"]["completed"] >= goal, process)
                 now = client.get(f"/v1/batches/{batch}/results").content.splitlines()
                 assert now[: len(scored)] == scored and len(now) >= goal
                 scored, seen = now, len(now)
                 process.send_signal(signal.SIGKILL)
-        with api_process(tmp_path, url) as (client, process):
+        with api_process(tmp_path, "--url", url) as (client, process):
             until(lambda: shown(client, batch)["status"] == "completed", process)
             results = client.get(f"/v1/batches/{batch}/results").content.splitlines()
     assert results[: len(scored)] == scored
@@ -86,7 +58,7 @@ def test_killed_process_resumes_its_batches(tmp_path: Path, kills: int) -> None:
 
 
 def test_upload_that_is_cut_off_or_never_ends_leaves_nothing(tmp_path: Path) -> None:
-    with listening(answer) as url, api_process(tmp_path, url) as (client, process):
+    with listening(answer) as url, api_process(tmp_path, "--url", url) as (client, process):
         head = b"POST /v1/batches HTTP/1.1\r\nHost: a\r\n"
         with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as cut:
             cut.sendall(head + b'Content-Length: 1000\r\n\r\n{"id": "a"')
@@ -102,3 +74,26 @@ def test_upload_that_is_cut_off_or_never_ends_leaves_nothing(tmp_path: Path) -> 
         memory = int(Path(f"/proc/{process.pid}/status").read_text().split("VmHWM:")[1].split()[0])
         assert sent < 400 << 20 and memory < 400 << 10
         assert client.get("/v1/batches").json()["data"] == [] == list(tmp_path.glob("batch_*"))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
+def test_two_processes_share_batches_and_one_goes_on_alone(tmp_path: Path, kind: str) -> None:
+    if kind == "postgresql" and postgres.programs() is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    body = [{"id": str(n), "task": "t-1", "text": "unsure" if n % 100 == 0 else "sure"} for n in range(3000)]
+    sent = ["".join(json.dumps({**row, "id": f"{n}-{row['id']}"}) + "\n" for row in body) for n in range(4)]
+    with ExitStack() as stack:
+        name = stack.enter_context(postgres.running()) if kind == "postgresql" else str(tmp_path / "reviews.db")
+        one, process = stack.enter_context(routed.api_process(name, tmp_path))
+        two, _ = stack.enter_context(routed.api_process(name, tmp_path))
+        batches = [(one, two)[n % 2].post("/v1/batches", content=rows).json()["id"] for n, rows in enumerate(sent)]
+        until(lambda: any(shown(one, batch)["request_counts"]["completed"] for batch in batches), process)
+        process.kill()
+        for n, batch in enumerate(batches):
+            until(lambda batch=batch: shown(two, batch)["status"] == "completed", shown=lambda: shown(two, batches[0]))
+            results = two.get(f"/v1/batches/{batch}/results").text.splitlines()
+            assert [json.loads(row)["id"] for row in results] == [f"{n}-{row['id']}" for row in body]
+        with closing(Database(name)) as database, database.read() as connection:
+            verify(connection)
+            names = list(connection.scalars(select(schema.rows.c.name)))
+    assert sorted(names) == sorted(f"{n}-{k}" for n in range(4) for k in range(0, 3000, 100))
