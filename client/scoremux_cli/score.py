@@ -115,7 +115,7 @@ def score(options: ScoreOptions) -> None:
 
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
-    from scoremux_cli.batch.drills import run_drills, with_questions
+    from scoremux_cli.batch.changed_copies import run_drills, with_questions
     from scoremux_cli.batch.job_output import JobCounts, Output
     from scoremux_cli.batch.job_run import run_job, runner_of
     from scoremux_cli.batch.sources import check_sources
