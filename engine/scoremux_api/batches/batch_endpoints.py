@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from scoremux_api.batches import batch_table
 from scoremux_api.batches.batch_files import BatchFiles
 from scoremux_api.batches.batch_runner import BatchRunner
-from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList, BatchState
+from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList
 from scoremux_api.callers import Caller
 from scoremux_api.idempotency import KeyHeader, answered_once
 from scoremux_api.problems import ApiProblem, declared
@@ -111,9 +111,9 @@ def cancel_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
     """Stop a batch; the outcomes of the rows that are done stay."""
     with services.database.write() as connection:
         row = batch_table.row_of(connection, batch, caller.token)
-        is_cancelled = row.state in (BatchState.CANCELLING, BatchState.CANCELLED)
+        is_cancelled = row.state in ("cancelling", "cancelled")
         now = services.database.now()
-        if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, BatchState.CANCELLING, now):
+        if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, "cancelling", now):
             raise ApiProblem(409, "Batch has ended", f"the batch is {row.state}")
         return batch_table.batch_of(batch_table.row_of(connection, batch))
 
@@ -122,7 +122,7 @@ def _files(batch: str, services: Services, caller: Caller) -> BatchFiles:
     """Return the files of a token's batch. Raises ApiProblem."""
     with services.database.read() as connection:
         row = batch_table.row_of(connection, batch, caller.token)
-    if row.state == BatchState.EXPIRED.value:
+    if row.state == "expired":
         raise ApiProblem(410, "Batch has expired", "the results were removed; send the rows again")
     files = BatchFiles(services.settings.folder, batch)
     if not files.folder.exists():

@@ -59,7 +59,6 @@ class BatchRunner:
         self._stopping, self._lock = threading.Event(), threading.Lock()
         self._turns: dict[str, tuple[str, threading.Thread]] = {}  # batch -> its token, and what computes it
         self._served: dict[str, float] = {}  # token -> when its last turn ended
-        self._rests: dict[str, float] = {}  # batch -> when it may run again
         self._others_wait = False
         self._thread = threading.Thread(target=self._schedule, name="batches", daemon=True)
 
@@ -92,11 +91,10 @@ class BatchRunner:
         with self._database.read() as connection:
             rows = batch_table.rows_in(connection, UNDER_WAY)
         with self._lock:
-            self._rests = {batch: at for batch, at in self._rests.items() if at > time.monotonic()}
             busy, first = {token for token, _ in self._turns.values()}, dict[str, Any]()
             for row in rows:
-                is_cancelled = row.state == BatchState.CANCELLING  # which waits for no other batch of the token
-                may_run = row.id not in self._turns.keys() | self._rests and (is_cancelled or row.token not in busy)
+                is_cancelled = row.state == "cancelling"  # which waits for no other batch of the token
+                may_run = row.id not in self._turns and (is_cancelled or row.token not in busy)
                 if may_run and BatchFiles(self._root, row.id).folder.exists():
                     first.setdefault(row.id if is_cancelled else row.token, row)
             waiting = sorted(first.values(), key=lambda row: self._served.get(row.token, 0.0))
@@ -120,23 +118,22 @@ class BatchRunner:
             rest_s = _REST_S
             if failure := _failure(row.id, error):
                 with suppress(DatabaseError):  # it fails again in the next turn
-                    self._end(BatchState.FAILED, row.id, files, errors=[failure])
+                    self._end("failed", row.id, files, error=failure)
+        self._stopping.wait(rest_s)
         with self._lock:
             del self._turns[row.id]
             self._served[row.token] = time.monotonic()
-            if rest_s:
-                self._rests[row.id] = time.monotonic() + rest_s
         self._services.batch_added.set()
 
     def _step(self, batch: str) -> Callable[[str, BatchFiles], None] | None:
         """Return what comes next; None where the batch has ended."""
         with self._database.read() as connection:
-            state = BatchState(batch_table.row_of(connection, batch).state)
-        steps: dict[BatchState, Callable[[str, BatchFiles], None]] = {
-            BatchState.VALIDATING: self._validate,
-            BatchState.IN_PROGRESS: self._score,
-            BatchState.FINALIZING: partial(self._end, BatchState.COMPLETED),
-            BatchState.CANCELLING: partial(self._end, BatchState.CANCELLED),
+            state = batch_table.row_of(connection, batch).state
+        steps: dict[str, Callable[[str, BatchFiles], None]] = {
+            "validating": self._validate,
+            "in_progress": self._score,
+            "finalizing": partial(self._end, "completed"),
+            "cancelling": partial(self._end, "cancelled"),
         }
         return steps.get(state)
 
@@ -144,10 +141,10 @@ class BatchRunner:
         total, failed = files.validate()
         counts = RequestCounts(total=total, failed=failed)
         if total > failed:
-            self._move(batch, (BatchState.VALIDATING,), BatchState.IN_PROGRESS, counts=counts)
+            self._move(batch, ("validating",), "in_progress", counts=counts)
         else:
             error = BatchError(code="no_rows", message=f"none of {total:,} lines is a row; see the errors")
-            self._end(BatchState.FAILED, batch, files, counts=counts, errors=[error])
+            self._end("failed", batch, files, counts=counts, error=error)
 
     def _score(self, batch: str, files: BatchFiles) -> None:
         """Score a batch until it is done, or the turn is over."""
@@ -176,7 +173,7 @@ class BatchRunner:
                 self._count(batch, state)
             if state.source < len(job.sources):
                 raise _TurnOverError
-        self._move(batch, (BatchState.IN_PROGRESS,), BatchState.FINALIZING)
+        self._move(batch, ("in_progress",), "finalizing")
 
     def _slices(self, job: Job, state: JobState) -> Iterator[Slice]:
         """Yield the slices of one turn, one at least."""
@@ -227,7 +224,7 @@ class BatchRunner:
                 if row is None and age_s > _ORPHAN_S:
                     files.remove()
                 elif row is not None and row.changed_at < limit:
-                    self._move(row.id, (*UNDER_WAY, *ENDED), BatchState.EXPIRED)
+                    self._move(row.id, (*UNDER_WAY, *ENDED), "expired")
                     files.remove()
                 elif row is not None and row.state in ENDED:
                     files.remove_texts()

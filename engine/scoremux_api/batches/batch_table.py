@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -20,26 +19,17 @@ from scoremux_review.database.schema import batches
 ID = re.compile("batch_[0-9a-f]{28}")
 
 
-class BatchState(str, Enum):
-    """The states of OpenAI's Batch API."""
+BatchState = Literal[
+    "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
+]
+"""The states of OpenAI's Batch API."""
 
-    VALIDATING = "validating"
-    IN_PROGRESS = "in_progress"
-    FINALIZING = "finalizing"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    EXPIRED = "expired"
-    CANCELLING = "cancelling"
-    CANCELLED = "cancelled"
-
-
-ENDED = (BatchState.COMPLETED, BatchState.FAILED, BatchState.CANCELLED)
-"""States in which nothing is computed any more, but the results are there."""
+UNDER_WAY: tuple[BatchState, ...] = ("validating", "in_progress", "finalizing", "cancelling")
+ENDED: tuple[BatchState, ...] = ("completed", "failed", "cancelled")
+"""Nothing is computed any more, but the results are there."""
 
 MOST_UNDER_WAY = 100
 """Of one token."""
-
-UNDER_WAY = (BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.CANCELLING)
 
 
 class RequestCounts(BaseModel):
@@ -85,17 +75,10 @@ class BatchList(BaseModel):
 
 def batch_of(row: Row[Any]) -> Batch:
     """Return a row of the table as the API shows it."""
-    times = {f"{state}_at": int(at) for state, at in json.loads(row.times).items()}
-    return Batch.model_validate(
-        {
-            "id": row.id,
-            "status": row.state,
-            "request_counts": json.loads(row.counts),
-            "errors": json.loads(row.errors) or None,
-            "created_at": int(row.created_at),
-            **times,
-        }
-    )
+    values: dict[str, Any] = {f"{state}_at": int(at) for state, at in json.loads(row.times).items()}
+    values |= {"id": row.id, "status": row.state, "created_at": int(row.created_at)}
+    values |= {"request_counts": json.loads(row.counts), "errors": json.loads(row.errors) or None}
+    return Batch.model_validate(values)
 
 
 def new_id(now: float) -> str:
@@ -105,11 +88,11 @@ def new_id(now: float) -> str:
 
 def add(connection: Connection, batch: str, caller: Caller, now: float) -> Batch:
     """Add a batch whose body is on disk. Raises ApiProblem (429) where too many of the token are under way."""
-    mine = select(func.count()).where(batches.c.token == caller.token, batches.c.state.in_(_values(UNDER_WAY)))
+    mine = select(func.count()).where(batches.c.token == caller.token, batches.c.state.in_(UNDER_WAY))
     if connection.execute(mine).scalar_one() >= MOST_UNDER_WAY:
         raise ApiProblem(429, "Too many batches", f"{MOST_UNDER_WAY} batches are under way; wait for one to end", 60)
     values = {"patterns": json.dumps(caller.patterns), "counts": RequestCounts().model_dump_json()}
-    values |= {"id": batch, "token": caller.token, "state": BatchState.VALIDATING.value}
+    values |= {"id": batch, "token": caller.token, "state": "validating"}
     connection.execute(insert(batches).values(**values, created_at=now, changed_at=now))
     return batch_of(row_of(connection, batch))
 
@@ -133,32 +116,28 @@ def listed(connection: Connection, token: str, after: str | None, limit: int) ->
 
 def rows_in(connection: Connection, states: Sequence[BatchState]) -> Sequence[Row[Any]]:
     """Return the batches in some states, the oldest first."""
-    query = select(batches).where(batches.c.state.in_(_values(states))).order_by(batches.c.id)
+    query = select(batches).where(batches.c.state.in_(states)).order_by(batches.c.id)
     return connection.execute(query).all()
 
 
 def move(
-    connection: Connection,
-    batch: str,
-    before: Sequence[BatchState],
-    after: BatchState,
-    now: float,
-    *,
-    counts: RequestCounts | None = None,
-    errors: Sequence[BatchError] = (),
+    connection: Connection, batch: str, before: Sequence[BatchState], after: BatchState, now: float, **values: BaseModel
 ) -> bool:
     """Bring a batch from one of some states into another; return whether it was in one of them.
 
     Webhooks get an event when the batch ends, and when it expires.
+
+    Args:
+        values: New counts, or the reason as `error`.
     """
     row = row_of(connection, batch)
     if row.state not in before:
         return False
-    values = {"state": after.value, "changed_at": now, "times": json.dumps(json.loads(row.times) | {after.value: now})}
-    values |= {"counts": counts.model_dump_json()} if counts else {}
-    values |= {"errors": json.dumps([error.model_dump() for error in errors])} if errors else {}
-    connection.execute(update(batches).where(batches.c.id == batch).values(**values))
-    if after in (*ENDED, BatchState.EXPIRED):
+    changed = {"state": after, "changed_at": now, "times": json.dumps(json.loads(row.times) | {after: now})}
+    changed |= {"counts": values["counts"].model_dump_json()} if "counts" in values else {}
+    changed |= {"errors": f"[{values['error'].model_dump_json()}]"} if "error" in values else {}
+    connection.execute(update(batches).where(batches.c.id == batch).values(**changed))
+    if after in (*ENDED, "expired"):
         body = batch_of(row_of(connection, batch)).model_dump(mode="json")
         outbox.add_event(connection, now, row.token, batch, outbox.BATCH_COMPLETED, body)
     return True
@@ -169,8 +148,4 @@ def count_completed(connection: Connection, batch: str, completed: int) -> bool:
     row = row_of(connection, batch)
     counts = RequestCounts.model_validate_json(row.counts).model_copy(update={"completed": completed})
     connection.execute(update(batches).where(batches.c.id == batch).values(counts=counts.model_dump_json()))
-    return bool(row.state == BatchState.IN_PROGRESS.value)
-
-
-def _values(states: Sequence[BatchState]) -> list[str]:
-    return [state.value for state in states]
+    return bool(row.state == "in_progress")

@@ -283,19 +283,6 @@ def test_end_of_a_batch_is_an_event_and_old_batches_expire(tmp_path: Path) -> No
     assert {(event.type, json.loads(event.body)["type"]) for event in events} == {("batch.completed",) * 2}
 
 
-def test_two_processes_share_the_work_and_do_none_twice(tmp_path: Path) -> None:
-    transports = [FakeTransport(TASKS), FakeTransport(TASKS)]
-    with api(tmp_path, transports[0]) as (client, _), api(tmp_path, transports[1]) as (other, _):
-        found = [
-            sent(way, lines(row(f"{n} {m}", f"{n} {m}") for m in range(50))) for n, way in enumerate((client, other))
-        ]
-        for batch in found:
-            assert ended(client, batch)["request_counts"]["completed"] == 50
-            assert len(read(other, batch, "results")) == 50
-    texts = texts_of(*transports)
-    assert len(texts) == len(set(texts)) == 100
-
-
 def people_read(services: Services) -> list[tuple[str, str, str]]:
     with services.database.read() as connection:
         return [(r.task, r.name, r.text) for r in connection.execute(select(rows).order_by(rows.c.id))]
