@@ -114,8 +114,8 @@ class Deliverer:
 
     async def _attempt(self, delivery: Any) -> tuple[bool, str]:
         """Return whether the receiver took a delivery, and what it answered or why it did not."""
-        # A proxy of the environment would resolve the name again.
-        async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
+        # Unlike a client, a transport uses no proxy of the environment, which would resolve the name again.
+        async with httpx.AsyncHTTPTransport(verify=self._tls) as transport:
             try:
                 answer = await asyncio.wait_for(self._send(transport, delivery), self._attempt_s)
             except asyncio.TimeoutError:

@@ -36,6 +36,8 @@ def test_addresses_that_only_this_machine_reaches_are_refused(address: str) -> N
     assert not is_public(address)
     with pytest.raises(InputError, match=r"--allow-webhook lms\.example"):
         addresses("https://lms.example/", "93.184.215.14", address)
+    with pytest.raises(InputError):
+        addresses("https://lms.example/", address, "93.184.215.14")
     assert addresses("https://LMS.example/", address, allowed=["lms.Example"]) == [address]
     with pytest.raises(InputError, match=r"--allow-webhook other\.example"):
         addresses("https://other.example/", address, allowed=["lms.example"])

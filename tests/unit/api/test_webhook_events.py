@@ -28,6 +28,7 @@ def work(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Work]:
     """A desk whose rows all came by the API with the token lms, which has a webhook; so has another token."""
     policy = DeskPolicy(**{"groups": False, "guard_s": 0, **getattr(request, "param", {})})
     scored = [row | {"read_behind": 0.25 if row["route"] == "machine" else None} for row in scored_rows(40)]
+    next(row for row in scored if row["route"] == "machine")["read_behind"] = None
     for row in scored[3::4]:  # of geo-2
         row["text"] = "An answer that several students give."
     made = Work(make_programme(tmp_path, policy=policy, rows=scored), policy)
@@ -124,6 +125,13 @@ def test_reads_behind_the_machine_lead_to_events_too(work: Work) -> None:
     work.decide("ben", work.take("ben", reason="READ_BEHIND").token, 2)
     assert [kind for kind, _ in events(work)] == ["row.final", "row.corrected"]
     assert {data["reason"] for _, data in events(work)} == {"READ_BEHIND"}
+
+
+def test_a_row_of_the_machine_that_is_reopened_is_corrected(work: Work) -> None:
+    (row,) = work.programme.select(select(rows.c.id).where(rows.c.state == "machine"))
+    work.reopen("lee", row)
+    work.decide("ben", work.take("ben", reason="REOPENED").token, 2)
+    assert [kind for kind, _ in events(work)] == ["row.corrected"]
 
 
 def test_an_event_is_written_with_its_decision_or_not_at_all(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
