@@ -64,6 +64,17 @@ def test_the_graph_has_the_signature_of_the_contract(backbone: Backbone) -> None
     assert backbone.spec.pooled_size == 32
 
 
+def test_a_site_costs_two_lookups_and_two_products_and_copies_no_table(backbone: Backbone) -> None:
+    """Tables of sites that read the same x used to be concatenated for one product, for each row again."""
+    nodes = {output: node for node in onnx.load(backbone.onnx).graph.node for output in node.output}
+    of_tables = {name: node for name, node in nodes.items() if {*node.input} & {*backbone.spec.table_inputs}}
+    readers = [node for node in nodes.values() if {*node.input} & {*of_tables}]
+    of_sites = [name for site in backbone.spec.sites for name in site.inputs]
+    assert sorted(node.input[0] for node in of_tables.values() if node.input[0] in of_sites) == sorted(of_sites)
+    assert {node.op_type for node in of_tables.values()} == {"Gather"}
+    assert {node.op_type for node in readers} <= {"MatMul", "Add"}
+
+
 def test_a_failed_proof_leaves_the_old_backbone(exported: Path, encoder: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "old")
     before = Backbone.open(tmp_path / "old" / "backbone" / "1").spec.digest

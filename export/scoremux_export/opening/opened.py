@@ -20,7 +20,6 @@ from scoremux_engine.model.backbone import (
     site_inputs,
 )
 from scoremux_export.errors import ModelError
-from scoremux_export.opening.down_products import DownProducts
 from scoremux_export.opening.prefix import GraphPrefixes
 from scoremux_export.opening.shared import SharedRows
 
@@ -39,7 +38,9 @@ class SiteProducts(Protocol):
         """Return base(x) + (x @ A[group]) @ B[group]."""
         ...
 
-    def learn(self) -> None: ...
+    def learn(self) -> None:
+        """Remember which sites read the same x in the pass that ends."""
+        ...
 
     def forget(self) -> None: ...
 
@@ -59,7 +60,6 @@ class SiteInputs:
     last: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
     shared: SharedRows = field(default_factory=SharedRows)
-    products: DownProducts = field(default_factory=DownProducts)
     side: SiteProducts | None = None
     tables: Tables = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
@@ -76,16 +76,9 @@ class SiteInputs:
         self.used.add(name)
         return torch.index_select(self.tables[name], 0, self.group)
 
-    def learn(self) -> None:
-        """Let what computes products remember which sites read the same x."""
-        self.products.learn()
-        if self.side is not None:
-            self.side.learn()
-
     def forget(self) -> None:
         """Let go of the pass's tensors."""
         self.group, self.last, self.pooled, self.tables, self.shared = None, None, None, {}, SharedRows()
-        self.products.forget()
         if self.side is not None:
             self.side.forget()
 
@@ -117,9 +110,10 @@ class OpenSite(nn.Module):
 
     def _merged(self, x: torch.Tensor) -> torch.Tensor:
         # The base product keeps x's dimensions: a runner tells products over responses, [B, D], from those over tokens.
+        # A of sites that read the same x is not concatenated for one product: copying tables costs more than it saves.
         site, by_row = self._site, x.dim() == 2
-        down = self._inputs.products.of(site.name, x, lambda name: self._inputs.gather(site_inputs(name)[0]))
-        delta = down @ self._inputs.gather(site_inputs(site.name)[1])
+        a, b = map(self._inputs.gather, site_inputs(site.name))
+        delta = ((x.unsqueeze(1) if by_row else x) @ a) @ b
         delta = delta.squeeze(1) if by_row else delta
         if site.dora:
             y = nn.functional.linear(x, self.base.weight) + delta
@@ -229,7 +223,8 @@ class OpenedModel(nn.Module):
             follow = inputs.side is None or inputs.side.follows_shared_rows
             with inputs.shared if follow else nullcontext():
                 output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask, **also)
-            inputs.learn()
+            if inputs.side is not None:
+                inputs.side.learn()
             if inputs.pooled is None:
                 raise ModelError("the model's forward calls no Linear of its head")
             return output.logits, inputs.pooled, *prefixes.outputs().values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from scoremux_engine.model.backbone import site_inputs
-from scoremux_export.opening.down_products import DownProducts
 from scoremux_export.opening.opened import Tables
 from scoremux_train.recipe import derived_key
 from scoremux_train.training.batches import StepRow
@@ -74,10 +73,11 @@ class RowPlaces:
         return [(a * each, b * each) for a, b in self.tables], rows
 
 
-class SideProducts(DownProducts):
+class SideProducts:
     """base(x) + (x @ A[group]) @ B[group] of sites, in training; x float32 [B, S, D_in], [B, D_in] or [1, N, D_in].
 
-    Sites that were handed the same x in the last pass are computed together, as `DownProducts` does.
+    Sites that were handed the same x in the last whole pass, such as query and value, are computed together. The first
+    pass of a model learns who shares; it and a pass that turns out otherwise lose speed only.
 
     Attributes:
         places: The places of the rows in the next pass.
@@ -85,10 +85,12 @@ class SideProducts(DownProducts):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.places = RowPlaces()
         self.dropout: RowDropout | None = None
         self._bases: dict[str, FrozenLinear] = {}
+        self._siblings: dict[str, tuple[str, ...]] = {}
+        self._readers: dict[int, tuple[torch.Tensor, list[str]]] = {}
+        self._ready: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @property
     def follows_shared_rows(self) -> bool:
@@ -98,19 +100,35 @@ class SideProducts(DownProducts):
     def apply(self, site: str, x: torch.Tensor, base: nn.Module, tables: Tables) -> torch.Tensor:
         """Return what a site gives. base: a FrozenLinear."""
         self._bases[site] = cast(FrozenLinear, base)
-        return self.of(site, x, tables.__getitem__)
+        _, readers = self._readers.setdefault(id(x), (x, []))  # x is held, so that its id stays its own
+        readers.append(site)
+        made_from, y = self._ready.pop(site, (None, None))
+        if y is None or made_from is not x:
+            self._multiply(x, self._siblings.get(site, (site,)), tables)
+            _, y = self._ready.pop(site)
+        return y
 
-    def _multiply(self, x: torch.Tensor, sites: tuple[str, ...], table: Callable[[str], torch.Tensor]) -> None:
-        a, b = ([table(site_inputs(site)[part]) for site in sites] for part in (0, 1))
+    def learn(self) -> None:
+        """Remember who was handed the same x in the pass that ends."""
+        shared = [tuple(dict.fromkeys(readers)) for _, readers in self._readers.values()]
+        self._siblings = {site: sites for sites in shared for site in sites}
+
+    def forget(self) -> None:
+        """Let go of the pass's tensors."""
+        self._readers.clear()
+        self._ready.clear()
+
+    def _multiply(self, x: torch.Tensor, sites: tuple[str, ...], tables: Tables) -> None:
+        a, b = ([tables[site_inputs(site)[part]] for site in sites] for part in (0, 1))
         rows, shape = len(self.places.lengths), x.shape
         shared = shape[0] == 1 != rows and not self.places.tokens  # some models hand over what all rows share
         shape = torch.Size((rows, *shape[1:])) if shared else shape
         flat = x.expand(shape).reshape(-1, shape[-1])
-        tables, spans = self.places.spans(len(flat))
+        of_tables, spans = self.places.spans(len(flat))
         spans = [(row * shape[1], (row + 1) * shape[1]) for row in range(rows)] if shared else spans
         mask = None if self.dropout is None else self.dropout.mask(spans, flat).to(x.device)
         bases = [self._bases[site] for site in sites]
-        ys = _Sites.apply(flat, mask, tables, bases, *a, *b)  # type: ignore[no-untyped-call]
+        ys = _Sites.apply(flat, mask, of_tables, bases, *a, *b)  # type: ignore[no-untyped-call]
         self._ready.update({site: (x, y.view(*shape[:-1], -1)) for site, y in zip(sites, ys, strict=True)})
 
 

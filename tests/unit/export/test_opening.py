@@ -1,4 +1,4 @@
-"""Which Linears become sites and share a product, what reads prefixes, and how graphs are compared."""
+"""Which Linears become sites, what reads prefixes, and how graphs are compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.task import Task
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice
 from scoremux_export.errors import ModelError
-from scoremux_export.opening.down_products import DownProducts
 from scoremux_export.opening.openable import find_sites, head_linears
 from scoremux_export.opening.opened import OpenHeadLinear, OpenSite, SiteInputs
 from scoremux_export.opening.prefix import find_prefix_layers
@@ -144,43 +143,6 @@ def test_a_model_without_a_linear_in_a_head_is_refused(bert: Any) -> None:
         find_sites(bert.bert, "query")
     with pytest.raises(ModelError, match=r"has no Linear in a head named classifier or score"):
         head_linears(nn.ModuleDict({"classifier": nn.Identity()}))
-
-
-@pytest.mark.parametrize("shape", [(3, 5, 16), (3, 16)])
-def test_sites_that_read_the_same_input_share_one_down_product(shape: tuple[int, ...]) -> None:
-    generator = torch.Generator().manual_seed(1)
-    x, other = (torch.randn(shape, generator=generator) for _ in range(2))
-    tables = {name: torch.randn(3, 16, rank, generator=generator) for name, rank in (("q", 8), ("v", 4), ("o", 2))}
-    gathered: list[str] = []
-
-    def gather(site: str) -> torch.Tensor:
-        gathered.append(site)
-        return tables[site]
-
-    products = DownProducts()
-    for first_pass in (True, False):
-        gathered.clear()
-        products_of = {"q": products.of("q", x, gather), "o": products.of("o", other, gather)}
-        assert gathered == (["q", "o"] if first_pass else ["q", "v", "o"])
-        products_of["v"] = products.of("v", x, gather)
-        assert sorted(gathered) == ["o", "q", "v"]
-        for site, source in (("q", x), ("v", x), ("o", other)):
-            rows = source if source.dim() == 3 else source.unsqueeze(1)
-            torch.testing.assert_close(products_of[site], rows @ tables[site])
-        products.learn()
-        products.forget()
-
-
-def test_down_products_are_right_where_a_pass_differs_from_the_last() -> None:
-    x, other = torch.randn(2, 3, 8), torch.randn(2, 3, 8)
-    table = torch.randn(2, 8, 4)
-    products = DownProducts()
-    products.of("q", x, lambda _: table)
-    products.of("v", x, lambda _: table)
-    products.learn()
-    products.forget()
-    products.of("q", x, lambda _: table)
-    torch.testing.assert_close(products.of("v", other, lambda _: table), other @ table)
 
 
 @pytest.mark.parametrize("shape", [(16, 8), (16, 4, 8), (2, 2, 4, 8)], ids=["tokens", "tokens first", "chunks"])
