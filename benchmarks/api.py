@@ -3,7 +3,8 @@
     python -m benchmarks api
 
 Both ways take turns. Each is driven by a process of its own, which sends the same rows and keeps as many requests in
-flight: the Python client over gRPC, and HTTP/1.1 over plain sockets.
+flight: the Python client over gRPC, and HTTP/1.1 over plain sockets. `cpu_ms` is what all processes together took a
+row, which says more than rates where the machine computes other things, too.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.case import ONE_PROFILE, case
 from benchmarks.child import call_aside
 from benchmarks.load import POPULARITY, medians, traffic
 from benchmarks.rows import Row
-from benchmarks.serving import SCOREMUX, START_S, answers, free_ports, serving
+from benchmarks.serving import SCOREMUX, START_S, Served, answers, free_ports, serving
 from benchmarks.stores import make_store, pool_of
 from scoremux_client import AsyncScoringClient, Response
 
@@ -35,8 +38,8 @@ Send = Callable[[list[tuple[str, str]]], Awaitable[None]]
 
 
 @contextmanager
-def api(url: str, folder: Path) -> Iterator[str]:
-    """Run `scoremux api` before a Triton; give its ``host:port``."""
+def api(url: str, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Run `scoremux api` before a Triton; give its ``host:port`` and its process."""
     folder.mkdir()
     (port,) = free_ports(1)
     command = [SCOREMUX, "api", "--url", url, "--database", str(folder / "reviews.db"), "--folder", str(folder)]
@@ -47,7 +50,7 @@ def api(url: str, folder: Path) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("scoremux api does not start")
             time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(30)
@@ -69,16 +72,17 @@ def drive(protocol: str, address: str, file: str, load: str, requests: int, out:
             await send(batch)
             seconds.append(time.perf_counter() - started)
 
-    async def main() -> float:
+    async def main() -> tuple[float, float]:
         connect = {"grpc": _grpc, "json": _json}[protocol]
         sends = [await connect(address) for _ in range(in_flight)] if protocol == "json" else None
         shared = None if sends else await connect(address)
-        started = time.perf_counter()
+        started, driver_s = time.perf_counter(), time.process_time()
         await asyncio.gather(*(work(sends[i] if sends else shared) for i in range(in_flight)))  # type: ignore[arg-type]
-        return time.perf_counter() - started
+        return time.perf_counter() - started, time.process_time() - driver_s
 
-    took_s = asyncio.run(main())
+    took_s, driver_s = asyncio.run(main())
     figures = {"rows_per_s": requests * rows / took_s, "p50_ms": statistics.median(seconds) * 1000}
+    figures["driver_s"] = driver_s
     Path(out).write_text(json.dumps(figures), encoding="utf-8")
 
 
@@ -109,12 +113,20 @@ async def _json(address: str) -> Send:
     return send
 
 
+def _processor_s(server: Served, api: psutil.Process) -> float:
+    """Return what Triton, its scorer and the API have taken until now, in seconds."""
+    processes = [*server.named("tritonserver"), *server.named("triton_python"), api]
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
 @case(
     columns=(
         "data; profile; batches of 64, rows/s: gRPC = batches.grpc.rows_per_s:,.0f; "
         "JSON = batches.json.rows_per_s:,.0f; ratio = batches.ratio:.2f; "
+        "of processor time = batches.cpu_ratio:.2f; "
         "64 lone rows, rows/s: gRPC = lone.grpc.rows_per_s:,.0f; JSON = lone.json.rows_per_s:,.0f; "
-        "ratio = lone.ratio:.2f; one lone row, p50 ms: gRPC = alone.grpc.p50_ms:.1f; "
+        "ratio = lone.ratio:.2f; of processor time = lone.cpu_ratio:.2f; "
+        "one lone row, p50 ms: gRPC = alone.grpc.p50_ms:.1f; "
         "JSON = alone.json.p50_ms:.1f; JSON − gRPC = alone.over_ms:+.1f"
     ),
     keys="data profile",
@@ -131,19 +143,28 @@ def json_api(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     measured: dict[str, dict[str, list[dict[str, float]]]] = {name: {"grpc": [], "json": []} for name in LOADS}
     with (
         serving(repository, work / "serve.log", "--profile", arguments.profile) as server,
-        api(server.grpc_url, work / "api") as http,
+        api(server.grpc_url, work / "api") as (http, process),
     ):
         for number in range(arguments.rounds + 1):  # the first one warms up
             for name, (size, in_flight) in LOADS.items():
                 requests = max(3 * in_flight, round(arguments.rows * _PART_OF_ROWS[name] / size))
                 for protocol, address in (("grpc", server.grpc_url), ("json", http)):
+                    before_s = _processor_s(server, process)
                     call_aside("benchmarks.api:drive", protocol, address, str(file), name, requests, str(out))
+                    figures = json.loads(out.read_text(encoding="utf-8"))
+                    took_s = _processor_s(server, process) - before_s + figures.pop("driver_s")
                     if number:
-                        measured[name][protocol].append(json.loads(out.read_text(encoding="utf-8")))
+                        measured[name][protocol].append({**figures, "cpu_ms": took_s / requests / size * 1000})
     row: dict[str, Any] = {"data": arguments.data, "profile": arguments.profile, "popularity": arguments.popularity}
     for name, by_protocol in measured.items():
         pairs = list(zip(by_protocol["grpc"], by_protocol["json"], strict=True))
         ratio = statistics.median(j["rows_per_s"] / g["rows_per_s"] for g, j in pairs)
+        cheaper = statistics.median(g["cpu_ms"] / j["cpu_ms"] for g, j in pairs)
         over_ms = statistics.median(j["p50_ms"] - g["p50_ms"] for g, j in pairs)
-        row[name] = {**{p: medians(runs) for p, runs in by_protocol.items()}, "ratio": ratio, "over_ms": over_ms}
+        row[name] = {
+            **{p: medians(runs) for p, runs in by_protocol.items()},
+            "ratio": ratio,
+            "cpu_ratio": cheaper,
+            "over_ms": over_ms,
+        }
     yield {**row, "rounds": arguments.rounds}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,7 @@ from scoremux_review.errors import DatabaseError
 MEDIA_TYPE = "application/problem+json"
 _RETRYABLE = (408, 409, 425, 429, 502, 503, 504)
 _MOST_ERRORS = 10
+_PLAIN_KEY = re.compile("[a-z0-9_-]{1,32}")
 
 
 class ApiProblem(ScoremuxError):
@@ -120,6 +122,10 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _first_errors(errors: Any) -> str:
-    # Neither the input nor pydantic's context, which may quote it.
-    lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg'].lower()}" for error in errors[:_MOST_ERRORS]]
+    # Neither the input nor pydantic's context, which may quote it; an unknown key may be anything.
+    lines = [f"{'.'.join(map(_plain, error['loc']))}: {error['msg'].lower()}" for error in errors[:_MOST_ERRORS]]
     return "; ".join(line.removeprefix(": ") for line in lines)
+
+
+def _plain(key: str | int) -> str:
+    return str(key) if _PLAIN_KEY.fullmatch(str(key)) else "(a key)"

@@ -55,6 +55,7 @@ def test_text_that_cannot_be_sent_gets_a_status(tmp_path: Path, text: str) -> No
         ('{"rows": [{"id": "", "task": "t", "text": "my secret"}]}', "rows.0.id"),
         ('{"rows": [{"id": "a", "task": "t", "text": "my secret", "more": 1}]}', "rows.0.more"),
         ('{"rows": [{"id": "a", "task": "t", "text": ["my secret"]}]}', "rows.0.text"),
+        ('{"rows": [{"id": "a", "task": "t", "text": "", "my secret": 1}]}', "rows.0.(a key)"),
     ],
 )
 def test_bad_request_is_a_problem_that_names_what_is_wrong(tmp_path: Path, body: str, named: str) -> None:
