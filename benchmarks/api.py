@@ -32,6 +32,8 @@ from scoremux_client import AsyncScoringClient, Response
 
 LOADS = {"batches": (64, 4), "lone": (1, 64), "alone": (1, 1)}
 """Rows a request, and requests in flight."""
+_MACHINE = ("--set", "uncalibrated=machine")
+"""Else all rows of tasks without a calibration would go to people, and the API would commit each to its database."""
 _PART_OF_ROWS = {"batches": 1.0, "lone": 0.5, "alone": 0.1}
 
 Send = Callable[[list[tuple[str, str]]], Awaitable[None]]
@@ -142,7 +144,7 @@ def json_api(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     file.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     measured: dict[str, dict[str, list[dict[str, float]]]] = {name: {"grpc": [], "json": []} for name in LOADS}
     with (
-        serving(repository, work / "serve.log", "--profile", arguments.profile) as server,
+        serving(repository, work / "serve.log", "--profile", arguments.profile, *_MACHINE) as server,
         api(server.grpc_url, work / "api") as (http, process),
     ):
         for number in range(arguments.rounds + 1):  # the first one warms up

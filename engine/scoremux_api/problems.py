@@ -73,6 +73,16 @@ def not_found(what: str) -> ApiProblem:
     return ApiProblem(404, "Not found", f"{what} does not exist, or belongs to another token")
 
 
+_PROBLEMS: dict[type[Exception], tuple[int, str, str, int | None]] = {
+    DatabaseError: (503, "Database unavailable", "the database does not answer; nothing was stored", 2),
+    BusyError: (503, "Server busy", "the scoring server's queue is full", 1),
+    DeadlineError: (504, "Scoring timed out", "the scoring server did not answer in time; send fewer rows", 5),
+    UnavailableError: (503, "Scoring unavailable", "the scoring server cannot be reached", 2),
+    TransportError: (502, "Request refused", "the scoring server refused the request; its log says why", None),
+}
+"""The first one that fits counts."""
+
+
 async def body_of(request: Request, most_bytes: int) -> bytes:
     """Return a request's body, which is never read beyond its most bytes. Raises ApiProblem (413)."""
     blocks, size = [], 0
@@ -88,20 +98,11 @@ def problem_of(error: Exception) -> ApiProblem:
     """Return the answer to a request that ended with an error."""
     if isinstance(error, ApiProblem):
         return error
-    if isinstance(error, DatabaseError):
-        return ApiProblem(503, "Database unavailable", "the database does not answer; nothing was stored", 2)
-    if isinstance(error, BusyError):
-        return ApiProblem(503, "Server busy", "the scoring server's queue is full", max(1, round(error.pause_s)))
-    if isinstance(error, DeadlineError):
-        return ApiProblem(504, "Scoring timed out", "the scoring server did not answer in time; send fewer rows", 5)
-    if isinstance(error, UnavailableError):
-        return ApiProblem(503, "Scoring unavailable", "the scoring server cannot be reached", 2)
-    if isinstance(error, TransportError):
-        return ApiProblem(502, "Request refused", "the scoring server refused the request; its log says why")
-    if isinstance(error, RequestValidationError):
+    for kind, problem in _PROBLEMS.items():
+        if isinstance(error, kind):
+            return ApiProblem(*problem)
+    if isinstance(error, (RequestValidationError, ValidationError)):
         return ApiProblem(422, "Invalid request", _first_errors(error.errors()))
-    if isinstance(error, ValidationError):
-        return ApiProblem(422, "Invalid request", _first_errors(error.errors(include_input=False, include_url=False)))
     if isinstance(error, HTTPException):
         phrase = HTTPStatus(error.status_code).phrase
         return ApiProblem(error.status_code, phrase.capitalize(), f"{phrase.lower()}: see the OpenAPI file")
