@@ -17,7 +17,7 @@ from typing import Any
 from scoremux_api.callers import Caller
 from scoremux_api.scorer import TritonScorer
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
-from scoremux_client.contract import NO_LEVEL, NO_SCORE, Reason, Status, route_without_score
+from scoremux_client.contract import NO_LEVEL, NO_SCORE, Reason
 from scoremux_client.rows import is_text
 from scoremux_client.testing import FakeTransport
 from scoremux_review.database import accounts
@@ -29,6 +29,16 @@ from scoremux_review.reading.task_access import Reader, TaskAccess
 TASKS: dict[str, list[float]] = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
 HUMAN_S = 5.0
 _HUMAN, _BY, _LOOK_S, _SHOWN_S = "sandbox", "scoremux api --sandbox", 0.25, 1.0
+
+_NO_SCORE = {"LEVEL": NO_LEVEL, "SCORE": NO_SCORE, "PROBABILITIES": 0}
+_OUTCOMES: dict[bytes, dict[str, Any]] = {
+    b"blank": {"STATUS": b"CONDITION", "CONDITION": b"B", **_NO_SCORE},
+    b"unknown": {"STATUS": b"UNKNOWN_TASK", "ROUTE": b"", "VERSION": b"", **_NO_SCORE},
+    b"truncated": {"TRUNCATED": True, "ROUTE": Reason.TRUNCATED.route.encode()},
+    b"human": {"ROUTE": Reason.UNUSUAL.route.encode()},
+    b"routed": {"ROUTE": Reason.LOW_CONFIDENCE.route.encode()},
+}
+"""How an id begins → the columns that differ from those of other rows."""
 
 
 class SandboxTransport(FakeTransport):
@@ -46,21 +56,11 @@ class SandboxTransport(FakeTransport):
         for row, response in enumerate(responses):
             name = bytes(response.text or b"")  # type: ignore[arg-type]
             if columns["STATUS"][row, 0] == b"OK":
-                for column, value in self._outcome(name).items():
+                for column, value in next((o for word, o in _OUTCOMES.items() if name.startswith(word)), {}).items():
                     columns[column][row] = value
+                if name.startswith(b"human"):
+                    self.human_due.append(time.monotonic() + HUMAN_S)
         return columns
-
-    def _outcome(self, name: bytes) -> dict[str, Any]:
-        if name.startswith(b"blank"):
-            return {**_without(Status.CONDITION), "CONDITION": b"B"}
-        if name.startswith(b"unknown"):
-            return {**_without(Status.UNKNOWN_TASK), "VERSION": b""}
-        if name.startswith(b"truncated"):
-            return {"TRUNCATED": True, "ROUTE": Reason.TRUNCATED.route.encode()}
-        if name.startswith(b"human"):
-            self.human_due.append(time.monotonic() + HUMAN_S)
-            return {"ROUTE": Reason.UNUSUAL.route.encode()}
-        return {"ROUTE": Reason.LOW_CONFIDENCE.route.encode()} if name.startswith(b"routed") else {}
 
 
 class SandboxScorer(TritonScorer):
@@ -121,9 +121,3 @@ def _decide_next(database: Database) -> None:
 
 def _by_id(response: Response) -> Response:
     return replace(response, text=response.id or "") if is_text(response.text) else response
-
-
-def _without(status: Status) -> dict[str, Any]:
-    """Return the columns of a row without a score."""
-    numbers = {"LEVEL": NO_LEVEL, "SCORE": NO_SCORE, "PROBABILITIES": 0}
-    return {"STATUS": status.value.encode(), "ROUTE": route_without_score(status).encode(), **numbers}
