@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -11,14 +11,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from scoremux_client.errors import BusyError, DeadlineError, ScoremuxError, TransportError, UnavailableError
 from scoremux_review.errors import DatabaseError
 
 MEDIA_TYPE = "application/problem+json"
-_RETRYABLE = (408, 409, 425, 429, 502, 503, 504)
 _MOST_ERRORS = 10
-_PLAIN_KEY = re.compile("[a-z0-9_-]{1,32}")
+_log = logging.getLogger(__name__)
 
 
 class ApiProblem(ScoremuxError):
@@ -74,11 +74,12 @@ def not_found(what: str) -> ApiProblem:
 
 
 _PROBLEMS: dict[type[Exception], tuple[int, str, str, int | None]] = {
-    DatabaseError: (503, "Database unavailable", "the database does not answer; nothing was stored", 2),
+    DatabaseError: (503, "Database unavailable", "the database does not answer; send the request again", 2),
     BusyError: (503, "Server busy", "the scoring server's queue is full", 1),
     DeadlineError: (504, "Scoring timed out", "the scoring server did not answer in time; send fewer rows", 5),
     UnavailableError: (503, "Scoring unavailable", "the scoring server cannot be reached", 2),
     TransportError: (502, "Request refused", "the scoring server refused the request; its log says why", None),
+    ClientDisconnect: (400, "Incomplete request", "the body ended too early; send it again", None),
 }
 """The first one that fits counts."""
 
@@ -101,6 +102,8 @@ def problem_of(error: Exception) -> ApiProblem:
     for kind, problem in _PROBLEMS.items():
         if isinstance(error, kind):
             return ApiProblem(*problem)
+    if isinstance(error.__cause__, OSError):  # `writing` and `reading` map it
+        return ApiProblem(503, "Storage unavailable", "the API cannot use its files; its log says why", 60)
     if isinstance(error, (RequestValidationError, ValidationError)):
         return ApiProblem(422, "Invalid request", _first_errors(error.errors()))
     if isinstance(error, HTTPException):
@@ -113,20 +116,18 @@ def add_handlers(app: FastAPI) -> None:
     """Have the application answer every error with a problem."""
 
     async def answer(_: Request, error: Exception) -> Response:
+        if isinstance(error, ScoremuxError) and not isinstance(error, (ApiProblem, TransportError)):
+            _log.error("%s", error)
         response = problem_of(error).response()
         if isinstance(error, HTTPException) and error.headers:
             response.headers.update(error.headers)
         return response
 
-    for kind in (ScoremuxError, RequestValidationError, ValidationError, HTTPException, Exception):
+    for kind in (ScoremuxError, RequestValidationError, ValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, answer)
 
 
 def _first_errors(errors: Any) -> str:
-    # Neither the input nor pydantic's context, which may quote it; an unknown key may be anything.
-    lines = [f"{'.'.join(map(_plain, error['loc']))}: {error['msg'].lower()}" for error in errors[:_MOST_ERRORS]]
+    # Neither the input nor pydantic's context, which may quote it.
+    lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors[:_MOST_ERRORS]]
     return "; ".join(line.removeprefix(": ") for line in lines)
-
-
-def _plain(key: str | int) -> str:
-    return str(key) if _PLAIN_KEY.fullmatch(str(key)) else "(a key)"

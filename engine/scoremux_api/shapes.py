@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from scoremux_client.contract import MAX_BATCH_ROWS, Status
 from scoremux_client.rows import Response, Scored, is_text
@@ -14,7 +15,19 @@ Shape = TypeVar("Shape", bound=BaseModel)
 ROW_ID = r"^[^\u0000-\u001f\u007f]{1,200}$"
 
 
-class RowIn(BaseModel, extra="forbid"):
+class KnownMembers(BaseModel, extra="forbid"):
+    """Refuses other members with one error: pydantic has one for each, and names it, which may be a text."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_others(cls, members: Any) -> Any:
+        if isinstance(members, dict) and members.keys() - cls.model_fields.keys():
+            known = ", ".join(cls.model_fields)
+            raise PydanticCustomError("unknown_member", "Only these members are known: {known}", {"known": known})
+        return members
+
+
+class RowIn(KnownMembers):
     """A response to score."""
 
     id: str = Field(pattern=ROW_ID, description="The platform's own name of the response; unique within a task.")
@@ -22,7 +35,7 @@ class RowIn(BaseModel, extra="forbid"):
     text: str | None = Field(description="The student's response; `null` gets the status INVALID_TEXT.")
 
 
-class ScoreRequest(BaseModel, extra="forbid"):
+class ScoreRequest(KnownMembers):
     """Rows to score together; they do not influence one another."""
 
     rows: list[RowIn] = Field(min_length=1, max_length=MAX_BATCH_ROWS)

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.requests import ClientDisconnect
 
 from scoremux_api.batches import batch_table
 from scoremux_api.batches.batch_files import BatchFiles
@@ -66,8 +65,6 @@ async def add_batch(request: Request, _key: KeyHeader = None) -> Response:
         return await answered_once(
             services.database, caller, request, digest.encode(), partial(to_thread.run_sync, add)
         )
-    except ClientDisconnect:
-        raise ApiProblem(400, "Incomplete request", "the body ended too early; send it again") from None
     finally:
         if not is_new:
             files.remove()

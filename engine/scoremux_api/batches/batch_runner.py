@@ -23,7 +23,7 @@ from scoremux_api.batches.batch_grants import BatchGrants
 from scoremux_api.batches.batch_table import ENDED, UNDER_WAY, BatchError, BatchState, RequestCounts
 from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
-from scoremux_api.rows.live_intake import ScoredArrival, describe_alerts
+from scoremux_api.rows.live_intake import RowConflictError, ScoredArrival, describe_alerts
 from scoremux_api.services import Services
 from scoremux_cli.batch.job import score_slices
 from scoremux_cli.batch.journal import Job, JobState, Journal
@@ -32,7 +32,7 @@ from scoremux_cli.batch.slices import Slice, read_slices, read_source
 from scoremux_cli.batch.sources import expand
 from scoremux_client.errors import TransportError
 from scoremux_client.rows import Response, Scored
-from scoremux_files.errors import writing
+from scoremux_files.errors import first_of, writing
 from scoremux_review.erasure import expire
 from scoremux_review.errors import DatabaseError
 from scoremux_server.errors import SetupError
@@ -199,7 +199,13 @@ class BatchRunner:
         rows = [Response(task, text) for task, text in zip(part.tasks, texts, strict=True)]
         alerts = asyncio.run(describe_alerts(services.scorer, alert, caller, rows))
         cells = zip(part.ids, part.tasks, texts, scored, alerts, strict=True)
-        services.intake.add(batch.token, [ScoredArrival(*row) for row in cells]).result(_COMMIT_S)
+        arrivals = [ScoredArrival(*row) for row in cells]
+        try:
+            services.intake.add(batch.token, arrivals).result(_COMMIT_S)
+        except RowConflictError as error:  # its ids would outlive their erasure
+            numbers = [str(n) for n, row in zip(part.lines, arrivals, strict=True) if row in error.arrivals]
+            taken = f"the desk has the rows of these lines with another text: {first_of(numbers)}; give new ids"
+            raise ApiProblem(409, error.title, taken) from None
 
     def _end(self, state: BatchState, batch: str, files: BatchFiles, **values: Any) -> None:
         self._move(batch, UNDER_WAY, state, **values)

@@ -22,6 +22,7 @@ from scoremux_client.contract import NOBODY_CAN
 from scoremux_client.errors import InputError
 from scoremux_client.frames import columns_of
 from scoremux_client.rows import Response, Scored
+from scoremux_files.errors import first_of
 from scoremux_review.database import api_rows, programme, responses
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.errors import DatabaseError
@@ -31,7 +32,6 @@ from scoremux_review.reading.response_texts import Origin
 _BY = "scoremux api"
 _MOST_REQUESTS = 256
 _PATIENCE_S = 10.0
-_MOST_NAMED = 10
 _UPDATE_S = 60
 
 _Key = tuple[str, str]
@@ -55,10 +55,10 @@ class ScoredArrival(NamedTuple):
 class RowConflictError(ApiProblem):
     """Rows have another text than before. Nothing of the request was stored."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        taken = f"rows with another text have these ids: {', '.join(names[:_MOST_NAMED])}{more}; give new ids"
-        super().__init__(409, "Row exists", taken)
+    def __init__(self, arrivals: Sequence[ScoredArrival]) -> None:
+        names = first_of([arrival.id for arrival in arrivals])
+        super().__init__(409, "Row exists", f"rows with another text have these ids: {names}; give new ids")
+        self.arrivals = arrivals
 
 
 @dataclass(eq=False)
@@ -189,11 +189,10 @@ class LiveIntake:
         """
         new, described = list[ScoredArrival](), list[tuple[_Key, Mapping[str, Any]]]()
         for waiting in requests:
-            sent = [intake.storable(arrival.text or "") for arrival in waiting.arrivals]
+            rows = [(a, intake.storable(a.text)) for a in waiting.arrivals if a.text is not None]
             before = ChainMap[_Key, str]({}, texts)
-            rows = list(zip(waiting.arrivals, sent, strict=True))
-            if names := [arrival.id for arrival, text in rows if before.setdefault(arrival.key, text) != text]:
-                conflicts[waiting] = RowConflictError(names)
+            if others := [arrival for arrival, text in rows if before.setdefault(arrival.key, text) != text]:
+                conflicts[waiting] = RowConflictError(others)
                 continue
             for arrival, text in rows:
                 if self._is_for_people(waiting.token, arrival):

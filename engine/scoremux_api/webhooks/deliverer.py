@@ -73,8 +73,8 @@ class Deliverer:
                 ended, self._ended = self._ended, []
                 try:
                     leased, until = await asyncio.to_thread(self._turn, ended, dict(self._busy))
-                except DatabaseError as error:
-                    _log.warning("webhooks wait for the database: %s", error)
+                except Exception as error:
+                    _log.warning("webhooks wait: %s", error, exc_info=not isinstance(error, DatabaseError))
                     self._ended, leased, until = [*ended, *self._ended], [], 0.0
                 for delivery in leased:
                     self._busy[delivery.webhook] += 1
@@ -122,7 +122,7 @@ class Deliverer:
                 return False, f"no answer within {self._attempt_s:g} s"
             except (InputError, httpx.ConnectError) as error:
                 return False, str(error)
-            except (httpx.HTTPError, OSError, ValueError) as error:
+            except Exception as error:  # whatever it was, it counts as an attempt
                 return False, f"no answer: {type(error).__name__}"
             # The status decides. The rest is read for receivers that stop working where the connection is closed.
             with suppress(httpx.HTTPError, asyncio.TimeoutError):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from scoremux_api.problems import ApiProblem, body_of, declared, not_found
 from scoremux_api.services import CallerOf, Services, ServicesOf
+from scoremux_api.shapes import KnownMembers
 from scoremux_api.webhooks.deliverer import Deliverer
 from scoremux_client.errors import InputError
 from scoremux_review.database import outbox
@@ -28,7 +29,7 @@ Event = Literal["batch.completed", "row.final", "row.corrected"]
 State = Literal["waiting", "delivered", "dead"]
 
 
-class WebhookRequest(BaseModel, extra="forbid"):
+class WebhookRequest(KnownMembers):
     """A webhook to register."""
 
     url: str = Field(max_length=2_000, description="https, and a host with public addresses alone.")

@@ -112,6 +112,7 @@ def test_same_row_again_is_one_row_and_another_text_is_refused(routed: tuple[Tes
     assert "changed" not in answer.text
     assert len(stored(services, select(rows.c.id))) == 2
     assert score(client, row("x", "one"), row("x", "two")).status_code == 409
+    assert score(client, row("a", None)).json()["rows"][0]["status"] == "INVALID_TEXT"
 
 
 def test_read_behind_is_the_share_that_the_key_picks(tmp_path: Path) -> None:
@@ -259,6 +260,7 @@ def test_database_that_is_busy_is_a_problem_to_retry(
     with services.database.write():  # someone writes for a long time
         answer = score(client, row("a"))
         assert (answer.status_code, answer.json()["retryable"], "retry-after" in answer.headers) == (503, True, True)
+        assert "nothing was stored" not in answer.text  # the row will be, once the writer has ended
         assert score(client, row("b", "sure")).status_code == 503  # it waits behind the other request
     monkeypatch.setattr(live_intake, "_PATIENCE_S", 30)
     assert score(client, row("a")).status_code == 200

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -103,7 +104,7 @@ def test_results_are_the_rows_of_score_in_order(tmp_path: Path) -> None:
         (b'{"id": "b", "task": "t-1", "text": ["my secret"]}', "text"),
         (b'{"id": "b", "task": null, "text": "my secret"}', "task"),
         (b'{"id": "b", "task": "t-1"}', "text: field required"),
-        (b'{"id": "b", "task": "t-1", "text": "my secret", "more": 1}', "more"),
+        (b'{"id": "b", "task": "t-1", "text": "my secret", "more": 1}', "only these members are known"),
         (b'{"id": "b", "task": "t-1", "text": "\xff my secret"}', "line"),
         (b'{"id": "a", "task": "t-1", "text": "my secret"}', "the same task and id as in line 1"),
         (b'{"id": "b", "task": "t-1", "text": "' + b"x" * (5 << 20) + b'"}', "longer than 4,194,304 bytes"),
@@ -133,6 +134,23 @@ def test_body_that_is_empty_or_too_large_leaves_nothing(tmp_path: Path, monkeypa
         for body in (b"x" * ((1 << 20) + 1), iter([b"x" * (1 << 19)] * 3)):
             assert client.post("/v1/batches", content=body).status_code == 413
         assert client.get("/v1/batches").json()["data"] == [] == list(tmp_path.glob("batch_*"))
+
+
+def test_disk_that_is_full_is_a_problem_to_retry_and_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with api(tmp_path) as (client, _):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, before[1]))
+        try:
+            answer = client.post("/v1/batches", content=b"x" * (17 << 20))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (answer.status_code, answer.json()["title"], answer.json()["retryable"]) == (
+            503, "Storage unavailable", True,
+        )  # fmt: skip
+        assert "cannot be written: File too large" in caplog.text
+        assert list(tmp_path.glob("batch_*")) == []
 
 
 class Slow(FakeTransport):
@@ -306,11 +324,12 @@ def test_rows_that_people_read_are_on_the_desk_before_the_results(tmp_path: Path
 
 def test_row_with_another_text_than_on_the_desk_fails_the_batch(tmp_path: Path) -> None:
     with api(tmp_path, RoutedTransport()) as (client, services):
-        client.post("/v1/score", json={"rows": [row("a", "unsure")]})
-        shown = ended(client, sent(client, lines([row("a", "unsure, another text")])))
+        client.post("/v1/score", json={"rows": [row("student-a", "unsure")]})
+        shown = ended(client, sent(client, lines([row("b"), row("student-a", "unsure, another text")])))
         assert (shown["status"], shown["errors"][0]["code"]) == ("failed", "row_exists")
-        assert shown["errors"][0]["message"].startswith("rows with another text have these ids: a;")
-        assert people_read(services) == [("t-1", "a", "unsure")]
+        message = shown["errors"][0]["message"]  # its ids would outlive their erasure
+        assert message == "the desk has the rows of these lines with another text: 2; give new ids"
+        assert people_read(services) == [("t-1", "student-a", "unsure")]
 
 
 def test_part_is_not_shown_where_its_rows_cannot_be_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

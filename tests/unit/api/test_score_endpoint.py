@@ -1,7 +1,9 @@
 """`POST /v1/score` and `GET /v1/tasks`: rows, statuses, problems, and whose request it is."""
 
+import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,9 +55,9 @@ def test_text_that_cannot_be_sent_gets_a_status(tmp_path: Path, text: str) -> No
         (r'{"rows": [{"id": "\ud800", "task": "t", "text": ""}]}', "rows.0.id"),
         ('{"rows": []}', "rows"),
         ('{"rows": [{"id": "", "task": "t", "text": "my secret"}]}', "rows.0.id"),
-        ('{"rows": [{"id": "a", "task": "t", "text": "my secret", "more": 1}]}', "rows.0.more"),
+        ('{"rows": [{"id": "a", "task": "t", "text": "my secret", "more": 1}]}', "rows.0: only these members"),
         ('{"rows": [{"id": "a", "task": "t", "text": ["my secret"]}]}', "rows.0.text"),
-        ('{"rows": [{"id": "a", "task": "t", "text": "", "my secret": 1}]}', "rows.0.(a key)"),
+        ('{"rows": [{"id": "a", "task": "t", "text": "", "my secret": 1}]}', "rows.0: only these members"),
     ],
 )
 def test_bad_request_is_a_problem_that_names_what_is_wrong(tmp_path: Path, body: str, named: str) -> None:
@@ -66,6 +68,30 @@ def test_bad_request_is_a_problem_that_names_what_is_wrong(tmp_path: Path, body:
     assert (problem["title"], problem["status"], problem["retryable"]) == ("Invalid request", 422, False)
     assert named.lower() in problem["detail"].lower()
     assert "my secret" not in answer.text
+
+
+def test_members_that_are_unknown_are_one_error_and_are_not_named(tmp_path: Path) -> None:
+    members = {f"secret-{n}": n for n in range(1_000)}
+    with api(tmp_path) as (client, _):
+        answer = client.post("/v1/score", json={"rows": [row("a") | members]})
+    detail = "rows.0: Only these members are known: id, task, text"
+    assert (answer.status_code, answer.json()["detail"]) == (422, detail)
+
+
+def test_body_that_ends_too_early_is_no_failure_of_the_api(tmp_path: Path) -> None:
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    scope = {"type": "http", "method": "POST", "path": "/v1/score", "query_string": b"", "headers": []}
+    answers: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    with api(tmp_path) as (client, _):
+        asyncio.run(client.app(scope, receive, send))
+    assert answers[0]["status"] == 400
 
 
 def test_more_than_512_rows_are_refused(tmp_path: Path) -> None:

@@ -117,6 +117,24 @@ def test_failed_attempts_are_repeated_with_the_same_id(hooks: Hooks, way: str, a
     assert hooks.receiver.ids("/ok") == []
 
 
+def test_deliveries_go_on_after_an_error_that_nobody_expected(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    due, failures = outbox.due, [RuntimeError("once")]
+
+    def fail_once(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return due(*args)
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("in the resolver")
+
+    hooks.hook("/ok")
+    hooks.event()
+    monkeypatch.setattr(outbox, "due", fail_once)
+    hooks.deliver(hooks.settled(), resolve=fail)
+    assert [found.answer for found in hooks.found(state="waiting", attempts=1)] == ["no answer: RuntimeError"]
+
+
 def test_no_more_of_an_answer_is_read_than_needed(hooks: Hooks) -> None:
     hooks.hook("/floods")
     hooks.event()
