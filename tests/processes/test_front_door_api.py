@@ -57,6 +57,15 @@ def test_body_is_larger_than_a_request_to_triton_may_be(shared: Stand) -> None:
         assert len(ask.post("/v1/score", json={"rows": rows}).json()["rows"]) == 400
 
 
+def test_batch_of_many_megabytes_passes_in_pieces(shared: Stand) -> None:
+    rows = (json.dumps({"id": str(i), "task": "t-1", "text": "x" * 8000}).encode() + b"\n" for i in range(4000))
+    with asking(shared) as ask:
+        batch = ask.post("/v1/batches", content=rows).json()["id"]
+        until(lambda: ask.get(f"/v1/batches/{batch}").json()["status"] == "completed")
+        assert len(ask.get(f"/v1/batches/{batch}/results").text.splitlines()) == 4000
+        assert ask.post(f"/v1/batches/{batch}/cancel").status_code == 409
+
+
 @pytest.mark.parametrize("token", ["x", "smx_unknown"])
 def test_refusal_of_a_token_is_a_problem(shared: Stand, token: str) -> None:
     with asking(shared) as ask:

@@ -1,5 +1,6 @@
 """`scoremux api` on a real Triton: the bits of the Python client, and the grant of each caller."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from making import TASKS, WORDS
 from scoremux_client import Response, Scored, ScoringClient
 from scoremux_client.transports.grpc import GrpcTransport
 from scoremux_server.triton.server import TritonServer
+from waiting import until
 
 ROWS = 512
 
@@ -78,3 +80,18 @@ def test_rows_are_scored_with_the_grant_of_their_caller(small_repository: Path, 
             listed = client.get("/v1/tasks", headers=granted(patterns)).json()["tasks"]
             assert {task["id"] for task in listed} == allowed
         assert client.get("/readyz").status_code == 200
+
+
+def test_batch_is_scored_with_a_grant_of_its_token(small_repository: Path, tmp_path: Path) -> None:
+    rows = [{"id": task, "task": task, "text": "It hands out addresses."} for task in TASKS]
+    with (
+        serving(small_repository, tmp_path / "log") as server,
+        listening_api(tmp_path, GrpcTransport(server.endpoints.grpc_url), key=KEY) as address,
+        httpx.Client(base_url=f"http://{address}", timeout=120, headers=granted(["t-1"])) as client,
+    ):
+        body = "".join(json.dumps(row) + "\n" for row in rows)
+        batch = client.post("/v1/batches", content=body).json()["id"]
+        until(lambda: client.get(f"/v1/batches/{batch}").json()["status"] == "completed")
+        results = [json.loads(line) for line in client.get(f"/v1/batches/{batch}/results").text.splitlines()]
+        assert results == client.post("/v1/score", json={"rows": rows}).json()["rows"]
+    assert [row["id"] for row in results if row["status"] == "OK"] == ["t-1"]
