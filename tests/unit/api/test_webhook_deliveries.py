@@ -171,21 +171,6 @@ def test_the_certificate_is_for_the_host_of_the_url(hooks: Hooks) -> None:
     assert hooks.receiver.came == []
 
 
-def test_deliveries_of_a_subject_keep_their_order(hooks: Hooks) -> None:
-    failures = iter([500, 500])
-    hooks.receiver.statuses["/ok"] = lambda _: next(failures, 200)
-    hooks.hook("/ok")
-    for n in range(3):
-        hooks.event(n=n)
-    for attempts in (1, 2, 3):
-        hooks.deliver(lambda attempts=attempts: hooks.found()[0].attempts == attempts)
-        hooks.clock[0] += 100
-    hooks.deliver(lambda: len(hooks.found(state="delivered")) == 3)
-    first, second, third = (found.id for found in hooks.found())
-    came = hooks.receiver.ids("/ok")
-    assert came[:3] == [first] * 3 and list(dict.fromkeys(came)) == [first, second, third]
-
-
 def test_a_slow_receiver_does_not_hold_up_others(hooks: Hooks) -> None:
     hooks.hook("/hangs")
     for n in range(30):
