@@ -182,9 +182,9 @@ def test_webhooks_belong_to_their_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "detail"),
     [({"url": "https://localhost/"}, "public addresses alone"), ({"url": "http://u:p@x.example/"}, "neither a user"),
-     ({"url": "https://169.254.169.254/latest"}, "--allow-webhook 169.254.169.254"), ({}, "url: field required"),
+     ({"url": "https://169.254.169.254/latest"}, "--allow-webhook 169.254.169.254"), ({}, "url: Field required"),
      ({"url": "https://x.example/", "events": []}, "events"), ({"url": "x", "events": ["row.made"]}, "events"),
-     ({"url": "https://x.example/", "secret": "mine"}, "secret")],
+     ({"url": "https://x.example/", "secret": "mine"}, "url, events")],
 )  # fmt: skip
 def test_refused_webhooks_are_not_kept(tmp_path: Path, body: dict[str, Any], detail: str) -> None:
     with api(tmp_path) as (client, _):
