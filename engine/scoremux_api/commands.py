@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _KEPT_S = 75
 """Longer than HAProxy keeps a connection that nothing goes over."""
+_GRACE_S = 10
+"""How long requests may take to end when the API stops: a client may never read its answer."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -130,6 +132,7 @@ def _serve(services: Any, address: str, port: int) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEPT_S,
+        timeout_graceful_shutdown=_GRACE_S,
     )
     say(f"the API is open: http://{address}:{port}")
     with suppress(KeyboardInterrupt):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+
+from anyio import to_thread
 
 from scoremux_api.callers import Caller
 from scoremux_client import NO_RETRIES, AsyncScoringClient, RejectedError, Response, Retries, Scored, ScoringClient
@@ -40,7 +41,7 @@ class TritonScorer:
 
     async def tasks(self, caller: Caller) -> list[ServedTask]:
         """Return the live tasks that the caller may score. Raises TransportError."""
-        return await asyncio.to_thread(self.list_tasks, caller, _TIMEOUT_S)
+        return await to_thread.run_sync(self.list_tasks, caller, _TIMEOUT_S)
 
     def list_tasks(self, caller: Caller, timeout_s: float = _PROBE_S) -> list[ServedTask]:
         """Return what `tasks` does; this thread waits for it."""

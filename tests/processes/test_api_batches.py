@@ -78,6 +78,18 @@ def test_upload_that_is_cut_off_or_never_ends_leaves_nothing(tmp_path: Path) -> 
         assert client.get("/v1/batches").json()["data"] == [] == list(tmp_path.glob("batch_*"))
 
 
+@pytest.mark.nightly
+def test_client_that_never_reads_its_answer_does_not_keep_the_api_from_stopping(tmp_path: Path) -> None:
+    with api_process(tmp_path, "--sandbox") as (client, process):
+        batch = client.post("/v1/batches", content=b"null\n" * 200_000).json()["id"]  # errors that fill all buffers
+        until(lambda: shown(client, batch)["status"] == "failed", process)
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as never_read:
+            never_read.sendall(f"GET /v1/batches/{batch}/errors HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert never_read.recv(8) == b"HTTP/1.1"
+            process.terminate()
+            process.wait(60)
+
+
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def test_two_processes_share_batches_and_one_goes_on_alone(tmp_path: Path, kind: str) -> None:
     if kind == "postgresql" and postgres.programs() is None:

@@ -3,7 +3,9 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import select, update
 
 from apis import TASKS, api
@@ -53,6 +55,25 @@ def test_request_that_failed_can_be_sent_again(tmp_path: Path) -> None:
     transport.fail(UnavailableError("restarting"))
     with api(tmp_path, transport) as (client, _):
         assert [client.post("/v1/score", json=BODY, headers=KEY).status_code for _ in range(2)] == [503, 200]
+
+
+def test_requests_for_tasks_that_wait_hold_up_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    came, may_end = threading.Semaphore(0), threading.Event()
+
+    def wait(*_: Any) -> list[Any]:
+        came.release()
+        may_end.wait(60)
+        return []
+
+    with api(tmp_path) as (client, services), ThreadPoolExecutor(36) as pool:
+        monkeypatch.setattr(services.scorer, "list_tasks", wait)
+        waiting = [pool.submit(client.get, "/v1/tasks") for _ in range(36)]  # asyncio has 32 threads at most
+        try:
+            for _ in waiting:
+                assert came.acquire(timeout=30)
+            assert client.post("/v1/score", json=BODY, headers=KEY).status_code == 200
+        finally:
+            may_end.set()
 
 
 def test_key_of_a_process_that_died_is_free_again(tmp_path: Path) -> None:
