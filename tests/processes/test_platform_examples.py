@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -37,8 +38,9 @@ def runtime(example: str) -> list[str] | None:
 
 def _node() -> list[str] | None:
     """Return a Node that runs TypeScript: the system's, or that of Playwright."""
-    playwright = pytest.importorskip("playwright")
-    for node in (shutil.which("node"), Path(playwright.__file__).parent / "driver/node"):
+    found = find_spec("playwright")
+    bundled = Path(found.origin).parent / "driver/node" if found and found.origin else None
+    for node in (shutil.which("node"), bundled):
         version = subprocess.run([str(node), "--version"], capture_output=True, text=True).stdout if node else ""
         if version and tuple(map(int, version[1:].split(".")[:2])) > _NEWEST_WITHOUT_TYPES:
             return [str(node)]
