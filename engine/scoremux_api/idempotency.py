@@ -55,8 +55,7 @@ async def answered_once(
             if response is None:
                 connection.execute(delete(idempotency).where(where))
             else:
-                stored = {"status": response.status_code, "answer": bytes(response.body)}
-                connection.execute(update(idempotency).where(where).values(stored))
+                keep(connection, caller, key, response)
 
     if (stored := await asyncio.to_thread(begin)) is not None:
         return Response(stored[1], stored[0], {"idempotent-replayed": "true"}, "application/json")
@@ -67,6 +66,13 @@ async def answered_once(
         is_kept = response is not None and response.status_code < 300
         await asyncio.shield(asyncio.to_thread(end, response if is_kept else None))
     return response
+
+
+def keep(connection: Connection, caller: Caller, key: str | None, response: Response) -> None:
+    """Store the answer to a key. Work that ends in one transaction does so in it: a crash then has it done once."""
+    where = (idempotency.c.token == caller.token) & (idempotency.c.key == key)
+    stored = {"status": response.status_code, "answer": bytes(response.body)}
+    connection.execute(update(idempotency).where(where).values(stored))
 
 
 def _begin(connection: Connection, token: str, key: str, digest: str, now: float) -> tuple[int, bytes] | None:

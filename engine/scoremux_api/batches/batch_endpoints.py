@@ -16,7 +16,7 @@ from scoremux_api.batches.batch_files import BatchFiles
 from scoremux_api.batches.batch_runner import BatchRunner
 from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList
 from scoremux_api.callers import Caller
-from scoremux_api.idempotency import KeyHeader, answered_once
+from scoremux_api.idempotency import KeyHeader, answered_once, keep
 from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.services import CallerOf, Services, ServicesOf, caller_of, services_of
 
@@ -55,10 +55,12 @@ async def add_batch(request: Request, _key: KeyHeader = None) -> Response:
     def add() -> Response:
         nonlocal is_new
         with services.database.write() as connection:
-            added = batch_table.add(connection, batch, caller, services.database.now())
+            added = batch_table.add(connection, batch, caller, services.database.now()).model_dump_json()
+            answer = Response(added, 202, {"location": f"/v1/batches/{batch}"}, "application/json")
+            keep(connection, caller, _key, answer)
         is_new = True
         services.batch_added.set()
-        return Response(added.model_dump_json(), 202, {"location": f"/v1/batches/{batch}"}, "application/json")
+        return answer
 
     try:
         digest = await files.receive(request.stream())

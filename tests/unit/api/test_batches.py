@@ -1,5 +1,6 @@
 """`/v1/batches`: files of rows, from the upload to results, errors, webhooks and expiry."""
 
+import asyncio
 import json
 import os
 import resource
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Semaphore, Thread
 from typing import Any
@@ -357,6 +359,22 @@ def test_idempotency_key_makes_one_batch_of_two_requests(tmp_path: Path) -> None
         assert client.post("/v1/batches", content=lines([row("b")]), headers=key).status_code == 422
         assert [batch["id"] for batch in client.get("/v1/batches").json()["data"]] == [first.json()["id"]]
         assert [folder.name for folder in tmp_path.glob("batch_*")] == [first.json()["id"]]
+
+
+def test_crash_after_a_batch_was_added_makes_no_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(answer: Any) -> Any:
+        answer.close()
+        raise RuntimeError("the process ends here")
+
+    with api(tmp_path) as (client, _):
+        post = partial(client.post, "/v1/batches", content=lines([row("a")]), headers={"idempotency-key": "k-1"})
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "shield", crash)
+            assert post().status_code == 500
+        again = post()
+        assert again.status_code == 202, again.text
+        assert [batch["id"] for batch in client.get("/v1/batches").json()["data"]] == [again.json()["id"]]
+        assert ended(client, again.json()["id"])["status"] == "completed"
 
 
 def test_token_has_a_limit_of_batches_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
