@@ -98,7 +98,7 @@ def parsed(shape: type[Shape], body: bytes) -> Shape:
     try:
         return shape.model_validate_json(body)
     except ValidationError as error:
-        if b"\\u" not in body:
+        if b"\\u" not in body or error.errors(include_input=False)[0]["type"] != "json_invalid":
             raise
         try:
             values = json.loads(body, object_hook=_without_half)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from apis import TASKS, api
+from scoremux_api import shapes
 from scoremux_client import ScoringClient, UnavailableError
 from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
@@ -76,6 +77,13 @@ def test_members_that_are_unknown_are_one_error_and_are_not_named(tmp_path: Path
         answer = client.post("/v1/score", json={"rows": [row("a") | members]})
     detail = "rows.0: Only these members are known: id, task, text"
     assert (answer.status_code, answer.json()["detail"]) == (422, detail)
+
+
+def test_body_is_read_again_only_where_its_json_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = r'{"rows": [{"id": "\u0061", "task": "t-1", "text": "", "more": 1}]}'
+    with api(tmp_path) as (client, _):
+        monkeypatch.setattr(shapes, "json", None)
+        assert client.post("/v1/score", content=body).status_code == 422
 
 
 def test_body_that_ends_too_early_is_no_failure_of_the_api(tmp_path: Path) -> None:
