@@ -6,6 +6,7 @@ do not count. A copy that gets a condition code gains nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,12 @@ import numpy as np
 from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, judge, worst
 from scoremux_assess.labels.ratings import Ints
 from scoremux_assess.statistics.estimates import Estimates, wilson
+from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.columns import encode, number_lists, numbers, present_columns
-from scoremux_files.rows.writers import DRILLS, beside_parts
+from scoremux_files.rows.writers import DRILLS, JOURNAL, beside_parts
+
+_ENDED = re.compile(r'^\{"source": 1,.*\}\n\Z', re.MULTILINE)
+"""The end of the journal of a job that has scored its only source."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,14 @@ class Drills:
 
 
 def measure_drills(output: Path, tasks: Sequence[str], criteria: Sequence[Criterion]) -> Drills | None:
-    """Read and judge the drills of an output; None without any. Raises InputError for a damaged file."""
+    """Read and judge the drills of an output; None without any. Raises InputError where they have not ended."""
     folder = beside_parts(output, "drills")
     if not folder.is_dir():
         return None
+    journal = beside_parts(folder, JOURNAL)
+    with reading(journal):
+        if not (journal.exists() and _ENDED.search(journal.read_text("utf-8"))):
+            raise InputError(f"{folder} has no complete drills; run `scoremux score --drills` again, or remove it")
     names = ("task", "drill", "before", "status", "level", "probabilities")
     columns = present_columns(folder, names, names)
     task, drill, status = (encode(columns[name]) for name in names[:2] + names[3:4])

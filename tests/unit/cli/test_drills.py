@@ -135,6 +135,22 @@ def test_killed_drills_end_with_the_bytes_of_uninterrupted_ones_and_no_text(tmp_
     assert "alpha" not in "".join(map(json.dumps, rows[0]))
 
 
+def test_report_refuses_drills_that_were_killed_and_folders_of_others(tmp_path: Path) -> None:
+    answers, truth = write_answers(tmp_path)
+    with serving(fair) as url:
+        finish([*arguments([answers], tmp_path / "o", url), "--drills"])
+    journal = tmp_path / "o" / "_drills" / "_journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert (
+        len(lines) > 3
+        and run_here("report", tmp_path / "o", "--truth", truth, "--out", tmp_path / "r.html").returncode == 0
+    )
+    for left in (lines[:-1], lines[:1], [*lines[:-1], lines[-1][:-9]], None):
+        journal.write_text("".join(left)) if left else journal.unlink()
+        ended = run_here("report", tmp_path / "o", "--truth", truth, "--out", tmp_path / "r.html")
+        assert ended.returncode == 2 and "has no complete drills; run `scoremux score --drills`" in ended.stderr
+
+
 def test_drills_are_of_a_sample_and_of_the_version_that_scored_it(tmp_path: Path) -> None:
     answers, _ = write_answers(tmp_path, rows=300)
     rows = [json.loads(line) for line in answers.read_text().splitlines()]
@@ -166,6 +182,7 @@ def test_chance_fails_no_drill_of_a_machine_that_meets_the_criterion(tmp_path: P
     [limit] = [criterion for criterion in read_criteria() if criterion.of == "drill"]
     tasks, draw = [f"t-{n}" for n in range(27)], np.random.default_rng(5)
     (tmp_path / "_drills").mkdir()
+    (tmp_path / "_drills" / "_journal.jsonl").write_text('{"source": 1, "rows": 12960}\n')
     wrong = corrected = 0
     for _ in range(40):
         task, drill = np.divmod(np.repeat(np.arange(27 * 6), 80), 6)
