@@ -28,7 +28,7 @@ from scoremux_review.reading.task_access import Reader, TaskAccess
 
 TASKS: dict[str, list[float]] = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
 HUMAN_S = 5.0
-_HUMAN, _BY, _LOOK_S, _SHOWN_S = "sandbox", "scoremux api --sandbox", 0.25, 1.0
+_HUMAN, _BY, _LOOK_S = "sandbox", "scoremux api --sandbox", 0.25
 
 _NO_SCORE = {"LEVEL": NO_LEVEL, "SCORE": NO_SCORE, "PROBABILITIES": 0}
 _OUTCOMES: dict[bytes, dict[str, Any]] = {
@@ -113,10 +113,10 @@ def _decide_next(database: Database) -> None:
         accounts.add_person(database, _HUMAN, "leader", None, _BY)
     with database.write() as connection:
         [account] = (account for account in accounts.listed(connection) if account.name == _HUMAN)
-        now, reader = database.now(), Reader.of(account)
-        read = leases.take(TaskAccess(connection, reader, now - _SHOWN_S), "", Reason.UNUSUAL.value)
-        if read is not None:
-            human_decisions.decide(TaskAccess(connection, reader, now), human_decisions.Rating(read.token, level=0))
+        access = TaskAccess(connection, Reader.of(account), database.now())
+        shown = TaskAccess(connection, access.reader, access.now - access.policy.guard_s - 1)
+        if (read := leases.take(shown, "", Reason.UNUSUAL.value)) is not None:
+            human_decisions.decide(access, human_decisions.Rating(read.token, level=0))
 
 
 def _by_id(response: Response) -> Response:

@@ -3,12 +3,21 @@
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from scoremux_api.api_app import create_app
+from scoremux_api.callers import Callers
+from scoremux_api.sandbox import SandboxScorer, _decide_next
+from scoremux_api.services import Services, Settings
+from scoremux_review.database import programme
+from scoremux_review.database.connection import Database
+from scoremux_review.desk_policy import DeskPolicy
 from serving import SCOREMUX, run_here
 from waiting import free_port, until
 
@@ -63,6 +72,17 @@ def test_human_decides_after_five_seconds(sandbox: httpx.Client) -> None:
     assert time.monotonic() - began >= 5
     row = sandbox.get(rows[0]).json()
     assert (row["level"], row["score"], row["machine_level"]) == (0, 0, 1)
+
+
+def test_human_decides_under_each_policy_of_the_desk(tmp_path: Path) -> None:
+    with closing(Database(str(tmp_path / "desk.db"), create=True)) as database:
+        with database.write() as connection:
+            programme.save_policy(connection, DeskPolicy(guard_s=9), "test", 1.0)
+        services = Services(Settings(tmp_path), database, SandboxScorer(), Callers(None))
+        with TestClient(create_app(services)) as client:
+            score(client, "human-1")
+            _decide_next(database)
+            assert client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final"
 
 
 def test_batch_has_the_same_outcomes(sandbox: httpx.Client) -> None:
