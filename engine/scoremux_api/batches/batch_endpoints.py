@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from scoremux_api.batches import batch_table
 from scoremux_api.batches.batch_files import BatchFiles
 from scoremux_api.batches.batch_runner import BatchRunner
-from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList
+from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList, BatchState
 from scoremux_api.callers import Caller
 from scoremux_api.idempotency import KeyHeader, answered_once, keep
 from scoremux_api.problems import ApiProblem, declared
@@ -110,9 +110,10 @@ def cancel_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
     """Stop a batch; the outcomes of the rows that are done stay."""
     with services.database.write() as connection:
         row = batch_table.row_of(connection, batch, caller.token)
-        is_cancelled = row.state in ("cancelling", "cancelled")
-        now = services.database.now()
-        if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, "cancelling", now):
+        # Without its files nothing here would end the batch; an API that has them stops, too.
+        after: BatchState = "cancelling" if BatchFiles(services.settings.folder, batch).folder.exists() else "cancelled"
+        now, is_cancelled = services.database.now(), row.state in (after, "cancelled")
+        if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, after, now):
             raise ApiProblem(409, "Batch has ended", f"the batch is {row.state}")
         return batch_table.batch_of(batch_table.row_of(connection, batch))
 

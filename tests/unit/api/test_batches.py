@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -209,6 +210,16 @@ def test_cancelled_batch_keeps_its_results(tmp_path: Path) -> None:
         ended(client, other)
         again = client.post(f"/v1/batches/{other}/cancel")
         assert (again.status_code, again.json()["title"]) == (409, "Batch has ended")
+
+
+def test_batch_whose_files_are_lost_can_be_cancelled(tmp_path: Path) -> None:
+    with api(tmp_path, Slow()) as (client, _):
+        batch = sent(client, lines([row("a")]))
+    shutil.rmtree(tmp_path / batch)
+    with api(tmp_path) as (client, _):
+        assert client.get(f"/v1/batches/{batch}/results").status_code == 503
+        assert client.post(f"/v1/batches/{batch}/cancel").json()["status"] == "cancelled"
+        assert client.post(f"/v1/batches/{batch}/cancel").json()["status"] == "cancelled"
 
 
 def test_batch_waits_for_triton_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
