@@ -44,7 +44,7 @@ class ApiOptions:
     address: Annotated[str, typer.Option(help="Where the API listens; other than loopback needs --grant-key.")] = (
         "127.0.0.1"
     )
-    port: Annotated[int, typer.Option(help="Its port.")] = 8005
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 8005
     read_behind: Annotated[
         str, typer.Option(metavar="SHARE|FILE", help="As for `scoremux score`; needs --key-file.")
     ] = ""
@@ -95,16 +95,23 @@ def _scorer(options: ApiOptions) -> TritonScorer:
 
 
 def _settings(options: ApiOptions) -> Settings:
-    """Return the checked options. Raises InputError."""
+    """Return the checked options. Raises InputError, SetupError."""
     from scoremux_api.services import Settings
     from scoremux_cli.batch.people import Alert, ReadBehind
     from scoremux_engine.scoring.permission import read_key
     from scoremux_files.errors import writing
+    from scoremux_server.front_door.access_tokens import TokenFile
 
     if options.address not in _LOOPBACK and not options.grant_key:
         raise InputError(f"--address {options.address} is open to other machines, so it needs --grant-key")
     if (options.grant_key is None) != (options.tokens is None):
         raise InputError("--grant-key and --tokens belong together: give both files of the front door, or none")
+    if options.tokens:
+        TokenFile(options.tokens).read()  # a damaged file is refused now, not when a batch needs it
+    if options.tasks and not (options.tasks / "manifest.json").is_file():
+        raise InputError(
+            f"--tasks {options.tasks} is no store: give the folder that has manifest.json, such as REPO/store"
+        )
     with writing(options.folder):
         options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Settings(

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from apis import TASKS, api
 from scoremux_client import UnavailableError
 from scoremux_client.testing import FakeTransport
 from scoremux_review.errors import DatabaseError
+from serving import run_here
 
 
 def test_tasks_have_levels_points_and_version(tmp_path: Path) -> None:
@@ -60,3 +63,20 @@ def test_limits_are_in_the_headers(tmp_path: Path) -> None:
     with api(tmp_path) as (client, _):
         answer = client.post("/v1/score", json={"rows": [{"id": "a", "task": "t-1", "text": "a text"}]})
     assert answer.headers["scoremux-limits"] == f"rows=512, bytes={8 << 20}"
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        (("--tasks", "none"), "--tasks none is no store"),
+        (("--grant-key", "key", "--tokens", "none.json"), "none.json is missing"),
+        (("--port", "80000"), "less than or equal to 65535"),
+    ],
+)
+def test_options_that_could_not_work_are_refused_at_the_start(
+    options: tuple[str, ...], refusal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("key").write_text("0123456789abcdef" * 4)
+    ended = run_here("api", "--sandbox", "--database", "s.db", "--folder", "s", *options)
+    assert ended.returncode == 2 and refusal in " ".join(ended.stderr.replace("│", " ").split())
