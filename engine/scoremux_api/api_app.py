@@ -26,7 +26,6 @@ _ROUTERS = (
     status_endpoints.router,
 )
 _RUNNING: tuple[Callable[[Services], AbstractAsyncContextManager[None]], ...] = (
-    row_endpoints.committing,
     lambda services: sandbox.deciding(services.database, services.scorer),
     webhook_endpoints.delivering,
     batch_endpoints.running,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from anyio import to_thread
 
@@ -41,11 +41,8 @@ class TritonScorer:
 
     async def tasks(self, caller: Caller) -> list[ServedTask]:
         """Return the live tasks that the caller may score. Raises TransportError."""
-        return await to_thread.run_sync(self.list_tasks, caller, _TIMEOUT_S)
-
-    def list_tasks(self, caller: Caller, timeout_s: float = _PROBE_S) -> list[ServedTask]:
-        """Return what `tasks` does; this thread waits for it."""
-        return served_tasks(self._transport(self._transports[0], caller.grant, tasks=True), timeout_s=timeout_s)
+        transport = self._transport(self._transports[0], caller.grant, tasks=True)
+        return await to_thread.run_sync(partial(served_tasks, transport, timeout_s=_TIMEOUT_S))
 
     def batch_client(self, grant: str | None) -> ScoringClient:
         """Return a client for rows of a batch, which Triton computes after those of others. It must not be closed."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +15,6 @@ from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.scorer import TritonScorer
 from scoremux_api.webhooks.addresses import WebhookAddresses
 from scoremux_cli.batch.people import Alert, ReadBehind
-from scoremux_client.errors import TransportError
 from scoremux_review.database.connection import Database
 
 
@@ -57,14 +54,7 @@ class Services:
     @cached_property
     def intake(self) -> LiveIntake:
         """Commits rows that people read."""
-        return LiveIntake(self.database, self.settings.read_behind, self.points_of)
-
-    def points_of(self, token: str, task: str) -> Sequence[float]:
-        """Return what the levels of a task are worth; none where the scoring server does not say it."""
-        caller = self.callers.may_also_score(Caller(token, (task,)), task)
-        with suppress(TransportError):
-            return next((served.levels for served in self.scorer.list_tasks(caller) if served.id == task), ())
-        return ()
+        return LiveIntake(self.database, self.settings.read_behind)
 
     @cached_property
     def addresses(self) -> WebhookAddresses:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
-from scoremux_review.database import log, programme
+from scoremux_review.database import log
 from scoremux_review.database.schema import api_rows, deliveries, row_subject, webhooks
 
 BATCH_COMPLETED, ROW_FINAL, ROW_CORRECTED = "batch.completed", "row.final", "row.corrected"
@@ -91,10 +91,9 @@ def add_decision_event(connection: Connection, now: float, row: Any, level: int 
     if owner is None:
         return
     again = row.round > 1 or any(entry.body.get("state") == "done" for entry in log.entries(connection, row.id))
-    points = programme.item_of(connection, row.task).levels
     data = {
-        "task": owner.task, "id": owner.name, "level": level, "score": None if level is None else points[level],
-        "condition": code or None, "reason": row.reason or None, "machine_level": row.level if row.level >= 0 else None,
+        "task": owner.task, "id": owner.name, "level": level, "condition": code or None, "reason": row.reason or None,
+        "machine_level": row.level if row.level >= 0 else None,
     }  # fmt: skip
     event = ROW_CORRECTED if again else ROW_FINAL
     add_event(connection, now, owner.token, row_subject(owner.task, owner.name), event, data)
@@ -132,7 +131,7 @@ def end_lease(connection: Connection, delivery: Any, until: float, state: str, a
     connection.execute(update(deliveries).where(mine).values(**values))
 
 
-def send_again(connection: Connection, now: float, webhook: str | None = None) -> int:
-    """Make the dead deliveries of a webhook due, or those of all; return how many."""
+def send_again(connection: Connection, now: float) -> int:
+    """Make dead deliveries due; return how many."""
     again = update(deliveries).where(deliveries.c.state == DEAD).values(state=WAITING, attempts=0, due_at=now)
-    return connection.execute(again if webhook is None else again.where(deliveries.c.webhook == webhook)).rowcount
+    return connection.execute(again).rowcount

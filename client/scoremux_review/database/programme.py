@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,15 +105,6 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now
         if item.is_described:
             raise InputError(f"task {task} has {len(item.levels)} levels, and its rows {number}; give its new --tasks")
         save_items(connection, [replace(item, levels=tuple(map(float, range(number))))], by, now)
-
-
-def save_points(connection: Connection, points: Mapping[str, Sequence[float]], by: str, now: float) -> None:
-    """Keep what the levels of tasks are worth, but for tasks that a file describes."""
-    if points:
-        items = {task.id: _item(task) for task in connection.execute(select(tasks).where(tasks.c.id.in_(points)))}
-        known = {task: items.get(task, Item(task, ())) for task in points}
-        new = (replace(item, levels=tuple(points[task])) for task, item in known.items() if not item.question)
-        save_items(connection, new, by, now)
 
 
 def item_of(connection: Connection, task: str) -> Item:

@@ -1,17 +1,10 @@
-"""Rows that people read are committed to the desk's database before their answer is sent.
-
-One thread writes. Requests that come while it commits are committed together, in its next transaction.
-"""
+"""Rows that people read are committed to the desk's database before their answer is sent."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from scoremux_api.callers import Caller
@@ -30,7 +23,6 @@ from scoremux_review.reading import alerts, intake
 from scoremux_review.reading.response_texts import Origin
 
 _BY = "scoremux api"
-_MOST_REQUESTS = 256
 _PATIENCE_S = 10.0
 _UPDATE_S = 60
 
@@ -61,13 +53,6 @@ class RowConflictError(ApiProblem):
         self.arrivals = arrivals
 
 
-@dataclass(eq=False)
-class _Waiting:
-    token: str
-    arrivals: Sequence[ScoredArrival]
-    done: Future[None] = field(default_factory=Future)
-
-
 async def describe_alerts(
     scorer: TritonScorer, alert: Alert | None, caller: Caller, rows: Sequence[Response]
 ) -> Sequence[Mapping[str, Any] | None]:
@@ -86,43 +71,19 @@ async def describe_alerts(
 
 
 class LiveIntake:
-    """Commits rows that people read; rows that the machine decides are not stored."""
+    """Commits rows that people read, one request after the other; rows that the machine decides are not stored."""
 
-    def __init__(
-        self,
-        database: Database,
-        read_behind: ReadBehind | None = None,
-        points_of: Callable[[str, str], Sequence[float]] = lambda *_: (),
-    ) -> None:
-        """Take the database, and what returns the points of a token's task: a new version has each asked for once."""
-        self._database, self._read_behind, self._points_of = database, read_behind, points_of
-        self._versions = set[tuple[str, str]]()  # task and version whose points the desk has
-        self._changed, self._waiting, self._stopping = threading.Condition(), list[_Waiting](), False
-
-    @contextmanager
-    def started(self) -> Iterator[None]:
-        """Commit inside the block. At its end, what waits is committed first."""
-        thread = threading.Thread(target=self._run, name="intake", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._stopping = True
-                self._changed.notify()
-            thread.join(_PATIENCE_S)
+    def __init__(self, database: Database, read_behind: ReadBehind | None) -> None:
+        self._database, self._read_behind = database, read_behind
+        self._thread = ThreadPoolExecutor(1, "intake")
 
     def add(self, token: str, arrivals: Sequence[ScoredArrival]) -> Future[None]:
         """Have the rows committed that people read; a row that is there already stays as it is.
 
         The future raises RowConflictError where one is there with another text, DatabaseError, and ApiProblem where the
-        desk knows a task with fewer levels.
+        desk knows a task with fewer levels. Until it runs it can be cancelled.
         """
-        waiting = _Waiting(token, arrivals)
-        with self._changed:
-            self._waiting.append(waiting)
-            self._changed.notify()
-        return waiting.done
+        return self._thread.submit(self._commit, token, arrivals)
 
     async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
         """Return when the rows are committed. Raises as the future of `add`, and DatabaseError if it takes too long."""
@@ -131,79 +92,22 @@ class LiveIntake:
         except asyncio.TimeoutError:
             raise DatabaseError("the database is busy; the rows may be stored later") from None
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._stopping)
-                group, self._waiting = self._waiting[:_MOST_REQUESTS], self._waiting[_MOST_REQUESTS:]
-            if not group:
-                return
-            # A request that nobody waits for any more is dropped.
-            self._finish([waiting for waiting in group if waiting.done.set_running_or_notify_cancel()])
-
-    def _finish(self, group: list[_Waiting]) -> None:
-        try:
-            conflicts = self._commit(group)
-        except Exception as error:
-            if len(group) > 1 and not isinstance(error, DatabaseError):  # of one request, not of its neighbours
-                for waiting in group:
-                    self._finish([waiting])
-                return
-            conflicts = dict.fromkeys(group, error)
-        for waiting in group:
-            if conflict := conflicts.get(waiting):
-                waiting.done.set_exception(conflict)
-            else:
-                waiting.done.set_result(None)
-
-    def _commit(self, group: list[_Waiting]) -> dict[_Waiting, Exception]:
-        """Commit the rows of some requests together; return the conflicts, whose requests are left out."""
-        by_token: dict[str, list[_Waiting]] = {}
-        for waiting in group:
-            by_token.setdefault(waiting.token, []).append(waiting)
-        for_people = ((w.token, a) for w in group for a in w.arrivals if self._is_for_people(w.token, a))
-        versions = {(arrival.key[0], arrival.scored.version): token for token, arrival in for_people}
-        new_versions = {key: self._points_of(versions[key], key[0]) for key in versions.keys() - self._versions}
-        conflicts: dict[_Waiting, Exception] = {}
-        with (self._database.write if versions else self._database.read)() as connection:
-            points = {task: points for (task, _), points in new_versions.items() if points}
-            programme.save_points(connection, points, _BY, self._database.now())
-            for token, requests in by_token.items():
-                known = api_rows.owned(connection, token, {a.id for w in requests for a in w.arrivals})
-                new, described = self._sort_out(requests, {key: row.text for key, row in known.items()}, conflicts)
-                numbers = {key: row.id for key, row in known.items()} | self._insert(connection, token, new)
-                for key, alert in described:
+    def _commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
+        for_people = [arrival for arrival in arrivals if self._is_for_people(token, arrival)]
+        with (self._database.write if for_people else self._database.read)() as connection:
+            known = api_rows.owned(connection, token, {arrival.id for arrival in arrivals})
+            texts = {key: row.text for key, row in known.items()}
+            sent = [(arrival, intake.storable(arrival.text)) for arrival in arrivals if arrival.text is not None]
+            if others := [arrival for arrival, text in sent if texts.setdefault(arrival.key, text) != text]:
+                raise RowConflictError(others)
+            new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
+            numbers = {key: row.id for key, row in known.items()} | self._insert(connection, token, new.values())
+            for arrival in for_people:
+                if alert := arrival.alert:
                     values = {"task": alert["alert_task"], "probability": alert["probability"]}
-                    alerts.add_alert(connection, numbers[key], _BY, self._database.now(), **values)
-        self._versions.update(key for key, points in new_versions.items() if points)
-        return conflicts
+                    alerts.add_alert(connection, numbers[arrival.key], _BY, self._database.now(), **values)
 
-    def _sort_out(
-        self, requests: list[_Waiting], texts: dict[_Key, str], conflicts: dict[_Waiting, Exception]
-    ) -> tuple[list[ScoredArrival], list[tuple[_Key, Mapping[str, Any]]]]:
-        """Return what one token's requests bring: new rows for people, and alerts by row.
-
-        Args:
-            texts: Of the rows that are there.
-            conflicts: Gets the requests that have a row with another text.
-        """
-        new, described = list[ScoredArrival](), list[tuple[_Key, Mapping[str, Any]]]()
-        for waiting in requests:
-            rows = [(a, intake.storable(a.text)) for a in waiting.arrivals if a.text is not None]
-            before = ChainMap[_Key, str]({}, texts)
-            if others := [arrival for arrival, text in rows if before.setdefault(arrival.key, text) != text]:
-                conflicts[waiting] = RowConflictError(others)
-                continue
-            for arrival, text in rows:
-                if self._is_for_people(waiting.token, arrival):
-                    if arrival.key not in texts:
-                        texts[arrival.key] = text
-                        new.append(arrival)
-                    if arrival.alert:
-                        described.append((arrival.key, arrival.alert))
-        return new, described
-
-    def _insert(self, connection: Connection, token: str, new: Sequence[ScoredArrival]) -> dict[_Key, int]:
+    def _insert(self, connection: Connection, token: str, new: Collection[ScoredArrival]) -> dict[_Key, int]:
         """Insert new rows with their reads; return their numbers."""
         if not new:
             return {}

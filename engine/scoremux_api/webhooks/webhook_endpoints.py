@@ -129,14 +129,6 @@ def deliveries(webhook: str, services: ServicesOf, caller: CallerOf, state: Stat
     return DeliveryList(deliveries=[DeliveryOut(**row._mapping, data=json.loads(row.body)["data"]) for row in found])
 
 
-@router.post("/v1/webhooks/{webhook}/replay", status_code=204, response_class=Response, responses=declared(404))
-def replay(webhook: str, services: ServicesOf, caller: CallerOf) -> None:
-    """Send the dead deliveries of a webhook again, with the same ids."""
-    with services.database.write() as connection:
-        _require(connection, caller.token, webhook)
-        outbox.send_again(connection, services.database.now(), webhook)
-
-
 def _require(connection: Any, token: str, webhook: str) -> None:
     if all(found.id != webhook for found in outbox.webhooks_of(connection, token)):
         raise not_found("this webhook")

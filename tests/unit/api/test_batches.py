@@ -349,11 +349,11 @@ def test_part_is_not_shown_where_its_rows_cannot_be_committed(tmp_path: Path, mo
     monkeypatch.setattr(batch_runner, "_REST_S", 0.1)
     commit, refusals = LiveIntake._commit, [DatabaseError("down")] * 3
 
-    def refuse(intake: LiveIntake, group: Any) -> Any:
+    def refuse(intake: LiveIntake, *request: Any) -> Any:
         assert not list(tmp_path.rglob("part-*.parquet")) or not refusals
         if refusals:
             raise refusals.pop()
-        return commit(intake, group)
+        return commit(intake, *request)
 
     monkeypatch.setattr(LiveIntake, "_commit", refuse)
     with api(tmp_path, RoutedTransport()) as (client, services):

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from apis import TASKS, api
+from scoremux_api import scorer
 from scoremux_api.idempotency import HEADER
 from scoremux_client import UnavailableError
 from scoremux_client.testing import FakeTransport
@@ -60,13 +61,13 @@ def test_request_that_failed_can_be_sent_again(tmp_path: Path) -> None:
 def test_requests_for_tasks_that_wait_hold_up_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     came, may_end = threading.Semaphore(0), threading.Event()
 
-    def wait(*_: Any) -> list[Any]:
+    def wait(*_: Any, **__: Any) -> list[Any]:
         came.release()
         may_end.wait(60)
         return []
 
-    with api(tmp_path) as (client, services), ThreadPoolExecutor(36) as pool:
-        monkeypatch.setattr(services.scorer, "list_tasks", wait)
+    with api(tmp_path) as (client, _), ThreadPoolExecutor(36) as pool:
+        monkeypatch.setattr(scorer, "served_tasks", wait)
         waiting = [pool.submit(client.get, "/v1/tasks") for _ in range(36)]  # asyncio has 32 threads at most
         try:
             for _ in waiting:

@@ -61,14 +61,14 @@ def short(work: Work) -> list[tuple[Any, ...]]:
     return [(kind, data["id"], data["level"], data["condition"]) for kind, data in events(work)]
 
 
-def test_a_decision_tells_level_points_reason_and_the_machines_level(work: Work) -> None:
+def test_a_decision_tells_level_reason_and_the_machines_level(work: Work) -> None:
     read = work.take("anna", "phy-3", "LOW_CONFIDENCE")
     row = work.row(read.row)
     work.decide("anna", read.token, 2, note="a note of the rater")
     ((kind, data),) = events(work)
     assert (kind, data) == (
         "row.final",
-        {"task": "phy-3", "id": row.name, "level": 2, "score": 0.5, "condition": None, "reason": "LOW_CONFIDENCE",
+        {"task": "phy-3", "id": row.name, "level": 2, "condition": None, "reason": "LOW_CONFIDENCE",
          "machine_level": row.level},
     )  # fmt: skip
     stored = str(work.programme.select(select(deliveries)))
@@ -170,11 +170,10 @@ def test_webhooks_belong_to_their_token(tmp_path: Path) -> None:
         place = f"/v1/webhooks/{webhook}"
         (delivery,) = client.get(f"{place}/deliveries?state=dead", headers=lms).json()["deliveries"]
         assert (delivery["type"], delivery["data"], delivery["id"][:4]) == ("row.final", {"id": "r1"}, "msg_")
-        for method, path in (("GET", f"{place}/deliveries"), ("POST", f"{place}/replay"), ("DELETE", place)):
+        for method, path in (("GET", f"{place}/deliveries"), ("DELETE", place)):
             refused = client.request(method, path, headers=other)
             assert (refused.status_code, refused.json()["title"]) == (404, "Not found")
-        assert client.post(f"{place}/replay", headers=lms).status_code == 204
-        assert client.get(f"{place}/deliveries?state=dead", headers=lms).json() == {"deliveries": []}
+        assert client.get(f"{place}/deliveries?state=waiting", headers=lms).json() == {"deliveries": []}
         assert client.delete(place, headers=lms).status_code == 204
         assert client.get(f"{place}/deliveries", headers=lms).status_code == 404
 
