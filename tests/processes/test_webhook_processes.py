@@ -42,5 +42,5 @@ def test_a_decision_is_delivered_after_a_kill(tmp_path: Path, monkeypatch: pytes
     assert receiver.ids("/hangs") == [delivery["id"]] * 2
     _, headers, body = receiver.came[1]
     assert Webhook(webhook["secret"]).verify(body, headers)["data"] == json.loads(body)["data"] == delivery["data"]
-    assert delivery["data"] == {"task": "t-1", "id": "r1", "level": 2, "score": 1.0, "condition": None,
+    assert delivery["data"] == {"task": "t-1", "id": "r1", "level": 2, "condition": None,
                                 "reason": "LOW_CONFIDENCE", "machine_level": 1}  # fmt: skip

@@ -73,7 +73,7 @@ async def describe_alerts(
 class LiveIntake:
     """Commits rows that people read, one request after the other; rows that the machine decides are not stored."""
 
-    def __init__(self, database: Database, read_behind: ReadBehind | None) -> None:
+    def __init__(self, database: Database, read_behind: ReadBehind | None = None) -> None:
         self._database, self._read_behind = database, read_behind
         self._thread = ThreadPoolExecutor(1, "intake")
 
