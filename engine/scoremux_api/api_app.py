@@ -1,36 +1,26 @@
-"""The application: which endpoints there are, and what runs beside them."""
+"""The application: which endpoints there are, and what runs beside them; `/healthz` and `/readyz` are here."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import PlainTextResponse
 from pydantic.json_schema import models_json_schema
 
-from scoremux_api import problems, sandbox, score_endpoints, status_endpoints, task_endpoints
+from scoremux_api import problems, score_endpoints, task_endpoints
 from scoremux_api.batches import batch_endpoints
+from scoremux_api.batches.batch_runner import BatchRunner
 from scoremux_api.rows import row_endpoints
-from scoremux_api.services import Services
+from scoremux_api.services import Services, ServicesOf
 from scoremux_api.shapes import ScoreRequest
 from scoremux_api.webhooks import webhook_endpoints
 
-_ROUTERS = (
-    score_endpoints.router,
-    row_endpoints.router,
-    task_endpoints.router,
-    webhook_endpoints.router,
-    batch_endpoints.router,
-    status_endpoints.router,
-)
-_RUNNING: tuple[Callable[[Services], AbstractAsyncContextManager[None]], ...] = (
-    lambda services: sandbox.deciding(services.database, services.scorer),
-    webhook_endpoints.delivering,
-    batch_endpoints.running,
-)
-"""What runs as long as the application does, such as the delivery of webhooks."""
+_status = APIRouter()
 
 
 def create_app(services: Services) -> FastAPI:
@@ -38,10 +28,9 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for run in _RUNNING:
-                await stack.enter_async_context(run(services))
-            yield
+        with BatchRunner(services).started():
+            async with webhook_endpoints.delivering(services):
+                yield
 
     app = FastAPI(
         title="scoremux",
@@ -55,8 +44,9 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     problems.add_handlers(app)
-    for router in _ROUTERS:
-        app.include_router(router)
+    for module in (score_endpoints, row_endpoints, task_endpoints, webhook_endpoints, batch_endpoints):
+        app.include_router(module.router)
+    app.include_router(_status)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 
@@ -72,3 +62,16 @@ def _described(app: FastAPI) -> dict[str, Any]:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         app.openapi_schema = {**document, "security": [{"token": []}]}
     return app.openapi_schema
+
+
+@_status.get("/healthz", response_class=PlainTextResponse)
+async def healthz() -> str:
+    """Answer as long as the process lives."""
+    return "ok\n"
+
+
+@_status.get("/readyz", response_class=PlainTextResponse, responses=problems.declared(504))
+async def readyz(services: ServicesOf) -> str:
+    """Answer 200 if the database and the scoring server do."""
+    await asyncio.gather(asyncio.to_thread(services.database.is_there), services.scorer.check())
+    return "ok\n"

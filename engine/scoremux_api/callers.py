@@ -1,21 +1,28 @@
-"""Who calls: the token's name and patterns, from the grant that the front door signed."""
+"""Who calls: the token's name and patterns, from the grant that the front door signed; and grants of the API's own."""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from fastapi import Request
 
 from scoremux_api.problems import ApiProblem
 from scoremux_engine.errors import GrantError
 from scoremux_engine.scoring.permission import HEADER, Grant, Permissions
+from scoremux_files.errors import first_of
+from scoremux_server.front_door.access_tokens import TokenFile
 
 LOCAL = "local"
 """Every caller of an API without a front door."""
 
 _GRANT_S = 300
+_BATCH_GRANT_S = 900.0
+"""Validity of a batch's grant: that of a turn, and of the part at its end."""
 
 
 @dataclass(frozen=True)
@@ -34,33 +41,31 @@ class Caller:
     grant: str | None = None
     weight: int = 1
 
-    @cached_property
-    def _permission(self) -> Grant:
-        return Grant(self.token, 0, self.patterns)
-
     def allows(self, task: str) -> bool:
         """Whether this token may name the task; `id@digest` is the task `id`."""
-        return self._permission.allows(task.partition("@")[0])
+        return Grant(self.token, 0, self.patterns).allows(task.partition("@")[0])
 
 
 class Callers:
     """Finds the caller of each request. Without a key everybody is `local` and may name every task."""
 
-    def __init__(self, key: bytes | None) -> None:
+    def __init__(self, key: bytes | None, tokens: Path | None = None) -> None:
+        """Take the key that signs grants and the file of tokens, both of the front door."""
         self._key, self._permissions = key, None if key is None else Permissions(key)
+        self._tokens = TokenFile(tokens) if tokens else None
 
     def of(self, request: Request) -> Caller:
         """Return who sent a request. Raises ApiProblem (401) where the front door's grant is missing or not valid."""
         if self._permissions is None:
             return Caller(LOCAL, ("*",))
-        grants = request.headers.getlist(HEADER)
-        if len(grants) != 1:
-            raise _no_grant("the request has no grant: send it through the front door")
         try:
-            grant = self._permissions.verified(grants[0])
+            [header] = request.headers.getlist(HEADER)
+            grant = self._permissions.verified(header)
+        except ValueError:
+            raise ApiProblem(401, "No permission", "the request has no grant: send it through the front door") from None
         except GrantError as error:
-            raise _no_grant(str(error)) from None
-        return Caller(grant.name, grant.tasks, grants[0], grant.weight)
+            raise ApiProblem(401, "No permission", str(error)) from None
+        return Caller(grant.name, grant.tasks, header, grant.weight)
 
     def may_also_score(self, caller: Caller, task: str) -> Caller:
         """Return a caller with a grant of the API's own, for a task that the operator has each row scored for."""
@@ -70,6 +75,21 @@ class Callers:
         grant = Grant(caller.token, ends, (task,), caller.weight).signed(self._key)
         return Caller(caller.token, (task,), grant, caller.weight)
 
+    def grant_of(self, batch: Any, tasks: Iterable[str] = ()) -> str | None:
+        """Return a new grant for a batch, with the patterns that its token had; None without a front door.
 
-def _no_grant(detail: str) -> ApiProblem:
-    return ApiProblem(401, "No permission", detail)
+        Raises ApiProblem where the token was revoked, or may no longer use one of these tasks that the batch could use.
+        """
+        if self._key is None or self._tokens is None:
+            return None
+        for token in self._tokens.read():
+            if token.name == batch.token and token.ends.timestamp() > time.time():
+                break
+        else:
+            raise ApiProblem(403, "Token revoked", f"the token {batch.token} was revoked, or has expired")
+        before = Grant(batch.token, int(time.time() + _BATCH_GRANT_S), tuple(json.loads(batch.patterns)), token.weight)
+        now = Caller(token.name, token.tasks)
+        names = {task.partition("@")[0] for task in tasks}
+        if lost := sorted(name for name in names if before.allows(name) and not now.allows(name)):
+            raise ApiProblem(403, "Task not allowed", f"the token {batch.token} may no longer use {first_of(lost)}")
+        return before.signed(self._key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,14 +14,12 @@ from scoremux_client.errors import InputError
 from scoremux_review.people_commands import Where, created, say
 
 if TYPE_CHECKING:
-    from scoremux_api.scorer import TritonScorer
-    from scoremux_api.services import Settings
+    from scoremux_api.services import Services, Settings
 
 _KEPT_S = 75
 """Longer than HAProxy keeps a connection that nothing goes over."""
 _GRACE_S = 10
 """How long requests may take to end when the API stops: a client may never read its answer."""
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,6 @@ class ApiOptions:
     folder: Annotated[Path, typer.Option(help="Where batches are kept; made if it does not exist.")]
     url: Annotated[list[str] | None, typer.Option(help="HOST:PORT of Triton's gRPC; may be repeated.")] = None
     tasks: Annotated[Path | None, typer.Option(help="Store, for the questions and policies of tasks.")] = None
-    root_certificates: Annotated[
-        Path | None, typer.Option(help="PEM file of the authorities that Triton's certificates come from.")
-    ] = None
     grant_key: Annotated[
         Path | None, typer.Option(help="The front door's file of this name. Without it, callers need no token.")
     ] = None
@@ -69,41 +64,34 @@ def api(options: ApiOptions) -> None:
     Example: scoremux api --url localhost:8001 --database reviews.db --folder batches
     """
     from scoremux_api.callers import Callers
-    from scoremux_api.services import Services
-
-    settings = _settings(options)
-    with closing(_scorer(options)) as scorer, created(options.database) as database, closing(database):
-        _serve(Services(settings, database, scorer, Callers(settings.key)), options.address, options.port)
-
-
-def _scorer(options: ApiOptions) -> TritonScorer:
-    """Return what scores. Raises InputError."""
     from scoremux_api.sandbox import SandboxScorer
     from scoremux_api.scorer import TritonScorer
+    from scoremux_api.services import Services
     from scoremux_client.transports.connect import connect_all
-    from scoremux_client.transports.transport import Tls
+    from scoremux_engine.scoring.permission import read_key
 
-    urls = options.url or []
+    urls, settings = options.url or [], _settings(options)
     if options.sandbox == bool(urls):
         raise InputError("give --url, the address of Triton, or --sandbox, which needs none")
-    if options.sandbox:
-        return SandboxScorer()
     if wrong := next((url for url in urls if url.startswith("http")), None):
         raise InputError(f"--url {wrong}: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
-    tls = Tls(options.root_certificates) if options.root_certificates else None
-    return TritonScorer(connect_all(urls, tls, {}, insecure=False))
+    transports = [] if options.sandbox else connect_all(urls, None, {}, insecure=False)
+    callers = Callers(read_key(options.grant_key) if options.grant_key else None, options.tokens)
+    with (
+        created(options.database) as database,
+        closing(database),
+        closing(TritonScorer(transports) if transports else SandboxScorer(database)) as scorer,
+    ):
+        _serve(Services(settings, database, scorer, callers), options.port)
 
 
 def _settings(options: ApiOptions) -> Settings:
     """Return the checked options. Raises InputError, SetupError."""
     from scoremux_api.services import Settings
     from scoremux_cli.batch.people import Alert, ReadBehind
-    from scoremux_engine.scoring.permission import read_key
     from scoremux_files.errors import writing
     from scoremux_server.front_door.access_tokens import TokenFile
 
-    if options.address not in _LOOPBACK and not options.grant_key:
-        raise InputError(f"--address {options.address} is open to other machines, so it needs --grant-key")
     if (options.grant_key is None) != (options.tokens is None):
         raise InputError("--grant-key and --tokens belong together: give both files of the front door, or none")
     if options.tokens:
@@ -117,8 +105,6 @@ def _settings(options: ApiOptions) -> Settings:
     return Settings(
         folder=options.folder,
         tasks=options.tasks,
-        key=read_key(options.grant_key) if options.grant_key else None,
-        tokens=options.tokens,
         read_behind=ReadBehind.read(options.read_behind, options.key_file) if options.read_behind else None,
         alert=Alert.parse(options.alert) if options.alert else None,
         keep_days=options.keep_days,
@@ -126,21 +112,11 @@ def _settings(options: ApiOptions) -> Settings:
     )
 
 
-def _serve(services: Any, address: str, port: int) -> None:
+def _serve(services: Services, port: int) -> None:
     import uvicorn
 
     from scoremux_api.api_app import create_app
 
-    config = uvicorn.Config(
-        create_app(services),
-        host=address,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_KEPT_S,
-        timeout_graceful_shutdown=_GRACE_S,
-    )
-    say(f"the API is open: http://{address}:{port}")
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run()
+    say(f"the API is open: http://127.0.0.1:{port}")
+    wait: dict[str, Any] = {"timeout_keep_alive": _KEPT_S, "timeout_graceful_shutdown": _GRACE_S}
+    uvicorn.run(create_app(services), port=port, log_level="warning", access_log=False, server_header=False, **wait)

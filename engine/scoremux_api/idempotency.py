@@ -46,10 +46,6 @@ async def answered_once(
     digest = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body))).hexdigest()
     where = (idempotency.c.token == caller.token) & (idempotency.c.key == key)
 
-    def begin() -> tuple[int, bytes] | None:
-        with database.write() as connection:
-            return _begin(connection, caller.token, key, digest, database.now())
-
     def end(response: Response | None) -> None:
         with database.write() as connection:
             if response is None:
@@ -57,14 +53,13 @@ async def answered_once(
             else:
                 keep(connection, caller, key, response)
 
-    if (stored := await asyncio.to_thread(begin)) is not None:
+    if (stored := await asyncio.to_thread(_begin, database, caller.token, key, digest)) is not None:
         return Response(stored[1], stored[0], {"idempotent-replayed": "true"}, "application/json")
     response = None
     try:
         response = await work()
     finally:
-        is_kept = response is not None and response.status_code < 300
-        await asyncio.shield(asyncio.to_thread(end, response if is_kept else None))
+        await asyncio.shield(asyncio.to_thread(end, response))
     return response
 
 
@@ -75,18 +70,19 @@ def keep(connection: Connection, caller: Caller, key: str | None, response: Resp
     connection.execute(update(idempotency).where(where).values(stored))
 
 
-def _begin(connection: Connection, token: str, key: str, digest: str, now: float) -> tuple[int, bytes] | None:
+def _begin(database: Database, token: str, key: str, digest: str) -> tuple[int, bytes] | None:
     """Return the stored answer; None where the request is to be worked on now. Raises ApiProblem."""
-    where = (idempotency.c.token == token) & (idempotency.c.key == key)
-    row = connection.execute(select(idempotency).where(where)).one_or_none()
-    if row is not None and row.digest != digest:
-        raise ApiProblem(422, "Idempotency key reused", "this key came with another request before; use a new key")
-    if row is not None and row.status is not None:
-        return row.status, row.answer
-    if row is not None and now - row.at < _ABANDONED_S:
-        raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
-    values = {"token": token, "key": key, "digest": digest, "status": None, "answer": None, "at": now}
-    connection.execute(
-        insert(idempotency).values(values) if row is None else update(idempotency).where(where).values(at=now)
-    )
+    where, now = (idempotency.c.token == token) & (idempotency.c.key == key), database.now()
+    with database.write() as connection:
+        row = connection.execute(select(idempotency).where(where)).one_or_none()
+        if row is None:
+            connection.execute(insert(idempotency).values(token=token, key=key, digest=digest, at=now))
+            return None
+        if row.digest != digest:
+            raise ApiProblem(422, "Idempotency key reused", "this key came with another request before; use a new key")
+        if row.status is not None:
+            return row.status, row.answer
+        if now - row.at < _ABANDONED_S:
+            raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
+        connection.execute(update(idempotency).where(where).values(at=now))
     return None

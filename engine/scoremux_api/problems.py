@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
@@ -84,15 +85,19 @@ _PROBLEMS: dict[type[Exception], tuple[int, str, str, int | None]] = {
 """The first one that fits counts."""
 
 
-async def body_of(request: Request, most_bytes: int) -> bytes:
-    """Return a request's body, which is never read beyond its most bytes. Raises ApiProblem (413)."""
-    blocks, size = [], 0
+async def blocks_of(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+    """Yield a request's body, which is never read beyond its most bytes. Raises ApiProblem (413)."""
+    size = 0
     async for block in request.stream():
         size += len(block)
         if size > most_bytes:
             raise ApiProblem(413, "Request too large", f"the body has more than {most_bytes} bytes; send fewer rows")
-        blocks.append(block)
-    return b"".join(blocks)
+        yield block
+
+
+async def body_of(request: Request, most_bytes: int) -> bytes:
+    """Return a request's body. Raises ApiProblem (413)."""
+    return b"".join([block async for block in blocks_of(request, most_bytes)])
 
 
 def problem_of(error: Exception) -> ApiProblem:

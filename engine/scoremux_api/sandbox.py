@@ -6,11 +6,8 @@ Every row gets level 1, but an id that begins with one of these words: `blank` (
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,13 +19,12 @@ from scoremux_client.rows import is_text
 from scoremux_client.testing import FakeTransport
 from scoremux_review.database import accounts
 from scoremux_review.database.connection import Database
-from scoremux_review.errors import DatabaseError
 from scoremux_review.reading import human_decisions, leases
 from scoremux_review.reading.task_access import Reader, TaskAccess
 
 TASKS: dict[str, list[float]] = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
 HUMAN_S = 5.0
-_HUMAN, _BY, _LOOK_S = "sandbox", "scoremux api --sandbox", 0.25
+_HUMAN, _BY = "sandbox", "scoremux api --sandbox"
 
 _NO_SCORE = {"LEVEL": NO_LEVEL, "SCORE": NO_SCORE, "PROBABILITIES": 0}
 _OUTCOMES: dict[bytes, dict[str, Any]] = {
@@ -44,10 +40,9 @@ _OUTCOMES: dict[bytes, dict[str, Any]] = {
 class SandboxTransport(FakeTransport):
     """Takes ids in place of texts, and answers as they say."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__(TASKS, level=lambda _task, _name: 1)
-        self.human_due: deque[float] = deque()
-        """When a human decides, by `time.monotonic`."""
+        self._database = database
 
     def _columns(self, responses: list[Response]) -> dict[str, Any]:
         self.requests.clear()
@@ -58,16 +53,32 @@ class SandboxTransport(FakeTransport):
             if columns["STATUS"][row, 0] == b"OK":
                 for column, value in next((o for word, o in _OUTCOMES.items() if name.startswith(word)), {}).items():
                     columns[column][row] = value
-                if name.startswith(b"human"):
-                    self.human_due.append(time.monotonic() + HUMAN_S)
+        if rows := int((columns["ROUTE"] == _OUTCOMES[b"human"]["ROUTE"]).sum()):
+            human = threading.Timer(HUMAN_S, self._decide, [rows])
+            human.daemon = True
+            human.start()
         return columns
+
+    def _decide(self, rows: int) -> None:
+        """Be the human who gives the next rows level 0."""
+        with self._database.read() as connection:
+            is_known = any(account.name == _HUMAN for account in accounts.listed(connection))
+        if not is_known:
+            accounts.add_person(self._database, _HUMAN, "leader", None, _BY)
+        for _ in range(rows):
+            with self._database.write() as connection:
+                [account] = (account for account in accounts.listed(connection) if account.name == _HUMAN)
+                access = TaskAccess(connection, Reader.of(account), self._database.now())
+                shown = TaskAccess(connection, access.reader, access.now - access.policy.guard_s - 1)
+                if (read := leases.take(shown, "", Reason.UNUSUAL.value)) is not None:
+                    human_decisions.decide(access, human_decisions.Rating(read.token, level=0))
 
 
 class SandboxScorer(TritonScorer):
     """Scores by ids."""
 
-    def __init__(self) -> None:
-        self.transport = SandboxTransport()
+    def __init__(self, database: Database) -> None:
+        self.transport = SandboxTransport(database)
         super().__init__([self.transport], NO_RETRIES)
 
     async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
@@ -80,43 +91,6 @@ class SandboxScorer(TritonScorer):
 class _BatchClient(ScoringClient):
     def score_iter(self, responses: Iterable[Response], *, deadline_s: float | None = None) -> Iterator[Scored]:
         return super().score_iter(map(_by_id, responses), deadline_s=deadline_s)
-
-
-@asynccontextmanager
-async def deciding(database: Database, scorer: TritonScorer) -> AsyncIterator[None]:
-    """Be the human of a sandbox inside the block."""
-    if not isinstance(scorer, SandboxScorer):
-        yield
-        return
-    task = asyncio.create_task(_decide_in_time(database, scorer.transport.human_due))
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-async def _decide_in_time(database: Database, due: deque[float]) -> None:
-    while True:
-        await asyncio.sleep(_LOOK_S)
-        if due and due[0] <= time.monotonic():
-            try:
-                await asyncio.to_thread(_decide_next, database)
-            except DatabaseError:
-                continue
-            due.popleft()
-
-
-def _decide_next(database: Database) -> None:
-    with database.read() as connection:
-        names = {account.name for account in accounts.listed(connection)}
-    if _HUMAN not in names:
-        accounts.add_person(database, _HUMAN, "leader", None, _BY)
-    with database.write() as connection:
-        [account] = (account for account in accounts.listed(connection) if account.name == _HUMAN)
-        access = TaskAccess(connection, Reader.of(account), database.now())
-        shown = TaskAccess(connection, access.reader, access.now - access.policy.guard_s - 1)
-        if (read := leases.take(shown, "", Reason.UNUSUAL.value)) is not None:
-            human_decisions.decide(access, human_decisions.Rating(read.token, level=0))
 
 
 def _by_id(response: Response) -> Response:

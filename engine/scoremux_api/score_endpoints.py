@@ -13,8 +13,9 @@ from scoremux_api.idempotency import KeyHeader, answered_once
 from scoremux_api.problems import body_of, declared
 from scoremux_api.rows.live_intake import ScoredArrival, describe_alerts
 from scoremux_api.services import Services, caller_of, services_of
-from scoremux_api.shapes import ScoreAnswer, ScoreRequest, as_json_row, parsed, response_of
+from scoremux_api.shapes import ScoreAnswer, ScoreRequest, as_json_row, parsed
 from scoremux_client.contract import MAX_BATCH_ROWS
+from scoremux_client.rows import Response as Row
 
 MOST_BYTES = 8 << 20
 _LIMITS = {"scoremux-limits": f"rows={MAX_BATCH_ROWS}, bytes={MOST_BYTES}"}
@@ -38,7 +39,7 @@ async def score(request: Request, _key: KeyHeader = None) -> Response:
 
 async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     rows = parsed(ScoreRequest, body).rows
-    sent, alert = [response_of(row) for row in rows], services.settings.alert
+    sent, alert = [Row(row.task, row.text, row.id) for row in rows], services.settings.alert
     alerting = services.callers.may_also_score(caller, alert.task) if alert else caller
     scored, alerts = await asyncio.gather(
         services.scorer.score(caller, sent), describe_alerts(services.scorer, alert, alerting, sent)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
-
-from anyio import to_thread
+from functools import lru_cache
 
 from scoremux_api.callers import Caller
 from scoremux_client import NO_RETRIES, AsyncScoringClient, RejectedError, Response, Retries, Scored, ScoringClient
@@ -39,10 +37,9 @@ class TritonScorer:
         with suppress(RejectedError):
             await AsyncScoringClient(transports, timeout_s=_PROBE_S, retries=NO_RETRIES).score([Response("", "")])
 
-    async def tasks(self, caller: Caller) -> list[ServedTask]:
-        """Return the live tasks that the caller may score. Raises TransportError."""
-        transport = self._transport(self._transports[0], caller.grant, tasks=True)
-        return await to_thread.run_sync(partial(served_tasks, transport, timeout_s=_TIMEOUT_S))
+    def tasks(self, caller: Caller) -> list[ServedTask]:
+        """Return the live tasks that the caller may score; this thread waits for them. Raises TransportError."""
+        return served_tasks(self._transport(self._transports[0], caller.grant, tasks=True), timeout_s=_TIMEOUT_S)
 
     def batch_client(self, grant: str | None) -> ScoringClient:
         """Return a client for rows of a batch, which Triton computes after those of others. It must not be closed."""

@@ -25,16 +25,12 @@ class Settings:
     Attributes:
         folder: Where batches are kept.
         tasks: The store, for questions and policies of tasks.
-        key: The key that signs grants; None without a front door.
-        tokens: The front door's file of tokens, by which batches of revoked ones end; None without a front door.
         keep_days: Days for which texts and stored answers are kept; None for ever.
         allowed_hosts: Hosts to which webhooks may go although they are on loopback or private.
     """
 
     folder: Path
     tasks: Path | None = None
-    key: bytes | None = field(default=None, repr=False)
-    tokens: Path | None = None
     read_behind: ReadBehind | None = None
     alert: Alert | None = None
     keep_days: int | None = None
@@ -49,7 +45,7 @@ class Services:
     database: Database
     scorer: TritonScorer
     callers: Callers
-    batch_added: threading.Event = field(default_factory=threading.Event)
+    batches_changed: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
     def intake(self) -> LiveIntake:

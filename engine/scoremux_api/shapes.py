@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from scoremux_client.contract import MAX_BATCH_ROWS, Status
-from scoremux_client.rows import Response, Scored, is_text
+from scoremux_client.rows import Scored, is_text
 
 Shape = TypeVar("Shape", bound=BaseModel)
 ROW_ID = r"^[^\u0000-\u001f\u007f]{1,200}$"
@@ -63,11 +63,6 @@ class ScoreAnswer(BaseModel):
     """The rows of a request, in its order."""
 
     rows: list[ScoredRow]
-
-
-def response_of(row: RowIn) -> Response:
-    """Return a row as the client sends it."""
-    return Response(row.task, row.text, row.id)
 
 
 def as_json_row(scored: Scored) -> dict[str, Any]:

@@ -23,7 +23,7 @@ BODY = {"rows": [{"id": "a", "task": "t-1", "text": "It hands out addresses."}]}
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     folder = tmp_path_factory.mktemp("api")
     with (
-        listening_api(folder, key=KEY) as address,
+        listening_api(folder, key=KEY, tokens=folder / "tokens.json") as address,
         stand(folder, rates={"slow": 1}, patterns={"ours": "t-*"}, api=address) as made,
         asking(made) as ask,
     ):

@@ -33,11 +33,13 @@ def api(folder: Path, transport: Any = None, **settings: Any) -> Iterator[tuple[
 
 
 @contextmanager
-def made(folder: Path, transport: Any = None, **settings: Any) -> Iterator[Services]:
+def made(
+    folder: Path, transport: Any = None, key: bytes | None = None, tokens: Path | None = None, **settings: Any
+) -> Iterator[Services]:
     database, chosen = Database(str(folder / "reviews.db"), create=True), Settings(folder=folder, **settings)
     scorer = TritonScorer([transport or FakeTransport(TASKS)], NO_RETRIES)
     try:
-        yield Services(chosen, database, scorer, Callers(chosen.key))
+        yield Services(chosen, database, scorer, Callers(key, tokens))
     finally:
         database.close()
 

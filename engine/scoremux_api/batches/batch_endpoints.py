@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import secrets
 from functools import partial
+from io import BytesIO
 from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy import select
 
 from scoremux_api.batches import batch_table
 from scoremux_api.batches.batch_files import BatchFiles
-from scoremux_api.batches.batch_runner import BatchRunner
 from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList, BatchState
 from scoremux_api.callers import Caller
 from scoremux_api.idempotency import KeyHeader, answered_once, keep
 from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.services import CallerOf, Services, ServicesOf, caller_of, services_of
+from scoremux_review.database.schema import batches
 
 JSON_LINES = "application/jsonl"
 router = APIRouter()
@@ -28,28 +29,17 @@ _LINES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@asynccontextmanager
-async def running(services: Services) -> AsyncIterator[None]:
-    """Compute batches inside the block."""
-    runner = BatchRunner(services)
-    runner.start()
-    try:
-        yield
-    finally:
-        await to_thread.run_sync(runner.stop)
-
-
 @router.post(
     "/v1/batches",
     status_code=202,
     response_model=Batch,
-    responses=declared(400, 409, 413, 429),
+    responses=declared(400, 409, 413),
     openapi_extra={"requestBody": _BODY},
 )
 async def add_batch(request: Request, _key: KeyHeader = None) -> Response:
     """Take a batch, a row as for `/v1/score` in each line; its results come later."""
     services, caller = services_of(request), caller_of(request)
-    batch = batch_table.new_id(services.database.now())
+    batch = f"batch_{int(services.database.now() * 1000):012x}{secrets.token_hex(8)}"  # sorted by time
     files, is_new = BatchFiles(services.settings.folder, batch), False
 
     def add() -> Response:
@@ -59,11 +49,11 @@ async def add_batch(request: Request, _key: KeyHeader = None) -> Response:
             answer = Response(added, 202, {"location": f"/v1/batches/{batch}"}, "application/json")
             keep(connection, caller, _key, answer)
         is_new = True
-        services.batch_added.set()
+        services.batches_changed.set()
         return answer
 
     try:
-        digest = await files.receive(request.stream())
+        digest = await files.receive(request)
         return await answered_once(
             services.database, caller, request, digest.encode(), partial(to_thread.run_sync, add)
         )
@@ -82,8 +72,10 @@ def list_batches(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
     """List the token's batches, the newest first."""
+    query = select(batches).where(batches.c.token == caller.token).order_by(batches.c.id.desc()).limit(limit + 1)
     with services.database.read() as connection:
-        return batch_table.listed(connection, caller.token, after, limit)
+        rows = connection.execute(query if after is None else query.where(batches.c.id < after)).all()
+    return BatchList(data=[batch_table.batch_of(row) for row in rows[:limit]], has_more=len(rows) > limit)
 
 
 @router.get("/v1/batches/{batch}", responses=declared(404))
@@ -96,13 +88,15 @@ def get_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
 @router.get("/v1/batches/{batch}/results", responses={**_LINES, **declared(404, 410)}, response_class=Response)
 def get_results(batch: str, services: ServicesOf, caller: CallerOf) -> StreamingResponse:
     """Give the outcomes of the rows that are done, in the order of the file, as rows of `/v1/score`."""
-    return _lines(_files(batch, services, caller).results())
+    return StreamingResponse(_files(batch, services, caller).results(), media_type=JSON_LINES)
 
 
 @router.get("/v1/batches/{batch}/errors", responses={**_LINES, **declared(404, 410)}, response_class=Response)
 def get_errors(batch: str, services: ServicesOf, caller: CallerOf) -> StreamingResponse:
     """Give the lines that are not rows, each with `line` and `detail`."""
-    return _lines(_files(batch, services, caller).error_lines())
+    errors = _files(batch, services, caller).errors
+    file = errors.open("rb") if errors.exists() else BytesIO()
+    return StreamingResponse(iter(partial(file.read, 1 << 20), b""), media_type=JSON_LINES)
 
 
 @router.post("/v1/batches/{batch}/cancel", responses=declared(404, 409))
@@ -115,6 +109,7 @@ def cancel_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
         now, is_cancelled = services.database.now(), row.state in (after, "cancelled")
         if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, after, now):
             raise ApiProblem(409, "Batch has ended", f"the batch is {row.state}")
+        services.batches_changed.set()
         return batch_table.batch_of(batch_table.row_of(connection, batch))
 
 
@@ -128,7 +123,3 @@ def _files(batch: str, services: Services, caller: Caller) -> BatchFiles:
     if not files.folder.exists():
         raise ApiProblem(503, "Files unavailable", "this API does not have the files of the batch", 5)
     return files
-
-
-def _lines(lines: Iterator[bytes]) -> StreamingResponse:
-    return StreamingResponse(lines, media_type=JSON_LINES)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import orjson
 from anyio import to_thread
+from fastapi import Request
 from pydantic import ValidationError
 
-from scoremux_api.problems import ApiProblem, problem_of
+from scoremux_api.problems import ApiProblem, blocks_of, problem_of
 from scoremux_api.shapes import RowIn, as_json_row, parsed
 from scoremux_cli.batch.parts import read_table
 from scoremux_client.contract import Status
@@ -45,20 +47,15 @@ class BatchFiles:
         """Hold the batch in the block. Raises BlockingIOError where another process computes it."""
         return locked(self.folder / ".lock", timeout_s=0)
 
-    async def receive(self, chunks: AsyncIterator[bytes]) -> str:
-        """Write the body to disk, durably; return its sha256. Raises ApiProblem, InputError."""
-        size, digest = 0, hashlib.sha256()
+    async def receive(self, request: Request) -> str:
+        """Write a request's body to disk, durably; return its sha256. Raises ApiProblem, InputError."""
+        digest = hashlib.sha256()
         with writing(self.folder):
             self.folder.mkdir(mode=0o700)
             with self.body.open("xb") as file:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > MOST_BYTES:
-                        raise ApiProblem(413, "Too large", f"a batch has {MOST_BYTES >> 20} MiB at most; send several")
-                    digest.update(chunk)
-                    await to_thread.run_sync(file.write, chunk)
-            if not size:
-                raise ApiProblem(422, "Invalid request", "the body is empty; it has a row as JSON in each line")
+                async for block in blocks_of(request, MOST_BYTES):
+                    digest.update(block)
+                    await to_thread.run_sync(file.write, block)
             for path in (self.body, self.folder, self.folder.parent):
                 await to_thread.run_sync(sync, path)
         return digest.hexdigest()
@@ -69,15 +66,17 @@ class BatchFiles:
         A row keeps the number of its line. Raises InputError.
         """
         total = failed = 0
-        lines: dict[int, int] = {}
-        with ExitStack() as opened:
-            opened.enter_context(writing(self.folder))
-            asides = [opened.enter_context(replacing(path, 0o600)) for path in (self.errors, self.rows)]
-            errors, rows = (opened.enter_context(aside.open("wb")) for aside in asides)
+        with (
+            writing(self.folder),
+            replacing(self.errors, 0o600) as new_errors,
+            replacing(self.rows, 0o600) as new_rows,
+            new_errors.open("wb") as errors,
+            new_rows.open("wb") as rows,
+        ):
             for line in read_lines(self.body, FILE_START, LAYOUT.line_bytes):
                 if line.data is None or line.data.strip():
                     total += 1
-                    row = _row_or_reason(line.data, line.number, lines)
+                    row = _row_or_reason(line.data)
                     if isinstance(row, RowIn):
                         text = HALF if row.text is None else row.text
                         rows.write(json.dumps({"id": row.id, "task": row.task, "text": text}).encode())
@@ -95,12 +94,6 @@ class BatchFiles:
             rows = read_table(path).to_pylist()
             yield b"".join(orjson.dumps(as_json_row(_scored(row))) + b"\n" for row in rows)
 
-    def error_lines(self) -> Iterator[bytes]:
-        """Yield the lines that are not rows, as JSON Lines."""
-        if self.errors.exists():
-            with self.errors.open("rb") as file:
-                yield from iter(lambda: file.read(1 << 20), b"")
-
     def remove_texts(self) -> None:
         """Remove the body and what was made of it, but for the outcomes."""
         for path in (self.rows, *self.folder.glob(f"{NEW}*"), self.body):  # erasure looks for the body
@@ -111,21 +104,18 @@ class BatchFiles:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _row_or_reason(data: bytes | None, number: int, lines: dict[int, int]) -> RowIn | str:
-    """Return the row in a line, or why there is none, without a word of its text; lines: where each row was."""
+def _row_or_reason(data: bytes | None) -> RowIn | str:
+    """Return the row in a line, or why there is none, without a word of its text."""
     if data is None:
         return f"longer than {LAYOUT.line_bytes:,} bytes"
     try:
-        row = parsed(RowIn, data)
+        return parsed(RowIn, data)
     except ValidationError as error:
         return problem_of(error).detail
-    first = lines.setdefault(hash((row.task.partition("@")[0], row.id)), number)
-    return row if first == number else f"the same task and id as in line {first}"
 
 
 def _scored(row: dict[str, Any]) -> Scored:
     """Return the outcome in a row of a part."""
     span = None if row["level_low"] is None else (row["level_low"], row["level_high"])
-    names = ("task", "level", "score", "version", "tokens", "truncated", "id", "confidence", "condition", "route")
-    values = {name: row[name] for name in (*names, "arithmetic")}
-    return Scored(**values, probabilities=tuple(row["probabilities"]), status=Status(row["status"]), level_range=span)
+    values = {field.name: row[field.name] for field in fields(Scored) if field.name in row}
+    return Scored(**{**values, "status": Status(row["status"]), "level_range": span})

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from scoremux_api.callers import Caller
-from scoremux_api.problems import ApiProblem, not_found
+from scoremux_api.problems import not_found
 from scoremux_review.database import outbox
 from scoremux_review.database.schema import batches
 
@@ -27,9 +26,6 @@ BatchState = Literal[
 UNDER_WAY: tuple[BatchState, ...] = ("validating", "in_progress", "finalizing", "cancelling")
 ENDED: tuple[BatchState, ...] = ("completed", "failed", "cancelled")
 """Nothing is computed any more, but the results are there."""
-
-MOST_UNDER_WAY = 100
-"""Of one token."""
 
 
 class RequestCounts(BaseModel):
@@ -81,16 +77,8 @@ def batch_of(row: Row[Any]) -> Batch:
     return Batch.model_validate(values)
 
 
-def new_id(now: float) -> str:
-    """Return an id that sorts by the time of creation."""
-    return f"batch_{int(now * 1000):012x}{secrets.token_hex(8)}"
-
-
 def add(connection: Connection, batch: str, caller: Caller, now: float) -> Batch:
-    """Add a batch whose body is on disk. Raises ApiProblem (429) where too many of the token are under way."""
-    mine = select(func.count()).where(batches.c.token == caller.token, batches.c.state.in_(UNDER_WAY))
-    if connection.execute(mine).scalar_one() >= MOST_UNDER_WAY:
-        raise ApiProblem(429, "Too many batches", f"{MOST_UNDER_WAY} batches are under way; wait for one to end", 60)
+    """Add a batch whose body is on disk."""
     values = {"patterns": json.dumps(caller.patterns), "counts": RequestCounts().model_dump_json()}
     values |= {"id": batch, "token": caller.token, "state": "validating"}
     connection.execute(insert(batches).values(**values, created_at=now, changed_at=now))
@@ -107,13 +95,6 @@ def row_of(connection: Connection, batch: str, token: str | None = None) -> Row[
     return row
 
 
-def listed(connection: Connection, token: str, after: str | None, limit: int) -> BatchList:
-    """Return a token's batches, the newest first; after: the id before the first of them."""
-    query = select(batches).where(batches.c.token == token).order_by(batches.c.id.desc()).limit(limit + 1)
-    rows = connection.execute(query if after is None else query.where(batches.c.id < after)).all()
-    return BatchList(data=[batch_of(row) for row in rows[:limit]], has_more=len(rows) > limit)
-
-
 def rows_in(connection: Connection, states: Sequence[BatchState]) -> Sequence[Row[Any]]:
     """Return the batches in some states, the oldest first."""
     query = select(batches).where(batches.c.state.in_(states)).order_by(batches.c.id)
@@ -121,31 +102,25 @@ def rows_in(connection: Connection, states: Sequence[BatchState]) -> Sequence[Ro
 
 
 def move(
-    connection: Connection, batch: str, before: Sequence[BatchState], after: BatchState, now: float, **values: BaseModel
+    connection: Connection, batch: str, before: Sequence[BatchState], after: BatchState, now: float, **values: str
 ) -> bool:
-    """Bring a batch from one of some states into another; return whether it was in one of them.
+    """Bring a batch from one of some states into another, with new values; return whether it was in one of them.
 
     Webhooks get an event when the batch ends, and when it expires.
-
-    Args:
-        values: New counts, or the reason as `error`.
     """
     row = row_of(connection, batch)
     if row.state not in before:
         return False
-    changed = {"state": after, "changed_at": now, "times": json.dumps(json.loads(row.times) | {after: now})}
-    changed |= {"counts": values["counts"].model_dump_json()} if "counts" in values else {}
-    changed |= {"errors": f"[{values['error'].model_dump_json()}]"} if "error" in values else {}
-    connection.execute(update(batches).where(batches.c.id == batch).values(**changed))
+    values |= {"state": after, "times": json.dumps(json.loads(row.times) | {after: now})}
+    connection.execute(update(batches).where(batches.c.id == batch).values(**values, changed_at=now))
     if after in (*ENDED, "expired"):
         body = batch_of(row_of(connection, batch)).model_dump(mode="json")
         outbox.add_event(connection, now, row.token, batch, outbox.BATCH_COMPLETED, body)
     return True
 
 
-def count_completed(connection: Connection, batch: str, completed: int) -> bool:
-    """Note how many rows are done; return whether the batch is still to be computed."""
+def count_completed(connection: Connection, batch: str, completed: int) -> None:
+    """Note how many rows are done."""
     row = row_of(connection, batch)
     counts = RequestCounts.model_validate_json(row.counts).model_copy(update={"completed": completed})
     connection.execute(update(batches).where(batches.c.id == batch).values(counts=counts.model_dump_json()))
-    return bool(row.state == "in_progress")

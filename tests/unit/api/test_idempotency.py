@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import select, update
 
 from apis import TASKS, api
-from scoremux_api import scorer
 from scoremux_api.idempotency import HEADER
 from scoremux_client import UnavailableError
 from scoremux_client.testing import FakeTransport
@@ -66,8 +65,8 @@ def test_requests_for_tasks_that_wait_hold_up_no_key(tmp_path: Path, monkeypatch
         may_end.wait(60)
         return []
 
-    with api(tmp_path) as (client, _), ThreadPoolExecutor(36) as pool:
-        monkeypatch.setattr(scorer, "served_tasks", wait)
+    with api(tmp_path) as (client, services), ThreadPoolExecutor(36) as pool:
+        monkeypatch.setattr(services.scorer, "tasks", wait)
         waiting = [pool.submit(client.get, "/v1/tasks") for _ in range(36)]  # asyncio has 32 threads at most
         try:
             for _ in waiting:

@@ -11,9 +11,10 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from scoremux_api import sandbox as sandbox_module
 from scoremux_api.api_app import create_app
 from scoremux_api.callers import Callers
-from scoremux_api.sandbox import SandboxScorer, _decide_next
+from scoremux_api.sandbox import SandboxScorer
 from scoremux_api.services import Services, Settings
 from scoremux_review.database import programme
 from scoremux_review.database.connection import Database
@@ -74,15 +75,15 @@ def test_human_decides_after_five_seconds(sandbox: httpx.Client) -> None:
     assert (row["level"], row["machine_level"]) == (0, 1)
 
 
-def test_human_decides_under_each_policy_of_the_desk(tmp_path: Path) -> None:
+def test_human_decides_under_each_policy_of_the_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox_module, "HUMAN_S", 1.0)
     with closing(Database(str(tmp_path / "desk.db"), create=True)) as database:
         with database.write() as connection:
             programme.save_policy(connection, DeskPolicy(guard_s=9), "test", 1.0)
-        services = Services(Settings(tmp_path), database, SandboxScorer(), Callers(None))
+        services = Services(Settings(tmp_path), database, SandboxScorer(database), Callers(None))
         with TestClient(create_app(services)) as client:
             score(client, "human-1")
-            _decide_next(database)
-            assert client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final"
+            until(lambda: client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final")
 
 
 def test_batch_has_the_same_outcomes(sandbox: httpx.Client) -> None:
@@ -99,7 +100,6 @@ def test_options_must_fit(tmp_path: Path) -> None:
         ((), "--sandbox"),
         (("--sandbox", "--url", "localhost:8001"), "--sandbox"),
         (("--url", "http://localhost:8000"), "gRPC"),
-        (("--sandbox", "--address", "0.0.0.0"), "--grant-key"),
     ]:
         ended = run_here("api", *needed, *words)
         assert (ended.returncode, named in ended.stderr) == (2, True), ended.stderr
