@@ -266,17 +266,13 @@ def deliveries(
 
     Example: scoremux review deliveries --send-again --database reviews.db
     """
-    from rich.console import Console
-
-    from scoremux_cli.terminal import print_table
     from scoremux_review.database import outbox
 
     with closing(opened(database)) as desk, desk.write() as connection:
         dead = outbox.deliveries_of(connection, None, outbox.DEAD, _MOST_DEAD)
         sent = outbox.send_again(connection, desk.now()) if send_again else 0
-    rows = [(d.id, d.token, d.url, d.type, str(d.attempts), d.answer) for d in dead]
-    columns = ("delivery", "token", "url", "type", "attempts", "last answer")
-    print_table(Console(highlight=False), columns, rows, numbers=("attempts",), fold=("url", "last answer"))
+    for one in dead:
+        say(f"{one.id}: {one.type} to {one.url} of {one.token}, {one.attempts} attempts, the last one: {one.answer}")
     if send_again:
         say(f"{sent:,} deliveries are due again; `scoremux api` sends them")
 

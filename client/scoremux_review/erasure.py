@@ -64,15 +64,13 @@ class Erased:
     Attributes:
         answers: Those that the API would give again.
         outputs: Rows of files that jobs wrote.
-        under_way: Batches whose files still have texts.
-        refusals: What the database would not do.
+        refusals: What was not erased, and why.
     """
 
     rows: int = 0
     answers: int = 0
     digests: int = 0
     outputs: int = 0
-    under_way: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
 
@@ -99,7 +97,7 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     with database.write() as connection:
         body = {"asked": str(request), "rows": erased.rows, "digests": erased.digests}
         log.append(connection, database.now(), by, log.ERASURE, body)
-    erased.refusals = database.compact()
+    erased.refusals += (f"the database says: {line}; let its owner do it" for line in database.compact())
     return erased
 
 
@@ -110,7 +108,8 @@ def _erase_in_files(request: ErasureRequest, texts: Collection[str], erased: Era
         erased.digests += erase_digests(path, digests, request.before)
     for folder in request.outputs:
         erased.outputs += erase_outputs(folder, request.ids)
-        erased.under_way += sorted(path.parent.name for path in folder.rglob("batch_*/body.jsonl"))
+        under_way = sorted(path.parent.name for path in folder.rglob("batch_*/body.jsonl"))
+        erased.refusals += (f"{batch} is under way; erase again when it has ended" for batch in under_way)
 
 
 def expire(database: Database, before: float, by: str) -> int:

@@ -66,12 +66,10 @@ def erase(
         say(f"the API: {erased.answers:,} stored answers erased")
     if outputs:
         say(f"outputs: {erased.outputs:,} rows erased")
-    for batch in erased.under_way:
-        say(f"{batch} is under way, and its file was not searched: erase again when it has ended")
     if audit_logs:
         say(f"audit logs: {erased.digests:,} digests erased")
     for refusal in erased.refusals:
-        say(f"the database says: {refusal}; let its owner do it")
+        say(refusal)
 
 
 def erasures(database: Where) -> None:

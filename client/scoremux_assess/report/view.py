@@ -8,13 +8,23 @@ from collections.abc import Iterator
 import numpy as np
 
 from scoremux_assess.conclusions.assessment import Assessment
+from scoremux_assess.conclusions.drills import Drills
 from scoremux_assess.conclusions.totals import FIGURES, Totals
 from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.task_view import ROUTE_COLUMNS, groups_view, policy_of, routes_in_words, row_view, task_view
-from scoremux_assess.report.words import View, drilled, figures_shown, group_shown, left_out_shown, promise_shown, shown
+from scoremux_assess.report.words import (
+    View,
+    figures_shown,
+    group_shown,
+    left_out_shown,
+    promise_shown,
+    shown,
+    verdict_shown,
+)
 from scoremux_assess.statistics.estimates import mean_of
+from scoremux_files.rows.writers import DRILLS
 
 FOREST_ROWS = 30
 """Figures in one forest plot."""
@@ -38,7 +48,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "groups": list(groups_view(assessed.groups, -1)),
         "groups_by_route": list(groups_view(assessed.groups, -1, ROUTE_COLUMNS)) if routed else [],
         "promises": list(_promises(assessed)) if routed else [],
-        "drills": list(drilled(assessed.drills)) if assessed.drills else [],
+        "drills": list(_drills(assessed.drills)) if assessed.drills else [],
         "routed": _routed(assessed) if routed else "",
         "totals": _totals(assessed.totals),
         "group_plots": list(_group_plots(assessed, plots)),
@@ -124,6 +134,16 @@ def _promises(assessed: Assessment) -> Iterator[View]:
         places = range(len(figure.value))
         cells = [{"figure": shown(figure, c), "verdict": promise_shown(judgement, c, figure.n[c])} for c in places]
         yield {"title": criterion.title, "cells": cells, "mean": shown(mean, 0)}
+
+
+def _drills(drills: Drills) -> Iterator[View]:
+    """Yield the figures and verdicts of each drill that was run, by task."""
+    overall = drills.overall()
+    for place, title in enumerate(DRILLS):
+        places = np.flatnonzero(drills.drill == place)
+        if drills.raised.n[places].any():
+            cells = [{"figure": shown(drills.raised, c), "verdict": verdict_shown(overall, c)} for c in places]
+            yield {"title": title, "cells": cells, "mean": shown(mean_of(drills.raised.take(places)), 0)}
 
 
 def _forests(assessed: Assessment, plots: Plots) -> Iterator[View]:

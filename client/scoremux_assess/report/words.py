@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from scoremux_assess.conclusions.drills import Drills
 from scoremux_assess.conclusions.groups import Groups
 from scoremux_assess.conclusions.verdicts import Judgement, Verdict, rows_in_words
 from scoremux_assess.labels.joined_columns import LeftOut
-from scoremux_assess.statistics.estimates import Estimates, Figures, mean_of
-from scoremux_files.rows.writers import DRILLS
+from scoremux_assess.statistics.estimates import Estimates, Figures
 
 STYLES = {
     Verdict.PASS: ("pass", "✓"),
@@ -73,16 +69,6 @@ def rows_shown(figures: Figures, cell: int) -> str:
 def group_shown(groups: Groups, cell: int) -> str:
     """Return a group's column and value."""
     return f"{groups.column[cell]}: {groups.value[cell]}"
-
-
-def drilled(drills: Drills) -> Iterator[View]:
-    """Yield the figures and verdicts of each drill that was run, by task."""
-    for place, title in enumerate(DRILLS):
-        cells = np.flatnonzero(drills.drill == place)
-        figure, judged = drills.raised.take(cells), drills.overall().take(cells)
-        of_tasks = [{"figure": shown(figure, c), "verdict": verdict_shown(judged, c)} for c in range(len(cells))]
-        if figure.n.any():
-            yield {"title": title, "cells": of_tasks, "mean": shown(mean_of(figure), 0)}
 
 
 def left_out_shown(rows: LeftOut) -> View:

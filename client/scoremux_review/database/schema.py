@@ -5,18 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    Text,
-    UniqueConstraint,
-)
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Text, UniqueConstraint
 
 metadata = sa.MetaData()
 
@@ -327,7 +316,7 @@ idempotency = _table(
     Column("key", Text, primary_key=True),
     Column("digest", Text, nullable=False),  # of the request
     Column("status", Integer),  # empty while the request runs
-    Column("answer", LargeBinary),
+    Column("answer", sa.LargeBinary),
     Column("at", Float, nullable=False, index=True),
 )
 

@@ -32,7 +32,6 @@ MOST_ATTEMPTS = 20
 LEASE_S = 30.0
 """Longer than an attempt takes, by more than the clocks of two machines differ."""
 
-_BODY_S, _MOST_READ_BYTES = 2.0, 65_536
 _log = logging.getLogger(__name__)
 
 
@@ -124,9 +123,6 @@ class Deliverer:
                 return False, str(error)
             except Exception as error:  # whatever it was, it counts as an attempt
                 return False, f"no answer: {type(error).__name__}"
-            # The status decides. The rest is read for receivers that stop working where the connection is closed.
-            with suppress(httpx.HTTPError, asyncio.TimeoutError):
-                await asyncio.wait_for(_read_some(answer), _BODY_S)
             redirects = "; redirects are not followed" if answer.is_redirect else ""
             return answer.is_success, f"status {answer.status_code}{redirects}"
 
@@ -152,11 +148,3 @@ class Deliverer:
             with suppress(httpx.ConnectError, httpx.ConnectTimeout):
                 return await post(address)
         return await post(addresses[-1])
-
-
-async def _read_some(answer: httpx.Response) -> None:
-    read = 0
-    async for part in answer.aiter_raw():
-        read += len(part)
-        if read > _MOST_READ_BYTES:
-            return
