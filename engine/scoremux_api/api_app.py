@@ -19,6 +19,7 @@ from scoremux_api.rows import row_endpoints
 from scoremux_api.services import Services, ServicesOf
 from scoremux_api.shapes import ScoreRequest
 from scoremux_api.webhooks import webhook_endpoints
+from scoremux_api.webhooks.deliverer import Deliverer
 
 _status = APIRouter()
 
@@ -29,8 +30,12 @@ def create_app(services: Services) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with BatchRunner(services).started():
-            async with webhook_endpoints.delivering(services):
+            delivering = asyncio.create_task(Deliverer(services.database, services.addresses).run())
+            try:
                 yield
+            finally:
+                delivering.cancel()
+                await asyncio.wait([delivering])
 
     app = FastAPI(
         title="scoremux",

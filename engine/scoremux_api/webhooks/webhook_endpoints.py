@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -13,9 +11,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from scoremux_api.problems import ApiProblem, body_of, declared, not_found
-from scoremux_api.services import CallerOf, Services, ServicesOf
+from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_api.shapes import KnownMembers
-from scoremux_api.webhooks.deliverer import Deliverer
 from scoremux_client.errors import InputError
 from scoremux_review.database import outbox
 
@@ -69,17 +66,6 @@ class DeliveryList(BaseModel):
     """Deliveries of a webhook."""
 
     deliveries: list[DeliveryOut]
-
-
-@asynccontextmanager
-async def delivering(services: Services) -> AsyncIterator[None]:
-    """Send deliveries as long as the API runs."""
-    task = asyncio.create_task(Deliverer(services.database, services.addresses).run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 @router.post("/v1/webhooks", status_code=201, responses=declared(409, 413), openapi_extra={"requestBody": _BODY})
