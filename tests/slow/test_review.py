@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,53 +19,24 @@ from sqlalchemy import func, select
 
 import postgres
 from desks import Programme, make_programme, scored_rows
+from killable import Killable, listening
 from scoremux_review.database.accounts import begin_session
 from scoremux_review.database.schema import decisions, reads
 from scoremux_review.database.verification import verify
 from scoremux_review.desk_policy import DeskPolicy
 from waiting import Result, Scaled
 
-COMMAND = str(Path(sys.executable).with_name("scoremux"))
 RATERS = 200
 TOKEN = re.compile(r'name="token" value="([^"]+)"')
 FORM_KEY = re.compile(r'name="form_key" value="([^"]+)"')
 
 
-class Desk:
-    """`scoremux review` on a free port; can be killed and started again."""
-
-    def __init__(self, database: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [COMMAND, "review", "open", "--database", database, "--port", str(self.port)]
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
-
-    def wait(self, timeout_s: float = 120) -> None:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                if httpx.get(f"{self.url}/login", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, "the desk does not answer"
-                time.sleep(0.1)
-
-    def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-
-
 @contextmanager
-def desks(database: str, number: int) -> Iterator[list[Desk]]:
-    started = [Desk(database) for _ in range(number)]
+def desks(database: str, folder: Path, number: int) -> Iterator[list[Killable]]:
+    started = [listening(folder / f"desk {n}", "review", "open", "--database", database) for n in range(number)]
     try:
         for desk in started:
-            desk.wait()
+            desk.wait_for("/login")
         yield started
     finally:
         for desk in started:
@@ -105,7 +72,7 @@ def simulate(kind: str, name: str, folder: Path, seconds: float, result: Result)
     programme.clock[0] = time.time()
     cookies = {rater: begin_session(programme.database, programme.people[rater]) for rater in raters}
     seen = Seen()
-    with desks(name, 2) as servers:
+    with desks(name, folder, 2) as servers:
         asyncio.run(day(servers, cookies, seen, seconds))
     check(programme, seen)
     with programme.database.read() as connection:
@@ -133,7 +100,7 @@ def check(programme: Programme, seen: Seen) -> None:
     assert max(Counter((one.row, one.person) for one in kept).values()) == 1
 
 
-async def day(servers: list[Desk], cookies: dict[str, str], seen: Seen, seconds: float) -> None:
+async def day(servers: list[Killable], cookies: dict[str, str], seen: Seen, seconds: float) -> None:
     until = time.monotonic() + seconds
     killer = asyncio.create_task(kill_at_random(servers, until, seen))
     limits = httpx.Limits(max_connections=60)
@@ -142,7 +109,7 @@ async def day(servers: list[Desk], cookies: dict[str, str], seen: Seen, seconds:
     await killer
 
 
-async def kill_at_random(servers: list[Desk], until: float, seen: Seen) -> None:
+async def kill_at_random(servers: list[Killable], until: float, seen: Seen) -> None:
     draw = random.Random(18)
     while time.monotonic() < until - 10:
         await asyncio.sleep(draw.uniform(3, 9))
@@ -151,10 +118,12 @@ async def kill_at_random(servers: list[Desk], until: float, seen: Seen) -> None:
         seen.kills += 1
         await asyncio.sleep(draw.uniform(0, 1))
         server.start()
-        await asyncio.to_thread(server.wait)
+        await asyncio.to_thread(server.wait_for, "/login")
 
 
-async def rate(http: httpx.AsyncClient, servers: list[Desk], who: str, cookie: str, seen: Seen, until: float) -> None:
+async def rate(
+    http: httpx.AsyncClient, servers: list[Killable], who: str, cookie: str, seen: Seen, until: float
+) -> None:
     """Read and decide until the day is over; now and then, fall asleep over a response."""
     draw = random.Random(who)
     headers = {"X-Desk": "1", "Cookie": f"desk={cookie}"}
