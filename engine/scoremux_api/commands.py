@@ -29,17 +29,17 @@ class ApiOptions:
     database: Where
     folder: Annotated[Path, typer.Option(help="Where batches are kept; made if it does not exist.")]
     url: Annotated[list[str] | None, typer.Option(help="HOST:PORT of Triton's gRPC; may be repeated.")] = None
-    tasks: Annotated[Path | None, typer.Option(help="Store, for the questions and policies of tasks.")] = None
+    tasks: Annotated[
+        Path | None,
+        typer.Option(help="Store, for the questions, points and policies of tasks; the desk gets them, too."),
+    ] = None
     grant_key: Annotated[
         Path | None, typer.Option(help="The front door's file of this name. Without it, callers need no token.")
     ] = None
     tokens: Annotated[
         Path | None, typer.Option(help="The front door's file of tokens: batches of a revoked token end.")
     ] = None
-    address: Annotated[str, typer.Option(help="Where the API listens; other than loopback needs --grant-key.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 8005
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 that the API listens on.")] = 8005
     read_behind: Annotated[
         str, typer.Option(metavar="SHARE|FILE", help="As for `scoremux score`; needs --key-file.")
     ] = ""
@@ -68,20 +68,27 @@ def api(options: ApiOptions) -> None:
     from scoremux_api.scorer import TritonScorer
     from scoremux_api.services import Services
     from scoremux_client.transports.connect import connect_all
-    from scoremux_engine.scoring.permission import read_key
+    from scoremux_engine.scoring.permission import HEADER, read_key
+    from scoremux_review.database import programme
+    from scoremux_review.reading.task_files import read_items
 
     urls, settings = options.url or [], _settings(options)
     if options.sandbox == bool(urls):
         raise InputError("give --url, the address of Triton, or --sandbox, which needs none")
     if wrong := next((url for url in urls if url.startswith("http")), None):
         raise InputError(f"--url {wrong}: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
-    transports = [] if options.sandbox else connect_all(urls, None, {}, insecure=False)
+    transports = (
+        [] if options.sandbox else connect_all(urls, None, {HEADER: ""} if options.grant_key else {}, insecure=False)
+    )
     callers = Callers(read_key(options.grant_key) if options.grant_key else None, options.tokens)
     with (
         created(options.database) as database,
         closing(database),
         closing(TritonScorer(transports) if transports else SandboxScorer(database)) as scorer,
     ):
+        if options.tasks:
+            with database.write() as connection:
+                programme.save_items(connection, read_items(options.tasks), "scoremux api", database.now())
         _serve(Services(settings, database, scorer, callers), options.port)
 
 

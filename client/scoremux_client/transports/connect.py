@@ -12,6 +12,7 @@ from scoremux_client.errors import InputError
 from scoremux_client.transports.transport import Tls, Transport
 
 _SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}
+_CREDENTIALS = {"authorization", "scoremux-grant"}
 _VISIBLE = frozenset(map(chr, range(0x20, 0x7F)))
 
 
@@ -33,7 +34,7 @@ def connect(
     secure = _SCHEMES[scheme] or tls is not None
     if secure and "://" in url and not _SCHEMES[scheme]:
         raise InputError(f"{url} is not encrypted but certificates were given; say {scheme}s:// or leave them out")
-    if not secure and not insecure and "authorization" in (headers or {}) and not _loopback(host):
+    if not (secure or insecure or _CREDENTIALS.isdisjoint(headers or {}) or _loopback(host)):
         raise InputError(
             f"{address} is another machine and the connection is not encrypted, so the token could be read on the way; "
             "use grpcs:// or https://, or say insecure=True (--insecure) to send it anyway"

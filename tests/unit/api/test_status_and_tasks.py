@@ -1,6 +1,7 @@
 """Tasks with their ETag, question and policy; `/readyz`, and the limits in headers."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ import pytest
 from apis import TASKS, api
 from scoremux_client import UnavailableError
 from scoremux_client.testing import FakeTransport
+from scoremux_review.database.connection import Database
+from scoremux_review.database.programme import Item, item_of
 from scoremux_review.errors import DatabaseError
+from scoremux_server.front_door.access_tokens import TokenFile
 from serving import run_here
 
 
@@ -80,3 +84,24 @@ def test_options_that_could_not_work_are_refused_at_the_start(
     Path("key").write_text("0123456789abcdef" * 4)
     ended = run_here("api", "--sandbox", "--database", "s.db", "--folder", "s", *options)
     assert ended.returncode == 2 and refusal in " ".join(ended.stderr.replace("│", " ").split())
+
+
+def test_desk_gets_questions_and_points_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store/packages/ab").mkdir(parents=True)
+    Path("store/manifest.json").write_text(json.dumps({"tasks": {"t-1": "ab"}}))
+    task = {"id": "t-1", "levels": [0, 0.5, 2], "question": "What is DHCP for?"}
+    Path("store/packages/ab/task.json").write_text(json.dumps(task))
+    monkeypatch.setattr("scoremux_api.commands._serve", lambda *_: None)
+    assert not run_here(*["api", "--sandbox", "--database", "s.db", "--folder", "s", "--tasks", "store"]).returncode
+    with closing(Database("s.db")) as database, database.read() as connection:
+        assert item_of(connection, "t-1") == Item("t-1", (0, 0.5, 2), "What is DHCP for?")
+
+
+def test_grant_goes_to_another_machine_over_tls_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("key").write_text("0123456789abcdef" * 4)
+    TokenFile(Path("tokens")).add("acme", ["*"], 1, 1)
+    files = ("--database", "s.db", "--folder", "s", "--grant-key", "key", "--tokens", "tokens")
+    ended = run_here("api", "--url", "192.0.2.1:8001", *files)
+    assert ended.returncode == 2 and "the connection is not encrypted" in ended.stderr
