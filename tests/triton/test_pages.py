@@ -80,7 +80,7 @@ def test_readme_gives_scores(reader: Path, capsys: pytest.CaptureFixture[str], m
             assert output["data"] == (pytest.approx(expected["data"], abs=1e-4) if numbers else expected["data"])
         commands = [c for block in of_client if block.text != curl for c in block.commands]
         commands = [c for c in commands if not c.startswith(ELSEWHERE) and "--engine ray" not in c]
-        assert [command.split()[1] for command in commands] == ["score", "evaluate", "report", "compare"]
+        assert [command.split()[1] for command in commands] == ["score", "evaluate", "report", "compare", "score"]
         for command in commands:
             run(command, reader / "client", url)
             for version in ("before", "after"):
