@@ -247,8 +247,8 @@ def check(drill: Drill, name: str, folder: Path, secret: str) -> tuple[list[str]
             told = subjects[row_subject(drill.sent[row], row)]
             shown = drill.ask(drill.apis, "GET", f"/v1/rows/{drill.sent[row]}/{row}").json()
             state = ["row.final", *["row.corrected"] * (len(told) - 1)], "corrected" if told[1:] else "final"
-            levels = [(of["level"], of["score"]) for of in (final[row], shown, *(event["data"] for event in told[-1:]))]
-            is_same = len(levels) == 3 and len({*levels}) == 1 and levels[0][0] is not None
+            levels = [of["level"] for of in (final[row], shown, *(event["data"] for event in told[-1:]))]
+            is_same = len(levels) == 3 and len({*levels}) == 1 and levels[0] is not None
             if not is_same or state != ([event["type"] for event in told], shown["state"]):
                 wrong.append(f"{row}: {levels}, {state}, {shown}")
 
