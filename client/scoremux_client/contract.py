@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 MODEL = "scorer"
+GRANT_HEADER = "scoremux-grant"
+"""The header in which a front door says what a token may do."""
+
 MAX_BATCH_ROWS = 512
 """Most rows one request may carry (Triton's `max_batch_size`)."""
 

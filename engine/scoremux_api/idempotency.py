@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Header, Request, Response
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 
 from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
@@ -44,12 +44,11 @@ async def answered_once(
     if key is None:
         return await work()
     digest = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body))).hexdigest()
-    where = (idempotency.c.token == caller.token) & (idempotency.c.key == key)
 
     def end(response: Response | None) -> None:
         with database.write() as connection:
             if response is None:
-                connection.execute(delete(idempotency).where(where))
+                connection.execute(delete(idempotency).where(_of(caller.token, key)))
             else:
                 keep(connection, caller, key, response)
 
@@ -65,14 +64,13 @@ async def answered_once(
 
 def keep(connection: Connection, caller: Caller, key: str | None, response: Response) -> None:
     """Store the answer to a key. Work that ends in one transaction does so in it: a crash then has it done once."""
-    where = (idempotency.c.token == caller.token) & (idempotency.c.key == key)
     stored = {"status": response.status_code, "answer": bytes(response.body)}
-    connection.execute(update(idempotency).where(where).values(stored))
+    connection.execute(update(idempotency).where(_of(caller.token, key)).values(stored))
 
 
 def _begin(database: Database, token: str, key: str, digest: str) -> tuple[int, bytes] | None:
     """Return the stored answer; None where the request is to be worked on now. Raises ApiProblem."""
-    where, now = (idempotency.c.token == token) & (idempotency.c.key == key), database.now()
+    where, now = _of(token, key), database.now()
     with database.write() as connection:
         row = connection.execute(select(idempotency).where(where)).one_or_none()
         if row is None:
@@ -86,3 +84,7 @@ def _begin(database: Database, token: str, key: str, digest: str) -> tuple[int, 
             raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
         connection.execute(update(idempotency).where(where).values(at=now))
     return None
+
+
+def _of(token: str, key: str | None) -> ColumnElement[bool]:
+    return (idempotency.c.token == token) & (idempotency.c.key == key)

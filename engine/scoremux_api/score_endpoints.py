@@ -13,21 +13,20 @@ from scoremux_api.idempotency import KeyHeader, answered_once
 from scoremux_api.problems import body_of, declared
 from scoremux_api.rows.live_intake import ScoredArrival, describe_alerts
 from scoremux_api.services import Services, caller_of, services_of
-from scoremux_api.shapes import ScoreAnswer, ScoreRequest, as_json_row, parsed
+from scoremux_api.shapes import ScoreAnswer, ScoreRequest, as_json_row, body_shape, parsed
 from scoremux_client.contract import MAX_BATCH_ROWS
 from scoremux_client.rows import Response as Row
 
 MOST_BYTES = 8 << 20
 _LIMITS = {"scoremux-limits": f"rows={MAX_BATCH_ROWS}, bytes={MOST_BYTES}"}
 router = APIRouter()
-_BODY = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ScoreRequest"}}}}
 
 
 @router.post(
     "/v1/score",
     response_model=ScoreAnswer,
     responses=declared(409, 413, 502, 504),
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra=body_shape(ScoreRequest),
 )
 async def score(request: Request, _key: KeyHeader = None) -> Response:
     """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""

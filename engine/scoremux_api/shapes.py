@@ -65,6 +65,12 @@ class ScoreAnswer(BaseModel):
     rows: list[ScoredRow]
 
 
+def body_shape(shape: type[BaseModel]) -> dict[str, Any]:
+    """Return the part of FastAPI's `openapi_extra` that says what a body of bytes is."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{shape.__name__}"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def as_json_row(scored: Scored) -> dict[str, Any]:
     """Return a row of an answer, as `ScoredRow` describes it; float32 values survive JSON with the same bits."""
     has_level = scored.level >= 0

@@ -55,8 +55,13 @@ OF_GROUPS = ("exact", "qwk", "smd", "sd_ratio", "people", "kept_exact", "kept_qw
 OF_LEVELS = ("dif",)
 """Statistics of each level of a group."""
 
-_TITLES = {"dsm": "DSM", "gap_exact": "gap in exact agreement", "gap_qwk": "gap in QWK", "dif": "non-uniform DIF"}
-_TITLES["raised"] = "changed copies that gain a level"
+_TITLES = {
+    "dsm": "DSM",
+    "gap_exact": "gap in exact agreement",
+    "gap_qwk": "gap in QWK",
+    "dif": "non-uniform DIF",
+    "raised": "changed copies that gain a level",
+}
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 

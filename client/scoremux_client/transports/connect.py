@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
-from scoremux_client.contract import OUTPUTS, TensorSpec
+from scoremux_client.contract import GRANT_HEADER, OUTPUTS, TensorSpec
 from scoremux_client.errors import InputError
 from scoremux_client.transports.transport import Tls, Transport
 
 _SCHEMES = {"grpc": False, "grpcs": True, "http": False, "https": True}
-_CREDENTIALS = {"authorization", "scoremux-grant"}
+_CREDENTIALS = {"authorization", GRANT_HEADER}
 _VISIBLE = frozenset(map(chr, range(0x20, 0x7F)))
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from scoremux_api.problems import ApiProblem, body_of, declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
-from scoremux_api.shapes import KnownMembers
+from scoremux_api.shapes import KnownMembers, body_shape
 from scoremux_client.errors import InputError
 from scoremux_review.database import outbox
 
@@ -20,7 +20,6 @@ MOST_WEBHOOKS = 20
 """Of one token."""
 
 _MOST_LISTED, _MOST_BYTES = 100, 16_384
-_BODY = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookRequest"}}}}
 router = APIRouter()
 Event = Literal["batch.completed", "row.final", "row.corrected"]
 State = Literal["waiting", "delivered", "dead"]
@@ -68,7 +67,7 @@ class DeliveryList(BaseModel):
     deliveries: list[DeliveryOut]
 
 
-@router.post("/v1/webhooks", status_code=201, responses=declared(409, 413), openapi_extra={"requestBody": _BODY})
+@router.post("/v1/webhooks", status_code=201, responses=declared(409, 413), openapi_extra=body_shape(WebhookRequest))
 async def register(request: Request, services: ServicesOf, caller: CallerOf) -> WebhookOut:
     """Register a URL, or give one that the token has other events and a new secret.
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from scoremux_client.contract import GRANT_HEADER
 from scoremux_engine.errors import GrantError
 from scoremux_files.digests import read_key as read_secret
 
-HEADER = "scoremux-grant"
+HEADER = GRANT_HEADER
 KEY_BYTES = 32
 """Shortest key that is accepted."""
 
