@@ -92,12 +92,10 @@ def test_client_that_never_reads_its_answer_does_not_keep_the_api_from_stopping(
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def test_two_processes_share_batches_and_one_goes_on_alone(tmp_path: Path, kind: str) -> None:
-    if kind == "postgresql" and postgres.programs() is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
     body = [{"id": str(n), "task": "t-1", "text": "unsure" if n % 100 == 0 else "sure"} for n in range(3000)]
     sent = ["".join(json.dumps({**row, "id": f"{n}-{row['id']}"}) + "\n" for row in body) for n in range(4)]
     with ExitStack() as stack:
-        name = stack.enter_context(postgres.running()) if kind == "postgresql" else str(tmp_path / "reviews.db")
+        name = stack.enter_context(postgres.database_name(kind, tmp_path))
         one, process = stack.enter_context(routed.api_process(name, tmp_path))
         two, _ = stack.enter_context(routed.api_process(name, tmp_path))
         batches = [(one, two)[n % 2].post("/v1/batches", content=rows).json()["id"] for n, rows in enumerate(sent)]

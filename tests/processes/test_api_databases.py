@@ -21,13 +21,8 @@ from waiting import side_by_side, until
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def database_name(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield str(tmp_path / "reviews.db")
-        return
-    if postgres.programs() is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    with postgres.running() as url:
-        yield url
+    with postgres.database_name(request.param, tmp_path) as name:
+        yield name
 
 
 def score(client: httpx.Client, *ids: str, text: str = "unsure") -> httpx.Response:

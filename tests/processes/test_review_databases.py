@@ -57,13 +57,8 @@ RATERS = tuple(f"rater{n}" for n in range(6))
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def database_name(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield str(tmp_path / "reviews.db")
-        return
-    if postgres.programs() is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    with postgres.running() as url:
-        yield url
+    with postgres.database_name(request.param, tmp_path) as name:
+        yield name
 
 
 def read_all(work: Work, who: str, errors: list[BaseException]) -> None:

@@ -169,14 +169,12 @@ class Drill:
 def test_no_row_decision_or_event_is_lost(
     kind: str, small_repository: Path, tmp_path: Path, scaled: Scaled, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if kind == "postgresql" and postgres.programs() is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "receiver.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     with ExitStack() as stack:
-        name = stack.enter_context(postgres.running()) if kind == "postgresql" else str(tmp_path / "reviews.db")
+        name = stack.enter_context(postgres.database_name(kind, tmp_path))
         database = stack.enter_context(closing(Database(name, create=True)))
         server = stack.enter_context(serving(small_repository, tmp_path))
         port = free_port()

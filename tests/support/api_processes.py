@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from serving import SCOREMUX
+from serving import SCOREMUX, code
 from waiting import free_port, until
 
 
@@ -19,15 +19,8 @@ def api_process(folder: Path, *options: str) -> Iterator[tuple[httpx.Client, sub
     process = subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            until(lambda: _answers(client), process)
+            until(lambda: code(f"{client.base_url}/readyz") == 200, process)
             yield client, process
     finally:
         process.kill()
         process.wait()
-
-
-def _answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/healthz").status_code == 200
-    except httpx.TransportError:
-        return False

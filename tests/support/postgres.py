@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+import pytest
+
 _NOBODY = 65534
 
 
@@ -71,3 +73,18 @@ def _run(home: Path, program: str, *words: str, check: bool = True) -> None:
     options = {"cwd": home, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **as_nobody}
     command = [str(folder / program), "-D", str(home / "data"), *words]
     subprocess.run(command, check=check, **options)  # type: ignore[call-overload]
+
+
+@contextmanager
+def database_name(kind: str, folder: Path) -> Iterator[str]:
+    """Give the name of a new database: a file in the folder for `sqlite`, else a server's URL.
+
+    Skips the test where there is no PostgreSQL.
+    """
+    if kind == "sqlite":
+        yield str(folder / "reviews.db")
+        return
+    if programs() is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    with running() as url:
+        yield url

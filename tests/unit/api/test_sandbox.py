@@ -1,6 +1,5 @@
 """`scoremux api --sandbox` as a platform's CI starts it: ids choose the outcome, and a human decides after 5 s."""
 
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +10,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from api_processes import api_process
 from scoremux_api import sandbox as sandbox_module
 from scoremux_api.api_app import create_app
 from scoremux_api.callers import Callers
@@ -19,30 +19,14 @@ from scoremux_api.services import Services, Settings
 from scoremux_review.database import programme
 from scoremux_review.database.connection import Database
 from scoremux_review.desk_policy import DeskPolicy
-from serving import SCOREMUX, run_here
-from waiting import free_port, until
+from serving import run_here
+from waiting import until
 
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    folder, port = tmp_path_factory.mktemp("sandbox"), free_port()
-    command = [SCOREMUX, "api", "--sandbox", "--database", folder / "desk.db", "--folder", folder, "--port", str(port)]
-    with (
-        subprocess.Popen(command) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
-    ):
-        try:
-            until(lambda: _is_there(client), process)
-            yield client
-        finally:
-            process.terminate()
-
-
-def _is_there(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+    with api_process(tmp_path_factory.mktemp("sandbox"), "--sandbox") as (client, _):
+        yield client
 
 
 def score(client: httpx.Client, *names: str) -> list[dict[str, Any]]:

@@ -235,11 +235,9 @@ def test_pauses_grow_and_end_within_days() -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def test_several_processes_keep_the_order(tmp_path: Path, kind: str) -> None:
-    if kind == "postgresql" and postgres.programs() is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
     with ExitStack() as stack:
         receiver, authority = stack.enter_context(receiving(tmp_path))
-        name = str(tmp_path / "reviews.db") if kind == "sqlite" else stack.enter_context(postgres.running())
+        name = stack.enter_context(postgres.database_name(kind, tmp_path))
         clock = [1.8e9]
         made = [Hooks(name, receiver, authority, clock) for _ in range(3)]
         stack.callback(lambda: [hooks.database.close() for hooks in made])
