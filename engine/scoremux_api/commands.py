@@ -78,7 +78,7 @@ def api(options: ApiOptions) -> None:
     if wrong := next((url for url in urls if url.startswith("http")), None):
         raise InputError(f"--url {wrong}: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
     transports = (
-        [] if options.sandbox else connect_all(urls, None, {HEADER: ""} if options.grant_key else {}, insecure=False)
+        [] if options.sandbox else connect_all(urls, None, {HEADER: ""} if options.grant_key else {}, insecure=None)
     )
     callers = Callers(read_key(options.grant_key) if options.grant_key else None, options.tokens)
     with (

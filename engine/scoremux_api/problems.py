@@ -35,19 +35,18 @@ class ApiProblem(ScoremuxError):
         super().__init__(detail)
         self.status, self.title, self.detail, self.retry_after = status, title, detail, retry_after
 
+    def body(self) -> dict[str, Any]:
+        """Return what `ProblemBody` describes."""
+        kind = f"urn:scoremux:{self.title.lower().replace(' ', '-')}"
+        problem = {"type": kind, "title": self.title, "status": self.status, "detail": self.detail}
+        return {**problem, "retryable": self.retry_after is not None}
+
     def response(self) -> Response:
         """Return the HTTP answer."""
-        body = ProblemBody(
-            type=f"urn:scoremux:{self.title.lower().replace(' ', '-')}",
-            title=self.title,
-            status=self.status,
-            detail=self.detail,
-            retryable=self.retry_after is not None,
-        )
         headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
         if self.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             headers["connection"] = "close"  # or the server would go on to receive the body
-        return Response(orjson.dumps(body.model_dump()), self.status, headers, MEDIA_TYPE)
+        return Response(orjson.dumps(self.body()), self.status, headers, MEDIA_TYPE)
 
 
 class ProblemBody(BaseModel):

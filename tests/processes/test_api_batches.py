@@ -98,14 +98,21 @@ def test_two_processes_share_batches_and_one_goes_on_alone(tmp_path: Path, kind:
         name = stack.enter_context(postgres.database_name(kind, tmp_path))
         one, process = stack.enter_context(routed.api_process(name, tmp_path))
         two, _ = stack.enter_context(routed.api_process(name, tmp_path))
+        first = {"id": "2-7", "task": "t-1", "text": "unsure"}  # which a batch has with another text
+        assert two.post("/v1/score", json={"rows": [first]}).status_code == 200
         batches = [(one, two)[n % 2].post("/v1/batches", content=rows).json()["id"] for n, rows in enumerate(sent)]
         until(lambda: any(shown(one, batch)["request_counts"]["completed"] for batch in batches), process)
         process.kill()
         for n, batch in enumerate(batches):
             until(lambda batch=batch: shown(two, batch)["status"] == "completed", shown=lambda: shown(two, batches[0]))
             results = two.get(f"/v1/batches/{batch}/results").text.splitlines()
-            assert [json.loads(row)["id"] for row in results] == [f"{n}-{row['id']}" for row in body]
+            expected = [f"{n}-{row['id']}" for row in body]
+            errors = [json.loads(line)["line"] for line in two.get(f"/v1/batches/{batch}/errors").text.splitlines()]
+            assert errors == [expected.index(first["id"]) + 1 for _ in range(expected.count(first["id"]))]
+            assert [json.loads(row)["id"] for row in results] == [name for name in expected if name != first["id"]]
+            counts = {"total": 3000, "completed": len(results), "failed": len(errors)}
+            assert shown(two, batch)["request_counts"] == counts
         with closing(Database(name)) as database, database.read() as connection:
             verify(connection)
             names = list(connection.scalars(select(schema.rows.c.name)))
-    assert sorted(names) == sorted(f"{n}-{k}" for n in range(4) for k in range(0, 3000, 100))
+    assert sorted(names) == sorted([first["id"], *(f"{n}-{k}" for n in range(4) for k in range(0, 3000, 100))])

@@ -21,23 +21,24 @@ def connect(
     tls: Tls | None = None,
     headers: Mapping[str, str] | None = None,
     *,
-    insecure: bool = False,
+    insecure: bool | None = False,
     outputs: Sequence[TensorSpec] = OUTPUTS,
     batch: bool = False,
 ) -> Transport:
     """Return the transport for ``host:port`` or a URL of grpc, grpcs, http or https. Nothing is sent yet.
 
     Certificates with ``host:port`` mean that the connection is encrypted. Raises InputError where the address makes no
-    sense, or where credentials would be readable on the network and `insecure` does not allow it.
+    sense, or where credentials would be readable on the network and `insecure` does not allow it (None: nobody can).
     """
     scheme, host, address, path = _parse(url)
     secure = _SCHEMES[scheme] or tls is not None
     if secure and "://" in url and not _SCHEMES[scheme]:
         raise InputError(f"{url} is not encrypted but certificates were given; say {scheme}s:// or leave them out")
     if not (secure or insecure or _CREDENTIALS.isdisjoint(headers or {}) or _loopback(host)):
+        anyway = "" if insecure is None else ", or say insecure=True (--insecure) to send it anyway"
         raise InputError(
             f"{address} is another machine and the connection is not encrypted, so the token could be read on the way; "
-            "use grpcs:// or https://, or say insecure=True (--insecure) to send it anyway"
+            f"use {scheme}s://{address}{anyway}"
         )
     certificates = (tls or Tls()) if secure else None
     # Imported here: a user of one protocol does not pay for the other.
@@ -57,7 +58,7 @@ def connect_all(
     tls: Tls | None,
     headers: Mapping[str, str],
     *,
-    insecure: bool,
+    insecure: bool | None,
     outputs: Sequence[TensorSpec] = OUTPUTS,
     batch: bool = False,
 ) -> list[Transport]:

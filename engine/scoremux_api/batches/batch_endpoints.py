@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from functools import partial
-from io import BytesIO
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -93,10 +92,11 @@ def get_results(batch: str, services: ServicesOf, caller: CallerOf) -> Streaming
 
 @router.get("/v1/batches/{batch}/errors", responses={**_LINES, **declared(404, 410)}, response_class=Response)
 def get_errors(batch: str, services: ServicesOf, caller: CallerOf) -> StreamingResponse:
-    """Give the lines that are not rows, each with `line` and `detail`."""
-    errors = _files(batch, services, caller).errors
-    file = errors.open("rb") if errors.exists() else BytesIO()
-    return StreamingResponse(iter(partial(file.read, 1 << 20), b""), media_type=JSON_LINES)
+    """Give the lines that get no outcome, each with `line` and the members of a problem.
+
+    A line is not a row (`Invalid request`), or an earlier line or the desk has its id with another text (`Row exists`).
+    """
+    return StreamingResponse(_files(batch, services, caller).errors(), media_type=JSON_LINES)
 
 
 @router.post("/v1/batches/{batch}/cancel", responses=declared(404, 409))

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from pydantic import ValidationError
 
 from scoremux_api.problems import ApiProblem, blocks_of, problem_of
 from scoremux_api.shapes import RowIn, as_json_row, parsed
-from scoremux_cli.batch.parts import read_table
+from scoremux_cli.batch.parts import read_rejected, read_table
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replacing, sync
 from scoremux_files.errors import writing
 from scoremux_files.locks import locked
+from scoremux_files.rows.readers import chunks
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
 from scoremux_files.rows.text_files import read_lines
 
@@ -41,7 +43,7 @@ class BatchFiles:
     def __init__(self, root: Path, batch: str) -> None:
         self.folder = root.resolve() / batch  # the journal names its source, whatever the working directory is
         self.body, self.rows = self.folder / "body.jsonl", self.folder / "rows.jsonl"
-        self.errors, self.scores = self.folder / "errors.jsonl", self.folder / "scores"
+        self.refused, self.scores = self.folder / "errors.jsonl", self.folder / "scores"
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the batch in the block. Raises BlockingIOError where another process computes it."""
@@ -66,9 +68,10 @@ class BatchFiles:
         A row keeps the number of its line. Raises InputError.
         """
         total = failed = 0
+        texts = dict[int, int]()
         with (
             writing(self.folder),
-            replacing(self.errors, 0o600) as new_errors,
+            replacing(self.refused, 0o600) as new_errors,
             replacing(self.rows, 0o600) as new_rows,
             new_errors.open("wb") as errors,
             new_rows.open("wb") as rows,
@@ -76,13 +79,13 @@ class BatchFiles:
             for line in read_lines(self.body, FILE_START, LAYOUT.line_bytes):
                 if line.data is None or line.data.strip():
                     total += 1
-                    row = _row_or_reason(line.data)
-                    if isinstance(row, RowIn):
+                    try:
+                        row = _new_row(line.data, texts)
                         text = HALF if row.text is None else row.text
                         rows.write(json.dumps({"id": row.id, "task": row.task, "text": text}).encode())
-                    else:
+                    except (ApiProblem, ValidationError) as error:
                         failed += 1
-                        errors.write(orjson.dumps({"line": line.number, "detail": row}) + b"\n")
+                        errors.write(_error(line.number, problem_of(error)))
                     if total > MOST_ROWS:
                         raise ApiProblem(422, "Too many rows", f"a batch has {MOST_ROWS:,} rows at most; send several")
                 rows.write(b"\n")
@@ -94,6 +97,14 @@ class BatchFiles:
             rows = read_table(path).to_pylist()
             yield b"".join(orjson.dumps(as_json_row(_scored(row))) + b"\n" for row in rows)
 
+    def errors(self) -> Iterator[bytes]:
+        """Yield why lines of the body have no outcome, as JSON Lines: those that `validate` refused come first."""
+        if self.refused.exists():
+            with self.refused.open("rb") as file:
+                yield from iter(partial(file.read, 1 << 20), b"")
+        for some in chunks(read_rejected(self.scores), LAYOUT.part_rows):
+            yield b"".join(_error(row["line"], ApiProblem(409, "Row exists", row["reason"])) for row in some)
+
     def remove_texts(self) -> None:
         """Remove the body and what was made of it, but for the outcomes."""
         for path in (self.rows, *self.folder.glob(f"{NEW}*"), self.body):  # erasure looks for the body
@@ -104,14 +115,23 @@ class BatchFiles:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _row_or_reason(data: bytes | None) -> RowIn | str:
-    """Return the row in a line, or why there is none, without a word of its text."""
+def _new_row(data: bytes | None, texts: dict[int, int]) -> RowIn:
+    """Return the row in a line. Raises ApiProblem or ValidationError, without a word of its text.
+
+    Args:
+        texts: Hashes of the texts before, by the hashes of their tasks and ids; gets that of this row.
+    """
     if data is None:
-        return f"longer than {LAYOUT.line_bytes:,} bytes"
-    try:
-        return parsed(RowIn, data)
-    except ValidationError as error:
-        return problem_of(error).detail
+        raise ApiProblem(422, "Invalid request", f"the line is longer than {LAYOUT.line_bytes:,} bytes")
+    row = parsed(RowIn, data)
+    key, text = hash((row.task.partition("@")[0], row.id)), hash(row.text)
+    if row.text is not None and texts.setdefault(key, text) != text:
+        raise ApiProblem(409, "Row exists", "an earlier line has this id with another text; give a new id")
+    return row
+
+
+def _error(line: int, problem: ApiProblem) -> bytes:
+    return orjson.dumps({"line": line, **problem.body()}) + b"\n"
 
 
 def _scored(row: dict[str, Any]) -> Scored:

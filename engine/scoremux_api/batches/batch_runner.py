@@ -12,9 +12,11 @@ import json
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,16 +25,16 @@ from scoremux_api.batches.batch_files import HALF, LAYOUT, BatchFiles
 from scoremux_api.batches.batch_table import ENDED, UNDER_WAY, BatchState, RequestCounts
 from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
-from scoremux_api.rows.live_intake import RowConflictError, ScoredArrival, describe_alerts
+from scoremux_api.rows.live_intake import ScoredArrival, describe_alerts
 from scoremux_api.services import Services
 from scoremux_cli.batch.job import score_slices
 from scoremux_cli.batch.journal import Job, JobState, Journal
 from scoremux_cli.batch.parts import remove_unfinished, write_part
-from scoremux_cli.batch.slices import Slice, read_slices, read_source
+from scoremux_cli.batch.slices import Slice, read_slices
 from scoremux_cli.batch.sources import expand
 from scoremux_client.errors import TransportError
 from scoremux_client.rows import Response, Scored
-from scoremux_files.errors import first_of, writing
+from scoremux_files.errors import writing
 from scoremux_review.erasure import expire
 from scoremux_review.errors import DatabaseError
 from scoremux_server.errors import SetupError
@@ -41,6 +43,7 @@ _TURN_S, _LOOK_S, _TIDY_S = 300.0, 1.0, 3600.0
 _STOP_S, _COMMIT_S, _ORPHAN_S = 5.0, 30.0, 86_400.0
 _PASSING = (TransportError, DatabaseError, SetupError, FutureTimeoutError, OSError)
 """What does not end a batch: it is computed later."""
+_TAKEN = "the desk has a row of this id with another text; give a new id"  # an id would outlive its erasure
 
 log = logging.getLogger(__name__)
 
@@ -152,29 +155,38 @@ class BatchRunner:
             if self._stopping.is_set() or self._state(batch) != "in_progress":
                 raise _TurnOverError
 
-        with Journal(files.scores, job) as journal:
-            state = journal.state
-            for part, scored in score_slices(job, self._slices(job, state), client, note=go_on):
-                grant_of(row, part.tasks)
-                self._commit(row, next(read_source(job, part.index, part.start, part.number)), scored)
-                journal.add(write_part(files.scores, part, scored))
+        with Journal(files.scores, job) as journal, files.refused.open("rb") as refused:
+            state, texts, before = journal.state, deque[list[str | bytes]](), sum(1 for _ in refused)
+
+            def count() -> None:
                 with self._database.write() as connection:
-                    batch_table.count_completed(connection, batch, state.rows)
+                    batch_table.count(connection, batch, completed=state.rows, failed=before + state.rejected)
+
+            count()  # the process may have been killed when it had added a part
+            for part, scored in score_slices(job, self._slices(job, state, texts), client, note=go_on):
+                grant_of(row, part.tasks)
+                part.texts = texts.popleft()
+                journal.add(write_part(files.scores, *self._commit(row, part, scored)))
+                count()
                 go_on()
             if state.source < len(job.sources):
                 raise _TurnOverError
         self._move(batch, ("in_progress",), "finalizing")
 
-    def _slices(self, job: Job, state: JobState) -> Iterator[Slice]:
-        """Yield the slices of one turn, one at least."""
+    def _slices(self, job: Job, state: JobState, texts: deque[list[str | bytes]]) -> Iterator[Slice]:
+        """Yield the slices of one turn, one at least, and keep their texts."""
         ends_at = time.monotonic() + _TURN_S
         for part in read_slices(job, state):
+            texts.append(part.texts)
             yield part
             if self._others_wait or self._changed.is_set() or time.monotonic() > ends_at:
                 return
 
-    def _commit(self, batch: Any, part: Slice, scored: list[Scored]) -> None:
-        """Commit the rows of a part that people read, before anybody sees the part's outcomes."""
+    def _commit(self, batch: Any, part: Slice, scored: list[Scored]) -> tuple[Slice, list[Scored]]:
+        """Commit the rows of a part that people read, before anybody sees the part's outcomes.
+
+        Return the part and its outcomes; rows that the desk has with another text are rejected.
+        """
         services, alert = self._services, self._services.settings.alert
         texts = [None if text == HALF else str(text) for text in part.texts]
         caller = Caller(batch.token, ())
@@ -183,12 +195,10 @@ class BatchRunner:
         alerts = asyncio.run(describe_alerts(services.scorer, alert, caller, rows))
         cells = zip(part.ids, part.tasks, texts, scored, alerts, strict=True)
         arrivals = [ScoredArrival(*row) for row in cells]
-        try:
-            services.intake.add(batch.token, arrivals).result(_COMMIT_S)
-        except RowConflictError as error:  # its ids would outlive their erasure
-            numbers = [str(n) for n, row in zip(part.lines, arrivals, strict=True) if row in error.arrivals]
-            taken = f"the desk has the rows of these lines with another text: {first_of(numbers)}; give new ids"
-            raise ApiProblem(409, error.title, taken) from None
+        taken = services.intake.add(batch.token, arrivals, partly=True).result(_COMMIT_S)
+        left = [place for place in range(len(scored)) if place not in taken]
+        rejected = [{"source": "", "line": part.lines[place], "reason": _TAKEN} for place in sorted(taken)]
+        return replace(part.take(left), rejected=rejected), [scored[place] for place in left]
 
     def _end(self, state: BatchState, batch: str, files: BatchFiles, **values: str) -> None:
         self._move(batch, UNDER_WAY, state, **values)

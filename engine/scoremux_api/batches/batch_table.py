@@ -33,7 +33,7 @@ class RequestCounts(BaseModel):
 
     total: int = Field(default=0, description="Lines of the file that are not blank; 0 until it is validated.")
     completed: int = Field(default=0, description="Rows whose outcome is in the results.")
-    failed: int = Field(default=0, description="Lines that are not a row; they are in the errors.")
+    failed: int = Field(default=0, description="Lines that get no outcome; they are in the errors.")
 
 
 class BatchError(BaseModel):
@@ -119,8 +119,8 @@ def move(
     return True
 
 
-def count_completed(connection: Connection, batch: str, completed: int) -> None:
-    """Note how many rows are done."""
+def count(connection: Connection, batch: str, **done: int) -> None:
+    """Note how many rows are `completed` and `failed`."""
     row = row_of(connection, batch)
-    counts = RequestCounts.model_validate_json(row.counts).model_copy(update={"completed": completed})
+    counts = RequestCounts.model_validate_json(row.counts).model_copy(update=done)
     connection.execute(update(batches).where(batches.c.id == batch).values(counts=counts.model_dump_json()))

@@ -44,15 +44,6 @@ class ScoredArrival(NamedTuple):
         return self.task.partition("@")[0], self.id
 
 
-class RowConflictError(ApiProblem):
-    """Rows have another text than before. Nothing of the request was stored."""
-
-    def __init__(self, arrivals: Sequence[ScoredArrival]) -> None:
-        names = first_of([arrival.id for arrival in arrivals])
-        super().__init__(409, "Row exists", f"rows with another text have these ids: {names}; give new ids")
-        self.arrivals = arrivals
-
-
 async def describe_alerts(
     scorer: TritonScorer, alert: Alert | None, caller: Caller, rows: Sequence[Response]
 ) -> Sequence[Mapping[str, Any] | None]:
@@ -77,13 +68,14 @@ class LiveIntake:
         self._database, self._read_behind = database, read_behind
         self._thread = ThreadPoolExecutor(1, "intake")
 
-    def add(self, token: str, arrivals: Sequence[ScoredArrival]) -> Future[None]:
+    def add(self, token: str, arrivals: Sequence[ScoredArrival], *, partly: bool = False) -> Future[set[int]]:
         """Have the rows committed that people read; a row that is there already stays as it is.
 
-        The future raises RowConflictError where one is there with another text, DatabaseError, and ApiProblem where the
-        desk knows a task with fewer levels. Until it runs it can be cancelled.
+        Until the future runs it can be cancelled. It gives the places of rows that are there with another text, which
+        are left out `partly`. It raises ApiProblem where there are such rows otherwise, so that nothing is stored, and
+        where the desk knows a task with fewer levels; and DatabaseError.
         """
-        return self._thread.submit(self._commit, token, arrivals)
+        return self._thread.submit(self._commit, token, arrivals, partly)
 
     async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
         """Return when the rows are committed. Raises as the future of `add`, and DatabaseError if it takes too long."""
@@ -92,20 +84,24 @@ class LiveIntake:
         except asyncio.TimeoutError:
             raise DatabaseError("the database is busy; the rows may be stored later") from None
 
-    def _commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
-        for_people = [arrival for arrival in arrivals if self._is_for_people(token, arrival)]
-        with (self._database.write if for_people else self._database.read)() as connection:
+    def _commit(self, token: str, arrivals: Sequence[ScoredArrival], partly: bool) -> set[int]:
+        chosen = [place for place, arrival in enumerate(arrivals) if self._is_for_people(token, arrival)]
+        with (self._database.write if chosen else self._database.read)() as connection:
             known = api_rows.owned(connection, token, {arrival.id for arrival in arrivals})
             texts = {key: row.text for key, row in known.items()}
-            sent = [(arrival, intake.storable(arrival.text)) for arrival in arrivals if arrival.text is not None]
-            if others := [arrival for arrival, text in sent if texts.setdefault(arrival.key, text) != text]:
-                raise RowConflictError(others)
+            sent = [(n, row.key, intake.storable(row.text)) for n, row in enumerate(arrivals) if row.text is not None]
+            taken = {place for place, key, text in sent if texts.setdefault(key, text) != text}
+            if taken and not partly:
+                names = first_of([arrivals[place].id for place in sorted(taken)])
+                raise ApiProblem(409, "Row exists", f"rows with another text have these ids: {names}; give new ids")
+            for_people = [arrivals[place] for place in chosen if place not in taken]
             new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
             numbers = {key: row.id for key, row in known.items()} | self._insert(connection, token, new.values())
             for arrival in for_people:
                 if alert := arrival.alert:
                     values = {"task": alert["alert_task"], "probability": alert["probability"]}
                     alerts.add_alert(connection, numbers[arrival.key], _BY, self._database.now(), **values)
+        return taken
 
     def _insert(self, connection: Connection, token: str, new: Collection[ScoredArrival]) -> dict[_Key, int]:
         """Insert new rows with their reads; return their numbers."""

@@ -20,7 +20,7 @@ from sqlalchemy import insert, select, update
 
 from apis import TASKS, api
 from routed import RoutedTransport
-from scoremux_api.batches import batch_files, batch_runner
+from scoremux_api.batches import batch_files, batch_runner, batch_table
 from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.services import Services
 from scoremux_cli.batch.people import Alert, ReadBehind
@@ -332,14 +332,43 @@ def test_rows_that_people_read_are_on_the_desk_before_the_results(tmp_path: Path
         assert client.get("/v1/rows/t-1/1").json()["state"] == "pending"
 
 
-def test_row_with_another_text_than_on_the_desk_fails_the_batch(tmp_path: Path) -> None:
+def test_row_whose_id_has_another_text_is_an_error_and_the_others_are_scored(tmp_path: Path) -> None:
+    body = [row(n, f"unsure {n}") for n in range(20)]
+    body[10:10] = [
+        row("student-a", "unsure, another text"),
+        row("0", "a changed text"),
+        row("0", None),
+        row("1", "unsure 1"),
+    ]
     with api(tmp_path, RoutedTransport()) as (client, services):
         client.post("/v1/score", json={"rows": [row("student-a", "unsure")]})
-        shown = ended(client, sent(client, lines([row("b"), row("student-a", "unsure, another text")])))
-        assert (shown["status"], shown["errors"][0]["code"]) == ("failed", "row_exists")
-        message = shown["errors"][0]["message"]  # its ids would outlive their erasure
-        assert message == "the desk has the rows of these lines with another text: 2; give new ids"
-        assert people_read(services) == [("t-1", "student-a", "unsure")]
+        batch = sent(client, lines(body))
+        shown, results, errors = ended(client, batch), read(client, batch, "results"), read(client, batch, "errors")
+        assert [name for _, name, _ in people_read(services)] == ["student-a", *(str(n) for n in range(20))]
+    assert (shown["status"], shown["request_counts"]) == ("completed", {"total": 24, "completed": 22, "failed": 2})
+    assert [scored["id"] for scored in results] == [row["id"] for row in [*body[:10], *body[12:]]]
+    problem = {"type": "urn:scoremux:row-exists", "title": "Row exists", "status": 409, "retryable": False}
+    assert errors == [  # without the ids, which would outlive their erasure
+        {**problem, "line": 12, "detail": "an earlier line has this id with another text; give a new id"},
+        {**problem, "line": 11, "detail": "the desk has a row of this id with another text; give a new id"},
+    ]
+
+
+def test_counts_are_right_after_a_kill_between_a_part_and_its_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_runner, "_LOOK_S", 0.1)
+    count, failures = batch_table.count, [DatabaseError("down")]
+
+    def fail_once(*of: Any, **done: int) -> None:
+        if done["completed"] and failures:
+            raise failures.pop()
+        count(*of, **done)
+
+    monkeypatch.setattr(batch_table, "count", fail_once)
+    with api(tmp_path) as (client, _):
+        shown = ended(client, sent(client, lines([row("a"), row("a", "another text")])))
+    assert shown["request_counts"] == {"total": 2, "completed": 1, "failed": 1} and not failures
 
 
 def test_part_is_not_shown_where_its_rows_cannot_be_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
