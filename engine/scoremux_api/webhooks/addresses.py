@@ -16,7 +16,9 @@ import httpx
 
 from scoremux_client.errors import InputError
 
-_LOOKUP_S, _LOOKUPS = 5.0, 32
+_LOOKUP_S, _LOOKUPS = 5.0, 512
+"""Threads are made when they are needed. The webhooks of one token take 200 at most, however long their names hang."""
+
 _PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
 _REFUSED = (
     "168.63.129.16/32",  # metadata of Azure

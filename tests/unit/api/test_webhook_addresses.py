@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Sequence
 
 import pytest
 
 from scoremux_api.webhooks.addresses import WebhookAddresses, is_public
+from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_client.errors import InputError
+from scoremux_review.database.outbox import MOST_AT_ONCE
 
 PUBLIC = ("93.184.215.14", "1.1.1.1", "2606:4700::1111", "2a00:1450:4001::1")
 REFUSED = (
@@ -63,6 +66,27 @@ def test_http_is_for_listed_hosts_on_this_machine() -> None:
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(InputError, match="URL of"):
         addresses(url, "93.184.215.14")
+
+
+def test_names_that_hang_hold_up_no_other_name() -> None:
+    may_end = threading.Event()
+
+    def resolve(host: str, _: int) -> Sequence[str]:
+        if host == "hangs.example":
+            may_end.wait(60)
+        return ["1.1.1.1"]
+
+    async def look_up() -> Sequence[str]:
+        rule = WebhookAddresses((), resolve)
+        hanging = [asyncio.create_task(rule.of("https://hangs.example/")) for _ in range(MOST_WEBHOOKS * MOST_AT_ONCE)]
+        try:
+            await asyncio.sleep(0)
+            return (await rule.of("https://lms.example/"))[1]
+        finally:
+            may_end.set()
+            await asyncio.gather(*hanging)
+
+    assert asyncio.run(look_up()) == ["1.1.1.1"]
 
 
 def test_names_that_cannot_be_resolved_are_refused() -> None:
