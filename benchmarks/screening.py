@@ -17,7 +17,7 @@ from benchmarks.data import Labelled, described
 FOLDS = 4
 THIRDS = 3
 """Into so many parts tasks are divided, of which one is new and the others train the start."""
-_NOT_OF_THE_START = ("epochs", "batch", "lr", "head_lr", "patience", "validation")
+_NOT_OF_THE_START = ("epochs", "batch", "lr")
 """What a recipe says about the tasks' own adapters alone."""
 _CHECKPOINT_S = 20.0
 

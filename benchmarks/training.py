@@ -279,9 +279,9 @@ def _whole_model(rows: Sequence[Labelled], levels: int, arguments: argparse.Name
     for name, parameter in model.named_parameters():
         (head if name.startswith("classifier") else body).append(parameter)
     groups = [{"params": body, "lr": arguments.lr}, {"params": head, "lr": arguments.head_lr}]
-    optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(groups, weight_decay=objective.WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: objective.learning_rate(recipe, step, training_set.steps)
+        optimizer, lambda step: objective.learning_rate(step, training_set.steps)
     )
     model.train()
     for step in range(training_set.steps):
@@ -289,7 +289,7 @@ def _whole_model(rows: Sequence[Labelled], levels: int, arguments: argparse.Name
         loss = objective.loss(model(**padded(batch, 0)).logits, batch)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), objective.CLIP)
         optimizer.step()
         schedule.step()
     return model.eval()

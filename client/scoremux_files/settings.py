@@ -86,7 +86,9 @@ def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
         return check(value)
     except ValidationError as error:
         complaints = error.errors(include_url=False, include_input=False)
-        lines = [f"{quote_key('.'.join(map(str, c['loc']))) or 'file'}: {c['msg']}" for c in complaints]
+        said = ["unknown key" if c["type"] == "extra_forbidden" else c["msg"] for c in complaints]
+        keys = [quote_key(".".join(map(str, c["loc"]))) or "file" for c in complaints]
+        lines = [f"{key}: {what}" for key, what in zip(keys, said, strict=True)]
         raise ValueError(first_of(lines, _ERRORS_SHOWN, "; ")) from error
 
 

@@ -42,20 +42,20 @@ _COLUMN = (
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """The options of `scoremux train`, whose help says what they mean."""
+    """The options of `scoremux train`, whose help says what they mean, and the seconds between checkpoints."""
 
     sources: Sequence[Path]
-    backbone: str
-    out: Path | None
-    tasks: Path | None
-    config: Path | None
-    check: bool
-    check_json: Path | None
-    start: Path | None
-    device: str
-    cores: int
-    checkpoint_s: float
-    column: Sequence[str] | None
+    backbone: str = ""
+    out: Path | None = None
+    tasks: Path | None = None
+    config: Path | None = None
+    check: bool = False
+    check_json: Path | None = None
+    start: Path | None = None
+    device: str = "cpu"
+    cores: int = 0
+    column: Sequence[str] | None = None
+    checkpoint_s: float = 60.0
 
 
 def train(
@@ -69,7 +69,6 @@ def train(
     start: Annotated[Path | None, typer.Option(help=_START)] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     cores: Annotated[int, typer.Option(min=0, help=_CORES)] = 0,
-    checkpoint_s: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
     column: Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None,
 ) -> None:
     """Train an adapter for every task, all tasks and folds in one mixed batch.
@@ -80,10 +79,10 @@ def train(
     Example: scoremux train labelled.csv --backbone sentence-transformers/all-MiniLM-L6-v2 --out adapters
     """
     where = sources, backbone, out, tasks, config, check, check_json
-    _train(TrainOptions(*where, start, device, cores, checkpoint_s, column))
+    train_as(TrainOptions(*where, start, device, cores, column))
 
 
-def _train(options: TrainOptions) -> None:
+def train_as(options: TrainOptions) -> None:
     """Rows → prepared → trained → written; with --check, stop after the rows."""
     console = Console(highlight=False, markup=False)
     plan, data, checks = _read(options, console)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,40 +23,27 @@ class Recipe(_Strict):
     """What one task's training depends on. `python -m benchmarks recipes` compares recipes by cross-validation.
 
     Attributes:
-        rank: LoraConfig's r in PEFT; alpha, dropout and rslora are LoraConfig's, too.
+        rank: LoraConfig's r in PEFT; alpha and dropout are LoraConfig's, too.
         lr: The largest learning rate of A and B; `rate` says what `auto` means.
-        head_lr: The largest learning rate of the head.
-        warmup: The share of all steps in which learning rates rise; then they fall to zero in a straight line.
-        clip: The largest norm of a gradient.
         spread: Share of a row's target that goes to the levels beside its own.
         ordinal: Share of the loss on cumulative probabilities P(level > k); the rest is cross entropy.
         class_weights: Power of the inverse level count that weighs a row; 0 weighs all rows alike.
-        patience: Epochs without improvement on held-back rows that end a task's training; 0 trains all epochs on all
-            rows.
-        validation: Share of rows held back where `patience` is not 0.
     """
 
     rank: int = Field(default=8, gt=0, le=4096)
     alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
     dropout: float = Field(default=0.05, ge=0, lt=1)
-    rslora: bool = False
     epochs: int = Field(default=16, gt=0)
     batch: int = Field(default=16, gt=0)
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    head_lr: float = Field(default=2e-3, gt=0)
-    warmup: float = Field(default=0.1, ge=0, le=1)
-    weight_decay: float = Field(default=0.01, ge=0)
-    clip: float = Field(default=1.0, gt=0)
     spread: float = Field(default=0.15, ge=0, lt=1)
     ordinal: float = Field(default=0.0, ge=0, le=1)
     class_weights: float = Field(default=0.0, ge=0, le=1)
-    patience: int = Field(default=0, ge=0)
-    validation: float = Field(default=0.15, gt=0, lt=1)
 
     @property
     def scaling(self) -> float:
         """What PEFT multiplies B(A(x)) by."""
-        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+        return self.alpha / self.rank
 
     def rate(self, rows: int) -> float:
         """Return `lr` for a number of rows; `auto` is 0.002 up to 80 labelled rows, 0.16 / rows, 0.001 from 160 on.
@@ -71,8 +57,6 @@ class SharedStart(_Strict):
     """One adapter trained over all tasks, from which each task's begins; 0 epochs starts each from nothing."""
 
     epochs: int = Field(default=0, ge=0)
-    batch: int = Field(default=32, gt=0)
-    lr: float = Field(default=1e-3, gt=0)
 
 
 class Plan(_Strict):
@@ -80,7 +64,6 @@ class Plan(_Strict):
 
     Attributes:
         seed: The seed of everything that is drawn at random.
-        threads: The threads of one product. More cores work on more rows at once, and change no bit.
         folds: The number of folds for out-of-fold predictions; 0 makes none.
         curve_folds: The number of folds that are also trained on a quarter and on half of their rows.
         sites, modules_to_save: The options of `scoremux export backbone`.
@@ -89,7 +72,6 @@ class Plan(_Strict):
     """
 
     seed: int = 20241221
-    threads: int = Field(default=1, gt=0, le=64)
     folds: int = Field(default=5, ge=0)
     curve_folds: int = Field(default=2, ge=0)
     sites: str = "all-linear"

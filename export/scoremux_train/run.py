@@ -26,6 +26,8 @@ QUARTERS = (1, 2, 4)
 
 ALL = QUARTERS[-1]
 _NOTHING = np.empty(0, np.float32)
+_START_RATE = 1e-3
+"""The largest learning rate of a shared start, its head included."""
 
 
 class _Part(NamedTuple):
@@ -152,7 +154,7 @@ class _Stages:
                 fresh(s.recipe, s.levels, derived_key(s.seed, s.name, "start") >> 1) if start is None else start
                 for s, start in zip(sets, starts, strict=True)
             ]
-            state = TrainingState.begin(torch.stack(tables), any(s.recipe.patience for s in sets))
+            state = TrainingState.begin(torch.stack(tables))
         in_all = sum(s.recipe.epochs * len(s.rows) for s in sets)
         before, done = state.step, sum(s.rows_before(state.step) for s in sets)
 
@@ -207,15 +209,9 @@ class _Tables:
 
 
 def _training_set(plan: Plan, task: PreparedTask, part: _Part) -> TrainingSet:
-    """Return what a task's table learns: the rows of `part`, without those that decide when to stop."""
-    name, places = _table_name(task, part), _places(plan, task, part)
-    held_back: list[int] = []
-    if task.recipe.patience:
-        fold_of = _assign(plan, task, places, round(1 / task.recipe.validation), name, "validation")
-        held_back = [place for place, fold in zip(places, fold_of, strict=True) if fold == 0]
-        places = [place for place, fold in zip(places, fold_of, strict=True) if fold != 0]
-    learned, validating = ([task.examples[place] for place in some] for some in (places, held_back))
-    return TrainingSet(name, task.levels, task.recipe, learned, validating, plan.seed)
+    """Return what a task's table learns: the rows of `part`."""
+    rows = [task.examples[place] for place in _places(plan, task, part)]
+    return TrainingSet(_table_name(task, part), task.levels, task.recipe, rows, plan.seed)
 
 
 def _start_set(prepared: Prepared, part: _Part) -> TrainingSet:
@@ -227,13 +223,11 @@ def _start_set(prepared: Prepared, part: _Part) -> TrainingSet:
         for place in _places(plan, task, part)
     ]
     name = f"{START}/{part.fold}/{part.quarters}"
-    return TrainingSet(name, START_OUTPUTS, _start_recipe(plan), rows, seed=plan.seed)
+    return TrainingSet(name, START_OUTPUTS, _start_recipe(plan), rows, plan.seed, _START_RATE)
 
 
 def _start_recipe(plan: Plan) -> Recipe:
-    shared = plan.shared
-    changes = {"epochs": shared.epochs, "batch": shared.batch, "lr": shared.lr, "head_lr": shared.lr, "patience": 0}
-    return plan.recipe.model_copy(update=changes)
+    return plan.recipe.model_copy(update={"epochs": plan.shared.epochs, "batch": 32, "lr": _START_RATE})
 
 
 def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:
@@ -241,14 +235,9 @@ def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:
     places = task.without(part.fold)
     if part.quarters == ALL:
         return places
-    quarter_of = _assign(plan, task, places, ALL, _table_name(task, _Part(part.fold)), "curve")
-    return [place for place, quarter in zip(places, quarter_of, strict=True) if quarter < part.quarters]
-
-
-def _assign(plan: Plan, task: PreparedTask, places: Sequence[int], folds: int, *seed: str) -> list[int]:
-    """Assign some rows of a task to folds; see `assign`."""
     levels, groups = ([column[place] for place in places] for column in (task.human, task.groups))
-    return assign(levels, groups, folds, plan.seed, *seed)
+    quarter_of = assign(levels, groups, ALL, plan.seed, _table_name(task, _Part(part.fold)), "curve")
+    return [place for place, quarter in zip(places, quarter_of, strict=True) if quarter < part.quarters]
 
 
 def _table_name(task: PreparedTask, part: _Part) -> str:

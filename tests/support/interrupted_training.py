@@ -9,7 +9,7 @@ import torch
 
 from killed_commands import kill_at
 from making import WORDS, make_encoder
-from scoremux_train.commands import train
+from scoremux_train.commands import TrainOptions, train_as
 
 PLAN = "folds = 2\n[recipe]\nepochs = 6\nrank = 4\n[shared]\nepochs = 2\n"
 
@@ -27,7 +27,8 @@ def run(folder: Path, out: Path, checkpoint_s: float = 0.0, moment: tuple[int, f
     if moment is not None:
         kill_at(out, *moment)
     torch.set_num_threads(1)
-    train([folder / "rows.jsonl"], str(folder / "model"), out, config=folder / "train.toml", checkpoint_s=checkpoint_s)
+    rows, plan = folder / "rows.jsonl", folder / "train.toml"
+    train_as(TrainOptions([rows], str(folder / "model"), out, config=plan, checkpoint_s=checkpoint_s))
 
 
 def run_in_child(folder: Path, out: Path) -> None:

@@ -32,8 +32,9 @@ from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 from scoremux_train.training.objective import Moments, descend
 from scoremux_train.training.workers import Workers
 
-DEFAULT = Recipe(epochs=5, batch=32, lr=5e-5, head_lr=1e-3)
-"""`head_lr` is the rate of the head that finds hidden tokens."""
+DEFAULT = Recipe(epochs=5, batch=32, lr=5e-5)
+_HEAD_RATE = 1e-3
+"""Of the head that finds hidden tokens."""
 
 _SEED = 20241221
 
@@ -75,7 +76,7 @@ def pretrain_backbone(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", LOCK_TIMEOUT_S):
-        workers = Workers(masked, MaskedModel.copy, cores or available_cores(), 1)
+        workers = Workers(masked, MaskedModel.copy, cores or available_cores())
         before = _mean_loss(workers, corpus)
         checkpoint = Checkpoint(folder, "weights", corpus.fingerprint(recipe, masked.values), checkpoint_s)
         _train(workers, masked, corpus, recipe, checkpoint, progress)
@@ -136,11 +137,11 @@ def _train(
     progress: Progress,
 ) -> None:
     """Take the steps that are left. The parameters become views of the training state and change in place."""
-    state = checkpoint.load() or TrainingState.begin(masked.values[None], patient=False)
+    state = checkpoint.load() or TrainingState.begin(masked.values[None])
     # A new place in memory, whose alignment can decide the bits of a product, also for what a file held.
     state.values = state.values.clone()
     masked.read(state.values[0])
-    training_set = TrainingSet("pretraining", 1, recipe, corpus.rows, seed=_SEED)
+    training_set = TrainingSet("pretraining", 1, recipe, corpus.rows, _SEED, _HEAD_RATE)
     in_all = training_set.rows_before(training_set.steps)
     progress(training_set.rows_before(state.step), in_all)
     for step in range(state.step, training_set.steps):
@@ -185,7 +186,6 @@ def _write(out: Path, classifier: Classifier, masked: MaskedModel, card: str) ->
 def _card(source: str, recipe: Recipe, corpus: _Corpus, before: float, after: float) -> str:
     examples = (*corpus.rows, *corpus.held_out)
     count, tokens, texts = len(examples), sum(len(example.tokens) for example in examples), len(corpus.held_out)
-    shown = ", ".join(f"{name} {getattr(recipe, name)}" for name in _SHOWN)
     loss = (
         f"Mean cross entropy of hidden tokens in {texts:,} texts that were held out: {before:.3f} before (with the "
         f"head as it began), {after:.3f} after."
@@ -203,13 +203,10 @@ base_model: {Path(source).name if Path(source).exists() else source}
 The weights of base_model after masked-token training on {count:,} different responses without labels ({tokens:,}
 tokens), by `scoremux pretrain`. No response is in this folder; the weights have seen them.
 
-- Settings: {shown}, seed {_SEED}; {SHARE:.0%} of tokens hidden; no dropout.
+- Settings: epochs {recipe.epochs}, batch {recipe.batch}, lr {recipe.lr}, seed {_SEED}; {SHARE:.0%} of tokens hidden; no dropout.
 - {loss}
 - Adapters of base_model do not fit these weights: train them again on this folder.
 """
-
-
-_SHOWN = ("epochs", "batch", "lr", "head_lr", "warmup", "weight_decay", "clip")
 
 
 def read_texts(paths: Sequence[Path], column: str) -> Iterator[str]:

@@ -30,7 +30,7 @@ START = ".start"
 """Folder of a run's shared start, in its output."""
 
 START_JSON = "start.json"
-SHARED_BY_START = ("rank", "alpha", "rslora")
+SHARED_BY_START = ("rank", "alpha")
 """Keys of the recipe in which a task must not differ from the start of its table."""
 
 
@@ -146,7 +146,6 @@ def _config(layout: TableLayout, plan: Plan, recipe: Recipe) -> str:
         r=recipe.rank,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
-        use_rslora=recipe.rslora,
         target_modules=_target_modules(layout, plan.sites),
         modules_to_save=[*HEADS, *plan.modules_to_save],
         base_model_name_or_path=plan.base_model or None,

@@ -38,7 +38,6 @@ class Example:
 
     Attributes:
         key: 64 bits that only this row of the run has.
-        weight: Its weight in the loss on held-back rows. It changes no loss in training.
         scale: The points of its task's levels where it trains a shared start (see `scale_basis`); else empty.
     """
 
@@ -46,7 +45,6 @@ class Example:
     level: int
     tokens: Sequence[int]
     token_types: Sequence[int] = ()
-    weight: float = 1.0
     scale: tuple[float, ...] = ()
 
 
@@ -56,15 +54,15 @@ class TrainingSet:
 
     Attributes:
         name: The table's name, unique in a run. It and `seed` decide what is drawn at random for the table.
-        held_back: The rows that decide when to stop, where the recipe has patience.
+        head_rate: The largest learning rate of the head.
     """
 
     name: str
     levels: int
     recipe: Recipe
     rows: Sequence[Example]
-    held_back: Sequence[Example] = ()
     seed: int = 0
+    head_rate: float = 2e-3
 
     @property
     def epoch_steps(self) -> int:
@@ -77,7 +75,7 @@ class TrainingSet:
     @cached_property
     def rate(self) -> float:
         """The largest learning rate of A and B."""
-        return self.recipe.rate(len(self.rows) + len(self.held_back))
+        return self.recipe.rate(len(self.rows))
 
     @cached_property
     def weights(self) -> dict[int, float]:

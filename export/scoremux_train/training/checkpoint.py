@@ -25,28 +25,17 @@ class TrainingState:
 
     Attributes:
         values, first, second: The tables and AdamW's two moments of them, float32 [T, width].
-        best: The best values so far of tables that may stop early, float32 [T, width]; empty where none may.
-        best_loss: The loss on held-back rows of `best`, float32 [T].
-        since: Epochs since `best_loss` was reached, int64 [T].
-        ended: Which tables have stopped, bool [T].
     """
 
     step: int
     values: torch.Tensor
     first: torch.Tensor
     second: torch.Tensor
-    best: torch.Tensor
-    best_loss: torch.Tensor
-    since: torch.Tensor
-    ended: torch.Tensor
 
     @classmethod
-    def begin(cls, values: torch.Tensor, patient: bool) -> TrainingState:
-        """Return the state before the first step. patient: whether any table may stop early."""
-        zeros, count = torch.zeros_like(values), values.shape[0]
-        best = values.clone() if patient else torch.empty(0)
-        infinite, none = torch.full((count,), torch.inf), torch.zeros(count, dtype=torch.int64)
-        return cls(0, values, zeros, zeros.clone(), best, infinite, none, none.bool())
+    def begin(cls, values: torch.Tensor) -> TrainingState:
+        """Return the state before the first step."""
+        return cls(0, values, torch.zeros_like(values), torch.zeros_like(values))
 
 
 class Checkpoint:

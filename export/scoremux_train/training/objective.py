@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
-from scoremux_train.recipe import Recipe
 from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.table_layout import START_OUTPUTS, scale_basis
 
-_BETAS, _EPS = (0.9, 0.999), 1e-8
+_BETAS, _EPS, WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.01
+CLIP = 1.0
+"""The largest norm of a gradient."""
+_WARMUP = 0.1
+"""The share of all steps in which learning rates rise."""
 
 
 def soft_targets(target: torch.Tensor, levels: torch.Tensor, spread: torch.Tensor, width: int) -> torch.Tensor:
@@ -57,9 +60,9 @@ def _over_scales(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
     return torch.einsum("bk,bkl->bl", logits[:, :START_OUTPUTS], basis.to(logits.device))
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+def learning_rate(step: int, steps: int) -> float:
     """Return the share of the largest rate at a step: up over the warm-up, then down to zero, in straight lines."""
-    warm = max(1, int(steps * recipe.warmup))
+    warm = max(1, int(steps * _WARMUP))
     return min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
 
 
@@ -81,11 +84,11 @@ def descend(table: Moments, gradient: torch.Tensor, of: TrainingSet, step: int, 
         step: The number of the step, from 0.
         adapter_width: The place where the head begins, which has its own learning rate.
     """
-    recipe, share = of.recipe, learning_rate(of.recipe, step, of.steps)
-    gradient.mul_(min(1.0, recipe.clip / (float(gradient.norm()) + 1e-6)))
+    share = learning_rate(step, of.steps)
+    gradient.mul_(min(1.0, CLIP / (float(gradient.norm()) + 1e-6)))
     table.first.lerp_(gradient, 1 - _BETAS[0])
     table.second.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
     root = table.second.sqrt().div_(math.sqrt(1 - _BETAS[1] ** (step + 1))).add_(_EPS)
-    for part, rate in ((slice(0, adapter_width), of.rate), (slice(adapter_width, None), recipe.head_lr)):
-        values = table.values[part].mul_(1 - share * rate * recipe.weight_decay)
+    for part, rate in ((slice(0, adapter_width), of.rate), (slice(adapter_width, None), of.head_rate)):
+        values = table.values[part].mul_(1 - share * rate * WEIGHT_DECAY)
         values.addcdiv_(table.first[part], root[part], value=-share * rate / (1 - _BETAS[0] ** (step + 1)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -122,7 +121,7 @@ def prepare(
     if earlier is not None:
         tasks = [replace(task, seen_by_start=task.task.id in earlier.description.tasks) for task in tasks]
     digest = _fingerprint(plan, tasks, backbone.classifier.model, device, earlier)
-    trainer = _open_trainer(backbone, layout, device, cores, plan.threads)
+    trainer = _open_trainer(backbone, layout, device, cores)
     return Prepared(plan, tasks, [*range(plan.folds), WHOLE], trainer, fresh, digest, backbone.weights, earlier)
 
 
@@ -170,7 +169,6 @@ def _examples(task: Task, rows: Sequence[LabelledRow], tokenizer: Tokenizer, cla
             int(row.level),
             tokens.ids or [classifier.pad_id],  # as in serving
             (tokens.types or [0]) if classifier.token_types else (),
-            0.0 if math.isnan(row.weight) else row.weight,
         )
         for row, tokens in zip(rows, tokenizer.encode(texts), strict=True)
     ]
@@ -218,15 +216,15 @@ def _lay_out(
     if earlier is not None or plan.shared.epochs:
         for task in tasks:
             if any(getattr(task.recipe, name) != getattr(plan.recipe, name) for name in SHARED_BY_START):
-                raise RecipeError(f"[tasks.{task.task.id}]: rank, alpha and rslora must be those of the shared start")
+                raise RecipeError(f"[tasks.{task.task.id}]: rank and alpha must be those of the shared start")
     return layout, fresh, earlier
 
 
-def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: int, threads: int) -> Trainer:
+def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: int) -> Trainer:
     """Open the backbone's sites and head, and return what trains tables in it."""
     classifier = backbone.classifier
     opened = OpenedModel(classifier.model, backbone.sites, backbone.head, classifier.pad_id)
-    return Trainer(opened, layout, classifier.pad_id, device, cores=cores, threads=threads)
+    return Trainer(opened, layout, classifier.pad_id, device, cores=cores)
 
 
 def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: str, start: Start | None) -> str:
@@ -236,7 +234,7 @@ def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: 
         digest.update(task.task.model_dump_json().encode())
         for row, example, *held_out in zip(task.rows, task.examples, task.groups, task.fold_of, strict=True):
             tokens = list(example.tokens), list(example.token_types)
-            digest.update(repr((row.id, row.level, *tokens, example.weight, *held_out)).encode())
+            digest.update(repr((row.id, row.level, *tokens, *held_out)).encode())
     for name, parameter in sorted(model.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(parameter.cpu().numpy()).tobytes())
     if start is not None:

@@ -76,7 +76,6 @@ class Trainer:
     Args:
         shortcuts: Whether work that changes no logit is left out; tests compare with False.
         cores: The number of cores to use, which changes no bit; 0 uses all that the process may use.
-        threads: The number of threads of one product, which may change bits.
     """
 
     def __init__(
@@ -88,7 +87,6 @@ class Trainer:
         shortcuts: bool = True,
         *,
         cores: int = 0,
-        threads: int = 1,
     ) -> None:
         self.layout, self._device = layout, device
         replica = _Replica(model.to(device).requires_grad_(False), pad_id, device, SideProducts(), PackedPass())
@@ -99,13 +97,12 @@ class Trainer:
         if shortcuts:
             pack_rows(model.model, replica.packed, skip_unread_tokens(model.model, replica.packed, logits), logits)
         self._split = whole_tables if replica.packed.usable else micro_batches
-        count = max(1, (cores or available_cores()) // threads) if device == "cpu" else 1
-        self._workers = Workers(replica, _Replica.copy, count, threads)
+        self._workers = Workers(replica, _Replica.copy, (cores or available_cores()) if device == "cpu" else 1)
 
     def run(
         self, sets: Sequence[TrainingSet], state: TrainingState, after_step: Callable[[TrainingState, int], None]
     ) -> None:
-        """Train until every table has had its steps or has stopped; `state` is changed in place.
+        """Train until every table has had its steps; `state` is changed in place.
 
         Args:
             sets: The rows and the recipe of each table of `state`.
@@ -113,9 +110,7 @@ class Trainer:
         """
         gradients = torch.zeros_like(state.values)
         for step in range(state.step, max(training_set.steps for training_set in sets)):
-            active = [t for t, training_set in enumerate(sets) if step < training_set.steps and not state.ended[t]]
-            if not active:
-                break
+            active = [t for t, training_set in enumerate(sets) if step < training_set.steps]
             rows = [row for t in active for row in step_rows(t, sets[t], step)]
             gradients.zero_()
             work = partial(self._gradient, state.values, step)
@@ -124,11 +119,7 @@ class Trainer:
             for _ in self._workers.map(partial(self._descend, sets, state, gradients), active):
                 pass
             state.step = step + 1
-            self._stop_early([t for t in active if sets[t].recipe.patience], sets, state)
             after_step(state, len(rows))
-        for t, training_set in enumerate(sets):
-            if training_set.recipe.patience:
-                state.values[t] = state.best[t]
 
     def predict(self, rows: Sequence[StepRow], values: torch.Tensor) -> Iterator[tuple[StepRow, Probabilities]]:
         """Yield each row with its float32 [L] probabilities, in any order. values: [T, width]."""
@@ -189,18 +180,3 @@ class Trainer:
         return replica.logits(
             rows, [0, 0, 1], self.layout.tables(tables.to(self._device), torch.ones(2, device=self._device))
         )
-
-    def _stop_early(self, patient: Sequence[int], sets: Sequence[TrainingSet], state: TrainingState) -> None:
-        """At the end of an epoch, compare each patient table on its held-back rows with its best so far."""
-        losses: dict[int, list[tuple[float, float]]] = {t: [] for t in patient if not state.step % sets[t].epoch_steps}
-        rows = [StepRow(t, sets[t], row) for t in losses for row in sets[t].held_back]
-        for row, p in self.predict(rows, state.values):
-            losses[row.table].append((-float(np.log(max(p[row.example.level], 1e-9))), row.example.weight))
-        for t, weighted in losses.items():
-            values, weights = zip(*weighted, strict=True)
-            mean = float(np.average(values, weights=weights if any(weights) else None))
-            better = mean < float(state.best_loss[t])
-            state.since[t] = 0 if better else state.since[t] + 1
-            if better:
-                state.best_loss[t], state.best[t] = mean, state.values[t]
-            state.ended[t] = bool(state.since[t] >= sets[t].recipe.patience)

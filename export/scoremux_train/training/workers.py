@@ -17,19 +17,19 @@ Result = TypeVar("Result")
 
 
 class Workers(Generic[Tool]):
-    """Runs each product with the same number of threads, so that no bit depends on how many cores there are.
+    """Runs each product with one thread, so that no bit depends on how many cores there are.
 
     Args:
         tool: The object that work is done with, by one worker at a time.
         copy: Returns a copy of the tool, for another worker.
     """
 
-    def __init__(self, tool: Tool, copy: Callable[[Tool], Tool], count: int, threads: int) -> None:
+    def __init__(self, tool: Tool, copy: Callable[[Tool], Tool], count: int) -> None:
         self._count = count
         self._idle = SimpleQueue[Tool]()
         for number in range(count):
             self._idle.put(copy(tool) if number else tool)
-        self._pool = ThreadPoolExecutor(count, "train", torch.set_num_threads, (threads,))
+        self._pool = ThreadPoolExecutor(count, "train", torch.set_num_threads, (1,))
 
     def map(self, work: Callable[[Tool, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield the result of each item, in the order of items; few results wait at a time."""

@@ -69,7 +69,7 @@ def test_an_input_that_leaves_no_room_for_a_response_is_refused(backbone: Backbo
         ({"first": "{response}", "second": "{response}"}, r"it must name {response} exactly once"),
         ({"template": "{response} {rubric}"}, "it names {rubric}, and the task has no rubric"),
         ({"template": "{response} {levels}"}, r"it names {levels}; there are {id}, .*; write {{levels}} for the text"),
-        ({"template": "{response}", "more": ""}, "Extra inputs are not permitted"),
+        ({"template": "{response}", "more": ""}, "more: unknown key"),
         ({"template": 3}, "should be a valid string"),
         ("{response}", "should be a valid dictionary"),
     ],

@@ -195,7 +195,7 @@ def test_a_checkpoint_of_another_recipe_is_not_used(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
-    checkpoint, state = Checkpoint(tmp_path, "tasks", "one", 0), TrainingState.begin(torch.ones(4, 5000), False)
+    checkpoint, state = Checkpoint(tmp_path, "tasks", "one", 0), TrainingState.begin(torch.ones(4, 5000))
     checkpoint.save(state)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limit[1]))
