@@ -203,7 +203,8 @@ base_model: {Path(source).name if Path(source).exists() else source}
 The weights of base_model after masked-token training on {count:,} different responses without labels ({tokens:,}
 tokens), by `scoremux pretrain`. No response is in this folder; the weights have seen them.
 
-- Settings: epochs {recipe.epochs}, batch {recipe.batch}, lr {recipe.lr}, seed {_SEED}; {SHARE:.0%} of tokens hidden; no dropout.
+- Settings: epochs {recipe.epochs}, batch {recipe.batch}, lr {recipe.lr}, seed {_SEED}.
+- {SHARE:.0%} of tokens were hidden; no dropout.
 - {loss}
 - Adapters of base_model do not fit these weights: train them again on this folder.
 """

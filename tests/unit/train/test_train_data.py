@@ -167,7 +167,7 @@ def test_rows_that_were_sent_to_people_are_said_to_be_no_sample(tmp_path: Path) 
 
 def test_a_wrong_recipe_names_its_key(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
-    removed = "rslora head_lr warmup weight_decay clip patience validation".split()
+    removed = ["rslora", "head_lr", "warmup", "weight_decay", "clip", "patience", "validation"]
     for table, keys in {"recipe": ("rnak", *removed), "shared": ("batch", "lr")}.items():
         for key in keys:
             path.write_text(f"[{table}]\n{key} = 1\n")
