@@ -17,7 +17,6 @@ from scoremux_assess.calibration.thresholds import (
     Promise,
     choose,
     choose_by_task,
-    more_rows,
     nearest,
     share_threshold,
 )
@@ -62,21 +61,6 @@ def fit(
         )
         for name, rows in tasks.items()
     }
-
-
-def people_of(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, tuple[float, float, float]]:
-    """Return, by task, the share of its rows that goes to people with thresholds that `fit` chooses on them.
-
-    After it, how many labelled rows would lower it by a twentieth, and to which share; NaN where no number does.
-    """
-    thresholds, tested = _choose_all(policy, tasks, _temperatures(tasks)[1], {})
-    people = {}
-    for name, threshold in thresholds.items():
-        more = None
-        if policy.target is not None and threshold.confidence is not None:
-            more = more_rows(tested[name], _promise(policy.target), threshold.share)
-        people[name] = (threshold.share, *(more or (np.nan, np.nan)))
-    return people
 
 
 def _temperatures(tasks: Mapping[str, LabelledScores]) -> tuple[dict[str, Temperature], dict[str, Floats]]:

@@ -28,9 +28,6 @@ _LIKELY, _TIMES = 0.8, tuple(1.15**step for step in range(1, 25))
 _LEAST_ROWS = 5
 """Rows of its own, of those that the machine would keep, without which a task has no part in a shared threshold."""
 
-_WORTH, _MOST_ROWS = 0.05, 1 << 14
-"""By how much the share for people must fall for more labelled rows to be worth it, and the most rows considered."""
-
 _RATES = (np.arange(500) + 0.5) / 500
 _PRECISIONS = np.geomspace(2, 20, 9)
 """How many rows of its own the other tasks' rates may be worth to a task. Tasks in which the machine is seldom sure are
@@ -53,17 +50,14 @@ class Promise:
     within: float | None = None
 
 
-def choose(rows: RowsUnderTest, promise: Promise, times: int = 1) -> float | None:
-    """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept.
-
-    times: How many times the rows are counted, to see what as many more like them would show.
-    """
+def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
+    """Return the least confidence that the machine keeps, None if no cut shows that the promise is kept."""
     if not len(rows):
         return None
     correlation = rows.correlation()
     ranked = rows.take(np.argsort(-rows.confidence, kind="stable"))
     ends = _cuts(ranked.confidence)
-    independent = np.floor(times * effective_rows(ranked, correlation)[ends - 1] + 1e-9).astype(np.int64)
+    independent = np.floor(effective_rows(ranked, correlation)[ends - 1] + 1e-9).astype(np.int64)
     kept = np.ones(len(ends), bool)
     chance = np.ones(len(ends))
     for most, observed, expected in (
@@ -75,7 +69,7 @@ def choose(rows: RowsUnderTest, promise: Promise, times: int = 1) -> float | Non
             kept &= np.ceil(_shares(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
             chance *= at_most(allowed, independent, _shares(ranked.weight, expected, ends))
     if promise.within is not None:
-        kept &= _within(ranked, ends, promise.within, promise.confidence, correlation, times)
+        kept &= _within(ranked, ends, promise.within, promise.confidence, correlation)
         chance *= _prospects(ranked, ends, promise.within)
     least: float | None = None
     for place in range(int(chance.argmax()), len(ends)):
@@ -83,17 +77,6 @@ def choose(rows: RowsUnderTest, promise: Promise, times: int = 1) -> float | Non
             break
         least = float(ranked.confidence[ends[place] - 1])
     return least
-
-
-def more_rows(rows: RowsUnderTest, promise: Promise, share: float) -> tuple[int, float] | None:
-    """Return how many rows like these would lower the share for people by a twentieth, and to which; None: none do."""
-    times = 2
-    while 0 < len(rows) * times <= _MOST_ROWS:
-        then = rows.share_below(choose(rows, promise, times))
-        if then <= share - _WORTH:
-            return len(rows) * times, then
-        times *= 2
-    return None
 
 
 @dataclass(frozen=True)
@@ -212,7 +195,7 @@ def _rates(errors: Floats, rows: Floats) -> Floats:
     return np.asarray(np.tensordot(weights / weights.sum(), shares, axes=1))
 
 
-def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, correlation: float, times: int) -> Mask:
+def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, correlation: float) -> Mask:
     """Return at which cuts the machine is more often wrong by `most` at most than a second human, on the same rows.
 
     Upper bound of the share where the machine alone is wrong, minus the lower bound of that where the second human
@@ -223,7 +206,7 @@ def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, c
     effective = effective_rows(both, correlation) if len(both) else np.zeros(0)
     kept = []
     for count in np.searchsorted(double, ends):
-        rows = int(times * effective[count - 1] + 1e-9) if count else 0
+        rows = int(effective[count - 1] + 1e-9) if count else 0
         worse = int(np.ceil(_share(both.weight[:count], both.worse[:count]) * rows - 1e-9))
         equal_or_worse = rows - int(np.floor(_share(both.weight[:count], both.better[:count]) * rows + 1e-9))
         bounds = (upper_bound(errors, rows, half) if rows else 1.0 for errors in (worse, equal_or_worse))

@@ -11,7 +11,7 @@ import numpy as np
 from scoremux_assess.conclusions.drills import Drills, measure_drills
 from scoremux_assess.conclusions.fairness import Fairness
 from scoremux_assess.conclusions.groups import Groups, fairness_by_column, measure_groups
-from scoremux_assess.conclusions.promises import Promises, measure_people, measure_promises
+from scoremux_assess.conclusions.promises import Promises, measure_promises
 from scoremux_assess.conclusions.totals import Totals, measure_totals
 from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, fewer_fails, fewer_passes, judge, worst
 from scoremux_assess.labels.joined_columns import JoinedColumns
@@ -131,9 +131,7 @@ def assess(
         means={name: mean_of(estimate) for name, estimate in of_tasks.items()},
         confidence=confidence,
         ranges=measure_ranges(scored.low, scored.high, ratings.human, ratings.weight, task, cells),
-        routing=measure_routing(
-            ratings.kept, right, ratings.weight, task, stated, measure_people(joined, task, cells, policy)
-        ),
+        routing=measure_routing(ratings.kept, right, ratings.weight, task, stated),
         promises=measure_promises(_promised(joined), task, cells, joined.students(), policy.target if policy else None),
         totals=measure_totals(joined, task, cells),
         versions=tuple(_versions(joined, task, cells)),

@@ -9,18 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.calibration.fit import people_of
-from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.conclusions.verdicts import Criterion, Judgement, judge
-from scoremux_assess.labels.joined_columns import JoinedColumns
-from scoremux_assess.labels.ratings import Floats, Ints, Ratings
-from scoremux_assess.labels.similar_texts import fold
+from scoremux_assess.labels.ratings import Ints, Ratings
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Figures, joined_estimates
 from scoremux_assess.statistics.intervals import estimates
-from scoremux_client.errors import InputError
-from scoremux_decide.policy import AgreementTarget, ScoringPolicy
-from scoremux_files.rows.columns import number_lists
+from scoremux_decide.policy import AgreementTarget
 
 
 @dataclass(frozen=True)
@@ -54,53 +48,6 @@ def measure_promises(
     # A promise is about errors, which a machine that keeps rows of one level only may well not make.
     figures = {name: replace(joined_estimates([part[name] for part in parts]), one_level=None) for name in parts[0]}
     return Promises(figures, {criterion: judge(criterion, figures[criterion.statistic]) for criterion in criteria})
-
-
-def measure_people(joined: JoinedColumns, task: Ints, cells: int, policy: ScoringPolicy | None) -> Floats:
-    """Return what would go to people if `calibrate` chose thresholds on these rows: see `people_of`, [C + 1, 3].
-
-    Rows with a condition have no part in it, as in `calibrate`. NaN without a policy, and where the rows do not say it.
-    """
-    figures = np.full((cells + 1, 3), np.nan)
-    labelled = {} if policy is None else _labelled(joined, task)
-    if policy is None or not labelled:
-        return figures
-    try:
-        people = people_of(policy, labelled)
-    except InputError:  # it compares with two humans, and these rows have one
-        return figures
-    weight = {cell: rows.weights.sum() for cell, rows in labelled.items()}
-    for name, values in people.items():
-        figures[int(name)] = values
-    if people:
-        shares = [people[name][0] if name in people else 0.0 for name in weight]  # no threshold: the machine's
-        figures[-1, 0] = np.average(shares, weights=list(weight.values()))
-    return figures
-
-
-def _labelled(joined: JoinedColumns, task: Ints) -> dict[str, LabelledScores]:
-    """Return the rows of each task that `calibrate` would take, by the task's number."""
-    scored, truth, labelled = joined.scored, joined.truth, dict[str, LabelledScores]()
-    if scored.probabilities is None:
-        return labelled
-    numbers, width = number_lists(scored.probabilities)
-    starts, human = np.cumsum(width) - width, joined.ratings.human
-    usable = (width > 0) & ~scored.flagged & (human >= 0) & (human % 1 == 0)
-    texts = None if truth.text is None else truth.text.to_pylist()
-    for cell in np.unique(task[usable]).tolist():
-        rows = np.flatnonzero(usable & (task == cell))
-        rows = rows[width[rows] == width[rows].max()]
-        shown = [str(row) if texts is None or texts[row] is None else f"{fold(texts[row])}\0" for row in rows]
-        labelled[str(cell)] = LabelledScores(
-            numbers[starts[rows][:, None] + np.arange(width[rows[0]])].astype(np.float32).astype(np.float64),
-            scored.level[rows].astype(np.int64),
-            human[rows].astype(np.int64),
-            joined.ratings.second[rows],
-            weight=truth.sample.weight[rows],
-            student=None if truth.student is None else truth.student.code[rows].astype(np.int64),
-            text=np.unique(shown, return_inverse=True)[1].reshape(-1),
-        )
-    return labelled
 
 
 def _criteria(target: AgreementTarget) -> list[Criterion]:

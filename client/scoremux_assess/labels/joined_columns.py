@@ -58,8 +58,6 @@ class ScoredColumns(_Columns):
         low, high: The range of levels that holds a human's, NaN where there is none.
         seen_by_start: Tasks of predictions whose shared start was trained on them in an earlier run.
         margins: Of all rows of the output, whichever rows of the others are taken.
-        probabilities: As they are in the output (`number_lists`); None where it has none.
-        flagged: Whether the row has a condition code beside its level.
         administration: None where the output has no such column.
     """
 
@@ -79,8 +77,6 @@ class ScoredColumns(_Columns):
     high: Floats
     seen_by_start: tuple[str, ...]
     margins: Margins
-    probabilities: Any
-    flagged: Mask
     administration: Codes | None = None
 
 
@@ -98,7 +94,6 @@ class KnownColumns(_Columns):
         unusable: Whether a row has a level that is not a number.
         length: Of the text, in characters, NaN where there is none; None where the file has no texts.
         left_out: Rows without a usable level.
-        text: Of the responses; None where the file has none.
         administration: None where the file has no such column.
     """
 
@@ -113,7 +108,6 @@ class KnownColumns(_Columns):
     unusable: Mask
     length: Floats | None
     left_out: tuple[LeftOut, ...]
-    text: Any = None
     administration: Codes | None = None
 
 

@@ -116,7 +116,6 @@ def _truth_columns(table: LabelTable, columns: LabelColumns, absent: Collection[
         unusable=bad,
         length=None if text is None else _lengths(text),
         left_out=(*_left_out(ids, reasons), *_lines_left_out(table)),
-        text=text,
         administration=codes(row.administration for row in rows) if "administration" in table.present else None,
     )
 

@@ -23,7 +23,7 @@ def read_scored(path: Path) -> ScoredColumns:
     """
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
-    more = ("condition", "fold", "points", "seen", "administration")
+    more = ("fold", "points", "seen", "administration")
     columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
     if "fold" in columns and "status" not in columns:
         columns = _outcomes(columns)
@@ -60,8 +60,6 @@ def read_scored(path: Path) -> ScoredColumns:
             codes_of(columns, "arithmetic", len(ids)),
             np.log(np.where(has_score, spread.ratio, np.nan)).astype(np.float32),
         ),
-        probabilities=columns.get("probabilities"),
-        flagged=codes_of(columns, "condition", len(ids)).code >= 0,
         administration=encode(columns["administration"]) if "administration" in columns else None,
     )
 

@@ -111,7 +111,7 @@ def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:
 
 
 def routes_in_words(assessed: Assessment, cell: int) -> str:
-    """Say where the policy stands, what the calibration did, and what more labelled rows would do."""
+    """Say where the policy stands, and what the calibration did."""
     routing, parts = assessed.routing, []
     before, after = routing.error_before[cell], assessed.confidence.error[cell]
     if before != after and not math.isnan(before):
@@ -123,11 +123,6 @@ def routes_in_words(assessed: Assessment, cell: int) -> str:
     if (rows := int(assessed.ranges.rows[cell])) > 0:
         covered, width = f"{assessed.ranges.held[cell]:.1%}", f"{assessed.ranges.width[cell]:.2f}"
         parts.append(f"The range of levels holds the human's in {covered} of {rows:,} rows and has {width} on average.")
-    if not math.isnan(routing.people[cell]):
-        then = f"{routing.rows[cell]:,.0f} labelled rows would bring that to about {routing.people_then[cell]:.0%}"
-        more = "" if math.isnan(routing.rows[cell]) else f"; {then}"
-        share = f"{routing.people[cell]:.0%}"
-        parts.append(f"A threshold chosen on these rows would send {share} to people{more}.")
     return "".join(f" {part}" for part in parts)
 
 

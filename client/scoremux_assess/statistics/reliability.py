@@ -61,17 +61,11 @@ class Routing:
         machine: The share of rows that it leaves to the machine.
         wrong: The share of wrong levels among them.
         error_before: Expected calibration error of the greatest probability: what there is before a calibration.
-        people: The share that would go to people if `calibrate` chose the policy's thresholds on these rows.
-        rows: How many labelled rows would bring it down by a twentieth of all rows or more, at these figures.
-        people_then: The share that would go to people then.
     """
 
     machine: Floats
     wrong: Floats
     error_before: Floats
-    people: Floats
-    rows: Floats
-    people_then: Floats
 
 
 def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, task: Ints, cells: int) -> RangeFigures:
@@ -111,18 +105,15 @@ def measure_confidence(
         return Reliability(rows, stated / total, correct / total, error, *kept)
 
 
-def measure_routing(
-    kept: Floats, right: Mask, weight: Floats, task: Ints, stated: Reliability, people: Floats
-) -> Routing:
+def measure_routing(kept: Floats, right: Mask, weight: Floats, task: Ints, stated: Reliability) -> Routing:
     """Return what is known of routes.
 
     Args:
         kept: 1 where the machine keeps the row, 0 where people read it, NaN where that is not known, [B].
-        people: What would go to people, by how many rows, and to which share that would fall, [C, 3].
     """
-    rows, machine, wrong = _totals(task, len(people) - 1, weight, weight * kept, weight * kept * ~right)
+    rows, machine, wrong = _totals(task, len(stated.error) - 1, weight, weight * kept, weight * kept * ~right)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return Routing(machine / rows, wrong / machine, stated.error, *people.T)
+        return Routing(machine / rows, wrong / machine, stated.error)
 
 
 def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:

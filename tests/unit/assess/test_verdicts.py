@@ -279,7 +279,7 @@ GOOD = 'statistic = "qwk"\nat_least = 0.8\nsource = "ours"\n'
         ("", "criterion: Field required"),
         ("x = 1\n[[criterion]]\n" + GOOD, "unknown key x; the keys are criterion"),
         ("[[criterion]]\n" + GOOD.replace("qwk", "kapa"), "criterion.0: .*no statistic 'kapa'"),
-        ("[[criterion]]\n" + GOOD + "limit = 1\n", "criterion.0.limit: .*not permitted"),
+        ("[[criterion]]\n" + GOOD + "limit = 1\n", "criterion.0.limit: unknown key"),
         ("[[criterion]]\n" + GOOD.replace("0.8", '"high"'), "at_least: .*valid number"),
         ("[[criterion]]\n" + GOOD.replace("0.8", "nan"), "at_least: .*finite number"),
         ("[[criterion]]\n" + GOOD.replace("at_least = 0.8\n", ""), "needs at_least, at_most or both"),

@@ -166,6 +166,8 @@ def test_all_scores_the_machines_share_and_the_score_of_record_are_apart(
     page_text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert all(words in page_text for words in ("The scores that count", "✓ kept", "all of May", "A. Name", "Holm"))
     made = json.loads((tmp_path / "r.json").read_text())
+    # A threshold chosen on these rows would be a look at the promise that nothing counts: `calibrate` alone looks.
+    assert "threshold" not in page_text and made["all"]["routing"].keys() == {"machine", "wrong", "error_before"}
     assert made["all"]["promises"]["exact agreement ≥ 0.92"]["verdict"] == "PASS"
     low, high = (made["all"][f"right_among_most_confident_{end}"][11] for end in ("low", "high"))
     assert low < made["all"]["right_among_most_confident"][11] < high
