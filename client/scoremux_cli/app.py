@@ -51,6 +51,7 @@ _REMOVED = {
     "review add --replace": "known rows keep their scores; add a file that was scored again to a new database",
     "review erase --in": "export again, or remove rows from files by the query in client/scoremux_review/README.md",
     "review export --lti": "write score objects from `score`, `status` and `decided_by` of --out",
+    "serve --grpc-port": "write `--set grpc_port=PORT`",
     "serve --http-port": "write `--set http_port=PORT`",
     "serve --metrics-port": "write `--set metrics_port=PORT`",
     "serve --watch-port": "write `--set watch_port=PORT`",
@@ -111,7 +112,7 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
     ) -> None:
         """Score student answers for many tasks in one mixed batch."""
 
-    app = typer.Typer(cls=InOrder, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=InOrder, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(about)
     entries = () if list(words) == ["--version"] else tuple(entry_points(group="scoremux.commands"))
     named = [entry for entry in entries if list(words[:1]) == [entry.name]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -41,18 +40,15 @@ def add(
 
 
 @tokens.command("list")
-def list_tokens(
-    file: TokensOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
-) -> None:
+def list_tokens(file: TokensOption) -> None:
     """Show who has a token, and for what.
 
     Example: scoremux tokens list --tokens tokens.json
     """
-    from scoremux_engine.commands.printing import show_result
+    from scoremux_engine.commands.printing import show_table
     from scoremux_server.front_door.access_tokens import TokenFile
 
     stored = TokenFile(file).read()
-    values = [json.loads(token.model_dump_json(exclude={"sha256"})) for token in stored]
     rows = [
         (
             token.name,
@@ -65,7 +61,7 @@ def list_tokens(
         for token in stored
     ]
     heads = ("name", "tasks", "requests/s", "weight", "created", "expires")
-    show_result(as_json, values, heads, rows, f"{len(stored)} tokens", fold=("tasks",))
+    show_table(heads, rows, f"{len(stored)} tokens", fold=("tasks",))
 
 
 @tokens.command()
@@ -111,7 +107,6 @@ def serve(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: change one key of the profile; repeatable.")
     ] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Triton's gRPC port (default: 8001; 0: any free one).")] = None,
     log: Annotated[
         Path | None,
         typer.Option(help="Append Triton's log here (default: REPOSITORY/logs/triton.log); /dev/stderr is possible."),
@@ -132,8 +127,8 @@ def serve(
 
     if (backbone or tasks) and not adapters:
         raise SetupError("--backbone and --tasks describe --adapters: give both, or neither")
-    name, ports = profile or default_profile(repository), [] if grpc_port is None else [f"grpc_port={grpc_port}"]
-    chosen = Profile.read(name, [*(settings or []), *ports])
+    name = profile or default_profile(repository)
+    chosen = Profile.read(name, settings or [])
     server = make_server(repository, chosen, store, log, checked=not print_config)
     if print_config:
         print(rendered(server))

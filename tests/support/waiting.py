@@ -60,8 +60,7 @@ def free_endpoints(**addresses: Any) -> Endpoints:
 
 def port_options() -> list[str]:
     """Return options of `scoremux serve` for free ports."""
-    others = (f"--set={name}_port={free_port()}" for name in ("http", "metrics", "watch"))
-    return [f"--grpc-port={free_port()}", *others]
+    return [f"--set={name}_port={free_port()}" for name in ("grpc", "http", "metrics", "watch")]
 
 
 @lru_cache(maxsize=1)

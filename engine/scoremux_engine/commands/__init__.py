@@ -15,7 +15,6 @@ tasks = typer.Typer(
 tasks.command()(changes.add)
 tasks.command("list")(views.list_tasks)
 tasks.command()(views.show)
-tasks.command()(views.diff)
 tasks.command()(views.history)
 tasks.command()(changes.rollback)
 tasks.command()(changes.retire)

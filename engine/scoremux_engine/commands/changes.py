@@ -17,7 +17,7 @@ from scoremux_engine.commands.options import (
     open_backbone,
     open_store,
 )
-from scoremux_engine.commands.printing import short, show_result
+from scoremux_engine.commands.printing import short, show_result, show_table
 from scoremux_engine.packages.package_files import DECISION_JSON
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def add(
     changes = opened_store.publish(adapters, opened, dry_run=dry_run)
     # One change per folder, in the folders' order.
     rows = [row_of(opened_store, change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
-    show_changes(rows, as_json, dry_run, remarks)
+    show_changes(rows, dry_run, remarks, as_json=as_json)
 
 
 def rollback(
@@ -63,7 +63,6 @@ def rollback(
     store: StoreOption,
     to: Annotated[str | None, typer.Option("--to", help="Digest of the version (default: the one before).")] = None,
     dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Make the version before the last change live again. A second rollback undoes the first.
 
@@ -72,21 +71,20 @@ def rollback(
     opened = open_store(store)
     row = row_of(opened, opened.rollback(task, to, dry_run=dry_run))
     row["change"] = {"updated": "rolled back", "new": "returned"}.get(row["change"], row["change"])
-    show_changes([row], as_json, dry_run)
+    show_changes([row], dry_run)
 
 
 def retire(
     tasks: Annotated[list[str], typer.Argument(help="Ids of live tasks.")],
     store: StoreOption,
     dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Stop serving tasks, all at once or none. Their packages stay, and TASK@DIGEST is still scored.
 
     Example: scoremux tasks retire en-6.3-ipp --store REPO/store
     """
     opened = open_store(store)
-    show_changes([row_of(opened, change) for change in opened.retire(tasks, dry_run=dry_run)], as_json, dry_run)
+    show_changes([row_of(opened, change) for change in opened.retire(tasks, dry_run=dry_run)], dry_run)
 
 
 def pin(
@@ -96,7 +94,6 @@ def pin(
     *,
     store: StoreOption,
     remove: Annotated[bool, typer.Option("--remove", help="Unpin instead.")] = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Keep versions from `gc` until they are unpinned.
 
@@ -105,16 +102,13 @@ def pin(
     opened = open_store(store)
     change = opened.unpin if remove else opened.pin
     pins = change(versions) if versions else opened.pins()
-    values = [{"task": task, "version": digest} for digest, task in pins.items()]
-    cells = [(task, short(digest)) for digest, task in pins.items()]
-    show_result(as_json, values, ("task", "version"), cells, "pinned")
+    show_table(("task", "version"), [(task, short(digest)) for digest, task in pins.items()], "pinned")
 
 
 def gc(
     store: StoreOption,
     keep_days: Annotated[float, typer.Option("--keep-days", min=0, help="Keep what was live in the last days.")] = 30,
     dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Remove packages that are not live, not pinned and were not live lately, and what crashed writers left.
 
@@ -125,10 +119,9 @@ def gc(
     garbage = collect(open_store(store), keep_days=keep_days, dry_run=dry_run)
     rows = [("package", digest, size) for digest, size in garbage.packages.items()]
     rows += [("leftover", path.name, 0) for path in garbage.leftovers]
-    values = [{"kind": kind, "name": name, "bytes": size} for kind, name, size in rows]
     title = f"{sum(garbage.packages.values()):,} bytes {'would be' if dry_run else 'were'} freed"
     cells = [(kind, name[:24], f"{size:,}") for kind, name, size in rows]
-    show_result(as_json, _marked(values, dry_run), ("kind", "name", "bytes"), cells, title)
+    show_table(("kind", "name", "bytes"), cells, title)
 
 
 def row_of(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
@@ -141,9 +134,12 @@ def row_of(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
     return {**row, "task_json": remark} if remark else row
 
 
-def show_changes(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool, remarks: Sequence[str] = ()) -> None:
+def show_changes(
+    rows: Sequence[dict[str, Any]], dry_run: bool = False, remarks: Sequence[str] = (), *, as_json: bool = False
+) -> None:
     """Print changes as `row_of` gives them. remarks: sentences for standard error."""
-    values, more = _marked(rows, dry_run), ["task.json"] if any("task_json" in row for row in rows) else []
+    values = [{**row, "dry_run": True} if dry_run else row for row in rows]
+    more = ["task.json"] if any("task_json" in row for row in rows) else []
     uncalibrated = [row["task"] for row in rows if "uncalibrated" in row]
     if uncalibrated and not as_json:
         remarks = [
@@ -159,7 +155,3 @@ def show_changes(rows: Sequence[dict[str, Any]], as_json: bool, dry_run: bool, r
     show_result(as_json, values, ("task", "change", "from", "version", *more), cells, title, fold=more)
     for sentence in remarks:
         Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(sentence)
-
-
-def _marked(rows: Sequence[dict[str, Any]], dry_run: bool) -> list[dict[str, Any]]:
-    return [{**row, "dry_run": True} if dry_run else row for row in rows]

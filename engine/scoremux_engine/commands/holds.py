@@ -46,7 +46,7 @@ def hold(
             packages.append(files.replace(DECISION_JSON, replace(decision, held=digest).to_json()))
             before[task] = digest
     changes = opened.publish(packages, open_backbone(store, None), before=before, action="hold", who=by)
-    show_changes([row_of(opened, change) for change in changes], False, False)
+    show_changes([row_of(opened, change) for change in changes])
 
 
 def release(
@@ -64,7 +64,7 @@ def release(
     if version_on_hold is None:
         raise InputError(f"{name} is not on hold")
     change = opened.rollback(name, version_on_hold, before=digest, action="release", who=by)
-    show_changes([row_of(opened, change)], False, False)
+    show_changes([row_of(opened, change)])
 
 
 def _decision(store: Store, task: str, digest: str) -> Decision:

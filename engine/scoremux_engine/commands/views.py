@@ -1,4 +1,4 @@
-"""Commands that look at a store: `list`, `show`, `diff`, `history`, `verify`."""
+"""Commands that look at a store: `list`, `show`, `history`, `verify`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import typer
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone, open_store
-from scoremux_engine.commands.printing import short, show_json, show_result, show_table
+from scoremux_engine.commands.printing import short, show_result, show_table
 
 if TYPE_CHECKING:
     from scoremux_client import Tls
     from scoremux_engine.store.store import Store
 
 Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
-_LONGEST_CELL = 120
 UrlOption = Annotated[str | None, typer.Option("--url", help="HOST:PORT or URL of a server: what it serves.")]
 
 
@@ -141,53 +140,9 @@ def _cell(key: str, value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def diff(
-    old: Reference,
-    new: Annotated[str | None, typer.Argument(help="The version to compare with (default: the live one).")] = None,
-    *,
-    store: StoreOption,
-    as_json: JsonOption = False,
-) -> None:
-    """Compare two versions. TASK alone compares the version before with the live one.
-
-    Example: scoremux tasks diff en-6.3-ipp@3f2a en-6.3-ipp --store repo/store
-    """
-    from scoremux_engine.packages.adapter_layout import PREFIX
-    from scoremux_engine.store.version_details import compare
-
-    opened = open_store(store)
-    task, at, _ = old.partition("@")
-    before = opened.find(old)[1] if at or new else opened.previous(task)
-    after = opened.find(new or task)[1]
-    difference = compare(opened.package_folder(before), opened.package_folder(after))
-    if as_json:
-        show_json({"from": before, "to": after, **difference.to_json()})
-        return
-    fields = [(f.where, f.name, _shortened(f.before), _shortened(f.after)) for f in difference.fields]
-    digests = (short(before), short(after))
-    show_table(("file", "field", *digests), fields, title="fields that differ", fold=digests)
-    tensors = [
-        (t.name.removeprefix(PREFIX), str(t.before), str(t.after), _rounded(t.largest), _rounded(t.relative))
-        for t in difference.tensors
-    ]
-    columns = ("tensor", short(before), short(after), "largest |Δ|", "|Δ| / |old|")
-    show_table(columns, tensors, title=f"{len(tensors)} of {difference.tensors_compared} tensors differ")
-
-
-def _rounded(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
-
-
-def _shortened(value: Any) -> str:
-    """Return a value of a JSON file for a table; of a long one, such as a level's centre, its beginning."""
-    text = str(value)
-    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]} … ({len(text):,} characters, see --json)"
-
-
 def history(
     store: StoreOption,
     task: Annotated[str | None, typer.Argument(help="Id of a task (default: all).")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show every change, newest last.
 
@@ -196,11 +151,10 @@ def history(
     opened = open_store(store)
     opened.manifest_bytes()
     entries = opened.history.entries(task)
-    values = [entry.model_dump(mode="json", by_alias=True) for entry in entries]
     rows = [
         (f"{e.when:%Y-%m-%d %H:%M:%S} UTC", e.who, e.task, e.kind, short(e.before), short(e.after)) for e in entries
     ]
-    show_result(as_json, values, ("when", "who", "task", "change", "from", "to"), rows, f"{len(rows)} changes")
+    show_table(("when", "who", "task", "change", "from", "to"), rows, f"{len(rows)} changes")
 
 
 def verify(
@@ -208,7 +162,6 @@ def verify(
     backbone: Annotated[
         Path | None, typer.Option("--backbone", help="Also check live packages in full against this backbone.")
     ] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Hash every package again and check manifest, pins and history. Exit status 1 if anything is wrong.
 
@@ -219,8 +172,7 @@ def verify(
     opened = open_store(store)
     problems = list(find_problems(opened, open_backbone(store, backbone) if backbone else None))
     packages = len(opened.digests())
-    value = {"packages": packages, "problems": [{"where": p.where, "what": p.what} for p in problems]}
     columns, rows = ("where", "what is wrong"), [(p.where, p.what) for p in problems]
-    show_result(as_json, value, columns, rows, f"{packages} packages, {len(problems)} problems", fold=columns[1:])
+    show_table(columns, rows, f"{packages} packages, {len(problems)} problems", fold=columns[1:])
     if problems:
         raise typer.Exit(1)

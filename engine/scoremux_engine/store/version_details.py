@@ -1,96 +1,15 @@
-"""What `tasks show` and `tasks diff` print about versions of a task."""
+"""What `tasks show` prints about a version of a task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import padded_prefix
 from scoremux_engine.packages.adapter_layout import PREFIX
 from scoremux_engine.packages.package import prefix_of
-from scoremux_engine.packages.package_files import CONFIG_JSON, DECISION_JSON, TASK_JSON, PackageFiles
-from scoremux_engine.packages.tensor_file import Array
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.reader import StoreReader
-from scoremux_files.settings import parse_file
-
-Shape = list[int]
-
-
-@dataclass(frozen=True)
-class FieldDifference:
-    """A key of a JSON file whose value differs between two versions; None where a version lacks the key."""
-
-    where: str
-    name: str
-    before: Any
-    after: Any
-
-
-@dataclass(frozen=True)
-class TensorDifference:
-    """A tensor that differs.
-
-    Attributes:
-        before, after: Shapes in the two versions; None where a version lacks the tensor.
-        largest: max |new − old|; None where the shapes differ.
-        relative: ‖new − old‖ / ‖old‖; None where the shapes differ, or for an old tensor of zeros.
-    """
-
-    name: str
-    before: Shape | None
-    after: Shape | None
-    largest: float | None
-    relative: float | None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """All that differs between two packages."""
-
-    fields: list[FieldDifference]
-    tensors: list[TensorDifference]
-    tensors_compared: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {"fields": [asdict(f) for f in self.fields], "tensors": [asdict(t) for t in self.tensors]}
-
-
-def compare(old: Path, new: Path) -> Difference:
-    """Compare the packages in two folders. Raises PackageError if one is damaged."""
-    packages = PackageFiles(old), PackageFiles(new)
-    fields = [field for name in (TASK_JSON, CONFIG_JSON, DECISION_JSON) for field in _compare_json(*packages, name)]
-    before, after = (files.tensors.load()[0] for files in packages)
-    names = sorted({*before, *after})
-    tensors = [_compare_tensors(name, before.get(name), after.get(name)) for name in names]
-    return Difference(fields, [tensor for tensor in tensors if tensor is not None], len(names))
-
-
-def _compare_json(old: PackageFiles, new: PackageFiles, name: str) -> Iterator[FieldDifference]:
-    before, after = _json(old, name), _json(new, name)
-    for key in sorted({*before, *after}):
-        if before.get(key) != after.get(key):
-            yield FieldDifference(name, key, before.get(key), after.get(key))
-
-
-def _json(files: PackageFiles, name: str) -> dict[str, Any]:
-    return parse_file(files.read(name), files.path / name, PackageError) if name in files.names else {}
-
-
-def _compare_tensors(name: str, old: Array | None, new: Array | None) -> TensorDifference | None:
-    before, after = (list(array.shape) if array is not None else None for array in (old, new))
-    if old is None or new is None or before != after:
-        return TensorDifference(name, before, after, None, None)
-    if np.array_equal(old, new):
-        return None
-    apart, norm = new.astype(np.float64) - old, float(np.linalg.norm(old.astype(np.float64)))
-    relative = float(np.linalg.norm(apart)) / norm if norm else None
-    return TensorDifference(name, before, after, float(np.abs(apart).max()), relative)
 
 
 def summarise(store: StoreReader, task: str, digest: str) -> dict[str, Any]:

@@ -143,5 +143,5 @@ def _offer(hosts: dict[str, str], ports: dict[str, int]) -> str:
         others = {name: port + step for name, port in ports.items() if port}
         with suppress(SetupError):
             _reserve_all(hosts, others)
-            return "; these are free: " + " ".join(f"--{name}-port {port}" for name, port in others.items())
+            return "; these are free: " + " ".join(f"--set {name}_port={port}" for name, port in others.items())
     return ""

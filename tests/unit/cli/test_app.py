@@ -219,8 +219,7 @@ def test_a_removed_option_ends_the_command_in_one_line(tmp_path: Path) -> None:
 def test_serve_adapters_without_export_names_the_extra(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason=NEEDS_EXPORT)
     folder = make_adapter(tmp_path / "t-1", make_spec(8), "t-1", config={"base_model_name_or_path": "org/model"})
-    free = (f"--set={kind}_port=0" for kind in ("http", "metrics", "watch"))
-    words = ("serve", "--grpc-port", "0", *free)
+    words = ("serve", *(f"--set={kind}_port=0" for kind in ("grpc", "http", "metrics", "watch")))
     done = run(tmp_path, *words, "--repository", tmp_path / "repo", "--adapters", folder, hidden={"torch", "peft"})
     assert done.returncode == 2
     assert "this command needs torch: pip install 'scoremux[export]'" in done.stderr

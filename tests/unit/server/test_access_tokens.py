@@ -129,12 +129,10 @@ def test_token_commands_print_a_token_once(tmp_path: Path) -> None:
     made = run("add", "grader", "--tasks", "en-*", "--tasks", "de-*", "--rate", "1000")
     secret = made.stdout.strip()
     assert made.returncode == 0 and secret.startswith("smx_") and secret not in made.stderr
-    shown = run("list", "--json")
-    (token,) = json.loads(shown.stdout)
-    assert (token["name"], token["tasks"], token["rate"]) == ("grader", ["en-*", "de-*"], 1000)
-    assert "sha256" not in token and secret not in shown.stdout + run("list").stdout
+    shown = run("list").stdout
+    assert all(words in shown for words in ("grader", "en-* de-*", "1000", "1 tokens")) and secret not in shown
     assert run("revoke", "grader").returncode == 0
-    assert json.loads(run("list", "--json").stdout) == []
+    assert "0 tokens" in run("list").stdout
     refused = run("revoke", "grader")
     assert (refused.returncode, "has no token grader" in refused.stderr) == (2, True)
 

@@ -48,9 +48,9 @@ def test_taken_port_is_refused_by_name(taken: int, option: str, name: str) -> No
 def test_taken_port_is_answered_with_the_next_free_ones(taken: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         grpc, http = sorted((taken, other.getsockname()[1]))
-        with pytest.raises(SetupError, match=rf"the gRPC port {grpc} .*; these are free: --grpc-port") as refused:
+        with pytest.raises(SetupError, match=rf"the gRPC port {grpc} .*; these are free: --set grpc_port=") as refused:
             Endpoints.choose(grpc, http, watch=0)
-    offered = [int(port) for port in re.findall(r"-port (\d+)", str(refused.value))]
+    offered = [int(port) for port in re.findall(r"_port=(\d+)", str(refused.value))]
     assert [(port - given) % 10 for port, given in zip(offered, (grpc, http), strict=True)] == [0, 0]
     assert offered[0] - grpc == offered[1] - http > 0
     endpoints = Endpoints.choose(*offered)
