@@ -28,8 +28,8 @@ def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Calla
 
     def decorate(run: Callable[[Options], None]) -> Callable[..., None]:
         @wraps(run)
-        def command(**values: Any) -> None:
-            run(options(**values))
+        def command(*values: Any, **named: Any) -> None:
+            run(options(*values, **named))
 
         command.__signature__ = inspect.signature(options, eval_str=True)  # type: ignore[attr-defined]
         return command

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Floats, Ratings
+from scoremux_assess.labels.ratings import Ratings
 from scoremux_assess.labels.weights import READ_BEHIND, population_of
 from scoremux_assess.statistics.agreement import BY_NAME, SEVERITY
-from scoremux_assess.statistics.estimates import Figure, wilson
+from scoremux_assess.statistics.estimates import Figure
 from scoremux_assess.statistics.intervals import estimates
+from scoremux_assess.statistics.reliability import COVERAGES, measure_confidence
 from scoremux_review.machine_weights import Population, weigh
 
 KINDS = {
@@ -29,7 +30,6 @@ KINDS = {
 GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "week": "By week"}
 _SHOWN = (*(BY_NAME[name] for name in ("exact", "adjacent", "qwk")), SEVERITY)
 _FEW = 10
-_MOST_POINTS = 200
 
 Pairs = list[tuple[Any, int]]
 """A decision, as `decision_rows.blind_levels` returns it, and the level that it is compared with."""
@@ -130,30 +130,21 @@ def curve(levels: Sequence[Any], population: Population) -> Curve:
     rows, weight = [d for d, w in zip(rows, weight, strict=True) if w > 0], weight[weight > 0]
     if len(rows) < _FEW:
         return Curve([], None, len(rows))
-    wrong = np.array([d.machine_level != d.level for d in rows])
-    order = np.argsort([-d.confidence for d in rows], kind="stable")
-    places = [*range(_FEW - 1, len(rows), max(1, len(rows) // _MOST_POINTS)), len(rows) - 1]
-    points = _risks(weight[order], wrong[order], places)
+    right, one = np.array([d.machine_level == d.level for d in rows]), np.zeros(len(rows), np.int64)
+    known = measure_confidence(np.array([float(d.confidence) for d in rows]), right, weight, one, 1)
+    kept = zip(known.kept[-1], known.kept_low[-1], known.kept_high[-1], strict=True)
+    risks = zip(COVERAGES.tolist(), map(_risk, map(Figure._make, kept)), strict=True)
+    points = [(coverage, risk) for coverage, risk in risks if coverage * len(rows) >= _FEW]
     behind = np.array([d.chosen_by == READ_BEHIND for d in rows])
     if not behind.any():
         return Curve(points, None, len(rows))
-    (_, risk) = _risks(weight[behind], wrong[behind], [behind.sum() - 1])[0]
-    return Curve(points, (float(weight[behind].sum() / weight.sum()), risk), len(rows))
+    ratings = Ratings.of([d.level for d in rows], [d.machine_level for d in rows], weight=weight).take(behind)
+    exact = estimates([BY_NAME["exact"]], ratings, one[behind], 1)["exact"].at(0)
+    return Curve(points, (float(weight[behind].sum() / weight.sum()), _risk(exact)), len(rows))
 
 
-def _risks(weight: Floats, wrong: Any, places: Sequence[int]) -> list[tuple[float, Figure]]:
-    """Return coverage, and the weighted share of wrong rows, up to each place, with Wilson's interval.
-
-    Its size is the number of independent rows that would have the linearised variance Σ w² (wrong − r)² / (Σ w)².
-    """
-    kept, missed, squares = weight.cumsum(), (weight * wrong).cumsum(), (weight**2).cumsum()
-    risk = missed / kept
-    spread = (weight**2 * wrong).cumsum() * (1 - 2 * risk) + risk**2 * squares
-    size, rows = kept**2 / squares, np.arange(1.0, len(risk) + 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        size = np.where(spread > 0, np.minimum(risk * (1 - risk) * kept**2 / spread, rows), size)
-    low, high = wilson(risk, size, rows, rows, rows - 1)
-    return [(float(kept[n] / kept[-1]), Figure(float(risk[n]), float(low[n]), float(high[n]))) for n in places]
+def _risk(right: Figure) -> Figure:
+    return Figure(1 - right.value, 1 - right.high, 1 - right.low)
 
 
 def _between_raters(levels: Sequence[Any], both: bool) -> Pairs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from scoremux_cli.terminal import takes
 from scoremux_client.errors import InputError
 from scoremux_files.atomic import NEW
 from scoremux_files.errors import first_of, writing
@@ -42,35 +42,23 @@ _COLUMN = (
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """The options of `scoremux train`, whose help says what they mean, and the seconds between checkpoints."""
+    """The options of `scoremux train`."""
 
-    sources: Sequence[Path]
-    backbone: str = ""
-    out: Path | None = None
-    tasks: Path | None = None
-    config: Path | None = None
-    check: bool = False
-    check_json: Path | None = None
-    start: Path | None = None
-    device: str = "cpu"
-    cores: int = 0
-    column: Sequence[str] | None = None
-    checkpoint_s: float = 60.0
+    sources: Annotated[list[Path], typer.Argument(help="Labelled responses: .csv, .jsonl or .parquet files.")]
+    backbone: Annotated[str, typer.Option(help=_BACKBONE)] = ""
+    out: Annotated[Path | None, typer.Option(help="Folder for the output: one adapter folder per task.")] = None
+    tasks: Annotated[Path | None, typer.Option(help=_TASKS)] = None
+    config: Annotated[Path | None, typer.Option(help="train.toml: recipe, sites, folds, seed.")] = None
+    check: Annotated[bool, typer.Option("--check", help="Check the data and stop.")] = False
+    check_json: Annotated[Path | None, typer.Option(help="Write the data check as JSON, too.")] = None
+    start: Annotated[Path | None, typer.Option(help=_START)] = None
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu"
+    cores: Annotated[int, typer.Option(min=0, help=_CORES)] = 0
+    column: Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None
 
 
-def train(
-    sources: Annotated[list[Path], typer.Argument(help="Labelled responses: .csv, .jsonl or .parquet files.")],
-    backbone: Annotated[str, typer.Option(help=_BACKBONE)] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for the output: one adapter folder per task.")] = None,
-    tasks: Annotated[Path | None, typer.Option(help=_TASKS)] = None,
-    config: Annotated[Path | None, typer.Option(help="train.toml: recipe, sites, folds, seed.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Check the data and stop.")] = False,
-    check_json: Annotated[Path | None, typer.Option(help="Write the data check as JSON, too.")] = None,
-    start: Annotated[Path | None, typer.Option(help=_START)] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    cores: Annotated[int, typer.Option(min=0, help=_CORES)] = 0,
-    column: Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None,
-) -> None:
+@takes(TrainOptions)
+def train(options: TrainOptions) -> None:
     """Train an adapter for every task, all tasks and folds in one mixed batch.
 
     Rows have the columns task, text, and level or score. Rows whose column split is neither empty nor `train` are held
@@ -78,12 +66,11 @@ def train(
 
     Example: scoremux train labelled.csv --backbone sentence-transformers/all-MiniLM-L6-v2 --out adapters
     """
-    where = sources, backbone, out, tasks, config, check, check_json
-    train_as(TrainOptions(*where, start, device, cores, column))
+    train_as(options)
 
 
-def train_as(options: TrainOptions) -> None:
-    """Rows → prepared → trained → written; with --check, stop after the rows."""
+def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
+    """Rows → prepared → trained → written; with --check, stop after the rows. checkpoint_s: between checkpoints."""
     console = Console(highlight=False, markup=False)
     plan, data, checks = _read(options, console)
     if options.check:
@@ -109,7 +96,7 @@ def train_as(options: TrainOptions) -> None:
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
         prepared = prepare(data, trainable, plan, backbone, options.device, options.cores, options.start)
-        trained = run.train(prepared, out, progress, options.checkpoint_s)
+        trained = run.train(prepared, out, progress, checkpoint_s)
         out_of_fold = OutOfFold.of(trained.tasks)
         with writing(out):
             output.write(out, prepared, trained, out_of_fold, {check.task: check for check in checks})

@@ -28,7 +28,7 @@ def run(folder: Path, out: Path, checkpoint_s: float = 0.0, moment: tuple[int, f
         kill_at(out, *moment)
     torch.set_num_threads(1)
     rows, plan = folder / "rows.jsonl", folder / "train.toml"
-    train_as(TrainOptions([rows], str(folder / "model"), out, config=plan, checkpoint_s=checkpoint_s))
+    train_as(TrainOptions([rows], str(folder / "model"), out, config=plan), checkpoint_s)
 
 
 def run_in_child(folder: Path, out: Path) -> None:

@@ -13,6 +13,8 @@ from mixed_store import train_adapter
 from scoremux_client import Response, ScoringClient
 from scoremux_client.errors import ScoremuxError
 from scoremux_engine import Engine
+from scoremux_engine.packages.package import TaskPackage
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
 from scoremux_export.commands import export
 from scoremux_server.triton.adapter_export import publish_adapters
@@ -62,7 +64,17 @@ def publish(given: list[Path], repository: Path, **keys: Any) -> list[str]:
     return said
 
 
-def test_only_what_is_missing_is_done(trained: Path, repository: Path, model: Path, tmp_path: Path) -> None:
+def test_only_what_is_missing_is_done(
+    trained: Path, repository: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    def check(files: PackageFiles, *more: Any) -> TaskPackage:
+        checked.append(files.task.id)
+        return checks(files, *more)
+
+    checks = TaskPackage.check
+    monkeypatch.setattr(TaskPackage, "check", check)
     before = {path: path.stat().st_mtime_ns for path in repository.rglob("*")}
     assert publish([trained], repository) == ["adapters 3: 0 published now"]
     assert {path: path.stat().st_mtime_ns for path in repository.rglob("*")} == before
@@ -70,6 +82,10 @@ def test_only_what_is_missing_is_done(trained: Path, repository: Path, model: Pa
     (tmp_path / "tasks.csv").write_text("id,question\nt-9,Why does ice float?\n")
     said = publish([trained, tmp_path / "t-9"], repository, tasks=tmp_path / "tasks.csv")
     assert said == ["adapters 4: 1 published now", "tasks    t-9: from the table"]
+    assert checked == ["t-9"]  # once
+    shutil.copytree(trained / "t-0", tmp_path / "copy" / "t-0")
+    with pytest.raises(ScoremuxError, match=r"copy/t-0 and .*/t-0 are both task t-0"):
+        publish([trained, tmp_path / "copy"], repository)
     assert set(Store(repository / "store").manifest().tasks) == {"t-0", "t-1", "t-2", "t-9"}
 
 

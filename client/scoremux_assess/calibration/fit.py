@@ -21,6 +21,7 @@ from scoremux_assess.calibration.thresholds import (
     share_threshold,
 )
 from scoremux_assess.calibration.unusual import fit_unusual
+from scoremux_assess.statistics.agreement import qwk
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import NONE, OWN, POOLED, Decision, Expected, LevelRange, Temperature, Threshold, Unusual
@@ -115,7 +116,9 @@ def below_gate(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> di
     """Return tasks that have no threshold as their QWK is below the policy's, with their QWK."""
     if policy.gate is None:
         return {}
-    kappas = {name: rows.qwk() for name, rows in tasks.items() if len(rows) >= max(1, policy.rows.new)}
+    tested = {name: rows for name, rows in tasks.items() if len(rows) >= max(1, policy.rows.new)}
+    # Undefined where both give one and the same level: nothing shows that the machine tells responses apart.
+    kappas = {n: np.nan_to_num(qwk(rows.human, rows.level, rows.weights)).item() for n, rows in tested.items()}
     return {name: kappa for name, kappa in kappas.items() if kappa < policy.gate.qwk}
 
 

@@ -72,17 +72,6 @@ class LabelledScores:
         """How far the machine's level is from the human's, int64 [B]."""
         return np.asarray(np.abs(self.level - self.human))
 
-    def qwk(self) -> float:
-        """Return the quadratically weighted kappa of human and machine; 0 where both give one level throughout.
-
-        1 − E (x − y)² / (E x² + E y² − 2 E x E y)
-        """
-        x, y, xx, yy = (
-            float(np.average(v, weights=self.weights)) for v in (self.human, self.level, self.human**2, self.level**2)
-        )
-        expected = xx + yy - 2 * x * y
-        return 1 - float(np.average(self.distance**2, weights=self.weights)) / expected if expected > 0 else 0.0
-
     @cached_property
     def losses(self) -> Floats:
         """Negative log-likelihood of each row's human level at each of `LOG_TEMPERATURES`, float64 [B, T]."""

@@ -56,9 +56,13 @@ def pairs_of(chosen: Sequence[Statistic]) -> tuple[Pair, ...]:
     return tuple(dict.fromkeys((Pair.MACHINE, *(pair for statistic in chosen for pair in statistic.pairs))))
 
 
-def qwk(human: Sequence[float] | npt.NDArray[Any], machine: Sequence[float] | npt.NDArray[Any]) -> float:
+def qwk(
+    human: Sequence[float] | npt.NDArray[Any],
+    machine: Sequence[float] | npt.NDArray[Any],
+    weight: npt.NDArray[Any] | None = None,
+) -> float:
     """Return the quadratic weighted kappa of two raters, NaN if both give one and the same level throughout."""
-    ratings = Ratings.of(human, machine)
+    ratings = Ratings.of(human, machine, weight=weight)
     return float(_qwk(sums(ratings, np.zeros(len(ratings), np.int64), 1, [Pair.MACHINE]).of(Pair.MACHINE))[0])
 
 

@@ -46,11 +46,16 @@ class Job:
         return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
 
     def check_same(self, path: Path, other: dict[str, Any]) -> None:
-        """Take the digests of the sources from the first line of a journal. Raises InputError for another job's."""
-        job = self.as_json()
+        """Take the digests of the sources, and a plan of reads, from the first line of a journal.
+
+        Raises InputError for another job's.
+        """
         if other.get("format") != _FORMAT:
             raise InputError(f"{path} was written by another version of scoremux; score into another --out")
         options = other["layout"] | other["people"]
+        if self.people.read_behind:
+            self.people.read_behind.keep_plan(options["read_behind"])
+        job = self.as_json()
         for name, value in (job["layout"] | job["people"]).items():
             before = options.get(name)
             if before != value:

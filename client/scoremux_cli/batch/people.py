@@ -57,6 +57,12 @@ class ReadBehind:
             raise wrong
         return cls(shares.get("", shares), read_key(key_file))
 
+    def keep_plan(self, before: Any) -> None:
+        """Take the shares of the journal for those of a plan: `scoremux watch` writes its file anew each morning."""
+        if isinstance(self.share, dict) and isinstance((before or {}).get("share"), dict):
+            self.share.clear()
+            self.share.update(before["share"])
+
     def share_of(self, task: str) -> float:
         """Return the share of a task's rows that is picked."""
         if isinstance(self.share, float):

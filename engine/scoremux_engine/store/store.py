@@ -72,7 +72,7 @@ class Store(StoreReader):
         Raises StoreError where a version in `before` is not live any more.
         """
         checked = [_CheckedPackage.of(files, backbone) for files in packages]
-        _refuse_duplicates(checked)
+        refuse_duplicates([package.files for package in checked])
         if dry_run:
             return _changes(self._current(backbone), checked)
         with self.transaction(create=True):
@@ -288,9 +288,10 @@ def _refuse_changed(manifest: Manifest, before: Mapping[str, str]) -> None:
             raise StoreError(f"task {task} was changed meanwhile ({digest[:12]} is not live); run the command again")
 
 
-def _refuse_duplicates(packages: Sequence[_CheckedPackage]) -> None:
+def refuse_duplicates(packages: Sequence[PackageFiles]) -> None:
+    """Raise PackageError where two packages are of one task."""
     paths: dict[str, Path] = {}
-    for package in packages:
-        if package.task in paths:
-            raise PackageError(f"{package.files.path} and {paths[package.task]} are both task {package.task}")
-        paths[package.task] = package.files.path
+    for files in packages:
+        if (task := files.task.id) in paths:
+            raise PackageError(f"{files.path} and {paths[task]} are both task {task}")
+        paths[task] = files.path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scoremux_engine.errors import ClosedError
@@ -15,16 +15,13 @@ from scoremux_engine.packages.adapter_tokens import lower_limits
 from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe
 from scoremux_engine.packages.task_table import read_table
-from scoremux_engine.store.history import Change
-from scoremux_engine.store.store import Store
+from scoremux_engine.store.store import Store, refuse_duplicates
 from scoremux_files.errors import first_of
 from scoremux_server.errors import SetupError
 from scoremux_server.triton.process import tied
 
 _NAMED = 3
 """Tasks that a line names."""
-
-_New = list[tuple[str, DescribedAdapter]]
 
 
 def publish_adapters(
@@ -66,25 +63,25 @@ def publish_adapters(
 
 def _publish_new(
     described: Sequence[DescribedAdapter], backbone: Backbone, store: Store, export: Sequence[str]
-) -> tuple[_New, list[Change]]:
-    """Publish what was never live. Return the tasks and adapters of that, and what is not live of the others.
+) -> tuple[list[DescribedAdapter], dict[str, str]]:
+    """Publish what was never live, which is checked in full. Return it, and by task what is not live of the others.
 
     export: The command that would open what a closed backbone lacks.
     """
+    refuse_duplicates([adapter.files for adapter in described])
     before = {line.after for line in store.history.entries() if line.is_live_change} if store.stamp() else set()
+    versions = {adapter.files.task.id: adapter.files.digest() for adapter in described}
+    new = [adapter for adapter in described if versions[adapter.files.task.id] not in before]
     try:
-        changes = store.publish([adapter.files for adapter in described], backbone, dry_run=True)
-        pairs = zip(changes, described, strict=True)
-        new = [(change.task, adapter) for change, adapter in pairs if change.after not in before]
-        if new:
-            store.publish([adapter.files for _, adapter in new], backbone)
+        store.publish([adapter.files for adapter in new], backbone, dry_run=not new)
     except ClosedError as error:
         command = shlex.join(["scoremux", *export, "--replace-store"])
         raise SetupError(
             f"{error.what}. Export the backbone again for all adapters, then serve again; this renames the store, "
             f"so give the folders of all its tasks:\n  {command}"
         ) from error
-    return new, [change for change in changes if change.after in before and change.before != change.after]
+    live = store.manifest().tasks if store.stamp() else {}
+    return new, {task: digest for task, digest in versions.items() if live.get(task) != digest}
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -105,12 +102,12 @@ def _refuse_other_model(folders: Sequence[Path], exported: str, repository: Path
             )
 
 
-def _remarks(new: _New, earlier: Sequence[Change], backbone: Backbone) -> Iterator[str]:
+def _remarks(new: Sequence[DescribedAdapter], earlier: Mapping[str, str], backbone: Backbone) -> Iterator[str]:
     """Yield which parts of `task.json` are not the adapters' own, lower limits, and which versions are not live."""
     tasks: dict[str, list[str]] = {}
-    for task, adapter in new:
-        tasks.setdefault(adapter.remark, []).append(task)
+    for adapter in new:
+        tasks.setdefault(adapter.remark, []).append(adapter.files.task.id)
     yield from (f"tasks    {first_of(names, _NAMED)}: {remark}" for remark, names in tasks.items() if remark)
-    yield from (f"adapters {sentence}" for sentence in lower_limits((adapter.limit for _, adapter in new), backbone))
-    for change in earlier:
-        yield f"adapters {change.task}: version {str(change.after)[:12]} was published before and is not live now"
+    yield from (f"adapters {sentence}" for sentence in lower_limits((adapter.limit for adapter in new), backbone))
+    for task, digest in earlier.items():
+        yield f"adapters {task}: version {digest[:12]} was published before and is not live now"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import LOOPBACK, Profile
 
 _NAMES = {"grpc": "gRPC", "http": "HTTP", "metrics": "metrics", "watch": "watcher's"}
-_STEP, _LAST = 10, 1000
 
 ARITHMETIC_HEADER = "scoremux-arithmetic"
 """In every answer of a watcher: the name of what its Triton computes in."""
@@ -56,20 +55,17 @@ class Endpoints:
     ) -> Endpoints:
         """Return endpoints with the given ports, which must be free if `checked`, and a free port for each 0.
 
-        Raises SetupError where a port cannot be used. If it is taken, the message offers ports that are free.
+        Raises SetupError where a port cannot be used.
         """
         ports = {"grpc": grpc, "http": http, "metrics": metrics, "watch": watch}
         endpoints = cls(grpc, http, metrics, watch=watch, **addresses)
         hosts = dict.fromkeys(("grpc", "http"), endpoints.address)
         hosts |= {"metrics": endpoints.metrics_host, "watch": endpoints.watch_address}
-        try:
-            if checked:
-                ports = _reserve_all(hosts, ports)
-            else:
-                free = _reserve_all(dict.fromkeys(ports, LOOPBACK), dict.fromkeys(ports, 0))
-                ports = {name: port or free[name] for name, port in ports.items()}
-        except _TakenError as error:
-            raise SetupError(f"{error}{_offer(hosts, ports)}") from error
+        if checked:
+            ports = _reserve_all(hosts, ports)
+        else:
+            free = _reserve_all(dict.fromkeys(ports, LOOPBACK), dict.fromkeys(ports, 0))
+            ports = {name: port or free[name] for name, port in ports.items()}
         return cls(ports["grpc"], ports["http"], ports["metrics"], watch=ports["watch"], **addresses)
 
     @classmethod
@@ -85,10 +81,6 @@ class Endpoints:
             watch_address=profile.watch_address,
             metrics_address=profile.metrics_address,
         )
-
-
-class _TakenError(SetupError):
-    """Another program listens on this port."""
 
 
 def is_loopback(address: str) -> bool:
@@ -116,7 +108,7 @@ def _reachable(address: str) -> str:
 
 def _reserve_all(hosts: dict[str, str], ports: dict[str, int]) -> dict[str, int]:
     with ExitStack() as listeners:  # all at once, so that no port is chosen twice
-        return {name: _reserve(hosts[name], port, _NAMES[name], listeners) for name, port in ports.items()}
+        return {name: _reserve(hosts[name], port, name, listeners) for name, port in ports.items()}
 
 
 def _reserve(address: str, port: int, name: str, listeners: ExitStack) -> int:
@@ -129,19 +121,7 @@ def _reserve(address: str, port: int, name: str, listeners: ExitStack) -> int:
         listener.listen()  # so that no other call gets the port, of this function too
     except (OSError, OverflowError) as error:
         place = "" if address == LOOPBACK else f" on {address}"
-        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        cause = getattr(error, "strerror", None) or error
-        raise (_TakenError if in_use else SetupError)(
-            f"the {name} port {port}{place} cannot be used: {cause}"
-        ) from error
+        cause, in_use = getattr(error, "strerror", None) or error, getattr(error, "errno", 0) == errno.EADDRINUSE
+        other = f"; --set {name}_port=0 takes any that is free" if in_use and name in _NAMES else ""
+        raise SetupError(f"the {_NAMES.get(name, name)} port {port}{place} cannot be used: {cause}{other}") from error
     return int(listener.getsockname()[1])
-
-
-def _offer(hosts: dict[str, str], ports: dict[str, int]) -> str:
-    """Return the end of a sentence that names the next free ports, each a multiple of `_STEP` above the given one."""
-    for step in range(_STEP, _LAST, _STEP):
-        others = {name: port + step for name, port in ports.items() if port}
-        with suppress(SetupError):
-            _reserve_all(hosts, others)
-            return "; these are free: " + " ".join(f"--set {name}_port={port}" for name, port in others.items())
-    return ""

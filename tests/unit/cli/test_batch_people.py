@@ -96,6 +96,19 @@ def test_job_resumes_with_the_same_share_and_key_only(tmp_path: Path, url: str, 
     assert "0123456789abcdef" not in (tmp_path / "out" / "_journal.jsonl").read_text()
 
 
+def test_job_resumes_with_the_plan_that_it_began_with(tmp_path: Path, url: str, source: Path) -> None:
+    plan, journal = tmp_path / "today.json", tmp_path / "out" / "_journal.jsonl"
+    plan.write_text('{"read_behind": {"other": 0.2}}')
+    command = arguments([source], tmp_path / "out", url)
+    command += ["--read-behind", str(plan), "--key-file", str(tmp_path / "key")]
+    finish(command)
+    whole = content(tmp_path / "out")
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    plan.write_text('{"read_behind": {"other": 0.9, "new": 0.8}}')  # of the next morning
+    finish(command)
+    assert content(tmp_path / "out") == whole
+
+
 def test_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("short")
     with pytest.raises(InputError, match="has 5 bytes; it takes 16 at least"):
