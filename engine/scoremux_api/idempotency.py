@@ -23,13 +23,17 @@ KeyHeader = Annotated[
     str | None,
     Header(alias=HEADER, min_length=1, max_length=255, description="The same key and body get the same answer."),
 ]
-"""For the OpenAPI file: an endpoint that calls `answered_once` takes a parameter of this type."""
 _ABANDONED_S = 300.0
 """No request takes longer: the front door gives up first. A key that runs longer belongs to a process that died."""
 
 
 async def answered_once(
-    database: Database, caller: Caller, request: Request, body: bytes, work: Callable[[], Awaitable[Response]]
+    database: Database,
+    caller: Caller,
+    key: str | None,
+    request: Request,
+    body: bytes,
+    work: Callable[[], Awaitable[Response]],
 ) -> Response:
     """Return the stored answer to a request with this key, or do the work and store its answer.
 
@@ -40,7 +44,6 @@ async def answered_once(
     Raises:
         ApiProblem: 422 where the key came with another request, 409 while that request runs.
     """
-    key = request.headers.get(HEADER)
     if key is None:
         return await work()
     digest = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body))).hexdigest()

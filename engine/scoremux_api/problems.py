@@ -18,6 +18,8 @@ from scoremux_client.errors import BusyError, DeadlineError, ScoremuxError, Tran
 from scoremux_review.errors import DatabaseError
 
 MEDIA_TYPE = "application/problem+json"
+UPDATE_S = 60
+"""When to send a request again that somebody has to change something for."""
 _MOST_ERRORS = 10
 _log = logging.getLogger(__name__)
 

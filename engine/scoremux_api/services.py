@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
 from scoremux_api.callers import Caller, Callers
+from scoremux_api.problems import UPDATE_S, ApiProblem
 from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.scorer import TritonScorer
 from scoremux_api.webhooks.addresses import WebhookAddresses
 from scoremux_cli.batch.people import Alert, ReadBehind
+from scoremux_client.errors import InputError
+from scoremux_client.rows import Response
 from scoremux_review.database.connection import Database
 
 
@@ -47,15 +50,28 @@ class Services:
     callers: Callers
     batches_changed: threading.Event = field(default_factory=threading.Event)
 
-    @cached_property
-    def intake(self) -> LiveIntake:
-        """Commits rows that people read."""
-        return LiveIntake(self.database, self.settings.read_behind)
+    intake: LiveIntake = field(init=False)
+    addresses: WebhookAddresses = field(init=False)
 
-    @cached_property
-    def addresses(self) -> WebhookAddresses:
-        """The addresses to which webhooks may go."""
-        return WebhookAddresses(self.settings.allowed_hosts)
+    def __post_init__(self) -> None:
+        self.intake = LiveIntake(self.database, self.settings.read_behind)
+        self.addresses = WebhookAddresses(self.settings.allowed_hosts)
+
+    async def alerts(self, caller: Caller, rows: Sequence[Response]) -> Sequence[Mapping[str, Any] | None]:
+        """Score rows for the alert task, too; return what is said of each that is an alert, None of the others.
+
+        Raises ApiProblem where the alert task cannot be scored, TransportError as the scorer does.
+        """
+        alert = self.settings.alert
+        if alert is None:
+            return [None] * len(rows)
+        caller = self.callers.may_also_score(caller, alert.task)
+        outcomes = await self.scorer.score(caller, [Response(alert.task, row.text) for row in rows])
+        try:
+            described = [alert.describe(outcome) for outcome in outcomes]
+        except InputError as error:
+            raise ApiProblem(503, "Alerts unavailable", str(error), UPDATE_S) from None
+        return [None if row.text is None else said for row, said in zip(rows, described, strict=True)]
 
 
 def services_of(request: Request) -> Services:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from scoremux_api.problems import ApiProblem
 from scoremux_client.contract import MAX_BATCH_ROWS, Status
 from scoremux_client.rows import Scored, is_text
 
@@ -21,10 +22,15 @@ class KnownMembers(BaseModel, extra="forbid"):
     @model_validator(mode="before")
     @classmethod
     def _refuse_others(cls, members: Any) -> Any:
-        if isinstance(members, dict) and members.keys() - cls.model_fields.keys():
-            known = ", ".join(cls.model_fields)
-            raise PydanticCustomError("unknown_member", "Only these members are known: {known}", {"known": known})
+        if not isinstance(members, dict) or members.keys() - cls.model_fields.keys():
+            known, message = ", ".join(cls.model_fields), "Input should be an object with these members alone: {known}"
+            raise PydanticCustomError("unknown_member", message, {"known": known})
         return members
+
+
+def _without_half(text: Any) -> Any:
+    """Return None for a text with half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    return None if isinstance(text, str) and not is_text(text) else text
 
 
 class RowIn(KnownMembers):
@@ -32,7 +38,9 @@ class RowIn(KnownMembers):
 
     id: str = Field(pattern=ROW_ID, description="The platform's own name of the response; unique within a task.")
     task: str = Field(max_length=256, description="Task id, or `id@digest` to pin a version.")
-    text: str | None = Field(description="The student's response; `null` gets the status INVALID_TEXT.")
+    text: Annotated[str | None, BeforeValidator(_without_half)] = Field(
+        description="The student's response; `null` gets the status INVALID_TEXT."
+    )
 
 
 class ScoreRequest(KnownMembers):
@@ -92,23 +100,9 @@ def as_json_row(scored: Scored) -> dict[str, Any]:
 
 
 def parsed(shape: type[Shape], body: bytes) -> Shape:
-    """Read JSON. Raises ValidationError.
-
-    A text with half of a surrogate pair, which JSON can write and UTF-8 cannot, counts as missing.
-    """
+    """Read JSON. Raises ValidationError; ApiProblem (422) where it is not JSON."""
     try:
-        return shape.model_validate_json(body)
-    except ValidationError as error:
-        if b"\\u" not in body or error.errors(include_input=False)[0]["type"] != "json_invalid":
-            raise
-        try:
-            values = json.loads(body, object_hook=_without_half)
-        except (ValueError, RecursionError):
-            raise error from None
-    return shape.model_validate(values)
-
-
-def _without_half(members: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(members.get("text"), str) and not is_text(members["text"]):
-        members["text"] = None
-    return members
+        members = json.loads(body)  # unlike pydantic's parser, it takes half of a surrogate pair
+    except (ValueError, RecursionError) as error:
+        raise ApiProblem(422, "Invalid request", f"Invalid JSON: {error}") from None
+    return shape.model_validate(members)

@@ -82,7 +82,7 @@ def main(database: str, folder: str, dies: str = "") -> None:
             Callers(None),
         )
         if dies:
-            services.__dict__["intake"] = _DyingIntake(opened)
+            services.intake = _DyingIntake(opened)
         print(listener.getsockname()[1], flush=True)
         uvicorn.Server(uvicorn.Config(create_app(services), log_level="warning")).run([listener])
 

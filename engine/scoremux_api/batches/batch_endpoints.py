@@ -35,7 +35,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
     responses=declared(400, 409, 413),
     openapi_extra={"requestBody": _BODY},
 )
-async def add_batch(request: Request, _key: KeyHeader = None) -> Response:
+async def add_batch(request: Request, key: KeyHeader = None) -> Response:
     """Take a batch, a row as for `/v1/score` in each line; its results come later."""
     services, caller = services_of(request), caller_of(request)
     batch = f"batch_{int(services.database.now() * 1000):012x}{secrets.token_hex(8)}"  # sorted by time
@@ -46,7 +46,7 @@ async def add_batch(request: Request, _key: KeyHeader = None) -> Response:
         with services.database.write() as connection:
             added = batch_table.add(connection, batch, caller, services.database.now()).model_dump_json()
             answer = Response(added, 202, {"location": f"/v1/batches/{batch}"}, "application/json")
-            keep(connection, caller, _key, answer)
+            keep(connection, caller, key, answer)
         is_new = True
         services.batches_changed.set()
         return answer
@@ -54,7 +54,7 @@ async def add_batch(request: Request, _key: KeyHeader = None) -> Response:
     try:
         digest = await files.receive(request)
         return await answered_once(
-            services.database, caller, request, digest.encode(), partial(to_thread.run_sync, add)
+            services.database, caller, key, request, digest.encode(), partial(to_thread.run_sync, add)
         )
     finally:
         if not is_new:

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -25,7 +24,7 @@ from scoremux_api.batches.batch_files import HALF, LAYOUT, BatchFiles
 from scoremux_api.batches.batch_table import ENDED, UNDER_WAY, BatchState, RequestCounts
 from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
-from scoremux_api.rows.live_intake import ScoredArrival, describe_alerts
+from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import Services
 from scoremux_cli.batch.job import score_slices
 from scoremux_cli.batch.journal import Job, JobState, Journal
@@ -40,8 +39,8 @@ from scoremux_review.errors import DatabaseError
 from scoremux_server.errors import SetupError
 
 _TURN_S, _LOOK_S, _TIDY_S = 300.0, 1.0, 3600.0
-_STOP_S, _COMMIT_S, _ORPHAN_S = 5.0, 30.0, 86_400.0
-_PASSING = (TransportError, DatabaseError, SetupError, FutureTimeoutError, OSError)
+_STOP_S, _ORPHAN_S = 5.0, 86_400.0
+_PASSING = (TransportError, DatabaseError, SetupError, OSError)
 """What does not end a batch: it is computed later."""
 _TAKEN = "the desk has a row of this id with another text; give a new id"  # an id would outlive its erasure
 
@@ -187,15 +186,11 @@ class BatchRunner:
 
         Return the part and its outcomes; rows that the desk has with another text are rejected.
         """
-        services, alert = self._services, self._services.settings.alert
-        texts = [None if text == HALF else str(text) for text in part.texts]
-        caller = Caller(batch.token, ())
-        caller = services.callers.may_also_score(caller, alert.task) if alert else caller
-        rows = [Response(task, text) for task, text in zip(part.tasks, texts, strict=True)]
-        alerts = asyncio.run(describe_alerts(services.scorer, alert, caller, rows))
-        cells = zip(part.ids, part.tasks, texts, scored, alerts, strict=True)
-        arrivals = [ScoredArrival(*row) for row in cells]
-        taken = services.intake.add(batch.token, arrivals, partly=True).result(_COMMIT_S)
+        cells = zip(part.tasks, part.texts, strict=True)
+        rows = [Response(task, None if text == HALF else str(text)) for task, text in cells]
+        alerts = asyncio.run(self._services.alerts(Caller(batch.token, ()), rows))
+        arrivals = [ScoredArrival(row.text, *of) for row, *of in zip(rows, scored, alerts, strict=True)]
+        taken = self._services.intake.commit_now(batch.token, arrivals, partly=True)
         left = [place for place in range(len(scored)) if place not in taken]
         rejected = [{"source": "", "line": part.lines[place], "reason": _TAKEN} for place in sorted(taken)]
         return replace(part.take(left), rejected=rejected), [scored[place] for place in left]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from scoremux_api.callers import Caller
-from scoremux_api.problems import ApiProblem
-from scoremux_api.scorer import TritonScorer
-from scoremux_cli.batch.people import Alert, ReadBehind
+from scoremux_api.problems import UPDATE_S, ApiProblem
+from scoremux_cli.batch.people import ReadBehind
 from scoremux_client.contract import NOBODY_CAN
 from scoremux_client.errors import InputError
 from scoremux_client.frames import columns_of
-from scoremux_client.rows import Response, Scored
+from scoremux_client.rows import Scored
 from scoremux_files.errors import first_of
 from scoremux_review.database import api_rows, programme, responses
 from scoremux_review.database.connection import Connection, Database
@@ -24,16 +22,13 @@ from scoremux_review.reading.response_texts import Origin
 
 _BY = "scoremux api"
 _PATIENCE_S = 10.0
-_UPDATE_S = 60
 
 _Key = tuple[str, str]
 
 
 class ScoredArrival(NamedTuple):
-    """A scored row; alert: what `Alert.describe` says of it."""
+    """A scored row with its text; alert: what `Alert.describe` says of it."""
 
-    id: str
-    task: str
     text: str | None
     scored: Scored
     alert: Mapping[str, Any] | None = None
@@ -41,58 +36,38 @@ class ScoredArrival(NamedTuple):
     @property
     def key(self) -> _Key:
         """Task and id, which name a row among those of its token."""
-        return self.task.partition("@")[0], self.id
-
-
-async def describe_alerts(
-    scorer: TritonScorer, alert: Alert | None, caller: Caller, rows: Sequence[Response]
-) -> Sequence[Mapping[str, Any] | None]:
-    """Score rows for the alert task, too; return what is said of each that is an alert, None of the others.
-
-    Raises ApiProblem where the alert task cannot be scored, TransportError as the scorer does.
-    """
-    if alert is None:
-        return [None] * len(rows)
-    outcomes = await scorer.score(caller, [Response(alert.task, row.text) for row in rows])
-    try:
-        described = [alert.describe(outcome) for outcome in outcomes]
-    except InputError as error:
-        raise ApiProblem(503, "Alerts unavailable", str(error), _UPDATE_S) from None
-    return [None if row.text is None else said for row, said in zip(rows, described, strict=True)]
+        return self.scored.task.partition("@")[0], str(self.scored.id)
 
 
 class LiveIntake:
-    """Commits rows that people read, one request after the other; rows that the machine decides are not stored."""
+    """Commits rows that people read; rows that the machine decides are not stored."""
 
     def __init__(self, database: Database, read_behind: ReadBehind | None = None) -> None:
         self._database, self._read_behind = database, read_behind
         self._thread = ThreadPoolExecutor(1, "intake")
 
-    def add(self, token: str, arrivals: Sequence[ScoredArrival], *, partly: bool = False) -> Future[set[int]]:
-        """Have the rows committed that people read; a row that is there already stays as it is.
-
-        Until the future runs it can be cancelled. It gives the places of rows that are there with another text, which
-        are left out `partly`. It raises ApiProblem where there are such rows otherwise, so that nothing is stored, and
-        where the desk knows a task with fewer levels; and DatabaseError.
-        """
-        return self._thread.submit(self._commit, token, arrivals, partly)
-
     async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
-        """Return when the rows are committed. Raises as the future of `add`, and DatabaseError if it takes too long."""
+        """Commit the rows of a request when those before it are; a row that is there already stays as it is.
+
+        Raises ApiProblem where one is there with another text (then nothing is stored), or the desk knows a task with
+        fewer levels; DatabaseError, also if it takes too long.
+        """
+        committed = self._thread.submit(self.commit_now, token, arrivals, partly=False)
         try:
-            await asyncio.wait_for(asyncio.wrap_future(self.add(token, arrivals)), _PATIENCE_S)
+            await asyncio.wait_for(asyncio.wrap_future(committed), _PATIENCE_S)
         except asyncio.TimeoutError:
             raise DatabaseError("the database is busy; the rows may be stored later") from None
 
-    def _commit(self, token: str, arrivals: Sequence[ScoredArrival], partly: bool) -> set[int]:
+    def commit_now(self, token: str, arrivals: Sequence[ScoredArrival], *, partly: bool) -> set[int]:
+        """Commit rows as `commit` does; if `partly`, leave out those with another text, and return their places."""
         chosen = [place for place, arrival in enumerate(arrivals) if self._is_for_people(token, arrival)]
         with (self._database.write if chosen else self._database.read)() as connection:
-            known = api_rows.owned(connection, token, {arrival.id for arrival in arrivals})
+            known = api_rows.owned(connection, token, {name for _, name in (arrival.key for arrival in arrivals)})
             texts = {key: row.text for key, row in known.items()}
             sent = [(n, row.key, intake.storable(row.text)) for n, row in enumerate(arrivals) if row.text is not None]
             taken = {place for place, key, text in sent if texts.setdefault(key, text) != text}
             if taken and not partly:
-                names = first_of([arrivals[place].id for place in sorted(taken)])
+                names = first_of([arrivals[place].key[1] for place in sorted(taken)])
                 raise ApiProblem(409, "Row exists", f"rows with another text have these ids: {names}; give new ids")
             for_people = [arrivals[place] for place in chosen if place not in taken]
             new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
@@ -117,7 +92,7 @@ class LiveIntake:
         try:
             numbers, _ = intake.insert_rows(connection, rows, f"api {token}", _BY, now)
         except InputError as error:
-            raise ApiProblem(503, "Desk out of date", str(error), _UPDATE_S) from None
+            raise ApiProblem(503, "Desk out of date", str(error), UPDATE_S) from None
         owned = {arrival.key: number for number, arrival in zip(numbers, new, strict=True)}
         api_rows.own(connection, token, owned, now)
         return owned
@@ -130,7 +105,5 @@ class LiveIntake:
 
     def _share(self, token: str, arrival: ScoredArrival) -> float | None:
         """Return the probability with which people read a row behind the machine; None if they do not."""
-        behind = self._read_behind
-        if behind and behind.picks(arrival.task, arrival.id, arrival.scored, token):
-            return behind.share_of(arrival.task)
-        return None
+        (task, name), behind = arrival.key, self._read_behind
+        return behind.share_of(task) if behind and behind.picks(task, name, arrival.scored, token) else None

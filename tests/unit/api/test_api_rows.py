@@ -1,5 +1,6 @@
 """Rows that people read: what is stored before the answer, and what `GET /v1/rows` says of them."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -273,10 +274,14 @@ def test_desk_that_knows_fewer_levels_is_a_problem_of_that_request_alone(
     client, services = routed
     with services.database.write() as connection:
         save_items(connection, [Item("t-1", (0, 0.5), "Why?")], "test", 1.0)
-    scored = replace(MACHINE, probabilities=(0.1, 0.8, 0.1), route="human:UNUSUAL")
-    tasks = ("t-2", "t-1", "t-2", "t-1")
-    waiting = [services.intake.add("local", [ScoredArrival("a", task, "x", scored)]) for task in tasks]
-    assert [str(one.exception() or "")[:19] for one in waiting] == ["", "task t-1 has 2 levels"[:19]] * 2
+    unusual = replace(MACHINE, id="a", probabilities=(0.1, 0.8, 0.1), route="human:UNUSUAL")
+    arrivals = [ScoredArrival("x", replace(unusual, task=task)) for task in ("t-2", "t-1", "t-2", "t-1")]
+
+    async def commit_all() -> list[Any]:
+        waiting = (services.intake.commit("local", [arrival]) for arrival in arrivals)
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [str(ended or "")[:19] for ended in asyncio.run(commit_all())] == ["", "task t-1 has 2 levels"[:19]] * 2
     assert stored(services, select(rows.c.task)) == [("t-2",)]
     answer = score(client, row("b"))
     assert (answer.status_code, answer.json()["title"]) == (503, "Desk out of date")

@@ -107,8 +107,8 @@ def test_results_are_the_rows_of_score_in_order(tmp_path: Path) -> None:
         (b'{"id": "b", "task": "t-1", "text": ["my secret"]}', "text"),
         (b'{"id": "b", "task": null, "text": "my secret"}', "task"),
         (b'{"id": "b", "task": "t-1"}', "text: field required"),
-        (b'{"id": "b", "task": "t-1", "text": "my secret", "more": 1}', "only these members are known"),
-        (b'{"id": "b", "task": "t-1", "text": "\xff my secret"}', "line"),
+        (b'{"id": "b", "task": "t-1", "text": "my secret", "more": 1}', "these members alone"),
+        (b'{"id": "b", "task": "t-1", "text": "\xff my secret"}', "can't decode"),
         (b'{"id": "b", "task": "t-1", "text": "' + b"x" * (5 << 20) + b'"}', "longer than 4,194,304 bytes"),
     ],
 )
@@ -373,15 +373,15 @@ def test_counts_are_right_after_a_kill_between_a_part_and_its_count(
 
 def test_part_is_not_shown_where_its_rows_cannot_be_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_runner, "_LOOK_S", 0.1)
-    commit, refusals = LiveIntake._commit, [DatabaseError("down")] * 3
+    commit, refusals = LiveIntake.commit_now, [DatabaseError("down")] * 3
 
-    def refuse(intake: LiveIntake, *request: Any) -> Any:
+    def refuse(intake: LiveIntake, *request: Any, **how: bool) -> Any:
         assert not list(tmp_path.rglob("part-*.parquet")) or not refusals
         if refusals:
             raise refusals.pop()
-        return commit(intake, *request)
+        return commit(intake, *request, **how)
 
-    monkeypatch.setattr(LiveIntake, "_commit", refuse)
+    monkeypatch.setattr(LiveIntake, "commit_now", refuse)
     with api(tmp_path, RoutedTransport()) as (client, services):
         batch = sent(client, lines([row("a", "unsure")]))
         assert ended(client, batch)["status"] == "completed" and not refusals

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from apis import TASKS, api
-from scoremux_api import shapes
 from scoremux_client import ScoringClient, UnavailableError
 from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
@@ -56,9 +55,9 @@ def test_text_that_cannot_be_sent_gets_a_status(tmp_path: Path, text: str) -> No
         (r'{"rows": [{"id": "\ud800", "task": "t", "text": ""}]}', "rows.0.id"),
         ('{"rows": []}', "rows"),
         ('{"rows": [{"id": "", "task": "t", "text": "my secret"}]}', "rows.0.id"),
-        ('{"rows": [{"id": "a", "task": "t", "text": "my secret", "more": 1}]}', "rows.0: only these members"),
+        ('{"rows": [{"id": "a", "task": "t", "text": "my secret", "more": 1}]}', "rows.0: input should be an object with these members"),
         ('{"rows": [{"id": "a", "task": "t", "text": ["my secret"]}]}', "rows.0.text"),
-        ('{"rows": [{"id": "a", "task": "t", "text": "", "my secret": 1}]}', "rows.0: only these members"),
+        ('{"rows": [{"id": "a", "task": "t", "text": "", "my secret": 1}]}', "rows.0: input should be an object with these members"),
     ],
 )
 def test_bad_request_is_a_problem_that_names_what_is_wrong(tmp_path: Path, body: str, named: str) -> None:
@@ -75,15 +74,8 @@ def test_members_that_are_unknown_are_one_error_and_are_not_named(tmp_path: Path
     members = {f"secret-{n}": n for n in range(1_000)}
     with api(tmp_path) as (client, _):
         answer = client.post("/v1/score", json={"rows": [row("a") | members]})
-    detail = "rows.0: Only these members are known: id, task, text"
+    detail = "rows.0: Input should be an object with these members alone: id, task, text"
     assert (answer.status_code, answer.json()["detail"]) == (422, detail)
-
-
-def test_body_is_read_again_only_where_its_json_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    body = r'{"rows": [{"id": "\u0061", "task": "t-1", "text": "", "more": 1}]}'
-    with api(tmp_path) as (client, _):
-        monkeypatch.setattr(shapes, "json", None)
-        assert client.post("/v1/score", content=body).status_code == 422
 
 
 def test_body_that_ends_too_early_is_no_failure_of_the_api(tmp_path: Path) -> None:
