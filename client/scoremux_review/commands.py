@@ -266,10 +266,10 @@ def deliveries(
 
     Example: scoremux review deliveries --send-again --database reviews.db
     """
-    from scoremux_review.database import outbox
+    from scoremux_review.database import outbox, schema
 
     with closing(opened(database)) as desk, desk.write() as connection:
-        dead = outbox.deliveries_of(connection, None, outbox.DEAD, _MOST_DEAD)
+        dead = outbox.deliveries_of(connection, None, schema.DEAD, _MOST_DEAD)
         sent = outbox.send_again(connection, desk.now()) if send_again else 0
     for one in dead:
         say(f"{one.id}: {one.type} to {one.url} of {one.token}, {one.attempts} attempts, the last one: {one.answer}")

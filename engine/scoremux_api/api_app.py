@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import PlainTextResponse
 from pydantic.json_schema import models_json_schema
 
-from scoremux_api import problems, score_endpoints, task_endpoints
+from scoremux_api import problems, task_endpoints
 from scoremux_api.batches import batch_endpoints
 from scoremux_api.batches.batch_runner import BatchRunner
 from scoremux_api.rows import row_endpoints
@@ -49,24 +48,22 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     problems.add_handlers(app)
-    for module in (score_endpoints, row_endpoints, task_endpoints, webhook_endpoints, batch_endpoints):
+    for module in (row_endpoints, task_endpoints, webhook_endpoints, batch_endpoints):
         app.include_router(module.router)
     app.include_router(_status)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    document = app.openapi
+    app.openapi = lambda: _described(document())  # type: ignore[method-assign]
     return app
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document, with the shapes that bodies of bytes have, and the token."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        shapes = (problems.ProblemBody, ScoreRequest, webhook_endpoints.WebhookRequest)
-        _, extra = models_json_schema([(s, "validation") for s in shapes], ref_template="#/components/schemas/{model}")
-        components = document["components"]
-        components["schemas"] = dict(sorted({**extra["$defs"], **components.get("schemas", {})}.items()))
-        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        app.openapi_schema = {**document, "security": [{"token": []}]}
-    return app.openapi_schema
+def _described(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an OpenAPI document with the shapes that bodies of bytes have, and the token."""
+    shapes = (problems.ProblemBody, ScoreRequest, webhook_endpoints.WebhookRequest)
+    _, extra = models_json_schema([(s, "validation") for s in shapes], ref_template="#/components/schemas/{model}")
+    components = document["components"]
+    components["schemas"] = dict(sorted({**extra["$defs"], **components["schemas"]}.items()))
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return {**document, "security": [{"token": []}]}
 
 
 @_status.get("/healthz", response_class=PlainTextResponse)

@@ -27,13 +27,9 @@ _BATCH_GRANT_S = 900.0
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request.
+    """Who sent a request: the name of the token, to which belongs what it made, and what it may do.
 
-    Attributes:
-        token: Name of the token; what it made belongs to this name.
-        patterns: Patterns of the task ids that it may name.
-        grant: The header as it came, for Triton; None without a front door.
-        weight: Its part of the scorer's work beside other tokens.
+    grant: The header as it came, for Triton; None without a front door.
     """
 
     token: str
@@ -47,10 +43,12 @@ class Caller:
 
 
 class Callers:
-    """Finds the caller of each request. Without a key everybody is `local` and may name every task."""
+    """Finds the caller of each request by the front door's key of grants and its file of tokens.
+
+    Without a key everybody is `local` and may name every task.
+    """
 
     def __init__(self, key: bytes | None, tokens: Path | None = None) -> None:
-        """Take the key that signs grants and the file of tokens, both of the front door."""
         self._key, self._permissions = key, None if key is None else Permissions(key)
         self._tokens = TokenFile(tokens) if tokens else None
 
@@ -82,10 +80,8 @@ class Callers:
         """
         if self._key is None or self._tokens is None:
             return None
-        for token in self._tokens.read():
-            if token.name == batch.token and token.ends.timestamp() > time.time():
-                break
-        else:
+        token = next((token for token in self._tokens.read() if token.name == batch.token), None)
+        if token is None or token.ends.timestamp() <= time.time():
             raise ApiProblem(403, "Token revoked", f"the token {batch.token} was revoked, or has expired")
         before = Grant(batch.token, int(time.time() + _BATCH_GRANT_S), tuple(json.loads(batch.patterns)), token.weight)
         now = Caller(token.name, token.tasks)

@@ -81,22 +81,13 @@ def body_shape(shape: type[BaseModel]) -> dict[str, Any]:
 
 def as_json_row(scored: Scored) -> dict[str, Any]:
     """Return a row of an answer, as `ScoredRow` describes it; float32 values survive JSON with the same bits."""
-    has_level = scored.level >= 0
     return {
-        "id": scored.id,
-        "task": scored.task,
-        "status": scored.status.value,
-        "level": scored.level if has_level else None,
-        "score": scored.score,
-        "probabilities": scored.probabilities or None,
-        "confidence": scored.confidence,
-        "range": scored.level_range,
-        "condition": scored.condition or None,
-        "route": scored.route or None,
-        "version": scored.version or None,
-        "truncated": scored.truncated,
-        "arithmetic": scored.arithmetic or None,
-    }
+        "id": scored.id, "task": scored.task, "status": scored.status.value,
+        "level": scored.level if scored.level >= 0 else None, "score": scored.score,
+        "probabilities": scored.probabilities or None, "confidence": scored.confidence, "range": scored.level_range,
+        "condition": scored.condition or None, "route": scored.route or None, "version": scored.version or None,
+        "truncated": scored.truncated, "arithmetic": scored.arithmetic or None,
+    }  # fmt: skip
 
 
 def parsed(shape: type[Shape], body: bytes) -> Shape:

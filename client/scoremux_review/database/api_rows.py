@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from scoremux_files.rows.readers import chunks
+from scoremux_review.database import schema
 from scoremux_review.database.schema import alerts, api_rows, deliveries, idempotency, row_subject, rows, webhooks
 
 _CHUNK_ANSWERS, _MOST_NAMES = 20, 5_000
@@ -57,7 +58,7 @@ def delete_answers(connection: Connection, chosen: Iterable[tuple[str, str]]) ->
 def expire_answers(connection: Connection, before: float) -> int:
     """Delete stored answers, and deliveries that do not wait, from before a time; return how many."""
     old = deliveries.c.created_at < before
-    sent = connection.execute(delete(deliveries).where(old, deliveries.c.state != "waiting")).rowcount
+    sent = connection.execute(delete(deliveries).where(old, deliveries.c.state != schema.WAITING)).rowcount
     return sent + connection.execute(delete(idempotency).where(idempotency.c.at < before)).rowcount
 
 

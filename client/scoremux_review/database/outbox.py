@@ -16,10 +16,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from scoremux_review.database import log
-from scoremux_review.database.schema import api_rows, deliveries, row_subject, webhooks
+from scoremux_review.database.schema import DEAD, DELIVERED, WAITING, api_rows, deliveries, row_subject, webhooks
 
 BATCH_COMPLETED, ROW_FINAL, ROW_CORRECTED = "batch.completed", "row.final", "row.corrected"
-WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 
 MOST_AT_ONCE = 10
 """Deliveries that one process sends to a webhook at the same time."""

@@ -37,6 +37,9 @@ PAPERS = ("validity", "qualification")
 FORMAT = 9
 """Of the tables. `migrations` brings an older one up to it."""
 
+WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
+"""States of deliveries."""
+
 ERASED = "erased"
 """State of a row without text, id and salt."""
 
@@ -303,7 +306,7 @@ deliveries = _table(
     Column("created_at", Float, nullable=False),
     Column("due_at", Float, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("state", Text, nullable=False, default="waiting"),  # waiting, delivered, dead
+    Column("state", Text, nullable=False, default=WAITING),
     Column("answer", Text, nullable=False, default=""),  # to the last attempt
     Index("deliveries_by_subject", "subject", "webhook", "number"),
     Index("deliveries_by_webhook", "webhook", "number"),

@@ -186,10 +186,10 @@ class BatchRunner:
 
         Return the part and its outcomes; rows that the desk has with another text are rejected.
         """
-        cells = zip(part.tasks, part.texts, strict=True)
-        rows = [Response(task, None if text == HALF else str(text)) for task, text in cells]
+        texts = [None if text == HALF else str(text) for text in part.texts]
+        rows = [Response(task, text) for task, text in zip(part.tasks, texts, strict=True)]
         alerts = asyncio.run(self._services.alerts(Caller(batch.token, ()), rows))
-        arrivals = [ScoredArrival(row.text, *of) for row, *of in zip(rows, scored, alerts, strict=True)]
+        arrivals = [ScoredArrival(*of) for of in zip(texts, scored, alerts, strict=True)]
         taken = self._services.intake.commit_now(batch.token, arrivals, partly=True)
         left = [place for place in range(len(scored)) if place not in taken]
         rejected = [{"source": "", "line": part.lines[place], "reason": _TAKEN} for place in sorted(taken)]

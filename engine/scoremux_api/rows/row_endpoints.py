@@ -1,22 +1,30 @@
-"""`GET /v1/rows/{task}/{id}`: what became of a row: `machine` → `pending` → `final` → `corrected`."""
+"""`POST /v1/score`, and what became of a row: `machine` → `pending` → `final` → `corrected`."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path
+import orjson
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from scoremux_api.problems import ApiProblem, declared
-from scoremux_api.services import CallerOf, ServicesOf
-from scoremux_api.shapes import ROW_ID
-from scoremux_client.contract import MACHINE, TASK_ID_PATTERN
+from scoremux_api.callers import Caller
+from scoremux_api.idempotency import KeyHeader, answered_once
+from scoremux_api.problems import ApiProblem, body_of, declared
+from scoremux_api.rows.live_intake import ScoredArrival
+from scoremux_api.services import CallerOf, Services, ServicesOf, caller_of, services_of
+from scoremux_api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, parsed
+from scoremux_client.contract import MACHINE, MAX_BATCH_ROWS, TASK_ID_PATTERN
+from scoremux_client.rows import Response as Row
 from scoremux_review.database import api_rows, log
 from scoremux_review.database.connection import Connection
 
-_MOST_ENTRIES = 1_000
+_MOST_BYTES, _MOST_ENTRIES = 8 << 20, 1_000
+_LIMITS = {"scoremux-limits": f"rows={MAX_BATCH_ROWS}, bytes={_MOST_BYTES}"}
 router = APIRouter()
 RowState = Literal["machine", "pending", "final", "corrected"]
 
@@ -43,6 +51,30 @@ class RowOut(RowChange):
     route: str | None
     version: str | None = Field(description="Digest of the task version that the machine scored it with.")
     history: list[RowChange] = Field(description="All changes of state or level, the first one first.")
+
+
+@router.post(
+    "/v1/score",
+    response_model=ScoreAnswer,
+    responses=declared(409, 413, 502, 504),
+    openapi_extra=body_shape(ScoreRequest),
+)
+async def score(request: Request, key: KeyHeader = None) -> Response:
+    """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""
+    services, caller = services_of(request), caller_of(request)
+    body = await body_of(request, _MOST_BYTES)
+    work = partial(_score, services, caller, body)
+    return await answered_once(services.database, caller, key, request, body, work)
+
+
+async def _score(services: Services, caller: Caller, body: bytes) -> Response:
+    rows = parsed(ScoreRequest, body).rows
+    sent = [Row(row.task, row.text, row.id) for row in rows]
+    scored, alerts = await asyncio.gather(services.scorer.score(caller, sent), services.alerts(caller, sent))
+    outcomes = zip((row.text for row in rows), scored, alerts, strict=True)
+    await services.intake.commit(caller.token, [ScoredArrival(*outcome) for outcome in outcomes])
+    content = orjson.dumps({"rows": [as_json_row(row) for row in scored]})
+    return Response(content, headers=_LIMITS, media_type="application/json")
 
 
 # Not `async`: the database is asked in a thread.

@@ -22,7 +22,7 @@ from standardwebhooks import Webhook
 from scoremux_api.webhooks.addresses import WebhookAddresses
 from scoremux_client.errors import InputError
 from scoremux_client.transports.transport import Tls
-from scoremux_review.database import outbox
+from scoremux_review.database import outbox, schema
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import DatabaseError
 
@@ -105,7 +105,7 @@ class Deliverer:
                 return  # this process was stopped for a while: another one may have the lease by now
             delivered, answer = await self._attempt(delivery)
             attempts = delivery.attempts + 1
-            state = outbox.DELIVERED if delivered else outbox.DEAD if attempts >= MOST_ATTEMPTS else outbox.WAITING
+            state = schema.DELIVERED if delivered else schema.DEAD if attempts >= MOST_ATTEMPTS else schema.WAITING
             self._ended.append((delivery, until, state, answer, self._database.now() + pause_s(attempts)))
         finally:
             self._busy[delivery.webhook] -= 1

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from scoremux_api.problems import ApiProblem, body_of, declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
-from scoremux_api.shapes import KnownMembers, body_shape
+from scoremux_api.shapes import KnownMembers, body_shape, parsed
 from scoremux_client.errors import InputError
 from scoremux_review.database import outbox
 
@@ -73,7 +73,7 @@ async def register(request: Request, services: ServicesOf, caller: CallerOf) -> 
 
     Deliveries are then signed with the secret before, too, until the URL is registered once more.
     """
-    asked = WebhookRequest.model_validate_json(await body_of(request, _MOST_BYTES))
+    asked = parsed(WebhookRequest, await body_of(request, _MOST_BYTES))
     try:
         await services.addresses.of(asked.url)
     except InputError as error:

@@ -217,7 +217,7 @@ def test_what_a_killed_process_was_sending_is_sent_when_its_lease_ends(hooks: Ho
     until, hooks.clock[0] = hooks.clock[0] + LEASE_S, hooks.clock[0] + LEASE_S
     with hooks.database.write() as connection:  # of three processes one was killed, and one was stopped and goes on
         outbox.due(connection, hooks.clock[0], {}, hooks.clock[0] + LEASE_S)
-        outbox.end_lease(connection, leased, until, outbox.DELIVERED, "late", 0.0)
+        outbox.end_lease(connection, leased, until, "delivered", "late", 0.0)
     rule = WebhookAddresses([HOST], lambda *_: ["127.0.0.1"])
     asyncio.run(Deliverer(hooks.database, rule, hooks.tls)._deliver(leased, until))
     assert (hooks.found()[0].state, len(hooks.receiver.came)) == ("waiting", 1)
