@@ -49,7 +49,6 @@ class Services:
     scorer: TritonScorer
     callers: Callers
     batches_changed: threading.Event = field(default_factory=threading.Event)
-
     intake: LiveIntake = field(init=False)
     addresses: WebhookAddresses = field(init=False)
 
@@ -74,15 +73,15 @@ class Services:
         return [None if row.text is None else said for row, said in zip(rows, described, strict=True)]
 
 
-def services_of(request: Request) -> Services:
-    """Return the services of the application that got a request."""
+# They are `async` as FastAPI runs others in a thread, of which there are few.
+async def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-def caller_of(request: Request) -> Caller:
-    """Return who sent a request. Raises ApiProblem (401)."""
-    return services_of(request).callers.of(request)
+async def _caller(request: Request) -> Caller:
+    return (await _services(request)).callers.of(request)
 
 
-ServicesOf = Annotated[Services, Depends(services_of)]
-CallerOf = Annotated[Caller, Depends(caller_of)]
+ServicesOf = Annotated[Services, Depends(_services)]
+CallerOf = Annotated[Caller, Depends(_caller)]
+"""Who sent the request; a parameter of this type answers 401 to others."""

@@ -17,7 +17,7 @@ from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList, BatchS
 from scoremux_api.callers import Caller
 from scoremux_api.idempotency import KeyHeader, answered_once, keep
 from scoremux_api.problems import ApiProblem, declared
-from scoremux_api.services import CallerOf, Services, ServicesOf, caller_of, services_of
+from scoremux_api.services import CallerOf, Services, ServicesOf
 from scoremux_review.database.schema import batches
 
 JSON_LINES = "application/jsonl"
@@ -35,9 +35,8 @@ _LINES: dict[int | str, dict[str, Any]] = {
     responses=declared(400, 409, 413),
     openapi_extra={"requestBody": _BODY},
 )
-async def add_batch(request: Request, key: KeyHeader = None) -> Response:
+async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, key: KeyHeader = None) -> Response:
     """Take a batch, a row as for `/v1/score` in each line; its results come later."""
-    services, caller = services_of(request), caller_of(request)
     batch = f"batch_{int(services.database.now() * 1000):012x}{secrets.token_hex(8)}"  # sorted by time
     files, is_new = BatchFiles(services.settings.folder, batch), False
 

@@ -16,7 +16,7 @@ from scoremux_api.callers import Caller
 from scoremux_api.idempotency import KeyHeader, answered_once
 from scoremux_api.problems import ApiProblem, body_of, declared
 from scoremux_api.rows.live_intake import ScoredArrival
-from scoremux_api.services import CallerOf, Services, ServicesOf, caller_of, services_of
+from scoremux_api.services import CallerOf, Services, ServicesOf
 from scoremux_api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, parsed
 from scoremux_client.contract import MACHINE, MAX_BATCH_ROWS, TASK_ID_PATTERN
 from scoremux_client.rows import Response as Row
@@ -59,9 +59,8 @@ class RowOut(RowChange):
     responses=declared(409, 413, 502, 504),
     openapi_extra=body_shape(ScoreRequest),
 )
-async def score(request: Request, key: KeyHeader = None) -> Response:
+async def score(request: Request, services: ServicesOf, caller: CallerOf, key: KeyHeader = None) -> Response:
     """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""
-    services, caller = services_of(request), caller_of(request)
     body = await body_of(request, _MOST_BYTES)
     work = partial(_score, services, caller, body)
     return await answered_once(services.database, caller, key, request, body, work)
