@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api_processes import api_process
+from apis import api_process
 from making import ROOT
 from waiting import until
 

@@ -26,7 +26,7 @@ from sqlalchemy import func, select
 from standardwebhooks import Webhook
 
 import postgres
-import receiver_process
+import receivers
 from desks import FAST_HASHER, PASSWORD
 from killable import Killable, listening
 from making import TASKS, WORDS
@@ -178,7 +178,7 @@ def test_no_row_decision_or_event_is_lost(
         database = stack.enter_context(closing(Database(name, create=True)))
         server = stack.enter_context(serving(small_repository, tmp_path))
         port = free_port()
-        receiver = Killable(tmp_path / "receiver", sys.executable, receiver_process.__file__, port, tmp_path)
+        receiver = Killable(tmp_path / "receiver", sys.executable, receivers.__file__, port, tmp_path)
         command = ("api", "--database", name, "--folder", tmp_path / "batches", "--url", server.endpoints.grpc_url)
         apis = [listening(tmp_path / f"api {n}", *command, "--allow-webhook", "localhost") for n in range(2)]
         desk = listening(tmp_path / "desk", "review", "open", "--database", name)

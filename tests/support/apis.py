@@ -1,53 +1,105 @@
-"""An API in this process: real database, real app, and a transport in place of Triton."""
+"""APIs in this process and in others: real database, real app, and a transport in place of Triton.
 
+    python apis.py DATABASE FOLDER [dies] PORT
+
+serves one that routes by text. With `dies`, it kills itself between the commit of a request with the word DIE and its
+answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import uvicorn
 from fastapi.testclient import TestClient
 
 from scoremux_api.api_app import create_app
 from scoremux_api.callers import Callers
+from scoremux_api.rows.live_intake import LiveIntake, ScoredArrival
 from scoremux_api.scorer import TritonScorer
 from scoremux_api.services import Services, Settings
 from scoremux_client import NO_RETRIES
+from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
+from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_review.database.connection import Database
-from waiting import until
+from serving import SCOREMUX, code
+from waiting import free_port, until
 
 TASKS = {"t-1": [0, 0.5, 1], "t-2": [0, 1]}
+KEY = b"k" * 32
+
+
+def row(name: object, text: Any = "unsure", task: str = "t-1") -> dict[str, Any]:
+    return {"id": str(name), "task": task, "text": text}
+
+
+def score(client: httpx.Client, *rows: dict[str, Any], **options: Any) -> httpx.Response:
+    return client.post("/v1/score", json={"rows": list(rows)}, **options)
+
+
+def grant(token: str, *patterns: str, ends_in_s: int = 600, key: bytes = KEY) -> dict[str, str]:
+    return {HEADER: Grant(token, int(time.time()) + ends_in_s, patterns or ("*",)).signed(key)}
+
+
+class RoutedTransport(FakeTransport):
+    """Sends texts with `unsure` to people, gives texts with `hurt` the upper level of `danger`, and else level 1."""
+
+    def __init__(self) -> None:
+        super().__init__({**TASKS, "danger": [0, 1]}, lambda task, text: int(task != "danger" or "hurt" in text))
+
+    def _columns(self, responses: list[Response]) -> dict[str, Any]:
+        columns = super()._columns(responses)
+        for number, response in enumerate(responses):
+            if b"unsure" in bytes(response.text) and columns["ROUTE"][number, 0] == b"machine":  # type: ignore[arg-type]
+                columns["ROUTE"][number, 0] = b"human:LOW_CONFIDENCE"
+        return columns
 
 
 @contextmanager
-def api(folder: Path, transport: Any = None, **settings: Any) -> Iterator[tuple[TestClient, Services]]:
-    """Give a client of a running API, and its services; the database is a new file of the folder unless it exists."""
+def made(
+    folder: Path,
+    transport: Any = None,
+    key: bytes | None = None,
+    tokens: Path | None = None,
+    name: str = "",
+    **settings: Any,
+) -> Iterator[Services]:
+    """Give the services of an API; its database, by default a file of the folder, is new unless it exists."""
+    database = Database(name or str(folder / "reviews.db"), create=True)
+    scorer = TritonScorer([transport or FakeTransport(TASKS)], NO_RETRIES)
+    try:
+        yield Services(Settings(folder=folder, **settings), database, scorer, Callers(key, tokens))
+    finally:
+        database.close()
+
+
+@contextmanager
+def api(folder: Path, *options: Any, **more: Any) -> Iterator[tuple[TestClient, Services]]:
+    """Give a client of a running API, and its services; options as of `made`."""
     with (
-        made(folder, transport, **settings) as services,
+        made(folder, *options, **more) as services,
         TestClient(create_app(services), raise_server_exceptions=False) as client,
     ):
         yield client, services
 
 
 @contextmanager
-def made(
-    folder: Path, transport: Any = None, key: bytes | None = None, tokens: Path | None = None, **settings: Any
-) -> Iterator[Services]:
-    database, chosen = Database(str(folder / "reviews.db"), create=True), Settings(folder=folder, **settings)
-    scorer = TritonScorer([transport or FakeTransport(TASKS)], NO_RETRIES)
-    try:
-        yield Services(chosen, database, scorer, Callers(key, tokens))
-    finally:
-        database.close()
-
-
-@contextmanager
-def listening_api(folder: Path, transport: Any = None, **settings: Any) -> Iterator[str]:
+def listening_api(folder: Path, *options: Any, **more: Any) -> Iterator[str]:
     """Serve an API on a free port of loopback, in a thread; give its ``host:port``."""
-    with made(folder, transport, **settings) as services, socket.create_server(("127.0.0.1", 0)) as listener:
+    with made(folder, *options, **more) as services, socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(create_app(services), log_level="warning", server_header=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -57,3 +109,49 @@ def listening_api(folder: Path, transport: Any = None, **settings: Any) -> Itera
         finally:
             server.should_exit = True
             thread.join()
+
+
+Process = tuple[httpx.Client, subprocess.Popen[bytes]]
+
+
+@contextmanager
+def _process(*command: object) -> Iterator[Process]:
+    """Run a command whose last word is a port; give a client of it, and the process."""
+    process, port = subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL), command[-1]
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            until(lambda: code(f"{client.base_url}/readyz") == 200, process)
+            yield client, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def api_process(folder: Path, *options: str) -> Any:
+    """Run `scoremux api` with its database and batches in a folder; give a client of it, and the process."""
+    command = (SCOREMUX, "api", "--database", folder / "reviews.db", "--folder", folder, *options)
+    return _process(*command, "--port", free_port())
+
+
+def routed_process(database: str, folder: Path, *options: str) -> Any:
+    """Run this file; give a client of it, and the process."""
+    return _process(sys.executable, __file__, database, folder, *options, free_port())
+
+
+class _DyingIntake(LiveIntake):
+    async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
+        await super().commit(token, arrivals)
+        if any("DIE" in (arrival.text or "") for arrival in arrivals):
+            await asyncio.to_thread(os.kill, os.getpid(), signal.SIGKILL)
+
+
+def main(database: str, folder: str, *words: str) -> None:
+    """Serve until killed."""
+    with made(Path(folder), RoutedTransport(), name=database, allowed_hosts=frozenset({"localhost"})) as services:
+        if "dies" in words:
+            services.intake = _DyingIntake(services.database)
+        uvicorn.run(create_app(services), port=int(words[-1]), log_level="warning")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

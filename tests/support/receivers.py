@@ -1,9 +1,19 @@
-"""Receivers of webhooks: a real HTTPS server in this process whose paths behave in different ways."""
+"""Receivers of webhooks: a real HTTPS server in this process whose paths behave in different ways, and one of its own.
+
+    python receivers.py PORT FOLDER
+
+receives with FOLDER/receiver.pem until it is killed. What comes is in FOLDER/came.jsonl before it is answered.
+Some answers are errors, and some connections are closed without one.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import random
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,23 +26,35 @@ HOST = "hooks.example.test"
 """Whose certificate the receiver has, with localhost."""
 
 
-class Receiver(ThreadingHTTPServer):
-    """What came, in its order: path, headers and body; statuses: what to answer to a path and a
-    `webhook-id`, 200 by default."""
-
+class _Https(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, authority: trustme.CA) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.came: list[tuple[str, dict[str, str], bytes]] = []
-        self.statuses: dict[str, Callable[[str], int]] = {}
-        self.release = threading.Event()  # of what hangs
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(HOST, "localhost").configure_cert(context)
+    def __init__(self, port: int, configure: Callable[[ssl.SSLContext], object], handler: type[_Handler]) -> None:
+        super().__init__(("127.0.0.1", port), handler)
+        configure(context := ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, *_: object) -> None:
         """Say nothing: clients close connections here."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers["content-length"]))
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+class Receiver(_Https):
+    """What came, in its order: path, headers and body; statuses: what to answer to a path and a
+    `webhook-id`, 200 by default."""
+
+    def __init__(self, authority: trustme.CA) -> None:
+        super().__init__(0, authority.issue_cert(HOST, "localhost").configure_cert, _ByPath)
+        self.came: list[tuple[str, dict[str, str], bytes]] = []
+        self.statuses: dict[str, Callable[[str], int]] = {}
+        self.release = threading.Event()  # of what hangs
 
     def url(self, path: str, host: str = HOST) -> str:
         return f"https://{host}:{self.server_address[1]}{path}"
@@ -41,12 +63,11 @@ class Receiver(ThreadingHTTPServer):
         return [headers["webhook-id"] for came, headers, _ in self.came if came == path]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _ByPath(_Handler):
     server: Receiver
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.came.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+        self.server.came.append((self.path, {k.lower(): value for k, value in self.headers.items()}, self.body()))
         way = self.path.rpartition("/")[2]
         if way == "hangs":
             self.server.release.wait(60)
@@ -60,9 +81,6 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(OSError):
             for _ in range(1 << 20 if way == "floods" else 0):
                 self.wfile.write(b"x" * (1 << 16))
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
 
 
 @contextmanager
@@ -79,3 +97,22 @@ def receiving(folder: Path) -> Iterator[tuple[Receiver, Path]]:
             receiver.release.set()
             receiver.shutdown()
             thread.join()
+
+
+class _ByChance(_Handler):
+    def do_POST(self) -> None:
+        body, fate = self.body(), random.random()
+        if len(body) < int(self.headers["content-length"]):
+            return  # the sender was killed
+        if fate > 0.02:
+            came = [dict(self.headers.items()), body.decode()]
+            os.write(CAME, (json.dumps(came) + "\n").encode())
+        if fate > 0.04:
+            self.send_response(500 if fate < 0.06 else 204)
+            self.end_headers()
+
+
+if __name__ == "__main__":
+    FOLDER = Path(sys.argv[2])
+    CAME = os.open(FOLDER / "came.jsonl", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    _Https(int(sys.argv[1]), lambda of: of.load_cert_chain(FOLDER / "receiver.pem"), _ByChance).serve_forever()

@@ -1,7 +1,6 @@
 """Rows that people read: what is stored before the answer, and what `GET /v1/rows` says of them."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +11,14 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, insert, select, update
 
-from apis import api
+from apis import KEY, RoutedTransport, api, grant, row, score
 from desks import FAST_HASHER, PASSWORD, Programme, Work
-from routed import RoutedTransport
 from scoremux_api.rows import live_intake
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import Services
 from scoremux_cli.batch.people import Alert, ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
-from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_review.database import log
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.programme import Item, save_items
@@ -32,21 +29,8 @@ from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.alerts import listed_alerts
 from waiting import until
 
-KEY = b"k" * 32
 MACHINE = Scored("t-1", 1, 0.5, (), Status.OK, "", 0, False, route="machine")
 BEHIND = ReadBehind(0.25, b"s" * 32)
-
-
-def row(name: str, text: str | None = "unsure", task: str = "t-1") -> dict[str, Any]:
-    return {"id": name, "task": task, "text": text}
-
-
-def grant(token: str, *patterns: str) -> dict[str, str]:
-    return {HEADER: Grant(token, int(time.time()) + 600, patterns or ("*",)).signed(KEY)}
-
-
-def score(client: TestClient, *sent: dict[str, Any], **options: Any) -> Any:
-    return client.post("/v1/score", json={"rows": list(sent)}, **options)
 
 
 def stored(services: Services, query: Any) -> list[Any]:

@@ -2,24 +2,17 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fastapi.testclient import TestClient
 
-from api_processes import api_process
+from apis import api, api_process
 from scoremux_api import sandbox as sandbox_module
-from scoremux_api.api_app import create_app
-from scoremux_api.callers import Callers
 from scoremux_api.sandbox import SandboxScorer
-from scoremux_api.services import Services, Settings
 from scoremux_review.database import programme
-from scoremux_review.database.connection import Database
 from scoremux_review.desk_policy import DeskPolicy
-from serving import run_here
 from waiting import until
 
 
@@ -61,13 +54,12 @@ def test_human_decides_after_five_seconds(sandbox: httpx.Client) -> None:
 
 def test_human_decides_under_each_policy_of_the_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox_module, "HUMAN_S", 1.0)
-    with closing(Database(str(tmp_path / "desk.db"), create=True)) as database:
-        with database.write() as connection:
+    with api(tmp_path) as (client, services):
+        with services.database.write() as connection:
             programme.save_policy(connection, DeskPolicy(guard_s=9), "test", 1.0)
-        services = Services(Settings(tmp_path), database, SandboxScorer(database), Callers(None))
-        with TestClient(create_app(services)) as client:
-            score(client, "human-1")
-            until(lambda: client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final")
+        services.scorer = SandboxScorer(services.database)
+        score(client, "human-1")
+        until(lambda: client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final")
 
 
 def test_batch_has_the_same_outcomes(sandbox: httpx.Client) -> None:
@@ -76,15 +68,3 @@ def test_batch_has_the_same_outcomes(sandbox: httpx.Client) -> None:
     until(lambda: sandbox.get(f"/v1/batches/{batch}").json()["status"] == "completed")
     results = sandbox.get(f"/v1/batches/{batch}/results").text
     assert [line.count('"condition":"B"') for line in results.splitlines()] == [0, 1]
-
-
-def test_options_must_fit(tmp_path: Path) -> None:
-    needed = ("--database", tmp_path / "desk.db", "--folder", tmp_path / "batches")
-    for words, named in [
-        ((), "--sandbox"),
-        (("--sandbox", "--url", "localhost:8001"), "--sandbox"),
-        (("--url", "http://localhost:8000"), "gRPC"),
-    ]:
-        ended = run_here("api", *needed, *words)
-        assert (ended.returncode, named in ended.stderr) == (2, True), ended.stderr
-    assert not (tmp_path / "desk.db").exists()

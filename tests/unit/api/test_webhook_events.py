@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, literal, select, update
 
-from apis import api
+from apis import KEY, api, grant
 from desks import Work, make_programme, scored_rows
 from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
-from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_review.database import log, outbox
 from scoremux_review.database.schema import api_rows, deliveries, reads, rows
 from scoremux_review.desk_policy import DeskPolicy
 
-KEY = b"k" * 32
 URL = "https://localhost/hooks"
 
 
@@ -147,12 +144,8 @@ def test_an_event_is_written_with_its_decision_or_not_at_all(work: Work, monkeyp
     assert events(work) == [] and work.row(read.row).state == "waiting"
 
 
-def headers(token: str) -> dict[str, str]:
-    return {HEADER: Grant(token, int(time.time()) + 60, ("*",)).signed(KEY)}
-
-
 def test_webhooks_belong_to_their_token(tmp_path: Path) -> None:
-    lms, other = headers("lms"), headers("other")
+    lms, other = grant("lms"), grant("other")
     with api(tmp_path, key=KEY, allowed_hosts=frozenset({"localhost"})) as (client, services):
         made = client.post("/v1/webhooks", json={"url": URL}, headers=lms)
         assert made.status_code == 201
