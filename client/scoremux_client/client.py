@@ -96,7 +96,6 @@ class Client:
         self._closed = False
 
     def _options_of(self, deadline_s: float | None, *, remember: bool) -> Options:
-        """Return the options of one call."""
         if self._closed:
             raise InputError("this client is closed")
         options = replace(self._options, remember=remember)

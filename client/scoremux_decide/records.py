@@ -109,7 +109,6 @@ def one_of(*choices: Any) -> Check:
 
 
 def text(value: Any) -> str:
-    """Check a text."""
     if not isinstance(value, str):
         raise ValueError("must be a text")
     return value

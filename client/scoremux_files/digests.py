@@ -27,7 +27,6 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
-        """Return the stamp of a file."""
         return cls(status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
 
 

@@ -111,7 +111,6 @@ def _number(value: float) -> float | None:
 
 
 def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:
-    """Return the check as JSON's types."""
     tasks = [
         {**asdict(check), "levels_without_rows": check.without_rows, "trainable": check.trainable} for check in checks
     ]
@@ -119,7 +118,6 @@ def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:
 
 
 def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
-    """Print the check as a table."""
     columns = ("task", "rows", "by level", "human QWK", "empty", "duplicates", "conflicts", "left out", "held out")
     rows = []
     for check in checks:

@@ -61,7 +61,6 @@ class CrossValidated:
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """Return the figures by title."""
         return {BY_NAME[name].title: estimate.at(0) for name, estimate in self.estimates.items()}
 
     @classmethod

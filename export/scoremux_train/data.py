@@ -121,7 +121,6 @@ def _labelled(rows: Sequence[LabelledRow], task: Task, bad: list[LeftOutLine]) -
 
 
 def _whole_level(task: Task, number: float) -> int | None:
-    """Return a level of a task, None where the number is none."""
     return int(number) if number.is_integer() and 0 <= number < len(task.levels) else None
 
 

@@ -45,7 +45,6 @@ class LabelledScores:
         return len(self.human)
 
     def take(self, rows: Mask | Ints) -> LabelledScores:
-        """Return some of the rows."""
         columns: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
         taken = replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})
         if "losses" in vars(self):  # computed once for all that are taken

@@ -69,7 +69,6 @@ class RowsUnderTest:
         return cls(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)))
 
     def take(self, rows: Ints) -> RowsUnderTest:
-        """Return some of the rows."""
         return RowsUnderTest(*(getattr(self, column.name)[rows] for column in fields(self)))
 
     def share_below(self, least: float | None) -> float:

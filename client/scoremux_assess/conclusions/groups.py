@@ -175,6 +175,5 @@ class _Members:
         return cell if task is None else np.full(len(cell), task), value, {**figures, **compared}
 
     def take(self, rows: Mask) -> _Members:
-        """Return some of the rows."""
         student = None if self.student is None else self.student[rows]
         return _Members(self.ratings.take(rows), self.cell[rows], self.group[rows], student)

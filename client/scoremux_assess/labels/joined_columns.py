@@ -36,7 +36,6 @@ class _Columns:
     """Columns of the same rows: dataclasses of Arrow arrays, NumPy arrays and `Codes`."""
 
     def take(self: Columns, rows: npt.NDArray[np.int64]) -> Columns:
-        """Return some of the rows."""
         return replace(self, **{name: _take(column, rows) for name, column in vars(self).items()})  # type: ignore[type-var]
 
 

@@ -77,7 +77,6 @@ class LabelTable:
             raise InputError(f"{first_of(self.paths)} has no column {absent[0]}{column_hint(self.names)}")
 
     def by_task(self) -> dict[str, list[LabelledRow]]:
-        """Return the rows of each task."""
         tasks: dict[str, list[LabelledRow]] = {}
         for row in self.rows:
             tasks.setdefault(row.task, []).append(row)

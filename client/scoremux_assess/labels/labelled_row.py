@@ -148,7 +148,6 @@ class LabelledRow:
 
     @property
     def trained(self) -> bool:
-        """Whether it is for training."""
         return self.split.lower() in TRAINING
 
     @property

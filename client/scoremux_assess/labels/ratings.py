@@ -154,7 +154,6 @@ class Sums:
         return Sums({pair: table[:, cells] for pair, table in self.tables.items()})
 
     def plus(self, other: Sums) -> Sums:
-        """Return the sums of both."""
         return Sums({pair: table + other.tables[pair] for pair, table in self.tables.items()})
 
     def without(self, part: Sums) -> Sums:

@@ -75,7 +75,6 @@ def write_report(
 
 
 def page(assessed: Assessment, joined: JoinedColumns, provenance: dict[str, object], out: Path) -> str:
-    """Return the page as HTML."""
     beside = {"json": out.with_suffix(".json").name, "parquet": out.with_suffix(".parquet").name}
     return render("scoremux_assess.report", "page.html", view(assessed, joined) | provenance | beside)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scoremux_assess.conclusions.assessment import Assessment
 from scoremux_assess.conclusions.comparison import Comparison
@@ -19,11 +17,10 @@ from scoremux_assess.conclusions.groups import Groups
 from scoremux_assess.conclusions.totals import Totals
 from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns, LeftOut
-from scoremux_assess.labels.ratings import Floats
 from scoremux_assess.statistics.estimates import Figures
-from scoremux_files.atomic import replace_file, replacing
+from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, writing
-from scoremux_files.rows.writers import DRILLS, formula_safe
+from scoremux_files.rows.writers import DRILLS, write_rows
 
 ALL, MEAN = "all rows", "mean of tasks"
 SCHEMA = pa.schema(
@@ -171,11 +168,13 @@ def _totals(totals: Totals | None) -> Record | None:
 
 def write_table(path: Path, assessed: Assessment) -> None:
     """Write the figures to a .csv, .json or .parquet file. Raises InputError."""
-    writers = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
-    if path.suffix.lower() not in writers:
-        raise InputError(f"{path}: figures are written to {', '.join(writers)} files")
-    with writing(path), replacing(path, mode=None) as aside:
-        writers[path.suffix.lower()](aside, list(records(assessed)))
+    rows, suffix = list(records(assessed)), path.suffix.lower()
+    if suffix not in (".csv", ".json", ".parquet"):
+        raise InputError(f"{path}: figures are written to .csv, .json and .parquet files")
+    if suffix == ".json":
+        write_json(path, rows)
+    else:
+        write_rows(path, [pa.Table.from_pylist(rows, SCHEMA)], SCHEMA)
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
@@ -201,25 +200,14 @@ def write_rsm(path: Path, joined: JoinedColumns) -> None:
     raw is the machine's level, which a report judges; `expected` is the mean level, and `weight`, where rows have one,
     that of the row, neither of which RSMTool reads.
     """
-    ratings, groups = joined.ratings, joined.truth.groups
-    columns: dict[str, Any] = {
-        "spkitemid": [formula_safe(name) for name in joined.scored.ids.to_pylist()],
-        "sc1": _plain(ratings.human),
-        **({"sc2": _plain(ratings.second)} if (ratings.second == ratings.second).any() else {}),
-        "raw": _plain(ratings.machine),
-        "expected": ratings.expected.tolist(),
-        **({"weight": ratings.weight.tolist()} if (ratings.weight != 1).any() else {}),
-        **{name: [formula_safe(g.values[code]) if code >= 0 else "" for code in g.code] for name, g in groups.items()},
-    }
-    with writing(path), replacing(path, mode=None) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-
-
-def _plain(levels: Floats) -> list[int | float | str]:
-    """Return levels as RSMTool reads them: whole numbers as such, nothing where there is none."""
-    return ["" if math.isnan(level) else int(level) if level.is_integer() else level for level in levels.tolist()]
+    ratings = joined.ratings
+    columns: dict[str, Any] = {"spkitemid": joined.scored.ids, "sc1": ratings.human}
+    columns |= {"sc2": ratings.second} if (ratings.second == ratings.second).any() else {}
+    columns |= {"raw": ratings.machine, "expected": ratings.expected}
+    columns |= {"weight": ratings.weight} if (ratings.weight != 1).any() else {}
+    columns |= {name: codes.texts() for name, codes in joined.truth.groups.items()}
+    table = pa.table({n: pa.array(c, from_pandas=True) if isinstance(c, np.ndarray) else c for n, c in columns.items()})
+    write_rows(path, [table], table.schema)
 
 
 def _records(names: Record, figures: Figures, judged: Mapping[Criterion, Judgement], cell: int) -> Iterator[Record]:
@@ -295,18 +283,3 @@ def _left_out(rows: LeftOut) -> Record:
 
 def _number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _write_csv(path: Path, rows: list[Record]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, SCHEMA.names)
-        writer.writeheader()
-        writer.writerows({**r, "group": formula_safe(r["group"]), "column": formula_safe(r["column"])} for r in rows)
-
-
-def _write_json(path: Path, rows: list[Record]) -> None:
-    path.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-def _write_parquet(path: Path, rows: list[Record]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path)

@@ -56,18 +56,15 @@ def verdict_shown(judgement: Judgement, cell: int, rows: float = math.nan) -> Vi
 
 
 def promise_shown(judgement: Judgement, cell: int, rows: float = math.nan) -> View:
-    """Return the verdict on a promise."""
     words = KEPT.get(Verdict(int(judgement.verdict[cell])), "not measured")
     return {**verdict_shown(judgement, cell, rows), "words": words}
 
 
 def rows_shown(figures: Figures, cell: int) -> str:
-    """Return the number of rows of a cell."""
     return f"{int(figures['exact'].n[cell]):,}"
 
 
 def group_shown(groups: Groups, cell: int) -> str:
-    """Return a group's column and value."""
     return f"{groups.column[cell]}: {groups.value[cell]}"
 
 

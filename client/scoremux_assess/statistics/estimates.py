@@ -60,7 +60,6 @@ class Estimates:
     cells: Floats | None = None
 
     def at(self, cell: int) -> Figure:
-        """Return the statistic of one cell."""
         return Figure(float(self.value[cell]), float(self.low[cell]), float(self.high[cell]))
 
     def of_fewer(self, cell: int) -> str:
@@ -69,7 +68,6 @@ class Estimates:
         return "" if self.cells is None or n in (0, self.cells[cell]) else f" of {n:,.0f}"
 
     def take(self, cells: npt.NDArray[Any]) -> Estimates:
-        """Return the estimates of some cells."""
         columns = {name: column[cells] for name, column in vars(self).items() if isinstance(column, np.ndarray)}
         return replace(self, **columns)
 

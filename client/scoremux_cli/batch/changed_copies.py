@@ -94,7 +94,6 @@ def run_drills(console: Console, output: Output, job: Job, question: str | None,
 
 
 def _sample(output: Output, job: Job, question: str | None) -> dict[str, list[_Row]]:
-    """Return the sample of each task."""
     found: dict[str, list[_Row]] = {}
     with Journal(output.folder, job) as journal:
         for _, part in done_parts(with_questions(job, question), journal):

@@ -37,7 +37,6 @@ class TimedTransport:
         return future
 
     def close(self) -> None:
-        """Close the connections."""
         self._transport.close()
 
 

@@ -97,7 +97,6 @@ class JobState:
 
     @property
     def statuses(self) -> Counter[str]:
-        """Rows by status."""
         return sum(self.counts.values(), Counter())
 
     def add(self, line: dict[str, Any]) -> None:

@@ -151,7 +151,6 @@ def outcome_columns(ids: Sequence[str], tasks: Sequence[str], scored: Sequence[S
 
 
 def text_column(values: Sequence[str | None]) -> Any:
-    """Return texts as a column."""
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:  # JSON may bring half of a surrogate pair

@@ -48,7 +48,6 @@ class SourceFile:
         return self.ctime_ns == before.ctime_ns or before.sha256 in ("", self.with_digest().sha256)
 
     def with_digest(self) -> SourceFile:
-        """Return it with the digest of its content."""
         with reading(Path(self.path)):
             return replace(self, sha256=file_digest(Path(self.path)))
 

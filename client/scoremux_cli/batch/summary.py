@@ -104,7 +104,6 @@ def summarise(console: Console, state: JobState, new_rows: int, wall_s: float, l
 
 
 def print_rejected(console: Console, rows: Iterable[dict[str, Any]]) -> None:
-    """Print the first of the rejected rows."""
     for row in islice(rows, _MOST_SHOWN):
         place = row["source"] if row["line"] is None else f"{row['source']}, line {row['line']}"
         console.print(f"{place}: {row['reason']}", soft_wrap=True, markup=False)

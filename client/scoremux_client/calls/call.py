@@ -48,7 +48,6 @@ class Patience:
         return self.since + self.servers.patience_s
 
     def left_s(self) -> float:
-        """Return the seconds that are left."""
         return max(0.0, self.ends_at - time.monotonic())
 
 

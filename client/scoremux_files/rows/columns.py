@@ -174,7 +174,6 @@ def number_lists(column: Any) -> tuple[npt.NDArray[np.float64], Ints32]:
 
 
 def _whole(column: Any) -> Any:
-    """Return a column as one array."""
     return column.unify_dictionaries().combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 

@@ -205,7 +205,6 @@ class _CsvLines:
         self._record_bytes = 0
 
     def records(self) -> Iterator[_CsvRecord]:
-        """Yield the records of the lines."""
         reader = csv.reader(self, delimiter=self._delimiter, strict=True)
         while True:
             self._record, self._record_bytes, reason, cells = [], 0, "", []

@@ -204,7 +204,6 @@ def _failures(connection: Connection, subject: str) -> int:
 
 
 def begin_session(database: Database, person: int) -> str:
-    """Begin a session; return its cookie."""
     cookie = secrets.token_urlsafe(32)
     with database.write() as connection:
         now = database.now()
@@ -243,7 +242,6 @@ def choose_queue(connection: Connection, person: Person, task: str, reason: str)
 
 
 def end_session(connection: Connection, person: Person) -> None:
-    """End a session."""
     connection.execute(delete(sessions).where(sessions.c.digest == person.session))
 
 

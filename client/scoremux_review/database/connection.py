@@ -140,7 +140,6 @@ class Database:
         return refusals
 
     def close(self) -> None:
-        """Close all connections."""
         self.engine.dispose()
 
     def remove_new(self) -> None:

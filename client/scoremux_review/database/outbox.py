@@ -50,7 +50,6 @@ def webhooks_of(connection: Connection, token: str) -> Sequence[Any]:
 
 
 def delete_webhook(connection: Connection, webhook: str) -> None:
-    """Delete a webhook with its deliveries."""
     connection.execute(delete(deliveries).where(deliveries.c.webhook == webhook))
     connection.execute(delete(webhooks).where(webhooks.c.id == webhook))
 

@@ -53,12 +53,10 @@ def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any 
 
 
 def current_read(connection: Connection, person: int) -> Any | None:
-    """Return the read that a person has the lease of."""
     return read_where(connection, reads.c.person == person, reads.c.state == "leased", reads.c.lead.is_(None))
 
 
 def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
-    """Return the reads that a person has put aside."""
     mine = (reads.c.person == person) & (reads.c.state == "aside")
     return connection.execute(select(reads).where(mine).order_by(reads.c.id)).all()
 

@@ -177,7 +177,6 @@ def kept_names(connection: Connection, administration: str = "") -> list[str]:
 
 
 def validity_rows(connection: Connection) -> Iterator[Any]:
-    """Yield the validity papers."""
     query = select(rows).where(rows.c.state == "validity").order_by(rows.c.id)
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
 

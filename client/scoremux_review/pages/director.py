@@ -52,7 +52,6 @@ def reopen(visit: Visit) -> Response:
 
 
 def people(visit: Visit) -> Response:
-    """Show the accounts."""
     with visit.desk.database.read() as connection:
         listed, locked = accounts.listed(connection), accounts.locked_out(connection, visit.desk.database.now())
     least, elsewhere = accounts.MIN_PASSWORD, bool(visit.desk.user_header)
@@ -62,7 +61,6 @@ def people(visit: Visit) -> Response:
 
 
 def add_person(visit: Visit) -> Response:
-    """Add an account."""
     name, role, typed = visit.text("name").strip(), visit.text("role"), visit.text("password")
     password = None if not typed and visit.desk.user_header else typed
     accounts.add_person(visit.desk.database, name, role, password, visit.person.name, visit.desk.hasher)
@@ -120,7 +118,6 @@ def verify(visit: Visit) -> Response:
 
 
 def export(visit: Visit) -> Response:
-    """Say what can be exported."""
     return show(visit, "export.html")
 
 

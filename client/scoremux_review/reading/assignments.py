@@ -35,7 +35,6 @@ class RaterPool:
 
 
 def all_pools(connection: Connection) -> list[RaterPool]:
-    """Return the pools by name."""
     members: dict[int, list[int]] = {}
     for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
         members.setdefault(member.pool, []).append(member.person)

@@ -42,7 +42,6 @@ class Reader:
 
     @classmethod
     def of(cls, account: Any) -> Reader:
-        """Return the person of an account."""
         return cls(account.id, account.name, account.role != "rater")
 
 

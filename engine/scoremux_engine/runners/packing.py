@@ -202,7 +202,6 @@ def _input(shape: list[int], name: str) -> Any:
 
 
 def value_of(source: Any) -> Value:
-    """Return how a value is known."""
     return source.get_node().get_name(), source.get_index()
 
 
