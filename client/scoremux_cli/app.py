@@ -36,32 +36,6 @@ _GROUPS = {
 }
 _OTHER = "More"
 
-_REMOVED = {
-    **{
-        f"--{key}-column": f"write `--column {key}=NAME`"
-        for key in ("id", "task", "text", "level", "score", "second", "student", "group", "stratum")
-    },
-    "doctor": "`scoremux selftest REPO` prints what a bug report needs; `scoremux tasks verify` checks a store",
-    "export backbone --dora": "give an adapter that has it: --for ADAPTER",
-    "export backbone --lora-bias": "give an adapter that has it: --for ADAPTER",
-    "export backbone --modules-to-save": "give an adapter that saves the module: --for ADAPTER",
-    "export plan --runtime": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
-    "export plan --capabilities": "plans are built for Triton's TensorRT backend, on the GPU that will run them",
-    "review --oidc-issuer": "let a proxy sign people in, and give --user-header (client/scoremux_review/README.md)",
-    "review add --replace": "known rows keep their scores; add a file that was scored again to a new database",
-    "review erase --in": "export again, or remove rows from files by the query in client/scoremux_review/README.md",
-    "review export --lti": "write score objects from `score`, `status` and `decided_by` of --out",
-    "serve --grpc-port": "write `--set grpc_port=PORT`",
-    "serve --http-port": "write `--set http_port=PORT`",
-    "serve --metrics-port": "write `--set metrics_port=PORT`",
-    "serve --watch-port": "write `--set watch_port=PORT`",
-    "tasks export": "copy the version's folder in STORE/packages, named by its digest, and publish it with `tasks add`",
-    "tasks import": "publish copied folders of versions with `tasks add`, which keeps their digests",
-    "tokens add --rows-per-second": "bound a token by --weight and --rate",
-    "train --unlabelled": "use `scoremux pretrain`, which learns from responses without labels",
-}
-"""A command or an option that was removed → what to do instead, where something has to be done."""
-
 _BOXED_WIDTH = 80
 """On a narrower terminal, the boxes of typer's help would cut names of options; plain help folds."""
 
@@ -71,8 +45,6 @@ _FOLDER_OPTIONS = ("--for", "--adapters")
 
 def main() -> None:
     """Run; an error of ours becomes one line on standard error and exit status 2."""
-    if line := removed(sys.argv[1:]):
-        sys.exit(_fail(line))
     if shutil.get_terminal_size().columns < _BOXED_WIDTH:
         os.environ.setdefault("TYPER_USE_RICH", "0")
     try:
@@ -132,17 +104,6 @@ def spread(words: Sequence[str]) -> list[str]:
             line.append(option)
         line.append(word)
     return line
-
-
-def removed(words: Sequence[str]) -> str | None:
-    """Return what to do instead of a removed command or option that a command line has, None if it has none."""
-    names = [word.partition("=")[0] for word in words]
-    for name, instead in _REMOVED.items():
-        *command, last = name.split()
-        rest = names[len(command) :] if last.startswith("-") else names[len(command) :][:1]
-        if names[: len(command)] == command and last in rest:
-            return f"`{' '.join(['scoremux', *command, last] if command else [last])}` was removed: {instead}"
-    return None
 
 
 def missing(error: ModuleNotFoundError) -> str | None:

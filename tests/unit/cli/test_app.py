@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from making import NEEDS_EXPORT, make_adapter, make_spec
-from scoremux_cli.app import _REMOVED, build, removed, spread
+from scoremux_cli.app import build, spread
 
 # fmt: off
 COMMANDS = {
@@ -180,40 +180,6 @@ def test_several_folders_may_follow_one_option() -> None:
         *("serve", "--adapters", "a", "--set", "k=v", "--adapters", "b", "--adapters", "c")
     ]
     assert spread(["--for"]) == ["--for"] and spread([]) == []
-
-
-def test_what_was_removed_is_answered_with_what_to_do_instead() -> None:
-    command: Any = typer.main.get_command(build())
-    everywhere = {option for found in _all(command) for parameter in found.params for option in parameter.opts}
-    assert not everywhere & {name for name in _REMOVED if name.startswith("-")}
-    for name in _REMOVED:
-        *words, last = name.split()
-        assert removed([*words, "repo", f"{last}=x"] if last.startswith("-") else [*words, last, "repo"]) is not None
-        found: Any = command
-        for word in words:
-            found = found.commands[word]
-        offered = {option for parameter in found.params for option in parameter.opts}
-        assert last not in {*offered, *getattr(found, "commands", {})}, f"{name} is offered"
-    for words in (
-        "review add x --replace",
-        "review export --lti x",
-        "tokens add x --rows-per-second 3",
-        "review scored --oidc-issuer x",  # `open` left out
-    ):
-        assert removed(words.split()) is not None, words
-    assert removed(["export", "plan", "repo", "--rank", "8"]) is None and removed([]) is None
-
-
-def _all(command: Any) -> Iterator[Any]:
-    yield command
-    for under in getattr(command, "commands", {}).values():
-        yield from _all(under)
-
-
-def test_a_removed_option_ends_the_command_in_one_line(tmp_path: Path) -> None:
-    answer = run(tmp_path, "export", "plan", "repo", "--runtime", "tensorrt-rtx")
-    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
-    assert "`scoremux export plan --runtime` was removed: plans are built for Triton's" in answer.stderr
 
 
 def test_serve_adapters_without_export_names_the_extra(tmp_path: Path) -> None:
