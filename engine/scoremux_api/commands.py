@@ -14,7 +14,7 @@ from scoremux_client.errors import InputError
 from scoremux_review.people_commands import Where, created, say
 
 if TYPE_CHECKING:
-    from scoremux_api.services import Services, Settings
+    from scoremux_api.services import Services
 
 _KEPT_S = 75
 """Longer than HAProxy keeps a connection that nothing goes over."""
@@ -89,12 +89,11 @@ def api(options: ApiOptions) -> None:
         if options.tasks:
             with database.write() as connection:
                 programme.save_items(connection, read_items(options.tasks), "scoremux api", database.now())
-        _serve(Services(settings, database, scorer, callers), options.port)
+        _serve(Services(database, scorer, callers, **settings), options.port)
 
 
-def _settings(options: ApiOptions) -> Settings:
-    """Return the checked options. Raises InputError, SetupError."""
-    from scoremux_api.services import Settings
+def _settings(options: ApiOptions) -> dict[str, Any]:
+    """Return the checked options of `Services`. Raises InputError, SetupError."""
     from scoremux_cli.batch.people import Alert, ReadBehind
     from scoremux_files.errors import writing
     from scoremux_server.front_door.access_tokens import TokenFile
@@ -109,14 +108,12 @@ def _settings(options: ApiOptions) -> Settings:
         )
     with writing(options.folder):
         options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Settings(
-        folder=options.folder,
-        tasks=options.tasks,
-        read_behind=ReadBehind.read(options.read_behind, options.key_file) if options.read_behind else None,
-        alert=Alert.parse(options.alert) if options.alert else None,
-        keep_days=options.keep_days,
-        allowed_hosts=frozenset(options.allow_webhook or ()),
-    )
+    return {
+        "folder": options.folder, "tasks": options.tasks, "keep_days": options.keep_days,
+        "read_behind": ReadBehind.read(options.read_behind, options.key_file) if options.read_behind else None,
+        "alert": Alert.parse(options.alert) if options.alert else None,
+        "allowed_hosts": frozenset(options.allow_webhook or ()),
+    }  # fmt: skip
 
 
 def _serve(services: Services, port: int) -> None:

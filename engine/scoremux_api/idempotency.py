@@ -18,10 +18,11 @@ from scoremux_api.problems import ApiProblem
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.database.schema import idempotency
 
-HEADER = "idempotency-key"
 KeyHeader = Annotated[
     str | None,
-    Header(alias=HEADER, min_length=1, max_length=255, description="The same key and body get the same answer."),
+    Header(
+        alias="idempotency-key", min_length=1, max_length=255, description="The same key and body get the same answer."
+    ),
 ]
 _ABANDONED_S = 300.0
 """No request takes longer: the front door gives up first. A key that runs longer belongs to a process that died."""

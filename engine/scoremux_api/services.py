@@ -1,10 +1,10 @@
-"""What the endpoints share: the settings of `scoremux api`, the database, and the way to Triton."""
+"""What the endpoints share: the options of `scoremux api`, the database, and the way to Triton."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -21,9 +21,9 @@ from scoremux_client.rows import Response
 from scoremux_review.database.connection import Database
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The options of `scoremux api` that endpoints need.
+@dataclass
+class Services:
+    """What endpoints need of the options of `scoremux api`, and one of each thing that they share.
 
     Attributes:
         folder: Where batches are kept.
@@ -32,6 +32,9 @@ class Settings:
         allowed_hosts: Hosts to which webhooks may go although they are on loopback or private.
     """
 
+    database: Database
+    scorer: TritonScorer
+    callers: Callers
     folder: Path
     tasks: Path | None = None
     read_behind: ReadBehind | None = None
@@ -39,30 +42,17 @@ class Settings:
     keep_days: int | None = None
     allowed_hosts: frozenset[str] = frozenset()
 
-
-@dataclass
-class Services:
-    """One of each, for as long as the API runs."""
-
-    settings: Settings
-    database: Database
-    scorer: TritonScorer
-    callers: Callers
-    batches_changed: threading.Event = field(default_factory=threading.Event)
-    intake: LiveIntake = field(init=False)
-    addresses: WebhookAddresses = field(init=False)
-
     def __post_init__(self) -> None:
-        self.intake = LiveIntake(self.database, self.settings.read_behind)
-        self.addresses = WebhookAddresses(self.settings.allowed_hosts)
+        self.intake = LiveIntake(self.database, self.read_behind)
+        self.addresses = WebhookAddresses(self.allowed_hosts)
+        self.batches_changed = threading.Event()
 
     async def alerts(self, caller: Caller, rows: Sequence[Response]) -> Sequence[Mapping[str, Any] | None]:
         """Score rows for the alert task, too; return what is said of each that is an alert, None of the others.
 
         Raises ApiProblem where the alert task cannot be scored, TransportError as the scorer does.
         """
-        alert = self.settings.alert
-        if alert is None:
+        if (alert := self.alert) is None:
             return [None] * len(rows)
         caller = self.callers.may_also_score(caller, alert.task)
         outcomes = await self.scorer.score(caller, [Response(alert.task, row.text) for row in rows])

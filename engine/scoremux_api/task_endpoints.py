@@ -51,7 +51,7 @@ def task(task: str, request: Request, response: Response, services: ServicesOf, 
     response.headers["etag"] = etag = f'"{served.version}"'
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"etag": etag})  # type: ignore[return-value]
-    return _shown(served, services.settings.tasks)
+    return _shown(served, services.tasks)
 
 
 def _shown(task: ServedTask, store: Path | None = None) -> TaskOut:

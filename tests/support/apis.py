@@ -29,7 +29,7 @@ from scoremux_api.api_app import create_app
 from scoremux_api.callers import Callers
 from scoremux_api.rows.live_intake import LiveIntake, ScoredArrival
 from scoremux_api.scorer import TritonScorer
-from scoremux_api.services import Services, Settings
+from scoremux_api.services import Services
 from scoremux_client import NO_RETRIES
 from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
@@ -81,7 +81,7 @@ def made(
     database = Database(name or str(folder / "reviews.db"), create=True)
     scorer = TritonScorer([transport or FakeTransport(TASKS)], NO_RETRIES)
     try:
-        yield Services(Settings(folder=folder, **settings), database, scorer, Callers(key, tokens))
+        yield Services(database, scorer, Callers(key, tokens), folder, **settings)
     finally:
         database.close()
 

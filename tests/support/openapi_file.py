@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from scoremux_api.api_app import create_app
 from scoremux_api.callers import Callers
-from scoremux_api.services import Services, Settings
+from scoremux_api.services import Services
 
 
 def openapi_text(app: FastAPI) -> str:
@@ -21,4 +21,4 @@ def openapi_text(app: FastAPI) -> str:
 
 if __name__ == "__main__":
     nothing = cast(Any, None)  # routes do not look at the services before a request comes
-    sys.stdout.write(openapi_text(create_app(Services(Settings(Path()), nothing, nothing, Callers(None)))))
+    sys.stdout.write(openapi_text(create_app(Services(nothing, nothing, Callers(None), Path()))))

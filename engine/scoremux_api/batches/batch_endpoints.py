@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from functools import partial
 from typing import Annotated, Any
@@ -9,11 +10,11 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from scoremux_api.batches import batch_table
 from scoremux_api.batches.batch_files import BatchFiles
-from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList, BatchState
+from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList, BatchState, RequestCounts
 from scoremux_api.callers import Caller
 from scoremux_api.idempotency import KeyHeader, answered_once, keep
 from scoremux_api.problems import ApiProblem, declared
@@ -38,12 +39,15 @@ _LINES: dict[int | str, dict[str, Any]] = {
 async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, key: KeyHeader = None) -> Response:
     """Take a batch, a row as for `/v1/score` in each line; its results come later."""
     batch = f"batch_{int(services.database.now() * 1000):012x}{secrets.token_hex(8)}"  # sorted by time
-    files, is_new = BatchFiles(services.settings.folder, batch), False
+    files, is_new = BatchFiles(services.folder, batch), False
 
     def add() -> Response:
         nonlocal is_new
+        values = {"id": batch, "token": caller.token, "patterns": json.dumps(caller.patterns), "state": "validating"}
+        times = dict.fromkeys(("created_at", "changed_at"), services.database.now())
         with services.database.write() as connection:
-            added = batch_table.add(connection, batch, caller, services.database.now()).model_dump_json()
+            connection.execute(insert(batches).values(**values, **times, counts=RequestCounts().model_dump_json()))
+            added = batch_table.batch_of(batch_table.row_of(connection, batch)).model_dump_json()
             answer = Response(added, 202, {"location": f"/v1/batches/{batch}"}, "application/json")
             keep(connection, caller, key, answer)
         is_new = True
@@ -104,7 +108,7 @@ def cancel_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
     with services.database.write() as connection:
         row = batch_table.row_of(connection, batch, caller.token)
         # Without its files nothing here would end the batch; an API that has them stops, too.
-        after: BatchState = "cancelling" if BatchFiles(services.settings.folder, batch).folder.exists() else "cancelled"
+        after: BatchState = "cancelling" if BatchFiles(services.folder, batch).folder.exists() else "cancelled"
         now, is_cancelled = services.database.now(), row.state in (after, "cancelled")
         if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, after, now):
             raise ApiProblem(409, "Batch has ended", f"the batch is {row.state}")
@@ -118,7 +122,7 @@ def _files(batch: str, services: Services, caller: Caller) -> BatchFiles:
         row = batch_table.row_of(connection, batch, caller.token)
     if row.state == "expired":
         raise ApiProblem(410, "Batch has expired", "the results were removed; send the rows again")
-    files = BatchFiles(services.settings.folder, batch)
+    files = BatchFiles(services.folder, batch)
     if not files.folder.exists():
         raise ApiProblem(503, "Files unavailable", "this API does not have the files of the batch", 5)
     return files

@@ -56,7 +56,7 @@ class BatchRunner:
 
     def __init__(self, services: Services) -> None:
         self._services, self._database = services, services.database
-        self._root, self._others_wait = services.settings.folder, False
+        self._root, self._others_wait = services.folder, False
         self._stopping, self._changed = threading.Event(), services.batches_changed
 
     @contextmanager
@@ -100,9 +100,15 @@ class BatchRunner:
     def _turn(self, batch: str) -> bool:
         """Bring a batch as far as it gets in this turn; return False where it waits, or another process computes it."""
         files = BatchFiles(self._root, batch)
+        steps: dict[str, Callable[[str, BatchFiles], None]] = {
+            "validating": self._validate,
+            "in_progress": self._score,
+            "finalizing": partial(self._end, "completed"),
+            "cancelling": partial(self._end, "cancelled"),
+        }
         try:
             with files.lock():
-                while step := self._step(batch):
+                while step := steps.get(self._state(batch)):
                     step(batch, files)
         except _TurnOverError:
             pass
@@ -115,16 +121,6 @@ class BatchRunner:
             with suppress(DatabaseError):  # it fails again in the next turn
                 self._end("failed", batch, files, errors=errors)
         return True
-
-    def _step(self, batch: str) -> Callable[[str, BatchFiles], None] | None:
-        """Return what comes next; None where the batch has ended."""
-        steps: dict[str, Callable[[str, BatchFiles], None]] = {
-            "validating": self._validate,
-            "in_progress": self._score,
-            "finalizing": partial(self._end, "completed"),
-            "cancelling": partial(self._end, "cancelled"),
-        }
-        return steps.get(self._state(batch))
 
     def _state(self, batch: str) -> str:
         with self._database.read() as connection:
@@ -205,7 +201,7 @@ class BatchRunner:
 
     def _tidy(self) -> None:
         """Remove rows, answers and batches that are too old, texts of ended batches, and folders without a batch."""
-        keep_days, now = self._services.settings.keep_days, self._database.now()
+        keep_days, now = self._services.keep_days, self._database.now()
         limit = -1.0 if keep_days is None else now - keep_days * 86_400
         if keep_days is not None:
             expire(self._database, limit, f"scoremux api --keep-days {keep_days}")

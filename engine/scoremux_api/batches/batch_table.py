@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
-from scoremux_api.callers import Caller
 from scoremux_api.problems import not_found
 from scoremux_review.database import outbox
 from scoremux_review.database.schema import batches
 
 ID = re.compile("batch_[0-9a-f]{28}")
-
-
 BatchState = Literal[
     "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
 ]
@@ -75,14 +72,6 @@ def batch_of(row: Row[Any]) -> Batch:
     values |= {"id": row.id, "status": row.state, "created_at": int(row.created_at)}
     values |= {"request_counts": json.loads(row.counts), "errors": json.loads(row.errors) or None}
     return Batch.model_validate(values)
-
-
-def add(connection: Connection, batch: str, caller: Caller, now: float) -> Batch:
-    """Add a batch whose body is on disk."""
-    values = {"patterns": json.dumps(caller.patterns), "counts": RequestCounts().model_dump_json()}
-    values |= {"id": batch, "token": caller.token, "state": "validating"}
-    connection.execute(insert(batches).values(**values, created_at=now, changed_at=now))
-    return batch_of(row_of(connection, batch))
 
 
 def row_of(connection: Connection, batch: str, token: str | None = None) -> Row[Any]:

@@ -45,7 +45,7 @@ def work_of(services: Services, policy: DeskPolicy | None = None) -> Work:
     roles = {"lee": "leader", "anna": "rater", "ben": "rater"}
     people = {who: add_person(database, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
     work = Work(
-        Programme(services.settings.folder, database, create_app(Desk(database)), people, clock),
+        Programme(services.folder, database, create_app(Desk(database)), people, clock),
         policy or DeskPolicy(groups=False),
     )
     work.keep_policy()
