@@ -10,85 +10,87 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Header, Request, Response
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from fastapi import Depends, Header, Request, Response
+from sqlalchemy import delete, insert, select, update
 
-from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
+from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.database.schema import idempotency
 
-KeyHeader = Annotated[
-    str | None,
-    Header(
-        alias="idempotency-key", min_length=1, max_length=255, description="The same key and body get the same answer."
-    ),
-]
 _ABANDONED_S = 300.0
 """No request takes longer: the front door gives up first. A key that runs longer belongs to a process that died."""
+_SAID = "The same key and body get the same answer."
 
 
-async def answered_once(
-    database: Database,
-    caller: Caller,
-    key: str | None,
-    request: Request,
-    body: bytes,
-    work: Callable[[], Awaitable[Response]],
-) -> Response:
-    """Return the stored answer to a request with this key, or do the work and store its answer.
+class Once:
+    """Answers a request, and stores the answer where it has a key."""
 
-    Args:
-        body: Of the request, or a digest of it: with another body the key is refused.
-        work: Answers the request; a request without a key does nothing else.
+    def __init__(self, database: Database, token: str, key: str | None, request: Request) -> None:
+        self._database, self._token, self._key = database, token, key
+        self._place = f"{request.method}\n{request.url.path}\n".encode()
+        self._this = (idempotency.c.token == token) & (idempotency.c.key == key)
 
-    Raises:
-        ApiProblem: 422 where the key came with another request, 409 while that request runs.
-    """
-    if key is None:
-        return await work()
-    digest = hashlib.sha256(b"\n".join((request.method.encode(), request.url.path.encode(), body))).hexdigest()
+    async def answer(self, body: bytes, work: Callable[[], Awaitable[Response]]) -> Response:
+        """Return the stored answer, or do the work and store its answer.
 
-    def end(response: Response | None) -> None:
-        with database.write() as connection:
+        Args:
+            body: Of the request, or a digest of it: with another body the key is refused.
+
+        Raises:
+            ApiProblem: 422 where the key came with another request, 409 while that request runs.
+        """
+        if self._key is None:
+            return await work()
+        stored = await asyncio.to_thread(self._begin, hashlib.sha256(self._place + body).hexdigest())
+        if stored is not None:
+            return Response(stored[1], stored[0], {"idempotent-replayed": "true"}, "application/json")
+        response = None
+        try:
+            response = await work()
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._end, response))
+        return response
+
+    def keep(self, connection: Connection, response: Response) -> None:
+        """Store the answer. Work that ends in one transaction does so in it: a crash then has it done once."""
+        stored = {"status": response.status_code, "answer": bytes(response.body)}
+        connection.execute(update(idempotency).where(self._this).values(stored))
+
+    def _begin(self, digest: str) -> tuple[int, bytes] | None:
+        """Return the stored answer; None where the request is to be worked on now. Raises ApiProblem."""
+        now = self._database.now()
+        with self._database.write() as connection:
+            row = connection.execute(select(idempotency).where(self._this)).one_or_none()
+            if row is None:
+                values = {"token": self._token, "key": self._key, "digest": digest, "at": now}
+                connection.execute(insert(idempotency).values(values))
+                return None
+            if row.digest != digest:
+                detail = "this key came with another request before; use a new key"
+                raise ApiProblem(422, "Idempotency key reused", detail)
+            if row.status is not None:
+                return row.status, row.answer
+            if now - row.at < _ABANDONED_S:
+                raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
+            connection.execute(update(idempotency).where(self._this).values(at=now))
+        return None
+
+    def _end(self, response: Response | None) -> None:
+        with self._database.write() as connection:
             if response is None:
-                connection.execute(delete(idempotency).where(_of(caller.token, key)))
+                connection.execute(delete(idempotency).where(self._this))
             else:
-                keep(connection, caller, key, response)
-
-    if (stored := await asyncio.to_thread(_begin, database, caller.token, key, digest)) is not None:
-        return Response(stored[1], stored[0], {"idempotent-replayed": "true"}, "application/json")
-    response = None
-    try:
-        response = await work()
-    finally:
-        await asyncio.shield(asyncio.to_thread(end, response))
-    return response
+                self.keep(connection, response)
 
 
-def keep(connection: Connection, caller: Caller, key: str | None, response: Response) -> None:
-    """Store the answer to a key. Work that ends in one transaction does so in it: a crash then has it done once."""
-    stored = {"status": response.status_code, "answer": bytes(response.body)}
-    connection.execute(update(idempotency).where(_of(caller.token, key)).values(stored))
+async def _once(
+    request: Request,
+    services: ServicesOf,
+    caller: CallerOf,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, description=_SAID)] = None,
+) -> Once:
+    return Once(services.database, caller.token, idempotency_key, request)
 
 
-def _begin(database: Database, token: str, key: str, digest: str) -> tuple[int, bytes] | None:
-    """Return the stored answer; None where the request is to be worked on now. Raises ApiProblem."""
-    where, now = _of(token, key), database.now()
-    with database.write() as connection:
-        row = connection.execute(select(idempotency).where(where)).one_or_none()
-        if row is None:
-            connection.execute(insert(idempotency).values(token=token, key=key, digest=digest, at=now))
-            return None
-        if row.digest != digest:
-            raise ApiProblem(422, "Idempotency key reused", "this key came with another request before; use a new key")
-        if row.status is not None:
-            return row.status, row.answer
-        if now - row.at < _ABANDONED_S:
-            raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
-        connection.execute(update(idempotency).where(where).values(at=now))
-    return None
-
-
-def _of(token: str, key: str | None) -> ColumnElement[bool]:
-    return (idempotency.c.token == token) & (idempotency.c.key == key)
+OnceOf = Annotated[Once, Depends(_once)]

@@ -16,7 +16,7 @@ from scoremux_api.batches import batch_table
 from scoremux_api.batches.batch_files import BatchFiles
 from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList, BatchState, RequestCounts
 from scoremux_api.callers import Caller
-from scoremux_api.idempotency import KeyHeader, answered_once, keep
+from scoremux_api.idempotency import OnceOf
 from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.services import CallerOf, Services, ServicesOf
 from scoremux_review.database.schema import batches
@@ -36,7 +36,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
     responses=declared(400, 409, 413),
     openapi_extra={"requestBody": _BODY},
 )
-async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, key: KeyHeader = None) -> Response:
+async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
     """Take a batch, a row as for `/v1/score` in each line; its results come later."""
     batch = f"batch_{int(services.database.now() * 1000):012x}{secrets.token_hex(8)}"  # sorted by time
     files, is_new = BatchFiles(services.folder, batch), False
@@ -49,16 +49,14 @@ async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, ke
             connection.execute(insert(batches).values(**values, **times, counts=RequestCounts().model_dump_json()))
             added = batch_table.batch_of(batch_table.row_of(connection, batch)).model_dump_json()
             answer = Response(added, 202, {"location": f"/v1/batches/{batch}"}, "application/json")
-            keep(connection, caller, key, answer)
+            once.keep(connection, answer)
         is_new = True
         services.batches_changed.set()
         return answer
 
     try:
         digest = await files.receive(request)
-        return await answered_once(
-            services.database, caller, key, request, digest.encode(), partial(to_thread.run_sync, add)
-        )
+        return await once.answer(digest.encode(), partial(to_thread.run_sync, add))
     finally:
         if not is_new:
             files.remove()

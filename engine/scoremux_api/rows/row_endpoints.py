@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from scoremux_api.callers import Caller
-from scoremux_api.idempotency import KeyHeader, answered_once
+from scoremux_api.idempotency import OnceOf
 from scoremux_api.problems import ApiProblem, body_of, declared
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import CallerOf, Services, ServicesOf
@@ -59,11 +59,10 @@ class RowOut(RowChange):
     responses=declared(409, 413, 502, 504),
     openapi_extra=body_shape(ScoreRequest),
 )
-async def score(request: Request, services: ServicesOf, caller: CallerOf, key: KeyHeader = None) -> Response:
+async def score(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
     """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""
     body = await body_of(request, _MOST_BYTES)
-    work = partial(_score, services, caller, body)
-    return await answered_once(services.database, caller, key, request, body, work)
+    return await once.answer(body, partial(_score, services, caller, body))
 
 
 async def _score(services: Services, caller: Caller, body: bytes) -> Response:
