@@ -1,6 +1,7 @@
 """Rows that people read: what is stored before the answer, and what `GET /v1/rows` says of them."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,10 @@ from scoremux_api.services import Services
 from scoremux_cli.batch.people import Alert, ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
-from scoremux_review.database import log
+from scoremux_review.database import log, outbox
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.programme import Item, save_items
-from scoremux_review.database.schema import alerts, api_rows, idempotency, reads, record, rows
+from scoremux_review.database.schema import alerts, api_rows, deliveries, idempotency, reads, record, rows
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase, expire
 from scoremux_review.pages.desk_app import Desk, create_app
@@ -38,28 +39,31 @@ def stored(services: Services, query: Any) -> list[Any]:
         return list(connection.execute(query).all())
 
 
-def work_of(services: Services, policy: DeskPolicy | None = None) -> Work:
+def work_of(services: Services, **policy: Any) -> Work:
     """Return a desk on the API's database, with a leader lee and raters anna and ben."""
     clock, database = [1.8e9], services.database
     database.now = lambda: clock[0]
     roles = {"lee": "leader", "anna": "rater", "ben": "rater"}
     people = {who: add_person(database, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
-    work = Work(
-        Programme(services.folder, database, create_app(Desk(database)), people, clock),
-        policy or DeskPolicy(groups=False),
-    )
+    programme = Programme(services.folder, database, create_app(Desk(database)), people, clock)
+    work = Work(programme, DeskPolicy(**{"groups": False, "guard_s": 0, **policy}))
     work.keep_policy()
     return work
 
 
 @pytest.fixture
-def routed(tmp_path: Path) -> Iterator[tuple[TestClient, Services]]:
-    with api(tmp_path, RoutedTransport()) as running:
-        yield running
+def running(tmp_path: Path) -> Iterator[tuple[TestClient, Services]]:
+    """An API with an alert task, where people read all rows of t-2; its token has a webhook, and so has another one."""
+    settings = {"alert": Alert("danger", 0.3), "read_behind": ReadBehind({"t-1": 0.0, "t-2": 1.0}, b"s" * 32)}
+    with api(tmp_path, RoutedTransport(), **settings) as (client, services):
+        with services.database.write() as connection:
+            for token in ("local", "other"):
+                outbox.save_webhook(connection, 0.0, token, "https://localhost/", ["row.final", "row.corrected"])
+        yield client, services
 
 
-def test_rows_for_people_are_stored_and_those_of_the_machine_are_not(routed: tuple[TestClient, Services]) -> None:
-    client, services = routed
+def test_rows_for_people_are_stored_and_those_of_the_machine_are_not(running: tuple[TestClient, Services]) -> None:
+    client, services = running
     sent = [
         row("a"),
         row("b", "sure"),
@@ -85,8 +89,8 @@ def test_rows_for_people_are_stored_and_those_of_the_machine_are_not(routed: tup
     work.verify()
 
 
-def test_same_row_again_is_one_row_and_another_text_is_refused(routed: tuple[TestClient, Services]) -> None:
-    client, services = routed
+def test_same_row_again_is_one_row_and_another_text_is_refused(running: tuple[TestClient, Services]) -> None:
+    client, services = running
     for _ in range(2):
         assert score(client, row("a"), row("a"), row("a", task="t-2")).status_code == 200
     assert len(stored(services, select(rows.c.id))) == 2
@@ -134,39 +138,128 @@ def test_alert_task_that_cannot_be_scored_stops_the_request(tmp_path: Path) -> N
         assert stored(services, select(rows.c.id)) == []
 
 
-def test_row_goes_from_pending_to_final_to_corrected(routed: tuple[TestClient, Services]) -> None:
-    client, services = routed
-    score(client, row("a/b ?%ü"))
-    work = work_of(services)
+class Told:
+    """What a platform is told of rows: by `GET /v1/rows`, and by webhook."""
+
+    def __init__(self, running: tuple[TestClient, Services]) -> None:
+        self.client, self.services = running
+
+    def history(self, name: str, task: str = "t-1") -> list[tuple[Any, ...]]:
+        shown = self.client.get(f"/v1/rows/{task}/{quote(name, safe='')}").json()
+        history = [(change["state"], change["level"], change["condition"]) for change in shown["history"]]
+        assert history[-1] == (shown["state"], shown["level"], shown["condition"]) and shown["id"] == name
+        return history
+
+    def events(self) -> list[tuple[Any, ...]]:
+        """Return type, id, level and condition of each event, the first one first."""
+        bodies = [json.loads(body) for (body,) in stored(self.services, select(deliveries.c.body).order_by("number"))]
+        return [(e["type"], *(e["data"][name] for name in ("id", "level", "condition"))) for e in bodies]
+
+
+@pytest.fixture
+def told(running: tuple[TestClient, Services]) -> Told:
+    return Told(running)
+
+
+def lease_of(work: Work, name: str) -> str:
+    """Return the token of what a person has after undoing."""
+    mine = (reads.c.person == work.programme.people[name]) & (reads.c.state == "leased")
+    (token,) = work.programme.select(select(reads.c.token).where(mine))
+    return str(token)
+
+
+def test_decision_tells_level_reason_and_the_machines_level(told: Told) -> None:
+    score(told.client, row(name := "a/b ?%ü"))
+    work = work_of(told.services)
     path = "/v1/rows/t-1/a%2Fb%20%3F%25%C3%BC"
-    first = client.get(path).json()
-    assert (first["id"], first["state"], first["level"], first["machine_level"]) == ("a/b ?%ü", "pending", None, 1)
+    first = told.client.get(path).json()
+    assert (first["id"], first["state"], first["level"], first["machine_level"]) == (name, "pending", None, 1)
     assert (first["reason"], first["route"]) == ("LOW_CONFIDENCE", "human:LOW_CONFIDENCE")
-    work.decide("anna", work.take("anna").token, 2, note="see anna's notes")
-    final = client.get(path).json()
-    assert (final["state"], final["level"], final["condition"]) == ("final", 2, None)
-    work.reopen("lee", 1)
-    assert client.get(path).json()["state"] == "pending"
-    work.decide("ben", work.take("ben").token, None, code="B")
-    answer = client.get(path)
-    assert [(change["state"], change["level"], change["condition"]) for change in answer.json()["history"]] == [
-        ("pending", None, None), ("final", 2, None), ("pending", None, None), ("corrected", None, "B"),
-    ]  # fmt: skip
-    assert answer.json()["state"] == "corrected"
-    assert not {word for word in ("anna", "ben", "lee") if word in answer.text}
+    work.decide("anna", work.take("anna").token, 2, note="a remark of the rater")
+    assert told.history(name) == [("pending", None, None), ("final", 2, None)]
+    [event] = stored(told.services, select(deliveries))
+    assert (event.subject, json.loads(event.body)["type"]) == (f"t-1 {name}", "row.final")
+    assert json.loads(event.body)["data"] == {
+        "task": "t-1", "id": name, "level": 2, "condition": None, "reason": "LOW_CONFIDENCE", "machine_level": 1,
+    }  # fmt: skip
+    said = str(event) + told.client.get(path).text
+    assert not {word for word in ("anna", "remark", "unsure") if word in said}
 
 
-def test_undone_decision_makes_the_next_one_a_correction(routed: tuple[TestClient, Services]) -> None:
-    client, services = routed
-    score(client, row("a"))
-    work = work_of(services, DeskPolicy(groups=False, second_reads=1.0))
-    work.decide("anna", work.take("anna").token, 2)
-    assert [change["state"] for change in client.get("/v1/rows/t-1/a").json()["history"]] == ["pending"]
-    work.decide("ben", work.take("ben").token, 2)
-    work.undo("ben")
-    work.decide("ben", work.take("ben").token, 2)
-    states = [change["state"] for change in client.get("/v1/rows/t-1/a").json()["history"]]
-    assert states == ["pending", "final", "pending", "corrected"]
+def test_undoing_and_reopening_lead_to_corrections(told: Told) -> None:
+    score(told.client, row("a"))
+    work = work_of(told.services)
+    work.decide("anna", (read := work.take("anna")).token, 1)
+    work.undo("anna")
+    work.decide("anna", lease_of(work, "anna"), None, code="B")
+    work.reopen("lee", read.row)
+    assert told.history("a")[-1] == ("pending", None, None)
+    work.assign("lee", read.row, "ben")
+    work.decide("ben", work.take("ben").token, 0)
+    undecided, decided = ("pending", None, None), [(1, None), (None, "B"), (0, None)]
+    states = [undecided, ("final", 1, None), undecided, ("corrected", None, "B"), undecided, ("corrected", 0, None)]
+    assert told.history("a") == states
+    kinds = ("row.final", "row.corrected", "row.corrected")
+    assert told.events() == [(kind, "a", *how) for kind, how in zip(kinds, decided, strict=True)]
+
+
+def test_second_read_and_adjudication_end_in_one_event(told: Told) -> None:
+    score(told.client, row("a"))
+    work = work_of(told.services, second_reads=1.0)
+
+    def read(name: str, level: int) -> str:
+        lease = work.take(name, reason="ADJUDICATION" if name == "lee" else "LOW_CONFIDENCE")
+        work.decide(name, lease.token, level)
+        return str(work.row(lease.row).name)
+
+    read("anna", 2)
+    work.undo("anna")
+    work.decide("anna", lease_of(work, "anna"), 1)
+    assert (told.events(), told.history("a")) == ([], [("pending", None, None)])
+    assert read("ben", 1) == "a" and told.events() == [("row.final", "a", 1, None)]
+    score(told.client, row("b"))
+    assert [read("anna", 0), read("ben", 2)] == ["b", "b"] and len(told.events()) == 1
+    assert read("lee", 1) == "b" and told.events()[1:] == [("row.final", "b", 1, None)]
+    assert told.history("b") == [("pending", None, None), ("final", 1, None)]
+
+
+def test_equal_texts_that_are_decided_as_one_have_an_event_each(told: Told) -> None:
+    score(told.client, *(row(name) for name in "abc"))
+    work = work_of(told.services, groups=True)
+    read = work.take("anna")
+    members = work.members(read)
+    assert len(work.decide("anna", read.token, 1, also=[member.token for member in members])) == 3
+    assert sorted(told.events()) == [("row.final", name, 1, None) for name in "abc"]
+
+
+@pytest.mark.parametrize(("sent", "queue"), [(row("a", "sure", "t-2"), "READ_BEHIND"), (row("a", "hurt"), "REOPENED")])
+def test_row_that_the_machine_decided_is_corrected(told: Told, sent: dict[str, Any], queue: str) -> None:
+    score(told.client, sent)
+    work, [(number,)] = work_of(told.services), stored(told.services, select(rows.c.id))
+    history, events = [("machine", 1, None)], []
+    if queue == "READ_BEHIND":
+        work.decide("anna", work.take("anna", reason=queue).token, 1)
+        history, events = [*history, ("final", 1, None)], [("row.final", "a", 1, None)]
+    work.reopen("lee", number)
+    work.decide("ben", work.take("ben").token, 0)
+    assert told.history("a", sent["task"]) == [*history, ("pending", None, None), ("corrected", 0, None)]
+    assert told.events() == [*events, ("row.corrected", "a", 0, None)]
+
+
+def test_event_is_written_with_its_decision_or_not_at_all(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    score(told.client, row("a"))
+    work = work_of(told.services)
+    read = work.take("anna")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the process ends here")
+
+    monkeypatch.setattr(log, "append", fail)
+    with pytest.raises(RuntimeError):
+        work.decide("anna", read.token, 1)
+    monkeypatch.undo()
+    assert told.events() == [] and work.row(read.row).state == "waiting"
+    work.verify()
 
 
 def test_row_of_another_token_or_of_the_machine_is_not_found(tmp_path: Path) -> None:
@@ -184,14 +277,14 @@ def test_row_of_another_token_or_of_the_machine_is_not_found(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["%00", "a%00b", "a%09", "x" * 2000, "%F0%9F%99%82" * 201])
-def test_id_that_no_row_can_have_is_refused(routed: tuple[TestClient, Services], name: str) -> None:
-    client, _ = routed
+def test_id_that_no_row_can_have_is_refused(running: tuple[TestClient, Services], name: str) -> None:
+    client, _ = running
     assert client.get(f"/v1/rows/t-1/{name}").status_code == 422
     assert score(client, row(unquote(name))).status_code == 422
 
 
-def test_longest_id_and_a_text_with_nul_are_kept_until_erased(routed: tuple[TestClient, Services]) -> None:
-    client, services = routed
+def test_longest_id_and_a_text_with_nul_are_kept_until_erased(running: tuple[TestClient, Services]) -> None:
+    client, services = running
     name = "🙂" * 200
     for _ in range(2):
         assert score(client, row(name, "unsure\0 \N{REPLACEMENT CHARACTER}", "t-1")).status_code == 200
@@ -238,9 +331,9 @@ def test_old_rows_are_erased_while_the_api_runs(tmp_path: Path) -> None:
 
 
 def test_database_that_is_busy_is_a_problem_to_retry(
-    routed: tuple[TestClient, Services], monkeypatch: pytest.MonkeyPatch
+    running: tuple[TestClient, Services], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, services = routed
+    client, services = running
     monkeypatch.setattr(live_intake, "_PATIENCE_S", 0.3)
     with services.database.write():  # someone writes for a long time
         answer = score(client, row("a"))
@@ -253,9 +346,9 @@ def test_database_that_is_busy_is_a_problem_to_retry(
 
 
 def test_desk_that_knows_fewer_levels_is_a_problem_of_that_request_alone(
-    routed: tuple[TestClient, Services],
+    running: tuple[TestClient, Services],
 ) -> None:
-    client, services = routed
+    client, services = running
     with services.database.write() as connection:
         save_items(connection, [Item("t-1", (0, 0.5), "Why?")], "test", 1.0)
     unusual = replace(MACHINE, id="a", probabilities=(0.1, 0.8, 0.1), route="human:UNUSUAL")

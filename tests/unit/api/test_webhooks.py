@@ -1,4 +1,4 @@
-"""Where webhooks may point: public addresses by https, and hosts that the operator lists."""
+"""Webhooks: whose they are, and where they may point: public addresses by https, and hosts that the operator lists."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import asyncio
 import socket
 import threading
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from apis import KEY, api, grant
 from scoremux_api.webhooks.addresses import WebhookAddresses, is_public
 from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_client.errors import InputError
-from scoremux_review.database.outbox import MOST_AT_ONCE
+from scoremux_review.database import outbox
+from scoremux_review.database.schema import deliveries
 
+URL = "https://localhost/hooks"
 PUBLIC = ("93.184.215.14", "1.1.1.1", "2606:4700::1111", "2a00:1450:4001::1")
 REFUSED = (
     "127.0.0.1", "127.9.9.9", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
@@ -78,7 +84,9 @@ def test_names_that_hang_hold_up_no_other_name() -> None:
 
     async def look_up() -> Sequence[str]:
         rule = WebhookAddresses((), resolve)
-        hanging = [asyncio.create_task(rule.of("https://hangs.example/")) for _ in range(MOST_WEBHOOKS * MOST_AT_ONCE)]
+        hanging = [
+            asyncio.create_task(rule.of("https://hangs.example/")) for _ in range(MOST_WEBHOOKS * outbox.MOST_AT_ONCE)
+        ]
         try:
             await asyncio.sleep(0)
             return (await rule.of("https://lms.example/"))[1]
@@ -96,3 +104,52 @@ def test_names_that_cannot_be_resolved_are_refused() -> None:
     for resolve in (unknown, lambda *_: [], lambda host, _: [host.encode("idna").decode()]):
         with pytest.raises(InputError, match="public addresses alone"):
             asyncio.run(WebhookAddresses((), resolve).of(f"https://{'a' * 70}.example/"))
+
+
+def test_webhooks_belong_to_their_token(tmp_path: Path) -> None:
+    lms, other = grant("lms"), grant("other")
+    with api(tmp_path, key=KEY, allowed_hosts=frozenset({"localhost"})) as (client, services):
+        made = client.post("/v1/webhooks", json={"url": URL}, headers=lms)
+        assert made.status_code == 201
+        webhook, secret = made.json()["id"], made.json()["secret"]
+        again = client.post("/v1/webhooks", json={"url": URL, "events": ["row.final"]}, headers=lms).json()
+        assert (again["id"], again["events"]) == (webhook, ["row.final"]) and again["secret"] != secret
+        listed = client.get("/v1/webhooks", headers=lms)
+        assert listed.json() == {"webhooks": [{**again, "secret": None}]}
+        assert client.get("/v1/webhooks", headers=other).json() == {"webhooks": []}
+        with services.database.write() as connection:
+            outbox.add_event(connection, services.database.now(), "lms", "t r1", "row.final", {"id": "r1"})
+            outbox.add_event(connection, services.database.now(), "lms", "t r1", "row.corrected", {"id": "r1"})
+            outbox.add_event(connection, services.database.now(), "other", "t r1", "row.final", {"id": "r1"})
+            connection.execute(update(deliveries).values(state="dead"))
+        place = f"/v1/webhooks/{webhook}"
+        (delivery,) = client.get(f"{place}/deliveries?state=dead", headers=lms).json()["deliveries"]
+        assert (delivery["type"], delivery["data"], delivery["id"][:4]) == ("row.final", {"id": "r1"}, "msg_")
+        for method, path in (("GET", f"{place}/deliveries"), ("DELETE", place)):
+            refused = client.request(method, path, headers=other)
+            assert (refused.status_code, refused.json()["title"]) == (404, "Not found")
+        assert client.get(f"{place}/deliveries?state=waiting", headers=lms).json() == {"deliveries": []}
+        assert client.delete(place, headers=lms).status_code == 204
+        assert client.get(f"{place}/deliveries", headers=lms).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [({"url": "https://localhost/"}, "public addresses alone"), ({"url": "http://u:p@x.example/"}, "neither a user"),
+     ({"url": "https://169.254.169.254/latest"}, "--allow-webhook 169.254.169.254"), ({}, "url: Field required"),
+     ({"url": "https://x.example/", "events": []}, "events"), ({"url": "x", "events": ["row.made"]}, "events"),
+     ({"url": "https://x.example/", "secret": "mine"}, "url, events")],
+)  # fmt: skip
+def test_refused_webhooks_are_not_kept(tmp_path: Path, body: dict[str, Any], detail: str) -> None:
+    with api(tmp_path) as (client, _):
+        refused = client.post("/v1/webhooks", json=body)
+        assert refused.status_code == 422 and detail in refused.json()["detail"]
+        assert client.get("/v1/webhooks").json() == {"webhooks": []}
+
+
+def test_a_token_has_so_many_webhooks_at_most(tmp_path: Path) -> None:
+    with api(tmp_path, allowed_hosts=frozenset({"localhost"})) as (client, _):
+        for n in range(MOST_WEBHOOKS):
+            assert client.post("/v1/webhooks", json={"url": f"{URL}{n}"}).status_code == 201
+        assert client.post("/v1/webhooks", json={"url": URL}).json()["title"] == "Too many webhooks"
+        assert client.post("/v1/webhooks", json={"url": f"{URL}0"}).status_code == 201
