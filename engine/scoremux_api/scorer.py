@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from scoremux_api.callers import Caller
 from scoremux_client import NO_RETRIES, AsyncScoringClient, RejectedError, Response, Retries, Scored, ScoringClient
-from scoremux_client.contract import OUTPUTS, TASKS
+from scoremux_client.contract import OUTPUTS, TASKS, TensorSpec
 from scoremux_client.served_tasks import ServedTask, served_tasks
 from scoremux_client.transports.grpc import GrpcTransport
 from scoremux_client.transports.transport import Transport
@@ -33,18 +33,17 @@ class TritonScorer:
 
     async def check(self) -> None:
         """Return if Triton answers, with a refusal too. Raises TransportError."""
-        transports = [self._transport(transport, None) for transport in self._transports]
+        client = AsyncScoringClient(self._sharing(None), timeout_s=_PROBE_S, retries=NO_RETRIES)
         with suppress(RejectedError):
-            await AsyncScoringClient(transports, timeout_s=_PROBE_S, retries=NO_RETRIES).score([Response("", "")])
+            await client.score([Response("", "")])
 
     def tasks(self, caller: Caller) -> list[ServedTask]:
         """Return the live tasks that the caller may score; this thread waits for them. Raises TransportError."""
-        return served_tasks(self._transport(self._transports[0], caller.grant, tasks=True), timeout_s=_TIMEOUT_S)
+        return served_tasks(self._sharing(caller.grant, (TASKS,))[0], timeout_s=_TIMEOUT_S)
 
     def batch_client(self, grant: str | None) -> ScoringClient:
         """Return a client for rows of a batch, which Triton computes after those of others. It must not be closed."""
-        transports = [self._transport(transport, grant, batch=True) for transport in self._transports]
-        return ScoringClient(transports, retries=self._retries)
+        return ScoringClient(self._sharing(grant, batch=True), retries=self._retries)
 
     def close(self) -> None:
         """Close the connections."""
@@ -52,12 +51,13 @@ class TritonScorer:
             transport.close()
 
     def _client(self, grant: str | None) -> AsyncScoringClient:
-        transports = [self._transport(transport, grant) for transport in self._transports]
-        return AsyncScoringClient(transports, timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False)
+        return AsyncScoringClient(self._sharing(grant), timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False)
 
-    @staticmethod
-    def _transport(transport: Transport, grant: str | None, *, tasks: bool = False, batch: bool = False) -> Transport:
-        if not isinstance(transport, GrpcTransport):
-            return transport  # of a test, or the sandbox
+    def _sharing(
+        self, grant: str | None, outputs: Sequence[TensorSpec] = OUTPUTS, *, batch: bool = False
+    ) -> list[Transport]:
         headers = {} if grant is None else {HEADER: grant}
-        return transport.sharing(headers, (TASKS,) if tasks else OUTPUTS, batch=batch)
+        return [
+            transport.sharing(headers, outputs, batch=batch) if isinstance(transport, GrpcTransport) else transport
+            for transport in self._transports  # others are of a test, or the sandbox
+        ]
