@@ -17,9 +17,6 @@ from scoremux_engine.scoring.permission import HEADER, Grant, Permissions
 from scoremux_files.errors import first_of
 from scoremux_server.front_door.access_tokens import TokenFile
 
-LOCAL = "local"
-"""Every caller of an API without a front door."""
-
 _GRANT_S = 300
 _BATCH_GRANT_S = 900.0
 """Validity of a batch's grant: that of a turn, and of the part at its end."""
@@ -55,7 +52,7 @@ class Callers:
     def of(self, request: Request) -> Caller:
         """Return who sent a request. Raises ApiProblem (401) where the front door's grant is missing or not valid."""
         if self._permissions is None:
-            return Caller(LOCAL, ("*",))
+            return Caller("local", ("*",))
         try:
             [header] = request.headers.getlist(HEADER)
             grant = self._permissions.verified(header)

@@ -1,4 +1,4 @@
-"""Rows that people read: what is stored before the answer, and what `GET /v1/rows` says of them."""
+"""Rows that people read: what is stored before the answer, and what platforms are told of them."""
 
 import asyncio
 import json
@@ -71,9 +71,8 @@ def test_rows_for_people_are_stored_and_those_of_the_machine_are_not(running: tu
         row("d", None),
         row("e", task="no"),
     ]
-    assert [scored["status"] for scored in score(client, *sent).json()["rows"]] == [
-        "OK", "OK", "OK", "INVALID_TEXT", "UNKNOWN_TASK",
-    ]  # fmt: skip
+    statuses = [scored["status"] for scored in score(client, *sent).json()["rows"]]
+    assert statuses == ["OK", "OK", "OK", "INVALID_TEXT", "UNKNOWN_TASK"]
     columns = (rows.c.name, rows.c.task, rows.c.text, rows.c.administration, rows.c.source, rows.c.level, rows.c.reason)
     assert stored(services, select(*columns).order_by(rows.c.id)) == [
         ("a", "t-1", "unsure", "local", "api local", 1, "LOW_CONFIDENCE"),
