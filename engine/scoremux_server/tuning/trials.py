@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
 import time
 from collections import Counter
@@ -18,7 +17,6 @@ from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import RunnerChoice
 
 ROUNDS = 3
-_LONE_ROWS = 15
 _FEWEST_ROWS = 96
 
 
@@ -35,16 +33,10 @@ class TrialRows:
 
 @dataclass
 class Trial:
-    """What was measured of one setting.
-
-    rows_per_s: of each round; lone_s: round trips of rows that came alone; peak_bytes: most memory of the process;
-    levels: of the rows that were checked.
-    """
+    """What was measured of one setting. rows_per_s: of each round; levels: of the rows that were checked."""
 
     choice: RunnerChoice
     rows_per_s: list[float] = field(default_factory=list)
-    lone_s: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
     levels: list[int] = field(default_factory=list)
 
     @property
@@ -82,16 +74,13 @@ class Candidate:
             raise RunnerError(refused)
 
     def run(self, trial: Trial, rows: int) -> None:
-        """Score the first `rows` rows with the trial's setting, and some rows alone; add what was measured."""
+        """Score the first `rows` rows with the trial's setting; add what was measured."""
         self._connection.send(rows)
-        seconds, lone_s, _, peak_bytes = self._receive()
-        trial.rows_per_s.append(rows / seconds)
-        trial.lone_s += lone_s
-        trial.peak_bytes = peak_bytes
+        trial.rows_per_s.append(rows / self._receive()[0])
 
     def levels(self, rows: int) -> list[int]:
         self._connection.send(rows)
-        levels: list[int] = self._receive()[2]
+        levels: list[int] = self._receive()[1]
         return levels
 
     def close(self) -> None:
@@ -154,10 +143,4 @@ def _measure(
         started = time.perf_counter()
         scored = engine.score(sample.texts[:rows], sample.tasks[:rows])
         seconds = time.perf_counter() - started
-        lone_s = []
-        for row in range(min(_LONE_ROWS, rows)):
-            started = time.perf_counter()
-            engine.score([sample.texts[row]], [sample.tasks[row]])
-            lone_s.append(time.perf_counter() - started)
-        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        connection.send((seconds, lone_s, [s.level for s in scored], peak_bytes))
+        connection.send((seconds, [s.level for s in scored]))
