@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import statistics
 import time
 from collections import Counter
@@ -33,10 +34,14 @@ class TrialRows:
 
 @dataclass
 class Trial:
-    """What was measured of one setting. rows_per_s: of each round; levels: of the rows that were checked."""
+    """What was measured of one setting.
+
+    rows_per_s: of each round; peak_bytes: most memory of the process; levels: of the rows that were checked.
+    """
 
     choice: RunnerChoice
     rows_per_s: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
     levels: list[int] = field(default_factory=list)
 
     @property
@@ -76,11 +81,12 @@ class Candidate:
     def run(self, trial: Trial, rows: int) -> None:
         """Score the first `rows` rows with the trial's setting; add what was measured."""
         self._connection.send(rows)
-        trial.rows_per_s.append(rows / self._receive()[0])
+        seconds, trial.peak_bytes, _ = self._receive()
+        trial.rows_per_s.append(rows / seconds)
 
     def levels(self, rows: int) -> list[int]:
         self._connection.send(rows)
-        levels: list[int] = self._receive()[1]
+        levels: list[int] = self._receive()[2]
         return levels
 
     def close(self) -> None:
@@ -143,4 +149,5 @@ def _measure(
         started = time.perf_counter()
         scored = engine.score(sample.texts[:rows], sample.tasks[:rows])
         seconds = time.perf_counter() - started
-        connection.send((seconds, [s.level for s in scored]))
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        connection.send((seconds, peak_bytes, [s.level for s in scored]))

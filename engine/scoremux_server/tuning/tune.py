@@ -107,9 +107,9 @@ def _reasons(trial: Trial, reference: Trial, tasks: Sequence[str] | None, most_c
 def _show(trials: list[Trial], best: Trial, reasons: list[list[str]], refused: list[str], compared: str) -> None:
     from scoremux_engine.commands.printing import show_table
 
-    columns = ("setting", "rows/s", "range", "changed")
+    columns = ("setting", "rows/s", "range", "MiB", "changed")
     show_table(columns, [_row(t, trials[0], t is best) for t in trials], title=f"{_machine()}; {compared}")
-    typer.echo("changed: rows whose level differs from cpu-reference's; *: chosen")
+    typer.echo("MiB: most memory of the process; changed: rows whose level differs from cpu-reference's; *: chosen")
     for sentence in refused:
         typer.echo(f"not measured: {sentence}")
     for trial, against in zip(trials, reasons, strict=True):
@@ -130,6 +130,7 @@ def _row(trial: Trial, reference: Trial, best: bool) -> tuple[str, ...]:
         f"{trial.choice.name} {trial.choice.precision}{' *' if best else ''}",
         f"{trial.speed:.0f}",
         f"{min(trial.rows_per_s):.0f}–{max(trial.rows_per_s):.0f}",
+        str(trial.peak_bytes >> 20),
         str(trial.changed_from(reference)),
     )
 

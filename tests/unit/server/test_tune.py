@@ -21,7 +21,7 @@ from scoremux_server.tuning.tune import _reasons, _write_profile
 
 def trial(precision: str, speed: float, changed: int = 0) -> Trial:
     levels = [1] * changed + [0] * (100 - changed)
-    return Trial(RunnerChoice("openvino", precision=precision), [speed, speed * 9, 0.0], levels)
+    return Trial(RunnerChoice("openvino", precision=precision), [speed, speed * 9, 0.0], 1 << 20, levels)
 
 
 def test_precision_is_chosen_only_if_enough_rows_show_that_it_moves_few_levels() -> None:
@@ -60,6 +60,7 @@ def test_candidate_scores_its_rows(small_repository: Path) -> None:
     assert len(one.rows_per_s) == 3
     assert len(one.levels) == 64
     assert all(level >= 0 for level in one.levels)
+    assert one.peak_bytes > 1 << 20
 
 
 def test_trial_texts_come_from_a_file_with_their_tasks(small_repository: Path, tmp_path: Path) -> None:
