@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 from platform import python_version
@@ -48,7 +49,10 @@ def main() -> None:
     if shutil.get_terminal_size().columns < _BOXED_WIDTH:
         os.environ.setdefault("TYPER_USE_RICH", "0")
     try:
-        build(sys.argv[1:])(spread(sys.argv[1:]), prog_name="scoremux")
+        app = build(sys.argv[1:])
+        if option := repeated(app, sys.argv[1:]):
+            sys.exit(_fail(f"{option} is given twice, and takes one value"))
+        app(spread(sys.argv[1:]), prog_name="scoremux")
     except ScoremuxError as error:
         sys.exit(_fail(str(error)))
     except ModuleNotFoundError as error:
@@ -104,6 +108,22 @@ def spread(words: Sequence[str]) -> list[str]:
             line.append(option)
         line.append(word)
     return line
+
+
+def repeated(app: typer.Typer, words: Sequence[str]) -> str | None:
+    """Return an option that a command line has twice and that takes one value, None if there is none.
+
+    Click takes the last of such values, as if the others had not been there.
+    """
+    from typer.main import get_command
+
+    command: Any = get_command(app)
+    rest = [*words]
+    while rest and rest[0] in getattr(command, "commands", ()):
+        command = command.commands[rest.pop(0)]
+    given = Counter(word.partition("=")[0] for word in rest if word.startswith("--"))
+    single = (p for p in command.params if not (getattr(p, "multiple", True) or getattr(p, "is_flag", True)))
+    return next((name for p in single for name in p.opts if given[name] > 1), None)
 
 
 def missing(error: ModuleNotFoundError) -> str | None:

@@ -88,7 +88,7 @@ def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
         complaints = error.errors(include_url=False, include_input=False)
         said = ["unknown key" if c["type"] == "extra_forbidden" else c["msg"] for c in complaints]
         keys = [quote_key(".".join(map(str, c["loc"]))) or "file" for c in complaints]
-        lines = [f"{key}: {what}" for key, what in zip(keys, said, strict=True)]
+        lines = [f"{key}: {what.removeprefix('Value error, ')}" for key, what in zip(keys, said, strict=True)]
         raise ValueError(first_of(lines, _ERRORS_SHOWN, "; ")) from error
 
 

@@ -51,10 +51,10 @@ def calibrate(
     from scoremux_engine.engine import Engine
     from scoremux_engine.store.store import Store
 
-    if not labelled and predictions is None:
-        raise InputError("no labelled rows: name files of them, or --predictions")
     rules = read_policy(policy)
     rows = read_labelled(labelled or [], predictions, label_columns(column, "level", "second", "rater"))
+    if not rows.rows:
+        raise InputError("no labelled rows: name files of them, or --predictions")
     store, engine = Store(repository / "store"), Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
     changes = publish(engine, store, calibration, dry_run=dry_run)

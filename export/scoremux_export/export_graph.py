@@ -27,6 +27,7 @@ from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.triton.models import write_scorer
 from scoremux_export.errors import ExportError
+from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier, copy_of
 from scoremux_export.opening.graph import ONE_FILE_BYTES, write_graph
 from scoremux_export.opening.openable import Opening, opening_for
@@ -96,6 +97,7 @@ def _describe(source: str, classifier: Classifier, opened: OpenedModel, folder: 
     spec = BackboneSpec(
         architecture=type(classifier.model).__name__,
         source=Path(source).name if Path(source).exists() else source,
+        weights=weights_digest(source),
         sites=opened.sites,
         head=opened.head,
         max_tokens=classifier.max_tokens,

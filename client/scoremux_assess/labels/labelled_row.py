@@ -247,8 +247,8 @@ def problem_of(row: LabelledRow, needed: Collection[str], present: Mapping[str, 
             # It may be a text, which must not be shown.
             return f"{name} is not a task's id (letters, digits, . _ -); name another column with --column task=NAME"
         if not has[key]:
-            number_in = "number in " if key == "level" else ""
-            return f"no {number_in}{name}" + (f" or {columns.score}" if key == "level" and columns.score else "")
+            points = f" or {columns.score}" if columns.score else ", counted from 0"
+            return f"no number in {name}{points}" if key == "level" else f"no {name}"
     if columns.predicted and row.probabilities is None:
         return "probabilities is not a list of numbers"
     if "level" in needed and not (math.isnan(row.probability) or 0 < row.probability <= 1):

@@ -73,8 +73,14 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files of rows that a path stands for: itself, or the parts in the folder that a job wrote."""
-    return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+    """Return the files of rows that a path stands for: itself, or the parts in the folder that a job wrote.
+
+    Raises InputError for a folder without parts, whose files were not meant to be left out.
+    """
+    files = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path} has no part-*.parquet: name files, or a folder that `scoremux score` wrote")
+    return files
 
 
 def text_cell(path: Path, number: int, row: Row, column: str) -> str:

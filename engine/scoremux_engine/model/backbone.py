@@ -179,6 +179,7 @@ class Parity(StrictModel):
 class BackboneSpec(StrictModel):
     """`backbone.json`. `files` names every other file with its sha256; `digest` covers what decides a score.
 
+    weights: the sha256 of the model's safetensors, empty in exports of earlier versions.
     token_types: whether the graph takes `token_type_ids`: the model has more than one type, and its tokenizer gives
     them. pooled_size: H of `pooled`, the vector that the head reads. prefix_layers: where rows read the keys and values
     of their task's prefix; none in encoders, and in decoders that were exported by earlier versions.
@@ -187,6 +188,7 @@ class BackboneSpec(StrictModel):
     format: Literal[1] = 1
     architecture: str
     source: str
+    weights: str = ""
     sites: tuple[Site, ...]
     head: tuple[HeadLinear, ...]
     max_tokens: int = Field(gt=0)
@@ -235,7 +237,7 @@ class BackboneSpec(StrictModel):
         digests of older exports as they are.
         """
         content = self.model_dump_json(
-            exclude_defaults=True, exclude={"format", "digest", "source", "parity", "made_with"}
+            exclude_defaults=True, exclude={"format", "digest", "source", "weights", "parity", "made_with"}
         )
         return set_digest({**self.files, content: SPEC})
 

@@ -106,20 +106,31 @@ def same_model(first: str, second: str) -> bool:
     return bool(owner and name) and (folder.resolve().name == name or f"models--{owner}--{name}" in folder.parts)
 
 
-def is_export_of(exported: str, base: str) -> bool:
-    """Whether a backbone's `source` may be the model that an adapter names: of a folder it has the name alone."""
-    return exported == Path(base).name or same_model(base, exported)
+def is_export_of(backbone: Backbone, folder: Path, base: str) -> bool:
+    """Whether a backbone may be an export of the model that an adapter names; it has the name alone of a folder.
+
+    Raises PackageError where both have the digest of the weights, and these differ.
+    """
+    exported, weights = backbone.spec.weights, _weights(folder)
+    if weights and exported and weights != exported:
+        raise PackageError(
+            f"{folder / README}: {WEIGHTS} is {weights}, and the backbone is an export of {exported}: the adapter was "
+            "trained on another model"
+        )
+    source = backbone.spec.source
+    return bool(weights and exported) or source == Path(base).name or same_model(base, source)
 
 
 def other_bases(adapters: Iterable[PackageFiles], backbone: Backbone) -> list[str]:
     """Return a sentence for each base model that adapters name beside the one exported: nothing else shows it."""
     exported = backbone.spec.source
-    bases = Counter(adapter.config.base_model_name_or_path for adapter in adapters)
+    named = [(adapter.config.base_model_name_or_path, adapter.path) for adapter in adapters]
+    bases = Counter(base for base, folder in named if not is_export_of(backbone, folder, base))
     return [
         f"{count} of the adapters say that they were trained on {quote_key(base)}, and the backbone is an export "
         f"of {quote_key(exported)}: scores are right only if both have the same weights"
         for base, count in bases.items()
-        if base and not is_export_of(exported, base)
+        if base
     ]
 
 

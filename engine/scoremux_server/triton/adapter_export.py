@@ -52,8 +52,7 @@ def publish_adapters(
         report(f"export   the backbone for {len(folders)} adapters; the next start needs none")
         _run(export)
     backbone = Backbone.open(exported)
-    if model is None:
-        _refuse_other_model(folders, backbone.spec.source, repository)
+    _refuse_other_model(folders, backbone, repository, model)
     described = describe(folders, backbone, read_table(tasks) if tasks else None)
     new, earlier = _publish_new(described, backbone, Store(store), export)
     report(f"adapters {len(folders)}: {len(new)} published now")
@@ -92,10 +91,11 @@ def _run(arguments: Sequence[str]) -> None:
         raise SetupError(done.stderr.strip().removeprefix("scoremux: ") or f"the export ended with {done.returncode}")
 
 
-def _refuse_other_model(folders: Sequence[Path], exported: str, repository: Path) -> None:
+def _refuse_other_model(folders: Sequence[Path], backbone: Backbone, repository: Path, model: str | None) -> None:
+    exported = backbone.spec.source
     for folder in folders:
         base = Adapter.read(folder).base
-        if base and not is_export_of(exported, base):
+        if not is_export_of(backbone, folder, base) and base and model is None:
             raise SetupError(
                 f"{folder / CONFIG_JSON}: {BASE} is {base}, and {repository} has a backbone of {exported}; "
                 f"if that has the same weights, say --backbone {exported}"

@@ -117,6 +117,15 @@ def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
     assert {one.id: one.remarks for one in read_labels([path]).rows}["4"] == (NO_NUMBER,)
     with pytest.raises(InputError, match=r"rows\.jsonl has no column who \(its columns: id, task, .*--column KEY=NAME"):
         read_labels([path]).require(LabelColumns(student="who"))
+    with pytest.raises(
+        InputError, match=r"has no part-\*\.parquet: name files, or a folder that `scoremux score` wrote"
+    ):
+        read_labels([tmp_path])
+    points = write(tmp_path / "points.jsonl", {"id": "1", "task": "t", "text": SECRET, "score": 0.5})
+    with pytest.raises(
+        InputError, match=r"line 1: no number in level, counted from 0 \(its columns: id, task, text, s"
+    ):
+        read_labelled([points], None, LABEL_COLUMNS)
 
 
 def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Path) -> None:

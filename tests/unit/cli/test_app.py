@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from making import NEEDS_EXPORT, make_adapter, make_spec
-from scoremux_cli.app import build, spread
+from scoremux_cli.app import build, repeated, spread
 
 # fmt: off
 COMMANDS = {
@@ -190,3 +190,17 @@ def test_serve_adapters_without_export_names_the_extra(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "this command needs torch: pip install 'scoremux[export]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("evaluate scored --truth a.csv --truth=b.csv", "--truth"),
+        ("tasks add a --store x --dry-run --store y", "--store"),
+        ("serve --set a=1 --set b=2 --adapters a --adapters b --repository r", None),
+        ("tasks add a --dry-run --dry-run --store x", None),
+        ("", None),
+    ],
+)
+def test_a_value_that_is_given_twice_is_refused(line: str, option: str | None) -> None:
+    assert repeated(build(line.split()), line.split()) == option

@@ -423,12 +423,13 @@ def test_predictions_that_are_no_probabilities_are_refused(
         ({"id": "x", "task": "no-task", "text": "a", "level": 0}, "'no-task' is not a live task of this store"),
         ({"id": "x", "task": "what he wrote", "text": "t-3", "level": 0}, "line 1: task is not a task's id"),
         ({"id": "x", "task": "t-3", "text": "a", "level": 2}, "level 2, but t-3 has levels 0 to 1"),
+        ({}, "no labelled rows: name files of them"),
     ],
 )
 def test_a_row_that_cannot_be_used_stops_everything(
     own_repository: Path, tmp_path: Path, row: dict[str, Any], why: str
 ) -> None:
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row)}\n" if row else "")
     before = Store(own_repository / "store").manifest()
     done = run(tmp_path / "rows.jsonl", "--repository", own_repository, "--policy", policy(tmp_path))
     assert (done.returncode, Store(own_repository / "store").manifest()) == (2, before)

@@ -51,7 +51,7 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
         ('runner = "pytorch"', "runner: Input should be 'openvino', 'onnxruntime' or 'triton'"),
         (
             'runner = "tensorrt"',
-            "runner: Value error, plans are served by Triton.s TensorRT backend alone: .*--profile gpu-tensorrt",
+            "runner: plans are served by Triton.s TensorRT backend alone: .*--profile gpu-tensorrt",
         ),
         ("grpc_port = 70000", "grpc_port: Input should be less than or equal to 65535"),
         ("threads = ", "is not TOML: Invalid value"),
