@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from apis import listening_api
+from apis import listening_api, row, score
 from doors import KEY, Place, needs_haproxy
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_server.errors import SetupError
@@ -16,7 +16,7 @@ from stands import Stand, stand
 from waiting import until
 
 pytestmark = needs_haproxy
-BODY = {"rows": [{"id": "a", "task": "t-1", "text": "It hands out addresses."}]}
+ROWS = [row("a")]
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +37,19 @@ def asking(made: Stand, token: str = "ours") -> httpx.Client:
 
 
 def test_rows_pass_with_the_grant_of_the_token(shared: Stand) -> None:
+    own = Grant("somebody", 4_000_000_000, ("*",)).signed(b"another key of the grants, 32 bytes")
+    large = [row(n, "x" * 8000) for n in range(400)]  # more than a request to Triton may be
     with asking(shared) as ask:
-        answer = ask.post("/v1/score", json=BODY)
+        answer = score(ask, *ROWS, headers={HEADER: own})  # the door's replaces it
         assert (answer.status_code, answer.json()["rows"][0]["status"]) == (200, "OK")
+        assert len(score(ask, *large).json()["rows"]) == 400
         assert ask.get("/readyz").status_code == 200
         assert ask.get("/v1/tasks?unused=1").json()["tasks"][0]["id"] == "t-1"
         assert ask.get("/metrics").status_code == 404
 
 
-def test_a_client_cannot_bring_its_own_grant(shared: Stand) -> None:
-    own = Grant("somebody", 4_000_000_000, ("*",)).signed(b"another key of the grants, 32 bytes")
-    with asking(shared) as ask:
-        assert ask.post("/v1/score", json=BODY, headers={HEADER: own}).status_code == 200  # the door's replaces it
-
-
-def test_body_is_larger_than_a_request_to_triton_may_be(shared: Stand) -> None:
-    rows = [{"id": str(i), "task": "t-1", "text": "x" * 8000} for i in range(400)]
-    with asking(shared) as ask:
-        assert len(ask.post("/v1/score", json={"rows": rows}).json()["rows"]) == 400
-
-
 def test_batch_of_many_megabytes_passes_in_pieces(shared: Stand) -> None:
-    rows = (json.dumps({"id": str(i), "task": "t-1", "text": "x" * 8000}).encode() + b"\n" for i in range(4000))
+    rows = (json.dumps(row(n, "x" * 8000)).encode() + b"\n" for n in range(4000))
     with asking(shared) as ask:
         batch = ask.post("/v1/batches", content=rows).json()["id"]
         until(lambda: ask.get(f"/v1/batches/{batch}").json()["status"] == "completed")
@@ -69,7 +60,7 @@ def test_batch_of_many_megabytes_passes_in_pieces(shared: Stand) -> None:
 @pytest.mark.parametrize("token", ["x", "smx_unknown"])
 def test_refusal_of_a_token_is_a_problem(shared: Stand, token: str) -> None:
     with asking(shared) as ask:
-        answer = ask.post("/v1/score", json=BODY, headers={"authorization": f"Bearer {token}"})
+        answer = score(ask, *ROWS, headers={"authorization": f"Bearer {token}"})
     problem = answer.json()
     assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
     assert (problem["title"], problem["status"], problem["retryable"]) == ("Unauthorized", 401, False)
@@ -87,14 +78,14 @@ def test_rates_count_and_are_in_the_headers(shared: Stand) -> None:
 def test_api_that_does_not_run_is_a_problem_to_retry(tmp_path: Path) -> None:
     with stand(tmp_path, patterns={"ours": "*"}, api="127.0.0.1:9") as made, asking(made) as ask:
         until(lambda: ask.get("/healthz").status_code == 503)
-        answer = ask.post("/v1/score", json=BODY)
+        answer = score(ask, *ROWS)
     assert (answer.status_code, answer.json()["retryable"], answer.headers["retry-after"]) == (503, True, "1")
     assert json.loads(answer.content)["detail"].startswith("the API behind the front door")
 
 
 def test_door_without_api_offers_none(tmp_path: Path) -> None:
     with stand(tmp_path, patterns={"ours": "*"}) as made, asking(made) as ask:
-        assert ask.post("/v1/score", json=BODY).status_code == 404
+        assert score(ask, *ROWS).status_code == 404
 
 
 def test_api_on_another_machine_is_refused(tmp_path: Path) -> None:

@@ -22,18 +22,17 @@ FOLDER = ROOT / "examples/platform"
 SAID = "machine OK level 1 machine\nhuman OK level 1 human:UNUSUAL\nhuman final level 0\n"
 SCRIPTS = ("score_and_wait.sh", "score_and_wait.py", "score_and_wait.ts", "score_and_wait.php")
 EXAMPLES = (*SCRIPTS, "ScoreAndWait.java", "ScoreAndWait.cs")
+COMMANDS = {".sh": ["sh"], ".py": [sys.executable], ".php": ["php"], ".java": ["java"], ".cs": ["dotnet", "run"]}
 _NEWEST_WITHOUT_TYPES = (22, 17)
 
 
 def runtime(example: str) -> list[str] | None:
     """Return the command that runs an example, None where there is none."""
-    if example.endswith(".py"):
-        return [sys.executable]
     if example.endswith(".ts"):
         return _node()
-    name = {".sh": "sh", ".php": "php", ".java": "java", ".cs": "dotnet"}[Path(example).suffix]
-    needed = [name, "curl", "jq"] if name == "sh" else [name]
-    return [name, *(["run"] if name == "dotnet" else [])] if all(map(shutil.which, needed)) else None
+    command = COMMANDS[Path(example).suffix]
+    needed = [command[0], *(["curl", "jq"] if command == ["sh"] else [])]
+    return command if all(map(shutil.which, needed)) else None
 
 
 def _node() -> list[str] | None:

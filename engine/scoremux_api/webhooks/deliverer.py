@@ -16,6 +16,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
+import anyio
 import httpx
 from standardwebhooks import Webhook
 
@@ -61,12 +62,12 @@ class Deliverer:
         """
         self._database, self._addresses, self._tls = database, addresses, (tls or Tls()).context()
         self._attempt_s, self._poll_s = attempt_s, poll_s
-        self._busy, self._sending, self._wake = Counter[str](), set[asyncio.Task[None]](), asyncio.Event()
+        self._busy, self._wake = Counter[str](), asyncio.Event()
         self._ended: list[tuple[Any, float, str, str, float]] = []  # arguments of `outbox.end_lease`
 
     async def run(self) -> None:
         """Send until this is cancelled. What is being sent then is sent again when its lease ends."""
-        try:
+        async with anyio.create_task_group() as sending:
             while True:
                 self._wake.clear()
                 ended, self._ended = self._ended, []
@@ -77,15 +78,9 @@ class Deliverer:
                     self._ended, leased, until = [*ended, *self._ended], [], 0.0
                 for delivery in leased:
                     self._busy[delivery.webhook] += 1
-                    task = asyncio.create_task(self._deliver(delivery, until))
-                    self._sending.add(task)
-                    task.add_done_callback(self._sending.discard)
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._poll_s)
-        finally:
-            for task in self._sending:
-                task.cancel()
-            await asyncio.gather(*self._sending, return_exceptions=True)
+                    sending.start_soon(self._deliver, delivery, until)
+                with anyio.move_on_after(self._poll_s):
+                    await self._wake.wait()
 
     def _turn(self, ended: Sequence[Any], busy: Mapping[str, int]) -> tuple[list[Any], float]:
         """Keep what attempts brought, and lease what is due now; return it, and the lease's end."""
@@ -113,18 +108,18 @@ class Deliverer:
 
     async def _attempt(self, delivery: Any) -> tuple[bool, str]:
         """Return whether the receiver took a delivery, and what it answered or why it did not."""
-        # Unlike a client, a transport uses no proxy of the environment, which would resolve the name again.
-        async with httpx.AsyncHTTPTransport(verify=self._tls) as transport:
-            try:
+        try:
+            # Unlike a client, a transport uses no proxy of the environment, which would resolve the name again.
+            async with httpx.AsyncHTTPTransport(verify=self._tls) as transport:
                 answer = await asyncio.wait_for(self._send(transport, delivery), self._attempt_s)
-            except asyncio.TimeoutError:
-                return False, f"no answer within {self._attempt_s:g} s"
-            except (InputError, httpx.ConnectError) as error:
-                return False, str(error)
-            except Exception as error:  # whatever it was, it counts as an attempt
-                return False, f"no answer: {type(error).__name__}"
-            redirects = "; redirects are not followed" if answer.is_redirect else ""
-            return answer.is_success, f"status {answer.status_code}{redirects}"
+        except asyncio.TimeoutError:
+            return False, f"no answer within {self._attempt_s:g} s"
+        except (InputError, httpx.ConnectError) as error:
+            return False, str(error)
+        except Exception as error:  # whatever it was, it counts as an attempt
+            return False, f"no answer: {type(error).__name__}"
+        redirects = "; redirects are not followed" if answer.is_redirect else ""
+        return answer.is_success, f"status {answer.status_code}{redirects}"
 
     async def _send(self, transport: httpx.AsyncHTTPTransport, delivery: Any) -> httpx.Response:
         """Send a delivery, signed with each secret, to an address that was checked; return the head of the answer."""
