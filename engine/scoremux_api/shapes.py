@@ -93,7 +93,7 @@ def as_json_row(scored: Scored) -> dict[str, Any]:
 def parsed(shape: type[Shape], body: bytes) -> Shape:
     """Read JSON. Raises ValidationError; ApiProblem (422) where it is not JSON."""
     try:
-        members = json.loads(body)  # unlike pydantic's parser, it takes half of a surrogate pair
+        members = json.loads(body.decode())  # unlike pydantic's parser, it takes half of a surrogate pair
     except (ValueError, RecursionError) as error:
         raise ApiProblem(422, "Invalid request", f"Invalid JSON: {error}") from None
     return shape.model_validate(members)
