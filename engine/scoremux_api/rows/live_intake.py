@@ -98,10 +98,9 @@ class LiveIntake:
         return owned
 
     def _is_for_people(self, token: str, arrival: ScoredArrival) -> bool:
-        scored = arrival.scored
-        if scored.status in NOBODY_CAN:
-            return False
-        return bool(arrival.alert or intake.chosen(scored.status, scored.route, self._share(token, arrival))[1])
+        scored, share = arrival.scored, self._share(token, arrival)
+        is_chosen = bool(arrival.alert or intake.chosen(scored.status, scored.route, share)[1])
+        return is_chosen and scored.status not in NOBODY_CAN
 
     def _share(self, token: str, arrival: ScoredArrival) -> float | None:
         """Return the probability with which people read a row behind the machine; None if they do not."""

@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -41,28 +42,24 @@ def pause_s(attempts: int) -> float:
     return random.uniform(0.8, 1.2) * min(14_400.0, 5.0 * 3.0 ** (attempts - 1))
 
 
+@dataclass
 class Deliverer:
-    """The loop that sends deliveries. It belongs to one event loop."""
+    """The loop that sends deliveries. It belongs to one event loop.
 
-    def __init__(
-        self,
-        database: Database,
-        addresses: WebhookAddresses,
-        tls: Tls | None = None,
-        *,
-        attempt_s: float = 10.0,
-        poll_s: float = 1.0,
-    ) -> None:
-        """Take the outbox and the rule for addresses.
+    Attributes:
+        tls: The certificates to trust, those of the system by default.
+        attempt_s: How long a receiver may take for the head of its answer, finding its address included.
+        poll_s: How often the outbox is looked at.
+    """
 
-        Args:
-            tls: The certificates to trust, those of the system by default.
-            attempt_s: How long a receiver may take for the head of its answer, finding its address included.
-            poll_s: How often the outbox is looked at.
-        """
-        self._database, self._addresses, self._tls = database, addresses, (tls or Tls()).context()
-        self._attempt_s, self._poll_s = attempt_s, poll_s
-        self._busy, self._wake = Counter[str](), asyncio.Event()
+    database: Database
+    addresses: WebhookAddresses
+    tls: Tls = field(default_factory=Tls)
+    attempt_s: float = 10.0
+    poll_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._context, self._busy, self._wake = self.tls.context(), Counter[str](), asyncio.Event()
         self._ended: list[tuple[Any, float, str, str, float]] = []  # arguments of `outbox.end_lease`
 
     async def run(self) -> None:
@@ -79,29 +76,29 @@ class Deliverer:
                 for delivery in leased:
                     self._busy[delivery.webhook] += 1
                     sending.start_soon(self._deliver, delivery, until)
-                with anyio.move_on_after(self._poll_s):
+                with anyio.move_on_after(self.poll_s):
                     await self._wake.wait()
 
     def _turn(self, ended: Sequence[Any], busy: Mapping[str, int]) -> tuple[list[Any], float]:
         """Keep what attempts brought, and lease what is due now; return it, and the lease's end."""
-        with self._database.read() as connection:  # most of the time there is nothing to do, which needs no lock
-            if not ended and not outbox.due(connection, self._database.now(), busy):
+        with self.database.read() as connection:  # most of the time there is nothing to do, which needs no lock
+            if not ended and not outbox.due(connection, self.database.now(), busy):
                 return [], 0.0
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             for attempt in ended:
                 outbox.end_lease(connection, *attempt)
-            now = self._database.now()
+            now = self.database.now()
             return outbox.due(connection, now, busy, now + LEASE_S), now + LEASE_S
 
     async def _deliver(self, delivery: Any, until: float) -> None:
         """Send one delivery, and note what came of it."""
         try:
-            if until - self._database.now() < LEASE_S / 2:
+            if until - self.database.now() < LEASE_S / 2:
                 return  # this process was stopped for a while: another one may have the lease by now
             delivered, answer = await self._attempt(delivery)
             attempts = delivery.attempts + 1
             state = schema.DELIVERED if delivered else schema.DEAD if attempts >= MOST_ATTEMPTS else schema.WAITING
-            self._ended.append((delivery, until, state, answer, self._database.now() + pause_s(attempts)))
+            self._ended.append((delivery, until, state, answer, self.database.now() + pause_s(attempts)))
         finally:
             self._busy[delivery.webhook] -= 1
             self._wake.set()
@@ -110,10 +107,10 @@ class Deliverer:
         """Return whether the receiver took a delivery, and what it answered or why it did not."""
         try:
             # Unlike a client, a transport uses no proxy of the environment, which would resolve the name again.
-            async with httpx.AsyncHTTPTransport(verify=self._tls) as transport:
-                answer = await asyncio.wait_for(self._send(transport, delivery), self._attempt_s)
+            async with httpx.AsyncHTTPTransport(verify=self._context) as transport:
+                answer = await asyncio.wait_for(self._send(transport, delivery), self.attempt_s)
         except asyncio.TimeoutError:
-            return False, f"no answer within {self._attempt_s:g} s"
+            return False, f"no answer within {self.attempt_s:g} s"
         except (InputError, httpx.ConnectError) as error:
             return False, str(error)
         except Exception as error:  # whatever it was, it counts as an attempt
@@ -123,7 +120,7 @@ class Deliverer:
 
     async def _send(self, transport: httpx.AsyncHTTPTransport, delivery: Any) -> httpx.Response:
         """Send a delivery, signed with each secret, to an address that was checked; return the head of the answer."""
-        url, addresses = await self._addresses.of(delivery.url)
+        url, addresses = await self.addresses.of(delivery.url)
         at, keys = datetime.now(timezone.utc), json.loads(delivery.secrets)
         headers = {
             "host": url.netloc.decode(), "content-type": "application/json", "user-agent": "scoremux",
@@ -131,7 +128,7 @@ class Deliverer:
             "webhook-signature": " ".join(Webhook(key).sign(delivery.id, at, delivery.body) for key in keys),
         }  # fmt: skip
         # The certificate is checked for the host of the URL, not for the address.
-        times = httpx.Timeout(self._attempt_s, connect=self._attempt_s / 3).as_dict()
+        times = httpx.Timeout(self.attempt_s, connect=self.attempt_s / 3).as_dict()
         options: dict[str, Any] = {"sni_hostname": url.raw_host.decode(), "timeout": times}
 
         def post(address: str) -> Awaitable[httpx.Response]:
