@@ -44,7 +44,9 @@ def read_joined(output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS
     joined = join_truth(read_scored(output), truth, columns, output)
     if not len(joined):
         reasons = "; ".join(f"{left_out.count:,} {left_out.reason}" for left_out in joined.left_out)
-        raise InputError(f"no row of {output} has a score and a level in {truth} ({reasons})")
+        raise InputError(
+            f"no row of {output} has a score and a level in {truth} ({reasons}); ids are text: 7.0 is not 7"
+        )
     return joined
 
 
