@@ -42,6 +42,8 @@ def column_names(options: Sequence[str] | None, **names: Any) -> dict[str, Any]:
             more = ", or add a column administration" if "administration" in names else ""
             raise InputError(f"--column {value[:80]!r}: prefix the ids in the files{more}")
         chosen[key] = (*chosen[key], name) if isinstance(names[key], tuple) else name
+    if chosen.get("text", "") in [name for name in (chosen.get("id"), chosen.get("task")) if name]:
+        raise InputError("--column: texts and ids are in one column; messages show ids, so name another column")
     return chosen
 
 
