@@ -5,6 +5,7 @@ The statistics and their intervals are those of `scoremux_assess`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -103,7 +104,10 @@ def weights_beside_machine(
 
 
 def agreement(pairs: Pairs, by: str, weights: Mapping[int, float] | None = None) -> list[GroupAgreement]:
-    """Return the agreement of each group, with intervals; weights: by row, those without one are left out."""
+    """Return the agreement of each group, with intervals, and the QWK of groups of one task, whose scale it has.
+
+    weights: By row, those without one are left out.
+    """
     groups = [_group(rating, by) for rating, _ in pairs]
     names = sorted(set(groups))
     if not names:
@@ -113,6 +117,10 @@ def agreement(pairs: Pairs, by: str, weights: Mapping[int, float] | None = None)
     ratings = Ratings.of([other for _, other in pairs], [rating.level for rating, _ in pairs], weight=weight)
     counts = np.bincount(cell[weight > 0], minlength=len(names))
     figures = estimates(_SHOWN, ratings.take(weight > 0), cell[weight > 0], len(names))
+    tasks = Counter(
+        group for group, _ in {(group, rating.task) for group, (rating, _) in zip(groups, pairs, strict=True)}
+    )
+    figures["qwk"].value[[tasks[name] > 1 for name in names]] = np.nan
     return [
         GroupAgreement(name, int(counts[n]), {statistic.name: figures[statistic.name].at(n) for statistic in _SHOWN})
         for n, name in enumerate(names)

@@ -31,11 +31,11 @@ View = dict[str, Any]
 
 
 def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
-    """Return a figure and its interval as words."""
+    """Return a figure and its interval as words; the mean of a single task is none."""
     value, low, high = estimate.at(cell)
     if estimate.cells is None and 0 < estimate.n[cell] < LEAST_SHOWN:
         return {"value": "–", "interval": f"fewer than {LEAST_SHOWN} rows"}
-    if math.isnan(value):
+    if math.isnan(value) or (estimate.cells is not None and estimate.n[cell] < 2):
         return {"value": "–", "interval": ""}
     words = [f"{round(x, digits) + 0.0:.{digits}f}".replace("-", "−") for x in (value, low, high)]
     interval = "" if math.isnan(low) else f"[{words[1]}, {words[2]}]"

@@ -17,6 +17,8 @@ import pytest
 from scoremux_assess.commands.agreement_commands import compare, evaluate, report
 from scoremux_assess.labels.close_rows import computes_float32
 from scoremux_assess.report import ReportInputs, write_report
+from scoremux_assess.report.words import shown
+from scoremux_assess.statistics.estimates import Estimates, mean_of
 from scoremux_client.errors import InputError
 
 Row = dict[str, Any]
@@ -183,6 +185,9 @@ def test_the_page_shows_no_figure_of_few_rows_and_no_qwk_of_several_tasks_togeth
     few = re.search(r'<a href="#task-3">t-3</a>.*', page)
     assert few is not None and few[0].count("fewer than 10 rows") >= 3
     assert "human and length" not in page and "disattenuated" not in page
+    one_of_two = np.array([[0.9, np.nan], [0.5, np.nan], [1.0, np.nan], [6, 0]])
+    mean = mean_of(Estimates(*one_of_two, "share", np.zeros(2, np.int8), np.ones(2)))
+    assert shown(mean, 0)["value"] == "–", "the mean of a single task, whose rows may be few"
     lines = files[0].read_text(encoding="utf-8").splitlines(keepends=True)
     alone = write(tmp_path / "one.jsonl", [json.loads(line) for line in lines if '"t-1"' in line])
     report(alone, files[2], tmp_path / "one.html", column=["group=l1"])

@@ -61,6 +61,7 @@ def test_agreement_with_the_machine_is_about_all_responses(behind: float) -> Non
             weights, about = figures.weights_beside_machine(decisions, population, by)
             assert "figures are about all responses" in about
             for line in figures.agreement(pairs, by, weights):
+                assert np.isnan(line.figures["qwk"].value), "tasks have scales of their own"
                 errors.setdefault(line.group, []).append(line.figures["exact"].value - truth)
                 if by == "all":
                     held.append(line.figures["exact"].low <= truth <= line.figures["exact"].high)
@@ -75,6 +76,8 @@ def test_agreement_with_the_machine_is_about_all_responses(behind: float) -> Non
 def test_agreement_by_task_and_share_of_the_machine_are_those_of_all_rows() -> None:
     decisions, population, _ = simulated(0.3, 1)
     weights, _ = figures.weights_beside_machine(decisions, population, "task")
+    lines = figures.agreement(figures.pairs(decisions, "machine"), "task", weights)
+    assert not np.isnan([line.figures["qwk"].value for line in lines]).any()
     by_task = Counter[tuple[str, str]]()
     for d in decisions:
         by_task[d.task, d.chosen_by] += weights[d.row]
