@@ -29,7 +29,7 @@ _MODULES = {
 """Extra → modules that it brings and that may be missing."""
 
 _GROUPS = {
-    "Build": ("sample", "pretrain", "train", "export", "tasks"),
+    "Build": ("sample", "train", "export", "tasks"),
     "Serve": ("serve", "api", "selftest", "tune"),
     "Score": ("score",),
     "Judge": ("evaluate", "report", "compare", "calibrate", "judge", "review"),

@@ -1,4 +1,4 @@
-"""What training and pretraining say while they run, and how long they wait for another run to end."""
+"""What training says while it runs, and how long it waits for another run to end."""
 
 from __future__ import annotations
 
