@@ -97,7 +97,7 @@ def _describe(source: str, classifier: Classifier, opened: OpenedModel, folder: 
     spec = BackboneSpec(
         architecture=type(classifier.model).__name__,
         source=Path(source).name if Path(source).exists() else source,
-        weights=weights_digest(source),
+        weights=weights_digest(classifier.source),
         sites=opened.sites,
         head=opened.head,
         max_tokens=classifier.max_tokens,

@@ -76,7 +76,7 @@ def test_the_commands_of_the_pages_run_in_their_order(reader: Path, capsys: pyte
     store = Store(reader / "repo" / "store")
     train_adapter(reader / MODEL, reader / "adapters" / "en-6.3-ipp", 9, target_modules=["query"])
     commands = shell("engine/README.md") + shell("engine/front_door.md")
-    assert len(commands) == 14
+    assert len(commands) == 13
     for command in commands:
         run(command, store.manifest().tasks.get("en-6.3-ipp", ""))
     assert "en-6.3-ipp" not in store.manifest().tasks
