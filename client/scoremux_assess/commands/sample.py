@@ -142,6 +142,7 @@ def _write(out: Path, rows: Sequence[LabelledRow]) -> None:
 
     fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
     more = [("text", pa.string()), ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64())]
+    more += [("administration", pa.string())] * any(row.administration for row in rows)
     schema = pa.schema([*fields, *more])
     unscored = [Scored.without_score(Response(r.task, ""), Status.UNKNOWN_TASK) for r in rows]
     columns = {
@@ -150,6 +151,7 @@ def _write(out: Path, rows: Sequence[LabelledRow]) -> None:
         "student": text_column([r.student for r in rows]),
         "chosen_by": [r.chosen_by for r in rows],
         "probability": [r.probability for r in rows],
+        "administration": text_column([r.administration for r in rows]),
     }
     write_rows(out, [pa.table([columns[name] for name in schema.names], schema=schema)], schema)
 

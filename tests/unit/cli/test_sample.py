@@ -173,6 +173,16 @@ def test_what_is_labelled_is_known_by_its_own_names_or_those_of_the_responses(tm
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_a_queue_keeps_what_tells_equal_ids_apart(tmp_path: Path, suffix: str) -> None:
+    terms = {"may": "hosts get addresses", "june": "a router sends packets"}
+    rows = [{"id": "1", "task": "t-1", "text": text, "term": term} for term, text in terms.items()]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    queue = tmp_path / f"queue{suffix}"
+    sample([str(tmp_path / "rows.jsonl")], queue, 5, column=["administration=term"])
+    assert {row["administration"]: row["text"] for row in read_rows(queue)} == terms
+
+
 def test_wrong_options_are_refused(responses: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a queue is written to"):
         sample([str(responses)], tmp_path / "queue.csv", 5)
