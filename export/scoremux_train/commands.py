@@ -121,7 +121,7 @@ def _read(options: TrainOptions, console: Console) -> CheckedRows:
     print_checks(console, checks)
     for line in remarks(data, checks):
         console.print(line, soft_wrap=True)
-    if without := sorted(described.keys() - data.tasks.keys()):
+    if without := sorted((described.keys() | plan.tasks.keys()) - data.tasks.keys()):
         console.print(f"no labelled row, so no adapter: {first_of(without)}; people score such tasks", soft_wrap=True)
     if options.check_json:
         content = json.dumps(as_json(data, checks), indent=1, ensure_ascii=False)

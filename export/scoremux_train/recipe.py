@@ -95,9 +95,12 @@ class Plan(_Strict):
     def read(cls, path: Path) -> Plan:
         """Read `train.toml`. Raises RecipeError naming the key that is wrong."""
         try:
-            return validate(cls.model_validate, read_toml(path, RecipeError))
+            plan = validate(cls.model_validate, read_toml(path, RecipeError))
         except ValueError as error:
             raise RecipeError(f"{path}: {error}") from error
+        if plan.folds == 1:
+            raise RecipeError(f"{path}: folds: 1 leaves no row to train on; give 2 or more, or 0")
+        return plan
 
 
 def derived_key(*parts: object) -> int:

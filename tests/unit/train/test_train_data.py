@@ -176,6 +176,9 @@ def test_a_wrong_recipe_names_its_key(tmp_path: Path) -> None:
     path.write_text("threads = 2\n")
     with pytest.raises(RecipeError, match=r"train\.toml: threads: unknown"):
         Plan.read(path)
+    path.write_text("folds = 1\n")
+    with pytest.raises(RecipeError, match=r"train\.toml: folds: 1 leaves no row to train on; give 2 or more, or 0"):
+        Plan.read(path)
     path.write_text("[tasks.t]\nrank = 0\n")
     with pytest.raises(RecipeError, match=r"tasks\.t.*rank"):
         Plan.read(path).of("t")
@@ -183,10 +186,13 @@ def test_a_wrong_recipe_names_its_key(tmp_path: Path) -> None:
 
 def test_check_stops_before_training_and_needs_no_backbone(tmp_path: Path) -> None:
     path = _write(tmp_path / "rows.jsonl", [_row(n) for n in range(30)])
-    result = CliRunner().invoke(build(), ["train", str(path), "--check", "--check-json", str(tmp_path / "check.json")])
+    (tmp_path / "train.toml").write_text("[tasks.typo]\nrank = 4\n")
+    line = ["train", str(path), "--config", str(tmp_path / "train.toml"), "--check", "--check-json"]
+    result = CliRunner().invoke(build(), [*line, str(tmp_path / "check.json")])
     assert result.exit_code == 0, result.output
+    assert "no labelled row, so no adapter: typo" in result.output
     assert json.loads((tmp_path / "check.json").read_text())["tasks"][0]["rows"] == 30
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["check.json", "rows.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["check.json", "rows.jsonl", "train.toml"]
 
 
 def test_a_second_run_on_one_folder_is_refused(tmp_path: Path) -> None:
