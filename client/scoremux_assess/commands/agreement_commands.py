@@ -69,6 +69,10 @@ def evaluate(
     columns = label_columns(column, *_KEYS, group="group")
     joined = read_joined(scored, truth, columns)
     assessed = assess(joined, judging, read_policy(policy) if policy else None, scored)
+    if out:
+        write_table(out, assessed)
+    if rsm:
+        write_rsm(rsm, joined)
     console = Console(highlight=False, markup=False)
     if joined.population:
         console.print(joined.population, soft_wrap=True)
@@ -80,10 +84,6 @@ def evaluate(
     if assessed.figures["human_qwk"].n[-1]:
         console.print(f"QWK of two humans, mean of tasks: {_interval(assessed.means, 'human_qwk', 0)}")
     _print_left_out(console, joined.left_out)
-    if out:
-        write_table(out, assessed)
-    if rsm:
-        write_rsm(rsm, joined)
     _print_files(console, out, rsm)
 
 

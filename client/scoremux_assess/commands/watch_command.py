@@ -50,6 +50,8 @@ def watch(
     from scoremux_assess.watch.watched_rows import read_papers, read_watched
     from scoremux_decide.policy import WatchPolicy, read_policy
 
+    if out and out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out}: the page is an .html file")
     rules = read_policy(policy).watch if policy else WatchPolicy()
     if not (tasks / "packages").is_dir():
         raise InputError(f"{tasks} is not a store of tasks, as it has no folder `packages`; give REPO/store")

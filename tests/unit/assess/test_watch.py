@@ -388,3 +388,5 @@ def test_codes_that_people_give_are_no_errors_and_csv_is_read_as_jsonl(store: Pa
     write_rows(tmp_path / "final.csv", [table], table.schema)
     read = [read_watched(tmp_path / f"final.{kind}", lambda _: DECISION, "9999") for kind in ("csv", "jsonl")]
     assert read[0] == read[1]
+    with pytest.raises(InputError, match=r"page\.json: the page is an \.html file"):  # beside which a .json is written
+        watch(desk, store, tmp_path, "--out", str(tmp_path / "page.json"))

@@ -340,7 +340,7 @@ def test_totals_have_one_scale_where_the_machine_never_shows_the_points_of_a_lev
     assert (totals["people"]["mean"], totals["machine"]["mean"]) == (3, 2.5), "levels of both"
 
 
-def test_a_report_needs_no_probabilities(tmp_path: Path) -> None:
+def test_a_report_needs_no_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scored = [{"id": n, "task": "t-1", "status": "OK", "level": n % 3} for n in range(30)]
     truth = write(tmp_path / "t.jsonl", [{"id": n, "level": n % 3} for n in range(30)])
     report(write(tmp_path / "o.jsonl", scored), truth, tmp_path / "r.html")
@@ -349,6 +349,10 @@ def test_a_report_needs_no_probabilities(tmp_path: Path) -> None:
     assert "Nothing: every row" in html
     with pytest.raises(InputError, match=r"r\.pdf: a report is an \.html file"):
         report(tmp_path / "o.jsonl", truth, tmp_path / "r.pdf")
+    capsys.readouterr()
+    with pytest.raises(InputError, match=r"figures are written to \.csv, \.json and \.parquet files"):
+        evaluate(tmp_path / "o.jsonl", truth, out=tmp_path / "figures.txt")
+    assert not capsys.readouterr().out, "refused before anything is printed"
 
 
 def test_people_of_one_level_and_columns_without_groups_have_no_figures(tmp_path: Path) -> None:
