@@ -78,6 +78,8 @@ def write(
         write_adapter(out / described.id, layout, task.table, task.prepared.levels, plan, recipe, texts)
     if plan.folds:
         _write_predictions(out, trained.tasks)
+    else:  # those of an earlier run
+        (out / PREDICTIONS).unlink(missing_ok=True)
 
 
 def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:

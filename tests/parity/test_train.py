@@ -305,6 +305,11 @@ def test_a_later_task_begins_from_the_shared_start(
     said = capsys.readouterr().out, (tmp_path / "again" / "t-a" / "card.md").read_text()
     assert all("was trained on this task in an earlier run" in text for text in said)
     assert all(row["seen"] for row in pq.read_table(tmp_path / "again" / "predictions.parquet").to_pylist())
+    shutil.copytree(trained, tmp_path / "mixed")
+    (tmp_path / "train.toml").write_text("folds = 0\n[recipe]\nepochs = 1\n")
+    train([alone], str(model), tmp_path / "mixed", tasks, tmp_path / "train.toml")
+    assert f"are still in {tmp_path / 'mixed'}: t-b" in capsys.readouterr().out
+    assert not (tmp_path / "mixed" / "predictions.parquet").exists(), "they are of other adapters"
 
 
 def test_a_text_without_tokens_is_trained_as_the_padding_token_that_serving_makes_of_it(tmp_path: Path) -> None:
