@@ -76,13 +76,12 @@ class BatchFiles:
             new_errors.open("wb") as errors,
             new_rows.open("wb") as rows,
         ):
-            for line in read_lines(self.body, FILE_START, LAYOUT.line_bytes):
+            for line in read_lines(self.body, FILE_START, LAYOUT.line_bytes - 1):  # the last one may get a line end
                 if line.data is None or line.data.strip():
                     total += 1
                     try:
                         row = _new_row(line.data, texts)
-                        text = HALF if row.text is None else row.text
-                        rows.write(json.dumps({"id": row.id, "task": row.task, "text": text}).encode())
+                        rows.write(_line_of(row))
                     except (ApiProblem, ValidationError) as error:
                         failed += 1
                         errors.write(_error(line.number, problem_of(error)))
@@ -128,6 +127,12 @@ def _new_row(data: bytes | None, texts: dict[int, int]) -> RowIn:
     if row.text is not None and texts.setdefault(key, text) != text:
         raise ApiProblem(409, "Row exists", "an earlier line has this id with another text; give a new id")
     return row
+
+
+def _line_of(row: RowIn) -> bytes:
+    """Return a row as JSON that is no longer than the line that it came in, which is not too long."""
+    values = {"id": row.id, "task": row.task, "text": HALF if row.text is None else row.text}
+    return json.dumps(values, ensure_ascii=row.text is None, separators=(",", ":")).encode()
 
 
 def _error(line: int, problem: ApiProblem) -> bytes:

@@ -131,6 +131,20 @@ def test_line_that_is_no_row_is_an_error_and_the_others_are_scored(tmp_path: Pat
     assert all(said in error["detail"].lower() for error, (_, said) in zip(errors, NO_ROWS, strict=True))
 
 
+def test_longest_lines_get_an_outcome_or_an_error(tmp_path: Path) -> None:
+    def line(name: str, text: str, size: int) -> bytes:
+        begin = f'{{"id":"{name}","task":"t-1","text":"'
+        return (begin + text * ((size - len(begin) - 2) // len(text.encode())) + '"}').encode()
+
+    most = batch_files.LAYOUT.line_bytes
+    body = [line("a", "é", most - 4), line("b", "x", most - 2), line("c", "😀", most - 4), line("d", "x", most)]
+    with api(tmp_path) as (client, _):
+        batch = sent(client, *body)
+        assert ended(client, batch)["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
+        assert ids(read(client, batch, "results")) == ["a", "b", "c"]
+        assert [error["line"] for error in read(client, batch, "errors")] == [4]
+
+
 def test_row_whose_id_has_another_text_is_an_error_and_the_others_are_scored(tmp_path: Path) -> None:
     body = [row(n, f"unsure {n}") for n in range(20)]
     body[10:10] = [row("student-a", "unsure too"), row("0", "a changed text"), row("0", None), row("1", "unsure 1")]
