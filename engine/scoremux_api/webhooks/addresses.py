@@ -10,14 +10,15 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import httpx
 
 from scoremux_client.errors import InputError
 
 _LOOKUP_S, _LOOKUPS = 5.0, 512
-"""Threads are made when they are needed. The webhooks of one token take 200 at most, however long their names hang."""
+"""Threads, each for another host: deliveries to a name that hangs take one, however many there are."""
 
 _PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
 _REFUSED = (
@@ -54,6 +55,7 @@ class WebhookAddresses:
         """Take the hosts that the operator lists, which may have any address."""
         self._allowed, self._resolve = {host.lower() for host in allowed}, resolve
         self._lookups = ThreadPoolExecutor(_LOOKUPS, "webhook-lookup")  # one that hangs must not stop other work
+        self._running = dict[tuple[str, int], Future[Sequence[str]]]()
 
     async def of(self, url: str) -> tuple[httpx.URL, list[str]]:
         """Return the parts of a webhook's URL, and the addresses to which its requests may go.
@@ -63,9 +65,9 @@ class WebhookAddresses:
         """
         parsed = _parsed(url)
         host, is_listed = parsed.host, parsed.host in self._allowed
-        lookup = asyncio.get_running_loop().run_in_executor(self._lookups, self._resolve, host, parsed.port or 443)
         try:
-            addresses = list(await asyncio.wait_for(lookup, _LOOKUP_S))
+            lookup = asyncio.wrap_future(self._lookup(host, parsed.port or 443))
+            addresses = list(await asyncio.wait_for(asyncio.shield(lookup), _LOOKUP_S))
             is_open = bool(addresses) and (is_listed or all(map(is_public, addresses)))
         except (OSError, ValueError, asyncio.TimeoutError):
             is_open = False
@@ -77,6 +79,12 @@ class WebhookAddresses:
         if parsed.scheme != "https" and not is_local:
             raise InputError("a webhook takes https; http is for a listed host on the machine of the API")
         return parsed, addresses
+
+    def _lookup(self, *place: Any) -> Future[Sequence[str]]:
+        if (lookup := self._running.get(place)) is None:
+            self._running[place] = lookup = self._lookups.submit(self._resolve, *place)
+            lookup.add_done_callback(lambda _: self._running.pop(place))
+        return lookup
 
 
 def _parsed(url: str) -> httpx.URL:
