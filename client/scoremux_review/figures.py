@@ -139,10 +139,11 @@ def curve(levels: Sequence[Any], population: Population) -> Curve:
     if len(rows) < _FEW:
         return Curve([], None, len(rows))
     right, one = np.array([d.machine_level == d.level for d in rows]), np.zeros(len(rows), np.int64)
-    known = measure_confidence(np.array([float(d.confidence) for d in rows]), right, weight, one, 1)
+    confidence = np.array([float(d.confidence) for d in rows])
+    known, total = measure_confidence(confidence, right, weight, one, 1), weight[np.argsort(-confidence)].cumsum()
     kept = zip(known.kept[-1], known.kept_low[-1], known.kept_high[-1], strict=True)
     risks = zip(COVERAGES.tolist(), map(_risk, map(Figure._make, kept)), strict=True)
-    points = [(coverage, risk) for coverage, risk in risks if coverage * len(rows) >= _FEW]
+    points = [(share, risk) for share, risk in risks if total.searchsorted(share * total[-1]) >= _FEW - 1]
     behind = np.array([d.chosen_by == READ_BEHIND for d in rows])
     if not behind.any():
         return Curve(points, None, len(rows))

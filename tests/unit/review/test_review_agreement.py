@@ -73,6 +73,22 @@ def test_agreement_with_the_machine_is_about_all_responses(behind: float) -> Non
     assert np.mean(held) >= 0.9
 
 
+def test_curve_begins_where_some_rows_were_read() -> None:
+    """Of 1,000 rows that the machine keeps two were read behind it: they alone are most of the weight."""
+    rows = [
+        SimpleNamespace(
+            row=n, round=1, last_round=1, task="t", version="v", kind="first", lead=None, size=1, level=1,
+            machine_level=1, confidence=1 - n / 100, rater="anna", at=1.8e9, read_behind=0.002 if n < 2 else None,
+            chosen_by="read_behind" if n < 2 else "route",
+        )
+        for n in range(40)
+    ]  # fmt: skip
+    population = {("t", "v", "read_behind"): 2, ("t", "v", ""): 998, ("t", "v", "route"): 38}
+    points = figures.curve(rows, population).points
+    assert [coverage for coverage, _ in points] == [1.0]
+    assert not np.isnan([risk for _, risk in points]).any()
+
+
 def test_agreement_by_task_and_share_of_the_machine_are_those_of_all_rows() -> None:
     decisions, population, _ = simulated(0.3, 1)
     weights, _ = figures.weights_beside_machine(decisions, population, "task")
