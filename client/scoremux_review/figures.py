@@ -104,9 +104,9 @@ def weights_beside_machine(
 
 
 def agreement(pairs: Pairs, by: str, weights: Mapping[int, float] | None = None) -> list[GroupAgreement]:
-    """Return the agreement of each group, with intervals, and the QWK of groups of one task, whose scale it has.
+    """Return the agreement of each group, with intervals. Groups of several tasks, whose scales differ, have no QWK.
 
-    weights: By row, those without one are left out.
+    weights: By row; rows that weigh 0 are left out.
     """
     groups = [_group(rating, by) for rating, _ in pairs]
     names = sorted(set(groups))

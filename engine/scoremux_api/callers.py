@@ -24,7 +24,7 @@ _BATCH_GRANT_S = 900.0
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request: the name of the token, to which belongs what it made, and what it may do.
+    """Who sent a request: the name of a token, which owns what it made, and what the token may do.
 
     grant: The header as it came, for Triton; None without a front door.
     """
@@ -40,7 +40,7 @@ class Caller:
 
 
 class Callers:
-    """Finds the caller of each request by the front door's key of grants and its file of tokens.
+    """Finds the caller of each request with the key that the front door signs grants with, and its file of tokens.
 
     Without a key everybody is `local` and may name every task.
     """

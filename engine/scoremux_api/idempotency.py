@@ -24,7 +24,7 @@ _SAID = "The same key and body get the same answer."
 
 
 class Once:
-    """Answers a request, and stores the answer where it has a key."""
+    """Answers a request, and stores the answer if the request has a key."""
 
     def __init__(self, database: Database, token: str, key: str | None, request: Request) -> None:
         self._database, self._token, self._key = database, token, key
@@ -35,7 +35,7 @@ class Once:
         """Return the stored answer, or do the work and store its answer.
 
         Args:
-            body: Of the request, or a digest of it: with another body the key is refused.
+            body: Body of the request, or a digest of it; with another body the key is refused.
 
         Raises:
             ApiProblem: 422 where the key came with another request, 409 while that request runs.
@@ -53,7 +53,7 @@ class Once:
         return response
 
     def keep(self, connection: Connection, response: Response) -> None:
-        """Store the answer. Work that ends in one transaction does so in it: a crash then has it done once."""
+        """Store the answer, in the transaction of the work: a crash then leaves both or neither."""
         stored = {"status": response.status_code, "answer": bytes(response.body)}
         connection.execute(update(idempotency).where(self._this).values(stored))
 

@@ -19,7 +19,7 @@ from scoremux_review.errors import DatabaseError
 
 MEDIA_TYPE = "application/problem+json"
 UPDATE_S = 60
-"""When to send a request again that somebody has to change something for."""
+"""Retry-After of a request that fails until an operator changes something."""
 _MOST_ERRORS = 10
 _log = logging.getLogger(__name__)
 

@@ -63,7 +63,7 @@ class Services:
         return [None if row.text is None else said for row, said in zip(rows, described, strict=True)]
 
 
-# They are `async` as FastAPI runs others in a thread, of which there are few.
+# `async`: FastAPI runs plain functions in its threads, and there are few of these.
 async def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 

@@ -59,13 +59,10 @@ def _shown(task: ServedTask, store: Path | None = None) -> TaskOut:
     described = _content(version / "task.json") if version else {}
     decision = _content(version / "decision.json") if version else {}
     return TaskOut(
-        id=task.id,
-        version=task.version,
-        levels=list(range(len(task.levels))),
-        points=list(task.levels),
+        id=task.id, version=task.version, levels=list(range(len(task.levels))), points=list(task.levels),
         question=described.get("question"),
         policy={key: decision[key] for key in _OF_POLICY if key in decision} or None,
-    )
+    )  # fmt: skip
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Job:
         return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
 
     def check_same(self, path: Path, other: dict[str, Any]) -> None:
-        """Take the digests of the sources, and a plan of reads, from the first line of a journal.
+        """Take the digests of the sources, and the plan of `--read-behind`, from the first line of a journal.
 
         Raises InputError for another job's.
         """

@@ -28,7 +28,7 @@ def connect(
     """Return the transport for ``host:port`` or a URL of grpc, grpcs, http or https. Nothing is sent yet.
 
     Certificates with ``host:port`` mean that the connection is encrypted. Raises InputError where the address makes no
-    sense, or where credentials would be readable on the network and `insecure` does not allow it (None: nobody can).
+    sense, or where credentials would be readable on the network and `insecure` is not true (None: it is not offered).
     """
     scheme, host, address, path = _parse(url)
     secure = _SCHEMES[scheme] or tls is not None

@@ -98,7 +98,7 @@ class BatchFiles:
             yield b"".join(orjson.dumps(as_json_row(_scored(row))) + b"\n" for row in rows)
 
     def errors(self) -> Iterator[bytes]:
-        """Yield why lines of the body have no outcome, as JSON Lines: those that `validate` refused come first."""
+        """Yield, as JSON Lines, why lines of the body have no outcome; those that `validate` refused come first."""
         if self.refused.exists():
             with self.refused.open("rb") as file:
                 yield from iter(partial(file.read, 1 << 20), b"")
@@ -119,7 +119,7 @@ def _new_row(data: bytes | None, texts: dict[int, int]) -> RowIn:
     """Return the row in a line. Raises ApiProblem or ValidationError, without a word of its text.
 
     Args:
-        texts: Hashes of the texts before, by the hashes of their tasks and ids; gets that of this row.
+        texts: Hash of the first text of each task and id so far, by their hash; that of this row is added.
     """
     if data is None:
         raise ApiProblem(422, "Invalid request", f"the line is longer than {LAYOUT.line_bytes:,} bytes")

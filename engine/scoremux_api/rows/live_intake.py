@@ -47,7 +47,7 @@ class LiveIntake:
         self._thread = ThreadPoolExecutor(1, "intake")
 
     async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
-        """Commit the rows of a request when those before it are; a row that is there already stays as it is.
+        """Commit the rows of a request after those of earlier requests; a row that is there already stays as it is.
 
         Raises ApiProblem where one is there with another text (then nothing is stored), or the desk knows a task with
         fewer levels; DatabaseError, also if it takes too long.
@@ -59,7 +59,7 @@ class LiveIntake:
             raise DatabaseError("the database is busy; the rows may be stored later") from None
 
     def commit_now(self, token: str, arrivals: Sequence[ScoredArrival], *, partly: bool) -> set[int]:
-        """Commit rows as `commit` does; if `partly`, leave out those with another text, and return their places."""
+        """Commit rows as `commit` does; if `partly`, leave out only those with another text; return their places."""
         chosen = [place for place, arrival in enumerate(arrivals) if self._is_for_people(token, arrival)]
         with (self._database.write if chosen else self._database.read)() as connection:
             known = api_rows.owned(connection, token, {name for _, name in (arrival.key for arrival in arrivals)})

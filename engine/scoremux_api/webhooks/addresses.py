@@ -18,8 +18,6 @@ import httpx
 from scoremux_client.errors import InputError
 
 _LOOKUP_S, _LOOKUPS = 5.0, 512
-"""Threads, each for another host: deliveries to a name that hangs take one, however many there are."""
-
 _PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
 _REFUSED = (
     "168.63.129.16/32",  # metadata of Azure
@@ -55,6 +53,7 @@ class WebhookAddresses:
         """Take the hosts that the operator lists, which may have any address."""
         self._allowed, self._resolve = {host.lower() for host in allowed}, resolve
         self._lookups = ThreadPoolExecutor(_LOOKUPS, "webhook-lookup")  # one that hangs must not stop other work
+        # One lookup of each host at a time: all deliveries to a name that hangs take one thread.
         self._running = dict[tuple[str, int], Future[Sequence[str]]]()
 
     async def of(self, url: str) -> tuple[httpx.URL, list[str]]:
