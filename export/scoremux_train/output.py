@@ -142,9 +142,8 @@ def _print_figures(console: Console, out_of_fold: OutOfFold) -> None:
     for name, agreement in of_task.items():
         cells = [f"{value} {interval}" for value, interval in map(_shown, agreement.figures.values())]
         rows.append([name, str(agreement.rows), *(cells or [""] * len(titles))])
-    if out_of_fold.means:
+    if (count := sum(bool(agreement.estimates) for agreement in of_task.values())) > 1:
         cells = [" ".join(_shown(mean.at(0))) + mean.of_fewer(0) for mean in out_of_fold.means]
-        count = sum(bool(agreement.estimates) for agreement in of_task.values())
         rows.append([f"mean of {count} tasks", "", *cells])
     title = "Cross-validated agreement, with 95 % intervals"
     print_table(console, ("task", "rows", *titles), rows, title=title, numbers=("rows", *titles))

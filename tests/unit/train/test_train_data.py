@@ -225,6 +225,7 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     print_agreement(console, OutOfFold.of([constant]))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     card_text = card(constant, check(Data({"t": task}, {"t": rows}), 5)[0], Plan(), OutOfFold.of([constant]))
+    assert "mean of" not in printed, "of one task"
     for text in (printed, card_text):
         assert "nan" not in text.lower() and "no interval" in text
         assert "level 0 was predicted of every response" in text
