@@ -117,9 +117,7 @@ def agreement(pairs: Pairs, by: str, weights: Mapping[int, float] | None = None)
     ratings = Ratings.of([other for _, other in pairs], [rating.level for rating, _ in pairs], weight=weight)
     counts = np.bincount(cell[weight > 0], minlength=len(names))
     figures = estimates(_SHOWN, ratings.take(weight > 0), cell[weight > 0], len(names))
-    tasks = Counter(
-        group for group, _ in {(group, rating.task) for group, (rating, _) in zip(groups, pairs, strict=True)}
-    )
+    tasks = Counter(group for group, _ in {(g, rating.task) for g, (rating, _) in zip(groups, pairs, strict=True)})
     figures["qwk"].value[[tasks[name] > 1 for name in names]] = np.nan
     return [
         GroupAgreement(name, int(counts[n]), {statistic.name: figures[statistic.name].at(n) for statistic in _SHOWN})

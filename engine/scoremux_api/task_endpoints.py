@@ -60,8 +60,7 @@ def _shown(task: ServedTask, store: Path | None = None) -> TaskOut:
     decision = _content(version / "decision.json") if version else {}
     return TaskOut(
         id=task.id, version=task.version, levels=list(range(len(task.levels))), points=list(task.levels),
-        question=described.get("question"),
-        policy={key: decision[key] for key in _OF_POLICY if key in decision} or None,
+        question=described.get("question"), policy={k: decision[k] for k in _OF_POLICY if k in decision} or None,
     )  # fmt: skip
 
 

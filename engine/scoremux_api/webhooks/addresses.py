@@ -11,7 +11,6 @@ import ipaddress
 import socket
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import httpx
 
@@ -53,8 +52,7 @@ class WebhookAddresses:
         """Take the hosts that the operator lists, which may have any address."""
         self._allowed, self._resolve = {host.lower() for host in allowed}, resolve
         self._lookups = ThreadPoolExecutor(_LOOKUPS, "webhook-lookup")  # one that hangs must not stop other work
-        # One lookup of each host at a time: all deliveries to a name that hangs take one thread.
-        self._running = dict[tuple[str, int], Future[Sequence[str]]]()
+        self._running = dict[tuple[str, int], Future[Sequence[str]]]()  # one a host: a name that hangs takes one thread
 
     async def of(self, url: str) -> tuple[httpx.URL, list[str]]:
         """Return the parts of a webhook's URL, and the addresses to which its requests may go.
@@ -65,7 +63,7 @@ class WebhookAddresses:
         parsed = _parsed(url)
         host, is_listed = parsed.host, parsed.host in self._allowed
         try:
-            lookup = asyncio.wrap_future(self._lookup(host, parsed.port or 443))
+            lookup = asyncio.wrap_future(self._lookup((host, parsed.port or 443)))
             addresses = list(await asyncio.wait_for(asyncio.shield(lookup), _LOOKUP_S))
             is_open = bool(addresses) and (is_listed or all(map(is_public, addresses)))
         except (OSError, ValueError, asyncio.TimeoutError):
@@ -79,7 +77,7 @@ class WebhookAddresses:
             raise InputError("a webhook takes https; http is for a listed host on the machine of the API")
         return parsed, addresses
 
-    def _lookup(self, *place: Any) -> Future[Sequence[str]]:
+    def _lookup(self, place: tuple[str, int]) -> Future[Sequence[str]]:
         if (lookup := self._running.get(place)) is None:
             self._running[place] = lookup = self._lookups.submit(self._resolve, *place)
             lookup.add_done_callback(lambda _: self._running.pop(place))
