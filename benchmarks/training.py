@@ -286,7 +286,7 @@ def _whole_model(rows: Sequence[Labelled], levels: int, arguments: argparse.Name
     model.train()
     for step in range(training_set.steps):
         batch = step_rows(0, training_set, step)
-        loss = objective.loss(model(**padded(batch, 0)).logits, batch)
+        loss = objective.loss(model(**padded([row.example for row in batch], 0)).logits, batch)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), objective.CLIP)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,25 +18,13 @@ _WASTE = 0.08
 """The largest share of padding in a micro-batch that is not small."""
 
 
-class Tokenised(Protocol):
-    """What has tokens. token_types: as long as `tokens`, or empty."""
-
-    @property
-    def tokens(self) -> Sequence[int]: ...
-
-    @property
-    def token_types(self) -> Sequence[int]: ...
-
-
-_Row = TypeVar("_Row", bound=Tokenised)
-
-
 @dataclass(frozen=True)
 class Example:
     """A labelled response as the model sees it.
 
     Attributes:
         key: 64 bits that only this row of the run has.
+        token_types: As long as `tokens`, or empty.
         scale: The points of its task's levels where it trains a shared start (see `scale_basis`); else empty.
     """
 
@@ -118,10 +105,6 @@ class StepRow:
         return self.example.tokens
 
     @property
-    def token_types(self) -> Sequence[int]:
-        return self.example.token_types
-
-    @property
     def levels(self) -> int:
         return len(self.example.scale) or self.of.levels
 
@@ -132,12 +115,12 @@ def step_rows(table: int, of: TrainingSet, step: int) -> list[StepRow]:
     return [StepRow(table, of, row, of.weights[row.level] / len(rows)) for row in rows]
 
 
-def micro_batches(rows: Sequence[_Row], most_tokens: int) -> Iterator[list[_Row]]:
+def micro_batches(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[StepRow]]:
     """Yield rows by length, such that few of a micro-batch's at most `most_tokens` tokens are padding.
 
     A micro-batch ends where one more row would make the share of padding larger than `_WASTE`, unless it is small.
     """
-    batch: list[_Row] = []
+    batch: list[StepRow] = []
     real = 0
     for row in sorted(rows, key=lambda row: len(row.tokens)):
         tokens = len(row.tokens)
@@ -170,7 +153,7 @@ def whole_tables(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[Ste
         yield batch
 
 
-def padded(rows: Sequence[Tokenised], pad_id: int) -> dict[str, torch.Tensor]:
+def padded(rows: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
     """Return input_ids, attention_mask and, where rows have them, token_type_ids: int64 [B, S]."""
 
     def stack(columns: list[Sequence[int]], fill: int) -> torch.Tensor:

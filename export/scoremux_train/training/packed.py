@@ -13,7 +13,7 @@ from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from scoremux_train.training.batches import Tokenised
+from scoremux_train.training.batches import Example
 
 ATTENTION = "scoremux_packed"
 _MULTIPLE = 32
@@ -63,7 +63,7 @@ class Packing:
         at = [torch.from_numpy(index).to(device) for index in (flat, places)]
         return cls(list(zip(starts.tolist(), ends.tolist(), strict=True)), count, at[0], at[1], groups)
 
-    def inputs(self, rows: Sequence[Tokenised], first_position: int, device: str) -> dict[str, Any]:
+    def inputs(self, rows: Sequence[Example], first_position: int, device: str) -> dict[str, Any]:
         """Return input_ids, position_ids and, where rows have them, token_type_ids: int64 [1, N]."""
 
         def line(columns: Sequence[Sequence[int]]) -> torch.Tensor:

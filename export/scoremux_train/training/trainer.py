@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from queue import SimpleQueue
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +34,10 @@ from scoremux_train.training.packed import PackedPass, Packing
 from scoremux_train.training.shortcuts import freeze_linears, pack_rows, skip_unread_tokens, use_fused_attention
 from scoremux_train.training.side_products import RowDropout, RowPlaces, SideProducts
 from scoremux_train.training.table_layout import TableLayout
-from scoremux_train.training.workers import Workers
 
 Probabilities = npt.NDArray[np.float32]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -70,6 +75,36 @@ class _Replica:
             self.packed.packing = None
 
 
+class _Workers:
+    """Threads that work side by side, each with a replica of its own.
+
+    A product has one thread, so that no bit depends on how many cores there are.
+    """
+
+    def __init__(self, replica: _Replica, count: int) -> None:
+        self._count, self._idle = count, SimpleQueue[_Replica]()
+        for number in range(count):
+            self._idle.put(replica.copy() if number else replica)
+        self._pool = ThreadPoolExecutor(count, "train", torch.set_num_threads, (1,))
+
+    def map(self, work: Callable[[_Replica, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the result of each item, in the order of items; few results wait at a time."""
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(self._pool.submit(self._with_replica, work, item))
+            if len(waiting) > self._count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _with_replica(self, work: Callable[[_Replica, Item], Result], item: Item) -> Result:
+        replica = self._idle.get()
+        try:
+            return work(replica, item)
+        finally:
+            self._idle.put(replica)
+
+
 class Trainer:
     """Trains tables of `layout` in `model`, which is opened and frozen.
 
@@ -97,7 +132,7 @@ class Trainer:
         if shortcuts:
             pack_rows(model.model, replica.packed, skip_unread_tokens(model.model, replica.packed, logits), logits)
         self._split = whole_tables if replica.packed.usable else micro_batches
-        self._workers = Workers(replica, _Replica.copy, (cores or available_cores()) if device == "cpu" else 1)
+        self._workers = _Workers(replica, (cores or available_cores()) if device == "cpu" else 1)
 
     def run(
         self, sets: Sequence[TrainingSet], state: TrainingState, after_step: Callable[[TrainingState, int], None]
