@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.triton.models import write_scorer
-from scoremux_export.errors import ExportError
+from scoremux_export.errors import ExportError, ModelError
 from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier, copy_of
 from scoremux_export.opening.graph import ONE_FILE_BYTES, write_graph
@@ -94,10 +95,13 @@ def export_backbone(
 
 def _describe(source: str, classifier: Classifier, opened: OpenedModel, folder: Path, pooled_size: int) -> BackboneSpec:
     """Return what `backbone.json` says of the files in `folder`, before the proof."""
+    weights = ""
+    with suppress(ModelError):  # files of other names have them, such as a conversion that the hub keeps elsewhere
+        weights = weights_digest(classifier.source)
     spec = BackboneSpec(
         architecture=type(classifier.model).__name__,
         source=Path(source).name if Path(source).exists() else source,
-        weights=weights_digest(classifier.source),
+        weights=weights,
         sites=opened.sites,
         head=opened.head,
         max_tokens=classifier.max_tokens,

@@ -101,6 +101,14 @@ def test_model_that_reads_padding_is_refused_by_name(encoder: Path, tmp_path: Pa
         export_backbone(str(source), Opening("query,value"), tmp_path / "out")
 
 
+def test_weights_in_a_file_of_another_name_are_exported_without_their_digest(encoder: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(encoder, tmp_path / "model")
+    (source / "model.safetensors").rename(source / "other.safetensors")
+    config = json.loads((source / "config.json").read_text()) | {"transformers_weights": "other.safetensors"}
+    (source / "config.json").write_text(json.dumps(config))
+    assert export_backbone(str(source), Opening("query"), tmp_path / "out").spec.weights == ""
+
+
 def test_a_second_export_replaces_the_first_and_its_store_only_when_asked(own_repository: Path, encoder: Path) -> None:
     old = Backbone.open(own_repository / "backbone" / "1").spec.digest
     with pytest.raises(ExportError, match=f"belongs to backbone {old[:12]}, .* with --replace-store$") as refused:

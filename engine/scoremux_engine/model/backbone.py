@@ -179,7 +179,7 @@ class Parity(StrictModel):
 class BackboneSpec(StrictModel):
     """`backbone.json`. `files` names every other file with its sha256; `digest` covers what decides a score.
 
-    weights: the sha256 of the model's safetensors, empty in exports of earlier versions.
+    weights: the sha256 of the model's safetensors, empty where it is not known and in exports of earlier versions.
     token_types: whether the graph takes `token_type_ids`: the model has more than one type, and its tokenizer gives
     them. pooled_size: H of `pooled`, the vector that the head reads. prefix_layers: where rows read the keys and values
     of their task's prefix; none in encoders, and in decoders that were exported by earlier versions.
