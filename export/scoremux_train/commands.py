@@ -78,7 +78,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     backbone, out = options.backbone, options.out
     if not backbone or out is None:
         raise InputError("training needs --backbone and --out; --check does not")
-    from scoremux_engine.packages.adapter_folders import CONFIG_JSON
+    from scoremux_engine.packages.package_files import CONFIG_JSON
     from scoremux_train import output, run
     from scoremux_train.cross_validated import OutOfFold
     from scoremux_train.errors import DataError
@@ -103,7 +103,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
             output.write(out, prepared, trained, out_of_fold, {check.task: check for check in checks})
         shutil.rmtree(out / run.CHECKPOINTS, ignore_errors=True)
     output.print_agreement(console, out_of_fold)
-    if earlier := sorted({path.parent.name for path in out.glob(f"*/{CONFIG_JSON}")} - {*trainable}):
+    if earlier := sorted({path.parent.name for path in out.glob(f"[!.]*/{CONFIG_JSON}")} - {*trainable}):
         console.print(f"adapters of earlier runs are still in {out}: {first_of(earlier)}", soft_wrap=True)
     console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)
 
