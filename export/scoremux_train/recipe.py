@@ -38,7 +38,7 @@ class Recipe(_Strict):
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     spread: float = Field(default=0.15, ge=0, lt=1)
     ordinal: float = Field(default=0.0, ge=0, le=1)
-    class_weights: float = Field(default=0.0, ge=0, le=1)
+    class_weights: float = Field(default=0.5, ge=0, le=1)
 
     @property
     def scaling(self) -> float:
