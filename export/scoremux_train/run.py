@@ -227,7 +227,9 @@ def _start_set(prepared: Prepared, part: _Part) -> TrainingSet:
 
 
 def _start_recipe(plan: Plan) -> Recipe:
-    return plan.recipe.model_copy(update={"epochs": plan.shared.epochs, "batch": 32, "lr": _START_RATE})
+    """Return the recipe of a shared start: a level's rarity means nothing over tasks of different scales."""
+    changes = {"epochs": plan.shared.epochs, "batch": 32, "lr": _START_RATE, "class_weights": 0.0}
+    return plan.recipe.model_copy(update=changes)
 
 
 def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:
