@@ -213,7 +213,7 @@ def test_rows_of_an_unfinished_part_survive_ctrl_c(tmp_path: Path, url: str) -> 
     ("change", "message"),
     [
         (["--part-rows", "7"], "part_rows was 16384, now 7"),
-        (["--column", "text=task"], "text was 'text', now 'task'"),
+        (["--column", "text=answer"], "text was 'text', now 'answer'"),
         (["more.csv"], "more.csv was not in it"),
         (["in.csv"], "in.csv has changed since; restore it or give another --out"),
         (["_journal.jsonl"], "was written by another version of scoremux; score into another --out"),

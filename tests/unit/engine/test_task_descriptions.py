@@ -176,7 +176,7 @@ def test_table_describes_many_tasks(bare: Backbone, tmp_path: Path) -> None:
         (["id", "t", "t"], "line 3: a second row for t"),
         (["id", "other"], "a task in the folder other, which is not among the adapters"),
         (["id", '"t'], "line 2: a quote that is not closed"),
-        (["id,first", "t,{response}"], r"task\.json: input: .* it is either a pair"),
+        (["id,first", "t,{response}"], r"task\.json: input: it is either a pair"),
     ],
 )
 def test_wrong_table_is_refused_by_line(bare: Backbone, tmp_path: Path, lines: list[str], why: str) -> None:
