@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from scoremux_files.settings import read_toml, validate
 from scoremux_train.errors import RecipeError
@@ -81,6 +81,13 @@ class Plan(_Strict):
     shared: SharedStart = SharedStart()
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
+    @field_validator("folds")
+    @classmethod
+    def _not_one(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("1 leaves no row to train on; give 2 or more, or 0")
+        return folds
+
     def of(self, task: str) -> Recipe:
         """Return a task's own recipe. Raises RecipeError naming the key that is wrong."""
         changes = self.tasks.get(task)
@@ -95,12 +102,9 @@ class Plan(_Strict):
     def read(cls, path: Path) -> Plan:
         """Read `train.toml`. Raises RecipeError naming the key that is wrong."""
         try:
-            plan = validate(cls.model_validate, read_toml(path, RecipeError))
+            return validate(cls.model_validate, read_toml(path, RecipeError))
         except ValueError as error:
             raise RecipeError(f"{path}: {error}") from error
-        if plan.folds == 1:
-            raise RecipeError(f"{path}: folds: 1 leaves no row to train on; give 2 or more, or 0")
-        return plan
 
 
 def derived_key(*parts: object) -> int:

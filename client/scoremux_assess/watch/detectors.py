@@ -1,6 +1,6 @@
 """Detectors of a broken promise that may be read every day, and intervals that hold on all days together.
 
-A Shiryaev–Roberts e-detector M (Shin, Ramdas & Rinaldo 2023) is computed anew with each observation x:
+A Shiryaev–Roberts e-detector M (Shin, Ramdas & Rinaldo 2023) is updated with each observation x:
 M ← Σ weight · (M + 1) · likelihood ratio of x. While the promise holds, E[M] is at most the number of observations at
 any day at which one may stop. So M ≥ n happens once in n observations at most on average, and M / n is an e-value after
 n observations or fewer. E-values of tasks are judged together by e-BH (Wang & Ramdas 2022): the share of false alarms

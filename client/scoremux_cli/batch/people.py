@@ -58,7 +58,7 @@ class ReadBehind:
         return cls(shares.get("", shares), read_key(key_file))
 
     def keep_plan(self, before: Any) -> None:
-        """Replace the shares of a plan by those in the journal: `scoremux watch` writes its file anew each morning."""
+        """Replace the shares of a plan by those in the journal: `scoremux watch` replaces its file each morning."""
         if isinstance(self.share, dict) and isinstance((before or {}).get("share"), dict):
             self.share.clear()
             self.share.update(before["share"])
