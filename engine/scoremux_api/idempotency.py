@@ -53,9 +53,14 @@ class Once:
         return response
 
     def keep(self, connection: Connection, response: Response) -> None:
-        """Store the answer, in the transaction of the work: a crash then leaves both or neither."""
+        """Store the answer, in the transaction of the work: a crash then leaves both or neither.
+
+        Raises ApiProblem (409) where this request does not have the key any more.
+        """
         stored = {"status": response.status_code, "answer": bytes(response.body)}
-        connection.execute(update(idempotency).where(self._this).values(stored))
+        kept = connection.execute(update(idempotency).where(self._this).values(stored)).rowcount
+        if self._key is not None and not kept:
+            raise ApiProblem(409, "Request in progress", "another request has this key now", 1)
 
     def _begin(self, digest: str) -> tuple[int, bytes] | None:
         """Return the stored answer; None where the request is to be worked on now. Raises ApiProblem."""
@@ -65,21 +70,22 @@ class Once:
             if row is None:
                 values = {"token": self._token, "key": self._key, "digest": digest, "at": now}
                 connection.execute(insert(idempotency).values(values))
-                return None
-            if row.digest != digest:
+            elif row.digest != digest:
                 detail = "this key came with another request before; use a new key"
                 raise ApiProblem(422, "Idempotency key reused", detail)
-            if row.status is not None:
+            elif row.status is not None:
                 return row.status, row.answer
-            if now - row.at < _ABANDONED_S:
+            elif now - row.at < _ABANDONED_S:
                 raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
-            connection.execute(update(idempotency).where(self._this).values(at=now))
+            else:
+                connection.execute(update(idempotency).where(self._this).values(at=now))
+        self._this &= idempotency.c.at == now  # not a later request's that has the key
         return None
 
     def _end(self, response: Response | None) -> None:
         with self._database.write() as connection:
             if response is None:
-                connection.execute(delete(idempotency).where(self._this))
+                connection.execute(delete(idempotency).where(self._this, idempotency.c.status.is_(None)))
             else:
                 self.keep(connection, response)
 

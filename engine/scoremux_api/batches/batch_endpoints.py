@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from functools import partial
+from threading import Lock
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -39,10 +40,10 @@ _LINES: dict[int | str, dict[str, Any]] = {
 async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
     """Take a batch, a row as for `/v1/score` in each line; its results come later."""
     batch = f"batch_{int(services.database.now() * 1000):012x}{secrets.token_hex(8)}"  # sorted by time
-    files, is_new = BatchFiles(services.folder, batch), False
+    files = BatchFiles(services.folder, batch)
+    claim = Lock()  # who takes it adds the batch, or removes its files
 
     def add() -> Response:
-        nonlocal is_new
         values = {"id": batch, "token": caller.token, "patterns": json.dumps(caller.patterns), "state": "validating"}
         times = dict.fromkeys(("created_at", "changed_at"), services.database.now())
         with services.database.write() as connection:
@@ -50,7 +51,8 @@ async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, on
             added = batch_table.batch_of(batch_table.row_of(connection, batch)).model_dump_json()
             answer = Response(added, 202, {"location": f"/v1/batches/{batch}"}, "application/json")
             once.keep(connection, answer)
-        is_new = True
+            if not claim.acquire(blocking=False):
+                raise ApiProblem(503, "Request cancelled", "the request was cancelled; send it again", 1)
         services.batches_changed.set()
         return answer
 
@@ -58,7 +60,7 @@ async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, on
         digest = await files.receive(request)
         return await once.answer(digest.encode(), partial(to_thread.run_sync, add))
     finally:
-        if not is_new:
+        if claim.acquire(blocking=False):  # a request can be cancelled while the thread of `add` goes on
             files.remove()
 
 

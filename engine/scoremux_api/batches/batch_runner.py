@@ -115,7 +115,8 @@ class BatchRunner:
         except BlockingIOError:
             return False
         except Exception as error:
-            errors = _failure(batch, error)
+            is_lost = files.folder.exists() and not files.body.exists()
+            errors = _LOST if is_lost else _failure(batch, error)
             if errors is None:
                 return False
             with suppress(DatabaseError):  # it fails again in the next turn
@@ -207,6 +208,10 @@ class BatchRunner:
             expire(self._database, limit, f"scoremux api --keep-days {keep_days}")
         with self._database.read() as connection:
             rows = {row.id: row for row in batch_table.rows_in(connection, (*UNDER_WAY, *ENDED))}
+        for row in rows.values():
+            is_here = BatchFiles(self._root, row.id).folder.exists()
+            if row.state == "validating" and row.changed_at < now - _ORPHAN_S and not is_here:
+                self._move(row.id, ("validating",), "failed", errors=_LOST)
         for folder in self._root.glob("batch_*"):
             files, row = BatchFiles(self._root, folder.name), rows.get(folder.name)
             age_s = now - folder.stat().st_mtime  # before the lock, whose file is in it
@@ -233,3 +238,6 @@ def _failure(batch: str, error: Exception) -> str | None:
 
 def _errors(code: str, message: str) -> str:
     return json.dumps([{"code": code, "message": message}])
+
+
+_LOST = _errors("files_lost", "the files of the batch are gone; send its rows again")

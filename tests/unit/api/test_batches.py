@@ -8,8 +8,9 @@ import shutil
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from threading import Semaphore, Thread
+from threading import Event, Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from sqlalchemy import insert, select, update
 
 from apis import KEY, TASKS, RoutedTransport, api, grant, row, score
 from scoremux_api.batches import batch_files, batch_runner, batch_table
+from scoremux_api.idempotency import Once
 from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.services import Services
 from scoremux_cli.batch.people import Alert, ReadBehind
@@ -379,3 +381,71 @@ def test_idempotency_key_makes_one_batch_also_after_a_crash(tmp_path: Path, monk
         assert ids(client.get("/v1/batches").json()["data"]) == [first.json()["id"]]
         assert [folder.name for folder in tmp_path.glob("batch_*")] == [first.json()["id"]]
         assert ended(client, first.json()["id"])["status"] == "completed"
+
+
+def owner_of(place: str, services: Services) -> Any:
+    """Return what a thread takes a function from while a request for a batch awaits the thread."""
+    owners = {"sync": batch_files, "batch_of": batch_table, "set": services.batches_changed}
+    return owners.get(place, Once)
+
+
+async def post_and_cancel(client: TestClient, key: str, owner: Any, name: str, patched: pytest.MonkeyPatch) -> None:
+    """Send row a, and cancel the request in the middle; then the thread that it awaits goes on."""
+    came, may_go, loop, work = asyncio.Event(), Event(), asyncio.get_running_loop(), getattr(owner, name)
+
+    def wait(*of: Any) -> Any:
+        patched.undo()
+        loop.call_soon_threadsafe(came.set)
+        assert may_go.wait(60)
+        return work(*of)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body_of(row("a")), "more_body": False}
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    headers = [(b"idempotency-key", key.encode())] if key else []
+    scope = {"type": "http", "method": "POST", "path": "/v1/batches", "query_string": b"", "headers": headers}
+    patched.setattr(owner, name, wait)
+    request = asyncio.ensure_future(client.app(scope, receive, send))
+    await came.wait()
+    request.cancel()
+    for _ in range(20):  # the request does what it does without the thread
+        await asyncio.sleep(0)
+    may_go.set()
+    await asyncio.wait([request])
+    assert request.cancelled()
+
+
+@pytest.mark.parametrize(("name", "key"), [("_begin", "k"), *product(["sync", "batch_of", "keep", "set"], ["k", ""])])
+def test_cancelled_request_adds_its_batch_wholly_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, key: str
+) -> None:
+    with api(tmp_path) as (client, services):
+        with monkeypatch.context() as patched:
+            asyncio.run(post_and_cancel(client, key, owner_of(name, services), name, patched))
+        with services.database.write():  # the thread has ended its change
+            pass
+        again = client.post("/v1/batches", content=body_of(row("a")), headers={"idempotency-key": key or "new"})
+        listed = ids(client.get("/v1/batches").json()["data"])
+        assert sorted(folder.name for folder in tmp_path.glob("batch_*")) == sorted(listed)
+        assert all(ended(client, batch)["status"] == "completed" for batch in listed)
+        if name == "_begin":  # as if the process had died
+            assert (again.status_code, listed) == (409, [])
+        else:
+            assert again.json()["id"] == listed[0] and len(listed) == 1 + (name == "set" and not key), again.text
+
+
+@pytest.mark.parametrize("lost", ["body.jsonl", ""])
+def test_batch_whose_files_are_gone_fails_and_the_next_one_is_computed(tmp_path: Path, lost: str) -> None:
+    gone = f"batch_{1:028x}"
+    with api(tmp_path) as (client, services), services.database.write() as connection:
+        values = {"id": gone, "token": "local", "patterns": '["*"]', "state": "validating", "counts": "{}"}
+        connection.execute(insert(batches).values(**values, created_at=1.0, changed_at=1.0))
+    if lost:
+        (tmp_path / gone).mkdir()
+    with api(tmp_path) as (client, _):
+        end = ended(client, gone)
+        assert (end["status"], end["errors"][0]["code"]) == ("failed", "files_lost")
+        assert ended(client, sent(client, row("a")))["status"] == "completed"
