@@ -18,13 +18,12 @@ from scoremux_api.problems import ApiProblem, body_of, declared
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import CallerOf, Services, ServicesOf
 from scoremux_api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, parsed
-from scoremux_client.contract import MACHINE, MAX_BATCH_ROWS, TASK_ID_PATTERN
+from scoremux_client.contract import MACHINE, TASK_ID_PATTERN
 from scoremux_client.rows import Response as Row
 from scoremux_review.database import api_rows, log
 from scoremux_review.database.connection import Connection
 
 _MOST_BYTES, _MOST_ENTRIES = 8 << 20, 1_000
-_LIMITS = {"scoremux-limits": f"rows={MAX_BATCH_ROWS}, bytes={_MOST_BYTES}"}
 router = APIRouter()
 RowState = Literal["machine", "pending", "final", "corrected"]
 
@@ -72,7 +71,7 @@ async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     outcomes = zip((row.text for row in rows), scored, alerts, strict=True)
     await services.intake.commit(caller.token, [ScoredArrival(*outcome) for outcome in outcomes])
     content = orjson.dumps({"rows": [as_json_row(row) for row in scored]})
-    return Response(content, headers=_LIMITS, media_type="application/json")
+    return Response(content, media_type="application/json")
 
 
 # Not `async`: the database is asked in a thread.

@@ -109,7 +109,8 @@ NO_ROWS = [
     (b"not JSON", "invalid json"),
     (b"null", "should be an object"),
     (b"[1, 2]", "should be an object"),
-    (b"[" * 100_000, "recursion"),
+    (b"[" * 4_000, "recursion"),
+    (b'{"id": [' + b"[]," * 100_000 + b"0]}", "more than 4,096 values"),
     (b'{"id": 7, "task": "t-1", "text": "my secret"}', "id"),
     (b'{"id": "b", "task": "t-1", "text": ["my secret"]}', "text"),
     (b'{"id": "b", "task": null, "text": "my secret"}', "task"),
@@ -123,10 +124,10 @@ NO_ROWS = [
 def test_line_that_is_no_row_is_an_error_and_the_others_are_scored(tmp_path: Path) -> None:
     with api(tmp_path) as (client, _):
         batch = sent(client, row("a"), b"", *(line for line, _ in NO_ROWS), row("c"))
-        assert ended(client, batch)["request_counts"] == {"total": 13, "completed": 2, "failed": 11}
+        assert ended(client, batch)["request_counts"] == {"total": 14, "completed": 2, "failed": 12}
         assert ids(read(client, batch, "results")) == ["a", "c"]
         errors = read(client, batch, "errors")
-    assert [error["line"] for error in errors] == [*range(3, 14)] and "secret" not in str(errors)
+    assert [error["line"] for error in errors] == [*range(3, 15)] and "secret" not in str(errors)
     assert {(error["title"], error["status"], error["retryable"]) for error in errors} == {
         ("Invalid request", 422, False)
     }

@@ -1,6 +1,7 @@
 """`POST /v1/score`: rows, statuses, problems, whose request it is, and idempotency keys."""
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,8 @@ from sqlalchemy import select, update
 
 from apis import KEY as GRANT_KEY
 from apis import TASKS, api, grant, row, score
+from scoremux_api.problems import ApiProblem
+from scoremux_api.shapes import ScoreRequest, parsed
 from scoremux_client import ScoringClient, UnavailableError
 from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
@@ -33,7 +36,6 @@ def test_rows_come_back_in_order_with_their_outcomes(tmp_path: Path) -> None:
     assert [first[name] for name in chosen] == ["a", "OK", 2, 1, "machine"]
     assert (unknown["status"], unknown["level"], unknown["score"], unknown["version"]) == ("UNKNOWN_TASK", *[None] * 3)
     assert (last["id"], last["task"], last["level"]) == ("c", "t-2", 1)
-    assert answer.headers["scoremux-limits"] == f"rows=512, bytes={8 << 20}"
 
 
 @pytest.mark.parametrize("text", ["null", r'"half \ud800 a pair"'])
@@ -69,6 +71,25 @@ def test_bad_request_is_a_problem_that_names_what_is_wrong(tmp_path: Path, body:
     assert (problem["title"], problem["status"], problem["retryable"]) == ("Invalid request", 422, False)
     assert named in problem["detail"] and problem["detail"].count("members") <= 1
     assert "my secret" not in answer.text
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '""', "1.5", "[" * 900 + "]" * 900, r'"\\\"", "[\\"'])
+def test_body_of_very_many_values_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    def fail(_: str) -> None:
+        raise AssertionError("nothing else is computed while this runs")
+
+    monkeypatch.setattr(json, "loads", fail)
+    for body in (f'{{"rows": [{",".join([value] * 5_000)}]}}', ",".join([value] * 5_000), "[" * 5_000):
+        with pytest.raises(ApiProblem, match="more than 4,096 values"):
+            parsed(ScoreRequest, body.encode())
+
+
+@pytest.mark.parametrize("text", ["[{,", '"[', "\\[", '\\"[{,', '\\\\",', '"'])
+def test_text_of_brackets_commas_quotes_and_backslashes_is_no_value(text: str) -> None:
+    sent = [row(n, text * 2_000) for n in range(511)]
+    assert [kept.text for kept in parsed(ScoreRequest, json.dumps({"rows": sent}).encode()).rows] == [
+        text * 2_000
+    ] * 511
 
 
 def test_body_that_ends_too_early_is_no_failure_of_the_api(tmp_path: Path) -> None:
