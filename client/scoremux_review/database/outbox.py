@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -20,8 +21,8 @@ from scoremux_review.database.schema import DEAD, DELIVERED, WAITING, api_rows, 
 
 BATCH_COMPLETED, ROW_FINAL, ROW_CORRECTED = "batch.completed", "row.final", "row.corrected"
 
-MOST_AT_ONCE = 10
-"""Deliveries that one process sends to a webhook at the same time."""
+MOST_AT_ONCE, MOST_IN_ALL = 10, 256
+"""Deliveries that one process sends at the same time, to a webhook and in all."""
 
 
 def save_webhook(connection: Connection, now: float, token: str, url: str, events: Sequence[str]) -> tuple[Any, str]:
@@ -109,10 +110,12 @@ def due(connection: Connection, now: float, busy: Mapping[str, int], until: floa
     behind = exists().where(same, earlier.c.number < deliveries.c.number, earlier.c.state != DELIVERED)
     is_due = (deliveries.c.state == WAITING) & (deliveries.c.due_at <= now)
     found: list[Any] = []
-    for webhook in connection.scalars(select(deliveries.c.webhook).where(is_due).distinct()).all():
+    waiting = connection.scalars(select(deliveries.c.webhook).where(is_due).distinct()).all()
+    for webhook in sorted(waiting, key=lambda webhook: (busy.get(webhook, 0), random.random())):  # the slow ones last
         query = select(deliveries, webhooks.c.url, webhooks.c.secrets).join(webhooks)
         query = query.where(deliveries.c.webhook == webhook, is_due, ~behind).order_by(deliveries.c.number)
-        found += connection.execute(query.limit(max(0, MOST_AT_ONCE - busy.get(webhook, 0)))).all()
+        room = min(MOST_AT_ONCE - busy.get(webhook, 0), MOST_IN_ALL - sum(busy.values()) - len(found))
+        found += connection.execute(query.limit(max(0, room))).all()
     if until is not None:
         leased = deliveries.c.number.in_([delivery.number for delivery in found])
         connection.execute(update(deliveries).where(leased).values(due_at=until))

@@ -16,7 +16,8 @@ import httpx
 
 from scoremux_client.errors import InputError
 
-_LOOKUP_S, _LOOKUPS = 5.0, 512
+_LOOKUP_S, _THREADS, _MOST_KNOWN = 5.0, 16, 10_000
+_Place = tuple[str, int]
 _PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
 _REFUSED = (
     "168.63.129.16/32",  # metadata of Azure
@@ -51,8 +52,10 @@ class WebhookAddresses:
     def __init__(self, allowed: Collection[str] = (), resolve: Callable[[str, int], Sequence[str]] = resolved) -> None:
         """Take the hosts that the operator lists, which may have any address."""
         self._allowed, self._resolve = {host.lower() for host in allowed}, resolve
-        self._lookups = ThreadPoolExecutor(_LOOKUPS, "webhook-lookup")  # one that hangs must not stop other work
-        self._running = dict[tuple[str, int], Future[Sequence[str]]]()  # one a host: a name that hangs takes one thread
+        self._running = dict[_Place, Future[Sequence[str]]]()  # one a host: a name that hangs takes one thread
+        # Names that hang, and names that are new, take no threads of those whose last lookup ended in time.
+        self._quick, self._new, self._slow = (ThreadPoolExecutor(_THREADS, "webhook-lookup") for _ in range(3))
+        self._threads_of = dict[_Place, ThreadPoolExecutor]()
 
     async def of(self, url: str) -> tuple[httpx.URL, list[str]]:
         """Return the parts of a webhook's URL, and the addresses to which its requests may go.
@@ -63,10 +66,9 @@ class WebhookAddresses:
         parsed = _parsed(url)
         host, is_listed = parsed.host, parsed.host in self._allowed
         try:
-            lookup = asyncio.wrap_future(self._lookup((host, parsed.port or 443)))
-            addresses = list(await asyncio.wait_for(asyncio.shield(lookup), _LOOKUP_S))
+            addresses = await self._addresses((host, parsed.port or 443))
             is_open = bool(addresses) and (is_listed or all(map(is_public, addresses)))
-        except (OSError, ValueError, asyncio.TimeoutError):
+        except (OSError, ValueError):
             is_open = False
         if not is_open:  # one sentence for all reasons: names of the operator's network are not for platforms
             raise InputError(
@@ -77,9 +79,24 @@ class WebhookAddresses:
             raise InputError("a webhook takes https; http is for a listed host on the machine of the API")
         return parsed, addresses
 
-    def _lookup(self, place: tuple[str, int]) -> Future[Sequence[str]]:
+    async def _addresses(self, place: _Place) -> list[str]:
+        """Return the addresses of a host; none where they are not found in time. Raises OSError, ValueError."""
+        lookup = self._lookup(place)
+        waiting = asyncio.wrap_future(lookup)
+        in_time, _ = await asyncio.wait([waiting], timeout=_LOOKUP_S)
+        if len(self._threads_of) >= _MOST_KNOWN:
+            self._threads_of.clear()
+        if in_time and not waiting.cancelled():
+            self._threads_of[place] = self._quick
+            return list(waiting.result())
+        if lookup.running():
+            self._threads_of[place] = self._slow
+        waiting.cancel()  # and with it the lookup, if all threads were busy
+        return []
+
+    def _lookup(self, place: _Place) -> Future[Sequence[str]]:
         if (lookup := self._running.get(place)) is None:
-            self._running[place] = lookup = self._lookups.submit(self._resolve, *place)
+            self._running[place] = lookup = self._threads_of.get(place, self._new).submit(self._resolve, *place)
             lookup.add_done_callback(lambda _: self._running.pop(place))
         return lookup
 

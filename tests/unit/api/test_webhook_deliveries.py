@@ -179,6 +179,25 @@ def test_a_slow_receiver_does_not_hold_up_others(hooks: Hooks) -> None:
     assert hooks.found(state="delivered")[0].subject == "t fast0"
 
 
+def test_all_deliveries_at_once_are_bounded_and_idle_webhooks_come_first(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MOST_IN_ALL", 12, raising=False)
+    made = sorted(hooks.hook(path)[0] for path in ("/1/hangs", "/2/hangs", "/ok"))
+    for n in range(20):
+        hooks.event(f"t {n}")
+
+    def due(*busy: int) -> list[str]:
+        with hooks.database.read() as connection:
+            found = outbox.due(connection, hooks.clock[0], dict(zip(made, busy, strict=True)))
+        return [delivery.webhook for delivery in found]
+
+    assert len(due(0, 0, 0)) == 12 and due(6, 6, 0) == []
+    for busy in ([6, 5, 0], [0, 6, 5], [5, 0, 6]):
+        assert due(*busy) == [made[busy.index(0)]]
+    assert len(due(10, 0, 0)) == 2 and made[0] not in due(10, 0, 0)
+
+
 def test_dead_deliveries_hold_their_subject_until_they_are_sent_again(hooks: Hooks) -> None:
     hooks.receiver.statuses["/ok"] = lambda _: 410
     hooks.hook("/ok")

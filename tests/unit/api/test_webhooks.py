@@ -18,6 +18,7 @@ from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_client.errors import InputError
 from scoremux_review.database import outbox
 from scoremux_review.database.schema import deliveries
+from waiting import until
 
 URL = "https://localhost/hooks"
 PUBLIC = ("93.184.215.14", "1.1.1.1", "2606:4700::1111", "2a00:1450:4001::1")
@@ -98,6 +99,46 @@ def test_names_that_hang_hold_up_no_other_name(monkeypatch: pytest.MonkeyPatch) 
 
     assert asyncio.run(look_up()) == ["1.1.1.1"]
     assert asked == ["hangs.example", "lms.example"]
+
+
+def test_many_names_that_hang_take_few_threads_and_hold_up_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end, running = [threading.Event()], set[str]()
+
+    def resolve(host: str, _: int) -> Sequence[str]:
+        if host.startswith("hangs"):
+            running.add(host)
+            may_end[-1].wait(60)
+            running.remove(host)
+        return ["1.1.1.1"]
+
+    async def hang(rule: WebhookAddresses) -> None:
+        """Ask for 40 names that hang, once more when all threads that may look them up do so."""
+        with monkeypatch.context() as patched:
+            patched.setattr("scoremux_api.webhooks.addresses._LOOKUP_S", 0.01)
+            for are_busy in (False, True):
+                while True:
+                    hanging = (rule.of(f"https://hangs{n}.example/") for n in range(40))
+                    await asyncio.gather(*hanging, return_exceptions=True)
+                    if are_busy or len(running) >= 16:
+                        break
+
+    async def look_up() -> None:
+        rule = WebhookAddresses((), resolve)
+        try:
+            await rule.of("https://lms.example/")
+            for _ in range(3):  # at most 16 are new to the rule in each
+                await hang(rule)
+                assert len(running) <= 32
+                assert (await rule.of("https://lms.example/"))[1] == ["1.1.1.1"]
+                may_end.append(threading.Event())
+                may_end[-2].set()
+                await asyncio.to_thread(until, lambda: not rule._running)
+            await hang(rule)
+            assert (await rule.of("https://new.example/"))[1] == ["1.1.1.1"]
+        finally:
+            may_end[-1].set()
+
+    asyncio.run(look_up())
 
 
 def test_names_that_cannot_be_resolved_are_refused() -> None:
