@@ -43,6 +43,7 @@ _STOP_S, _ORPHAN_S = 5.0, 86_400.0
 _PASSING = (TransportError, DatabaseError, SetupError, OSError)
 """What does not end a batch: it is computed later."""
 _TAKEN = "the desk has a row of this id with another text; give a new id"  # an id would outlive its erasure
+_LOST = '[{"code": "files_lost", "message": "the files of the batch are gone; send its rows again"}]'
 
 log = logging.getLogger(__name__)
 
@@ -208,10 +209,9 @@ class BatchRunner:
             expire(self._database, limit, f"scoremux api --keep-days {keep_days}")
         with self._database.read() as connection:
             rows = {row.id: row for row in batch_table.rows_in(connection, (*UNDER_WAY, *ENDED))}
-        for row in rows.values():
-            is_here = BatchFiles(self._root, row.id).folder.exists()
-            if row.state == "validating" and row.changed_at < now - _ORPHAN_S and not is_here:
-                self._move(row.id, ("validating",), "failed", errors=_LOST)
+        for old in (row for row in rows.values() if row.changed_at < now - _ORPHAN_S):
+            if not BatchFiles(self._root, old.id).folder.exists():
+                self._move(old.id, ("validating",), "failed", errors=_LOST)
         for folder in self._root.glob("batch_*"):
             files, row = BatchFiles(self._root, folder.name), rows.get(folder.name)
             age_s = now - folder.stat().st_mtime  # before the lock, whose file is in it
@@ -238,6 +238,3 @@ def _failure(batch: str, error: Exception) -> str | None:
 
 def _errors(code: str, message: str) -> str:
     return json.dumps([{"code": code, "message": message}])
-
-
-_LOST = _errors("files_lost", "the files of the batch are gone; send its rows again")

@@ -81,8 +81,7 @@ class WebhookAddresses:
 
     async def _addresses(self, place: _Place) -> list[str]:
         """Return the addresses of a host; none where they are not found in time. Raises OSError, ValueError."""
-        lookup = self._lookup(place)
-        waiting = asyncio.wrap_future(lookup)
+        waiting = asyncio.wrap_future(lookup := self._lookup(place))
         in_time, _ = await asyncio.wait([waiting], timeout=_LOOKUP_S)
         if len(self._threads_of) >= _MOST_KNOWN:
             self._threads_of.clear()
