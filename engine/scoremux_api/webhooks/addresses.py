@@ -103,9 +103,9 @@ class WebhookAddresses:
 def _parsed(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
+        is_plain = parsed.host and not parsed.userinfo and not parsed.fragment and (parsed.port or 443) < 65_536
     except (httpx.InvalidURL, ValueError) as error:
         raise InputError("the URL of the webhook is malformed") from error
-    is_plain = parsed.host and not parsed.userinfo and not parsed.fragment and (parsed.port or 443) < 65_536
     if parsed.scheme not in ("https", "http") or not is_plain:
         raise InputError("the URL of a webhook is https:// with a host, and has neither a user nor a fragment")
     return parsed

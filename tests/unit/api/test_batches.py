@@ -172,6 +172,15 @@ def test_file_without_rows_fails_and_says_why(tmp_path: Path, body: bytes) -> No
     assert (end["status"], end["errors"][0]["code"]) == ("failed", "no_rows")
 
 
+@pytest.mark.parametrize("line", [json.dumps(row("a")).encode(), b"null", b"", b" \r"])
+def test_file_with_too_many_lines_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes) -> None:
+    monkeypatch.setattr(batch_files, "MOST_LINES", 3, raising=False)
+    with api(tmp_path) as (client, _):
+        end = ended(client, sent(client, row("a"), line, line, row("b")))
+        assert (end["status"], end["errors"][0]["code"]) == ("failed", "too_many_rows")
+        assert ended(client, sent(client, row("a"), line, row("b"), b""))["status"] == "completed"
+
+
 def test_body_that_is_too_large_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_files, "MOST_BYTES", 1 << 20)
     with api(tmp_path) as (client, _):

@@ -68,7 +68,8 @@ def test_http_is_for_listed_hosts_on_this_machine() -> None:
 
 @pytest.mark.parametrize(
     "url", ["", "lms.example", "https://", "https:///x", "ftp://a.example/", "file:///etc/passwd", "https://u:p@a.example/",
-            "https://a.example/#x", "https://a.example:99999/", "https://a\x00b/", "https://[::1/", "//a.example/"],
+            "https://a.example/#x", "https://a.example:99999/", "https://a\x00b/", "https://[::1/", "//a.example/",
+            "https://xn--/"],
 )  # fmt: skip
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(InputError, match="URL of"):
