@@ -53,10 +53,7 @@ class Once:
         return response
 
     def keep(self, connection: Connection, response: Response) -> None:
-        """Store the answer, in the transaction of the work: a crash then leaves both or neither.
-
-        Raises ApiProblem (409) where this request does not have the key any more.
-        """
+        """Store the answer, in the transaction of the work, if this request still has the key. Raises ApiProblem."""
         stored = {"status": response.status_code, "answer": bytes(response.body)}
         kept = connection.execute(update(idempotency).where(self._this).values(stored)).rowcount
         if self._key is not None and not kept:

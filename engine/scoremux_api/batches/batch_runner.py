@@ -214,15 +214,16 @@ class BatchRunner:
                 self._move(old.id, ("validating",), "failed", errors=_LOST)
         for folder in self._root.glob("batch_*"):
             files, row = BatchFiles(self._root, folder.name), rows.get(folder.name)
-            age_s = now - folder.stat().st_mtime  # before the lock, whose file is in it
-            with suppress(BlockingIOError), files.lock():
-                if row is None and age_s > _ORPHAN_S:
-                    files.remove()
-                elif row is not None and row.changed_at < limit:
-                    self._move(row.id, (*UNDER_WAY, *ENDED), "expired")
-                    files.remove()
-                elif row is not None and row.state in ENDED:
-                    files.remove_texts()
+            with suppress(BlockingIOError, FileNotFoundError):  # a request may have removed its folder meanwhile
+                age_s = now - folder.stat().st_mtime  # before the lock, whose file is in it
+                with files.lock():
+                    if row is None and age_s > _ORPHAN_S:
+                        files.remove()
+                    elif row is not None and row.changed_at < limit:
+                        self._move(row.id, (*UNDER_WAY, *ENDED), "expired")
+                        files.remove()
+                    elif row is not None and row.state in ENDED:
+                        files.remove_texts()
 
 
 def _failure(batch: str, error: Exception) -> str | None:

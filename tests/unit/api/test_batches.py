@@ -362,6 +362,16 @@ def test_end_of_a_batch_is_an_event_and_old_batches_expire(tmp_path: Path) -> No
     assert {(event.type, json.loads(event.body)["type"]) for event in events} == {("batch.completed",) * 2}
 
 
+def test_folders_that_vanish_do_not_keep_old_ones(tmp_path: Path) -> None:
+    orphan = tmp_path / f"batch_{0:028x}"
+    orphan.mkdir()
+    os.utime(orphan, (1, 1))
+    for n in range(1, 30):  # as if requests had removed them after they were listed
+        (tmp_path / f"batch_{n:028x}").symlink_to("gone")
+    with api(tmp_path):
+        until(lambda: not orphan.exists(), within_s=30)
+
+
 def test_rows_that_people_read_are_on_the_desk_before_the_results(tmp_path: Path) -> None:
     sent_rows = [row(n, f"unsure {n}" if n % 3 else f"sure {n}") for n in range(50)] + [row("half", None)]
     settings = {"read_behind": ReadBehind(0.5, b"s" * 32), "alert": Alert("danger", 0.5)}
