@@ -45,6 +45,7 @@ def create_app(services: Services) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the URL would begin with http://, and take the token there
     )
     app.state.services = services
     problems.add_handlers(app)
