@@ -12,7 +12,7 @@ from rich.console import Console
 
 from scoremux_assess.labels.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
 from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import Figure
+from scoremux_assess.statistics.estimates import Figure, decimals
 from scoremux_cli.terminal import print_table
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
@@ -151,8 +151,9 @@ def _print_figures(console: Console, out_of_fold: OutOfFold) -> None:
 
 def _shown(figure: Figure) -> tuple[str, str]:
     """Return a figure and its interval, or that there is none."""
-    value = "undefined" if math.isnan(figure.value) else f"{figure.value:.3f}"
-    return value, "no interval" if math.isnan(figure.low) else f"({figure.low:.3f} – {figure.high:.3f})"
+    value, low, high = (decimals(number, 3) for number in figure)
+    interval = "no interval" if math.isnan(figure.low) else f"({low} – {high})"
+    return "undefined" if math.isnan(figure.value) else value, interval
 
 
 def _only_level(level: int) -> str:

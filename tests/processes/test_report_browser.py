@@ -25,11 +25,11 @@ def test_only_tables_scroll_sideways(tmp_path: Path, width: int) -> None:
         share[level] += 0.5
         row = {"id": f"r{n}", "task": task, "status": "OK", "level": level, "probabilities": share}
         scored.append({**row, "route": ("machine", "human:LOW_CONFIDENCE")[n % 3 == 0], "confidence": 0.5})
-        truth.append({"id": row["id"], "level": n % 14, "again": n % 14, "l1": (LONG, "de")[n % 5 == 0]})
+        truth.append({"id": row["id"], "level": n % 14, "again": n % 14, "l1": (LONG, "de")[n % 5 == 0], "who": n})
     for name, rows in (("scored", scored), ("truth", truth)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = tmp_path / "report.html"
-    columns = ["second=again", "group=l1"]
+    columns = ["second=again", "group=l1", "student=who"]
     report(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", page, title=LONG, column=columns)
     with chromium() as browser:
         shown = open_page(browser, viewport={"width": width, "height": SIZES[width]})
@@ -41,6 +41,8 @@ def test_only_tables_scroll_sideways(tmp_path: Path, width: int) -> None:
         for scheme in ("light", "dark"):
             shown.emulate_media(color_scheme=scheme)
             assert violations(shown) == []
+        shown.set_viewport_size({"width": 1100, "height": 900})
+        assert not shown.evaluate(boxes), "a small desktop window shows all columns"
 
 
 def test_the_page_of_every_morning_fits_a_phone(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def compare(
 
 def _print_tasks(console: Console, assessed: Assessment) -> None:
     from scoremux_assess.conclusions.verdicts import Verdict, rows_in_words
+    from scoremux_assess.report.task_view import criteria_with
 
     styles = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_ROWS: "bright_black"}
     verdicts = [Verdict(int(verdict)) for verdict in assessed.overall.verdict[: len(assessed.tasks)]]
@@ -166,6 +167,10 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
         rows.append([*_mean(assessed.means, 0, statistics), "", ""])
     columns = ("task", *_NAMES, "SMD", "verdict", "rows needed")
     _print_figures(console, columns, rows, ("rows needed", "SMD", "exact", "n"), [styles.get(v) for v in verdicts])
+    for cell, verdict in enumerate(verdicts):
+        if verdict == Verdict.FAIL:
+            failed = ", ".join(criteria_with(verdict, assessed, cell))
+            console.print(f"{assessed.tasks[cell]} fails: {failed}", soft_wrap=True)
 
 
 def _print_routes(console: Console, assessed: Assessment) -> None:
@@ -257,8 +262,9 @@ def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False)
 
 
 def _short(value: float, digits: int, signed: bool) -> str:
-    rounded = round(value, digits) + 0.0  # never −0
-    return re.sub(r"^([+-]?)0\.", r"\1.", f"{rounded:{'+' if signed else ''}.{digits}f}")
+    from scoremux_assess.statistics.estimates import decimals
+
+    return re.sub(r"^([+-]?)0\.", r"\1.", decimals(value, digits, "+" if signed else ""))
 
 
 def _print_left_out(console: Console, left_out: Iterable[LeftOut]) -> None:

@@ -13,6 +13,7 @@ from scoremux_assess.conclusions.verdicts import Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.words import LEAST_SHOWN, View, figures_shown, group_shown, rows_shown, shown, verdict_shown
 from scoremux_assess.statistics.agreement import OF_EXPECTED, STATISTICS
+from scoremux_assess.statistics.estimates import decimals
 from scoremux_assess.statistics.levels import LevelFigures
 from scoremux_files.rows.writers import DRILLS
 
@@ -99,7 +100,7 @@ def levels_view(groups: Groups | None, task: int) -> Iterator[View]:
             "group": group_shown(groups, levels.group[cell]),
             "level": int(levels.level[cell]),
             "rows": f"{rows:,.0f}",
-            "gap": f"{levels.gap[cell] + 0.0:+.2f}".replace("-", "−"),
+            "gap": decimals(levels.gap[cell], 2, "+").replace("-", "−"),
             "beyond": shown(levels.beyond, cell),
             "verdict": [verdict_shown(judgement, cell, rows) for judgement in levels.judged.values()],
         }
@@ -133,22 +134,28 @@ def _risk(assessed: Assessment, cell: int, plots: Plots) -> View | None:
     return {"title": title, "svg": plots.risk(assessed.confidence, cell, title, policy_of(assessed, cell))}
 
 
+def criteria_with(verdict: Verdict, assessed: Assessment, cell: int) -> list[str]:
+    """Return the criteria of a task, its groups and its drills that have a verdict; a drill with its figure."""
+    groups, drills = assessed.groups, assessed.drills
+    judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")
+    titles = [c.title for c, j in judged if j.verdict[cell] == verdict and (c.required or verdict in _DECIDED)]
+    if groups is not None and verdict is not Verdict.NOT_MEASURED:
+        of_groups = ((c, j.verdict[groups.task == cell]) for c, j in groups.judged.items())
+        titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
+        at_level = verdict is Verdict.FAIL and (groups.task[groups.levels.group] == cell) & groups.levels.failing()
+        titles += [c.title for c in groups.levels.judged if np.any(at_level)]
+    if drills and verdict is Verdict.FAIL:
+        for criterion, judgement in drills.judged.items():
+            for at in np.flatnonzero((drills.task == cell) & (judgement.verdict == verdict)):
+                figure = " ".join(shown(drills.raised, at).values())
+                titles.append(f"the drill {DRILLS[drills.drill[at]]} ({criterion.title}: {figure})")
+    return titles
+
+
 def _reasons(assessed: Assessment, cell: int) -> str:
     """Say which criteria fail and which are not decided."""
-    parts, groups = [], assessed.groups
-    for verdict, words in _REASONS.items():
-        judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")
-        titles = [c.title for c, j in judged if j.verdict[cell] == verdict and (c.required or verdict in _DECIDED)]
-        if groups is not None and verdict is not Verdict.NOT_MEASURED:
-            of_groups = ((c, j.verdict[groups.task == cell]) for c, j in groups.judged.items())
-            titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
-            at_level = verdict is Verdict.FAIL and (groups.task[groups.levels.group] == cell) & groups.levels.failing()
-            titles += [c.title for c in groups.levels.judged if np.any(at_level)]
-        if (drills := assessed.drills) and verdict is Verdict.FAIL:
-            at = (drills.task == cell) & (drills.overall().verdict == verdict)
-            titles += [f"the drill {DRILLS[drill]}" for drill in drills.drill[at]]
-        if titles:
-            parts.append(f"{words}: {', '.join(titles)}")
+    by_verdict = ((words, criteria_with(verdict, assessed, cell)) for verdict, words in _REASONS.items())
+    parts = [f"{words}: {', '.join(titles)}" for words, titles in by_verdict if titles]
     if not parts and assessed.overall.verdict[cell] == Verdict.NOT_ENOUGH_ROWS:
         parts.append("passes each criterion, but not after Holm's correction for the number of tasks")
     if assessed.dropped[cell] > MOST_DROPPED:

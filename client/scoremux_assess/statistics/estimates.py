@@ -37,6 +37,11 @@ class Figure(NamedTuple):
     high: float
 
 
+def decimals(value: float, digits: int = 2, sign: str = "") -> str:
+    """Return a number with some digits; one that rounds to zero has no minus. sign: `+` to show a plus too."""
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
+
+
 @dataclass(frozen=True)
 class Estimates:
     """A statistic with its interval in each cell, [C].

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from tritonclient.utils import deserialize_bytes_tensor
 from batch_jobs import arguments, content, finish, kill_and_finish
 from desks import write_jsonl
 from peers import infer_response, listening, ok_columns, texts_of
+from scoremux_assess.commands.agreement_commands import evaluate
 from scoremux_assess.conclusions.drills import measure_drills
 from scoremux_assess.conclusions.verdicts import Verdict, fewer_fails, read_criteria
 from scoremux_assess.report import ReportInputs, write_report
@@ -90,7 +92,7 @@ def drilled(folder: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_planted_machines_fail_by_what_they_like_and_a_fair_one_does_not(
-    tmp_path: Path, machine: Machine, fails: set[str]
+    tmp_path: Path, machine: Machine, fails: set[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers, truth = write_answers(tmp_path)
     with serving(machine) as url:
@@ -111,6 +113,11 @@ def test_planted_machines_fail_by_what_they_like_and_a_fair_one_does_not(
     )  # of 120, without the highest level
     page = (tmp_path / "r.html").read_text()
     assert "Share of the sample" in page and ("fails: the drill" in page.lower()) == bool(fails)
+    evaluate(tmp_path / "o", truth, criteria=tmp_path / "c.toml")
+    figure = r"changed copies that gain a level ≤ 0\.10: (0\.\d\d|1\.00) \[0\.\d\d, (0\.\d\d|1\.00)\]"
+    printed = re.findall(rf"the drill ([a-z ]+) \({figure}\)", capsys.readouterr().out)
+    named = {(drill["task"], drill["group"]) for drill in report["drills"] if drill["verdict"] == "FAIL"}
+    assert sorted(drill for drill, *_ in printed) == sorted(drill for _, drill in named)
 
 
 def test_killed_drills_end_with_the_bytes_of_uninterrupted_ones_and_no_text(tmp_path: Path) -> None:
