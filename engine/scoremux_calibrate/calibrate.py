@@ -27,8 +27,8 @@ def calibrate(
         typer.Option(
             "--column",
             metavar="KEY=NAME",
-            help=f"{LABELS_HELP}, task, text, level, second (another human's level) or student (whose rows belong "
-            "together).",
+            help=f"{LABELS_HELP}, task, text, level, score (points, for rows without a level), second (another human's "
+            "level or points) or student (whose rows belong together).",
         ),
     ] = None,
     unverified: Annotated[
@@ -49,13 +49,17 @@ def calibrate(
     from scoremux_calibrate.calibration import calibrate_tasks, publish
     from scoremux_decide.policy import read_policy
     from scoremux_engine.engine import Engine
+    from scoremux_engine.packages.package_files import PackageFiles
     from scoremux_engine.store.store import Store
 
     rules = read_policy(policy)
-    rows = read_labelled(labelled or [], predictions, label_columns(column, "level", "second", "rater"))
+    store, columns = Store(repository / "store"), label_columns(column, "level", "score", "second", "rater")
+    live = store.manifest().tasks if columns.score else {}
+    scales = {task: PackageFiles(store.package_folder(version)).task.levels for task, version in live.items()}
+    rows = read_labelled(labelled or [], predictions, columns, scales)
     if not rows.rows:
         raise InputError("no labelled rows: name files of them, or --predictions")
-    store, engine = Store(repository / "store"), Engine.open(repository)
+    engine = Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
     changes = publish(engine, store, calibration, dry_run=dry_run)
     versions = {change.task: change.after for change in changes}

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.statistics.estimates import decimals
 from scoremux_calibrate.calibration import Calibration
 from scoremux_calibrate.eligible import Eligible, reservations
 from scoremux_decide.decision import OWN, POOLED, Decision, Threshold
@@ -77,8 +76,7 @@ def _rows(eligible: Eligible, predictions: Path | None) -> Iterator[str]:
 def _exceptions(calibration: Calibration) -> Iterator[str]:
     """Name tasks that have no temperature or threshold of their rows."""
     for name, (change, low, high) in calibration.worse.items():
-        shown = [decimals(number, 3, "+") for number in (change, low, high)]
-        score = f"Brier score {shown[0]} [{shown[1]}, {shown[2]}]"
+        score = f"Brier score {change:+.3f} [{low:+.3f}, {high:+.3f}]"
         yield f"{name} keeps a temperature of 1: a fitted one makes its confidences worse on held-out rows: {score}"
     for name, share in calibration.one_level.items():
         keep = '([target] one_level = "keep" tests it as other tasks)'

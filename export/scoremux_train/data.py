@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from scoremux_assess.labels.label_table import LeftOutLine, column_hint, read_labels
@@ -18,7 +17,6 @@ from scoremux_files.rows.row_layout import Row
 from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
 
-_CLOSE = 1e-6
 _MOST_PARTS = 0.1
 """Share of levels that are no whole numbers above which they are taken for points."""
 
@@ -43,7 +41,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
         InputError: A file cannot be read, or rows contradict each other.
         DataError: No row is usable, or the fields of a task are wrong.
     """
-    table = read_labels(paths, columns, ("task", "text", "level"), strict=False)
+    with_points = replace(columns, score=columns.score or "score")
+    table = read_labels(paths, with_points, ("task", "text", "level"), strict=False)
     table.require(columns)
     data, rows_of = Data(bad=table.left_out), table.by_task()
     for task in rows_of.keys() - tasks if tasks else ():
@@ -108,13 +107,12 @@ def _refuse_points(rows: Sequence[LabelledRow], task: Task, columns: LabelColumn
 
 def _labelled(rows: Sequence[LabelledRow], task: Task, bad: list[LeftOutLine]) -> Iterator[LabelledRow]:
     for row in rows:
-        by_level = not math.isnan(row.level)
-        level_of = partial(_whole_level if by_level else _level_worth, task)
-        level = level_of(row.level if by_level else row.score)
+        row.take_level(task.levels)
+        level = _whole_level(task, row.level)
         if level is None:
             bad.append(LeftOutLine.of(row, "its level is not one of its task's"))
             continue
-        second = None if row.second is None else level_of(row.second)
+        second = None if row.second is None else _whole_level(task, row.second)
         if NO_SECOND in row.remarks or (second is None and row.second is not None):
             bad.append(LeftOutLine.of(row, "its second level is not one of its task's; it counts without that"))
         yield replace(row, level=level, second=second)
@@ -122,8 +120,3 @@ def _labelled(rows: Sequence[LabelledRow], task: Task, bad: list[LeftOutLine]) -
 
 def _whole_level(task: Task, number: float) -> int | None:
     return int(number) if number.is_integer() and 0 <= number < len(task.levels) else None
-
-
-def _level_worth(task: Task, points: float) -> int | None:
-    """Return the level that stands for some points, None where there is none."""
-    return next((level for level, value in enumerate(task.levels) if abs(value - points) < _CLOSE), None)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from scoremux_assess.labels.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
 from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import Figure, decimals
+from scoremux_assess.statistics.estimates import Figure, rounded
 from scoremux_cli.terminal import print_table
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
@@ -151,7 +151,7 @@ def _print_figures(console: Console, out_of_fold: OutOfFold) -> None:
 
 def _shown(figure: Figure) -> tuple[str, str]:
     """Return a figure and its interval, or that there is none."""
-    value, low, high = (decimals(number, 3) for number in figure)
+    value, low, high = (rounded(number, 3) for number in figure)
     interval = "no interval" if math.isnan(figure.low) else f"({low} – {high})"
     return "undefined" if math.isnan(figure.value) else value, interval
 
@@ -197,7 +197,8 @@ def _data(points: Sequence[float], check: TaskCheck) -> str:
     counts = ", ".join(f"{value:g} points: {count}" for value, count in zip(points, check.levels, strict=True))
     humans = "No response has a second human's level."
     if check.doubly:
-        agree = f"QWK {check.human_qwk:.3f}, exact {check.human_exact:.3f}"
+        qwk = "undefined" if check.human_qwk is None else rounded(check.human_qwk, 3)
+        agree = f"QWK {qwk}, exact {check.human_exact:.3f}"
         humans = f"Agreement of two humans on the {check.doubly} responses that have both: {agree}."
     return f"""\
 - {check.rows} responses with {check.rows - check.duplicates} different texts, each with a human's level.

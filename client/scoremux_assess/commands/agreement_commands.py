@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scoremux_assess.labels.joined_columns import LeftOut
     from scoremux_assess.statistics.estimates import Figures
 
-_KEYS = ("level", "second", "rater")
+_KEYS = ("level", "score", "second", "rater")
 _NAMES = ("n", "exact", "QWK")
 
 ScoredOption = Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")]
@@ -32,8 +32,9 @@ ColumnOption = Annotated[
     typer.Option(
         "--column",
         metavar="KEY=NAME",
-        help=f"{LABELS_HELP}, task (without one, rows match by id alone), level, second (another human's level), "
-        "student (whose rows belong together), group (of students; may be given again) or text (for its length).",
+        help=f"{LABELS_HELP}, task (without one, rows match by id alone), level, score (points, for rows without a "
+        "level), second (another human's level or points), student (whose rows belong together), group (of students; "
+        "may be given again) or text (for its length).",
     ),
 ]
 PolicyOption = Annotated[
@@ -167,10 +168,9 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
         rows.append([*_mean(assessed.means, 0, statistics), "", ""])
     columns = ("task", *_NAMES, "SMD", "verdict", "rows needed")
     _print_figures(console, columns, rows, ("rows needed", "SMD", "exact", "n"), [styles.get(v) for v in verdicts])
-    for cell, verdict in enumerate(verdicts):
-        if verdict == Verdict.FAIL:
-            failed = ", ".join(criteria_with(verdict, assessed, cell))
-            console.print(f"{assessed.tasks[cell]} fails: {failed}", soft_wrap=True)
+    for cell in [cell for cell, verdict in enumerate(verdicts) if verdict == Verdict.FAIL]:
+        failed = ", ".join(criteria_with(Verdict.FAIL, assessed, cell))
+        console.print(f"{assessed.tasks[cell]} fails: {failed}", soft_wrap=True)
 
 
 def _print_routes(console: Console, assessed: Assessment) -> None:
@@ -262,9 +262,9 @@ def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False)
 
 
 def _short(value: float, digits: int, signed: bool) -> str:
-    from scoremux_assess.statistics.estimates import decimals
+    from scoremux_assess.statistics.estimates import rounded
 
-    return re.sub(r"^([+-]?)0\.", r"\1.", decimals(value, digits, "+" if signed else ""))
+    return re.sub(r"^([+-]?)0\.", r"\1.", rounded(value, digits, "+" if signed else ""))
 
 
 def _print_left_out(console: Console, left_out: Iterable[LeftOut]) -> None:

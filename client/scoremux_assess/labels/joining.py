@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,8 @@ import pyarrow.compute as pc
 
 from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, LeftOut, OffScale, ScoredColumns
 from scoremux_assess.labels.label_table import LabelTable, read_labels
-from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_NUMBER, NO_SECOND, LabelColumns
-from scoremux_assess.labels.points import holds_points, points_of, tasks_beyond_levels
+from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
+from scoremux_assess.labels.points import holds_points, points_by_level, points_of, tasks_beyond_levels
 from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings, by_cell
 from scoremux_assess.labels.scored_output import read_scored
 from scoremux_assess.labels.weights import SEEN_BY_START, heavy_rows, population_of, to_routes
@@ -56,11 +57,13 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
 
     output: the file of `scored`, whose columns are groups and students where the truth has none of these names.
     """
-    table = read_labels([truth], replace(columns, score="", groups=(*columns.groups, "status")))
+    table = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
+    if "score" in table.present:
+        _take_levels(table.rows, scored)
     absent = {*columns.groups, *([] if "student" in table.present else [columns.student])} - {"", *table.names}
     kept = present_columns(output, sorted(absent), ()) if output and absent else {}
     groups, student = [n for n in columns.groups if n not in kept], "" if columns.student in kept else columns.student
-    table.require(replace(columns, groups=groups, student=student), "id", "level")
+    table.require(replace(columns, groups=groups, student=student), "id", *["level"] * ("score" not in table.present))
     truth_columns = _truth_columns(table, columns, absent)
     if kept:
         of_output = _of_output(kept, scored, truth_columns)
@@ -76,8 +79,23 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
         points = points_of(scored.level[rows], scored.score[rows], int(scored.width[rows].max(initial=0)))
         if holds_points(numbers[task == code], points, levels):
             name = scored.task.values[code]
-            raise InputError(f"{truth}: {columns.level} of {name} has points; give levels, counted from 0")
+            raise InputError(f"{truth}: {columns.level} of {name} has points; name it with --column score=NAME")
     return joined
+
+
+def _take_levels(rows: Iterable[LabelledRow], scored: ScoredColumns) -> None:
+    """Give rows of tasks of the output that have points alone the levels that have these points."""
+    with_points: dict[str | None, list[LabelledRow]] = {}
+    task_of = dict(zip(scored.ids.to_pylist(), scored.task.texts().to_pylist(), strict=True))
+    for row in rows:
+        if math.isnan(row.level) and not math.isnan(row.score):
+            with_points.setdefault(row.task or task_of.get(row.id), []).append(row)
+    for code, levels in enumerate(levels_by_task(scored)):
+        ours, of_task = scored.task.code == code, with_points.get(scored.task.values[code], [])
+        given = np.array([(row.score, row.second) for row in of_task], np.float64).ravel()
+        points = points_by_level(scored.level[ours], scored.score[ours], int(levels), given)
+        for row in of_task:
+            row.take_level(points)
 
 
 def _truth_columns(table: LabelTable, columns: LabelColumns, absent: Collection[str]) -> KnownColumns:
@@ -93,16 +111,17 @@ def _truth_columns(table: LabelTable, columns: LabelColumns, absent: Collection[
     ids = texts(pa.array([row.id for row in rows], pa.string()))
     text = texts(pa.array([row.text for row in rows], pa.string())) if "text" in table.present else None
     not_ok = np.array([row.groups["status"] not in ("", Status.OK.value) for row in rows], bool)
-    level = np.where(not_ok, np.nan, [row.level for row in rows])
+    level = np.where(not_ok, np.nan, [row.score if math.isnan(row.level) else row.level for row in rows])
     groups = {name: codes(row.groups[name] for row in rows) for name in columns.groups if name not in absent}
     student = codes(row.student for row in rows) if columns.student and columns.student not in absent else None
     apart = np.isnan(sample.weight) & ~np.isnan(level)
-    bad = remarked(NO_NUMBER)
+    bad, unknown = remarked(NO_NUMBER), remarked(NO_LEVEL)
     reasons = [
         ("are validity papers or have no probability, and stand for no other rows", apart),
         ("have a status in the truth other than OK", not_ok),
-        ("have no level in the truth", np.isnan(level) & ~bad & ~not_ok),
+        ("have no level in the truth", np.isnan(level) & ~bad & ~unknown & ~not_ok),
         (NO_NUMBER, bad),
+        (f"have {NO_LEVEL}, as far as the output shows", unknown),
         (NO_SECOND, remarked(NO_SECOND)),
         *([] if student is None else [(f"have no {columns.student}, and each counts by itself", student.code < 0)]),
         *((f"have no {name}, and count for none of its groups", c.code < 0) for name, c in groups.items()),
@@ -116,7 +135,7 @@ def _truth_columns(table: LabelTable, columns: LabelColumns, absent: Collection[
         student=student,
         sample=sample,
         version=codes(row.version for row in rows),
-        unusable=bad,
+        unusable=bad | unknown,
         length=None if text is None else _lengths(text),
         left_out=(*_left_out(ids, reasons), *_lines_left_out(table)),
         administration=codes(row.administration for row in rows) if "administration" in table.present else None,

@@ -16,6 +16,7 @@ import numpy as np
 
 from scoremux_assess.labels.labelled_row import (
     LABEL_COLUMNS,
+    NO_NUMBER,
     Key,
     LabelColumns,
     LabelledRow,
@@ -98,7 +99,7 @@ def read_labels(
 
     Args:
         needed: Fields of `LabelColumns` that each row must have.
-        strict: Refuse a line that cannot be used; otherwise it is left out.
+        strict: Refuse a line that cannot be used, unless its level is blank; otherwise it is left out.
 
     Raises:
         InputError: A file cannot be read, a line cannot be used, or lines contradict each other.
@@ -107,7 +108,8 @@ def read_labels(
     with _without_collector():
         for file in (file for path in paths for file in files_of(path)):
             for line, row, problem in _rows(file, columns, needed, table):
-                if problem and strict:
+                is_blank = problem.startswith("no number") and NO_NUMBER not in row.remarks
+                if problem and strict and not (is_blank and table.present & {"level", "score"}):
                     hint = column_hint(table.names) if problem.startswith("no ") else ""
                     raise InputError(f"{file}{'' if line is None else f', line {line}'}: {problem}{hint}")
                 if reason := problem or responses.add(row):
@@ -187,7 +189,7 @@ class _Responses:
         elif before is row and row.has_level:
             if first.second is not None:
                 return THIRD_RATER
-            first.second = row.level if row.level == row.level else row.score
+            first.second = row.level if first.level == first.level else row.score
             return SECOND_RATER
         elif any(x != y for x, y in _both(before, row)):
             raise _contradiction(before, row, "level")

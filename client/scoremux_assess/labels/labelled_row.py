@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from scoremux_assess.labels.points import level_worth
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import CHOSEN_BY, student_of
@@ -19,7 +20,8 @@ Key = tuple[str, str, str]
 """Task, id and administration."""
 
 NO_NUMBER = "have a level in the truth that is not a number"
-NO_SECOND = "have a second level that is not a number, and count without it"
+NO_LEVEL = "points of no level of their task"
+NO_SECOND = "have a second level that is not a number, or points that no level has, and count without it"
 
 TRAINING = ("", "train", "training")
 """Values of the column `split` whose rows are trained on; all others are held out."""
@@ -38,7 +40,7 @@ class LabelColumns:
     Attributes:
         id: Of ids; a row without one is named FILE:LINE.
         administration: Of what tells apart responses that have the same id: a year, a school, a file.
-        score: Of a person's points, for rows without a level.
+        score: Of a person's points, for rows without a level; their second level is points, too.
         second: Of a second person's level or points.
         rater: Of who gave the level; rows of one response by two raters become one row.
         groups: Columns to keep, such as schools.
@@ -51,7 +53,7 @@ class LabelColumns:
     administration: str = "administration"
     text: str = "text"
     level: str = "level"
-    score: str = "score"
+    score: str = ""
     second: str = ""
     rater: str = "rater"
     student: str = ""
@@ -111,7 +113,7 @@ class LabelledRow:
         score: Points, NaN where there are none.
         split: What it is for; see `TRAINING`.
         groups: Cells of further columns, empty where there is none.
-        remarks: What is wrong with its levels: `NO_NUMBER`, `NO_SECOND`.
+        remarks: What is wrong with its levels: `NO_NUMBER`, `NO_LEVEL`, `NO_SECOND`.
     """
 
     id: str
@@ -154,6 +156,14 @@ class LabelledRow:
     def has_level(self) -> bool:
         """Whether a person gave it a level or points."""
         return self.level == self.level or self.score == self.score
+
+    def take_level(self, points: Iterable[float]) -> None:
+        """Take the levels that have its points, if it has no level. points: of its task's levels, NaN where unknown."""
+        if math.isnan(self.level) and not math.isnan(self.score):
+            self.level, self.score = level_worth(points, self.score), math.nan
+            second = None if self.second is None else level_worth(points, self.second)
+            self.second = None if second != second else second
+            self.remarks += (NO_LEVEL,) * math.isnan(self.level) + (NO_SECOND,) * (second != second)
 
     def check(self, levels: int) -> None:
         """Raise InputError if a level or the probabilities are not those of a task with so many levels."""
@@ -205,9 +215,11 @@ def labelled_row(
 ) -> LabelledRow:
     """Return a row from its cells. present: from `LabelColumns.present`."""
     cells = {key: values.get(name) for key, name in present.items()}
-    (level, bad), (second, bad_second) = number(cells.get("level")), number(cells.get("second"))
+    keys = ("level", "second", "score")
+    (level, bad), (second, bad_second), (points, bad_points) = (number(cells.get(key)) for key in keys)
     probability, bad_probability = number(values.get("probability"))
-    remarks = (NO_NUMBER,) * bad + (NO_SECOND,) * bad_second
+    no_number = (bad or bad_points) and math.isnan(level) and math.isnan(points)
+    remarks = (NO_NUMBER,) * no_number + (NO_SECOND,) * bad_second
     name, text = cells.get("id"), cells.get("text")
     row = LabelledRow(
         id=f"{file.name}:{line}" if name in (None, "") else str(name),
@@ -221,7 +233,7 @@ def labelled_row(
         version=student_of(values.get("version")),
         administration=student_of(cells.get("administration")) or "",
         probability=0.0 if bad_probability else probability,
-        score=number(cells.get("score"))[0],
+        score=points,
         rater=student_of(cells.get("rater")) or "",
         split=str(cells.get("split") or ""),
         groups=_groups(*((name, student_of(values.get(name)) or "") for name in columns.groups)),

@@ -1,7 +1,10 @@
-"""Points that levels stand for, as far as scored rows show them: to tell a column of points from one of levels."""
+"""Points that levels stand for, as far as scored rows show them, and the levels that points stand for."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,28 @@ def points_of(level: Floats, score: Floats, levels: int) -> Floats:
     if not np.allclose(points, points[0] + step * (distinct - distinct[0]), atol=10.0**-_DIGITS):
         return points
     return np.asarray(points[0] + step * (np.arange(max(levels, int(distinct[-1]) + 1)) - distinct[0]), np.float64)
+
+
+def points_by_level(level: Floats, score: Floats, levels: int, given: Floats) -> Floats:
+    """Return the points of each level as a task's scored rows show them, NaN where they are not known, [L].
+
+    Points between these that people gave more than once are those of the levels between, if there are as many.
+    """
+    shown = (level >= 0) & (level < levels) & ~np.isnan(score)
+    points = np.full(levels, np.nan)
+    points[level[shown].astype(int)] = np.round(score[shown], _DIGITS)
+    others, times = np.unique(np.round(given[~np.isnan(given)], _DIGITS), return_counts=True)
+    others, ends = others[times > 1], [-np.inf, *points, np.inf]
+    for low, high in pairwise(np.flatnonzero(~np.isnan(ends)).tolist()):
+        between = others[(others > ends[low]) & (others < ends[high])]
+        if len(between) == high - low - 1:
+            points[low : high - 1] = between
+    return points
+
+
+def level_worth(points: Iterable[float], number: float) -> float:
+    """Return the level that has some points, NaN where none has. points: of level 0, 1, …"""
+    return next((float(n) for n, value in enumerate(points) if abs(value - number) < 10.0**-_DIGITS), math.nan)
 
 
 def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 
 from scoremux_assess.labels.label_table import LabelTable, LeftOutLine, common_key, read_labels
-from scoremux_assess.labels.labelled_row import Key, LabelColumns, LabelledRow
+from scoremux_assess.labels.labelled_row import NO_LEVEL, NO_SECOND, Key, LabelColumns, LabelledRow
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import text_check
 
 UNCHOSEN = "validity papers, or read-behind without a probability: they stand for no other rows"
 """Why rows of a desk's file are left out."""
 
-_PREDICTIONS = LabelColumns(text="", score="", second="second_level", rater="", student="student", predicted=True)
+Scales = Mapping[str, Sequence[float]]
+_PREDICTIONS = LabelColumns(text="", second="second_level", rater="", student="student", predicted=True)
 
 
-def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns) -> LabelTable:
+def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns, scales: Scales) -> LabelTable:
     """Return the labelled rows of files and predictions; a row that is in both has the prediction's probabilities.
 
     Args:
         predictions: What training predicted of rows that it held out, None for none.
         columns: Of the files; the column second counts where no other is named.
+        scales: The points of each level, by task.
 
     Raises:
         InputError: A row cannot be used, or rows contradict each other.
     """
-    read = replace(columns, score="", second=columns.second or "second")
-    table = read_labels(files, read, ("id", "task", "text", "level"))
+    table = read_labels(files, replace(columns, second=columns.second or "second"), ("id", "task", "text", "level"))
     table.require(columns)
     of_training = read_labels([predictions] if predictions else [], _PREDICTIONS, ("id", "task", "level"))
     key = common_key(table, of_training) if table.rows else attrgetter("key")
@@ -42,14 +43,17 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                 "administration to the labelled files"
             )
     for row in table.rows:
-        if row.remarks:
-            raise InputError(f"{row.where}: its second level is not a number")
+        if row.task in scales:
+            row.take_level(scales[row.task])
+        if NO_SECOND in row.remarks:
+            raise InputError(f"{row.where}: its second level is not a number, or not one of its task's")
         prediction = predicted.pop(key(row), None)
-        if prediction is not None:
+        if prediction is not None and NO_LEVEL not in row.remarks:
             table.relabelled += _take_prediction(row, prediction)
     rows = [*table.rows, *predicted.values()]
-    table.rows = [row for row in rows if not math.isnan(row.weight)]
-    table.left_out += [LeftOutLine(row.where, None, UNCHOSEN) for row in rows if math.isnan(row.weight)]
+    reasons = [NO_LEVEL if NO_LEVEL in row.remarks else UNCHOSEN * math.isnan(row.weight) for row in rows]
+    table.rows = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
+    table.left_out += [LeftOutLine(row.where, None, r) for row, r in zip(rows, reasons, strict=True) if r]
     return table
 
 

@@ -35,24 +35,24 @@ def read_scored(path: Path) -> ScoredColumns:
     status, level = encode(columns["status"]), levels(columns["level"])
     spread = distributions(columns.get("probabilities"), len(ids))
     low, high = (levels(columns[name]) if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
-    confidence, route = columns.get("confidence"), columns.get("route")
+    score, confidence = (
+        numbers(columns[name]) if name in columns else np.full(len(ids), np.nan) for name in ("score", "confidence")
+    )
     has_score = status.code == status.place("OK")
-    calibrated = confidence is not None and confidence.null_count < len(confidence)
+    calibrated = not np.isnan(confidence).all()
     return ScoredColumns(
         ids=ids,
         status=status,
         task=encode(columns["task"]).renamed(lambda task: task.partition("@")[0]),
         version=codes_of(columns, "version", len(ids)),
         level=np.where(has_score, level, np.nan),
-        score=np.where(has_score, numbers(columns["score"]), np.nan)
-        if "score" in columns
-        else np.full(len(ids), np.nan),
+        score=np.where(has_score, score, np.nan),
         width=spread.width,
         expected=np.where(spread.width > 0, spread.mean, level),
-        confidence=pc.cast(confidence, pa.float64()).to_numpy(zero_copy_only=False) if calibrated else spread.greatest,
+        confidence=confidence if calibrated else spread.greatest,
         calibrated=calibrated,
         stated=spread.greatest,
-        to_people=to_people(route),
+        to_people=to_people(columns.get("route")),
         low=low,
         high=high,
         seen_by_start=_seen_by_start(columns),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from scoremux_assess.labels.ratings import Floats
-from scoremux_assess.statistics.estimates import Estimates, decimals
+from scoremux_assess.statistics.estimates import Estimates, rounded
 from scoremux_assess.statistics.reliability import COVERAGES, Reliability
 
 WIDTH, RIGHT = 340, 12
@@ -55,7 +55,7 @@ class Plots:
             if np.isfinite(estimate.value[place]):
                 body.append(frame.dot(estimate.value[place], middle, 4))
         spoken = (
-            f"{name}: {decimals(value)}" + (f", from {decimals(low)} to {decimals(high)}" if np.isfinite(low) else "")
+            f"{name}: {rounded(value)}" + (f", from {rounded(low)} to {rounded(high)}" if np.isfinite(low) else "")
             for name, value, low, high in zip(names, estimate.value, estimate.low, estimate.high, strict=True)
             if np.isfinite(value)
         )

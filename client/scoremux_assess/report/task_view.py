@@ -13,7 +13,7 @@ from scoremux_assess.conclusions.verdicts import Verdict, rows_in_words, worst
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.words import LEAST_SHOWN, View, figures_shown, group_shown, rows_shown, shown, verdict_shown
 from scoremux_assess.statistics.agreement import OF_EXPECTED, STATISTICS
-from scoremux_assess.statistics.estimates import decimals
+from scoremux_assess.statistics.estimates import rounded
 from scoremux_assess.statistics.levels import LevelFigures
 from scoremux_files.rows.writers import DRILLS
 
@@ -100,7 +100,7 @@ def levels_view(groups: Groups | None, task: int) -> Iterator[View]:
             "group": group_shown(groups, levels.group[cell]),
             "level": int(levels.level[cell]),
             "rows": f"{rows:,.0f}",
-            "gap": decimals(levels.gap[cell], 2, "+").replace("-", "−"),
+            "gap": rounded(levels.gap[cell], 2, "+").replace("-", "−"),
             "beyond": shown(levels.beyond, cell),
             "verdict": [verdict_shown(judgement, cell, rows) for judgement in levels.judged.values()],
         }

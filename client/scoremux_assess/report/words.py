@@ -9,7 +9,7 @@ from typing import Any
 from scoremux_assess.conclusions.groups import Groups
 from scoremux_assess.conclusions.verdicts import Judgement, Verdict, rows_in_words
 from scoremux_assess.labels.joined_columns import LeftOut
-from scoremux_assess.statistics.estimates import Estimates, Figures, decimals
+from scoremux_assess.statistics.estimates import Estimates, Figures, rounded
 
 STYLES = {
     Verdict.PASS: ("pass", "✓"),
@@ -37,7 +37,7 @@ def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
         return {"value": "–", "interval": f"fewer than {LEAST_SHOWN} rows"}
     if math.isnan(value) or (estimate.cells is not None and estimate.n[cell] < 2):
         return {"value": "–", "interval": ""}
-    words = [decimals(x, digits).replace("-", "−") for x in (value, low, high)]
+    words = [rounded(x, digits).replace("-", "−") for x in (value, low, high)]
     interval = "" if math.isnan(low) else f"[{words[1]}, {words[2]}]"
     return {"value": words[0], "interval": interval + estimate.of_fewer(cell)}
 

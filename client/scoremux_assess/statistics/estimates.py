@@ -37,7 +37,7 @@ class Figure(NamedTuple):
     high: float
 
 
-def decimals(value: float, digits: int = 2, sign: str = "") -> str:
+def rounded(value: float, digits: int = 2, sign: str = "") -> str:
     """Return a number with some digits; one that rounds to zero has no minus. sign: `+` to show a plus too."""
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import Response
 
-from scoremux_assess.statistics.estimates import decimals
+from scoremux_assess.statistics.estimates import rounded
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.database.reads import ADJUDICATION, REOPENED
 from scoremux_review.pages.visits import Visit
@@ -44,7 +44,7 @@ def percent(share: float | None) -> str:
 
 def figure(value: float | None, digits: int = 2) -> str:
     """Return a number with some digits, a dash for none."""
-    return "–" if value is None or math.isnan(value) else decimals(value, digits).replace("-", "−")
+    return "–" if value is None or math.isnan(value) else rounded(value, digits).replace("-", "−")
 
 
 def clock(at: float | None) -> str:

@@ -18,7 +18,7 @@ from scoremux_assess.conclusions.comparison import compare
 from scoremux_assess.conclusions.verdicts import read_criteria
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.joining import read_joined
-from scoremux_assess.labels.labelled_row import LabelColumns
+from scoremux_assess.labels.labelled_row import NO_SECOND, LabelColumns
 from scoremux_client.errors import InputError
 
 Row = dict[str, Any]
@@ -135,11 +135,43 @@ def test_points_in_the_place_of_levels_are_refused(join: Join) -> None:
     points = [0, 0.5, 1, 1.5, 2]
     scored = [ok(n, n % 5, score=points[n % 5]) for n in range(10)]
     truth = [{"id": n, "level": points[n % 4]} for n in range(10)]
-    with pytest.raises(InputError, match=r"truth\.jsonl: level of t-1 has points; give levels, counted from 0"):
+    with pytest.raises(InputError, match=r"truth\.jsonl: level of t-1 has points; name it with --column score=NAME"):
         join(scored, truth)
     join(scored, [*truth[:9], {"id": 9, "level": 3.5}])  # means of two people's levels
     join(scored, [{"id": n, "level": n % 3} for n in range(10)])
     join([ok(n, n % 5) for n in range(10)], truth)  # nobody says what the levels' points are
+
+
+def test_points_are_the_levels_that_the_output_shows_or_people_leave_no_doubt_of(join: Join) -> None:
+    """The scale is 0, 0.5, 2, 5, 6; the machine never gives the levels 1 and 4."""
+    scale, shares = [0, 0.5, 2, 5, 6], [0.2] * 5
+    scored = [ok(n, (0, 2, 3)[n % 3], score=scale[(0, 2, 3)[n % 3]], probabilities=shares) for n in range(20)]
+    scored += [ok(f"even {n}", n % 2, "t-2", score=n % 2, probabilities=[0.5, 0.5]) for n in range(4)]
+    given: list[Row] = [{"id": n, "points": scale[n % 5], "again": scale[(n + 1) % 5]} for n in range(19)]
+    typos = [{"id": 19, "points": 22}, {"id": "even 0", "points": 1, "again": 5}, {"id": "even 1", "level": 0}]
+    joined = join(
+        scored, [*given, *typos, {"id": "even 2"}, {"id": "other", "points": 9}], score="points", second="again"
+    )
+    assert joined.ratings.human.tolist() == [*(n % 5 for n in range(19)), 1, 0]
+    assert joined.ratings.second[:19].tolist() == [(n + 1) % 5 for n in range(19)] and math.isnan(
+        joined.ratings.second[19]
+    )
+    assert left(joined) == {
+        "have points of no level of their task, as far as the output shows": (1, ("19",)),
+        NO_SECOND: (1, ("even 0",)),
+        "have no level in the truth": (1, ("even 2",)),
+        "are scored and not in the truth": (1, ("even 3",)),
+        "are in the truth and not in the output": (1, ("other",)),
+    }
+    assert joined.dropped.tolist() == [1, 0]
+    # Two levels have no points in the output, and people gave one number that could be either.
+    joined = join(
+        [row for row in scored if row["level"] < 3], [row for row in given if row["points"] != 6], score="points"
+    )
+    assert {*joined.ratings.human} == {0, 1, 2}
+    assert left(joined)["have points of no level of their task, as far as the output shows"][0] == 3
+    with pytest.raises(InputError, match=r"truth\.jsonl has no column level \(its columns: id, points, again"):
+        join(scored, given)
 
 
 @pytest.mark.parametrize("first", [1, 10])
@@ -187,6 +219,18 @@ def test_csv_and_parquet_give_the_same_rows(tmp_path: Path, join: Join) -> None:
         assert got.ratings.expected == pytest.approx([0.75, 1.0])
         assert got.scored.confidence == pytest.approx([0.5, 0.8])
         assert left(got) == left(wanted)
+
+
+@pytest.mark.parametrize("confidence", ["", "0.7"])
+def test_csv_output_has_rows_without_a_confidence(tmp_path: Path, confidence: str) -> None:
+    """`scoremux score --out scored.csv` leaves the cell empty where there is no score or no calibration."""
+    (tmp_path / "t.csv").write_text("id,level\n1,0\n2,2\n")
+    columns = "id,task,status,level,score,probabilities,confidence"
+    rows = f"1,t-1,OK,0,0,0.5 0.25 0.25,{confidence}\n2,t-1,OK,1,1,0.1 0.8 0.1,\n3,t-1,INVALID_TEXT,-1,,,\n"
+    (tmp_path / "o.csv").write_text(f"{columns}\n{rows}")
+    joined = read_joined(tmp_path / "o.csv", tmp_path / "t.csv")
+    assert joined.scored.calibrated == bool(confidence)
+    assert joined.scored.confidence == pytest.approx([0.7, np.nan] if confidence else [0.5, 0.8], nan_ok=True)
 
 
 def test_a_calibrated_confidence_comes_before_the_greatest_probability(join: Join) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_assess.labels.label_table import read_labels
-from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_NUMBER, NO_SECOND, LabelColumns
+from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns
 from scoremux_assess.labels.predicted_rows import read_labelled
 from scoremux_client.errors import InputError
 
@@ -103,7 +103,7 @@ def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
     ]
     wrong += [row("6", probability=20), row("7", probability="often")]
     path = write(tmp_path / "rows.jsonl", *wrong, row("8", "0,5"), row("9", True), row(None, 1), row("x", 2, again="y"))
-    table = read_labels([path], LabelColumns(second="again"), NEEDED, strict=False)
+    table = read_labels([path], LabelColumns(score="score", second="again"), NEEDED, strict=False)
     assert [one.id for one in table.rows] == ["1", "5", "8", "9", "rows.jsonl:10", "x"]
     assert [line.reason for line in table.left_out] == [
         "task is not a task's id (letters, digits, . _ -); name another column with --column task=NAME",
@@ -125,7 +125,33 @@ def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"line 1: no number in level, counted from 0 \(its columns: id, task, text, s"
     ):
-        read_labelled([points], None, LABEL_COLUMNS)
+        read_labelled([points], None, LABEL_COLUMNS, {})
+
+
+def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> None:
+    scale, columns = {"t": [0.0, 0.5, 2.0]}, LabelColumns(score="points", second="again")
+    rows = [
+        row("1", None, points="0,5", again=2),
+        row("2", "", points=2),
+        row("3", 1, points=2, again=2),
+        row("4", None),
+    ]
+    path = write(tmp_path / "l.csv", *rows, row("5", None, points=7), row("6", None, points=0, rater="ben"))
+    predicted = [{"id": n, "task": "t", "level": 0, "probabilities": [0.2, 0.3, 0.5]} for n in ("1", "5")]
+    table = read_labelled([path], write(tmp_path / "p.jsonl", *predicted), columns, scale)
+    assert [(one.id, one.level, one.second) for one in table.rows] == [
+        ("1", 1, 2),
+        ("2", 2, None),
+        ("3", 1, 2),
+        ("6", 0, None),
+    ]
+    assert table.relabelled == 1, "the prediction of row 1 has another level, that of row 5 does not count"
+    assert [line.reason for line in table.left_out] == ["no number in level or points", NO_LEVEL]
+    for wrong in ({"points": "two"}, {"points": 2, "again": 7}):
+        with pytest.raises(
+            InputError, match=r"no number in level or points|its second level is not a number, or not one"
+        ):
+            read_labelled([write(tmp_path / "l.jsonl", row("1", None, **wrong))], None, columns, scale)
 
 
 def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Path) -> None:
@@ -156,7 +182,7 @@ def test_predictions_of_several_administrations_are_all_kept_or_refused(tmp_path
     line = {"id": "7", "task": "t", "level": 1, "probabilities": [0.2, 0.3, 0.5], "adapter": "x", "fold": 0}
     predictions, labels = tmp_path / "p.jsonl", tmp_path / "l.jsonl"
     predictions.write_text("".join(json.dumps({**line, "administration": name}) + "\n" for name in "ABC"))
-    assert len(read_labelled([], predictions, LABEL_COLUMNS).rows) == 3
+    assert len(read_labelled([], predictions, LABEL_COLUMNS, {}).rows) == 3
     labels.write_text(json.dumps({"id": "9", "task": "t", "level": 0, "text": "Snow."}) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="is in several administrations; add the column administration"):
-        read_labelled([labels], predictions, LABEL_COLUMNS)
+        read_labelled([labels], predictions, LABEL_COLUMNS, {})

@@ -259,7 +259,7 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     predicted.append(predicted[0] | {"id": "c", "student": "bob", "chosen_by": "read_behind", "probability": 0.2})
     for name, rows in (("l.jsonl", file), ("p.jsonl", predicted)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    labelled = read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns)
+    labelled = read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns, {})
     row = labelled.rows[0]
     assert (row.level, row.second, row.student, row.probabilities) == (2, 1, "ann", (0.2, 0.3, 0.5))
     assert (labelled.rows[1].id, labelled.rows[1].second) == ("d", 2)
@@ -269,13 +269,13 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     for row in predicted[:2]:
         row["text_check"] = text_check({"a": " x", "d": "z"}[str(row["id"])])
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
-    assert len(read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns).rows) == 3
+    assert len(read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns, {}).rows) == 3
     predicted[1]["text_check"] = text_check("of another year")
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
     with pytest.raises(InputError, match=r"line 3: .*line 2 has another text for id 'd' of t"):
-        read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns)
+        read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns, {})
     with pytest.raises(InputError, match="has no column pupil"):
-        read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"))
+        read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"), {})
 
 
 def test_rows_of_a_desk_weigh_one_over_their_probability_and_routed_ones_alone_are_refused(
@@ -305,7 +305,7 @@ def test_rows_sent_to_people_count_by_the_version_that_sent_them_whatever_is_liv
     own_repository: Path, labelled: Path, tmp_path: Path
 ) -> None:
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
-    rows = [row for row in read_labelled([labelled], None, LabelColumns()).rows if row.task == "t-1"]
+    rows = [row for row in read_labelled([labelled], None, LabelColumns(), {}).rows if row.task == "t-1"]
 
     def calibrate(target: str, rows: list[LabelledRow]) -> Calibration:
         return calibrate_tasks(engine, store, read_policy(policy(tmp_path, f"[target]\n{target}\n")), LabelTable(rows))
@@ -411,7 +411,7 @@ def test_predictions_that_are_no_probabilities_are_refused(
     rows = [{"id": "a", "task": "t-1", "level": 0, "probabilities": given}]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=why):
-        known = read_labelled([], tmp_path / "p.jsonl", LabelColumns())
+        known = read_labelled([], tmp_path / "p.jsonl", LabelColumns(), {})
         calibrate_tasks(
             Engine.open(own_repository), Store(own_repository / "store"), ScoringPolicy(), known, unverified=True
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from desks import scored_rows
-from scoremux_assess.statistics.estimates import decimals
+from scoremux_assess.statistics.estimates import rounded
 from scoremux_review import figures
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.machine_weights import weigh
@@ -182,4 +182,4 @@ def test_agreement_page_says_why_a_rater_has_no_figure(at_work: Any) -> None:
 def test_a_number_that_rounds_to_zero_has_no_minus() -> None:
     numbers = (-0.004, -0.0, -0.006, 0.004)
     assert [figure(number) for number in numbers] == ["0.00", "0.00", "−0.01", "0.00"]
-    assert [decimals(number, 3, "+") for number in (-0.0004, -0.0006)] == ["+0.000", "-0.001"]
+    assert [rounded(number, 3, "+") for number in (-0.0004, -0.0006)] == ["+0.000", "-0.001"]

@@ -315,7 +315,7 @@ def test_labelled_rows_are_named_by_id_and_administration(at_work: Any, tmp_path
     files = [tmp_path / "earlier.csv", tmp_path / "labelled.jsonl"]
     trained = read_data(files, {})
     assert {bad.reason for bad in trained.bad} == {"given twice, with the same text and levels"}
-    labelled = read_labelled(files, tmp_path / "predictions.jsonl", LabelColumns()).rows
+    labelled = read_labelled(files, tmp_path / "predictions.jsonl", LabelColumns(), {}).rows
     assert len(labelled) == len(told)
     assert {row.key[1:] for row in labelled if row.probabilities} == names(earlier).keys()
     assert names(exported("june.csv", "june.jsonl")).keys() == {(name, "june.jsonl") for name in own}
