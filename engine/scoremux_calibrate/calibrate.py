@@ -58,7 +58,7 @@ def calibrate(
     scales = {task: PackageFiles(store.package_folder(version)).task.levels for task, version in live.items()}
     rows = read_labelled(labelled or [], predictions, columns, scales)
     if not rows.rows:
-        raise InputError("no labelled rows: name files of them, or --predictions")
+        raise InputError(f"no labelled rows: {next(map(str, rows.left_out), 'name files of them, or --predictions')}")
     engine = Engine.open(repository)
     calibration = calibrate_tasks(engine, store, rules, rows, unverified=unverified)
     changes = publish(engine, store, calibration, dry_run=dry_run)

@@ -135,7 +135,7 @@ def _without_collector() -> Iterator[None]:
 def _rows(
     file: Path, columns: LabelColumns, needed: Collection[str], table: LabelTable
 ) -> Iterator[tuple[int | None, LabelledRow, str]]:
-    """Yield line, row, and why it cannot be used; add the columns of the file to the table's."""
+    """Yield line, row, and why it cannot be used, but no blank lines; add the columns of the file to the table's."""
     names: Collection[str] = ()
     present: dict[str, str] = {}
     for record in read_records(file, RowLayout(columns.id, text=columns.text, every_column=True)):
@@ -145,8 +145,9 @@ def _rows(
             present = columns.present(names)
             table.present |= present.keys()
             table.names |= dict.fromkeys(names)
-        row = labelled_row(file, record.line or 0, record.values, present, columns)
-        yield record.line, row, record.reason or problem_of(row, needed, present, columns)
+        if record.reason or any(cell not in (None, "") for cell in record.values.values()):
+            row = labelled_row(file, record.line or 0, record.values, present, columns)
+            yield record.line, row, record.reason or problem_of(row, needed, present, columns)
 
 
 def column_hint(names: Iterable[str]) -> str:

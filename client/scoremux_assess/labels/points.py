@@ -39,7 +39,7 @@ def points_of(level: Floats, score: Floats, levels: int) -> Floats:
 def points_by_level(level: Floats, score: Floats, levels: int, given: Floats) -> Floats:
     """Return the points of each level as a task's scored rows show them, NaN where they are not known, [L].
 
-    Points between these that people gave more than once are those of the levels between, if there are as many.
+    Points that people gave twice fill a gap between known levels if they are as many, and people gave known ones too.
     """
     shown = (level >= 0) & (level < levels) & ~np.isnan(score)
     points = np.full(levels, np.nan)
@@ -48,7 +48,7 @@ def points_by_level(level: Floats, score: Floats, levels: int, given: Floats) ->
     others, ends = others[times > 1], [-np.inf, *points, np.inf]
     for low, high in pairwise(np.flatnonzero(~np.isnan(ends)).tolist()):
         between = others[(others > ends[low]) & (others < ends[high])]
-        if len(between) == high - low - 1:
+        if len(between) == high - low - 1 and np.isin(others, points).any():
             points[low : high - 1] = between
     return points
 

@@ -34,10 +34,9 @@ def read_scored(path: Path) -> ScoredColumns:
         ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
     status, level = encode(columns["status"]), levels(columns["level"])
     spread = distributions(columns.get("probabilities"), len(ids))
-    low, high = (levels(columns[name]) if name in columns else np.full(len(ids), np.nan) for name in others[-2:])
-    score, confidence = (
-        numbers(columns[name]) if name in columns else np.full(len(ids), np.nan) for name in ("score", "confidence")
-    )
+    nan = np.full(len(ids), np.nan)
+    low, high = (levels(columns[name]) if name in columns else nan for name in others[-2:])
+    score, confidence = (numbers(columns[name]) if name in columns else nan for name in ("score", "confidence"))
     has_score = status.code == status.place("OK")
     calibrated = not np.isnan(confidence).all()
     return ScoredColumns(

@@ -170,6 +170,9 @@ def test_points_are_the_levels_that_the_output_shows_or_people_leave_no_doubt_of
     )
     assert {*joined.ratings.human} == {0, 1, 2}
     assert left(joined)["have points of no level of their task, as far as the output shows"][0] == 3
+    # Nobody gave the points of a level of this task, so that all of them are of another scale.
+    with pytest.raises(InputError, match=r"no row of .* \(2 have points of no level of their task, as far as"):
+        join(scored[20::2], [{"id": f"even {n}", "points": 77} for n in (0, 2)], score="points")
     with pytest.raises(InputError, match=r"truth\.jsonl has no column level \(its columns: id, points, again"):
         join(scored, given)
 

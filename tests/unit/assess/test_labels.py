@@ -154,6 +154,13 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
             read_labelled([write(tmp_path / "l.jsonl", row("1", None, **wrong))], None, columns, scale)
 
 
+def test_lines_of_blank_cells_as_a_spreadsheet_leaves_them_are_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("id;task;text;level\n1;t;it hands;0\n;;;\n;;;\n2;t;out;1\n")
+    table = read_labels([path], needed=NEEDED)
+    assert ([one.id for one in table.rows], table.left_out) == (["1", "2"], [])
+
+
 def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Path) -> None:
     """A column of numbers with a null is a column of floats where pandas wrote it."""
     whole = write(tmp_path / "ints.jsonl", row(0, who=7), row(1, who="7"), row(5, who=""))

@@ -424,6 +424,7 @@ def test_predictions_that_are_no_probabilities_are_refused(
         ({"id": "x", "task": "what he wrote", "text": "t-3", "level": 0}, "line 1: task is not a task's id"),
         ({"id": "x", "task": "t-3", "text": "a", "level": 2}, "level 2, but t-3 has levels 0 to 1"),
         ({}, "no labelled rows: name files of them"),
+        ({"id": "x", "task": "t-3", "text": "a", "level": None}, "no labelled rows: rows.jsonl, line 1: no number in"),
     ],
 )
 def test_a_row_that_cannot_be_used_stops_everything(
