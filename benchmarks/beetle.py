@@ -1,4 +1,4 @@
-"""Writes the Beetle part of SemEval-2013 Task 7 as a corpus that benchmarks read: 47 questions about circuits, 3 levels.
+"""Writes the Beetle part of SemEval-2013 Task 7 as a corpus for benchmarks: 47 questions about circuits, 3 levels.
 
 python -m benchmarks.beetle semeval-3way.zip OUT, with the file of the repository myrosia/semeval-2013-task7 (CC BY-SA).
 """

@@ -1,4 +1,4 @@
-"""Sites × rank: agreement, serving speed, size of a package and time of training, in one table and one plot.
+"""Backbones, sites and ranks: agreement, serving speed, size of a package and time of training.
 
     python -m benchmarks frontier --data SCIENTSBANK --tasks 8
 
@@ -10,6 +10,7 @@ Speed is by processor time. With `--work FOLDER` what was trained is kept, and a
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import time
@@ -44,16 +45,17 @@ PRECISIONS = ("float32", "int8")
 
 @case(
     columns=(
-        f"data; sites; rank; tasks; folds; rows; {QWK}; mean QWK − query and value = shown_mean; "
-        "× its rows/s in int8 = x_int8:.2f; in float32 = x_float32:.2f; package, kB = package_bytes/1e3:,.0f; "
-        "training, CPU s = cpu_seconds:.0f"
+        f"data; backbone; sites; rank; tasks; folds; rows; {QWK}; mean QWK − query and value = shown_mean; "
+        "× its rows/s in int8 = x_int8:.2f; in float32 = x_float32:.2f; "
+        "start in int8, s = start_s_int8:.1f; package, kB = package_bytes/1e3:,.0f; training, CPU s = cpu_seconds:.0f"
     ),
-    keys="data sites rank tasks folds of",
+    keys="data backbone sites rank tasks folds of",
     options={
         "--tasks": {"type": int, "default": 8, "help": "at most so many (default: %(default)s)"},
         "--folds": {"type": int, "default": 1, "help": "how many of the four folds are trained"},
         "--sites": {"nargs": "+", "choices": list(SITES), "default": list(SITES)[1:]},
         "--ranks": {"type": int, "nargs": "+", "default": [4, 8, 16]},
+        "--backbones": {"nargs": "+", "default": [str(data.minilm())], "help": "folders (default: MiniLM)"},
         "--price": {"action": "store_true", "help": "train one epoch and leave agreement and time of training out"},
     },
     defaults={"rounds": 5, "rows": 256},
@@ -61,19 +63,21 @@ PRECISIONS = ("float32", "int8")
 def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Where adapters are and their rank: agreement by cross-validation, and what it costs in serving (a screening)."""
     measured = Recipes(data_folder(arguments.data), arguments.tasks, work)
-    settings = [(QUERY_VALUE, 8), *((sites, rank) for sites in arguments.sites for rank in arguments.ranks)]
+    chosen = itertools.product(arguments.backbones, arguments.sites, arguments.ranks)
     first: tuple[Predicted, Mapping[str, Any]] | None = None
-    for sites, rank in settings:
-        setting = (arguments.data, sites, rank, arguments.tasks, arguments.folds, arguments.price)
+    for backbone, sites, rank in [(str(data.minilm()), QUERY_VALUE, 8), *chosen]:
+        setting = (arguments.data, _name(backbone), sites, rank, arguments.tasks, arguments.folds, arguments.price)
         folder = work / re.sub(r"\W+", "-", " ".join(map(str, setting)))
         changes = [
+            f"backbone={backbone}",
             f"sites={SITES[sites]}",
             f"rank={rank}",
             f"alpha={2 * rank}",
             *(["epochs=1"] if arguments.price else []),
         ]
-        predicted, took_s = _trained(measured, changes, arguments.folds, SITES[sites], folder)
-        engines = {precision: _engine(folder / "repository", precision) for precision in PRECISIONS}
+        predicted, took_s = _trained(measured, changes, arguments.folds, (backbone, SITES[sites]), folder)
+        started = {precision: _engine(folder / "repository", precision) for precision in PRECISIONS}
+        engines = {precision: engine for precision, (engine, _) in started.items()}
         first = first or (predicted, engines)
         rows = predicted.rows[: arguments.rows]
         works = {f"{name} {p}": partial(e.logits, rows) for name, es in (("this", engines), ("first", first[1]))
@@ -82,8 +86,9 @@ def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         packages = [path.stat().st_size for path in (folder / "adapters").glob("*/adapter_model.safetensors")]
         agreement = {**overall(predicted.rows, predicted.levels), **minus(predicted, first[0]), "cpu_seconds": took_s}
         yield {
-            **{"data": arguments.data, "sites": sites, "rank": rank, "tasks": arguments.tasks},
+            **{"data": arguments.data, "backbone": _name(backbone), "sites": sites, "rank": rank},
             **{
+                "tasks": arguments.tasks,
                 "folds": arguments.folds,
                 "rows": len(predicted.rows),
                 "of": "price" if arguments.price else "agreement",
@@ -91,11 +96,18 @@ def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
             **({} if arguments.price else agreement),
             **{f"x_{p}": times_as_fast(timings[f"this {p}"], timings[f"first {p}"]) for p in PRECISIONS},
             **{f"rows_per_cpu_s_{p}": len(rows) / timings[f"this {p}"].median_s for p in PRECISIONS},
+            **{f"start_s_{p}": seconds for p, (_, seconds) in started.items()},
             "package_bytes": sum(packages) / len(packages),
         }
 
 
-def _trained(measured: Recipes, changes: list[str], folds: int, sites: str, folder: Path) -> tuple[Predicted, float]:
+def _name(backbone: str) -> str:
+    return "all-MiniLM-L6-v2" if backbone == str(data.minilm()) else Path(backbone).name
+
+
+def _trained(
+    measured: Recipes, changes: list[str], folds: int, exported: tuple[str, str], folder: Path
+) -> tuple[Predicted, float]:
     """Train and publish unless `folder` has that; return what was predicted, and the CPU seconds of training."""
     kept = folder / "predicted.json"
     if not kept.exists():
@@ -103,7 +115,7 @@ def _trained(measured: Recipes, changes: list[str], folds: int, sites: str, fold
         trained: list[tuple[Any, Any]] = []
         predicted = measured.folds(changes, folds, lambda *pair: trained.append(pair))
         took_s = time.process_time() - began_s
-        _publish(sites, folder, *trained[-1])
+        _publish(*exported, folder, *trained[-1])
         rows = [[*astuple(row), p.tolist()] for row, p in zip(predicted.rows, predicted.probabilities, strict=True)]
         kept.write_text(json.dumps({"seconds": took_s, "rows": rows}), encoding="utf-8")
     content = json.loads(kept.read_text(encoding="utf-8"))
@@ -111,7 +123,7 @@ def _trained(measured: Recipes, changes: list[str], folds: int, sites: str, fold
     return Predicted([Labelled(*row) for *row, _ in content["rows"]], probabilities), content["seconds"]
 
 
-def _publish(sites: str, folder: Path, prepared: Any, trained: Any) -> None:
+def _publish(backbone: str, sites: str, folder: Path, prepared: Any, trained: Any) -> None:
     """Write what was trained as adapters, export the backbone with these sites alone, and publish."""
     from benchmarks.stores import export_once
     from scoremux_engine.model.backbone import Backbone
@@ -124,11 +136,14 @@ def _publish(sites: str, folder: Path, prepared: Any, trained: Any) -> None:
         texts = {"task.json": json.dumps(described.model_dump(mode="json", exclude_none=True))}
         recipe, levels = task.prepared.recipe, task.prepared.levels
         write_adapter(adapters / described.id, prepared.layout, task.table, levels, prepared.plan, recipe, texts)
-    export_once(str(data.minilm()), sites, repository)
+    export_once(backbone, sites, repository)
     Store(repository / "store").add(sorted(adapters.iterdir()), Backbone.open(repository / "backbone" / "1"))
 
 
-def _engine(repository: Path, precision: str) -> Any:
+def _engine(repository: Path, precision: str) -> tuple[Any, float]:
+    """Return an engine and the seconds that it took to start."""
     from benchmarks.peers.scoremux import ScoremuxEngine
 
-    return ScoremuxEngine(repository=str(repository), profile="cpu", settings=[f"precision={precision}"])
+    began_s = time.monotonic()
+    engine = ScoremuxEngine(repository=str(repository), profile="cpu", settings=[f"precision={precision}"])
+    return engine, time.monotonic() - began_s
