@@ -26,11 +26,12 @@ def write_corpus(archive: Path, out: Path) -> None:
                 for name in (name for name in names if name.endswith(".xml")):
                     question = ElementTree.fromstring(files.read(name))
                     task = question.attrib["id"].lower().replace("_", "-")
+                    answers = [a.text for a in question.iter("referenceAnswer") if a.attrib["category"] == "BEST"]
                     tasks[task] = {
                         "task_id": task,
                         "language": "en",
                         "question": question.findtext("questionText"),
-                        "reference_answers": [answer.text for answer in question.iter("referenceAnswer")],
+                        "reference_answers": answers[:1],
                         "levels": list(range(len(LEVELS))),
                         "level_names": LEVELS,
                     }
