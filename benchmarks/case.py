@@ -126,7 +126,7 @@ ONE_PROFILE: Options = {"--profile": {"default": "cpu", "help": "what serves"}}
 
 
 def data_folder(name: str) -> Path:
-    """Return the folder of a corpus: `SAF`, `SCIENTSBANK` (looked for in $SCOREMUX_DATA), or a path."""
+    """Return the folder of a corpus: `SAF`, `SCIENTSBANK`, `BEETLE` (looked for in $SCOREMUX_DATA), or a path."""
     root = Path(os.environ.get("SCOREMUX_DATA", ROOT.parent / "shared" / "data"))
     folder = root / name.lower() if name.isupper() else Path(name)
     if not (folder / "train.jsonl").is_file():
@@ -137,7 +137,7 @@ def data_folder(name: str) -> Path:
 def parse(cases: Sequence[Case], words: Sequence[str]) -> argparse.Namespace:
     """Read the options of cases that run one after the other."""
     parser = argparse.ArgumentParser(f"python -m benchmarks {' '.join(case.name for case in cases)}")
-    parser.add_argument("--data", default="SAF", help="SAF, SCIENTSBANK (folders in $SCOREMUX_DATA), or a path")
+    parser.add_argument("--data", default="SAF", help="SAF, SCIENTSBANK, BEETLE (folders in $SCOREMUX_DATA), or a path")
     parser.add_argument("--rows", type=int, default=512, help="responses a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: %(default)s)")
     parser.add_argument("--work", type=Path, help="a folder to keep exported models in (default: a temporary one)")
