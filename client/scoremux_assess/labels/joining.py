@@ -83,10 +83,12 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     return joined
 
 
-def _take_levels(rows: Iterable[LabelledRow], scored: ScoredColumns) -> None:
+def _take_levels(rows: Collection[LabelledRow], scored: ScoredColumns) -> None:
     """Give rows of tasks of the output that have points alone the levels that have these points."""
     with_points: dict[str | None, list[LabelledRow]] = {}
-    task_of = dict(zip(scored.ids.to_pylist(), scored.task.texts().to_pylist(), strict=True))
+    task_of: dict[str | None, str | None] = {}
+    if not all(row.task for row in rows):
+        task_of = dict(zip(scored.ids.to_pylist(), scored.task.texts().to_pylist(), strict=True))
     for row in rows:
         if math.isnan(row.level) and not math.isnan(row.score):
             with_points.setdefault(row.task or task_of.get(row.id), []).append(row)
