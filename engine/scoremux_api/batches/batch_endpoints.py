@@ -40,8 +40,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
 async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
     """Take a batch, a row as for `/v1/score` in each line; its results come later."""
     batch = f"batch_{int(services.database.now() * 1000):012x}{secrets.token_hex(8)}"  # sorted by time
-    files = BatchFiles(services.folder, batch)
-    claim = Lock()  # who takes it adds the batch, or removes its files
+    files, claim = BatchFiles(services.folder, batch), Lock()  # who takes it adds the batch, or removes its files
 
     def add() -> Response:
         values = {"id": batch, "token": caller.token, "patterns": json.dumps(caller.patterns), "state": "validating"}

@@ -214,6 +214,8 @@ class BatchRunner:
                 self._move(old.id, ("validating",), "failed", errors=_LOST)
         for folder in self._root.glob("batch_*"):
             files, row = BatchFiles(self._root, folder.name), rows.get(folder.name)
+            if row is not None and row.changed_at >= limit and not files.body.exists():
+                continue  # it ended, and was tidied
             with suppress(BlockingIOError, FileNotFoundError):  # a request may have removed its folder meanwhile
                 age_s = now - folder.stat().st_mtime  # before the lock, whose file is in it
                 with files.lock():

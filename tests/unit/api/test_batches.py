@@ -362,7 +362,11 @@ def test_end_of_a_batch_is_an_event_and_old_batches_expire(tmp_path: Path) -> No
     assert {(event.type, json.loads(event.body)["type"]) for event in events} == {("batch.completed",) * 2}
 
 
-def test_folders_that_vanish_do_not_keep_old_ones(tmp_path: Path) -> None:
+def test_folders_that_vanish_do_not_keep_old_ones_and_ended_batches_are_left_alone(tmp_path: Path) -> None:
+    with api(tmp_path) as (client, _):
+        batch = sent(client, row("a"))
+        ended(client, batch)
+    (tmp_path / batch / ".lock").unlink()
     orphan = tmp_path / f"batch_{0:028x}"
     orphan.mkdir()
     os.utime(orphan, (1, 1))
@@ -370,6 +374,7 @@ def test_folders_that_vanish_do_not_keep_old_ones(tmp_path: Path) -> None:
         (tmp_path / f"batch_{n:028x}").symlink_to("gone")
     with api(tmp_path):
         until(lambda: not orphan.exists(), within_s=30)
+    assert not (tmp_path / batch / ".lock").exists()
 
 
 def test_rows_that_people_read_are_on_the_desk_before_the_results(tmp_path: Path) -> None:
