@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio.from_thread import start_blocking_portal
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 from pydantic.json_schema import models_json_schema
@@ -28,13 +29,13 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with BatchRunner(services).started():
-            delivering = asyncio.create_task(Deliverer(services.database, services.addresses).run())
+        # Receivers of webhooks can keep a loop busy: theirs is another one than that of requests.
+        with BatchRunner(services).started(), start_blocking_portal() as webhook_loop:
+            delivering = webhook_loop.start_task_soon(Deliverer(services.database, services.addresses).run)
             try:
                 yield
             finally:
                 delivering.cancel()
-                await asyncio.wait([delivering])
 
     app = FastAPI(
         title="scoremux",

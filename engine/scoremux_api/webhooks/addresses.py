@@ -96,7 +96,7 @@ class WebhookAddresses:
     def _lookup(self, place: _Place) -> Future[Sequence[str]]:
         if (lookup := self._running.get(place)) is None:
             self._running[place] = lookup = self._threads_of.get(place, self._new).submit(self._resolve, *place)
-            lookup.add_done_callback(lambda _: self._running.pop(place))
+            lookup.add_done_callback(lambda _: self._running.pop(place, None))
         return lookup
 
 

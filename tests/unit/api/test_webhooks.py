@@ -14,6 +14,7 @@ from sqlalchemy import update
 
 from apis import KEY, api, grant
 from scoremux_api.webhooks.addresses import WebhookAddresses, is_public
+from scoremux_api.webhooks.deliverer import Deliverer
 from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_client.errors import InputError
 from scoremux_review.database import outbox
@@ -140,6 +141,19 @@ def test_many_names_that_hang_take_few_threads_and_hold_up_no_other_name(monkeyp
             may_end[-1].set()
 
     asyncio.run(look_up())
+
+
+def test_receivers_have_another_loop_than_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loops = list[object]()
+
+    async def loop(*_: object) -> object:
+        loops.append(asyncio.get_running_loop())
+        return loops[-1]
+
+    monkeypatch.setattr(Deliverer, "run", loop)
+    with api(tmp_path) as (client, _):
+        until(lambda: loops)
+        assert client.portal and client.portal.call(loop) is not loops[0]
 
 
 def test_names_that_cannot_be_resolved_are_refused() -> None:
