@@ -116,8 +116,7 @@ class BatchRunner:
         except BlockingIOError:
             return False
         except Exception as error:
-            is_lost = files.folder.exists() and not files.body.exists()
-            errors = _LOST if is_lost else _failure(batch, error)
+            errors = _LOST if files.folder.exists() and not files.body.exists() else _failure(batch, error)
             if errors is None:
                 return False
             with suppress(DatabaseError):  # it fails again in the next turn
