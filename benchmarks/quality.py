@@ -2,7 +2,7 @@
 
     python -m benchmarks trained --full examples/saf/full_finetuning_predictions.jsonl
     python -m benchmarks trained --data SCIENTSBANK --adapters FOLDER --full PREDICTIONS
-    python -m benchmarks recipes --data SCIENTSBANK --recipe lr=0.004 epochs=10 --recipe ordinal=0.5
+    python -m benchmarks recipes --data SCIENTSBANK --recipe lr=0.004 epochs=10 --recipe class_weights=0
 
 `trained` scores the test split with adapters that `scoremux train` wrote (by default the example adapters) and compares
 them with the predictions of `python -m benchmarks full_finetuning`; intervals are of a paired bootstrap of rows within

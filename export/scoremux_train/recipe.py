@@ -26,7 +26,6 @@ class Recipe(_Strict):
         rank: LoraConfig's r in PEFT; alpha and dropout are LoraConfig's, too.
         lr: The largest learning rate of A and B; `rate` says what `auto` means.
         spread: Share of a row's target that goes to the levels beside its own.
-        ordinal: Share of the loss on cumulative probabilities P(level > k); the rest is cross entropy.
         class_weights: Power of the inverse level count that weighs a row; 0 weighs all rows alike.
     """
 
@@ -37,7 +36,6 @@ class Recipe(_Strict):
     batch: int = Field(default=16, gt=0)
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     spread: float = Field(default=0.15, ge=0, lt=1)
-    ordinal: float = Field(default=0.0, ge=0, le=1)
     class_weights: float = Field(default=0.5, ge=0, le=1)
 
     @property

@@ -90,7 +90,7 @@ def _fit(model: Path, targets: list[TrainingSet], rank: int = 8, levels: int = 4
 
 SETS = [
     TrainingSet("a/0", 3, Recipe(epochs=3, dropout=0.2), _examples(21, 3, 1)),
-    TrainingSet("b/0", 2, Recipe(epochs=2, rank=4, ordinal=0.5, class_weights=0.5), _examples(40, 2, 2)),
+    TrainingSet("b/0", 2, Recipe(epochs=2, rank=4, class_weights=0.5), _examples(40, 2, 2)),
     TrainingSet("c/0", 4, Recipe(epochs=5, batch=7, spread=0.0), _examples(9, 4, 3)),
     TrainingSet("d/0", 3, Recipe(epochs=6), _examples(20, 3, 4)),
 ]
@@ -105,7 +105,7 @@ def test_a_task_alone_and_in_company_becomes_the_same_adapter(model: Path) -> No
 
 
 def test_training_is_that_of_peft_and_torch(model: Path) -> None:
-    recipe = Recipe(epochs=3, dropout=0.0, rank=4, alpha=8, ordinal=0.0)
+    recipe = Recipe(epochs=3, dropout=0.0, rank=4, alpha=8)
     target = TrainingSet("a/0", 3, recipe, _examples(30, 3, 6))
     trainer, start = _trainer(model, 4, 3)
     begun = start(4, 3, 9)

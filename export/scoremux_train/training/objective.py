@@ -1,4 +1,4 @@
-"""What is minimised, and by which steps: ordinal targets, their loss, and AdamW for each table by itself."""
+"""What is minimised, and by which steps: targets, their loss, and AdamW for each table by itself."""
 
 from __future__ import annotations
 
@@ -27,27 +27,19 @@ def soft_targets(target: torch.Tensor, levels: torch.Tensor, spread: torch.Tenso
 
 
 def loss(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
-    """Return the weighted sum over rows of (1 − o) · cross entropy + o · Σ_k BCE(P(level > k)), o being `ordinal`.
+    """Return the weighted sum of the rows' cross entropies.
 
     logits float32 [B, L_max], of a shared start [B, at least 2]; the sum is a scalar.
     """
     logits = _over_scales(logits, rows)
     levels = torch.tensor([row.levels for row in rows])
     weight = torch.tensor([row.weight for row in rows], device=logits.device)
-    ordinal = torch.tensor([row.of.recipe.ordinal for row in rows], device=logits.device)
     spread = torch.tensor([row.of.recipe.spread for row in rows])
     width = logits.shape[1]
     target = soft_targets(torch.tensor([row.example.level for row in rows]), levels, spread, width).to(logits.device)
     beyond = (torch.arange(width) >= levels[:, None]).to(logits.device)
     logp = torch.log_softmax(logits.masked_fill(beyond, -torch.inf), 1).masked_fill(beyond, 0.0)
-    entropy = -(target * logp).sum(1)
-    if not ordinal.any():
-        return (weight * entropy).sum()
-    p = logp.exp().masked_fill(beyond, 0.0)
-    above = (1 - p.cumsum(1)[:, :-1]).clamp(1e-6, 1 - 1e-6)
-    expected = (1 - target.cumsum(1)[:, :-1]).clamp(0, 1)
-    each = -(expected * above.log() + (1 - expected) * (1 - above).log()).masked_fill(beyond[:, 1:], 0.0)
-    return (weight * ((1 - ordinal) * entropy + ordinal * each.sum(1))).sum()
+    return -(weight * (target * logp).sum(1)).sum()
 
 
 def _over_scales(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
