@@ -41,7 +41,7 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
         InputError: A file cannot be read, or rows contradict each other.
         DataError: No row is usable, or the fields of a task are wrong.
     """
-    with_points = replace(columns, score=columns.score or "score")
+    with_points = replace(columns, score=columns.score or "score" * (columns.level != "score"))
     table = read_labels(paths, with_points, ("task", "text", "level"), strict=False)
     table.require(columns)
     data, rows_of = Data(bad=table.left_out), table.by_task()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, LeftOut, OffScale, ScoredColumns
 from scoremux_assess.labels.label_table import LabelTable, read_labels
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
-from scoremux_assess.labels.points import holds_points, points_by_level, points_of, tasks_beyond_levels
+from scoremux_assess.labels.points import filled, holds_points, points_of, shown_points, tasks_beyond_levels
 from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings, by_cell
 from scoremux_assess.labels.scored_output import read_scored
 from scoremux_assess.labels.weights import SEEN_BY_START, heavy_rows, population_of, to_routes
@@ -59,7 +60,7 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     """
     table = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
     if "score" in table.present:
-        _take_levels(table.rows, scored)
+        _take_levels(table, scored)
     absent = {*columns.groups, *([] if "student" in table.present else [columns.student])} - {"", *table.names}
     kept = present_columns(output, sorted(absent), ()) if output and absent else {}
     groups, student = [n for n in columns.groups if n not in kept], "" if columns.student in kept else columns.student
@@ -83,21 +84,24 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     return joined
 
 
-def _take_levels(rows: Collection[LabelledRow], scored: ScoredColumns) -> None:
+def _take_levels(table: LabelTable, scored: ScoredColumns) -> None:
     """Give rows of tasks of the output that have points alone the levels that have these points."""
-    with_points: dict[str | None, list[LabelledRow]] = {}
-    task_of: dict[str | None, str | None] = {}
-    if not all(row.task for row in rows):
-        task_of = dict(zip(scored.ids.to_pylist(), scored.task.texts().to_pylist(), strict=True))
-    for row in rows:
-        if math.isnan(row.level) and not math.isnan(row.score):
-            with_points.setdefault(row.task or task_of.get(row.id), []).append(row)
-    for code, levels in enumerate(levels_by_task(scored)):
-        ours, of_task = scored.task.code == code, with_points.get(scored.task.values[code], [])
-        given = np.array([(row.score, row.second) for row in of_task], np.float64).ravel()
-        points = points_by_level(scored.level[ours], scored.score[ours], int(levels), given)
-        for row in of_task:
-            row.take_level(points)
+    rows = [row for row in table.rows if math.isnan(row.level) and not math.isnan(row.score)]
+    tasks: Iterable[str | None] = [row.task for row in rows]
+    if "task" not in table.present:
+        ids = pa.array([row.id for row in rows], pa.large_string())
+        places = pc.index_in(ids, value_set=pc.cast(scored.ids, pa.large_string()))
+        tasks = scored.task.texts().take(places).to_pylist()
+    with_points = defaultdict[str | None, list[LabelledRow]](list)
+    for row, task in zip(rows, tasks, strict=True):
+        with_points[task].append(row)
+    levels = levels_by_task(scored)
+    shown = shown_points(scored.task.code, scored.level, scored.score, levels)
+    for task, points, count in zip(scored.task.values, shown, levels, strict=True):
+        given = np.array([(row.score, row.second) for row in with_points[task]], np.float64).ravel()
+        scale = filled(points[:count], given).tolist()
+        for row in with_points[task]:
+            row.take_level(scale)
 
 
 def _truth_columns(table: LabelTable, columns: LabelColumns, absent: Collection[str]) -> KnownColumns:

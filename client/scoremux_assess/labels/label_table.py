@@ -31,6 +31,7 @@ from scoremux_files.rows.row_layout import RowLayout, list_columns
 
 REPEATED = "given twice, with the same text and levels"
 SECOND_RATER = "given by a second rater, whose level counts beside the first"
+OTHER_KIND = "given by a second rater, whose points do not count beside a level, nor a level beside points"
 THIRD_RATER = "given by a third rater; a response counts with the levels of two"
 
 
@@ -107,11 +108,7 @@ def read_labels(
     table, responses = LabelTable(paths=[*map(str, paths)]), _Responses()
     with _without_collector():
         for file in (file for path in paths for file in files_of(path)):
-            for line, row, problem in _rows(file, columns, needed, table):
-                is_blank = problem.startswith("no number") and NO_NUMBER not in row.remarks
-                if problem and strict and not (is_blank and table.present & {"level", "score"}):
-                    hint = column_hint(table.names) if problem.startswith("no ") else ""
-                    raise InputError(f"{file}{'' if line is None else f', line {line}'}: {problem}{hint}")
+            for line, row, problem in _rows(file, columns, needed, table, strict):
                 if reason := problem or responses.add(row):
                     table.left_out.append(LeftOutLine(file.name, line, reason))
     table.rows = list(responses.rows.values())
@@ -133,7 +130,7 @@ def _without_collector() -> Iterator[None]:
 
 
 def _rows(
-    file: Path, columns: LabelColumns, needed: Collection[str], table: LabelTable
+    file: Path, columns: LabelColumns, needed: Collection[str], table: LabelTable, strict: bool
 ) -> Iterator[tuple[int | None, LabelledRow, str]]:
     """Yield line, row, and why it cannot be used, but no blank lines; add the columns of the file to the table's."""
     names: Collection[str] = ()
@@ -141,13 +138,18 @@ def _rows(
     for record in read_records(file, RowLayout(columns.id, text=columns.text, every_column=True)):
         if not record.reason and record.values.keys() != names:
             names = record.values.keys()
-            refuse_machine_levels(file, names, columns.level)
+            refuse_machine_levels(file, names, columns)
             present = columns.present(names)
             table.present |= present.keys()
             table.names |= dict.fromkeys(names)
         if record.reason or any(cell not in (None, "") for cell in record.values.values()):
             row = labelled_row(file, record.line or 0, record.values, present, columns)
-            yield record.line, row, record.reason or problem_of(row, needed, present, columns)
+            problem = record.reason or problem_of(row, needed, present, columns)
+            is_blank = problem.startswith("no number") and present.keys() & {"level", "score"}
+            if problem and strict and not (is_blank and NO_NUMBER not in row.remarks):
+                hint = column_hint(table.names) if problem.startswith("no ") else ""
+                raise InputError(f"{file}{'' if record.line is None else f', line {record.line}'}: {problem}{hint}")
+            yield record.line, row, problem
 
 
 def column_hint(names: Iterable[str]) -> str:
@@ -190,7 +192,10 @@ class _Responses:
         elif before is row and row.has_level:
             if first.second is not None:
                 return THIRD_RATER
-            first.second = row.level if first.level == first.level else row.score
+            second = row.level if first.level == first.level else row.score
+            if second != second:
+                return OTHER_KIND
+            first.second = second
             return SECOND_RATER
         elif any(x != y for x, y in _both(before, row)):
             raise _contradiction(before, row, "level")

@@ -68,10 +68,12 @@ class LabelColumns:
 
     def present(self, names: Collection[str]) -> dict[str, str]:
         """Return the columns that a file has, by field. names: all of them. A file of the desk keeps its own names."""
-        columns = {key: getattr(self, key) for key in _KEYS}
+        columns, read = {key: getattr(self, key) for key in _KEYS}, {*names} - {*_barred(names)}
         if self.own_names or CHOSEN_BY in names:
             columns = {key: name if name in names else name and key for key, name in columns.items()}
-        return {key: name for key, name in columns.items() if name in names}
+        if columns["level"] == columns["score"]:
+            columns["level"] = ""  # the column has points
+        return {key: name for key, name in columns.items() if name in read}
 
 
 _KEYS = ("id", "task", "administration", "text", "level", "score", "second", "rater", "student", "split")
@@ -179,13 +181,18 @@ class LabelledRow:
             raise InputError(f"{self.where}: the probabilities are not numbers from 0 to 1 that sum to 1")
 
 
-def refuse_machine_levels(file: Path, names: Collection[str], level: str) -> None:
-    """Raise InputError where the column of people's levels is the machine's, of `score`, `sample` or final scores."""
-    if any(pair <= {*names} for pair in _MACHINE_COLUMNS) and (level == "level" or (level and level not in names)):
+def refuse_machine_levels(file: Path, names: Collection[str], columns: LabelColumns) -> None:
+    """Raise InputError where no column has people's levels, but one the machine's, of `score` or final scores."""
+    if columns.level and _barred(names) and not {"level", "score"} & columns.present(names).keys():
         raise InputError(
             f"{file}: its column level has the machine's levels. The desk's --labelled export has those of people; "
-            "if another column of this file has them, name it with --column level=NAME"
+            "if another column of this file has them, name it with --column level=NAME, or score=NAME for points"
         )
+
+
+def _barred(names: Collection[str]) -> Collection[str]:
+    """Return the columns whose numbers are the machine's."""
+    return ("level", "score") if any(pair <= {*names} for pair in _MACHINE_COLUMNS) else ()
 
 
 def number(value: object) -> tuple[float, bool]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.labels.ratings import Floats, Mask
+from scoremux_files.errors import InputError
 
 _MOST_LEVELS = 0.05
 """Share of numbers that can only be levels, above which the others are no points."""
@@ -36,16 +37,27 @@ def points_of(level: Floats, score: Floats, levels: int) -> Floats:
     return np.asarray(points[0] + step * (np.arange(max(levels, int(distinct[-1]) + 1)) - distinct[0]), np.float64)
 
 
-def points_by_level(level: Floats, score: Floats, levels: int, given: Floats) -> Floats:
-    """Return the points of each level as a task's scored rows show them, NaN where they are not known, [L].
+def shown_points(task: npt.NDArray[Any], level: Floats, score: Floats, levels: npt.NDArray[Any]) -> Floats:
+    """Return the points of each task's levels as scored rows show them, NaN where they are not known, [T, L].
+
+    levels: How many each task has. Raises InputError where a level has different points.
+    """
+    shown = (level >= 0) & (level < np.append(levels, 0)[task]) & ~np.isnan(score)
+    places, worth = (task[shown], level[shown].astype(int)), np.round(score[shown], _DIGITS)
+    points = np.full((len(levels), levels.max(initial=0)), np.nan)
+    points[places] = worth
+    if (points[places] != worth).any():
+        raise InputError("versions of a task in the output have levels of different points: give levels, not points")
+    return points
+
+
+def filled(points: Floats, given: Floats) -> Floats:
+    """Return the points of a task's levels with those that people gave where they are not known, [L].
 
     Points that people gave twice fill a gap between known levels if they are as many, and people gave known ones too.
     """
-    shown = (level >= 0) & (level < levels) & ~np.isnan(score)
-    points = np.full(levels, np.nan)
-    points[level[shown].astype(int)] = np.round(score[shown], _DIGITS)
     others, times = np.unique(np.round(given[~np.isnan(given)], _DIGITS), return_counts=True)
-    others, ends = others[times > 1], [-np.inf, *points, np.inf]
+    points, others, ends = points.copy(), others[times > 1], [-np.inf, *points, np.inf]
     for low, high in pairwise(np.flatnonzero(~np.isnan(ends)).tolist()):
         between = others[(others > ends[low]) & (others < ends[high])]
         if len(between) == high - low - 1 and np.isin(others, points).any():

@@ -140,6 +140,17 @@ def test_points_in_the_place_of_levels_are_refused(join: Join) -> None:
     join(scored, [*truth[:9], {"id": 9, "level": 3.5}])  # means of two people's levels
     join(scored, [{"id": n, "level": n % 3} for n in range(10)])
     join([ok(n, n % 5) for n in range(10)], truth)  # nobody says what the levels' points are
+    levels = [n % 4 for n in range(10)]
+    assert join(scored, truth, score="level").ratings.human.tolist() == levels, "as the refusal says"
+    with pytest.raises(InputError, match=r"the output have levels of different points: give levels, not points"):
+        join([*scored, ok(11, 1, score=7)], truth, score="level")
+    # A file of the machine's, to which people added a column.
+    added: list[Row] = [
+        row | {"version": "v", "arithmetic": "a", "people": points[n % 4]} for n, row in enumerate(scored)
+    ]
+    assert join(scored, added, score="people").ratings.human.tolist() == levels
+    with pytest.raises(InputError, match=r"its column level has the machine's levels.*, or score=NAME for points"):
+        join(scored, added, score="score")
 
 
 def test_points_are_the_levels_that_the_output_shows_or_people_leave_no_doubt_of(join: Join) -> None:

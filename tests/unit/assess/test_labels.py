@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,22 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
             InputError, match=r"no number in level or points|its second level is not a number, or not one"
         ):
             read_labelled([write(tmp_path / "l.jsonl", row("1", None, **wrong))], None, columns, scale)
+    without = write(tmp_path / "without.csv", {"id": "9", "task": "t", "text": "x", "grade": 1})
+    with pytest.raises(
+        InputError, match=r"without\.csv.*: no number in level or points \(its columns: id, task, text, l"
+    ):
+        read_labelled([path, without], None, columns, scale)
+    kinds = [
+        row("1", 1, rater="a"),
+        row("1", None, points=2, rater="b"),
+        row("2", None, points=2, rater="a"),
+        row("2", 1, rater="b"),
+    ]
+    table = read_labelled([write(tmp_path / "l.jsonl", *kinds)], None, replace(columns, second=""), scale)
+    assert [(one.level, one.second) for one in table.rows] == [(1, None), (2, None)]
+    assert [line.reason for line in table.left_out] == [
+        "given by a second rater, whose points do not count beside a level, nor a level beside points"
+    ] * 2
 
 
 def test_lines_of_blank_cells_as_a_spreadsheet_leaves_them_are_no_rows(tmp_path: Path) -> None:

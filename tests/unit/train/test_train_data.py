@@ -107,6 +107,13 @@ def test_points_are_not_taken_for_levels_and_may_have_a_decimal_comma(tmp_path: 
     whole = _write(tmp_path / "whole.jsonl", [_row(n, level=2 * (n % 3)) for n in range(6)])
     with pytest.raises(DataError, match="task t: level has 4, so it holds points"):
         read_data([whole], {"t": {"levels": [0, 2, 4]}}, LabelColumns())
+    data = read_data([whole], {"t": {"levels": [0, 2, 4]}}, LabelColumns(score="level"))
+    assert [row.level for row in data.rows["t"]] == [0, 1, 2, 0, 1, 2]
+    machine = [_row(n, score=n, human=1 if n else None, version="v", arithmetic="a") for n in range(3)]
+    data = read_data([_write(whole, machine)], {"t": {"levels": [0, 1, 2]}}, LabelColumns(level="human"))
+    assert [row.id for row in data.rows["t"]] == ["1", "2"], "the score of row 0 is the machine's"
+    data = read_data([_write(whole, [{**_row(1), "score": 1}])], {"t": {"levels": [1, 2]}}, LabelColumns(level="score"))
+    assert [row.level for row in data.rows["t"]] == [1], "the column of levels may be called score"
     with pytest.raises(DataError, match=r"line 2: no task \(its columns: id, text, note\)"):
         path.write_text("id;text;note\n1;an answer;2\n")
         read_data([path], {})
