@@ -40,6 +40,7 @@ SITES = {
     "upper half's feed-forward": r"re:.*layer\.[345]\.(intermediate|output)\.dense",
 }
 """Of MiniLM's six layers."""
+MINILM = "all-MiniLM-L6-v2"
 PRECISIONS = ("float32", "int8")
 
 
@@ -55,7 +56,7 @@ PRECISIONS = ("float32", "int8")
         "--folds": {"type": int, "default": 1, "help": "how many of the four folds are trained"},
         "--sites": {"nargs": "+", "choices": list(SITES), "default": list(SITES)[1:]},
         "--ranks": {"type": int, "nargs": "+", "default": [4, 8, 16]},
-        "--backbones": {"nargs": "+", "default": [str(data.minilm())], "help": "folders (default: MiniLM)"},
+        "--backbones": {"nargs": "+", "default": [MINILM], "help": "folders (default: MiniLM)"},
         "--price": {"action": "store_true", "help": "train one epoch and leave agreement and time of training out"},
     },
     defaults={"rounds": 5, "rows": 256},
@@ -65,8 +66,9 @@ def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     measured = Recipes(data_folder(arguments.data), arguments.tasks, work)
     chosen = itertools.product(arguments.backbones, arguments.sites, arguments.ranks)
     first: tuple[Predicted, Mapping[str, Any]] | None = None
-    for backbone, sites, rank in [(str(data.minilm()), QUERY_VALUE, 8), *chosen]:
-        setting = (arguments.data, _name(backbone), sites, rank, arguments.tasks, arguments.folds, arguments.price)
+    for name, sites, rank in [(MINILM, QUERY_VALUE, 8), *chosen]:
+        backbone = str(data.minilm()) if name == MINILM else name
+        setting = (arguments.data, Path(name).name, sites, rank, arguments.tasks, arguments.folds, arguments.price)
         folder = work / re.sub(r"\W+", "-", " ".join(map(str, setting)))
         changes = [
             f"backbone={backbone}",
@@ -86,7 +88,7 @@ def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         packages = [path.stat().st_size for path in (folder / "adapters").glob("*/adapter_model.safetensors")]
         agreement = {**overall(predicted.rows, predicted.levels), **minus(predicted, first[0]), "cpu_seconds": took_s}
         yield {
-            **{"data": arguments.data, "backbone": _name(backbone), "sites": sites, "rank": rank},
+            **{"data": arguments.data, "backbone": Path(name).name, "sites": sites, "rank": rank},
             **{
                 "tasks": arguments.tasks,
                 "folds": arguments.folds,
@@ -99,10 +101,6 @@ def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
             **{f"start_s_{p}": seconds for p, (_, seconds) in started.items()},
             "package_bytes": sum(packages) / len(packages),
         }
-
-
-def _name(backbone: str) -> str:
-    return "all-MiniLM-L6-v2" if backbone == str(data.minilm()) else Path(backbone).name
 
 
 def _trained(
