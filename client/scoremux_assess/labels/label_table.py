@@ -22,7 +22,6 @@ from scoremux_assess.labels.labelled_row import (
     LabelledRow,
     labelled_row,
     problem_of,
-    refuse_machine_levels,
 )
 from scoremux_assess.labels.weights import Sample, sample_of
 from scoremux_files.errors import InputError, first_of
@@ -138,8 +137,7 @@ def _rows(
     for record in read_records(file, RowLayout(columns.id, text=columns.text, every_column=True)):
         if not record.reason and record.values.keys() != names:
             names = record.values.keys()
-            refuse_machine_levels(file, names, columns)
-            present = columns.present(names)
+            present = columns.present(file, names)
             table.present |= present.keys()
             table.names |= dict.fromkeys(names)
         if record.reason or any(cell not in (None, "") for cell in record.values.values()):

@@ -27,7 +27,7 @@ TRAINING = ("", "train", "training")
 """Values of the column `split` whose rows are trained on; all others are held out."""
 
 _MACHINE_COLUMNS = {"version", "arithmetic"}, {"decided_by", "machine_level"}
-"""Outputs of `score` and `sample` have the first two, final scores the others: their `level` is the machine's."""
+"""Outputs of `score` and `sample` have the first two, final scores the others: levels and scores are the machine's."""
 
 _MOST, _SUM_WITHIN = 1e9, 1e-3
 _COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
@@ -66,13 +66,23 @@ class LabelColumns:
         """Return the fields whose column was named."""
         return [key for key in _KEYS if getattr(self, key) not in ("", getattr(LABEL_COLUMNS, key))]
 
-    def present(self, names: Collection[str]) -> dict[str, str]:
-        """Return the columns that a file has, by field. names: all of them. A file of the desk keeps its own names."""
-        columns, read = {key: getattr(self, key) for key in _KEYS}, {*names} - {*_barred(names)}
+    def present(self, file: Path, names: Collection[str]) -> dict[str, str]:
+        """Return the columns that a file has, by field. A file of the desk keeps its own names.
+
+        names: all of its columns. Raises InputError where only the machine's levels would be read as people's.
+        """
+        columns, read = {key: getattr(self, key) for key in _KEYS}, {*names}
         if self.own_names or CHOSEN_BY in names:
             columns = {key: name if name in names else name and key for key, name in columns.items()}
         if columns["level"] == columns["score"]:
             columns["level"] = ""  # the column has points
+        if any(pair <= read for pair in _MACHINE_COLUMNS):
+            read -= {"level", "score"}
+            if self.level and not read & {columns["level"], columns["score"]}:
+                raise InputError(
+                    f"{file}: its column level has the machine's levels. The desk's --labelled export has those of "
+                    "people; if another column has them, name it with --column level=NAME, or score=NAME for points"
+                )
         return {key: name for key, name in columns.items() if name in read}
 
 
@@ -179,20 +189,6 @@ class LabelledRow:
             raise InputError(f"{self.where}: {count} probabilities, but {self.task} has {levels} levels")
         if not (min(self.probabilities) >= 0 and abs(sum(self.probabilities) - 1) <= _SUM_WITHIN):
             raise InputError(f"{self.where}: the probabilities are not numbers from 0 to 1 that sum to 1")
-
-
-def refuse_machine_levels(file: Path, names: Collection[str], columns: LabelColumns) -> None:
-    """Raise InputError where no column has people's levels, but one the machine's, of `score` or final scores."""
-    if columns.level and _barred(names) and not {"level", "score"} & columns.present(names).keys():
-        raise InputError(
-            f"{file}: its column level has the machine's levels. The desk's --labelled export has those of people; "
-            "if another column of this file has them, name it with --column level=NAME, or score=NAME for points"
-        )
-
-
-def _barred(names: Collection[str]) -> Collection[str]:
-    """Return the columns whose numbers are the machine's."""
-    return ("level", "score") if any(pair <= {*names} for pair in _MACHINE_COLUMNS) else ()
 
 
 def number(value: object) -> tuple[float, bool]:
