@@ -27,15 +27,12 @@ from scoremux_train.training.adapter_files import START, StartDescription, write
 from scoremux_train.training.preparation import Prepared
 
 PREDICTIONS = "predictions.parquet"
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()), ("task", pa.string()), ("fold", pa.int32()),
-        ("level", pa.int32()), ("second_level", pa.int32()),
-        ("probabilities", pa.list_(pa.float32())), ("points", pa.list_(pa.float64())),
-        ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64()),
-        ("adapter", pa.string()), ("seen", pa.bool_()), ("text_check", pa.string()),
-    ]
-)  # fmt: skip
+SCHEMA = pa.schema([
+    ("id", pa.string()), ("task", pa.string()), ("fold", pa.int32()), ("level", pa.int32()),
+    ("second_level", pa.int32()), ("probabilities", pa.list_(pa.float32())), ("points", pa.list_(pa.float64())),
+    ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64()), ("adapter", pa.string()),
+    ("seen", pa.bool_()), ("text_check", pa.string()),
+])  # fmt: skip
 """level, second_level: the humans'; fold: the one that the row was held out in; points: what the task's levels stand
 for; adapter: the digest of what was trained on all rows (`adapter_digest`); seen: whether the shared start of an
 earlier run was trained on the task; text_check: see `text_check`. Columns of administrations and groups follow, where

@@ -125,24 +125,7 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "population": joined.population,
         "all": {**_figures(assessed, -1), **_confidence(assessed, -1)},
         "mean_of_tasks": figures_of(assessed.means, 0),
-        "groups": [
-            {
-                **names,
-                "criteria": _verdicts(groups.judged, cell),
-                "statistics": figures_of(groups.figures, cell),
-                "levels": [
-                    {
-                        "level": int(groups.levels.level[place]),
-                        "gap": _number(groups.levels.gap[place]),
-                        **_of_level(groups, place),
-                    }
-                    for place in np.flatnonzero(groups.levels.group == cell)
-                ],
-            }
-            for cell, names in _group_names(assessed, groups)
-        ]
-        if groups
-        else [],
+        "groups": [names | _group(groups, cell) for cell, names in _group_names(assessed, groups)] if groups else [],
         "fairness": [
             {key: row[key] for key in ("task", "column", "statistic", "value", "n")} for row in _fairness(assessed)
         ],
@@ -150,6 +133,15 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "totals": _totals(assessed.totals),
         "confidence_is_calibrated": joined.scored.calibrated,
     }
+
+
+def _group(groups: Groups, cell: int) -> Record:
+    levels = [
+        {"level": int(groups.levels.level[n]), "gap": _number(groups.levels.gap[n]), **_of_level(groups, n)}
+        for n in np.flatnonzero(groups.levels.group == cell)
+    ]
+    criteria = _verdicts(groups.judged, cell)
+    return {"criteria": criteria, "statistics": figures_of(groups.figures, cell), "levels": levels}
 
 
 def _totals(totals: Totals | None) -> Record | None:
