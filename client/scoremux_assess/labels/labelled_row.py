@@ -262,7 +262,7 @@ def problem_of(row: LabelledRow, needed: Collection[str], present: Mapping[str, 
             # It may be a text, which must not be shown.
             return f"{name} is not a task's id (letters, digits, . _ -); name another column with --column task=NAME"
         if not has[key]:
-            points = f" or {columns.score}" if columns.score else ", counted from 0"
+            points = f" or {columns.score}" * (columns.score != name) if columns.score else ", counted from 0"
             return f"no number in {name}{points}" if key == "level" else f"no {name}"
     if columns.predicted and row.probabilities is None:
         return "probabilities is not a list of numbers"

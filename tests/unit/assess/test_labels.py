@@ -148,6 +148,9 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
     ]
     assert table.relabelled == 1, "the prediction of row 1 has another level, that of row 5 does not count"
     assert [line.reason for line in table.left_out] == ["no number in level or points", NO_LEVEL]
+    table = read_labelled([path], None, LabelColumns(score="level"), {"t": [1.0, 2.0]})
+    assert [(one.id, one.level) for one in table.rows] == [("3", 0)], "levels that are points"
+    assert {line.reason for line in table.left_out} == {"no number in level"}
     for wrong in ({"points": "two"}, {"points": 2, "again": 7}):
         with pytest.raises(
             InputError, match=r"no number in level or points|its second level is not a number, or not one"
