@@ -133,21 +133,24 @@ def _rows(
 ) -> Iterator[tuple[int | None, LabelledRow, str]]:
     """Yield line, row, and why it cannot be used, but no blank lines; add the columns of the file to the table's."""
     names: Collection[str] = ()
-    present: dict[str, str] = {}
+    present, fields = dict[str, str](), set[str]()
     for record in read_records(file, RowLayout(columns.id, text=columns.text, every_column=True)):
         if not record.reason and record.values.keys() != names:
             names = record.values.keys()
             present = columns.present(file, names)
-            table.present |= present.keys()
+            fields |= present.keys()
             table.names |= dict.fromkeys(names)
         if record.reason or any(cell not in (None, "") for cell in record.values.values()):
             row = labelled_row(file, record.line or 0, record.values, present, columns)
             problem = record.reason or problem_of(row, needed, present, columns)
-            is_blank = problem.startswith("no number") and present.keys() & {"level", "score"}
-            if problem and strict and not (is_blank and NO_NUMBER not in row.remarks):
+            is_blank = problem.startswith("no number") and NO_NUMBER not in row.remarks
+            if problem and strict and not is_blank:
                 hint = column_hint(table.names) if problem.startswith("no ") else ""
                 raise InputError(f"{file}{'' if record.line is None else f', line {record.line}'}: {problem}{hint}")
             yield record.line, row, problem
+    table.present |= fields
+    if strict and names and "level" in needed and not fields & {"level", "score"}:
+        raise InputError(f"{file} has no column {columns.level}{column_hint(table.names)}")
 
 
 def column_hint(names: Iterable[str]) -> str:

@@ -123,9 +123,7 @@ def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
     ):
         read_labels([tmp_path])
     points = write(tmp_path / "points.jsonl", {"id": "1", "task": "t", "text": SECRET, "score": 0.5})
-    with pytest.raises(
-        InputError, match=r"line 1: no number in level, counted from 0 \(its columns: id, task, text, s"
-    ):
+    with pytest.raises(InputError, match=r"points\.jsonl has no column level \(its columns: id, task, text, s"):
         read_labelled([points], None, LABEL_COLUMNS, {})
 
 
@@ -156,10 +154,13 @@ def test_calibrated_rows_may_have_points_or_no_level_at_all(tmp_path: Path) -> N
             InputError, match=r"no number in level or points|its second level is not a number, or not one"
         ):
             read_labelled([write(tmp_path / "l.jsonl", row("1", None, **wrong))], None, columns, scale)
+    for rows in ([row("1"), {"id": "2", "task": "t", "text": "x"}], [{"id": "2", "task": "t", "text": "x"}, row("1")]):
+        table = read_labelled([write(tmp_path / "l.jsonl", *rows)], None, LabelColumns(), {})
+        assert ([one.id for one in table.rows], len(table.left_out)) == (["1"], 1), (
+            "a line without the key has no level"
+        )
     without = write(tmp_path / "without.csv", {"id": "9", "task": "t", "text": "x", "grade": 1})
-    with pytest.raises(
-        InputError, match=r"without\.csv.*: no number in level or points \(its columns: id, task, text, l"
-    ):
+    with pytest.raises(InputError, match=r"without\.csv has no column level \(its columns: id, task, text, l"):
         read_labelled([path, without], None, columns, scale)
     kinds = [
         row("1", 1, rater="a"),
