@@ -56,7 +56,7 @@ def write_report(
 
     Args:
         out: The HTML file; the JSON and Parquet files beside it have its name.
-        example: Address of a report with verdicts, which one of too few rows names.
+        example: Address of a report on more rows, which one of too few rows names.
 
     Raises:
         InputError: a file cannot be read or written, or no row has a score and a known level.

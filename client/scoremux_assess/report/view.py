@@ -71,11 +71,11 @@ def _summary(assessed: Assessment, rows: int) -> str:
 
 
 _IN_WORDS = {
-    Verdict.PASS: "pass",
-    Verdict.FAIL: "fail",
-    Verdict.NOT_ENOUGH_LEVELS: "have human levels of one value only",
-    Verdict.NOT_ENOUGH_ROWS: "have not enough rows for a verdict",
-    Verdict.NOT_MEASURED: "lack a measurement that is required",
+    Verdict.PASS: "passed",
+    Verdict.FAIL: "failed",
+    Verdict.NOT_ENOUGH_LEVELS: "with human levels of one value only",
+    Verdict.NOT_ENOUGH_ROWS: "without enough rows for a verdict",
+    Verdict.NOT_MEASURED: "without a measurement that is required",
 }
 
 
