@@ -22,6 +22,7 @@ Options = Mapping[str, Mapping[str, Any]]
 FOLDERS = {
     "--against": "CHECKOUT",
     "--adapters": "FOLDER",
+    "--backbone": "FOLDER",
     "--full": "PREDICTIONS",
     "--predictions": "FILE",
     "--work": "FOLDER",

@@ -56,7 +56,7 @@ PRECISIONS = ("float32", "int8")
         "--folds": {"type": int, "default": 1, "help": "how many of the four folds are trained"},
         "--sites": {"nargs": "+", "choices": list(SITES), "default": list(SITES)[1:]},
         "--ranks": {"type": int, "nargs": "+", "default": [4, 8, 16]},
-        "--backbones": {"nargs": "+", "default": [MINILM], "help": "folders (default: MiniLM)"},
+        "--backbone": {"default": MINILM, "help": "a model's folder, for all rows but the first (default: MiniLM)"},
         "--price": {"action": "store_true", "help": "train one epoch and leave agreement and time of training out"},
     },
     defaults={"rounds": 5, "rows": 256},
@@ -64,7 +64,7 @@ PRECISIONS = ("float32", "int8")
 def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Where adapters are and their rank: agreement by cross-validation, and what it costs in serving (a screening)."""
     measured = Recipes(data_folder(arguments.data), arguments.tasks, work)
-    chosen = itertools.product(arguments.backbones, arguments.sites, arguments.ranks)
+    chosen = itertools.product([arguments.backbone], arguments.sites, arguments.ranks)
     first: tuple[Predicted, Mapping[str, Any]] | None = None
     for name, sites, rank in [(MINILM, QUERY_VALUE, 8), *chosen]:
         backbone = str(data.minilm()) if name == MINILM else name

@@ -234,7 +234,7 @@ def test_weights_that_the_source_lacks_are_refused_unless_adapters_save_them(tmp
     model.model.save_pretrained(source)
     opened = Classifier.open(str(source))
     assert opened.random == {"head.dense", "classifier"}
-    with pytest.raises(ModelError, match=r"no weights for head\.dense, .* export with --for and the adapters, else"):
+    with pytest.raises(ModelError, match=r"no weights for head\.dense, .* save the whole model before you train"):
         export_backbone(str(source), Opening("Wo"), tmp_path / "repository")
     opened.refuse_random(["head.dense", "classifier"])
 

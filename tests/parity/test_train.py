@@ -27,6 +27,7 @@ from scoremux_engine.packages.adapter_folders import find_adapters
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
+from scoremux_export.errors import ModelError
 from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
@@ -432,6 +433,15 @@ def test_responses_with_one_id_are_told_apart_by_administration(tmp_path: Path, 
         (task,) = prepare(read_data([path], {}), ["t-a"], Plan(), str(model)).tasks
         keys.append({row.key: example.key for row, example in zip(task.rows, task.examples, strict=True)})
     assert keys[0].items() < keys[1].items() and len({*keys[1].values()}) == len(rows) + 2
+
+
+def test_a_backbone_whose_weights_would_differ_at_export_is_refused(model: Path, tmp_path: Path) -> None:
+    data = read_data([write_labelled(tmp_path / "rows.jsonl", rows=24)], {})
+    encoder = transformers.BertModel.from_pretrained(model, add_pooling_layer=False)
+    encoder.save_pretrained(without_pooler := Path(shutil.copytree(model, tmp_path / "model")))
+    with pytest.raises(ModelError, match=r"no weights for bert\.pooler\.dense, .* save the whole model"):
+        prepare(data, list(data.tasks), Plan(), str(without_pooler))
+    prepare(data, list(data.tasks), Plan(modules_to_save=["bert.pooler.dense"]), str(without_pooler))
 
 
 @pytest.mark.parametrize("points", [(0.0, 1.0), (0.0, 0.5, 2.0), (0.0, 1.0, 2.0, 3.0, 5.0)])

@@ -94,8 +94,8 @@ class Classifier:
         """Raise ModelError if a module has random weights and adapters do not save it whole."""
         for name in sorted(self.random - set(saved)):
             raise ModelError(
-                f"{self.source} has no weights for {name}, so every start draws random ones; if the adapters saved "
-                f"that module, export with --for and the adapters, else save the whole model before you train adapters"
+                f"{self.source} has no weights for {name}, so every start draws random ones; save the whole model "
+                "before you train adapters, or name the module in modules_to_save and export with --for and adapters"
             )
 
     def words(self) -> tokenizers.Tokenizer:

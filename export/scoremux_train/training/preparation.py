@@ -139,6 +139,7 @@ class _Backbone:
     def open(cls, source: str, plan: Plan) -> _Backbone:
         classifier = Classifier.open(source)
         sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
+        classifier.refuse_random([linear.name for linear in head])
         tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
         return cls(classifier, tokenizer, weights_digest(source), sites, head)
 
