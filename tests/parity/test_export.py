@@ -16,6 +16,7 @@ import transformers
 
 from computed import computed_runners
 from families import FAMILIES, POSITIONS, each_family
+from making import make_encoder
 from probe_graph import operations
 from scoremux_engine import Engine
 from scoremux_engine.errors import BackboneError
@@ -99,6 +100,15 @@ def test_model_that_reads_padding_is_refused_by_name(encoder: Path, tmp_path: Pa
     transformers.ConvBertModel(config).save_pretrained(source)
     with pytest.raises(ParityError, match="ConvBertForSequenceClassification reads padding as text"):
         export_backbone(str(source), Opening("query,value"), tmp_path / "out")
+
+
+def test_a_pooler_so_steep_that_float32_is_coarser_than_the_tolerance_is_proved_by_float64(tmp_path: Path) -> None:
+    source = make_encoder(tmp_path / "source")
+    encoder = transformers.BertModel.from_pretrained(source)
+    with torch.no_grad():
+        encoder.pooler.dense.weight *= 3000
+    encoder.save_pretrained(source)
+    assert export_backbone(str(source), Opening("query,value"), tmp_path / "out").spec.parity.rows == 19
 
 
 def test_weights_in_a_file_of_another_name_are_exported_without_their_digest(encoder: Path, tmp_path: Path) -> None:
