@@ -27,12 +27,23 @@ from scoremux_train.training.adapter_files import START, StartDescription, write
 from scoremux_train.training.preparation import Prepared
 
 PREDICTIONS = "predictions.parquet"
-SCHEMA = pa.schema([
-    ("id", pa.string()), ("task", pa.string()), ("fold", pa.int32()), ("level", pa.int32()),
-    ("second_level", pa.int32()), ("probabilities", pa.list_(pa.float32())), ("points", pa.list_(pa.float64())),
-    ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64()), ("adapter", pa.string()),
-    ("seen", pa.bool_()), ("text_check", pa.string()),
-])  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("task", pa.string()),
+        ("fold", pa.int32()),
+        ("level", pa.int32()),
+        ("second_level", pa.int32()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("points", pa.list_(pa.float64())),
+        ("student", pa.string()),
+        ("chosen_by", pa.string()),
+        ("probability", pa.float64()),
+        ("adapter", pa.string()),
+        ("seen", pa.bool_()),
+        ("text_check", pa.string()),
+    ]
+)
 """level, second_level: the humans'; fold: the one that the row was held out in; points: what the task's levels stand
 for; adapter: the digest of what was trained on all rows (`adapter_digest`); seen: whether the shared start of an
 earlier run was trained on the task; text_check: see `text_check`. Columns of administrations and groups follow, where
@@ -78,17 +89,24 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
     rows = [
         {
             **row.groups,
-            "id": row.id, "task": task.prepared.task.id, "fold": fold,
-            "level": row.level, "second_level": row.second,
-            "probabilities": p.tolist(), "points": task.prepared.task.levels,
-            "student": row.student, "administration": row.administration, "chosen_by": row.chosen_by,
+            "id": row.id,
+            "task": task.prepared.task.id,
+            "fold": fold,
+            "level": row.level,
+            "second_level": row.second,
+            "probabilities": p.tolist(),
+            "points": task.prepared.task.levels,
+            "student": row.student,
+            "administration": row.administration,
+            "chosen_by": row.chosen_by,
             "probability": None if math.isnan(row.probability) else row.probability,
-            "adapter": adapters[task.prepared.task.id], "seen": task.prepared.seen_by_start,
+            "adapter": adapters[task.prepared.task.id],
+            "seen": task.prepared.seen_by_start,
             "text_check": text_check(row.response),
         }
         for task in tasks
         for row, fold, p in zip(task.prepared.rows, task.prepared.fold_of, task.predicted, strict=True)
-    ]  # fmt: skip
+    ]
     more = ["administration"] if any(row["administration"] for row in rows) else []
     schema = pa.schema(
         [*SCHEMA, *((name, pa.string()) for name in dict.fromkeys((*more, *groups)) if name not in SCHEMA.names)]

@@ -23,13 +23,27 @@ DRILLS = ("padding", "doubled", "question", "other task", "shuffled", "keywords"
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
-SCHEMA = pa.schema([
-    ("id", pa.string()), ("task", pa.string()), ("status", pa.string()), ("level", pa.int32()), ("score", pa.float32()),
-    ("probabilities", pa.list_(pa.float32())), ("version", pa.string()), ("tokens", pa.int32()),
-    ("truncated", pa.bool_()), ("confidence", pa.float32()), ("level_low", pa.int32()), ("level_high", pa.int32()),
-    ("condition", pa.string()), ("route", pa.string()), ("read_behind", pa.float32()), ("arithmetic", pa.string()),
-    ("student", pa.string()),
-])  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("task", pa.string()),
+        ("status", pa.string()),
+        ("level", pa.int32()),
+        ("score", pa.float32()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("version", pa.string()),
+        ("tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("confidence", pa.float32()),
+        ("level_low", pa.int32()),
+        ("level_high", pa.int32()),
+        ("condition", pa.string()),
+        ("route", pa.string()),
+        ("read_behind", pa.float32()),
+        ("arithmetic", pa.string()),
+        ("student", pa.string()),
+    ]
+)
 """Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty.
 
 level_low, level_high: the range of levels that holds a human's, null where there is none.
