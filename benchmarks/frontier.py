@@ -10,7 +10,6 @@ Speed is by processor time. With `--work FOLDER` what was trained is kept, and a
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import re
 import time
@@ -64,7 +63,7 @@ PRECISIONS = ("float32", "int8")
 def frontier(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Where adapters are and their rank: agreement by cross-validation, and what it costs in serving (a screening)."""
     measured = Recipes(data_folder(arguments.data), arguments.tasks, work)
-    chosen = itertools.product([arguments.backbone], arguments.sites, arguments.ranks)
+    chosen = ((arguments.backbone, sites, rank) for sites in arguments.sites for rank in arguments.ranks)
     first: tuple[Predicted, Mapping[str, Any]] | None = None
     for name, sites, rank in [(MINILM, QUERY_VALUE, 8), *chosen]:
         backbone = str(data.minilm()) if name == MINILM else name

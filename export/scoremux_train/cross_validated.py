@@ -17,7 +17,15 @@ from scoremux_assess.conclusions.verdicts import read_criteria
 from scoremux_assess.labels.ratings import Floats, Ratings
 from scoremux_assess.labels.weights import routed_beside, routed_only
 from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import Estimates, Figure, Figures, joined_estimates, mean_of, student_t
+from scoremux_assess.statistics.estimates import (
+    Estimates,
+    Figure,
+    Figures,
+    joined_estimates,
+    mean_of,
+    rounded,
+    student_t,
+)
 from scoremux_assess.statistics.intervals import estimates
 from scoremux_train.run import QUARTERS, TrainedTask
 
@@ -258,5 +266,5 @@ def _rounded(count: float) -> str:
 
 
 def _shown(figure: Figure) -> str:
-    value, low, high = (f"{round(number, 2) + 0.0:.2f}" for number in figure)
+    value, low, high = map(rounded, figure)
     return value if math.isnan(figure.low) else f"{value} ({low} – {high})"

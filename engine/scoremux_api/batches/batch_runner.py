@@ -43,7 +43,7 @@ _STOP_S, _ORPHAN_S = 5.0, 86_400.0
 _PASSING = (TransportError, DatabaseError, SetupError, OSError)
 """What does not end a batch: it is computed later."""
 _TAKEN = "the desk has a row of this id with another text; give a new id"  # an id would outlive its erasure
-_LOST = '[{"code": "files_lost", "message": "the files of the batch are gone; send its rows again"}]'
+_LOST = "files_lost", "the files of the batch are gone; send its rows again"
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class BatchRunner:
         except BlockingIOError:
             return False
         except Exception as error:
-            errors = _LOST if files.folder.exists() and not files.body.exists() else _failure(batch, error)
+            errors = _errors(*_LOST) if files.folder.exists() and not files.body.exists() else _failure(batch, error)
             if errors is None:
                 return False
             with suppress(DatabaseError):  # it fails again in the next turn
@@ -210,7 +210,7 @@ class BatchRunner:
             rows = {row.id: row for row in batch_table.rows_in(connection, (*UNDER_WAY, *ENDED))}
         for old in (row for row in rows.values() if row.changed_at < now - _ORPHAN_S):
             if not BatchFiles(self._root, old.id).folder.exists():
-                self._move(old.id, ("validating",), "failed", errors=_LOST)
+                self._move(old.id, ("validating",), "failed", errors=_errors(*_LOST))
         for folder in self._root.glob("batch_*"):
             files, row = BatchFiles(self._root, folder.name), rows.get(folder.name)
             if row is not None and row.changed_at >= limit and not files.body.exists():
