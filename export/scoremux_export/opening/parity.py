@@ -64,14 +64,14 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
             expected, read = _ask(oracles[g], tokens[row], spec)
             difference = float(np.abs(out.logits[row, : len(expected)] - expected).max())
             if not (difference <= worst or np.isnan(worst)):  # NaN is the worst
-                worst, coarsest = difference, oracles[g]
+                worst, worst_row = difference, (oracles[g], [tokens[row]])
             if not (off := _relative(pooled[row], read)) <= TOLERANCE:
                 _check_read(oracles[g], tokens[row], off, rows, spec)
             spread = max(spread, float(expected.std()))
-    if not worst <= TOLERANCE and not worst <= _MOST_NOISE * (noise := _float32_noise(coarsest, rows, spec)[0]):
+    if not worst <= TOLERANCE and not worst <= _MOST_NOISE * (noise := _float32_noise(*worst_row, spec)[0]):
         raise ParityError(
             f"max |Δlogit| from PEFT is {worst:.2e} over {len(rows)} rows, above {TOLERANCE:.0e}; PEFT's own float32 "
-            f"is {noise:.1e} from its float64"
+            f"is {noise:.1e} from its float64 there"
         )
     if spread < 10 * TOLERANCE:
         raise ParityError("the random adapters' logits hardly differ, so the comparison proves nothing")
