@@ -41,8 +41,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
         InputError: A file cannot be read, or rows contradict each other.
         DataError: No row is usable, or the fields of a task are wrong.
     """
-    with_points = replace(columns, score=columns.score or "score" * (columns.level != "score"))
-    table = read_labels(paths, with_points, ("task", "text", "level"), strict=False)
+    points = "score" if columns.level != "score" else ""
+    table = read_labels(paths, replace(columns, score=columns.score or points), ("task", "text", "level"), strict=False)
     table.require(columns)
     data, rows_of = Data(bad=table.left_out), table.by_task()
     for task in rows_of.keys() - tasks if tasks else ():

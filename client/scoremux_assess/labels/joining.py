@@ -59,12 +59,14 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     output: the file of `scored`, whose columns are groups and students where the truth has none of these names.
     """
     table = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
-    if "score" in table.present:
+    has_points = "score" in table.present
+    if has_points:
         _take_levels(table, scored)
     absent = {*columns.groups, *([] if "student" in table.present else [columns.student])} - {"", *table.names}
     kept = present_columns(output, sorted(absent), ()) if output and absent else {}
     groups, student = [n for n in columns.groups if n not in kept], "" if columns.student in kept else columns.student
-    table.require(replace(columns, groups=groups, student=student), "id", *["level"] * ("score" not in table.present))
+    needed = ("id",) if has_points else ("id", "level")
+    table.require(replace(columns, groups=groups, student=student), *needed)
     truth_columns = _truth_columns(table, columns, absent)
     if kept:
         of_output = _of_output(kept, scored, truth_columns)
@@ -98,8 +100,8 @@ def _take_levels(table: LabelTable, scored: ScoredColumns) -> None:
     levels = levels_by_task(scored)
     shown = shown_points(scored.task.code, scored.level, scored.score, levels)
     for task, points, count in zip(scored.task.values, shown, levels, strict=True):
-        given = np.array([(row.score, row.second) for row in with_points[task]], np.float64).ravel()
-        scale = filled(points[:count], given).tolist()
+        human_points = np.array([(row.score, row.second) for row in with_points[task]], np.float64).ravel()
+        scale = filled(points[:count], human_points).tolist()
         for row in with_points[task]:
             row.take_level(scale)
 

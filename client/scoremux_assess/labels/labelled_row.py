@@ -251,6 +251,13 @@ def labelled_row(
     return row
 
 
+def _level_or_points(level: str, points: str) -> str:
+    """Name the columns in which a person's number may be."""
+    if points == level:
+        return level
+    return f"{level} or {points}" if points else f"{level}, counted from 0"
+
+
 def problem_of(row: LabelledRow, needed: Collection[str], present: Mapping[str, str], columns: LabelColumns) -> str:
     """Return why a row without the fields that are needed cannot be used, empty if it can; quotes no cell."""
     if not (needed or columns.predicted):
@@ -262,8 +269,7 @@ def problem_of(row: LabelledRow, needed: Collection[str], present: Mapping[str, 
             # It may be a text, which must not be shown.
             return f"{name} is not a task's id (letters, digits, . _ -); name another column with --column task=NAME"
         if not has[key]:
-            points = f" or {columns.score}" * (columns.score != name) if columns.score else ", counted from 0"
-            return f"no number in {name}{points}" if key == "level" else f"no {name}"
+            return f"no {name}" if key != "level" else f"no number in {_level_or_points(name, columns.score)}"
     if columns.predicted and row.probabilities is None:
         return "probabilities is not a list of numbers"
     if "level" in needed and not (math.isnan(row.probability) or 0 < row.probability <= 1):

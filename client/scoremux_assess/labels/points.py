@@ -51,12 +51,12 @@ def shown_points(task: npt.NDArray[Any], level: Floats, score: Floats, levels: n
     return points
 
 
-def filled(points: Floats, given: Floats) -> Floats:
+def filled(points: Floats, human_points: Floats) -> Floats:
     """Return the points of a task's levels with those that people gave where they are not known, [L].
 
     Points that people gave twice fill a gap between known levels if they are as many, and people gave known ones too.
     """
-    others, times = np.unique(np.round(given[~np.isnan(given)], _DIGITS), return_counts=True)
+    others, times = np.unique(np.round(human_points[~np.isnan(human_points)], _DIGITS), return_counts=True)
     points, others, ends = points.copy(), others[times > 1], [-np.inf, *points, np.inf]
     for low, high in pairwise(np.flatnonzero(~np.isnan(ends)).tolist()):
         between = others[(others > ends[low]) & (others < ends[high])]

@@ -51,10 +51,15 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
         if prediction is not None and NO_LEVEL not in row.remarks:
             table.relabelled += _take_prediction(row, prediction)
     rows = [*table.rows, *predicted.values()]
-    reasons = [NO_LEVEL if NO_LEVEL in row.remarks else UNCHOSEN * math.isnan(row.weight) for row in rows]
-    table.rows = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
-    table.left_out += [LeftOutLine(row.where, None, r) for row, r in zip(rows, reasons, strict=True) if r]
+    table.rows = [row for row in rows if not _why_left_out(row)]
+    table.left_out += [LeftOutLine(row.where, None, reason) for row in rows if (reason := _why_left_out(row))]
     return table
+
+
+def _why_left_out(row: LabelledRow) -> str:
+    if NO_LEVEL in row.remarks:
+        return NO_LEVEL
+    return UNCHOSEN if math.isnan(row.weight) else ""
 
 
 def _take_prediction(row: LabelledRow, prediction: LabelledRow) -> bool:

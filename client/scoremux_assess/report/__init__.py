@@ -95,8 +95,13 @@ def _provenance(inputs: ReportInputs, title: str) -> dict[str, object]:
     drills = beside_parts(inputs.output, "drills")
     outputs = {"output": inputs.output} | ({"drills": drills} if drills.is_dir() else {})
     paths = {**outputs, "truth": inputs.truth, "criteria": inputs.criteria, "policy": inputs.policy}
-    of = inputs.columns
-    columns = {"points": of.score, "second human": of.second, "groups": ", ".join(of.groups), "student": of.student}
+    names = inputs.columns
+    columns = {
+        "points": names.score,
+        "second human": names.second,
+        "groups": ", ".join(names.groups),
+        "student": names.student,
+    }
     return {
         "title": title,
         "date": date.today().isoformat(),
