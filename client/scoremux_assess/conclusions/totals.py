@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoremux_assess.labels.joined_columns import JoinedColumns
-from scoremux_assess.labels.points import points_of
+from scoremux_assess.labels.points import evenly_spaced
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates, Figures
@@ -51,7 +51,7 @@ def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | No
     complete = (tasks_of == cells) & (np.bincount(student) == cells)
     if complete.sum() < _FEWEST:
         return None
-    machine, human = _in_points(joined, task)
+    machine, human = _in_points(joined)
     scores = {"people": human, "machine": machine}
     if (ratings.kept == 0).any():
         scores["as routed"] = np.where(ratings.kept == 1, machine, human)
@@ -66,12 +66,12 @@ def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | No
     return Totals(by, figures, cuts, same)
 
 
-def _in_points(joined: JoinedColumns, task: Ints) -> tuple[Floats, Floats]:
+def _in_points(joined: JoinedColumns) -> tuple[Floats, Floats]:
     """Return the points of machine and people; of a task with a level whose points are unknown, the levels of both."""
     points = np.stack([joined.ratings.machine, joined.ratings.human])
-    for place in np.unique(task):
-        rows = task == place
-        known = points_of(joined.scored.level[rows], joined.scored.score[rows], int(joined.scored.width[rows].max()))
-        if len(known) > points[:, rows].max():
-            points[:, rows] = np.interp(points[:, rows], np.arange(len(known)), known)
+    for code in np.unique(joined.scored.task.code):
+        rows, of_levels = joined.scored.task.code == code, evenly_spaced(joined.points[code])
+        known, levels = np.flatnonzero(np.isfinite(of_levels)), points[:, rows]
+        if np.isin([np.floor(levels), np.ceil(levels)], known).all():
+            points[:, rows] = np.interp(levels, known, of_levels[known])
     return points[0], points[1]

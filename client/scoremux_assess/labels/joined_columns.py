@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -126,6 +126,7 @@ class JoinedColumns:
         truth: What humans gave them.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
+        points: Those of each task's levels, as far as output and truth show them, else NaN or inf, [T, L].
         routes: How many scored rows of each task of the output the machine keeps, and how many were sent to people,
             [T, 2]; None where it keeps all, or has no routes.
         off_scale: Rows that are left out since their level is off the scale.
@@ -144,6 +145,7 @@ class JoinedColumns:
     dropped: npt.NDArray[np.int64]
     population: str
     left_out: tuple[LeftOut, ...]
+    points: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __len__(self) -> int:
         return len(self.ratings)

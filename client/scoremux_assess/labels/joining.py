@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, LeftOut, OffScale, ScoredColumns
 from scoremux_assess.labels.label_table import LabelTable, read_labels
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
-from scoremux_assess.labels.points import filled, holds_points, points_of, shown_points, tasks_beyond_levels
+from scoremux_assess.labels.points import evenly_spaced, filled, holds_points, shown_points, tasks_beyond_levels
 from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings, by_cell
 from scoremux_assess.labels.scored_output import read_scored
 from scoremux_assess.labels.weights import SEEN_BY_START, heavy_rows, population_of, to_routes
@@ -60,8 +60,10 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     """
     table = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
     has_points = "score" in table.present
+    counts, width = levels_by_task(scored), int(scored.width.max(initial=0))
+    points = shown_points(scored.task.code, scored.level, scored.score, counts, width)
     if has_points:
-        _take_levels(table, scored)
+        _take_levels(table, scored, points)
     absent = {*columns.groups, *([] if "student" in table.present else [columns.student])} - {"", *table.names}
     kept = present_columns(output, sorted(absent), ()) if output and absent else {}
     groups, student = [n for n in columns.groups if n not in kept], "" if columns.student in kept else columns.student
@@ -74,20 +76,22 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
         truth_columns = replace(
             truth_columns, groups=of_all, student=of_output.get(columns.student, truth_columns.student)
         )
-    joined = join(scored, truth_columns)
+    joined = replace(join(scored, truth_columns), points=points)
     task = np.append(joined.scored.task.code, joined.off_scale.task)
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
     for code in tasks_beyond_levels(task, numbers, joined.levels):
-        rows, levels = scored.task.code == code, int(joined.levels[code])
-        points = points_of(scored.level[rows], scored.score[rows], int(scored.width[rows].max(initial=0)))
-        if holds_points(numbers[task == code], points, levels):
+        levels = int(joined.levels[code])
+        if holds_points(numbers[task == code], evenly_spaced(points[code, :levels]), levels):
             name = scored.task.values[code]
             raise InputError(f"{truth}: {columns.level} of {name} has points; name it with --column score=NAME")
     return joined
 
 
-def _take_levels(table: LabelTable, scored: ScoredColumns) -> None:
-    """Give rows of tasks of the output that have points alone the levels that have these points."""
+def _take_levels(table: LabelTable, scored: ScoredColumns, points: Floats) -> None:
+    """Give rows of tasks that have points alone the levels that have these points.
+
+    points: Those that the output shows, [T, L]; those that only people gave are added.
+    """
     rows = [row for row in table.rows if math.isnan(row.level) and not math.isnan(row.score)]
     tasks: Iterable[str | None] = [row.task for row in rows]
     if "task" not in table.present:
@@ -97,11 +101,12 @@ def _take_levels(table: LabelTable, scored: ScoredColumns) -> None:
     with_points = defaultdict[str | None, list[LabelledRow]](list)
     for row, task in zip(rows, tasks, strict=True):
         with_points[task].append(row)
-    levels = levels_by_task(scored)
-    shown = shown_points(scored.task.code, scored.level, scored.score, levels)
-    for task, points, count in zip(scored.task.values, shown, levels, strict=True):
+    if np.isinf(points).any():
+        raise InputError("versions of a task in the output have levels of different points: give levels, not points")
+    for task, of_task, count in zip(scored.task.values, points, levels_by_task(scored), strict=True):
         human_points = np.array([(row.score, row.second) for row in with_points[task]], np.float64).ravel()
-        scale = filled(points[:count], human_points).tolist()
+        of_task[:count] = filled(of_task[:count], human_points)
+        scale = of_task[:count].tolist()
         for row in with_points[task]:
             row.take_level(scale)
 

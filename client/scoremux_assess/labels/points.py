@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.labels.ratings import Floats, Mask
-from scoremux_files.errors import InputError
+from scoremux_files.rows.columns import Ints32
 
 _MOST_LEVELS = 0.05
 """Share of numbers that can only be levels, above which the others are no points."""
@@ -19,36 +19,29 @@ _MOST_LEVELS = 0.05
 _DIGITS = 4
 
 
-def points_of(level: Floats, score: Floats, levels: int) -> Floats:
-    """Return the points of a task's levels that its scored rows show; where they are evenly spaced, those of all.
-
-    Args:
-        level, score: Of the task's rows, NaN without a score, [B].
-        levels: How many levels the task has, 0 where that is not known.
-    """
-    complete = ~np.isnan(level) & ~np.isnan(score)
-    distinct, places = np.unique(level[complete], return_index=True)
-    points = np.asarray(score[complete][places], np.float64)
-    if len(distinct) < 2:
-        return points
-    step = (points[-1] - points[0]) / (distinct[-1] - distinct[0])
-    if not np.allclose(points, points[0] + step * (distinct - distinct[0]), atol=10.0**-_DIGITS):
-        return points
-    return np.asarray(points[0] + step * (np.arange(max(levels, int(distinct[-1]) + 1)) - distinct[0]), np.float64)
-
-
-def shown_points(task: npt.NDArray[Any], level: Floats, score: Floats, levels: npt.NDArray[Any]) -> Floats:
+def shown_points(task: Ints32, level: Floats, score: Floats, levels: Ints32, width: int) -> Floats:
     """Return the points of each task's levels as scored rows show them, NaN where they are not known, [T, L].
 
-    levels: How many each task has. Raises InputError where a level has different points.
+    levels: How many each task has; width: the least L. A level that has other points in another version of its task
+    has inf.
     """
     shown = (level >= 0) & (level < np.append(levels, 0)[task]) & ~np.isnan(score)
-    places, worth = (task[shown], level[shown].astype(int)), np.round(score[shown], _DIGITS)
-    points = np.full((len(levels), levels.max(initial=0)), np.nan)
-    points[places] = worth
-    if (points[places] != worth).any():
-        raise InputError("versions of a task in the output have levels of different points: give levels, not points")
+    task, place, worth = task[shown], level[shown].astype(int), np.round(score[shown], _DIGITS)
+    points = np.full((len(levels), max(width, place.max(initial=-1) + 1)), np.nan)
+    points[task, place] = worth
+    other = points[task, place] != worth
+    points[task[other], place[other]] = np.inf
     return points
+
+
+def evenly_spaced(points: Floats) -> Floats:
+    """Return the points of all of a task's levels if the known ones are evenly spaced, else those that are known."""
+    level = np.flatnonzero(np.isfinite(points))
+    if len(level) < 2 or np.isinf(points).any():
+        return points
+    step = (points[level[-1]] - points[level[0]]) / (level[-1] - level[0])
+    even = points[level[0]] + step * (np.arange(len(points)) - level[0])
+    return even if np.allclose(points[level], even[level], atol=10.0**-_DIGITS) else points
 
 
 def filled(points: Floats, human_points: Floats) -> Floats:

@@ -53,6 +53,7 @@ class Estimates:
             None: nowhere.
         by_chance: How often a good machine would give one level only on such rows; None as before.
         cells: Of a mean over `n` cells: how many cells there are; None where nothing is a mean.
+        shared: How many times wider the interval of a mean over cells is as the same students are in several.
     """
 
     value: Floats
@@ -63,6 +64,7 @@ class Estimates:
     one_level: npt.NDArray[np.int8] | None = None
     by_chance: Floats | None = None
     cells: Floats | None = None
+    shared: Floats | float = 1.0
 
     def at(self, cell: int) -> Figure:
         return Figure(float(self.value[cell]), float(self.low[cell]), float(self.high[cell]))
@@ -91,7 +93,7 @@ def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
 
 
 def mean_of(estimate: Estimates) -> Estimates:
-    """Return the mean over cells, with its interval: cells are independent. n: how many cells it is of.
+    """Return the mean over cells, with its interval, wider where cells share students. n: how many cells it is of.
 
     These are the cells whose figure has an interval, and those where the machine gives one level only: its QWK is 0 and
     its r counts as 0. Such a figure adds nothing to the interval.
@@ -101,10 +103,11 @@ def mean_of(estimate: Estimates) -> Estimates:
     counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
     value, low, high = (column[counts] for column in (value, estimate.low, estimate.high))
     mean = value.mean() if len(value) else np.nan
-    below, above = (np.sqrt(np.nansum(way**2)) / max(1, len(value)) for way in (value - low, high - value))
+    width = np.mean(estimate.shared) / max(1, len(value))
+    below, above = (np.sqrt(np.nansum(way**2)) * width for way in (value - low, high - value))
     ends = (mean, mean - below, mean + above, counts.sum(), len(counts))
     value, low, high, n, cells = (np.array([end], np.float64) for end in ends)
-    return Estimates(value, low, high, n, estimate.scale, np.zeros(1, np.int8), np.ones(1), cells)
+    return Estimates(value, low, high, n, estimate.scale, np.zeros(1, np.int8), np.ones(1), cells, np.ones(1))
 
 
 def difference(first: Estimates, second: Estimates) -> Estimates:
@@ -115,7 +118,8 @@ def difference(first: Estimates, second: Estimates) -> Estimates:
     levels = np.array([first.one_level, second.one_level])
     constant = np.isnan(low) & (levels == ONLY_MACHINE).any(axis=0) & (levels != PEOPLE).all(axis=0)
     one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
-    return Estimates(value, low, high, first.n, "difference", one_level, np.ones(len(value)))
+    shared = np.maximum(first.shared, second.shared)
+    return Estimates(value, low, high, first.n, "difference", one_level, np.ones(len(value)), shared=shared)
 
 
 def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Floats) -> tuple[Floats, Floats]:

@@ -63,7 +63,8 @@ def estimates(
     statistics = tuple(chosen)
     ratings, pairs = balanced(ratings, cell, cells), pairs_of(statistics)
     whole = sums(ratings, cell, cells, pairs)
-    pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale) for statistic in statistics}
+    people = 0 if student is None or cells < 2 else int(student.max(initial=-1)) + 1
+    pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale, people) for statistic in statistics}
     for units in _units(ratings, cell, pairs, student):
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
@@ -89,7 +90,7 @@ def dsm_estimates(
     ratings = balanced(ratings, cell, cells)
     group = replace(ratings, rows=ratings.rows * member)
     whole, inside = (sums(part, cell, cells, [Pair.MACHINE]) for part in (ratings, group))
-    pulls = _Pulls(dsm(whole, inside), "difference")
+    pulls = _Pulls(dsm(whole, inside), "difference", 0 if student is None else int(student.max(initial=-1)) + 1)
     parts = (_units(part, cell, [Pair.MACHINE], student) for part in (ratings, group))
     for units, of_group in zip(*parts, strict=True):
         leaves = of_group.sums if student is not None else of_group.sums.times(member[units.rows].astype(np.float64))
@@ -107,12 +108,14 @@ class _Units:
 
     Attributes:
         cell, count: The cell that each is in, and how many such units there are, [U].
+        student: Who wrote the rows of each, [U]; None if rows are independent.
     """
 
     rows: Any
     cell: npt.NDArray[Any]
     count: Floats
     sums: Sums
+    student: npt.NDArray[Any] | None = None
 
 
 def _units(
@@ -134,14 +137,16 @@ def _units(
         place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         part = ratings.take(rows)
         of_student = of_rows(part, pairs, levels).times(part.rows).total(place, len(starts) - 1)
-        yield _Units(rows, cell[order[starts[:-1]]], np.ones(len(starts) - 1), of_student)
+        first = order[starts[:-1]]
+        yield _Units(rows, cell[first], np.ones(len(first)), of_student, student[first])
 
 
 class _Pulls:
     """How a statistic moves, on its scale, as each unit is left out: the jackknife's moments by cell."""
 
-    def __init__(self, value: Floats, scale: str) -> None:
+    def __init__(self, value: Floats, scale: str, students: int) -> None:
         self.value, self.scale = value, scale
+        self._of_students, self._squares = np.zeros(students), 0.0
         self.middle = straight(value, scale)
         self._moments, self.units = np.zeros((5, len(value))), np.zeros(len(value))
 
@@ -156,6 +161,16 @@ class _Pulls:
         cells = len(self.value)
         self._moments += [by_cell(units.cell, units.count * pull**power, cells) for power in range(5)]
         self.units += by_cell(units.cell, units.count * about, cells)
+        if units.student is not None and len(self._of_students):
+            slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(self.scale, np.ones(cells))
+            moved = np.nan_to_num(pull * slope[units.cell])
+            self._of_students += by_cell(units.student, moved, len(self._of_students))
+            self._squares += float(moved @ moved)
+
+    def shared(self) -> Floats:
+        """Return how many times wider the interval of a mean over cells is as the same students are in several, [C]."""
+        ratio = float((self._of_students**2).sum()) / self._squares if self._squares else 1.0
+        return np.full(len(self.value), np.sqrt(ratio))
 
     def error(self) -> Floats:
         """Return the standard error, [C]."""
@@ -222,7 +237,8 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
             low, high = np.maximum(low, -1), np.minimum(high, 1)
         low = np.maximum(low, 0) if scale == "size" else low
     undefined = np.isnan(value) | np.isnan(low) | np.isnan(high)
-    return Estimates(value, np.where(undefined, np.nan, low), np.where(undefined, np.nan, high), rated.rows, scale)
+    low, high = (np.where(undefined, np.nan, end) for end in (low, high))
+    return Estimates(value, low, high, rated.rows, scale, shared=pulls.shared())
 
 
 def _student(pulls: _Pulls) -> tuple[Floats, Floats]:

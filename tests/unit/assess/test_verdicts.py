@@ -78,6 +78,25 @@ def test_rows_of_one_student_count_as_one() -> None:
     assert value == 0.8 and 1 < (high - low) / (high_alone - low_alone) < 1.1
 
 
+def test_mean_over_tasks_counts_a_student_once() -> None:
+    """Twelve tasks with the same rows tell no more than one of them if the same students wrote these."""
+    draw = np.random.default_rng(8)
+    human = draw.integers(0, 4, 60)
+    machine = np.clip(human + draw.integers(-1, 2, 60), 0, 3)
+    ratings, task = Ratings.of(np.tile(human, 12), np.tile(machine, 12)), np.repeat(np.arange(12), 60)
+    same, others = np.tile(np.arange(60), 12), np.arange(720)
+    chosen, member = [BY_NAME[name] for name in ("exact", "qwk", "smd", "sd_ratio")], np.tile(np.arange(60) < 25, 12)
+    for student, alike in ((same, 1.0), (others, math.sqrt(12))):
+        found = estimates(chosen, ratings, task, 12, student)
+        found |= {"gap": difference(found["exact"], found["exact"])}
+        found |= {"dsm": dsm_estimates(ratings, task, member, 12, student)}
+        for name, of_tasks in found.items():
+            mean, of_one = mean_of(of_tasks), of_tasks.take(ONE)
+            assert mean.value[0] == pytest.approx(of_one.value[0])
+            width = (of_one.high - of_one.low)[0] / alike
+            assert (mean.high - mean.low)[0] == pytest.approx(width), (name, alike)
+
+
 @pytest.mark.parametrize("students", [2, 3, 5, 8, 15])
 def test_interval_of_exact_agreement_holds_the_truth_with_few_students(students: int) -> None:
     draw = np.random.default_rng(students)

@@ -341,6 +341,26 @@ def test_totals_have_one_scale_where_the_machine_never_shows_the_points_of_a_lev
     assert (totals["people"]["mean"], totals["machine"]["mean"]) == (3, 2.5), "levels of both"
 
 
+@pytest.mark.parametrize("given", [[0, 1, 1, 3], [0, 1, 1, 1]])
+def test_totals_by_people_are_the_sums_of_the_points_that_they_gave(tmp_path: Path, given: list[int]) -> None:
+    scale: list[float] = [0, 1, 3, 4]
+    scored, truth = [], []
+    for n in range(80):
+        row = {"id": n, "task": f"t-{n % 2}", "status": "OK", "level": given[n // 2 % 4], "probabilities": [0.25] * 4}
+        scored.append({**row, "score": scale[given[n // 2 % 4]]})
+        truth.append({"id": n, "points": scale[n // 2 % 4], "student": f"s{n // 2}"})
+    paths = [write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("o", scored), ("t", truth))]
+    report(*paths, tmp_path / "r.html", column=["student=student", "score=points"])
+    totals = json.loads((tmp_path / "r.json").read_text())["totals"]
+    assert totals["people"]["mean"] == sum(row["points"] for row in truth) / 40
+    assert totals["machine"]["mean"] == sum(row["score"] for row in scored) / 40
+    # Two versions of a task with other points: nothing says what a level is worth, so levels count.
+    scored[:2] = [row | {"score": 7} for row in scored[:2]]
+    levels = [{**row, "points": None, "level": scale.index(row["points"])} for row in truth]
+    report(write(paths[0], scored), write(paths[1], levels), tmp_path / "r.html", column=["student=student"])
+    assert json.loads((tmp_path / "r.json").read_text())["totals"]["people"]["mean"] == 3
+
+
 def test_a_report_needs_no_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scored = [{"id": n, "task": "t-1", "status": "OK", "level": n % 3} for n in range(30)]
     truth = write(tmp_path / "t.jsonl", [{"id": n, "level": n % 3} for n in range(30)])
