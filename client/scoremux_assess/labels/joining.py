@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, LeftOut, OffScale, ScoredColumns
 from scoremux_assess.labels.label_table import LabelTable, read_labels
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
-from scoremux_assess.labels.points import evenly_spaced, filled, holds_points, shown_points, tasks_beyond_levels
+from scoremux_assess.labels.points import evenly_spaced, filled, holds_points, shown_points
 from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings, by_cell
 from scoremux_assess.labels.scored_output import read_scored
 from scoremux_assess.labels.weights import SEEN_BY_START, heavy_rows, population_of, to_routes
@@ -79,7 +79,8 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     joined = replace(join(scored, truth_columns), points=points)
     task = np.append(joined.scored.task.code, joined.off_scale.task)
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
-    for code in tasks_beyond_levels(task, numbers, joined.levels):
+    is_level = (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < joined.levels[task])
+    for code in np.unique(task[~is_level]):
         levels = int(joined.levels[code])
         if holds_points(numbers[task == code], evenly_spaced(points[code, :levels]), levels):
             name = scored.task.values[code]

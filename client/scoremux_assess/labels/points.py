@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scoremux_assess.labels.ratings import Floats, Mask
 from scoremux_files.rows.columns import Ints32
@@ -76,8 +74,3 @@ def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:
     only_points = int((is_point & ~(in_scale & (numbers == np.floor(numbers)))).sum())
     only_levels = int((in_scale & ~is_point).sum())
     return only_points > only_levels and only_levels <= _MOST_LEVELS * len(numbers)
-
-
-def tasks_beyond_levels(task: npt.NDArray[Any], numbers: Floats, levels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the tasks of which humans gave some number that is not a level. levels: how many each task has."""
-    return np.asarray(np.unique(task[(numbers != np.floor(numbers)) | (numbers < 0) | (numbers >= levels[task])]))

@@ -103,7 +103,7 @@ def mean_of(estimate: Estimates) -> Estimates:
     counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
     value, low, high = (column[counts] for column in (value, estimate.low, estimate.high))
     mean = value.mean() if len(value) else np.nan
-    width = np.mean(estimate.shared) / max(1, len(value))
+    width = np.where(np.isnan(low).all(), np.nan, np.mean(estimate.shared) / max(1, len(value)))
     below, above = (np.sqrt(np.nansum(way**2)) * width for way in (value - low, high - value))
     ends = (mean, mean - below, mean + above, counts.sum(), len(counts))
     value, low, high, n, cells = (np.array([end], np.float64) for end in ends)

@@ -63,8 +63,7 @@ def estimates(
     statistics = tuple(chosen)
     ratings, pairs = balanced(ratings, cell, cells), pairs_of(statistics)
     whole = sums(ratings, cell, cells, pairs)
-    people = 0 if student is None or cells < 2 else int(student.max(initial=-1)) + 1
-    pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale, people) for statistic in statistics}
+    pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale, student) for statistic in statistics}
     for units in _units(ratings, cell, pairs, student):
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
@@ -90,7 +89,7 @@ def dsm_estimates(
     ratings = balanced(ratings, cell, cells)
     group = replace(ratings, rows=ratings.rows * member)
     whole, inside = (sums(part, cell, cells, [Pair.MACHINE]) for part in (ratings, group))
-    pulls = _Pulls(dsm(whole, inside), "difference", 0 if student is None else int(student.max(initial=-1)) + 1)
+    pulls = _Pulls(dsm(whole, inside), "difference", student)
     parts = (_units(part, cell, [Pair.MACHINE], student) for part in (ratings, group))
     for units, of_group in zip(*parts, strict=True):
         leaves = of_group.sums if student is not None else of_group.sums.times(member[units.rows].astype(np.float64))
@@ -144,9 +143,9 @@ def _units(
 class _Pulls:
     """How a statistic moves, on its scale, as each unit is left out: the jackknife's moments by cell."""
 
-    def __init__(self, value: Floats, scale: str, students: int) -> None:
+    def __init__(self, value: Floats, scale: str, student: npt.NDArray[Any] | None) -> None:
         self.value, self.scale = value, scale
-        self._of_students, self._squares = np.zeros(students), 0.0
+        self._of_students, self._squares = np.zeros(0 if student is None else student.max(initial=0) + 1), 0.0
         self.middle = straight(value, scale)
         self._moments, self.units = np.zeros((5, len(value))), np.zeros(len(value))
 
@@ -161,7 +160,7 @@ class _Pulls:
         cells = len(self.value)
         self._moments += [by_cell(units.cell, units.count * pull**power, cells) for power in range(5)]
         self.units += by_cell(units.cell, units.count * about, cells)
-        if units.student is not None and len(self._of_students):
+        if units.student is not None and cells > 1:
             slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(self.scale, np.ones(cells))
             moved = np.nan_to_num(pull * slope[units.cell])
             self._of_students += by_cell(units.student, moved, len(self._of_students))

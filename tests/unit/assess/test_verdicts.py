@@ -124,6 +124,8 @@ def test_mean_over_tasks_counts_a_constant_machine_as_0() -> None:
         assert mean.n[0] == 3 and mean.value[0] == pytest.approx((values[0] + values[3]) / 3)
         assert mean.low[0] < mean.value[0] < mean.high[0]
     assert mean_of(found["exact"]).n[0] == 4
+    for cells in ([1], [1, 1], [2]):  # no row bounds what such machines would do
+        assert math.isnan(mean_of(found["qwk"].take(np.array(cells))).low[0])
 
 
 @pytest.mark.parametrize("rows", [10, 20, 30, 60])
