@@ -102,8 +102,7 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, 
     live, left_out = store.manifest().tasks, Counter(line.reason for line in labelled.left_out)
     past = _versions(store)
     by_task = _by_live_task(labelled, live, past, left_out)
-    folders = {name: store.package_folder(live[name]) for name in sorted(live.keys() - by_task)}
-    without_rows = [name for name, folder in folders.items() if not (folder / DECISION_JSON).exists()]
+    without_rows = (name for name in sorted(live.keys() - by_task) if not _is_decided(store, live[name]))
     reasons = dict.fromkeys(without_rows, CalibrationReason.NO_ROWS)
     tasks = {}
     for name, rows in sorted(by_task.items()):
@@ -211,6 +210,10 @@ def _with_census(rows: Sequence[LabelledRow], decisions: Mapping[str, Decision |
     if census and len(census) == len(thresholds):
         census.add(None)
     return [replace(row, chosen_by=ALL) if row.chosen_by == ROUTE and row.version in census else row for row in rows]
+
+
+def _is_decided(store: Store, version: str) -> bool:
+    return (store.package_folder(version) / DECISION_JSON).exists()
 
 
 def _without_conditions(

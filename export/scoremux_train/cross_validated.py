@@ -10,18 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from scoremux_assess.conclusions.verdicts import read_criteria
-from scoremux_assess.labels.ratings import Floats, Ratings
+from scoremux_assess.labels.labelled_row import LabelledRow
+from scoremux_assess.labels.ratings import Floats, Ints, Ratings
 from scoremux_assess.labels.weights import routed_beside, routed_only
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import (
     Estimates,
     Figure,
     Figures,
-    joined_estimates,
     mean_of,
     rounded,
     student_t,
@@ -36,7 +37,6 @@ LEAST_TASKS = 5
 MOST_TIMES = 10.0
 """How many times the rows of today a forecast reaches at most."""
 
-_QWK = BY_NAME["qwk"]
 _BAR = 40
 """Characters that stand for a QWK of 1."""
 
@@ -75,24 +75,16 @@ class CrossValidated:
     def of(cls, task: TrainedTask) -> CrossValidated:
         """Compare predictions with human levels."""
         read, folds = task.prepared.rows, len(set(task.prepared.fold_of))
-        pairs = [
-            (row, int(np.argmax(p)))
-            for row, p in zip(read, task.predicted, strict=True)
-            if len(p) and not math.isnan(row.weight)
-        ]
-        if not pairs:
+        rated = _rated(task, task.predicted)
+        if not rated:
             return cls()
-        rows, machine = zip(*pairs, strict=True)
-        writers = [f"unknown {n}" if row.student is None else f"student {row.student}" for n, row in enumerate(rows)]
-        students = np.unique(writers, return_inverse=True)[1] if any(row.student is not None for row in rows) else None
-        statistics = [BY_NAME[name] for name in STATISTICS]
-        weight = np.array([row.weight for row in rows])
-        ratings = Ratings.of([row.level for row in rows], machine, weight=weight)
+        rows, machine = zip(*rated, strict=True)
+        students = _students(rows)
         return cls(
             len(rows),
-            estimates(statistics, ratings, np.zeros(len(rows), np.int64), 1, students),
-            bool((weight != 1).any()),
-            None if students is None else len(set(writers)),
+            _figures([rated], STATISTICS),
+            any(row.weight != 1 for row in rows),
+            None if students is None else len(set(students.tolist())),
             machine[0] if len(set(machine)) == 1 else None,
             routed_only([row.chosen_by for row in read]),
             int(routed_beside([row.chosen_by for row in read], [row.version for row in read]).sum()),
@@ -122,10 +114,10 @@ class LearningCurve:
     @classmethod
     def of(cls, tasks: Sequence[TrainedTask]) -> LearningCurve | None:
         """Return the curve of tasks, None if no fold was trained on a part of its rows."""
-        drawn = [task for task in tasks if task.curve and any(_rated(task, QUARTERS[0]))]
+        drawn = [task for task in tasks if task.curve and _rated(task, task.curve[QUARTERS[0]].predicted)]
         if not drawn:
             return None
-        by_size = [_kappas(drawn, quarters) for quarters in QUARTERS]
+        by_size = [_figures([_rated(t, t.curve[q].predicted) for t in drawn], ["qwk"])["qwk"] for q in QUARTERS]
         rows = tuple(float(np.mean([task.curve[quarters].rows for task in drawn])) for quarters in QUARTERS)
         has_figures = ~np.isnan([estimate.value for estimate in by_size]).any(axis=0)
         return cls(
@@ -202,8 +194,8 @@ class OutOfFold:
     def of(cls, tasks: Sequence[TrainedTask]) -> OutOfFold:
         of_task = {task.prepared.task.id: CrossValidated.of(task) for task in tasks}
         curve = LearningCurve.of(tasks)
-        measured = [agreement.estimates for agreement in of_task.values() if agreement.estimates]
-        means = [mean_of(joined_estimates([figures[name] for figures in measured])) for name in STATISTICS if measured]
+        measured = [rated for task in tasks if (rated := _rated(task, task.predicted))]
+        means = [mean_of(figures) for figures in _figures(measured, STATISTICS).values()] if measured else []
         return cls(of_task, means, curve)
 
     def forecast(self, tasks: Iterable[str]) -> list[str]:
@@ -238,25 +230,32 @@ def _mean(values: Floats) -> Figure:
         return Figure(float(values.mean()) if count else math.nan, math.nan, math.nan)
     mean = float(values.mean())
     half = float(student_t(np.array([count - 1.0]))[0] * values.std(ddof=1)) / math.sqrt(count)
-    return Figure(mean, mean - half, mean + half)
+    return Figure(mean, max(mean - half, -1.0), min(mean + half, 1.0))
 
 
 def _slope(rows: Floats, kappas: Floats) -> float:
     return -float(np.polyfit(np.log(rows), np.log(np.maximum(1 - kappas, 1e-6)), 1)[0])
 
 
-def _kappas(tasks: Sequence[TrainedTask], quarters: int) -> Estimates:
-    """Return the QWK of each task, of adapters that were trained on some quarters of their rows."""
-    chosen = [(place, *rated) for place, task in enumerate(tasks) for rated in _rated(task, quarters)]
-    place, human, machine, weight = (np.array(column) for column in zip(*chosen, strict=True))
-    ratings = Ratings.of(human, machine, weight=weight)
-    return estimates([_QWK], ratings, place, len(tasks))[_QWK.name]
+def _figures(tasks: Sequence[Sequence[tuple[LabelledRow, int]]], statistics: Sequence[str]) -> Figures:
+    """Return statistics of the rows of each task."""
+    rows, machine = zip(*(pair for rated in tasks for pair in rated), strict=True)
+    ratings = Ratings.of([row.level for row in rows], machine, weight=np.array([row.weight for row in rows]))
+    place = np.repeat(np.arange(len(tasks)), [len(rated) for rated in tasks])
+    return estimates([BY_NAME[name] for name in statistics], ratings, place, len(tasks), _students(rows))
 
 
-def _rated(task: TrainedTask, quarters: int) -> list[tuple[int, int, float]]:
-    """Return the human's level, the machine's and the weight of each held-out row that stands for some."""
-    rows = zip(task.prepared.rows, task.curve[quarters].predicted, strict=True)
-    return [(int(row.level), int(np.argmax(p)), row.weight) for row, p in rows if len(p) and not math.isnan(row.weight)]
+def _students(rows: Sequence[LabelledRow]) -> Ints | None:
+    """Return a number for who wrote each row, one of its own where that is not known; None where no row says it."""
+    writers = [f"unknown {n}" if row.student is None else f"student {row.student}" for n, row in enumerate(rows)]
+    known = any(row.student is not None for row in rows)
+    return np.unique(writers, return_inverse=True)[1].reshape(-1) if known else None
+
+
+def _rated(task: TrainedTask, predicted: Sequence[Any]) -> list[tuple[LabelledRow, int]]:
+    """Return each held-out row that stands for some, with the machine's level."""
+    rows = zip(task.prepared.rows, predicted, strict=True)
+    return [(row, int(np.argmax(p))) for row, p in rows if len(p) and not math.isnan(row.weight)]
 
 
 def _rounded(count: float) -> str:

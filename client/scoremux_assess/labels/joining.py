@@ -89,10 +89,7 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
 
 
 def _take_levels(table: LabelTable, scored: ScoredColumns, points: Floats) -> None:
-    """Give rows of tasks that have points alone the levels that have these points.
-
-    points: Those that the output shows, [T, L]; those that only people gave are added.
-    """
+    """Give rows that have points alone the levels of these; add points that only people gave to `points`, [T, L]."""
     rows = [row for row in table.rows if math.isnan(row.level) and not math.isnan(row.score)]
     tasks: Iterable[str | None] = [row.task for row in rows]
     if "task" not in table.present:

@@ -241,8 +241,9 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
 def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [_row(n, text=_letters(n), task=task, id=f"{task}-{n}") for task in ("good", "same") for n in range(40)]
-    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {})
+    tasks = ("good", "same", "again")
+    rows = [_row(n, text=_letters(n), task=t, id=f"{t}-{n}", student=f"s{n}") for t in tasks for n in range(40)]
+    data = read_data([_write(tmp_path / "rows.jsonl", rows)], {}, LabelColumns(student="student"))
     trained, scored = [], []
     for name, read in data.rows.items():
         machine = [0 if name == "same" or n in (1, 3, 5) else row.level for n, row in enumerate(read)]
@@ -257,16 +258,17 @@ def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_mach
     print_agreement(console, OutOfFold.of(trained))
     by_train = console.file.getvalue()  # type: ignore[attr-defined]
     output, truth = _write(tmp_path / "scored.jsonl", scored), tmp_path / "rows.jsonl"
-    evaluate(output, truth)
+    evaluate(output, truth, column=["student=student"])
     by_evaluate = capsys.readouterr().out
-    report(output, truth, tmp_path / "report.html")
+    report(output, truth, tmp_path / "report.html", column=["student=student"])
     mean = json.loads((tmp_path / "report.json").read_text())["mean_of_tasks"]["qwk"]
-    assert (mean["n"], mean["value"]) == (2, pytest.approx(0.85 / 2))
+    assert (mean["n"], mean["value"]) == (3, pytest.approx(0.85 * 2 / 3))
     shown = "{value:.3f} ({low:.3f} – {high:.3f})".format(**mean)
-    assert re.search(rf"mean of 2 tasks .*{re.escape(shown)}", by_train)
-    assert re.search(r"mean of 2 +tasks .*\.4[23] \[", by_evaluate)
+    assert re.search(rf"mean of 3 tasks .*{re.escape(shown)}", by_train)
+    assert re.search(r"mean of 3 +tasks .*\.5[67] \[", by_evaluate)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<td>2 tasks</td><td>{value:.2f} <small>[{low:.2f}, {high:.2f}]</small>".format(**mean) in page
+    shown = "<td>3 tasks</td><td></td><td>{value:.2f} <small>[{low:.2f}, {high:.2f}]</small>".format(**mean)
+    assert shown in page
 
 
 def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_path: Path) -> None:
@@ -327,6 +329,11 @@ def _curve(exponent: float, seed: int, tasks: int = 20) -> LearningCurve:
     curve_of_all = LearningCurve.of(trained)
     assert curve_of_all is not None
     return curve_of_all
+
+
+def test_a_mean_of_two_tasks_does_not_leave_the_scale_of_qwk() -> None:
+    mean = _curve(0.4, 1, tasks=2).mean
+    assert mean and all(-1 <= figure.low < figure.value < figure.high <= 1 for figure in mean)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.4])
