@@ -171,8 +171,13 @@ class Store(StoreReader):
                 yield
 
     def _current(self, backbone: Backbone) -> Manifest:
-        """Return the manifest, or an empty one where there is none yet. Raises StoreError for another backbone's."""
+        """Return the manifest, or an empty one of a new store. Raises StoreError if it is lost, or another backbone's."""
         digest = backbone.spec.digest
+        if not self.stamp() and self.history.path.exists():
+            raise StoreError(
+                f"{self.manifest_path} is missing, so the live versions are unknown; restore it from a copy of the "
+                "store, or use a new store"
+            )
         manifest = self.manifest() if self.stamp() else Manifest(backbone=digest)
         if manifest.backbone != digest:
             raise StoreError(

@@ -175,6 +175,16 @@ def test_folder_without_a_manifest_is_not_a_store(store: Store) -> None:
     assert store.stamp() is None
 
 
+def test_store_that_lost_its_manifest_is_not_taken_for_a_new_one(
+    store: Store, folders: list[Path], bare: Backbone
+) -> None:
+    store.add(folders, bare)
+    store.manifest_path.unlink()
+    with pytest.raises(StoreError, match=r"manifest\.json is missing, .*; restore it from a copy"):
+        store.add(folders[:1], bare)
+    assert store.stamp() is None
+
+
 def test_store_where_none_can_be_written_is_named(folders: list[Path], bare: Backbone, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file is in the way")
     for folder in (tmp_path / "store", Path("/proc/self/store")):
