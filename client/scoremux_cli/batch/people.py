@@ -165,6 +165,8 @@ def _threshold(task: str, number: str) -> float | None:
 def _refuse_faulty(task: str, outcome: Scored) -> None:
     if outcome.status in _TASK_AT_FAULT:
         raise InputError(f"the task {task} of --alert or --condition cannot be scored: {outcome.status}")
+    if outcome.ok and not outcome.probabilities:
+        raise InputError(f"the task {task} of --alert or --condition has a head of one value, without probabilities")
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,9 @@ def test_alert_task_that_cannot_be_scored_stops_the_job() -> None:
         Alert.parse("danger:0.3").describe(missing)
     with pytest.raises(InputError, match="the task danger of --alert or --condition cannot be scored: UNKNOWN_TASK"):
         ConditionTask.parse("danger:AU:0.3").add(missing, missing)
+    regression = replace(missing, status=Status.OK, level=2)
+    with pytest.raises(InputError, match="the task danger of --alert .* has a head of one value, without probabili"):
+        Alert.parse("danger:0.3").describe(regression)
 
 
 @pytest.mark.parametrize("said", ["au", "au:0.9", "au:AU", "au:AU:0", "au::0.5", "au:AX:0.5", ":A:0.5", "a b:A:1"])
