@@ -27,7 +27,11 @@ from making import ROOT
 from peers import answer, answer_but, listening, texts_of
 from scoremux_assess.labels.joining import read_joined
 from scoremux_assess.labels.labelled_row import LabelColumns
+from scoremux_cli.batch import parts
 from scoremux_cli.batch.journal import Job, Journal
+from scoremux_cli.batch.slices import Slice
+from scoremux_cli.batch.sources import SourceFile
+from scoremux_client import Response, ScoringClient
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import read_rows
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
@@ -207,6 +211,21 @@ def test_rows_of_an_unfinished_part_survive_ctrl_c(tmp_path: Path, url: str) -> 
     assert sum(received) == 8000 - saved
     assert run(tmp_path / "in.csv", "--out", tmp_path / "whole", "--url", url).returncode == 0
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_outcomes_that_a_removed_job_left_are_not_taken(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.csv").write_text("task,text\n" + "".join(f"t,{n}\n" for n in range(30)))
+    (tmp_path / "cleared").mkdir()
+    monkeypatch.setattr(parts, "_SAVED_EVERY_S", 0.0)
+    with ScoringClient(url) as client:
+        scored = client.score([Response("t", "of the other job")] * 20)
+    part = Slice(SourceFile("gone.csv", 0, 0), 0, 0, FILE_START, FILE_START)
+    parts.UnfinishedPart(tmp_path / "cleared").save(part, scored)  # `rm cleared/*` leaves this file
+    for out in ("cleared", "new"):
+        assert run(tmp_path / "in.csv", "--out", tmp_path / out, "--url", url).returncode == 0
+    assert content(tmp_path / "cleared") == content(tmp_path / "new")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_alert_task_that_cannot_be_scored_stops_the_job() -> None:
     with pytest.raises(InputError, match="the task danger of --alert or --condition cannot be scored: UNKNOWN_TASK"):
         ConditionTask.parse("danger:AU:0.3").add(missing, missing)
     regression = replace(missing, status=Status.OK, level=2)
-    with pytest.raises(InputError, match="the task danger of --alert .* has a head of one value, without probabili"):
+    with pytest.raises(InputError, match=r"the task danger of --alert .* has a head of one value, without probabili"):
         Alert.parse("danger:0.3").describe(regression)
 
 
