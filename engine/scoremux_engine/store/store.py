@@ -171,7 +171,7 @@ class Store(StoreReader):
                 yield
 
     def _current(self, backbone: Backbone) -> Manifest:
-        """Return the manifest, or an empty one of a new store. Raises StoreError if it is lost or of another backbone."""
+        """Return the manifest, an empty one of a new store. Raises StoreError if it is lost or of another backbone."""
         digest = backbone.spec.digest
         if not self.stamp() and self.history.path.exists():
             raise StoreError(
