@@ -174,10 +174,7 @@ class Store(StoreReader):
         """Return the manifest, an empty one of a new store. Raises StoreError if it is lost or of another backbone."""
         digest = backbone.spec.digest
         if not self.stamp() and self.history.path.exists():
-            raise StoreError(
-                f"{self.manifest_path} is missing, so the live versions are unknown; restore it from a copy of the "
-                "store, or use a new store"
-            )
+            raise StoreError(f"{self.manifest_path} is missing; restore it from a copy, or publish into a new store")
         manifest = self.manifest() if self.stamp() else Manifest(backbone=digest)
         if manifest.backbone != digest:
             raise StoreError(
