@@ -168,7 +168,7 @@ def _report(console: Console, chosen: Sequence[TaskSample], seed: int) -> None:
         rows.append([of_task.task, *(f"{number:,}" for number in numbers), span])
     print_table(console, titles, rows, title=f"A random sample, drawn with seed {seed}", numbers=titles[1:])
     console.print(
-        "units: near copies, and with --column student=NAME a student's responses, count once. left out: near "
-        "copies of labelled responses; figures from the sample are not about them.",
+        "units: near copies, and with --column student=NAME a student's responses, count once. left out: responses in "
+        "a unit with a labelled one; figures from the sample are not about them.",
         soft_wrap=True,
     )

@@ -131,7 +131,7 @@ def assess(
         means={name: mean_of(estimate) for name, estimate in of_tasks.items()},
         confidence=confidence,
         ranges=measure_ranges(scored.low, scored.high, ratings.human, ratings.weight, task, cells),
-        routing=measure_routing(ratings.kept, right, ratings.weight, task, stated),
+        routing=measure_routing(figures["people"].value, ratings.weight * ratings.kept, right, task, stated),
         promises=measure_promises(_promised(joined), task, cells, joined.students(), policy.target if policy else None),
         totals=measure_totals(joined, task, cells),
         versions=tuple(_versions(joined, task, cells)),

@@ -105,15 +105,16 @@ def measure_confidence(
         return Reliability(rows, stated / total, correct / total, error, *kept)
 
 
-def measure_routing(kept: Floats, right: Mask, weight: Floats, task: Ints, stated: Reliability) -> Routing:
+def measure_routing(people: Floats, kept: Floats, right: Mask, task: Ints, stated: Reliability) -> Routing:
     """Return what is known of routes.
 
     Args:
-        kept: 1 where the machine keeps the row, 0 where people read it, NaN where that is not known, [B].
+        people: The share of rows that were sent to people, [C].
+        kept: The weight of a row that the machine keeps, 0 where people read it, NaN where that is not known, [B].
     """
-    rows, machine, wrong = _totals(task, len(stated.error) - 1, weight, weight * kept, weight * kept * ~right)
+    machine, wrong = _totals(task, len(stated.error) - 1, kept, kept * ~right)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return Routing(machine / rows, wrong / machine, stated.error)
+        return Routing(np.where(np.isnan(machine), np.nan, 1 - people), wrong / machine, stated.error)
 
 
 def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:

@@ -396,6 +396,8 @@ def test_weights_have_the_shares_of_the_outputs_routes(join: Join) -> None:
     kept_exact = assessed.figures["kept_exact"].value[0]
     assert assessed.figures["exact"].value[0] == pytest.approx(0.3 * 0.5 + 0.7 * kept_exact)
     assert "as many rows of a task were sent to people as in the output" in joined.population
+    scored[1000:] = [row | {"route": "machine"} for row in scored[1000:]]
+    assert assess(join(scored, truth), read_criteria()).routing.machine == pytest.approx([0.7, 1, 1 - 300 / 1200])
 
 
 def test_truth_that_is_no_sample_of_the_output_is_named_and_part_of_no_figure(join: Join) -> None:
