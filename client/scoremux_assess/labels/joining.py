@@ -81,8 +81,7 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
     is_level = (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < joined.levels[task])
     for code in np.unique(task[~is_level]):
-        levels = int(joined.levels[code])
-        if holds_points(numbers[task == code], evenly_spaced(points[code, :levels]), levels):
+        if holds_points(numbers[task == code], evenly_spaced(points[code]), int(joined.levels[code])):
             name = scored.task.values[code]
             raise InputError(f"{truth}: {columns.level} of {name} has points; name it with --column score=NAME")
     return joined

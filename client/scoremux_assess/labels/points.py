@@ -69,7 +69,7 @@ def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:
         points: The points of the task's levels that are known.
         levels: How many levels the task has.
     """
-    is_point: Mask = np.isin(np.round(numbers, _DIGITS), np.round(points, _DIGITS))
+    is_point: Mask = np.isin(np.round(numbers, _DIGITS), np.round(points[:levels], _DIGITS))
     in_scale = (numbers >= 0) & (numbers <= levels - 1)
     only_points = int((is_point & ~(in_scale & (numbers == np.floor(numbers)))).sum())
     only_levels = int((in_scale & ~is_point).sum())

@@ -274,6 +274,12 @@ def test_labels_of_files_count_and_predictions_with_others_are_counted(tmp_path:
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predicted))
     with pytest.raises(InputError, match=r"line 3: .*line 2 has another text for id 'd' of t"):
         read_labelled([tmp_path / "l.jsonl"], tmp_path / "p.jsonl", columns, {})
+    later = {"id": "d", "task": "t", "text": "of another year", "level": 0, "administration": "2027"}
+    (tmp_path / "later.jsonl").write_text(json.dumps(later) + "\n")
+    files = [tmp_path / "l.jsonl", tmp_path / "later.jsonl"]
+    for order in (files, files[::-1]):  # the prediction is that of the row that has its text
+        both = read_labelled(order, tmp_path / "p.jsonl", replace(columns, student=""), {}).rows
+        assert {row.text for row in both if row.id == "d" and row.probabilities} == {"of another year"}
     with pytest.raises(InputError, match="has no column pupil"):
         read_labelled([tmp_path / "l.jsonl"], None, LabelColumns(student="pupil"), {})
 
