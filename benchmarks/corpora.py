@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def corpora(arguments: argparse.Namespace, _work: Path) -> Iterator[Row]:
     """Recipes over several corpora; rare: levels of under a tenth of a task's rows."""
     recipes = [" ".join(changes) for changes in arguments.recipe]
     of_corpora = _most_rows(arguments.predictions, recipes)
+    if not of_corpora:
+        sys.exit(f"{arguments.predictions} has no corpus with all of these recipes")
     of_corpora[" + ".join(of_corpora)] = [_together(alike) for alike in zip(*of_corpora.values(), strict=True)]
     for name, runs in of_corpora.items():
         for recipe, run in zip(recipes, runs, strict=True):

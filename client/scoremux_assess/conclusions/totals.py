@@ -71,7 +71,7 @@ def _in_points(joined: JoinedColumns) -> tuple[Floats, Floats]:
     points = np.stack([joined.ratings.machine, joined.ratings.human])
     for code in np.unique(joined.scored.task.code):
         rows, of_levels = joined.scored.task.code == code, evenly_spaced(joined.points[code])
-        known, levels = np.flatnonzero(np.isfinite(of_levels)), points[:, rows]
+        known, levels = np.flatnonzero(np.isfinite(of_levels)), np.maximum(points[:, rows], 0)
         if np.isin([np.floor(levels), np.ceil(levels)], known).all():
             points[:, rows] = np.interp(levels, known, of_levels[known])
     return points[0], points[1]

@@ -60,8 +60,7 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     """
     table = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
     has_points = "score" in table.present
-    counts, width = levels_by_task(scored), int(scored.width.max(initial=0))
-    points = shown_points(scored.task.code, scored.level, scored.score, counts, width)
+    points = shown_points(scored.task.code, scored.level, scored.score, levels_by_task(scored))
     if has_points:
         _take_levels(table, scored, points)
     absent = {*columns.groups, *([] if "student" in table.present else [columns.student])} - {"", *table.names}
@@ -81,7 +80,9 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
     is_level = (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < joined.levels[task])
     for code in np.unique(task[~is_level]):
-        if holds_points(numbers[task == code], evenly_spaced(points[code]), int(joined.levels[code])):
+        levels = int(joined.levels[code])
+        of_task = points[code] if levels == UNKNOWN_LEVELS else evenly_spaced(points[code])
+        if holds_points(numbers[task == code], of_task, levels):
             name = scored.task.values[code]
             raise InputError(f"{truth}: {columns.level} of {name} has points; name it with --column score=NAME")
     return joined

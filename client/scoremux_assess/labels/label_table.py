@@ -143,8 +143,8 @@ def _rows(
         if record.reason or any(cell not in (None, "") for cell in record.values.values()):
             row = labelled_row(file, record.line or 0, record.values, present, columns)
             problem = record.reason or problem_of(row, needed, present, columns)
-            is_blank = "level" in needed and not row.has_level and NO_NUMBER not in row.remarks
-            if problem and strict and not is_blank:
+            more = record.reason or NO_NUMBER in row.remarks
+            if problem and strict and (more or problem_of(row, {*needed} - {"level"}, present, columns)):
                 hint = column_hint(table.names) if problem.startswith("no ") else ""
                 raise InputError(f"{file}{'' if record.line is None else f', line {record.line}'}: {problem}{hint}")
             yield record.line, row, problem

@@ -17,15 +17,14 @@ _MOST_LEVELS = 0.05
 _DIGITS = 4
 
 
-def shown_points(task: Ints32, level: Floats, score: Floats, levels: Ints32, width: int) -> Floats:
+def shown_points(task: Ints32, level: Floats, score: Floats, levels: Ints32) -> Floats:
     """Return the points of each task's levels as scored rows show them, NaN where they are not known, [T, L].
 
-    levels: How many each task has; width: the least L. A level that has other points in another version of its task
-    has inf.
+    levels: How many each task has. A level that has other points in another version of its task has inf.
     """
     shown = (level >= 0) & (level < np.append(levels, 0)[task]) & ~np.isnan(score)
     task, place, worth = task[shown], level[shown].astype(int), np.round(score[shown], _DIGITS)
-    points = np.full((len(levels), max(width, place.max(initial=-1) + 1)), np.nan)
+    points = np.full((len(levels), levels.max(initial=0)), np.nan)
     points[task, place] = worth
     other = points[task, place] != worth
     points[task[other], place[other]] = np.inf

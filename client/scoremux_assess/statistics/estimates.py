@@ -23,6 +23,8 @@ PEOPLE, ONLY_MACHINE = 1, 2
 POWER = 0.8416212335729143
 """80 % quantile of the normal distribution: the power that the rows needed are for."""
 
+_RANGES = {"correlation": (-1, 1), "share": (0, 1), "size": (0, np.inf), "ratio": (0, np.inf)}
+
 _MOST_Z = np.arctanh(1 - 1e-5)
 
 _T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157])
@@ -53,7 +55,8 @@ class Estimates:
             None: nowhere.
         by_chance: How often a good machine would give one level only on such rows; None as before.
         cells: Of a mean over `n` cells: how many cells there are; None where nothing is a mean.
-        shared: How many times wider the interval of a mean over cells is as the same students are in several.
+        shared: The cell's variance and its covariances with the other cells, as the same students are in several, in
+            multiples of the variance.
     """
 
     value: Floats
@@ -92,6 +95,11 @@ def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
     return replace(parts[0], **{name: np.concatenate(column) for name, column in columns.items()})
 
 
+def within(scale: str, ends: Floats) -> Floats:
+    """Return ends of intervals, not beyond what a statistic can be."""
+    return np.asarray(np.clip(ends, *_RANGES.get(scale, (-np.inf, np.inf))))
+
+
 def mean_of(estimate: Estimates) -> Estimates:
     """Return the mean over cells, with its interval, wider where cells share students. n: how many cells it is of.
 
@@ -103,9 +111,13 @@ def mean_of(estimate: Estimates) -> Estimates:
     counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
     value, low, high = (column[counts] for column in (value, estimate.low, estimate.high))
     mean = value.mean() if len(value) else np.nan
-    width = np.where(np.isnan(low).all(), np.nan, np.mean(estimate.shared) / max(1, len(value)))
-    below, above = (np.sqrt(np.nansum(way**2)) * width for way in (value - low, high - value))
-    ends = (mean, mean - below, mean + above, counts.sum(), len(counts))
+    shared = np.broadcast_to(estimate.shared, len(counts))[counts]
+    ways = np.array([value - low, high - value]) ** 2
+    # Cells that seem to err the other way than others make no interval narrower.
+    sums = np.maximum(np.nansum(ways, axis=1), np.nansum(ways * shared, axis=1))
+    below, above = np.where(np.isnan(low).all(), np.nan, np.sqrt(sums) / max(1, len(value)))
+    low, high = within(estimate.scale, mean - below), within(estimate.scale, mean + above)
+    ends = (mean, low, high, counts.sum(), len(counts))
     value, low, high, n, cells = (np.array([end], np.float64) for end in ends)
     return Estimates(value, low, high, n, estimate.scale, np.zeros(1, np.int8), np.ones(1), cells, np.ones(1))
 

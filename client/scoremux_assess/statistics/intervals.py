@@ -44,7 +44,7 @@ from scoremux_assess.labels.ratings import (
     sums,
 )
 from scoremux_assess.statistics.agreement import Statistic, dsm, human_deviation, pairs_of, spread
-from scoremux_assess.statistics.estimates import ONLY_MACHINE, PEOPLE, Estimates, straight, student_t, wilson
+from scoremux_assess.statistics.estimates import ONLY_MACHINE, PEOPLE, Estimates, straight, student_t, wilson, within
 
 
 def estimates(
@@ -63,7 +63,7 @@ def estimates(
     statistics = tuple(chosen)
     ratings, pairs = balanced(ratings, cell, cells), pairs_of(statistics)
     whole = sums(ratings, cell, cells, pairs)
-    pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale, student) for statistic in statistics}
+    pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale) for statistic in statistics}
     for units in _units(ratings, cell, pairs, student):
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
@@ -89,7 +89,7 @@ def dsm_estimates(
     ratings = balanced(ratings, cell, cells)
     group = replace(ratings, rows=ratings.rows * member)
     whole, inside = (sums(part, cell, cells, [Pair.MACHINE]) for part in (ratings, group))
-    pulls = _Pulls(dsm(whole, inside), "difference", student)
+    pulls = _Pulls(dsm(whole, inside), "difference")
     parts = (_units(part, cell, [Pair.MACHINE], student) for part in (ratings, group))
     for units, of_group in zip(*parts, strict=True):
         leaves = of_group.sums if student is not None else of_group.sums.times(member[units.rows].astype(np.float64))
@@ -142,9 +142,9 @@ def _units(
 class _Pulls:
     """How a statistic moves, on its scale, as each unit is left out: the jackknife's moments by cell."""
 
-    def __init__(self, value: Floats, scale: str, student: npt.NDArray[Any] | None) -> None:
+    def __init__(self, value: Floats, scale: str) -> None:
         self.value, self.scale = value, scale
-        self._of_students, self._squares = np.zeros(0 if student is None else student.max(initial=0) + 1), 0.0
+        self._moved: list[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float32]]] = []
         self.middle = straight(value, scale)
         self._moments, self.units = np.zeros((5, len(value))), np.zeros(len(value))
 
@@ -161,14 +161,21 @@ class _Pulls:
         self.units += by_cell(units.cell, units.count * about, cells)
         if units.student is not None and cells > 1:
             slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(self.scale, np.ones(cells))
-            moved = np.nan_to_num(pull * slope[units.cell])
-            self._of_students += by_cell(units.student, moved, len(self._of_students))
-            self._squares += float(moved @ moved)
+            with np.errstate(invalid="ignore"):
+                moved = pull * slope[units.cell]
+            moved = np.where(np.isfinite(moved), moved, 0).astype(np.float32)
+            self._moved.append((units.student, units.cell, moved))
 
     def shared(self) -> Floats:
-        """Return how many times wider the interval of a mean over cells is as the same students are in several, [C]."""
-        ratio = float((self._of_students**2).sum()) / self._squares if self._squares else 1.0
-        return np.full(len(self.value), np.sqrt(ratio))
+        """Return `Estimates.shared`; of a cell that no student moves, in how many cells its students are, [C]."""
+        if not self._moved:
+            return np.ones(len(self.value))
+        student, cell, moved = (np.concatenate(column) for column in zip(*self._moved, strict=True))
+        of_student, in_cells = np.bincount(student, moved), np.bincount(student)
+        columns = (moved * moved, moved * of_student[student], in_cells[student], np.ones(len(cell)))
+        alone, with_others, places, units = (by_cell(cell, column, len(self.value)) for column in columns)
+        moves = alone > 0
+        return np.asarray(np.where(moves, with_others, places) / np.where(moves, alone, np.maximum(units, 1)))
 
     def error(self) -> Floats:
         """Return the standard error, [C]."""
@@ -231,9 +238,7 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
             blind = perfect if scale == "correlation" else still
             reach = value * np.expm1(reach) if scale == "ratio" else reach
             low, high = np.where(blind, value - reach, low), np.where(blind, value + reach, high)
-        if scale == "correlation":
-            low, high = np.maximum(low, -1), np.minimum(high, 1)
-        low = np.maximum(low, 0) if scale == "size" else low
+        low, high = within(scale, low), within(scale, high)
     undefined = np.isnan(value) | np.isnan(low) | np.isnan(high)
     low, high = (np.where(undefined, np.nan, end) for end in (low, high))
     return Estimates(value, low, high, rated.rows, scale, shared=pulls.shared())

@@ -29,8 +29,6 @@ def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progres
     """
     remove_unfinished(folder)
     state, unfinished = journal.state, UnfinishedPart(folder)
-    if not journal.resumed:
-        unfinished.remove()  # of a job whose other files were removed
     slices = read_slices(job, state)
 
     def note(part: Slice, scored: list[Scored]) -> None:

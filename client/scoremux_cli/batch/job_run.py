@@ -18,7 +18,7 @@ from scoremux_cli.batch.job import Progress
 from scoremux_cli.batch.job_client import Connection, Latencies
 from scoremux_cli.batch.job_output import Output
 from scoremux_cli.batch.journal import Job, JobState, Journal
-from scoremux_cli.batch.parts import read_rejected
+from scoremux_cli.batch.parts import UnfinishedPart, read_rejected
 from scoremux_cli.batch.second_tries import retry_rows
 from scoremux_cli.batch.sources import check_sources
 from scoremux_cli.batch.summary import ProgressReport, print_rejected, summarise
@@ -54,6 +54,7 @@ def run_job(console: Console, output: Output, job: Job, run: RunJob) -> JobState
     folder = output.folder
     if not beside_parts(folder, JOURNAL).exists():
         check_sources(job.sources, job.layout)
+        UnfinishedPart(folder).remove()  # of a job whose other files were removed
     with writing(folder):
         new_folder = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)

@@ -180,6 +180,10 @@ def test_lines_of_blank_cells_as_a_spreadsheet_leaves_them_are_no_rows(tmp_path:
     path.write_text("id;task;text;level\n1;t;it hands;0\n;;;\n;;;\n2;t;out;1\n")
     table = read_labels([path], needed=NEEDED)
     assert ([one.id for one in table.rows], table.left_out) == (["1", "2"], [])
+    for line, problem in (("3;t;of;four;cells", "5 columns"), ("3;;it goes;", "no task"), ("3;t;now;x", "no number")):
+        path.write_text(f"id;task;text;level\n1;t;it hands;0\n{line}\n")
+        with pytest.raises(InputError, match=rf"l\.csv, line 3: .*{problem}"):
+            read_labels([path], needed=NEEDED)
 
 
 def test_number_of_a_student_is_the_same_whatever_type_a_column_has(tmp_path: Path) -> None:

@@ -97,6 +97,35 @@ def test_mean_over_tasks_counts_a_student_once() -> None:
             assert (mean.high - mean.low)[0] == pytest.approx(width), (name, alike)
 
 
+def test_mean_over_tasks_is_no_narrower_than_of_other_students_and_stays_on_its_scale() -> None:
+    right, two = np.tile([0, 1], 5), np.repeat([0, 1], 10)
+    human, once, others = np.zeros(20), np.tile(np.arange(10), 2), np.arange(20)
+    opposed = Ratings.of(human, np.append(right, 1 - right))  # whoever is right in one task is wrong in the other
+    by_students = [mean_of(estimates([BY_NAME["exact"]], opposed, two, 2, who)["exact"]) for who in (once, others)]
+    assert by_students[0].low == pytest.approx(by_students[1].low) and by_students[0].high < 1
+    perfect = estimates([BY_NAME["exact"]], Ratings.of(human, human), two, 2, once)["exact"]
+    assert mean_of(perfect).low == pytest.approx(perfect.low[0]), "the same students, of whom none was wrong"
+    # Without one student a task's machine gives one level only; a mean of r near 1 ends at 1.
+    people, machine = [2, 0, 1, 1, 2] * 2, [2, 0, 2, 2, 1, 2, 1, 2, 2, 1]
+    lone = [1, 2, 1, 2, 2, 1, 1, 1, 1, 2]
+    task, student = np.repeat([0, 1], 5), np.tile(np.arange(5), 2)
+    for name, given in (("r", machine), ("qwk", machine), ("sd_ratio", lone)):
+        mean = mean_of(estimates([BY_NAME[name]], Ratings.of(people, given), task, 2, student)[name])
+        assert mean.low[0] < mean.value[0] < mean.high[0] <= (1 if name != "sd_ratio" else math.inf), name
+
+
+def test_a_group_of_students_who_answer_one_task_each_does_not_narrow_the_mean_of_another() -> None:
+    """Cells 0 to 11 are tasks of the same 60 students, cells 12 to 23 of others."""
+    draw = np.random.default_rng(8)
+    human = draw.integers(0, 4, 24 * 60)
+    machine = np.clip(human + draw.integers(-1, 2, 24 * 60), 0, 3)
+    cell, student = np.repeat(np.arange(24), 60), np.append(np.tile(np.arange(60), 12), np.arange(60, 780))
+    both = estimates([BY_NAME["exact"]], Ratings.of(human, machine), cell, 24, student)["exact"].take(np.arange(12))
+    first = cell < 12
+    alone = estimates([BY_NAME["exact"]], Ratings.of(human[first], machine[first]), cell[first], 12, student[first])
+    assert mean_of(both).low == pytest.approx(mean_of(alone["exact"]).low)
+
+
 @pytest.mark.parametrize("students", [2, 3, 5, 8, 15])
 def test_interval_of_exact_agreement_holds_the_truth_with_few_students(students: int) -> None:
     draw = np.random.default_rng(students)

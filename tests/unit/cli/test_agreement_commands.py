@@ -354,6 +354,10 @@ def test_totals_by_people_are_the_sums_of_the_points_that_they_gave(tmp_path: Pa
     totals = json.loads((tmp_path / "r.json").read_text())["totals"]
     assert totals["people"]["mean"] == sum(row["points"] for row in truth) / 40
     assert totals["machine"]["mean"] == sum(row["score"] for row in scored) / 40
+    # A person's −1, which is no level, leaves the others in points.
+    more = [write(paths[0], [*scored, {**scored[0], "id": 80}]), write(paths[1], [*truth, {"id": 80, "level": -1}])]
+    report(*more, tmp_path / "r.html", column=["student=student", "score=points"])
+    assert json.loads((tmp_path / "r.json").read_text())["totals"] == totals
     # Two versions of a task with other points: nothing says what a level is worth, so levels count.
     scored[:2] = [row | {"score": 7} for row in scored[:2]]
     levels = [{**row, "points": None, "level": scale.index(row["points"])} for row in truth]

@@ -223,6 +223,7 @@ def test_outcomes_that_a_removed_job_left_are_not_taken(
         scored = client.score([Response("t", "of the other job")] * 20)
     part = Slice(SourceFile("gone.csv", 0, 0), 0, 0, FILE_START, FILE_START)
     parts.UnfinishedPart(tmp_path / "cleared").save(part, scored)  # `rm cleared/*` leaves this file
+    assert run(tmp_path / "in.csv", "--out", tmp_path / "cleared", "--url", "localhost:abc").returncode != 0
     for out in ("cleared", "new"):
         assert run(tmp_path / "in.csv", "--out", tmp_path / out, "--url", url).returncode == 0
     assert content(tmp_path / "cleared") == content(tmp_path / "new")
