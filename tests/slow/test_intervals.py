@@ -100,12 +100,10 @@ TUNED = {
         "machine",
         [Raters(5, 0, 0.95), Raters(3, 0, 0.9, shift=0.2), Raters(4, 0, 1.0, skew=0.7), Raters(2, 0, 0.95)],
     ),
-    "r": ("machine", [Raters(5, 0, 0.95), Raters(3, 0, 0.9, shift=0.2), Raters(4, 0, 1.0, skew=0.7)]),
     "smd": (
         "shift",
         [Raters(5, 0.95, 0.95), Raters(3, 0.99, 0.99), Raters(4, 0.8, 0.9, skew=0.7), Raters(2, 0.97, 1.0)],
     ),
-    "sd_ratio": ("spread", [Raters(5, 0.9, 0.95), Raters(4, 0.8, 0.9)]),
     "degradation_qwk": ("machine", [Raters(5, 0, 0.95), Raters(3, 0, 0.9), Raters(4, 0, 0.9, skew=0.7)]),
     "degradation_exact": ("machine", [Raters(5, 0, 0.95), Raters(3, 0, 0.9), Raters(4, 0, 0.97, skew=0.7)]),
     "human_qwk": ("human", [Raters(5, 0.9), Raters(3, 0.9)]),
@@ -120,7 +118,7 @@ def _value(statistic: str, people: Raters) -> float:
 
 def _just_failing(criterion: Criterion, field: str, people: Raters) -> Raters | None:
     """Return raters whose true figure misses the criterion by a hair, None if no value of the field brings it there."""
-    good, bad = {"shift": (0.0, 1.5), "spread": (1.0, 0.2)}.get(field, (0.99, 0.3))
+    good, bad = (0.0, 1.5) if field == "shift" else (0.99, 0.3)
 
     def fails(setting: float) -> bool:
         value = _value(criterion.statistic, replace(people, **{field: setting}))
