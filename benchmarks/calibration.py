@@ -24,6 +24,8 @@ from scoremux_assess.calibration.fit import fit
 from scoremux_assess.calibration.labelled_scores import Floats, Ints, LabelledScores
 from scoremux_assess.calibration.ranges import Growth
 from scoremux_assess.calibration.temperature import fit_temperatures
+from scoremux_assess.labels.ratings import Mask
+from scoremux_assess.statistics.reliability import measure_confidence
 from scoremux_decide.decision import Decision
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_files.rows.readers import read_rows
@@ -151,9 +153,11 @@ def expected_error(tasks: Tasks, folds: int = 5, seed: int = 0) -> tuple[float, 
             out = fold[task] == number
             after[task][out] = _confidence(rows.take(out), value)
     right = {task: rows.distance == 0 for task, rows in tasks.items()}
-    fell = sum(_error(after[task], right[task]) < _error(before[task], right[task]) for task in tasks)
+    fell = sum(
+        calibration_error(after[task], right[task]) < calibration_error(before[task], right[task]) for task in tasks
+    )
     whole = [np.concatenate([values[task] for task in tasks]) for values in (before, after, right)]
-    return _error(whole[0], whole[2]), _error(whole[1], whole[2]), fell
+    return calibration_error(whole[0], whole[2]), calibration_error(whole[1], whole[2]), fell
 
 
 def keep_promises(corpus: Corpus, size: int, resamples: int, seed: int = 1) -> dict[str, float]:
@@ -301,10 +305,10 @@ def _rows(probabilities: Floats, human: Ints) -> LabelledScores:
     return LabelledScores(stated, stated.argmax(axis=1), human.astype(np.int64))
 
 
-def _error(confidence: Floats, right: Floats) -> float:
-    place = np.minimum((confidence * 10).astype(int), 9)
-    gaps = [abs(confidence[place == b].sum() - right[place == b].sum()) for b in range(10)]
-    return float(sum(gaps) / len(confidence))
+def calibration_error(confidence: Floats, right: Mask) -> float:
+    """Return the expected calibration error, in tenths of confidence."""
+    one = np.zeros(len(confidence), np.int64)
+    return float(measure_confidence(confidence, right, np.ones(len(confidence)), one, 1).error[-1])
 
 
 KEPT = "; ".join(f"{of}: promise kept = {of}_kept:.2f; to people = {of}_people:.2f" for of in ("own", "pooled"))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.calibration import calibration_error
 from benchmarks.case import QWK, case
 from benchmarks.quality import overall
 from benchmarks.rows import Row
@@ -22,7 +23,6 @@ from benchmarks.screening import Predicted, minus, read_predicted
 
 _RARE = 0.1
 """A level is rare in a task of whose rows a smaller share have it."""
-_BINS = 10
 
 
 @case(
@@ -76,11 +76,9 @@ def _together(runs: Sequence[Predicted]) -> Predicted:
 
 def _calibration_error(run: Predicted) -> float:
     """Return the expected calibration error of the likeliest levels, in ten bins."""
-    sure = np.array([p.max() for p in run.probabilities])
+    stated = np.array([p.max() for p in run.probabilities])
     right = np.array([row.level == level for row, level in zip(run.rows, run.levels, strict=True)])
-    bins = np.minimum((sure * _BINS).astype(int), _BINS - 1)
-    gaps = np.bincount(bins, weights=sure - right, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(sure))
+    return calibration_error(stated, right)
 
 
 def _rare_found(run: Predicted) -> float:

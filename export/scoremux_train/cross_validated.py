@@ -19,14 +19,7 @@ from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings
 from scoremux_assess.labels.weights import routed_beside, routed_only
 from scoremux_assess.statistics.agreement import BY_NAME
-from scoremux_assess.statistics.estimates import (
-    Estimates,
-    Figure,
-    Figures,
-    mean_of,
-    rounded,
-    student_t,
-)
+from scoremux_assess.statistics.estimates import Estimates, Figure, Figures, mean_of, rounded, student_t, within
 from scoremux_assess.statistics.intervals import estimates
 from scoremux_train.run import QUARTERS, TrainedTask
 
@@ -230,7 +223,8 @@ def _mean(values: Floats) -> Figure:
         return Figure(float(values.mean()) if count else math.nan, math.nan, math.nan)
     mean = float(values.mean())
     half = float(student_t(np.array([count - 1.0]))[0] * values.std(ddof=1)) / math.sqrt(count)
-    return Figure(mean, max(mean - half, -1.0), min(mean + half, 1.0))
+    low, high = within("correlation", np.array([mean - half, mean + half])).tolist()
+    return Figure(mean, low, high)
 
 
 def _slope(rows: Floats, kappas: Floats) -> float:

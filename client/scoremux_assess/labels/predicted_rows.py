@@ -42,9 +42,10 @@ def read_labelled(files: Sequence[Path], predictions: Path | None, columns: Labe
                 f"{row.where}: id {row.id[:80]!r} of {row.task} is in several administrations; add the column "
                 "administration to the labelled files"
             )
-    checks = {row_key: row.text_check for row_key, row in predicted.items()}
     # Of rows with one name, from several administrations, the prediction is that of the row that has its text.
-    for row in sorted(table.rows, key=lambda row: checks.get(key(row)) != text_check(row.response)):
+    for row in sorted(
+        table.rows, key=lambda row: not (one := predicted.get(key(row))) or one.text_check != text_check(row.response)
+    ):
         if row.task in scales:
             row.take_level(scales[row.task])
         if NO_SECOND in row.remarks:

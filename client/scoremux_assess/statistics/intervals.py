@@ -136,7 +136,8 @@ def _units(
         place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         part = ratings.take(rows)
         of_student = of_rows(part, pairs, levels).times(part.rows).total(place, len(starts) - 1)
-        yield _Units(rows, cell[order[starts[:-1]]], np.ones(len(starts) - 1), of_student, student[order[starts[:-1]]])
+        first = order[starts[:-1]]
+        yield _Units(rows, cell[first], np.ones(len(first)), of_student, student[first])
 
 
 class _Pulls:
