@@ -58,8 +58,7 @@ class ScoreOptions:
         typer.Option(
             "--column",
             metavar="KEY=NAME",
-            help=f"{COLUMN_HELP}, without which rows are numbered, task, text, student (who wrote it) or question (for "
-            "--drills).",
+            help=f"{COLUMN_HELP}, without which rows are numbered, task, text or student (who wrote it).",
         ),
     ] = None
     keep: Annotated[
@@ -99,10 +98,6 @@ class ScoreOptions:
             "--mixed-arithmetic", help="Take scores that were computed in different arithmetics (column `arithmetic`)."
         ),
     ] = False
-    drills: Annotated[
-        bool,
-        typer.Option("--drills", help="Score changed copies of 200 rows a task too, which `scoremux report` reads."),
-    ] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False
 
 
@@ -115,7 +110,6 @@ def score(options: ScoreOptions) -> None:
 
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
-    from scoremux_cli.batch.changed_copies import run_drills, with_questions
     from scoremux_cli.batch.job_output import JobCounts, Output
     from scoremux_cli.batch.job_run import run_job, runner_of
     from scoremux_cli.batch.sources import check_sources
@@ -124,9 +118,7 @@ def score(options: ScoreOptions) -> None:
     out, output, to_retry = options.out, Output(options.out), _without_score(options.retry or [])
     console = Console(stderr=True, highlight=False, markup=False)
     with tempfile.TemporaryDirectory() as scratch:
-        job, question = _job(options, output, Path(scratch, out.name) if options.dry_run else out)
-        if question:
-            check_sources(job.sources, with_questions(job, question).layout)
+        job = _job(options, output, Path(scratch, out.name) if options.dry_run else out)
         if options.dry_run:
             check_sources(job.sources, job.layout)
             raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
@@ -143,17 +135,12 @@ def score(options: ScoreOptions) -> None:
         raise InputError(f"{out} is written, and rows are scored again in a folder of parts only; give another --out")
     else:
         console.print(f"nothing to do: {counts.statuses.total():,} rows are in {out}", soft_wrap=True)
-    if options.drills:
-        run_drills(console, output, job, question, runner_of(connection, (), on_ray, options.workers))
     if status := _report(console, output, counts, bool(options.alert)):
         raise typer.Exit(status)
 
 
-def _job(options: ScoreOptions, output: Output, beside: Path) -> tuple[Job, str | None]:
-    """Return the job, and the column of questions. Raises InputError.
-
-    `beside` its output it keeps standard input, where that is a source.
-    """
+def _job(options: ScoreOptions, output: Output, beside: Path) -> Job:
+    """Return the job; `beside` its output it keeps standard input, where that is a source. Raises InputError."""
     from scoremux_cli.batch.journal import Job
     from scoremux_cli.batch.people import Alert, ConditionTask, ForPeople, ReadBehind
     from scoremux_cli.batch.sources import expand, kept_input
@@ -165,17 +152,14 @@ def _job(options: ScoreOptions, output: Output, beside: Path) -> tuple[Job, str 
         output.alerts,
         ConditionTask.parse(options.condition) if options.condition else None,
     )
-    names = column_names(options.column, id="id", task="task", text="text", student=None, question=None)
-    question = names.pop("question")
+    names = column_names(options.column, id="id", task="task", text="text", student=None)
     keep = [*dict.fromkeys(options.keep or ())]
     check_kept(keep, names["text"])
-    if options.drills and output.is_file:
-        raise InputError(f"--drills needs a folder as --out, not {options.out}")
     if not (options.url or options.dry_run):
         raise InputError("--url is missing: HOST:PORT of a server")
     layout = RowLayout(part_rows=options.part_rows, keep=keep or None, **names)
     sources = [kept_input(beside, sys.stdin.buffer) if name == "-" else name for name in options.sources]
-    return Job(expand(sources, options.out, output.alerts), layout, people, options.mixed_arithmetic), question
+    return Job(expand(sources, options.out, output.alerts), layout, people, options.mixed_arithmetic)
 
 
 def _connection(options: ScoreOptions) -> Connection:

@@ -37,10 +37,6 @@ ColumnOption = Annotated[
         "may be given again) or text (for its length).",
     ),
 ]
-PolicyOption = Annotated[
-    Path | None,
-    typer.Option("--policy", help="TOML file of `scoremux calibrate`, whose promises are tested on the rows."),
-]
 CriteriaOption = Annotated[
     Path | None, typer.Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
 ]
@@ -51,7 +47,6 @@ def evaluate(
     truth: TruthOption,
     column: ColumnOption = None,
     criteria: CriteriaOption = None,
-    policy: PolicyOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
     rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
@@ -64,12 +59,11 @@ def evaluate(
     from scoremux_assess.labels.joining import read_joined
     from scoremux_assess.labels.labelled_row import label_columns
     from scoremux_assess.report.figure_tables import write_rsm, write_table
-    from scoremux_decide.policy import read_policy
 
     judging = read_criteria(criteria)
     columns = label_columns(column, *_KEYS, group="group")
     joined = read_joined(scored, truth, columns)
-    assessed = assess(joined, judging, read_policy(policy) if policy else None, scored)
+    assessed = assess(joined, judging)
     if out:
         write_table(out, assessed)
     if rsm:
@@ -94,7 +88,6 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="HTML file; .json and .parquet files are written beside it.")],
     column: ColumnOption = None,
     criteria: CriteriaOption = None,
-    policy: PolicyOption = None,
     title: Annotated[str, typer.Option(help="The page's heading.")] = "Agreement of machine and human",
     sampling: Annotated[str, typer.Option(help="How the responses were chosen, for the page.")] = "",
     approver: Annotated[str, typer.Option(help="Who approves the use of the scores, and when, for the page.")] = "",
@@ -109,7 +102,7 @@ def report(
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
     columns = label_columns(column, *_KEYS, group="group")
-    inputs = ReportInputs(scored, truth, columns, criteria, policy)
+    inputs = ReportInputs(scored, truth, columns, criteria)
     write_report(inputs, out, title, Approval(sampling, approver))
     _print_files(Console(highlight=False, markup=False), out)
 
@@ -174,20 +167,16 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
 
 
 def _print_routes(console: Console, assessed: Assessment) -> None:
-    """Print all machine scores, the machine's share and the score of record apart, and whether promises were kept."""
-    from scoremux_assess.report.words import promise_shown
-
+    """Print all machine scores, the machine's share and the score of record apart."""
     statistics, names = ("people", "exact", "kept_exact", "record_exact"), (*assessed.tasks, "all rows")
-    promises = {} if assessed.promises is None else assessed.promises.judged
-    rows = []
-    for cell, name in enumerate(names):
-        kept = [promise_shown(judgement, cell)["words"] for judgement in promises.values()]
-        rows.append([name, *(_interval(assessed.figures, statistic, cell) for statistic in statistics), *kept])
+    rows = [
+        [name, *(_interval(assessed.figures, statistic, cell) for statistic in statistics)]
+        for cell, name in enumerate(names)
+    ]
     if len(assessed.tasks) > 1:
         mean, unit, *figures = _mean(assessed.means, 0, statistics)
-        rows.append([f"{mean} {unit}", *figures, *[""] * len(promises)])
-    columns = ["task", "to people", "all machine scores", "machine's share", "score of record"]
-    columns += [criterion.title for criterion in promises]
+        rows.append([f"{mean} {unit}", *figures])
+    columns = ("task", "to people", "all machine scores", "machine's share", "score of record")
     agreement = "exact agreement with a person's level (of the score of record: another person's)"
     console.print(f"Share of rows sent to people, and {agreement}:")
     _print_figures(console, columns, rows, ("all machine scores",))

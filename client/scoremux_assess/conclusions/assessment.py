@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from scoremux_assess.conclusions.drills import Drills, measure_drills
 from scoremux_assess.conclusions.fairness import Fairness
 from scoremux_assess.conclusions.groups import Groups, fairness_by_column, measure_groups
-from scoremux_assess.conclusions.promises import Promises, measure_promises
 from scoremux_assess.conclusions.totals import Totals, measure_totals
 from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, fewer_fails, fewer_passes, judge, worst
 from scoremux_assess.labels.joined_columns import JoinedColumns
@@ -29,7 +26,6 @@ from scoremux_assess.statistics.reliability import (
     measure_ranges,
     measure_routing,
 )
-from scoremux_decide.policy import ScoringPolicy
 
 MOST_DROPPED = 0.05
 """The greatest share of rows that may be left out of a task that passes, for what people gave them."""
@@ -44,10 +40,8 @@ class Assessment:
         overall: The verdict on all criteria of a task and its groups.
         item: The verdict on those of the item.
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
-        drills: None where the output has none.
         fairness: How much of the error each column of groups explains; None without any.
         students: How many students each task has, and all tasks together; None where no column says it.
-        promises: Whether it kept what it promised; None without a promise or rows that tell.
         totals: Of students over all tasks; None where too few have a row in each.
         versions: The digests that scored each task's rows.
     """
@@ -60,7 +54,6 @@ class Assessment:
     item: Judgement
     dropped: Floats
     groups: Groups | None
-    drills: Drills | None
     fairness: Fairness | None
     by_level: list[LevelFigures]
     students: Ints | None
@@ -68,25 +61,14 @@ class Assessment:
     confidence: Reliability
     ranges: RangeFigures
     routing: Routing
-    promises: Promises | None
     totals: Totals | None
     versions: tuple[tuple[str, ...], ...]
 
 
-def assess(
-    joined: JoinedColumns,
-    criteria: Sequence[Criterion],
-    policy: ScoringPolicy | None = None,
-    output: Path | None = None,
-) -> Assessment:
+def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     """Return figures, intervals, and verdicts corrected for the number of tasks and criteria (Holm 1979).
 
-    Args:
-        policy: What a programme wants of the rows that the machine keeps, None without one.
-        output: What `scoremux score` wrote, whose drills are judged too; None without.
-
-    Raises:
-        InputError: A column of groups has too many values.
+    Raises InputError where a column of groups has too many values.
     """
     scored, ratings = joined.scored, joined.ratings
     used = np.flatnonzero(np.bincount(scored.task.code, minlength=len(scored.task.values)))
@@ -97,17 +79,13 @@ def assess(
     of_tasks = {name: estimate.take(np.arange(cells)) for name, estimate in figures.items()}
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
     tasks = tuple(scored.task.values[code] for code in used)
-    drills = None if output is None else measure_drills(output, tasks, criteria)
     groups = measure_groups(joined, task, [c for c in criteria if c not in judged])
-    of_parts = ({} if groups is None else groups.judged | groups.levels.judged) | (drills.judged if drills else {})
+    of_parts = {} if groups is None else groups.judged | groups.levels.judged
     fewer = fewer_fails({c: j for c, j in {**judged, **of_parts}.items() if c.of != "item"})
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
     groups = None if groups is None else groups.with_verdicts(fewer)
     by_group = [] if groups is None else list(groups.worst_by_task(cells))
     overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_group], cells)
-    if drills is not None:
-        drills = replace(drills, judged={c: fewer[c] for c in drills.judged})
-        overall = drills.fail(overall)
     right = ratings.human == ratings.machine
     level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in joined.levels[used]]
     dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
@@ -124,7 +102,6 @@ def assess(
         item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
         dropped=dropped,
         groups=groups,
-        drills=drills,
         fairness=fairness_by_column(joined, task, cells),
         by_level=measure_levels(ratings, task, level_counts, joined.students()),
         students=_students(joined.students(), task, cells),
@@ -132,16 +109,9 @@ def assess(
         confidence=confidence,
         ranges=measure_ranges(scored.low, scored.high, ratings.human, ratings.weight, task, cells),
         routing=measure_routing(figures["people"].value, ratings.weight * ratings.kept, right, task, stated),
-        promises=measure_promises(_promised(joined), task, cells, joined.students(), policy.target if policy else None),
         totals=measure_totals(joined, task, cells),
         versions=tuple(_versions(joined, task, cells)),
     )
-
-
-def _promised(joined: JoinedColumns) -> Ratings:
-    """Return the rows; the machine keeps those with a confidence, for nothing was promised of a task without any."""
-    certain = joined.scored.calibrated & ~np.isnan(joined.scored.confidence)
-    return replace(joined.ratings, kept=np.where(certain, joined.ratings.kept, np.nan))
 
 
 def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:

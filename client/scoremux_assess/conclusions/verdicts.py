@@ -60,7 +60,6 @@ _TITLES = {
     "gap_exact": "gap in exact agreement",
     "gap_qwk": "gap in QWK",
     "dif": "non-uniform DIF",
-    "raised": "changed copies that gain a level",
 }
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
@@ -96,14 +95,14 @@ class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
     statistic: str
     at_least: Limit | None = None
     at_most: Limit | None = None
-    of: Literal["task", "group", "level", "drill", "item"] = "task"
+    of: Literal["task", "group", "level", "item"] = "task"
     required: bool = True
     least_rows: Annotated[int, Field(ge=1)] = 1
     source: Annotated[str, Field(pattern=r"\S")]
 
     @model_validator(mode="after")
     def _consistent(self) -> Criterion:
-        of_parts = {"group": (*GAPS, "dsm", *OF_GROUPS), "level": OF_LEVELS, "drill": ("raised",)}
+        of_parts = {"group": (*GAPS, "dsm", *OF_GROUPS), "level": OF_LEVELS}
         names = of_parts.get(self.of, tuple(BY_NAME))
         if self.statistic not in names:
             raise ValueError(f"no statistic {self.statistic!r}; of = {self.of!r} has {', '.join(names)}")

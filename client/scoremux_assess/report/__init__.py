@@ -18,12 +18,10 @@ from scoremux_assess.labels.joining import read_joined
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, LabelColumns
 from scoremux_assess.report.figure_tables import as_json, write_json, write_table
 from scoremux_assess.report.view import view
-from scoremux_decide.policy import read_policy
 from scoremux_files.atomic import replace_file
 from scoremux_files.digests import file_digest, set_digest
 from scoremux_files.errors import writing
 from scoremux_files.rows.readers import files_of
-from scoremux_files.rows.writers import beside_parts
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,12 @@ class Approval:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What a report is made of; see `joining.read_joined`, `verdicts.read_criteria` and `policy.read_policy`."""
+    """What a report is made of; see `joining.read_joined` and `verdicts.read_criteria`."""
 
     output: Path
     truth: Path
     columns: LabelColumns = LABEL_COLUMNS
     criteria: Path | None = None
-    policy: Path | None = None
 
 
 def write_report(
@@ -63,8 +60,7 @@ def write_report(
     """
     criteria = read_criteria(inputs.criteria)
     joined = read_joined(inputs.output, inputs.truth, inputs.columns)
-    policy = read_policy(inputs.policy) if inputs.policy else None
-    assessed = assess(joined, criteria, policy, inputs.output)
+    assessed = assess(joined, criteria)
     close = [rows.to_json() for rows in count_close(joined.scored.margins)]
     provenance = {**_provenance(inputs, title), "approval": asdict(approval), "close_rows": close}
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
@@ -92,9 +88,7 @@ def render(package: str, template: str, values: Mapping[str, Any]) -> str:
 
 def _provenance(inputs: ReportInputs, title: str) -> dict[str, object]:
     """Return the report's title, date and version, and the names and digests of the files that went in."""
-    drills = beside_parts(inputs.output, "drills")
-    outputs = {"output": inputs.output} | ({"drills": drills} if drills.is_dir() else {})
-    paths = {**outputs, "truth": inputs.truth, "criteria": inputs.criteria, "policy": inputs.policy}
+    paths = {"output": inputs.output, "truth": inputs.truth, "criteria": inputs.criteria}
     names = inputs.columns
     columns = {
         "points": names.score,

@@ -20,7 +20,7 @@ from scoremux_assess.labels.joined_columns import JoinedColumns, LeftOut
 from scoremux_assess.statistics.estimates import Figures
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, writing
-from scoremux_files.rows.writers import DRILLS, write_rows
+from scoremux_files.rows.writers import write_rows
 
 ALL, MEAN = "all rows", "mean of tasks"
 SCHEMA = pa.schema(
@@ -60,8 +60,6 @@ def records(assessed: Assessment) -> Iterator[Record]:
         for cell, group in enumerate(groups.levels.group):
             statistic = f"dif_{groups.levels.level[cell]}"
             yield {**names_by_cell[group], "statistic": statistic, **_of_level(groups, cell)}
-    yield from _promises(assessed)
-    yield from _drills(assessed)
     yield from _fairness(assessed)
 
 
@@ -69,27 +67,6 @@ def _of_level(groups: Groups, cell: int) -> Record:
     """Return the figure and verdict of a level of a group."""
     verdicts = [_verdict(judgement, cell) for judgement in groups.levels.judged.values()]
     return figures_of({"dif": groups.levels.beyond}, cell)["dif"] | (verdicts or [_verdict(None, cell)])[0]
-
-
-def _promises(assessed: Assessment) -> Iterator[Record]:
-    """Yield a row for each promise of a policy, of the tasks and of all rows."""
-    promises = assessed.promises
-    if promises is not None:
-        figures = {f"promised_{c.statistic}": promises.figures[c.statistic] for c in promises.judged}
-        judged = dict(zip(figures, promises.judged.values(), strict=True))
-        for cell, task in enumerate((*assessed.tasks, ALL)):
-            for statistic, values in figures_of(figures, cell).items():
-                where = {"task": task, "column": "", "group": "", "statistic": statistic}
-                yield {**where, **values, **_verdict(judged[statistic], cell)}
-
-
-def _drills(assessed: Assessment) -> Iterator[Record]:
-    """Yield a row for each drill of each task."""
-    if drills := assessed.drills:
-        for cell, (task, drill) in enumerate(zip(drills.task, drills.drill, strict=True)):
-            where = {"task": assessed.tasks[task], "column": "drill", "group": DRILLS[drill]}
-            for statistic, figure in figures_of({"raised": drills.raised}, cell).items():
-                yield {**where, "statistic": statistic, **figure, **_verdict(drills.overall(), cell)}
 
 
 def _fairness(assessed: Assessment) -> Iterator[Record]:
@@ -129,7 +106,6 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "fairness": [
             {key: row[key] for key in ("task", "column", "statistic", "value", "n")} for row in _fairness(assessed)
         ],
-        "drills": list(_drills(assessed)),
         "totals": _totals(assessed.totals),
         "confidence_is_calibrated": joined.scored.calibrated,
     }
@@ -219,7 +195,6 @@ def _figures(assessed: Assessment, cell: int) -> Record:
     return {
         "statistics": figures_of(assessed.figures, cell),
         "students": None if assessed.students is None else int(assessed.students[cell]),
-        "promises": {} if assessed.promises is None else _verdicts(assessed.promises.judged, cell),
     }
 
 

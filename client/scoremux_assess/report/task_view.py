@@ -15,7 +15,6 @@ from scoremux_assess.report.words import LEAST_SHOWN, View, figures_shown, group
 from scoremux_assess.statistics.agreement import OF_EXPECTED, STATISTICS
 from scoremux_assess.statistics.estimates import rounded
 from scoremux_assess.statistics.levels import LevelFigures
-from scoremux_files.rows.writers import DRILLS
 
 GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
 ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
@@ -135,8 +134,8 @@ def _risk(assessed: Assessment, cell: int, plots: Plots) -> View | None:
 
 
 def criteria_with(verdict: Verdict, assessed: Assessment, cell: int) -> list[str]:
-    """Return the criteria of a task, its groups and its drills that have a verdict; a drill with its figure."""
-    groups, drills = assessed.groups, assessed.drills
+    """Return the criteria of a task and its groups that have a verdict."""
+    groups = assessed.groups
     judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")
     titles = [c.title for c, j in judged if j.verdict[cell] == verdict and (c.required or verdict in _DECIDED)]
     if groups is not None and verdict is not Verdict.NOT_MEASURED:
@@ -144,11 +143,6 @@ def criteria_with(verdict: Verdict, assessed: Assessment, cell: int) -> list[str
         titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
         at_level = verdict is Verdict.FAIL and (groups.task[groups.levels.group] == cell) & groups.levels.failing()
         titles += [c.title for c in groups.levels.judged if np.any(at_level)]
-    if drills and verdict is Verdict.FAIL:
-        for criterion, judgement in drills.judged.items():
-            for at in np.flatnonzero((drills.task == cell) & (judgement.verdict == verdict)):
-                figure = " ".join(shown(drills.raised, at).values())
-                titles.append(f"the drill {DRILLS[drills.drill[at]]} ({criterion.title}: {figure})")
     return titles
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from scoremux_assess.conclusions.assessment import Assessment
-from scoremux_assess.conclusions.drills import Drills
 from scoremux_assess.conclusions.totals import FIGURES, Totals
 from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns
@@ -19,12 +18,8 @@ from scoremux_assess.report.words import (
     figures_shown,
     group_shown,
     left_out_shown,
-    promise_shown,
     shown,
-    verdict_shown,
 )
-from scoremux_assess.statistics.estimates import mean_of
-from scoremux_files.rows.writers import DRILLS
 
 FOREST_ROWS = 30
 """Figures in one forest plot."""
@@ -47,8 +42,6 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         "forests": list(_forests(assessed, plots)),
         "groups": list(groups_view(assessed.groups, -1)),
         "groups_by_route": list(groups_view(assessed.groups, -1, ROUTE_COLUMNS)) if routed else [],
-        "promises": list(_promises(assessed)) if routed else [],
-        "drills": list(_drills(assessed.drills)) if assessed.drills else [],
         "routed": _routed(assessed) if routed else "",
         "totals": _totals(assessed.totals),
         "group_plots": list(_group_plots(assessed, plots)),
@@ -84,9 +77,9 @@ def _counts(judgement: Judgement) -> dict[Verdict, int]:
 
 
 def _all_judged(assessed: Assessment) -> dict[Criterion, Judgement]:
-    groups, drills = assessed.groups, assessed.drills
+    groups = assessed.groups
     of_groups = {c: j.take(groups.task >= 0) for c, j in groups.judged.items()} | groups.levels.judged if groups else {}
-    return assessed.judged | of_groups | (drills.judged if drills else {})
+    return assessed.judged | of_groups
 
 
 def _criterion(criterion: Criterion, judgement: Judgement) -> View:
@@ -94,7 +87,6 @@ def _criterion(criterion: Criterion, judgement: Judgement) -> View:
     title = criterion.title + {
         "group": ", each group",
         "level": " at each level of each group",
-        "drill": ", each drill",
         "item": " (the item)",
     }.get(criterion.of, "")
     return {"title": title, "source": criterion.source, "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS]}
@@ -122,28 +114,6 @@ def _routed(assessed: Assessment) -> str:
         "that two people read stand for all, and without any the score of record is not measured. Adjudication is not "
         "counted."
     )
-
-
-def _promises(assessed: Assessment) -> Iterator[View]:
-    """Yield the verdicts on a policy's promises, with the figures that they rest on, of the tasks and of all rows."""
-    if (promises := assessed.promises) is None:
-        return
-    for criterion, judgement in promises.judged.items():
-        figure = promises.figures[criterion.statistic]
-        mean = mean_of(figure.take(np.arange(len(assessed.tasks))))
-        places = range(len(figure.value))
-        cells = [{"figure": shown(figure, c), "verdict": promise_shown(judgement, c, figure.n[c])} for c in places]
-        yield {"title": criterion.title, "cells": cells, "mean": shown(mean, 0)}
-
-
-def _drills(drills: Drills) -> Iterator[View]:
-    """Yield the figures and verdicts of each drill that was run, by task."""
-    overall = drills.overall()
-    for place, title in enumerate(DRILLS):
-        places = np.flatnonzero(drills.drill == place)
-        if drills.raised.n[places].any():
-            cells = [{"figure": shown(drills.raised, c), "verdict": verdict_shown(overall, c)} for c in places]
-            yield {"title": title, "cells": cells, "mean": shown(mean_of(drills.raised.take(places)), 0)}
 
 
 def _forests(assessed: Assessment, plots: Plots) -> Iterator[View]:

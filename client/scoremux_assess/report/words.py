@@ -18,9 +18,6 @@ STYLES = {
     Verdict.NOT_ENOUGH_ROWS: ("open", "…"),
     Verdict.NOT_MEASURED: ("open", ""),
 }
-KEPT = {Verdict.PASS: "kept", Verdict.FAIL: "broken", Verdict.NOT_ENOUGH_ROWS: "not enough rows"}
-"""What verdicts on a promise are called."""
-
 LEAST_SHOWN = 10
 """A figure of fewer rows is not shown: its interval would say nothing, and a group could be a single class."""
 
@@ -53,11 +50,6 @@ def verdict_shown(judgement: Judgement, cell: int, rows: float = math.nan) -> Vi
     verdict = Verdict(int(judgement.verdict[cell]))
     style, sign = STYLES[verdict]
     return {"style": style, "sign": sign, "words": str(verdict), "needed": rows_in_words(judgement.needed[cell], rows)}
-
-
-def promise_shown(judgement: Judgement, cell: int, rows: float = math.nan) -> View:
-    words = KEPT.get(Verdict(int(judgement.verdict[cell])), "not measured")
-    return {**verdict_shown(judgement, cell, rows), "words": words}
 
 
 def rows_shown(figures: Figures, cell: int) -> str:

@@ -18,9 +18,6 @@ from scoremux_files.errors import InputError, writing
 JOURNAL = "journal.jsonl"
 """The file of a job that says which parts are done, see `beside_parts`."""
 
-DRILLS = ("padding", "doubled", "question", "other task", "shuffled", "keywords")
-"""What is done to texts in the folder of drills of a job, in the order of its parts."""
-
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 SCHEMA = pa.schema(

@@ -11,7 +11,6 @@ import pytest
 
 import raters
 from raters import Raters
-from scoremux_assess.conclusions.promises import measure_promises
 from scoremux_assess.conclusions.verdicts import (
     Criterion,
     Judgement,
@@ -28,7 +27,6 @@ from scoremux_assess.statistics.agreement import BY_NAME, STATISTICS
 from scoremux_assess.statistics.estimates import ONLY_MACHINE, Estimates, chance_beyond, difference, mean_of
 from scoremux_assess.statistics.intervals import dsm_estimates, estimates, student_t
 from scoremux_client.errors import InputError
-from scoremux_decide.policy import AgreementTarget
 
 ONE = np.zeros(1, np.int64)
 
@@ -335,7 +333,7 @@ GOOD = 'statistic = "qwk"\nat_least = 0.8\nsource = "ours"\n'
         ("[[criterion]]\n" + GOOD.replace("at_least = 0.8\n", ""), "needs at_least, at_most or both"),
         ("[[criterion]]\n" + GOOD + "at_most = 0.7\n", "at_least is greater than at_most"),
         ("[[criterion]]\n" + GOOD.replace('"ours"', '" "'), "criterion.0.source: "),
-        ("[[criterion]]\n" + GOOD + 'of = "school"\n', "of: .*'task', 'group', 'level', 'drill' or 'item'"),
+        ("[[criterion]]\n" + GOOD + 'of = "school"\n', "of: .*'task', 'group', 'level' or 'item'"),
         ("[[criterion]]\n" + GOOD.replace("qwk", "dsm"), "no statistic 'dsm'"),
         ("[[criterion\n", r"c\.toml is not TOML"),
     ],
@@ -375,29 +373,6 @@ def test_chance_of_a_figure_is_a_fortieth_where_its_interval_ends_at_the_limit(s
     assert chance_beyond(found, 0.5, 1) == pytest.approx(0.025, abs=2e-4)
     assert chance_beyond(found, 0.7, -1) == pytest.approx(0.025, abs=2e-4)
     assert chance_beyond(found, 0.7, 1)[0] > 0.9
-
-
-def test_promise_is_tested_on_weighted_rows_that_the_machine_keeps() -> None:
-    random = np.random.default_rng(3)
-    rows = 4000
-    kept, human = random.random(rows) < 0.7, random.integers(0, 3, rows)
-    wrong = random.random(rows) < np.where(kept, 0.06, 0.5)
-    machine = np.where(wrong, (human + 1) % 3, human)
-    read = ~kept | (random.random(rows) < 0.4)
-    ratings = Ratings.of(human, machine, weight=np.where(kept, 2.5, 1.0), kept=kept.astype(float)).take(read)
-    task = np.arange(read.sum()) % 2
-    for least, verdict in ((0.9, Verdict.PASS), (0.94, Verdict.NOT_ENOUGH_ROWS), (0.97, Verdict.FAIL)):
-        promises = measure_promises(ratings, task, 2, None, AgreementTarget(exact=least))
-        assert promises is not None
-        (judged,) = promises.judged.values()
-        assert judged.verdict[-1] == verdict
-        assert promises.figures["exact"].n[-1] == (kept & read).sum()
-    critical = measure_promises(ratings, task, 2, None, AgreementTarget(critical=0.1))
-    assert critical is not None
-    assert next(iter(critical.judged)).title == "adjacent agreement ≥ 0.90"
-    assert measure_promises(ratings, task, 2, None, AgreementTarget(human_share=0.1)) is None
-    unrouted, whole = Ratings.of(human, machine), np.zeros(rows, int)
-    assert measure_promises(unrouted, whole, 1, None, AgreementTarget(exact=0.9)) is None
 
 
 def test_difference_of_figures_of_different_rows_has_about_95_percent_coverage() -> None:
