@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from scoremux_assess.labels.trained_rows import SAME_TEXT
 from scoremux_calibrate.calibration import Calibration
 from scoremux_calibrate.eligible import Eligible, reservations
 from scoremux_decide.decision import OWN, POOLED, Decision, Threshold
 from scoremux_engine.commands.printing import short, show_result
+from scoremux_engine.packages.package_files import TRAINED_JSON
 from scoremux_files.errors import first_of
 
 _COLUMNS = ("task", "rows", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version")
@@ -67,8 +69,12 @@ def _rows(eligible: Eligible, predictions: Path | None) -> Iterator[str]:
     if any(predicted):
         yield f"{sum(predicted):,} rows have out-of-fold predictions, from {predictions}"
     if not all(predicted):
-        scored = f"{predicted.count(False):,} rows were scored by the live versions"
-        yield f"{scored}: true only if no adapter was fitted to them"
+        unknown = [name for name, of in eligible.tasks.items() if TRAINED_JSON not in of.files.names]
+        known = f"true only if no adapter was fitted to them, which is not known of {first_of(unknown)}"
+        yield (
+            f"{predicted.count(False):,} rows were scored by the live versions: "
+            f"{known if unknown else 'no adapter was trained on them'}"
+        )
     if eligible.relabelled:
         yield f"{eligible.relabelled:,} rows have other levels in the predictions than in the files, which count"
 
@@ -101,7 +107,8 @@ def _left_out(calibration: Calibration) -> Iterator[str]:
             f"{miss.errors:.1%} errors in {miss.kept:.0%} of the rows: {more}"
         )
     for reason, count in sorted(calibration.rows.left_out.items()):
-        yield f"{count:,} rows are left out: {reason}"
+        if count:
+            yield f"{count:,} rows {'' if reason == SAME_TEXT else 'are left out: '}{reason}"
     if unchanged := sorted(calibration.rows.tasks.keys() - calibration.decisions.keys()):
         yield (
             f"{len(unchanged)} tasks keep their last calibration, as all of their rows are left out: "

@@ -10,13 +10,14 @@ from enum import Enum
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.labels.label_table import LabelTable
 from scoremux_assess.labels.labelled_row import LabelledRow
+from scoremux_assess.labels.trained_rows import SAME_TEXT, TRAINED_ON, TrainedRows
 from scoremux_assess.labels.weights import ALL, LACKS_SAMPLE, ROUTE, routed_beside, routed_only
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions.finder import Finder
 from scoremux_decide.decision import Decision, Look
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_engine.packages.package import adapter_digest
-from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
+from scoremux_engine.packages.package_files import DECISION_JSON, TRAINED_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
 from scoremux_engine.store.store import Store
 from scoremux_files.errors import first_of
@@ -32,6 +33,10 @@ class CalibrationReason(Enum):
         "--unverified"
     )
     LACKS_SAMPLE = f"keep the calibration that they have, if any. Their {LACKS_SAMPLE}"
+    TRAINED_ON = (
+        "keep the calibration that they have, if any. All of their labelled rows were trained on by the live adapters: "
+        "give the out-of-fold predictions of `scoremux train` (--predictions), or rows that were held out"
+    )
     NO_ROW_LEFT = (
         "have no row that can be used; people get all of their responses, or the machine where the policy has no target"
     )
@@ -40,7 +45,7 @@ class CalibrationReason(Enum):
     UNTRAINED = "were trained on no labelled row; people get all of their responses"
 
 
-_LEFT_OUT = (CalibrationReason.LACKS_SAMPLE, CalibrationReason.NOT_OF_LIVE_ADAPTERS)
+_LEFT_OUT = (CalibrationReason.LACKS_SAMPLE, CalibrationReason.NOT_OF_LIVE_ADAPTERS, CalibrationReason.TRAINED_ON)
 
 
 @dataclass(frozen=True)
@@ -178,10 +183,26 @@ def _eligible_of_task(
     foreign = bool(adapters) and adapters != {adapter_digest(files)}
     if foreign and not unverified:
         return replace(task_rows, reason=CalibrationReason.NOT_OF_LIVE_ADAPTERS)
+    held_out = _held_out(rows, TrainedRows.read(files.path / TRAINED_JSON), left_out)
+    if rows and not held_out:
+        return replace(task_rows, reason=CalibrationReason.TRAINED_ON)
+    rows = held_out
     for row in rows:
         row.check(len(task.levels))
     reason = CalibrationReason.UNVERIFIED if foreign or any(row.seen_by_start for row in rows) else None
     return replace(task_rows, rows=_without_conditions(rows, task, policy, left_out), reason=reason)
+
+
+def _held_out(
+    rows: Sequence[LabelledRow], trained: TrainedRows | None, left_out: Counter[str]
+) -> Sequence[LabelledRow]:
+    """Return rows of one task that its adapter was not trained on, or that have a prediction from another fold."""
+    if trained is None:
+        return rows
+    kept = [row for row in rows if row.probabilities is not None or not trained.has(row)]
+    left_out[TRAINED_ON] += len(rows) - len(kept)
+    left_out[SAME_TEXT] += sum(row.probabilities is None and trained.has_text(row) for row in kept)
+    return kept
 
 
 def _on_the_live_scale(

@@ -100,7 +100,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
         trained = run.train(prepared, out, progress, checkpoint_s)
         out_of_fold = OutOfFold.of(trained.tasks)
         with writing(out):
-            output.write(out, prepared, trained, out_of_fold, {check.task: check for check in checks})
+            output.write(out, prepared, trained, out_of_fold, {check.task: check for check in checks}, options.start)
         shutil.rmtree(out / run.CHECKPOINTS, ignore_errors=True)
     output.print_agreement(console, out_of_fold)
     if earlier := sorted({path.parent.name for path in out.glob(f"[!.]*/{CONFIG_JSON}")} - {*trainable}):

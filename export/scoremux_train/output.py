@@ -10,13 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
+from scoremux_assess.labels.trained_rows import TrainedRows
 from scoremux_assess.labels.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Figure, rounded
 from scoremux_cli.terminal import print_table
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
-from scoremux_engine.packages.package_files import CARD, TASK_JSON, PackageFiles
+from scoremux_engine.packages.package_files import CARD, TASK_JSON, TRAINED_JSON, PackageFiles
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_train.check import TaskCheck
@@ -55,12 +56,18 @@ _FEW = 10
 
 
 def write(
-    out: Path, prepared: Prepared, trained: Trained, out_of_fold: OutOfFold, checks: Mapping[str, TaskCheck]
+    out: Path,
+    prepared: Prepared,
+    trained: Trained,
+    out_of_fold: OutOfFold,
+    checks: Mapping[str, TaskCheck],
+    started_from: Path | None = None,
 ) -> None:
     """Write what was trained. Each folder replaces that of an earlier run as a whole.
 
     Args:
         checks: The result of the data check, by task id.
+        started_from: The output of an earlier run, whose shared start was trained on its rows.
     """
     plan, layout, start = prepared.plan, prepared.layout, trained.start
     description = None if start is None else start.description
@@ -69,7 +76,11 @@ def write(
         write_start(out / START, layout, start, plan)
     for task, text in zip(trained.tasks, cards, strict=True):
         described = task.prepared.task
+        rows = TrainedRows.of(task.prepared.rows)
+        if started_from is not None:
+            rows = rows.plus(TrainedRows.read(started_from / described.id / TRAINED_JSON))
         texts = {
+            TRAINED_JSON: rows.to_json(),
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
             CARD: text,
             README: f"---\n{WEIGHTS}: {prepared.weights}\n---\n\nWritten by `scoremux train`; see {CARD}.\n",

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from chromium import SIZES, chromium, open_page, violations
-from scoremux_assess.commands.agreement_commands import report
 from scoremux_assess.commands.watch_command import watch
+from scoremux_assess.labels.labelled_row import label_columns
+from scoremux_assess.report import ReportInputs, write_report
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
 
@@ -30,7 +31,8 @@ def test_only_tables_scroll_sideways(tmp_path: Path, width: int) -> None:
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = tmp_path / "report.html"
     columns = ["second=again", "group=l1", "student=who"]
-    report(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", page, title=LONG, column=columns)
+    named = label_columns(columns, "second", group="group")
+    write_report(ReportInputs(tmp_path / "scored.jsonl", tmp_path / "truth.jsonl", named), page, LONG)
     with chromium() as browser:
         shown = open_page(browser, viewport={"width": width, "height": SIZES[width]})
         shown.goto(page.as_uri())

@@ -37,6 +37,10 @@ ColumnOption = Annotated[
         "may be given again) or text (for its length).",
     ),
 ]
+TasksOption = Annotated[
+    Path | None,
+    typer.Option("--tasks", help="Store of tasks, REPO/store: rows that an adapter was trained on are left out."),
+]
 CriteriaOption = Annotated[
     Path | None, typer.Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
 ]
@@ -46,13 +50,14 @@ def evaluate(
     scored: ScoredOption,
     truth: TruthOption,
     column: ColumnOption = None,
+    tasks: TasksOption = None,
     criteria: CriteriaOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
     rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
     """Print agreement with 95 % intervals and a verdict, by task, by group and overall.
 
-    Example: scoremux evaluate scored --truth labelled.csv
+    Example: scoremux evaluate scored --truth labelled.csv --tasks repo/store
     """
     from scoremux_assess.conclusions.assessment import assess
     from scoremux_assess.conclusions.verdicts import read_criteria
@@ -62,7 +67,7 @@ def evaluate(
 
     judging = read_criteria(criteria)
     columns = label_columns(column, *_KEYS, group="group")
-    joined = read_joined(scored, truth, columns)
+    joined = read_joined(scored, truth, columns, tasks)
     assessed = assess(joined, judging)
     if out:
         write_table(out, assessed)
@@ -87,23 +92,21 @@ def report(
     truth: TruthOption,
     out: Annotated[Path, typer.Option("--out", help="HTML file; .json and .parquet files are written beside it.")],
     column: ColumnOption = None,
+    tasks: TasksOption = None,
     criteria: CriteriaOption = None,
-    title: Annotated[str, typer.Option(help="The page's heading.")] = "Agreement of machine and human",
-    sampling: Annotated[str, typer.Option(help="How the responses were chosen, for the page.")] = "",
-    approver: Annotated[str, typer.Option(help="Who approves the use of the scores, and when, for the page.")] = "",
 ) -> None:
     """Write a page with a verdict for each task, and everything that it rests on.
 
-    Example: scoremux report scored --truth labelled.csv --out report.html
+    Example: scoremux report scored --truth labelled.csv --tasks repo/store --out report.html
     """
     from scoremux_assess.labels.labelled_row import label_columns
-    from scoremux_assess.report import Approval, ReportInputs, write_report
+    from scoremux_assess.report import ReportInputs, write_report
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
     columns = label_columns(column, *_KEYS, group="group")
-    inputs = ReportInputs(scored, truth, columns, criteria)
-    write_report(inputs, out, title, Approval(sampling, approver))
+    inputs = ReportInputs(scored, truth, columns, criteria, tasks)
+    write_report(inputs, out)
     _print_files(Console(highlight=False, markup=False), out)
 
 
@@ -112,6 +115,7 @@ def compare(
     new: Annotated[Path, typer.Argument(help="Another one, of the same rows.")],
     truth: Annotated[Path | None, typer.Option("--truth", help="File with the columns id and level.")] = None,
     column: ColumnOption = None,
+    tasks: TasksOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="JSON file for all figures.")] = None,
 ) -> None:
     """Print how many levels moved, how far and where to, by task and group; with a truth, what it did to agreement.
@@ -125,7 +129,7 @@ def compare(
 
     if column and truth is None:
         raise InputError("--column names columns of the truth: give --truth as well")
-    comparison = compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group"))
+    comparison = compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group"), tasks)
     console = Console(highlight=False, markup=False)
     _print_comparison(console, comparison)
     if comparison.changes:

@@ -44,6 +44,7 @@ def watch(
 
     Example: scoremux watch final.parquet papers.parquet --tasks REPO/store --policy policy.toml --out today.html
     """
+    from scoremux_assess.labels.trained_rows import packages_of
     from scoremux_assess.report import render
     from scoremux_assess.watch import watch_view as view
     from scoremux_assess.watch.findings import AlarmRate, find, find_shifts, planned_shares
@@ -53,11 +54,10 @@ def watch(
     if out and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: the page is an .html file")
     rules = read_policy(policy).watch if policy else WatchPolicy()
-    if not (tasks / "packages").is_dir():
-        raise InputError(f"{tasks} is not a store of tasks, as it has no folder `packages`; give REPO/store")
+    packages = packages_of(tasks)
     today, rate = date.today(), AlarmRate(rules.false_alarms, rules.days)
     days_ago = [(today - timedelta(days=days)).isoformat() for days in (rules.late_days, 28)]
-    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(tasks, digest)), days_ago[0])
+    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(packages, digest)), days_ago[0])
     if not watched:
         raise InputError(f"there are no rows in {final}")
     readings = read_papers(papers, days_ago[1]) if papers else {}
@@ -80,10 +80,10 @@ def watch(
         print(f"{alarm['task']}: {alarm['words']}")
 
 
-def _decision(store: Path, digest: str) -> Decision | None:
+def _decision(packages: Path, digest: str) -> Decision | None:
     from scoremux_decide.decision import Decision
 
-    path = store / "packages" / digest / "decision.json"
+    path = packages / digest / "decision.json"
     return Decision.parse(path.read_bytes(), str(path)) if path.is_file() else None
 
 

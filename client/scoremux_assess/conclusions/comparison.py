@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, LeftOut, ScoredColumns
-from scoremux_assess.labels.joining import EXAMPLES, UNKNOWN_LEVELS, join, join_truth, levels_by_task
+from scoremux_assess.labels.joining import EXAMPLES, UNKNOWN_LEVELS, join, join_truth, levels_by_task, versions_of
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, LabelColumns
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings, kinds
 from scoremux_assess.labels.scored_output import read_scored
+from scoremux_assess.labels.trained_rows import TrainedVersions
 from scoremux_assess.labels.weights import Sample
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates, joined_estimates, mean_of
@@ -90,9 +91,13 @@ def compare_levels(
 
 
 def compare(
-    old: Path, new: Path, truth: Path | None = None, columns_of_truth: LabelColumns = LABEL_COLUMNS
+    old: Path,
+    new: Path,
+    truth: Path | None = None,
+    columns_of_truth: LabelColumns = LABEL_COLUMNS,
+    tasks: Path | None = None,
 ) -> Comparison:
-    """Compare two outputs of `scoremux score`, row by row.
+    """Compare two outputs of `scoremux score`, row by row. tasks: the store, see `read_joined`.
 
     Raises:
         InputError: a file cannot be read, or the outputs have no row in common.
@@ -117,7 +122,10 @@ def compare(
     if not len(pairs):
         reasons = "; ".join(f"{rows.count:,} {rows.reason}" for rows in pairs.left_out)
         raise InputError(f"{old} and {new} have no scored row in common" + (f" ({reasons})" if reasons else ""))
-    joined = None if truth is None else join_truth(after, truth, columns_of_truth)
+    joined = None
+    if truth is not None:
+        trained = TrainedVersions.read(tasks, (*versions_of(before), *versions_of(after)))
+        joined = join_truth(after, truth, columns_of_truth, trained)
     human, weight, student, columns = _truth_by_row(len(after.level), joined)
     human, weight = human[pairs.output], weight[pairs.output]
     student = None if student is None else student[pairs.output]

@@ -20,6 +20,7 @@ from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMB
 from scoremux_assess.labels.points import evenly_spaced, filled, holds_points, shown_points
 from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings, by_cell
 from scoremux_assess.labels.scored_output import read_scored
+from scoremux_assess.labels.trained_rows import SAME_TEXT, TRAINED_ON, TrainedVersions
 from scoremux_assess.labels.weights import SEEN_BY_START, heavy_rows, population_of, to_routes
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
@@ -32,18 +33,22 @@ UNKNOWN_LEVELS = 256
 """How many levels a task has if the output has no probabilities: more than any scale."""
 
 
-def read_joined(output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS) -> JoinedColumns:
+def read_joined(
+    output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS, tasks: Path | None = None
+) -> JoinedColumns:
     """Read what `scoremux score` wrote and a file of known levels, and match their rows.
 
     Args:
         output: A file or folder that `scoremux score` wrote.
         truth: A .jsonl, .csv or .parquet file.
         columns: Names of the truth's columns.
+        tasks: The store, whose packages say which rows the versions were trained on; None: nothing is known.
 
     Raises:
         InputError: a file cannot be read, a column is missing, or no row has both.
     """
-    joined = join_truth(read_scored(output), truth, columns, output)
+    scored = read_scored(output)
+    joined = join_truth(scored, truth, columns, TrainedVersions.read(tasks, versions_of(scored)), output)
     if not len(joined):
         reasons = "; ".join(f"{left_out.count:,} {left_out.reason}" for left_out in joined.left_out)
         raise InputError(
@@ -53,10 +58,17 @@ def read_joined(output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS
     return joined
 
 
-def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output: Path | None = None) -> JoinedColumns:
-    """Read a file of known levels and match its rows. Raises InputError, also where they are points of the levels.
+def join_truth(
+    scored: ScoredColumns, truth: Path, columns: LabelColumns, trained: TrainedVersions, output: Path | None = None
+) -> JoinedColumns:
+    """Read a file of known levels and match its rows.
 
-    output: the file of `scored`, whose columns are groups and students where the truth has none of these names.
+    Args:
+        trained: Rows that some version was trained on are left out.
+        output: The file of `scored`, whose columns are groups and students where the truth has none of these names.
+
+    Raises:
+        InputError: As `read_joined`, and where known levels are points.
     """
     table = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
     has_points = "score" in table.present
@@ -68,14 +80,15 @@ def join_truth(scored: ScoredColumns, truth: Path, columns: LabelColumns, output
     groups, student = [n for n in columns.groups if n not in kept], "" if columns.student in kept else columns.student
     needed = ("id",) if has_points else ("id", "level")
     table.require(replace(columns, groups=groups, student=student), *needed)
-    truth_columns = _truth_columns(table, columns, absent)
+    truth_columns = _truth_columns(table, columns, absent, trained)
     if kept:
         of_output = _of_output(kept, scored, truth_columns)
         of_all = {name: of_output.get(name) or truth_columns.groups[name] for name in columns.groups}
         truth_columns = replace(
             truth_columns, groups=of_all, student=of_output.get(columns.student, truth_columns.student)
         )
-    joined = replace(join(scored, truth_columns), points=points)
+    joined = join(scored, truth_columns)
+    joined = replace(joined, points=points, population=" ".join(filter(None, (joined.population, trained.in_words()))))
     task = np.append(joined.scored.task.code, joined.off_scale.task)
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
     is_level = (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < joined.levels[task])
@@ -109,7 +122,16 @@ def _take_levels(table: LabelTable, scored: ScoredColumns, points: Floats) -> No
             row.take_level(scale)
 
 
-def _truth_columns(table: LabelTable, columns: LabelColumns, absent: Collection[str]) -> KnownColumns:
+def versions_of(scored: ScoredColumns) -> Iterator[tuple[str, str]]:
+    """Yield the tasks of an output with the versions that scored their rows."""
+    for task, version in np.unique(np.stack([scored.task.code, scored.version.code]), axis=1).T:
+        if min(task, version) >= 0 and scored.version.values[version]:
+            yield scored.task.values[task], scored.version.values[version]
+
+
+def _truth_columns(
+    table: LabelTable, columns: LabelColumns, absent: Collection[str], trained: TrainedVersions
+) -> KnownColumns:
     """Return the rows of a table as columns. absent: columns that the file does not have."""
     rows, sample = table.rows, table.sample()
 
@@ -125,10 +147,14 @@ def _truth_columns(table: LabelTable, columns: LabelColumns, absent: Collection[
     level = np.where(not_ok, np.nan, [row.score if math.isnan(row.level) else row.level for row in rows])
     groups = {name: codes(row.groups[name] for row in rows) for name in columns.groups if name not in absent}
     student = codes(row.student for row in rows) if columns.student and columns.student not in absent else None
-    apart = np.isnan(sample.weight) & ~np.isnan(level)
+    on = np.array([any(of.has(row) for of in trained.of(row)) for row in rows], bool)
+    same = ~on & np.array([any(of.has_text(row) for of in trained.of(row)) for row in rows], bool)
+    apart = np.isnan(sample.weight) & ~np.isnan(level) & ~on
     bad, unknown = remarked(NO_NUMBER), remarked(NO_LEVEL)
     reasons = [
         ("are validity papers or have no probability, and stand for no other rows", apart),
+        (TRAINED_ON, on),
+        (SAME_TEXT, same),
         ("have a status in the truth other than OK", not_ok),
         ("have no level in the truth", np.isnan(level) & ~bad & ~unknown & ~not_ok),
         (NO_NUMBER, bad),
@@ -140,7 +166,7 @@ def _truth_columns(table: LabelTable, columns: LabelColumns, absent: Collection[
     return KnownColumns(
         ids=ids,
         task=codes(row.task for row in rows) if "task" in table.present else None,
-        level=np.where(apart, np.nan, level),
+        level=np.where(apart | on, np.nan, level),
         second=np.array([np.nan if row.second is None else row.second for row in rows], np.float64),
         groups=groups,
         student=student,

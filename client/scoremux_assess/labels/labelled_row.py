@@ -126,6 +126,7 @@ class LabelledRow:
         split: What it is for; see `TRAINING`.
         groups: Cells of further columns, empty where there is none.
         remarks: What is wrong with its levels: `NO_NUMBER`, `NO_LEVEL`, `NO_SECOND`.
+        has_id: Whether its file names it; if not, `id` is its place there.
     """
 
     id: str
@@ -149,6 +150,7 @@ class LabelledRow:
     split: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    has_id: bool = True
 
     @property
     def key(self) -> Key:
@@ -241,6 +243,7 @@ def labelled_row(
         split=str(cells.get("split") or ""),
         groups=_groups(*((name, student_of(values.get(name)) or "") for name in columns.groups)),
         remarks=remarks,
+        has_id=name not in (None, ""),
     )
     if columns.predicted:
         shares = values.get("probabilities")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from importlib.resources import files
@@ -25,14 +25,6 @@ from scoremux_files.rows.readers import files_of
 
 
 @dataclass(frozen=True)
-class Approval:
-    """What people state, lines to fill in on paper where it is empty; sampling: how responses were chosen, of whom."""
-
-    sampling: str = ""
-    approver: str = ""
-
-
-@dataclass(frozen=True)
 class ReportInputs:
     """What a report is made of; see `joining.read_joined` and `verdicts.read_criteria`."""
 
@@ -40,14 +32,11 @@ class ReportInputs:
     truth: Path
     columns: LabelColumns = LABEL_COLUMNS
     criteria: Path | None = None
+    tasks: Path | None = None
 
 
 def write_report(
-    inputs: ReportInputs,
-    out: Path,
-    title: str = "Agreement of machine and human",
-    approval: Approval = Approval(),
-    example: str = "",
+    inputs: ReportInputs, out: Path, title: str = "Agreement of machine and human", example: str = ""
 ) -> Assessment:
     """Write a report and return what it says.
 
@@ -59,10 +48,10 @@ def write_report(
         InputError: a file cannot be read or written, or no row has a score and a known level.
     """
     criteria = read_criteria(inputs.criteria)
-    joined = read_joined(inputs.output, inputs.truth, inputs.columns)
+    joined = read_joined(inputs.output, inputs.truth, inputs.columns, inputs.tasks)
     assessed = assess(joined, criteria)
     close = [rows.to_json() for rows in count_close(joined.scored.margins)]
-    provenance = {**_provenance(inputs, title), "approval": asdict(approval), "close_rows": close}
+    provenance = {**_provenance(inputs, title), "close_rows": close}
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
     with writing(out):

@@ -19,10 +19,14 @@ TENSORS = "adapter_model.safetensors"
 DECISION_JSON = "decision.json"
 CARD = "card.md"
 FILES = (TASK_JSON, CONFIG_JSON, TENSORS)
-OPTIONAL = (DECISION_JSON, CARD)
-"""Files that a package may have besides; they are part of its digest, and no score depends on `card.md`."""
+TRAINED_JSON = "trained.json"
+OPTIONAL = (DECISION_JSON, TRAINED_JSON, CARD)
+"""Files that a package may have besides; they are part of its digest, and no score depends on the last two.
 
-MAX_TEXT_BYTES = 1 << 20
+`trained.json` has digests of the rows that the adapter was trained on.
+"""
+
+MAX_TEXT_BYTES = 1 << 24
 """Largest JSON or Markdown file of a package."""
 
 

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_assess.labels.label_table import read_labels
-from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns
+from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
 from scoremux_assess.labels.predicted_rows import read_labelled
+from scoremux_assess.labels.trained_rows import TrainedRows
 from scoremux_client.errors import InputError
 
 NEEDED = ("task", "text", "level")
@@ -218,3 +219,24 @@ def test_predictions_of_several_administrations_are_all_kept_or_refused(tmp_path
     labels.write_text(json.dumps({"id": "9", "task": "t", "level": 0, "text": "Snow."}) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="is in several administrations; add the column administration"):
         read_labelled([labels], predictions, LABEL_COLUMNS, {})
+
+
+def test_a_trained_row_is_known_by_its_id_or_without_one_by_its_text(tmp_path: Path) -> None:
+    def row(id_: str, text: str | None, administration: str = "", has_id: bool = True) -> LabelledRow:
+        return LabelledRow(id_, "t", 0, None, text=text, administration=administration, has_id=has_id)
+
+    rows = [row("1", "a hub"), row("2", "a switch"), row("f.csv:3", "yes", has_id=False)]
+    (tmp_path / "trained.json").write_text(TrainedRows.of(rows).to_json())
+    trained = TrainedRows.read(tmp_path / "trained.json")
+    assert trained == TrainedRows.of(rows)
+    asked = [row("1", "edited"), row("9", "a hub"), row("9", " yes"), row("x:1", "a  hub", has_id=False)]
+    asked += [row("f.csv:3", "other", has_id=False), row("2", None), row("9", "no"), row("1", "new", "2026")]
+    assert [trained.has(one) for one in asked] == [True, False, True, True, False, True, False, True]
+    assert [trained.has_text(one) for one in asked[:2]] == [False, True]
+    of_2025 = TrainedRows.of([row("1", "a hub", "2025")])
+    given = [row("1", "new", "2025"), row("1", "new"), row("1", "new", "2026"), row("1", "a hub", "the desk's name")]
+    assert [of_2025.has(one) for one in given] == [True, True, False, True]
+    assert "hub" not in (tmp_path / "trained.json").read_text()
+    (tmp_path / "trained.json").write_text("[]")
+    with pytest.raises(InputError, match=r"trained\.json: it is not a list of digests"):
+        TrainedRows.read(tmp_path / "trained.json")

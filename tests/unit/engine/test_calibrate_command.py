@@ -13,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from making import ROOT, TASKS, make_adapter
-from scoremux_assess.labels.label_table import LabelTable
+from scoremux_assess.labels.label_table import LabelTable, read_labels
 from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
 from scoremux_assess.labels.predicted_rows import read_labelled
+from scoremux_assess.labels.trained_rows import TrainedRows
 from scoremux_calibrate import calibration_view
 from scoremux_calibrate.calibration import Calibration, calibrate_tasks, publish
 from scoremux_calibrate.eligible import CalibrationReason
@@ -26,7 +27,7 @@ from scoremux_engine import Engine
 from scoremux_engine.commands import tasks
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import adapter_digest
-from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, PackageFiles
+from scoremux_engine.packages.package_files import CONFIG_JSON, TASK_JSON, TRAINED_JSON, PackageFiles
 from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
 from scoremux_engine.store.store import Store
@@ -163,10 +164,38 @@ def test_predictions_of_training_take_the_place_of_scores(own_repository: Path, 
     done = run(labelled, *given, "--predictions", path)
     assert done.returncode == 0, done.stderr
     assert "60 rows have out-of-fold predictions" in done.stdout and "NOT VERIFIED" not in done.stdout
-    assert "180 rows were scored by the live versions: true only if no adapter was fitted to them" in done.stdout
+    assert "180 rows were scored by the live versions: true only if no adapter was fitted to them, wh" in done.stdout
     pq.write_table(pa.Table.from_pylist([row | {"adapter": digest, "seen": True} for row in predicted]), path)
     refused = run(labelled, *given, "--predictions", path)
     assert refused.returncode == 2 and "predictions of t-1 are too good: the shared start" in refused.stderr
+
+
+def test_no_promise_rests_on_rows_that_the_live_adapter_was_trained_on(
+    own_repository: Path, labelled: Path, tmp_path: Path
+) -> None:
+    """`train a.csv`, serve, `calibrate a.csv`: refused; with held-out rows beside them these alone count."""
+    store, engine = Store(own_repository / "store"), Engine.open(own_repository)
+    live = store.manifest().tasks["t-1"]
+    rows = read_labels([labelled]).by_task()["t-1"]
+    with_rows = PackageFiles(store.package_folder(live)).replace(TRAINED_JSON, TrainedRows.of(rows).to_json().encode())
+    store.publish([with_rows], engine.backbone)
+    given = ("--repository", own_repository, "--policy", policy(tmp_path), "--dry-run")
+    alone = tmp_path / "a.jsonl"
+    alone.write_text("".join(f"{line}\n" for line in labelled.read_text().splitlines() if '"t-1"' in line))
+    refused = run(alone, *given)
+    assert refused.returncode == 2 and "All of their labelled rows were trained on" in refused.stderr
+    assert "--predictions" in refused.stderr
+    with alone.open("a") as file:
+        for n, text in enumerate(TEXTS[:70]):
+            file.write(json.dumps({"id": f"new-{n}", "task": "t-1", "text": f"{text}." if n else text, "level": n % 5}))
+            file.write("\n")
+    done = run(alone, labelled, *given)
+    assert done.returncode == 0, done.stderr
+    assert "120 rows are left out: were trained on by the adapter that scored them" in done.stdout
+    assert "1 rows have a text that the adapter was trained on, under another id, and count" in done.stdout
+    assert (
+        "190 rows were scored by the live versions: true only if" in done.stdout and "not known of t-2" in done.stdout
+    )
 
 
 def test_a_task_whose_calibration_is_worse_keeps_a_temperature_of_1_and_stops_no_other(own_repository: Path) -> None:
