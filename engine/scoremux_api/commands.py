@@ -63,6 +63,7 @@ def api(options: ApiOptions) -> None:
 
     Example: scoremux api --url localhost:8001 --database reviews.db --folder batches
     """
+    from scoremux_api.batches.folder_owner import claim
     from scoremux_api.callers import Callers
     from scoremux_api.sandbox import SandboxScorer
     from scoremux_api.scorer import TritonScorer
@@ -86,6 +87,7 @@ def api(options: ApiOptions) -> None:
         closing(database),
         closing(TritonScorer(transports) if transports else SandboxScorer(database)) as scorer,
     ):
+        claim(options.folder, database, sandbox=options.sandbox)
         if options.tasks:
             with database.write() as connection:
                 programme.save_items(connection, read_items(options.tasks), "scoremux api", database.now())

@@ -12,16 +12,19 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import select, tuple_
+
 from scoremux_api.callers import Caller
 from scoremux_api.scorer import TritonScorer
 from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
 from scoremux_client.contract import NO_LEVEL, NO_SCORE, Reason
 from scoremux_client.rows import is_text
 from scoremux_client.testing import FakeTransport
-from scoremux_review.database import accounts
+from scoremux_review.database import accounts, reads, schema
 from scoremux_review.database.connection import Database
+from scoremux_review.database.schema import api_rows
 from scoremux_review.errors import ReviewError
-from scoremux_review.reading import human_decisions, leases
+from scoremux_review.reading import human_decisions
 from scoremux_review.reading.task_access import Reader, TaskAccess
 
 TASKS: dict[str, list[float]] = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
@@ -55,22 +58,28 @@ class SandboxTransport(FakeTransport):
             if columns["STATUS"][row, 0] == b"OK":
                 for column, value in next((o for word, o in _OUTCOMES.items() if name.startswith(word)), {}).items():
                     columns[column][row] = value
-        if rows := int((columns["ROUTE"] == _OUTCOMES[b"human"]["ROUTE"]).sum()):
+        unusual = (columns["ROUTE"][:, 0] == _OUTCOMES[b"human"]["ROUTE"]).nonzero()[0]
+        if rows := [(str(responses[n].task), bytes(responses[n].text or b"").decode()) for n in unusual]:
             human = threading.Timer(HUMAN_S, self._decide, [rows])
             human.daemon = True
             human.start()
         return columns
 
-    def _decide(self, rows: int) -> None:
-        """Be the human who gives the next rows level 0."""
+    def _decide(self, rows: list[tuple[str, str]]) -> None:
+        """Be the human who gives level 0 to the rows of some tasks and ids."""
         with suppress(ReviewError):  # there is one already
             accounts.add_person(self._database, _HUMAN, "leader", None, _BY)
-        for _ in range(rows):
+        with self._database.read() as connection:
+            [account] = (account for account in accounts.listed(connection) if account.name == _HUMAN)
+            mine = tuple_(api_rows.c.task, api_rows.c.name).in_(rows) & (schema.reads.c.state == "open")
+            joined = schema.reads.join(api_rows, api_rows.c.row == schema.reads.c.row)
+            waiting = connection.scalars(select(schema.reads.c.id).select_from(joined).where(mine)).all()
+        for number in waiting:
             with self._database.write() as connection:
-                [account] = (account for account in accounts.listed(connection) if account.name == _HUMAN)
                 access = TaskAccess(connection, Reader.of(account), self._database.now())
-                shown = TaskAccess(connection, access.reader, access.now - access.policy.guard_s - 1)
-                if (read := leases.take(shown, "", Reason.UNUSUAL.value)) is not None:
+                shown_at = access.now - access.policy.guard_s - 1
+                reads.lease(connection, [number], account.id, shown_at, access.policy.lease_s)
+                if (read := reads.current_read(connection, account.id)) is not None:
                     human_decisions.decide(access, human_decisions.Rating(read.token, level=0))
 
 

@@ -33,16 +33,20 @@ class Job:
 
     Attributes:
         mixed_arithmetic: Whether rows may be computed in different arithmetics; it may change when the job is resumed.
+        root: Folder of the sources and the output, which may move: the journal names sources as seen from there.
     """
 
     sources: list[SourceFile]
     layout: RowLayout
     people: ForPeople = field(default_factory=ForPeople)
     mixed_arithmetic: bool = False
+    root: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the journal's first line."""
         sources = [asdict(source) for source in self.sources]
+        if self.root:
+            sources = [{**s, "path": os.path.relpath(s["path"], self.root), "mtime_ns": 0} for s in sources]
         return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
 
     def check_same(self, path: Path, other: dict[str, Any]) -> None:
@@ -60,7 +64,8 @@ class Job:
             before = options.get(name)
             if before != value:
                 raise InputError(f"{path} is of another job: {name} was {before!r}, now {value!r}; give another --out")
-        sources = {source["path"]: SourceFile(**source) for source in other["sources"]}
+        named = [s if self.root is None else {**s, "path": str(self.root / s["path"])} for s in other["sources"]]
+        sources = {source["path"]: SourceFile(**source) for source in named}
         for place, source in enumerate(self.sources):
             if source.path not in sources:
                 raise InputError(f"{path} is of another job: {source.path} was not in it; give another --out")
@@ -70,7 +75,7 @@ class Job:
             self.sources[place] = replace(source, sha256=before.sha256)
         if sources:
             raise InputError(f"{path} is of another job: {next(iter(sources))} was in it; give another --out")
-        if [source.path for source in self.sources] != [source["path"] for source in other["sources"]]:
+        if [source.path for source in self.sources] != [source["path"] for source in named]:
             raise InputError(f"{path}: the sources were in another order; give another --out")
 
 

@@ -42,10 +42,12 @@ class SourceFile:
             raise InputError(f"{self.path} has changed since the job began; restore it, or give another --out")
 
     def is_same(self, before: SourceFile) -> bool:
-        """Return whether a file is as it was. Its content is read where all but `ctime_ns` is as before."""
-        if (self.size, self.mtime_ns) != (before.size, before.mtime_ns):
+        """Return whether a file is as it was. Its content is read where `ctime_ns` is another, as after a restore."""
+        if self.size != before.size:
             return False
-        return self.ctime_ns == before.ctime_ns or before.sha256 in ("", self.with_digest().sha256)
+        if not before.sha256:
+            return self.mtime_ns == before.mtime_ns
+        return self.ctime_ns == before.ctime_ns or self.with_digest().sha256 == before.sha256
 
     def with_digest(self) -> SourceFile:
         with reading(Path(self.path)):

@@ -37,6 +37,9 @@ PAPERS = ("validity", "qualification")
 FORMAT = 9
 """Of the tables. `migrations` brings an older one up to it."""
 
+IDENTITY = "identity"
+"""Key of what tells a database from others, in `settings`; backups have it, too."""
+
 WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 """States of deliveries."""
 

@@ -105,6 +105,7 @@ def _check_programme(connection: Connection, recorded: RecordedState) -> None:
         policy = json.loads(stored.pop(programme.POLICY, "{}"))
     except ValueError:
         policy = None
+    stored.pop(schema.IDENTITY, None)
     if policy != recorded.policy or stored != {"format": str(schema.FORMAT)}:
         raise BrokenRecordError("the policy or the format is not what the record says")
     stored_tasks = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,18 @@ from pydantic import ValidationError
 
 from scoremux_api.problems import ApiProblem, blocks_of, problem_of
 from scoremux_api.shapes import RowIn, as_json_row, parsed
-from scoremux_cli.batch.parts import read_rejected, read_table
+from scoremux_cli.batch.parts import part_path, read_rejected, read_table
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replacing, sync
-from scoremux_files.errors import writing
+from scoremux_files.errors import first_of, parsing, reading, writing
 from scoremux_files.locks import locked
 from scoremux_files.rows.readers import chunks
 from scoremux_files.rows.row_layout import FILE_START, RowLayout
 from scoremux_files.rows.text_files import read_lines
+from scoremux_files.rows.writers import JOURNAL, beside_parts
+
+log = logging.getLogger(__name__)
 
 LAYOUT = RowLayout(part_rows=1024)
 """Results appear by the part, and after a crash no more than a part is computed again."""
@@ -41,7 +46,7 @@ class BatchFiles:
     """Where the files of a batch are."""
 
     def __init__(self, root: Path, batch: str) -> None:
-        self.folder = root.resolve() / batch  # the journal names its source, whatever the working directory is
+        self.folder = root.resolve() / batch
         self.body, self.rows = self.folder / "body.jsonl", self.folder / "rows.jsonl"
         self.refused, self.scores = self.folder / "errors.jsonl", self.folder / "scores"
 
@@ -91,11 +96,28 @@ class BatchFiles:
                 rows.write(b"\n")
         return total, failed
 
+    def parts(self) -> list[dict[str, Any]]:
+        """Return the journal's lines of the parts that are done. Raises InputError."""
+        path = beside_parts(self.scores, JOURNAL)
+        with reading(path), parsing(f"{path} is damaged"):
+            whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
+            return [json.loads(line) for line in whole.splitlines()[1:]]
+
     def results(self) -> Iterator[bytes]:
-        """Yield the outcomes of all rows that are done, in the order of the body, as JSON Lines."""
-        for path in sorted(self.scores.glob("part-*.parquet")):
-            rows = read_table(path).to_pylist()
-            yield b"".join(orjson.dumps(as_json_row(_scored(row))) + b"\n" for row in rows)
+        """Return the outcomes of all rows that are done, in the order of the body, as JSON Lines. Raises ApiProblem."""
+        lines = self.parts()
+        numbers = accumulate((line["files"] for line in lines), initial=0)
+        paths = [part_path(self.scores, number) for number, line in zip(numbers, lines, strict=False) if line["rows"]]
+        if missing := [path.stem for path in paths if not path.exists()]:
+            detail = f"these files of the results are missing: {first_of(missing)}; the operator can restore --folder"
+            raise ApiProblem(500, "Results incomplete", detail)
+        tables = (read_table(path).to_pylist() for path in paths)
+        return (b"".join(orjson.dumps(as_json_row(_scored(row))) + b"\n" for row in rows) for rows in tables)
+
+    def count_refused(self) -> int:
+        """Return how many lines of the body `validate` refused."""
+        with self.refused.open("rb") as file:
+            return sum(1 for _ in file)
 
     def errors(self) -> Iterator[bytes]:
         """Yield, as JSON Lines, why lines of the body have no outcome; those that `validate` refused come first."""
@@ -110,8 +132,10 @@ class BatchFiles:
         for path in (self.rows, *self.folder.glob(f"{NEW}*"), self.body):  # erasure looks for the body
             path.unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """Remove everything."""
+    def remove(self, reason: str = "") -> None:
+        """Remove everything; log why, if there is a reason."""
+        if reason:
+            log.warning("removed %s: %s", self.folder, reason)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

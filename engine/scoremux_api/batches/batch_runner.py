@@ -31,9 +31,9 @@ from scoremux_cli.batch.journal import Job, JobState, Journal
 from scoremux_cli.batch.parts import remove_unfinished, write_part
 from scoremux_cli.batch.slices import Slice, read_slices
 from scoremux_cli.batch.sources import expand
-from scoremux_client.errors import TransportError
+from scoremux_client.errors import InputError, TransportError
 from scoremux_client.rows import Response, Scored
-from scoremux_files.errors import writing
+from scoremux_files.errors import first_of, writing
 from scoremux_review.erasure import expire
 from scoremux_review.errors import DatabaseError
 from scoremux_server.errors import SetupError
@@ -116,12 +116,26 @@ class BatchRunner:
         except BlockingIOError:
             return False
         except Exception as error:
-            errors = _errors(*_LOST) if files.folder.exists() and not files.body.exists() else _failure(batch, error)
-            if errors is None:
+            is_lost = files.folder.exists() and not files.body.exists()
+            errors = None if is_lost else _failure(batch, error)
+            if errors is None and not is_lost:
                 return False
-            with suppress(DatabaseError):  # it fails again in the next turn
-                self._end("failed", batch, files, errors=errors)
+            with suppress(DatabaseError, InputError):  # it fails again in the next turn
+                if errors is None:
+                    self._end_without_texts(batch, files)
+                else:
+                    self._end("failed", batch, files, errors=errors)
         return True
+
+    def _end_without_texts(self, batch: str, files: BatchFiles) -> None:
+        """End a batch whose texts are gone. A database that was restored does not know that it has ended before."""
+        parts = files.parts()
+        if not parts or not parts[-1]["source"]:
+            return self._end("failed", batch, files, errors=_errors(*_LOST))
+        done, rejected = (sum(line[name] for line in parts) for name in ("rows", "rejected"))
+        failed = rejected + files.count_refused()
+        counts = RequestCounts(total=done + failed, completed=done, failed=failed)
+        return self._end("completed", batch, files, counts=counts.model_dump_json())
 
     def _state(self, batch: str) -> str:
         with self._database.read() as connection:
@@ -143,7 +157,8 @@ class BatchRunner:
         with writing(files.scores):
             files.scores.mkdir(exist_ok=True)
             remove_unfinished(files.scores)
-        job = Job(expand([str(files.rows)]), LAYOUT, mixed_arithmetic=True)  # each row says what computed it
+        # Each row says what computed it.
+        job = Job(expand([str(files.rows)]), LAYOUT, mixed_arithmetic=True, root=files.folder)
         grant_of = self._services.callers.grant_of
         client = self._services.scorer.batch_client(grant_of(row))
 
@@ -151,8 +166,8 @@ class BatchRunner:
             if self._stopping.is_set() or self._state(batch) != "in_progress":
                 raise _TurnOverError
 
-        with Journal(files.scores, job) as journal, files.refused.open("rb") as refused:
-            state, texts, before = journal.state, deque[list[str | bytes]](), sum(1 for _ in refused)
+        with Journal(files.scores, job) as journal:
+            state, texts, before = journal.state, deque[list[str | bytes]](), files.count_refused()
 
             def count() -> None:
                 with self._database.write() as connection:
@@ -211,20 +226,25 @@ class BatchRunner:
         for old in (row for row in rows.values() if row.changed_at < now - _ORPHAN_S):
             if not BatchFiles(self._root, old.id).folder.exists():
                 self._move(old.id, ("validating",), "failed", errors=_errors(*_LOST))
+        unknown: list[str] = []
         for folder in self._root.glob("batch_*"):
             files, row = BatchFiles(self._root, folder.name), rows.get(folder.name)
             if row is not None and row.changed_at >= limit and not files.body.exists():
                 continue  # it ended, and was tidied
             with suppress(BlockingIOError, FileNotFoundError):  # a request may have removed its folder meanwhile
-                age_s = now - folder.stat().st_mtime  # before the lock, whose file is in it
+                at = folder.stat().st_mtime  # before the lock, whose file is in it
                 with files.lock():
-                    if row is None and age_s > _ORPHAN_S:
-                        files.remove()
-                    elif row is not None and row.changed_at < limit:
+                    if row is not None and row.changed_at < limit:
                         self._move(row.id, (*UNDER_WAY, *ENDED), "expired")
-                        files.remove()
+                        files.remove(f"older than {keep_days} days")
                     elif row is not None and row.state in ENDED:
                         files.remove_texts()
+                    elif row is None and files.refused.exists():
+                        unknown.append(folder.name)
+                    elif row is None and at < now - _ORPHAN_S:
+                        files.remove("an upload that did not end")
+        if unknown:
+            log.warning("kept folders of batches that the database does not have: %s", first_of(sorted(unknown)))
 
 
 def _failure(batch: str, error: Exception) -> str | None:

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from apis import api, api_process
+from apis import RoutedTransport, api, api_process, row
+from apis import score as apis_score
 from scoremux_api import sandbox as sandbox_module
 from scoremux_api.sandbox import SandboxScorer
 from scoremux_review.database import programme
@@ -68,3 +69,13 @@ def test_batch_has_the_same_outcomes(sandbox: httpx.Client) -> None:
     until(lambda: sandbox.get(f"/v1/batches/{batch}").json()["status"] == "completed")
     results = sandbox.get(f"/v1/batches/{batch}/results").text
     assert [line.count('"condition":"B"') for line in results.splitlines()] == [0, 1]
+
+
+def test_human_decides_only_what_the_sandbox_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox_module, "HUMAN_S", 0.1)
+    with api(tmp_path, RoutedTransport()) as (client, services):
+        apis_score(client, row("other", "unsure"), row("human-0", "unsure"))  # rows of a desk, read before others
+        services.scorer = SandboxScorer(services.database)
+        score(client, "human-1")
+        until(lambda: client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final")
+        assert {client.get(f"/v1/rows/t-1/{name}").json()["state"] for name in ("other", "human-0")} == {"pending"}
