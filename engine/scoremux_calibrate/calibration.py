@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -87,21 +86,20 @@ def fit_decisions(rows: Eligible) -> Calibration:
 
 
 def _looks(policy: ScoringPolicy, task: TaskRows, scores: LabelledScores) -> tuple[tuple[Look, ...], int]:
-    """Return the tests of a task's promises, and which of those of this promise the present one is.
+    """Return the tests of a task's promises, and which of them the present one is, whatever their targets.
 
-    Rows that the promise was tested on before are no further look.
+    Rows that were looked at before are no further look: of targets that are tested on the same rows, the least one that
+    is broken decides whether a broken one is found.
     """
     target, looks = policy.target, task.looks
-    if target is None or target.human_share is not None:
+    if target is None or target.human_share is not None or len(scores) < policy.rows.new:
         return looks, 1
     promise = target.model_dump_json(exclude={"human_share", "one_level"}, exclude_none=True)
-    columns = (scores.probabilities, scores.level, scores.human, scores.weights)
-    digest = hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
-    digests = [look.digest for look in looks if look.target == promise]
-    if digest in digests:
-        return looks, digests.index(digest) + 1
+    digests = [look.digest for look in looks]
+    if task.digest in digests:
+        return looks, digests.index(task.digest) + 1
     population = tuple(f"{count} {origin}" for origin, count in sorted(task.origins.items()))
-    look = Look(date.today().isoformat(), promise, len(scores), population, digest)
+    look = Look(date.today().isoformat(), promise, len(scores), population, task.digest)
     return (*looks, look), len(digests) + 1
 
 

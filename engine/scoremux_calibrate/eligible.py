@@ -19,6 +19,7 @@ from scoremux_decide.policy import ScoringPolicy
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import DECISION_JSON, TRAINED_JSON, PackageFiles
 from scoremux_engine.packages.task import Task
+from scoremux_engine.store.history import HistoryLine
 from scoremux_engine.store.store import Store
 from scoremux_files.errors import first_of
 
@@ -59,6 +60,7 @@ class TaskRows:
         scores: The rows that have probabilities, None if none has.
         count: How many these are; without probabilities, how many rows the machine scored.
         origins: How many of these come from which file, by file and by how they were chosen.
+        digest: Of the set of these rows.
     """
 
     task: Task
@@ -71,6 +73,7 @@ class TaskRows:
     scores: LabelledScores | None = None
     count: int = 0
     origins: Mapping[str, int] = field(default_factory=dict)
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def _eligible_of_task(
     task = files.task
     decisions = {version: store.decision(version) for version in (*past, live)}
     rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), decisions)
-    looks = max((decision.looks for decision in decisions.values() if decision), key=len, default=())
+    looks = _looks_of(store.history.entries(task.id), decisions)
     task_rows = TaskRows(task, live, files, decisions[live], rows, looks)
     chosen_by = [row.chosen_by for row in rows]
     if routed_only(chosen_by):
@@ -191,6 +194,17 @@ def _eligible_of_task(
         row.check(len(task.levels))
     reason = CalibrationReason.UNVERIFIED if foreign or any(row.seen_by_start for row in rows) else None
     return replace(task_rows, rows=_without_conditions(rows, task, policy, left_out), reason=reason)
+
+
+def _looks_of(lines: Iterable[HistoryLine], decisions: Mapping[str, Decision | None]) -> tuple[Look, ...]:
+    """Return all looks of a task in order; of those whose versions were removed, history has the digests."""
+    known = {look.digest: look for decision in decisions.values() if decision for look in decision.looks}
+    looks = dict[str, Look]()
+    for line in lines:
+        decision = decisions.get(line.after or "")
+        for digest in (*line.looks, *(look.digest for look in (decision.looks if decision else ()))):
+            looks[digest] = known.get(digest) or Look(line.when.date().isoformat(), "", 0, (), digest)
+    return (*looks.values(), *(look for digest, look in known.items() if digest not in looks))
 
 
 def _held_out(

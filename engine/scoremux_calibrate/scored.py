@@ -17,6 +17,8 @@ from scoremux_calibrate.eligible import Eligible
 from scoremux_client.rows import Scored
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import EngineError
+from scoremux_files.digests import digest_of
+from scoremux_files.rows.readers import same_text
 
 _BATCH_ROWS = 256
 _ScoredRow = tuple[LabelledRow, int, Sequence[float], npt.NDArray[np.float32] | None]
@@ -39,7 +41,11 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
         scores = _as_columns(rows, students, width) if rows else None
         count = len(rows) or sum(answer is not None and answer.ok for answer in answers)
         tasks[name] = replace(
-            task_rows, scores=scores, count=count, origins=Counter(_origin_of(row) for row, *_ in rows)
+            task_rows,
+            scores=scores,
+            count=count,
+            origins=Counter(_origin_of(row) for row, *_ in rows),
+            digest=_digest_of([row for row, *_ in rows]),
         )
     # Predictions of training have no arithmetic; vectors are the engine's in any case.
     computed = width is not None or any(row.probabilities is None for row in every_row)
@@ -99,6 +105,12 @@ def _stack(vectors: Sequence[npt.NDArray[np.float32] | None], width: int) -> npt
         raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
     none = np.full(width, np.nan, dtype=np.float32)
     return np.stack([none if vector is None else vector for vector in vectors])
+
+
+def _digest_of(rows: Sequence[LabelledRow]) -> str:
+    """Return the digest of a set of rows: their names, texts and levels."""
+    lines = sorted(repr((row.key, same_text(row.response), row.level, row.second)) for row in rows)
+    return digest_of(line.encode("utf-8", "replace") for line in lines)
 
 
 def _origin_of(row: LabelledRow) -> str:

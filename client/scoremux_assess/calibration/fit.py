@@ -155,6 +155,8 @@ def _thresholds(
 ) -> dict[str, Threshold]:
     """Return the threshold of each task: its own, one that tasks with fewer rows share, or everything to people.
 
+    A shared one may be wrong as often as its tasks' looks allow on average, weighted by their rows.
+
     Args:
         looks: How often each task's promise was tested, this time included.
     """
@@ -163,23 +165,25 @@ def _thresholds(
         if rows[name] < policy.rows.new:
             thresholds[name] = _everyone(Reason.NEW_TASK, NONE, rows[name])
         elif rows[name] >= policy.rows.own:
-            thresholds[name] = _threshold(target, tested, Threshold(_LOW, OWN, rows[name], 1.0), looks.get(name, 1))
+            wrong_at_look = _wrong(target, looks.get(name, 1))
+            thresholds[name] = _threshold(target, tested, Threshold(_LOW, OWN, rows[name], 1.0), wrong_at_look)
         else:
             shared.append(name)
     if shared:
         empty = Threshold(_LOW, POOLED, sum(rows[name] for name in shared), 1.0, tasks=len(shared))
-        look = max(looks.get(name, 1) for name in shared)
-        together = _threshold(target, RowsUnderTest.joined([tasks[name] for name in shared]), empty, look)
+        wrong = [_wrong(target, looks.get(name, 1)) for name in shared]
+        level = float(np.average(wrong, weights=[max(rows[name], 1) for name in shared]))
+        together = _threshold(target, RowsUnderTest.joined([tasks[name] for name in shared]), empty, level)
         leasts = [together.least] * len(shared)
         if together.least is not None and target.human_share is None:
-            leasts = choose_by_task([tasks[name] for name in shared], together.least, _promise(target, look))
+            leasts = choose_by_task([tasks[name] for name in shared], together.least, _promise(target))
         for name, least in zip(shared, leasts, strict=True):
             thresholds[name] = replace(together, least=least, share=tasks[name].share_below(least))
     return thresholds
 
 
-def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold, look: int) -> Threshold:
-    """Return the threshold of rows that share one; empty: what it is but for that; look: as for `_promise`."""
+def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold, wrong: float) -> Threshold:
+    """Return the threshold of rows that share one; empty: what it is but for that; wrong: as for `_promise`."""
     if target.human_share is not None:
         share = target.human_share
         least = share_threshold(rows.confidence, rows.weight, share) if share < 1 else None
@@ -188,7 +192,7 @@ def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold, l
         raise InputError(
             "within_of_humans needs rows with the levels of two humans (column `second`), and there are none"
         )
-    least = choose(rows, _promise(target, look))
+    least = choose(rows, _promise(target, wrong))
     return replace(
         empty,
         least=least,
@@ -197,13 +201,15 @@ def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold, l
     )
 
 
-def _promise(target: AgreementTarget, look: int = 1) -> Promise:
-    """Return what is tested at the n-th look, so that all looks together are wrong in 1 − confidence of cases at most.
+def _wrong(target: AgreementTarget, look: int) -> float:
+    """Return the chance that the k-th look may be wrong, (1 − confidence) · 6 / (π² k²): 1 − confidence for all k."""
+    return (1 - target.confidence) * 6 / (math.pi * look) ** 2
 
-    A look may be wrong in (1 − confidence) · 6 / (π² n²) of cases, whose sum over all n is 1 − confidence.
-    """
+
+def _promise(target: AgreementTarget, wrong: float | None = None) -> Promise:
+    """Return what is tested. wrong: the chance that it finds a broken promise; by default that of a first look."""
+    wrong = _wrong(target, 1) if wrong is None else wrong
     errors = None if target.exact is None else 1 - target.exact
-    wrong = (1 - target.confidence) * 6 / (math.pi * look) ** 2
     return Promise(errors, target.critical, 1 - wrong, target.within_of_humans)
 
 

@@ -33,11 +33,13 @@ class _CheckedPackage:
     files: PackageFiles
     task: str
     digest: str
+    looks: tuple[str, ...]
 
     @classmethod
     def of(cls, files: PackageFiles, backbone: Backbone) -> _CheckedPackage:
         package = TaskPackage.check(files, backbone)
-        return cls(files, package.task.id, package.digest)
+        looks = tuple(look.digest for look in package.decider.decision.looks)
+        return cls(files, package.task.id, package.digest, looks)
 
 
 class Store(StoreReader):
@@ -280,7 +282,7 @@ def _copy(files: PackageFiles, name: str, folder: Path) -> str:
 
 
 def _changes(manifest: Manifest, packages: Sequence[_CheckedPackage]) -> list[Change]:
-    return [Change(package.task, manifest.tasks.get(package.task), package.digest) for package in packages]
+    return [Change(p.task, manifest.tasks.get(p.task), p.digest, p.looks) for p in packages]
 
 
 def _refuse_changed(manifest: Manifest, before: Mapping[str, str]) -> None:

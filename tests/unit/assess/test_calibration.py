@@ -297,6 +297,19 @@ def test_shared_threshold_is_not_for_a_task_whose_own_rows_contradict_it() -> No
     assert sum(threshold is not None and threshold.least is not None for threshold in thresholds.values()) >= 6
 
 
+def test_one_task_at_its_twelfth_look_leaves_the_others_theirs() -> None:
+    """20 tasks of 60 rows share a threshold, which the largest look of all once decided."""
+    policy, kept = ScoringPolicy.model_validate({"target": {"exact": 0.85}}), {1: 0.0, 12: 0.0}
+    for seed in range(10):
+        tasks = {f"t-{n}": draw_rows(60, 100 * seed + n, 1.0, 2, 1.0) for n in range(20)}
+        for look in kept:
+            decisions = fit(policy, tasks, {"t-0": look})
+            shares = [1 - d.threshold.share for d in decisions.values() if d.threshold][1:]
+            kept[look] += sum(shares) / 190
+    assert kept[1] > 0.2 and kept[12] > 0.97 * kept[1]
+    assert 1 - fit(policy, tasks, dict.fromkeys(tasks, 12))["t-1"].threshold.share < kept[1]  # type: ignore[union-attr]
+
+
 def test_shared_threshold_within_of_humans_is_not_for_a_task_that_people_read_much_better() -> None:
     """The machine is right in 0.5 of the bad task's rows, two humans agree in 0.88. tests/slow has the whole proof."""
     outcome = replicate(GOOD_AND_BAD, 60, range(4), later=2000)

@@ -15,6 +15,7 @@ from scoremux_client.errors import InputError
 from scoremux_decide.policy import AgreementTarget, RowsPolicy, ScoringPolicy
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks as app
+from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect
 
@@ -82,3 +83,24 @@ def test_a_calibration_counts_the_looks_at_a_promise_and_each_has_to_say_more(ow
     assert first == again, "rows that were tested before are tested as they were then"
     assert looks[0].expected is not None and 0 < looks[0].expected.error < 1
     assert replace(looks[1], arithmetic=None) == replace(looks[0], arithmetic=None)
+
+
+def test_looks_count_by_rows_for_any_target_in_any_order_and_outlast_their_versions(own_repository: Path) -> None:
+    """A shuffled file and another target are no new looks; rows that were added are one, also after `gc`."""
+    engine, store = Engine.open(own_repository), Store(own_repository / "store")
+    adapter = PackageFiles(store.package_folder(store.manifest().tasks["t-1"]))
+    levels = [row.level for row in engine.score(TEXTS, ["t-1"] * len(TEXTS))]
+    rows = [LabelledRow(f"{n}", "t-1", level, None, "a.csv, line 1", TEXTS[n]) for n, level in enumerate(levels)]
+
+    def looks(exact: float, labelled: list[LabelledRow]) -> int:
+        policy = ScoringPolicy(target=AgreementTarget(exact=exact))
+        calibration = calibrate_tasks(engine, store, policy, LabelTable(labelled))
+        publish(engine, store, calibration)
+        return len(calibration.decisions["t-1"].looks)
+
+    assert [looks(0.7, rows[:100]), looks(0.701, rows[:100]), looks(0.7, rows[99::-1])] == [1, 1, 1]
+    assert looks(0.71, rows) == 2
+    store.publish([adapter], engine.backbone)
+    assert collect(store, keep_days=0).packages
+    assert looks(0.7, rows[:90]) == 3 and looks(0.9, rows) == 3
+    assert len({line.looks for line in store.history.entries("t-1")}) == 4
