@@ -88,3 +88,10 @@ def database_name(kind: str, folder: Path) -> Iterator[str]:
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
     with running() as url:
         yield url
+
+
+def load(url: str, dump: Path) -> None:
+    """Run the statements of a dump in a database."""
+    folder = programs()
+    assert folder is not None, "no PostgreSQL here: ask programs() first"
+    subprocess.run(["psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(dump), url], check=True, capture_output=True)

@@ -1,0 +1,152 @@
+"""Files of earlier releases (folders beside this file, by `make_files.py`) are opened by today's code, without a loss.
+
+A release's folder is never written again. A command that refuses one of its files says in one sentence what to run.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import postgres
+from apis import api_process
+from scoremux_engine.engine import Engine
+from scoremux_files.rows.readers import read_rows
+from serving import run_here, serving
+from waiting import until
+
+RELEASES = sorted(path.parent for path in Path(__file__).parent.glob("*/expected.json"))
+
+
+@pytest.fixture(params=RELEASES, ids=lambda path: str(path.name))
+def release(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A copy of a release's files, as the working directory."""
+    folder = Path(shutil.copytree(request.param, tmp_path / "release"))
+    before = Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def expected(folder: Path) -> Any:
+    return json.loads((folder / "expected.json").read_text())
+
+
+def run(*words: str, status: int = 0, stdin: str = "") -> str:
+    ended = run_here(*words, stdin=stdin)
+    assert ended.returncode == status, ended.stderr or ended.stdout
+    return ended.stdout
+
+
+def score_again(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Scores keep their bits, or the name of their arithmetic has changed."""
+    texts = {row["id"]: row["text"] for row in read_rows(folder / "labelled.csv")}
+    engine = Engine.open(folder / "repository")
+    scored = engine.score([texts[row["id"]] for row in rows], [row["task"] for row in rows])
+    assert [(s.level, s.route) for s in scored] == [(row["level"], row["route"]) for row in rows]
+    for row, s in zip(rows, scored, strict=True):
+        bits = np.float32(s.probabilities).tobytes() == np.float32(row["probabilities"]).tobytes()
+        assert bits or s.arithmetic != row["arithmetic"]
+
+
+def test_repository_scores_with_the_same_bits_and_takes_changes(release: Path) -> None:
+    rows = expected(release)["rows"]
+    score_again(release, rows)
+    run("tasks", "verify", "--store", "repository/store")
+    assert "5 changes" in run("tasks", "history", "--store", "repository/store")
+    run("tasks", "release", "tree", "--by", "A. Lopez", "--store", "repository/store")
+    routes = {row["task"] for row in rows if row["route"] == "human:HELD"}
+    assert routes == {"tree"}
+    engine = Engine.open(release / "repository")
+    assert engine.score(["the answer is wrong"], ["tree"])[0].route != "human:HELD"
+    run("tasks", "add", "adapters/bridge", "--store", "repository/store")
+
+
+def test_tasks_are_calibrated_again_from_predictions_of_before(release: Path) -> None:
+    words = ("calibrate", "labelled.csv", "--repository", "repository", "--policy", "policy.toml")
+    run(*words, "--predictions", "adapters/predictions.parquet")
+    run("tasks", "verify", "--store", "repository/store")
+
+
+def test_finished_job_is_read_by_evaluate_report_and_desk(release: Path) -> None:
+    run("evaluate", "job", "--truth", "labelled.csv")
+    run("report", "job", "--truth", "labelled.csv", "--out", "report.html")
+    run("review", "add", "job", "--database", "new.db", "--responses", "labelled.csv", "--tasks", "repository/store")
+    assert len(final("new.db")) == len(expected(release)["rows"])
+
+
+def test_training_resumes_or_is_refused_with_a_remedy(release: Path) -> None:
+    (release / "long.toml").write_text("folds = 2\n[recipe]\nepochs = 400\nrank = 4\n")
+    words = ("train", "labelled.csv", "--backbone", "model", "--out", "training", "--config", "long.toml")
+    ended = run_here(*words)
+    assert ended.returncode == 0 or (ended.returncode == 2 and "remove training" in ended.stderr), ended.stderr
+
+
+def test_desk_has_every_response_and_decision(release: Path) -> None:
+    run("review", "verify", "--database", "desk.db")
+    assert sorted_rows(final("desk.db")) == sorted_rows(expected(release)["desk"])
+
+
+@pytest.mark.skipif(postgres.programs() is None, reason="PostgreSQL is not installed")
+def test_desk_in_postgresql_has_every_response_and_decision(release: Path) -> None:
+    with postgres.running() as name:
+        postgres.load(name, release / "desk.sql")
+        run("review", "verify", "--database", name)
+        counts = Counter((row["task"], row["decided_by"]) for row in final(name))
+    assert counts["tree", "rater"] == 2
+    assert sum(counts.values()) == len(expected(release)["rows"])
+
+
+def test_audit_log_is_judged(release: Path) -> None:
+    words = ("--responses", "labelled.csv", "--responses", "many.csv", "--repository", "repository")
+    run("judge", "audit.jsonl", *words, "--rows", "40", "--out", "judged.jsonl")
+    verdicts = Counter(row["verdict"] for row in read_rows(release / "judged.jsonl"))
+    assert verdicts.keys() <= {"same", "close"} and verdicts.total() == 40
+
+
+def test_job_resumes_and_api_goes_on(release: Path) -> None:
+    parts = {path: path.read_bytes() for path in release.glob("job-unfinished/part-*.parquet")}
+    with serving(release / "repository", release) as server:
+        url = server.endpoints.grpc_url
+        kept = ("--keep", "administration", "--keep", "school", "--column", "student=student")
+        run("score", "many.csv", "--out", "job-unfinished", "--url", url, "--part-rows", "64", *kept, status=0)
+        assert all(path.read_bytes() == before for path, before in parts.items())
+        rows = sum(pq.read_metadata(path).num_rows for path in release.glob("job-unfinished/part-*.parquet"))
+        assert rows == sum(1 for _ in read_rows(release / "many.csv"))
+        go_on(release, url)
+
+
+def go_on(release: Path, url: str) -> None:
+    """The API has the batch's results and the webhook's deliveries, and answers a stored request without scoring."""
+    ids = sorted(row["id"] for row in expected(release)["desk"] if row["id"].startswith("batch-"))
+    (release / "desk.db").rename(release / "batches/reviews.db")
+    with api_process(release / "batches", "--url", url, "--allow-webhook", "127.0.0.1") as (http, _):
+        (batch,) = http.get("/v1/batches").json()["data"]
+        results = http.get(f"/v1/batches/{batch['id']}/results").text.splitlines()
+        assert sorted(json.loads(line)["id"] for line in results) == ids
+        (hook,) = http.get("/v1/webhooks").json()["webhooks"]
+        deliveries = http.get(f"/v1/webhooks/{hook['id']}/deliveries").json()["deliveries"]
+        assert [delivery["type"] for delivery in deliveries] == ["batch.completed"]
+        row = {"id": "api-0", "task": "tree", "text": "the answer 0 is wrong"}
+        assert http.post("/v1/score", json={"rows": [row]}).status_code == 200
+        until(lambda: http.get("/v1/rows/tree/api-0").json()["state"] in ("pending", "final"), within_s=10)
+
+
+def final(database: str) -> list[dict[str, Any]]:
+    run("review", "export", "--out", "final.jsonl", "--database", database)
+    rows = list(read_rows(Path("final.jsonl")))
+    Path("final.jsonl").unlink()
+    return rows
+
+
+def sorted_rows(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    names = ("id", "task", "status", "level", "decided_by", "administration")
+    return sorted(tuple(str(row[name]) for name in names) for row in rows)
