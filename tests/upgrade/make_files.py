@@ -53,6 +53,7 @@ KEY = "a secret of more than sixteen bytes"
 ROWS_A_TASK, UNFINISHED_ROWS = 60, 6_000
 _TRAIN = "folds = 2\n[recipe]\nepochs = 60\nrank = 4\n"
 _LONG_TRAIN = "folds = 2\n[recipe]\nepochs = 400\nrank = 4\n"
+_PROFILE = 'precision = "float32"\nuncalibrated = "human"\naudit_log = "audit.jsonl"\n'
 _POLICY = """
 [target]
 confidence = 0.8
@@ -80,7 +81,7 @@ def main(out: Path) -> None:
     calibrated = ("--policy", "policy.toml", "--predictions", "adapters/predictions.parquet")
     run("calibrate", "labelled.csv", "--repository", "repository", *calibrated)
     run("tasks", "hold", "tree", "--by", "A. Lopez", "--store", "repository/store")
-    Path("repository/profile.toml").write_text('precision = "float32"\nuncalibrated = "human"\naudit_log = "audit.jsonl"\n')
+    Path("repository/profile.toml").write_text(_PROFILE)
     kill_training()
     with server() as url:
         answered = score_files(url)
@@ -190,7 +191,8 @@ def score_files(url: str) -> list[dict[str, Any]]:
     words = ("score", "many.csv", "--out", "job-unfinished", "--url", url, "--part-rows", "64", *kept)
     with running(*words, ready=lambda: len(list(Path().glob("job-unfinished/part-*.parquet"))) > 2, end=signal.SIGKILL):
         pass
-    return [{name: row[name] for name in ("id", "task", "level", "probabilities", "route", "arithmetic")} for row in rows]
+    names = ("id", "task", "level", "probabilities", "route", "arithmetic")
+    return [{name: row[name] for name in names} for row in rows]
 
 
 def desk(url: str) -> None:
@@ -258,7 +260,8 @@ def desk_rows(database: Path) -> list[dict[str, Any]]:
     run("review", "export", "--out", "final.jsonl", "--database", str(database))
     rows = [json.loads(line) for line in Path("final.jsonl").read_text().splitlines()]
     Path("final.jsonl").unlink()
-    return [{name: row[name] for name in ("id", "task", "status", "level", "decided_by", "administration")} for row in rows]
+    names = ("id", "task", "status", "level", "decided_by", "administration")
+    return [{name: row[name] for name in names} for row in rows]
 
 
 def dump_postgres() -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -70,7 +69,8 @@ def test_repository_scores_with_the_same_bits_and_takes_changes(release: Path) -
     run("tasks", "add", "adapters/bridge", "--store", "repository/store")
 
 
-def test_tasks_are_calibrated_again_from_predictions_of_before(release: Path) -> None:
+@pytest.mark.usefixtures("release")
+def test_tasks_are_calibrated_again_from_predictions_of_before() -> None:
     words = ("calibrate", "labelled.csv", "--repository", "repository", "--policy", "policy.toml")
     run(*words, "--predictions", "adapters/predictions.parquet")
     run("tasks", "verify", "--store", "repository/store")

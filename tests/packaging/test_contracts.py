@@ -1,0 +1,54 @@
+"""What the last release promised is there, or the changelog tells its users what to do."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from contracts_file import Contracts, broken, contracts
+from making import ROOT
+
+RELEASES = sorted((ROOT / "tests/upgrade").glob("*/contracts.json"))
+TO_DO = "### To do after an upgrade"
+
+
+def unnamed(before: Contracts, now: Contracts, changelog: str) -> list[str]:
+    """Return broken contracts whose name the first "To do after an upgrade" of a changelog does not have."""
+    to_do = changelog.partition(TO_DO)[2].partition("\n##")[0]
+    words = set(re.findall(r"[\w./-]+", to_do.replace("`", " ")))
+    return [name for name in broken(before, now) if not set(name.split()[-1:]) & words]
+
+
+@pytest.fixture(scope="module")
+def now() -> Contracts:
+    return contracts()
+
+
+@pytest.fixture
+def changelog() -> str:
+    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_what_the_last_release_promised_is_kept_or_named_in_the_changelog(now: Contracts, changelog: str) -> None:
+    before = json.loads(RELEASES[-1].read_text(encoding="utf-8"))
+    assert unnamed(before, now, changelog) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("metrics", "scoremux_rows_total"), ("options", "scoremux score --keep"), ("columns: final", "decided_by")],
+)
+def test_what_is_gone_without_a_word_is_found(now: Contracts, kind: str, name: str) -> None:
+    without = {**now, kind: {other: type_name for other, type_name in now[kind].items() if other != name}}
+    renamed = {**now, kind: {**now[kind], name: "another"}}
+    assert unnamed(now, without, f"{TO_DO}\n\n- Nothing.\n") == [f"{kind}: {name}"]
+    assert unnamed(now, renamed, f"{TO_DO}\n\n- Nothing.\n") == [f"{kind}: {name}"]
+    assert unnamed(now, without, f"{TO_DO}\n\n- `{name}` is gone.\n\n## [0.1]\n") == []
+
+
+def test_every_kind_of_contract_has_names(now: Contracts, tmp_path: Path) -> None:
+    assert [kind for kind, names in now.items() if not names] == []
+    assert {"scoremux_canaries", "scoremux_rows_total"} <= now["metrics"].keys()
+    assert now["keys: policy"]["watch"] == now["keys: policy"]["conditions.blank"] == "table"
+    assert now["exit statuses"]["ALERT_STATUS"] == "4"

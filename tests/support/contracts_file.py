@@ -1,0 +1,175 @@
+"""The contracts of this version in one file: names and types that users depend on.
+
+    python tests/support/contracts_file.py > tests/upgrade/VERSION/contracts.json
+
+`tests/packaging/test_contracts.py` compares the contracts of the code with the newest of these files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from dataclasses import fields as fields_of
+from typing import Any, get_args, get_type_hints
+
+import typer
+from pydantic import BaseModel
+from click import Context
+
+import scoremux_client
+import scoremux_engine
+from making import ROOT
+from scoremux_assess.report.figure_tables import SCHEMA as FIGURES
+from scoremux_cli.app import build
+from scoremux_cli.batch.parts import PLACED
+from scoremux_client import contract
+from scoremux_client.frames import COLUMNS as FRAMES
+from scoremux_decide.policy import ScoringPolicy
+from scoremux_engine.triton.metrics import ALL
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.exports import FINAL, LABELLED, PAPERS
+from scoremux_server.front_door.config import FrontDoorConfig
+from scoremux_server.profile import Profile
+from scoremux_server.watch.health import Health
+from scoremux_train.output import SCHEMA as PREDICTIONS
+from scoremux_train.recipe import Plan
+
+Contracts = dict[str, dict[str, str]]
+"""Kind of contract → name → type; empty where a name has none."""
+
+KEYS: dict[str, type[BaseModel]] = {
+    "profile": Profile,
+    "front door": FrontDoorConfig,
+    "policy": ScoringPolicy,
+    "policy, review": DeskPolicy,
+    "train.toml": Plan,
+}
+COLUMNS = {"score": PLACED, "final": FINAL, "labelled": LABELLED, "papers": PAPERS, "predictions": PREDICTIONS,
+           "report": FIGURES}  # fmt: skip
+OPENAPI = next(ROOT.glob("*/scoremux_api/openapi.json"))
+_METHODS = ("get", "post", "put", "delete")
+
+
+def contracts() -> Contracts:
+    """Return the contracts of the code."""
+    made: Contracts = {"tensors": _tensors(), "statuses": dict.fromkeys(map(str, contract.Status), "")}
+    made["routes"] = {reason.route: "" for reason in contract.Reason} | {contract.MACHINE: ""}
+    made["condition codes"] = dict(contract.CONDITION_CODES)
+    made["request parameters"] = {contract.DEADLINE_MS: "int", contract.BATCH: "bool"}
+    made["operations"], made["schemas"] = _openapi(json.loads(OPENAPI.read_text(encoding="utf-8")))
+    made["metrics"] = _metrics()
+    made["options"], made["exit statuses"] = _options(), _exit_statuses()
+    for name, model in KEYS.items():
+        made[f"keys: {name}"] = dict(_keys(model))
+    for name, schema in COLUMNS.items():
+        made[f"columns: {name}"] = {field.name: str(field.type) for field in schema}
+    made["columns: data frames"] = dict.fromkeys(FRAMES, "")
+    made["Python"] = dict.fromkeys((*scoremux_client.__all__, *scoremux_engine.__all__), "")
+    return {kind: dict(sorted(names.items())) for kind, names in sorted(made.items())}
+
+
+def text_of(made: Contracts) -> str:
+    """Return what a file holds."""
+    return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+
+
+def broken(before: Contracts, now: Contracts) -> list[str]:
+    """Return what was there before and is gone or has another type, such as ``options: scoremux score --retry``."""
+    return [
+        f"{kind}: {name}"
+        for kind, names in before.items()
+        for name, type_name in names.items()
+        if now.get(kind, {}).get(name) != type_name
+    ]
+
+
+def _tensors() -> dict[str, str]:
+    tensors = (*contract.INPUTS, *contract.OUTPUTS, *contract.ON_REQUEST)
+    return {tensor.name: f"{tensor.datatype} {list(tensor.shape)}" for tensor in tensors}
+
+
+def _openapi(described: Any) -> tuple[dict[str, str], dict[str, str]]:
+    operations = {f"{m.upper()} {path}": "" for path, at in described["paths"].items() for m in at if m in _METHODS}
+    schemas: dict[str, str] = {}
+    for name, schema in described["components"]["schemas"].items():
+        needed = schema.get("required", ())
+        for field, shape in schema.get("properties", {}).items():
+            parts = shape.get("anyOf", [shape])
+            kinds = [part.get("type") or part.get("$ref", "").rpartition("/")[2] for part in parts]
+            schemas[f"{name}.{field}"] = " or ".join(map(str, kinds)) + (", required" if field in needed else "")
+    return operations, schemas
+
+
+def _metrics() -> dict[str, str]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    made = {metric.name: f"{metric.kind.value} ({', '.join(metric.labels)})" for metric in ALL}
+    for family in text_string_to_metric_families(Health().exposition().decode()):
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        made[family.name] = f"{family.type} ({', '.join(labels)})"
+    return made
+
+
+def _options() -> dict[str, str]:
+    options: dict[str, str] = {}
+    command = typer.main.get_command(build())
+    for path, under in _under(command, Context(command, info_name="scoremux")):
+        options[path] = ""
+        for parameter in under.params:
+            if parameter.param_type_name == "option" and not parameter.hidden:
+                options[f"{path} {parameter.opts[-1]}"] = _kind(parameter)
+    return options
+
+
+def _kind(option: Any) -> str:
+    if option.is_flag:
+        return "flag"
+    return "repeatable" if option.multiple else "one value"
+
+
+def _exit_statuses() -> dict[str, str]:
+    """Return the constants that commands end with: ``REJECTED_STATUS, ALERT_STATUS = 3, 4``."""
+    statuses: dict[str, str] = {}
+    for path in ROOT.glob("*/scoremux_*/**/*.py"):
+        for line in re.findall(r"^[A-Z_, ]+_STATUS = [\d, ]+$", path.read_text(encoding="utf-8"), re.MULTILINE):
+            names, _, values = line.partition(" = ")
+            statuses.update(zip(names.split(", "), values.split(", "), strict=True))
+    return statuses
+
+
+def _under(command: Any, context: Context) -> Iterator[tuple[str, Any]]:
+    yield context.command_path, command
+    for name, under in getattr(command, "commands", {}).items():
+        yield from _under(under, Context(under, parent=context, info_name=name))
+
+
+def _keys(model: Any, before: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the keys of a table of settings and of the tables in it."""
+    names = [field.name for field in fields_of(model)] if is_dataclass(model) else list(model.model_fields)
+    hints = get_type_hints(model)
+    for name in names:
+        tables = [part for part in _parts(hints[name]) if is_dataclass(part) or _is_model(part)]
+        yield f"{before}{name}", "table" if tables else _name(hints[name])
+        for table in tables:
+            yield from _keys(table, f"{before}{name}.")
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    yield hint
+    for part in get_args(hint):
+        yield from _parts(part)
+
+
+def _is_model(part: Any) -> bool:
+    return isinstance(part, type) and issubclass(part, BaseModel)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text_of(contracts()))
