@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -47,7 +46,7 @@ def test_what_is_gone_without_a_word_is_found(now: Contracts, kind: str, name: s
     assert unnamed(now, without, f"{TO_DO}\n\n- `{name}` is gone.\n\n## [0.1]\n") == []
 
 
-def test_every_kind_of_contract_has_names(now: Contracts, tmp_path: Path) -> None:
+def test_every_kind_of_contract_has_names(now: Contracts) -> None:
     assert [kind for kind, names in now.items() if not names] == []
     assert {"scoremux_canaries", "scoremux_rows_total"} <= now["metrics"].keys()
     assert now["keys: policy"]["watch"] == now["keys: policy"]["conditions.blank"] == "table"

@@ -11,13 +11,13 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import is_dataclass
 from dataclasses import fields as fields_of
+from dataclasses import is_dataclass
 from typing import Any, get_args, get_type_hints
 
 import typer
-from pydantic import BaseModel
 from click import Context
+from pydantic import BaseModel
 
 import scoremux_client
 import scoremux_engine
