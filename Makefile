@@ -1,5 +1,7 @@
 # Everything sets itself up: `make demo`, `make tutorial` and `make test` are all a fresh machine needs.
-PYTHON ?= python3
+# The first Python in PATH that the extras of servers take.
+TAKEN = import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do $$p -c '$(TAKEN)' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
@@ -86,6 +88,7 @@ bench-all: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all
 
 $(VENV)/bin/python:
+	@$(if $(PYTHON),,echo "no Python 3.10 to 3.12 in PATH: install one, or name one: make demo PYTHON=/path/to/python3.12"; exit 1)
 	$(PYTHON) -m venv $(VENV)
 
 # The versions whose bits are recorded.

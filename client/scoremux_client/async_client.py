@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from scoremux_client.calls.call import Call, Options
 from scoremux_client.client import SLOW_S, Client, Frame
 from scoremux_client.frames import FrameRows
-from scoremux_client.rows import Response, Scored
+from scoremux_client.rows import Response, Scored, source_of
 
 
 class AsyncScoringClient(Client):
@@ -110,7 +110,7 @@ async def _feed_async(
 async def _yielding(responses: Iterable[Response]) -> AsyncIterator[Response]:
     """Yield the rows of a synchronous source, letting others run if it is slow."""
     slow_at = time.monotonic() + SLOW_S
-    for response in responses:
+    for response in source_of(responses):
         yield response
         if time.monotonic() > slow_at:
             await asyncio.sleep(0)

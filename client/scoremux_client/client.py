@@ -18,7 +18,7 @@ from scoremux_client.calls.servers import Retries, Servers
 from scoremux_client.contract import MAX_BATCH_ROWS, outputs
 from scoremux_client.errors import InputError
 from scoremux_client.frames import FrameRows
-from scoremux_client.rows import Response, Scored
+from scoremux_client.rows import Response, Scored, source_of
 from scoremux_client.transports.connect import connect_all, headers_with
 from scoremux_client.transports.transport import Tls, Transport
 
@@ -167,7 +167,7 @@ class ScoringClient(Client):
         notifications: SimpleQueue[None] = SimpleQueue()
         call = Call(self._servers, self._size, options, lambda: notifications.put(None))
         try:
-            source = iter(responses)
+            source = source_of(responses)
             while not call.finished:
                 pause_s = call.advance()
                 scored = call.next_outcomes()

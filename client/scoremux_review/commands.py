@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,21 +92,22 @@ def open_desk(
 
     Example: scoremux review open scored --tasks REPO/store --database reviews.db
     """
+    from scoremux_review.listening import take_port
     from scoremux_review.pages.proxy import read_proxies
     from scoremux_review.pages.visits import Desk, check_addresses
 
     check_addresses(address, public_url, user_header)
     proxies = read_proxies(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"))
-    add(database, scored, tasks=tasks, policy=policy)
-    with closing(opened(database)) as desk:
-        _first_director(desk)
-        _serve(Desk(desk, public_url, address, user_header), port, proxies)
+    with closing(take_port(address, port)) as taken:
+        add(database, scored, tasks=tasks, policy=policy)
+        with closing(opened(database)) as desk:
+            _first_director(desk)
+            _serve(Desk(desk, public_url, address, user_header), taken, proxies)
 
 
-def _serve(desk: Desk, port: int, proxies: Networks) -> None:
+def _serve(desk: Desk, taken: socket.socket, proxies: Networks) -> None:
     """Serve the desk until it is stopped. Raises InputError if it cannot go on."""
-    import uvicorn
-
+    from scoremux_review.listening import AnnouncedServer
     from scoremux_review.pages.desk_app import create_app
     from scoremux_review.pages.proxy import behind_proxies
 
@@ -117,11 +119,9 @@ def _serve(desk: Desk, port: int, proxies: Networks) -> None:
 
     app: Any = create_app(replace(desk, stop=stop))
     app = behind_proxies(app, proxies, desk.user_header) if desk.public_url else app
-    options: dict[str, Any] = {"log_level": "warning", "server_header": False, "access_log": False}
-    server = uvicorn.Server(uvicorn.Config(app, host=desk.address, port=port, proxy_headers=False, **options))
-    say(f"the desk is open: {desk.public_url or f'http://{desk.address}:{port}'}")
-    with suppress(KeyboardInterrupt):
-        server.run()
+    url = desk.public_url or f"http://{desk.address}:{taken.getsockname()[1]}"
+    server = AnnouncedServer(app, taken, f"the desk is open: {url}", proxy_headers=False)
+    server.serve_until_stopped()
     if reasons:
         raise InputError(f"the desk was closed: {reasons[0]}")
 

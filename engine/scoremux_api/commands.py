@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,15 @@ import typer
 
 from scoremux_cli.terminal import takes
 from scoremux_client.errors import InputError
+from scoremux_files.errors import first_of
 from scoremux_review.people_commands import Where, created, say
 
 if TYPE_CHECKING:
+    from scoremux_api.callers import Callers
+    from scoremux_api.scorer import TritonScorer
     from scoremux_api.services import Services
 
+_NAMED = 3
 _KEPT_S = 75
 """Longer than HAProxy keeps a connection that nothing goes over."""
 _GRACE_S = 10
@@ -71,6 +76,7 @@ def api(options: ApiOptions) -> None:
     from scoremux_client.transports.connect import connect_all
     from scoremux_engine.scoring.permission import HEADER, read_key
     from scoremux_review.database import programme
+    from scoremux_review.listening import take_port
     from scoremux_review.reading.task_files import read_items
 
     urls, settings = options.url or [], _settings(options)
@@ -83,6 +89,7 @@ def api(options: ApiOptions) -> None:
     )
     callers = Callers(read_key(options.grant_key) if options.grant_key else None, options.tokens)
     with (
+        closing(take_port("127.0.0.1", options.port)) as taken,
         created(options.database) as database,
         closing(database),
         closing(TritonScorer(transports) if transports else SandboxScorer(database)) as scorer,
@@ -91,7 +98,9 @@ def api(options: ApiOptions) -> None:
         if options.tasks:
             with database.write() as connection:
                 programme.save_items(connection, read_items(options.tasks), "scoremux api", database.now())
-        _serve(Services(database, scorer, callers, **settings), options.port)
+        if not options.sandbox:
+            _say_who_decides(scorer, callers)
+        _serve(Services(database, scorer, callers, **settings), taken)
 
 
 def _settings(options: ApiOptions) -> dict[str, Any]:
@@ -118,11 +127,32 @@ def _settings(options: ApiOptions) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _serve(services: Services, port: int) -> None:
-    import uvicorn
+def _say_who_decides(scorer: TritonScorer, callers: Callers) -> None:
+    """Say whether the scoring server answers, and which tasks it leaves to the machine without a calibration.
 
+    Raises InputError where the server refuses the API's grants.
+    """
+    from scoremux_api.callers import Caller
+    from scoremux_client.errors import RejectedError, TransportError
+
+    try:
+        undecided = scorer.uncalibrated(callers.may_also_score(Caller("api", ()), "*"))
+    except RejectedError as error:
+        raise InputError(f"{error}; --grant-key must be the file that the server has as grant_key_file") from error
+    except TransportError as error:
+        say(f"no scores yet: {error}; rows get 503 until the server of --url answers")
+        return
+    if undecided:
+        say(f"{first_of(undecided, _NAMED)}: the machine decides, without a calibration (`scoremux calibrate`)")
+
+
+def _serve(services: Services, taken: socket.socket) -> None:
     from scoremux_api.api_app import create_app
+    from scoremux_review.listening import AnnouncedServer
 
-    say(f"the API is open: http://127.0.0.1:{port}")
-    wait: dict[str, Any] = {"timeout_keep_alive": _KEPT_S, "timeout_graceful_shutdown": _GRACE_S}
-    uvicorn.run(create_app(services), port=port, log_level="warning", access_log=False, server_header=False, **wait)
+    wait = {"timeout_keep_alive": _KEPT_S, "timeout_graceful_shutdown": _GRACE_S}
+    line = f"the API is open: http://127.0.0.1:{taken.getsockname()[1]}"
+    server = AnnouncedServer(create_app(services), taken, line, **wait)
+    server.serve_until_stopped()
+    if not server.started:
+        raise InputError("the API could not start; the lines above say why")

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from scoremux_api.callers import Caller
 from scoremux_client import NO_RETRIES, AsyncScoringClient, RejectedError, Response, Retries, Scored, ScoringClient
-from scoremux_client.contract import OUTPUTS, TASKS, TensorSpec
+from scoremux_client.contract import MACHINE, OUTPUTS, TASKS, TensorSpec
 from scoremux_client.served_tasks import ServedTask, served_tasks
 from scoremux_client.transports.grpc import GrpcTransport
 from scoremux_client.transports.transport import Transport
@@ -18,6 +18,7 @@ _GRANTS = 1024
 """Most grants whose clients are kept."""
 _RETRIES = Retries(patience_s=10.0, contact_s=10.0)
 _TIMEOUT_S, _PROBE_S = 60.0, 5.0
+_ASKED, _PROBE = 64, "Who decides about this?"
 
 
 class TritonScorer:
@@ -40,6 +41,14 @@ class TritonScorer:
     def tasks(self, caller: Caller) -> list[ServedTask]:
         """Return the live tasks that the caller may score; this thread waits for them. Raises TransportError."""
         return served_tasks(self._sharing(caller.grant, (TASKS,))[0], timeout_s=_TIMEOUT_S)
+
+    def uncalibrated(self, caller: Caller) -> list[str]:
+        """Return tasks, of the first 64, that the machine decides without a calibration. Raises TransportError."""
+        served = served_tasks(self._sharing(caller.grant, (TASKS,))[0], timeout_s=_PROBE_S)
+        tasks = [task.id for task in served[:_ASKED]]
+        client = ScoringClient(self._sharing(caller.grant, batch=True), timeout_s=_PROBE_S, retries=NO_RETRIES)
+        scored = client.score([Response(task, _PROBE) for task in tasks])
+        return [row.task for row in scored if row.ok and row.route == MACHINE and row.confidence is None]
 
     def batch_client(self, grant: str | None) -> ScoringClient:
         """Return a client for rows of a batch, which Triton computes after those of others. It must not be closed."""

@@ -16,7 +16,13 @@ No message ever holds a response's text.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 from scoremux_client.errors import ScoremuxError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class EngineError(ScoremuxError):
@@ -40,6 +46,26 @@ class ClosedError(PackageError):
     def __init__(self, what: str) -> None:
         super().__init__(f"{what}; export the backbone again with --for and all adapters")
         self.what = what
+
+
+def for_each(check: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return what a check returns for each item.
+
+    Raises PackageError that names all items for which it does, one a line; the check's own error where it is one.
+    """
+    done, wrong = list[R](), list[PackageError]()
+    for item in items:
+        try:
+            done.append(check(item))
+        except PackageError as error:
+            wrong.append(error)
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        raise PackageError(
+            "\n  ".join([f"{len(wrong)} of {len(done) + len(wrong)} adapters are refused:", *map(str, wrong)])
+        )
+    return done
 
 
 class StoreError(EngineError):

@@ -3,10 +3,10 @@
 ScoremuxError
 └── ServerError
     ├── SetupError      something needed to start is missing or wrong
-    ├── StartError      HAProxy ended; or Triton stopped or never became ready, and the message ends with its log
+    ├── StartError      HAProxy ended; or Triton stopped or never became ready: the message has its last error
     │   └── InterruptedStartError  another start may succeed: a process died, or the start took too long
     ├── ControlError    HAProxy refused a command, or did not answer it
-    └── CrashLoopError  Triton died again and again; the message says of what and ends with the tail of its log
+    └── CrashLoopError  Triton died again and again; the message says of what
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from scoremux_decide.decision import Decision
 from scoremux_engine.errors import StoreError
 from scoremux_engine.model.provenance import openvino_arithmetic
 from scoremux_engine.runners.choose import PROFILE
@@ -29,6 +30,9 @@ from scoremux_server.triton.run_files import RUN
 from scoremux_server.triton.server import TritonServer
 from scoremux_server.watch.health_endpoint import HealthEndpoint
 from scoremux_server.watch.watcher import Watcher
+
+Decisions = dict[str, Decision | None]
+"""Task → its `decision.json`, None where it has none."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TASKS_NAMED = 3
@@ -80,8 +84,10 @@ def health_headers(server: TritonServer) -> dict[str, str]:
 
 
 def hints(server: TritonServer) -> Iterator[str]:
-    """Yield what an operator may want to change: decisions of another arithmetic, or the precision."""
-    yield from decision_hints(server.repository, StoreReader(server.store), server.arithmetic)
+    """Yield what an operator may want to change: who decides, decisions of another arithmetic, the precision."""
+    decisions = decisions_of(StoreReader(server.store))
+    yield from uncalibrated_hints(decisions, server.profile.uncalibrated)
+    yield from decision_hints(server.repository, decisions, server.arithmetic)
     int8 = openvino_arithmetic("int8")
     if server.arithmetic.startswith(openvino_arithmetic("float32")) and int8.startswith(("amx", "vnni")):
         yield (
@@ -90,9 +96,20 @@ def hints(server: TritonServer) -> Iterator[str]:
         )
 
 
-def decision_hints(repository: Path, store: StoreReader, arithmetic: str) -> Iterator[str]:
+def uncalibrated_hints(decisions: Decisions, decider: str) -> Iterator[str]:
+    """Yield who decides about tasks without a calibration, where there are any."""
+    if without := [task for task, decision in decisions.items() if decision is None]:
+        who = "people get all rows" if decider == "human" else "the machine decides all rows"
+        yield (
+            f"note     no calibration of {_some(without)}: {who} (profile: uncalibrated = {decider!r}); "
+            "`scoremux calibrate` lets people read the uncertain ones"
+        )
+
+
+def decision_hints(repository: Path, decisions: Decisions, arithmetic: str) -> Iterator[str]:
     """Yield which decisions were fitted in another arithmetic than a server's, and what can be done about it."""
-    others = decided_elsewhere(store, arithmetic)
+    fitted_in = {task: decision.arithmetic for task, decision in decisions.items() if decision}
+    others = {task: name for task, name in fitted_in.items() if name not in (None, arithmetic)}
     in_triton = arithmetic.startswith(IN_TRITON)
     stood_in = {task: fitted for task, fitted in others.items() if in_triton and fitted.startswith("onnxruntime-")}
     if stood_in:
@@ -107,16 +124,14 @@ def decision_hints(repository: Path, store: StoreReader, arithmetic: str) -> Ite
         )
 
 
-def decided_elsewhere(store: StoreReader, arithmetic: str) -> dict[str, str]:
-    """Return the other arithmetic that a live task's `decision.json` was fitted in; of a large store's first tasks."""
-    tasks = {}
+def decisions_of(store: StoreReader) -> Decisions:
+    """Return the `decision.json` of live tasks, None where a task has none; of a large store's first tasks."""
+    decisions: Decisions = {}
     for task, digest in sorted(store.manifest().tasks.items())[:_TASKS_READ]:
         # Skip a package that was removed meanwhile, or that cannot be read.
         with contextlib.suppress(StoreError, InputError):
-            decision = store.decision(digest)
-            if decision and decision.arithmetic not in (None, arithmetic):
-                tasks[task] = decision.arithmetic
-    return tasks
+            decisions[task] = store.decision(digest)
+    return decisions
 
 
 def _some(names: Collection[str]) -> str:
@@ -152,7 +167,6 @@ def run_door(file: Path) -> None:
     door = FrontDoor(file, report)
     stop = _stop_event(*_STOP_SIGNALS)
     signal.signal(signal.SIGHUP, lambda _number, _frame: door.reload())
-    report(f"front door  {door.url}; Ctrl-C stops")
     door.run(stop)
     report("stopped")
 

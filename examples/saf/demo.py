@@ -189,6 +189,10 @@ def main() -> None:
         ("serve it", f"serve --repository {repository}"),
         ("and in a second terminal score a file", f"score {texts} --out scored --url localhost:8001 {behind}"),
         ("the review desk", f"review scored --tasks {repository}/store --database reviews.db"),
+        (
+            "no task has a calibration, so the machine decides all but that share; with human levels in labelled.csv",
+            f"calibrate labelled.csv --repository {repository} --policy examples/policy.toml",
+        ),
     ):
         console.print(f"{what}: .venv/bin/scoremux {command}", soft_wrap=True)
     if unscored or different:

@@ -128,5 +128,6 @@ def _read(options: TrainOptions, console: Console) -> CheckedRows:
         console.print(f"no labelled row, so no adapter: {first_of(without)}; people score such tasks", soft_wrap=True)
     if options.check_json:
         content = json.dumps(as_json(data, checks), indent=1, ensure_ascii=False)
-        options.check_json.write_text(f"{content}\n", encoding="utf-8")
+        with writing(options.check_json):
+            options.check_json.write_text(f"{content}\n", encoding="utf-8")
     return plan, data, checks

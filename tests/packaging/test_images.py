@@ -171,7 +171,7 @@ def wanted(lock: str) -> list[Requirement]:
     lines, extras = list(project["dependencies"]), [EXTRAS[lock]]
     while extras:
         required = project["optional-dependencies"][extras.pop()]
-        extras += [line[len("scoremux[") : -1] for line in required if line.startswith("scoremux[")]
+        extras += [e for line in required if line.startswith("scoremux[") for e in line[9:-1].split(",")]
         lines += [line for line in required if not line.startswith(("nvidia-pytriton", "scoremux["))]
     return [Requirement(line) for line in lines]
 

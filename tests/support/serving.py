@@ -1,6 +1,7 @@
 """`scoremux serve` as a user starts it: a process of its own with its watcher."""
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from waiting import free_endpoints, until
 
+_MOST_LINES = 3
 SCOREMUX = str(Path(sys.executable).with_name("scoremux"))
 
 
@@ -31,6 +33,18 @@ def run_here(*words: object, stdin: str = "") -> subprocess.CompletedProcess[str
         except SystemExit as ended:
             status = int(ended.code or 0)
     return subprocess.CompletedProcess(words, status, out.getvalue(), errors.getvalue())
+
+
+def refusal(*words: object, before: list[str] | None = None, **variables: str) -> str:
+    """Return what a start says that must fail at once."""
+    ended = subprocess.run(
+        [*(before or []), SCOREMUX, *map(str, words)], capture_output=True, text=True, timeout=60,
+        env={**os.environ, **variables},
+    )  # fmt: skip
+    assert ended.returncode == 2, ended
+    assert len(ended.stderr.splitlines()) <= _MOST_LINES and "Traceback" not in ended.stderr, ended.stderr
+    assert "is open" not in ended.stdout + ended.stderr and "Ctrl-C" not in ended.stdout
+    return ended.stderr
 
 
 class Serving:

@@ -22,8 +22,8 @@ from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.processes import arguments
 from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
-from serving import SCOREMUX, code, run_here, serving
-from waiting import free_endpoints, until
+from serving import SCOREMUX, code, refusal, run_here, serving
+from waiting import free_endpoints, port_options, until
 from watching import responses, unwatched
 
 
@@ -58,6 +58,15 @@ def test_serve_says_what_is_missing(tmp_path: Path) -> None:
     failed = run_here("serve", "--repository", tmp_path)
     assert failed.returncode == 2
     assert "run `scoremux export backbone MODEL" in failed.stderr
+
+
+def test_what_triton_refuses_is_one_sentence(own_repository: Path) -> None:
+    given = ("serve", "--repository", own_repository, *port_options())
+    said = refusal(*given, "--set", "precision=int8", ONEDNN_MAX_CPU_ISA="AVX2")
+    assert said.startswith("scoremux: this processor does not compute in int8; it computes in float32\n(log: ")
+    graph = own_repository / "backbone" / "1" / "backbone.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1000])
+    assert refusal(*given).startswith(f"scoremux: {graph} was changed or cut short after the export; export the")
 
 
 def test_score_says_that_no_server_answers_and_writes_nothing(tmp_path: Path) -> None:

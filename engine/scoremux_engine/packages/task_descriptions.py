@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_client.contract import TASK_ID_PATTERN
-from scoremux_engine.errors import PackageError
+from scoremux_engine.errors import PackageError, for_each
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_layout import head_width
 from scoremux_engine.packages.adapter_tokens import compare_tokens
@@ -62,12 +62,16 @@ def describe(
     for name in table:
         if name not in names:
             raise PackageError(f"the table has a task in the folder {quote_key(name)}, which is not among the adapters")
-    described = [
-        _describe(PackageFiles(folder), backbone, table.get(name, {}))
-        for folder, name in zip(folders, names, strict=True)
-    ]
+    described = for_each(
+        lambda folder: _describe(PackageFiles(folder), backbone, table.get(folder.absolute().name, {})), folders
+    )
     limits = compare_tokens(folders, backbone)
     return [DescribedAdapter(*pair, limit) for pair, limit in zip(described, limits, strict=True)]
+
+
+def described_files(files: PackageFiles, backbone: Backbone, row: TaskFields) -> PackageFiles:
+    """Return an adapter's files with its `task.json`; of the backbone only the head is read. Raises PackageError."""
+    return _describe(files, backbone, row)[0]
 
 
 def _describe(files: PackageFiles, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str]:

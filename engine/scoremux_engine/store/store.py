@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoremux_engine.errors import PackageError, StoreError
+from scoremux_engine.errors import PackageError, StoreError, for_each
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import PackageFiles
@@ -73,7 +73,7 @@ class Store(StoreReader):
 
         Raises StoreError where a version in `before` is not live any more.
         """
-        checked = [_CheckedPackage.of(files, backbone) for files in packages]
+        checked = for_each(lambda files: _CheckedPackage.of(files, backbone), packages)
         refuse_duplicates([package.files for package in checked])
         if dry_run:
             return _changes(self._current(backbone), checked)

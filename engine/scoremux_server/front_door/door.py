@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,12 +18,13 @@ from scoremux_files.errors import writing
 from scoremux_server.errors import ControlError, SetupError, StartError
 from scoremux_server.front_door import haproxy_config
 from scoremux_server.front_door.access_tokens import GRANT_S, TokenFile
+from scoremux_server.front_door.behind import look_behind
 from scoremux_server.front_door.config import ANY, FrontDoorConfig
 from scoremux_server.front_door.haproxy import TOKENS_MAP, Haproxy, find_program
 from scoremux_server.triton.endpoints import bracketed, reserve
 from scoremux_server.triton.run_files import RUN
 
-_TICK_S = 0.5
+_TICK_S, _STARTS_S = 0.5, 0.05
 _SOON_S = 14 * 86400.0
 _RETRY_S = 30.0
 _TOKENS_S = 60.0
@@ -102,10 +104,11 @@ class FrontDoor:
         """Run HAProxy until `stop` is set; requests in flight then finish. It ends with the thread that calls this.
 
         Raises:
-            SetupError: The port is taken, or a file cannot be written.
+            SetupError: The port is taken, a file cannot be written, or no Triton behind the door would get a request.
             StartError: HAProxy ended by itself, or did not take the tokens for a minute.
         """
         _reserve(self.config)
+        look_behind(self.config, self._key, self._report)
         with writing(Path("a temporary folder"), SetupError):
             temporary = tempfile.TemporaryDirectory(prefix="scoremux-door-")
         with temporary as folder:
@@ -118,6 +121,7 @@ class FrontDoor:
                 self._report(f"only Tritons that compute in {self.config.arithmetic} get rows (`arithmetic`)")
             self.haproxy.start(self._program, self._log)
             try:
+                self._report_open(stop)
                 while not stop.wait(_TICK_S):
                     if (status := self.haproxy.process.exit_status) is not None:
                         raise StartError(f"HAProxy ended with status {status}; its own messages say why")
@@ -127,6 +131,14 @@ class FrontDoor:
                 self.haproxy.stop(self.config.drain_s)
             finally:
                 self.haproxy.process.kill()
+
+    def _report_open(self, stop: threading.Event) -> None:
+        """Wait until HAProxy answers, and say where; one that ended instead is left to the caller."""
+        while self.haproxy.process.exit_status is None and not stop.wait(_STARTS_S):
+            with suppress(ControlError):
+                if self.haproxy.workers():
+                    self._report(f"front door  {self.url}; Ctrl-C stops")
+                    return
 
     def look(self) -> None:
         """Load what has changed. What fails is reported once, and tried again."""

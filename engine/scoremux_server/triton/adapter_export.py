@@ -12,6 +12,7 @@ from scoremux_engine.errors import ClosedError
 from scoremux_engine.model.backbone import SPEC, Backbone
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, find_adapters, is_export_of
 from scoremux_engine.packages.adapter_tokens import lower_limits
+from scoremux_engine.packages.first_look import look_at
 from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_engine.packages.task_descriptions import DescribedAdapter, describe
 from scoremux_engine.packages.task_table import read_table
@@ -48,12 +49,14 @@ def publish_adapters(
     export = ["export", "backbone", *weights, "--for", *map(str, adapters), "--out", str(repository)]
     folders = find_adapters(adapters)
     exported = repository / "backbone" / "1"
+    table = read_table(tasks) if tasks else {}
     if not (exported / SPEC).is_file():
+        look_at(folders, table, model)
         report(f"export   the backbone for {len(folders)} adapters; the next start needs none")
         _run(export)
     backbone = Backbone.open(exported)
     _refuse_other_model(folders, backbone, repository, model)
-    described = describe(folders, backbone, read_table(tasks) if tasks else None)
+    described = describe(folders, backbone, table)
     new, earlier = _publish_new(described, backbone, Store(store), export)
     report(f"adapters {len(folders)}: {len(new)} published now")
     for line in _remarks(new, earlier, backbone):

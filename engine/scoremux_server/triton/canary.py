@@ -81,7 +81,7 @@ class Canary:
         self._stamp: Stamp | None = None
         self._connect = connect
         self._transport: Transport | None = None
-        self._backbone = ""  # that of the first manifest: a server with another one does not start
+        self.backbone = ""  # digest of what the server has loaded; empty: that of the first manifest
         self._tasks: list[str] = []
         self._store_cause = ""
         self._task: str | None = None
@@ -104,13 +104,13 @@ class Canary:
             self._stamp, self._store_cause = None, str(error)
             return self._store_cause
         self._stamp, self._store_cause = stamp, ""
-        self._backbone = self._backbone or manifest.backbone
-        if manifest.backbone == self._backbone:
+        self.backbone = self.backbone or manifest.backbone
+        if manifest.backbone == self.backbone:
             self._tasks = sorted(manifest.tasks)
         else:
             self._store_cause = (
-                f"{self._store.folder} now belongs to backbone {manifest.backbone[:12]}, "
-                f"but {self._backbone[:12]} is loaded"
+                f"{self._store.folder} belongs to backbone {manifest.backbone[:12]}, but {self.backbone[:12]} is "
+                "loaded: give the store of this backbone (--store), or publish its tasks again after an export"
             )
         return self._store_cause
 

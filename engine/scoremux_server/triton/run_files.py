@@ -11,12 +11,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from scoremux_files.errors import writing
 from scoremux_server.errors import SetupError
 
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_LEAST_BYTES = 16 << 20
 """Free shared memory that a server needs at its start: its regions, and room for large requests."""
+
+MEMORY_LEAST_BYTES = 300 << 20
+"""Memory that a server needs beside its graph, measured with 27 small adapters: with less the kernel ends the stub."""
+_CGROUPS = {"": ("/sys/fs/cgroup", "memory.max"), "memory": ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")}
+"""Controller as /proc/self/cgroup names it → its folder, and the file with the limit (version 2, version 1)."""
 
 PYTHON_BACKEND = Path("/tmp")
 """Where each Triton with a Python backend makes an empty folder `python_env_XXXXXX`, whatever TMPDIR says."""
@@ -100,4 +107,29 @@ def check_shared_memory(free_bytes: int) -> None:
         raise SetupError(
             f"{SHARED_MEMORY} has {free_bytes >> 20} MiB free, and Triton needs {SHARED_MEMORY_LEAST_BYTES >> 20} at "
             "least: remove what fills it, or give the container more (docker run --shm-size=1g)"
+        )
+
+
+def memory_free_bytes() -> int:
+    """Return the bytes that this machine has available, or that this container may have if that is less."""
+    limits = [int(psutil.virtual_memory().available)]
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers in _CGROUPS:
+                root, name = _CGROUPS[controllers]
+                # In a container, the folder of its own limit is the root.
+                for file in (Path(root + path) / name, Path(root) / name):
+                    with contextlib.suppress(OSError, ValueError):
+                        limits.append(int(file.read_text()))
+    return min(limits)
+
+
+def check_memory(free_bytes: int, graph: Path) -> None:
+    """Raise SetupError where a server of this graph does not fit into memory."""
+    needed = MEMORY_LEAST_BYTES + (graph.stat().st_size if graph.is_file() else 0)
+    if free_bytes < needed:
+        raise SetupError(
+            f"{free_bytes >> 20} MiB of memory are free, and a server of {graph} needs {needed >> 20} at least: end "
+            "other programs, or give the container more (docker run --memory=2g)"
         )

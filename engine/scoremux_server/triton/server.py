@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from scoremux_client import Transport
+from scoremux_engine.model.backbone import ONNX, SPEC, BackboneSpec, read_spec
 from scoremux_engine.scoring.permission import HEADER, MOST_WEIGHT, WATCHER, Grant
 from scoremux_engine.triton.metrics import WAITING_ROWS
 from scoremux_engine.triton.models import ARITHMETIC, BACKBONE, SCORER, STOPS_BY
@@ -32,7 +33,13 @@ from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.process import TritonProcess
 from scoremux_server.triton.repository import assemble
-from scoremux_server.triton.run_files import RunFiles, check_shared_memory, shared_memory_free_bytes
+from scoremux_server.triton.run_files import (
+    RunFiles,
+    check_memory,
+    check_shared_memory,
+    memory_free_bytes,
+    shared_memory_free_bytes,
+)
 
 _DEFAULT = Profile()
 _ASKED_S = 2.0
@@ -44,6 +51,10 @@ _LOST_STUB = (_UNHEALTHY, "obtain the health mutex", "lock_exception")
 """What Triton's log says after it gave up a stub. The Python backend expects a sign of life every second while a model
 loads; without one it frees the queues that the stub goes on using, so that either of them aborts, or both wait forever.
 """
+
+_OURS = re.compile(r"Internal: \w+Error: (.+)")
+_ERROR = re.compile(r"^(?:error: |E\d.*?\] |  what\(\):  )(.+)$", re.MULTILINE)
+"""How Triton's log has a sentence of ours, and any other error."""
 
 _UNSHELLED = re.compile(r"""[\s"'`$&;|<>()*?!#~\\\[\]{}]""")
 """Characters with a meaning for a shell: Triton starts its stubs with one, and quotes nothing."""
@@ -102,6 +113,7 @@ class TritonServer:
             place = str(self.run.path.parent)
             raise SetupError(f"TMPDIR is {place!r}: Triton cannot take a folder with {special[0]!r} in its path")
         check_shared_memory(shared_memory_free_bytes())
+        check_memory(memory_free_bytes(), self.repository / BACKBONE / "1" / ONNX)
         self._start_process()
 
     def command(self, folder: Path, key: str) -> list[str]:
@@ -143,7 +155,7 @@ class TritonServer:
         `look` is called many times a second with why the last canary was not good; what it raises ends the waiting.
 
         Raises:
-            StartError: The process ended, or the answer is wrong. The message ends with the tail of Triton's log. An
+            StartError: The process ended, or the answer is wrong; the message has the last error of Triton's log. An
                 answer counts only if the server on these ports was started here.
             InterruptedStartError: Triton ended by a signal, or gave up its stub, or time ran out.
         """
@@ -157,7 +169,7 @@ class TritonServer:
             self.run.close_regions()  # a stub makes its region while it starts
             self.run.find_backend_folder(lambda: bool(processes.stubs(process.pid)))
             if process.exit_status is not None:
-                raise _start_error(process.exit_status, process.log_tail())
+                raise self._start_error(process.exit_status)
             self.canary.send()
             answer = self.canary.answer(0.05)
             if answer is None:
@@ -168,12 +180,29 @@ class TritonServer:
             # Until Triton has opened its HTTP port, or if another program has it.
             cause = answer.cause or "the server on these ports is not the one that was started"
             time.sleep(0.02)
-        raise InterruptedStartError(f"Triton was not ready after {timeout_s:g} s ({cause}):\n{process.log_tail()}")
+        raise InterruptedStartError(f"Triton was not ready after {timeout_s:g} s ({cause}); {self.log_says}")
 
     def _refuse_broken(self, answer: Answer) -> None:
         if (unhealthy := _UNHEALTHY in answer.cause) or answer.verdict is CanaryVerdict.WRONG:
             kind = InterruptedStartError if unhealthy else StartError
-            raise kind(f"{answer.cause}:\n{self.process.log_tail()}")
+            raise kind(f"{answer.cause}; {self.log_says}")
+
+    def _start_error(self, status: int) -> StartError:
+        """Return the error of a Triton that ended while it started."""
+        tail, cause = self.process.log_tail(), f"Triton stopped with status {status}"
+        if any(words in tail for words in _LOST_STUB):
+            cause += ": a stub died, or got no processor for a second"
+            return InterruptedStartError(f"{cause}; {self.log_says}")
+        if ours := _OURS.findall(tail):
+            return StartError(f"{ours[-1]}\n(log: {self.log})")
+        kind = InterruptedStartError if status < 0 else StartError
+        return kind(f"{cause}; {self.log_says}")
+
+    @property
+    def log_says(self) -> str:
+        """The last error in Triton's log, and where the log is."""
+        errors = _ERROR.findall(self.process.log_tail())
+        return f"{errors[-1]}\n(log: {self.log})" if errors else f"see {self.log}"
 
     def restart(self) -> None:
         """End what is left of Triton at once, and start it on the same ports, without waiting until it is ready.
@@ -214,6 +243,8 @@ class TritonServer:
     def _start_process(self) -> None:
         self.run.make()
         arguments = self.command(self.run.path, self._key)
+        exported = self.repository / BACKBONE / "1" / SPEC
+        self.canary.backbone = read_spec(BackboneSpec, exported, "scoremux export backbone").digest
         if cause := self.canary.look_at_store():
             raise SetupError(cause)
         self.run.note_other_folders()
@@ -246,15 +277,6 @@ def canary_headers(grant_key: bytes | None) -> dict[str, str]:
     """Return the grant of the canary, whose share of the work comes before those of tokens; without a key its name."""
     ends = int(time.time()) + _CANARY_GRANT_S
     return {HEADER: Grant(WATCHER, ends, ("*",), MOST_WEIGHT).signed(grant_key) if grant_key else WATCHER}
-
-
-def _start_error(status: int, log_tail: str) -> StartError:
-    """Return the error of a Triton that ended while it started."""
-    if any(words in log_tail for words in _LOST_STUB):
-        cause = f"Triton stopped with status {status}: a stub died, or got no processor for a second"
-        return InterruptedStartError(f"{cause}:\n{log_tail}")
-    kind = InterruptedStartError if status < 0 else StartError
-    return kind(f"Triton stopped with status {status}:\n{log_tail}")
 
 
 def _connect(url: str, headers: dict[str, str]) -> Transport:

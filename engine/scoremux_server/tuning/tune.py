@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scoremux_client.errors import InputError
 from scoremux_engine.errors import RunnerError
+from scoremux_files.errors import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,6 +55,8 @@ def tune(
     from scoremux_server.tuning.trial_texts import read_sample
 
     started = time.monotonic()
+    if not (dry_run or os.access(repository, os.W_OK)):
+        raise InputError(f"{repository} cannot be written, and tune writes profile.toml there; --dry-run only measures")
     sample = read_sample(store or repository / "store", texts)
     rows = min(len(sample), _CHECKED_ROWS if texts else _SHOWN_ROWS)
     trials, refused = _measure(repository, store, sample, rows)
@@ -139,12 +143,13 @@ def _write_profile(repository: Path, best: Trial, reference: Trial) -> Path:
     from scoremux_engine.runners.choose import PROFILE
 
     path, today = repository / PROFILE, datetime.now(timezone.utc).date()
-    path.write_text(
+    content = (
         f"# Written by `scoremux tune` {version('scoremux')} on {today}: the fastest on {_machine()}.\n"
         f"# {best.speed:.0f} rows/s, {best.speed / reference.speed:.2f} x the profile cpu-reference; "
         f"{best.changed_from(reference)} of {len(best.levels)} levels differ from it.\n"
         f'runner = "{best.choice.name}"\n'
-        f'precision = "{best.choice.precision}"\n',
-        encoding="utf-8",
+        f'precision = "{best.choice.precision}"\n'
     )
+    with writing(path):
+        path.write_text(content, encoding="utf-8")
     return path

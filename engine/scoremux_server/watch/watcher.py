@@ -92,7 +92,7 @@ class Watcher:
             self._report(f"{cause}; waiting for room, for {self._server.profile.start_timeout_s:g} s at most")
             self.health.cause = cause
         if fault := self._diagnosis.look_at_start():
-            raise InterruptedStartError(f"{fault}:\n{self._server.process.log_tail()}")
+            raise InterruptedStartError(f"{fault}; {self._server.log_says}")
 
     def _look(self) -> str:
         """Return why Triton must be restarted, or nothing."""

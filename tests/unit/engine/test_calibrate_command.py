@@ -32,7 +32,7 @@ from scoremux_engine.runners.choose import REFERENCE
 from scoremux_engine.runners.runner import BackboneRunner, Outputs, RowInputs
 from scoremux_engine.store.store import Store
 from scoremux_files.rows.readers import text_check
-from scoremux_server.serve import decided_elsewhere, decision_hints
+from scoremux_server.serve import decision_hints, decisions_of, uncalibrated_hints
 from serving import run_here
 
 TEXTS = [f"router {word} the packet {n}" for n, word in enumerate(["sent", "lost", "bridge", "window"] * 30)]
@@ -97,8 +97,14 @@ def test_new_versions_carry_a_decision_and_score_as_before(
     assert (decision["threshold"]["source"], decision["threshold"]["rows"]) == ("own", 120)
     assert "router" not in json.dumps(decision)
     assert decision["arithmetic"] == engine.arithmetic == again[0].arithmetic
-    assert decided_elsewhere(store, engine.arithmetic) == {}
-    assert decided_elsewhere(store, "vnni-int8-bf16") == dict.fromkeys(("t-1", "t-2"), engine.arithmetic)
+    decisions = decisions_of(store)
+    assert {decisions[task].arithmetic for task in ("t-1", "t-2")} == {engine.arithmetic}
+    assert list(decision_hints(own_repository, decisions, engine.arithmetic)) == []
+    (warning,) = decision_hints(own_repository, decisions, "vnni-int8-bf16")
+    assert "vnni-int8-bf16: t-1, t-2; run" in warning
+    (note,) = uncalibrated_hints(decisions, "machine")
+    assert "no calibration of t-3, t-4: the machine decides all rows" in note
+    assert list(uncalibrated_hints({task: decisions[task] for task in ("t-1", "t-2")}, "machine")) == []
 
 
 def test_a_stand_in_of_a_served_model_is_said_and_no_reason_to_calibrate_again(own_repository: Path) -> None:
@@ -111,11 +117,11 @@ def test_a_stand_in_of_a_served_model_is_said_and_no_reason_to_calibrate_again(o
     publish(engine, store, calibration)
     assert engine.arithmetic.startswith("onnxruntime-")
     for served in ("triton-onnxruntime-nvidia-h100-80gb-hbm3-f32", "triton-tensorrt-nvidia-h100-80gb-hbm3-float16"):
-        (note,) = decision_hints(own_repository, store, served)
+        (note,) = decision_hints(own_repository, decisions_of(store), served)
         assert note.startswith(f"note     decisions of t-1 were fitted in {engine.arithmetic}: it stands in for")
-    (warning,) = decision_hints(own_repository, store, "x86-f32")
+    (warning,) = decision_hints(own_repository, decisions_of(store), "x86-f32")
     assert warning.startswith("warning") and "profile.toml" in warning and "t-1; run `scoremux calibrate`" in warning
-    assert list(decision_hints(own_repository, store, engine.arithmetic)) == []
+    assert list(decision_hints(own_repository, decisions_of(store), engine.arithmetic)) == []
 
 
 def test_retired_task_is_left_out_and_a_change_to_no_calibration_is_said(own_repository: Path) -> None:

@@ -363,6 +363,6 @@ def test_manifest_of_another_backbone_is_named(own_repository: Path) -> None:
     before = manifest.read_text()
     changed = {**json.loads(before), "backbone": "f" * 64}
     manifest.write_text(json.dumps(changed))
-    assert "now belongs to backbone ffffffffffff, but" in asked.look_at_store()
+    assert "belongs to backbone ffffffffffff, but" in asked.look_at_store()
     manifest.write_text(before)
     assert asked.look_at_store() == ""

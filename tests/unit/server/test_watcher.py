@@ -38,12 +38,12 @@ class FakeServer:
     restarting: what each restart does, by its number.
     """
 
-    arithmetic = "x86-f32"
+    arithmetic, log_says = "x86-f32", "the last error"
 
     def __init__(self, exit_status: int | None = None, restarting: Callable[[int], None] = lambda _: None) -> None:
         self.profile, self.restarting, self.restarts, self.calls = Profile(), restarting, 0, list[str]()
         self.answer = GOOD
-        self.process = SimpleNamespace(pid=0, exit_status=exit_status, log_tail=lambda: "the tail")
+        self.process = SimpleNamespace(pid=0, exit_status=exit_status)
         self.canary = SimpleNamespace(
             look_at_store=lambda: "", send=lambda: None, waiting_s=0.0, answer=lambda **_: self.answer
         )

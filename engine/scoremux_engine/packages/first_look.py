@@ -1,0 +1,80 @@
+"""Adapters of a model that was not exported yet: each is compared with what most of them have."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scoremux_engine.errors import PackageError, for_each
+from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, Site
+from scoremux_engine.packages import adapter_layout as layout
+from scoremux_engine.packages.adapter_folders import BASE, Adapter, same_model
+from scoremux_engine.packages.package_files import CONFIG_JSON, PackageFiles
+from scoremux_engine.packages.task_descriptions import TaskFields, described_files
+
+_HEAD = ("classifier", "score")
+"""What PEFT saves whole for SEQ_CLS, at the end of a module's name or before its last part."""
+
+
+def look_at(folders: Sequence[Path], table: Mapping[str, TaskFields], model: str | None) -> None:
+    """Check adapters as far as that needs no model. Raises one PackageError that names all that are wrong.
+
+    Args:
+        model: The base model, None for the one that most adapters name.
+    """
+    readable = []
+    for folder in folders:
+        try:
+            readable.append(Adapter.read(folder))
+        except PackageError:
+            continue  # named below
+    likely = _likely_spec(readable)
+    for_each(partial(_look, table=table, likely=likely, base=_most(a.base for a in readable), model=model), folders)
+
+
+def _look(folder: Path, table: Mapping[str, TaskFields], likely: BackboneSpec, base: str, model: str | None) -> None:
+    adapter = Adapter.read(folder)
+    if model is None and not (adapter.base and same_model(adapter.base, base)):
+        named = f"is {adapter.base}, and others have {base}" if adapter.base else "is missing; give --backbone MODEL"
+        raise PackageError(f"{folder / CONFIG_JSON}: {BASE} {named}")
+    row = table.get(folder.absolute().name, {})
+    files = described_files(PackageFiles(folder), Backbone(folder, likely), row)
+    tensors, levels = files.tensors, len(files.task.levels)
+    layout.refuse_misfits(tensors, files.config, likely, layout.head_outputs(tensors, likely, levels))
+    tensors.load()
+
+
+def _likely_spec(adapters: Iterable[Adapter]) -> BackboneSpec:
+    """Return sites and head as most adapters have them; of a head of several Linears, the narrowest is the last."""
+    sites, heads = defaultdict[str, list[Any]](list), defaultdict[str, list[Any]](list)
+    for adapter in adapters:
+        shapes = PackageFiles(adapter.folder).tensors.shapes
+        for site in adapter.sites:
+            a, b = (shapes.get(f"{layout.PREFIX}{site}.lora_{part}.weight", ()) for part in "AB")
+            sites[site] += [(a[1], b[0])] if len(a) == len(b) == 2 else []
+        for name in adapter.saved:
+            shape = shapes.get(f"{layout.PREFIX}{name}.weight", ())
+            if len(shape) == 2 and {*name.split(".")[-2:]} & {*_HEAD}:
+                heads[name].append((*shape, f"{layout.PREFIX}{name}.bias" in shapes))
+    widths = {name: _most(shapes) for name, shapes in heads.items()}
+    last = min(widths, key=lambda name: widths[name][0], default="")
+    linears = sorted(widths, key=last.__eq__)
+    return BackboneSpec.model_construct(
+        sites=[
+            Site(name=name, d_in=d_in, d_out=d_out, dora=True, bias=True)
+            for name, shapes in sites.items()
+            if shapes
+            for d_in, d_out in [_most(shapes)]
+        ],
+        head=[
+            HeadLinear(name=n, d_in=widths[n][1], d_out=None if n == last else widths[n][0], bias=widths[n][2])
+            for n in linears
+        ],
+    )
+
+
+def _most(values: Iterable[Any]) -> Any:
+    return max(Counter(values).items(), key=lambda item: item[1], default=("", 0))[0]
