@@ -8,9 +8,9 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 from scoremux_client.calls.call import Call, Options
-from scoremux_client.client import SLOW_S, Client, Frame
+from scoremux_client.client import SLOW_S, Client, Frame, source_of
 from scoremux_client.frames import FrameRows
-from scoremux_client.rows import Response, Scored, source_of
+from scoremux_client.rows import Response, Scored
 
 
 class AsyncScoringClient(Client):

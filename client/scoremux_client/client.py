@@ -18,7 +18,7 @@ from scoremux_client.calls.servers import Retries, Servers
 from scoremux_client.contract import MAX_BATCH_ROWS, outputs
 from scoremux_client.errors import InputError
 from scoremux_client.frames import FrameRows
-from scoremux_client.rows import Response, Scored, source_of
+from scoremux_client.rows import Response, Scored
 from scoremux_client.transports.connect import connect_all, headers_with
 from scoremux_client.transports.transport import Tls, Transport
 
@@ -180,6 +180,15 @@ class ScoringClient(Client):
                         notifications.get(timeout=pause_s)
         finally:
             call.close()
+
+
+def source_of(responses: Iterable[Response]) -> Iterator[Response]:
+    """Return an iterator of rows. Raises InputError for what has none, such as a single row."""
+    try:
+        return iter(responses)
+    except TypeError:
+        kind = type(responses).__name__
+        raise InputError(f"rows are of type {kind}; pass a list of them: client.score([Response(…)])") from None
 
 
 def _feed(call: Call, source: Iterator[Response]) -> None:

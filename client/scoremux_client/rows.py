@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,15 +108,6 @@ def what_is_wrong(row: object) -> str:
         return ""
     kinds = f"{type(row.task).__name__} and {type(row.text).__name__}"
     return f"task and text are {kinds}, not str or bytes"
-
-
-def source_of(responses: Iterable[Response]) -> Iterator[Response]:
-    """Return an iterator of rows. Raises InputError for what has none, such as a single row."""
-    try:
-        return iter(responses)
-    except TypeError:
-        kind = type(responses).__name__
-        raise InputError(f"rows are of type {kind}; pass a list of them: client.score([Response(…)])") from None
 
 
 def is_text(text: str | bytes | None) -> bool:

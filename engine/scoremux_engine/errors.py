@@ -16,13 +16,9 @@ No message ever holds a response's text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Sequence
 
 from scoremux_client.errors import ScoremuxError
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class EngineError(ScoremuxError):
@@ -48,24 +44,10 @@ class ClosedError(PackageError):
         self.what = what
 
 
-def for_each(check: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return what a check returns for each item.
-
-    Raises PackageError that names all items for which it does, one a line; the check's own error where it is one.
-    """
-    done, wrong = list[R](), list[PackageError]()
-    for item in items:
-        try:
-            done.append(check(item))
-        except PackageError as error:
-            wrong.append(error)
-    if len(wrong) == 1:
-        raise wrong[0]
-    if wrong:
-        raise PackageError(
-            "\n  ".join([f"{len(wrong)} of {len(done) + len(wrong)} adapters are refused:", *map(str, wrong)])
-        )
-    return done
+def together(wrong: Sequence[PackageError], number: int) -> PackageError:
+    """Return one error for those of some adapters; number: of how many."""
+    head = f"{len(wrong)} of {number} adapters are refused:"
+    return wrong[0] if len(wrong) == 1 else PackageError("\n  ".join([head, *map(str, wrong)]))
 
 
 class StoreError(EngineError):

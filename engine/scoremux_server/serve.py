@@ -167,7 +167,8 @@ def run_door(file: Path) -> None:
     door = FrontDoor(file, report)
     stop = _stop_event(*_STOP_SIGNALS)
     signal.signal(signal.SIGHUP, lambda _number, _frame: door.reload())
-    door.run(stop)
+    door.look_behind()
+    door.run(stop, lambda: report(f"front door  {door.url}; Ctrl-C stops"))
     report("stopped")
 
 

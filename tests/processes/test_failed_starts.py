@@ -19,8 +19,8 @@ from scoremux_server.front_door.config import DOOR_HEADER, Backend
 from scoremux_server.triton.run_files import MEMORY_LEAST_BYTES, check_memory, memory_free_bytes
 from scoremux_server.watch.health import Health
 from scoremux_server.watch.health_endpoint import HealthEndpoint
-from serving import refusal
-from waiting import free_port, port_options, until
+from serving import SCOREMUX, refusal
+from waiting import free_port, port_options
 
 IN_NAMESPACE = ["unshare", "--mount", "sh", "-c"]
 FULL = 'mount -t tmpfs -o size=16k tmpfs "$0" && { dd if=/dev/zero of="$0/filler" 2>/dev/null; exec "$@"; }'
@@ -194,6 +194,9 @@ def test_door_says_that_no_triton_answers_yet(tmp_path: Path) -> None:
     """It opens all the same: after a boot, either may be first."""
     behind = Backend(name="local", grpc="127.0.0.1:1", http="127.0.0.1:1", ready="127.0.0.1:1")
     place = Place(tmp_path, [behind])
-    with place.open(wait=False):
-        until(lambda: any("Ctrl-C stops" in report for report in place.reports))
-        assert "nothing answers at 127.0.0.1:1: requests get 503 until `scoremux serve` is ready there" in place.reports
+    with subprocess.Popen([SCOREMUX, "front-door", place.file], stdout=subprocess.PIPE, text=True) as door:
+        assert door.stdout
+        said = [next(line for line in door.stdout if "nothing answers" in line)]
+        said += [next(line for line in door.stdout if "Ctrl-C stops" in line)]
+        door.terminate()
+    assert said[0] == "nothing answers at 127.0.0.1:1: requests get 503 until `scoremux serve` is ready there\n"

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scoremux_engine.errors import PackageError, for_each
+from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, Site
 from scoremux_engine.packages import adapter_layout as layout
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, same_model
 from scoremux_engine.packages.package_files import CONFIG_JSON, PackageFiles
-from scoremux_engine.packages.task_descriptions import TaskFields, described_files
+from scoremux_engine.packages.task_descriptions import TaskFields, described_files, for_each
 
 _HEAD = ("classifier", "score")
 """What PEFT saves whole for SEQ_CLS, at the end of a module's name or before its last part."""

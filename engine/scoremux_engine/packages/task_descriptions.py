@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from scoremux_client.contract import TASK_ID_PATTERN
-from scoremux_engine.errors import PackageError, for_each
+from scoremux_engine.errors import PackageError, together
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_layout import head_width
 from scoremux_engine.packages.adapter_tokens import compare_tokens
@@ -25,6 +25,8 @@ _MODEL_JSON = "config.json"
 _NO_LABEL = re.compile(r"LABEL_\d+")
 """What transformers calls an output that has no label."""
 
+T = TypeVar("T")
+R = TypeVar("R")
 TaskFields = dict[str, Any]
 """Fields of `task.json`."""
 
@@ -67,6 +69,22 @@ def describe(
     )
     limits = compare_tokens(folders, backbone)
     return [DescribedAdapter(*pair, limit) for pair, limit in zip(described, limits, strict=True)]
+
+
+def for_each(check: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return what a check returns for each item.
+
+    Raises PackageError that names all items for which it does, one a line; the check's own error where it is one.
+    """
+    done, wrong = list[R](), list[PackageError]()
+    for item in items:
+        try:
+            done.append(check(item))
+        except PackageError as error:
+            wrong.append(error)
+    if wrong:
+        raise together(wrong, len(done) + len(wrong))
+    return done
 
 
 def described_files(files: PackageFiles, backbone: Backbone, row: TaskFields) -> PackageFiles:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoremux_engine.errors import PackageError, StoreError, for_each
+from scoremux_engine.errors import PackageError, StoreError, together
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import PackageFiles
@@ -73,7 +73,14 @@ class Store(StoreReader):
 
         Raises StoreError where a version in `before` is not live any more.
         """
-        checked = for_each(lambda files: _CheckedPackage.of(files, backbone), packages)
+        checked, wrong = list[_CheckedPackage](), list[PackageError]()
+        for files in packages:
+            try:
+                checked.append(_CheckedPackage.of(files, backbone))
+            except PackageError as error:
+                wrong.append(error)
+        if wrong:
+            raise together(wrong, len(packages))
         refuse_duplicates([package.files for package in checked])
         if dry_run:
             return _changes(self._current(backbone), checked)

@@ -34,7 +34,7 @@ def look_behind(config: FrontDoorConfig, key: bytes, report: Callable[[str], Non
 
 
 def _mark(backend: Backend) -> str:
-    answer = httpx.get(f"http://{backend.ready}/readyz", timeout=_ASKED_S, trust_env=False)
+    answer = httpx.head(f"http://{backend.ready}/readyz", timeout=_ASKED_S, trust_env=False)
     return str(answer.headers.get(DOOR_HEADER, ""))
 
 

@@ -100,15 +100,20 @@ class FrontDoor:
         """Have the configuration and the certificates loaded again soon, though none may have changed."""
         self._reload_wanted = True
 
-    def run(self, stop: threading.Event) -> None:
+    def look_behind(self) -> None:
+        """Ask the Tritons behind the door what they are, and report what they are not. Raises SetupError."""
+        look_behind(self.config, self._key, self._report)
+
+    def run(self, stop: threading.Event, opened: Callable[[], None] = lambda: None) -> None:
         """Run HAProxy until `stop` is set; requests in flight then finish. It ends with the thread that calls this.
 
+        `opened` is called once, when clients can connect.
+
         Raises:
-            SetupError: The port is taken, a file cannot be written, or no Triton behind the door would get a request.
+            SetupError: The port is taken, or a file cannot be written.
             StartError: HAProxy ended by itself, or did not take the tokens for a minute.
         """
         _reserve(self.config)
-        look_behind(self.config, self._key, self._report)
         with writing(Path("a temporary folder"), SetupError):
             temporary = tempfile.TemporaryDirectory(prefix="scoremux-door-")
         with temporary as folder:
@@ -121,7 +126,7 @@ class FrontDoor:
                 self._report(f"only Tritons that compute in {self.config.arithmetic} get rows (`arithmetic`)")
             self.haproxy.start(self._program, self._log)
             try:
-                self._report_open(stop)
+                self._wait_until_open(stop, opened)
                 while not stop.wait(_TICK_S):
                     if (status := self.haproxy.process.exit_status) is not None:
                         raise StartError(f"HAProxy ended with status {status}; its own messages say why")
@@ -132,12 +137,12 @@ class FrontDoor:
             finally:
                 self.haproxy.process.kill()
 
-    def _report_open(self, stop: threading.Event) -> None:
-        """Wait until HAProxy answers, and say where; one that ended instead is left to the caller."""
+    def _wait_until_open(self, stop: threading.Event, opened: Callable[[], None]) -> None:
+        """Call `opened` as soon as HAProxy has its port; one that ended instead is left to the caller."""
         while self.haproxy.process.exit_status is None and not stop.wait(_STARTS_S):
             with suppress(ControlError):
                 if self.haproxy.workers():
-                    self._report(f"front door  {self.url}; Ctrl-C stops")
+                    opened()
                     return
 
     def look(self) -> None:
