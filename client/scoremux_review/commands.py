@@ -259,18 +259,26 @@ def export(
 
 
 @review.command()
-def deliveries(
-    database: Where, send_again: Annotated[bool, typer.Option("--send-again", help="Send them again.")] = False
+def webhooks(
+    database: Where,
+    send_again: Annotated[bool, typer.Option("--send-again", help="Send deliveries again that were given up.")] = False,
+    remove: Annotated[str | None, typer.Option(metavar="ID", help="Remove a webhook, with what waits for it.")] = None,
 ) -> None:
-    """List deliveries to webhooks of `scoremux api` that were given up.
+    """List the webhooks of `scoremux api`, and deliveries that were given up.
 
-    Example: scoremux review deliveries --send-again --database reviews.db
+    Example: scoremux review webhooks --send-again --database reviews.db
     """
     from scoremux_review.database import outbox, schema
 
     with closing(opened(database)) as desk, desk.write() as connection:
+        if remove and not outbox.delete_webhook(connection, remove):
+            raise InputError(f"there is no webhook {remove}; without --remove this lists them")
+        listed, waiting = outbox.webhooks_of(connection), outbox.count_waiting(connection)
         dead = outbox.deliveries_of(connection, None, schema.DEAD, _MOST_DEAD)
         sent = outbox.send_again(connection, desk.now()) if send_again else 0
+    for hook in listed:
+        failing = f", failed {hook.failures} times in a row" if hook.failures else ""
+        say(f"{hook.id}: {hook.url} of {hook.token} ({hook.issued}), {waiting.get(hook.id, 0):,} waiting{failing}")
     for one in dead:
         say(f"{one.id}: {one.type} to {one.url} of {one.token}, {one.attempts} attempts, the last one: {one.answer}")
     if send_again:

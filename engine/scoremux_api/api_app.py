@@ -31,7 +31,9 @@ def create_app(services: Services) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Receivers of webhooks can keep a loop busy: theirs is another one than that of requests.
         with BatchRunner(services).started(), start_blocking_portal() as webhook_loop:
-            delivering = webhook_loop.start_task_soon(Deliverer(services.database, services.addresses).run)
+            in_force = services.callers.in_force
+            deliverer = Deliverer(services.database, services.addresses, in_force=in_force)
+            delivering = webhook_loop.start_task_soon(deliverer.run)
             try:
                 yield
             finally:

@@ -12,12 +12,16 @@ from typing import Any
 from fastapi import Request
 
 from scoremux_api.problems import ApiProblem
+from scoremux_client.errors import ScoremuxError
 from scoremux_engine.errors import GrantError
 from scoremux_engine.scoring.permission import HEADER, Grant, Permissions
 from scoremux_files.errors import first_of
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.front_door.access_tokens import Token, TokenFile
 
 _GRANT_S = 300
+_READ_EVERY_S = 1.0
+_LOCAL = "local"
+"""Who everybody is without a front door."""
 _BATCH_GRANT_S = 900.0
 """Validity of a batch's grant: that of a turn, and of the part at its end."""
 
@@ -48,11 +52,13 @@ class Callers:
     def __init__(self, key: bytes | None, tokens: Path | None = None) -> None:
         self._key, self._permissions = key, None if key is None else Permissions(key)
         self._tokens = TokenFile(tokens) if tokens else None
+        self._read: tuple[Token, ...] = ()
+        self._read_at = -_READ_EVERY_S
 
     def of(self, request: Request) -> Caller:
         """Return who sent a request. Raises ApiProblem (401) where the front door's grant is missing or not valid."""
         if self._permissions is None:
-            return Caller("local", ("*",))
+            return Caller(_LOCAL, ("*",))
         try:
             [header] = request.headers.getlist(HEADER)
             grant = self._permissions.verified(header)
@@ -61,6 +67,28 @@ class Callers:
         except GrantError as error:
             raise ApiProblem(401, "No permission", str(error)) from None
         return Caller(grant.name, grant.tasks, header, grant.weight)
+
+    def in_force(self) -> dict[str, str]:
+        """Return the keys of the tokens that are in force, by name. Raises SetupError where they were never read."""
+        if self._tokens is None:
+            return {_LOCAL: ""}
+        if time.monotonic() - self._read_at > _READ_EVERY_S:
+            try:
+                self._read = self._tokens.read()
+            except ScoremuxError:  # a file that is away for a moment revokes nobody
+                if not self._read:
+                    raise
+            self._read_at = time.monotonic()
+        return {token.name: token.key for token in self._read if token.ends.timestamp() > time.time()}
+
+    def key_of(self, caller: Caller) -> str:
+        """Return the key of a caller's token. Raises ApiProblem (401) where it is no longer in force."""
+        if self._tokens is None:
+            return ""
+        try:
+            return self.in_force()[caller.token]
+        except KeyError:
+            raise ApiProblem(401, "No permission", f"the token {caller.token} was revoked, or has expired") from None
 
     def may_also_score(self, caller: Caller, task: str) -> Caller:
         """Return a caller with a grant of the API's own, for a task that the operator has each row scored for."""

@@ -1,4 +1,4 @@
-"""`scoremux api`: JSON over HTTP for platforms."""
+"""`scoremux api`: JSON over HTTP for platforms; and `scoremux tokens revoke`, which ends what a token has there."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ import typer
 from scoremux_cli.terminal import takes
 from scoremux_client.errors import InputError
 from scoremux_files.errors import first_of
-from scoremux_review.people_commands import Where, created, say
+from scoremux_review.people_commands import Where, created, opened, say
+from scoremux_server.commands import TokenName, TokensOption, tokens
 
 if TYPE_CHECKING:
     from scoremux_api.callers import Callers
     from scoremux_api.scorer import TritonScorer
     from scoremux_api.services import Services
+
+__all__ = ["api", "tokens"]
 
 _NAMED = 3
 _KEPT_S = 75
@@ -55,7 +58,7 @@ class ApiOptions:
     ] = None
     allow_webhook: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST", help="Host for webhooks although its address is private; may be repeated."),
+        typer.Option(metavar="HOST[:PORT]", help="Host for webhooks although its address is private; may be repeated."),
     ] = None
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="Need no Triton: ids choose the outcome, for a platform's own tests.")
@@ -75,7 +78,7 @@ def api(options: ApiOptions) -> None:
     from scoremux_api.services import Services
     from scoremux_client.transports.connect import connect_all
     from scoremux_engine.scoring.permission import HEADER, read_key
-    from scoremux_review.database import programme
+    from scoremux_review.database import outbox, programme
     from scoremux_review.listening import take_port
     from scoremux_review.reading.task_files import read_items
 
@@ -95,12 +98,39 @@ def api(options: ApiOptions) -> None:
         closing(TritonScorer(transports) if transports else SandboxScorer(database)) as scorer,
     ):
         claim(options.folder, database, sandbox=options.sandbox)
+        with database.write() as connection:
+            outbox.adopt_webhooks(connection, callers.in_force())
         if options.tasks:
             with database.write() as connection:
                 programme.save_items(connection, read_items(options.tasks), "scoremux api", database.now())
         if not options.sandbox:
             _say_who_decides(scorer, callers)
         _serve(Services(database, scorer, callers, **settings), taken)
+
+
+@tokens.command()
+def revoke(
+    name: TokenName,
+    file: TokensOption,
+    database: Annotated[
+        str | None, typer.Option(help="Database of `scoremux api`: say which webhooks stop.", metavar="FILE|URL")
+    ] = None,
+) -> None:
+    """Revoke a token; a running front door refuses it within a second, and its webhooks get nothing more.
+
+    Example: scoremux tokens revoke district-7 --tokens tokens.json --database reviews.db
+    """
+    from scoremux_server.front_door.access_tokens import TokenFile
+
+    TokenFile(file).revoke(name)
+    say(f"revoked {name}")
+    if database:
+        from scoremux_review.database import outbox
+
+        with closing(opened(database)) as desk, desk.read() as connection:
+            stopped, waiting = outbox.webhooks_of(connection, name), outbox.count_waiting(connection)
+        number = sum(waiting.get(hook.id, 0) for hook in stopped)
+        say(f"{len(stopped)} webhooks stop; {number:,} deliveries wait (`scoremux review webhooks`)")
 
 
 def _settings(options: ApiOptions) -> dict[str, Any]:

@@ -64,18 +64,6 @@ def list_tokens(file: TokensOption) -> None:
     show_table(heads, rows, f"{len(stored)} tokens", fold=("tasks",))
 
 
-@tokens.command()
-def revoke(name: TokenName, file: TokensOption) -> None:
-    """Revoke a token; a running front door refuses it within a second.
-
-    Example: scoremux tokens revoke district-7 --tokens tokens.json
-    """
-    from scoremux_server.front_door.access_tokens import TokenFile
-
-    TokenFile(file).revoke(name)
-    print(f"revoked {name}", file=sys.stderr)
-
-
 _ADAPTERS = typer.Option(
     help="PEFT adapters, or folders of them: first export the backbone if REPOSITORY has none, and publish the "
     "adapters that are new.",

@@ -71,6 +71,9 @@ class _ByPath(_Handler):
         way = self.path.rpartition("/")[2]
         if way == "hangs":
             self.server.release.wait(60)
+        with suppress(OSError):
+            while way == "103":  # without end
+                self.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
         if way == "closes":
             self.connection.shutdown(socket.SHUT_RDWR)
             return

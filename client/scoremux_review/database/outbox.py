@@ -10,32 +10,48 @@ import base64
 import json
 import random
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
 from scoremux_review.database import log
 from scoremux_review.database.schema import DEAD, DELIVERED, WAITING, api_rows, deliveries, row_subject, webhooks
 
 BATCH_COMPLETED, ROW_FINAL, ROW_CORRECTED = "batch.completed", "row.final", "row.corrected"
 
-MOST_AT_ONCE, MOST_IN_ALL = 10, 256
-"""Deliveries that one process sends at the same time, to a webhook and in all."""
+MOST_AT_ONCE, MOST_OF_TOKEN, MOST_IN_ALL = 10, 64, 256
+"""Deliveries that one process sends at the same time, to a webhook, of a token and in all."""
+
+MOST_ATTEMPTS = 20
+"""Attempts within about two days, after which a delivery is dead."""
+
+_LONGEST_PAUSE_S = 14_400.0
+_UNDATED_S = 2 * _LONGEST_PAUSE_S
+"""What is due later than this was written under a wrong clock, and is due now."""
 
 
-def save_webhook(connection: Connection, now: float, token: str, url: str, events: Sequence[str]) -> tuple[Any, str]:
+def pause_s(attempts: int) -> float:
+    """Return the seconds from a failed attempt, the n-th, to the next: 5 × 3^(n − 1), at most 4 h."""
+    return min(_LONGEST_PAUSE_S, 5.0 * 3.0 ** (attempts - 1))
+
+
+def save_webhook(
+    connection: Connection, now: float, token: str, url: str, events: Sequence[str], issued: str = ""
+) -> tuple[Any, str]:
     """Keep a webhook; return it, and its new secret.
 
     Where the token has this URL already, the webhook gets these events, and a second secret: deliveries are signed with
-    the new one and with the newest one of those before.
+    the new one and with the newest one of those before. A later token of the same name takes over the webhook with what
+    waits for it, and without the secrets of before.
     """
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     mine = (webhooks.c.token == token) & (webhooks.c.url == url)
     before = connection.execute(select(webhooks).where(mine)).one_or_none()
-    keys = [secret, *(json.loads(before.secrets)[:1] if before else ())]
-    values = {"events": json.dumps(list(events)), "secrets": json.dumps(keys)}
+    keys = [secret, *(json.loads(before.secrets)[:1] if before and before.issued == issued else ())]
+    values = {"events": json.dumps(list(events)), "secrets": json.dumps(keys), "issued": issued}
     if before is None:
         key = {"id": f"wh_{secrets.token_hex(12)}", "token": token, "url": url, "created_at": now}
         connection.execute(insert(webhooks).values(**key, **values))
@@ -44,15 +60,30 @@ def save_webhook(connection: Connection, now: float, token: str, url: str, event
     return connection.execute(select(webhooks).where(mine)).one(), secret
 
 
-def webhooks_of(connection: Connection, token: str) -> Sequence[Any]:
-    """Return the webhooks of a token."""
-    query = select(webhooks).where(webhooks.c.token == token).order_by(webhooks.c.created_at, webhooks.c.id)
-    return connection.execute(query).all()
+def webhooks_of(connection: Connection, token: str = "", issued: str | None = None) -> Sequence[Any]:
+    """Return the webhooks of a token name, or of all; issued: only those of the token with this key."""
+    query = select(webhooks).order_by(webhooks.c.token, webhooks.c.created_at, webhooks.c.id)
+    query = query.where(webhooks.c.token == token) if token else query
+    return connection.execute(query if issued is None else query.where(webhooks.c.issued == issued)).all()
 
 
-def delete_webhook(connection: Connection, webhook: str) -> None:
+def adopt_webhooks(connection: Connection, in_force: Mapping[str, str]) -> None:
+    """Give webhooks that an earlier version kept, without the key of a token, that of the token of their name."""
+    for token, issued in in_force.items():
+        mine = (webhooks.c.token == token) & (webhooks.c.issued == "")
+        connection.execute(update(webhooks).where(mine).values(issued=issued))
+
+
+def count_waiting(connection: Connection, state: str = WAITING) -> Mapping[str, int]:
+    """Return how many deliveries wait, or are in another state, by webhook."""
+    query = select(deliveries.c.webhook, func.count()).where(deliveries.c.state == state)
+    return {row[0]: row[1] for row in connection.execute(query.group_by(deliveries.c.webhook))}
+
+
+def delete_webhook(connection: Connection, webhook: str) -> int:
+    """Delete a webhook with its deliveries; return whether there is one."""
     connection.execute(delete(deliveries).where(deliveries.c.webhook == webhook))
-    connection.execute(delete(webhooks).where(webhooks.c.id == webhook))
+    return connection.execute(delete(webhooks).where(webhooks.c.id == webhook)).rowcount
 
 
 def deliveries_of(connection: Connection, webhook: str | None, state: str | None, most: int) -> Sequence[Any]:
@@ -98,41 +129,93 @@ def add_decision_event(connection: Connection, now: float, row: Any, level: int 
     add_event(connection, now, owner.token, row_subject(owner.task, owner.name), event, data)
 
 
-def due(connection: Connection, now: float, busy: Mapping[str, int], until: float | None = None) -> list[Any]:
-    """Return deliveries that can be sent now, with url and secrets of their webhooks.
+def due(
+    connection: Connection,
+    now: float,
+    busy: Mapping[str, int],
+    until: float | None = None,
+    in_force: Mapping[str, str] | None = None,
+) -> list[Any]:
+    """Return deliveries that can be sent now, with url, secrets, token and failures of their webhooks.
+
+    A webhook that failed last gets one delivery after each pause, until it takes one.
 
     Args:
         busy: How many deliveries of a webhook are being sent by this process.
         until: Lease them: no process sends them before this time. The connection must be the only writer.
+        in_force: Keys of the tokens that are in force, by name: other webhooks get nothing. None for all.
     """
     earlier = deliveries.alias()
     same = (earlier.c.webhook == deliveries.c.webhook) & (earlier.c.subject == deliveries.c.subject)
     behind = exists().where(same, earlier.c.number < deliveries.c.number, earlier.c.state != DELIVERED)
-    is_due = (deliveries.c.state == WAITING) & (deliveries.c.due_at <= now)
+    late = now + _UNDATED_S
+    is_due = (deliveries.c.state == WAITING) & or_(deliveries.c.due_at <= now, deliveries.c.due_at > late)
     found: list[Any] = []
-    waiting = connection.scalars(select(deliveries.c.webhook).where(is_due).distinct()).all()
-    for webhook in sorted(waiting, key=lambda webhook: (busy.get(webhook, 0), random.random())):  # the slow ones last
-        query = select(deliveries, webhooks.c.url, webhooks.c.secrets).join(webhooks)
-        query = query.where(deliveries.c.webhook == webhook, is_due, ~behind).order_by(deliveries.c.number)
-        room = min(MOST_AT_ONCE - busy.get(webhook, 0), MOST_IN_ALL - sum(busy.values()) - len(found))
-        found += connection.execute(query.limit(max(0, room))).all()
+    waiting = {*connection.scalars(select(deliveries.c.webhook).where(is_due).distinct())}
+    all_webhooks, of_token = webhooks_of(connection) if waiting else (), Counter[str]()
+    for webhook in all_webhooks:
+        of_token[webhook.token] += busy.get(webhook.id, 0)
+    for webhook in sorted(
+        all_webhooks, key=lambda webhook: (busy.get(webhook.id, 0), random.random())
+    ):  # slow ones last
+        is_valid = in_force is None or in_force.get(webhook.token) == webhook.issued
+        if webhook.id not in waiting or not is_valid or now < webhook.due_at <= late:
+            continue
+        query = select(deliveries, *(webhooks.c[name] for name in ("url", "secrets", "token", "failures"))).join(
+            webhooks
+        )
+        query = query.where(deliveries.c.webhook == webhook.id, is_due, ~behind).order_by(deliveries.c.number)
+        room = min(
+            (1 if webhook.failures else MOST_AT_ONCE) - busy.get(webhook.id, 0),
+            MOST_OF_TOKEN - of_token[webhook.token],
+            MOST_IN_ALL - sum(busy.values()) - len(found),
+        )
+        new = connection.execute(query.limit(max(0, room))).all()
+        of_token[webhook.token] += len(new)
+        found += new
     if until is not None:
         leased = deliveries.c.number.in_([delivery.number for delivery in found])
         connection.execute(update(deliveries).where(leased).values(due_at=until))
     return found
 
 
-def end_lease(connection: Connection, delivery: Any, until: float, state: str, answer: str, due_at: float) -> None:
-    """Keep the state after an attempt, what it brought, and when the next one is due.
+def end_lease(
+    connection: Connection, delivery: Any, until: float, began: float, now: float, delivered: bool | None, answer: str
+) -> None:
+    """Keep what an attempt brought, and when the next one is due: of the delivery, and of the webhook.
 
     Another process may have the delivery by now, since the lease ended; then nothing changes.
+
+    Args:
+        until: The end of the lease.
+        began: When the attempt began: of those that began before a pause of the webhook, none makes it longer.
+        delivered: Whether the receiver took it; None where nothing was tried, which counts for no attempt.
     """
     mine = (deliveries.c.number == delivery.number) & (deliveries.c.due_at == until) & (deliveries.c.state == WAITING)
-    values = {"state": state, "answer": answer, "due_at": due_at, "attempts": delivery.attempts + 1}
-    connection.execute(update(deliveries).where(mine).values(**values))
+    attempts = delivery.attempts + (delivered is not None)
+    state = DELIVERED if delivered else DEAD if attempts >= MOST_ATTEMPTS else WAITING
+    jitter = random.uniform(0.8, 1.2)
+    due_at = now + pause_s(max(1, attempts)) * jitter
+    values = {"state": state, "answer": answer, "due_at": due_at, "attempts": attempts}
+    if not connection.execute(update(deliveries).where(mine).values(**values)).rowcount or delivered is None:
+        return
+    webhook, failures = (
+        update(webhooks).where(webhooks.c.id == delivery.webhook),
+        0 if delivered else delivery.failures + 1,
+    )
+    if delivered and delivery.failures:
+        connection.execute(webhook.values(failures=0, due_at=0.0))
+    elif failures >= MOST_ATTEMPTS:
+        waiting = (deliveries.c.webhook == delivery.webhook) & (deliveries.c.state == WAITING)
+        connection.execute(update(deliveries).where(waiting).values(state=DEAD, answer=answer))
+        connection.execute(webhook.values(failures=0, due_at=0.0))
+    elif failures:
+        pause = {"failures": failures, "due_at": now + pause_s(failures) * jitter}
+        connection.execute(webhook.where(webhooks.c.due_at <= began).values(pause))
 
 
 def send_again(connection: Connection, now: float) -> int:
-    """Make dead deliveries due; return how many."""
+    """Make dead deliveries due, and try all webhooks again; return how many there are."""
+    connection.execute(update(webhooks).values(failures=0, due_at=0.0))
     again = update(deliveries).where(deliveries.c.state == DEAD).values(state=WAITING, attempts=0, due_at=now)
     return connection.execute(again).rowcount

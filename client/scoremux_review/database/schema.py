@@ -34,7 +34,7 @@ _KEY = BigInteger().with_variant(Integer, "sqlite")
 PAPERS = ("validity", "qualification")
 """Papers with a known level: kinds of their reads and decisions, and states of their rows."""
 
-FORMAT = 9
+FORMAT = 10
 """Of the tables. `migrations` brings an older one up to it."""
 
 IDENTITY = "identity"
@@ -291,10 +291,13 @@ webhooks = _table(
     "webhooks",
     Column("id", Text, primary_key=True),  # wh_…
     Column("token", Text, nullable=False, index=True),
+    Column("issued", Text, nullable=False, default=""),  # `Token.key` of the token; another one may get its name
     Column("url", Text, nullable=False),
     Column("events", Text, nullable=False),  # JSON: the types that it asks for
     Column("secrets", Text, nullable=False),  # JSON: the newest first, two while they change
     Column("created_at", Float, nullable=False),
+    Column("failures", Integer, nullable=False, default=0),  # since a delivery was taken
+    Column("due_at", Float, nullable=False, default=0.0),  # nothing is sent before
 )
 
 # The outbox: written in the transaction that makes the event, sent by the API.
@@ -324,6 +327,7 @@ idempotency = _table(
     Column("status", Integer),  # empty while the request runs
     Column("answer", sa.LargeBinary),
     Column("at", Float, nullable=False, index=True),
+    Column("holder", Text, nullable=False, default=""),  # the request that runs; it renews `at`
 )
 
 batches = _table(
@@ -335,6 +339,7 @@ batches = _table(
     Column("counts", Text, nullable=False),  # JSON
     Column("errors", Text, nullable=False, default="[]"),  # JSON
     Column("times", Text, nullable=False, default="{}"),  # JSON: when it came into each state
+    Column("size", BigInteger, nullable=False, default=0),  # bytes on disk
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
 )

@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Collection, Sequence
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
 
-from scoremux_client.errors import InputError
+from scoremux_client.errors import InputError, ScoremuxError
 
-_LOOKUP_S, _THREADS, _MOST_KNOWN = 5.0, 16, 10_000
+_LOOKUP_S, _POLL_S = 5.0, 0.02
+MOST_LOOKUPS, MOST_OF_CALLER = 64, 2
+"""Names that are looked up at once: in all, and in one lane of a token, of which it has three."""
 _Place = tuple[str, int]
 _PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
 _REFUSED = (
@@ -46,27 +51,39 @@ def is_public(address: str) -> bool:
     return ip in _PUBLIC_IPV6 if ip.version == 6 else ip.is_global and not ip.is_multicast
 
 
+class NotLookedUpError(ScoremuxError):
+    """A name cannot be looked up now. began: whether it was tried, and did not end in time."""
+
+    def __init__(self, host: str, began: bool) -> None:
+        super().__init__(f"{host} cannot be looked up now: {'no answer' if began else 'too many lookups'}")
+        self.began = began
+
+
 class WebhookAddresses:
     """Checks URLs, and finds the addresses to connect to."""
 
     def __init__(self, allowed: Collection[str] = (), resolve: Callable[[str, int], Sequence[str]] = resolved) -> None:
-        """Take the hosts that the operator lists, which may have any address."""
+        """Take the hosts, or HOST:PORT, that the operator lists, which may have any address."""
         self._allowed, self._resolve = {host.lower() for host in allowed}, resolve
         self._running = dict[_Place, Future[Sequence[str]]]()  # one a host: a name that hangs takes one thread
-        # Names that hang, and names that are new, take no threads of those whose last lookup ended in time.
-        self._quick, self._new, self._slow = (ThreadPoolExecutor(_THREADS, "webhook-lookup") for _ in range(3))
-        self._threads_of = dict[_Place, ThreadPoolExecutor]()
+        self._threads = ThreadPoolExecutor(MOST_LOOKUPS, "webhook-lookup")
+        self._used, self._lock = Counter[Hashable](), threading.Lock()
 
-    async def of(self, url: str) -> tuple[httpx.URL, list[str]]:
+    async def of(self, url: str, lane: Hashable = None) -> tuple[httpx.URL, list[str]]:
         """Return the parts of a webhook's URL, and the addresses to which its requests may go.
+
+        Args:
+            lane: Whose name it is: names that hang hold up the others of their lane alone.
 
         Raises:
             InputError: the URL is not one of a webhook, or its host has an address that is refused.
+            NotLookedUpError: the name servers do not answer, or too many names are looked up.
         """
         parsed = _parsed(url)
-        host, is_listed = parsed.host, parsed.host in self._allowed
+        host, port = parsed.host, parsed.port or (443 if parsed.scheme == "https" else 80)
+        is_listed = not self._allowed.isdisjoint((host, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
         try:
-            addresses = await self._addresses((host, parsed.port or 443))
+            addresses = await self._addresses((host, port), lane)
             is_open = bool(addresses) and (is_listed or all(map(is_public, addresses)))
         except (OSError, ValueError):
             is_open = False
@@ -79,24 +96,40 @@ class WebhookAddresses:
             raise InputError("a webhook takes https; http is for a listed host on the machine of the API")
         return parsed, addresses
 
-    async def _addresses(self, place: _Place) -> list[str]:
-        """Return the addresses of a host; none where they are not found in time. Raises OSError, ValueError."""
-        waiting = asyncio.wrap_future(lookup := self._lookup(place))
-        in_time, _ = await asyncio.wait([waiting], timeout=_LOOKUP_S)
-        if len(self._threads_of) >= _MOST_KNOWN:
-            self._threads_of.clear()
-        if in_time and not waiting.cancelled():
-            self._threads_of[place] = self._quick
+    async def _addresses(self, place: _Place, lane: Hashable) -> list[str]:
+        """Return the addresses of a host. Raises OSError, ValueError, NotLookedUpError."""
+        deadline = time.monotonic() + _LOOKUP_S
+        while (lookup := self._lookup(place, lane)) is None:
+            if time.monotonic() > deadline:
+                raise NotLookedUpError(place[0], began=False)
+            await asyncio.sleep(_POLL_S)
+        waiting = asyncio.wrap_future(lookup)
+        await asyncio.wait([waiting], timeout=deadline - time.monotonic())
+        if not waiting.done():
+            raise NotLookedUpError(place[0], began=True)
+        try:
             return list(waiting.result())
-        if lookup.running():
-            self._threads_of[place] = self._slow
-        waiting.cancel()  # and with it the lookup, if all threads were busy
-        return []
+        except socket.gaierror as error:
+            if error.errno == socket.EAI_AGAIN:
+                raise NotLookedUpError(place[0], began=True) from None
+            raise
 
-    def _lookup(self, place: _Place) -> Future[Sequence[str]]:
-        if (lookup := self._running.get(place)) is None:
-            self._running[place] = lookup = self._threads_of.get(place, self._new).submit(self._resolve, *place)
-            lookup.add_done_callback(lambda _: self._running.pop(place, None))
+    def _lookup(self, place: _Place, lane: Hashable) -> Future[Sequence[str]] | None:
+        """Return the lookup of a host that runs, or a new one; None where the lane, or all of them, are busy."""
+        with self._lock:
+            if (running := self._running.get(place)) is not None:
+                return running
+            if self._used[lane] >= MOST_OF_CALLER or self._used.total() >= MOST_LOOKUPS:
+                return None
+            self._used[lane] += 1
+            self._running[place] = lookup = self._threads.submit(self._resolve, *place)
+
+        def end(_: object) -> None:
+            with self._lock:
+                self._running.pop(place, None)
+                self._used -= Counter([lane])  # without those that are zero now
+
+        lookup.add_done_callback(end)
         return lookup
 
 

@@ -9,37 +9,50 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 import anyio
-import httpx
+import httpcore
 from standardwebhooks import Webhook
 
-from scoremux_api.webhooks.addresses import WebhookAddresses
+from scoremux_api.webhooks.addresses import NotLookedUpError, WebhookAddresses
 from scoremux_client.errors import InputError
 from scoremux_client.transports.transport import Tls
-from scoremux_review.database import outbox, schema
+from scoremux_review.database import outbox
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import DatabaseError
-
-MOST_ATTEMPTS = 20
-"""Attempts within about two days, after which a delivery is dead."""
 
 LEASE_S = 30.0
 """Longer than an attempt takes, by more than the clocks of two machines differ."""
 
+_HEAD_BYTES = 16_384
+"""Most that is read of an answer: its head, with those of status 1xx before it."""
+
 _log = logging.getLogger(__name__)
 
 
-def pause_s(attempts: int) -> float:
-    """Return the seconds from a failed attempt, the n-th, to the next: 5 × 3^(n − 1), at most 4 h, ± 20 %."""
-    return random.uniform(0.8, 1.2) * min(14_400.0, 5.0 * 3.0 ** (attempts - 1))
+class _HeadStream(httpcore.AsyncNetworkStream):
+    """A connection of which no more is read than a head may be long."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream, self._left = stream, _HEAD_BYTES
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if not self._left:
+            raise httpcore.RemoteProtocolError(f"the head has more than {_HEAD_BYTES:,} bytes")
+        data = await self._stream.read(min(max_bytes, self._left), timeout)
+        self._left -= len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 @dataclass
@@ -50,6 +63,7 @@ class Deliverer:
         tls: The certificates to trust, those of the system by default.
         attempt_s: How long a receiver may take for the head of its answer, finding its address included.
         poll_s: How often the outbox is looked at.
+        in_force: Returns the keys of the tokens that are in force, by name: others get nothing.
     """
 
     database: Database
@@ -57,10 +71,11 @@ class Deliverer:
     tls: Tls = field(default_factory=Tls)
     attempt_s: float = 10.0
     poll_s: float = 1.0
+    in_force: Callable[[], Mapping[str, str] | None] = lambda: None
 
     def __post_init__(self) -> None:
         self._context, self._busy, self._wake = self.tls.context(), Counter[str](), asyncio.Event()
-        self._ended: list[tuple[Any, float, str, str, float]] = []  # arguments of `outbox.end_lease`
+        self._ended: list[tuple[Any, float, float, float, bool | None, str]] = []  # arguments of `outbox.end_lease`
 
     async def run(self) -> None:
         """Send until this is cancelled. What is being sent then is sent again when its lease ends."""
@@ -81,14 +96,15 @@ class Deliverer:
 
     def _turn(self, ended: Sequence[Any], busy: Mapping[str, int]) -> tuple[list[Any], float]:
         """Keep what attempts brought, and lease what is due now; return it, and the lease's end."""
+        in_force = self.in_force()
         with self.database.read() as connection:  # most of the time there is nothing to do, which needs no lock
-            if not ended and not outbox.due(connection, self.database.now(), busy):
+            if not ended and not outbox.due(connection, self.database.now(), busy, None, in_force):
                 return [], 0.0
         with self.database.write() as connection:
             for attempt in ended:
                 outbox.end_lease(connection, *attempt)
             now = self.database.now()
-            return outbox.due(connection, now, busy, now + LEASE_S), now + LEASE_S
+            return outbox.due(connection, now, busy, now + LEASE_S, in_force), now + LEASE_S
 
     async def _deliver(self, delivery: Any, until: float) -> None:
         """Send one delivery, and note what came of it."""
@@ -96,47 +112,60 @@ class Deliverer:
             if until - self.database.now() < LEASE_S / 2:
                 return  # this process was stopped for a while: another one may have the lease by now
             delivered, answer = await self._attempt(delivery)
-            attempts = delivery.attempts + 1
-            state = schema.DELIVERED if delivered else schema.DEAD if attempts >= MOST_ATTEMPTS else schema.WAITING
-            self._ended.append((delivery, until, state, answer, self.database.now() + pause_s(attempts)))
+            self._ended.append((delivery, until, until - LEASE_S, self.database.now(), delivered, answer))
         finally:
             self._busy[delivery.webhook] -= 1
             self._wake.set()
 
-    async def _attempt(self, delivery: Any) -> tuple[bool, str]:
-        """Return whether the receiver took a delivery, and what it answered or why it did not."""
+    async def _attempt(self, delivery: Any) -> tuple[bool | None, str]:
+        """Return whether the receiver took a delivery (None: nothing was tried), and what it answered or why not."""
         try:
-            # Unlike a client, a transport uses no proxy of the environment, which would resolve the name again.
-            async with httpx.AsyncHTTPTransport(verify=self._context) as transport:
-                answer = await asyncio.wait_for(self._send(transport, delivery), self.attempt_s)
+            status = await asyncio.wait_for(self._send(delivery), self.attempt_s)
         except asyncio.TimeoutError:
             return False, f"no answer within {self.attempt_s:g} s"
-        except (InputError, httpx.ConnectError) as error:
+        except NotLookedUpError as error:
+            return False if error.began else None, str(error)
+        except (InputError, httpcore.ConnectError) as error:
             return False, str(error)
         except Exception as error:  # whatever it was, it counts as an attempt
             return False, f"no answer: {type(error).__name__}"
-        redirects = "; redirects are not followed" if answer.is_redirect else ""
-        return answer.is_success, f"status {answer.status_code}{redirects}"
+        redirects = "; redirects are not followed" if status // 100 == 3 else ""
+        return status // 100 == 2, f"status {status}{redirects}"
 
-    async def _send(self, transport: httpx.AsyncHTTPTransport, delivery: Any) -> httpx.Response:
-        """Send a delivery, signed with each secret, to an address that was checked; return the head of the answer."""
-        url, addresses = await self.addresses.of(delivery.url)
+    async def _send(self, delivery: Any) -> int:
+        """Send a delivery, signed with each secret, to an address that was checked; return the status of the answer."""
+        # Names that fail and names that do not are looked up apart.
+        url, addresses = await self.addresses.of(delivery.url, (delivery.token, delivery.failures > 0))
         at, keys = datetime.now(timezone.utc), json.loads(delivery.secrets)
-        headers = {
-            "host": url.netloc.decode(), "content-type": "application/json", "user-agent": "scoremux",
+        body = delivery.body.encode()
+        headers: dict[bytes | str, bytes | str] = {
+            "host": url.netloc.decode(), "content-length": str(len(body)),
+            "content-type": "application/json", "user-agent": "scoremux",
             "connection": "close", "webhook-id": delivery.id, "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": " ".join(Webhook(key).sign(delivery.id, at, delivery.body) for key in keys),
         }  # fmt: skip
-        # The certificate is checked for the host of the URL, not for the address.
-        times = httpx.Timeout(self.attempt_s, connect=self.attempt_s / 3).as_dict()
-        options: dict[str, Any] = {"sni_hostname": url.raw_host.decode(), "timeout": times}
+        port, host = url.port or (443 if url.scheme == "https" else 80), url.raw_host.decode()
+        stream = await self._connected(addresses, port, host if url.scheme == "https" else "")
+        try:
+            target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=port, target=url.raw_path)
+            options = {"timeout": {"read": self.attempt_s, "write": self.attempt_s}}
+            request = httpcore.Request("POST", target, headers=headers, content=body, extensions=options)
+            connection = httpcore.AsyncHTTP11Connection(target.origin, _HeadStream(stream))
+            return (await connection.handle_async_request(request)).status
+        finally:
+            await stream.aclose()
 
-        def post(address: str) -> Awaitable[httpx.Response]:
-            target = url.copy_with(host=address)
-            request = httpx.Request("POST", target, headers=headers, content=delivery.body, extensions=options)
-            return transport.handle_async_request(request)
+    async def _connected(self, addresses: Sequence[str], port: int, host: str) -> httpcore.AsyncNetworkStream:
+        """Return a connection to the first address that takes one; with a host, encrypted, and its certificate checked.
 
-        for address in addresses[:-1]:
-            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
-                return await post(address)
-        return await post(addresses[-1])
+        Unlike a client, this uses no proxy of the environment, which would resolve the name again.
+        """
+        backend, timeout_s = httpcore.AnyIOBackend(), self.attempt_s / 3
+        for number, address in enumerate(addresses, start=1):
+            try:
+                stream = await backend.connect_tcp(address, port, timeout_s)
+                return await stream.start_tls(self._context, host, timeout_s) if host else stream
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if number == len(addresses):
+                    raise
+        raise httpcore.ConnectError("the host has no address")

@@ -10,9 +10,11 @@ from typing import Any, Literal, get_args
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from scoremux_api.callers import Caller, Callers
 from scoremux_api.problems import ApiProblem, body_of, declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_api.shapes import KnownMembers, body_shape, parsed
+from scoremux_api.webhooks.addresses import NotLookedUpError
 from scoremux_client.errors import InputError
 from scoremux_review.database import outbox
 
@@ -74,18 +76,21 @@ async def register(request: Request, services: ServicesOf, caller: CallerOf) -> 
     Deliveries are then signed with the secret before, too, until the URL is registered once more.
     """
     asked = parsed(WebhookRequest, await body_of(request, _MOST_BYTES))
+    issued = services.callers.key_of(caller)
     try:
-        await services.addresses.of(asked.url)
+        await services.addresses.of(asked.url, (caller.token, "new"))
+    except NotLookedUpError as error:
+        raise ApiProblem(503, "Lookup failed", str(error), 5) from error
     except InputError as error:
         raise ApiProblem(422, "Webhook refused", str(error)) from error
 
     def save() -> WebhookOut:
         with services.database.write() as connection:
-            urls = {webhook.url for webhook in outbox.webhooks_of(connection, caller.token)}
+            urls = {webhook.url for webhook in outbox.webhooks_of(connection, caller.token, issued)}
             if len(urls | {asked.url}) > MOST_WEBHOOKS:
                 raise ApiProblem(409, "Too many webhooks", f"a token has at most {MOST_WEBHOOKS} webhooks; delete one")
             now = services.database.now()
-            return _shown(*outbox.save_webhook(connection, now, caller.token, asked.url, asked.events))
+            return _shown(*outbox.save_webhook(connection, now, caller.token, asked.url, asked.events, issued))
 
     return await asyncio.to_thread(save)
 
@@ -94,14 +99,15 @@ async def register(request: Request, services: ServicesOf, caller: CallerOf) -> 
 def webhooks(services: ServicesOf, caller: CallerOf) -> WebhookList:
     """List the token's webhooks, without their secrets."""
     with services.database.read() as connection:
-        return WebhookList(webhooks=[_shown(found) for found in outbox.webhooks_of(connection, caller.token)])
+        mine = outbox.webhooks_of(connection, caller.token, services.callers.key_of(caller))
+    return WebhookList(webhooks=[_shown(found) for found in mine])
 
 
 @router.delete("/v1/webhooks/{webhook}", status_code=204, response_class=Response, responses=declared(404))
 def delete(webhook: str, services: ServicesOf, caller: CallerOf) -> None:
     """Delete a webhook with its deliveries."""
     with services.database.write() as connection:
-        _require(connection, caller.token, webhook)
+        _require(connection, services.callers, caller, webhook)
         outbox.delete_webhook(connection, webhook)
 
 
@@ -109,13 +115,14 @@ def delete(webhook: str, services: ServicesOf, caller: CallerOf) -> None:
 def deliveries(webhook: str, services: ServicesOf, caller: CallerOf, state: State | None = None) -> DeliveryList:
     """List the newest 100 deliveries of a webhook, or those in one state."""
     with services.database.read() as connection:
-        _require(connection, caller.token, webhook)
+        _require(connection, services.callers, caller, webhook)
         found = outbox.deliveries_of(connection, webhook, state, _MOST_LISTED)
     return DeliveryList(deliveries=[DeliveryOut(**row._mapping, data=json.loads(row.body)["data"]) for row in found])
 
 
-def _require(connection: Any, token: str, webhook: str) -> None:
-    if all(found.id != webhook for found in outbox.webhooks_of(connection, token)):
+def _require(connection: Any, callers: Callers, caller: Caller, webhook: str) -> None:
+    mine = outbox.webhooks_of(connection, caller.token, callers.key_of(caller))
+    if all(found.id != webhook for found in mine):
         raise not_found("this webhook")
 
 

@@ -67,6 +67,11 @@ class Token(BaseModel, extra="forbid", frozen=True):
             raise PydanticCustomError("patterns", text, {"size": size, "most": _PATTERNS_BYTES})
         return tasks
 
+    @property
+    def key(self) -> str:
+        """What tells this token from others of its name."""
+        return self.sha256[:16]
+
     def map_line(self, key: bytes, now: float) -> str:
         """Return the token as HAProxy's map has it (see haproxy.cfg): with a grant of `GRANT_S`, signed with `key`."""
         ends = int(min(self.ends.timestamp(), now + GRANT_S))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -18,11 +20,12 @@ import postgres
 from desks import run_review
 from receivers import HOST, Receiver, receiving
 from scoremux_api.webhooks.addresses import WebhookAddresses
-from scoremux_api.webhooks.deliverer import LEASE_S, MOST_ATTEMPTS, Deliverer, pause_s
+from scoremux_api.webhooks.deliverer import LEASE_S, Deliverer
 from scoremux_client.transports.transport import Tls
 from scoremux_review.database import outbox
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import deliveries
+from scoremux_review.database.outbox import MOST_ATTEMPTS, pause_s
+from scoremux_review.database.schema import deliveries, webhooks
 from waiting import side_by_side, until
 
 
@@ -33,16 +36,16 @@ class Hooks:
         self.clock, self.receiver, self.tls, self.name = clock, receiver, Tls(authority), name
         self.database = Database(name, clock=lambda: self.clock[0], create=True)
 
-    def hook(self, path: str, host: str = HOST) -> tuple[str, str]:
+    def hook(self, path: str, host: str = HOST, token: str = "lms", key: str = "") -> tuple[str, str]:
         """Register a webhook; return its id and secret."""
         with self.database.write() as connection:
-            url = self.receiver.url(path, host)
-            webhook, secret = outbox.save_webhook(connection, self.clock[0], "lms", url, ["row.final"])
+            url = path if "://" in path else self.receiver.url(path, host)
+            webhook, secret = outbox.save_webhook(connection, self.clock[0], token, url, ["row.final"], key)
         return webhook.id, secret
 
-    def event(self, subject: str = "t r1", **data: Any) -> None:
+    def event(self, subject: str = "t r1", token: str = "lms", **data: Any) -> None:
         with self.database.write() as connection:
-            outbox.add_event(connection, self.clock[0], "lms", subject, "row.final", data)
+            outbox.add_event(connection, self.clock[0], token, subject, "row.final", data)
 
     def found(self, **columns: Any) -> list[Any]:
         with self.database.read() as connection:
@@ -66,6 +69,10 @@ class Hooks:
             await waiting
 
         asyncio.run(run())
+
+    def settled_all(self) -> bool:
+        """Return whether the first event of each webhook has been tried."""
+        return len({found.webhook for found in self.found() if found.answer}) == 9
 
     def settled(self, attempts: int = 1) -> Callable[[], bool]:
         """Return whether each delivery has had this many attempts."""
@@ -112,7 +119,7 @@ def test_failed_attempts_are_repeated_with_the_same_id(hooks: Hooks, way: str, a
     hooks.deliver(hooks.settled(), attempt_s=0.5 if way == "hangs" else 20)
     (delivery,) = hooks.found(state="waiting")
     assert delivery.answer == answer and 4 <= delivery.due_at - hooks.clock[0] <= 6
-    hooks.clock[0] = delivery.due_at
+    hooks.clock[0] = delivery.due_at + 0.1
     hooks.deliver(hooks.settled(2), attempt_s=0.5 if way == "hangs" else 20)
     assert hooks.receiver.ids(f"/{way}") == [delivery.id] * 2
     assert hooks.receiver.ids("/ok") == []
@@ -153,7 +160,7 @@ def test_a_name_that_turns_to_loopback_gets_nothing(hooks: Hooks) -> None:
     hooks.event()
     for attempt in (1, 2):
         hooks.deliver(hooks.settled(attempt), resolve=lambda *_: next(answers))
-        hooks.clock[0] = hooks.found()[0].due_at
+        hooks.clock[0] = hooks.found()[0].due_at + 0.1
         assert "does not resolve to public addresses alone" in hooks.found()[0].answer
     assert hooks.receiver.came == []
 
@@ -182,7 +189,7 @@ def test_a_slow_receiver_does_not_hold_up_others(hooks: Hooks) -> None:
 def test_all_deliveries_at_once_are_bounded_and_idle_webhooks_come_first(
     hooks: Hooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "MOST_IN_ALL", 12, raising=False)
+    monkeypatch.setattr(outbox, "MOST_IN_ALL", 12)
     made = sorted(hooks.hook(path)[0] for path in ("/1/hangs", "/2/hangs", "/ok"))
     for n in range(20):
         hooks.event(f"t {n}")
@@ -207,13 +214,14 @@ def test_dead_deliveries_hold_their_subject_until_they_are_sent_again(hooks: Hoo
     hooks.event(n=2)
     hooks.deliver(lambda: hooks.found(state="dead"))
     hooks.receiver.statuses.clear()
+    hooks.clock[0] += 7
     hooks.event("t other")
     hooks.deliver(lambda: hooks.found(state="delivered"))
     dead, behind, other = hooks.found()
     assert (dead.state, behind.state, behind.attempts, other.state) == ("dead", "waiting", 0, "delivered")
-    listed = run_review("deliveries", "--database", hooks.name)
+    listed = run_review("webhooks", "--database", hooks.name)
     assert dead.id in listed and "status 410" in listed and behind.id not in listed
-    assert "1 deliveries are due again" in run_review("deliveries", "--send-again", "--database", hooks.name)
+    assert "1 deliveries are due again" in run_review("webhooks", "--send-again", "--database", hooks.name)
     hooks.clock[0] += 1e8  # the command has the real time
     hooks.deliver(lambda: len(hooks.found(state="delivered")) == 3)
     assert hooks.receiver.ids("/ok") == [dead.id, other.id, dead.id, behind.id]
@@ -231,13 +239,97 @@ def test_what_a_killed_process_was_sending_is_sent_when_its_lease_ends(hooks: Ho
     until, hooks.clock[0] = hooks.clock[0] + LEASE_S, hooks.clock[0] + LEASE_S
     with hooks.database.write() as connection:  # of three processes one was killed, and one was stopped and goes on
         outbox.due(connection, hooks.clock[0], {}, hooks.clock[0] + LEASE_S)
-        outbox.end_lease(connection, leased, until, "delivered", "late", 0.0)
+        outbox.end_lease(connection, leased, until, 0.0, until, True, "late")
     rule = WebhookAddresses([HOST], lambda *_: ["127.0.0.1"])
     asyncio.run(Deliverer(hooks.database, rule, hooks.tls)._deliver(leased, until))
     assert (hooks.found()[0].state, len(hooks.receiver.came)) == ("waiting", 1)
     hooks.clock[0] += LEASE_S
     hooks.deliver(lambda: len(hooks.found(state="delivered")) == 3)
     assert hooks.receiver.ids("/ok")[1:] == [found.id for found in hooks.found()[:2]]
+
+
+def test_a_token_that_is_not_in_force_gets_nothing_and_a_new_one_of_its_name_takes_over(hooks: Hooks) -> None:
+    in_force = {"lms": "second", "other": "o"}
+    _, first = hooks.hook("/lms", key="first")
+    hooks.hook("/gone", key="first")
+    hooks.hook("/other", token="other", key="o")
+    hooks.event()
+    hooks.event(token="other")
+    hooks.deliver(lambda: hooks.found(state="delivered"), in_force=lambda: in_force)
+    assert [path for path, _, _ in hooks.receiver.came] == ["/other"]
+    assert [found.attempts for found in hooks.found(state="waiting")] == [0, 0]
+    _, second = hooks.hook("/lms", key="second")
+    hooks.deliver(lambda: len(hooks.found(state="delivered")) == 2, in_force=lambda: in_force)
+    path, headers, body = hooks.receiver.came[1]
+    assert path == "/lms" and Webhook(second).verify(body, headers)
+    with pytest.raises(Exception, match="No matching signature"):
+        Webhook(first).verify(body, headers)
+    listed = run_review("webhooks", "--database", hooks.name)
+    (line,) = [line for line in listed.splitlines() if "/gone" in line]
+    assert line.endswith("of lms (first), 1 waiting")
+    assert "/gone" not in run_review("webhooks", "--remove", line.partition(":")[0], "--database", hooks.name)
+    assert not hooks.found(state="waiting")
+
+
+def test_a_receiver_that_is_down_is_tried_once_after_each_pause(hooks: Hooks) -> None:
+    hooks.hook("/down")
+    hooks.receiver.statuses["/down"] = lambda _: 500
+    for n in range(50):
+        hooks.event(f"t {n}")
+    tried = 0
+    for round_ in range(1, 4):
+        hooks.deliver(lambda n=tried: sum(found.attempts for found in hooks.found()) > n)  # type: ignore[misc]
+        hooks.clock[0] += 1  # less than a pause
+        with hooks.database.read() as connection:
+            assert outbox.due(connection, hooks.clock[0], {}) == []
+        now = sum(found.attempts for found in hooks.found())
+        assert now <= outbox.MOST_AT_ONCE if round_ == 1 else now == tried + 1
+        tried = now
+        hooks.clock[0] += pause_s(round_) * 1.2
+    hooks.receiver.statuses.clear()
+    hooks.deliver(lambda: len(hooks.found(state="delivered")) > 20)
+    with hooks.database.write() as connection:
+        connection.execute(webhooks.update().values(failures=MOST_ATTEMPTS - 1))
+    hooks.receiver.statuses["/down"] = lambda _: 500
+    hooks.clock[0] += 1e5
+    hooks.event("t late")
+    hooks.deliver(lambda: not hooks.found(state="waiting"))
+    assert hooks.found()[-1].state == "dead"
+
+
+def test_an_event_of_a_wrong_clock_is_due_now(hooks: Hooks) -> None:
+    hooks.hook("/ok")
+    hooks.clock[0] += 40 * 86_400
+    hooks.event()
+    hooks.clock[0] -= 40 * 86_400
+    hooks.deliver(lambda: hooks.found(state="delivered"))
+
+
+def test_an_endless_answer_ends_early(hooks: Hooks) -> None:
+    hooks.hook("/103")
+    hooks.event()
+    hooks.deliver(hooks.settled(), attempt_s=60)
+    assert hooks.found()[0].answer == "no answer: RemoteProtocolError"
+
+
+def test_what_was_not_looked_up_counts_for_no_attempt(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scoremux_api.webhooks.addresses._LOOKUP_S", 0.3)
+    may_end = threading.Event()
+
+    def resolve(host: str, _: int) -> Sequence[str]:
+        if host.startswith("hangs"):
+            may_end.wait(60)
+        return ["127.0.0.1"]
+
+    for n in range(8):
+        hooks.hook(f"https://hangs{n}.example/", token="slow")
+        hooks.event(token="slow")
+    hooks.hook("/ok")
+    hooks.event()
+    hooks.deliver(lambda: hooks.found(state="delivered") and hooks.settled_all(), resolve=resolve)
+    may_end.set()
+    answers = Counter((found.attempts, found.answer.partition(": ")[2]) for found in hooks.found(state="waiting"))
+    assert sum(answers.values()) == 36 and all(n == (said == "no answer") for n, said in answers if said)
 
 
 def test_pauses_grow_and_end_within_days() -> None:

@@ -9,16 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import update
 
 from apis import KEY, api, grant
-from scoremux_api.webhooks.addresses import WebhookAddresses, is_public
+from scoremux_api.webhooks.addresses import MOST_OF_CALLER, NotLookedUpError, WebhookAddresses, is_public
 from scoremux_api.webhooks.deliverer import Deliverer
 from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_client.errors import InputError
 from scoremux_review.database import outbox
 from scoremux_review.database.schema import deliveries
+from scoremux_server.front_door.access_tokens import TokenFile
+from serving import run_here
 from waiting import until
 
 URL = "https://localhost/hooks"
@@ -77,68 +80,31 @@ def test_other_urls_are_refused(url: str) -> None:
         addresses(url, "93.184.215.14")
 
 
-def test_names_that_hang_hold_up_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    may_end, asked = threading.Event(), []
+def test_names_that_hang_hold_up_no_name_of_another_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end, asked = threading.Event(), list[str]()
 
     def resolve(host: str, _: int) -> Sequence[str]:
         asked.append(host)
-        if host == "hangs.example":
+        if host.startswith("hangs"):
             may_end.wait(60)
         return ["1.1.1.1"]
-
-    async def look_up() -> Sequence[str]:
-        rule = WebhookAddresses((), resolve)
-        try:
-            for _ in range(3):  # as deliveries of other rows follow those that are given up
-                with monkeypatch.context() as patched:
-                    patched.setattr("scoremux_api.webhooks.addresses._LOOKUP_S", 0.01)
-                    hanging = (rule.of("https://hangs.example/") for _ in range(MOST_WEBHOOKS * outbox.MOST_AT_ONCE))
-                    given_up = await asyncio.gather(*hanging, return_exceptions=True)
-                assert {type(error) for error in given_up} == {InputError}
-            return (await rule.of("https://lms.example/"))[1]
-        finally:
-            may_end.set()
-
-    assert asyncio.run(look_up()) == ["1.1.1.1"]
-    assert asked == ["hangs.example", "lms.example"]
-
-
-def test_many_names_that_hang_take_few_threads_and_hold_up_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    may_end, running = [threading.Event()], set[str]()
-
-    def resolve(host: str, _: int) -> Sequence[str]:
-        if host.startswith("hangs"):
-            running.add(host)
-            may_end[-1].wait(60)
-            running.remove(host)
-        return ["1.1.1.1"]
-
-    async def hang(rule: WebhookAddresses) -> None:
-        """Ask for 40 names that hang, once more when all threads that may look them up do so."""
-        with monkeypatch.context() as patched:
-            patched.setattr("scoremux_api.webhooks.addresses._LOOKUP_S", 0.01)
-            for are_busy in (False, True):
-                while True:
-                    hanging = (rule.of(f"https://hangs{n}.example/") for n in range(40))
-                    await asyncio.gather(*hanging, return_exceptions=True)
-                    if are_busy or len(running) >= 16:
-                        break
 
     async def look_up() -> None:
         rule = WebhookAddresses((), resolve)
         try:
-            await rule.of("https://lms.example/")
-            for _ in range(3):  # at most 16 are new to the rule in each
-                await hang(rule)
-                assert len(running) <= 32
-                assert (await rule.of("https://lms.example/"))[1] == ["1.1.1.1"]
-                may_end.append(threading.Event())
-                may_end[-2].set()
-                await asyncio.to_thread(until, lambda: not rule._running)
-            await hang(rule)
-            assert (await rule.of("https://new.example/"))[1] == ["1.1.1.1"]
+            with monkeypatch.context() as patched:
+                patched.setattr("scoremux_api.webhooks.addresses._LOOKUP_S", 0.1)
+                for _ in range(2):
+                    names = [f"https://hangs{n % 40}.example/" for n in range(200)]
+                    ended = await asyncio.gather(*(rule.of(name, "slow") for name in names), return_exceptions=True)
+                    assert {type(error) for error in ended} == {NotLookedUpError}
+                    began = {str(error).partition(" ")[0] for error in ended if getattr(error, "began", False)}
+                    assert len(began) == MOST_OF_CALLER == len(asked)  # one lookup of each
+            assert (await rule.of("https://lms.example/", "lms"))[1] == ["1.1.1.1"]
         finally:
-            may_end[-1].set()
+            may_end.set()
+        until(lambda: not rule._running and not rule._used)
+        assert (await rule.of("https://hangs9.example/", "slow"))[1] == ["1.1.1.1"]
 
     asyncio.run(look_up())
 
@@ -204,6 +170,47 @@ def test_refused_webhooks_are_not_kept(tmp_path: Path, body: dict[str, Any], det
         refused = client.post("/v1/webhooks", json=body)
         assert refused.status_code == 422 and detail in refused.json()["detail"]
         assert client.get("/v1/webhooks").json() == {"webhooks": []}
+
+
+def test_a_name_that_cannot_be_looked_up_now_is_to_be_sent_again(tmp_path: Path) -> None:
+    def later(*_: object) -> Sequence[str]:
+        raise socket.gaierror(socket.EAI_AGAIN, "later")
+
+    with api(tmp_path) as (client, services):
+        services.addresses = WebhookAddresses((), later)
+        answer = client.post("/v1/webhooks", json={"url": "https://x.example/"})
+        assert (answer.status_code, answer.json()["retryable"], answer.headers["retry-after"]) == (503, True, "5")
+        assert "x.example cannot be looked up now" in answer.json()["detail"]
+
+
+def test_a_listed_port_is_the_only_one() -> None:
+    for allowed, url in (("127.0.0.1:8443", "https://127.0.0.1:8443/"), ("[::1]:80", "http://[::1]/")):
+        assert addresses(url, httpx.URL(url).host, allowed=[allowed])
+        with pytest.raises(InputError, match="--allow-webhook"):
+            addresses(url.replace("8443", "8444").replace("]/", "]:81/"), httpx.URL(url).host, allowed=[allowed])
+
+
+def test_webhooks_of_a_revoked_token_are_not_those_of_a_new_one_of_its_name(tmp_path: Path) -> None:
+    lms, tokens = grant("lms"), TokenFile(tmp_path / "tokens.json")
+    tokens.add("lms", ["*"], 0, 9)
+    allowed = frozenset({"localhost"})
+    with api(tmp_path, key=KEY, tokens=tokens.path, allowed_hosts=allowed) as (client, services):
+        made = client.post("/v1/webhooks", json={"url": URL}, headers=lms).json()
+        tokens.revoke("lms")
+        services.callers._read_at = 0.0
+        assert client.post("/v1/webhooks", json={"url": URL}, headers=lms).status_code == 401
+        assert client.get("/v1/webhooks", headers=lms).status_code == 401
+        tokens.add("lms", ["*"], 0, 9)
+        services.callers._read_at = 0.0
+        assert client.get("/v1/webhooks", headers=lms).json() == {"webhooks": []}
+        assert client.get(f"/v1/webhooks/{made['id']}/deliveries", headers=lms).status_code == 404
+        tokens.path.unlink()  # which revokes nobody
+        assert client.get("/v1/webhooks", headers=lms).json() == {"webhooks": []}
+        with services.database.write() as connection:
+            outbox.add_event(connection, services.database.now(), "lms", "t r1", "row.final", {"id": "r1"})
+    tokens.add("lms", ["*"], 0, 9)
+    said = run_here("tokens", "revoke", "lms", "--tokens", tokens.path, "--database", tmp_path / "reviews.db").stderr
+    assert "1 webhooks stop; 1 deliveries wait" in said
 
 
 def test_a_token_has_so_many_webhooks_at_most(tmp_path: Path) -> None:

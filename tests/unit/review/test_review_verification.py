@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,16 @@ def test_record_is_append_only_and_a_cut_end_is_found_by_what_was_noted(at_work:
     work.execute(
         "UPDATE queues SET waiting = waiting + 1, done = done - 1 WHERE task = 'bio-7' AND reason = 'LOW_CONFIDENCE'"
     )
+
+
+def test_tables_of_format_9_get_their_new_columns(tmp_path: Path) -> None:
+    name = str(tmp_path / "reviews.db")
+    Database(name, create=True).close()
+    with closing(sqlite3.connect(name)) as connection:
+        for column in ("webhooks DROP COLUMN issued", "webhooks DROP COLUMN failures", "webhooks DROP COLUMN due_at",
+                       "idempotency DROP COLUMN holder", "batches DROP COLUMN size"):  # fmt: skip
+            connection.execute(f"ALTER TABLE {column}")
+        connection.execute("UPDATE settings SET value = '9' WHERE key = 'format'")
+        connection.commit()
+    with closing(Database(name)) as database, database.read() as connection:
+        verify(connection)
