@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scoremux_engine.errors import PackageError
+from scoremux_engine.errors import PackageError, together
 from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, Site
 from scoremux_engine.packages import adapter_layout as layout
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, same_model
 from scoremux_engine.packages.package_files import CONFIG_JSON, PackageFiles
-from scoremux_engine.packages.task_descriptions import TaskFields, described_files, for_each
+from scoremux_engine.packages.task_descriptions import TaskFields, described_files
 
 _HEAD = ("classifier", "score")
 """What PEFT saves whole for SEQ_CLS, at the end of a module's name or before its last part."""
@@ -32,7 +31,14 @@ def look_at(folders: Sequence[Path], table: Mapping[str, TaskFields], model: str
         except PackageError:
             continue  # named below
     likely = _likely_spec(readable)
-    for_each(partial(_look, table=table, likely=likely, base=_most(a.base for a in readable), model=model), folders)
+    base, wrong = _most(adapter.base for adapter in readable), []
+    for folder in folders:
+        try:
+            _look(folder, table, likely, base, model)
+        except PackageError as error:
+            wrong.append(error)
+    if wrong:
+        raise together(wrong, len(folders))
 
 
 def _look(folder: Path, table: Mapping[str, TaskFields], likely: BackboneSpec, base: str, model: str | None) -> None:

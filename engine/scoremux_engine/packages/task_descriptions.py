@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError, together
@@ -25,8 +25,6 @@ _MODEL_JSON = "config.json"
 _NO_LABEL = re.compile(r"LABEL_\d+")
 """What transformers calls an output that has no label."""
 
-T = TypeVar("T")
-R = TypeVar("R")
 TaskFields = dict[str, Any]
 """Fields of `task.json`."""
 
@@ -64,27 +62,16 @@ def describe(
     for name in table:
         if name not in names:
             raise PackageError(f"the table has a task in the folder {quote_key(name)}, which is not among the adapters")
-    described = for_each(
-        lambda folder: _describe(PackageFiles(folder), backbone, table.get(folder.absolute().name, {})), folders
-    )
-    limits = compare_tokens(folders, backbone)
-    return [DescribedAdapter(*pair, limit) for pair, limit in zip(described, limits, strict=True)]
-
-
-def for_each(check: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return what a check returns for each item.
-
-    Raises PackageError that names all items for which it does, one a line; the check's own error where it is one.
-    """
-    done, wrong = list[R](), list[PackageError]()
-    for item in items:
+    described, wrong = list[tuple[PackageFiles, str]](), list[PackageError]()
+    for folder, name in zip(folders, names, strict=True):
         try:
-            done.append(check(item))
+            described.append(_describe(PackageFiles(folder), backbone, table.get(name, {})))
         except PackageError as error:
             wrong.append(error)
     if wrong:
-        raise together(wrong, len(done) + len(wrong))
-    return done
+        raise together(wrong, len(folders))
+    limits = compare_tokens(folders, backbone)
+    return [DescribedAdapter(*pair, limit) for pair, limit in zip(described, limits, strict=True)]
 
 
 def described_files(files: PackageFiles, backbone: Backbone, row: TaskFields) -> PackageFiles:
