@@ -92,6 +92,7 @@ class WatchPolicy(_Table):
         late_days: Days after which picked rows that people have not read are listed as late.
         on_alarm: "hold": alarms are written for `scoremux tasks hold`; "report": they are reported alone.
         find_loss, find_days: Reads are planned that find a loss of so much agreement in so many days (half of them).
+        most_read: The greatest share of the machine's rows of a task that is planned to be read.
         owner: Who answers for alarms, as the page says it.
     """
 
@@ -101,6 +102,7 @@ class WatchPolicy(_Table):
     on_alarm: Literal["report", "hold"] = "report"
     find_loss: Annotated[float, Field(gt=0, le=0.5)] = 0.10
     find_days: Annotated[int, Field(ge=1, le=3660)] = 14
+    most_read: Annotated[float, Field(gt=0, le=1)] = 0.30
     owner: str = ""
 
 

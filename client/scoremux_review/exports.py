@@ -24,12 +24,12 @@ FINAL = pa.schema([
     ("decided_by", _TEXT), ("rater", _TEXT), ("saw", _TEXT), ("decided_at", _TEXT), ("decision", _LONG),
     ("machine_level", _INT), ("probabilities", pa.list_(_REAL)), ("confidence", _REAL), ("condition", _TEXT),
     ("route", _TEXT), ("read_behind", _REAL), ("version", _TEXT), ("source", _TEXT), ("line", _LONG),
-    ("student", _TEXT), ("administration", _TEXT), ("added_at", _TEXT),
+    ("student", _TEXT), ("administration", _TEXT), ("added_at", _TEXT), ("first_level", _INT),
 ])  # fmt: skip
 """Columns of final scores, in the order in which responses came to the desk, at `added_at`. status: as `scoremux score`
 has it, CONDITION with a code, PENDING until a human decides, ODD where the task does not have the level, which then is
 null. decided_by: machine, rater, agreement (of two), adjudication; nobody where the machine gave neither a level nor a
-code and no human can."""
+code and no human can. first_level: of the first person, whoever decided."""
 
 LABELLED = pa.schema([
     ("task", _TEXT), ("text", _TEXT), ("id", _TEXT), ("level", _INT), ("second", _INT), ("final", _INT),
@@ -151,6 +151,7 @@ def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
         "machine_level": row.level,
         "probabilities": json.loads(row.probabilities),
         "student": row.student or None,
+        "first_level": read.first_level,
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from chromium import SIZES, chromium, open_page, violations
 from scoremux_assess.commands.watch_command import watch
@@ -60,7 +61,8 @@ def test_the_page_of_every_morning_fits_a_phone(tmp_path: Path) -> None:
         for day in range(40, -1, -1) for n in range(30)
     ]  # fmt: skip
     (tmp_path / "final.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    watch(tmp_path / "final.jsonl", tmp_path / "store", out=tmp_path / "today.html")
+    with pytest.raises(typer.Exit):  # an alarm
+        watch(tmp_path / "final.jsonl", tmp_path / "store", out=tmp_path / "today.html")
     with chromium() as browser:
         shown = open_page(browser, viewport={"width": 360, "height": SIZES[360]})
         shown.goto((tmp_path / "today.html").as_uri())

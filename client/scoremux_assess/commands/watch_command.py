@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from scoremux_decide.decision import Decision
 
 
+ALARM_STATUS = 4
+
+
 def watch(
     final: Annotated[Path, typer.Argument(help="What `scoremux review export --out` wrote.")],
     tasks: Annotated[Path, typer.Option("--tasks", help="The store of tasks, REPO/store.")],
@@ -42,12 +45,14 @@ def watch(
 ) -> None:
     """Test promises on read-behind rows; run it each morning. Everything is computed again from the files.
 
+    The exit status is 4 where a task has an alarm and is not on hold.
+
     Example: scoremux watch final.parquet papers.parquet --tasks REPO/store --policy policy.toml --out today.html
     """
     from scoremux_assess.labels.trained_rows import packages_of
     from scoremux_assess.report import render
     from scoremux_assess.watch import watch_view as view
-    from scoremux_assess.watch.findings import AlarmRate, find, find_shifts, planned_shares
+    from scoremux_assess.watch.findings import AlarmRate, find, find_shifts, planned_reads
     from scoremux_assess.watch.watched_rows import read_papers, read_watched
     from scoremux_decide.policy import WatchPolicy, read_policy
 
@@ -62,8 +67,10 @@ def watch(
         raise InputError(f"there are no rows in {final}")
     readings = read_papers(papers, days_ago[1]) if papers else {}
     findings = find(watched, rate, today.isoformat(), readings)
-    shifts, drawn = find_shifts(watched, rate, today.isoformat()), planned_shares(findings, rules)
-    morning = view.Morning(watched, findings, shifts, _lost(scored or [], watched), drawn, rules, today.isoformat())
+    shifts, drawn = find_shifts(watched, rate, today.isoformat()), planned_reads(findings, rules)
+    morning = view.Morning(
+        watched, findings, shifts, _lost(scored or [], watched), drawn, rules, today.isoformat(), str(tasks)
+    )
     values = view.page_values(morning)
     if out:
         named = {"title": f"Promises on {today}", "source": final.name, "version": version("scoremux")}
@@ -78,6 +85,8 @@ def watch(
     print(values["summary"])
     for alarm in values["alarms"]:
         print(f"{alarm['task']}: {alarm['words']}")
+    if any(finding.since and not finding.is_held for finding in findings):
+        raise typer.Exit(ALARM_STATUS)
 
 
 def _decision(packages: Path, digest: str) -> Decision | None:

@@ -26,9 +26,9 @@ _WEIGHT = np.array([1, 1, 2, 2, 2, 2, 1]) / 11
 _BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])
 """Shares of what could be lost that are bet on a mean having moved."""
 
-_ROWS_A_DAY = 40
-"""How much a day can weigh, in rows. A day's rows come from a few schools, so its share varies more than its number of
-rows says: by 8 points, for example (tests/slow/RESULTS.md)."""
+_USUAL_SPREAD, _SPREAD_DAYS = 0.08, 7
+"""A day's rows come from a few schools, so its share varies more than its number of rows says: by so much, and this
+counts as much as so many days."""
 
 
 def error_detector(errors: Floats, promised: float) -> Floats:
@@ -51,15 +51,26 @@ def mean_detector(values: Floats, least: float, most: float) -> Floats:
     return _shiryaev_roberts(bets, np.full(2 * len(_BETS), 0.5 / len(_BETS)))
 
 
-def share_detector(counts: Floats, least: float, most: float) -> Floats:
+def spread_between_days(counts: Floats) -> float:
+    """Return the variance of daily shares beyond that of their numbers of rows; counts: as for `share_detector`."""
+    rows = np.maximum(counts[:, 1], 1)
+    mean = counts[:, 0].sum() / rows.sum()
+    beyond = float(((counts[:, 0] / rows - mean) ** 2 - mean * (1 - mean) / rows).sum())
+    return (max(beyond, 0.0) + _SPREAD_DAYS * _USUAL_SPREAD**2) / (len(counts) + _SPREAD_DAYS)
+
+
+def share_detector(counts: Floats, least: float, most: float, spread: float) -> Floats:
     """Return M after each day, [D]: high where the share of rows that have something is outside least … most.
 
-    The rows of a day are one observation, whose likelihood ratio is the product of the rows', of 40 at most.
+    The rows of a day are one observation, whose likelihood ratio is the product of the rows'. They count as the number
+    of independent rows whose share varies as much: n / (1 + n · spread / (p (1 − p))).
 
     Args:
         counts: How many rows of each day have it, and how many rows there are, [D, 2].
+        spread: The variance of shares between days.
     """
-    weighed = counts * np.minimum(1, _ROWS_A_DAY / np.maximum(counts[:, 1:], 1))
+    middle = _inside((least + most) / 2)
+    weighed = counts / (1 + counts[:, 1:] * spread / (middle * (1 - middle)))
     has, rows = weighed[:, :1], weighed[:, 1:]
     above, below = _inside(most), _inside(least)
     gain = has * np.log1p(_BETS * (1 - above) / above) + (rows - has) * np.log1p(-_BETS)

@@ -18,6 +18,7 @@ from scoremux_assess.watch.detectors import (
     reads_needed,
     recovery,
     share_detector,
+    spread_between_days,
 )
 from scoremux_assess.watch.watched_rows import Day, Papers, WatchedTask, promises_of, usual_shares
 from scoremux_decide.policy import WatchPolicy
@@ -34,8 +35,8 @@ LOSSES = (0.05, 0.10, 0.20)
 _FIRST_ROWS = 500
 """What codes are compared with: labelled rows do not have those with a code."""
 
-_RECENT_DAYS, _NO_NEWS = 14, 0.02
-"""A share that is off by less is no news."""
+_RECENT_DAYS, _FIRST_DAYS, _NO_NEWS = 14, 28, 0.02
+"""A share that is off by less is no news. How much shares vary between days is that of the first ones."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Finding:
 
     Attributes:
         promise: "exact", or "critical" for errors of two levels and more.
+        least: How many levels off an error is at least.
         expected: Mean of 1 − confidence of the rows that the machine keeps; None where rows have no confidence.
         errors: How many of the read rows the machine got wrong.
         sequence: The interval of the share of errors since the calibration, or since the last hold began.
@@ -66,6 +68,7 @@ class Finding:
     watched: WatchedTask
     promise: str
     promised: float
+    least: float
     expected: float | None
     errors: int
     reads: int
@@ -179,8 +182,9 @@ def _shift(task: WatchedTask, name: str, usual: float | None, rate: AlarmRate) -
         usual = float(counts[:first, 0].sum() / rows)
     if first >= len(days):
         return None
-    margin = _NO_NEWS + 3 * np.sqrt(usual * (1 - usual) / max(rows, 1))
-    reached = share_detector(counts[first:].astype(float), max(usual - margin, 0.0), min(usual + margin, 1.0))
+    margin = _NO_NEWS + 2 * np.sqrt(usual * (1 - usual) / max(rows, 1))
+    spread = spread_between_days(counts[:_FIRST_DAYS].astype(float))
+    reached = share_detector(counts[first:].astype(float), max(usual - margin, 0.0), min(usual + margin, 1.0), spread)
     recent = counts[-_RECENT_DAYS:].sum(axis=0)
     e_values = dict(zip(days[first:], reached / max(len(days), rate.days), strict=True))
     return Shift(task.task, name, usual, float(recent[0] / recent[1]), e_values)
@@ -190,7 +194,7 @@ def _finding(
     task: WatchedTask, promise: str, promised: float, least: float, rate: AlarmRate, doubts: Floats, moved: str | None
 ) -> Finding:
     days = _since_hold(task.days)
-    errors = {name: np.array([float(error >= least) for error in day.errors]) for name, day in days.items()}
+    errors = {name: np.array([float(abs(error) >= least) for error in day.errors]) for name, day in days.items()}
     every = np.concatenate([*errors.values(), np.zeros(0)])
     reached = error_detector(every, promised)
     ends = np.cumsum([len(part) for part in errors.values()])
@@ -204,15 +208,30 @@ def _finding(
     }
     expected, now = float(doubts.mean()) if len(doubts) else None, int(every.sum())
     sequence = confidence_sequence(now, len(every))
-    finding = Finding(task, promise, promised, expected, now, len(every), sequence, e_values, term, moved=moved)
+    finding = Finding(task, promise, promised, least, expected, now, len(every), sequence, e_values, term, moved=moved)
     if finding.is_held:
         finding.recovered = recovery(every, promised)
     return finding
 
 
-def planned_shares(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, float]:
-    """Return the share of the rows of each task that people have to read to find a loss as `rules` wants it."""
-    shares, rate = {}, AlarmRate(rules.false_alarms, rules.days)
+@dataclass(frozen=True)
+class PlannedReads:
+    """What people are to read of the rows that the machine keeps of a task.
+
+    Attributes:
+        share: Of these rows; the policy's `most_read` at most.
+        a_day: How many rows a day.
+        days: In how many days half of the losses of `find_loss` are found.
+    """
+
+    share: float
+    a_day: float
+    days: float
+
+
+def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, PlannedReads]:
+    """Return the reads of each task that find a loss as `rules` wants it, or what its cap leaves of them."""
+    planned, rate = {}, AlarmRate(rules.false_alarms, rules.days)
     newest = _newest([finding.watched for finding in findings])
     current = [finding for finding in findings if finding.watched is newest[finding.watched.task]]
     for finding in current:
@@ -223,8 +242,12 @@ def planned_shares(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str,
         reads = 10.0
         for _ in range(3):  # with more reads, there are more that must raise no alarm
             reads = _reads_for(finding, rules.find_loss, rules.days * reads, len(current), rate) / rules.find_days
-        shares[finding.watched.task] = min(1.0, math.ceil(reads / kept_a_day * 1e4) / 1e4)
-    return shares
+        share = min(rules.most_read, math.ceil(reads / kept_a_day * 1e4) / 1e4)
+        a_day, days_needed = share * kept_a_day, float(rules.find_days)
+        if share == rules.most_read:  # fewer reads must raise no alarm, so fewer are needed
+            days_needed = _reads_for(finding, rules.find_loss, rules.days * a_day, len(current), rate) / a_day
+        planned[finding.watched.task] = PlannedReads(share, a_day, days_needed)
+    return planned
 
 
 def _since_hold(days: dict[str, Day]) -> dict[str, Day]:

@@ -6,14 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from itertools import pairwise
+from datetime import date, timedelta
+from itertools import groupby, pairwise
 from typing import Any
 
 from scoremux_assess.labels.ratings import Ints
-from scoremux_assess.watch.findings import LOSSES, RECOVERED, Finding, Shift, calendar_days
-from scoremux_assess.watch.watched_rows import LEAST_PAPERS, WatchedTask
+from scoremux_assess.watch.findings import LOSSES, RECOVERED, Finding, PlannedReads, Shift, calendar_days
+from scoremux_assess.watch.watched_rows import LEAST_PAPERS, Day, WatchedTask
 from scoremux_decide.policy import WatchPolicy
+from scoremux_files.errors import first_of
 
 _SHOWN_DAYS = 14
 _PAPERS = {
@@ -30,16 +31,18 @@ class Morning:
 
     Attributes:
         lost: Rows that a job wrote and the desk does not have, by administration.
-        drawn: The share of rows that `scoremux score --read-behind` draws of each task, as planned.
+        drawn: The reads that `scoremux score --read-behind` draws of each task.
+        store: The store, for the commands that act.
     """
 
     tasks: Sequence[WatchedTask]
     findings: Sequence[Finding]
     shifts: Sequence[Shift]
     lost: Mapping[str, int]
-    drawn: Mapping[str, float]
+    drawn: Mapping[str, PlannedReads]
     rules: WatchPolicy
     today: str
+    store: str
 
 
 def as_json(morning: Morning) -> dict[str, Any]:
@@ -47,7 +50,7 @@ def as_json(morning: Morning) -> dict[str, Any]:
     return {
         "rows": [dict(zip(("day", *_STATES), row, strict=True)) for row in _rows(morning.tasks, morning.lost)],
         "lost": dict(morning.lost),
-        "read_behind": dict(morning.drawn),
+        "read_behind": {task: reads.share for task, reads in morning.drawn.items()},
         "warnings": [
             {"task": s.task, "share": s.name, "usual": s.usual, "recent": s.recent, "since": s.since}
             for s in morning.shifts
@@ -56,7 +59,8 @@ def as_json(morning: Morning) -> dict[str, Any]:
             {
                 "task": finding.watched.task, "version": finding.watched.version, "promise": finding.promise,
                 "promised": finding.promised, "expected": finding.expected, "observed": _observed(finding),
-                "errors": finding.errors, "reads": finding.reads,
+                "errors": finding.errors, "reads": finding.reads, "weeks": weeks(finding),
+                "last_28_days": recent(finding, morning.today),
                 "coded": sum(day.coded for day in finding.watched.days.values()), "interval": list(finding.sequence),
                 "late": _late(finding.watched), "since": min(finding.watched.days), "verdict": finding.verdict,
                 "alarm_since": finding.since, "population_changed_since": finding.moved, "held": finding.is_held,
@@ -84,7 +88,7 @@ def page_values(morning: Morning) -> dict[str, Any]:
         "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
         f"{sum(lost.values()):,} rows lost, {late:,} picked rows not read in time.",
         "rate": _rate(morning.rules),
-        "alarms": [{"task": f.watched.task, "words": _alarm(f, morning.rules.owner, today)} for f in alarms],
+        "alarms": [{"task": f.watched.task, "words": _alarm(f, morning)} for f in alarms],
         "shifts": [
             {"task": s.task, "name": s.name, "cells": [_percent(s.usual), _percent(s.recent), s.since]}
             for s in morning.shifts
@@ -95,12 +99,12 @@ def page_values(morning: Morning) -> dict[str, Any]:
             for name, *cells in _rows(tasks, lost)[-_SHOWN_DAYS:]
         ],
         "oldest": f"The oldest unread row came on {min(waiting)}." if waiting else "No row waits for people.",
-        "promises": [_row(finding) for finding in findings],
+        "promises": [_row(finding, findings, today) for finding in findings],
+        "charts": [_chart(finding) for finding in findings if finding.promise == "exact" and finding.reads],
         "unwatched": f"Without a promise that can be watched: {', '.join(unwatched)}." if unwatched else "",
         "losses": [f"{loss:.0%}" for loss in LOSSES],
         "plans": [_plan(finding, morning.drawn) for finding in findings if finding.plan],
-        "planned": f"The share drawn finds a loss of {morning.rules.find_loss:.0%} in {morning.rules.find_days} days, "
-        "in half of all cases; give the JSON file beside this page to scoremux score --read-behind.",
+        "planned": _planned(morning),
         "changes": list(_changes(tasks)),
         "today": today,
     }
@@ -149,9 +153,7 @@ def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[A
         for name, day in task.days.items():
             line = totals.setdefault(name, Counter())
             line.update({"in": day.rows.total(), "machine": day.rows["machine"], "to people": day.rows["people"]})
-            line.update({"pending": day.pending, "held": day.on_hold})
-    for line in totals.values():
-        line["final"] = line["in"] - line["pending"]
+            line.update({"final": day.final, "pending": day.pending, "held": day.on_hold})
     rows = [(name, *(line[state] for state in _STATES)) for name, line in totals.items()]
     if rows and lost:
         last = max(rows)
@@ -177,7 +179,8 @@ def _rate(rules: WatchPolicy) -> str:
     return f"Alarms are set for at most {count} in {rules.days} days, over all tasks together."
 
 
-def _alarm(finding: Finding, owner: str, today: str) -> str:
+def _alarm(finding: Finding, morning: Morning) -> str:
+    today, owner = morning.today, morning.rules.owner
     age = (date.fromisoformat(today) - date.fromisoformat(finding.since or today)).days
     why = (
         f"confidences have changed since {finding.moved}, so the responses are others: calibrate on new labels"
@@ -189,7 +192,58 @@ def _alarm(finding: Finding, owner: str, today: str) -> str:
         ready = "" if finding.recovered >= RECOVERED else "not yet "
         words += f". On hold: {finding.reads} reads since say {ready}that the promise is kept again "
         return words + f"(e = {finding.recovered:.3g}, {RECOVERED:g} is needed)."
-    return words + f"; {why}. Since {finding.since} ({age} days), owner: {owner or 'none is named in the policy'}."
+    words += f"; {why}. Since {finding.since} ({age} days), owner: {owner or 'none is named in the policy'}. "
+    hold = f"scoremux tasks hold {finding.watched.task} --by NAME --store {morning.store}"
+    return f"{words}To send its responses to people: {hold}"
+
+
+def recent(finding: Finding, today: str) -> dict[str, Any]:
+    """Return errors, reads and the expected error of the last 28 days."""
+    first = (date.fromisoformat(today) - timedelta(days=27)).isoformat()
+    return _sums(finding, [day for name, day in finding.watched.days.items() if name >= first])
+
+
+def weeks(finding: Finding) -> list[dict[str, Any]]:
+    """Return errors, reads and the expected error of each week since the calibration."""
+    days = [(date.fromisoformat(name), day) for name, day in finding.watched.days.items()]
+    by_week = groupby(days, lambda named: (named[0] - days[0][0]).days // 7)
+    return [{"week": week, **_sums(finding, [day for _, day in of_week])} for week, of_week in by_week]
+
+
+def _sums(finding: Finding, days: Sequence[Day]) -> dict[str, Any]:
+    errors = [error for day in days for error in day.errors if abs(error) >= finding.least]
+    doubts, reads = [doubt for day in days for doubt in day.doubts], sum(len(day.errors) for day in days)
+    expected = sum(doubts) / len(doubts) if doubts else None
+    return {"errors": len(errors), "above": sum(error > 0 for error in errors), "reads": reads, "expected": expected}
+
+
+def _chart(finding: Finding) -> dict[str, Any]:
+    """Return polylines of the share of errors by week, expected and observed, in a box of 300 by 100."""
+    of_weeks = weeks(finding)
+    last = max(of_weeks[-1]["week"], 1)
+    observed = [(w["week"], w["errors"] / w["reads"]) for w in of_weeks if w["reads"]]
+    expected = [(w["week"], w["expected"]) for w in of_weeks if w["expected"] is not None]
+    most = max(finding.promised, *(share for _, share in (*observed, *expected)))
+
+    def line(points: Sequence[tuple[int, float]]) -> str:
+        return " ".join(f"{300 * week / last:.0f},{100 - 100 * share / most:.0f}" for week, share in points)
+
+    height = 100 - 100 * finding.promised / most
+    lines = {"observed": line(observed), "expected": line(expected), "promised": f"{height:.0f}"}
+    return {"task": finding.watched.task, "most": _percent(most), **lines}
+
+
+def _planned(morning: Morning) -> str:
+    """Say what the planned reads find, how many they are, and where the cap holds."""
+    rules, drawn = morning.rules, morning.drawn
+    capped = [f"{task} in {reads.days:.0f}" for task, reads in drawn.items() if reads.share >= rules.most_read]
+    cap = f"With {rules.most_read:.0%} at most (most_read in [watch]) it is later: {first_of(capped)} days. "
+    return (
+        f"The share drawn finds losses of {rules.find_loss:.0%} in {rules.find_days} days (half of them). "
+        f"{cap if capped else ''}"
+        f"In all {sum(reads.a_day for reads in drawn.values()):,.0f} reads a day are planned; give the JSON file "
+        "beside this page to scoremux score --read-behind."
+    )
 
 
 def _papers(readings: Ints) -> str:
@@ -197,9 +251,11 @@ def _papers(readings: Ints) -> str:
     return f"{wrong / read:.1%} of {read:,}" if read >= LEAST_PAPERS else "–"
 
 
-def _row(finding: Finding) -> dict[str, Any]:
+def _row(finding: Finding, findings: Sequence[Finding], today: str) -> dict[str, Any]:
+    versions = {other.watched.version for other in findings if other.watched.task == finding.watched.task}
+    last = recent(finding, today)
     return {
-        "task": finding.watched.task,
+        "task": finding.watched.task + (f" ({finding.watched.version[:12]})" if len(versions) > 1 else ""),
         "promise": "" if finding.promise == "exact" else "two levels or more off",
         "style": "fail" if finding.since else "pass" if finding.verdict == "kept" else "open",
         "verdict": finding.verdict,
@@ -207,6 +263,10 @@ def _row(finding: Finding) -> dict[str, Any]:
         "expected": _percent(finding.expected if finding.promise == "exact" else None),
         "observed": _percent(_observed(finding)),
         "interval": f"[{_percent(finding.sequence[0])}, {_percent(finding.sequence[1])}]" if finding.reads else "",
+        "recent": [
+            _percent(last["expected"] if finding.promise == "exact" else None),
+            f"{last['errors'] - last['above']:,} + {last['above']:,} of {last['reads']:,}" if last["reads"] else "–",
+        ],
         "reads": f"{finding.reads:,}",
         "late": f"{_late(finding.watched):,}",
         "papers": f"{_papers(finding.papers.before)} → {_papers(finding.papers.recent)}",
@@ -214,10 +274,11 @@ def _row(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _plan(finding: Finding, drawn: Mapping[str, float]) -> dict[str, Any]:
+def _plan(finding: Finding, drawn: Mapping[str, PlannedReads]) -> dict[str, Any]:
     reads = finding.reads / calendar_days(finding.watched.days)
     cells = [f"{reads_needed / reads:.0f} days" if reads else "never" for reads_needed in finding.plan]
-    share = _percent(drawn.get(finding.watched.task))
+    planned = drawn.get(finding.watched.task)
+    share = _percent(planned.share if planned else None)
     return {"task": finding.watched.task, "reads": f"{reads:.1f}", "days": cells, "share": share}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scoremux_assess.labels.ratings import Ints
-from scoremux_client.contract import HUMAN, MACHINE, Reason
+from scoremux_client.contract import HUMAN, MACHINE, Reason, Status
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Decision
 from scoremux_files.rows.readers import read_rows
@@ -31,10 +31,12 @@ class Day:
     Attributes:
         rows: Responses by what became of them: machine, people, or empty where they cannot be graded.
         pending: Responses that people have not read yet.
+        final: Responses that have a final score or code.
         on_hold: Responses that a version on hold scored.
         kept: Responses that the machine keeps, or would keep without a hold.
         doubts: 1 − confidence of each of these that has a confidence, in their order.
-        errors: For each of these that people gave a level as well, in their order, by how many the machine was off.
+        errors: For each of these that people read as well, in their order, how far the machine was above the
+            first person's level: promises are about one person, and what two settled is nearer to the machine.
         coded: Those that people gave a condition code.
         having, asked: Of each share that is watched without labels, how many rows have it, and of how many.
         late: Ids of those picked for people that were not read in time.
@@ -42,6 +44,7 @@ class Day:
 
     rows: Counter[str] = field(default_factory=Counter)
     pending: int = 0
+    final: int = 0
     on_hold: int = 0
     kept: int = 0
     doubts: list[float] = field(default_factory=list)
@@ -116,6 +119,7 @@ def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, count
     route, level = str(row["route"] or ""), row["machine_level"]
     day.rows["people" if route.startswith(HUMAN) else route] += 1
     day.pending += row["status"] == "PENDING"
+    day.final += row["status"] in (Status.OK.value, Status.CONDITION.value)
     on_hold = route == Reason.HELD.route
     if not (on_hold or route == MACHINE) or level is None or int(level) < 0:
         return
@@ -126,11 +130,11 @@ def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, count
         return
     if row["decided_by"] in _HUMAN:
         if _is_first(row, day_name, counted):
-            human = row.get("level")
+            human = row["first_level"] if "first_level" in row else row.get("level")
             if human is None or int(human) < 0:
                 day.coded += 1  # a code instead of a level: promises are about levels, as calibrations are
             else:
-                day.errors.append(abs(int(human) - int(level)))
+                day.errors.append(int(level) - int(human))
     elif day_name < late_before and not on_hold:
         day.late.append(str(row["id"]))
 

@@ -52,7 +52,7 @@ student: who wrote the response, null where no column says it.
 
 _OWN = {
     "source", "line", "text", "chosen_by", "probability", "seen", "second", "final", "settled_by", "saw", "size",
-    "decision", "decided_at", "added_at", "code", "decided_by", "rater", "machine_level",
+    "decision", "decided_at", "added_at", "code", "decided_by", "rater", "machine_level", "first_level",
     *SCHEMA.names,
 }  # fmt: skip
 """Names of columns that outputs, the desk's exports, or what reads them have for themselves."""

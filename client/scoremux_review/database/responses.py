@@ -136,13 +136,14 @@ def rows_of(connection: Connection, chosen: Collection[int]) -> Iterator[Any]:
 
 
 def final_rows(connection: Connection, chosen: Collection[int] | None = None) -> Iterator[Any]:
-    """Yield rows with the decision that counts: saw, at, kind, rater, and second (the other rating's id)."""
-    second = _of_kind("second")
+    """Yield rows with the decision that counts (saw, at, kind, rater), first_level, and second (a rating's id)."""
+    first, second = _of_kind("first"), _of_kind("second")
     query = (
         select(rows, decisions.c.saw, decisions.c.at, decisions.c.kind, people.c.name.label("rater"),
-               second.c.id.label("second"))
+               first.c.level.label("first_level"), second.c.id.label("second"))
         .outerjoin(decisions, decisions.c.id == rows.c.final_decision)
         .outerjoin(people, people.c.id == decisions.c.person)
+        .outerjoin(first, (first.c.row == rows.c.id) & (first.c.round == rows.c.round))
         .outerjoin(second, (second.c.row == rows.c.id) & (second.c.round == rows.c.round))
         .where(rows.c.state.not_in((*PAPERS, ERASED)))
         .order_by(rows.c.id)
