@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM = false
 # Images for containers often set it; without the compiled files, hundreds of short processes compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo tutorial test durations nightly slow lowest check dist lock bench bench-all clean
+.PHONY: demo tutorial test durations nightly slow lowest numpy2 check dist release pages lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -36,7 +36,7 @@ durations: $(VENV)/.dev
 
 # What takes minutes: the tests that `make test` leaves out, the lowest versions, and the bits of all families on a
 # processor that QEMU emulates (Debian's package qemu-user).
-nightly: $(VENV)/.dev lowest
+nightly: $(VENV)/.dev lowest numpy2 pages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 2 --dist loadfile -m nightly
 	$(BIN)/python -m pytest tests/slow/test_one_arithmetic.py -k EPYC-Milan --share 0.1
 
@@ -51,6 +51,16 @@ LOWEST_EXTRAS = serve,assess,review,judge,test
 LOWEST_TESTS = $(addprefix tests/unit/,client assess cli files review)
 lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(BOUNDED) -n 3 --dist loadfile $(LOWEST_TESTS)
+
+# What needs no serving machine runs with numpy 2 as well; `serve`, `export` and `ray` pin numpy below 2.
+NUMPY2 = $(VENV)-numpy2
+numpy2: $(NUMPY2)/.installed
+	OMP_NUM_THREADS=1 $(NUMPY2)/bin/python -m pytest $(BOUNDED) -n 3 --dist loadfile $(LOWEST_TESTS)
+
+$(NUMPY2)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(NUMPY2)
+	$(NUMPY2)/bin/python -m pip install --quiet --editable '.[assess,review,judge,test]' 'numpy>=2'
+	@touch $@
 
 $(LOWEST)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
@@ -67,6 +77,16 @@ check: $(VENV)/.dev
 # The wheel, for machines without a checkout: pip install dist/scoremux-*.whl
 dist: $(VENV)/bin/python
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# All artefacts of a version, tried, and its tag: make release VERSION=0.2.0. CONTRIBUTING.md says how to publish them.
+release: check test
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python tests/packaging/release.py "$(VERSION)"
+
+# The pages as a site with a search, in .pages/site.
+pages: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet 'zensical>=0.0.50'
+	$(BIN)/python tests/support/site_pages.py
 
 # What the images install, what builds the package for them, and the extras of other machines, for CPython 3.10 to 3.12.
 LOCKS = server_config/requirements

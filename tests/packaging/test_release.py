@@ -1,0 +1,54 @@
+"""A release: what it refuses, its notes, equal bytes of two builds; each page has its reader in the site."""
+
+import json
+import zipfile
+from importlib import util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from making import ROOT
+from scoremux_server.triton.installation import BUNDLED_RELEASE
+from site_pages import navigation, tracked
+
+CHANGELOG = "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- New.\n\n## [0.1.0] - 2026-12-01\n\n- Old.\n"
+
+
+@pytest.fixture(scope="module")
+def release() -> ModuleType:
+    spec = util.spec_from_file_location("release", ROOT / "tests/packaging/release.py")
+    assert spec and spec.loader
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("version", ["", "next", "v0.2.0", "0.2"])
+def test_a_version_of_another_form_is_refused(release: ModuleType, version: str) -> None:
+    with pytest.raises(SystemExit, match=r"not of the form 0\.2\.0"):
+        release.check(version)
+
+
+def test_notes_are_the_section_of_the_version_else_what_is_unreleased(release: ModuleType) -> None:
+    assert release.notes(CHANGELOG, "0.1.0") == "# scoremux 0.1.0\n\n- Old.\n"
+    assert release.notes(CHANGELOG, "0.2.0") == "# scoremux 0.2.0\n\n### Added\n\n- New.\n"
+    with pytest.raises(SystemExit):
+        release.notes("# Changelog\n", "0.2.0")
+
+
+@pytest.mark.nightly
+def test_two_builds_have_equal_bytes_and_name_the_bundled_triton(release: ModuleType, tmp_path: Path) -> None:
+    release.build_twice("9.8.7", tmp_path)
+    (wheel,) = tmp_path.glob("scoremux-*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (name for name in opened.namelist() if ".dist-info/sboms/" in name)
+        listed = json.loads(opened.read(name))
+    (triton,) = listed["components"][0]["components"]
+    assert "{}.{}".format(*BUNDLED_RELEASE) in triton["description"]
+
+
+def test_every_page_has_a_reader() -> None:
+    listed = [page for _, pages in navigation(tracked()) for page in pages]
+    assert {"index.md", "engine/index.md", "CHANGELOG.md"} <= set(listed)
+    assert len(listed) == len(tracked())
