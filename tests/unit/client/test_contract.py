@@ -147,6 +147,8 @@ def described(prepared: tuple[Path, Path], bare: Backbone) -> tuple[Path, Path]:
 def test_backbone_has_the_tensors_of_the_graph(
     described: tuple[Path, Path], bare: Backbone, tmp_path: Path, backend: str
 ) -> None:
+    if backend == "python":
+        pytest.importorskip("onnxruntime", reason="needs the extra serve")
     assert assemble(tmp_path / "models", *described, backend=backend) == ["backbone", "scorer"]
     config = assembled(tmp_path, "backbone")
     tables = []
@@ -170,6 +172,7 @@ def test_graph_is_linked_for_triton(described: tuple[Path, Path], tmp_path: Path
 
 
 def test_a_scorer_beside_a_backbone_of_its_own_calls_it(described: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs the extra serve")
     chosen = RunnerChoice("openvino", precision="int8")
     assemble(tmp_path / "models", *described, chosen, backend="python")
     given = {model: assembled(tmp_path, model).parameters for model in ("scorer", "backbone")}
