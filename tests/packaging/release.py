@@ -24,32 +24,37 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+(rc\d+)?")
 _CLIENT = "import scoremux_client; print(scoremux_client.ScoringClient.__name__)"
 
 
-def main(version: str) -> None:
-    """Build, try and tag a version."""
-    check(version)
+def main(version: str, again: bool = False) -> None:
+    """Build, try and tag a version; again: build one that has its tag, and no more."""
+    check(version, again)
     out = ROOT / "dist" / version
     shutil.rmtree(out, ignore_errors=True)
     build_twice(version, out)
     (out / "notes.md").write_text(notes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), version), encoding="utf-8")
     for extra in LOCKED:
         lock(extra, out / f"pylock.{extra}.toml")
-    try_wheels(version, out)
     sums = "".join(f"{digest(path)}  {path.name}\n" for path in sorted(out.iterdir()))
     (out / "SHA256SUMS").write_text(sums)
+    if again:
+        return
+    try_wheels(version, out)
     git("tag", "--annotate", f"v{version}", "--message", f"scoremux {version}")
     print(
         f"{out.relative_to(ROOT)} is ready, and this commit has the tag v{version}; CONTRIBUTING.md says how to publish"
     )
 
 
-def check(version: str) -> None:
-    """Refuse a version that is not one, a tree with changes, and a tag that exists."""
+def check(version: str, again: bool = False) -> None:
+    """Refuse a version that is not one, a tree with changes, and a tag that exists, or with `again` another commit."""
     if not _VERSION.fullmatch(version):
         sys.exit(f"VERSION is {version!r}, not of the form 0.2.0; run make release VERSION=0.2.0")
     if changes := git("status", "--porcelain"):
         sys.exit(f"the tree has changes; commit them first:\n{changes}")
-    if git("tag", "--list", f"v{version}"):
+    tagged = git("tag", "--list", f"v{version}")
+    if tagged and not again:
         sys.exit(f"the tag v{version} exists; choose the next version")
+    if again and (not tagged or git("rev-parse", f"v{version}^{{commit}}") != git("rev-parse", "HEAD")):
+        sys.exit(f"this commit has no tag v{version}; run git checkout v{version}")
 
 
 def build_twice(version: str, out: Path) -> None:
@@ -158,4 +163,4 @@ def run(words: list[str | Path], variables: Mapping[str, str] | None = None, cwd
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) == 2 else "")
+    main(sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:] == ["--again"])
