@@ -24,7 +24,7 @@ _MODULES = {
     "serve": "pytriton onnxruntime openvino ml_dtypes prometheus_client psutil safetensors tokenizers",
     "ray": "ray",
     "review": "sqlalchemy starlette argon2 uvicorn psycopg python_multipart",
-    "api": "fastapi orjson standardwebhooks",
+    "api": "fastapi fastapi_offline orjson standardwebhooks",
 }
 """Extra → modules that it brings and that may be missing."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from anyio.from_thread import start_blocking_portal
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
+from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 
 from scoremux_api import problems, task_endpoints
@@ -39,15 +40,15 @@ def create_app(services: Services) -> FastAPI:
             finally:
                 delivering.cancel()
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="scoremux",
         version="1",
         summary="Scores of student responses, jobs, and the decisions of people.",
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
         openapi_url="/v1/openapi.json",
-        docs_url=None,
         redoc_url=None,
+        static_url="/docs/static",
         redirect_slashes=False,  # the URL would begin with http://, and take the token there
     )
     app.state.services = services

@@ -163,13 +163,13 @@ def _say_who_decides(scorer: TritonScorer, callers: Callers) -> None:
     Raises InputError where the server refuses the API's grants.
     """
     from scoremux_api.callers import Caller
-    from scoremux_client.errors import RejectedError, TransportError
+    from scoremux_client.errors import TransportError
 
     try:
         undecided = scorer.uncalibrated(callers.may_also_score(Caller("api", ()), "*"))
-    except RejectedError as error:
-        raise InputError(f"{error}; --grant-key must be the file that the server has as grant_key_file") from error
     except TransportError as error:
+        if "grant" in str(error):
+            raise InputError(f"{error}; --grant-key must be the server's grant_key_file") from error
         say(f"no scores yet: {error}; rows get 503 until the server of --url answers")
         return
     if undecided:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -53,6 +53,10 @@ class ApiProblem(ScoremuxError):
 
 class ProblemBody(BaseModel):
     """An error (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [ApiProblem(503, "Server busy", "the queue is full", 1).body()]}
+    )
 
     type: str = Field(description="A URN that names the kind of problem; it does not change.")
     title: str

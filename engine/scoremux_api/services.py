@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -43,7 +44,8 @@ class Services:
     allowed_hosts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        self.intake = LiveIntake(self.database, self.read_behind)
+        operator = partial(self.callers.may_also_score, Caller("api", ()), "*")
+        self.intake = LiveIntake(self.database, self.read_behind, lambda: self.scorer.tasks(operator()))
         self.addresses = WebhookAddresses(self.allowed_hosts)
         self.batches_changed = threading.Event()
 

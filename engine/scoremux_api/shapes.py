@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from scoremux_api.problems import ApiProblem
 from scoremux_client.contract import MAX_BATCH_ROWS, Status
+from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored, is_text
+from scoremux_files.rows.writers import check_kept
 
 Shape = TypeVar("Shape", bound=BaseModel)
-_MOST_VALUES = 8 * MAX_BATCH_ROWS
+_MOST_VALUES = 32 * MAX_BATCH_ROWS
+_MOST_GROUPS, _MOST_LETTERS = 20, 200
+NAME = r"^[^\u0000-\u001f\u007f]{0,200}$"
+_GROUP = re.compile(r"\w[\w.-]{0,59}")
 ROW_ID = r"^[^\u0000-\u001f\u007f]{1,200}$"
+
+
+def example(**members: Any) -> ConfigDict:
+    """Return the configuration of a shape that shows an example in the OpenAPI file."""
+    return ConfigDict(json_schema_extra={"examples": [members]})
 
 
 class KnownMembers(BaseModel, extra="forbid"):
@@ -34,14 +45,44 @@ def _without_half(text: Any) -> Any:
     return None if isinstance(text, str) and not is_text(text) else text
 
 
+def _groups(kept: Any) -> dict[str, str]:
+    """Return the columns to keep. Its errors name none of them: a name may be a text."""
+    if not isinstance(kept, dict) or len(kept) > _MOST_GROUPS:
+        raise PydanticCustomError("keep", "Input should be an object of at most {most} strings", {"most": _MOST_GROUPS})
+    for name, value in kept.items():
+        if not (isinstance(value, str) and len(value) <= _MOST_LETTERS and _GROUP.fullmatch(name)):
+            message = "Names should be letters, digits, '_', '.' and '-', and values strings of at most {most} letters"
+            raise PydanticCustomError("keep", message, {"most": _MOST_LETTERS})
+    try:
+        check_kept(kept, "text")
+    except InputError as error:
+        raise PydanticCustomError("keep", "{said}", {"said": str(error)}) from None
+    return kept
+
+
 class RowIn(KnownMembers):
     """A response to score."""
+
+    model_config = example(
+        id="r1", task="en-6.3-ipp", text="It hands out addresses.", student="s-204", administration="2026-fall",
+        keep={"region": "north"},
+    )  # fmt: skip
 
     id: str = Field(pattern=ROW_ID, description="The platform's own name of the response; unique within a task.")
     task: str = Field(max_length=256, description="Task id, or `id@digest` to pin a version.")
     text: Annotated[str | None, BeforeValidator(_without_half)] = Field(
         description="The student's response; `null` gets the status INVALID_TEXT."
     )
+    student: str = Field("", pattern=NAME, description="Who wrote it: responses of one student count as one draw.")
+    administration: str = Field("", pattern=NAME, description="When it was written, for the desk's exports.")
+    keep: Annotated[dict[str, str], BeforeValidator(_groups)] = Field(
+        {}, description="Groups of the student, such as a region: columns of the desk's exports, for fairness."
+    )
+
+    @property
+    def origin(self) -> tuple[str, str, str]:
+        """Student, administration, and the kept columns as the desk stores them."""
+        return self.student, self.administration, json.dumps(self.keep, ensure_ascii=False) if self.keep else ""
 
 
 class ScoreRequest(KnownMembers):
@@ -52,6 +93,11 @@ class ScoreRequest(KnownMembers):
 
 class ScoredRow(BaseModel):
     """A row with its outcome; `null` where there is nothing."""
+
+    model_config = example(
+        id="r1", task="en-6.3-ipp", status="OK", level=1, score=0.25, probabilities=[0.2, 0.7, 0.1], confidence=0.81,
+        range=[0, 1], condition=None, route="machine", version="9f0c…", truncated=False, arithmetic="x86-f32",
+    )  # fmt: skip
 
     id: str
     task: str

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
-from scoremux_review.database import log
+from scoremux_review.database import log, programme
 from scoremux_review.database.schema import DEAD, DELIVERED, WAITING, api_rows, deliveries, row_subject, webhooks
 
 BATCH_COMPLETED, ROW_FINAL, ROW_CORRECTED = "batch.completed", "row.final", "row.corrected"
@@ -122,8 +122,9 @@ def add_decision_event(connection: Connection, now: float, row: Any, level: int 
         return
     again = row.round > 1 or any(entry.body.get("state") == "done" for entry in log.entries(connection, row.id))
     data = {
-        "task": owner.task, "id": owner.name, "level": level, "condition": code or None, "reason": row.reason or None,
-        "machine_level": row.level if row.level >= 0 else None,
+        "task": owner.task, "id": owner.name, "level": level,
+        "score": programme.item_of(connection, row.task).worth(level), "condition": code or None,
+        "reason": row.reason or None, "machine_level": row.level if row.level >= 0 else None,
     }  # fmt: skip
     event = ROW_CORRECTED if again else ROW_FINAL
     add_event(connection, now, owner.token, row_subject(owner.task, owner.name), event, data)

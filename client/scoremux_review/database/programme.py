@@ -41,6 +41,10 @@ class Item:
         """Whether a file says what its levels are worth; else they are the levels themselves."""
         return self.levels != tuple(range(len(self.levels))) or bool(self.question)
 
+    def worth(self, level: int | None) -> float | None:
+        """Return what a level is worth in points; None without one."""
+        return None if level is None or not 0 <= level < len(self.levels) else self.levels[level]
+
     def points(self, level: int) -> str:
         """Return what a level is worth, such as ``0.25 pts``."""
         if not 0 <= level < len(self.levels):

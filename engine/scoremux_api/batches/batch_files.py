@@ -34,7 +34,7 @@ from scoremux_files.rows.writers import JOURNAL, beside_parts
 
 log = logging.getLogger(__name__)
 
-LAYOUT = RowLayout(part_rows=1024)
+LAYOUT = RowLayout(part_rows=1024, student="student", keep=["administration", "keep"])
 """Results appear by the part, and after a crash no more than a part is computed again."""
 
 MOST_BYTES, MOST_LINES = 256 << 20, 500_000
@@ -86,8 +86,10 @@ class BatchFiles:
                     total += 1
                     try:
                         row = _new_row(line.data, texts)
-                        half = {**row.model_dump(), "text": HALF}  # the other JSON gets no longer than the line was
-                        rows.write((json.dumps(half) if row.text is None else row.model_dump_json()).encode())
+                        values = row.model_dump(exclude_defaults=True)
+                        values |= {"keep": row.origin[2]} if row.keep else {}
+                        half = {**values, "text": HALF}  # the other JSON gets hardly longer than the line was
+                        rows.write(json.dumps(half).encode() if row.text is None else orjson.dumps(values))
                     except (ApiProblem, ValidationError) as error:
                         failed += 1
                         errors.write(_error(line.number, problem_of(error)))

@@ -201,7 +201,9 @@ class BatchRunner:
         texts = [None if text == HALF else str(text) for text in part.texts]
         rows = [Response(task, text) for task, text in zip(part.tasks, texts, strict=True)]
         alerts = asyncio.run(self._services.alerts(Caller(batch.token, ()), rows))
-        arrivals = [ScoredArrival(*of) for of in zip(texts, scored, alerts, strict=True)]
+        origins = [[cell or "" for cell in of] for of in zip(part.students, *part.kept.values(), strict=True)]
+        outcomes = zip(texts, scored, alerts, origins, strict=True)
+        arrivals = [ScoredArrival(text, outcome, alert, *origin) for text, outcome, alert, origin in outcomes]
         taken = self._services.intake.commit_now(batch.token, arrivals, partly=True)
         left = [place for place in range(len(scored)) if place not in taken]
         rejected = [{"source": "", "line": part.lines[place], "reason": _TAKEN} for place in sorted(taken)]

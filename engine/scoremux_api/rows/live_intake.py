@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from scoremux_api.problems import UPDATE_S, ApiProblem
 from scoremux_cli.batch.people import ReadBehind
 from scoremux_client.contract import NOBODY_CAN
-from scoremux_client.errors import InputError
+from scoremux_client.errors import InputError, TransportError
 from scoremux_client.frames import columns_of
 from scoremux_client.rows import Scored
+from scoremux_client.served_tasks import ServedTask
 from scoremux_files.errors import first_of
 from scoremux_review.database import api_rows, programme, responses
 from scoremux_review.database.connection import Connection, Database
@@ -27,11 +29,14 @@ _Key = tuple[str, str]
 
 
 class ScoredArrival(NamedTuple):
-    """A scored row with its text; alert: what `Alert.describe` says of it."""
+    """A scored row with its text, and what came with it; alert: what `Alert.describe` says of it."""
 
     text: str | None
     scored: Scored
     alert: Mapping[str, Any] | None = None
+    student: str = ""
+    administration: str = ""
+    kept: str = ""
 
     @property
     def key(self) -> _Key:
@@ -42,8 +47,15 @@ class ScoredArrival(NamedTuple):
 class LiveIntake:
     """Commits rows that people read; rows that the machine decides are not stored."""
 
-    def __init__(self, database: Database, read_behind: ReadBehind | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        read_behind: ReadBehind | None = None,
+        served: Callable[[], Iterable[ServedTask]] = lambda: (),
+    ) -> None:
+        """served: lists the tasks of the scoring server, which the desk learns the points of levels from."""
         self._database, self._read_behind = database, read_behind
+        self._served, self._points = served, dict[str, tuple[float, ...]]()
         self._thread = ThreadPoolExecutor(1, "intake")
 
     async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
@@ -61,6 +73,7 @@ class LiveIntake:
     def commit_now(self, token: str, arrivals: Sequence[ScoredArrival], *, partly: bool) -> set[int]:
         """Commit rows as `commit` does; if `partly`, leave out only those with another text; return their places."""
         chosen = [place for place, arrival in enumerate(arrivals) if self._is_for_people(token, arrival)]
+        self._learn_points({arrivals[place].key[0] for place in chosen})
         with (self._database.write if chosen else self._database.read)() as connection:
             known = api_rows.owned(connection, token, {name for _, name in (arrival.key for arrival in arrivals)})
             texts = {key: row.text for key, row in known.items()}
@@ -83,11 +96,16 @@ class LiveIntake:
         if not new:
             return {}
         first, policy, now = responses.next_id(connection), programme.load_policy(connection), self._database.now()
+        items = programme.all_items(connection)
+        new_tasks = {task for arrival in new if not ((task := arrival.key[0]) in items and items[task].is_described)}
+        named = [programme.Item(task, points) for task in sorted(new_tasks) if (points := self._points.get(task))]
+        programme.save_items(connection, named, _BY, now)
         rows = []
         for line, arrival in enumerate(new, start=first):
             outcome = {name: values[0] for name, values in columns_of([arrival.scored]).items()}
             outcome["read_behind"] = self._share(token, arrival)
-            origin = Origin(f"api {token}", line, arrival.text or "", "", token)
+            at = arrival.administration or token
+            origin = Origin(f"api {token}", line, arrival.text or "", arrival.student, at, arrival.kept)
             rows.append(intake.row_of(*arrival.key, origin, outcome, policy, line))
         try:
             numbers, _ = intake.insert_rows(connection, rows, f"api {token}", _BY, now)
@@ -96,6 +114,14 @@ class LiveIntake:
         owned = {arrival.key: number for number, arrival in zip(numbers, new, strict=True)}
         api_rows.own(connection, token, owned, now)
         return owned
+
+    def _learn_points(self, tasks: set[str]) -> None:
+        """Ask the scoring server what levels are worth, once for each task."""
+        if tasks <= self._points.keys():
+            return
+        with suppress(TransportError):
+            self._points |= {task.id: task.levels for task in self._served()}
+            self._points |= dict.fromkeys(tasks - self._points.keys(), ())
 
     def _is_for_people(self, token: str, arrival: ScoredArrival) -> bool:
         scored, share = arrival.scored, self._share(token, arrival)

@@ -17,10 +17,10 @@ from scoremux_api.idempotency import OnceOf
 from scoremux_api.problems import ApiProblem, body_of, declared
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import CallerOf, Services, ServicesOf
-from scoremux_api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, parsed
+from scoremux_api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, example, parsed
 from scoremux_client.contract import MACHINE, TASK_ID_PATTERN
 from scoremux_client.rows import Response as Row
-from scoremux_review.database import api_rows, log
+from scoremux_review.database import api_rows, log, programme
 from scoremux_review.database.connection import Connection
 
 _MOST_BYTES, _MOST_ENTRIES = 8 << 20, 1_000
@@ -37,11 +37,18 @@ class RowChange(BaseModel):
         "not decided yet; `final`: they have; `corrected`: they have decided again."
     )
     level: int | None = Field(description="Index of the level that counts, from 0; `null` while there is none.")
+    score: float | None = Field(description="The points that this level is worth.")
     condition: str | None = Field(description="Code of a response that is no attempt.")
 
 
 class RowOut(RowChange):
     """A row that people read, or may, and what became of it."""
+
+    model_config = example(
+        at="2026-11-30T09:00:00Z", state="final", level=2, score=0.5, condition=None, id="r1", task="en-6.3-ipp",
+        reason="LOW_CONFIDENCE", machine_level=1, route="human:LOW_CONFIDENCE", version="9f0c…",
+        history=[{"at": "2026-11-30T08:00:00Z", "state": "pending", "level": None, "score": None, "condition": None}],
+    )  # fmt: skip
 
     id: str
     task: str
@@ -68,8 +75,9 @@ async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     rows = parsed(ScoreRequest, body).rows
     sent = [Row(row.task, row.text, row.id) for row in rows]
     scored, alerts = await asyncio.gather(services.scorer.score(caller, sent), services.alerts(caller, sent))
-    outcomes = zip((row.text for row in rows), scored, alerts, strict=True)
-    await services.intake.commit(caller.token, [ScoredArrival(*outcome) for outcome in outcomes])
+    outcomes = zip(rows, scored, alerts, strict=True)
+    arrivals = [ScoredArrival(row.text, outcome, alert, *row.origin) for row, outcome, alert in outcomes]
+    await services.intake.commit(caller.token, arrivals)
     content = orjson.dumps({"rows": [as_json_row(row) for row in scored]})
     return Response(content, media_type="application/json")
 
@@ -88,8 +96,8 @@ def row(
         if found is None or not caller.allows(task):
             detail = "people do not read this row: the machine has decided it, or the token never sent it"
             raise ApiProblem(404, "Not found", detail)
-        changes = list[RowChange]()
-        for change in _changes(connection, found):
+        changes, item = list[RowChange](), programme.item_of(connection, task)
+        for change in _changes(connection, found, item):
             if not changes or change.model_copy(update={"at": changes[-1].at}) != changes[-1]:
                 changes.append(change)
     row: dict[str, Any] = {column: getattr(found, column) or None for column in ("reason", "route", "version")}
@@ -97,11 +105,11 @@ def row(
     return RowOut(**row, history=changes)
 
 
-def _changes(connection: Connection, row: Any) -> Iterator[RowChange]:
+def _changes(connection: Connection, row: Any, item: programme.Item) -> Iterator[RowChange]:
     """Yield how a row came, and how it was after each entry of the desk's record that settles or reopens it."""
 
     def change(at: datetime, state: RowState, level: int | None = None, code: str = "") -> RowChange:
-        return RowChange(at=at, state=state, level=level, condition=code or None)
+        return RowChange(at=at, state=state, level=level, score=item.worth(level), condition=code or None)
 
     by_machine = row.route == MACHINE or not row.reason
     undecided: tuple[Any, ...] = ("machine", _level(row), row.condition) if by_machine else ("pending",)

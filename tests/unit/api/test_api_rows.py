@@ -26,6 +26,7 @@ from scoremux_review.database.programme import Item, save_items
 from scoremux_review.database.schema import alerts, api_rows, deliveries, idempotency, reads, record, rows
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase, expire
+from scoremux_review.exports import export_labelled
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.alerts import listed_alerts
 from waiting import until
@@ -179,7 +180,8 @@ def test_decision_tells_level_reason_and_the_machines_level(told: Told) -> None:
     [event] = stored(told.services, select(deliveries))
     assert (event.subject, json.loads(event.body)["type"]) == (f"t-1 {name}", "row.final")
     assert json.loads(event.body)["data"] == {
-        "task": "t-1", "id": name, "level": 2, "condition": None, "reason": "LOW_CONFIDENCE", "machine_level": 1,
+        "task": "t-1", "id": name, "level": 2, "score": 1.0, "condition": None, "reason": "LOW_CONFIDENCE",
+        "machine_level": 1,
     }  # fmt: skip
     said = str(event) + told.client.get(path).text
     assert not {word for word in ("anna", "remark", "unsure") if word in said}
@@ -361,3 +363,53 @@ def test_desk_that_knows_fewer_levels_is_a_problem_of_that_request_alone(
     assert stored(services, select(rows.c.task)) == [("t-2",)]
     answer = score(client, row("b"))
     assert (answer.status_code, answer.json()["title"]) == (503, "Desk out of date")
+
+
+STUDENT = {"student": "s-1", "administration": "2026-fall", "keep": {"region": "north"}}
+
+
+def test_student_administration_and_groups_reach_the_exports(tmp_path: Path) -> None:
+    with api(tmp_path, RoutedTransport()) as (client, services):
+        assert score(client, {**row("r1"), **STUDENT}, row("r2")).status_code == 200
+        batch = "\n".join(json.dumps(r) for r in ({**row("r3"), **STUDENT}, {**row("r4"), "text": None, **STUDENT}))
+        sent = client.post("/v1/batches", content=batch).json()["id"]
+        until(lambda: client.get(f"/v1/batches/{sent}").json()["status"] == "completed")
+        work = work_of(services)
+        for _ in range(3):
+            work.decide("anna", work.take("anna").token, 1)
+        exported = tmp_path / "labelled.jsonl"
+        assert export_labelled(services.database, exported) == 3
+        found = {r["id"]: r for r in map(json.loads, exported.read_text().splitlines())}
+    for name in ("r1", "r3"):
+        assert {k: found[name][k] for k in ("student", "administration", "region")} == {
+            "student": "s-1", "administration": "2026-fall", "region": "north",
+        }  # fmt: skip
+    assert (found["r2"]["student"], found["r2"]["administration"], found["r2"]["region"]) == (None, "local", None)
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ({"student": "a\nb"}, "rows.0.student"),
+        ({"keep": {"level": "1"}}, "column level cannot be kept"),
+        ({"keep": {"a secret text ?": "x"}}, "Names should be letters"),
+        ({"keep": {"region": 1}}, "values strings"),
+        ({"keep": {f"g{n}": "x" for n in range(21)}}, "at most 20 strings"),
+        ({"keep": "north"}, "at most 20 strings"),
+    ],
+)
+def test_wrong_groups_are_refused_without_a_word_of_them(tmp_path: Path, more: dict[str, Any], complaint: str) -> None:
+    with api(tmp_path, RoutedTransport()) as (client, _):
+        answer = score(client, {**row("r1"), **more})
+    assert answer.status_code == 422 and complaint in answer.json()["detail"] and "secret" not in answer.text
+
+
+def test_points_of_a_decision_are_those_that_the_server_names(running: tuple[TestClient, Services]) -> None:
+    client, services = running
+    score(client, row("r1", "unsure"))
+    work = work_of(services)
+    work.decide("anna", work.take("anna").token, 2)
+    decided = client.get("/v1/rows/t-1/r1").json()
+    assert (decided["level"], decided["score"]) == (2, 1.0)
+    (body,) = stored(services, select(deliveries.c.body).where(deliveries.c.type == "row.final").limit(1))
+    assert json.loads(body.body)["data"]["score"] == 1.0

@@ -79,3 +79,33 @@ def test_human_decides_only_what_the_sandbox_sent(tmp_path: Path, monkeypatch: p
         score(client, "human-1")
         until(lambda: client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final")
         assert {client.get(f"/v1/rows/t-1/{name}").json()["state"] for name in ("other", "human-0")} == {"pending"}
+
+
+def test_first_request_is_refused_where_an_id_says_so(sandbox: httpx.Client) -> None:
+    for name, status in (("limited-1", 429), ("busy-1", 503)):
+        rows = {"rows": [{"id": name, "task": "sandbox-1", "text": "any text"}]}
+        refused = sandbox.post("/v1/score", json=rows)
+        assert (refused.status_code, refused.headers["retry-after"]) == (status, "1")
+        assert refused.json()["retryable"]
+        assert sandbox.post("/v1/score", json=rows).json()["rows"][0]["level"] == 1
+
+
+def test_rows_have_a_confidence_and_a_range(sandbox: httpx.Client) -> None:
+    sure, unsure, blank = score(sandbox, "r1", "routed-9", "blank-8")
+    assert (round(sure["confidence"], 3), sure["range"]) == (0.9, [1, 1])
+    assert (round(unsure["confidence"], 3), unsure["range"]) == (0.55, [0, 1])
+    assert (blank["confidence"], blank["range"]) == (None, None)
+
+
+def test_human_corrects_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox_module, "HUMAN_S", 0.2)
+    with api(tmp_path) as (client, services):
+        services.scorer = SandboxScorer(services.database)
+        score(client, "corrected-1", "human-1")
+        until(lambda: client.get("/v1/rows/sandbox-1/corrected-1").json()["state"] == "corrected")
+        row = client.get("/v1/rows/sandbox-1/corrected-1").json()
+        assert (row["level"], row["score"]) == (1, 0.5)
+        assert [(change["state"], change["score"]) for change in row["history"]] == [
+            ("pending", None), ("final", 0.0), ("pending", None), ("corrected", 0.5),
+        ]  # fmt: skip
+        assert client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final"
