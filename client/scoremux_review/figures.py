@@ -29,7 +29,10 @@ KINDS = {
 """What is compared with what a rater gave."""
 
 GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "week": "By week"}
-_SHOWN = (*(BY_NAME[name] for name in ("exact", "adjacent", "qwk")), SEVERITY)
+_SHOWN = (
+    *(BY_NAME[name] for name in ("exact", "adjacent", "qwk", "below", "above", "far_below", "far_above")),
+    SEVERITY,
+)
 _FEW = 10
 
 Pairs = list[tuple[Any, int]]

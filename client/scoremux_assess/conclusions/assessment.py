@@ -42,7 +42,7 @@ class Assessment:
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
         fairness: How much of the error each column of groups explains; None without any.
         students: How many students each task has, and all tasks together; None where no column says it.
-        totals: Of students over all tasks; None where too few have a row in each.
+        totals: Of students over all tasks, or why there are none.
         versions: The digests that scored each task's rows.
     """
 
@@ -61,7 +61,7 @@ class Assessment:
     confidence: Reliability
     ranges: RangeFigures
     routing: Routing
-    totals: Totals | None
+    totals: Totals | str
     versions: tuple[tuple[str, ...], ...]
 
 
@@ -80,7 +80,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
     tasks = tuple(scored.task.values[code] for code in used)
     groups = measure_groups(joined, task, [c for c in criteria if c not in judged])
-    of_parts = {} if groups is None else groups.judged | groups.levels.judged
+    of_parts = {} if groups is None else groups.judged
     fewer = fewer_fails({c: j for c, j in {**judged, **of_parts}.items() if c.of != "item"})
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
     groups = None if groups is None else groups.with_verdicts(fewer)

@@ -64,16 +64,10 @@ class Groups:
             np.maximum.at(p_pass, task[measured], judgement.p_pass[of_tasks][measured])
             np.minimum.at(p_fail, task[measured], judgement.p_fail[of_tasks][measured])
             yield criterion, Judgement(verdict, needed, p_pass, p_fail)
-        verdict = np.full(cells, Verdict.NOT_MEASURED, np.int8)
-        verdict[self.task[self.levels.group[self.levels.failing()]]] = Verdict.FAIL
-        for criterion in self.levels.judged:  # levels have so few rows that nothing but FAIL counts for a task
-            optional = criterion.model_copy(update={"required": False})
-            yield optional, Judgement(verdict, np.zeros(cells), np.ones(cells), np.zeros(cells))
 
     def with_verdicts(self, judged: Mapping[Criterion, Judgement]) -> Groups:
         """Return the same groups with other verdicts on their criteria."""
-        levels = replace(self.levels, judged={c: judged[c] for c in self.levels.judged})
-        return replace(self, judged={c: judged[c] for c in self.judged}, levels=levels)
+        return replace(self, judged={c: judged[c] for c in self.judged})
 
 
 def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criterion]) -> Groups | None:
@@ -98,7 +92,6 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
     joined_figures = {name: joined_estimates([part[name] for part in parts]) for name in parts[0]}
     judged = {c: judge(c, joined_figures[c.statistic]) for c in criteria if c.of == "group"}
     levels = joined_gaps(gaps, firsts)
-    levels = replace(levels, judged={c: judge(c, levels.beyond) for c in criteria if c.of == "level"})
     all_tasks = np.concatenate(tasks)
     columns, values = zip(*names, strict=True)
     cells = [

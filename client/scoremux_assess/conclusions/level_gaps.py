@@ -4,18 +4,18 @@ The gap at a level is the mean of machine − human over a group's rows that hav
 other students' rows that have it, in standard deviations of the task's human levels. DSM judges a group's mean; what is
 judged here is by how much the gap at a level is beyond the mean of the group's gaps. Gaps of few rows on either side
 weigh less: else their chance errors would be in what all others are beyond. Errors of people alone give a group with
-lower levels a lower gap, at all levels nearly alike: the mean has that too, and what is beyond it has not.
+lower levels a lower gap, at all levels nearly alike on an item of middling difficulty: the mean has that too, and what
+is beyond it has not. On a hard item the gaps of a fair machine differ by level, so no verdict rests on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict
-from scoremux_assess.labels.ratings import Floats, Ints, Mask, Pair, Ratings, sums
+from scoremux_assess.labels.ratings import Floats, Ints, Pair, Ratings, sums
 from scoremux_assess.statistics.agreement import SEVERITY, human_deviation
 from scoremux_assess.statistics.estimates import Estimates, difference, joined_estimates
 from scoremux_assess.statistics.intervals import estimates
@@ -35,7 +35,6 @@ class LevelGaps:
     level: Ints
     gap: Floats
     beyond: Estimates
-    judged: dict[Criterion, Judgement] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ratings: Ratings, task: Ints, group: Ints, student: Ints | None) -> LevelGaps:
@@ -49,11 +48,6 @@ class LevelGaps:
         deviation = human_deviation(sums(rated, task, int(task.max(initial=0)) + 1, [Pair.MACHINE]))
         with np.errstate(invalid="ignore", divide="ignore"):
             return joined_gaps([*_by_group(rated, task, group, deviation, student)])
-
-    def failing(self) -> Mask:
-        """Return which cells fail a criterion."""
-        fails = [judgement.verdict == Verdict.FAIL for judgement in self.judged.values()]
-        return np.asarray(np.any([np.zeros(len(self.group), bool), *fails], axis=0))
 
 
 def joined_gaps(parts: list[LevelGaps], first: list[int] | None = None) -> LevelGaps:

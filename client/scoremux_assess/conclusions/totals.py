@@ -17,15 +17,22 @@ FIGURES = ("smd", "qwk", "r")
 _FEWEST = 10
 
 
+CHOSEN_ROWS = (
+    "Totals and pass rates need students whose every row was read. Rows of this file were chosen (routes, read-behind, "
+    "a sample): of students with all rows, the machine is unsure of every answer."
+)
+
+
 @dataclass(frozen=True)
 class Totals:
     """Totals of the students who have one row in each task, not weighted.
 
     Attributes:
-        by: `people`, `machine`, and `as routed` where the machine keeps some rows only → a total for each student.
-        figures: Of the machine's totals, and of those as routed, beside those of people; one cell.
+        by: Whose totals, for each student. `as routed` and `the same people`: of students whose rows two people read.
+        figures: Of the machine's totals beside those of people; and of those as routed, and of the same people, beside
+            those of the second person; one cell.
         cuts: What a student of each tenth has at least, by people.
-        same: The share of students who pass and fail at each cut as they do by people.
+        same: The share of students who pass and fail at each cut as they do by the other person.
     """
 
     by: dict[str, Floats]
@@ -42,36 +49,51 @@ class Totals:
         return np.asarray((self.by[name] >= self.cuts[:, None]).mean(axis=1))
 
 
-def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | None:
-    """Return the totals, in points where the output has them, else in levels; None for fewer than 10 students."""
+def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | str:
+    """Return totals, in points where the output has them, else in levels; or why there are none, empty for few."""
     student, ratings = joined.students(), joined.ratings
     if student is None or cells < 2:
-        return None
+        return ""
+    if _is_chosen(joined):
+        return CHOSEN_ROWS
     tasks_of = np.bincount(np.unique(student * cells + task) // cells)
     complete = (tasks_of == cells) & (np.bincount(student) == cells)
     if complete.sum() < _FEWEST:
-        return None
-    machine, human = _in_points(joined)
-    scores = {"people": human, "machine": machine}
-    if (ratings.kept == 0).any():
-        scores["as routed"] = np.where(ratings.kept == 1, machine, human)
-    by = {name: np.bincount(student, score)[complete] for name, score in scores.items()}
-    cuts = np.unique(np.quantile(by["people"], np.arange(1, 10) / 10, method="higher"))
-    one, place = np.zeros(int(complete.sum()), np.int64), np.repeat(np.arange(len(cuts)), complete.sum())
+        return ""
+    machine, human, second = _in_points(joined)
+    people = np.bincount(student, human)
+    cuts = np.unique(np.quantile(people[complete], np.arange(1, 10) / 10, method="higher"))
+    compared = {"machine": (np.bincount(student, machine)[complete], people[complete])}
+    twice = complete & ~np.isnan(np.bincount(student, second))
+    if (ratings.kept == 0).any() and twice.sum() >= _FEWEST:
+        # A person is not compared with himself: both are beside another person.
+        routed, other = (np.bincount(student, of) for of in (np.where(ratings.kept == 1, machine, human), second))
+        of_both = {"as routed": routed, "the same people": people}
+        compared |= {name: (totals[twice], other[twice]) for name, totals in of_both.items()}
     figures, same = {}, {}
-    for name in list(by)[1:]:
-        figures[name] = estimates([BY_NAME[f] for f in FIGURES], Ratings.of(by["people"], by[name]), one, 1)
-        passes = Ratings.of(*((by[who] >= cuts[:, None]).ravel() for who in ("people", name)))
+    for name, (totals, others) in compared.items():
+        one, place = np.zeros(len(totals), np.int64), np.repeat(np.arange(len(cuts)), len(totals))
+        figures[name] = estimates([BY_NAME[f] for f in FIGURES], Ratings.of(others, totals), one, 1)
+        passes = Ratings.of(*((of >= cuts[:, None]).ravel() for of in (others, totals)))
         same[name] = estimates([BY_NAME["exact"]], passes, place, len(cuts))["exact"]
+    by = {"people": people[complete], **{name: totals for name, (totals, _) in compared.items()}}
     return Totals(by, figures, cuts, same)
 
 
-def _in_points(joined: JoinedColumns) -> tuple[Floats, Floats]:
-    """Return the points of machine and people; of a task with a level whose points are unknown, the levels of both."""
-    points = np.stack([joined.ratings.machine, joined.ratings.human])
+def _is_chosen(joined: JoinedColumns) -> bool:
+    """Whether rows were chosen with a probability below 1, or some that the machine keeps were not read."""
+    sample, ratings = joined.truth.sample, joined.ratings
+    unread = joined.routes is not None and (ratings.kept == 1).sum() < joined.routes[:, 0].sum()
+    return bool((sample.weight != 1).any() or (sample.routed.any() and unread))
+
+
+def _in_points(joined: JoinedColumns) -> Floats:
+    """Return the points of machine, people and second people, [3, B]; levels of a task with unknown points."""
+    points = np.stack([joined.ratings.machine, joined.ratings.human, joined.ratings.second])
     for code in np.unique(joined.scored.task.code):
         rows, of_levels = joined.scored.task.code == code, evenly_spaced(joined.points[code])
         known, levels = np.flatnonzero(np.isfinite(of_levels)), np.maximum(points[:, rows], 0)
-        if np.isin([np.floor(levels), np.ceil(levels)], known).all():
+        given = levels[~np.isnan(levels)]
+        if np.isin([np.floor(given), np.ceil(given)], known).all():
             points[:, rows] = np.interp(levels, known, of_levels[known])
-    return points[0], points[1]
+    return points

@@ -49,17 +49,17 @@ LEAST_ROWS = 30
 GAPS = {"gap_exact": "exact", "gap_qwk": "qwk"}
 """A group's figure minus that of the other students, by the figure's own name."""
 
-OF_GROUPS = ("exact", "qwk", "smd", "sd_ratio", "people", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
+OF_GROUPS = (
+    "exact", "qwk", "smd", "sd_ratio", "people", "kept_exact", "kept_qwk", "record_exact", "record_qwk",
+    "human_exact", "human_qwk", "human_mean", "human_sd", "machine_mean", "machine_sd",
+    "below", "above", "far_below", "far_above",
+)  # fmt: skip
 """Statistics that every group has."""
-
-OF_LEVELS = ("dif",)
-"""Statistics of each level of a group."""
 
 _TITLES = {
     "dsm": "DSM",
     "gap_exact": "gap in exact agreement",
     "gap_qwk": "gap in QWK",
-    "dif": "non-uniform DIF",
 }
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
@@ -95,14 +95,14 @@ class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
     statistic: str
     at_least: Limit | None = None
     at_most: Limit | None = None
-    of: Literal["task", "group", "level", "item"] = "task"
+    of: Literal["task", "group", "item"] = "task"
     required: bool = True
     least_rows: Annotated[int, Field(ge=1)] = 1
     source: Annotated[str, Field(pattern=r"\S")]
 
     @model_validator(mode="after")
     def _consistent(self) -> Criterion:
-        of_parts = {"group": (*GAPS, "dsm", *OF_GROUPS), "level": OF_LEVELS}
+        of_parts = {"group": (*GAPS, "dsm", *OF_GROUPS)}
         names = of_parts.get(self.of, tuple(BY_NAME))
         if self.statistic not in names:
             raise ValueError(f"no statistic {self.statistic!r}; of = {self.of!r} has {', '.join(names)}")

@@ -125,6 +125,7 @@ class PairSums(NamedTuple):
         n, ww: Sums of their weights, and of the squares of these.
         x, y, xx, yy, xy: Of the weighted levels of both raters, and of their products.
         same, near: Weights of the rows with equal levels, and with levels at most one apart.
+        below, far_below: Weights of the rows where the second is below the first, and by two or more.
     """
 
     rows: Floats
@@ -137,11 +138,13 @@ class PairSums(NamedTuple):
     xy: Floats
     same: Floats
     near: Floats
+    below: Floats
+    far_below: Floats
 
 
 @dataclass(frozen=True)
 class Sums:
-    """The fields of `PairSums` as float64 [10, C], by the name of a pair of raters; and `Pair.LEVELS`."""
+    """The fields of `PairSums` as float64 [12, C], by the name of a pair of raters; and `Pair.LEVELS`."""
 
     tables: dict[Pair, Floats]
 
@@ -190,7 +193,8 @@ def of_rows(ratings: Ratings, pairs: Iterable[Pair], levels: range) -> Sums:
         distance = np.abs(x - y)
         ones = rated.astype(np.float64)
         moments = (w * x, w * y, w * x * x, w * y * y, w * x * y)
-        tables[pair] = np.stack([ones, w, w * w, *moments, w * (distance == 0), w * (distance <= 1)])
+        shares = (w * (distance == 0), w * (distance <= 1), w * (y < x), w * (y < x - 1))
+        tables[pair] = np.stack([ones, w, w * w, *moments, *shares])
     return Sums(tables)
 
 

@@ -64,9 +64,8 @@ def records(assessed: Assessment) -> Iterator[Record]:
 
 
 def _of_level(groups: Groups, cell: int) -> Record:
-    """Return the figure and verdict of a level of a group."""
-    verdicts = [_verdict(judgement, cell) for judgement in groups.levels.judged.values()]
-    return figures_of({"dif": groups.levels.beyond}, cell)["dif"] | (verdicts or [_verdict(None, cell)])[0]
+    """Return the figure of a level of a group, which has no verdict."""
+    return figures_of({"dif": groups.levels.beyond}, cell)["dif"] | _verdict(None, cell)
 
 
 def _fairness(assessed: Assessment) -> Iterator[Record]:
@@ -120,10 +119,10 @@ def _group(groups: Groups, cell: int) -> Record:
     return {"criteria": criteria, "statistics": figures_of(groups.figures, cell), "levels": levels}
 
 
-def _totals(totals: Totals | None) -> Record | None:
-    """Return students' totals; same: the share of them who pass and fail as by people."""
-    if totals is None:
-        return None
+def _totals(totals: Totals | str) -> Record | None:
+    """Return students' totals; same: the share of them who pass and fail as by the other person."""
+    if isinstance(totals, str):
+        return {"why": totals} if totals else None
     kinds = {
         name: dict(zip(("mean", "sd"), totals.moments(name), strict=True))
         | {"passing": totals.passing(name).tolist()}

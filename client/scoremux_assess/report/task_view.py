@@ -20,6 +20,9 @@ GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
 ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
 """All machine scores, the machine's share and the score of record."""
 
+MEAN_COLUMNS = ("human_exact", "human_qwk", "human_mean", "human_sd", "machine_mean", "machine_sd", "below", "above")
+"""Agreement of two people, means and deviations, and errors by their direction."""
+
 _IN_FILES_ALONE = (*OF_EXPECTED, "r_disattenuated", "human_length_r")
 _SHOWN = ("qwk", "exact", "smd")
 _REASONS = {
@@ -101,7 +104,6 @@ def levels_view(groups: Groups | None, task: int) -> Iterator[View]:
             "rows": f"{rows:,.0f}",
             "gap": rounded(levels.gap[cell], 2, "+").replace("-", "−"),
             "beyond": shown(levels.beyond, cell),
-            "verdict": [verdict_shown(judgement, cell, rows) for judgement in levels.judged.values()],
         }
 
 
@@ -141,8 +143,6 @@ def criteria_with(verdict: Verdict, assessed: Assessment, cell: int) -> list[str
     if groups is not None and verdict is not Verdict.NOT_MEASURED:
         of_groups = ((c, j.verdict[groups.task == cell]) for c, j in groups.judged.items())
         titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
-        at_level = verdict is Verdict.FAIL and (groups.task[groups.levels.group] == cell) & groups.levels.failing()
-        titles += [c.title for c in groups.levels.judged if np.any(at_level)]
     return titles
 
 

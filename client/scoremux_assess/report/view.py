@@ -12,7 +12,15 @@ from scoremux_assess.conclusions.totals import FIGURES, Totals
 from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.report.plots import Plots
-from scoremux_assess.report.task_view import ROUTE_COLUMNS, groups_view, policy_of, routes_in_words, row_view, task_view
+from scoremux_assess.report.task_view import (
+    MEAN_COLUMNS,
+    ROUTE_COLUMNS,
+    groups_view,
+    policy_of,
+    routes_in_words,
+    row_view,
+    task_view,
+)
 from scoremux_assess.report.words import (
     View,
     figures_shown,
@@ -41,6 +49,7 @@ def view(assessed: Assessment, joined: JoinedColumns) -> View:
         f"chance of a single wrong PASS is {MOST_WRONG:.0%} at most, that of a single wrong FAIL {MOST_WRONG / 2:.1%}.",
         "forests": list(_forests(assessed, plots)),
         "groups": list(groups_view(assessed.groups, -1)),
+        "groups_by_mean": list(groups_view(assessed.groups, -1, MEAN_COLUMNS)),
         "groups_by_route": list(groups_view(assessed.groups, -1, ROUTE_COLUMNS)) if routed else [],
         "routed": _routed(assessed) if routed else "",
         "totals": _totals(assessed.totals),
@@ -78,7 +87,7 @@ def _counts(judgement: Judgement) -> dict[Verdict, int]:
 
 def _all_judged(assessed: Assessment) -> dict[Criterion, Judgement]:
     groups = assessed.groups
-    of_groups = {c: j.take(groups.task >= 0) for c, j in groups.judged.items()} | groups.levels.judged if groups else {}
+    of_groups = {c: j.take(groups.task >= 0) for c, j in groups.judged.items()} if groups else {}
     return assessed.judged | of_groups
 
 
@@ -86,7 +95,6 @@ def _criterion(criterion: Criterion, judgement: Judgement) -> View:
     counts = _counts(judgement)
     title = criterion.title + {
         "group": ", each group",
-        "level": " at each level of each group",
         "item": " (the item)",
     }.get(criterion.of, "")
     return {"title": title, "source": criterion.source, "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS]}
@@ -134,14 +142,14 @@ def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
     groups = assessed.groups
     if groups is not None:
         cells = np.flatnonzero(groups.task < 0)
-        names, title = [group_shown(groups, cell) for cell in cells], "DSM by group, all tasks together"
-        svg = plots.forest(names, groups.figures["dsm"].take(cells), _limits(groups.judged, "dsm"), "DSM", title)
+        names, title = [group_shown(groups, cell) for cell in cells], "DSM by group, mean of tasks"
+        svg = plots.forest(names, groups.means["dsm"], _limits(groups.judged, "dsm"), "DSM", title)
         yield {"title": title, "svg": svg}
 
 
-def _totals(totals: Totals | None) -> View | None:
-    if totals is None:
-        return None
+def _totals(totals: Totals | str) -> View | None:
+    if isinstance(totals, str):
+        return {"why": totals} if totals else None
     kinds = [
         {
             "name": name,
@@ -159,7 +167,13 @@ def _totals(totals: Totals | None) -> View | None:
         }
         for place, cut in enumerate(totals.cuts)
     ]
-    return {"students": f"{len(totals.by['people']):,}", "kinds": kinds, "cuts": cuts, "names": list(totals.same)}
+    return {
+        "students": f"{len(totals.by['people']):,}",
+        "why": "",
+        "kinds": kinds,
+        "cuts": cuts,
+        "names": list(totals.same),
+    }
 
 
 def _failing_groups(assessed: Assessment) -> str:
@@ -169,11 +183,6 @@ def _failing_groups(assessed: Assessment) -> str:
     verdicts = [judgement.verdict for judgement in groups.judged.values()]
     cells = [cell for cell in np.flatnonzero(groups.task >= 0) if any(v[cell] == Verdict.FAIL for v in verdicts)]
     names = [f"{assessed.tasks[groups.task[cell]]} ({group_shown(groups, cell)})" for cell in cells]
-    levels = groups.levels
-    for cell in np.flatnonzero(levels.failing()):
-        group, high = levels.group[cell], levels.beyond.value[cell] > 0
-        way = f"{'high' if high else 'low'} at level {levels.level[cell]}"
-        names.append(f"{assessed.tasks[groups.task[group]]} ({group_shown(groups, group)}, too {way})")
     return f"Groups of a task that fail a criterion: {', '.join(names) or 'none'}."
 
 

@@ -55,6 +55,7 @@ class Estimates:
             None: nowhere.
         by_chance: How often a good machine would give one level only on such rows; None as before.
         cells: Of a mean over `n` cells: how many cells there are; None where nothing is a mean.
+        bias: By how much the figure is above the truth on average, as the jackknife finds it.
         shared: The cell's variance and its covariances with the other cells, as the same students are in several, in
             multiples of the variance.
     """
@@ -68,6 +69,7 @@ class Estimates:
     by_chance: Floats | None = None
     cells: Floats | None = None
     shared: Floats | float = 1.0
+    bias: Floats | float = 0.0
 
     def at(self, cell: int) -> Figure:
         return Figure(float(self.value[cell]), float(self.low[cell]), float(self.high[cell]))
@@ -103,14 +105,16 @@ def within(scale: str, ends: Floats) -> Floats:
 def mean_of(estimate: Estimates) -> Estimates:
     """Return the mean over cells, with its interval, wider where cells share students. n: how many cells it is of.
 
-    These are the cells whose figure has an interval, and those where the machine gives one level only: its QWK is 0 and
-    its r counts as 0. Such a figure adds nothing to the interval.
+    These are the cells whose figure has an interval, and those where the machine gives one level only: its QWK is 0
+    and its r counts as 0. Such a figure adds nothing to the interval. QWK of few rows is too low on average, in a mean
+    of many tasks as well: the jackknife's bias is subtracted.
     """
     constant = np.asarray(estimate.one_level == ONLY_MACHINE)
     value = np.where(constant & (estimate.scale == "correlation"), np.nan_to_num(estimate.value), estimate.value)
     counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
     value, low, high = (column[counts] for column in (value, estimate.low, estimate.high))
-    mean = value.mean() if len(value) else np.nan
+    bias = np.broadcast_to(estimate.bias, len(counts))[counts] if estimate.scale == "correlation" else 0.0
+    mean = (value - bias).mean() if len(value) else np.nan
     shared = np.broadcast_to(estimate.shared, len(counts))[counts]
     ways = np.array([value - low, high - value]) ** 2
     # Cells that seem to err the other way than others make no interval narrower.
@@ -119,7 +123,8 @@ def mean_of(estimate: Estimates) -> Estimates:
     low, high = within(estimate.scale, mean - below), within(estimate.scale, mean + above)
     ends = (mean, low, high, counts.sum(), len(counts))
     value, low, high, n, cells = (np.array([end], np.float64) for end in ends)
-    return Estimates(value, low, high, n, estimate.scale, np.zeros(1, np.int8), np.ones(1), cells, np.ones(1))
+    none = np.zeros(1)
+    return Estimates(value, low, high, n, estimate.scale, none.astype(np.int8), none + 1, cells, none + 1, none)
 
 
 def difference(first: Estimates, second: Estimates) -> Estimates:
@@ -131,7 +136,8 @@ def difference(first: Estimates, second: Estimates) -> Estimates:
     constant = np.isnan(low) & (levels == ONLY_MACHINE).any(axis=0) & (levels != PEOPLE).all(axis=0)
     one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
     shared = np.maximum(first.shared, second.shared)
-    return Estimates(value, low, high, first.n, "difference", one_level, np.ones(len(value)), shared=shared)
+    bias = np.zeros(len(value))
+    return Estimates(value, low, high, first.n, "difference", one_level, np.ones(len(value)), shared=shared, bias=bias)
 
 
 def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Floats) -> tuple[Floats, Floats]:

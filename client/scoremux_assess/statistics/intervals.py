@@ -147,7 +147,7 @@ class _Pulls:
         self.value, self.scale = value, scale
         self._moved: list[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float32]]] = []
         self.middle = straight(value, scale)
-        self._moments, self.units = np.zeros((5, len(value))), np.zeros(len(value))
+        self._moments, self.units, self._lost = np.zeros((5, len(value))), np.zeros(len(value)), np.zeros(len(value))
 
     def add(self, units: _Units, left: Floats, about: Mask) -> None:
         """Take in units: the value without each, and whether the statistic is about it."""
@@ -158,6 +158,7 @@ class _Pulls:
         # Rounding must not pass for a difference.
         pull[np.abs(pull) < 1e-13] = 0.0
         cells = len(self.value)
+        self._lost += by_cell(units.cell, units.count * np.nan_to_num(self.value[units.cell] - left), cells)
         self._moments += [by_cell(units.cell, units.count * pull**power, cells) for power in range(5)]
         self.units += by_cell(units.cell, units.count * about, cells)
         if units.student is not None and cells > 1:
@@ -177,6 +178,11 @@ class _Pulls:
         alone, with_others, places, units = (by_cell(cell, column, len(self.value)) for column in columns)
         moves = alone > 0
         return np.asarray(np.where(moves, with_others, places) / np.where(moves, alone, np.maximum(units, 1)))
+
+    def bias(self) -> Floats:
+        """Return (n − 1) · (mean of the values without each unit − value), [C]."""
+        n = self._moments[0]
+        return np.asarray(-(n - 1) / np.maximum(n, 1) * self._lost)
 
     def error(self) -> Floats:
         """Return the standard error, [C]."""
@@ -242,7 +248,7 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
         low, high = within(scale, low), within(scale, high)
     undefined = np.isnan(value) | np.isnan(low) | np.isnan(high)
     low, high = (np.where(undefined, np.nan, end) for end in (low, high))
-    return Estimates(value, low, high, rated.rows, scale, shared=pulls.shared())
+    return Estimates(value, low, high, rated.rows, scale, shared=pulls.shared(), bias=pulls.bias())
 
 
 def _student(pulls: _Pulls) -> tuple[Floats, Floats]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from rsmtool_figures import DATA_SETS, data_set
 from scoremux_assess.conclusions.fairness import explained
 from scoremux_assess.conclusions.level_gaps import LevelGaps
-from scoremux_assess.conclusions.verdicts import Verdict, fewer_fails, judge, read_criteria
 from scoremux_assess.labels.ratings import Pair, Ratings, kinds, sums
 from scoremux_assess.statistics.agreement import STATISTICS, dsm, qwk, statistics
 from scoremux_assess.statistics.levels import measure_levels
@@ -24,6 +25,23 @@ GOLDEN = Path(__file__).with_name("rsmtool_figures.jsonl")
 HUMAN = [0, 0, 1, 1, 2, 2]
 MACHINE = [0, 0, 1, 2, 2, 0]
 """Squared distances 0 0 0 1 0 4. By chance, human shares being ⅓ ⅓ ⅓ and machine shares ½ ⅙ ⅓, they average 1.5."""
+
+
+def deviation(levels: npt.NDArray[np.float64]) -> float:
+    return float(np.std(levels, ddof=1)) if len(levels) > 1 else math.nan
+
+
+PLAIN: dict[str, Callable[..., Any]] = {
+    "human_mean": lambda h, _: h.mean(),
+    "machine_mean": lambda _, m: m.mean(),
+    "human_sd": lambda h, _: deviation(h),
+    "machine_sd": lambda _, m: deviation(m),
+    "below": lambda h, m: (m < h).mean(),
+    "above": lambda h, m: (m > h).mean(),
+    "far_below": lambda h, m: (m < h - 1).mean(),
+    "far_above": lambda h, m: (m > h + 1).mean(),
+}
+"""Statistics that need no other program to compare with."""
 
 
 def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
@@ -40,6 +58,9 @@ def test_every_statistic_is_rsmtools_on_random_data_sets() -> None:
     differences = {}
     for name in (statistic.name for statistic in STATISTICS):
         theirs = np.array([line.get(name) for line in golden], np.float64)
+        if name in PLAIN:
+            columns = ([np.array(rated) for rated in (one.human, one.machine)] for one in data)
+            theirs = np.array([PLAIN[name](*rated) for rated in columns])
         got = ours[name]
         assert np.array_equal(np.isnan(got), np.isnan(theirs)), name
         differences[name] = float(np.nanmax(np.abs(got - theirs)))
@@ -73,18 +94,15 @@ def test_kinds_of_rows_are_the_rows_themselves() -> None:
         assert value[0] == pytest.approx(of_kinds[name][0], nan_ok=True), name
 
 
-def test_a_bias_that_crosses_fails_at_levels_and_is_in_no_mean() -> None:
+def test_a_bias_that_crosses_is_at_levels_and_in_no_mean() -> None:
     random = np.random.default_rng(0)
     human, group = random.integers(0, 4, 6000), random.integers(0, 2, 6000)
     shift = np.where(random.random(6000) < 0.25, np.where(human < 2, 1, -1), 0) * group
     biased, fair = Ratings.of(human, human + shift), Ratings.of(human, human + shift * (random.random(6000) < 0.5))
     figures = explained(biased, group)
     assert abs(figures["osd"]) < 0.01 and abs(figures["csd"]) < 0.01 and figures["crossing"] > 0.05
-    (limit,) = (criterion for criterion in read_criteria() if criterion.of == "level")
-    for ratings, fails in ((biased, True), (fair, False)):
+    for ratings in (biased, fair):
         gaps = LevelGaps.of(ratings, np.zeros(6000, np.int64), group, None)
-        judged = fewer_fails({limit: judge(limit, gaps.beyond)})
-        assert replace(gaps, judged=judged).failing().all() == fails, gaps
         assert (gaps.group.tolist(), gaps.level.tolist()) == ([0] * 4 + [1] * 4, [0, 1, 2, 3] * 2)
         assert (np.sign(gaps.gap) == [-1, -1, 1, 1, 1, 1, -1, -1]).all()
     # What moves a group at all levels alike is in its mean, which DSM judges, and in no level beyond it.
@@ -94,9 +112,8 @@ def test_a_bias_that_crosses_fails_at_levels_and_is_in_no_mean() -> None:
     assert np.isnan(alone.beyond.value).all(), "of one level alone nothing is beyond"
 
 
-def test_levels_that_few_of_a_small_group_have_make_no_other_level_fail() -> None:
+def test_levels_that_few_of_a_small_group_have_move_no_other_level() -> None:
     random, size = np.random.default_rng(0), (3000, 300)
-    (limit,) = (criterion for criterion in read_criteria() if criterion.of == "level")
     task, group = np.repeat(np.arange(100), sum(size)), np.tile(np.repeat([0, 1], size), 100)
     large, small = (
         random.choice(4, (100, n), p=p)
@@ -105,10 +122,9 @@ def test_levels_that_few_of_a_small_group_have_make_no_other_level_fail() -> Non
     human = np.hstack([large, small]).ravel()
     machine = np.clip(human + random.choice([-1, 0, 1], len(human), p=[0.15, 0.7, 0.15]), 0, 3)
     gaps = LevelGaps.of(Ratings.of(human, machine), task, group, None)
-    measured = gaps.beyond.n >= limit.least_rows
+    measured = gaps.beyond.n >= 30
     missed = ((gaps.beyond.low > 0) | (gaps.beyond.high < 0))[measured]
     assert missed.mean() < 0.06, missed.mean()
-    assert (judge(limit, gaps.beyond).verdict[measured] == Verdict.FAIL).mean() < 0.01
 
 
 def test_score_of_record_is_the_machines_where_it_keeps_the_row_and_a_humans_elsewhere() -> None:

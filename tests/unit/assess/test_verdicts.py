@@ -90,7 +90,8 @@ def test_mean_over_tasks_counts_a_student_once() -> None:
         found |= {"dsm": dsm_estimates(ratings, task, member, 12, student)}
         for name, of_tasks in found.items():
             mean, of_one = mean_of(of_tasks), of_tasks.take(ONE)
-            assert mean.value[0] == pytest.approx(of_one.value[0])
+            bias = np.broadcast_to(of_one.bias, 1)[0] if of_one.scale == "correlation" else 0
+            assert mean.value[0] == pytest.approx(of_one.value[0] - bias)
             width = (of_one.high - of_one.low)[0] / alike
             assert (mean.high - mean.low)[0] == pytest.approx(width), (name, alike)
 
@@ -146,7 +147,7 @@ def test_mean_over_tasks_counts_a_constant_machine_as_0() -> None:
     ratings = Ratings.of(np.concatenate(humans), np.concatenate(machines))
     found = estimates(STATISTICS, ratings, np.repeat(np.arange(4), 40), 4)
     for name in ("qwk", "r"):
-        mean, values = mean_of(found[name]), np.nan_to_num(found[name].value)
+        mean, values = mean_of(found[name]), np.nan_to_num(found[name].value - found[name].bias)
         assert math.isnan(found[name].low[1]) and values[1] == 0
         assert mean.n[0] == 3 and mean.value[0] == pytest.approx((values[0] + values[3]) / 3)
         assert mean.low[0] < mean.value[0] < mean.high[0]
@@ -333,7 +334,7 @@ GOOD = 'statistic = "qwk"\nat_least = 0.8\nsource = "ours"\n'
         ("[[criterion]]\n" + GOOD.replace("at_least = 0.8\n", ""), "needs at_least, at_most or both"),
         ("[[criterion]]\n" + GOOD + "at_most = 0.7\n", "at_least is greater than at_most"),
         ("[[criterion]]\n" + GOOD.replace('"ours"', '" "'), "criterion.0.source: "),
-        ("[[criterion]]\n" + GOOD + 'of = "school"\n', "of: .*'task', 'group', 'level' or 'item'"),
+        ("[[criterion]]\n" + GOOD + 'of = "school"\n', "of: .*'task', 'group' or 'item'"),
         ("[[criterion]]\n" + GOOD.replace("qwk", "dsm"), "no statistic 'dsm'"),
         ("[[criterion\n", r"c\.toml is not TOML"),
     ],

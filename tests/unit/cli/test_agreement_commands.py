@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoremux_assess.commands.agreement_commands import compare, evaluate, report
+from scoremux_assess.conclusions.totals import CHOSEN_ROWS
 from scoremux_assess.labels.close_rows import computes_float32
 from scoremux_assess.labels.labelled_row import LabelledRow, label_columns
 from scoremux_assess.labels.trained_rows import TrainedRows
@@ -327,16 +328,29 @@ def test_totals_are_of_students_with_a_row_in_each_task(tmp_path: Path) -> None:
             given = level + (task == "t-2")
             row = {"id": name, "task": task, "status": "OK", "level": given, "score": given / 2, "route": route}
             scored.append({**row, "probabilities": [0.25] * 4})
-            truth.append({"id": name, "level": level, "who": f"s{student}"})
-    paths = (write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("o", scored), ("t", truth)))
-    report(*paths, tmp_path / "r.html", column=["student=who"])
-    totals = json.loads((tmp_path / "r.json").read_text())["totals"]
+            second = (level + (student % 4 == 0)) % 3
+            truth.append({"id": name, "level": level, "who": f"s{student}", "second": second})
+    paths = [write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("o", scored), ("t", truth))]
+
+    def totals_of(*columns: str) -> dict[str, Any]:
+        report(*paths, tmp_path / "r.html", column=["student=who", *columns])
+        totals: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())["totals"]
+        return totals
+
+    totals = totals_of()
     assert (totals["students"], totals["cuts"]) == (40, [0, 1, 2])
     assert totals["machine"]["mean"] - totals["people"]["mean"] == pytest.approx(0.5)
-    assert (totals["machine"]["r"]["value"], totals["as routed"]["qwk"]["value"]) == (pytest.approx(1), 1)
+    assert totals["machine"]["r"]["value"] == pytest.approx(1) and "as routed" not in totals
     assert totals["people"]["passing"] == pytest.approx([1, 26 / 40, 13 / 40])
-    assert (totals["machine"]["same"], totals["as routed"]["same"]) == ([1, 1, 1], [1, 1, 1])
-    assert "The 40 students who have a row in each task" in (tmp_path / "r.html").read_text()
+    assert totals["machine"]["same"] == [1, 1, 1]
+    # As routed has the first person's levels: as another person has, and no more.
+    totals = totals_of("second=second")
+    assert totals["as routed"]["qwk"]["value"] == totals["the same people"]["qwk"]["value"] < 1
+    assert "the same people" in (tmp_path / "r.html").read_text()
+    # Students whose rows were chosen are those of whose every answer the machine was unsure.
+    write(paths[1], [{**row, "chosen_by": "read_behind", "probability": 0.5} for row in truth])
+    assert totals_of() == {"why": CHOSEN_ROWS}
+    assert CHOSEN_ROWS in (tmp_path / "r.html").read_text()
 
 
 def test_totals_have_one_scale_where_the_machine_never_shows_the_points_of_a_level(tmp_path: Path) -> None:
