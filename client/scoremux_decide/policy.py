@@ -59,9 +59,17 @@ class RangePolicy(_Table):
 
 
 class GatePolicy(_Table):
-    """qwk: All responses of a task with a lower quadratically weighted kappa go to people."""
+    """Which tasks the machine keeps no response of.
 
-    qwk: Share
+    Attributes:
+        verdict: Those whose verdict in a report is FAIL; or NOT ENOUGH ROWS or LEVELS as well; or none for its verdict.
+        criteria: A file of criteria, relative to the policy; empty: those that come with scoremux.
+        qwk: Those with a lower quadratically weighted kappa; None: none.
+    """
+
+    verdict: Literal["fail", "not enough rows", "off"] = "fail"
+    criteria: str = ""
+    qwk: Share | None = None
 
 
 class RowsPolicy(_Table):
@@ -111,7 +119,6 @@ class ScoringPolicy(_Table):
 
     Attributes:
         target: None: no row goes to people for its confidence.
-        gate: None: tasks have a threshold whatever their agreement is.
         range: None: the ranges of levels have the target's confidence.
         rows: How many labelled rows a task needs.
         unusual: None: no row goes to people for its vector.
@@ -123,7 +130,7 @@ class ScoringPolicy(_Table):
     """
 
     target: AgreementTarget | None = None
-    gate: GatePolicy | None = None
+    gate: GatePolicy = GatePolicy()
     range: RangePolicy | None = None
     rows: RowsPolicy = RowsPolicy()
     unusual: UnusualPolicy | None = None
@@ -133,11 +140,17 @@ class ScoringPolicy(_Table):
     watch: WatchPolicy = WatchPolicy()
     review: dict[str, Any] = {}
     _digest: str = PrivateAttr("")
+    _path: Path | None = PrivateAttr(None)
 
     @property
     def digest(self) -> str:
         """sha256 of the file; empty for a policy that was not read from one."""
         return self._digest
+
+    @property
+    def criteria(self) -> Path | None:
+        """The file of criteria; None: those that come with scoremux."""
+        return (self._path or Path()).parent / self.gate.criteria if self.gate.criteria else None
 
     @property
     def range_confidence(self) -> float | None:
@@ -159,5 +172,5 @@ def read_policy(path: Path) -> ScoringPolicy:
     """Read a policy. Raises InputError naming the file and the key that is wrong."""
     data, values = read_toml_bytes(path)
     policy = check(ScoringPolicy, values, str(path))
-    policy._digest = hashlib.sha256(data).hexdigest()
+    policy._digest, policy._path = hashlib.sha256(data).hexdigest(), path
     return policy

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+
+import numpy as np
 
 from scoremux_assess.calibration.fit import (
     below_gate,
@@ -15,7 +18,10 @@ from scoremux_assess.calibration.fit import (
 )
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.thresholds import NearMiss
+from scoremux_assess.conclusions.assessment import judge_tasks
+from scoremux_assess.conclusions.verdicts import Verdict, read_criteria
 from scoremux_assess.labels.label_table import LabelTable
+from scoremux_assess.labels.ratings import Ratings
 from scoremux_calibrate.eligible import CalibrationReason, Eligible, TaskRows, eligible_rows
 from scoremux_calibrate.scored import score_rows
 from scoremux_decide.decision import NEW_TASK, Decision, Look
@@ -37,6 +43,7 @@ class Calibration:
             the change of their Brier score and its 95 % interval.
         one_level: Tasks without a threshold, as the machine gives one level to this share of their rows.
         below_gate: Tasks without a threshold, as their QWK is below the policy's.
+        verdicts: The report's verdict of each task, and the criteria that it fails.
         near_misses: What came nearest for tasks that were tested and keep nothing.
     """
 
@@ -48,6 +55,11 @@ class Calibration:
     one_level: dict[str, float]
     below_gate: dict[str, float]
     near_misses: dict[str, NearMiss]
+    verdicts: dict[str, tuple[Verdict, list[str]]]
+
+    def failing(self) -> list[str]:
+        """Return the tasks that go to people for their verdict."""
+        return _failing(self.rows.policy, self.verdicts)
 
 
 def calibrate_tasks(
@@ -64,7 +76,9 @@ def fit_decisions(rows: Eligible) -> Calibration:
     trained = {name: of for name, of in scores.items() if reasons.get(name) is not CalibrationReason.UNTRAINED}
     looks = {name: _looks(policy, live[name], of) for name, of in trained.items()}
     numbers = {name: number for name, (_, number) in looks.items()}
-    decisions = _without_promise(rows, reasons) | (fit(policy, trained, numbers) if trained else {})
+    verdicts = _verdicts(policy, trained) if trained else {}
+    fitted_now = fit(policy, trained, numbers, _failing(policy, verdicts)) if trained else {}
+    decisions = _without_promise(rows, reasons) | fitted_now
     fitted = {
         name: replace(
             decisions[name],
@@ -82,7 +96,28 @@ def fit_decisions(rows: Eligible) -> Calibration:
         one_level(policy, trained),
         below_gate(policy, trained),
         near_misses(policy, fitted, scores),
+        verdicts,
     )
+
+
+def _verdicts(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, tuple[Verdict, list[str]]]:
+    """Return the report's verdict of each task, and the criteria that it fails."""
+    unread = [np.full(len(of), np.nan) if of.second is None else of.second for of in tasks.values()]
+    columns = [(of.human, of.level, of.weights, of.students) for of in tasks.values()]
+    human, level, weight, student = (np.concatenate(column) for column in zip(*columns, strict=True))
+    place = np.repeat(np.arange(len(tasks)), [len(of) for of in tasks.values()])
+    who = None if (student < 0).all() else np.where(student < 0, student.max() + 1 + np.arange(len(student)), student)
+    ratings = Ratings.of(human, level, np.concatenate(unread), weight=weight)
+    judged, overall = judge_tasks(ratings, place, len(tasks), who, read_criteria(policy.criteria))
+    fails = {
+        name: [c.title for c, of in judged.items() if of.verdict[n] == Verdict.FAIL] for n, name in enumerate(tasks)
+    }
+    return {name: (Verdict(int(verdict)), fails[name]) for name, verdict in zip(tasks, overall.verdict, strict=True)}
+
+
+def _failing(policy: ScoringPolicy, verdicts: Mapping[str, tuple[Verdict, list[str]]]) -> list[str]:
+    worst = {"fail": Verdict.FAIL, "not enough rows": Verdict.NOT_ENOUGH_ROWS, "off": -1}[policy.gate.verdict]
+    return [name for name, (verdict, _) in verdicts.items() if verdict <= worst]
 
 
 def _looks(policy: ScoringPolicy, task: TaskRows, scores: LabelledScores) -> tuple[tuple[Look, ...], int]:

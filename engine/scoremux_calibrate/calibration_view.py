@@ -15,7 +15,9 @@ from scoremux_engine.commands.printing import short, show_result
 from scoremux_engine.packages.package_files import TRAINED_JSON
 from scoremux_files.errors import first_of
 
-_COLUMNS = ("task", "rows", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version")
+_COLUMNS = (
+    "task", "rows", "verdict", "temperature", "threshold", "to people", "promise", "chosen on", "levels", "version"
+)  # fmt: skip
 _DRY = (
     "nothing was published (--dry-run), and this look at the promise is not recorded: publish what these rows say, "
     "whether or not it pleases; to wait for better rows breaks the promise's confidence"
@@ -33,7 +35,11 @@ def show(
 ) -> None:
     """Print the decision of each task, and what users should know of it. versions: the new digests by task."""
     values, tasks = values_of(calibration, versions, dry_run), calibration.rows.tasks
-    cells = {name: [str(tasks[name].count), *_cells(decision)] for name, decision in calibration.decisions.items()}
+    verdicts = calibration.verdicts
+    cells = {
+        name: [str(tasks[name].count), str(verdicts[name][0]) if name in verdicts else "–", *_cells(decision)]
+        for name, decision in calibration.decisions.items()
+    }
     lines = [
         *_rows(calibration.rows, predictions),
         *_exceptions(calibration),
@@ -55,7 +61,8 @@ def values_of(calibration: Calibration, versions: Mapping[str, str | None], dry_
         values = {"task": name, "rows": calibration.rows.tasks[name].count, "version": versions.get(name)}
         of_decision = json.loads(decision.to_json()).items()
         values |= {key: value for key, value in of_decision if key not in _LEFT_OUT_OF_JSON}
-        before = calibration.before.get(name)
+        before, (verdict, fails) = calibration.before.get(name), calibration.verdicts.get(name, (None, []))
+        values |= {"verdict": verdict and str(verdict), "fails": fails}
         values |= {"origins": calibration.rows.tasks[name].origins, "before": before and _settings(before)}
         tasks.append(values)
     reasons = {name: reason.name.lower() for name, reason in calibration.reasons.items()}
@@ -87,6 +94,10 @@ def _exceptions(calibration: Calibration) -> Iterator[str]:
     for name, share in calibration.one_level.items():
         keep = '([target] one_level = "keep" tests it as other tasks)'
         yield f"{name}: the machine gives one level to {share:.0%} of its rows, so people get all its responses {keep}"
+    for name in calibration.failing():
+        verdict, fails = calibration.verdicts[name]
+        why = f"{verdict}{': ' if fails else ''}{', '.join(fails)}"
+        yield f"{name}: people get all its responses for its verdict ([gate] verdict): {why}"
     for name, qwk in calibration.below_gate.items():
         yield f"{name}: its QWK of {qwk:.3f} is below the policy's [gate], so people get all its responses"
     if any(decision.threshold for decision in calibration.decisions.values()):

@@ -104,8 +104,8 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, 
         unverified: Whether predictions may come from another adapter than the live one, or not say from which.
 
     Raises:
-        InputError: A row is of a task that was never live, or has a level that its task does not have; or of no task
-            have rows a sample of all responses, or predictions that are known to come from its live adapter.
+        InputError: All rows are of tasks that were never live; a row has a level that its task does not have; or of no
+            task have rows a sample of all responses, or predictions that are known to come from its live adapter.
     """
     live, left_out = store.manifest().tasks, Counter(line.reason for line in labelled.left_out)
     past = _versions(store)
@@ -153,9 +153,9 @@ def _by_live_task(
     by_task = labelled.by_task()
     for task in sorted(by_task.keys() - live):
         rows = by_task.pop(task)
-        if task not in past:
+        if not (by_task or task in past):
             raise InputError(f"{rows[0].where}: {task!r} is not a live task of this store")
-        left_out[f"of a task that is no longer live: {task}"] += len(rows)
+        left_out[f"of a task that is {'no longer' if task in past else 'not'} live: {task}"] += len(rows)
     return by_task
 
 

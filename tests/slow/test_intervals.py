@@ -1,8 +1,10 @@
 """Coverage of the 95 % intervals, and how often a criterion is passed that the truth fails."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,10 @@ import pytest
 
 import raters
 from raters import Raters
+from scoremux_assess.conclusions.totals import measure_totals
 from scoremux_assess.conclusions.verdicts import Criterion, Verdict, judge, read_criteria, worst
+from scoremux_assess.labels.joining import read_joined
+from scoremux_assess.labels.labelled_row import LabelColumns
 from scoremux_assess.labels.ratings import Ratings
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates, mean_of
@@ -254,3 +259,47 @@ def test_a_mean_of_qwk_over_tasks_of_few_students(students: int, scaled: Scaled,
     covered = np.mean([mean.low[0] <= truth <= mean.high[0] for mean in means])
     result(f"mean of QWK, 27 tasks with {students} students", f"bias {bias:+.3f}, coverage {covered:.1%}")
     assert covered >= 0.90 or times < 400
+
+
+def test_totals_of_students_whose_every_row_was_read(tmp_path: Path, scaled: Scaled, result: Result) -> None:
+    """200 students, six tasks of four levels; the truth is that of 100,000. As routed: beside a second person."""
+    random, tasks, cuts = np.random.default_rng(3), 6, [-0.8, 0.0, 0.8]
+
+    def levels(count: int) -> tuple[npt.NDArray[np.int64], ...]:
+        true = 0.7 * random.normal(size=(count, 1)) + 0.7 * random.normal(size=(count, tasks))
+        first, second, machine = (
+            np.digitize(true + error * random.normal(size=true.shape), cuts) for error in (0.4, 0.4, 0.6)
+        )
+        return first, second, machine, np.where(np.abs(true - 0.4) < 0.8, machine, first)
+
+    def totals(of: tuple[npt.NDArray[np.int64], ...]) -> list[npt.NDArray[np.int64]]:
+        return [each.sum(axis=1) for each in of]
+
+    names, one = ("qwk", "smd", "r"), np.zeros(100_000, np.int64)
+    first, second, machine, routed = totals(levels(len(one)))
+    truth = {
+        kind: estimates([BY_NAME[name] for name in names], Ratings.of(others, of), one, 1)
+        for kind, others, of in (("machine", first, machine), ("as routed", second, routed))
+    }
+    held, times = dict.fromkeys([(kind, name) for kind in truth for name in names], 0), scaled(300)
+    for _ in range(times):
+        first, second, machine, routed = levels(200)
+        rows = []
+        for place, given in np.ndenumerate(first):
+            route = "human:LOW_CONFIDENCE" if routed[place] == given != machine[place] else "machine"
+            row = {"id": f"{place}", "task": f"t-{place[1]}", "status": "OK", "level": int(machine[place])}
+            rows.append({**row, "route": route, "first": int(given), "second": int(second[place]), "who": place[0]})
+        (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        known = ({"id": row["id"], "level": row["first"], "second": row["second"], "who": row["who"]} for row in rows)
+        (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in known))
+        columns = LabelColumns(second="second", student="who")
+        joined = read_joined(tmp_path / "o.jsonl", tmp_path / "t.jsonl", columns)
+        found = measure_totals(joined, joined.scored.task.code.astype(np.int64), tasks)
+        assert not isinstance(found, str)
+        for kind, name in held:
+            figure, true = found.figures[kind][name].at(0), truth[kind][name].value[0]
+            held[kind, name] += figure.low <= true <= figure.high
+    for kind in truth:
+        shares = [held[kind, name] / times for name in names]
+        result(f"coverage of totals of 200 students, {kind}", ", ".join(map("{} {:.2f}".format, names, shares)))
+        assert min(shares) >= 0.93 or times < 300

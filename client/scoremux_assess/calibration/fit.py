@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -33,18 +33,22 @@ _ONE_LEVEL = 0.95
 
 
 def fit(
-    policy: ScoringPolicy, tasks: Mapping[str, LabelledScores], looks: Mapping[str, int] | None = None
+    policy: ScoringPolicy,
+    tasks: Mapping[str, LabelledScores],
+    looks: Mapping[str, int] | None = None,
+    failing: Collection[str] = (),
 ) -> dict[str, Decision]:
     """Return the decision of each task.
 
     Args:
         looks: How often each task's promise was tested, this time included; by default it is the first time for all.
+        failing: Tasks that go to people for their verdict.
 
     Raises:
         InputError: The policy compares with two humans, and the rows have one.
     """
     temperatures, held_out = _temperatures(tasks)
-    thresholds, tested = _choose_all(policy, tasks, held_out, looks or {})
+    thresholds, tested = _choose_all(policy, tasks, held_out, looks or {}, failing)
     ranges: dict[str, LevelRange] = {}
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, rows.calibrated(held_out[name])) for name, rows in tasks.items()}
@@ -78,17 +82,21 @@ def _temperatures(tasks: Mapping[str, LabelledScores]) -> tuple[dict[str, Temper
 
 
 def _choose_all(
-    policy: ScoringPolicy, tasks: Mapping[str, LabelledScores], held_out: Mapping[str, Floats], looks: Mapping[str, int]
+    policy: ScoringPolicy,
+    tasks: Mapping[str, LabelledScores],
+    held_out: Mapping[str, Floats],
+    looks: Mapping[str, int],
+    failing: Collection[str],
 ) -> tuple[dict[str, Threshold], dict[str, RowsUnderTest]]:
     """Return the threshold of each task, and the rows that it was tested on, of tasks that were."""
     thresholds: dict[str, Threshold] = {}
     tested: dict[str, RowsUnderTest] = {}
-    alike = one_level(policy, tasks)
+    alike = {*one_level(policy, tasks), *failing, *below_gate(policy, tasks)}
     if policy.target is not None:
         tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in alike}
         counts = {name: len(rows) for name, rows in tasks.items()}
         thresholds = _thresholds(policy, policy.target, tested, counts, looks)
-    for name in (*alike, *below_gate(policy, tasks)):
+    for name in alike:
         thresholds[name] = _everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name]))
     return thresholds, tested
 
@@ -114,12 +122,13 @@ def one_level(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dic
 
 def below_gate(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, float]:
     """Return tasks that have no threshold as their QWK is below the policy's, with their QWK."""
-    if policy.gate is None:
+    least = policy.gate.qwk
+    if least is None:
         return {}
     tested = {name: rows for name, rows in tasks.items() if len(rows) >= max(1, policy.rows.new)}
     # Undefined where both give one and the same level: nothing shows that the machine tells responses apart.
     kappas = {n: np.nan_to_num(qwk(rows.human, rows.level, rows.weights)).item() for n, rows in tested.items()}
-    return {name: kappa for name, kappa in kappas.items() if kappa < policy.gate.qwk}
+    return {name: kappa for name, kappa in kappas.items() if kappa < least}
 
 
 def near_misses(

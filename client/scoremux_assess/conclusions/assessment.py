@@ -14,7 +14,7 @@ from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, 
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.joining import UNKNOWN_LEVELS
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings, kinds
-from scoremux_assess.statistics.agreement import OF_EXPECTED, OF_ROWS, STATISTICS
+from scoremux_assess.statistics.agreement import BY_NAME, OF_EXPECTED, OF_ROWS, STATISTICS
 from scoremux_assess.statistics.estimates import Estimates, Figures, joined_estimates, mean_of
 from scoremux_assess.statistics.intervals import estimates
 from scoremux_assess.statistics.levels import LevelFigures, measure_levels
@@ -112,6 +112,16 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
         totals=measure_totals(joined, task, cells),
         versions=tuple(_versions(joined, task, cells)),
     )
+
+
+def judge_tasks(
+    ratings: Ratings, task: Ints, cells: int, student: Ints | None, criteria: Sequence[Criterion]
+) -> tuple[dict[Criterion, Judgement], Judgement]:
+    """Return verdicts of tasks as a report without groups has them: on each criterion, and on all."""
+    of_task = [criterion for criterion in criteria if criterion.of == "task"]
+    found = estimates([BY_NAME[criterion.statistic] for criterion in of_task], ratings, task, cells, student)
+    judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in of_task})
+    return judged, fewer_passes(worst(judged.items(), cells))
 
 
 def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:

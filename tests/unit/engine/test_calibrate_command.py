@@ -60,7 +60,8 @@ def policy(
     tmp_path: Path,
     text: str = "[target]\nexact = 0.7\none_level = 'keep'\n[rows]\nown = 100\n[unusual]\nquantile = 0.99\n",
 ) -> Path:
-    (tmp_path / "policy.toml").write_text(text)
+    """Write a policy; unless it has a gate, no verdict sends a task to people: the machine of these tests is random."""
+    (tmp_path / "policy.toml").write_text(text if "[gate]" in text else f"{text}\n[gate]\nverdict = 'off'\n")
     return tmp_path / "policy.toml"
 
 
@@ -77,11 +78,11 @@ def test_new_versions_carry_a_decision_and_score_as_before(
     assert "nothing was published" in dry.stdout and "this look at the promise is not recorded" in dry.stdout
     lines = [line.replace("┃", "│").split("│") for line in dry.stdout.splitlines()]
     table = [[cell.strip() for cell in line[1:-1]] for line in lines if len(line) > 2]  # no cell is wrapped
-    assert table[0][:6] == ["task", "rows", "temperature", "threshold", "to people", "promise"]
-    assert [(row[0], row[1], row[6], row[7][-7:]) for row in table[1:]] == [
+    assert table[0][:7] == ["task", "rows", "verdict", "temperature", "threshold", "to people", "promise"]
+    assert [(row[0], row[1], row[7], row[8][-7:]) for row in table[1:]] == [
         (task, "120", "own", " at 90%") for task in ("t-1", "t-2")
     ]
-    assert {row[5] for row in table[1:]} <= {"all to people", "exact ≥ 0.7 at 90%"}
+    assert {row[6] for row in table[1:]} <= {"all to people", "exact ≥ 0.7 at 90%"}
     assert "2 tasks were tested by themselves" in dry.stdout
     done = run(*given, "--json")
     assert done.returncode == 0, done.stderr
@@ -204,6 +205,40 @@ def test_no_promise_rests_on_rows_that_the_live_adapter_was_trained_on(
     )
 
 
+def test_a_task_that_fails_goes_to_people_by_default_and_no_other(
+    own_repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """t-1 is right in nine of ten rows, t-2 by chance; of t-4 there are too few rows, which changes nothing."""
+    random, engine, store = np.random.default_rng(1), Engine.open(own_repository), Store(own_repository / "store")
+    rows = []
+    for task, right, count in (("t-1", 0.99, 400), ("t-2", 0.4, 200), ("t-4", 0.9, 8)):
+        files, levels = PackageFiles(store.package_folder(store.manifest().tasks[task])), TASKS[task][1]
+        for n in range(count):
+            human = int(random.integers(levels))
+            level, second = (human if random.random() < p else int(random.integers(levels)) for p in (right, 0.8))
+            shares = tuple(np.where(np.arange(levels) == level, 0.9, 0.1 / (levels - 1)).tolist())
+            adapter = adapter_digest(files)
+            rows.append(LabelledRow(f"{n}", task, human, second, "", None, shares, adapter=adapter))
+
+    def routes(gate: str) -> tuple[Calibration, set[str]]:
+        rules = read_policy(policy(tmp_path, f"[target]\nexact = 0.3\n[rows]\nnew = 0\nown = 5\n{gate}"))
+        made = calibrate_tasks(engine, store, rules, LabelTable([*rows]))
+        return made, {name for name, d in made.decisions.items() if d.threshold and d.threshold.least is None}
+
+    made, to_people = routes("[gate]\n")
+    assert {name: str(verdict) for name, (verdict, _) in made.verdicts.items()} == {
+        "t-1": "PASS", "t-2": "FAIL", "t-4": "NOT ENOUGH ROWS"
+    }  # fmt: skip
+    assert to_people == {"t-2"} and made.verdicts["t-2"][1][0] == "QWK ≥ 0.70"
+    calibration_view.show(made, {}, None)
+    said = capsys.readouterr().out
+    assert "t-2: people get all its responses for its verdict ([gate] verdict): FAIL: QWK ≥ 0.70" in said
+    assert routes("[gate]\nverdict = 'not enough rows'\n")[1] == {"t-2", "t-4"}
+    assert routes("[gate]\nverdict = 'off'\n")[1] == set()
+    (tmp_path / "c.toml").write_text('[[criterion]]\nstatistic = "exact"\nat_least = 0.1\nsource = "ours"\n')
+    assert routes("[gate]\ncriteria = 'c.toml'\n")[1] == set()
+
+
 def test_a_task_whose_calibration_is_worse_keeps_a_temperature_of_1_and_stops_no_other(own_repository: Path) -> None:
     """Many rows of t-2 say that the machine is timid, which the few of t-1 contradict."""
     engine, store = Engine.open(own_repository), Store(own_repository / "store")
@@ -244,7 +279,7 @@ def test_tasks_of_one_level_and_below_the_gate_are_named_and_go_to_people(
 
     kept = calibrate('one_level = "keep"\n')
     assert [t.share for d in kept.decisions.values() if (t := d.threshold)] == [0.0, 0.0]
-    made = calibrate("[gate]\nqwk = 0.8\n")
+    made = calibrate("[gate]\nverdict = 'off'\nqwk = 0.8\n")
     assert [(t.least, t.share, t.reason) for d in made.decisions.values() if (t := d.threshold)] == [
         (None, 1.0, "LOW_CONFIDENCE")
     ] * 2

@@ -12,7 +12,7 @@ from scoremux_assess.labels.label_table import LabelTable
 from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_calibrate.calibration import Calibration, calibrate_tasks, publish
 from scoremux_client.errors import InputError
-from scoremux_decide.policy import AgreementTarget, RowsPolicy, ScoringPolicy
+from scoremux_decide.policy import AgreementTarget, GatePolicy, RowsPolicy, ScoringPolicy
 from scoremux_engine import Engine
 from scoremux_engine.commands import tasks as app
 from scoremux_engine.packages.package_files import PackageFiles
@@ -20,7 +20,8 @@ from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect
 
 TEXTS = [f"router {word} the packet {n}" for n, word in enumerate(["sent", "lost", "bridge", "window"] * 30)]
-POLICY = ScoringPolicy(target=AgreementTarget(exact=0.7, one_level="keep"), rows=RowsPolicy(own=100))
+OFF = GatePolicy(verdict="off")
+POLICY = ScoringPolicy(target=AgreementTarget(exact=0.7, one_level="keep"), rows=RowsPolicy(own=100), gate=OFF)
 
 
 def calibrated(repository: Path, wrong: int = 12) -> Calibration:
