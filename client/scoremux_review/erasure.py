@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from scoremux_client import audit_lines
 from scoremux_client.errors import InputError
 from scoremux_files.atomic import replace_file, replacing
-from scoremux_files.errors import parsing, writing
+from scoremux_files.errors import parsing, reading, writing
 from scoremux_files.rows.readers import chunks
 from scoremux_review.database import api_rows, log, reads, responses
 from scoremux_review.database.connection import Connection, Database
@@ -43,6 +43,8 @@ class ErasureRequest:
         audit_key: The key of their digests, None without one.
         texts: Texts of these ids that the desk does not have.
         outputs: Folders of `scoremux score` and `scoremux api`, whose parts and alerts lose the rows with these ids.
+        token: Whose ids these are: of rows that came with this token of the API, or of files if it is empty. None
+            where no id may be of two.
     """
 
     ids: Collection[str] = ()
@@ -51,10 +53,12 @@ class ErasureRequest:
     audit_key: bytes | None = None
     texts: Collection[str] = ()
     outputs: Sequence[Path] = ()
+    token: str | None = None
 
     def __str__(self) -> str:
         older = f"older than {self.before.isoformat(timespec='minutes')}" if self.before else ""
-        return ", ".join(filter(None, (f"{len(self.ids):,} ids" if self.ids else "", older)))
+        whose = f" of the token {self.token}" if self.token else ""
+        return ", ".join(filter(None, (f"{len(self.ids):,} ids{whose}" if self.ids else "", older)))
 
 
 @dataclass
@@ -80,15 +84,15 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
         raise InputError("nothing to erase: give --ids, --id or --before")
     erased, rows, names, texts = Erased(), set[int](), set(request.ids), set(request.texts)
     with database.read() as connection:
-        named = responses.rows_with_names(connection, set(request.ids))
+        named, others = _of_token(connection, request)
         for row in chain(named, responses.responses_up_to(connection, _last_before(connection, request.before))):
             rows.add(row.id)
             texts.add(row.text)
             names.add(row.name)
         if waiting := responses.count_open_alerts(connection, rows):
             raise InputError(f"{waiting:,} of these responses have an alert that nobody has handled; handle it first")
-        answers = api_rows.answers_with(connection, names, request.before)
-    _erase_in_files(request, texts, erased)
+        answers = api_rows.answers_with(connection, names, request.before, request.token)
+    _erase_in_files(request, texts, erased, others)
     with database.write() as connection:
         erased.answers = api_rows.delete_answers(connection, answers)
     for chunk in chunks(sorted(rows), _CHUNK_ROWS):
@@ -101,25 +105,66 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     return erased
 
 
-def _erase_in_files(request: ErasureRequest, texts: Collection[str], erased: Erased) -> None:
+def _of_token(connection: Connection, request: ErasureRequest) -> tuple[list[Any], set[str]]:
+    """Return the rows that have the ids and are the token's, and the names of batches that are not the token's.
+
+    Raises InputError where no token is given, and an id is one of several.
+    """
+    named = [*responses.rows_with_names(connection, set(request.ids))]
+    token_of = api_rows.tokens_of(connection, [row.id for row in named])
+    batches = api_rows.batches_of(connection)
+    owners: dict[str, set[str]] = {name: set() for name in request.ids}
+    for row in named:
+        owners[row.name].add(token_of.get(row.id, ""))
+    for token, _, answered in api_rows.answered(connection, owners.keys()):
+        for name in answered:
+            owners[name].add(token)
+    if request.token is not None:
+        named = [row for row in named if token_of.get(row.id, "") == request.token]
+        return named, {batch for batch, token in batches.items() if token != request.token}
+    for folder in request.outputs:
+        for path in sorted(folder.rglob("part-*.parquet")):
+            for name in owners.keys() & set(_ids_in(path)):
+                owners[name].add(next((batches[part] for part in path.parts if part in batches), ""))
+    if several := sorted(name for name, tokens in owners.items() if len(tokens) > 1):
+        name = several[0]
+        tokens = ", ".join(f"--token {token}" if token else "--token '' (from files)" for token in sorted(owners[name]))
+        raise InputError(
+            f"{len(several):,} of these ids are of responses of several tokens, which may be of different students; "
+            f"nothing was erased: say whose to erase, of {name!r}: {tokens}"
+        )
+    return named, set()
+
+
+def _ids_in(path: Path) -> list[str]:
+    with reading(path), parsing(f"{path} is no part of a job"):
+        ids: list[str] = pq.read_table(path, columns=["id"])["id"].to_pylist()
+        return ids
+
+
+def _erase_in_files(
+    request: ErasureRequest, texts: Collection[str], erased: Erased, others: Collection[str] = ()
+) -> None:
     keys = {None, request.audit_key}
     digests = {audit_lines.text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
     for path in request.audit_logs:
         erased.digests += erase_digests(path, digests, request.before)
     for folder in request.outputs:
-        erased.outputs += erase_outputs(folder, request.ids)
+        erased.outputs += erase_outputs(folder, request.ids, others)
         under_way = sorted(path.parent.name for path in folder.rglob("batch_*/body.jsonl"))
         erased.refusals += (f"{batch} is under way; erase again when it has ended" for batch in under_way)
 
 
-def expire(database: Database, before: float, by: str) -> int:
+def expire(database: Database, before: float, by: str, *, with_rows: bool = True) -> tuple[int, int]:
     """Erase what the API has from before a time: settled rows, stored answers, and what was sent to webhooks.
 
-    Rows that wait to be read, or have an open alert, stay until the next time. Returns how many rows were erased.
+    Rows that wait to be read, or have an open alert, stay until the next time. Returns how many rows were erased, and
+    how many answers and deliveries.
     """
     erased = 0
     with database.write() as connection:
-        answers, rows = api_rows.expire_answers(connection, before), api_rows.expired_rows(connection, before)
+        answers = api_rows.expire_answers(connection, before)
+        rows = api_rows.expired_rows(connection, before) if with_rows else ()
     for chunk in chunks(rows, _CHUNK_ROWS):
         with database.write() as connection:
             erased += _erase_chunk(connection, chunk, by, database.now())
@@ -128,7 +173,8 @@ def expire(database: Database, before: float, by: str) -> int:
         with database.write() as connection:
             body = {"asked": f"settled rows of the API, {old}", "rows": erased, "digests": 0}
             log.append(connection, database.now(), by, log.ERASURE, body)
-    return erased
+        database.empty_log()
+    return erased, answers
 
 
 def _erase_chunk(connection: Connection, chunk: Sequence[int], by: str, now: float) -> int:
@@ -182,13 +228,13 @@ def erase_digests(path: Path, digests: Collection[str], before: datetime | None 
     return overwritten
 
 
-def erase_outputs(folder: Path, names: Collection[str]) -> int:
+def erase_outputs(folder: Path, names: Collection[str], others: Collection[str] = ()) -> int:
     """Take the rows of some ids out of the Parquet parts and the alerts of jobs in a folder; return how many.
 
-    Raises InputError for a file that cannot be read or written.
+    others: Names of folders that are left as they are. Raises InputError for a file that cannot be read or written.
     """
     erased, gone = 0, pa.array(names, pa.string())
-    for path in sorted(folder.rglob("part-*.parquet")):
+    for path in sorted(path for path in folder.rglob("part-*.parquet") if not {*path.parts} & {*others}):
         with writing(path), parsing(f"{path} is no part of a job"):
             table = pq.read_table(path)
             left = table.filter(pc.invert(pc.is_in(table["id"], gone)))

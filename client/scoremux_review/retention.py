@@ -21,6 +21,10 @@ _Ids = Annotated[Path | None, typer.Option("--ids", help="File with an id a line
 _Before = Annotated[
     str | None, typer.Option("--before", help="Everything older than this day or time (UTC), such as 2026-01-31.")
 ]
+_Token = Annotated[
+    str | None,
+    typer.Option(help="Whose ids they are: a token of `scoremux api`, or '' for rows of files; needed if they repeat."),
+]
 _AuditLogs = Annotated[list[Path] | None, typer.Option("--audit-log", help="Audit log of a server.")]
 _AuditKey = Annotated[Path | None, typer.Option(help="The key of its digests, if they have one.")]
 _Responses = Annotated[
@@ -39,6 +43,7 @@ def erase(
     ids: _Ids = None,
     one_id: Annotated[list[str] | None, typer.Option("--id", help="An id; may be given again.")] = None,
     before: _Before = None,
+    token: _Token = None,
     audit_logs: _AuditLogs = None,
     audit_key_file: _AuditKey = None,
     responses: _Responses = None,
@@ -58,7 +63,7 @@ def erase(
     names = {*(one_id or ()), *(_lines(ids) if ids else ())}
     time, key = _time(before) if before else None, read_key(audit_key_file) if audit_logs and audit_key_file else None
     texts = texts_of(responses or (), names)
-    request = erasure.ErasureRequest(names, time, audit_logs or (), key, texts, outputs or ())
+    request = erasure.ErasureRequest(names, time, audit_logs or (), key, texts, outputs or (), token)
     with closing(opened(database)) as desk:
         erased = erasure.erase(desk, request, by or _user())
     say(f"the desk: {erased.rows:,} rows erased")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,7 +54,8 @@ class ApiOptions:
     key_file: Annotated[Path | None, typer.Option(help="File with a secret of 16 bytes or more.")] = None
     alert: Annotated[str | None, typer.Option(metavar="TASK:THRESHOLD", help="As for `scoremux score`.")] = None
     keep_days: Annotated[
-        int | None, typer.Option(min=1, help="Days for which texts and stored answers are kept (default: for ever).")
+        int | None,
+        typer.Option(min=1, help="Days for which rows, answers and batches are kept (default: 90, rows for ever)."),
     ] = None
     allow_webhook: Annotated[
         list[str] | None,
@@ -105,6 +106,7 @@ def api(options: ApiOptions) -> None:
                 programme.save_items(connection, read_items(options.tasks), "scoremux api", database.now())
         if not options.sandbox:
             _say_who_decides(scorer, callers)
+        _raise_descriptors()
         _serve(Services(database, scorer, callers, **settings), taken)
 
 
@@ -174,6 +176,15 @@ def _say_who_decides(scorer: TritonScorer, callers: Callers) -> None:
         return
     if undecided:
         say(f"{first_of(undecided, _NAMED)}: the machine decides, without a calibration (`scoremux calibrate`)")
+
+
+def _raise_descriptors() -> None:
+    """Let this process have as many files and connections open as its user may."""
+    import resource
+
+    with suppress(OSError, ValueError):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _serve(services: Services, taken: socket.socket) -> None:

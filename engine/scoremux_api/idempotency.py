@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
@@ -17,9 +19,10 @@ from scoremux_api.problems import ApiProblem
 from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.database.schema import idempotency
+from scoremux_review.errors import DatabaseError
 
-_ABANDONED_S = 300.0
-"""No request takes longer: the front door gives up first. A key that runs longer belongs to a process that died."""
+_RENEW_S, _ABANDONED_S = 2.0, 10.0
+"""How often a request that runs says so, and when one that does not has died with its process."""
 _SAID = "The same key and body get the same answer."
 
 
@@ -30,6 +33,7 @@ class Once:
         self._database, self._token, self._key = database, token, key
         self._place = f"{request.method}\n{request.url.path}\n".encode()
         self._this = (idempotency.c.token == token) & (idempotency.c.key == key)
+        self._holder = secrets.token_hex(8)
 
     async def answer(self, body: bytes, work: Callable[[], Awaitable[Response]]) -> Response:
         """Return the stored answer, or do the work and store its answer.
@@ -45,12 +49,23 @@ class Once:
         stored = await asyncio.to_thread(self._begin, hashlib.sha256(self._place + body).hexdigest())
         if stored is not None:
             return Response(stored[1], stored[0], {"idempotent-replayed": "true"}, "application/json")
-        response = None
+        response, renewing = None, asyncio.create_task(self._renew())
         try:
             response = await work()
         finally:
+            renewing.cancel()
             await asyncio.shield(asyncio.to_thread(self._end, response))
         return response
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            with suppress(DatabaseError):
+                await asyncio.to_thread(self._note_running)
+
+    def _note_running(self) -> None:
+        with self._database.write() as connection:
+            connection.execute(update(idempotency).where(self._this).values(at=self._database.now()))
 
     def keep(self, connection: Connection, response: Response) -> None:
         """Store the answer, in the transaction of the work, if this request still has the key. Raises ApiProblem."""
@@ -65,18 +80,18 @@ class Once:
         with self._database.write() as connection:
             row = connection.execute(select(idempotency).where(self._this)).one_or_none()
             if row is None:
-                values = {"token": self._token, "key": self._key, "digest": digest, "at": now}
+                values = {"token": self._token, "key": self._key, "digest": digest, "at": now, "holder": self._holder}
                 connection.execute(insert(idempotency).values(values))
             elif row.digest != digest:
                 detail = "this key came with another request before; use a new key"
                 raise ApiProblem(422, "Idempotency key reused", detail)
             elif row.status is not None:
                 return row.status, row.answer
-            elif now - row.at < _ABANDONED_S:
+            elif abs(now - row.at) < _ABANDONED_S:
                 raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
             else:
-                connection.execute(update(idempotency).where(self._this).values(at=now))
-        self._this &= idempotency.c.at == now  # not a later request's that has the key
+                connection.execute(update(idempotency).where(self._this).values(at=now, holder=self._holder))
+        self._this &= idempotency.c.holder == self._holder  # not a later request's that has the key
         return None
 
     def _end(self, response: Response | None) -> None:

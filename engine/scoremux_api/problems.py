@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +20,8 @@ MEDIA_TYPE = "application/problem+json"
 UPDATE_S = 60
 """Retry-After of a request that fails until an operator changes something."""
 _MOST_ERRORS = 10
+_UNREAD = (408, 413)
+"""Statuses of requests whose body is not read to its end."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +47,7 @@ class ApiProblem(ScoremuxError):
     def response(self) -> Response:
         """Return the HTTP answer."""
         headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
-        if self.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if self.status in _UNREAD:
             headers["connection"] = "close"  # or the server would go on to receive the body
         return Response(orjson.dumps(self.body()), self.status, headers, MEDIA_TYPE)
 
@@ -88,21 +89,6 @@ _PROBLEMS: dict[type[Exception], tuple[int, str, str, int | None]] = {
     ClientDisconnect: (400, "Incomplete request", "the body ended too early; send it again", None),
 }
 """The first one that fits counts."""
-
-
-async def blocks_of(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
-    """Yield a request's body, which is never read beyond its most bytes. Raises ApiProblem (413)."""
-    size = 0
-    async for block in request.stream():
-        size += len(block)
-        if size > most_bytes:
-            raise ApiProblem(413, "Request too large", f"the body has more than {most_bytes} bytes; send fewer rows")
-        yield block
-
-
-async def body_of(request: Request, most_bytes: int) -> bytes:
-    """Return a request's body. Raises ApiProblem (413)."""
-    return b"".join([block async for block in blocks_of(request, most_bytes)])
 
 
 def problem_of(error: Exception) -> ApiProblem:

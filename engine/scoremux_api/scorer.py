@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 
 from scoremux_api.callers import Caller
 from scoremux_client import NO_RETRIES, AsyncScoringClient, RejectedError, Response, Retries, Scored, ScoringClient
 from scoremux_client.contract import MACHINE, OUTPUTS, TASKS, TensorSpec
+from scoremux_client.errors import BusyError
 from scoremux_client.served_tasks import ServedTask, served_tasks
 from scoremux_client.transports.grpc import GrpcTransport
 from scoremux_client.transports.transport import Transport
@@ -18,6 +22,7 @@ _GRANTS = 1024
 """Most grants whose clients are kept."""
 _RETRIES = Retries(patience_s=10.0, contact_s=10.0)
 _TIMEOUT_S, _PROBE_S = 60.0, 5.0
+_TASKS_S, _TASKS_KEPT_S, _MOST_ASKING = 10.0, 1.0, 16
 _ASKED, _PROBE = 64, "Who decides about this?"
 
 
@@ -27,6 +32,8 @@ class TritonScorer:
     def __init__(self, transports: Sequence[Transport], retries: Retries = _RETRIES) -> None:
         self._transports, self._retries = transports, retries
         self._client_of = lru_cache(_GRANTS)(self._client)
+        self._asking = ThreadPoolExecutor(_MOST_ASKING, "tasks")
+        self._asked: dict[str | None, tuple[float, Future[list[ServedTask]]]] = {}  # until when each answer counts
 
     async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
         """Return one outcome for each row, in order. Raises TransportError where Triton gives none."""
@@ -38,9 +45,20 @@ class TritonScorer:
         with suppress(RejectedError):
             await client.score([Response("", "")])
 
-    def tasks(self, caller: Caller) -> list[ServedTask]:
-        """Return the live tasks that the caller may score; this thread waits for them. Raises TransportError."""
-        return served_tasks(self._sharing(caller.grant, (TASKS,))[0], timeout_s=_TIMEOUT_S)
+    async def tasks(self, caller: Caller) -> list[ServedTask]:
+        """Return what `ask_tasks` finds. Raises TransportError."""
+        return await asyncio.shield(asyncio.wrap_future(self.ask_tasks(caller)))
+
+    def ask_tasks(self, caller: Caller) -> Future[list[ServedTask]]:
+        """Ask for the live tasks that the caller may score, as they were a second ago at most. Raises BusyError."""
+        now, asked = time.monotonic(), self._asked.get(caller.grant)
+        if asked is None or (asked[0] < now and asked[1].done()):
+            self._asked = {grant: of for grant, of in self._asked.items() if of[0] >= now or not of[1].done()}
+            if len(self._asked) >= _GRANTS:
+                raise BusyError("too many callers ask for tasks")
+            found = self._asking.submit(served_tasks, self._sharing(caller.grant, (TASKS,))[0], timeout_s=_TASKS_S)
+            self._asked[caller.grant] = asked = (now + _TASKS_KEPT_S, found)
+        return asked[1]
 
     def uncalibrated(self, caller: Caller) -> list[str]:
         """Return tasks, of the first 64, that the machine decides without a calibration. Raises TransportError."""
@@ -56,6 +74,7 @@ class TritonScorer:
 
     def close(self) -> None:
         """Close the connections."""
+        self._asking.shutdown(wait=False, cancel_futures=True)
         for transport in self._transports:
             transport.close()
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
+from scoremux_api.bodies import Bodies
 from scoremux_api.callers import Caller, Callers
 from scoremux_api.problems import UPDATE_S, ApiProblem
 from scoremux_api.rows.live_intake import LiveIntake
@@ -29,7 +30,7 @@ class Services:
     Attributes:
         folder: Where batches are kept.
         tasks: The store, for questions and policies of tasks.
-        keep_days: Days for which texts and stored answers are kept; None for ever.
+        keep_days: Days for which settled rows, stored answers and batches are kept; None: `KEPT_DAYS`, rows for ever.
         allowed_hosts: Hosts to which webhooks may go although they are on loopback or private.
     """
 
@@ -45,9 +46,10 @@ class Services:
 
     def __post_init__(self) -> None:
         operator = partial(self.callers.may_also_score, Caller("api", ()), "*")
-        self.intake = LiveIntake(self.database, self.read_behind, lambda: self.scorer.tasks(operator()))
+        self.intake = LiveIntake(self.database, self.read_behind, lambda: self.scorer.ask_tasks(operator()).result())
         self.addresses = WebhookAddresses(self.allowed_hosts)
         self.batches_changed = threading.Event()
+        self.bodies = Bodies(self.folder)
 
     async def alerts(self, caller: Caller, rows: Sequence[Response]) -> Sequence[Mapping[str, Any] | None]:
         """Score rows for the alert task, too; return what is said of each that is an alert, None of the others.

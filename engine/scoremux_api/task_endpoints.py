@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +38,21 @@ class TaskList(BaseModel):
 
 
 @router.get("/v1/tasks", responses=declared(502, 504))
-def tasks(services: ServicesOf, caller: CallerOf) -> TaskList:
+async def tasks(services: ServicesOf, caller: CallerOf) -> TaskList:
     """List the tasks that the token may score, without their questions and policies."""
-    return TaskList(tasks=[_shown(task) for task in services.scorer.tasks(caller)])
+    return TaskList(tasks=[_shown(task) for task in await services.scorer.tasks(caller)])
 
 
 @router.get("/v1/tasks/{task}", responses={**declared(404, 502, 504), 304: {"description": "Not changed"}})
-def task(task: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf) -> TaskOut:
+async def task(task: str, request: Request, response: Response, services: ServicesOf, caller: CallerOf) -> TaskOut:
     """Describe a task; with `If-None-Match` and the version's ETag, answer 304 as long as it is live."""
-    served = next((served for served in services.scorer.tasks(caller) if served.id == task), None)
+    served = next((served for served in await services.scorer.tasks(caller) if served.id == task), None)
     if served is None:
         raise not_found("this task")
     response.headers["etag"] = etag = f'"{served.version}"'
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"etag": etag})  # type: ignore[return-value]
-    return _shown(served, services.tasks)
+    return await asyncio.to_thread(_shown, served, services.tasks)
 
 
 def _shown(task: ServedTask, store: Path | None = None) -> TaskOut:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,14 +39,34 @@ def erase(connection: Connection, chosen: Sequence[int]) -> None:
     connection.execute(delete(api_rows).where(these))
 
 
-def answers_with(connection: Connection, names: set[str], before: datetime | None) -> list[tuple[str, str]]:
-    """Return token and key of the stored answers that have one of these ids, or that are older."""
-    limit, stored = before.timestamp() if before else 0.0, select(idempotency)
-    return [
-        (row.token, row.key)
-        for row in connection.execute(stored.execution_options(yield_per=_CHUNK_ANSWERS))
-        if row.at < limit or (row.answer and names & _ids_in(row.answer))
-    ]
+def tokens_of(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
+    """Return the tokens that rows came with, by the rows' numbers; rows of files have none."""
+    query = select(api_rows.c.row, api_rows.c.token)
+    found = (connection.execute(query.where(api_rows.c.row.in_(some))) for some in chunks(numbers, _MOST_NAMES))
+    return {row.row: row.token for some in found for row in some}
+
+
+def batches_of(connection: Connection) -> dict[str, str]:
+    """Return the token of each batch."""
+    return {row.id: row.token for row in connection.execute(select(schema.batches.c.id, schema.batches.c.token))}
+
+
+def answered(connection: Connection, names: Collection[str]) -> Iterator[tuple[str, str, set[str]]]:
+    """Yield token and key of the stored answers that have one of these ids, and which they have."""
+    stored = select(idempotency).where(idempotency.c.answer.is_not(None))
+    for row in connection.execute(stored.execution_options(yield_per=_CHUNK_ANSWERS)) if names else ():
+        if found := {*names} & _ids_in(row.answer):
+            yield row.token, row.key, found
+
+
+def answers_with(
+    connection: Connection, names: set[str], before: datetime | None, token: str | None = None
+) -> list[tuple[str, str]]:
+    """Return token and key of the stored answers that are older, or have one of these ids, of a token or of all."""
+    limit = before.timestamp() if before else 0.0
+    old = connection.execute(select(idempotency.c.token, idempotency.c.key).where(idempotency.c.at < limit))
+    with_ids = ((owner, key) for owner, key, _ in answered(connection, names) if token in (None, owner))
+    return [*{*((row.token, row.key) for row in old), *with_ids}]
 
 
 def delete_answers(connection: Connection, chosen: Iterable[tuple[str, str]]) -> int:

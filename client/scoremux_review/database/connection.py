@@ -139,6 +139,12 @@ class Database:
             raise DatabaseError(f"{_STILL_HELD}; run this again ({_reason(error)})") from None
         return refusals
 
+    def empty_log(self) -> None:
+        """Move what is in SQLite's log of changes, a file of its own, into the database. Raises DatabaseError."""
+        if self.is_sqlite:
+            with _mapped(), self.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                _empty_log(connection.connection.driver_connection)
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -241,7 +247,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where we say
     # `FULL`: a decision that was answered survives a power cut.
     settings = {"journal_mode": "WAL", "synchronous": "FULL", "foreign_keys": "ON", "cache_size": -65_536}
-    for name, value in {**settings, "temp_store": "MEMORY"}.items():
+    # What is erased is overwritten in the file, too; `empty_log` empties the log of changes.
+    for name, value in {**settings, "temp_store": "MEMORY", "secure_delete": "ON"}.items():
         connection.execute(f"PRAGMA {name} = {value}")
 
 
@@ -249,6 +256,10 @@ def _compact_sqlite(driver: Any) -> None:
     driver.execute("PRAGMA temp_store = FILE")  # the copy may be larger than the memory
     driver.execute("VACUUM")
     driver.execute("PRAGMA temp_store = MEMORY")
+    _empty_log(driver)
+
+
+def _empty_log(driver: Any) -> None:
     deadline = time.monotonic() + _BUSY_S
     while driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
         if time.monotonic() > deadline:

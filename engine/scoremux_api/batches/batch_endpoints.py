@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
-from scoremux_api.batches import batch_table
+from scoremux_api.batches import batch_files, batch_table
 from scoremux_api.batches.batch_files import BatchFiles
 from scoremux_api.batches.batch_table import UNDER_WAY, Batch, BatchList, BatchState, RequestCounts
 from scoremux_api.callers import Caller
@@ -21,6 +21,9 @@ from scoremux_api.idempotency import OnceOf
 from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.services import CallerOf, Services, ServicesOf
 from scoremux_review.database.schema import batches
+
+MOST_BATCHES, MOST_STORED = 1_000, 8 << 30
+"""Of one token: batches that have not ended, and bytes of all until they expire."""
 
 JSON_LINES = "application/jsonl"
 router = APIRouter()
@@ -34,7 +37,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
     "/v1/batches",
     status_code=202,
     response_model=Batch,
-    responses=declared(400, 409, 413),
+    responses=declared(400, 408, 409, 413, 429),
     openapi_extra={"requestBody": _BODY},
 )
 async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
@@ -43,7 +46,8 @@ async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, on
     files, claim = BatchFiles(services.folder, batch), Lock()  # who takes it adds the batch, or removes its files
 
     def add() -> Response:
-        values = {"id": batch, "token": caller.token, "patterns": json.dumps(caller.patterns), "state": "validating"}
+        values: dict[str, Any] = {"id": batch, "token": caller.token, "state": "validating", "size": taken.size}
+        values |= {"patterns": json.dumps(caller.patterns)}
         times = dict.fromkeys(("created_at", "changed_at"), services.database.now())
         with services.database.write() as connection:
             connection.execute(insert(batches).values(**values, **times, counts=RequestCounts().model_dump_json()))
@@ -55,12 +59,23 @@ async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, on
         services.batches_changed.set()
         return answer
 
+    number, stored = await to_thread.run_sync(partial(_stored, services, caller.token))
+    services.bodies.check(caller.token, "batches that have not ended", number + 1, MOST_BATCHES, 60)
     try:
-        digest = await files.receive(request)
-        return await once.answer(digest.encode(), partial(to_thread.run_sync, add))
+        with services.bodies.taking(caller.token, MOST_STORED - stored) as taken:
+            digest = await files.receive(taken.blocks(request, batch_files.MOST_BYTES))
+            return await once.answer(digest.encode(), partial(to_thread.run_sync, add))
     finally:
         if claim.acquire(blocking=False):  # a request can be cancelled while the thread of `add` goes on
             files.remove()
+
+
+def _stored(services: Services, token: str) -> tuple[int, int]:
+    """Return how many batches of a token have not ended, and the bytes of all that have not expired."""
+    mine = select(func.count().filter(batches.c.state.in_(UNDER_WAY)), func.coalesce(func.sum(batches.c.size), 0))
+    with services.database.read() as connection:
+        row = connection.execute(mine.where(batches.c.token == token, batches.c.state != "expired")).one()
+    return row[0], int(row[1])
 
 
 @router.get("/v1/batches", responses=declared())

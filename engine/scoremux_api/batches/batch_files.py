@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from functools import partial
@@ -16,10 +16,9 @@ from typing import Any
 
 import orjson
 from anyio import to_thread
-from fastapi import Request
 from pydantic import ValidationError
 
-from scoremux_api.problems import ApiProblem, blocks_of, problem_of
+from scoremux_api.problems import ApiProblem, problem_of
 from scoremux_api.shapes import RowIn, as_json_row, parsed
 from scoremux_cli.batch.parts import part_path, read_rejected, read_table
 from scoremux_client.contract import Status
@@ -54,13 +53,13 @@ class BatchFiles:
         """Hold the batch in the block. Raises BlockingIOError where another process computes it."""
         return locked(self.folder / ".lock", timeout_s=0)
 
-    async def receive(self, request: Request) -> str:
-        """Write a request's body to disk, durably; return its sha256. Raises ApiProblem, InputError."""
+    async def receive(self, blocks: AsyncIterator[bytes]) -> str:
+        """Write a body to disk, durably; return its sha256. Raises ApiProblem, InputError."""
         digest = hashlib.sha256()
         with writing(self.folder):
             self.folder.mkdir(mode=0o700)
             with self.body.open("xb") as file:
-                async for block in blocks_of(request, MOST_BYTES):
+                async for block in blocks:
                     digest.update(block)
                     await to_thread.run_sync(file.write, block)
             for path in (self.body, self.folder, self.folder.parent):
@@ -128,6 +127,11 @@ class BatchFiles:
                 yield from iter(partial(file.read, 1 << 20), b"")
         for some in chunks(read_rejected(self.scores), LAYOUT.part_rows):
             yield b"".join(_error(row["line"], ApiProblem(409, "Row exists", row["reason"])) for row in some)
+
+    def kept_bytes(self) -> int:
+        """Return the bytes of what is left when a batch has ended: outcomes and errors."""
+        kept = (path for path in self.folder.rglob("*") if path not in (self.body, self.rows))
+        return sum(path.stat().st_size for path in kept)
 
     def remove_texts(self) -> None:
         """Remove the body and what was made of it, but for the outcomes."""

@@ -40,6 +40,8 @@ from scoremux_server.errors import SetupError
 
 _TURN_S, _LOOK_S, _TIDY_S = 300.0, 1.0, 3600.0
 _STOP_S, _ORPHAN_S = 5.0, 86_400.0
+KEPT_DAYS = 90
+"""For batches, stored answers and what was delivered, without --keep-days; rows on the desk then stay."""
 _PASSING = (TransportError, DatabaseError, SetupError, OSError)
 """What does not end a batch: it is computed later."""
 _TAKEN = "the desk has a row of this id with another text; give a new id"  # an id would outlive its erasure
@@ -210,19 +212,20 @@ class BatchRunner:
         return replace(part.take(left), rejected=rejected), [scored[place] for place in left]
 
     def _end(self, state: BatchState, batch: str, files: BatchFiles, **values: str) -> None:
-        self._move(batch, UNDER_WAY, state, **values)
+        self._move(batch, UNDER_WAY, state, size=files.kept_bytes(), **values)
         files.remove_texts()
 
-    def _move(self, batch: str, before: Sequence[BatchState], after: BatchState, **values: str) -> None:
+    def _move(self, batch: str, before: Sequence[BatchState], after: BatchState, **values: Any) -> None:
         with self._database.write() as connection:
             batch_table.move(connection, batch, before, after, self._database.now(), **values)
 
     def _tidy(self) -> None:
         """Remove rows, answers and batches that are too old, texts of ended batches, and folders without a batch."""
-        keep_days, now = self._services.keep_days, self._database.now()
-        limit = -1.0 if keep_days is None else now - keep_days * 86_400
-        if keep_days is not None:
-            expire(self._database, limit, f"scoremux api --keep-days {keep_days}")
+        keep_days, now = self._services.keep_days or KEPT_DAYS, self._database.now()
+        limit, with_rows = now - keep_days * 86_400, self._services.keep_days is not None
+        erased = expire(self._database, limit, f"scoremux api --keep-days {keep_days}", with_rows=with_rows)
+        if any(erased):
+            log.warning("erased %d rows, %d answers and deliveries: older than %d days", *erased, keep_days)
         with self._database.read() as connection:
             rows = {row.id: row for row in batch_table.rows_in(connection, (*UNDER_WAY, *ENDED))}
         for old in (row for row in rows.values() if row.changed_at < now - _ORPHAN_S):

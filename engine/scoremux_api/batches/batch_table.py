@@ -91,7 +91,7 @@ def rows_in(connection: Connection, states: Sequence[BatchState]) -> Sequence[Ro
 
 
 def move(
-    connection: Connection, batch: str, before: Sequence[BatchState], after: BatchState, now: float, **values: str
+    connection: Connection, batch: str, before: Sequence[BatchState], after: BatchState, now: float, **values: Any
 ) -> bool:
     """Bring a batch from one of some states into another, with new values; return whether it was in one of them.
 

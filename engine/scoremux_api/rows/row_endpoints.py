@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from scoremux_api.callers import Caller
 from scoremux_api.idempotency import OnceOf
-from scoremux_api.problems import ApiProblem, body_of, declared
+from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import CallerOf, Services, ServicesOf
 from scoremux_api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, example, parsed
@@ -62,13 +62,14 @@ class RowOut(RowChange):
 @router.post(
     "/v1/score",
     response_model=ScoreAnswer,
-    responses=declared(409, 413, 502, 504),
+    responses=declared(408, 409, 413, 429, 502, 504),
     openapi_extra=body_shape(ScoreRequest),
 )
 async def score(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
     """Score up to 512 rows; a row that cannot be scored gets a status, and its neighbours their scores."""
-    body = await body_of(request, _MOST_BYTES)
-    return await once.answer(body, partial(_score, services, caller, body))
+    with services.bodies.taking(caller.token) as taken:
+        body = await taken.read(request, _MOST_BYTES)
+        return await once.answer(body, partial(_score, services, caller, body))
 
 
 async def _score(services: Services, caller: Caller, body: bytes) -> Response:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from scoremux_api.callers import Caller, Callers
-from scoremux_api.problems import ApiProblem, body_of, declared, not_found
+from scoremux_api.problems import ApiProblem, declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_api.shapes import KnownMembers, body_shape, parsed
 from scoremux_api.webhooks.addresses import NotLookedUpError
@@ -69,13 +69,16 @@ class DeliveryList(BaseModel):
     deliveries: list[DeliveryOut]
 
 
-@router.post("/v1/webhooks", status_code=201, responses=declared(409, 413), openapi_extra=body_shape(WebhookRequest))
+@router.post(
+    "/v1/webhooks", status_code=201, responses=declared(408, 409, 413, 429), openapi_extra=body_shape(WebhookRequest)
+)
 async def register(request: Request, services: ServicesOf, caller: CallerOf) -> WebhookOut:
     """Register a URL, or give one that the token has other events and a new secret.
 
     Deliveries are then signed with the secret before, too, until the URL is registered once more.
     """
-    asked = parsed(WebhookRequest, await body_of(request, _MOST_BYTES))
+    with services.bodies.taking(caller.token) as taken:
+        asked = parsed(WebhookRequest, await taken.read(request, _MOST_BYTES))
     issued = services.callers.key_of(caller)
     try:
         await services.addresses.of(asked.url, (caller.token, "new"))

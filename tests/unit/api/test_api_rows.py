@@ -29,6 +29,8 @@ from scoremux_review.erasure import ErasureRequest, erase, expire
 from scoremux_review.exports import export_labelled
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.alerts import listed_alerts
+from scoremux_server.front_door.access_tokens import TokenFile
+from serving import run_here
 from waiting import until
 
 MACHINE = Scored("t-1", 1, 0.5, (), Status.OK, "", 0, False, route="machine")
@@ -300,7 +302,7 @@ def test_what_is_settled_and_old_is_erased_and_what_waits_stays(tmp_path: Path) 
     alert = Alert("danger", 0.3)
     with api(tmp_path, RoutedTransport(), alert=alert) as (client, services):
         work = work_of(services)
-        score(client, row("done"), row("alerted", "they hurt me"), row("waits"))
+        score(client, row("done", "unsure old words"), row("alerted", "they hurt me"), row("waits"))
         work.decide("anna", work.take("anna").token)
         before = work.database.now() + 86_400
         with services.database.write() as connection:
@@ -308,7 +310,9 @@ def test_what_is_settled_and_old_is_erased_and_what_waits_stays(tmp_path: Path) 
                 connection.execute(insert(idempotency).values(token="local", key=str(at), digest="d", at=at))
         score(client, row("new"))
         work.programme.clock[0] = before + 60
-        assert expire(services.database, before, "test") == 1
+        assert expire(services.database, before, "test")[0] == 1
+        held = b"".join(file.read_bytes() for file in tmp_path.glob("reviews.db*"))
+        assert b"unsure old words" not in held
         left = dict(stored(services, select(rows.c.name, rows.c.text)))
         assert (left["erased 1"], {*left}) == ("", {"erased 1", "alerted", "waits", "new"})
         assert stored(services, select(idempotency.c.key)) == [("2000000000.0",)]
@@ -413,3 +417,29 @@ def test_points_of_a_decision_are_those_that_the_server_names(running: tuple[Tes
     assert (decided["level"], decided["score"]) == (2, 1.0)
     (body,) = stored(services, select(deliveries.c.body).where(deliveries.c.type == "row.final").limit(1))
     assert json.loads(body.body)["data"]["score"] == 1.0
+
+
+def test_an_id_of_two_tokens_is_erased_of_one(tmp_path: Path) -> None:
+    names = ("north", "south")
+    (tokens := TokenFile(tmp_path / "tokens.json")).add("north", ["*"], 0, 1)
+    tokens.add("south", ["*"], 0, 1)
+    with api(tmp_path, RoutedTransport(), key=KEY, tokens=tokens.path) as (client, services):
+        for name in names:
+            key = {"idempotency-key": "k", **grant(name)}
+            assert score(client, row("r1", f"unsure {name}"), row("only", f"sure {name}"), headers=key).is_success
+            lines = b"\n".join(json.dumps(row(n, f"sure {name}")).encode() for n in ("r2", f"mine-{name}"))
+            assert client.post("/v1/batches", content=lines, headers=grant(name)).is_success
+            until(lambda name=name: '"completed","req' in client.get("/v1/batches", headers=grant(name)).text)  # type: ignore[misc]
+        command = ("erase", "--database", tmp_path / "reviews.db", "--outputs", tmp_path)
+        for name in ("r1", "r2", "only"):
+            refused = run_here("review", *command, "--id", name)
+            assert refused.returncode == 2, refused.stderr
+            said = " ".join(refused.stderr.replace("│", " ").split())
+            assert f"of '{name}': --token north, --token south" in said, said
+        assert len(stored(services, select(idempotency.c.key))) == 2
+        said = run_here("review", *command, "--id", "r1", "--id", "r2", "--token", "south").stderr
+        assert all(line in said for line in ("1 rows erased", "1 stored answers", "outputs: 1 rows")), said
+        assert client.get("/v1/rows/t-1/r1", headers=grant("north")).json()["state"] == "pending"
+        assert client.get("/v1/rows/t-1/r1", headers=grant("south")).status_code == 404
+        said = run_here("review", *command, "--id", "mine-north").stderr
+        assert "outputs: 1 rows" in said, said

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from sqlalchemy import select, update
 
 from apis import KEY as GRANT_KEY
 from apis import TASKS, api, grant, row, score
+from scoremux_api import idempotency as idempotency_module
+from scoremux_api import scorer
 from scoremux_api.problems import ApiProblem
 from scoremux_api.shapes import ScoreRequest, parsed
 from scoremux_client import ScoringClient, UnavailableError
@@ -166,23 +169,45 @@ def test_request_that_failed_can_be_sent_again(tmp_path: Path) -> None:
     assert again.status_code == 200
 
 
-def test_requests_for_tasks_that_wait_hold_up_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    came, may_end = threading.Semaphore(0), threading.Event()
+def test_requests_for_tasks_that_wait_hold_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, may_end = list[object](), threading.Event()
 
-    def wait(*_: Any, **__: Any) -> list[Any]:
-        came.release()
+    def wait(*of: object, **_: object) -> list[Any]:
+        asked.append(of)
         may_end.wait(60)
         return []
 
-    with api(tmp_path) as (client, services), ThreadPoolExecutor(36) as pool:
-        monkeypatch.setattr(services.scorer, "tasks", wait)
-        waiting = [pool.submit(client.get, "/v1/tasks") for _ in range(36)]  # asyncio has 32 threads at most
+    monkeypatch.setattr(scorer, "served_tasks", wait)
+    with api(tmp_path, key=GRANT_KEY) as (client, _), ThreadPoolExecutor(60) as pool:
+        grants = [grant(f"token{n % 30}") for n in range(60)]
+        waiting = [pool.submit(client.get, "/v1/tasks", headers=headers) for headers in grants]
         try:
-            for _ in waiting:
-                assert came.acquire(timeout=30)
-            assert score(client, row("a"), **KEY).status_code == 200
+            until(lambda: len(asked) == 16)
+            for path in ("/v1/batches", "/v1/rows/t-1/a"):
+                assert client.get(path, headers=grant("other")).status_code in (200, 404)
+            assert score(client, row("a"), headers={**KEY["headers"], **grant("other")}).status_code == 200
+            assert len(asked) == 16
         finally:
             may_end.set()
+        assert {answer.result().status_code for answer in waiting} == {200}
+    assert len(asked) == 30  # one for each token, though each asked twice
+
+
+def test_request_that_runs_long_keeps_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency_module, "_RENEW_S", 0.1)
+    monkeypatch.setattr(idempotency_module, "_ABANDONED_S", 1.0)
+    transport = FakeTransport(TASKS)
+    transport.hold()
+    with api(tmp_path, transport) as (client, _), ThreadPoolExecutor(1) as pool:
+        first = pool.submit(score, client, row("a"), **KEY)
+        until(lambda: transport.requests)
+        began = time.monotonic()
+        while time.monotonic() - began < 2.5:
+            assert score(client, row("a"), **KEY).status_code == 409
+            time.sleep(0.1)
+        transport.release()
+        assert first.result().status_code == 200
+    assert len(transport.requests) == 1
 
 
 def test_key_of_a_process_that_died_is_free_again(tmp_path: Path) -> None:
@@ -192,7 +217,7 @@ def test_key_of_a_process_that_died_is_free_again(tmp_path: Path) -> None:
             connection.execute(update(idempotency).values(status=None, answer=None))
         assert score(client, row("a"), **KEY).status_code == 409
         with services.database.write() as connection:
-            connection.execute(update(idempotency).values(at=services.database.now() - 301))
+            connection.execute(update(idempotency).values(at=services.database.now() - 10.1))
         assert score(client, row("a"), **KEY).status_code == 200
         with services.database.read() as connection:
             [stored] = connection.execute(select(idempotency)).all()

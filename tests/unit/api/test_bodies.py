@@ -1,0 +1,117 @@
+"""Bodies that come slowly, or are many: they end, and hold up no other token."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from apis import KEY, grant, listening_api, row, score
+from scoremux_api import bodies
+from scoremux_api.batches import batch_endpoints
+from scoremux_engine.scoring.permission import HEADER
+from scoremux_server.front_door.access_tokens import TokenFile
+
+SLOW, OTHER = grant("slow"), grant("other")
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    tokens = TokenFile(tmp_path / "tokens.json")
+    for name in ("slow", "other"):
+        tokens.add(name, ["*"], 0, 9)
+    with listening_api(tmp_path, key=KEY, tokens=tokens.path) as address:
+        yield address
+
+
+def begin(address: str, path: str, length: int, body: bytes) -> socket.socket:
+    """Send the beginning of a request's body."""
+    host, _, port = address.partition(":")
+    connection = socket.create_connection((host, int(port)), timeout=60)
+    head = f"POST {path} HTTP/1.1\r\nhost: a\r\n{HEADER}: {SLOW[HEADER]}\r\ncontent-length: {length}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def heard(connection: socket.socket) -> tuple[int, str]:
+    """Return status and title of an answer."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return answer.status, json.loads(answer.read())["title"]
+
+
+def asking(address: str, headers: dict[str, str]) -> httpx.Client:
+    return httpx.Client(base_url=f"http://{address}", headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/batches", "/v1/webhooks"])
+def test_a_slow_body_gets_408(address: str, path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bodies, "BODY_S", 0.5)
+    began = time.monotonic()
+    with closing(begin(address, path, 1000, b'{"id":')) as connection:
+        assert heard(connection) == (408, "Body too slow")
+    assert 0.4 < time.monotonic() - began < 20
+    assert not list(tmp_path.glob("batch_*"))
+
+
+def test_requests_under_way_are_bounded_by_token(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MOST_BODIES", 5)
+    with ExitStack() as stack, asking(address, OTHER) as other, asking(address, SLOW) as slow:
+        paths = ("/v1/score", "/v1/batches") * 3
+        begun = [stack.enter_context(closing(begin(address, path, 1000, b'{"id":'))) for path in paths]
+        (answered,), _, _ = select.select(begun, [], [], 60)  # the sixth is refused at once
+        assert heard(answered) == (429, "Too much under way")
+        refused = score(slow, row("a"))
+        assert refused.json()["title"] == "Too much under way" and refused.headers["retry-after"] == "1"
+        assert score(other, row("a")).status_code == 200
+        monkeypatch.setattr(bodies, "MOST_BODIES_IN_ALL", 5)
+        assert score(other, row("a")).status_code == 503
+
+
+def test_bytes_under_way_are_bounded_by_token_and_large_bodies_lie_on_disk(
+    address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_BYTES", 6 << 20)
+    half = b" " * (4 << 20)
+    with (
+        closing(begin(address, "/v1/score", 8 << 20, half)) as first,
+        closing(begin(address, "/v1/score", 8 << 20, half)) as second,
+        asking(address, OTHER) as other,
+    ):
+        (answered,), _, _ = select.select([first, second], [], [], 60)
+        assert heard(answered) == (429, "Too much under way")  # the other one waits for its rest
+        assert any(str(tmp_path / "#") in str(file.resolve()) for file in Path("/proc/self/fd").iterdir())
+        large = [row(n, "x" * 8000) for n in range(500)]
+        assert len(score(other, *large).json()["rows"]) == 500
+
+
+def test_bytes_and_number_of_batches_are_bounded_by_token(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"".join(json.dumps(row(n)).encode() + b"\n" for n in range(100))
+    with asking(address, SLOW) as slow, asking(address, OTHER) as other:
+        monkeypatch.setattr(batch_endpoints, "MOST_STORED", 3 * len(body) // 2)
+        assert slow.post("/v1/batches", content=b"null\n").status_code == 202
+        assert slow.post("/v1/batches", content=body).status_code == 202
+        refused = slow.post("/v1/batches", content=body * 2)
+        assert (refused.status_code, refused.json()["title"]) == (429, "Too much under way")
+        assert other.post("/v1/batches", content=body).status_code == 202
+        monkeypatch.setattr(batch_endpoints, "MOST_BATCHES", 0)
+        assert slow.post("/v1/batches", content=body).headers["retry-after"] == "60"
+
+
+def test_descriptors_are_raised_at_the_start() -> None:
+    code = "import resource; from scoremux_api.commands import _raise_descriptors as r; r(); "
+    code += "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limited = ["bash", "-c", f'ulimit -Sn 100; exec "$0" -c "{code}"', sys.executable]
+    assert subprocess.run(limited, capture_output=True, text=True, check=True).stdout.split() == [str(most)] * 2
