@@ -31,7 +31,7 @@ _MODULES = {
 _GROUPS = {
     "Build": ("sample", "train", "export", "tasks"),
     "Serve": ("serve", "api", "selftest", "tune"),
-    "Score": ("score",),
+    "Score": ("ask", "score"),
     "Judge": ("evaluate", "report", "compare", "calibrate", "judge", "review"),
     "Operate": ("watch", "tokens", "front-door"),
 }

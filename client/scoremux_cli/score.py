@@ -152,7 +152,7 @@ def _job(options: ScoreOptions, output: Output, beside: Path) -> Job:
         output.alerts,
         ConditionTask.parse(options.condition) if options.condition else None,
     )
-    names = column_names(options.column, id="id", task="task", text="text", student=None)
+    names = column_names(options.column, Path(options.sources[0]), id="id", task="task", text="text", student=None)
     keep = [*dict.fromkeys(options.keep or ())]
     check_kept(keep, names["text"])
     if not (options.url or options.dry_run):

@@ -149,7 +149,7 @@ def add(
         _add_programme(desk, policy, tasks, anchors)
         _add_papers(desk, validity=validity, qualification=qualification)
         for path in scored or ():
-            layout = layout_of(path, **column_names(column, id=None, text=None, student=None, keep=()))
+            layout = layout_of(path, **column_names(column, path, id=None, text=None, student=None, keep=()))
             _add_scored(desk, path, responses or (), layout)
 
 

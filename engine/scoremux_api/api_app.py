@@ -79,6 +79,7 @@ async def healthz() -> str:
 
 @_status.get("/readyz", response_class=PlainTextResponse, responses=problems.declared(504))
 async def readyz(services: ServicesOf) -> str:
-    """Answer 200 if the database and the scoring server do."""
+    """Answer 200 if the database and the scoring server do, and there is room for rows."""
+    await asyncio.to_thread(services.check_room)
     await asyncio.gather(asyncio.to_thread(services.database.is_there), services.scorer.check())
     return "ok\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ from scoremux_cli.batch.people import Alert, ReadBehind
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Response
 from scoremux_review.database.connection import Database
+
+LEAST_FREE_BYTES = 8 << 20
+"""Free bytes that the API needs to be ready: a request with its rows on the desk, and the answer that is stored."""
 
 
 @dataclass
@@ -50,6 +55,14 @@ class Services:
         self.addresses = WebhookAddresses(self.allowed_hosts)
         self.batches_changed = threading.Event()
         self.bodies = Bodies(self.folder)
+
+    def check_room(self) -> None:
+        """Return if rows and batches can be written. Raises ApiProblem (503), before a row would be lost."""
+        url = self.database.engine.url
+        places = [self.folder, *([Path(str(url.database)).parent] if self.database.is_sqlite else [])]
+        for place in places:
+            if not os.access(place, os.W_OK) or shutil.disk_usage(place).free < LEAST_FREE_BYTES:
+                raise ApiProblem(503, "Storage unavailable", "the disk of the API is full or read-only", UPDATE_S)
 
     async def alerts(self, caller: Caller, rows: Sequence[Response]) -> Sequence[Mapping[str, Any] | None]:
         """Score rows for the alert task, too; return what is said of each that is an alert, None of the others.

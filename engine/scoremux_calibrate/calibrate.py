@@ -53,7 +53,9 @@ def calibrate(
     from scoremux_engine.store.store import Store
 
     rules = read_policy(policy)
-    store, columns = Store(repository / "store"), label_columns(column, "level", "score", "second", "rater")
+    first = labelled[0] if labelled else None
+    columns = label_columns(column, "level", "score", "second", "rater", data=first)
+    store = Store(repository / "store")
     live = store.manifest().tasks if columns.score else {}
     scales = {task: PackageFiles(store.package_folder(version)).task.levels for task, version in live.items()}
     rows = read_labelled(labelled or [], predictions, columns, scales)

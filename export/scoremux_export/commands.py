@@ -121,7 +121,7 @@ def verify(
     from scoremux_export.verify_graph import PrecisionChange
     from scoremux_export.verify_graph import verify as run
 
-    rows = read_labels([data], label_columns(column, "level"), ("task", "text")).rows
+    rows = read_labels([data], label_columns(column, "level", data=data), ("task", "text")).rows
     for row in rows:
         if NO_NUMBER in row.remarks or not (math.isnan(row.level) or row.level.is_integer()):
             raise InputError(f"{row.where}: its level is not a whole number")

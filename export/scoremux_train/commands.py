@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     CheckedRows = tuple[Plan, Data, list[TaskCheck]]
 
+UNUSABLE_STATUS = 3
+"""Exit status of --check where rows cannot be used, as `scoremux score` has it for rejected rows."""
 _UNIT = "passes of a response through an adapter (responses × epochs × adapters)"
 _STAGES = {"start": "shared start", "tasks": "tasks, folds and final adapters"}
 _BACKBONE = "Folder or hub id of the model that the adapters are for (not needed with --check)."
@@ -73,6 +75,8 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     """Rows → prepared → trained → written; with --check, stop after the rows. checkpoint_s: between checkpoints."""
     console = Console(highlight=False, markup=False)
     plan, data, checks = _read(options, console)
+    if options.check and data.bad:
+        raise typer.Exit(UNUSABLE_STATUS)
     if options.check:
         return
     backbone, out = options.backbone, options.out
@@ -116,7 +120,8 @@ def _read(options: TrainOptions, console: Console) -> CheckedRows:
     from scoremux_train.recipe import Plan
 
     plan = Plan.read(options.config) if options.config else Plan()
-    columns = label_columns(options.column, "level", "score", "second", "rater", group="group")
+    keys = ("level", "score", "second", "rater")
+    columns = label_columns(options.column, *keys, group="group", data=options.sources[0])
     described = read_tasks(options.tasks) if options.tasks else {}
     data = read_data(options.sources, described, columns)
     least = LEAST_ROWS if options.start is None else max(2, 2 * plan.folds)

@@ -48,7 +48,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
     for task in rows_of.keys() - tasks if tasks else ():
         data.bad += [LeftOutLine.of(row, "its task is not in the file of tasks") for row in rows_of.pop(task)]
     if not rows_of:
-        why = f"the first: {data.bad[0]}{column_hint(table.names)}" if data.bad else "the files are empty"
+        first = f"the first: {data.bad[0]}{column_hint(table.names)}" if data.bad else "the files are empty"
+        why = table.words_hint(columns) or first
         raise DataError(f"no usable row in {', '.join(map(str, paths))}; {why}")
     for task, rows in sorted(rows_of.items()):
         fields = {**tasks.get(task, {}), "id": task}
@@ -86,10 +87,19 @@ def training_rows(rows: Sequence[LabelledRow]) -> list[LabelledRow]:
 
 
 def _levels(rows: Sequence[LabelledRow]) -> list[float]:
-    """Return the points of a task that nothing is known of: 0 … the highest level, or every score that occurs."""
-    whole = [row.level for row in rows if row.level >= 0 and row.level.is_integer()]
+    """Return the points of a task that nothing is known of: 0 … the highest level, or every score that occurs.
+
+    Raises DataError where that would make up a level that no row has.
+    """
+    whole = sorted({int(row.level) for row in rows if row.level >= 0 and row.level.is_integer()})
     scores = {row.score for row in rows if not math.isnan(row.score)}
-    return [float(level) for level in range(int(max(*whole, 1)) + 1)] if whole else sorted(scores)
+    if absent := sorted({*range(whole[-1])} - {*whole}) if whole else []:
+        raise DataError(
+            f"task {rows[0].task}: its levels are {', '.join(map(str, whole))}, and no row has {absent[0]}; if these "
+            "are points, name the column with --column score=NAME; if the scale has that level, give its levels in "
+            "--tasks"
+        )
+    return [float(level) for level in range(max(*whole, 1) + 1)] if whole else sorted(scores)
 
 
 def _refuse_points(rows: Sequence[LabelledRow], task: Task, columns: LabelColumns) -> None:

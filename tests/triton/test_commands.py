@@ -54,6 +54,15 @@ def test_serve_score_evaluate_stop(small_repository: Path, tmp_path: Path) -> No
     assert "1 rows have no score: UNKNOWN_TASK: x" in evaluated.stdout
 
 
+def test_ask_shows_one_answer(server: TritonServer) -> None:
+    asked = run_here("ask", "t-1", "the router", "--url", server.endpoints.grpc_url)
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert re.match(r"level \d, [\d.]+ points\n", asked.stdout) and "decided by human:UNCALIBRATED" in asked.stdout
+    assert asked.stdout.count("█") >= 25
+    unknown = run_here("ask", "nope", "the router", "--url", server.endpoints.grpc_url)
+    assert unknown.returncode == 2 and "no task nope at" in unknown.stderr and "t-1, t-2" in unknown.stderr
+
+
 def test_serve_says_what_is_missing(tmp_path: Path) -> None:
     failed = run_here("serve", "--repository", tmp_path)
     assert failed.returncode == 2

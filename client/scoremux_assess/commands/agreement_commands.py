@@ -66,7 +66,7 @@ def evaluate(
     from scoremux_assess.report.figure_tables import write_rsm, write_table
 
     judging = read_criteria(criteria)
-    columns = label_columns(column, *_KEYS, group="group")
+    columns = label_columns(column, *_KEYS, group="group", data=truth)
     joined = read_joined(scored, truth, columns, tasks)
     assessed = assess(joined, judging)
     if out:
@@ -104,7 +104,7 @@ def report(
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
-    columns = label_columns(column, *_KEYS, group="group")
+    columns = label_columns(column, *_KEYS, group="group", data=truth)
     inputs = ReportInputs(scored, truth, columns, criteria, tasks)
     write_report(inputs, out)
     _print_files(Console(highlight=False, markup=False), out)
@@ -129,7 +129,7 @@ def compare(
 
     if column and truth is None:
         raise InputError("--column names columns of the truth: give --truth as well")
-    comparison = compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group"), tasks)
+    comparison = compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group", data=truth), tasks)
     console = Console(highlight=False, markup=False)
     _print_comparison(console, comparison)
     if comparison.changes:

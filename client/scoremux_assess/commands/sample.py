@@ -56,7 +56,7 @@ def sample(
         raise InputError(f"{out}: a queue is written to a {' or '.join(_QUEUES)} file")
     from scoremux_assess.labels.labelled_row import label_columns
 
-    columns = replace(label_columns(column, group="stratum"), level="")
+    columns = replace(label_columns(column, group="stratum", data=Path(sources[0])), level="")
     pool, labelled = read_unlabelled(sources, out, columns), read_without(without or (), columns)
     seed = secrets.randbits(32) if seed is None else seed
     chosen = choose(pool, labelled, count, seed)

@@ -7,6 +7,9 @@ count once, and lines that contradict each other are refused.
 from __future__ import annotations
 
 import gc
+import json
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +31,8 @@ from scoremux_files.errors import InputError, first_of
 from scoremux_files.rows.readers import files_of, read_records, same_text
 from scoremux_files.rows.row_layout import RowLayout, list_columns
 
+_MOST_WORDS, _WORD = 12, re.compile(r"\w[\w -]{0,20}")
+"""Words are those of a scale, and no texts, where they are few and each comes again."""
 REPEATED = "given twice, with the same text and levels"
 SECOND_RATER = "given by a second rater, whose level counts beside the first"
 OTHER_KIND = "given by a second rater, whose points do not count beside a level, nor a level beside points"
@@ -61,12 +66,14 @@ class LabelTable:
         relabelled: Rows that had another level or second level when training predicted them.
         present: Fields of `LabelColumns` that some file has.
         names: The columns of all files.
+        words: Cells in place of levels that are no numbers, and how often; of the first few.
     """
 
     rows: list[LabelledRow] = field(default_factory=list)
     left_out: list[LeftOutLine] = field(default_factory=list)
     present: set[str] = field(default_factory=set)
     names: dict[str, None] = field(default_factory=dict)
+    words: Counter[str] = field(default_factory=Counter)
     paths: Sequence[str] = ()
     relabelled: int = 0
 
@@ -76,6 +83,14 @@ class LabelTable:
         absent += [name for name in columns.groups if name not in self.names]
         if absent and self.names:
             raise InputError(f"{first_of(self.paths)} has no column {absent[0]}{column_hint(self.names)}")
+
+    def words_hint(self, columns: LabelColumns) -> str:
+        """Return which words are in place of levels and what maps them; empty where they may be texts."""
+        few = len(self.words) < _MOST_WORDS and all(times > 1 and _WORD.fullmatch(w) for w, times in self.words.items())
+        if not self.words or not few:
+            return ""
+        lines = ", ".join(f"{json.dumps(word, ensure_ascii=False)} = …" for word in sorted(self.words))
+        return f"{columns.level} has words; under [levels] of columns.toml beside the file, give their levels: {lines}"
 
     def by_task(self) -> dict[str, list[LabelledRow]]:
         tasks: dict[str, list[LabelledRow]] = {}
@@ -142,6 +157,8 @@ def _rows(
             table.names |= dict.fromkeys(names)
         if record.reason or any(cell not in (None, "") for cell in record.values.values()):
             row = labelled_row(file, record.line or 0, record.values, present, columns)
+            if NO_NUMBER in row.remarks and len(table.words) < _MOST_WORDS:
+                table.words[str(record.values.get(present.get("level", ""), "")).strip()] += 1
             problem = record.reason or problem_of(row, needed, present, columns)
             more = record.reason or NO_NUMBER in row.remarks
             if problem and strict and (more or problem_of(row, {*needed} - {"level"}, present, columns)):

@@ -14,7 +14,7 @@ from scoremux_assess.labels.points import level_worth
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import CHOSEN_BY, student_of
-from scoremux_files.rows.row_layout import column_names
+from scoremux_files.rows.row_layout import column_names, columns_beside
 
 Key = tuple[str, str, str]
 """Task, id and administration."""
@@ -44,6 +44,7 @@ class LabelColumns:
         second: Of a second person's level or points.
         rater: Of who gave the level; rows of one response by two raters become one row.
         groups: Columns to keep, such as schools.
+        levels: Words in place of levels, and the levels that they stand for.
         own_names: Whether a column that a file lacks may have the name of its field.
         predicted: Whether to read the probabilities that `scoremux train` predicted.
     """
@@ -59,6 +60,7 @@ class LabelColumns:
     student: str = ""
     split: str = "split"
     groups: Sequence[str] = ()
+    levels: Mapping[str, int] = field(default_factory=dict)
     own_names: bool = False
     predicted: bool = False
 
@@ -90,8 +92,8 @@ _KEYS = ("id", "task", "administration", "text", "level", "score", "second", "ra
 LABEL_COLUMNS = LabelColumns()
 
 
-def label_columns(options: Sequence[str] | None, *keys: str, group: str = "") -> LabelColumns:
-    """Return the columns that `--column` names.
+def label_columns(options: Sequence[str] | None, *keys: str, group: str = "", data: Path | None = None) -> LabelColumns:
+    """Return the columns that `--column` names, or `columns.toml` beside the data.
 
     Args:
         keys: Those of the command, beside the ones that all of them have.
@@ -100,8 +102,8 @@ def label_columns(options: Sequence[str] | None, *keys: str, group: str = "") ->
     names: dict[str, Any] = {
         key: getattr(LABEL_COLUMNS, key) for key in ("id", "task", "administration", "text", "student", *keys)
     }
-    chosen = column_names(options, **names, **({group: ()} if group else {}))
-    return LabelColumns(groups=chosen.pop(group, ()), **chosen)
+    chosen = column_names(options, data, **names, **({group: ()} if group else {}))
+    return LabelColumns(groups=chosen.pop(group, ()), levels=columns_beside(data).get("levels", {}), **chosen)
 
 
 @dataclass(slots=True)
@@ -220,6 +222,8 @@ def labelled_row(
 ) -> LabelledRow:
     """Return a row from its cells. present: from `LabelColumns.present`."""
     cells = {key: values.get(name) for key, name in present.items()}
+    for key in ("level", "second") if columns.levels else ():
+        cells[key] = columns.levels.get(str(cells.get(key)).strip(), cells.get(key))
     keys = ("level", "second", "score")
     (level, bad), (second, bad_second), (points, bad_points) = (number(cells.get(key)) for key in keys)
     probability, bad_probability = number(values.get("probability"))
@@ -272,7 +276,10 @@ def problem_of(row: LabelledRow, needed: Collection[str], present: Mapping[str, 
             # It may be a text, which must not be shown.
             return f"{name} is not a task's id (letters, digits, . _ -); name another column with --column task=NAME"
         if not has[key]:
-            return f"no {name}" if key != "level" else f"no number in {_level_or_points(name, columns.score)}"
+            if key == "level":
+                words = "; words need [levels] in columns.toml" if NO_NUMBER in row.remarks else ""
+                return f"no number in {_level_or_points(name, columns.score)}{words}"
+            return f"no {name}"
     if columns.predicted and row.probabilities is None:
         return "probabilities is not a list of numbers"
     if "level" in needed and not (math.isnan(row.probability) or 0 < row.probability <= 1):

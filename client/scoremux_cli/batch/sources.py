@@ -15,7 +15,7 @@ from scoremux_files.atomic import replacing
 from scoremux_files.digests import file_digest
 from scoremux_files.errors import InputError, reading, writing
 from scoremux_files.rows.file_check import check_file
-from scoremux_files.rows.readers import READERS
+from scoremux_files.rows.readers import READERS, not_read
 from scoremux_files.rows.row_layout import RowLayout
 
 _SUFFIXES = ", ".join(READERS)
@@ -114,7 +114,7 @@ def _files(name: str) -> Iterator[Path]:
         matches = (Path(match) for match in sorted(glob.glob(name, recursive=True)))  # noqa: PTH207
         yield from (match for match in matches if match.suffix.lower() in READERS and match.is_file())
     elif path.suffix.lower() not in READERS:
-        raise InputError(f"{path}: rows are read from {_SUFFIXES} files")
+        raise InputError(f"{path}: {not_read(path)}")
     else:
         yield path
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from scoremux_files.errors import InputError, reading
 from scoremux_files.rows.readers import read_records
 from scoremux_files.rows.row_layout import Row, RowLayout
-from scoremux_files.rows.text_files import NO_TEXT, UTF16, refuse_foreign
+from scoremux_files.rows.text_files import NO_TEXT, NOT_UTF8, UTF16, refuse_foreign
 
 _BLOCK_BYTES = 1 << 20
 _FIRST_ROWS = 100
@@ -54,8 +54,8 @@ def _check_text(path: Path) -> None:
 
 
 def _wrong_encoding(path: Path, line: int, encoding: str) -> str:
-    remedy = ", or convert it: iconv -f WINDOWS-1252 -t UTF-8" if encoding == "utf-8" else ""
-    return f"{path}, line {line}: not {encoding[:6].upper()}; save it as UTF-8{remedy}"
+    what = NOT_UTF8 if encoding == "utf-8" else f"not {encoding[:6].upper()}; save it as UTF-8"
+    return f"{path}, line {line}: {what}"
 
 
 def _check_objects(path: Path, records: list[Row], layout: RowLayout) -> None:

@@ -20,6 +20,7 @@ Item = TypeVar("Item")
 CHOSEN_BY = "chosen_by"
 """A column of what the review desk exports, and of its queues."""
 
+_WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
 READERS: dict[str, Callable[[Path, RowLayout, ReadPosition], Iterator[Record]]] = {
     ".jsonl": read_jsonl,
     ".csv": read_csv,
@@ -45,6 +46,13 @@ def read_rows(path: Path, id_column: str = "id", text_column: str = "text") -> I
             yield record.values
 
 
+def not_read(file: Path) -> str:
+    """Return why a file of this suffix is not read, and what to do."""
+    if file.suffix.lower() in _WORKBOOKS:
+        return "a workbook is not read: in Excel, File > Save As > CSV UTF-8 writes the sheet as .csv"
+    return f"rows are read from {', '.join(READERS)} files"
+
+
 def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START) -> Iterator[Record]:
     """Yield the records of a file of rows, those that are wrong with a reason. A null text is blank.
 
@@ -52,8 +60,7 @@ def read_records(file: Path, layout: RowLayout, start: ReadPosition = FILE_START
     """
     reader = READERS.get(file.suffix.lower())
     if reader is None:
-        what = f"rows are read from {', '.join(READERS)} files" if file.exists() else "it does not exist"
-        raise InputError(f"{file}: {what}")
+        raise InputError(f"{file}: {not_read(file) if file.exists() else 'it does not exist'}")
     if reader is not read_parquet and start == FILE_START:
         refuse_foreign(file)
     with reading(file):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from scoremux_files.errors import InputError
+from scoremux_files.errors import InputError, first_of
 
 Row = dict[str, Any]
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,39}")
@@ -17,22 +18,47 @@ _HEADER_WORDS = re.compile(
 )
 """A name that consists of such words shows that a line is a header, not a student's."""
 
-COLUMN_HELP = "How the file calls a column; repeatable. KEY is id"
+COLUMN_HELP = "How the file calls a column, beside what columns.toml in its folder says; repeatable. KEY is id"
 LABELS_HELP = f"{COLUMN_HELP}, administration (tells equal ids apart), rater (two people's rows of one response)"
 """How the help of `--column` begins, of commands that read labels; the command's other keys follow."""
 
 
-def column_names(options: Sequence[str] | None, **names: Any) -> dict[str, Any]:
+COLUMNS = "columns.toml"
+"""A file beside the data that names columns once for all commands: `KEY = "NAME"`, and `[levels]` for words."""
+_ALL_KEYS = {"id", "task", "text", "level", "score", "second", "rater", "student", "administration", "group", "keep"}
+
+
+def columns_beside(data: Path | None) -> dict[str, Any]:
+    """Return what `columns.toml` in the folder of a file says, empty without one. Raises InputError."""
+    from scoremux_files.settings import read_toml
+
+    file = (data or Path()).parent / COLUMNS
+    values = read_toml(file) if file.is_file() else {}
+    if unknown := sorted(values.keys() - _ALL_KEYS - {"levels"}):
+        raise InputError(f"{file}: unknown key {unknown[0]}; the keys are {', '.join(sorted(_ALL_KEYS))} and levels")
+    wrong = [key for key in values.keys() & _ALL_KEYS if not isinstance(values[key], (str, list))]
+    levels = values.get("levels", {})
+    if wrong or not (isinstance(levels, dict) and all(type(n) is int and n >= 0 for n in levels.values())):
+        raise InputError(f'{file}: {first_of(wrong) or "levels"}: give KEY = "NAME", and under [levels] WORD = LEVEL')
+    return values
+
+
+def column_names(options: Sequence[str] | None, data: Path | None = None, **names: Any) -> dict[str, Any]:
     """Return the names of columns by key, as `--column KEY=NAME` gives them; KEY alone stands for KEY=KEY.
 
     Args:
+        data: The first file of the command: what `columns.toml` beside it says counts where no option does.
         names: The keys of the command, with the name that counts if none is given. A key that begins with a tuple may
             have several names.
 
     Raises:
         InputError: A value is not KEY=NAME, or has another key.
     """
-    chosen = dict(names)
+    written = {key: name for key, name in columns_beside(data).items() if key in names}
+    chosen = dict(names) | {
+        key: ((*name,) if isinstance(name, list) else (name,)) if isinstance(names[key], tuple) else name
+        for key, name in written.items()
+    }
     for value in options or ():
         key, equals, name = value.partition("=")
         name = name if equals else key

@@ -33,6 +33,7 @@ _FOREIGN = {
     b"PAR1": "it is a Parquet file; name it .parquet",
 }
 """First bytes of files that are not text → what to do."""
+NOT_UTF8 = "not UTF-8; save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
 NO_TEXT = "not a text file in UTF-8; save it as UTF-8, or name it .parquet if it is one"
 _BOM = codecs.BOM_UTF8
 _SKIP_BYTES = 1 << 20
@@ -247,7 +248,7 @@ def _parse(data: bytes | None, layout: RowLayout) -> tuple[dict[str, Any], str]:
     try:
         row = json.loads(data.decode())
     except UnicodeDecodeError:
-        return {}, "not UTF-8"
+        return {}, NOT_UTF8
     except (ValueError, RecursionError):
         return {}, "not JSON"
     return (row, "") if isinstance(row, dict) else ({}, "not a JSON object")
@@ -263,5 +264,5 @@ def _refusal_of_cells(cells: list[str], width: int) -> str:
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
-        return "not UTF-8"
+        return NOT_UTF8
     return ""

@@ -87,7 +87,8 @@ def judge(
     from scoremux_calibrate.judge.logged_rows import draw, find_texts, read_texts
     from scoremux_files.digests import read_key
 
-    key, columns = read_key(key_file) if key_file else None, column_names(column, id="id", text="text").values()
+    columns = column_names(column, responses[0], id="id", text="text").values()
+    key = read_key(key_file) if key_file else None
     backbone, tally = open_backbone(repository / "store", None), Tally()
     digests = {digest for digest, _ in read_texts(responses, key, *columns)}
     store = open_store(repository / "store")

@@ -51,7 +51,7 @@ def test_question_and_policy_are_those_of_the_live_version(tmp_path: Path) -> No
     assert task["policy"] == {"policy": "ab" * 32, "threshold": {"least": 0.8}}
 
 
-def test_ready_needs_the_scoring_server_and_the_database(tmp_path: Path) -> None:
+def test_ready_needs_the_scoring_server_the_database_and_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transport = FakeTransport(TASKS)
     with api(tmp_path, transport) as (client, services):
         assert (client.get("/readyz").status_code, client.get("/healthz").text) == (200, "ok\n")
@@ -62,6 +62,9 @@ def test_ready_needs_the_scoring_server_and_the_database(tmp_path: Path) -> None
         def fail() -> None:
             raise DatabaseError("gone")
 
+        monkeypatch.setattr("scoremux_api.services.LEAST_FREE_BYTES", 1 << 60)
+        assert client.get("/readyz").json()["title"] == "Storage unavailable"
+        monkeypatch.undo()
         services.database.is_there = fail  # type: ignore[method-assign]
         assert client.get("/readyz").json()["title"] == "Database unavailable"
         assert client.get("/healthz").status_code == 200

@@ -109,7 +109,8 @@ def test_line_that_cannot_be_used_is_refused_or_listed(tmp_path: Path) -> None:
     assert [one.id for one in table.rows] == ["1", "5", "8", "9", "rows.jsonl:10", "x"]
     assert [line.reason for line in table.left_out] == [
         "task is not a task's id (letters, digits, . _ -); name another column with --column task=NAME",
-        *["no number in level or score"] * 2,
+        "no number in level or score",
+        "no number in level or score; words need [levels] in columns.toml",
         *["probability is not a number above 0 and at most 1"] * 2,
     ]
     assert [line.line for line in table.left_out] == [1, 3, 4, 6, 7]

@@ -16,7 +16,7 @@ from scoremux_cli.app import build, repeated, spread
 
 # fmt: off
 COMMANDS = {
-    "api", "calibrate", "compare", "evaluate", "export", "front-door", "judge", "report", "review",
+    "api", "ask", "calibrate", "compare", "evaluate", "export", "front-door", "judge", "report", "review",
     "sample", "score", "selftest", "serve", "tasks", "tokens", "train", "tune", "watch",
 }
 EXTRAS = {

@@ -17,6 +17,7 @@ from scoremux_cli.batch.slices import Slice, read_slices, read_source
 from scoremux_cli.batch.sources import expand
 from scoremux_files.rows.readers import READERS
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, RowLayout
+from scoremux_files.rows.text_files import NOT_UTF8
 
 SECRET = "my grandmother is the router"
 Rows = list[tuple[str, str, str | bytes | None, int]]
@@ -114,7 +115,7 @@ def test_bad_jsonl_lines_are_rejected_by_line(tmp_path: Path) -> None:
     assert rejected(path) == [
         (3, "not JSON"),
         (4, "not a JSON object"),
-        (5, "not UTF-8"),
+        (5, NOT_UTF8),
         (6, "no text"),
         (7, "task is not text"),
         (8, "text is not text"),
@@ -145,7 +146,7 @@ def test_bad_csv_records_are_rejected_by_line(tmp_path: Path) -> None:
     ]
     assert rejected(path) == [
         (4, "3 columns, the header has 4"),
-        (5, "not UTF-8"),
+        (5, NOT_UTF8),
         (6, "not CSV"),
         (8, "a quote that is not closed"),
     ]

@@ -66,7 +66,7 @@ def test_bad_rows_are_listed_with_file_and_line_and_the_good_ones_go_on(tmp_path
     data = read_data([path], {"t": {"levels": [0, 1]}}, LabelColumns(second="again"))
     assert [(row.id, row.second) for row in data.rows["t"]] == [("0", 1), ("5", None), ("6", None), ("7", None)]
     assert sorted((bad.line, bad.reason.partition(" (")[0]) for bad in data.bad) == [
-        (2, "no number in level or score"),
+        (2, "no number in level or score; words need [levels] in columns.toml"),
         (3, "no text"),
         (4, "its level is not one of its task's"),
         (5, "given twice, with the same text and levels"),
