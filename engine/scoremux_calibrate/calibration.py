@@ -44,6 +44,7 @@ class Calibration:
         one_level: Tasks without a threshold, as the machine gives one level to this share of their rows.
         below_gate: Tasks without a threshold, as their QWK is below the policy's.
         verdicts: The report's verdict of each task, and the criteria that it fails.
+        failing: Tasks that go to people for their verdict.
         near_misses: What came nearest for tasks that were tested and keep nothing.
     """
 
@@ -56,10 +57,7 @@ class Calibration:
     below_gate: dict[str, float]
     near_misses: dict[str, NearMiss]
     verdicts: dict[str, tuple[Verdict, list[str]]]
-
-    def failing(self) -> list[str]:
-        """Return the tasks that go to people for their verdict."""
-        return _failing(self.rows.policy, self.verdicts)
+    failing: list[str]
 
 
 def calibrate_tasks(
@@ -77,8 +75,9 @@ def fit_decisions(rows: Eligible) -> Calibration:
     looks = {name: _looks(policy, live[name], of) for name, of in trained.items()}
     numbers = {name: number for name, (_, number) in looks.items()}
     verdicts = _verdicts(policy, trained) if trained else {}
-    fitted_now = fit(policy, trained, numbers, _failing(policy, verdicts)) if trained else {}
-    decisions = _without_promise(rows, reasons) | fitted_now
+    failing = _failing(policy, verdicts)
+    decisions = _without_promise(rows, reasons)
+    decisions |= fit(policy, trained, numbers, failing) if trained else {}
     fitted = {
         name: replace(
             decisions[name],
@@ -97,6 +96,7 @@ def fit_decisions(rows: Eligible) -> Calibration:
         below_gate(policy, trained),
         near_misses(policy, fitted, scores),
         verdicts,
+        failing,
     )
 
 

@@ -94,7 +94,7 @@ def _exceptions(calibration: Calibration) -> Iterator[str]:
     for name, share in calibration.one_level.items():
         keep = '([target] one_level = "keep" tests it as other tasks)'
         yield f"{name}: the machine gives one level to {share:.0%} of its rows, so people get all its responses {keep}"
-    for name in calibration.failing():
+    for name in calibration.failing:
         verdict, fails = calibration.verdicts[name]
         why = f"{verdict}{': ' if fails else ''}{', '.join(fails)}"
         yield f"{name}: people get all its responses for its verdict ([gate] verdict): {why}"

@@ -30,6 +30,9 @@ LEAST_TASKS = 5
 MOST_TIMES = 10.0
 """How many times the rows of today a forecast reaches at most."""
 
+_FEW = 10
+"""Fewer rows than these are no forecast: the QWK itself is known less well."""
+
 _BAR = 40
 """Characters that stand for a QWK of 1."""
 
@@ -147,14 +150,14 @@ class LearningCurve:
         if math.isnan(self.exponent.value):
             return [f"With fewer than {LEAST_TASKS} tasks, growth cannot be told from luck, and no forecast is made."]
         if not self.exponent.low > 0:
-            return ["Agreement does not clearly grow with more rows like these. A clearer rubric may help more."]
+            return ["Whether agreement grows with more rows like these cannot be told from luck."]
         twice = tuple(1 - 2**-b for b in self.exponent)
         lines = [
             f"With twice the rows, 1 − QWK falls by about {twice[0]:.0%} ({twice[1]:.0%} – {twice[2]:.0%}), if growth "
             "goes on as it began."
         ]
         more = {task: self.more_rows(*figures, limit) for task, figures in tasks.items()}
-        if some := [f"{task} {_rounded(count)}" for task, count in more.items() if 0 < count < math.inf]:
+        if some := [f"{task} {_rounded(count)}" for task, count in more.items() if _FEW <= count < math.inf]:
             lines.append(f"For the report's QWK of {limit:g}, about so many more rows are needed: {', '.join(some)}.")
         if many := [task for task, count in more.items() if count == math.inf]:
             lines.append(f"More than {MOST_TIMES:g} times today's rows would be needed for it: {', '.join(many)}.")

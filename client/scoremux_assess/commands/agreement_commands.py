@@ -190,10 +190,15 @@ def _print_routes(console: Console, assessed: Assessment) -> None:
 
 
 def _print_groups(console: Console, groups: Groups) -> None:
+    from scoremux_assess.report.words import LEAST_SHOWN
+
     statistics = ("exact", "gap_exact", "qwk", "gap_qwk", "dsm", "people")
     rows = []
     for place, cell in enumerate(groups.of_all()):
-        rows.append([f"{groups.column[cell]}: {groups.value[cell]}", *_figures(groups.figures, cell, statistics)])
+        n, *of_group = _figures(groups.figures, cell, statistics)
+        if groups.students[cell] < LEAST_SHOWN:
+            of_group = ["–"] * len(statistics)
+        rows.append([f"{groups.column[cell]}: {groups.value[cell]}", n, *of_group])
         mean, *figures = _mean(groups.means, place, statistics)
         rows.append([f"  {mean}", *figures])
     columns = ["group", "n", "exact", "exact gap", "QWK", "QWK gap", "DSM", "to people"]

@@ -13,7 +13,7 @@ from scoremux_assess.conclusions.totals import Totals, measure_totals
 from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, fewer_fails, fewer_passes, judge, worst
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.joining import UNKNOWN_LEVELS
-from scoremux_assess.labels.ratings import Floats, Ints, Ratings, kinds
+from scoremux_assess.labels.ratings import Floats, Ints, Ratings, by_cell, kinds
 from scoremux_assess.statistics.agreement import BY_NAME, OF_EXPECTED, OF_ROWS, STATISTICS
 from scoremux_assess.statistics.estimates import Estimates, Figures, joined_estimates, mean_of
 from scoremux_assess.statistics.intervals import estimates
@@ -73,7 +73,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     scored, ratings = joined.scored, joined.ratings
     used = np.flatnonzero(np.bincount(scored.task.code, minlength=len(scored.task.values)))
     task, cells = np.searchsorted(used, scored.task.code), len(used)
-    figures = _figures(ratings, task, cells, joined.students())
+    figures = _figures(ratings, task, joined.sizes[used], joined.students())
     if joined.routes is not None:
         figures["people"] = _known_share(figures["people"], joined.routes[used])
     of_tasks = {name: estimate.take(np.arange(cells)) for name, estimate in figures.items()}
@@ -130,13 +130,16 @@ def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:
     return replace(judgement, verdict=verdict.astype(np.int8))
 
 
-def _figures(ratings: Ratings, task: Ints, cells: int, student: Ints | None) -> Figures:
-    """Return all statistics of each task, and of all rows."""
+def _figures(ratings: Ratings, task: Ints, sizes: Ints, student: Ints | None) -> Figures:
+    """Return all statistics of each task, and of all rows, where a task counts with its size in the output."""
+    cells = len(sizes)
     # Without lengths, kinds of rows tell as much as rows.
     needed = OF_ROWS if not np.isnan(ratings.length).all() else OF_EXPECTED
     of_rows, levels = ([s for s in STATISTICS if (s.name in needed) == single] for single in (True, False))
     rows, cell = kinds(ratings, task) if student is None else (ratings, task)
     parts = estimates(levels, rows, cell, cells, student) | estimates(of_rows, ratings, task, cells, student)
+    weights = sizes / np.maximum(by_cell(task, ratings.weight, cells), 1e-300)
+    rows, ratings = (replace(of, weight=of.weight * weights[at]) for of, at in ((rows, cell), (ratings, task)))
     cell, task = np.zeros_like(cell), np.zeros_like(task)
     whole = estimates(levels, rows, cell, 1, student) | estimates(of_rows, ratings, task, 1, student)
     return {s.name: joined_estimates([parts[s.name], whole[s.name]]) for s in STATISTICS}

@@ -129,12 +129,16 @@ def compare(
     human, weight, student, columns = _truth_by_row(len(after.level), joined)
     human, weight = human[pairs.output], weight[pairs.output]
     student = None if student is None else student[pairs.output]
-    names, parts = [], []
+    names = list[str]()
+    parts = list[tuple[dict[str, Estimates], ...]]()
     for cells, rows, cell in _cells(pairs.scored.task, {n: codes.take(pairs.output) for n, codes in columns.items()}):
         names += cells
         levels = (pairs.ratings.human[rows], pairs.ratings.machine[rows], human[rows])
         who = None if student is None else student[rows]
-        parts.append(compare_levels(*levels, cell, len(cells), weight[rows], who))
+        part = compare_levels(*levels, cell, len(cells), weight[rows], who)
+        if parts and len(parts[0][0]["moved"].n) > 1:  # several tasks together, whose scales differ
+            part = (part[0], *({**kind, "qwk": _undefined(kind["qwk"])} for kind in part[1:]))
+        parts.append(part)
         if cells == [ALL]:
             names.append(MEAN)
             parts.append(tuple({name: mean_of(figure) for name, figure in kind.items()} for kind in parts[0]))
@@ -147,6 +151,11 @@ def compare(
     left_out = (*pairs.left_out, *(part for part in others if part not in pairs.left_out))
     was, now, changes = agreement if truth else ({}, {}, {})
     return Comparison(tuple(names), shares, was, now, changes, joined.population if joined else "", moves, left_out)
+
+
+def _undefined(estimate: Estimates) -> Estimates:
+    none = np.full(len(estimate.value), np.nan)
+    return replace(estimate, value=none, low=none, high=none)
 
 
 def _of_one_scale(pairs: JoinedColumns, before: ScoredColumns, after: ScoredColumns) -> JoinedColumns:

@@ -32,6 +32,7 @@ class Groups:
         figures: With `dsm` and those of `GAPS`.
         means: Means over tasks of the groups of all rows, in their order.
         levels: Those of the groups of tasks.
+        students: How many students, or rows of which this is not known, each has.
     """
 
     column: tuple[str, ...]
@@ -41,6 +42,7 @@ class Groups:
     means: Figures
     judged: dict[Criterion, Judgement]
     levels: LevelGaps
+    students: Ints
 
     def of_all(self) -> Ints:
         """Return the cells of the groups of all rows."""
@@ -74,6 +76,7 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
     """Return the statistics of each group of each task and of all rows; None without a column of groups."""
     names: list[tuple[str, str]] = []
     tasks: list[Ints] = []
+    students: list[Ints] = []
     parts: list[Figures] = []
     gaps: list[LevelGaps] = []
     firsts: list[int] = []
@@ -83,9 +86,10 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
         members = _Members.of(joined.ratings, task, codes.code, joined.students())
         gaps.append(LevelGaps.of(members.ratings, members.cell, members.group, members.student))
         firsts.append(len(names))
-        for cell, group, figures in (members.figures(), members.of_all().figures(task=-1)):
+        for cell, group, count, figures in (members.figures(), members.of_all().figures(task=-1)):
             names += [(column, codes.values[code]) for code in group]
             tasks.append(cell)
+            students.append(count)
             parts.append(figures)
     if not names:  # columns may have no value
         return None
@@ -101,7 +105,7 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
     means = {
         n: joined_estimates([mean_of(figure.take(part)) for part in cells]) for n, figure in joined_figures.items()
     }
-    return Groups(columns, values, all_tasks, joined_figures, means, judged, levels)
+    return Groups(columns, values, all_tasks, joined_figures, means, judged, levels, np.concatenate(students))
 
 
 def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Fairness | None:
@@ -143,8 +147,8 @@ class _Members:
         """Return the same rows in one cell."""
         return _Members(self.ratings, np.zeros_like(self.cell), self.group, self.student)
 
-    def figures(self, task: int | None = None) -> tuple[Ints, Ints, Figures]:
-        """Return cell, value and statistics of each group that some row is in; task: in place of the cell."""
+    def figures(self, task: int | None = None) -> tuple[Ints, Ints, Ints, Figures]:
+        """Return cell, value, students and statistics of each group that some row is in; task: in place of the cell."""
         width, inside = int(self.group.max(initial=0)) + 1, self.group >= 0
         pairs, place = np.unique(self.cell[inside] * width + self.group[inside], return_inverse=True)
         grouped = self.take(inside)
@@ -165,7 +169,11 @@ class _Members:
             order.append(cells)
         sorted_cells = np.argsort(np.concatenate(order))
         compared = {name: joined_estimates([part[name] for part in parts]).take(sorted_cells) for name in parts[0]}
-        return cell if task is None else np.full(len(cell), task), value, {**figures, **compared}
+        who = np.stack([place.reshape(-1), np.arange(len(place)) if grouped.student is None else grouped.student])
+        once, first = np.unique(who, axis=1, return_index=True)
+        rows_of = grouped.ratings.rows[first] if grouped.student is None else np.ones(len(first))
+        count = np.bincount(once[0], rows_of, len(pairs)).astype(np.int64)
+        return cell if task is None else np.full(len(cell), task), value, count, {**figures, **compared}
 
     def take(self, rows: Mask) -> _Members:
         student = None if self.student is None else self.student[rows]

@@ -129,6 +129,7 @@ class JoinedColumns:
         points: Those of each task's levels, as far as output and truth show them, else NaN or inf, [T, L].
         routes: How many scored rows of each task of the output the machine keeps, and how many were sent to people,
             [T, 2]; None where it keeps all, or has no routes.
+        sizes: How many scored rows each task of the output has.
         off_scale: Rows that are left out since their level is off the scale.
         dropped: How many scored rows of each task a human gave what is off the scale or not a number.
         population: What rows the figures are about, where these are not simply the rows themselves; else empty.
@@ -141,6 +142,7 @@ class JoinedColumns:
     output: npt.NDArray[np.int64]
     levels: Ints32
     routes: Floats | None
+    sizes: npt.NDArray[np.int64]
     off_scale: OffScale
     dropped: npt.NDArray[np.int64]
     population: str

@@ -248,6 +248,7 @@ def join(
         output=kept,
         levels=most,
         routes=routes,
+        sizes=np.bincount(scored.task.code[has_score], minlength=len(most)),
         off_scale=OffScale(scored.task.code[both[off]], first[off]),
         dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),
         population=_population(scores, routed, weight),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scoremux_assess.conclusions.assessment import Assessment
 from scoremux_assess.conclusions.comparison import Comparison
@@ -165,10 +166,14 @@ def write_rsm(path: Path, joined: JoinedColumns) -> None:
     """Write the input of RSMTool's rsmeval: spkitemid, sc1, sc2 if there is a second human, raw, and the groups.
 
     raw is the machine's level, which a report judges; `expected` is the mean level, and `weight`, where rows have one,
-    that of the row, neither of which RSMTool reads.
+    that of the row, neither of which RSMTool reads. It takes no id twice: where one is, ids begin with task and
+    administration.
     """
-    ratings = joined.ratings
-    columns: dict[str, Any] = {"spkitemid": joined.scored.ids, "sc1": ratings.human}
+    ratings, ids, of = joined.ratings, joined.scored.ids, joined.scored.administration
+    if len(ids.unique()) < len(ids):
+        names = [joined.scored.task.texts(), *([] if of is None else [of.texts()]), ids]
+        ids = pc.binary_join_element_wise(*(pc.fill_null(pc.cast(part, pa.string()), "") for part in names), "/")
+    columns: dict[str, Any] = {"spkitemid": ids, "sc1": ratings.human}
     columns |= {"sc2": ratings.second} if (ratings.second == ratings.second).any() else {}
     columns |= {"raw": ratings.machine, "expected": ratings.expected}
     columns |= {"weight": ratings.weight} if (ratings.weight != 1).any() else {}

@@ -37,12 +37,13 @@ _DECIDED = (Verdict.FAIL, Verdict.NOT_ENOUGH_LEVELS, Verdict.NOT_ENOUGH_ROWS)
 def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
     """Return the values of the template that are about one task, a row of its tables included."""
     name, levels = assessed.tasks[cell], assessed.by_level[cell]
-    title = f"Levels of {name}"
+    title = f"Levels of {name}, rows not weighted"
     error = assessed.confidence.error[cell]
     return {
         **row_view(assessed, cell),
         "name": name,
         "verdict": verdict_shown(assessed.overall, cell),
+        "fails": ", ".join(criteria_with(Verdict.FAIL, assessed, cell)),
         "item": verdict_shown(assessed.item, cell),
         "needed": rows_in_words(assessed.overall.needed[cell], assessed.figures["exact"].n[cell]),
         "reasons": _reasons(assessed, cell),
@@ -83,12 +84,19 @@ def groups_view(groups: Groups | None, task: int, columns: tuple[str, ...] = GRO
         yield {
             "name": group_shown(groups, cell),
             "rows": rows_shown(groups.figures, cell),
-            "cells": figures_shown(groups.figures, cell, columns, task < 0 and bool((groups.task > 0).any())),
+            "cells": _of_enough(groups, cell, columns, task < 0 and bool((groups.task > 0).any())),
             "verdict": verdict_shown(judged, 0, groups.figures["exact"].n[cell]),
         }
         if task < 0 and (groups.task > 0).any():
             tasks = f"{rows_shown(groups.means, place)} tasks"
             yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
+
+
+def _of_enough(groups: Groups, cell: int, columns: tuple[str, ...], pooled: bool) -> list[View]:
+    """Return the figures of a group, none of them where it has too few students."""
+    few = {"value": "–", "interval": f"fewer than {LEAST_SHOWN} students"}
+    shown_ = figures_shown(groups.figures, cell, columns, pooled)
+    return [few] * len(columns) if groups.students[cell] < LEAST_SHOWN <= groups.figures["exact"].n[cell] else shown_
 
 
 def levels_view(groups: Groups | None, task: int) -> Iterator[View]:
