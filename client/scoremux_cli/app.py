@@ -88,7 +88,8 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
     ) -> None:
         """Score student answers for many tasks in one mixed batch."""
 
-    app = typer.Typer(cls=InOrder, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    names = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=names)
     app.callback()(about)
     entries = () if list(words) == ["--version"] else tuple(entry_points(group="scoremux.commands"))
     named = [entry for entry in entries if list(words[:1]) == [entry.name]]

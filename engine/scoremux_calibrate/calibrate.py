@@ -53,8 +53,7 @@ def calibrate(
     from scoremux_engine.store.store import Store
 
     rules = read_policy(policy)
-    first = labelled[0] if labelled else None
-    columns = label_columns(column, "level", "score", "second", "rater", data=first)
+    columns = label_columns(column, "level", "score", "second", "rater", data=policy)
     store = Store(repository / "store")
     live = store.manifest().tasks if columns.score else {}
     scales = {task: PackageFiles(store.package_folder(version)).task.levels for task, version in live.items()}

@@ -64,14 +64,17 @@ def list_tokens(file: TokensOption) -> None:
     show_table(heads, rows, f"{len(stored)} tokens", fold=("tasks",))
 
 
+_FIRST_START, _PROFILE = "First start", "Profile"
 _ADAPTERS = typer.Option(
     help="PEFT adapters, or folders of them: first export the backbone if REPOSITORY has none, and publish the "
     "adapters that are new.",
     metavar="DIR…",
+    rich_help_panel=_FIRST_START,
 )
 _BACKBONE = typer.Option(
     help="With --adapters: folder or hub id with the weights of their base model (default: what they name).",
     metavar="MODEL",
+    rich_help_panel=_FIRST_START,
 )
 
 
@@ -82,18 +85,23 @@ def serve(
     adapters: Annotated[list[Path] | None, _ADAPTERS] = None,
     backbone: Annotated[str | None, _BACKBONE] = None,
     tasks: Annotated[
-        Path | None, typer.Option(help="With --adapters: CSV file of tasks, as for `scoremux tasks add`.")
+        Path | None,
+        typer.Option(
+            help="With --adapters: CSV file of tasks, as for `scoremux tasks add`.", rich_help_panel=_FIRST_START
+        ),
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
     profile: Annotated[
         str | None,
         typer.Option(
             help="cpu, cpu-reference, gpu-onnx, gpu-tensorrt, or FILE.toml "
-            "(default: REPOSITORY/profile.toml if it exists, else cpu)."
+            "(default: REPOSITORY/profile.toml if it exists, else cpu).",
+            rich_help_panel=_PROFILE,
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: change one key of the profile; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="key=value: change one key of the profile; repeatable.", rich_help_panel=_PROFILE),
     ] = None,
     log: Annotated[
         Path | None,
@@ -101,7 +109,11 @@ def serve(
     ] = None,
     print_config: Annotated[
         bool,
-        typer.Option("--print-config", help="Print the rendered configurations and Triton's command line, and end."),
+        typer.Option(
+            "--print-config",
+            help="Print the rendered configurations and Triton's command line, and end.",
+            rich_help_panel=_PROFILE,
+        ),
     ] = False,
 ) -> None:
     """Serve a repository until SIGINT or SIGTERM; rows in flight then finish.
