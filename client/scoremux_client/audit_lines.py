@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+CANARY_TEXT = "This is a canary."
+"""What a watcher has its server score again and again."""
+
 _FORMAT = b'{"format":1,"time":"'
 TIME = slice(len(_FORMAT), len(_FORMAT) + len("0000-00-00T00:00:00.000000Z"))
 """Where a line has its time."""

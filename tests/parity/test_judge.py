@@ -21,6 +21,7 @@ from making import WORDS
 from scoremux_calibrate.judge.float64_runner import Float64Graph, Float64Runner, Float64Scorer
 from scoremux_calibrate.judge.logged_rows import read_log, read_texts
 from scoremux_cli.app import build
+from scoremux_client.audit_lines import CANARY_TEXT, text_digest
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError, RunnerError
 from scoremux_engine.model.backbone import Backbone
@@ -194,7 +195,7 @@ def test_judge_names_a_package_that_was_changed(small_repository: Path, tmp_path
     (folder / "task.json").write_text((folder / "task.json").read_text() + " ")
     status, shown = logged.judge()
     assert status == 1
-    assert "was changed" in shown
+    assert "was changed" in shown and "rows are of packages that were changed" in shown
 
 
 def test_judge_says_which_rows_it_cannot_judge(small_repository: Path, tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_judge_says_which_rows_it_cannot_judge(small_repository: Path, tmp_path:
     assert logged.judge("--key-file", str(key))[0] == 0
     status, shown = logged.judge()
     assert status == 1
-    assert "40 rows have texts that --responses does not hold (canaries, or another key)" in shown
+    assert "40 rows have texts that --responses does not hold (or another key)" in shown
     lines = logged.log.read_text()
     logged.log.write_text(lines.replace(Backbone.open(small_repository / "backbone" / "1").spec.digest, "b" * 64, 3))
     status, shown = logged.judge("--key-file", str(key))
@@ -235,12 +236,22 @@ def test_responses_with_a_null_text_are_read_and_a_broken_line_is_named(tmp_path
 def test_rows_are_drawn_among_those_whose_texts_are_given(small_repository: Path, tmp_path: Path) -> None:
     logged = Logged(small_repository, tmp_path)
     lines = logged.log.read_text().splitlines(keepends=True)
-    canary = json.dumps(json.loads(lines[0]) | {"digest": f"sha256:{'0' * 64}"}) + "\n"
+    canary = json.dumps(json.loads(lines[0]) | {"digest": text_digest(CANARY_TEXT.encode(), None)}) + "\n"
     logged.log.write_text("".join([*[canary] * 1000, *lines, *[canary] * 1000]))
     status, shown = logged.judge("--json", "--rows", "10")
     (figures,) = json.loads(shown)["arithmetics"].values()
     assert (status, figures["judged"], figures["logged"]) == (0, 10, 40)
-    assert json.loads(shown)["not_judged"]["without_text"] == 2000
+    assert json.loads(shown)["not_judged"]["without_text"] == 0
+    other = canary.replace(text_digest(CANARY_TEXT.encode(), None), f"sha256:{'0' * 64}")
+    coded = json.dumps(json.loads(canary) | {"status": "CONDITION"}) + "\n"
+    logged.log.write_text("".join([*lines, other, other, coded]))
+    status, shown = logged.judge("--rows", "10")
+    assert status == 1 and "2 rows have texts that --responses does not hold" in shown
+    assert "1 rows have no score; they were not judged." in shown
+    assert logged.judge("--rows", "10", "--allow-unjudged", "2")[0] == 0
+    logged.log.write_text("".join([*lines, canary.replace('"format": 1', '"format": true')]))
+    with pytest.raises(AuditError, match="another format than 1"):
+        logged.judge()
 
 
 def test_a_name_in_the_log_widens_no_tolerance(small_repository: Path, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """APIs in this process and in others: real database, real app, and a transport in place of Triton.
 
-    python apis.py DATABASE FOLDER [dies] PORT
+    python apis.py DATABASE FOLDER [dies|hangs] PORT
 
-serves one that routes by text. With `dies`, it kills itself between the commit of a request with the word DIE and its
-answer.
+serves one that routes by text. With `hangs`, some names are never resolved. With `dies`, it kills itself between the
+commit of a request with the word DIE and its answer.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from scoremux_api.callers import Callers
 from scoremux_api.rows.live_intake import LiveIntake, ScoredArrival
 from scoremux_api.scorer import TritonScorer
 from scoremux_api.services import Services
+from scoremux_api.webhooks.addresses import WebhookAddresses, resolved
 from scoremux_client import NO_RETRIES
 from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
@@ -145,9 +146,20 @@ class _DyingIntake(LiveIntake):
             await asyncio.to_thread(os.kill, os.getpid(), signal.SIGKILL)
 
 
+def _hanging(host: str, port: int) -> Sequence[str]:
+    """Resolve a name; those that begin with `hangs` take half a minute."""
+    if host.startswith("hangs"):
+        time.sleep(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+    return resolved(host, port)
+
+
 def main(database: str, folder: str, *words: str) -> None:
     """Serve until killed."""
     with made(Path(folder), RoutedTransport(), name=database, allowed_hosts=frozenset({"localhost"})) as services:
+        if "hangs" in words:
+            services.addresses = WebhookAddresses({"localhost"}, _hanging)
+            services.callers.in_force = lambda: None  # type: ignore[assignment,method-assign,return-value]
         if "dies" in words:
             services.intake = _DyingIntake(services.database)
         uvicorn.run(create_app(services), port=int(words[-1]), log_level="warning")

@@ -1,9 +1,9 @@
 """Receivers of webhooks: a real HTTPS server in this process whose paths behave in different ways, and one of its own.
 
-    python receivers.py PORT FOLDER
+    python receivers.py PORT FOLDER [all|103]
 
 receives with FOLDER/receiver.pem until it is killed. What comes is in FOLDER/came.jsonl before it is answered.
-Some answers are errors, and some connections are closed without one.
+Some answers are errors, and some connections are closed without one; with `all` none is, with `103` no answer ends.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,7 +116,24 @@ class _ByChance(_Handler):
             self.end_headers()
 
 
+class _All(_Handler):
+    def do_POST(self) -> None:
+        came = [dict(self.headers.items()), self.body().decode(), time.time()]
+        os.write(CAME, (json.dumps(came) + "\n").encode())
+        self.send_response(204)
+        self.end_headers()
+
+
+class _Endless(_Handler):
+    def do_POST(self) -> None:
+        self.body()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
+
+
 if __name__ == "__main__":
-    FOLDER = Path(sys.argv[2])
+    HANDLERS = {"all": _All, "103": _Endless}
+    FOLDER, HANDLER = Path(sys.argv[2]), HANDLERS.get("".join(sys.argv[3:]), _ByChance)
     CAME = os.open(FOLDER / "came.jsonl", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
-    _Https(int(sys.argv[1]), lambda of: of.load_cert_chain(FOLDER / "receiver.pem"), _ByChance).serve_forever()
+    _Https(int(sys.argv[1]), lambda of: of.load_cert_chain(FOLDER / "receiver.pem"), HANDLER).serve_forever()

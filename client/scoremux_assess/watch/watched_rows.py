@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,11 @@ from scoremux_decide.decision import Decision
 from scoremux_files.rows.readers import read_rows
 
 _NEEDED = ("id", "task", "status", "machine_level", "route", "read_behind", "version", "decided_by", "added_at")
+_NUMBERS: dict[str, type[int | float]] = {
+    "machine_level": int, "level": int, "decision": int, "confidence": float, "read_behind": float,
+}  # fmt: skip
+"""Columns whose cells are numbers, or empty."""
+_ALSO = ("level", "confidence", "condition", "student", "administration", "decision")
 _HUMAN = ("rater", "agreement", "adjudication")
 CODED, UNSURE, UNUSUAL = "condition codes", "low confidence", "unusual"
 LEAST_PAPERS = 10
@@ -92,6 +98,10 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
         row = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
         if number == 1 and (missing := [name for name in _NEEDED if name not in row]):
             raise InputError(f"{path}: no column {missing[0]}; {_REMEDY}")
+        if nested := [name for name in (*_NEEDED, *_ALSO) if isinstance(row.get(name), (list, dict))]:
+            raise InputError(f"{path}: row {number} has no text in the column {nested[0]}; {_REMEDY}")
+        for name, kind in _NUMBERS.items():
+            row[name] = _number(path, number, name, kind, row.get(name))
         version, day_name = str(row["version"] or ""), str(row["added_at"] or "")[:10]
         try:
             date.fromisoformat(day_name)
@@ -112,6 +122,20 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
     for task in watched.values():
         task.days = dict(sorted(task.days.items()))
     return sorted(watched.values(), key=lambda task: (task.task, min(task.days)))
+
+
+def _number(path: Path, row: int, name: str, kind: type[int | float], cell: Any) -> int | float | None:
+    """Return a cell as a number. Raises InputError naming file, row and column."""
+    if cell is None:
+        return None
+    try:
+        value = float(cell)
+        if math.isfinite(value) and kind(value) == value:
+            return kind(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    what = "whole number" if kind is int else "number"
+    raise InputError(f"{path}: row {row} has no {what} in the column {name}; {_REMEDY}")
 
 
 def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, counted: set[tuple[str, ...]]) -> None:
@@ -198,7 +222,7 @@ def read_papers(path: Path, recent_from: str) -> dict[str, Papers]:
         try:
             wrong, day = int(row["level"]) != int(row["known_level"]), str(row["decided_at"])
             of_task = papers.setdefault(str(row["task"]), Papers())
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise InputError(f"{path}: row {number} is no reading; write it by `review export --papers`") from None
         readings = of_task.recent if day >= recent_from else of_task.before
         readings += (wrong, 1)

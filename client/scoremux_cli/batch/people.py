@@ -49,7 +49,7 @@ class ReadBehind:
                 with reading(Path(option)):
                     values = json.loads(Path(option).read_text(encoding="utf-8"))["read_behind"]
             shares = {task: float(share) for task, share in values.items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise wrong from error
         if not shares:
             raise InputError(f"--read-behind {option} plans no reads, as it has no task with a promise; give a share")

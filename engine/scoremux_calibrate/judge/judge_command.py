@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scoremux_client.audit_lines import CANARY_TEXT, text_digest
 from scoremux_engine.commands.options import JsonOption, open_backbone, open_store
 from scoremux_engine.commands.printing import short, show_json, show_table
 from scoremux_files.rows.row_layout import column_names
@@ -27,23 +28,30 @@ _SHOWN = 10
 
 @dataclass
 class Tally:
-    """What was not judged, and why, in rows; damaged: what is wrong with packages."""
+    """What was not judged, and why, in rows; damaged: what is wrong with packages.
+
+    Canaries count for nothing, nor do rows that were not drawn.
+    """
 
     other_backbone: int = 0
     without_text: int = 0
     without_version: int = 0
+    without_score: int = 0
+    of_damaged: int = 0
     damaged: list[str] = field(default_factory=list)
 
     @property
     def unjudged(self) -> int:
-        """Rows of given texts, or of another backbone, that nothing here can compute."""
-        return self.other_backbone + self.without_version
+        """Scored rows that nothing here can compute, but for those of packages that were changed."""
+        return self.other_backbone + self.without_version + self.without_text
 
     def sentences(self) -> list[str]:
         reasons = (
             (self.other_backbone, "were scored on another backbone"),
-            (self.without_text, "have texts that --responses does not hold (canaries, or another key)"),
+            (self.without_text, "have texts that --responses does not hold (or another key)"),
             (self.without_version, "are of versions that the store does not have"),
+            (self.without_score, "have no score"),
+            (self.of_damaged, "are of packages that were changed"),
         )
         counts = [f"{count:,} rows {reason}; they were not judged." for count, reason in reasons if count]
         return [*counts, *(f"Not judged: {reason}." for reason in self.damaged)]
@@ -65,7 +73,7 @@ def judge(
         typer.Option("--column", metavar="KEY=NAME", help="How --responses call the columns id and text; repeatable."),
     ] = None,
     allow_unjudged: Annotated[
-        int, typer.Option(min=0, help="How many rows may be of a backbone or version that REPOSITORY does not have.")
+        int, typer.Option(min=0, help="How many rows may be of a text, backbone or version that is not here.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="File (.jsonl) with one line per judged row.")] = None,
     as_json: JsonOption = False,
@@ -79,7 +87,7 @@ def judge(
     and int8 whose arithmetic --arithmetic names.
 
     The exit status is 1 where a row is contradicted, where a version's package was changed, and where more rows than
-    --allow-unjudged are of a backbone or version that is not here.
+    --allow-unjudged are of a text, backbone or version that is not here. Canaries do not count.
 
     Example: scoremux judge audit.log --responses responses.jsonl --repository repo
     """
@@ -92,7 +100,8 @@ def judge(
     backbone, tally = open_backbone(repository / "store", None), Tally()
     digests = {digest for digest, _ in read_texts(responses, key, *columns)}
     store = open_store(repository / "store")
-    drawn = draw(_candidates(logs, backbone, store, digests, tally), rows, seed)
+    canary = text_digest(CANARY_TEXT.encode(), key)
+    drawn = draw(_candidates(logs, backbone, store, digests, canary, tally), rows, seed)
     texts = find_texts(responses, {row.digest for row in drawn}, key, *columns)
     judged = list(_judge(drawn, texts, store, backbone, tally))
     margins = {row.row.arithmetic: tolerance(row.row.arithmetic, arithmetic or ()) for row in judged}
@@ -100,7 +109,7 @@ def judge(
     if out is not None:
         _write(out, judged, standings)
     contradicted = [row for row, standing in zip(judged, standings, strict=True) if standing is Standing.CONTRADICTED]
-    logged = _candidates(logs, backbone, store, digests, Tally())
+    logged = _candidates(logs, backbone, store, digests, canary, Tally())
     counts = Counter((row.arithmetic, row.margin <= margins.get(row.arithmetic, 0.0)) for row in logged)
     summary = _summary(judged, standings, margins, counts)
     if as_json:
@@ -112,7 +121,7 @@ def judge(
 
 
 def _candidates(
-    logs: list[Path], backbone: Backbone, store: Store, digests: set[str], tally: Tally
+    logs: list[Path], backbone: Backbone, store: Store, digests: set[str], canary: str, tally: Tally
 ) -> Iterator[LoggedRow]:
     """Yield the rows of logs of this backbone, one of these texts and a version of the store; count the others.
 
@@ -122,10 +131,12 @@ def _candidates(
 
     is_stored = cache(lambda version: store.package_folder(version).is_dir())
     for row in read_log(logs):
-        if row.backbone != backbone.spec.digest:
+        if row is None:
+            tally.without_score += 1
+        elif row.backbone != backbone.spec.digest:
             tally.other_backbone += 1
         elif row.digest not in digests:
-            tally.without_text += 1
+            tally.without_text += row.digest != canary
         elif not is_stored(row.version):
             tally.without_version += 1
         else:
@@ -149,6 +160,7 @@ def _judge(
             version = scorer.version(digest)
         except PackageError as error:
             tally.damaged.append(str(error))
+            tally.of_damaged += len(of_version)
             continue
         for row in of_version:
             logits = scorer.logits(version, texts[row.digest].text)

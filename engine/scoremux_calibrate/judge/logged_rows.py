@@ -50,20 +50,18 @@ class IdentifiedText(NamedTuple):
     text: str
 
 
-def read_log(paths: Iterable[Path]) -> Iterator[LoggedRow]:
-    """Yield the scored rows of audit logs, in order. Raises AuditError that names a wrong file or line."""
+def read_log(paths: Iterable[Path]) -> Iterator[LoggedRow | None]:
+    """Yield the rows of audit logs, in order; None for those without a score. Raises AuditError naming file or line."""
     for path in paths:
         with reading(path, AuditError), path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                row = _row(line, f"{path}, line {number}")
-                if row is not None:
-                    yield row
+                yield _row(line, f"{path}, line {number}")
 
 
 def _row(line: bytes, where: str) -> LoggedRow | None:
     try:
         values = parse_object(line)
-        if values.get("format") != 1:
+        if type(values.get("format")) is not int or values["format"] != 1:  # true is equal to 1
             raise ValueError("it is of another format than 1")
         if values["status"] != _OK:
             return None

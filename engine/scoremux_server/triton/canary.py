@@ -14,12 +14,12 @@ from pathlib import Path
 
 from scoremux_client import BusyError, RejectedError, Response, Scored, Status, Transport, TransportError, rows
 from scoremux_client.answer_columns import decode
+from scoremux_client.audit_lines import CANARY_TEXT
 from scoremux_client.rows import Columns
 from scoremux_engine.errors import EngineError
 from scoremux_engine.store.reader import StoreReader
 from scoremux_files.digests import Stamp
 
-_TEXT = "This is a canary."
 _CANDIDATES = 64
 _REMEMBERED = 256
 _NO_TASK = "no-task-yet"
@@ -123,7 +123,7 @@ class Canary:
         if self._task not in self._tasks:
             self._task = None
         tasks = [self._task] if self._task else self._tasks[:_CANDIDATES] or [_NO_TASK]
-        responses, sent_at = [Response(task, _TEXT) for task in tasks], time.monotonic()
+        responses, sent_at = [Response(task, CANARY_TEXT) for task in tasks], time.monotonic()
         self._in_flight = _InFlight(responses, self._transport.submit(rows.encode(responses), None), sent_at)
         self._in_flight.future.add_done_callback(self._in_flight.note_answer)
 

@@ -306,11 +306,24 @@ def test_metrics_are_in_the_format_of_prometheus(store: Path, tmp_path: Path) ->
     assert any(line.startswith('scoremux_watch_alarm{task="t-1"') and line.endswith(" 0") for line in lines)
 
 
+def nested(depth: int) -> list[Any]:
+    """Return lists within lists, which Python reads as JSON and cannot print."""
+    return [nested(depth - 1)] if depth else []
+
+
 @pytest.mark.parametrize(
     ("change", "folder", "words"),
     [
         (lambda row: row.pop("read_behind"), "store", "no column read_behind; write the file with `scoremux review"),
         (lambda row: row.update(added_at=None), "store", "row 1 has no date in the column added_at"),
+        (
+            lambda row: row.update(machine_level="high"),
+            "store",
+            "row 1 has no whole number in the column machine",
+        ),
+        (lambda row: row.update(level=1.5), "store", "row 1 has no whole number in the column level"),
+        (lambda row: row.update(confidence="inf"), "store", "row 1 has no number in the column confidence"),
+        (lambda row: row.update(version=nested(900)), "store", "row 1 has no text in the column version"),
         (dict.clear, "store", "there are no rows"),
         (dict, "stored", "not a store of tasks"),
     ],
@@ -321,7 +334,8 @@ def test_bad_input_is_refused(store: Path, tmp_path: Path, change: Any, folder: 
     change(desk.rows[0])
     final.write_text(json.dumps(desk.rows[0]) + "\n" if desk.rows[0] else "", encoding="utf-8")
     line = ["watch", str(final), "--tasks", str(store.with_name(folder))]
-    assert words in str(CliRunner().invoke(build(["watch"]), line).exception)
+    error = CliRunner().invoke(build(["watch"]), line).exception
+    assert isinstance(error, InputError) and words in str(error)
 
 
 def test_tasks_without_a_calibration_are_named_and_rows_without_confidence_say_nothing_of_the_population(

@@ -181,3 +181,11 @@ def test_condition_task_gives_codes_to_scored_rows(tmp_path: Path, url: str, sou
 def _without(tmp_path: Path, url: str, source: Path) -> Path:
     finish([*arguments([source], tmp_path / "plain", url), *people(source)])
     return tmp_path / "plain"
+
+
+@pytest.mark.parametrize("plan", ['{"read_behind": ' + "[" * 100_000, '{"read_behind": {"t": "many"}}', "[]"])
+def test_plan_that_is_none_is_refused(tmp_path: Path, plan: str) -> None:
+    (tmp_path / "today.json").write_text(plan)
+    (tmp_path / "key").write_bytes(b"k" * 16)
+    with pytest.raises(InputError, match="give a share from 0 to 1"):
+        ReadBehind.read(str(tmp_path / "today.json"), tmp_path / "key")
