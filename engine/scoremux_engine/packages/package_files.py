@@ -26,8 +26,8 @@ OPTIONAL = (DECISION_JSON, TRAINED_JSON, CARD)
 `trained.json` has digests of the rows that the adapter was trained on.
 """
 
-MAX_TEXT_BYTES = 1 << 24
-"""Largest JSON or Markdown file of a package."""
+MAX_TEXT_BYTES, MAX_TRAINED_BYTES = 1 << 20, 1 << 24
+"""Largest JSON or Markdown file of a package, and largest `trained.json`, which has some 40 bytes a row."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class PackageFiles:
         """Return a JSON or Markdown file. Raises PackageError where it cannot be read or is too large."""
         if name not in self.texts:
             with open_part(self.path / name) as file:
-                self.texts[name] = read_all(file, MAX_TEXT_BYTES)
+                self.texts[name] = read_all(file, MAX_TRAINED_BYTES if name == TRAINED_JSON else MAX_TEXT_BYTES)
         return self.texts[name]
 
     def blocks(self, name: str) -> Iterator[bytes]:
