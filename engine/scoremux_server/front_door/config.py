@@ -154,7 +154,8 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
     client_s: int = Field(
         default=30,
         ge=1,
-        description="Seconds that the headers and the body of a request may each take; a TLS handshake 5 at most.",
+        description="Seconds that the headers and the body of a request may each take, of a body for the API its first "
+        "`request_bytes`; a TLS handshake 5 at most.",
     )
     check_s: int = Field(
         default=2, ge=1, description="Seconds that a Triton's watcher has to say that it is ready, twice a second."

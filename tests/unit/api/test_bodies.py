@@ -18,9 +18,14 @@ import httpx
 import pytest
 
 from apis import KEY, grant, listening_api, row, score
+from making import ROOT
 from scoremux_api import bodies
 from scoremux_api.batches import batch_endpoints
+from scoremux_api.batches.batch_runner import KEPT_DAYS
+from scoremux_api.webhooks import addresses
+from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_engine.scoring.permission import HEADER
+from scoremux_review.database import outbox
 from scoremux_server.front_door.access_tokens import TokenFile
 
 SLOW, OTHER = grant("slow"), grant("other")
@@ -115,3 +120,19 @@ def test_descriptors_are_raised_at_the_start() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limited = ["bash", "-c", f'ulimit -Sn 100; exec "$0" -c "{code}"', sys.executable]
     assert subprocess.run(limited, capture_output=True, text=True, check=True).stdout.split() == [str(most)] * 2
+
+
+def test_page_has_the_limits() -> None:
+    page = (ROOT / "engine/scoremux_api/README.md").read_text(encoding="utf-8")
+    for line in (
+        f"| requests with a body under way | {bodies.MOST_BODIES} | {bodies.MOST_BODIES_IN_ALL} |",
+        f"| {bodies.MOST_BYTES >> 20} MiB | {bodies.MOST_BYTES_IN_ALL >> 20} MiB |",
+        f"| {bodies.BODY_S:g} s, and 1 s for each {bodies.LEAST_BYTES_PER_S >> 10} KiB;",
+        f"| batches that have not ended | {batch_endpoints.MOST_BATCHES:,} |",
+        f"| bytes of batches until they expire | {batch_endpoints.MOST_STORED >> 30} GiB |",
+        f"| webhooks | {MOST_WEBHOOKS} |",
+        f"2 fail | {addresses.MOST_LOOKUPS} |".replace("2", f"{addresses.MOST_OF_CALLER} that"),
+        f"| {outbox.MOST_OF_TOKEN}, of a webhook {outbox.MOST_AT_ONCE}, of one that fails 1 | {outbox.MOST_IN_ALL} |",
+        f"after {KEPT_DAYS} days",
+    ):
+        assert line in page, line
