@@ -25,6 +25,8 @@ class AsyncScoringClient(Client):
     1.0
     """
 
+    _merges = True
+
     async def score(
         self, responses: Iterable[Response] | AsyncIterable[Response], *, deadline_s: float | None = None
     ) -> list[Scored]:

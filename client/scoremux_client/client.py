@@ -61,6 +61,8 @@ class Client:
         InputError: an option is out of range, or an address makes no sense.
     """
 
+    _merges = False
+
     def __init__(
         self,
         url: Source,
@@ -90,8 +92,11 @@ class Client:
         urls = list(url) if isinstance(url, Sequence) and not isinstance(url, str) else [url]
         all_headers = headers_with(headers, token)
         transports = connect_all(urls, tls, all_headers, insecure=insecure, outputs=outputs(embeddings), batch=batch)
-        self._servers = Servers(transports, retries or Retries(), timeout_s, mixed_arithmetic=mixed_arithmetic)
         self._size = RequestSize(chunk_rows)
+        merged = self._size if self._merges else None
+        self._servers = Servers(
+            transports, retries or Retries(), timeout_s, merged=merged, mixed_arithmetic=mixed_arithmetic
+        )
         self._options = Options(window or _WINDOW * len(transports), deadline_s, deduplicate)
         self._closed = False
 

@@ -19,9 +19,13 @@ _FEWEST_QUOTED, _QUOTED_LETTERS = 8, 40
 
 @dataclass(eq=False)
 class Server:
-    """One address and what this client knows of it. Guarded by the lock of its `Servers`, which `judge` it."""
+    """One address and what this client knows of it. Guarded by the lock of its `Servers`, which `judge` it.
+
+    merging: The transport for rows that may go with those of other calls.
+    """
 
     transport: Transport
+    merging: Transport
     judge: Callable[[Server, TransportError | None], None]
     up: bool = True
     probing: bool = False
@@ -82,6 +86,16 @@ class Attempt:
             raise
         except Exception as bad:  # the caller's own transport
             raise RejectedError(f"an answer that cannot be read: {type(bad).__name__}") from None
+
+
+def submit(transport: Transport, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+    """Send one request. Never raises: the future does."""
+    try:
+        return transport.submit(inputs, timeout_s)
+    except Exception as error:
+        future: Future[Columns] = Future()
+        future.set_exception(error)
+        return future
 
 
 def error_of(answer: Future[Columns], responses: Sequence[Response]) -> TransportError | None:

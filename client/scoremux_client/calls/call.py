@@ -206,7 +206,8 @@ class Call:
             if len(self._in_flight) >= self._options.window:
                 yield None
                 continue
-            attempt = self._servers.send([row.response for row in rows], self._deadline, self._notify, avoid=avoid)
+            responses, again = [row.response for row in rows], patience.failures > 0
+            attempt = self._servers.send(responses, self._deadline, self._notify, avoid=avoid, alone=again)
             if attempt is None:
                 if not patience.left_s():
                     return self._servers.last_error

@@ -13,7 +13,7 @@ REQUEST_BYTES = 2 << 20
 _REQUEST_S = 1.0
 """Server time that a request should take: long enough for full batches, short enough to lose little with a server."""
 
-_FIRST_ROWS, _FEWEST_ROWS = 128, 16
+_FIRST_ROWS, FEWEST_ROWS = 128, 16
 
 
 class RequestSize:
@@ -29,18 +29,18 @@ class RequestSize:
 
     def answered(self, rows: int, latency_s: float, ahead: int) -> None:
         """Learn from a request that took `latency_s`, with `ahead` requests of this client before it on its server."""
-        if self._fixed or rows < _FEWEST_ROWS:
+        if self._fixed or rows < FEWEST_ROWS:
             return  # the latency of a small request says little about a row
         row_s = latency_s / ((ahead + 1) * rows)
         self._row_s = row_s if self._row_s is None else (self._row_s + row_s) / 2
         target = int(_REQUEST_S / max(self._row_s, 1e-6))
         # At most twice or half at a time, so that one unusual answer does not swing it.
-        self.rows = max(_FEWEST_ROWS, self.rows // 2, min(target, self.rows * 2, MAX_BATCH_ROWS))
+        self.rows = max(FEWEST_ROWS, self.rows // 2, min(target, self.rows * 2, MAX_BATCH_ROWS))
 
     def too_large(self) -> None:
         """Learn that a request got no answer in time, or was too large."""
         if not self._fixed:
-            self.rows = max(_FEWEST_ROWS, self.rows // 2)
+            self.rows = max(FEWEST_ROWS, self.rows // 2)
             self._row_s = None
 
     def cut(self, rows: Sequence[Row]) -> tuple[int, bool]:

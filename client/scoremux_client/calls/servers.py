@@ -11,7 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from scoremux_client.calls.attempt import Attempt, Server, error_of, is_silent
+from scoremux_client.calls.attempt import Attempt, Server, error_of, is_silent, submit
+from scoremux_client.calls.merged import MergingTransport
+from scoremux_client.calls.request_size import RequestSize
 from scoremux_client.errors import BusyError, InputError, RejectedError, TransportError, UnavailableError
 from scoremux_client.rows import Columns, Response, Scored, encode
 from scoremux_client.transports.transport import Transport
@@ -68,8 +70,10 @@ class Servers:
         retries: Retries,
         timeout_s: float | None = None,
         *,
+        merged: RequestSize | None = None,
         mixed_arithmetic: bool = False,
     ) -> None:
+        self._merged = merged
         self._mixed_arithmetic = mixed_arithmetic
         self._retries = retries
         self._timeout_s = timeout_s
@@ -104,11 +108,18 @@ class Servers:
             probe.cancel()
 
     def send(
-        self, responses: Sequence[Response], deadline: float | None, notify: Callable[[], None], *, avoid: Server | None
+        self,
+        responses: Sequence[Response],
+        deadline: float | None,
+        notify: Callable[[], None],
+        *,
+        avoid: Server | None,
+        alone: bool = False,
     ) -> Attempt | None:
         """Send rows to the server with the fewest requests, not `avoid` if others are up; None if no server is up.
 
         `deadline` is that of the call, by `time.monotonic`. `notify` is called, from any thread, after the attempt.
+        `alone`: never in one request with rows of other calls.
         """
         now = time.monotonic()
         left_s = None if deadline is None else max(0.0, deadline - now)
@@ -124,7 +135,7 @@ class Servers:
             expires_at = None if timeout_s is None else now + timeout_s + _GRACE_S
             attempt = Attempt(server, responses, now, expires_at, len(server.attempts))
             server.attempts.add(attempt)
-        attempt.answer = _submit(server.transport, responses, timeout_s)
+        attempt.answer = submit(server.transport if alone else server.merging, encode(responses), timeout_s)
         attempt.answer.add_done_callback(partial(attempt.end, deadline, notify))
         return attempt
 
@@ -158,7 +169,10 @@ class Servers:
     def _begin(self) -> None:
         """Begin without calls: in a forked process, those of the other one are not ours, nor is its lock."""
         self._pid, self._lock = os.getpid(), threading.RLock()
-        self._servers = [Server(transport, self._judge) for transport in self._transports]
+        self._servers = [
+            Server(transport, MergingTransport(transport, self._merged) if self._merged else transport, self._judge)
+            for transport in self._transports
+        ]
         self._calls: list[Callable[[], None]] = []
         self._answered = False
         self._uses = 0
@@ -194,7 +208,7 @@ class Servers:
                 server.probing = False
                 return
         # Without the lock: a transport may have one of its own.
-        probe = _submit(server.transport, _PROBE, self._probe_s)
+        probe = submit(server.transport, encode(_PROBE), self._probe_s)
         with self._lock:
             server.probe, unneeded = probe, not self._calls
         probe.add_done_callback(lambda answer: self._probed(server, answer))
@@ -216,13 +230,3 @@ class Servers:
     def _notify_calls(self) -> None:
         for notify in self._calls:
             notify()
-
-
-def _submit(transport: Transport, responses: Sequence[Response], timeout_s: float | None) -> Future[Columns]:
-    """Send one request. Never raises: the future does."""
-    try:
-        return transport.submit(encode(responses), timeout_s)
-    except Exception as error:
-        future: Future[Columns] = Future()
-        future.set_exception(error)
-        return future
