@@ -77,7 +77,13 @@ def create_app(desk: Desk) -> Starlette:
     """Return the ASGI application of a desk."""
 
     async def nothing(request: Request, error: Any) -> Response:
-        shown = partial(show, template="error.html", status=error.status_code, message="this page does not exist")
+        shown = partial(
+            show,
+            template="error.html",
+            status=error.status_code,
+            message="this page does not exist",
+            title="No such page",
+        )
         return await page(desk, shown, None)(request)
 
     routes = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
@@ -14,14 +15,20 @@ from scoremux_review.database import accounts, log, programme, responses, verifi
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import BrokenRecordError, ReviewError
 from scoremux_review.pages.leader import why
-from scoremux_review.pages.rendering import clock, show
+from scoremux_review.pages.rendering import clock, show, time_left
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import settling
 
-_DAY_S = 86_400.0
+_MINUTE_S, _DAY_S = 60.0, 86_400.0
 _MOST_ENTRIES = 100
 _NOT_SHOWN = ("row", "decision", "lead", "remark", "note", "why")
 
+_WORDS = {
+    "aside_s": "what is put aside stays for", "guard_s": "no decision within", "fast_s": "fast below",
+    "spent_s": "reading time", "undo_s": "undo within", "lease_s": "lease", "to_read": "people read",
+    "known": "known before", "old": "before", "final": "counts now", "size": "responses together", "saw": "seen",
+    "compared": "machine's score seen later", "head": "newest entry", "password": "digest of the password",
+}  # fmt: skip
 _EXPORTS: dict[str, Callable[[Database, Path], int]] = {
     **{f"final.{suffix}": exports.export_final for suffix in ("parquet", "csv", "jsonl")},
     **{f"labelled.{suffix}": exports.export_labelled for suffix in ("parquet", "csv", "jsonl")},
@@ -104,7 +111,21 @@ def _details(entry: log.LogEntry, people: Mapping[int, str]) -> str:
         shown["members"] = ", ".join(people.get(member, str(member)) for member in shown["members"])
     if "at" in shown:
         shown["at"] = clock(shown["at"])
-    return " ".join(f"{name}={value}" for name, value in shown.items())
+    names = {name: _WORDS.get(name) or name.removesuffix("_s").replace("_", " ") for name in shown}
+    return "; ".join(f"{names[name]}: {_in_words(name, value)}" for name, value in shown.items())
+
+
+def _in_words(name: str, value: Any) -> str:
+    """Return a value of the record as people write it."""
+    if name.endswith("_s"):
+        return f"{value:g} s" if value < _MINUTE_S else time_left(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(key, part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(_in_words("", part) for part in value if part not in (None, "")) or "none"
+    return "none" if value is None else str(value)
 
 
 def verify(visit: Visit) -> Response:

@@ -160,7 +160,7 @@ def row(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
         shown = responses.row_of(connection, number)
         if shown is None:
-            return show(visit, "error.html", 404, message=f"row {number} does not exist")
+            return show(visit, "error.html", 404, message=f"row {number} does not exist", title="No such response")
         return show(
             visit, "row.html", row=shown, item=programme.item_of(connection, shown.task),
             probabilities=json.loads(shown.probabilities), history=log.entries(connection, row=number),

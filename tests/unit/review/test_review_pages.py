@@ -15,6 +15,7 @@ from desks import Browser, Programme, Work, make_programme, scored_rows, write_a
 from scoremux_client.errors import InputError
 from scoremux_review.database import accounts
 from scoremux_review.database.connection import Database
+from scoremux_review.database.programme import save_policy
 from scoremux_review.database.schema import alert_views, alerts, decisions, reads, record, rows
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
@@ -352,3 +353,13 @@ def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
     # Before the decision, after undoing it, the first page while it is put aside, and after taking it up again.
     assert [len(set.union(*pages.values()))] == [4]
     programme.database.close()
+
+
+def test_record_is_in_words_and_a_missing_page_says_so(programme: Programme) -> None:
+    with programme.database.write() as connection:
+        save_policy(connection, DeskPolicy(aside_s=86_400.0, guard_s=0.7, groups=False), "test", 1.0)
+    shown = programme.client("dana").get("/record").text
+    assert "what is put aside stays for: 24 h 0 min; " in shown and "no decision within: 0.7 s" in shown
+    assert "groups: no" in shown and "aside_s" not in shown and "False" not in shown
+    missing = programme.client("dana").get("/nothing")
+    assert missing.status_code == 404 and "<title>No such page – review desk</title>" in missing.text
