@@ -182,7 +182,8 @@ def test_good_receivers_get_all_beside_bad_ones(
                 for token in {token for token, _ in urls}:
                     outbox.add_event(connection, database.now(), token, f"t r{number}", "row.final", {"n": number})
             if number == EVENTS // 2:
-                api.restart()
+                api.stop()
+                api.start()
             time.sleep(0.5)
 
         def left() -> int:
@@ -196,7 +197,7 @@ def test_good_receivers_get_all_beside_bad_ones(
         came = [json.loads(line) for line in (tmp_path / "came.jsonl").read_text().splitlines()]
         with database.read() as connection:
             made = {row.id: row.created_at for row in connection.execute(deliveries.select())}
-    took = sorted(at - made[headers["webhook-id"]] for headers, _, at in came if headers["webhook-id"] in made)
+    took = list({h["webhook-id"]: at - made[h["webhook-id"]] for h, _, at in reversed(came)}.values())  # the first
     figure = f"{len(took)} of {GOOD * EVENTS} delivered, p99 {p99(took):.1f} s, median {statistics.median(took):.1f} s"
     result(f"deliveries beside {HANGING} names that hang and {ENDLESS} endless answers, with a restart", figure)
-    assert len({headers["webhook-id"] for headers, _, _ in came}) >= GOOD * EVENTS and p99(took) <= 10, figure
+    assert len(took) == GOOD * EVENTS and p99(took) <= 10, figure

@@ -25,6 +25,11 @@ class Killable:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def stop(self) -> None:
+        """SIGTERM, as a service manager does."""
+        self._process.terminate()
+        self._process.wait(60)
+
     def restart(self) -> None:
         self.kill()
         self.start()

@@ -11,6 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -78,13 +79,21 @@ class Deliverer:
         self._ended: list[tuple[Any, float, float, float, bool | None, str]] = []  # arguments of `outbox.end_lease`
 
     async def run(self) -> None:
-        """Send until this is cancelled. What is being sent then is sent again when its lease ends."""
+        """Send until this is cancelled. What is being sent then is sent again by the next process, seconds later."""
+        try:
+            await self._run()
+        finally:
+            with anyio.CancelScope(shield=True), suppress(DatabaseError):
+                await asyncio.to_thread(self._keep, self._ended)
+
+    async def _run(self) -> None:
         async with anyio.create_task_group() as sending:
             while True:
                 self._wake.clear()
                 ended, self._ended = self._ended, []
                 try:
-                    leased, until = await asyncio.to_thread(self._turn, ended, dict(self._busy))
+                    with anyio.CancelScope(shield=True):
+                        leased, until = await asyncio.to_thread(self._turn, ended, dict(self._busy))
                 except Exception as error:
                     _log.warning("webhooks wait: %s", error, exc_info=not isinstance(error, DatabaseError))
                     self._ended, leased, until = [*ended, *self._ended], [], 0.0
@@ -93,6 +102,11 @@ class Deliverer:
                     sending.start_soon(self._deliver, delivery, until)
                 with anyio.move_on_after(self.poll_s):
                     await self._wake.wait()
+
+    def _keep(self, ended: Sequence[Any]) -> None:
+        with self.database.write() as connection:
+            for attempt in ended:
+                outbox.end_lease(connection, *attempt)
 
     def _turn(self, ended: Sequence[Any], busy: Mapping[str, int]) -> tuple[list[Any], float]:
         """Keep what attempts brought, and lease what is due now; return it, and the lease's end."""
@@ -108,12 +122,13 @@ class Deliverer:
 
     async def _deliver(self, delivery: Any, until: float) -> None:
         """Send one delivery, and note what came of it."""
+        delivered, answer = None, "the API was stopped"
         try:
-            if until - self.database.now() < LEASE_S / 2:
-                return  # this process was stopped for a while: another one may have the lease by now
-            delivered, answer = await self._attempt(delivery)
-            self._ended.append((delivery, until, until - LEASE_S, self.database.now(), delivered, answer))
+            # This process may have been stopped for a while: then another one may have the lease by now.
+            if until - self.database.now() > LEASE_S / 2:
+                delivered, answer = await self._attempt(delivery)
         finally:
+            self._ended.append((delivery, until, until - LEASE_S, self.database.now(), delivered, answer))
             self._busy[delivery.webhook] -= 1
             self._wake.set()
 

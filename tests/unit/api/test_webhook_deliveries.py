@@ -366,3 +366,11 @@ def test_several_processes_keep_the_order(tmp_path: Path, kind: str) -> None:
         assert set(came) == set(range(60)) and len(set(receiver.ids(path))) == 60
         for row in range(7):
             assert [n for n in came if n % 7 == row] == sorted(n for n in came if n % 7 == row)
+
+
+def test_what_is_being_sent_at_a_stop_is_soon_due_again(hooks: Hooks) -> None:
+    hooks.hook("/hangs")
+    hooks.event()
+    hooks.deliver(lambda: hooks.receiver.came, attempt_s=60)
+    (left,) = hooks.found(state="waiting")
+    assert (left.attempts, left.answer) == (0, "the API was stopped") and left.due_at - hooks.clock[0] <= 6
