@@ -5,6 +5,7 @@ A body of one token that comes slowly holds neither memory nor a place of anothe
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
+from weakref import WeakValueDictionary
 
 import anyio
 from anyio import to_thread
@@ -40,6 +42,7 @@ class Bodies:
         """Take the folder for what is too large for memory; nothing has a name there."""
         self._folder = folder
         self.number, self.bytes = Counter[str](), Counter[str]()
+        self.turns = WeakValueDictionary[str, asyncio.Lock]()  # of tokens: large bodies are worked on one at a time
         self._logged = dict[str, float]()
 
     @contextmanager
@@ -56,6 +59,8 @@ class Bodies:
         try:
             yield body
         finally:
+            if body.turn is not None:
+                body.turn.release()
             self.number -= Counter([token])
             self.bytes -= Counter({name: body.size})
 
@@ -80,6 +85,7 @@ class Body:
     room: int
     folder: Path
     size: int = 0
+    turn: asyncio.Lock | None = None
 
     async def blocks(self, request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         """Yield the body, which is never read beyond its most bytes. Raises ApiProblem (408, 413, 429, 503)."""
@@ -107,12 +113,19 @@ class Body:
             yield block
 
     async def read(self, request: Request, most_bytes: int) -> bytes:
-        """Return the body; while it comes, a large one lies on disk. Raises ApiProblem."""
+        """Return the body; a large one lies on disk while it comes, and while another of its token is worked on.
+
+        Raises ApiProblem.
+        """
         with SpooledTemporaryFile(_IN_MEMORY_BYTES, "w+b", dir=str(self.folder)) as file:
             async for block in self.blocks(request, most_bytes):
                 if self.size > _IN_MEMORY_BYTES:
                     await to_thread.run_sync(partial(file.write, block))
                 else:
                     file.write(block)
+            if self.size > _IN_MEMORY_BYTES:
+                turn = self.bodies.turns.setdefault(self.name, asyncio.Lock())
+                await turn.acquire()
+                self.turn = turn
             file.seek(0)
             return bytes(file.read())

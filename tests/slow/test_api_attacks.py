@@ -133,12 +133,12 @@ def test_another_token_gets_its_rows(target: Target, name: str, at_door: bool, r
         watching = threading.Thread(target=watch)
         watching.start()
         if hangs:
-            os.kill(target.triton.triton, signal.SIGSTOP)
+            os.kill(target.triton.process.pid, signal.SIGSTOP)
         try:
             took, refused = asked(target, 15, "/v1/batches" if hangs else "")
         finally:
             if hangs:
-                os.kill(target.triton.triton, signal.SIGCONT)
+                os.kill(target.triton.process.pid, signal.SIGCONT)
         said = attack.communicate(timeout=60)[0].strip()
         over.set()
         watching.join()
