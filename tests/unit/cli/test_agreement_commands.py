@@ -447,3 +447,36 @@ def test_report_counts_close_rows_by_arithmetic(tmp_path: Path) -> None:
     assert "17 of 40 rows computed in x86-f32 (42.50%) are close" in out.read_text()
     names = ("x86-f32", "onnxruntime-avx2-f32", "vnni-int8-f32", "tensorrt-tesla-t4-f32")
     assert [computes_float32(name) for name in names] == [True, True, False, False]
+
+
+def test_few_students_are_hidden_tasks_count_by_their_size_and_no_qwk_is_pooled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """t-1 has 900 rows in the output and t-2 100; people read 50 of each, with the same ids."""
+    scored, truth = [], []
+    for task, size, right in (("t-1", 900, 0.9), ("t-2", 100, 0.5)):
+        for n in range(size):
+            human = n % 3
+            level = human if n % 10 < right * 10 else (human + 1) % 3
+            scored.append({"id": n, "task": task, "status": "OK", "level": level, "probabilities": [0.2, 0.3, 0.5]})
+            if n < 50:
+                student = f"s{n % 4}" if n < 40 else f"o{n}"
+                group = "few" if n < 40 else "others"
+                truth.append({"id": n, "task": task, "level": human, "who": student, "school": group})
+    paths = [write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("o", scored), ("t", truth))]
+    evaluate(*paths, column=["student=who", "group=school"], out=tmp_path / "e.json", rsm=tmp_path / "rsm.csv")
+    rows = json.loads((tmp_path / "e.json").read_text())
+    found = {(row["task"], row["group"], row["statistic"]): row["value"] for row in rows}
+    assert found["all rows", "", "exact"] == pytest.approx(0.9 * 0.9 + 0.1 * 0.5)
+    text = capsys.readouterr().out
+    assert re.match(r"school: few +80 +– +– ", cells(text, "school: few")), "4 students"
+    with (tmp_path / "rsm.csv").open(newline="") as file:
+        ids = [row["spkitemid"] for row in csv.DictReader(file)]
+    assert len(set(ids)) == len(ids) == 100 and {"t-1/0", "t-2/0"} <= set(ids)
+    report(*paths, tmp_path / "r.html", column=["student=who", "group=school"])
+    page = (tmp_path / "r.html").read_text()
+    assert "fewer than 10 students" in page and re.search(r"✗ FAIL</span> <small>QWK ≥ 0\.70", page)
+    compare(paths[0], paths[0], paths[1], column=["group=school"], out=tmp_path / "c.json")
+    by_name = {cell["name"]: cell for cell in json.loads((tmp_path / "c.json").read_text())["cells"]}
+    assert by_name["all rows"]["new"]["qwk"]["value"] is by_name["school: few"]["change"]["qwk"]["value"] is None
+    assert by_name["t-1"]["new"]["qwk"]["value"] > 0.7 and by_name["all rows"]["new"]["exact"]["value"] > 0.5
