@@ -25,6 +25,9 @@ BATCH_COMPLETED, ROW_FINAL, ROW_CORRECTED = "batch.completed", "row.final", "row
 MOST_AT_ONCE, MOST_OF_TOKEN, MOST_IN_ALL = 10, 64, 256
 """Deliveries that one process sends at the same time, to a webhook, of a token and in all."""
 
+FEW_FAILURES = 3
+"""Failures in a row from which a receiver is taken to be down: it gets one delivery after each pause."""
+
 MOST_ATTEMPTS = 20
 """Attempts within about two days, after which a delivery is dead."""
 
@@ -139,7 +142,7 @@ def due(
 ) -> list[Any]:
     """Return deliveries that can be sent now, with url, secrets, token and failures of their webhooks.
 
-    A webhook that failed last gets one delivery after each pause, until it takes one.
+    A webhook that is down gets one delivery after each pause, until it takes one.
 
     Args:
         busy: How many deliveries of a webhook are being sent by this process.
@@ -167,7 +170,7 @@ def due(
         )
         query = query.where(deliveries.c.webhook == webhook.id, is_due, ~behind).order_by(deliveries.c.number)
         room = min(
-            (1 if webhook.failures else MOST_AT_ONCE) - busy.get(webhook.id, 0),
+            (1 if webhook.failures >= FEW_FAILURES else MOST_AT_ONCE) - busy.get(webhook.id, 0),
             MOST_OF_TOKEN - of_token[webhook.token],
             MOST_IN_ALL - sum(busy.values()) - len(found),
         )
@@ -181,7 +184,7 @@ def due(
 
 
 def end_lease(
-    connection: Connection, delivery: Any, until: float, began: float, now: float, delivered: bool | None, answer: str
+    connection: Connection, delivery: Any, until: float, now: float, delivered: bool | None, answer: str
 ) -> None:
     """Keep what an attempt brought, and when the next one is due: of the delivery, and of the webhook.
 
@@ -189,7 +192,6 @@ def end_lease(
 
     Args:
         until: The end of the lease.
-        began: When the attempt began: of those that began before a pause of the webhook, none makes it longer.
         delivered: Whether the receiver took it; None where nothing was tried, which counts for no attempt.
     """
     mine = (deliveries.c.number == delivery.number) & (deliveries.c.due_at == until) & (deliveries.c.state == WAITING)
@@ -200,19 +202,19 @@ def end_lease(
     values = {"state": state, "answer": answer, "due_at": due_at, "attempts": attempts}
     if not connection.execute(update(deliveries).where(mine).values(**values)).rowcount or delivered is None:
         return
-    webhook, failures = (
-        update(webhooks).where(webhooks.c.id == delivery.webhook),
-        0 if delivered else delivery.failures + 1,
-    )
-    if delivered and delivery.failures:
-        connection.execute(webhook.values(failures=0, due_at=0.0))
+    webhook = update(webhooks).where(webhooks.c.id == delivery.webhook)
+    failures = delivery.failures + 1
+    if delivered:
+        connection.execute(webhook.where(webhooks.c.failures > 0).values(failures=0, due_at=0.0))
     elif failures >= MOST_ATTEMPTS:
         waiting = (deliveries.c.webhook == delivery.webhook) & (deliveries.c.state == WAITING)
         connection.execute(update(deliveries).where(waiting).values(state=DEAD, answer=answer))
         connection.execute(webhook.values(failures=0, due_at=0.0))
-    elif failures:
-        pause = {"failures": failures, "due_at": now + pause_s(failures) * jitter}
-        connection.execute(webhook.where(webhooks.c.due_at <= began).values(pause))
+    else:
+        pause = pause_s(failures - FEW_FAILURES + 1) * jitter if failures >= FEW_FAILURES else 0.0
+        # Of those that were sent together, and after a success, none counts.
+        these = webhook.where(webhooks.c.failures == delivery.failures)
+        connection.execute(these.values(failures=failures, due_at=now + pause))
 
 
 def send_again(connection: Connection, now: float) -> int:

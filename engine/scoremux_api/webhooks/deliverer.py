@@ -76,7 +76,7 @@ class Deliverer:
 
     def __post_init__(self) -> None:
         self._context, self._busy, self._wake = self.tls.context(), Counter[str](), asyncio.Event()
-        self._ended: list[tuple[Any, float, float, float, bool | None, str]] = []  # arguments of `outbox.end_lease`
+        self._ended: list[tuple[Any, float, float, bool | None, str]] = []  # arguments of `outbox.end_lease`
 
     async def run(self) -> None:
         """Send until this is cancelled. What is being sent then is sent again by the next process, seconds later."""
@@ -128,7 +128,7 @@ class Deliverer:
             if until - self.database.now() > LEASE_S / 2:
                 delivered, answer = await self._attempt(delivery)
         finally:
-            self._ended.append((delivery, until, until - LEASE_S, self.database.now(), delivered, answer))
+            self._ended.append((delivery, until, self.database.now(), delivered, answer))
             self._busy[delivery.webhook] -= 1
             self._wake.set()
 
@@ -150,7 +150,9 @@ class Deliverer:
     async def _send(self, delivery: Any) -> int:
         """Send a delivery, signed with each secret, to an address that was checked; return the status of the answer."""
         # Names that fail and names that do not are looked up apart.
-        url, addresses = await self.addresses.of(delivery.url, (delivery.token, delivery.failures > 0))
+        url, addresses = await self.addresses.of(
+            delivery.url, (delivery.token, delivery.failures >= outbox.FEW_FAILURES)
+        )
         at, keys = datetime.now(timezone.utc), json.loads(delivery.secrets)
         body = delivery.body.encode()
         headers: dict[bytes | str, bytes | str] = {

@@ -239,7 +239,7 @@ def test_what_a_killed_process_was_sending_is_sent_when_its_lease_ends(hooks: Ho
     until, hooks.clock[0] = hooks.clock[0] + LEASE_S, hooks.clock[0] + LEASE_S
     with hooks.database.write() as connection:  # of three processes one was killed, and one was stopped and goes on
         outbox.due(connection, hooks.clock[0], {}, hooks.clock[0] + LEASE_S)
-        outbox.end_lease(connection, leased, until, 0.0, until, True, "late")
+        outbox.end_lease(connection, leased, until, until, True, "late")
     rule = WebhookAddresses([HOST], lambda *_: ["127.0.0.1"])
     asyncio.run(Deliverer(hooks.database, rule, hooks.tls)._deliver(leased, until))
     assert (hooks.found()[0].state, len(hooks.receiver.came)) == ("waiting", 1)
@@ -274,27 +274,38 @@ def test_a_token_that_is_not_in_force_gets_nothing_and_a_new_one_of_its_name_tak
 def test_a_receiver_that_is_down_is_tried_once_after_each_pause(hooks: Hooks) -> None:
     hooks.hook("/down")
     hooks.receiver.statuses["/down"] = lambda _: 500
-    for n in range(50):
+    for n in range(100):
         hooks.event(f"t {n}")
-    tried = 0
-    for round_ in range(1, 4):
-        hooks.deliver(lambda n=tried: sum(found.attempts for found in hooks.found()) > n)  # type: ignore[misc]
-        hooks.clock[0] += 1  # less than a pause
+
+    def tried() -> int:
+        return sum(found.attempts for found in hooks.found())
+
+    hooks.deliver(lambda: tried() >= outbox.FEW_FAILURES * outbox.MOST_AT_ONCE)
+    for round_ in (1, 2, 3):
+        before = tried()
+        assert before == outbox.FEW_FAILURES * outbox.MOST_AT_ONCE + round_ - 1
         with hooks.database.read() as connection:
-            assert outbox.due(connection, hooks.clock[0], {}) == []
-        now = sum(found.attempts for found in hooks.found())
-        assert now <= outbox.MOST_AT_ONCE if round_ == 1 else now == tried + 1
-        tried = now
-        hooks.clock[0] += pause_s(round_) * 1.2
+            assert outbox.due(connection, hooks.clock[0] + 1, {}) == []  # less than a pause
+        hooks.clock[0] += pause_s(round_) * 1.3
+        hooks.deliver(lambda before=before: tried() > before)  # type: ignore[misc]
     hooks.receiver.statuses.clear()
-    hooks.deliver(lambda: len(hooks.found(state="delivered")) > 20)
+    hooks.clock[0] += 1e3
+    hooks.deliver(lambda: len(hooks.found(state="delivered")) == 100)
     with hooks.database.write() as connection:
         connection.execute(webhooks.update().values(failures=MOST_ATTEMPTS - 1))
     hooks.receiver.statuses["/down"] = lambda _: 500
-    hooks.clock[0] += 1e5
     hooks.event("t late")
     hooks.deliver(lambda: not hooks.found(state="waiting"))
     assert hooks.found()[-1].state == "dead"
+
+
+def test_a_receiver_that_fails_now_and_then_is_not_down(hooks: Hooks) -> None:
+    hooks.hook("/flaky")
+    hooks.receiver.statuses["/flaky"] = lambda sent: 500 if int(sent[4:6], 16) < 26 else 200  # one in ten
+    for n in range(200):
+        hooks.event(f"t {n}")
+    hooks.deliver(lambda: all(found.attempts for found in hooks.found()))
+    assert len(hooks.found(state="delivered")) > 150
 
 
 def test_an_event_of_a_wrong_clock_is_due_now(hooks: Hooks) -> None:
