@@ -83,7 +83,7 @@ class TrainedRows:
         """
         text = _text(row)
         if not row.has_id or text in self.unnamed:
-            return text in self.texts | self.unnamed
+            return text in self.texts or text in self.unnamed
         is_open = not (row.administration and self.administrations)
         return _digest(row.id) in self.ids and (
             is_open or _digest(row.administration) in self.administrations or text in self.texts
