@@ -7,11 +7,12 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from scoremux_client.errors import ScoremuxError
+from scoremux_files.installed import release
 
 if TYPE_CHECKING:
     import typer
@@ -78,7 +79,7 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
 
     def print_version(wants_version: bool) -> None:
         if wants_version:
-            typer.echo(f"scoremux {version('scoremux')}, Python {python_version()}")
+            typer.echo(f"{release()}, Python {python_version()}")
             raise typer.Exit
 
     def about(

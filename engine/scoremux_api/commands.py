@@ -13,6 +13,7 @@ import typer
 from scoremux_cli.terminal import takes
 from scoremux_client.errors import InputError
 from scoremux_files.errors import first_of
+from scoremux_files.installed import release
 from scoremux_review.people_commands import Where, created, opened, say
 from scoremux_server.commands import TokenName, TokensOption, tokens
 
@@ -192,7 +193,7 @@ def _serve(services: Services, taken: socket.socket) -> None:
     from scoremux_review.listening import AnnouncedServer
 
     wait = {"timeout_keep_alive": _KEPT_S, "timeout_graceful_shutdown": _GRACE_S}
-    line = f"the API is open: http://127.0.0.1:{taken.getsockname()[1]}"
+    line = f"{release()}; the API is open: http://127.0.0.1:{taken.getsockname()[1]}"
     server = AnnouncedServer(create_app(services), taken, line, **wait)
     server.serve_until_stopped()
     if not server.started:

@@ -20,6 +20,7 @@ from scoremux_engine.runners.choose import PROFILE
 from scoremux_engine.scoring.permission import read_key
 from scoremux_engine.store.reader import StoreReader
 from scoremux_files.errors import InputError, first_of
+from scoremux_files.installed import release
 from scoremux_server.front_door.config import DOOR_HEADER, door_mark
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import Profile
@@ -155,7 +156,7 @@ def run(server: TritonServer) -> None:
 
     if server.profile.selftest == "off":
         report("selftest off: nothing shows that this machine computes the same bits in every batch")
-    report(f"starting {server.installation.name}")
+    report(f"starting {server.installation.name}, {release()}")
     watcher = Watcher(server, report)
     with HealthEndpoint(watcher.health, endpoints.watch_address, endpoints.watch, health_headers(server)):
         watcher.run(stop, report_ready)

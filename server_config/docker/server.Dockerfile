@@ -13,6 +13,10 @@ COPY server_config/requirements/build.txt /tmp/build.txt
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/build.txt
 WORKDIR /source
 COPY . .
+# Which build this is: --build-arg VERSION=0.2.0 --build-arg COMMIT="$(git rev-parse HEAD)"
+ARG VERSION=0.1.dev0
+ARG COMMIT=
+ENV SETUPTOOLS_SCM_PRETEND_VERSION=$VERSION SCOREMUX_COMMIT=$COMMIT
 RUN pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3${TRITON_DIGEST}

@@ -24,6 +24,7 @@ from scoremux_engine.triton.metrics import WAITING_ROWS
 from scoremux_engine.triton.models import ARITHMETIC, BACKBONE, SCORER, STOPS_BY
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import writing
+from scoremux_files.installed import commit
 from scoremux_server.errors import InterruptedStartError, SetupError, StartError
 from scoremux_server.profile import Profile
 from scoremux_server.triton import processes
@@ -215,7 +216,8 @@ class TritonServer:
         self._start_process()
 
     def versions(self) -> dict[str, str]:
-        return {"scoremux": version("scoremux"), "triton": self.installation.name, "runner": self.profile.runner}
+        made = {"scoremux": version("scoremux"), "commit": commit()}
+        return {**made, "triton": self.installation.name, "runner": self.profile.runner}
 
     @property
     def arithmetic(self) -> str:

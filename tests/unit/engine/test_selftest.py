@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def test_a_store_without_tasks_has_nothing_to_compare(own_repository: Path) -> N
     assert "nothing was compared: the store has no task that can be scored" in done.output
     about = done.output.splitlines()[0]
     assert all(
-        part in about for part in ("Linux", "; Python 3.", "; scoremux 0.1.0, openvino ", "; Triton 2", " MiB free")
+        part in about
+        for part in ("Linux", "; Python 3.", f"; scoremux {version('scoremux')}, openvino ", "; Triton 2", " MiB free")
     )
 
 

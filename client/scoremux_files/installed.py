@@ -1,0 +1,28 @@
+"""Which scoremux this is: its version, and the commit that it was built from."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+_SHORT = 12
+
+
+@cache
+def commit() -> str:
+    """Return the commit, shortened: what the build wrote, or what a checkout has now; empty where neither says it."""
+    written = Path(__file__).with_name("commit")
+    with suppress(OSError):
+        if written.is_file():
+            return written.read_text(encoding="utf-8").strip()[:_SHORT]
+        words = ["git", "-C", str(written.parent), "rev-parse", "HEAD"]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()[:_SHORT]
+    return ""
+
+
+def release() -> str:
+    """Return version and commit for people."""
+    return f"scoremux {version('scoremux')}, commit {commit() or 'unknown'}"
