@@ -25,7 +25,7 @@ from scoremux_api.problems import ApiProblem
 
 BODY_S, LEAST_BYTES_PER_S = 30.0, 32_768
 """How long a body may take, and a second more for so many bytes that have come."""
-MOST_BODIES, MOST_BODIES_IN_ALL = 64, 512
+MOST_BODIES, MOST_BODIES_IN_ALL = 128, 1024
 """Requests under way whose body has come or comes: of a token, and in all."""
 MOST_BYTES, MOST_BYTES_IN_ALL = 32 << 20, 256 << 20
 """Bytes of these bodies, but for those of batches, which lie on disk."""

@@ -7,12 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+import http_peers
 from apis import listening_api, row, score
 from doors import KEY, Place, needs_haproxy
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import FrontDoorConfig
-from stands import Stand, stand
+from stands import Stand, head, stand
 from waiting import until
 
 pytestmark = needs_haproxy
@@ -92,3 +93,14 @@ def test_api_on_another_machine_is_refused(tmp_path: Path) -> None:
     place = Place(tmp_path, api="10.0.0.1:8005")
     with pytest.raises(SetupError, match=r"api: 10\.0\.0\.1:8005 is another machine"):
         FrontDoorConfig.read(place.file)
+
+
+def test_slow_bodies_end_at_the_door(tmp_path: Path) -> None:
+    web = http_peers.HttpPeer()  # in place of an API: it must see none of them
+    with http_peers.running(web), stand(tmp_path, patterns={"ours": "*"}, api=web.address, client_s=1) as made:
+        for path in ("/v1/score", "/v1/batches"):
+            with made.place.connect() as connection:
+                more = "content-length: 1000\r\n"
+                connection.sendall(head(made.tokens["ours"], "POST", path, more) + b'{"id":')
+                assert connection.recv(4096).startswith(b"HTTP/1.1 408")
+        assert web.seen == []

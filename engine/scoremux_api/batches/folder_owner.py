@@ -29,9 +29,8 @@ def claim(folder: Path, database: Database, *, sandbox: bool) -> None:
         knows = bool(with_scores.intersection(connection.scalars(select(batches.c.id))))
         identity = connection.scalar(select(settings.c.value).where(settings.c.key == IDENTITY))
         is_new = identity is None
-        if (
-            identity is None
-        ):  # a database of an earlier version, or a backup of one, is that of the batches that it knows
+        # A database of an earlier version, or a backup of one, is that of the batches that it knows.
+        if identity is None:
             identity = owner if knows and owner else (_SANDBOX if sandbox else "") + secrets.token_hex(16)
         if sandbox != identity.startswith(_SANDBOX) or (sandbox and is_new and not database.is_new):
             wants = "the sandbox decides rows: give it" if sandbox else "--sandbox made this database: give"

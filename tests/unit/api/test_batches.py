@@ -26,7 +26,7 @@ from scoremux_cli.batch.people import Alert, ReadBehind
 from scoremux_client import UnavailableError
 from scoremux_client.rows import Columns
 from scoremux_client.testing import FakeTransport
-from scoremux_review.database.schema import batches, deliveries, rows, webhooks
+from scoremux_review.database.schema import api_rows, batches, deliveries, rows, webhooks
 from scoremux_review.errors import DatabaseError
 from scoremux_server.front_door.access_tokens import TokenFile
 from waiting import until
@@ -360,6 +360,21 @@ def test_end_of_a_batch_is_an_event_and_old_batches_expire(tmp_path: Path) -> No
     told = [(event.subject, json.loads(event.body)["data"]["status"]) for event in events]
     assert sorted(told) == sorted([(good, "completed"), (bad, "failed"), (good, "expired")])
     assert {(event.type, json.loads(event.body)["type"]) for event in events} == {("batch.completed",) * 2}
+
+
+def test_batches_expire_and_rows_stay_unless_days_are_given(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with api(tmp_path, RoutedTransport()) as (client, services):
+        batch = sent(client, row("a"))
+        ended(client, batch)
+        with services.database.write() as connection:
+            old = services.database.now() - batch_runner.KEPT_DAYS * 86_400 - 1
+            connection.execute(update(batches).values(changed_at=old))
+            connection.execute(update(api_rows).values(at=old))
+            connection.execute(update(rows).values(state="machine"))
+    with api(tmp_path, RoutedTransport()) as (client, services):
+        until(lambda: shown(client, batch)["status"] == "expired")
+        assert people_read(services) == [("a", "unsure")]
+    assert f"removed {tmp_path / batch}: older than 90 days" in caplog.text
 
 
 def test_folders_that_vanish_do_not_keep_old_ones_and_ended_batches_are_left_alone(tmp_path: Path) -> None:
