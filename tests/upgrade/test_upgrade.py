@@ -107,6 +107,7 @@ def test_desk_in_postgresql_has_every_response_and_decision(release: Path) -> No
 
 def test_audit_log_is_judged(release: Path) -> None:
     words = ("--responses", "labelled.csv", "--responses", "many.csv", "--repository", "repository")
+    words = (*words, "--allow-unjudged", "6")  # of the API, and without a score
     run("judge", "audit.jsonl", *words, "--rows", "40", "--out", "judged.jsonl")
     verdicts = Counter(row["verdict"] for row in read_rows(release / "judged.jsonl"))
     assert verdicts.keys() <= {"same", "close"} and verdicts.total() == 40
