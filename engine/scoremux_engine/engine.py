@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +20,30 @@ from scoremux_client.rows import Scored
 from scoremux_engine.bank.bank import BUDGET_BYTES, MACHINE_BYTES, Bank
 from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.buckets import SizeClass, padded_prefix
+from scoremux_engine.model.tables import size_class
 from scoremux_engine.runners.choose import RunnerChoice, choice_of
+from scoremux_engine.runners.expected import check
 from scoremux_engine.runners.runner import BackboneRunner, Outputs
 from scoremux_engine.scoring import outcomes
 from scoremux_engine.scoring.computation import Computation, add_prefix
 from scoremux_engine.scoring.in_flight import InFlight
+from scoremux_engine.scoring.micro_batches import MicroBatch
 from scoremux_engine.scoring.observer import POST, TOKENISE, BatchTrace, Columns, Observer, ScoredBatch
 from scoremux_engine.scoring.row_plan import Allowed, RowPlan, Rows, Texts
 from scoremux_engine.scoring.row_request import ANY_TERMS, Arrival, RowRequest, Terms
 from scoremux_engine.scoring.scheduler import Scheduler
 from scoremux_engine.store.store import Store
 
+Compute = Callable[[MicroBatch, RowRequest], Outputs]
+
 log = logging.getLogger(__name__)
 
 BUDGET_TOKENS = 2048
 """Padded tokens a micro-batch may have."""
+
+_CHECKED_TASKS = 64
+"""Live tasks whose size classes are checked before the first row."""
 
 _FEW_ROWS, _FEW_BYTES = 8, 16_384
 """Requests of at most this size are planned together, by the thread that computes the next micro-batch."""
@@ -71,10 +83,15 @@ class Engine:
         self.backbone = backbone
         self.bank = _filled_bank(backbone, store, runner, bank_bytes)
         self._runner = runner
+        check_runner = partial(_check, backbone, store, runner)
+        if runner.anytime:
+            check_runner()
         self._observers = tuple(observers)
         self._observing = threading.Lock()
         self._in_flight = in_flight
-        compute = Computation(backbone.spec, runner, in_flight).run
+        compute: Compute = Computation(backbone.spec, runner, in_flight).run
+        if not runner.anytime:
+            compute = _after(check_runner, compute)
         may_kill = (lambda: in_flight.unfinished) if in_flight else tuple
         self.queue = Scheduler(
             compute,
@@ -265,6 +282,31 @@ def _filled_bank(backbone: Backbone, store: Store, runner: BackboneRunner, most_
     bank = Bank(store, backbone, runner.dtypes, most_bytes, background=background, complete=complete)
     bank.refresh()
     return bank
+
+
+def _check(backbone: Backbone, store: Store, runner: BackboneRunner) -> None:
+    """Compare a runner with the expected outputs, also in the size classes of live tasks. Raises RunnerError."""
+    sizes = set[SizeClass]()
+    for digest in islice(store.manifest().tasks.values(), _CHECKED_TASKS) if store.stamp() else ():
+        with suppress(EngineError):  # of a package that is not served; the bank says why
+            package = store.read_package(digest, backbone)
+            size = size_class(package.tables, package.outputs)
+            sizes.add(replace(size, prefix=padded_prefix(len(package.prefix))))
+    check(backbone, runner, sizes)
+
+
+def _after(first: Callable[[], None], compute: Compute) -> Compute:
+    """Return a computation that does something else before the first time; where that fails, each time again."""
+    lock, done = threading.Lock(), threading.Event()
+
+    def run(part: MicroBatch, request: RowRequest) -> Outputs:
+        with lock:
+            if not done.is_set():
+                first()
+                done.set()
+        return compute(part, request)
+
+    return run
 
 
 def _send(arrival: Arrival, answer: Columns | Exception) -> None:

@@ -36,6 +36,7 @@ Decisions = dict[str, Decision | None]
 """Task → its `decision.json`, None where it has none."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_FASTER = ("amx-bf16", "avx512-bf16", "x86-int8")
 _TASKS_NAMED = 3
 _TASKS_READ = 1000
 
@@ -89,11 +90,12 @@ def hints(server: TritonServer) -> Iterator[str]:
     decisions = decisions_of(StoreReader(server.store))
     yield from uncalibrated_hints(decisions, server.profile.uncalibrated)
     yield from decision_hints(server.repository, decisions, server.arithmetic)
-    int8 = openvino_arithmetic("int8")
-    if server.arithmetic.startswith(openvino_arithmetic("float32")) and int8.startswith(("amx", "vnni")):
+    faster = [openvino_arithmetic("bfloat16"), openvino_arithmetic("int8")]
+    faster = [name for name in faster if name in _FASTER]
+    if server.arithmetic.startswith(openvino_arithmetic("float32")) and faster:
         yield (
-            f"faster   int8, by this processor's instructions ({int8}): `scoremux tune {server.repository} --texts "
-            "FILE` measures how much, and how many levels it moves"
+            f"faster   {' or '.join(faster)}, by this processor's instructions: `scoremux tune {server.repository} "
+            "--texts FILE` measures how much, and how many levels it moves"
         )
 
 

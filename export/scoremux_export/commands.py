@@ -68,13 +68,35 @@ def backbone(
         console.print(f"{len(opening)} adapters of {opening[0].base or model}")
     elif model is None:
         raise ExportError("name the MODEL to export, or its adapters with --for")
+    sentences = list[str]()
     with ticking(console, "exporting and proving the graph against PEFT"):
-        spec = export_backbone(model, opening, out, replace_store=replace_store, max_tokens=max_tokens).spec
+        spec = export_backbone(
+            model, opening, out, replace_store=replace_store, max_tokens=max_tokens, report=sentences.append
+        ).spec
     console.print(f"{spec.architecture}: {len(spec.sites)} sites open, at most {spec.max_tokens} tokens")
     console.print(
         f"parity with PEFT: max |Δlogit| {spec.parity.max_abs_logit_difference:.1e} over {spec.parity.rows} rows"
     )
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
     console.print(f"published {out / 'backbone' / '1'}, digest {spec.digest[:12]}")
+
+
+@export.command()
+def measure(repository: Annotated[Path, typer.Argument(help="Model repository with an exported backbone.")]) -> None:
+    """Add to an export what each start compares its numbers with, and what int8 needs; needs no PyTorch.
+
+    The backbone keeps its digest, and the store stays as it is. int8's ranges are written where OpenVINO (in the extra
+    `serve`) computes in x86-f32.
+
+    Example: scoremux export measure REPO
+    """
+    from scoremux_cli.terminal import printable
+    from scoremux_engine.model.backbone import Backbone
+    from scoremux_engine.runners.measure import measure as run
+
+    for sentence in run(Backbone.open(repository / "backbone" / "1"))[1]:
+        typer.echo(printable(sentence))
 
 
 @export.command()

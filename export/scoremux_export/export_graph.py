@@ -23,6 +23,7 @@ from scoremux_engine.model.backbone import (
     Site,
 )
 from scoremux_engine.packages.adapter_folders import Adapter
+from scoremux_engine.runners.measure import measure
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.reader import StoreReader
@@ -49,6 +50,7 @@ def export_backbone(
     *,
     replace_store: bool = False,
     max_tokens: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
     one_file_bytes: int = ONE_FILE_BYTES,
 ) -> Backbone:
     """Export a model into ``repository/backbone/1``, replacing what was there only once the proof has passed.
@@ -56,6 +58,7 @@ def export_backbone(
     Args:
         opening: The Linears that take LoRA; or adapters of this model, for which those that they need are opened.
         make_runner: Returns the runner that the proof runs the graph with.
+        report: Is called with a sentence about each precision (`measure`).
         replace_store: Whether a store of another backbone is renamed to ``store-<digest>``; its packages stay there.
 
     Raises:
@@ -84,9 +87,12 @@ def export_backbone(
             classifier.words().save(str(folder / TOKENIZER))
             spec = _describe(source, classifier, opened, folder, pooled_size)
             old_store = _refuse_store(store, spec.digest, replace_store)
-            candidate = Backbone(folder, spec)
-            spec = spec.model_copy(update={"parity": prove(original, candidate, make_runner(candidate), opening)})
+            candidate, sentences = measure(Backbone(folder, spec))
+            parity = prove(original, candidate, make_runner(candidate), opening)
+            spec = candidate.spec.model_copy(update={"parity": parity})
             (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            for sentence in sentences:
+                report(sentence)
             write_scorer(repository)
         if old_store is not None:
             store.rename(old_store)

@@ -44,7 +44,12 @@ class OffByALittle(OnnxRuntimeRunner):
 
 def test_the_published_folder_says_what_it_holds(backbone: Backbone) -> None:
     spec = backbone.spec
-    assert {path.name for path in backbone.folder.iterdir()} == {"backbone.onnx", "backbone.json", "tokenizer.json"}
+    assert {path.name for path in backbone.folder.iterdir()} == {
+        "backbone.onnx",
+        "backbone.json",
+        "measured.safetensors",
+        "tokenizer.json",
+    }
     assert [site.name.rpartition(".")[2] for site in spec.sites] == ["query", "value"] * 2
     assert [(linear.name, linear.d_in, linear.d_out) for linear in spec.head] == [("classifier", 32, None)]
     assert spec.max_tokens == 64
@@ -212,10 +217,10 @@ def large(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", computed_runners())
 def test_weights_beside_the_graph_change_no_bit(large: Path, small_repository: Path, name: str) -> None:
     files = {path.name for path in (large / "backbone" / "1").iterdir()}
-    assert files == {"backbone.onnx", "backbone.onnx.data", "backbone.json", "tokenizer.json"}
+    assert files == {"backbone.onnx", "backbone.onnx.data", "backbone.json", "measured.safetensors", "tokenizer.json"}
     texts, tasks = ["the router", "a bridge is lost", ""], ["t-1", "t-2", "t-4"]
     backbone, store = Backbone.open(large / "backbone" / "1"), Store(small_repository / "store")
-    assert set(backbone.spec.files) == files - {"backbone.json"}
+    assert set(backbone.spec.files) == files - {"backbone.json", "measured.safetensors"}
     runner = computed_runners()[name]
     expected = Engine.open(small_repository, runner=runner).logits(texts, tasks)
     manifest = store.manifest().model_copy(update={"backbone": backbone.spec.digest})

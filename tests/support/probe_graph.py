@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models
 
 from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, Parity, Site
 from scoremux_engine.runners.arithmetic import PROBE
+from scoremux_engine.runners.measure import measure
 from scoremux_files.digests import file_digest
 
 HIDDEN, HEADS, WORDS, LONGEST = 64, 4, 64, 512
@@ -223,8 +224,7 @@ def write(folder: Path = PROBE) -> Backbone:
         made_with={}, files={name: file_digest(folder / name) for name in ("backbone.onnx", "tokenizer.json")},
     )  # fmt: skip
     spec = spec.model_copy(update={"digest": spec.own_digest()})
-    (folder / "backbone.json").write_text(spec.model_dump_json(indent=1) + "\n")
-    return Backbone.open(folder)
+    return measure(Backbone(folder, spec))[0]
 
 
 def operations(model: onnx.ModelProto) -> Sequence[str]:

@@ -28,7 +28,7 @@ from scoremux_engine.runners.arithmetic import (
 )
 from scoremux_engine.runners.choose import ON_CPU
 
-LIMITS = ("", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")
+LIMITS = ("", "AVX512_CORE_BF16", "AVX512_CORE_VNNI", "AVX512_CORE", "AVX2_VNNI", "AVX2")
 """Values of ONEDNN_MAX_CPU_ISA, which bounds oneDNN's own kernels alone; the first is no limit."""
 
 _DIGITS = re.compile("-[0-9a-f]{6}$")

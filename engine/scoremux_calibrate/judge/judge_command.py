@@ -65,7 +65,7 @@ def judge(
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge, drawn at random.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     arithmetic: Annotated[
-        list[str] | None, typer.Option(help="What the servers ran, if not float32 alone, such as vnni-int8-f32.")
+        list[str] | None, typer.Option(help="What the servers ran, if not float32 alone, such as x86-int8.")
     ] = None,
     key_file: Annotated[Path | None, typer.Option(help="The key of the log's digests (audit_key_file).")] = None,
     column: Annotated[

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.buckets import Buckets
@@ -24,6 +25,7 @@ ONNX = "backbone.onnx"
 TOKENIZER = "tokenizer.json"
 SITES = "sites.safetensors"
 SPEC = "backbone.json"
+MEASURED = "measured.safetensors"
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
@@ -182,7 +184,8 @@ class BackboneSpec(StrictModel):
     weights: the sha256 of the model's safetensors, empty where it is not known and in exports of earlier versions.
     token_types: whether the graph takes `token_type_ids`: the model has more than one type, and its tokenizer gives
     them. pooled_size: H of `pooled`, the vector that the head reads. prefix_layers: where rows read the keys and values
-    of their task's prefix; none in encoders, and in decoders that were exported by earlier versions.
+    of their task's prefix; none in encoders, and in decoders that were exported by earlier versions. measured: the
+    sha256 of MEASURED, empty in exports of earlier versions; no part of the digest.
     """
 
     format: Literal[1] = 1
@@ -199,6 +202,7 @@ class BackboneSpec(StrictModel):
     parity: Parity
     made_with: dict[str, str]
     files: dict[str, str]
+    measured: str = ""
     digest: str = ""
 
     @property
@@ -237,7 +241,7 @@ class BackboneSpec(StrictModel):
         digests of older exports as they are.
         """
         content = self.model_dump_json(
-            exclude_defaults=True, exclude={"format", "digest", "source", "weights", "parity", "made_with"}
+            exclude_defaults=True, exclude={"format", "digest", "source", "weights", "parity", "made_with", "measured"}
         )
         return set_digest({**self.files, content: SPEC})
 
@@ -269,6 +273,11 @@ class Backbone:
         """What tokenises responses for it. Raises BackboneError where its file is not a tokenizer."""
         return Tokenizer.open(self.folder / TOKENIZER, self.spec.max_tokens)
 
+    @cached_property
+    def measured(self) -> dict[str, npt.NDArray[np.float32]]:
+        """What was measured at the export: the expected outputs, and as `range.<name>` the ranges that int8 needs."""
+        return load_file(self.folder / MEASURED) if self.spec.measured else {}
+
     @classmethod
     def open(cls, folder: Path) -> Backbone:
         """Read and verify. Raises BackboneError naming the file that is missing or was changed."""
@@ -276,7 +285,8 @@ class Backbone:
         spec = read_spec(BackboneSpec, path, "scoremux export backbone")
         if spec.own_digest() != spec.digest:
             raise BackboneError(f"{path} was changed after the export; export the backbone again")
-        for name, digest in spec.files.items():
+        measured = {MEASURED: spec.measured} if spec.measured else {}
+        for name, digest in (spec.files | measured).items():
             file = folder / name
             if not file.is_file():
                 raise BackboneError(f"{file} is missing; export the backbone again")

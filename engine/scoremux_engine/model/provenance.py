@@ -47,14 +47,12 @@ class Provenance:
         return astuple(self)
 
 
-def openvino_arithmetic(precision: str, rest: str = "", cpuinfo: Path = _CPUINFO) -> str:
+def openvino_arithmetic(precision: str, cpuinfo: Path = _CPUINFO) -> str:
     """Return the likely name of what decides OpenVINO's bits; a measurement confirms it (`runners.arithmetic`).
 
-    float32 is likely to be `x86-f32` on an x86 processor with AVX2 (`runners.portable_math`). Others are named by the
-    instruction set that their kernels use, within the limit that oneDNN was given.
-
-    Args:
-        rest: With int8, the precision of everything but the weights' products.
+    float32 is likely to be `x86-f32` on an x86 processor with AVX2 (`runners.portable_math`), and int8 `x86-int8` on
+    one with VNNI of AVX-512. Others are named by the instruction set that their kernels use, within the limit that
+    oneDNN was given.
     """
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     sets = [name for flag, name in _SETS if flag in _flags(cpuinfo)]
@@ -66,10 +64,9 @@ def openvino_arithmetic(precision: str, rest: str = "", cpuinfo: Path = _CPUINFO
         return "x86-f32" if "AVX2" in sets else f"{family}-f32"
     if precision == "bfloat16":
         return f"{family}-{bfloat16}"
-    products = {"avx512": "vnni" if "AVX512_CORE_VNNI" in sets else "avx512"}.get(family, family)
-    if family == "avx2" and "AVX2_VNNI" in sets:
-        products = "avx2-vnni"
-    return f"{products}-{precision}-{bfloat16 if rest == 'bfloat16' else 'f32'}"
+    if family == "amx" or "AVX512_CORE_VNNI" in sets:
+        return "x86-int8"
+    return "avx2-vnni-int8" if family == "avx2" and "AVX2_VNNI" in sets else f"{family}-int8"
 
 
 def library_arithmetic(

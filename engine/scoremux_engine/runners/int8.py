@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,18 @@ import numpy.typing as npt
 import openvino
 from openvino import opset13 as ops
 
+from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import size_class, stack
 from scoremux_engine.runners.packing import Value, fold_constants, is_constant, same_for_all, value_of
+from scoremux_engine.runners.portable_math import Pieces, make_portable, split_product
 from scoremux_engine.runners.runner import Floats, RowInputs
 
-Ranges = dict[Value, Floats]
-"""What a LayerNorm gives, x [.., D] → the largest |x| by column, float32 [D]."""
+Ranges = dict[str, Floats]
+"""The graph's name of what a LayerNorm gives, x [.., D] → the largest |x| by column, float32 [D]."""
+
+RANGES = "range."
+"""How the names of stored ranges begin; one of this name alone says that ranges were measured, if there are any."""
 
 _LARGEST = 127
 _ROWS, _LENGTHS = 32, (8, 64)
@@ -27,26 +32,41 @@ _LEAST_RANGE = 1e-3
 _MOVES = ("Gather", "Reshape", "Squeeze")
 
 
-def measure_ranges(model: openvino.Model, backbone: Backbone, options: Mapping[str, Any]) -> Ranges:
-    """Return the ranges of what a backbone's LayerNorms give for random tokens without adapters.
+def stored_ranges(backbone: Backbone) -> Ranges:
+    """Return the ranges that were measured at the export. Raises RunnerError where there are none."""
+    if RANGES not in backbone.measured:
+        raise RunnerError(
+            f"{backbone.folder} has no ranges, which int8 needs: run `scoremux export measure "
+            f"{backbone.folder.parents[1]}` where OpenVINO computes in x86-f32 (scoremux selftest names the arithmetic)"
+        )
+    stored = {name.removeprefix(RANGES): a for name, a in backbone.measured.items() if name.startswith(RANGES)}
+    return {name: array for name, array in stored.items() if name}
+
+
+def measure_ranges(backbone: Backbone) -> Ranges:
+    """Return the ranges of what a backbone's LayerNorms give for random tokens without adapters, in portable float32.
 
     Norms hold a column within a range that hardly depends on text and adapter. What is larger is later cut to it.
-
-    Args:
-        options: Options of OpenVINO; with one thread, the ranges do not depend on how many cores there are.
     """
+    core = openvino.Core()
+    model = core.read_model(backbone.onnx)
     fold_constants(model)
-    norms = [_end_of_norm(node) for node in model.get_ordered_ops() if node.get_type_name() == "MVN"]
-    if not norms:
+    named = {_name(_end_of_norm(node)) for node in model.get_ordered_ops() if node.get_type_name() == "MVN"} - {""}
+    if not named:
         return {}
-    observed = openvino.Model(norms, model.get_parameters(), "norms")
-    request = openvino.Core().compile_model(observed, "CPU", dict(options)).create_infer_request()
+    make_portable(model, backbone.spec.max_tokens)
+    ends = {
+        _name(value): value for node in model.get_ordered_ops() for value in node.outputs() if _name(value) in named
+    }
+    observed = openvino.Model(list(ends.values()), model.get_parameters(), "norms")
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    request = core.compile_model(observed, "CPU", options).create_infer_request()
     tables = stack([{}], backbone.spec, size_class({}, 1)).arrays
     ranges: Ranges = {}
     for rows in _random_rows(backbone):
-        for norm, array in zip(norms, request.infer({**rows.feeds, **tables}).values(), strict=True):
+        for name, array in zip(ends, request.infer({**rows.feeds, **tables}).values(), strict=True):
             columns = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
-            ranges[value_of(norm)] = np.maximum(columns, ranges.get(value_of(norm), columns))
+            ranges[name] = np.maximum(columns, ranges.get(name, columns))
     return ranges
 
 
@@ -54,8 +74,9 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
     """Rewrite a model so that y = x @ W is computed in int8, W a constant, x of tokens.
 
     W has a scale for each output. Where x is what a LayerNorm gives, it has a constant scale for each column. Any other
-    x is left to OpenVINO, which finds scales for each token as it comes (`precisions.GROUP_COLUMNS`). No scale depends
-    on another token, so a row's bits stay its own.
+    x is left to OpenVINO, which finds scales for each token as it comes (`precisions.GROUP_COLUMNS`); it adds what the
+    groups give in an order that may follow the processor, so wide ones are split as in float32. No scale depends on
+    another token, so a row's bits stay its own.
 
     A product has one scale for all columns of x: y = (x / s) @ (s · W) with s, the root of a column's range, leaves
     x / s and s · W half each of the columns' differences.
@@ -64,13 +85,17 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
         model: The model that `measure_ranges` took, maybe rewritten by `pack_tokens`.
         ranges: The ranges that it returned; empty where constant scales are not to be used.
     """
+    pieces: Pieces = {}
+    for product in [node for node in model.get_ordered_ops() if _is_product_of_tokens(node)]:
+        if _name(_unmoved(product.input_value(0))) not in ranges:
+            split_product(product, pieces)
     rounded_already: dict[Value, Any] = {}
-    weights: dict[tuple[Value, Value | None], Any] = {}  # of layers that share them
+    weights: dict[tuple[Value, str], Any] = {}  # of layers that share them
     for product in [node for node in model.get_ordered_ops() if _is_product_of_tokens(node)]:
         source, weight = product.input_value(0), product.input_value(1).get_node().get_data()
         rows = np.asarray(weight if product.get_attributes()["transpose_b"] else weight.T, np.float32)
-        norm = value_of(_unmoved(source))
-        shared = value_of(product.input_value(1)), norm if norm in ranges else None
+        norm = _name(_unmoved(source))
+        shared = value_of(product.input_value(1)), norm if norm in ranges else ""
         if norm in ranges:
             columns = ranges[norm]
             smooth = np.sqrt(np.maximum(columns, max(columns.max(), np.finfo(np.float32).tiny) * _LEAST_RANGE))
@@ -124,6 +149,11 @@ def _end_of_norm(node: Any) -> Any:
         ):
             value = readers[0].output(0)
     return value
+
+
+def _name(value: Any) -> str:
+    """Return the name that the exported graph gives a value; empty where it has none."""
+    return min(value.get_names(), default="")
 
 
 def _unmoved(source: Any) -> Any:

@@ -65,7 +65,7 @@ class OnnxRuntimeRunner(GraphRunner):
     def arithmetic(self) -> str:
         """See `BackboneRunner`. A GPU is named by its model: nothing is measured there."""
         likely = library_arithmetic("onnxruntime", self.precision, self._device)
-        return name_of(likely, _probe(self._threads)) if self._device == "cpu" else likely
+        return name_of(likely, _probe(self._threads, self.streams)) if self._device == "cpu" else likely
 
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
         computed: list[Floats] = self._session.run(outputs, {**rows.feeds, **tables.arrays})
@@ -73,8 +73,8 @@ class OnnxRuntimeRunner(GraphRunner):
 
 
 @cache
-def _probe(threads: int) -> str:
-    return probe_digest(lambda backbone: OnnxRuntimeRunner(backbone, threads=threads, streams=1))
+def _probe(threads: int, streams: int) -> str:
+    return probe_digest(lambda backbone: OnnxRuntimeRunner(backbone, threads=threads * streams, streams=streams))
 
 
 def _available(device: str) -> str:

@@ -26,10 +26,10 @@ from scoremux_engine.model.provenance import openvino_arithmetic
 from scoremux_engine.model.tables import Array, DTypes, Tables
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.arithmetic import name_of, probe_digest
-from scoremux_engine.runners.int8 import Ranges, measure_ranges, quantise
+from scoremux_engine.runners.int8 import quantise, stored_ranges
 from scoremux_engine.runners.packing import pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
-from scoremux_engine.runners.runner import Floats, GraphRunner, Ints, RowInputs, Streams
+from scoremux_engine.runners.runner import Floats, GraphRunner, Ints, Outputs, RowInputs, Streams
 
 Request = TypeVar("Request")
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -49,8 +49,8 @@ class OpenVinoRunner(GraphRunner):
     """Runs `backbone.onnx` on the CPU.
 
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (products of
-    tokens with the backbone's weights, see `quantise`; the rest in bfloat16 where the processor computes it, else in
-    float32). One that this processor does not compute is an error. threads and streams: as `Streams.of` takes them.
+    tokens with the backbone's weights, see `quantise`; the rest in float32). One that this processor does
+    not compute is an error. threads and streams: as `Streams.of` takes them.
     """
 
     in_place = True
@@ -67,8 +67,6 @@ class OpenVinoRunner(GraphRunner):
         self.overlap = self.streams = shared.count
         self.express = shared.count > 1
         self.precision = precisions.check(precision)
-        # int8 is for the weights' products; attention and LoRA run in one of the other two.
-        self._rest = precisions.beside_int8() if self.precision == precisions.INT8 else self.precision
         self._threads, self._path = shared.threads, backbone.onnx
         core = openvino.Core()
         model = self._prepared(core.read_model(backbone.onnx), backbone)
@@ -88,20 +86,17 @@ class OpenVinoRunner(GraphRunner):
 
     def _prepared(self, model: Any, backbone: Backbone) -> Any:
         """Rewrite the model for its precision and for packed tokens; set what its inputs are."""
-        ranges: Ranges | None = None
-        if self.precision == precisions.INT8:
-            exact, rest = precisions.adds_int8_exactly(), precisions.options(self._rest)
-            ranges = measure_ranges(model, backbone, rest) if exact else {}
         self.packed_inputs = pack_tokens(model, backbone.spec.max_tokens)
-        if self.precision == precisions.FLOAT32:
+        if self.precision == precisions.INT8:
+            ranges = stored_ranges(backbone)
+            quantise(model, ranges if precisions.adds_int8_exactly() else {})
+        if self.precision != precisions.BFLOAT16:
             make_portable(model, backbone.spec.max_tokens)
-        if ranges is not None:
-            quantise(model, ranges)
         # What comes wider than it is computed in is converted whole, all slots of it, at every run.
         narrowed = [name for site in backbone.spec.sites for name in site.inputs]
         narrowed += [names.head_inputs(linear.name)[0] for linear in backbone.spec.head]
         narrowed += backbone.spec.kept
-        self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self._rest == precisions.BFLOAT16 else {}
+        self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self.precision == precisions.BFLOAT16 else {}
         if self.dtypes:
             model = _with_bfloat16_inputs(model, self.dtypes)
         return model
@@ -110,14 +105,33 @@ class OpenVinoRunner(GraphRunner):
         try:
             return core.compile_model(model, "CPU", self._options(streams))
         except RuntimeError as error:
-            raise RunnerError(f"OpenVINO cannot compile {self._path}: {error}") from error
+            cause = str(error).strip().splitlines()[-1]
+            raise RunnerError(f"OpenVINO cannot compile {self._path} in {self.precision}: {cause}") from error
 
     @cached_property
     def arithmetic(self) -> str:
-        return name_of(openvino_arithmetic(self.precision, self._rest), _probe(self.precision, self._threads))
+        return name_of(openvino_arithmetic(self.precision), _probe(self.precision, self._threads, self.streams))
+
+    def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
+        feeds, together = self._feeds(rows), threading.Barrier(self.streams)
+
+        def infer(request: _Request) -> Outputs:
+            together.wait()
+            return Outputs(*request.infer(tables, feeds, [names.LOGITS, names.POOLED]))
+
+        requests = [self._idle.get() for _ in range(self.streams)]
+        try:
+            with ThreadPoolExecutor(self.streams) as pool:
+                return list(pool.map(infer, requests))
+        finally:
+            for request in requests:
+                self._idle.put(request)
+
+    def _feeds(self, rows: RowInputs) -> dict[str, Ints]:
+        return rows.feeds | {name: a for name, a in packed_feeds(rows).items() if name in self.packed_inputs}
 
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
-        feeds = rows.feeds | {name: a for name, a in packed_feeds(rows).items() if name in self.packed_inputs}
+        feeds = self._feeds(rows)
         self._give_back(rows.input_ids.shape)
 
         def on_a_stream() -> list[Floats]:
@@ -153,14 +167,13 @@ class OpenVinoRunner(GraphRunner):
     def _options(self, streams: Streams) -> dict[str, Any]:
         return {
             **precisions.options(self.precision, streams.count, streams.threads),
-            "INFERENCE_PRECISION_HINT": precisions.options(self._rest)["INFERENCE_PRECISION_HINT"],
             "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_ENTRIES,
         }
 
 
 @cache
-def _probe(precision: str, threads: int) -> str:
-    return probe_digest(lambda backbone: OpenVinoRunner(backbone, precision, threads, streams=1))
+def _probe(precision: str, threads: int, streams: int) -> str:
+    return probe_digest(lambda backbone: OpenVinoRunner(backbone, precision, threads * streams, streams))
 
 
 class _Request:

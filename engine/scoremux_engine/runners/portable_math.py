@@ -27,6 +27,10 @@ PIECE = 768
 with 256 KiB, 768 with 512 KiB, 1,024 from 1 MiB on. Pieces of 256 would serve all of them, and cost 6 to 12 %."""
 
 
+Pieces = dict[tuple[Value, int], list[Any]]
+"""A constant that was split, along an axis → its pieces."""
+
+
 def make_portable(model: openvino.Model, max_tokens: int) -> None:
     """Rewrite a float32 model of packed tokens in place, so that its bits do not depend on the width of registers.
 
@@ -38,7 +42,7 @@ def make_portable(model: openvino.Model, max_tokens: int) -> None:
 
     max_tokens: the most tokens of a row.
     """
-    masks, weights = _Masks(max_tokens), dict[tuple[Value, int], list[Any]]()
+    masks, weights = _Masks(max_tokens), Pieces()
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "Gelu" and node.get_attributes()["approximation_mode"].lower() == "erf":
@@ -50,7 +54,7 @@ def make_portable(model: openvino.Model, max_tokens: int) -> None:
         elif kind == "ReduceMean":
             _read_instead(node, _mean(node.input_value(0)))
         elif kind == "MatMul" and is_constant(node.input_value(1)):
-            _split_product(node, weights)
+            split_product(node, weights)
     model.validate_nodes_and_infer_types()
 
 
@@ -73,7 +77,7 @@ def _mean(x: Any) -> Any:
     return ops.matmul(x, ops.constant(np.full((columns, 1), 1 / columns, np.float32)), False, False)
 
 
-def _split_product(node: Any, weights: dict[tuple[Value, int], list[Any]]) -> None:
+def split_product(node: Any, weights: Pieces) -> None:
     """y = x[:, :P] @ W[:P] + x[:, P:2P] @ W[P:2P] + …; weights: pieces of those that were split already."""
     by_column, weight = node.get_attributes()["transpose_b"], node.input_value(1)
     axis = len(weight.get_shape()) - (1 if by_column else 2)
@@ -200,6 +204,7 @@ def _sums(powers: Any) -> Any:
 
 
 def _read_instead(node: Any, other: Any) -> None:
+    other.output(0).set_names(node.output(0).get_names())
     for target in list(node.output(0).get_target_inputs()):
         target.replace_source_output(other.output(0))
 

@@ -39,7 +39,7 @@ _EMULATED = 8.0
 
 
 def options(precision: str, streams: int = 1, threads: int = 1) -> dict[str, Any]:
-    """Return OpenVINO's options for a precision; `int8` alone computes its other operations in float32."""
+    """Return OpenVINO's options for a precision; `int8` computes its other operations in float32."""
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == BFLOAT16 else "f32",
         "INFERENCE_NUM_THREADS": streams * threads,
@@ -92,14 +92,6 @@ def check(precision: str, computed: Callable[[tuple[str, ...]], list[str]] = com
         others = ", ".join(computed(PRECISIONS))
         raise RunnerError(f"this processor does not compute in {precision}; it computes in {others}")
     return precision
-
-
-def beside_int8() -> str:
-    """Return what `int8` computes everything but the weights' products in.
-
-    Not the faster one: a measurement could choose otherwise, and int8 would have other bits after a restart.
-    """
-    return BFLOAT16 if computed((BFLOAT16,)) else FLOAT32
 
 
 @cache

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -92,6 +94,10 @@ class BackboneRunner(Protocol):
         """
         ...
 
+    def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
+        """Return the logits and vectors of the rows, computed by each stream at the same moment."""
+        ...
+
     def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
         """Return what rows that begin like these read of them: the tables K.<layer> and V.<layer> by graph input name.
 
@@ -103,10 +109,21 @@ class BackboneRunner(Protocol):
 class GraphRunner:
     """What runners share: each computes outputs of the graph by name, of tables that the graph takes as inputs."""
 
+    streams: int
     _kept: Mapping[str, str]  # see `BackboneSpec.kept`
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         return Outputs(*self._compute(rows, tables, [names.LOGITS, names.POOLED][: 1 + pooled]))
+
+    def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
+        together = threading.Barrier(self.streams)
+
+        def run(_: int) -> Outputs:
+            together.wait()
+            return self.run(rows, tables, pooled=True)
+
+        with ThreadPoolExecutor(self.streams) as pool:
+            return list(pool.map(run, range(self.streams)))
 
     def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
         return dict(zip(self._kept, self._compute(rows, tables, list(self._kept.values())), strict=True))

@@ -23,6 +23,7 @@ from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.model.tables import Tables
+from scoremux_engine.runners.expected import check
 from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
 from scoremux_engine.runners.triton_model import TritonRunner
 from scoremux_engine.scoring.observer import Columns
@@ -239,6 +240,7 @@ class BackboneModel:
         backbone = Backbone.open(parameters.repository / "backbone" / "1")
         self._spec = backbone.spec
         self._runner = parameters.choice.make(backbone)
+        check(backbone, self._runner)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return one response a request; requests are micro-batches already and run one after the other."""

@@ -52,8 +52,10 @@ def assemble(
     if backend is None:
         _append(target / SCORER, _parameters(scorer))
         return [SCORER]
-    arithmetic = _assemble_backbone(target / backbone_model, repository / BACKBONE / "1", backend, parameters)
-    called = {"runner": "triton", "backbone_model": backbone_model, "arithmetic": arithmetic}
+    arithmetic, precision = _assemble_backbone(
+        target / backbone_model, repository / BACKBONE / "1", backend, parameters
+    )
+    called = {"runner": "triton", "backbone_model": backbone_model, "arithmetic": arithmetic, "precision": precision}
     _append(target / SCORER, _parameters({**scorer, **called}))
     return [backbone_model, SCORER]
 
@@ -68,8 +70,8 @@ def _refuse_incomplete(repository: Path, store: Path) -> None:
         raise SetupError(f"{store} holds no tasks: run `scoremux tasks add DIR… --store {store}`")
 
 
-def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> str:
-    """Write the model `backbone`; return the name of the arithmetic that it computes in."""
+def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: dict[str, str]) -> tuple[str, str]:
+    """Write the model `backbone`; return the names of the arithmetic and the precision that it computes in."""
     if backend not in BACKENDS:
         raise SetupError(f"backend is {backend!r}; the model backbone is served by {', '.join(BACKENDS)}")
     source, file = models() / BACKBONE, BACKENDS[backend]
@@ -97,7 +99,7 @@ def _assemble_backbone(target: Path, exported: Path, backend: str, parameters: d
         threads = int(parameters["threads"]) or available_cores()
         lines += _parameters({"intra_op_thread_count": str(threads), "enable_mem_pattern": "0"})
     _append(target, lines)
-    return _arithmetic_of(backend, precision, parameters)
+    return _arithmetic_of(backend, precision, parameters), precision
 
 
 def _arithmetic_of(backend: str, precision: str, parameters: Mapping[str, str]) -> str:

@@ -231,7 +231,7 @@ def test_without_ranges_no_product_has_constant_scales(backbone: Backbone) -> No
 def quantised(backbone: Backbone, *, norms: bool) -> dict[str, bool]:
     """Return for the first layer's products whether they have constant scales; all over tokens have int8 weights."""
     model = openvino.Core().read_model(backbone.onnx)
-    ranges = measure_ranges(model, backbone, OPTIONS) if norms else {}
+    ranges = measure_ranges(backbone) if norms else {}
     pack_tokens(model, backbone.spec.max_tokens)
     quantise(model, ranges)
     products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"]
@@ -253,7 +253,7 @@ def kind(node: Any, place: int) -> str:
 
 def test_ranges_are_the_same_whenever_they_are_measured(backbone: Backbone) -> None:
     def measured() -> list[Any]:
-        return list(measure_ranges(openvino.Core().read_model(backbone.onnx), backbone, OPTIONS).values())
+        return list(measure_ranges(backbone).values())
 
     assert len(measured()) == 5
     assert all((columns > 0).all() for columns in measured())

@@ -1,0 +1,172 @@
+"""Expected outputs: each process computes a few fixed rows before it is ready, and compares them with the export's.
+
+They lie beside the backbone in `measured.safetensors`: what ONNX Runtime gave in float32. A kernel that is wrong on
+some processor, without an error, is noticed for this very backbone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import Backbone, BackboneSpec
+from scoremux_engine.model.buckets import SizeClass, padded_prefix
+from scoremux_engine.model.provenance import processor_name
+from scoremux_engine.model.tables import Tables, input_shapes
+from scoremux_engine.runners.arithmetic import made_up
+from scoremux_engine.runners.runner import BackboneRunner, Floats, Outputs, RowInputs
+
+log = logging.getLogger(__name__)
+
+DISTANCE = "distance."
+"""How the names of distances that the export measured begin; the precision follows."""
+
+_MOST = {"float32": 5e-3, "float16": 0.05, "bfloat16": 0.1, "int8": 0.2}
+_ABOVE_MEASURED = 1.5
+"""Processors round differently, by much less; `engine/equal_bits.md` has what was measured."""
+
+_GROUPS, _LEVELS, _PREFIX = 2, 8, 24
+_GAIN = 0.5
+"""How large what an adapter adds is beside what it is added to."""
+_BATCHES = (
+    (8, 3, 8, False),
+    (16, 2, 16, True),
+    (24, 2, 8, True),
+    (40, 1, 16, False),
+    (64, 1, 8, False),
+    (96, 1, 8, True),
+)
+"""Tokens, rows, rank, and whether the rows have a prefix where the backbone reads prefixes."""
+_PLAIN, _PREFIXED = (0, 4), (2, 5)
+"""Batches of rank 8, which is in every rank class: without and with a prefix."""
+
+
+def expected_outputs(backbone: Backbone, runner: BackboneRunner) -> dict[str, Floats]:
+    """Return what a runner gives for each batch, by name."""
+    spec = backbone.spec
+    batches = ((n, runner.run(_rows(backbone, n), _tables(spec, n, _own(spec, n)), pooled=True)) for n, _ in _each())
+    return {f"{name}.{n}": array for n, out in batches for name, array in _named(out)}
+
+
+def allowed(measured: Mapping[str, Floats], precision: str) -> float:
+    """Return the largest distance in a precision: what the export measured and a half, within a limit for any backbone.
+
+    float32 has the limit alone.
+    """
+    most, at_export = _MOST[precision], measured.get(DISTANCE + precision)
+    return most if at_export is None or precision == "float32" else min(most, _ABOVE_MEASURED * float(at_export[0]))
+
+
+def distance(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] = ()) -> float:
+    """Return how far a runner's outputs are from the expected ones, on the farthest of its streams.
+
+    The distance of a row is |got − expected| / |expected|, of its logits or of its vector; infinity for what is no
+    number.
+
+    Args:
+        live: Further size classes that rows will have.
+    """
+    return max(_distances(backbone, runner, live))
+
+
+def check(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] = ()) -> None:
+    """Raise RunnerError where a runner's outputs are too far from the expected ones; warn where there are none."""
+    if not backbone.measured:
+        command = f"scoremux export measure {backbone.folder.parents[1]}"
+        log.warning("the backbone has no expected outputs, so a wrong kernel would stay unnoticed: run `%s`", command)
+        return
+    apart, most = distance(backbone, runner, live), allowed(backbone.measured, runner.precision)
+    if apart > most:
+        instead = "precision=float32" if runner.precision != "float32" else "the profile cpu-reference"
+        raise RunnerError(
+            f"{runner.precision} is wrong on this processor ({processor_name()}): outputs of the backbone are "
+            f"{apart:.2g} from the expected ones, {most:.2g} is allowed; use {instead}"
+        )
+
+
+def _distances(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass]) -> Iterator[float]:
+    spec = backbone.spec
+    own = [(n, _own(spec, n)) for n, _ in _each()]
+    known = {size for _, size in own}
+    others = sorted({*live} - known, key=lambda size: (size.prefix, size.rank, size.levels))
+    more = [((_PREFIXED if size.prefix else _PLAIN)[n % 2], size) for n, size in enumerate(others)]
+    for number, size in (*own, *more):
+        for out in runner.run_on_each_stream(_rows(backbone, number), _tables(spec, number, size)):
+            for name, got in _named(out):
+                expected = backbone.measured[f"{name}.{number}"]
+                expected = np.tile(expected, (1, got.shape[1] // expected.shape[1]))
+                apart = np.linalg.norm(got - expected, axis=1)
+                farthest = float((apart / np.linalg.norm(expected, axis=1)).max())
+                yield np.inf if np.isnan(farthest) else farthest
+
+
+def _each() -> Iterator[tuple[int, tuple[int, int, int, bool]]]:
+    return enumerate(_BATCHES)
+
+
+def _named(out: Outputs) -> Iterator[tuple[str, Floats]]:
+    yield names.LOGITS, out.logits
+    if out.pooled is not None:
+        yield names.POOLED, out.pooled
+
+
+def _own(spec: BackboneSpec, number: int) -> SizeClass:
+    _, _, rank, prefixed = _BATCHES[number]
+    return SizeClass(rank, _LEVELS, padded_prefix(_PREFIX) if prefixed and spec.prefix_layers else 0)
+
+
+def _rows(backbone: Backbone, number: int) -> RowInputs:
+    """Return rows of made-up tokens within those that the tokenizer puts around a text; each row has other lengths."""
+    spec = backbone.spec
+    tokens, rows, _, prefixed = _BATCHES[number]
+    before = _PREFIX if prefixed and spec.prefix_layers else 0
+    tokens = min(tokens, spec.max_tokens - before)
+    around = backbone.tokenizer.encode([""])[0].ids
+    places = np.arange(rows * tokens, dtype=np.int64).reshape(rows, tokens) + 1000 * number
+    ids = places * 7919 * (places + 104729) % max(1, backbone.tokenizer.size)
+    lengths = tokens - np.arange(rows)[:, None] * (tokens // 8)
+    if 0 < len(around) < tokens // 2:
+        ids[:, 0] = around[0]
+        for place, token in enumerate(reversed(around[1:])):
+            np.put_along_axis(ids, lengths - 1 - place, token, axis=1)
+    mask = (np.arange(tokens) < lengths).astype(np.int64)
+    ids, zeros = np.where(mask, ids, spec.pad_id), np.zeros_like(ids)
+    types = zeros + mask * (np.arange(tokens) >= tokens // 2) if spec.token_types else None
+    group = np.arange(rows, dtype=np.int64) % _GROUPS
+    return RowInputs(ids, mask, group, types, zeros[:, 0] + before if spec.prefix_layers else None)
+
+
+def _tables(spec: BackboneSpec, number: int, size: SizeClass) -> Tables:
+    """Return made-up tables of a batch's rank, written so that they fill the tables of a size class.
+
+    A rank r becomes R by repeating A and B, B divided by R / r: every column counts, and the product is the same.
+    """
+    rank, prefix = _BATCHES[number][2], _PREFIX if size.prefix else 0
+    own, shapes = input_shapes(spec, SizeClass(rank, _LEVELS, prefix)), input_shapes(spec, size)
+    arrays: dict[str, Floats] = {}
+    for place, (name, shape) in enumerate(own.items()):
+        array = made_up((_GROUPS, *shape), place + 100 * number) * _scale(name, shape)
+        if name.startswith(names.magnitude_input("")):
+            array += 1
+        for axis, (few, many) in enumerate(zip(shape, shapes[name], strict=True), start=1):
+            if names.is_prefix_input(name):
+                array = np.concatenate([array, np.zeros_like(array[:, :, : many - few])], 2) if many > few else array
+            elif many > few:
+                array = np.concatenate([array] * (many // few), axis)
+        if name.startswith("B."):
+            array /= size.rank // rank
+        arrays[name] = np.ascontiguousarray(array, np.float32)
+    return Tables(arrays)
+
+
+def _scale(name: str, shape: tuple[int, ...]) -> float:
+    """Return how large a table's numbers are: a product of it is about as large as what it reads, biases are small."""
+    if names.is_prefix_input(name):
+        return 1.0
+    if len(shape) == 1:
+        return 0.1
+    return float((3 / shape[0]) ** 0.5) * (_GAIN if name.startswith("B.") else 1)
