@@ -105,7 +105,7 @@ def test_a_row_is_compared_whatever_the_time_limit(small_repository: Path) -> No
     assert (test.mixes, test.rows, len(test.sizes), len(test.buckets)) == (1, 1, 1, 1)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("precision", ["bfloat16"])  # int8 computes what adapters add in float32
 def test_tasks_with_weights_too_large_to_compute_are_named(
     own_repository: Path, tmp_path: Path, precision: str
 ) -> None:
