@@ -102,6 +102,7 @@ class Engine:
             self._admit,
             self._hand_over,
             express=runner.express,
+            one_task=runner.one_task,
         )
 
     @property

@@ -26,7 +26,7 @@ from scoremux_engine.bank.residents import Pool, Version
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.tokens import Tokens
-from scoremux_engine.runners.choose import DEFAULT
+from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.precisions import PRECISIONS
 from scoremux_engine.runners.runner import Floats, RowInputs
@@ -59,6 +59,27 @@ def test_rows_of_a_decoder_with_prefixes_templates_and_pairs_keep_their_bits(
 ) -> None:
     engine = Engine.open(family_repository(family), runner=computed_runners()[name])
     assert run_selftest(engine, mixes=mixes, longest=96).changed is None
+
+
+@pytest.mark.parametrize("family", ["mixed", *each_family(DECODERS)])
+@pytest.mark.parametrize("precision", computed_precisions())
+def test_rows_have_the_same_bits_in_the_form_of_one_task(
+    family: str, precision: str, mixed_repository: Path, family_repository: Callable[[str], Path]
+) -> None:
+    repository = mixed_repository if family == "mixed" else family_repository(family)
+    engines = [Engine.open(repository, runner=RunnerChoice(precision=precision, one_task=own)) for own in (True, False)]
+    draw = random.Random(3)
+    rows = [(task, draw_response(draw)) for task in engines[0].bank.tasks for _ in range(40)]
+    mixed = draw.sample(rows, len(rows))
+    for order in (rows, mixed, rows[::7]):
+        texts, tasks = [text for _, text in order], [task for task, _ in order]
+        own, other = (engine.score_columns(texts, tasks, embeddings=True) for engine in engines)
+        for name in own:
+            assert own[name].tolist() == other[name].tolist(), name
+    runner = engines[0]._runner
+    assert isinstance(runner, OpenVinoRunner)
+    if precision == "float32" and family == "mixed":  # where some kernel differs, the form is left out
+        assert runner.one_task and len(runner._agreed) > 1
 
 
 @pytest.mark.parametrize("precision", computed_precisions())

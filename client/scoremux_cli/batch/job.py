@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from scoremux_cli.batch.journal import Job, JobState, Journal
 from scoremux_cli.batch.parts import UnfinishedPart, remove_unfinished, write_part
@@ -51,34 +52,54 @@ def score_slices(
 ) -> Iterator[tuple[Slice, list[Scored]]]:
     """Yield slices with the outcomes of their rows, in order; an alert is on disk before the next outcome is taken.
 
+    Rows of a slice are sent by task, then length: a server computes rows of one task and length together faster.
+    `load` and `note` have outcomes in that order.
+
     It ends with the slices, or earlier where many rejected rows wait for those before them: the client asks for rows
     until it has enough, and a long stretch of a file may have none. `load` returns the outcomes that an earlier run has
     of a slice's first rows. `note` is called several times a second with a slice and the outcomes that it has so far.
     """
     alert, alert_files, condition = job.people.alert, AlertFiles(job.people.alerts), job.people.condition
-    sent: deque[tuple[Slice, list[Scored]]] = deque()
+    sent: deque[_Sent] = deque()
     outcomes = client.score_iter(_responses(job, slices, sent, load))
     noted_at = time.monotonic()
     try:
         for outcome in outcomes:
-            while len(sent[0][1]) == len(sent[0][0]):
-                yield sent.popleft()
-            part, scored = sent[0]
+            while sent[0].is_complete:
+                yield sent.popleft().in_order()
+            part, scored, order = sent[0]
             if alert and (description := alert.describe(next(outcomes))):
-                alert_files.add(part.number, part.name_of(len(scored)) | description)
+                alert_files.add(part.number, part.name_of(order[len(scored)]) | description)
             scored.append(condition.add(outcome, next(outcomes)) if condition else outcome)
-            if len(scored) == len(part):
-                yield sent.popleft()
+            if sent[0].is_complete:
+                yield sent.popleft().in_order()
             elif (now := time.monotonic()) - noted_at >= _SHOWN_S:
                 note(part, scored)
                 noted_at = now
     finally:
         outcomes.close()  # type: ignore[attr-defined]
-    yield from sent
+    yield from (one.in_order() for one in sent)
+
+
+class _Sent(NamedTuple):
+    """A slice with the outcomes that it has so far. order: the places of its rows in the order of sending."""
+
+    part: Slice
+    scored: list[Scored]
+    order: list[int]
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.scored) == len(self.order)
+
+    def in_order(self) -> tuple[Slice, list[Scored]]:
+        """Return the outcomes in the order of the slice's rows."""
+        outcome_of = dict(zip(self.order, self.scored, strict=True))
+        return self.part, [outcome_of[place] for place in range(len(self.order))]
 
 
 def _responses(
-    job: Job, slices: Iterator[Slice], sent: deque[tuple[Slice, list[Scored]]], load: Callable[[Slice], list[Scored]]
+    job: Job, slices: Iterator[Slice], sent: deque[_Sent], load: Callable[[Slice], list[Scored]]
 ) -> Iterator[Response]:
     """Yield the rows of slices that have no outcome, each followed by itself for the tasks of alerts and conditions.
 
@@ -87,12 +108,13 @@ def _responses(
     `sent` receives each slice with the outcomes of its first rows, which `load` returns.
     """
     for part in slices:
+        rows = list(zip(part.tasks, part.texts, part.ids, strict=True))
+        order = sorted(range(len(rows)), key=lambda place: (rows[place][0], len(rows[place][1])))
         scored = load(part)
-        sent.append((part, scored))
-        rows = zip(*(cells[len(scored) :] for cells in (part.tasks, part.texts, part.ids)), strict=True)
-        part.texts = []
-        for row in rows:
+        sent.append(_Sent(part, scored, order))
+        part.texts, unsent = [], [rows[place] for place in order[len(scored) :]]
+        for row in unsent:
             yield (response := Response(*row))
             yield from (Response(other, response.text) for other in job.people.tasks)
-        if sum(len(p.rejected) for p, _ in sent) >= _WAITING_PARTS * job.layout.part_rows:
+        if sum(len(one.part.rejected) for one in sent) >= _WAITING_PARTS * job.layout.part_rows:
             return

@@ -33,7 +33,7 @@ WITHOUT_CONFIDENCE = "machine, without a confidence"
 """Where scores of tasks go that are not calibrated, if the server's profile leaves them to the machine."""
 
 _UNFINISHED = ".unfinished.json"
-_FORMAT = 1
+_FORMAT = 2
 _SAVED_EVERY_S = 5.0
 _FIELDS = [field.name for field in fields(Scored) if field.name not in ("id", "embedding")]
 

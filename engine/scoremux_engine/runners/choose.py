@@ -20,7 +20,8 @@ NO_TENSORRT = "plans are served by Triton's TensorRT backend alone: scoremux ser
 class RunnerChoice:
     """name: one of RUNNERS; device: for onnxruntime; precision: for openvino.
 
-    threads: on the CPU, None for all cores; streams: micro-batches computed at once, None for one a thread.
+    threads: on the CPU, None for all cores; streams: micro-batches computed at once, None for one a thread. one_task:
+    for openvino, whether micro-batches of one task have a form of their own.
     """
 
     name: str = "openvino"
@@ -28,18 +29,20 @@ class RunnerChoice:
     precision: str = "float32"
     threads: int | None = None
     streams: int | None = None
+    one_task: bool = False
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> RunnerChoice:
         """Return the choice that parameters of a Triton model are; 0 stands for None."""
         names = {name: parameters[name] for name in ("device", "precision") if name in parameters}
         threads, streams = (int(parameters.get(name, "0")) or None for name in ("threads", "streams"))
-        return cls(parameters.get("runner", DEFAULT.name), threads=threads, streams=streams, **names)
+        one_task = parameters.get("one_task") == str(True)
+        return cls(parameters.get("runner", DEFAULT.name), threads=threads, streams=streams, one_task=one_task, **names)
 
     @property
     def parameters(self) -> dict[str, str]:
         """The choice as parameters of a Triton model, as `of` reads them."""
-        numbers = {"threads": str(self.threads or 0), "streams": str(self.streams or 0)}
+        numbers = {"threads": str(self.threads or 0), "streams": str(self.streams or 0), "one_task": str(self.one_task)}
         return {"runner": self.name, "device": self.device, "precision": self.precision, **numbers}
 
     def make(self, backbone: Backbone) -> BackboneRunner:
@@ -57,7 +60,7 @@ class RunnerChoice:
             except ImportError as error:
                 raise RunnerError("openvino is not installed: pip install openvino") from error
 
-            return OpenVinoRunner(backbone, self.precision, self.threads, self.streams)
+            return OpenVinoRunner(backbone, self.precision, self.threads, self.streams, one_task=self.one_task)
         instead = f"; {NO_TENSORRT}" if self.name == "tensorrt" else ""
         raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}{instead}")
 

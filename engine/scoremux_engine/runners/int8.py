@@ -63,7 +63,7 @@ def measure_ranges(backbone: Backbone) -> Ranges:
     request = core.compile_model(observed, "CPU", options).create_infer_request()
     tables = stack([{}], backbone.spec, size_class({}, 1)).arrays
     ranges: Ranges = {}
-    for rows in _random_rows(backbone):
+    for rows in random_rows(backbone):
         for name, array in zip(ends, request.infer({**rows.feeds, **tables}).values(), strict=True):
             columns = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
             ranges[name] = np.maximum(columns, ranges.get(name, columns))
@@ -172,7 +172,7 @@ def _columns(value: Any) -> int:
     return int(shape[len(shape) - 1].get_length()) if is_fixed else 0
 
 
-def _random_rows(backbone: Backbone) -> Iterator[RowInputs]:
+def random_rows(backbone: Backbone) -> Iterator[RowInputs]:
     """Yield rows of random tokens within those that the tokenizer puts around a text, if any: one before, others after.
 
     Half of them are of the second type where the backbone takes types.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
+import logging
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any, Generic, TypeVar
 
@@ -26,10 +29,13 @@ from scoremux_engine.model.provenance import openvino_arithmetic
 from scoremux_engine.model.tables import Array, DTypes, Tables
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.arithmetic import name_of, probe_digest
-from scoremux_engine.runners.int8 import quantise, stored_ranges
-from scoremux_engine.runners.packing import pack_tokens, packed_feeds
+from scoremux_engine.runners.int8 import quantise, random_rows, stored_ranges
+from scoremux_engine.runners.one_task import pack_one_task, random_tables
+from scoremux_engine.runners.packing import PACKED_INPUTS, fold_constants, pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.runner import Floats, GraphRunner, Ints, Outputs, RowInputs, Streams
+
+log = logging.getLogger(__name__)
 
 Request = TypeVar("Request")
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -39,6 +45,10 @@ _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # shape's entries again takes 3 ms: some percent of the throughput of batches of 512 that never repeat a shape, nothing
 # where shapes repeat.
 _KEPT_ENTRIES = 250
+
+_FEW = 8
+"""Rows that both forms compute at the start; half of them are padded."""
+_OTHER_BITS = "micro-batches of one task have other bits in a form of their own: all are computed as mixed ones"
 
 # A stream keeps the memory of the largest micro-batch it has computed: some hundred MiB after long rows, whose
 # attention takes rows x length^2 numbers a head. So long after the last such micro-batch it is given back.
@@ -51,6 +61,9 @@ class OpenVinoRunner(GraphRunner):
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (products of
     tokens with the backbone's weights, see `quantise`; the rest in float32). One that this processor does
     not compute is an error. threads and streams: as `Streams.of` takes them.
+    one_task: whether rows of one task have a compiled form of their own (`runners.one_task`), with its own copy of the
+    weights. It is used only if it gives random rows the same bits as the other form, at the start and again when a size
+    of tables comes for the first time.
     """
 
     in_place = True
@@ -62,6 +75,8 @@ class OpenVinoRunner(GraphRunner):
         precision: str = precisions.FLOAT32,
         threads: int | None = None,
         streams: int | None = None,
+        *,
+        one_task: bool = False,
     ) -> None:
         shared = Streams.of(threads, streams)
         self.overlap = self.streams = shared.count
@@ -69,24 +84,45 @@ class OpenVinoRunner(GraphRunner):
         self.precision = precisions.check(precision)
         self._threads, self._path = shared.threads, backbone.onnx
         core = openvino.Core()
-        model = self._prepared(core.read_model(backbone.onnx), backbone)
-        self._side_by_side = self._compiled(core, model, shared)
+        graph = core.read_model(backbone.onnx)
+        fold_constants(graph)  # before it is copied, so that the forms share its weights
+        models = [self._prepared(graph.clone(), backbone)]
+        if one_task:
+            models.append(self._prepared(graph.clone(), backbone, one_task=True))
+        self._forms = [_Form(self._compiled(core, m, shared), self.dtypes, shared.count, added) for m, added in models]
+        if one_task and not self._forms_agree(backbone):
+            del models[1:], self._forms[1:]
+        self.one_task, self.packed_inputs = len(models) > 1, models[0][1]
+        self._agreed: set[tuple[tuple[int, ...], ...]] = set()
+
+        model, added = models[-1]
 
         def on_all_cores() -> _Request:
             compiled = self._compiled(core, model, Streams(1, shared.count * shared.threads))
-            return _Request(compiled.create_infer_request(), self.dtypes)
+            return _Request(compiled.create_infer_request(), self.dtypes, added)
 
         self._all_cores = AllCores(on_all_cores) if shared.count > 1 else None
         self._kept = backbone.spec.kept
-        # The last to be free is the first to be used again: its caches are warm.
-        self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
         self._large_at = math.inf
-        for _ in range(shared.count):
-            self._idle.put(_Request(self._side_by_side.create_infer_request(), self.dtypes))
 
-    def _prepared(self, model: Any, backbone: Backbone) -> Any:
-        """Rewrite the model for its precision and for packed tokens; set what its inputs are."""
-        self.packed_inputs = pack_tokens(model, backbone.spec.max_tokens)
+    def _forms_agree(self, backbone: Backbone) -> bool:
+        """Whether both forms give random rows the same bits."""
+        for tables, rows in itertools.product(random_tables(backbone.spec), random_rows(backbone)):
+            arrays: dict[str, Any] = {
+                name: array[:_FEW] for name, array in vars(rows).items() if isinstance(array, np.ndarray)
+            }
+            few = replace(rows, **arrays)
+            few.attention_mask[::2, -_FEW // 2 :] = 0
+            feeds = few.feeds | packed_feeds(few)
+            mixed, own = (form.infer(tables, feeds, [names.LOGITS, names.POOLED]) for form in self._forms)
+            if not _same_bits(mixed, own):
+                log.warning(_OTHER_BITS)
+                return False
+        return True
+
+    def _prepared(self, model: Any, backbone: Backbone, *, one_task: bool = False) -> tuple[Any, frozenset[str]]:
+        """Rewrite the model for its precision and for packed tokens; return it, and the inputs that packing adds."""
+        inputs = pack_one_task(model, backbone.spec) if one_task else pack_tokens(model, backbone.spec.max_tokens)
         if self.precision == precisions.INT8:
             ranges = stored_ranges(backbone)
             quantise(model, ranges if precisions.adds_int8_exactly() else {})
@@ -99,7 +135,7 @@ class OpenVinoRunner(GraphRunner):
         self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self.precision == precisions.BFLOAT16 else {}
         if self.dtypes:
             model = _with_bfloat16_inputs(model, self.dtypes)
-        return model
+        return model, inputs
 
     def _compiled(self, core: openvino.Core, model: Any, streams: Streams) -> Any:
         try:
@@ -113,33 +149,27 @@ class OpenVinoRunner(GraphRunner):
         return name_of(openvino_arithmetic(self.precision), _probe(self.precision, self._threads, self.streams))
 
     def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
-        feeds, together = self._feeds(rows), threading.Barrier(self.streams)
-
-        def infer(request: _Request) -> Outputs:
-            together.wait()
-            return Outputs(*request.infer(tables, feeds, [names.LOGITS, names.POOLED]))
-
-        requests = [self._idle.get() for _ in range(self.streams)]
-        try:
-            with ThreadPoolExecutor(self.streams) as pool:
-                return list(pool.map(infer, requests))
-        finally:
-            for request in requests:
-                self._idle.put(request)
-
-    def _feeds(self, rows: RowInputs) -> dict[str, Ints]:
-        return rows.feeds | {name: a for name, a in packed_feeds(rows).items() if name in self.packed_inputs}
+        feeds = rows.feeds | packed_feeds(rows)
+        forms = self._forms if _has_one_task(rows) else self._forms[:1]
+        return [out for form in forms for out in form.infer_on_each_stream(tables, feeds)]
 
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
-        feeds = self._feeds(rows)
+        feeds = rows.feeds | packed_feeds(rows)
         self._give_back(rows.input_ids.shape)
 
-        def on_a_stream() -> list[Floats]:
-            request = self._idle.get()
-            try:
-                return request.infer(tables, feeds, outputs)
-            finally:
-                self._idle.put(request)
+        def on_a_stream() -> Sequence[Floats]:
+            mixed, *one_task = self._forms
+            if not (one_task and self.one_task and _has_one_task(rows)):
+                return mixed.infer(tables, feeds, outputs)
+            computed = one_task[0].infer(tables, feeds, outputs)
+            if tables.sizes not in self._agreed:
+                expected = mixed.infer(tables, feeds, outputs)
+                if not _same_bits(computed, expected):
+                    self.one_task = False
+                    log.warning(_OTHER_BITS)
+                    return expected
+                self._agreed.add(tables.sizes)
+            return computed
 
         if not (rows.alone and self._all_cores):
             return on_a_stream()
@@ -151,18 +181,10 @@ class OpenVinoRunner(GraphRunner):
         now = time.monotonic()
         if shape[0] * shape[1] ** 2 >= _LARGE:
             self._large_at = now
-        elif now - self._large_at > _GIVEN_BACK_S:
-            idle: list[_Request] = []
-            with suppress(queue.Empty):
-                while True:
-                    idle.append(self._idle.get_nowait())
-            if len(idle) == self.streams:  # nothing is computed
-                self._side_by_side.release_memory()
-                with suppress(AttributeError):  # another C library than glibc
-                    ctypes.CDLL(None).malloc_trim(0)
-                self._large_at = math.inf
-            for request in idle:
-                self._idle.put(request)
+        elif now - self._large_at > _GIVEN_BACK_S and all(form.give_back() for form in self._forms):
+            with suppress(AttributeError):  # another C library than glibc
+                ctypes.CDLL(None).malloc_trim(0)
+            self._large_at = math.inf
 
     def _options(self, streams: Streams) -> dict[str, Any]:
         return {
@@ -173,20 +195,74 @@ class OpenVinoRunner(GraphRunner):
 
 @cache
 def _probe(precision: str, threads: int, streams: int) -> str:
-    return probe_digest(lambda backbone: OpenVinoRunner(backbone, precision, threads * streams, streams))
+    cores = threads * streams
+    return probe_digest(lambda backbone: OpenVinoRunner(backbone, precision, cores, streams))
+
+
+def _has_one_task(rows: RowInputs) -> bool:
+    return bool((rows.group == rows.group[0]).all())
+
+
+class _Form:
+    """A compiled model and its requests, one a stream; each computes one micro-batch at a time."""
+
+    def __init__(self, compiled: Any, dtypes: DTypes, streams: int, packed_inputs: Collection[str]) -> None:
+        self._compiled, self._streams = compiled, streams
+        # The last to be free is the first to be used again: its caches are warm.
+        self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
+        for _ in range(streams):
+            self._idle.put(_Request(compiled.create_infer_request(), dtypes, packed_inputs))
+
+    def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Iterable[str]) -> list[Floats]:
+        """Compute on the next stream that is free."""
+        request = self._idle.get()
+        try:
+            return request.infer(tables, feeds, names_out)
+        finally:
+            self._idle.put(request)
+
+    def infer_on_each_stream(self, tables: Tables, feeds: dict[str, Ints]) -> list[Outputs]:
+        """Compute the same on all streams at once."""
+        together = threading.Barrier(self._streams)
+
+        def infer(request: _Request) -> Outputs:
+            together.wait()
+            return Outputs(*request.infer(tables, feeds, [names.LOGITS, names.POOLED]))
+
+        requests = [self._idle.get() for _ in range(self._streams)]
+        try:
+            with ThreadPoolExecutor(self._streams) as pool:
+                return list(pool.map(infer, requests))
+        finally:
+            for request in requests:
+                self._idle.put(request)
+
+    def give_back(self) -> bool:
+        """Give memory back; return whether nothing was computed, so that it could be."""
+        idle: list[_Request] = []
+        with suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        if len(idle) == self._streams:
+            self._compiled.release_memory()
+        for request in idle:
+            self._idle.put(request)
+        return len(idle) == self._streams
 
 
 class _Request:
-    """One inference at a time, and the tables it reads."""
+    """One inference at a time, and the tables it reads. packed_inputs: which inputs of `packed_feeds` it takes."""
 
-    def __init__(self, request: Any, dtypes: DTypes) -> None:
+    def __init__(self, request: Any, dtypes: DTypes, packed_inputs: Collection[str]) -> None:
         self._request = request
         self._dtypes = dtypes
+        self._left_out = PACKED_INPUTS - set(packed_inputs)
         self._bound: Tables | None = None
         self._arrays: dict[str, Array] = {}
 
     def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Iterable[str]) -> list[Floats]:
         self._bind(tables)
+        feeds = {name: array for name, array in feeds.items() if name not in self._left_out}
         out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
         # Copied, since the request's next run writes to the same memory.
         return [np.array(out[name], dtype=np.float32) for name in names_out]
@@ -255,6 +331,9 @@ class AllCores(Generic[Request]):
         outputs = on_a_stream()
         if shape not in self._same:
             with self._lock:
-                pairs = zip(outputs, here(self._request.result()), strict=True)
-            self._same[shape] = all(alone.tobytes() == other.tobytes() for alone, other in pairs)
+                self._same[shape] = _same_bits(outputs, here(self._request.result()))
         return outputs
+
+
+def _same_bits(some: Sequence[Floats], others: Sequence[Floats]) -> bool:
+    return all(one.tobytes() == other.tobytes() for one, other in zip(some, others, strict=True))

@@ -14,6 +14,7 @@ from scoremux_engine.model import backbone as names
 from scoremux_engine.runners.runner import Ints, RowInputs
 
 PACK, UNPACK, FIRST, ROWS = "pack", "unpack", "first", "rows"
+PACKED_INPUTS = frozenset((PACK, UNPACK, FIRST, ROWS))
 STEP = 8
 """Products read a multiple of this many tokens: with fewer than five rows, some take other kernels."""
 
@@ -43,7 +44,7 @@ def pack_tokens(model: openvino.Model, max_tokens: int) -> frozenset[str]:
     | `first` int32 [M] | the packed token that is the first of each row |
     | `rows` int32 [B] | the first B of those M |
     """
-    return frozenset(_Packing(model, max_tokens).rewrite())
+    return frozenset(Packing(model, max_tokens).rewrite())
 
 
 def packed_feeds(rows: RowInputs) -> dict[str, Ints]:
@@ -75,7 +76,7 @@ def _to_step(tokens: Ints) -> Ints:
     return out
 
 
-class _Packing:
+class Packing:
     """Gives every value of tokens a layout: PACK, FIRST, or UNPACK, which is what it had.
 
     A value is known by its node's name and the output's place.
@@ -90,6 +91,7 @@ class _Packing:
         shapes = {PACK: [-1], UNPACK: [-1, -1], FIRST: [-1], ROWS: [-1]}
         self._inputs = {name: _input(shape, name) for name, shape in shapes.items()}
         self._used: set[str] = set()
+        self._shared: set[Value] = set()  # weights of products, beside constants
 
     def rewrite(self) -> Collection[str]:
         after_attention = self._only_for_pooling()
@@ -156,7 +158,9 @@ class _Packing:
         """Whether it is tokens @ W."""
         if node.get_type_name() != "MatMul" or not self._has_tokens(node.input_value(0)):
             return False
-        return is_constant(node.input_value(1)) and not node.get_attributes()["transpose_a"]
+        weight = node.input_value(1)
+        is_weight = is_constant(weight) or value_of(weight) in self._shared
+        return is_weight and not node.get_attributes()["transpose_a"]
 
     def _is_by_token(self, node: Any) -> bool:
         kind, sources = node.get_type_name(), node.input_values()

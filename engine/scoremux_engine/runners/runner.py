@@ -70,8 +70,9 @@ class BackboneRunner(Protocol):
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
     side by side, so that a small batch is worth splitting. express: whether a call with one row may be under way beside
     them. in_place: whether `run` reads tables where they lie, so that large ones cost no more than small ones.
-    anytime: whether it computes before the first batch is scored. dtypes: the types it takes tables in. precision: what
-    it computes in, by name. arithmetic: what decides its bits, by name (`runners.arithmetic`).
+    anytime: whether it computes before the first batch is scored. one_task: whether rows of one task are computed
+    faster without others beside them. dtypes: the types it takes tables in. precision: what it computes in, by name.
+    arithmetic: what decides its bits, by name (`runners.arithmetic`).
     """
 
     overlap: int
@@ -79,6 +80,7 @@ class BackboneRunner(Protocol):
     express: bool
     in_place: bool
     anytime: bool
+    one_task: bool
     dtypes: DTypes
     precision: str
 
@@ -110,6 +112,7 @@ class GraphRunner:
     """What runners share: each computes outputs of the graph by name, of tables that the graph takes as inputs."""
 
     streams: int
+    one_task = False
     _kept: Mapping[str, str]  # see `BackboneSpec.kept`
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
