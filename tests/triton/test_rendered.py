@@ -71,7 +71,8 @@ def test_every_profile_renders_the_contract(repository: Path, container: Path, n
         expected = [(s.name, types.get(s.datatype, f"TYPE_{s.datatype}"), s.shape) for s in specs]
         assert [(t.name, DataType.Name(t.data_type), tuple(t.dims)) for t in tensors] == expected
     given = {key: value.string_value for key, value in scorer.parameters.items()}
-    assert (given["runner"], given["precision"]) == (profile.runner, profile.precision)
+    precision = "float16" if profile.backend == "tensorrt" else profile.precision  # that of the plan (`write_plan`)
+    assert (given["runner"], given["precision"]) == (profile.runner, precision)
     assert (given["bank_bytes"], given["threads"], given["device"]) == ("4096", "2", "cpu")
     assert [w for w in words if w.startswith("--load-model=")] == [f"--load-model={m}" for m in sorted(configs)]
     assert "--model-control-mode=explicit" in words
