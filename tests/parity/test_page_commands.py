@@ -25,7 +25,9 @@ def run(command: str, version: str = "") -> str:
     """Run a command of a page in the current folder; return its output. version: what the page's digest stands for."""
     line = command.replace("export backbone --for", f"export backbone {MODEL} --for").replace("93a7fbe48a89", version)
     words = shlex.split(line.replace(f"backbone {BASE}", f"backbone {MODEL}"))[1:]
-    words = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word[1:] else []) or [word]]
+    words = [
+        path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word[1:] else []) or [word]
+    ]
     done = CliRunner().invoke(build(), spread(words))
     assert done.exit_code == 0, (line, done.output, done.exception)
     return done.output

@@ -41,6 +41,7 @@ def reader(saf_repository: Path, tmp_path: Path) -> Path:
     shutil.copy(ROOT / "examples" / "saf" / "responses.jsonl", tmp_path / "examples" / "saf")
     # The client's page has another job with the same output.
     (tmp_path / "client" / "responses").mkdir(parents=True)
+    (tmp_path / "client" / "repo").symlink_to(tmp_path / "repo")
     rows = [{"task": "en-6.3-ipp", "text": f"Answer {n}.", "id": str(n)} for n in range(5)]
     (tmp_path / "client" / "responses" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     labelled = "id,level,level2,gender,l1\n" + "".join(f"{n},{n % 2},{n % 3},x,de\n" for n in range(5))
@@ -81,7 +82,7 @@ def test_readme_gives_scores(reader: Path, capsys: pytest.CaptureFixture[str], m
             assert output["data"] == (pytest.approx(expected["data"], abs=1e-4) if numbers else expected["data"])
         commands = [c for block in of_client if block.text != curl for c in block.commands]
         commands = [c for c in commands if not c.startswith(ELSEWHERE) and "--engine ray" not in c]
-        assert [command.split()[1] for command in commands] == ["score", "evaluate", "report", "compare", "score"]
+        assert [command.split()[1] for command in commands] == ["score", "evaluate", "report", "compare"]
         for command in commands:
             run(command, reader / "client", url)
             for version in ("before", "after"):
@@ -89,7 +90,7 @@ def test_readme_gives_scores(reader: Path, capsys: pytest.CaptureFixture[str], m
         assert len(list((reader / "scored").glob("*.parquet"))) == 1
         names: dict[str, Any] = {}
         snippets = [b for page in ("README.md", *CLIENT) for b in blocks(page) if b.language == "python"]
-        assert len(snippets) == 5
+        assert len(snippets) == 4
         monkeypatch.chdir(reader / "client")
         for snippet in snippets:
             exec(compile(snippet.text.replace("localhost:8001", url), snippet.where, "exec"), names)
