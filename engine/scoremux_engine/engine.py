@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -113,6 +113,10 @@ class Engine:
     def arithmetic(self) -> str:
         """What decides its bits, by name; every row that it computes has it."""
         return self._runner.arithmetic
+
+    def check(self, sizes: Iterable[SizeClass]) -> str:
+        """Compare the runner with the expected outputs in further size classes (`runners.expected.check`)."""
+        return check(self.backbone, self._runner, sizes)
 
     @classmethod
     def open(

@@ -18,13 +18,14 @@ import transformers
 from arithmetic import digests
 from computed import computed_precisions, computed_runners
 from families import DECODERS, each_family
-from making import WORDS, make_encoder, random_tables
+from making import WORDS, Once, make_encoder, random_tables
 from mixed_store import KINDS, Kind, make_mixed_repository, open_with_peft
 from model_inputs import INPUTS, MAX_TOKENS, QUESTIONS, draw_response, tokens_of_transformers
 from scoremux_engine import Engine
 from scoremux_engine.bank.residents import Pool, Version
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import SizeClass
+from scoremux_engine.model.tables import Tables
 from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
 from scoremux_engine.runners.openvino import OpenVinoRunner
@@ -33,6 +34,7 @@ from scoremux_engine.runners.runner import Floats, RowInputs
 from scoremux_engine.scoring.computation import pad
 from scoremux_engine.selftest import run_selftest
 from scoremux_engine.store.store import Store
+from scoremux_export.export_graph import export_backbone
 from scoremux_export.opening.openable import Opening
 from serving import SCOREMUX
 from watching import responses
@@ -80,6 +82,30 @@ def test_rows_have_the_same_bits_in_the_form_of_one_task(
     assert isinstance(runner, OpenVinoRunner)
     if precision == "float32" and family == "mixed":  # where some kernel differs, the form is left out
         assert runner.one_task and len(runner._agreed) > 1
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", computed_runners())
+def test_rows_that_are_not_finite_stay_alone(once: Once, name: str) -> None:
+    """Products of 312 and 40 columns, which blocks of kernels do not divide: nothing beyond them may be read."""
+
+    def make(repository: Path) -> None:
+        source = make_encoder(repository / "source", layers=1, width=312)
+        export_backbone(str(source), Opening("query,value,dense"), repository)
+
+    backbone = Backbone.open(once("312", make) / "backbone" / "1")
+    runner, draw = computed_runners()[name].make(backbone), np.random.default_rng(0)
+    good = random_tables(backbone.spec, groups=3, rank=40)
+    huge = np.array([1, 1e30, 1], np.float32)  # the second task's A and B: their product is beyond float32
+    arrays = {n: a * huge[:, None, None] if n[:2] in ("A.", "B.") else a for n, a in good.arrays.items()}
+    for longest in (8, 16, 40, 64):
+        lengths = draw.integers(longest - 7, longest + 1, 24).tolist()
+        tokens = [Tokens(draw.integers(5, 40, n).tolist(), [0] * n, False) for n in lengths]
+        rows = pad(tokens, np.arange(24) % 3, longest, backbone.spec)
+        expected, got = runner.run(rows, good).logits, runner.run(rows, Tables(arrays)).logits
+        assert np.isfinite(expected).all() and not np.isfinite(got[1::3]).any()
+        others = rows.group != 1
+        assert got[others].tobytes() == expected[others].tobytes()
 
 
 @pytest.mark.parametrize("precision", computed_precisions())

@@ -8,7 +8,7 @@ from safetensors.numpy import save
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import MEASURED, SPEC, Backbone
 from scoremux_engine.runners.choose import ON_CPU, REFERENCE
-from scoremux_engine.runners.expected import DISTANCE, allowed, distance, expected_outputs
+from scoremux_engine.runners.expected import DISTANCE, allowed, distance, expected_outputs, said
 from scoremux_engine.runners.runner import BackboneRunner, Floats
 from scoremux_files.atomic import replace_file
 from scoremux_files.digests import digest_of
@@ -38,7 +38,7 @@ def measure(backbone: Backbone) -> tuple[Backbone, list[str]]:
         measured = measured | {DISTANCE + choice.precision: np.array([apart], np.float32)}
         most = allowed(measured, choice.precision)
         refused = "" if apart <= most else "; it is refused"
-        sentences.append(f"{choice.precision}: {apart:.1e} from the expected outputs, {most:.1e} is allowed{refused}")
+        sentences.append(said(choice.precision, apart, most) + refused)
     return _write(backbone, measured), sentences
 
 

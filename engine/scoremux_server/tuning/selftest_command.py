@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +27,10 @@ _FAR = 0.1
 """A probability that differs by more from float32's is named: those of the 27 examples differ by 0.03 at most."""
 _NAMED = 5
 
-_PROFILE = typer.Option(help="Test this profile only (default: every runner and precision on the CPU).")
+_PROFILE = typer.Option(
+    help="Test this profile only (default: every runner and precision on the CPU, with threads and streams of "
+    "REPOSITORY/profile.toml)."
+)
 _AGAINST = typer.Option(help="Compare with the digests that another machine wrote to this file.")
 _MIXES = typer.Option(
     min=1, help="Random mixes for each runner and precision (default: as many as 15 s allow, once tasks are loaded)."
@@ -47,6 +50,7 @@ def selftest(
 
     All tasks are loaded, or 500 drawn at random; some of each size class among them have rows of every padded length.
     The table says which were compared. The exit status is 1 as soon as one bit differs, or if nothing was compared.
+    A line for each precision says how far it is from the export's expected outputs.
     Tasks whose probabilities in bfloat16 or int8 are far from those in float32 are named.
     The first line says what a bug report needs: system, versions, Triton and shared memory.
     A line for each arithmetic says with which processors it was recorded; a name with six digits is of this machine.
@@ -63,7 +67,7 @@ def selftest(
     heads = ("runner", "precision", "arithmetic", "size classes", "lengths", "mixes", "rows", "changed", "seconds")
     title = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
     show_table(heads, results.rows, title=title, fold=("changed",))
-    for sentence in (*map(_origin, results.arithmetics), *results.far):
+    for sentence in (*map(_origin, results.arithmetics), *results.distances, *results.far):
         _say(sentence)
     _exit_unless_stable(results.tests)
     _exchange(results.scores, write, against)
@@ -76,6 +80,7 @@ class _Results:
     scores: MachineScores
     rows: list[tuple[str, ...]] = field(default_factory=list)
     tests: list[SelfTest] = field(default_factory=list)
+    distances: list[str] = field(default_factory=list)
     far: list[str] = field(default_factory=list)
     arithmetics: dict[str, None] = field(default_factory=dict)
 
@@ -84,6 +89,8 @@ class _Results:
         from scoremux_engine.selftest import digest_scores
 
         self.tests.append(test)
+        if distance := engine.check(test.sizes):
+            self.distances.append(f"{choice.name} {distance}")
         self.arithmetics[engine.arithmetic] = None
         self.scores.backbone = engine.backbone.spec.digest
         if probed and choice.device == "cpu":
@@ -103,7 +110,7 @@ def _test(
     from scoremux_engine.runners.choose import ON_CPU, REFERENCE
     from scoremux_engine.runners.precisions import FLOAT32
     from scoremux_engine.selftest import distances, run_selftest
-    from scoremux_server.profile import Profile
+    from scoremux_server.profile import Profile, default_profile
     from scoremux_server.tuning.machine_scores import MachineScores, installed_libraries
 
     libraries = installed_libraries()
@@ -111,7 +118,9 @@ def _test(
         MachineScores(format=1, processor=processor_name(), libraries=libraries, backbone="", digests={})
     )
     reference: Engine | None = None
-    for choice in [Profile.read(profile).choice] if profile else ON_CPU:
+    served = Profile.read(profile or default_profile(repository)).choice
+    each = [replace(served, name=choice.name, device=choice.device, precision=choice.precision) for choice in ON_CPU]
+    for choice in [served] if profile else each:
         setting = f"{choice.name} {choice.precision}"
         try:
             engine = Engine.open(repository, store=store, runner=choice)

@@ -31,8 +31,12 @@ class Wrong(OpenVinoRunner):
     """A runner with one product made wrong: W becomes `change`(W)."""
 
     change: Callable[[Any], Any]
+    form_is_right: bool | None = None
+    """Which form is right: that of one task (True), the other (False), or none."""
 
-    def _prepared(self, model: Any, backbone: Backbone) -> Any:
+    def _prepared(self, model: Any, backbone: Backbone, *, one_task: bool = False) -> Any:
+        if one_task == self.form_is_right:
+            return super()._prepared(model, backbone, one_task=one_task)
         fold_constants(model)
         products = [
             n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul" and is_constant(n.input_value(1))
@@ -40,7 +44,7 @@ class Wrong(OpenVinoRunner):
         product = next(n for n in products if len(n.input_value(1).get_shape()) == 2)
         weight = np.asarray(product.input_value(1).get_node().get_data())
         product.input(1).replace_source_output(ops.constant(type(self).change(weight)).output(0))
-        return super()._prepared(model, backbone)
+        return super()._prepared(model, backbone, one_task=one_task)
 
 
 def negated(weight: Any) -> Any:
@@ -62,6 +66,19 @@ def test_a_wrong_product_is_refused_by_one_sentence(
     monkeypatch.setattr(Wrong, "change", staticmethod(change), raising=False)
     with pytest.raises(RunnerError, match=rf"^{precision} is wrong on this processor \(.*\): .* is allowed; use \S"):
         check(backbone, Wrong(backbone, precision, 2, 2))
+
+
+@pytest.mark.parametrize("precision", computed_precisions())
+def test_the_form_of_one_task_is_checked_too(
+    mixed_repository: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = Backbone.open(mixed_repository / "backbone" / "1")
+    check(backbone, OpenVinoRunner(backbone, precision, 2, 2, one_task=True), LIVE)
+    monkeypatch.setattr(Wrong, "change", staticmethod(negated), raising=False)
+    monkeypatch.setattr(Wrong, "form_is_right", False)
+    monkeypatch.setattr(Wrong, "_forms_agree", lambda *_: True)
+    with pytest.raises(RunnerError, match="is wrong on this processor"):
+        check(backbone, Wrong(backbone, precision, 2, 2, one_task=True))
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3, 4])
