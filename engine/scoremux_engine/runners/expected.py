@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -141,13 +143,13 @@ def _rows(backbone: Backbone, number: int, step: int = 1) -> RowInputs:
     Each has another length.
     """
     spec = backbone.spec
-    tokens, rows, _, prefixed = _BATCHES[number]
+    tokens, count, _, prefixed = _BATCHES[number]
     before = _PREFIX if prefixed and spec.prefix_layers else 0
     tokens = min(tokens, spec.max_tokens - before)
     around = backbone.tokenizer.encode([""])[0].ids
-    places = np.arange(rows * tokens, dtype=np.int64).reshape(rows, tokens) + 1000 * number
+    places = np.arange(count * tokens, dtype=np.int64).reshape(count, tokens) + 1000 * number
     ids = places * 7919 * (places + 104729) % max(1, backbone.tokenizer.size)
-    lengths = tokens - np.arange(rows)[:, None] * (tokens // 8)
+    lengths = tokens - np.arange(count)[:, None] * (tokens // 8)
     if 0 < len(around) < tokens // 2:
         ids[:, 0] = around[0]
         for place, token in enumerate(reversed(around[1:])):
@@ -155,9 +157,12 @@ def _rows(backbone: Backbone, number: int, step: int = 1) -> RowInputs:
     mask = (np.arange(tokens) < lengths).astype(np.int64)
     ids, zeros = np.where(mask, ids, spec.pad_id), np.zeros_like(ids)
     types = zeros + mask * (np.arange(tokens) >= tokens // 2) if spec.token_types else None
-    group = np.arange(rows, dtype=np.int64) % _GROUPS
-    arrays = ids, mask, group, types, zeros[:, 0] + before if spec.prefix_layers else None
-    return RowInputs(*(None if array is None else np.ascontiguousarray(array[::step]) for array in arrays))
+    group = np.arange(count, dtype=np.int64) % _GROUPS
+    rows = RowInputs(ids, mask, group, types, zeros[:, 0] + before if spec.prefix_layers else None)
+    arrays: dict[str, Any] = {
+        n: np.ascontiguousarray(a[::step]) for n, a in vars(rows).items() if isinstance(a, np.ndarray)
+    }
+    return replace(rows, **arrays)
 
 
 def _tables(spec: BackboneSpec, number: int, size: SizeClass) -> Tables:
