@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.case import run_cases
 from benchmarks.registry import CASES
 from benchmarks.rows import ROOT
-from scoremux_cli.terminal import print_table
+from scoremux_files.terminal import print_table
 
 COMMANDS = {
     "report": "benchmarks.report:main",

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.rows import ROOT, Row, record
-from scoremux_cli.terminal import print_table
+from scoremux_files.terminal import print_table
 
 Run = Callable[[argparse.Namespace, Path], Iterable[Row]]
 Options = Mapping[str, Mapping[str, Any]]

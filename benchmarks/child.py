@@ -50,7 +50,7 @@ class ChildError(Exception):
 
 def checkout_environment(checkout: Path) -> dict[str, str]:
     """Return an environment in which `scoremux_*` comes from another checkout."""
-    folders = [checkout / name for name in ("client", "engine", "export", "server_config")]
+    folders = [checkout / name for name in ("client", "engine", "evidence", "export", "desk", "server_config")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(folder) for folder in folders)}
 
 

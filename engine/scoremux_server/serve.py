@@ -24,13 +24,13 @@ from scoremux_files.installed import release
 from scoremux_server.front_door.config import DOOR_HEADER, door_mark
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.profile import Profile
+from scoremux_server.supervision.health_endpoint import HealthEndpoint
+from scoremux_server.supervision.watcher import Watcher
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 from scoremux_server.triton.repository import IN_TRITON
 from scoremux_server.triton.run_files import RUN
 from scoremux_server.triton.server import TritonServer
-from scoremux_server.watch.health_endpoint import HealthEndpoint
-from scoremux_server.watch.watcher import Watcher
 
 Decisions = dict[str, Decision | None]
 """Task → its `decision.json`, None where it has none."""

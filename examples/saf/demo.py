@@ -21,12 +21,12 @@ from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 
-from scoremux_cli.terminal import print_table
 from scoremux_client import Response, Scored, ScoringClient
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import PROFILE
 from scoremux_engine.store.store import Store
+from scoremux_files.terminal import print_table
 from scoremux_server.profile import Profile, default_profile
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints

@@ -47,12 +47,12 @@ def backbone(
     """
     import transformers
 
-    from scoremux_cli.terminal import ticking
     from scoremux_engine.packages.adapter_folders import Adapter, find_adapters
     from scoremux_export.errors import ExportError
     from scoremux_export.export_graph import export_backbone
     from scoremux_export.opening.base import base_model, refuse_other_base
     from scoremux_export.opening.openable import Opening
+    from scoremux_files.terminal import ticking
 
     warnings.simplefilter("ignore")  # what libraries say to developers
     transformers.logging.set_verbosity_error()
@@ -91,9 +91,9 @@ def measure(repository: Annotated[Path, typer.Argument(help="Model repository wi
 
     Example: scoremux export measure REPO
     """
-    from scoremux_cli.terminal import printable
     from scoremux_engine.model.backbone import Backbone
     from scoremux_engine.runners.measure import measure as run
+    from scoremux_files.terminal import printable
 
     for sentence in run(Backbone.open(repository / "backbone" / "1"))[1]:
         typer.echo(printable(sentence))
@@ -139,9 +139,9 @@ def verify(
     """
     from scoremux_assess.labels.label_table import read_labels
     from scoremux_assess.labels.labelled_row import NO_NUMBER, label_columns
-    from scoremux_cli.terminal import print_table
     from scoremux_export.verify_graph import PrecisionChange
     from scoremux_export.verify_graph import verify as run
+    from scoremux_files.terminal import print_table
 
     rows = read_labels([data], label_columns(column, "level", data=data), ("task", "text")).rows
     for row in rows:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from scoremux_engine.backend.models import write_scorer
 from scoremux_engine.model.backbone import (
     ONNX,
     SITES,
@@ -27,7 +28,6 @@ from scoremux_engine.runners.measure import measure
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.reader import StoreReader
-from scoremux_engine.triton.models import write_scorer
 from scoremux_export.errors import ExportError, ModelError
 from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier, copy_of

@@ -15,9 +15,9 @@ from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_assess.labels.similar_texts import related
 from scoremux_assess.labels.weights import ROUTED_ONLY, routed_only
 from scoremux_assess.statistics.agreement import qwk
-from scoremux_cli.terminal import print_table
 from scoremux_engine.packages.task import Task
 from scoremux_files.rows.readers import same_text
+from scoremux_files.terminal import print_table
 from scoremux_train.data import Data, training_rows
 
 LEAST_ROWS = 20

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from scoremux_cli.terminal import takes
 from scoremux_client.errors import InputError
 from scoremux_files.atomic import NEW
 from scoremux_files.errors import first_of, writing
 from scoremux_files.locks import locked
 from scoremux_files.rows.row_layout import LABELS_HELP
+from scoremux_files.terminal import takes
 from scoremux_train.progress import LOCK_TIMEOUT_S, quieten, show_progress
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from scoremux_assess.labels.trained_rows import TrainedRows
 from scoremux_assess.labels.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Figure, rounded
-from scoremux_cli.terminal import print_table
 from scoremux_engine.packages.adapter_folders import README, WEIGHTS
 from scoremux_engine.packages.package import adapter_digest
 from scoremux_engine.packages.package_files import CARD, TASK_JSON, TRAINED_JSON, PackageFiles
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
+from scoremux_files.terminal import print_table
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, CrossValidated, OutOfFold
 from scoremux_train.recipe import Plan

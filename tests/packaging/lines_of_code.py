@@ -7,6 +7,7 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("client", "engine", "evidence", "export", "desk")
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -26,7 +27,7 @@ def code_lines(source: str) -> int:
 
 
 if __name__ == "__main__":
-    folders = [Path(word) for word in sys.argv[1:]] or [ROOT / folder for folder in ("client", "engine", "export")]
+    folders = [Path(word) for word in sys.argv[1:]] or [ROOT / folder for folder in FOLDERS]
     sources = [file.read_text(encoding="utf-8") for folder in folders for file in folder.rglob("*.py")]
     lines, of_code = sum(source.count("\n") for source in sources), sum(map(code_lines, sources))
     print(f"{lines:,} lines, {of_code:,} of code")

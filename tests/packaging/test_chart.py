@@ -15,7 +15,7 @@ from charts import CASES, FOLDER, GPU, Objects, door, lint, pod, render, schema_
 from doors import Place, backend_of, needs_haproxy
 from making import ROOT
 from scoremux_client import Response, ScoringClient
-from scoremux_engine.triton.metrics import ALL
+from scoremux_engine.backend.metrics import ALL
 from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
 from scoremux_server.triton.installation import BUNDLED_RELEASE, Installation

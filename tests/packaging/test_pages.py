@@ -14,8 +14,8 @@ import typer
 import scoremux_client
 from making import ROOT
 from pages import PAGES, Block, blocks
+from scoremux.app import build, spread
 from scoremux_assess.conclusions.verdicts import read_criteria
-from scoremux_cli.app import build, spread
 from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_train.recipe import Plan
 
@@ -86,7 +86,7 @@ def test_settings_on_the_pages_are_those_of_the_code(tmp_path: Path) -> None:
     assert shown.keys() == Plan.model_fields.keys()
     assert shown["recipe"].keys() == type(defaults.recipe).model_fields.keys()
     assert FrontDoorConfig.model_validate(tomllib.loads(toml("engine/front_door.md"))).backends
-    (tmp_path / "criteria.toml").write_text(toml("client/agreement.md"), encoding="utf-8")
+    (tmp_path / "criteria.toml").write_text(toml("evidence/README.md"), encoding="utf-8")
     assert [criterion.statistic for criterion in read_criteria(tmp_path / "criteria.toml")] == ["qwk"]
 
 

@@ -14,8 +14,8 @@ import typer
 from click import Context
 
 from making import ROOT
-from scoremux_cli.app import build
-from tests.packaging.walks import Product, Walk, named_walks
+from scoremux.app import build
+from tests.packaging.walks import FOLDERS, Product, Walk, named_walks
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,7 +43,7 @@ LOOSE = {
 }
 """Modules that lie in a package's own folder; all others lie in a folder with a topic."""
 
-PACKAGES = sorted(path for top in ("client", "engine", "export") for path in (ROOT / top).glob("scoremux_*"))
+PACKAGES = sorted(path for top in FOLDERS for path in (ROOT / top).glob("scoremux_*"))
 FILES = [file for package in PACKAGES for file in sorted(package.rglob("*.py"))]
 
 
@@ -135,7 +135,7 @@ def _counted(*folders: Path) -> str:
     ).stdout.strip()
 
 
-SHIPPED = ("client", "engine", "export", "server_config", "model_repository")
+SHIPPED = (*FOLDERS, "server_config", "model_repository")
 FORBIDDEN = (
     r"^\s*(import|from)\b.*\b(c?pickle|_pickle|dill|cloudpickle|joblib|marshal|shelve|jsonpickle)\b",
     r"\bimport (torch|yaml|builtins)\b.* as |\bfrom (torch|yaml|builtins)\b.*\b(load|eval|exec)\b",

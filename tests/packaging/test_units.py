@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from making import ROOT
-from scoremux_cli.app import build, spread
+from scoremux.app import build, spread
 
 UNITS = sorted((ROOT / "server_config/systemd").iterdir())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "server_config/docker/compose.yaml").read_text())

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPTH = 4
+FOLDERS = ("client", "engine", "evidence", "export", "desk")
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 KEEPS = ("append", "add", "extend", "update", "put", "setdefault", "appendleft")
 """Methods after which their object holds the value."""
@@ -33,7 +34,7 @@ class Product:
     """All modules by dotted name, with what their names stand for."""
 
     def __init__(self) -> None:
-        files = [file for top in ("client", "engine", "export") for file in (ROOT / top).glob("scoremux_*/**/*.py")]
+        files = [file for top in FOLDERS for file in (ROOT / top).glob("scoremux*/**/*.py")]
         paths = {".".join(f.relative_to(ROOT).with_suffix("").parts[1:]): str(f.relative_to(ROOT)) for f in files}
         self.file = {name.removesuffix(".__init__"): path for name, path in paths.items()}
         self.tree = {name: ast.parse((ROOT / path).read_text(encoding="utf-8")) for name, path in self.file.items()}

@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 from families import each_family
 from making import WORDS
+from scoremux.app import build
 from scoremux_calibrate.judge.float64_runner import Float64Graph, Float64Runner, Float64Scorer
 from scoremux_calibrate.judge.logged_rows import read_log, read_texts
-from scoremux_cli.app import build
 from scoremux_client.audit_lines import CANARY_TEXT, text_digest
+from scoremux_engine.backend.audit import Audit, AuditSettings
+from scoremux_engine.backend.metrics import FirstLabels, Recorder
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError, RunnerError
 from scoremux_engine.model.backbone import Backbone
@@ -29,8 +31,6 @@ from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
-from scoremux_engine.triton.audit import Audit, AuditSettings
-from scoremux_engine.triton.metrics import FirstLabels, Recorder
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.parity import prove

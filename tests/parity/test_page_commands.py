@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from making import make_encoder
 from mixed_store import train_adapter
 from pages import blocks
-from scoremux_cli.app import build, spread
+from scoremux.app import build, spread
 from scoremux_engine.store.store import Store
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"

@@ -16,9 +16,9 @@ from scoremux_engine.scoring.permission import key_id
 from scoremux_review.database.connection import Database
 from scoremux_server.errors import SetupError
 from scoremux_server.front_door.config import DOOR_HEADER, Backend
+from scoremux_server.supervision.health import Health
+from scoremux_server.supervision.health_endpoint import HealthEndpoint
 from scoremux_server.triton.run_files import MEMORY_LEAST_BYTES, check_memory, memory_free_bytes
-from scoremux_server.watch.health import Health
-from scoremux_server.watch.health_endpoint import HealthEndpoint
 from serving import SCOREMUX, refusal
 from waiting import free_port, port_options
 

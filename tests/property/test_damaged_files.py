@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from making import ROOT
+from scoremux_batch.job_output import Output
+from scoremux_batch.journal import Job, Journal
+from scoremux_batch.parts import read_rejected
+from scoremux_batch.people import AlertFiles
+from scoremux_batch.sources import expand
 from scoremux_calibrate.judge.logged_rows import read_log
-from scoremux_cli.batch.job_output import Output
-from scoremux_cli.batch.journal import Job, Journal
-from scoremux_cli.batch.parts import read_rejected
-from scoremux_cli.batch.people import AlertFiles
-from scoremux_cli.batch.sources import expand
 from scoremux_decide.decision import Decision
 from scoremux_engine.model.backbone import BackboneSpec, read_spec
 from scoremux_engine.scoring.in_flight import InFlight

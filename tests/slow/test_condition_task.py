@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 import saf
 from making import ROOT
-from scoremux_cli.batch.people import ConditionTask
+from scoremux_batch.people import ConditionTask
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
 from scoremux_decide.conditions.finder import Finder

@@ -14,9 +14,9 @@ import pytest
 
 from scoremux_assess.calibration.fit import fit
 from scoremux_assess.calibration.labelled_scores import LabelledScores
-from scoremux_assess.watch.detectors import alarms, error_detector
-from scoremux_assess.watch.findings import AlarmRate, find, find_shifts
-from scoremux_assess.watch.watched_rows import Day, WatchedTask
+from scoremux_assess.promises.detectors import alarms, error_detector
+from scoremux_assess.promises.findings import AlarmRate, find, find_shifts
+from scoremux_assess.promises.watched_rows import Day, WatchedTask
 from scoremux_decide.bounds import at_most, most_errors
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold

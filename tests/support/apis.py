@@ -28,8 +28,8 @@ from fastapi.testclient import TestClient
 from scoremux_api.api_app import create_app
 from scoremux_api.callers import Callers
 from scoremux_api.rows.live_intake import LiveIntake, ScoredArrival
-from scoremux_api.scorer import TritonScorer
 from scoremux_api.services import Services
+from scoremux_api.triton_scorer import TritonScorer
 from scoremux_api.webhooks.addresses import WebhookAddresses, resolved
 from scoremux_client import NO_RETRIES
 from scoremux_client.rows import Response

@@ -22,18 +22,18 @@ from pydantic import BaseModel
 import scoremux_client
 import scoremux_engine
 from making import ROOT
+from scoremux.app import build
 from scoremux_assess.report.figure_tables import SCHEMA as FIGURES
-from scoremux_cli.app import build
-from scoremux_cli.batch.parts import PLACED
+from scoremux_batch.parts import PLACED
 from scoremux_client import contract
 from scoremux_client.frames import COLUMNS as FRAMES
 from scoremux_decide.policy import ScoringPolicy
-from scoremux_engine.triton.metrics import ALL
+from scoremux_engine.backend.metrics import ALL
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.exports import FINAL, LABELLED, PAPERS
 from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_server.profile import Profile
-from scoremux_server.watch.health import Health
+from scoremux_server.supervision.health import Health
 from scoremux_train.output import SCHEMA as PREDICTIONS
 from scoremux_train.recipe import Plan
 

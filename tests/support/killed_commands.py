@@ -34,7 +34,7 @@ def kill_at(folder: Path, number: int, later_s: float = 0.0) -> None:
 
 
 def _main() -> None:
-    from scoremux_cli.app import main
+    from scoremux.app import main
 
     folder, number, later_s, *arguments = sys.argv[1:]
     sys.argv = ["scoremux", *arguments]

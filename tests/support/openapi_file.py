@@ -1,4 +1,4 @@
-"""The OpenAPI file: `python tests/support/openapi_file.py > engine/scoremux_api/openapi.json` writes it again."""
+"""The OpenAPI file: `python tests/support/openapi_file.py > desk/scoremux_api/openapi.json` writes it again."""
 
 from __future__ import annotations
 

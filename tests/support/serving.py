@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from scoremux_cli.app import main
+from scoremux.app import main
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from waiting import free_endpoints, until

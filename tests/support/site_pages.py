@@ -23,7 +23,7 @@ from click import Context
 
 from contracts_file import OPENAPI
 from making import ROOT
-from scoremux_cli.app import build
+from scoremux.app import build
 
 OUT = ROOT / ".pages"
 NAVIGATION: dict[str, list[str]] = {
@@ -37,7 +37,7 @@ NAVIGATION: dict[str, list[str]] = {
     ],
     "Researcher": ["export/README.md", "export/training.md"],
     "Director": [
-        "*/going_live.md", "*/agreement.md", "*/decisions.md", "*/scoremux_review/README.md",
+        "*/going_live.md", "evidence/README.md", "*/decisions.md", "*/scoremux_review/README.md",
         "examples/conditions/README.md",
     ],
     "Project": ["CHANGELOG.md", "STABILITY.md", "CONTRIBUTING.md", "tests/slow/RESULTS.md"],

@@ -15,13 +15,13 @@ from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
 from scoremux_server.errors import InterruptedStartError
 from scoremux_server.profile import Profile
 from scoremux_server.serve import health_headers
+from scoremux_server.supervision.diagnosis import Timing
+from scoremux_server.supervision.health_endpoint import HealthEndpoint
+from scoremux_server.supervision.watcher import Watcher
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
-from scoremux_server.watch.diagnosis import Timing
-from scoremux_server.watch.health_endpoint import HealthEndpoint
-from scoremux_server.watch.watcher import Watcher
 from waiting import free_endpoints
 
 

@@ -25,7 +25,7 @@ ELSEWHERE = (
 """CI itself does the first three; the server below runs on free ports, and `ask` takes port 8001; test_tune.py tunes a
 small model."""
 
-CLIENT = ("client/README.md", "client/agreement.md", "client/wire.md")
+CLIENT = ("client/README.md", "evidence/README.md", "client/wire.md")
 SHORTER = {"scoremux selftest repo": "scoremux selftest repo --mixes 3 --longest 16"}
 
 

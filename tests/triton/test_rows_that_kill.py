@@ -34,7 +34,7 @@ class Mortal(openvino.OpenVinoRunner):
         return super().run(rows, *others, **options)
 
 openvino.OpenVinoRunner = Mortal
-from scoremux_engine.triton.backend import Scorer as TritonPythonModel
+from scoremux_engine.backend.scorer import Scorer as TritonPythonModel
 """
 
 

@@ -19,10 +19,10 @@ from fuzzing import fuzz
 from malformed import classify, huge
 from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError, UnavailableError
 from scoremux_server.errors import CrashLoopError, SetupError
+from scoremux_server.supervision.watcher import Watcher
 from scoremux_server.triton import processes
 from scoremux_server.triton.run_files import SHARED_MEMORY
 from scoremux_server.triton.server import TritonServer
-from scoremux_server.watch.watcher import Watcher
 from waiting import free_endpoints, until
 from watching import Watched, responses, score, unwatched, watched
 
@@ -68,7 +68,7 @@ class Hanging(openvino.OpenVinoRunner):
         return super().run(*rows, **options)
 
 openvino.OpenVinoRunner = Hanging
-from scoremux_engine.triton.backend import Scorer as TritonPythonModel
+from scoremux_engine.backend.scorer import Scorer as TritonPythonModel
 """
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from scoremux_files.errors import InputError, reason
 from scoremux_files.rows.parquet import as_text
-from scoremux_files.rows.readers import files_of, read_rows, student_of
+from scoremux_files.rows.readers import cell_text, files_of, read_rows
 from scoremux_files.rows.row_layout import list_columns
 
 Columns = dict[str, Any]
@@ -87,7 +87,7 @@ def encode(column: Any) -> Codes:
     """Return a column of few values as codes; a blank value is none."""
     array = _whole(column)
     array = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    names = [(student_of(value) or "").strip() for value in array.dictionary.to_pylist()]
+    names = [(cell_text(value) or "").strip() for value in array.dictionary.to_pylist()]
     values = sorted({*names} - {""})
     place = {value: code for code, value in enumerate(values)}
     table = np.array([*(place.get(name, -1) for name in names), -1], np.int32)

@@ -99,7 +99,7 @@ def text_cell(path: Path, number: int, row: Row, column: str) -> str:
     return text
 
 
-def student_of(value: object) -> str | None:
+def cell_text(value: object) -> str | None:
     """Return who wrote a response, as a cell says it: numbers as text, 7.0 like 7; None for an empty cell or NaN."""
     if type(value) is str:
         return value or None

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from scoremux_cli.terminal import print_table
+from scoremux_files.terminal import print_table
 
 SHORT = 12
 """Letters of a digest that a table shows; commands take digests cut like that."""

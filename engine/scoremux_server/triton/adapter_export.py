@@ -88,7 +88,7 @@ def _publish_new(
 
 def _run(arguments: Sequence[str]) -> None:
     """Run a command of scoremux's in another process: torch must not stay in the memory of the one that serves."""
-    command = tied([sys.executable, "-c", "from scoremux_cli.app import main; main()", *arguments])
+    command = tied([sys.executable, "-c", "from scoremux.app import main; main()", *arguments])
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SetupError(done.stderr.strip().removeprefix("scoremux: ") or f"the export ended with {done.returncode}")

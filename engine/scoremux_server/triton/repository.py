@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from scoremux_engine.backend.models import BACKBONE, SCORER, models
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
@@ -16,7 +17,6 @@ from scoremux_engine.model.provenance import has_gpu, library_arithmetic
 from scoremux_engine.runners.arithmetic import PROBE
 from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
 from scoremux_engine.runners.runner import available_cores
-from scoremux_engine.triton.models import BACKBONE, SCORER, models
 from scoremux_server.errors import SetupError
 
 BACKENDS = {"onnxruntime": names.ONNX, "tensorrt": PLAN, "python": None}

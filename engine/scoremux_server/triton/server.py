@@ -18,10 +18,10 @@ from pathlib import Path
 import httpx
 
 from scoremux_client import Transport
+from scoremux_engine.backend.metrics import WAITING_ROWS
+from scoremux_engine.backend.models import ARITHMETIC, BACKBONE, SCORER, STOPS_BY
 from scoremux_engine.model.backbone import ONNX, SPEC, BackboneSpec, read_spec
 from scoremux_engine.scoring.permission import HEADER, MOST_WEIGHT, WATCHER, Grant
-from scoremux_engine.triton.metrics import WAITING_ROWS
-from scoremux_engine.triton.models import ARITHMETIC, BACKBONE, SCORER, STOPS_BY
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import writing
 from scoremux_files.installed import commit

@@ -224,6 +224,6 @@ def _far_tasks(distances: Mapping[str, float], setting: str) -> Iterator[str]:
 
 
 def _say(line: str) -> None:
-    from scoremux_cli.terminal import printable
+    from scoremux_files.terminal import printable
 
     typer.echo(printable(line))

@@ -1,7 +1,7 @@
-"""The scorer; all of it is in scoremux_engine.triton.backend."""
+"""The scorer; all of it is in scoremux_engine.backend.scorer."""
 
 from __future__ import annotations
 
-from scoremux_engine.triton.backend import Scorer as TritonPythonModel
+from scoremux_engine.backend.scorer import Scorer as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

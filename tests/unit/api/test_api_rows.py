@@ -17,7 +17,7 @@ from desks import FAST_HASHER, PASSWORD, Programme, Work
 from scoremux_api.rows import live_intake
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import Services
-from scoremux_cli.batch.people import Alert, ReadBehind
+from scoremux_batch.people import Alert, ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
 from scoremux_review.database import log, outbox

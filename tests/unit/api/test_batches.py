@@ -22,7 +22,7 @@ from scoremux_api.batches import batch_files, batch_runner, batch_table
 from scoremux_api.idempotency import Once
 from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.services import Services
-from scoremux_cli.batch.people import Alert, ReadBehind
+from scoremux_batch.people import Alert, ReadBehind
 from scoremux_client import UnavailableError
 from scoremux_client.rows import Columns
 from scoremux_client.testing import FakeTransport

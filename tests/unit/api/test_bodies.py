@@ -123,7 +123,7 @@ def test_descriptors_are_raised_at_the_start() -> None:
 
 
 def test_page_has_the_limits() -> None:
-    page = (ROOT / "engine/scoremux_api/README.md").read_text(encoding="utf-8")
+    page = (ROOT / "desk/scoremux_api/README.md").read_text(encoding="utf-8")
     for line in (
         f"| requests with a body under way | {bodies.MOST_BODIES} | {bodies.MOST_BODIES_IN_ALL} |",
         f"| {bodies.MOST_BYTES >> 20} MiB | {bodies.MOST_BYTES_IN_ALL >> 20} MiB |",

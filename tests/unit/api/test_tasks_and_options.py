@@ -111,7 +111,7 @@ def test_desk_gets_questions_and_points_of_the_store(tmp_path: Path, monkeypatch
 def test_openapi_file_is_what_the_api_offers(tmp_path: Path) -> None:
     with api(tmp_path) as (client, _):
         told = client.get("/v1/openapi.json").json()
-        written = (ROOT / "engine/scoremux_api/openapi.json").read_text(encoding="utf-8")
+        written = (ROOT / "desk/scoremux_api/openapi.json").read_text(encoding="utf-8")
         assert written == openapi_text(client.app), "python tests/support/openapi_file.py writes it"  # type: ignore[arg-type]
     assert told == json.loads(written)
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from scoremux_assess.watch.detectors import (
+from scoremux.app import build
+from scoremux_assess.promises.detectors import (
     alarms,
     confidence_sequence,
     error_detector,
@@ -21,10 +22,9 @@ from scoremux_assess.watch.detectors import (
     reads_needed,
     recovery,
 )
-from scoremux_assess.watch.findings import AlarmRate, find, planned_reads
-from scoremux_assess.watch.watched_rows import Day, WatchedTask, read_watched
-from scoremux_cli.app import build
-from scoremux_cli.batch.people import ReadBehind
+from scoremux_assess.promises.findings import AlarmRate, find, planned_reads
+from scoremux_assess.promises.watched_rows import Day, WatchedTask, read_watched
+from scoremux_batch.people import ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_client.rows import Scored

@@ -12,10 +12,10 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from making import ROOT, write_plan
 from scoremux_client import contract
 from scoremux_client.contract import TensorSpec
+from scoremux_engine.backend.models import write_scorer
 from scoremux_engine.errors import BackboneError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import RunnerChoice
-from scoremux_engine.triton.models import write_scorer
 from scoremux_server.errors import SetupError
 from scoremux_server.triton.repository import BACKENDS, assemble
 

@@ -20,16 +20,16 @@ import pytest
 from faults import mounted, root_only
 from making import ROOT
 from scoremux_client.audit_lines import begins_one
+from scoremux_engine.backend import audit_log as audit_log
+from scoremux_engine.backend.audit import Audit, AuditSettings
+from scoremux_engine.backend.audit_log import AppendLog
+from scoremux_engine.backend.metrics import FirstLabels, Recorder
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.store.store import Store
-from scoremux_engine.triton import audit_log as audit_log
-from scoremux_engine.triton.audit import Audit, AuditSettings
-from scoremux_engine.triton.audit_log import AppendLog
-from scoremux_engine.triton.metrics import FirstLabels, Recorder
 
 KEY = b"a key that nobody guesses"
 SECRET = "zzyzx what a student wrote"

@@ -12,7 +12,7 @@ from openvino import opset13 as ops
 from typer.testing import CliRunner
 
 from computed import computed_precisions
-from scoremux_cli.app import build
+from scoremux.app import build
 from scoremux_engine import Engine
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import MEASURED, SPEC, Backbone

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from scoremux_engine import Engine
+from scoremux_engine.backend.run_folder import RunFolder
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.in_flight import InFlight, row_digest
 from scoremux_engine.store.store import Store
-from scoremux_engine.triton.run_folder import RunFolder
 
 A, B, C = (row_digest("v", [n]) for n in range(3))
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from scoremux_client import contract
 from scoremux_client.contract import Status
+from scoremux_engine.backend import metrics
+from scoremux_engine.backend.metrics import OTHER, UNKNOWN, Changes, FirstLabels, Publisher, Recorder
 from scoremux_engine.bank.bank import BankStats
 from scoremux_engine.scoring.observer import COMPUTE, POST, STAGES, BatchTrace, MicroBatchShape, ScoredBatch
 from scoremux_engine.scoring.row_plan import RowPlan
 from scoremux_engine.scoring.scheduler import QueueStats
-from scoremux_engine.triton import metrics
-from scoremux_engine.triton.metrics import OTHER, UNKNOWN, Changes, FirstLabels, Publisher, Recorder
 
 
 def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> ScoredBatch:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from computed import computed_precisions
 from making import TASKS, make_adapter
-from scoremux_cli.app import build
+from scoremux.app import build
 from scoremux_client import Status
 from scoremux_engine import Engine
 from scoremux_engine.bank.live import LiveVersions

@@ -17,6 +17,7 @@ import pytest
 
 from schedules import Row, make_request
 from scoremux_client import Status, contract
+from scoremux_engine.backend.room import Room, read_terms
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import DroppedError, EngineError, GrantError
 from scoremux_engine.scoring.permission import (
@@ -31,7 +32,6 @@ from scoremux_engine.scoring.permission import (
 )
 from scoremux_engine.scoring.row_request import ANY_TERMS, RowRequest, Tenant, Terms
 from scoremux_engine.scoring.shares import Part, Shares
-from scoremux_engine.triton.room import Room, read_terms
 from scoremux_server.triton.server import canary_headers
 
 TOKENS_PER_S = 8000

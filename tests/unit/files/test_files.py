@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 from faults import count_operations, kill, run_with_fault
-from scoremux_cli.terminal import print_table, ticking
 from scoremux_files import atomic
 from scoremux_files.atomic import replace_file, replacing, replacing_folder, write_blocks
 from scoremux_files.locks import locked
+from scoremux_files.terminal import print_table, ticking
 from waiting import until
 
 

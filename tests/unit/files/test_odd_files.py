@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_cli.batch.journal import Job
-from scoremux_cli.batch.slices import read_source
-from scoremux_cli.batch.sources import expand
+from scoremux_batch.journal import Job
+from scoremux_batch.slices import read_source
+from scoremux_batch.sources import expand
 from scoremux_files.errors import InputError
 from scoremux_files.rows.file_check import check_file
 from scoremux_files.rows.readers import read_records, read_rows

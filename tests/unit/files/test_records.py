@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_cli.batch.parts import table_of
-from scoremux_cli.batch.slices import Slice
-from scoremux_cli.batch.sources import SourceFile
+from scoremux_batch.parts import table_of
+from scoremux_batch.slices import Slice
+from scoremux_batch.sources import SourceFile
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
 from scoremux_files.errors import InputError

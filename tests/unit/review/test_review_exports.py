@@ -19,7 +19,7 @@ from scoremux_assess.labels.joining import read_joined
 from scoremux_assess.labels.label_table import read_labels
 from scoremux_assess.labels.labelled_row import LabelColumns
 from scoremux_assess.labels.predicted_rows import read_labelled
-from scoremux_cli.score import score
+from scoremux_batch.score import score
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_client.errors import InputError
 from scoremux_decide.apply import Decider

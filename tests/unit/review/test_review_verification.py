@@ -133,7 +133,7 @@ def another(column: Column[Any]) -> str:
 
 
 def test_tables_that_are_not_compared_are_listed() -> None:
-    page = (ROOT / "client/scoremux_review/README.md").read_text()
+    page = (ROOT / "desk/scoremux_review/README.md").read_text()
     assert [table for table in NOT_COVERED if f"`{table}`" not in page] == []
 
 

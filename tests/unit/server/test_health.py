@@ -22,9 +22,9 @@ from peers import ok_columns
 from scoremux_client import BusyError, RejectedError, UnavailableError, contract
 from scoremux_client.rows import Columns
 from scoremux_server.errors import SetupError
+from scoremux_server.supervision.health import Health, WatchState
+from scoremux_server.supervision.health_endpoint import HealthEndpoint
 from scoremux_server.triton.canary import Answer, Canary, CanaryVerdict
-from scoremux_server.watch.health import Health, WatchState
-from scoremux_server.watch.health_endpoint import HealthEndpoint
 from waiting import free_port, until
 
 GOOD = Answer(CanaryVerdict.GOOD, version="t-1@abc")
@@ -116,7 +116,7 @@ def test_cause_is_that_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
     health.beat()
     health.canary_waiting_s = 11.0
     assert health.body()["cause"] == "a canary has waited for 11 s"
-    monkeypatch.setattr("scoremux_server.watch.health.shared_memory_free_bytes", lambda: 1000)
+    monkeypatch.setattr("scoremux_server.supervision.health.shared_memory_free_bytes", lambda: 1000)
     assert health.body()["cause"].startswith("1,000 bytes of shared memory are free")
     health.state = WatchState.DRAINING
     assert health.body()["cause"] == "the server is draining"
@@ -177,8 +177,8 @@ def test_reset_connection_prints_nothing(port: int, capfd: pytest.CaptureFixture
 
 WITHOUT_FILES = """
 import resource, socket, sys, time
-from scoremux_server.watch.health import Health
-from scoremux_server.watch.health_endpoint import HealthEndpoint
+from scoremux_server.supervision.health import Health
+from scoremux_server.supervision.health_endpoint import HealthEndpoint
 with socket.create_server(("127.0.0.1", 0)) as listener:
     port = listener.getsockname()[1]
 with HealthEndpoint(Health(), "127.0.0.1", port):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from computed import computed_precisions
 from making import TASKS
-from scoremux_cli.app import build
+from scoremux.app import build
 from scoremux_engine.model.provenance import processor_name
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice, choice_of
 from scoremux_files.errors import ScoremuxError

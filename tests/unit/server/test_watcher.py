@@ -8,8 +8,8 @@ import pytest
 
 from scoremux_server.errors import CrashLoopError, InterruptedStartError, SetupError, StartError
 from scoremux_server.profile import Profile
+from scoremux_server.supervision.watcher import Watcher
 from scoremux_server.triton.canary import Answer, CanaryVerdict
-from scoremux_server.watch.watcher import Watcher
 
 NOT_READY = StartError("Triton was not ready:\nthe tail")
 GOOD = Answer(CanaryVerdict.GOOD)

@@ -1,0 +1,50 @@
+"""Score student answers for many tasks in one mixed batch.
+
+    from scoremux import Client, Response
+    with Client("localhost:8001") as client:
+        client.score([Response(task="bio-7", text="It absorbs red light.")])
+
+These names are public; all others may change in any version. Each is imported when it is used, so that the client
+library alone brings neither the engine nor the statistics.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scoremux_client import AsyncScoringClient as AsyncClient
+    from scoremux_client import Response, Scored, ScoremuxError, Status, served_tasks
+    from scoremux_client import ScoringClient as Client
+    from scoremux_engine.engine import Engine
+    from scoremux_engine.runners.choose import RunnerChoice
+    from scoremux_engine.store.store import Store
+
+__all__ = [
+    "AsyncClient", "Client", "Engine", "Response", "RunnerChoice", "Scored", "ScoremuxError", "Status", "Store",
+    "served_tasks",
+]  # fmt: skip
+
+_HOME = {
+    "AsyncClient": "scoremux_client:AsyncScoringClient",
+    "Client": "scoremux_client:ScoringClient",
+    "Engine": "scoremux_engine.engine:Engine",
+    "RunnerChoice": "scoremux_engine.runners.choose:RunnerChoice",
+    "Store": "scoremux_engine.store.store:Store",
+}
+"""Name → module and name there; those that are not listed are names of `scoremux_client`."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, own = _HOME.get(name, f"scoremux_client:{name}").partition(":")
+    try:
+        return getattr(import_module(module), own)
+    except ModuleNotFoundError as error:
+        from scoremux.app import missing
+
+        if (line := missing(error)) is None:
+            raise
+        raise ImportError(line.replace("this command needs", f"scoremux.{name} needs")) from error

@@ -1,0 +1,107 @@
+"""Where a job writes: a folder of parts, or one file that is exported from a hidden folder of parts at the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scoremux_batch.journal import Job, JobState
+from scoremux_batch.parts import REJECTED, read_table
+from scoremux_batch.people import ALERTS
+from scoremux_client.contract import Status
+from scoremux_files.atomic import replace_file
+from scoremux_files.errors import InputError, parsing, reading, writing
+from scoremux_files.rows.writers import JOURNAL, WRITERS, beside_parts, done_note, write_scored
+from scoremux_files.settings import parse_object
+
+_FORMAT = 1
+_SCORED = (Status.OK, Status.CONDITION)
+
+
+class JobCounts(NamedTuple):
+    """How many rows a job rejected, and how many of the others have which status."""
+
+    rejected: int
+    statuses: Counter[str]
+
+    @property
+    def scored(self) -> int:
+        """Rows with a score or a condition code."""
+        return sum(self.statuses[status.value] for status in _SCORED)
+
+
+class Output:
+    """The paths of a job's output."""
+
+    def __init__(self, path: Path) -> None:
+        """Choose the paths. Raises InputError for a file that rows are not written to."""
+        self.path = path
+        self.is_file = path.suffix.lower() in WRITERS
+        if path.suffix and not self.is_file and not path.is_dir():
+            raise InputError(f"{path}: rows are written to a folder, or to {', '.join(WRITERS)} files")
+        self.folder = path.with_name(f".{path.name}.job") if self.is_file else path
+        self.rejected, self.alerts = (beside_parts(path, name) for name in (REJECTED, ALERTS))
+        if self.is_file:
+            self.rejected = path.with_name(f"{path.name}.{REJECTED}.jsonl")
+            self.alerts = path.with_name(f"{path.name}.{ALERTS}")
+        self._note = done_note(path)
+
+    def finished(self, job: Job) -> JobCounts | None:
+        """Return what the job did if it wrote this file.
+
+        Raises InputError where something else is there: it is never overwritten.
+        """
+        if beside_parts(self.folder, JOURNAL).exists():
+            return None  # the journal says whose job it is
+        note = self._read_note()
+        if note is None or not self.path.exists():
+            places = (self.path, self.rejected, self.alerts) if self.is_file else (self.rejected, self.alerts)
+            parts = () if self.is_file else self.path.glob("part-*")
+            foreign = next((place for place in (*places, *parts) if place.exists()), None)
+            if foreign and note is None:
+                raise InputError(f"{foreign} was not written by this job; move it, or give another --out")
+            return None
+        with parsing(f"{self._note} is damaged; give another --out"):
+            job.check_same(self.path, note["job"])
+            if self._stamp() != {key: note[key] for key in self._stamp()}:
+                raise InputError(f"{self.path} has changed since it was written; move it, or give another --out")
+            return JobCounts(int(note["rejected"]), Counter({name: int(n) for name, n in note["statuses"].items()}))
+
+    def export(self, job: Job, state: JobState) -> None:
+        """Write the file from the parts, note which job wrote it, and remove the parts. Raises InputError."""
+        parts = map(read_table, sorted(self.folder.glob("part-*.parquet")))
+        write_scored(self.path, parts, job.layout.keep or ())
+        with writing(self.rejected):
+            if state.rejected:
+                rejected = sorted(beside_parts(self.folder, REJECTED).glob("part-*.jsonl"))
+                replace_file(self.rejected, (part.read_bytes() for part in rejected), mode=None)
+            else:
+                self.rejected.unlink(missing_ok=True)  # of an earlier run
+        note = {
+            "format": _FORMAT,
+            "job": job.as_json(),
+            "rejected": state.rejected,
+            "statuses": state.statuses,
+            **self._stamp(),
+        }
+        with writing(self._note):
+            replace_file(self._note, [json.dumps(note).encode()], mode=None)
+            # Without its journal the folder belongs to no job, whenever a crash comes.
+            beside_parts(self.folder, JOURNAL).unlink()
+            shutil.rmtree(self.folder)
+
+    def _read_note(self) -> dict[str, Any] | None:
+        if not self.is_file or not self._note.exists():
+            return None
+        with reading(self._note), parsing(f"{self._note} is damaged; give another --out"):
+            note = parse_object(self._note.read_bytes())
+        if note.get("format") != _FORMAT:
+            raise InputError(f"{self._note} was written by another version of scoremux; give another --out")
+        return note
+
+    def _stamp(self) -> dict[str, int]:
+        status = self.path.stat()
+        return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}

@@ -1,0 +1,202 @@
+"""Parts: the files that a slice is written to, of outcomes and of rejected rows, and the file of an unfinished part."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scoremux_batch.journal import tally_name
+from scoremux_batch.people import ReadBehind
+from scoremux_batch.slices import Slice
+from scoremux_client.contract import MACHINE, Status
+from scoremux_client.frames import columns_of
+from scoremux_client.rows import Scored
+from scoremux_files.atomic import NEW, replace_file, replacing
+from scoremux_files.errors import InputError, parsing, reading, writing
+from scoremux_files.rows.writers import SCHEMA, beside_parts
+from scoremux_files.settings import parse_object
+
+PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
+"""Columns of a part: those of an outcome, and the file and line (Parquet: row) that its row came from."""
+
+REJECTED = "rejected"
+NOWHERE = "nowhere: nobody can grade it"
+WITHOUT_CONFIDENCE = "machine, without a confidence"
+"""Where scores of tasks go that are not calibrated, if the server's profile leaves them to the machine."""
+
+_UNFINISHED = ".unfinished.json"
+_FORMAT = 2
+_SAVED_EVERY_S = 5.0
+_FIELDS = [field.name for field in fields(Scored) if field.name not in ("id", "embedding")]
+
+
+def write_part(
+    folder: Path, part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None = None
+) -> dict[str, Any]:
+    """Write a slice with its outcomes; return its line for the journal. Raises InputError."""
+    table = table_of(part, scored, read_behind)
+    if part.ids:
+        write_table(folder, part.number, table)
+    with writing(folder):
+        if part.rejected:
+            path = beside_parts(folder, REJECTED) / f"part-{part.number:06}.jsonl"
+            path.parent.mkdir(exist_ok=True)
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rejected)
+            replace_file(path, [lines.encode("utf-8", "replace")], mode=None)
+    return line_of(part, table, read_behind is not None)
+
+
+def write_table(folder: Path, number: int, table: Any) -> None:
+    """Write the outcomes of a part. Raises InputError."""
+    with writing(folder), replacing(part_path(folder, number), mode=None) as aside:
+        pq.write_table(table, aside, compression="zstd")
+
+
+def line_of(part: Slice, table: Any, counts_read_behind: bool) -> dict[str, Any]:
+    """Return a part's line for the journal.
+
+    Args:
+        table: The part's outcomes, without rows that were erased since.
+        counts_read_behind: Whether some rows may have been picked for people.
+    """
+    names = ("task", "status", "arithmetic", "route", "condition", "confidence")
+    column = {name: table[name].to_pylist() for name in names}
+    routes = map(_destination, column["route"], column["status"], column["confidence"])
+    counts: dict[str, Counter[str]] = {}
+    for (task, status), number in sorted(Counter(zip(column["task"], column["status"], strict=True)).items()):
+        counts.setdefault(tally_name(task), Counter())[status] += number
+    picked = len(table) - table["read_behind"].null_count
+    return {
+        **part.resume(),
+        "files": int(part.filled),
+        "rows": len(table),
+        "rejected": len(part.rejected),
+        "counts": counts,
+        "arithmetic": sorted(set(column["arithmetic"]) - {""}),
+        "people": {
+            "route": dict(sorted(Counter(routes).items())),
+            "condition": dict(sorted(Counter(filter(None, column["condition"])).items())),
+            "read behind": {"picked": picked} if counts_read_behind else {},
+        },
+    }
+
+
+def _destination(route: str, status: str, confidence: float | None) -> str:
+    return WITHOUT_CONFIDENCE if (route, status, confidence) == (MACHINE, Status.OK, None) else route or NOWHERE
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Return where the outcomes of a part are."""
+    return folder / f"part-{number:06}.parquet"
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a crash left half written."""
+    for place in (folder, beside_parts(folder, REJECTED)):
+        for aside in place.glob(f"{NEW}*"):
+            aside.unlink(missing_ok=True)
+
+
+def read_table(path: Path) -> Any:
+    """Return a part's outcomes, columns as in `PLACED` and kept ones. Raises InputError for one that is broken."""
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read") from error
+    for name, value in (("arithmetic", ""), ("student", None)):
+        if name not in table.column_names:  # a part of a job that an earlier version began
+            table = table.append_column(name, pa.array([value] * len(table), pa.string()))
+    kept = [pa.field(name, pa.string()) for name in table.column_names if name not in PLACED.names]
+    schema = pa.schema([*PLACED, *kept])
+    return table.select(schema.names).cast(schema)  # a program that removed rows may have changed what may be null
+
+
+def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rejected rows of a job: source, line, reason."""
+    for path in sorted(beside_parts(folder, REJECTED).glob("part-*.jsonl")):
+        with reading(path), parsing(f"{path} is damaged"), path.open(encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+
+def table_of(part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None) -> Any:
+    """Return a slice's rows with their outcomes, columns as in `PLACED`; read_behind: picks rows for people."""
+    administrations = part.kept.get("administration", [None] * len(scored))
+    rows = zip(part.tasks, part.ids, scored, administrations, strict=True)
+    shares = [read_behind.share_of(row[0]) if read_behind and read_behind.picks(*row) else None for row in rows]
+    columns = {
+        **outcome_columns(part.ids, part.tasks, scored),
+        "read_behind": shares,
+        "student": text_column(part.students),
+        "source": text_column([part.source.path] * len(scored)),
+        "line": part.lines,
+    }
+    table = pa.table([columns[name] for name in PLACED.names], schema=PLACED)
+    for name, cells in part.kept.items():
+        table = table.append_column(name, text_column(cells))
+    return table
+
+
+def outcome_columns(ids: Sequence[str], tasks: Sequence[str], scored: Sequence[Scored]) -> dict[str, Any]:
+    """Return rows with their outcomes: the columns of `SCHEMA` by name, but for `read_behind` and `student`."""
+    names = {"id": text_column(ids), "task": text_column(tasks), "arithmetic": [s.arithmetic for s in scored]}
+    return {**names, **columns_of(scored)}
+
+
+def text_column(values: Sequence[str | None]) -> Any:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:  # JSON may bring half of a surrogate pair
+        valid = [value if value is None else value.encode("utf-8", "replace").decode() for value in values]
+        return pa.array(valid, pa.string())
+
+
+class UnfinishedPart:
+    """The first outcomes of a part that is not complete yet, saved every few seconds, so that a crash costs few rows.
+
+    The part itself is written once it is complete, so its bytes do not depend on when a job was stopped.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _UNFINISHED
+        self._saved_at = time.monotonic()
+
+    def save(self, part: Slice, scored: list[Scored]) -> None:
+        """Save outcomes, if the last time is some seconds ago. Raises InputError."""
+        if time.monotonic() - self._saved_at < _SAVED_EVERY_S:
+            return
+        rows = [[getattr(outcome, name) for name in _FIELDS] for outcome in scored]
+        content = {"format": _FORMAT, "part": part.number, "rows": rows}
+        with writing(self._path):
+            replace_file(self._path, [json.dumps(content).encode()], mode=None)
+        self._saved_at = time.monotonic()
+
+    def load(self, part: Slice) -> list[Scored]:
+        """Return the outcomes of a part's first rows; none if they are of another part, or cannot be read."""
+        try:
+            content = parse_object(self._path.read_bytes())
+            if content["format"] != _FORMAT or content["part"] != part.number or len(content["rows"]) > len(part):
+                return []
+            return [_outcome(dict(zip(_FIELDS, row, strict=True))) for row in content["rows"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []  # the rows are scored again
+
+    def remove(self) -> None:
+        """Remove the file: its part is written."""
+        with writing(self._path):
+            self._path.unlink(missing_ok=True)
+        self._saved_at = time.monotonic()
+
+
+def _outcome(values: dict[str, Any]) -> Scored:
+    values["status"] = Status(values["status"])
+    values["probabilities"] = tuple(values["probabilities"])
+    values["level_range"] = values["level_range"] and tuple(values["level_range"])
+    return Scored(**values)

@@ -1,0 +1,195 @@
+"""`scoremux score`: score files of responses through a server."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from scoremux_client.contract import Status
+from scoremux_files.errors import InputError
+from scoremux_files.rows.row_layout import COLUMN_HELP, RowLayout, column_names
+from scoremux_files.terminal import takes
+
+if TYPE_CHECKING:
+    from scoremux_batch.job_client import Connection
+    from scoremux_batch.job_output import JobCounts, Output
+    from scoremux_batch.journal import Job
+
+REJECTED_STATUS, ALERT_STATUS, NOTHING_SCORED_STATUS = 3, 4, 5
+
+
+class BatchEngine(str, Enum):
+    """Who reads, sends and writes: this process, or the processes of a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True, repr=False)
+class ScoreOptions:
+    """The options of `scoremux score`."""
+
+    sources: Annotated[
+        list[str], typer.Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs; -: JSONL of stdin.")
+    ]
+    out: Annotated[Path, typer.Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")]
+    url: Annotated[list[str] | None, typer.Option(help="HOST:PORT or URL of a server; may be repeated.")] = None
+    token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None
+    root_certificates: Annotated[
+        Path | None, typer.Option(help="PEM file of the authorities that the servers' certificates come from.")
+    ] = None
+    client_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file, with --client-key, for servers that ask for one.")
+    ] = None
+    client_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
+    ] = False
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="KEY=NAME",
+            help=f"{COLUMN_HELP}, without which rows are numbered, task, text or student (who wrote it).",
+        ),
+    ] = None
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Column that the output gets too, such as a group's; repeatable.")
+    ] = None
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part, which a crash may cost at most.")] = 16_384
+    patience_s: Annotated[
+        float, typer.Option("--patience", min=0, help="Seconds for which a failed request is sent again.")
+    ] = 300.0
+    read_behind: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE|FILE",
+            help="Share of the machine's rows that people score too, or the .json of `scoremux watch`, which plans it "
+            "by task; needs --key-file.",
+        ),
+    ] = ""
+    key_file: Annotated[Path | None, typer.Option(help="File with a secret of 16 bytes or more.")] = None
+    alert: Annotated[
+        str | None,
+        typer.Option(help="TASK:THRESHOLD. Write rows to OUT/_alerts whose levels above 0 have this probability."),
+    ] = None
+    condition: Annotated[
+        str | None,
+        typer.Option(help="TASK:CODES:THRESHOLD. A task whose levels above 0 are condition codes, such as au:AU:0.99."),
+    ] = None
+    retry: Annotated[
+        list[str] | None, typer.Option(help="Score rows with this status, such as SERVER_DIED, again; may be repeated.")
+    ] = None
+    engine: Annotated[
+        BatchEngine, typer.Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
+    ] = BatchEngine.LOCAL
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of --engine ray (default: one a CPU).")] = None
+    mixed_arithmetic: Annotated[
+        bool,
+        typer.Option(
+            "--mixed-arithmetic", help="Take scores that were computed in different arithmetics (column `arithmetic`)."
+        ),
+    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False
+
+
+@takes(ScoreOptions)
+def score(options: ScoreOptions) -> None:
+    """Score every row of the sources. Re-run the same command to resume after a crash or Ctrl-C.
+
+    Rows that cannot be read are in OUT/_rejected with file, line and reason, and make the exit status 3. A file that
+    cannot be read as a whole makes it 2, before anything is written; a job in which no row is scored, 5.
+
+    Example: scoremux score responses/ --out scored --url localhost:8001
+    """
+    from scoremux_batch.job_output import JobCounts, Output
+    from scoremux_batch.job_run import run_job, runner_of
+    from scoremux_batch.sources import check_sources
+    from scoremux_batch.summary import check
+
+    out, output, to_retry = options.out, Output(options.out), _without_score(options.retry or [])
+    console = Console(stderr=True, highlight=False, markup=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        job = _job(options, output, Path(scratch, out.name) if options.dry_run else out)
+        if options.dry_run:
+            check_sources(job.sources, job.layout)
+            raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
+    connection, on_ray = _connection(options), options.engine is BatchEngine.RAY
+    counts = output.finished(job)
+    if counts is None:
+        run = runner_of(connection, to_retry, on_ray, options.workers)
+        state = run_job(console, output, job, run)
+        counts = JobCounts(state.rejected, state.statuses)
+        if output.is_file:
+            output.export(job, state)
+        console.print(f"written to {out}", soft_wrap=True)
+    elif to_retry & counts.statuses.keys():
+        raise InputError(f"{out} is written, and rows are scored again in a folder of parts only; give another --out")
+    else:
+        console.print(f"nothing to do: {counts.statuses.total():,} rows are in {out}", soft_wrap=True)
+    if status := _report(console, output, counts, bool(options.alert)):
+        raise typer.Exit(status)
+
+
+def _job(options: ScoreOptions, output: Output, beside: Path) -> Job:
+    """Return the job; `beside` its output it keeps standard input, where that is a source. Raises InputError."""
+    from scoremux_batch.journal import Job
+    from scoremux_batch.people import Alert, ConditionTask, ForPeople, ReadBehind
+    from scoremux_batch.sources import expand, kept_input
+    from scoremux_files.rows.writers import check_kept
+
+    people = ForPeople(
+        ReadBehind.read(options.read_behind, options.key_file) if options.read_behind else None,
+        Alert.parse(options.alert) if options.alert else None,
+        output.alerts,
+        ConditionTask.parse(options.condition) if options.condition else None,
+    )
+    names = column_names(options.column, Path(options.sources[0]), id="id", task="task", text="text", student=None)
+    keep = [*dict.fromkeys(options.keep or ())]
+    check_kept(keep, names["text"])
+    if not (options.url or options.dry_run):
+        raise InputError("--url is missing: HOST:PORT of a server")
+    layout = RowLayout(part_rows=options.part_rows, keep=keep or None, **names)
+    sources = [kept_input(beside, sys.stdin.buffer) if name == "-" else name for name in options.sources]
+    return Job(expand(sources, options.out, output.alerts), layout, people, options.mixed_arithmetic)
+
+
+def _connection(options: ScoreOptions) -> Connection:
+    from scoremux_batch.job_client import Connection
+    from scoremux_client.transports.transport import Tls
+
+    files = (options.root_certificates, options.client_certificate, options.client_key)
+    tls, urls = Tls(*files) if any(files) else None, tuple(options.url or ())
+    return Connection(urls, options.token, options.patience_s, tls, options.insecure, options.mixed_arithmetic)
+
+
+def _without_score(names: Sequence[str]) -> frozenset[Status]:
+    """Return the statuses of some names. Raises InputError for one that rows without a score do not have."""
+    statuses = {status.value: status for status in Status if status not in (Status.OK, Status.CONDITION)}
+    if unknown := sorted(set(names) - statuses.keys()):
+        raise InputError(f"--retry {unknown[0]}: the statuses of rows without a score are {', '.join(statuses)}")
+    return frozenset(statuses[name] for name in names)
+
+
+def _report(console: Console, output: Output, counts: JobCounts, alert: bool) -> int:
+    """Print what needs attention, and return the exit status."""
+    from scoremux_batch.people import count_alerts
+
+    nothing_scored = counts.statuses and not counts.scored
+    if counts.rejected:
+        console.print(f"rejected: {counts.rejected:,}, all in {output.rejected}", soft_wrap=True)
+    if nothing_scored:
+        statuses = ", ".join(f"{rows:,} {status}" for status, rows in sorted(counts.statuses.items()))
+        console.print(f"NO ROW WAS SCORED: {statuses}", soft_wrap=True)
+    if alert and (alerts := count_alerts(output.alerts)):
+        console.print(f"ALERTS: {alerts:,}, all in {output.alerts}", soft_wrap=True)
+        return ALERT_STATUS
+    return NOTHING_SCORED_STATUS if nothing_scored else REJECTED_STATUS if counts.rejected else 0

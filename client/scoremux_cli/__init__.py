@@ -1,1 +1,0 @@
-"""The command line: `scoremux`, and the commands that need no server beside them."""

@@ -1,0 +1,94 @@
+"""What the endpoints share: the options of `scoremux api`, the database, and the way to Triton."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+
+from scoremux_api.bodies import Bodies
+from scoremux_api.callers import Caller, Callers
+from scoremux_api.problems import UPDATE_S, ApiProblem
+from scoremux_api.rows.live_intake import LiveIntake
+from scoremux_api.triton_scorer import TritonScorer
+from scoremux_api.webhooks.addresses import WebhookAddresses
+from scoremux_batch.people import Alert, ReadBehind
+from scoremux_client.errors import InputError
+from scoremux_client.rows import Response
+from scoremux_review.database.connection import Database
+
+LEAST_FREE_BYTES = 8 << 20
+"""Free bytes that the API needs to be ready: a request with its rows on the desk, and the answer that is stored."""
+
+
+@dataclass
+class Services:
+    """What endpoints need of the options of `scoremux api`, and one of each thing that they share.
+
+    Attributes:
+        folder: Where batches are kept.
+        tasks: The store, for questions and policies of tasks.
+        keep_days: Days for which settled rows, stored answers and batches are kept; None: `KEPT_DAYS`, rows for ever.
+        allowed_hosts: Hosts to which webhooks may go although they are on loopback or private.
+    """
+
+    database: Database
+    scorer: TritonScorer
+    callers: Callers
+    folder: Path
+    tasks: Path | None = None
+    read_behind: ReadBehind | None = None
+    alert: Alert | None = None
+    keep_days: int | None = None
+    allowed_hosts: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        operator = partial(self.callers.may_also_score, Caller("api", ()), "*")
+        self.intake = LiveIntake(self.database, self.read_behind, lambda: self.scorer.ask_tasks(operator()).result())
+        self.addresses = WebhookAddresses(self.allowed_hosts)
+        self.batches_changed = threading.Event()
+        self.bodies = Bodies(self.folder)
+
+    def check_room(self) -> None:
+        """Return if rows and batches can be written. Raises ApiProblem (503), before a row would be lost."""
+        url = self.database.engine.url
+        places = [self.folder, *([Path(str(url.database)).parent] if self.database.is_sqlite else [])]
+        for place in places:
+            if not os.access(place, os.W_OK) or shutil.disk_usage(place).free < LEAST_FREE_BYTES:
+                raise ApiProblem(503, "Storage unavailable", "the disk of the API is full or read-only", UPDATE_S)
+
+    async def alerts(self, caller: Caller, rows: Sequence[Response]) -> Sequence[Mapping[str, Any] | None]:
+        """Score rows for the alert task, too; return what is said of each that is an alert, None of the others.
+
+        Raises ApiProblem where the alert task cannot be scored, TransportError as the scorer does.
+        """
+        if (alert := self.alert) is None:
+            return [None] * len(rows)
+        caller = self.callers.may_also_score(caller, alert.task)
+        outcomes = await self.scorer.score(caller, [Response(alert.task, row.text) for row in rows])
+        try:
+            described = [alert.describe(outcome) for outcome in outcomes]
+        except InputError as error:
+            raise ApiProblem(503, "Alerts unavailable", str(error), UPDATE_S) from None
+        return [None if row.text is None else said for row, said in zip(rows, described, strict=True)]
+
+
+# `async`: FastAPI runs plain functions in its threads, and there are few of these.
+async def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+async def _caller(request: Request) -> Caller:
+    return (await _services(request)).callers.of(request)
+
+
+ServicesOf = Annotated[Services, Depends(_services)]
+CallerOf = Annotated[Caller, Depends(_caller)]
+"""Who sent the request; a parameter of this type answers 401 to others."""

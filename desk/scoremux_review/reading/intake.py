@@ -1,0 +1,286 @@
+"""Scored responses come in: a row for each, a read for each that a human is to see."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from scoremux_assess.labels import weights
+from scoremux_assess.labels.similar_texts import fold
+from scoremux_client.contract import HUMAN, NOBODY_CAN, Reason
+from scoremux_client.errors import InputError
+from scoremux_files.rows.readers import cell_text, chunks, read_rows, whole_number
+from scoremux_files.rows.writers import without_apostrophe
+from scoremux_review.database import log, programme, reads, responses
+from scoremux_review.database.connection import Connection, Database
+from scoremux_review.desk_policy import DeskPolicy
+from scoremux_review.reading.response_texts import Origin, Texts
+from scoremux_review.reading.task_files import read_papers
+
+CHUNK_ROWS = 500
+"""Rows of one transaction: raters never wait for longer than that takes."""
+
+READ_BEHIND, EVERYTHING, SAMPLE = "READ_BEHIND", "ALL", "SAMPLE"
+"""Reasons beside those of a route: a random share of what the machine scored; rows without a route; what `scoremux
+sample` drew."""
+
+_MOST_LINE, _MOST_LEVEL, _MOST_NAME_BYTES = 2**63 - 1, 10_000, 2_000
+_COMPARED = ("status", "level", "route", "version", "chosen_by", "read_behind")
+_NEEDED = {"id", "task", "status", "level"}
+
+
+@dataclass
+class Added:
+    """What a file brought.
+
+    Attributes:
+        already_there: How many of them the desk had before.
+        rescored: How many of these have another score or route than the one that the desk had.
+        to_read: How many of the new ones people read.
+    """
+
+    rows: int = 0
+    already_there: int = 0
+    rescored: int = 0
+    to_read: int = 0
+
+
+def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux review") -> Added:
+    """Add what `scoremux score` wrote, a folder of parts or one file. Adding it again adds only what is new.
+
+    Raises InputError naming file and row; rows before it are added.
+    """
+    with database.read() as connection:
+        policy = programme.load_policy(connection)
+    lines = (_checked(path, number, row, texts, policy) for number, row in enumerate(read_rows(path), start=1))
+    added = _add_rows(database, lines, path.name, by)
+    with database.write() as connection:
+        body = {"file": path.name, "rows": added.rows, "known": added.already_there, "to_read": added.to_read}
+        log.append(connection, database.now(), by, "added", body)
+    return added
+
+
+def add_papers(database: Database, path: Path, kind: str, by: str = "scoremux review") -> int:
+    """Add papers with a known level, of one of `PAPERS`; return how many are new. Raises as `add_scored` does."""
+    papers = (_paper(path, kind, n, *paper) for n, paper in enumerate(read_papers(path), start=1))
+    added = _add_rows(database, papers, path.name, by)
+    new = added.rows - added.already_there
+    with database.write() as connection:
+        log.append(connection, database.now(), by, "added", {"file": path.name, kind: new})
+    return new
+
+
+def share(key: str) -> float:
+    """Return a number in 0…1 that depends on the key alone, for random choices that can be repeated."""
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
+
+
+def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by: str) -> Added:
+    added = Added()
+    for chunk in chunks(lines, CHUNK_ROWS):
+        with database.write() as connection:
+            added.rescored += _count_rescored(connection, chunk, file)
+            new, to_read = insert_rows(connection, chunk, file, by, database.now())
+        added.rows += len(chunk)
+        added.already_there += len(chunk) - len(new)
+        added.to_read += to_read
+    return added
+
+
+def _count_rescored(connection: Connection, chunk: list[dict[str, Any]], file: str) -> int:
+    """Return how many known rows come with another score or route. Raises InputError for another text or level."""
+    rescored, on_desk = 0, responses.rows_at(connection, chunk)
+    for row in chunk:
+        before = on_desk.get((row["source"], row["line"], row["name"]))
+        if before is None:
+            continue
+        if (before.task, before.text) != (row["task"], row["text"]):
+            raise InputError(
+                f"{file}: line {row['line']} of {row['source']} has another text or task than when "
+                f"{before.administration} brought it; if these are two files of one name, rename the new one "
+                "(responses: and score them again)"
+            )
+        if before.known_level != row["known_level"]:
+            raise InputError(
+                f"{file}: the paper in line {row['line']} has the known level {before.known_level} here, which raters "
+                "were compared with; give the corrected paper another id, or put it in a file of another name"
+            )
+        rescored += any(not _equal(getattr(before, name), row[name]) for name in _COMPARED)
+    return rescored
+
+
+def _equal(before: Any, now: Any) -> bool:
+    both_numbers = isinstance(before, float) and isinstance(now, float)
+    return isclose(before, now, rel_tol=1e-6) if both_numbers else bool(before == now)
+
+
+def insert_rows(
+    connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float
+) -> tuple[list[int], int]:
+    """Insert rows that the desk does not have, with their reads; note in the record that a file brought them.
+
+    Returns:
+        The ids of the new ones, in order, and how many of them people read.
+
+    Raises:
+        InputError: a row has a level that its task, as the desk knows it, does not have.
+    """
+    levels: dict[str, int] = {}
+    for row in chunk:
+        number = max(len(json.loads(row["probabilities"])), row["level"] + 1, (row["known_level"] or 0) + 1, 2)
+        levels[row["task"]] = max(levels.get(row["task"], 0), number)
+    programme.ensure_items(connection, levels, by, now)
+    new = responses.insert_new_rows(connection, chunk)
+    if not new:
+        return [], 0
+    first, last = new[0][0], new[-1][0]
+    body = {"file": file, "first": first, "last": last, "digest": responses.chunk_digest(new)}
+    log.append(connection, now, by, log.ROWS_ADDED, body)
+    return [row for row, _ in new], reads.add_first_reads(connection, first)
+
+
+def _checked(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: DeskPolicy) -> dict[str, Any]:
+    try:
+        columns = _scored_row(path, number, row, texts, policy)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{path}, row {number}: not what `scoremux score` writes; a number is none") from error
+    if not 0 <= columns["line"] <= _MOST_LINE or abs(columns["level"]) > _MOST_LEVEL:
+        raise InputError(f"{path}, row {number}: its line or level is out of range")
+    if len(columns["source"].encode()) + len(columns["name"].encode("utf-8", "replace")) > _MOST_NAME_BYTES:
+        raise InputError(f"{path}, row {number}: source and id have more than {_MOST_NAME_BYTES:,} bytes together")
+    return columns
+
+
+def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: DeskPolicy) -> dict[str, Any]:
+    if not row.keys() >= _NEEDED:
+        raise InputError(f"{path}, row {number}: not what `scoremux score` writes; id, task, status, level needed")
+    name, task = _plain(path, row["id"]), _plain(path, row["task"]).partition("@")[0]
+    origin, drawn = texts.of(path, number, name, row), None
+    if origin.administration is None:
+        origin = origin._replace(administration=path.name)
+    if row.get("chosen_by") == weights.SAMPLE:
+        drawn = _drawn_with(path, number, row)
+        origin = origin._replace(source=f"{weights.SAMPLE} {path.name}", line=number)
+    outcome = {**row, "level": whole_number(path, number, row["level"])}
+    return row_of(task, name, origin, outcome, policy, number, drawn)
+
+
+def row_of(
+    task: str,
+    name: str,
+    origin: Origin,
+    outcome: Mapping[str, Any],
+    policy: DeskPolicy,
+    number: int,
+    drawn: float | None = None,
+) -> dict[str, Any]:
+    """Return a scored response as a row for the database.
+
+    Args:
+        name: The id of the response.
+        outcome: Columns as `scoremux score` writes them.
+        number: Its place in time among the rows of one source.
+        drawn: The probability with which `scoremux sample` drew it; None where it did not.
+
+    Raises:
+        ValueError, TypeError, OverflowError: a cell that should be a number is none.
+    """
+    probabilities, confidence = _numbers(outcome.get("probabilities")), _number(outcome.get("confidence"))
+    low, high = (
+        None if (end := _number(outcome.get(side))) is None else int(end) for side in ("level_low", "level_high")
+    )
+    route, read_behind = str(outcome.get("route") or ""), _number(outcome.get("read_behind"))
+    chosen_by, reason = chosen(str(outcome["status"]), route, read_behind)
+    if reason == Reason.HELD.value:
+        read_behind = 1.0
+    if drawn is not None:
+        chosen_by, reason, read_behind = weights.SAMPLE, SAMPLE, drawn
+    if chosen_by not in (weights.READ_BEHIND, weights.SAMPLE):
+        read_behind = None
+    certainty = confidence if confidence is not None else max(probabilities, default=0.0)
+    order = "random" if chosen_by in (weights.READ_BEHIND, weights.SAMPLE) else policy.order
+    priority = {"uncertainty": certainty, "time": float(number)}.get(order, share(f"order {task} {name} {origin.line}"))
+    return _row(
+        task, origin.text, origin.source, origin.line, name, origin.administration or "", priority,
+        status=str(outcome["status"]), level=outcome["level"], probabilities=json.dumps(probabilities),
+        confidence=confidence, level_low=low, level_high=high, condition=str(outcome.get("condition") or ""),
+        route=route, read_behind=read_behind, version=str(outcome.get("version") or ""), chosen_by=chosen_by,
+        reason=reason, state="waiting" if reason else "machine", student=origin.student, kept=origin.kept,
+    )  # fmt: skip
+
+
+def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int, row: dict[str, Any]) -> dict[str, Any]:
+    name, priority = str(row.get("id") or number), share(f"{kind} {task} {number}")
+    source = path.name if kind == "validity" else f"{kind} {path.name}"
+    return _row(
+        task, text, source, number, name, path.name, priority,
+        known_level=level, chosen_by=kind, reason="", state=kind, student=cell_text(row.get("student")) or "",
+    )  # fmt: skip
+
+
+def _row(
+    task: str, text: str, source: str, line: int, name: str, administration: str, priority: float, **values: Any
+) -> dict[str, Any]:
+    """Return a row for the database, its texts cleaned. values: other columns; without them a score's are empty."""
+    cells = (text, source, name, administration, values["student"], values.get("kept", ""))
+    text, source, name, administration, student, kept = map(storable, cells)
+    key = hashlib.blake2b(f"{task}\0{fold(text)}".encode(), digest_size=8).digest()
+    empty = {"status": "OK", "level": -1, "probabilities": "[]", "confidence": None, "level_low": None,
+             "level_high": None, "condition": "", "route": "", "read_behind": None, "version": "",
+             "known_level": None}  # fmt: skip
+    place = {"source": source, "line": line, "name": name, "administration": administration, "priority": priority}
+    folded_key = int.from_bytes(key, "big", signed=True)
+    cleaned = {"text": text, "student": student, "kept": kept}
+    return {**empty, **place, "task": task, "folded_key": folded_key, **values, **cleaned}
+
+
+def storable(cell: str) -> str:
+    """Return a text as databases store it: PostgreSQL has no NUL, and none has half of a surrogate pair."""
+    return cell.encode("utf-8", "replace").decode().replace("\0", "␀")
+
+
+def chosen(status: str, route: str, read_behind: float | None) -> tuple[str, str]:
+    """Return how a row was chosen for reading, and its queue; the queue is empty if no human reads it.
+
+    Without a route or a calibration it is not known what the machine may keep, so humans may read everything, unless
+    the server's profile leaves it to the machine. Of a new task people get everything, so that its rows are no choice
+    of the machine's.
+    """
+    if status in NOBODY_CAN:
+        return "", ""
+    if route == Reason.HELD.route:  # all that the machine would keep
+        return weights.READ_BEHIND, Reason.HELD.value
+    if route in (Reason.NEW_TASK.route, Reason.UNCALIBRATED.route):
+        return "all", route.removeprefix(HUMAN)
+    if route.startswith("human"):
+        return "route", route.partition(":")[2] or "HUMAN"
+    if not route:
+        return "all", EVERYTHING
+    return ("read_behind", READ_BEHIND) if read_behind else ("", "")
+
+
+def _drawn_with(path: Path, number: int, row: dict[str, Any]) -> float:
+    """Return the probability with which `scoremux sample` drew a row. Raises InputError."""
+    probability = _number(row.get("probability"))
+    if probability is None or not 0 < probability <= 1:
+        raise InputError(f"{path}, row {number}: probability is not a number above 0 and at most 1")
+    return probability
+
+
+def _plain(path: Path, cell: object) -> str:
+    return without_apostrophe(str(cell)) if path.suffix.lower() == ".csv" else str(cell)
+
+
+def _numbers(cell: Any) -> list[float]:
+    values = cell.split() if isinstance(cell, str) else (cell or ())
+    return [float(f"{float(value):.6g}") for value in values]
+
+
+def _number(cell: Any) -> float | None:
+    value = float(cell) if cell not in (None, "") else float("nan")
+    return None if value != value else value

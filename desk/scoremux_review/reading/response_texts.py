@@ -1,0 +1,156 @@
+"""The texts of scored rows: `scoremux score` writes none, so they are read again from where it read them.
+
+Columns have the names that the job was given; its journal, or the note beside its file, has them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scoremux_client.errors import InputError
+from scoremux_files.errors import parsing, reading
+from scoremux_files.rows.readers import cell_text, read_records
+from scoremux_files.rows.row_layout import Record, RowLayout, list_columns
+from scoremux_files.rows.writers import JOURNAL, beside_parts, check_kept, done_note, without_apostrophe
+
+ADMINISTRATION = "administration"
+"""A column of scored rows that tells apart responses of one id."""
+
+_LAYOUT = [field.name for field in fields(RowLayout)]
+
+
+class Origin(NamedTuple):
+    """Where a response is, what it says, who wrote it (empty: not known), and what its job kept of it.
+
+    Attributes:
+        administration: None where the job kept no column of this name.
+        kept: Further columns, as JSON.
+    """
+
+    source: str
+    line: int
+    text: str
+    student: str
+    administration: str | None = None
+    kept: str = ""
+
+
+def layout_of(scored: Path, **columns: Any) -> RowLayout:
+    """Return how the job that wrote a folder of parts, or one file, read its rows. Raises InputError.
+
+    Args:
+        columns: Names of columns, which count before those of the job.
+    """
+    layout, note = dict[str, Any](), beside_parts(scored, JOURNAL) if scored.is_dir() else done_note(scored)
+    if note.is_file():
+        with reading(note), parsing(f"{note} is damaged"), note.open(encoding="utf-8") as file:
+            content = json.loads(file.readline())
+            layout = content["layout"] if scored.is_dir() else content["job"]["layout"]
+    named = {name: column for name, column in columns.items() if column}
+    chosen = RowLayout(**{name: value for name, value in layout.items() if name in _LAYOUT} | named)
+    check_kept(chosen.keep or (), chosen.text)
+    return replace(chosen, task=chosen.text)  # the task is in the scored row
+
+
+def texts_of(files: Sequence[Path], names: Collection[str]) -> set[str]:
+    """Return the texts that files of responses have for some ids. Raises InputError."""
+    found = (record.values.get("text") for _, name, record in _named_records(files, RowLayout()) if name in names)
+    return {text for text in found if isinstance(text, str)}
+
+
+def _named_records(files: Sequence[Path], layout: RowLayout) -> Iterator[tuple[Path, str, Record]]:
+    """Yield the records of files of responses with their ids, which are their numbers where there are none."""
+    for path in files:
+        for number, record in enumerate(read_records(path, layout), start=1):
+            name = record.values.get(layout.id)
+            yield path, str(number if name in (None, "") else name), record
+
+
+class Texts:
+    """Finds texts by source and line, as the parts of a job have them, or by id in files of responses."""
+
+    def __init__(self, responses: Sequence[Path] = (), layout: RowLayout | None = None) -> None:
+        """Read the files of responses, which scored files without source and line need. Raises InputError."""
+        layout = layout or RowLayout()
+        self._layout, self._keep = replace(layout, keep=None), layout.keep or ()
+        self._by_id: dict[str, Origin] = {}
+        self._source = ""
+        self._records: Iterator[Record] = iter(())
+        self._last: Record | None = None
+        for path, name, record in _named_records(responses, self._layout):
+            if name in self._by_id:
+                raise InputError(f"{path}, line {record.line}: id {name!r} is given twice")
+            self._by_id[name] = self._origin(path, record)
+
+    def of(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
+        """Return where the scored row of a number comes from, and what it keeps. Raises InputError.
+
+        Its own student counts before the response's.
+        """
+
+        def cell(column: str) -> str:
+            value = cell_text(row.get(column)) or ""
+            return without_apostrophe(value) if path.suffix.lower() == ".csv" else value
+
+        if missing := [column for column in self._keep if column not in row]:
+            raise InputError(f"{path}, row {number}: no column {missing[0]} (its columns: {list_columns(list(row))})")
+        kept = {column: cell(column) or None for column in self._keep if column != ADMINISTRATION}
+        student = cell(self._layout.student if self._layout.student in row else "student")
+        origin = self._find(path, number, name, row)
+        return origin._replace(
+            student=student or origin.student,
+            administration=cell(ADMINISTRATION) if ADMINISTRATION in row else None,
+            kept=json.dumps(kept, ensure_ascii=False) if kept else "",
+        )
+
+    def _find(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
+        if isinstance(row.get("text"), str):
+            return Origin(str(row.get("source") or path), int(row.get("line") or number), row["text"], "")
+        if self._by_id:
+            if name not in self._by_id:
+                raise InputError(f"{path}, row {number}: id {name!r} is not in the files of responses")
+            return self._by_id[name]
+        if not row.get("source") or not row.get("line"):
+            raise InputError(
+                f"{path} has no texts, and does not say where they are: give `scoremux review add` --responses FILE"
+            )
+        return self._origin(Path(row["source"]), self._at(str(row["source"]), int(row["line"])))
+
+    def _at(self, source: str, line: int) -> Record:
+        # Parts have their rows in the order of the source, so one pass over it is enough.
+        if source != self._source or (self._last and (self._last.line or 0) > line):
+            self._source, self._last = source, None
+            self._records = read_records(Path(source), self._layout)
+        while self._last is None or (self._last.line or 0) < line:
+            self._last = next(self._records, None)
+            if self._last is None:
+                break
+            if self._last.line is None:
+                raise InputError(f"{source}: {self._last.reason}")
+        if self._last is None or self._last.line != line:
+            raise InputError(f"{source} has no row in line {line}; it has changed since it was scored")
+        return self._last
+
+    def _origin(self, path: Path, record: Record) -> Origin:
+        student, text = self._layout.student, self._text(path, record)
+        if student and student not in record.values:
+            listed = list_columns(list(record.values))
+            raise InputError(
+                f"{path}, line {record.line}: no column {student} (its columns: {listed}); name it "
+                "with --column student=NAME of `scoremux review add`"
+            )
+        writer = cell_text(record.values.get(student)) if student else None
+        return Origin(str(path), record.line or 0, text, writer or "")
+
+    def _text(self, path: Path, record: Record) -> str:
+        text = record.values.get(self._layout.text)
+        if isinstance(text, bytes):
+            return text.decode(errors="replace")
+        if not isinstance(text, str):
+            missing = f"no column {self._layout.text}; name it: --column text=NAME"
+            raise InputError(f"{path}, line {record.line}: {record.reason or missing}")
+        return text

@@ -1,0 +1,65 @@
+"""The parameters of Triton's models `scorer` and `backbone`, as their configurations name them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from scoremux_engine.backend.audit import AuditSettings
+from scoremux_engine.backend.models import BACKBONE
+from scoremux_engine.runners.choose import RunnerChoice
+from scoremux_engine.scoring.outcomes import PEOPLE
+from scoremux_files.settings import validate
+
+
+class Parameters(BaseModel, extra="ignore", frozen=True):
+    """What the configuration of a model says. All parameters are optional, and 0 stands for the default.
+
+    Attributes:
+        repository: The folder with the exported `backbone` (default: the folder above the model repository).
+        choice: From `runner`, `device`, `precision`, `threads` and `streams`. Runner `triton` calls the model
+            `backbone_model` beside this one, whose bits are those of `arithmetic`.
+        queue_rows, queue_bytes: Most rows and bytes of text that wait; requests beyond that are refused, unless nothing
+            waits.
+        uncalibrated: `machine` where the machine decides about tasks without a calibration (default: `human`).
+        run_folder: For what must outlive a dead stub: the rows in flight and whether the self-test passed.
+        selftest: `short` (the default) or `off`; none with runner `triton`.
+        grant_key_file: The key of the front door's grants; requests without a valid grant are then refused.
+    """
+
+    repository: Path
+    store: Path
+    choice: RunnerChoice
+    audit: AuditSettings
+    backbone_model: str = BACKBONE
+    arithmetic: str = ""
+    bank_bytes: int = 0
+    micro_batch_tokens: int = 0
+    queue_rows: int = 0
+    queue_bytes: int = 0
+    uncalibrated: str = PEOPLE
+    run_folder: Path | None = None
+    selftest: str = "short"
+    metrics_tasks: int = 100
+    grant_key_file: Path | None = None
+
+    @classmethod
+    def of(cls, args: Mapping[str, str]) -> Parameters:
+        """Read the arguments with which Triton loads a model.
+
+        Raises AuditError, or ValueError for a wrong number or where Triton is to cache responses.
+        """
+        config = json.loads(args["model_config"])
+        if config.get("response_cache", {}).get("enable"):
+            raise ValueError(
+                "config.pbtxt enables response_cache; remove it: Triton would answer with scores of an older version "
+                "after a publish"
+            )
+        values = config.get("parameters", {})
+        texts = {name: value["string_value"] for name, value in values.items() if value["string_value"]}
+        repository = Path(texts.get("repository") or Path(args["model_repository"]).absolute().parents[1])
+        parsed = {"repository": repository, "choice": RunnerChoice.of(texts), "audit": AuditSettings.of(texts)}
+        return validate(cls.model_validate, {"store": repository / "store", **texts, **parsed})

@@ -1,0 +1,169 @@
+"""The watcher: the loop that keeps one Triton running, and waits while its store cannot be read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from scoremux_engine.backend.audit_log import UNWRITABLE
+from scoremux_server.errors import CrashLoopError, InterruptedStartError
+from scoremux_server.supervision.diagnosis import DEFAULT_TIMING, Diagnosis, Timing
+from scoremux_server.supervision.health import Health, WatchState
+from scoremux_server.triton.canary import Answer
+from scoremux_server.triton.server import TritonServer
+
+_TICK_S = 0.1
+_BEAT_S = 1.0
+_STORE_S = 0.5
+
+
+class Watcher:
+    """Keeps one Triton running until a stop: if Triton or its stub dies or hangs, Triton is restarted on its ports."""
+
+    def __init__(
+        self,
+        server: TritonServer,
+        report: Callable[[str], None] = lambda _: None,
+        timing: Timing = DEFAULT_TIMING,
+        *,
+        backoff_s: float = 0.5,
+        backoff_most_s: float = 30.0,
+        crash_loop_deaths: int = 5,
+    ) -> None:
+        """Users need no other times and counts than the defaults; tests do.
+
+        Args:
+            backoff_s: Pause before the second restart in a row; it doubles from one to the next.
+            crash_loop_deaths: Number of deaths in a row, without a successful start between them, that ends the
+                watching.
+        """
+        profile = server.profile
+        selftest = "none" if profile.runner == "triton" else profile.selftest  # the scorer cannot test another model
+        self.health = Health(server.versions(), profile.drain_s, selftest)
+        self._server = server
+        self._report = report
+        self._diagnosis = Diagnosis(server, timing)
+        self._backoff_s, self._backoff_most_s = backoff_s, backoff_most_s
+        self._crash_loop_deaths = crash_loop_deaths
+
+    def run(self, stop: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
+        """Start Triton, call `ready`, and watch it until `stop` is set; then let it finish and remove everything.
+
+        Raises:
+            ServerError: The first start failed, and not by an interruption.
+            CrashLoopError: Triton died again and again.
+        """
+        try:
+            try:
+                self._start(self._server.launch, stop)
+            except InterruptedStartError as error:
+                self._restart(str(error), stop)
+            if not stop.is_set():
+                ready()
+            while not stop.wait(_TICK_S):
+                if cause := self._look():
+                    self._restart(cause, stop)
+        except BaseException:
+            self.health.state = WatchState.FAILED
+            self._server.kill()
+            raise
+        finally:
+            self._stop()
+
+    def _start(self, begin: Callable[[], None], stop: threading.Event) -> None:
+        """Begin a start, and wait for a good canary or for `stop`."""
+        try:
+            begin()
+            self._diagnosis.begin_start()
+            if answer := self._server.wait_until_ready(stop, self._look_at_start):
+                self.health.arithmetic = self._server.arithmetic
+                self._note(answer)
+                self._diagnosis.begin()
+                self.health.state = WatchState.SERVING
+        except Exception as error:
+            self.health.cause = _first_line(str(error))
+            raise
+
+    def _look_at_start(self, cause: str) -> None:
+        """Raise InterruptedStartError if a server that loads models will never score."""
+        self.health.beat()
+        if UNWRITABLE in cause and cause != self.health.cause:
+            self._report(f"{cause}; waiting for room, for {self._server.profile.start_timeout_s:g} s at most")
+            self.health.cause = cause
+        if fault := self._diagnosis.look_at_start():
+            raise InterruptedStartError(f"{fault}; {self._server.log_says}")
+
+    def _look(self) -> str:
+        """Return why Triton must be restarted, or nothing."""
+        self.health.beat()
+        cause, answer = self._diagnosis.look()
+        self.health.canary_waiting_s = self._server.canary.waiting_s
+        if answer:
+            self._note(answer)
+        if cause:
+            self.health.state, self.health.cause = WatchState.HEALING, cause
+        return cause
+
+    def _note(self, answer: Answer) -> None:
+        if answer.store_cause != self.health.store_cause:
+            scored = "; tasks already in memory are scored" if answer.good else ""
+            self._report(f"{answer.store_cause}{scored}" if answer.store_cause else "the store can be read again")
+        self.health.note(answer)
+
+    def _restart(self, message: str, stop: threading.Event) -> None:
+        """Restart Triton until it works; `message` begins with the cause. Raises CrashLoopError."""
+        died_at, deaths, pause_s = time.monotonic(), 1, 0.0
+        while deaths != self._crash_loop_deaths:
+            self._report(f"{_first_line(message)}; restarting Triton" + (f" in {pause_s:g} s" if pause_s else ""))
+            self._pause(pause_s, stop)
+            if stop.is_set():
+                return
+            try:
+                self._restart_once(stop)
+            except Exception as error:
+                deaths += 1
+                pause_s = min(max(2 * pause_s, self._backoff_s), self._backoff_most_s)
+                message = str(error) or type(error).__name__
+            else:
+                if not stop.is_set():
+                    self._report(f"Triton works again after {time.monotonic() - died_at:.1f} s")
+                return
+        raise CrashLoopError(f"Triton died {deaths} times in a row; the last cause: {message}")
+
+    def _pause(self, pause_s: float, stop: threading.Event) -> None:
+        while pause_s > 0 and not stop.wait(min(pause_s, _BEAT_S)):
+            self.health.beat()
+            pause_s -= _BEAT_S
+
+    def _restart_once(self, stop: threading.Event) -> None:
+        """Start Triton again as soon as the store can be read."""
+        # A dead scorer's requests get no answer before Triton ends, and the wait for the store may be long.
+        self._server.kill()
+        self._wait_for_store(stop)
+        if not stop.is_set():
+            self.health.restarts += 1
+            self._start(self._server.restart, stop)
+
+    def _wait_for_store(self, stop: threading.Event) -> None:
+        """Wait until the store can be read: a Triton started before would not load its scorer."""
+        reported = ""
+        while not stop.is_set() and (cause := self._server.canary.look_at_store()):
+            if cause != reported:
+                self._report(f"{cause}; waiting until it can be read")
+            reported = self.health.cause = self.health.store_cause = cause
+            self.health.beat()
+            stop.wait(_STORE_S)
+
+    def _stop(self) -> None:
+        """Let rows in flight finish, then remove everything."""
+        self.health.beat()
+        if self.health.state is not WatchState.FAILED:
+            self.health.state = WatchState.DRAINING
+        self._server.stop()
+        if self.health.state is WatchState.DRAINING:
+            self.health.state = WatchState.STOPPED
+
+
+def _first_line(message: str) -> str:
+    return message.partition("\n")[0].rstrip(":")

@@ -1,0 +1,278 @@
+"""`scoremux evaluate`, `report` and `compare`: scored rows beside known levels, and beside another output."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from scoremux_files.errors import InputError
+from scoremux_files.rows.row_layout import LABELS_HELP
+from scoremux_files.terminal import print_table
+
+if TYPE_CHECKING:
+    from scoremux_assess.conclusions.assessment import Assessment
+    from scoremux_assess.conclusions.comparison import Comparison
+    from scoremux_assess.conclusions.groups import Groups
+    from scoremux_assess.labels.joined_columns import LeftOut
+    from scoremux_assess.statistics.estimates import Figures
+
+_KEYS = ("level", "score", "second", "rater")
+_NAMES = ("n", "exact", "QWK")
+
+ScoredOption = Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")]
+TruthOption = Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="KEY=NAME",
+        help=f"{LABELS_HELP}, task (without one, rows match by id alone), level, score (points, for rows without a "
+        "level), second (another human's level or points), student (whose rows belong together), group (of students; "
+        "may be given again) or text (for its length).",
+    ),
+]
+TasksOption = Annotated[
+    Path | None,
+    typer.Option("--tasks", help="Store of tasks, REPO/store: rows that an adapter was trained on are left out."),
+]
+CriteriaOption = Annotated[
+    Path | None, typer.Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
+]
+
+
+def evaluate(
+    scored: ScoredOption,
+    truth: TruthOption,
+    column: ColumnOption = None,
+    tasks: TasksOption = None,
+    criteria: CriteriaOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
+    rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
+) -> None:
+    """Print agreement with 95 % intervals and a verdict, by task, by group and overall.
+
+    Example: scoremux evaluate scored --truth labelled.csv --tasks repo/store
+    """
+    from scoremux_assess.conclusions.assessment import assess
+    from scoremux_assess.conclusions.verdicts import read_criteria
+    from scoremux_assess.labels.joining import read_joined
+    from scoremux_assess.labels.labelled_row import label_columns
+    from scoremux_assess.report.figure_tables import write_rsm, write_table
+
+    judging = read_criteria(criteria)
+    columns = label_columns(column, *_KEYS, group="group", data=truth)
+    joined = read_joined(scored, truth, columns, tasks)
+    assessed = assess(joined, judging)
+    if out:
+        write_table(out, assessed)
+    if rsm:
+        write_rsm(rsm, joined)
+    console = Console(highlight=False, markup=False)
+    if joined.population:
+        console.print(joined.population, soft_wrap=True)
+    _print_tasks(console, assessed)
+    if assessed.figures["people"].n[-1]:
+        _print_routes(console, assessed)
+    if assessed.groups is not None:
+        _print_groups(console, assessed.groups)
+    if assessed.figures["human_qwk"].n[-1]:
+        console.print(f"QWK of two humans, mean of tasks: {_interval(assessed.means, 'human_qwk', 0)}")
+    _print_left_out(console, joined.left_out)
+    _print_files(console, out, rsm)
+
+
+def report(
+    scored: ScoredOption,
+    truth: TruthOption,
+    out: Annotated[Path, typer.Option("--out", help="HTML file; .json and .parquet files are written beside it.")],
+    column: ColumnOption = None,
+    tasks: TasksOption = None,
+    criteria: CriteriaOption = None,
+) -> None:
+    """Write a page with a verdict for each task, and everything that it rests on.
+
+    Example: scoremux report scored --truth labelled.csv --tasks repo/store --out report.html
+    """
+    from scoremux_assess.labels.labelled_row import label_columns
+    from scoremux_assess.report import ReportInputs, write_report
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out}: a report is an .html file")
+    columns = label_columns(column, *_KEYS, group="group", data=truth)
+    inputs = ReportInputs(scored, truth, columns, criteria, tasks)
+    write_report(inputs, out)
+    _print_files(Console(highlight=False, markup=False), out)
+
+
+def compare(
+    old: Annotated[Path, typer.Argument(help="An output of `scoremux score`.")],
+    new: Annotated[Path, typer.Argument(help="Another one, of the same rows.")],
+    truth: Annotated[Path | None, typer.Option("--truth", help="File with the columns id and level.")] = None,
+    column: ColumnOption = None,
+    tasks: TasksOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="JSON file for all figures.")] = None,
+) -> None:
+    """Print how many levels moved, how far and where to, by task and group; with a truth, what it did to agreement.
+
+    Example: scoremux compare scored-before scored-after --truth labelled.csv
+    """
+    from scoremux_assess.conclusions.comparison import ALL
+    from scoremux_assess.conclusions.comparison import compare as compare_outputs
+    from scoremux_assess.labels.labelled_row import label_columns
+    from scoremux_assess.report.figure_tables import write_comparison
+
+    if column and truth is None:
+        raise InputError("--column names columns of the truth: give --truth as well")
+    comparison = compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group", data=truth), tasks)
+    console = Console(highlight=False, markup=False)
+    _print_comparison(console, comparison)
+    if comparison.changes:
+        rated = int(comparison.changes["exact"].n[comparison.names.index(ALL)])
+        console.print(f"Δ: on the {rated:,} rows with a known level. {comparison.population}".rstrip(), soft_wrap=True)
+    moves = ", ".join(f"{step:+d}: {rows:,}" for step, rows in comparison.moves.items() if step)
+    console.print(f"rows by the levels that they moved: {moves}" if moves else "no level moved", soft_wrap=True)
+    _print_left_out(console, comparison.left_out)
+    if out:
+        write_comparison(out, comparison)
+    _print_files(console, out)
+
+
+def _print_tasks(console: Console, assessed: Assessment) -> None:
+    from scoremux_assess.conclusions.verdicts import Verdict, rows_in_words
+    from scoremux_assess.report.task_view import criteria_with
+
+    styles = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_ROWS: "bright_black"}
+    verdicts = [Verdict(int(verdict)) for verdict in assessed.overall.verdict[: len(assessed.tasks)]]
+    statistics = ("exact", "qwk", "smd")
+    rows = [
+        [
+            task,
+            *_figures(assessed.figures, cell, statistics),
+            str(v),
+            rows_in_words(assessed.overall.needed[cell], assessed.figures["exact"].n[cell]),
+        ]
+        for cell, (task, v) in enumerate(zip(assessed.tasks, verdicts, strict=True))
+    ]
+    if len(assessed.tasks) > 1:  # their scales differ: QWK is not pooled
+        n, exact, _, smd = _figures(assessed.figures, len(assessed.tasks), statistics)
+        rows.append(["all rows", n, exact, "", smd, "", ""])
+        rows.append([*_mean(assessed.means, 0, statistics), "", ""])
+    columns = ("task", *_NAMES, "SMD", "verdict", "rows needed")
+    _print_figures(console, columns, rows, ("rows needed", "SMD", "exact", "n"), [styles.get(v) for v in verdicts])
+    for cell in [cell for cell, verdict in enumerate(verdicts) if verdict == Verdict.FAIL]:
+        failed = ", ".join(criteria_with(Verdict.FAIL, assessed, cell))
+        console.print(f"{assessed.tasks[cell]} fails: {failed}", soft_wrap=True)
+
+
+def _print_routes(console: Console, assessed: Assessment) -> None:
+    """Print all machine scores, the machine's share and the score of record apart."""
+    statistics, names = ("people", "exact", "kept_exact", "record_exact"), (*assessed.tasks, "all rows")
+    rows = [
+        [name, *(_interval(assessed.figures, statistic, cell) for statistic in statistics)]
+        for cell, name in enumerate(names)
+    ]
+    if len(assessed.tasks) > 1:
+        mean, unit, *figures = _mean(assessed.means, 0, statistics)
+        rows.append([f"{mean} {unit}", *figures])
+    columns = ("task", "to people", "all machine scores", "machine's share", "score of record")
+    agreement = "exact agreement with a person's level (of the score of record: another person's)"
+    console.print(f"Share of rows sent to people, and {agreement}:")
+    _print_figures(console, columns, rows, ("all machine scores",))
+    if not assessed.figures["record_exact"].n[-1] > assessed.figures["kept_exact"].n[-1]:
+        reason = "no second reading of a row sent to people (--column second=NAME)"
+        console.print(f"The score of record is not measured: {reason}.")
+
+
+def _print_groups(console: Console, groups: Groups) -> None:
+    from scoremux_assess.report.words import LEAST_SHOWN
+
+    statistics = ("exact", "gap_exact", "qwk", "gap_qwk", "dsm", "people")
+    rows = []
+    for place, cell in enumerate(groups.of_all()):
+        n, *of_group = _figures(groups.figures, cell, statistics)
+        if groups.students[cell] < LEAST_SHOWN:
+            of_group = ["–"] * len(statistics)
+        rows.append([f"{groups.column[cell]}: {groups.value[cell]}", n, *of_group])
+        mean, *figures = _mean(groups.means, place, statistics)
+        rows.append([f"  {mean}", *figures])
+    columns = ["group", "n", "exact", "exact gap", "QWK", "QWK gap", "DSM", "to people"]
+    if not groups.figures["people"].n.any():
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    _print_figures(console, columns, rows, ("to people", "exact", "exact gap", "QWK gap"))
+
+
+def _print_comparison(console: Console, comparison: Comparison) -> None:
+    from scoremux_assess.conclusions.comparison import MEAN
+
+    shares, changes = comparison.shares, comparison.changes
+    rows = []
+    for cell, name in enumerate(comparison.names):
+        parts = [f"{shares[share].value[cell]:.1%}" for share in ("up", "down", "far")]
+        differences = [_interval(changes, figure, cell, signed=True) for figure in ("exact", "qwk") if changes]
+        counted = f"{int(shares['moved'].n[cell]):,}{' tasks' if name == MEAN else ''}"
+        rows.append([name, counted, _interval(shares, "moved", cell), *parts, *differences])
+    columns = ("", "rows", "moved", "up", "down", "≥2", *(("Δ exact", "Δ QWK") if changes else ()))
+    _print_figures(console, columns, rows, ("down", "up", "≥2", "Δ exact", "rows"))
+
+
+def _print_figures(
+    console: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    leave_out: Sequence[str],
+    styles: Sequence[str | None] = (),
+) -> None:
+    """Print a table whose columns hold figures, except the first and the verdict."""
+    figures = set(columns[1:]) - {"verdict"}
+    print_table(
+        console, columns, rows, numbers=figures, leave_out=leave_out, fold=columns[:1], styles=styles, box=False
+    )
+
+
+def _figures(figures: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
+    """Return the number of rows of a cell and its statistics."""
+    rows = f"{int(figures['exact'].n[cell]):,}"
+    return [rows, *(_interval(figures, statistic, cell) for statistic in statistics)]
+
+
+def _mean(means: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
+    """Return the name of a mean over tasks, its unit and its statistics."""
+    tasks, *figures = _figures(means, cell, statistics)
+    return [f"mean of {tasks}", "tasks", *figures]
+
+
+def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False) -> str:
+    """Return a figure with its interval, such as `.71 [.62, .79]`."""
+    value, low, high = figures[statistic].at(cell)
+    if math.isnan(value):
+        return "–"
+    # A figure whose interval is half of the scale wide does not have two digits.
+    digits = 1 if not high - low < 0.5 else 2
+    middle, ends = _short(value, digits, signed), [_short(end, digits, False) for end in (low, high)]
+    shown = middle if math.isnan(low) else f"{middle} [{', '.join(ends)}]"
+    return shown + figures[statistic].of_fewer(cell)
+
+
+def _short(value: float, digits: int, signed: bool) -> str:
+    from scoremux_assess.statistics.estimates import rounded
+
+    return re.sub(r"^([+-]?)0\.", r"\1.", rounded(value, digits, "+" if signed else ""))
+
+
+def _print_left_out(console: Console, left_out: Iterable[LeftOut]) -> None:
+    """Print which rows are not compared, with a few of their ids."""
+    from scoremux_assess.report.words import left_out_shown
+
+    for shown in map(left_out_shown, left_out):
+        console.print(f"{shown['count']} rows {shown['reason']}: {shown['examples']}", markup=False, soft_wrap=True)
+
+
+def _print_files(console: Console, *paths: Path | None) -> None:
+    for path in filter(None, paths):
+        console.print(f"written to {path}", soft_wrap=True)

@@ -1,0 +1,113 @@
+"""`scoremux watch`: whether promises still hold, from what people read behind the machine."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import date, timedelta
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scoremux_files.atomic import replace_file
+from scoremux_files.errors import InputError, writing
+
+if TYPE_CHECKING:
+    from scoremux_assess.promises.watched_rows import WatchedTask
+    from scoremux_decide.decision import Decision
+
+
+ALARM_STATUS = 4
+
+
+def watch(
+    final: Annotated[Path, typer.Argument(help="What `scoremux review export --out` wrote.")],
+    tasks: Annotated[Path, typer.Option("--tasks", help="The store of tasks, REPO/store.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="TOML file of `scoremux calibrate`, with the table \\[watch].")
+    ] = None,
+    scored: Annotated[
+        list[Path] | None,
+        typer.Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable."),
+    ] = None,
+    papers: Annotated[Path | None, typer.Argument(help="What `scoremux review export --papers` wrote.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="HTML page to write; beside it the same as .json, for `scoremux tasks hold --from` and `score "
+            "--read-behind`, and as .prom for node_exporter's textfile collector.",
+        ),
+    ] = None,
+) -> None:
+    """Test promises on read-behind rows; run it each morning. Everything is computed again from the files.
+
+    The exit status is 4 where a task has an alarm and is not on hold.
+
+    Example: scoremux watch final.parquet papers.parquet --tasks REPO/store --policy policy.toml --out today.html
+    """
+    from scoremux_assess.labels.trained_rows import packages_of
+    from scoremux_assess.promises import watch_view as view
+    from scoremux_assess.promises.findings import AlarmRate, find, find_shifts, planned_reads
+    from scoremux_assess.promises.watched_rows import read_papers, read_watched
+    from scoremux_assess.report import render
+    from scoremux_decide.policy import WatchPolicy, read_policy
+
+    if out and out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out}: the page is an .html file")
+    rules = read_policy(policy).watch if policy else WatchPolicy()
+    packages = packages_of(tasks)
+    today, rate = date.today(), AlarmRate(rules.false_alarms, rules.days)
+    days_ago = [(today - timedelta(days=days)).isoformat() for days in (rules.late_days, 28)]
+    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(packages, digest)), days_ago[0])
+    if not watched:
+        raise InputError(f"there are no rows in {final}")
+    readings = read_papers(papers, days_ago[1]) if papers else {}
+    findings = find(watched, rate, today.isoformat(), readings)
+    shifts, drawn = find_shifts(watched, rate, today.isoformat()), planned_reads(findings, rules)
+    morning = view.Morning(
+        watched, findings, shifts, _lost(scored or [], watched), drawn, rules, today.isoformat(), str(tasks)
+    )
+    values = view.page_values(morning)
+    if out:
+        named = {"title": f"Promises on {today}", "source": final.name, "version": version("scoremux")}
+        contents = {
+            out: render("scoremux_assess.promises", "morning.html", values | named),
+            out.with_suffix(".json"): json.dumps(view.as_json(morning), indent=1) + "\n",
+            out.with_suffix(".prom"): view.metrics(morning),
+        }
+        for path, content in contents.items():
+            with writing(path):
+                replace_file(path, [content.encode()], mode=None)
+    print(values["summary"])
+    for alarm in values["alarms"]:
+        print(f"{alarm['task']}: {alarm['words']}")
+    if any(finding.since and not finding.is_held for finding in findings):
+        raise typer.Exit(ALARM_STATUS)
+
+
+def _decision(packages: Path, digest: str) -> Decision | None:
+    from scoremux_decide.decision import Decision
+
+    path = packages / digest / "decision.json"
+    return Decision.parse(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
+    """Return how many rows of each administration, as the desk names it, jobs wrote and the desk does not have."""
+    from scoremux_files.rows.columns import present_columns
+    from scoremux_files.rows.readers import cell_text
+
+    written, received = Counter[str](), Counter[str]()
+    for path in scored:
+        columns = present_columns(path, ("id", "administration"), ("id",))
+        named = (
+            columns["administration"].to_pylist() if "administration" in columns else [path.name] * len(columns["id"])
+        )
+        written.update(cell_text(name) or "" for name in named)
+    for task in watched:
+        received += task.administrations
+    return {name: max(0, count - received[name]) for name, count in written.items()}

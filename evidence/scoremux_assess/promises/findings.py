@@ -1,0 +1,286 @@
+"""Watched rows → what is promised, expected and observed of each task, and which promises no longer hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+import numpy as np
+
+from scoremux_assess.promises.detectors import (
+    Floats,
+    alarms,
+    confidence_sequence,
+    error_detector,
+    mean_detector,
+    reads_needed,
+    recovery,
+    share_detector,
+    spread_between_days,
+)
+from scoremux_assess.promises.watched_rows import Day, Papers, WatchedTask, promises_of, usual_shares
+from scoremux_decide.policy import WatchPolicy
+
+RECOVERED = 20.0
+"""The least e-value of reads during a hold that says, with 95 % confidence, that the promise is kept again."""
+
+_BLOCK = 50
+"""Consecutive rows whose mean is one observation of the expected error: it is about the population, not single rows."""
+
+LOSSES = (0.05, 0.10, 0.20)
+
+
+_FIRST_ROWS = 500
+"""What codes are compared with: labelled rows do not have those with a code."""
+
+_RECENT_DAYS, _FIRST_DAYS, _NO_NEWS = 14, 28, 0.02
+"""A share that is off by less is no news. How much shares vary between days is that of the first ones."""
+
+
+@dataclass(frozen=True)
+class AlarmRate:
+    """How many false alarms are accepted in `days`, over all tasks: below 1, the chance of any; else their number."""
+
+    alarms: float = 0.05
+    days: int = 182
+
+
+@dataclass
+class Finding:
+    """What one promise of one task looks like today.
+
+    Attributes:
+        promise: "exact", or "critical" for errors of two levels and more.
+        least: How many levels off an error is at least.
+        expected: Mean of 1 − confidence of the rows that the machine keeps; None where rows have no confidence.
+        errors: How many of the read rows the machine got wrong.
+        sequence: The interval of the share of errors since the calibration, or since the last hold began.
+        since: The day of the alarm, None without one.
+        moved: The day on which confidences were first unlike those of the calibration, None if they never were.
+        recovered: The e-value that the promise is kept again, where the task is on hold; else None.
+        term: How many reads a term has.
+        plan: For each of `LOSSES`, after how many reads half of such losses are found.
+        papers: What raters gave validity papers of the task.
+    """
+
+    watched: WatchedTask
+    promise: str
+    promised: float
+    least: float
+    expected: float | None
+    errors: int
+    reads: int
+    sequence: tuple[float, float]
+    e_values: dict[str, float]
+    term: float
+    since: str | None = None
+    moved: str | None = None
+    recovered: float | None = None
+    plan: tuple[int, ...] = ()
+    papers: Papers = field(default_factory=Papers)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the task is on hold on its last day."""
+        return next(reversed(self.watched.days.values())).on_hold > 0
+
+    @property
+    def verdict(self) -> str:
+        """What the rows say of the promise."""
+        if self.is_held:
+            return "on hold"
+        if self.since:
+            if self.moved:
+                return "population changed"
+            moved = self.papers.moved
+            return "machine or people changed" if moved is None else "people changed" if moved else "machine changed"
+        return "kept" if self.reads and self.sequence[1] <= self.promised else "not contradicted"
+
+
+@dataclass
+class Shift:
+    """A share of rows that needs no labels, and is not what it was at the calibration.
+
+    Attributes:
+        usual: The share among the calibrated rows.
+        recent: The share on the last days.
+        since: The day of the warning.
+    """
+
+    task: str
+    name: str
+    usual: float
+    recent: float
+    e_values: dict[str, float]
+    since: str | None = None
+
+
+def find(
+    tasks: Sequence[WatchedTask], rate: AlarmRate, today: str, papers: Mapping[str, Papers] | None = None
+) -> list[Finding]:
+    """Return a finding for each promise of each task. An alarm stays until the task is calibrated again or held.
+
+    papers: What raters gave validity papers, by task.
+    """
+    findings = []
+    for task in tasks:
+        if promises := list(promises_of(task.decision)):
+            doubts = np.array([doubt for day in task.days.values() for doubt in day.doubts])
+            moved = _moved(task, doubts, rate)
+            of_task = [_finding(task, *promise, rate, doubts, moved) for promise in promises]
+            findings += [replace(finding, papers=(papers or {}).get(task.task, Papers())) for finding in of_task]
+    newest = _newest(tasks)
+    current = [finding for finding in findings if finding.watched is newest[finding.watched.task]]
+    _raise_alarms(current, rate, today)
+    for finding in current:
+        if finding.promise == "exact":
+            finding.plan = tuple(_reads_for(finding, loss, finding.term, len(current), rate) for loss in LOSSES)
+    return findings
+
+
+def _reads_for(finding: Finding, loss: float, term: float, promises: int, rate: AlarmRate) -> int:
+    """Return after how many reads half of such losses are found, if no other of the promises is broken."""
+    promised, lone = finding.promised, max(promises / rate.alarms, 1.0)  # the e-value of a lone alarm
+    return reads_needed(promised, 0.8 * promised, 0.2 * promised + loss, term * lone)
+
+
+def find_shifts(tasks: Sequence[WatchedTask], rate: AlarmRate, today: str) -> list[Shift]:
+    """Return shares of live versions that are no longer usual: warnings, of which `rate` bounds the false ones too."""
+    shifts = []
+    for task in _newest(tasks).values():
+        usual = usual_shares(task.decision) if task.decision else {}
+        names = {name for day in task.days.values() for name in day.asked}
+        shifts += [shift for name in sorted(names) if (shift := _shift(task, name, usual.get(name), rate))]
+    _raise_alarms(shifts, rate, today)
+    return [shift for shift in shifts if shift.since]
+
+
+def _newest(tasks: Sequence[WatchedTask]) -> dict[str, WatchedTask]:
+    """Return the version of each task that has the newest rows."""
+    return {task.task: task for task in sorted(tasks, key=lambda task: max(task.days)) if task.decision}
+
+
+def _raise_alarms(watched: Sequence[Finding | Shift], rate: AlarmRate, today: str) -> None:
+    """Set the day of the first alarm of each, judged together on each day."""
+    last = {str(number): 0.0 for number in range(len(watched))}
+    for day in sorted({day for one in watched for day in one.e_values if day <= today}):
+        last |= {str(number): one.e_values[day] for number, one in enumerate(watched) if day in one.e_values}
+        for name in alarms(last, rate.alarms):
+            watched[int(name)].since = watched[int(name)].since or day
+
+
+def _shift(task: WatchedTask, name: str, usual: float | None, rate: AlarmRate) -> Shift | None:
+    """Return what became of a share; None while its first rows are all there is to compare it with."""
+    days = [day for day, of_day in task.days.items() if of_day.asked[name]]
+    counts, first = np.array([(task.days[day].having[name], task.days[day].asked[name]) for day in days]), 0
+    rows = task.decision.expected.rows if task.decision and task.decision.expected else 1
+    if usual is None:
+        first = int(np.searchsorted(np.cumsum(counts[:, 1]), _FIRST_ROWS)) + 1
+        rows = max(int(counts[:first, 1].sum()), 1)
+        usual = float(counts[:first, 0].sum() / rows)
+    if first >= len(days):
+        return None
+    margin = _NO_NEWS + 2 * np.sqrt(usual * (1 - usual) / max(rows, 1))
+    spread = spread_between_days(counts[:_FIRST_DAYS].astype(float))
+    reached = share_detector(counts[first:].astype(float), max(usual - margin, 0.0), min(usual + margin, 1.0), spread)
+    recent = counts[-_RECENT_DAYS:].sum(axis=0)
+    e_values = dict(zip(days[first:], reached / max(len(days), rate.days), strict=True))
+    return Shift(task.task, name, usual, float(recent[0] / recent[1]), e_values)
+
+
+def _finding(
+    task: WatchedTask, promise: str, promised: float, least: float, rate: AlarmRate, doubts: Floats, moved: str | None
+) -> Finding:
+    days = _since_hold(task.days)
+    errors = {name: np.array([float(abs(error) >= least) for error in day.errors]) for name, day in days.items()}
+    every = np.concatenate([*errors.values(), np.zeros(0)])
+    reached = error_detector(every, promised)
+    ends = np.cumsum([len(part) for part in errors.values()])
+    term = max(_reads_in(rate.days, len(every), days), 1.0)
+    # A hold has answered alarms up to its last day; what was read during it still counts.
+    last_held = max((name for name, day in task.days.items() if day.on_hold), default="")
+    e_values = {
+        name: reached[end - 1] / term if end else 0.0
+        for name, end in zip(errors, ends, strict=True)
+        if name > last_held
+    }
+    expected, now = float(doubts.mean()) if len(doubts) else None, int(every.sum())
+    sequence = confidence_sequence(now, len(every))
+    finding = Finding(task, promise, promised, least, expected, now, len(every), sequence, e_values, term, moved=moved)
+    if finding.is_held:
+        finding.recovered = recovery(every, promised)
+    return finding
+
+
+@dataclass(frozen=True)
+class PlannedReads:
+    """What people are to read of the rows that the machine keeps of a task.
+
+    Attributes:
+        share: Of these rows; the policy's `most_read` at most.
+        a_day: How many rows a day.
+        days: In how many days half of the losses of `find_loss` are found.
+    """
+
+    share: float
+    a_day: float
+    days: float
+
+
+def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, PlannedReads]:
+    """Return the reads of each task that find a loss as `rules` wants it, or what its cap leaves of them."""
+    planned, rate = {}, AlarmRate(rules.false_alarms, rules.days)
+    newest = _newest([finding.watched for finding in findings])
+    current = [finding for finding in findings if finding.watched is newest[finding.watched.task]]
+    for finding in current:
+        days = dict(list(finding.watched.days.items())[-_RECENT_DAYS:])
+        kept_a_day = sum(day.kept for day in days.values()) / calendar_days(days)
+        if finding.promise != "exact" or not kept_a_day:
+            continue
+        reads = 10.0
+        for _ in range(3):  # with more reads, there are more that must raise no alarm
+            reads = _reads_for(finding, rules.find_loss, rules.days * reads, len(current), rate) / rules.find_days
+        share = min(rules.most_read, math.ceil(reads / kept_a_day * 1e4) / 1e4)
+        a_day, days_needed = share * kept_a_day, float(rules.find_days)
+        if share == rules.most_read:  # fewer reads must raise no alarm, so fewer are needed
+            days_needed = _reads_for(finding, rules.find_loss, rules.days * a_day, len(current), rate) / a_day
+        planned[finding.watched.task] = PlannedReads(share, a_day, days_needed)
+    return planned
+
+
+def _since_hold(days: dict[str, Day]) -> dict[str, Day]:
+    """Return the days since the last hold began, or all: what came before the hold has been answered by it."""
+    on_hold = [day.on_hold > 0 for day in days.values()]
+    first = max(
+        (place for place in range(len(on_hold)) if on_hold[place] and not any(on_hold[place - 1 : place])), default=0
+    )
+    return dict(list(days.items())[first:])
+
+
+def _moved(task: WatchedTask, doubts: Floats, rate: AlarmRate) -> str | None:
+    """Return the day on which the expected error was first unlike that of the calibration."""
+    usual = task.decision.expected if task.decision else None
+    blocks = len(doubts) // _BLOCK
+    if usual is None or not blocks:
+        return None
+    values = doubts[: blocks * _BLOCK].reshape(blocks, _BLOCK).mean(axis=1)
+    margin = 2 * np.sqrt(usual.error * (1 - usual.error) / max(usual.rows, 1))
+    least, most = max(usual.error - margin, 0.0), min(usual.error + margin, 1.0)
+    term = _reads_in(rate.days, blocks, task.days)
+    above = np.flatnonzero(mean_detector(values, least, most) >= term / min(rate.alarms, 1.0))
+    if not len(above):
+        return None
+    ends = np.cumsum([len(day.doubts) for day in task.days.values()])
+    return list(task.days)[int(np.searchsorted(ends, (above[0] + 1) * _BLOCK))]
+
+
+def _reads_in(term: int, count: int, days: dict[str, Day]) -> float:
+    """Return how many observations a term of that many days has at the rate of `days`, no fewer than `count`."""
+    return max(count, count * term / calendar_days(days))
+
+
+def calendar_days(days: dict[str, Day]) -> int:
+    """Return how many days there are from the first to the last, with those that have no rows."""
+    return (date.fromisoformat(max(days)) - date.fromisoformat(min(days))).days + 1
