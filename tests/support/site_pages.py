@@ -29,7 +29,8 @@ OUT = ROOT / ".pages"
 NAVIGATION: dict[str, list[str]] = {
     "Start": ["README.md", "examples/tutorial/README.md", "examples/saf/README.md"],
     "Engineer of a platform": [
-        "client/README.md", "client/wire.md", "*/scoremux_api/README.md", "reference/http.md", "reference/python.md",
+        "client/README.md", "client/wire.md", "desk/README.md", "*/scoremux_api/README.md", "reference/http.md",
+        "reference/python.md",
     ],
     "Operator": [
         "engine/README.md", "engine/front_door.md", "server_config/README.md", "engine/equal_bits.md",

@@ -13,7 +13,7 @@ from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import BackboneSpec
 from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.tables import Tables, input_shapes
-from scoremux_engine.runners.packing import Packing, value_of
+from scoremux_engine.runners.packing import TokenPacking, value_of
 
 _RANKS, _LEVELS, _SPREAD = (8, 64), 8, 0.05
 
@@ -35,7 +35,7 @@ def random_tables(spec: BackboneSpec) -> Iterator[Tables]:
         yield Tables({n: draw.normal(0, _SPREAD, (1, *shape)).astype(np.float32) for n, shape in shapes.items()})
 
 
-class _OneTask(Packing):
+class _OneTask(TokenPacking):
     def __init__(self, model: openvino.Model, spec: BackboneSpec) -> None:
         super().__init__(model, spec.max_tokens)
         self._tables = {name for site in spec.sites for name in site.inputs}

@@ -1,4 +1,4 @@
-"""Packing: what is computed token by token sees the tokens of all rows one after the other, without padding."""
+"""TokenPacking: what is computed token by token sees the tokens of all rows one after the other, without padding."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def pack_tokens(model: openvino.Model, max_tokens: int) -> frozenset[str]:
     | `first` int32 [M] | the packed token that is the first of each row |
     | `rows` int32 [B] | the first B of those M |
     """
-    return frozenset(Packing(model, max_tokens).rewrite())
+    return frozenset(TokenPacking(model, max_tokens).rewrite())
 
 
 def packed_feeds(rows: RowInputs) -> dict[str, Ints]:
@@ -76,7 +76,7 @@ def _to_step(tokens: Ints) -> Ints:
     return out
 
 
-class Packing:
+class TokenPacking:
     """Gives every value of tokens a layout: PACK, FIRST, or UNPACK, which is what it had.
 
     A value is known by its node's name and the output's place.

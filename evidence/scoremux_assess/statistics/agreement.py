@@ -8,7 +8,7 @@ shares here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -321,3 +321,49 @@ SEVERITY = _pair("severity", "severity", lambda p: _ratio(p.y - p.x, p.n), "diff
 """The second rater's mean level minus the first one's; no part of `STATISTICS`."""
 
 BY_NAME = {statistic.name: statistic for statistic in STATISTICS}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement over `n` rows; a figure that is not defined is NaN.
+
+    Attributes:
+        human_exact, human_adjacent, human_qwk, human_smd: Of two humans, on the rows that both read.
+        degradation_qwk: QWK of two humans minus that of human and machine, on these rows.
+    """
+
+    n: int
+    exact: float
+    adjacent: float
+    qwk: float
+    r: float
+    smd: float
+    sd_ratio: float
+    kappa: float
+    human_exact: float
+    human_adjacent: float
+    human_qwk: float
+    human_smd: float
+    degradation_qwk: float
+
+
+def agreement(
+    human: Sequence[float] | npt.NDArray[Any],
+    machine: Sequence[float] | npt.NDArray[Any],
+    second: Sequence[float | None] | npt.NDArray[Any] | None = None,
+) -> Agreement:
+    """Return the figures that `scoremux evaluate` prints of one task.
+
+    Args:
+        human: Levels of a human.
+        machine: Levels of the machine for the same rows.
+        second: Levels of a second human, None or NaN where there is none.
+
+    Raises:
+        ValueError: The columns differ in length.
+    """
+    if len({len(column) for column in (human, machine, second) if column is not None}) > 1:
+        raise ValueError("human, machine and second differ in length")
+    figures = statistics(Ratings.of(human, machine, second), np.zeros(len(human), np.int64), 1)
+    names = [field.name for field in fields(Agreement) if field.name != "n"]
+    return Agreement(len(human), **{name: float(figures[name][0]) for name in names})
