@@ -1,4 +1,4 @@
-"""TokenPacking: what is computed token by token sees the tokens of all rows one after the other, without padding."""
+"""Packing: what is computed token by token sees the tokens of all rows one after the other, without padding."""
 
 from __future__ import annotations
 

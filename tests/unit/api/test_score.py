@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from apis import KEY as GRANT_KEY
 from apis import TASKS, api, grant, row, score
 from scoremux_api import idempotency as idempotency_module
-from scoremux_api import scorer
+from scoremux_api import triton_scorer
 from scoremux_api.problems import ApiProblem
 from scoremux_api.shapes import ScoreRequest, parsed
 from scoremux_client import ScoringClient, UnavailableError
@@ -177,7 +177,7 @@ def test_requests_for_tasks_that_wait_hold_up_nothing_else(tmp_path: Path, monke
         may_end.wait(60)
         return []
 
-    monkeypatch.setattr(scorer, "served_tasks", wait)
+    monkeypatch.setattr(triton_scorer, "served_tasks", wait)
     with api(tmp_path, key=GRANT_KEY) as (client, _), ThreadPoolExecutor(60) as pool:
         grants = [grant(f"token{n % 30}") for n in range(60)]
         waiting = [pool.submit(client.get, "/v1/tasks", headers=headers) for headers in grants]
