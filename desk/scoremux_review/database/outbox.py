@@ -159,15 +159,13 @@ def due(
     all_webhooks, of_token = webhooks_of(connection) if waiting else (), Counter[str]()
     for webhook in all_webhooks:
         of_token[webhook.token] += busy.get(webhook.id, 0)
-    for webhook in sorted(
-        all_webhooks, key=lambda webhook: (busy.get(webhook.id, 0), random.random())
-    ):  # slow ones last
+    slow_last = sorted(all_webhooks, key=lambda webhook: (busy.get(webhook.id, 0), random.random()))
+    for webhook in slow_last:
         is_valid = in_force is None or in_force.get(webhook.token) == webhook.issued
         if webhook.id not in waiting or not is_valid or now < webhook.due_at <= late:
             continue
-        query = select(deliveries, *(webhooks.c[name] for name in ("url", "secrets", "token", "failures"))).join(
-            webhooks
-        )
+        of_webhook = (webhooks.c[name] for name in ("url", "secrets", "token", "failures"))
+        query = select(deliveries, *of_webhook).join(webhooks)
         query = query.where(deliveries.c.webhook == webhook.id, is_due, ~behind).order_by(deliveries.c.number)
         room = min(
             (1 if webhook.failures >= FEW_FAILURES else MOST_AT_ONCE) - busy.get(webhook.id, 0),
