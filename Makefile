@@ -49,7 +49,7 @@ nightly: $(VENV)/.dev lowest numpy2 pages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BOUNDED) -n 2 --dist loadfile -m nightly
 	$(BIN)/python -m pytest tests/slow/test_one_arithmetic.py -k EPYC-Milan --share 0.1
 
-# Proofs that take two hours; their figures go into tests/slow/RESULTS.md.
+# Proofs that take many hours; their figures go into tests/slow/RESULTS.md.
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/slow
 
