@@ -15,6 +15,7 @@ from click import Context
 
 from making import ROOT
 from scoremux.app import build
+from tests.packaging.plain_words import clauses, crowded, product
 from tests.packaging.walks import FOLDERS, Product, Walk, named_walks
 
 if sys.version_info >= (3, 11):
@@ -97,6 +98,23 @@ def test_walks_of_the_map_do_not_grow() -> None:
     walks = {value: Walk(product, starts) for value, starts, _ in found}
     counts = {value: (len(walk.stays()), walk.returns()) for value, walk in walks.items()}
     assert {v: counts[v] for v, _, most in found if counts[v][0] > most[0] or counts[v][1] > most[1]} == {}
+
+
+MOST_CLAUSES, CROWDED = (
+    431,
+    {"client/scoremux_batch", "desk/scoremux_review/database", "engine/scoremux_engine/runners"},
+)
+
+
+def test_docstrings_name_things() -> None:
+    """Counted by `python tests/packaging/plain_words.py`, which lists them; fewer are better than what is here."""
+    planted = (
+        'def f():\n    """Return what is left."""\n\ndef g():\n    """Say what is left; the rest of what came."""\n\n'
+    )
+    assert list(clauses(planted + '"""What?"""')) == [(2, "Return what is left"), (5, "of what came")]
+    found = [place for file in product() for place in clauses(file.read_text(encoding="utf-8"))]
+    assert len(found) <= MOST_CLAUSES
+    assert crowded().keys() <= CROWDED
 
 
 MOST_OPTIONS, COUNTER = 255, ROOT / "tests/packaging/lines_of_code.py"
