@@ -26,7 +26,7 @@ from scoremux_files.rows.row_layout import RowLayout
 from scoremux_server.front_door.access_tokens import TokenFile
 from scoremux_server.tuning.machine_scores import MachineScores
 
-FORMATS = ROOT / "tests" / "formats" / "1"
+FORMATS = ROOT / "tests/upgrade/format-1"
 MIXED = 40
 ODD: tuple[Any, ...] = (
     None,

@@ -155,7 +155,7 @@ def test_the_readers_of_parquet_read_a_jobs_folder(tmp_path: Path, url: str) -> 
 
 
 def test_jobs_of_format_1_are_resumed_or_finished(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(ROOT / "tests/formats/1/job", tmp_path / "job")
+    shutil.copytree(ROOT / "tests/upgrade/format-1/job", tmp_path / "job")
     monkeypatch.chdir(tmp_path / "job")
     (source,) = json.loads(Path("scored/journal.jsonl").read_text().splitlines()[0])["sources"]
     os.utime("responses.jsonl", ns=(source["mtime_ns"],) * 2)

@@ -97,7 +97,7 @@ def test_with_a_key_nobody_can_guess_a_text_from_its_digest(small_repository: Pa
 
 
 def test_log_of_format_1_is_continued(small_repository: Path, tmp_path: Path) -> None:
-    shutil.copy(ROOT / "tests/formats/1/audit/audit.jsonl", tmp_path)
+    shutil.copy(ROOT / "tests/upgrade/format-1/audit/audit.jsonl", tmp_path)
     audited = Audited(small_repository, tmp_path / "audit.jsonl")
     before = audited.lines()
     audited.engine.score(["the router"], ["t-1"])

@@ -96,7 +96,7 @@ def test_student_who_comes_back_is_a_new_row_and_can_be_erased_again(at_work: An
 
 @pytest.mark.parametrize(("name", "key"), [("audit.jsonl", None), ("keyed.jsonl", b"a key that nobody guesses")])
 def test_digests_leave_an_audit_log_by_text_and_by_age(tmp_path: Path, name: str, key: bytes | None) -> None:
-    path = Path(shutil.copy(ROOT / "tests/formats/1/audit" / name, tmp_path))
+    path = Path(shutil.copy(ROOT / "tests/upgrade/format-1/audit" / name, tmp_path))
     rotated = Path(shutil.copy(path, tmp_path / f"{name}.20260101T000000.000000Z"))
     if key:
         with pytest.raises(InputError, match="have a key; give it with --audit-key-file"):
@@ -107,7 +107,7 @@ def test_digests_leave_an_audit_log_by_text_and_by_age(tmp_path: Path, name: str
     for file in (path, rotated):
         assert gone not in file.read_text()
         assert [len(line) for line in file.read_text().splitlines()] == [
-            len(line) for line in (ROOT / "tests/formats/1/audit" / name).read_text().splitlines()
+            len(line) for line in (ROOT / "tests/upgrade/format-1/audit" / name).read_text().splitlines()
         ]
     lines = len(path.read_text().splitlines())
     times = [
@@ -122,7 +122,7 @@ def test_digests_leave_an_audit_log_by_text_and_by_age(tmp_path: Path, name: str
 
 @pytest.mark.parametrize("separators", [(", ", ": "), (",", ":")], ids=["with spaces", "in another order"])
 def test_audit_log_that_another_program_wrote_is_refused(tmp_path: Path, separators: tuple[str, str]) -> None:
-    path, written = tmp_path / "shipped.jsonl", (ROOT / "tests/formats/1/audit/audit.jsonl").read_bytes()
+    path, written = tmp_path / "shipped.jsonl", (ROOT / "tests/upgrade/format-1/audit/audit.jsonl").read_bytes()
     lines = [json.dumps(json.loads(line), sort_keys=True, separators=separators) for line in written.splitlines()]
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match=r"shipped\.jsonl, line 1: not as a server writes its audit log"):

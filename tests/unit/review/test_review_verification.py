@@ -184,7 +184,7 @@ def test_forgery_is_found(forge: Callable[..., None], statement: str) -> None:
 
 
 def test_desk_of_format_1_is_migrated_and_worked_at(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "tests/formats/1/desk/reviews.db", tmp_path / "reviews.db")
+    shutil.copy(ROOT / "tests/upgrade/format-1/desk/reviews.db", tmp_path / "reviews.db")
     database = Database(str(tmp_path / "reviews.db"), clock=lambda: 1.9e9)
     with database.read() as connection:
         noted = verify(connection)

@@ -1,6 +1,6 @@
 """What format 1 wrote is opened by this version.
 
-`tests/formats/1` was written by the code of format 1 and is never written again. A change of a format takes a new
+The code of format 1 wrote the folder `format-1`, and nothing writes there again. A change of a format takes a new
 number, a named migration, and a folder of its own here.
 """
 
@@ -13,7 +13,7 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from scoremux_engine.store.upkeep import collect, verify
 
-FORMAT_1 = Path(__file__).parents[2] / "formats" / "1"
+FORMAT_1 = Path(__file__).parent / "format-1"
 
 
 @pytest.fixture
