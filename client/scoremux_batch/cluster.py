@@ -20,9 +20,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from scoremux_batch.job import Progress, score_slices
-from scoremux_batch.job_client import Connection, Latencies
-from scoremux_batch.journal import Job, Journal
+from scoremux_batch.in_process import Connection, Latencies, Progress, score_slices
+from scoremux_batch.job import Job
+from scoremux_batch.journal import Journal
 from scoremux_batch.parts import UnfinishedPart, remove_unfinished, write_part
 from scoremux_batch.slices import read_slices, read_source
 from scoremux_client.errors import TransportError, UnavailableError

@@ -1,120 +1,67 @@
-"""A job in one process: reads slices, sends their rows, and writes them as parts, in order."""
+"""A job: its sources, how their rows lie, and what people get of it. All but a few options stay while it is resumed."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
+import os
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from scoremux_batch.journal import Job, JobState, Journal
-from scoremux_batch.parts import UnfinishedPart, remove_unfinished, write_part
-from scoremux_batch.people import AlertFiles
-from scoremux_batch.slices import Slice, read_slices
-from scoremux_client.client import ScoringClient
-from scoremux_client.rows import Response, Scored
+from scoremux_batch.people import ForPeople
+from scoremux_batch.sources import SourceFile
+from scoremux_files.errors import InputError
+from scoremux_files.rows.row_layout import RowLayout
 
-_SHOWN_S = 0.2
-_WAITING_PARTS = 4
+_FORMAT = 1
 
 
-Progress = Callable[[JobState, int], None]
-"""Called with what is done, and how many rows of the next part have an outcome."""
+@dataclass(frozen=True)
+class Job:
+    """What must be the same for a job to resume.
 
-
-def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress) -> None:
-    """Score what is not done yet. A job that ends with InputError or TransportError can be resumed.
-
-    Parts become durable in order, one at a time, each before the journal names it.
+    Attributes:
+        mixed_arithmetic: Whether rows may be computed in different arithmetics; it may change when the job is resumed.
+        root: Folder of the sources and the output, which may move: the journal names sources as seen from there.
     """
-    remove_unfinished(folder)
-    state, unfinished = journal.state, UnfinishedPart(folder)
-    slices = read_slices(job, state)
 
-    def note(part: Slice, scored: list[Scored]) -> None:
-        progress(state, len(scored))
-        unfinished.save(part, scored)
+    sources: list[SourceFile]
+    layout: RowLayout
+    people: ForPeople = field(default_factory=ForPeople)
+    mixed_arithmetic: bool = False
+    root: Path | None = None
 
-    while state.source < len(job.sources):
-        for part, scored in score_slices(job, slices, client, unfinished.load, note):
-            journal.add(write_part(folder, part, scored, job.people.read_behind))
-            unfinished.remove()
-            progress(state, 0)
+    def as_json(self) -> dict[str, Any]:
+        """Return the journal's first line."""
+        sources = [asdict(source) for source in self.sources]
+        if self.root:
+            sources = [{**s, "path": os.path.relpath(s["path"], self.root), "mtime_ns": 0} for s in sources]
+        return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
 
+    def check_same(self, path: Path, other: dict[str, Any]) -> None:
+        """Take the digests of the sources, and the plan of `--read-behind`, from the first line of a journal.
 
-def score_slices(
-    job: Job,
-    slices: Iterator[Slice],
-    client: ScoringClient,
-    load: Callable[[Slice], list[Scored]] = lambda _: [],
-    note: Callable[[Slice, list[Scored]], None] = lambda *_: None,
-) -> Iterator[tuple[Slice, list[Scored]]]:
-    """Yield slices with the outcomes of their rows, in order; an alert is on disk before the next outcome is taken.
-
-    Rows of a slice are sent by task, then length: a server computes rows of one task and length together faster.
-    `load` and `note` have outcomes in that order.
-
-    It ends with the slices, or earlier where many rejected rows wait for those before them: the client asks for rows
-    until it has enough, and a long stretch of a file may have none. `load` returns the outcomes that an earlier run has
-    of a slice's first rows. `note` is called several times a second with a slice and the outcomes that it has so far.
-    """
-    alert, alert_files, condition = job.people.alert, AlertFiles(job.people.alerts), job.people.condition
-    sent: deque[_Sent] = deque()
-    outcomes = client.score_iter(_responses(job, slices, sent, load))
-    noted_at = time.monotonic()
-    try:
-        for outcome in outcomes:
-            while sent[0].is_complete:
-                yield sent.popleft().in_order()
-            part, scored, order = sent[0]
-            if alert and (description := alert.describe(next(outcomes))):
-                alert_files.add(part.number, part.name_of(order[len(scored)]) | description)
-            scored.append(condition.add(outcome, next(outcomes)) if condition else outcome)
-            if sent[0].is_complete:
-                yield sent.popleft().in_order()
-            elif (now := time.monotonic()) - noted_at >= _SHOWN_S:
-                note(part, scored)
-                noted_at = now
-    finally:
-        outcomes.close()  # type: ignore[attr-defined]
-    yield from (one.in_order() for one in sent)
-
-
-class _Sent(NamedTuple):
-    """A slice with the outcomes that it has so far. order: the places of its rows in the order of sending."""
-
-    part: Slice
-    scored: list[Scored]
-    order: list[int]
-
-    @property
-    def is_complete(self) -> bool:
-        return len(self.scored) == len(self.order)
-
-    def in_order(self) -> tuple[Slice, list[Scored]]:
-        """Return the outcomes in the order of the slice's rows."""
-        outcome_of = dict(zip(self.order, self.scored, strict=True))
-        return self.part, [outcome_of[place] for place in range(len(self.order))]
-
-
-def _responses(
-    job: Job, slices: Iterator[Slice], sent: deque[_Sent], load: Callable[[Slice], list[Scored]]
-) -> Iterator[Response]:
-    """Yield the rows of slices that have no outcome, each followed by itself for the tasks of alerts and conditions.
-
-    A slice lets go of its texts: from then on the client holds them.
-
-    `sent` receives each slice with the outcomes of its first rows, which `load` returns.
-    """
-    for part in slices:
-        rows = list(zip(part.tasks, part.texts, part.ids, strict=True))
-        order = sorted(range(len(rows)), key=lambda place: (rows[place][0], len(rows[place][1])))
-        scored = load(part)
-        sent.append(_Sent(part, scored, order))
-        part.texts, unsent = [], [rows[place] for place in order[len(scored) :]]
-        for row in unsent:
-            yield (response := Response(*row))
-            yield from (Response(other, response.text) for other in job.people.tasks)
-        if sum(len(one.part.rejected) for one in sent) >= _WAITING_PARTS * job.layout.part_rows:
-            return
+        Raises InputError for another job's.
+        """
+        if other.get("format") != _FORMAT:
+            raise InputError(f"{path} was written by another version of scoremux; score into another --out")
+        options = other["layout"] | other["people"]
+        if self.people.read_behind:
+            self.people.read_behind.keep_plan(options["read_behind"])
+        job = self.as_json()
+        for name, value in (job["layout"] | job["people"]).items():
+            before = options.get(name)
+            if before != value:
+                raise InputError(f"{path} is of another job: {name} was {before!r}, now {value!r}; give another --out")
+        named = [s if self.root is None else {**s, "path": str(self.root / s["path"])} for s in other["sources"]]
+        sources = {source["path"]: SourceFile(**source) for source in named}
+        for place, source in enumerate(self.sources):
+            if source.path not in sources:
+                raise InputError(f"{path} is of another job: {source.path} was not in it; give another --out")
+            before = sources.pop(source.path)
+            if not source.is_same(before):
+                raise InputError(f"{path}: {source.path} has changed since; restore it or give another --out")
+            self.sources[place] = replace(source, sha256=before.sha256)
+        if sources:
+            raise InputError(f"{path} is of another job: {next(iter(sources))} was in it; give another --out")
+        if [source.path for source in self.sources] != [source["path"] for source in named]:
+            raise InputError(f"{path}: the sources were in another order; give another --out")

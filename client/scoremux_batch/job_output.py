@@ -8,7 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scoremux_batch.journal import Job, JobState
+from scoremux_batch.job import Job
+from scoremux_batch.journal import JobState
 from scoremux_batch.parts import REJECTED, read_table
 from scoremux_batch.people import ALERTS
 from scoremux_client.contract import Status

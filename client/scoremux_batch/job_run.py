@@ -7,50 +7,32 @@ import shutil
 import signal
 import time
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 
-from scoremux_batch import job as in_process
-from scoremux_batch.job import Progress
-from scoremux_batch.job_client import Connection, Latencies
+from scoremux_batch import in_process
+from scoremux_batch.in_process import Connection
+from scoremux_batch.job import Job
 from scoremux_batch.job_output import Output
-from scoremux_batch.journal import Job, JobState, Journal
+from scoremux_batch.journal import JobState, Journal
 from scoremux_batch.parts import UnfinishedPart, read_rejected
-from scoremux_batch.second_tries import retry_rows
 from scoremux_batch.sources import check_sources
 from scoremux_batch.summary import ProgressReport, print_rejected, summarise
-from scoremux_client.contract import Status
 from scoremux_client.errors import TransportError
 from scoremux_files.errors import ScoremuxError, writing
 from scoremux_files.rows.writers import JOURNAL, beside_parts
 
 INTERRUPTED_STATUS = 130
-RunJob = Callable[[Path, Job, Journal, Latencies, Progress], None]
 
 
-def runner_of(connection: Connection, statuses: Collection[Status], on_ray: bool, workers: int | None) -> RunJob:
-    """Return what runs a job, and then scores rows with some statuses again. Ray is imported before a job is begun."""
-    if on_ray:
+def run_job(
+    console: Console, output: Output, job: Job, connection: Connection, on_ray: bool, workers: int | None
+) -> JobState:
+    """Run the job to its end; return the state, with what earlier runs did. workers: the processes on Ray."""
+    if on_ray:  # before the job has a folder, as Ray may be missing
         from scoremux_batch import cluster
-
-    def run(folder: Path, job: Job, journal: Journal, latencies: Latencies, progress: Progress) -> None:
-        if on_ray:
-            cluster.run(folder, job, journal, latencies, progress, connection, workers)
-        else:
-            with connection.open(latencies) as client:
-                in_process.run(folder, job, journal, client, progress)
-        if statuses:
-            with connection.open(latencies) as client:
-                retry_rows(folder, job, journal, client, statuses, progress)
-
-    return run
-
-
-def run_job(console: Console, output: Output, job: Job, run: RunJob) -> JobState:
-    """Run the job to its end; return what was done, in this run and before."""
     folder = output.folder
     if not beside_parts(folder, JOURNAL).exists():
         check_sources(job.sources, job.layout)
@@ -66,7 +48,11 @@ def run_job(console: Console, output: Output, job: Job, run: RunJob) -> JobState
             console.print(f"resuming: {rows_before:,} rows are done")
         try:
             with ProgressReport(console, job, state) as report, _ending_at_interrupt(console, report, resume):
-                run(folder, job, journal, latencies, report)
+                if on_ray:
+                    cluster.run(folder, job, journal, latencies, report, connection, workers)
+                else:
+                    with connection.open(latencies) as client:
+                        in_process.run(folder, job, journal, client, report)
         except ScoremuxError as error:
             if new_folder and not state.parts and not output.alerts.exists():
                 shutil.rmtree(folder)

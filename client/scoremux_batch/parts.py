@@ -43,36 +43,20 @@ def write_part(
 ) -> dict[str, Any]:
     """Write a slice with its outcomes; return its line for the journal. Raises InputError."""
     table = table_of(part, scored, read_behind)
-    if part.ids:
-        write_table(folder, part.number, table)
     with writing(folder):
+        if part.ids:
+            with replacing(part_path(folder, part.number), mode=None) as aside:
+                pq.write_table(table, aside, compression="zstd")
         if part.rejected:
             path = beside_parts(folder, REJECTED) / f"part-{part.number:06}.jsonl"
             path.parent.mkdir(exist_ok=True)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part.rejected)
             replace_file(path, [lines.encode("utf-8", "replace")], mode=None)
-    return line_of(part, table, read_behind is not None)
-
-
-def write_table(folder: Path, number: int, table: Any) -> None:
-    """Write the outcomes of a part. Raises InputError."""
-    with writing(folder), replacing(part_path(folder, number), mode=None) as aside:
-        pq.write_table(table, aside, compression="zstd")
-
-
-def line_of(part: Slice, table: Any, counts_read_behind: bool) -> dict[str, Any]:
-    """Return a part's line for the journal.
-
-    Args:
-        table: The part's outcomes, without rows that were erased since.
-        counts_read_behind: Whether some rows may have been picked for people.
-    """
-    names = ("task", "status", "arithmetic", "route", "condition", "confidence")
-    column = {name: table[name].to_pylist() for name in names}
-    routes = map(_destination, column["route"], column["status"], column["confidence"])
     counts: dict[str, Counter[str]] = {}
-    for (task, status), number in sorted(Counter(zip(column["task"], column["status"], strict=True)).items()):
+    for (task, status), number in sorted(Counter((row.task, row.status.value) for row in scored).items()):
         counts.setdefault(tally_name(task), Counter())[status] += number
+    routes = Counter(map(_destination, scored))
+    conditions = Counter(row.condition for row in scored if row.condition)
     picked = len(table) - table["read_behind"].null_count
     return {
         **part.resume(),
@@ -80,17 +64,18 @@ def line_of(part: Slice, table: Any, counts_read_behind: bool) -> dict[str, Any]
         "rows": len(table),
         "rejected": len(part.rejected),
         "counts": counts,
-        "arithmetic": sorted(set(column["arithmetic"]) - {""}),
+        "arithmetic": sorted({row.arithmetic for row in scored} - {""}),
         "people": {
-            "route": dict(sorted(Counter(routes).items())),
-            "condition": dict(sorted(Counter(filter(None, column["condition"])).items())),
-            "read behind": {"picked": picked} if counts_read_behind else {},
+            "route": dict(sorted(routes.items())),
+            "condition": dict(sorted(conditions.items())),
+            "read behind": {"picked": picked} if read_behind else {},
         },
     }
 
 
-def _destination(route: str, status: str, confidence: float | None) -> str:
-    return WITHOUT_CONFIDENCE if (route, status, confidence) == (MACHINE, Status.OK, None) else route or NOWHERE
+def _destination(row: Scored) -> str:
+    uncalibrated = row.ok and row.route == MACHINE and row.confidence is None
+    return WITHOUT_CONFIDENCE if uncalibrated else row.route or NOWHERE
 
 
 def part_path(folder: Path, number: int) -> Path:

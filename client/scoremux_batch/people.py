@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hmac
 import json
-import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from scoremux_client.contract import CONDITION_CODES, HUMAN, MACHINE, TASK_PATTERN, Reason, Status
 from scoremux_client.rows import Scored
-from scoremux_files.atomic import append, sync
+from scoremux_files.atomic import append, sync, whole_lines
 from scoremux_files.digests import digest_of, read_key
 from scoremux_files.errors import InputError, parsing, reading, writing
 
@@ -217,14 +216,12 @@ class AlertFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
         append(path, b"")
-        data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        os.truncate(path, len(whole))
+        lines = whole_lines(path)
         if new:
             sync(self._folder)
             sync(self._folder.parent)
         with parsing(f"{path} is damaged; give another --out"):
-            return {(alert["source"], alert["line"]) for alert in map(json.loads, whole.splitlines())}
+            return {(alert["source"], alert["line"]) for alert in map(json.loads, lines)}
 
 
 def count_alerts(folder: Path) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from scoremux_client.contract import Status
 from scoremux_files.errors import InputError
 from scoremux_files.rows.row_layout import COLUMN_HELP, RowLayout, column_names
 from scoremux_files.terminal import takes
 
 if TYPE_CHECKING:
-    from scoremux_batch.job_client import Connection
+    from scoremux_batch.in_process import Connection
+    from scoremux_batch.job import Job
     from scoremux_batch.job_output import JobCounts, Output
-    from scoremux_batch.journal import Job
 
 REJECTED_STATUS, ALERT_STATUS, NOTHING_SCORED_STATUS = 3, 4, 5
 
@@ -85,9 +83,6 @@ class ScoreOptions:
         str | None,
         typer.Option(help="TASK:CODES:THRESHOLD. A task whose levels above 0 are condition codes, such as au:AU:0.99."),
     ] = None
-    retry: Annotated[
-        list[str] | None, typer.Option(help="Score rows with this status, such as SERVER_DIED, again; may be repeated.")
-    ] = None
     engine: Annotated[
         BatchEngine, typer.Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
     ] = BatchEngine.LOCAL
@@ -111,28 +106,26 @@ def score(options: ScoreOptions) -> None:
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
     from scoremux_batch.job_output import JobCounts, Output
-    from scoremux_batch.job_run import run_job, runner_of
+    from scoremux_batch.job_run import run_job
     from scoremux_batch.sources import check_sources
     from scoremux_batch.summary import check
 
-    out, output, to_retry = options.out, Output(options.out), _without_score(options.retry or [])
+    out, output = options.out, Output(options.out)
     console = Console(stderr=True, highlight=False, markup=False)
     with tempfile.TemporaryDirectory() as scratch:
         job = _job(options, output, Path(scratch, out.name) if options.dry_run else out)
         if options.dry_run:
             check_sources(job.sources, job.layout)
             raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
-    connection, on_ray = _connection(options), options.engine is BatchEngine.RAY
+    connection = _connection(options)
     counts = output.finished(job)
     if counts is None:
-        run = runner_of(connection, to_retry, on_ray, options.workers)
-        state = run_job(console, output, job, run)
+        on_ray = options.engine is BatchEngine.RAY
+        state = run_job(console, output, job, connection, on_ray, options.workers)
         counts = JobCounts(state.rejected, state.statuses)
         if output.is_file:
             output.export(job, state)
         console.print(f"written to {out}", soft_wrap=True)
-    elif to_retry & counts.statuses.keys():
-        raise InputError(f"{out} is written, and rows are scored again in a folder of parts only; give another --out")
     else:
         console.print(f"nothing to do: {counts.statuses.total():,} rows are in {out}", soft_wrap=True)
     if status := _report(console, output, counts, bool(options.alert)):
@@ -141,7 +134,7 @@ def score(options: ScoreOptions) -> None:
 
 def _job(options: ScoreOptions, output: Output, beside: Path) -> Job:
     """Return the job; `beside` its output it keeps standard input, where that is a source. Raises InputError."""
-    from scoremux_batch.journal import Job
+    from scoremux_batch.job import Job
     from scoremux_batch.people import Alert, ConditionTask, ForPeople, ReadBehind
     from scoremux_batch.sources import expand, kept_input
     from scoremux_files.rows.writers import check_kept
@@ -163,20 +156,12 @@ def _job(options: ScoreOptions, output: Output, beside: Path) -> Job:
 
 
 def _connection(options: ScoreOptions) -> Connection:
-    from scoremux_batch.job_client import Connection
+    from scoremux_batch.in_process import Connection
     from scoremux_client.transports.transport import Tls
 
     files = (options.root_certificates, options.client_certificate, options.client_key)
     tls, urls = Tls(*files) if any(files) else None, tuple(options.url or ())
     return Connection(urls, options.token, options.patience_s, tls, options.insecure, options.mixed_arithmetic)
-
-
-def _without_score(names: Sequence[str]) -> frozenset[Status]:
-    """Return the statuses of some names. Raises InputError for one that rows without a score do not have."""
-    statuses = {status.value: status for status in Status if status not in (Status.OK, Status.CONDITION)}
-    if unknown := sorted(set(names) - statuses.keys()):
-        raise InputError(f"--retry {unknown[0]}: the statuses of rows without a score are {', '.join(statuses)}")
-    return frozenset(statuses[name] for name in names)
 
 
 def _report(console: Console, output: Output, counts: JobCounts, alert: bool) -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scoremux_batch.journal import Job, JobState
+from scoremux_batch.job import Job
+from scoremux_batch.journal import JobState
 from scoremux_batch.sources import SourceFile
 from scoremux_files.rows.readers import cell_text, read_records
 from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout
@@ -67,12 +68,12 @@ class Slice:
             self.kept.setdefault(name, []).append(cell_text(record.values.get(name)))
         self.text_bytes += len(text)
 
-    def take(self, places: Sequence[int]) -> Slice:
-        """Return some of its rows."""
+    def take(self, places: Sequence[int], rejected: list[dict[str, Any]]) -> Slice:
+        """Return some of its rows, with other rejected ones."""
         names = ("ids", "tasks", "texts", "lines", "students")
         columns: dict[str, Any] = {name: [getattr(self, name)[n] for n in places] for name in names}
         kept = {name: [cells[n] for n in places] for name, cells in self.kept.items()}
-        return replace(self, **columns, kept=kept, rejected=[])
+        return replace(self, **columns, kept=kept, rejected=rejected)
 
     def full(self, layout: RowLayout) -> bool:
         """Whether the next slice begins."""

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from scoremux_batch.job_client import Latencies
-from scoremux_batch.journal import NO_TASK, Job, JobState, tally_name
+from scoremux_batch.in_process import Latencies
+from scoremux_batch.job import Job
+from scoremux_batch.journal import NO_TASK, JobState, tally_name
 from scoremux_batch.slices import read_slices
 from scoremux_batch.sources import SourceFile
 from scoremux_client.contract import MACHINE

@@ -53,6 +53,14 @@ def append(path: Path, data: bytes) -> None:
         os.close(handle)
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file that `append` writes. Half a line at its end, which a crash left, is removed."""
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    os.truncate(path, len(whole))
+    return whole.splitlines()
+
+
 @contextmanager
 def replacing(path: Path, mode: int | None = 0o644) -> Iterator[Path]:
     """Yield an empty file to write to; if the block ends without an error, the file replaces `path` durably.

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from making import ROOT
+from scoremux_batch.job import Job
 from scoremux_batch.job_output import Output
-from scoremux_batch.journal import Job, Journal
+from scoremux_batch.journal import Journal
 from scoremux_batch.parts import read_rejected
 from scoremux_batch.people import AlertFiles
 from scoremux_batch.sources import expand

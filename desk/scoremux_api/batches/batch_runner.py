@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,8 +25,9 @@ from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import Services
-from scoremux_batch.job import score_slices
-from scoremux_batch.journal import Job, JobState, Journal
+from scoremux_batch.in_process import score_slices
+from scoremux_batch.job import Job
+from scoremux_batch.journal import JobState, Journal
 from scoremux_batch.parts import remove_unfinished, write_part
 from scoremux_batch.slices import Slice, read_slices
 from scoremux_batch.sources import expand
@@ -209,7 +209,7 @@ class BatchRunner:
         taken = self._services.intake.commit_now(batch.token, arrivals, partly=True)
         left = [place for place in range(len(scored)) if place not in taken]
         rejected = [{"source": "", "line": part.lines[place], "reason": _TAKEN} for place in sorted(taken)]
-        return replace(part.take(left), rejected=rejected), [scored[place] for place in left]
+        return part.take(left, rejected), [scored[place] for place in left]
 
     def _end(self, state: BatchState, batch: str, files: BatchFiles, **values: str) -> None:
         self._move(batch, UNDER_WAY, state, size=files.kept_bytes(), **values)

@@ -16,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow.dataset import dataset
@@ -28,7 +27,8 @@ from peers import answer, answer_but, listening, texts_of
 from scoremux_assess.labels.joining import read_joined
 from scoremux_assess.labels.labelled_row import LabelColumns
 from scoremux_batch import parts
-from scoremux_batch.journal import Job, Journal
+from scoremux_batch.job import Job
+from scoremux_batch.journal import Journal
 from scoremux_batch.slices import Slice
 from scoremux_batch.sources import SourceFile
 from scoremux_client import Response, ScoringClient
@@ -389,44 +389,19 @@ def test_single_file_is_exported_once_and_no_part_stays_beside_it(tmp_path: Path
     assert (out.read_bytes(), out.stat().st_mtime_ns) == before
 
 
-def test_rows_with_a_status_are_scored_again(tmp_path: Path, url: str) -> None:
-    sources, failing = write_sources(tmp_path / "in", 600), True
-
-    def died_at_times(request: Any, context: Any) -> Any:
-        return answer_but(request, context, b"SERVER_DIED", lambda text: failing and b" 1" in text)
-
-    finish(arguments(sources, tmp_path / "whole", url))
-    with listening(died_at_times) as address:
-        command = arguments(sources, tmp_path / "out", address)
-        finish(command)
-        assert sum(row["status"] == "SERVER_DIED" for row in rows(tmp_path / "out")) > 250
-        failing = False
-        shutil.copytree(tmp_path / "out", tmp_path / "erased")
-        scored = rows(tmp_path / "out")[:300]
-        gone = {next(row["id"] for row in scored if row["status"] == status) for status in ("OK", "SERVER_DIED")}
-        for erased in (tmp_path / "erased").glob("part-*"):
-            table = pq.read_table(erased)
-            pq.write_table(table.filter(pa.array([name not in gone for name in table["id"].to_pylist()])), erased)
-        part = tmp_path / "out" / "part-000000.parquet"
-        before = part.read_bytes()
-        finish(command)
-        assert part.read_bytes() == before
-        retried = run_here(*command[1:], "--retry", "SERVER_DIED")
-        assert retried.returncode == 3, retried.stderr
-        assert "SERVER_DIED" not in retried.stderr
-        assert content(tmp_path / "out") == content(tmp_path / "whole")
-        again = run_here(*command[1:])
-        assert again.returncode == 3
-        assert "SERVER_DIED" not in again.stderr
-        command[command.index(str(tmp_path / "out"))] = str(tmp_path / "erased")
-        retried = run_here(*command[1:], "--retry", "SERVER_DIED")
-        assert retried.returncode == 3, retried.stderr
-        left = [row for row in rows(tmp_path / "whole") if row["id"] not in gone]
-        assert rows(tmp_path / "erased") == left
-        assert f"│ {len(left):,} │" in retried.stderr
-    wrong = run(*sources, "--out", tmp_path / "out", "--url", url, "--retry", "OK")
-    assert wrong.returncode == 2
-    assert "--retry OK: the statuses of rows without a score are" in wrong.stderr
+def test_journal_counts_the_last_line_of_a_part_that_an_earlier_version_scored_again(tmp_path: Path, url: str) -> None:
+    command = arguments(write_sources(tmp_path / "in", 600), tmp_path / "out", url)
+    finish(command)
+    journal = tmp_path / "out" / "_journal.jsonl"
+    lines = journal.read_text().splitlines()
+    died = {**json.loads(lines[1]), "counts": {"t-1": {"SERVER_DIED": 1}}}
+    journal.write_text(
+        "\n".join([lines[0], json.dumps(died), *lines[2:], json.dumps({"replaces": 0} | json.loads(lines[1]))]) + "\n"
+    )
+    before = content(tmp_path / "out")
+    again = run_here(*command[1:])
+    assert again.returncode == 3, again.stderr
+    assert "SERVER_DIED" not in again.stderr and content(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_jobs import write_sources
-from scoremux_batch.journal import Job, JobState
+from scoremux_batch.job import Job
+from scoremux_batch.journal import JobState
 from scoremux_batch.slices import Slice, read_slices, read_source
 from scoremux_batch.sources import expand
 from scoremux_files.rows.readers import READERS

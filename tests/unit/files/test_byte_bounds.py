@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scoremux_batch.job import run
-from scoremux_batch.journal import Job, Journal
+from scoremux_batch.in_process import run
+from scoremux_batch.job import Job
+from scoremux_batch.journal import Journal
 from scoremux_batch.sources import expand
 from scoremux_client import Response, ScoringClient
 from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoremux_batch.journal import Job
+from scoremux_batch.job import Job
 from scoremux_batch.slices import read_source
 from scoremux_batch.sources import expand
 from scoremux_files.errors import InputError

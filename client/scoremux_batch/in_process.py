@@ -1,0 +1,170 @@
+"""A job in one process: its client, the rows of slices that it sends, and the parts that it writes, in order."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from scoremux_batch.job import Job
+from scoremux_batch.journal import JobState, Journal
+from scoremux_batch.parts import UnfinishedPart, remove_unfinished, write_part
+from scoremux_batch.people import AlertFiles
+from scoremux_batch.slices import Slice, read_slices
+from scoremux_client.calls.servers import Retries
+from scoremux_client.client import ScoringClient
+from scoremux_client.rows import Columns, Response, Scored
+from scoremux_client.transports.connect import connect_all, headers_with
+from scoremux_client.transports.transport import Tls, Transport
+
+_SHOWN_S = 0.2
+_WAITING_PARTS = 4
+
+Progress = Callable[[JobState, int], None]
+"""Called with what is done, and how many rows of the next part have an outcome."""
+
+Latencies: TypeAlias = "array[float]"
+"""Seconds of each request; an array of 4 bytes a request, to which any thread may append."""
+
+
+class TimedTransport:
+    """A transport that notes how long its answered requests took."""
+
+    def __init__(self, transport: Transport, latencies: Latencies) -> None:
+        self._transport, self._latencies = transport, latencies
+
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+        """Send one request."""
+        started = time.perf_counter()
+        future = self._transport.submit(inputs, timeout_s)
+
+        def ended(done: Future[Columns]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._latencies.append(time.perf_counter() - started)
+
+        future.add_done_callback(ended)
+        return future
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The options of a client. They may be sent to another process, which opens a client of its own."""
+
+    urls: tuple[str, ...]
+    token: str | None = field(default=None, repr=False)
+    patience_s: float = 300.0
+    tls: Tls | None = None
+    insecure: bool = False
+    mixed_arithmetic: bool = False
+
+    def open(self, latencies: Latencies) -> ScoringClient:
+        """Return a client that notes how long its requests take. Raises InputError for an address."""
+        headers = headers_with(None, self.token)
+        transports = connect_all(self.urls, self.tls, headers, insecure=self.insecure, batch=True)
+        timed = [TimedTransport(transport, latencies) for transport in transports]
+        return ScoringClient(timed, retries=Retries(patience_s=self.patience_s), mixed_arithmetic=self.mixed_arithmetic)
+
+
+def run(folder: Path, job: Job, journal: Journal, client: ScoringClient, progress: Progress) -> None:
+    """Score what is not done yet. A job that ends with InputError or TransportError can be resumed.
+
+    Parts become durable in order, one at a time, each before the journal names it.
+    """
+    remove_unfinished(folder)
+    state, unfinished = journal.state, UnfinishedPart(folder)
+    slices = read_slices(job, state)
+
+    def note(part: Slice, scored: list[Scored]) -> None:
+        progress(state, len(scored))
+        unfinished.save(part, scored)
+
+    while state.source < len(job.sources):
+        for part, scored in score_slices(job, slices, client, unfinished.load, note):
+            journal.add(write_part(folder, part, scored, job.people.read_behind))
+            unfinished.remove()
+            progress(state, 0)
+
+
+def score_slices(
+    job: Job,
+    slices: Iterator[Slice],
+    client: ScoringClient,
+    load: Callable[[Slice], list[Scored]] = lambda _: [],
+    note: Callable[[Slice, list[Scored]], None] = lambda *_: None,
+) -> Iterator[tuple[Slice, list[Scored]]]:
+    """Yield slices with the outcomes of their rows, in order; an alert is on disk before the next outcome is taken.
+
+    Rows of a slice are sent by task, then length: a server computes rows of one task and length together faster.
+    `load` and `note` have outcomes in that order.
+
+    It ends with the slices, or earlier where many rejected rows wait for those before them: the client asks for rows
+    until it has enough, and a long stretch of a file may have none. `load` returns the outcomes that an earlier run has
+    of a slice's first rows. `note` is called several times a second with a slice and the outcomes that it has so far.
+    """
+    alert, alert_files, condition = job.people.alert, AlertFiles(job.people.alerts), job.people.condition
+    sent: deque[_Sent] = deque()
+    outcomes = client.score_iter(_responses(job, slices, sent, load))
+    noted_at = time.monotonic()
+    try:
+        for outcome in outcomes:
+            while sent[0].is_complete:
+                yield sent.popleft().in_order()
+            part, scored, order = sent[0]
+            if alert and (description := alert.describe(next(outcomes))):
+                alert_files.add(part.number, part.name_of(order[len(scored)]) | description)
+            scored.append(condition.add(outcome, next(outcomes)) if condition else outcome)
+            if sent[0].is_complete:
+                yield sent.popleft().in_order()
+            elif (now := time.monotonic()) - noted_at >= _SHOWN_S:
+                note(part, scored)
+                noted_at = now
+    finally:
+        outcomes.close()  # type: ignore[attr-defined]
+    yield from (one.in_order() for one in sent)
+
+
+class _Sent(NamedTuple):
+    """A slice with the outcomes that it has so far. order: the places of its rows in the order of sending."""
+
+    part: Slice
+    scored: list[Scored]
+    order: list[int]
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.scored) == len(self.order)
+
+    def in_order(self) -> tuple[Slice, list[Scored]]:
+        """Return the outcomes in the order of the slice's rows."""
+        outcome_of = dict(zip(self.order, self.scored, strict=True))
+        return self.part, [outcome_of[place] for place in range(len(self.order))]
+
+
+def _responses(
+    job: Job, slices: Iterator[Slice], sent: deque[_Sent], load: Callable[[Slice], list[Scored]]
+) -> Iterator[Response]:
+    """Yield the rows of slices that have no outcome, each followed by itself for the tasks of alerts and conditions.
+
+    A slice lets go of its texts: from then on the client holds them.
+
+    `sent` receives each slice with the outcomes of its first rows, which `load` returns.
+    """
+    for part in slices:
+        rows = list(zip(part.tasks, part.texts, part.ids, strict=True))
+        order = sorted(range(len(rows)), key=lambda place: (rows[place][0], len(rows[place][1])))
+        scored = load(part)
+        sent.append(_Sent(part, scored, order))
+        part.texts, unsent = [], [rows[place] for place in order[len(scored) :]]
+        for row in unsent:
+            yield (response := Response(*row))
+            yield from (Response(other, response.text) for other in job.people.tasks)
+        if sum(len(one.part.rejected) for one in sent) >= _WAITING_PARTS * job.layout.part_rows:
+            return
