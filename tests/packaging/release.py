@@ -4,8 +4,6 @@ Output, in `dist/VERSION/`: wheels and sdists of every distribution, built twice
 for serving machines; `notes.md`, cut from the changelog; SHA256SUMS. The commit gets the tag `vVERSION`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Decoders: what is served is what PEFT gives for each text alone; what cannot be served is refused by name."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

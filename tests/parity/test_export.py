@@ -1,7 +1,5 @@
 """`scoremux export backbone`: what it publishes and refuses, a failed proof, and every family of models."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import shutil

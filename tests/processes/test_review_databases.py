@@ -1,7 +1,5 @@
 """The review desk on SQLite and on a real PostgreSQL: raters at once, and all that a desk does."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random

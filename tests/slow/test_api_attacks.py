@@ -3,8 +3,6 @@
 Deliveries to good receivers are measured beside names that hang and answers without end, with a restart.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

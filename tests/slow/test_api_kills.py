@@ -1,7 +1,5 @@
 """APIs, desk, Triton and receiver are killed at random while rows come and people decide: no row or event is lost."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """The review desk under load: 200 raters at servers that are killed."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import re

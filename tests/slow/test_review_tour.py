@@ -1,7 +1,5 @@
 """Takes the pictures of the review desk's tour: `python -m pytest tests/slow/test_review_tour.py`."""
 
-from __future__ import annotations
-
 import io
 import time
 from pathlib import Path

@@ -3,8 +3,6 @@
 python -m pytest tests/slow/test_watch_drills.py -s
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import date, timedelta
 

@@ -6,8 +6,6 @@ serves one that routes by text. With `hangs`, some names are never resolved. Wit
 commit of a request with the word DIE and its answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

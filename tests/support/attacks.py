@@ -5,8 +5,6 @@
 sends so many requests a second of an attack with a header, for some 20 s; with CA by TLS. It ends when its input does.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 import ssl

@@ -5,8 +5,6 @@
 `tests/packaging/test_contracts.py` compares the contracts of the code with the newest of these files.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys

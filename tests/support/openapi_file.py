@@ -1,7 +1,5 @@
 """The OpenAPI file: `python tests/support/openapi_file.py > desk/scoremux_api/openapi.json` writes it again."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A PostgreSQL of the test's own: a real server in a temporary folder, on a Unix socket."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Made-up raters: joint distributions of the levels of a human and a machine, and draws from them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from statistics import NormalDist

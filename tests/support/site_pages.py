@@ -4,8 +4,6 @@ The Markdown is taken as it is. README.md of a folder is the folder's index; fil
 references of options, Python names and HTTP operations are written from the code.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import inspect
 import json

@@ -1,7 +1,5 @@
 """Tasks that two humans read, with a known truth: how often a shared threshold of `within_of_humans` is broken."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Bodies that come slowly, or are many: they end, and hold up no other token."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import resource

@@ -1,7 +1,5 @@
 """Deliveries to a real HTTPS receiver: signed, at least once, in order by subject, and nowhere else."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading

@@ -1,7 +1,5 @@
 """Webhooks: whose they are, and where they may point: public addresses by https, and hosts that the operator lists."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import threading

@@ -1,7 +1,5 @@
 """Temperatures, bounds and thresholds, and the decisions that a policy makes of them."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Condition codes: made-up non-attempts get them, genuine answers do not."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Scored rows beside known levels: how they are matched, and that no row is dropped without a word."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The one reader of labelled rows: what names a response, and what becomes of lines that are not responses."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

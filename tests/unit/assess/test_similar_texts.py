@@ -1,7 +1,5 @@
 """Which texts are the same after folding, and which are near copies."""
 
-from __future__ import annotations
-
 import itertools
 import random
 

@@ -1,7 +1,5 @@
 """Statistics against RSMTool's own figures, and against values worked out by hand."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Intervals and verdicts: a fast share of the simulations in tests/slow, and the cases that they do not meet."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

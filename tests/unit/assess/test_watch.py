@@ -1,7 +1,5 @@
 """`scoremux watch`: made-up weeks at the desk whose truth is known."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from datetime import date, timedelta

@@ -1,7 +1,5 @@
 """`scoremux evaluate`, `compare` and `report`: what they print and write."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

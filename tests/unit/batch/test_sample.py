@@ -1,7 +1,5 @@
 """`scoremux sample`: from unlabelled responses over the desk to rows that training and figures weigh rightly."""
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path

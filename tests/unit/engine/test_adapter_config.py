@@ -1,7 +1,5 @@
 """`adapter_config.json`: which of PEFT's variants are served, and what rank and scaling a site gets."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`adapter_model.safetensors`: which tensors are read, which tables they become, and every refusal by name."""
 
-from __future__ import annotations
-
 import json
 import math
 import struct

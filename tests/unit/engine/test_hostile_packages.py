@@ -1,7 +1,5 @@
 """Packages and manifests made to harm: refused by name, and before anything of the size they claim is allocated."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource

@@ -1,7 +1,5 @@
 """The store: one atomic change or none, whoever else is writing, and whichever tool copies it."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

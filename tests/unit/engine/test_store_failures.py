@@ -1,7 +1,5 @@
 """A full disk, a lock that is held, a writer that dies at any file operation: a clear error, nothing lost."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Versions in a store: going back, retiring, pinning, finding, collecting and verifying them."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Adapters without a `task.json`, and tables of tasks: what is made of them, and what is refused by name."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`scoremux tasks`: what each command prints, as a table and as JSON, and its exit status."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

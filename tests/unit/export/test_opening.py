@@ -1,7 +1,5 @@
 """Which Linears become sites, what reads prefixes, and how graphs are compared."""
 
-from __future__ import annotations
-
 import copy
 import math
 import os

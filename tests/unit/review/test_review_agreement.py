@@ -1,7 +1,5 @@
 """The desk's agreement page against known truths: people read what was sent to them, and a share of the rest."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The review desk's subcommands."""
 
-from __future__ import annotations
-
 import sqlite3
 from pathlib import Path
 

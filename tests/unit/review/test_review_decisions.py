@@ -1,7 +1,5 @@
 """Work at the review desk: leases, decisions and what follows from them, groups, reopening."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What leaves the review desk."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from datetime import datetime, timezone

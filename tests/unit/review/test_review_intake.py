@@ -1,7 +1,5 @@
 """What comes into the review desk: scored files, their texts, tasks, papers, the policy."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

@@ -1,7 +1,5 @@
 """The review desk's pages: who may see what, and what a hostile response, form or request gets."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

@@ -1,7 +1,5 @@
 """Erasure by id and by age from the desk, what jobs wrote, and the audit log; and backups."""
 
-from __future__ import annotations
-
 import json
 import resource
 import shutil

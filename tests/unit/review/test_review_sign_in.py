@@ -1,7 +1,5 @@
 """Signing in to the review desk: sessions, guesses and lockouts, and an issuer of elsewhere."""
 
-from __future__ import annotations
-
 import re
 import threading
 import time

@@ -1,7 +1,5 @@
 """Who may read what at the review desk: qualification sets, assignments and quotas, control limits."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections import Counter

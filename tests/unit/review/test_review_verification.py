@@ -1,7 +1,5 @@
 """What `review verify` finds: every column of the database is changed by SQL, one at a time."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator

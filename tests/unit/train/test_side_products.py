@@ -1,7 +1,5 @@
 """Sites that read the same x are computed together in training."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

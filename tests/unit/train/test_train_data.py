@@ -1,7 +1,5 @@
 """Labelled responses: what is read, what the data check finds, and which rows are held out together."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
