@@ -1,5 +1,6 @@
 """`adapter_config.json`: which of PEFT's variants are served, and what rank and scaling a site gets."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,18 @@ def read(bare: Backbone, tmp_path: Path) -> Any:
         ("kasa_config", [{"beta": 1}]),
         ("layer_replication", [[[0, 1], [0, 1]]]),
         ("never_heard_of", [1]),
+        ("r", [0, -4, 4097, 2.5, "many", None]),
+        ("lora_alpha", [0, "x", None]),
+        ("rank_pattern", [{"query": "x"}, [1]]),
+        ("alpha_pattern", [{"query": []}, 3]),
     ],
 )
-def test_unsupported_variant_is_refused_by_key(read: Any, key: str, values: list[Any]) -> None:
+def test_unsupported_or_invalid_value_is_refused_by_key(read: Any, key: str, values: list[Any]) -> None:
+    shown = key not in ("r", "lora_alpha", "rank_pattern", "alpha_pattern")
     for value in values:
-        with pytest.raises(PackageError, match=rf"adapter_config\.json: {key} is ") as caught:
+        with pytest.raises(PackageError, match=rf"adapter_config\.json: {key}{' is ' if shown else ''}") as caught:
             read({key: value})
-        assert repr(value)[:40] in str(caught.value)
+        assert not shown or repr(value)[:40] in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -56,39 +62,12 @@ def test_harmless_start_and_variant_that_is_off_are_read(read: Any, config: dict
     assert read(config).r == 4
 
 
-@pytest.mark.parametrize(
-    ("key", "values"),
-    [
-        ("r", [0, -4, 4097, 2.5, "many", None]),
-        ("lora_alpha", [0, "x", None]),
-        ("rank_pattern", [{"query": "x"}, [1]]),
-        ("alpha_pattern", [{"query": []}, 3]),
-    ],
-)
-def test_invalid_value_is_refused_by_key(read: Any, key: str, values: list[Any]) -> None:
-    for value in values:
-        with pytest.raises(PackageError, match=rf"adapter_config\.json: {key}"):
-            read({key: value})
-
-
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
 def test_file_that_is_not_a_json_object_is_refused(bare: Backbone, tmp_path: Path, text: str) -> None:
     folder = make_adapter(tmp_path, bare.spec, "t")
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(PackageError, match=r"adapter_config\.json: it is not (JSON|a JSON object)"):
         assert PackageFiles(folder).config
-
-
-def test_missing_config_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match=r"adapter_config\.json cannot be read: No such file"):
-        assert PackageFiles(tmp_path).config
-
-
-def test_pattern_that_is_not_a_regular_expression_is_refused(read: Any) -> None:
-    with pytest.raises(PackageError, match=r"'query\('"):
-        read({"rank_pattern": {"query(": 2}}).rank(QUERY)
-    with pytest.raises(PackageError, match=r"'\[z-a\]' is not a regular expression"):
-        read({"rank_pattern": {"[z-a]": 2}}).rank(QUERY)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +158,9 @@ def test_modules_that_peft_leaves_out_are_left_out(encoder: Path, tmp_path: Path
     assert {name for name in linears if not config.leaves_out(name)} == adapted
 
 
-def test_regular_expression_that_is_not_supported_leaves_nothing_out(read: Any) -> None:
+def test_regular_expression_that_is_not_supported_leaves_nothing_out_and_gives_no_rank(read: Any) -> None:
     config = read({"target_modules": r"(?!x).*query", "exclude_modules": r"(?=bert).*"})
     assert not config.leaves_out(QUERY) and not config.leaves_out(VALUE)
+    for pattern in ("query(", "[z-a]"):
+        with pytest.raises(PackageError, match=re.escape(repr(pattern))):
+            read({"rank_pattern": {pattern: 2}}).rank(QUERY)

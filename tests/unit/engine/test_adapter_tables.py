@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -100,12 +101,9 @@ def test_tables_are_transposes_and_b_is_scaled(read: Read, tensors: Tensors) -> 
     assert all(table.dtype == np.float32 and table.flags.c_contiguous for table in tables.values())
 
 
-def test_float16_tensors_are_read_as_their_exact_values(read: Read, tensors: Tensors) -> None:
+def test_halves_are_read_as_their_exact_values(read: Read, bare: Backbone, tensors: Tensors, tmp_path: Path) -> None:
     halves = {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
     np.testing.assert_array_equal(read(halves).tables[f"A.{SITE}"], halves[A].astype(np.float32).T)
-
-
-def test_bfloat16_tensors_are_read_as_their_exact_values(bare: Backbone, tensors: Tensors, tmp_path: Path) -> None:
     folder = make_adapter(tmp_path, bare.spec, "t")
     (folder / FILE).write_bytes(bfloat16_file(tensors))
     table = TaskPackage.read(folder, bare).tables[f"A.{SITE}"]
@@ -113,67 +111,97 @@ def test_bfloat16_tensors_are_read_as_their_exact_values(bare: Backbone, tensors
     np.testing.assert_array_equal(table, cut.T)
 
 
-@pytest.mark.parametrize("kind", ["int8", "int32", "int64", "float64", "uint8", "bool"])
-def test_tensor_of_another_type_is_refused(read: Read, tensors: Tensors, kind: str) -> None:
-    with pytest.raises(PackageError, match=rf"{FILE}: {WEIGHT} is \w+; F32, F16 and BF16 are read"):
-        read({**tensors, WEIGHT: tensors[WEIGHT].astype(kind)})
+SHAPES = {A: [4, 8], B: [8, 4], WEIGHT: [5, 8], BIAS: [5]}
+OPTION = "--for and all adapters$"
+ONES = np.ones(8, np.float32)
 
 
-@pytest.mark.parametrize("missing", [A, B, WEIGHT, BIAS])
-def test_missing_tensor_is_named(read: Read, tensors: Tensors, missing: str) -> None:
-    del tensors[missing]
-    why = "" if ".lora_" in missing else ", of the head; PEFT leaves it out where it converts to plain LoRA"
-    with pytest.raises(PackageError, match=f"{FILE} has no {missing}{why}$"):
-        read(tensors)
+def ending(name: str, value: float) -> Tensors:
+    tensor = np.zeros(SHAPES[name], np.float32)
+    tensor.flat[-1] = value
+    return {name: tensor}
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "expected"),
+    ("change", "config", "why"),
     [
-        (A, (4, 7), "[4, 8]"),
-        (A, (3, 8), "[4, 8]"),
-        (A, (8, 4), "[4, 8]"),
-        (A, (4, 8, 1), "[4, 8]"),
-        (B, (8, 3), "[8, 4]"),
-        (B, (32,), "[8, 4]"),
-        (WEIGHT, (4, 8), "[5, 8]"),
-        (WEIGHT, (5, 9), "[5, 8]"),
-        (BIAS, (4,), "[5]"),
-        (BIAS, (5, 1), "[5]"),
+        *(
+            ({WEIGHT: np.zeros((5, 8), kind)}, {}, rf"{FILE}: {WEIGHT} is \w+; F32, F16 and BF16 are read")
+            for kind in ("int8", "int32", "int64", "float64", "uint8", "bool")
+        ),
+        *(({name: None}, {}, f"{FILE} has no {name}$") for name in (A, B)),
+        *(
+            ({name: None}, {}, f"{FILE} has no {name}, of the head; PEFT leaves it out where")
+            for name in (WEIGHT, BIAS)
+        ),
+        *(
+            (
+                {name: np.zeros(shape, np.float32)},
+                {},
+                rf"{name} has shape {re.escape(str(list(shape)))}, expected {re.escape(str(SHAPES[name]))}",
+            )
+            for name, shapes in {
+                A: [(4, 7), (3, 8), (8, 4), (4, 8, 1)],
+                B: [(8, 3), (32,)],
+                WEIGHT: [(4, 8), (5, 9)],
+                BIAS: [(4,), (5, 1)],
+            }.items()
+            for shape in shapes
+        ),
+        ({}, {"r": 8}, r"lora_A\.weight has shape \[4, 8\], expected \[8, 8\]"),
+        *(
+            (ending(name, value), {}, f"{name} holds NaN or infinity")
+            for name in SHAPES
+            for value in (np.nan, np.inf, -np.inf)
+        ),
+        *(({B: np.full((8, 4), 9, np.float32)}, {"lora_alpha": alpha}, None) for alpha in (math.inf, 1e39, 3e38)),
+        ({}, {"alpha_pattern": {"query": math.nan}}, None),
+        *(
+            ({f"{PREFIX}{name}": np.ones(4, np.float32)}, {}, f"{FILE}: {PREFIX}{name} fits nothing in this backbone")
+            for name in (
+                f"{SITE}.lora_magnitude_vector",
+                f"{SITE}.lora_A.bias",
+                f"{KEY}.lora_B.weight",
+                "bert.embeddings.word_embeddings.lora_embedding_A",
+                "bert.position_ids",
+            )
+        ),
+        # PEFT would say nothing but a warning, and score without it.
+        ({}, {"target_modules": ["query"]}, r"has LoRA tensors of .*value, which target_modules"),
+        # `dense` would open every Linear of that name, and adapters bring only this one.
+        (
+            {f"{PREFIX}bert.pooler.dense.{part}": ONES for part in ("weight", "bias")},
+            {},
+            rf"saves bert\.pooler\.dense whole.*again with {OPTION}",
+        ),
+        ({MAGNITUDE: ONES}, {"use_dora": True}, rf"has DoRA at {SITE}, .* {OPTION}"),
+        *(
+            ({f"{PREFIX}{SITE}.{name}": ONES}, {}, rf"has biases at {SITE}, .* {OPTION}")
+            for name in ("lora_B.bias", "base_layer.bias", "bias")
+        ),
+        (lora_at(KEY), {}, rf"needs the site {KEY}, which this backbone keeps closed; .* {OPTION}"),
+        (lora_at(KEY, DENSE), {}, OPTION),
     ],
 )
-def test_tensor_of_another_shape_is_named(
-    read: Read, tensors: Tensors, name: str, shape: tuple[int, ...], expected: str
+def test_adapter_that_does_not_fit_is_refused(
+    read: Read, tensors: Tensors, change: dict[str, Any], config: dict[str, Any], why: str | None
 ) -> None:
-    with pytest.raises(PackageError) as caught:
-        read({**tensors, name: np.zeros(shape, np.float32)})
-    assert f"{name} has shape {list(shape)}, expected {expected}" in str(caught.value)
+    with pytest.raises(PackageError, match=why):
+        read({name: tensor for name, tensor in (tensors | change).items() if tensor is not None}, **config)
 
 
-def test_rank_and_levels_of_no_tensor_are_refused(read: Read, bare: Backbone, tensors: Tensors, tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match=r"lora_A\.weight has shape \[4, 8\], expected \[8, 8\]"):
-        read(tensors, r=8)
+@pytest.mark.parametrize(("sites", "why"), [((), "a merged model is not an adapter"), ((KEY,), f"with {OPTION}")])
+def test_adapter_without_an_open_site_is_refused(
+    read: Read, tensors: Tensors, sites: tuple[str, ...], why: str
+) -> None:
+    with pytest.raises(PackageError, match=why):
+        read({name: tensors[name] for name in (WEIGHT, BIAS)} | lora_at(*sites))
+
+
+def test_levels_of_no_tensor_are_refused(bare: Backbone, tmp_path: Path) -> None:
     folder = make_adapter(tmp_path, bare.spec, "t", levels=5, task_json={"levels": [0, 1, 2, 3, 4, 5]})
     with pytest.raises(PackageError, match=rf"{WEIGHT} has shape \[5, 8\], expected \[6, 8\], since task\.json has 6"):
         TaskPackage.read(folder, bare)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", [A, B, WEIGHT, BIAS])
-def test_tensor_that_is_not_finite_is_refused(read: Read, tensors: Tensors, name: str, value: float) -> None:
-    tensors[name].flat[-1] = value
-    with pytest.raises(PackageError, match=f"{name} holds NaN or infinity"):
-        read(tensors)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [{"lora_alpha": math.inf}, {"lora_alpha": 1e39}, {"lora_alpha": 3e38}, {"alpha_pattern": {"query": math.nan}}],
-    ids=["infinity", "beyond float32", "overflows with B", "nan in a pattern"],
-)
-def test_scaling_that_is_not_finite_is_refused(read: Read, tensors: Tensors, config: dict[str, Any]) -> None:
-    with pytest.raises(PackageError):
-        read({**tensors, B: tensors[B] * 100}, **config)
 
 
 def test_lora_that_float32_cannot_carry_through_attention_is_refused(read: Read, tensors: Tensors) -> None:
@@ -205,52 +233,6 @@ def test_every_linear_of_a_deeper_head_is_read(bare: Backbone, tmp_path: Path) -
     tables = TaskPackage.read(make_adapter(tmp_path, deep.spec, "t"), deep).tables
     assert tables["weight.classifier.dense"].shape == (8, 8)
     assert tables["weight.classifier.out_proj"].shape == (8, 5)
-
-
-@pytest.mark.parametrize(
-    ("sites", "keep_sites", "why"),
-    [
-        ((), False, "has no LoRA tensors; a merged model is not an adapter"),
-        ((KEY,), True, rf"needs the site {KEY}, which this backbone keeps closed; .* --for and all adapters$"),
-        ((KEY,), False, r"with --for and all adapters$"),
-        ((KEY, DENSE), True, r"with --for and all adapters$"),
-    ],
-)
-def test_closed_site_is_refused_with_the_option_that_opens_it(
-    read: Read, tensors: Tensors, sites: tuple[str, ...], keep_sites: bool, why: str
-) -> None:
-    kept = tensors if keep_sites else {name: tensors[name] for name in (WEIGHT, BIAS)}
-    with pytest.raises(PackageError, match=why):
-        read(kept | lora_at(*sites))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        MAGNITUDE,
-        f"{PREFIX}{SITE}.lora_A.bias",
-        f"{PREFIX}{KEY}.lora_B.weight",
-        f"{PREFIX}bert.embeddings.word_embeddings.lora_embedding_A",
-        f"{PREFIX}bert.position_ids",
-    ],
-)
-def test_tensor_that_fits_nothing_is_refused(read: Read, tensors: Tensors, name: str) -> None:
-    with pytest.raises(PackageError, match=f"{FILE}: {name} fits nothing in this backbone"):
-        read({**tensors, name: np.ones(4, np.float32)})
-
-
-def test_site_that_the_config_leaves_out_is_refused(read: Read, tensors: Tensors) -> None:
-    """PEFT would say nothing but a warning, and score without it."""
-    with pytest.raises(PackageError, match=r"has LoRA tensors of .*value, which target_modules"):
-        read(tensors, target_modules=["query"])
-    read(tensors, target_modules=["query", "value"])
-
-
-def test_module_saved_whole_is_refused_with_the_option_that_opens_it(read: Read, tensors: Tensors) -> None:
-    # `dense` would open every Linear of that name, and adapters bring only this one.
-    pooler = {f"{PREFIX}bert.pooler.dense.{part}": np.ones(8, np.float32) for part in ("weight", "bias")}
-    with pytest.raises(PackageError, match=r"saves bert\.pooler\.dense whole.*again with --for and all adapters$"):
-        read({**tensors, **pooler})
 
 
 def test_dora_magnitudes_are_divided_by_the_norms_of_merged_rows(
@@ -289,23 +271,6 @@ def test_biases_become_what_they_add(read_variant: Read, variants: Backbone, ten
     tables = read_variant({**tensors, f"{PREFIX}{SITE}.{name}": bias}, lora_alpha=6, **config).tables
     expected = 1.5 * bias if lora else bias - variants.site_tensor(SITE, "bias")
     np.testing.assert_array_equal(tables[f"bias.{SITE}"], expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "config", "why"),
-    [
-        ("lora_magnitude_vector", {"use_dora": True}, rf"has DoRA at {SITE}, .* --for and all adapters$"),
-        *(
-            (n, {}, rf"has biases at {SITE}, .* --for and all adapters$")
-            for n in ("lora_B.bias", "base_layer.bias", "bias")
-        ),
-    ],
-)
-def test_variant_that_the_backbone_does_not_take_is_refused_with_the_option(
-    read: Read, tensors: Tensors, name: str, config: dict[str, Any], why: str
-) -> None:
-    with pytest.raises(PackageError, match=why):
-        read({**tensors, f"{PREFIX}{SITE}.{name}": np.ones(8, np.float32)}, **config)
 
 
 @pytest.mark.parametrize(
