@@ -8,7 +8,6 @@ from functools import lru_cache
 import pytest
 
 from making import ROOT
-from non_attempts import COUNT, MAKERS, QUESTIONS, make
 from saf import DATA, needs_data
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_decide.conditions.finder import Finder
@@ -25,21 +24,18 @@ def conditions() -> Conditions:
     return read_policy(POLICY).conditions
 
 
-@lru_cache(maxsize=1)
-def finders() -> dict[str, Finder]:
-    return {language: Finder(conditions(), *texts, [language]) for language, texts in QUESTIONS.items()}
+MADE_UP = json.loads((ROOT / "tests/data/conditions/made_up.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("code", MAKERS)
+@pytest.mark.parametrize("code", MADE_UP["texts"])
 def test_made_up_non_attempts_get_their_code(code: str) -> None:
-    suite = [one for one in make() if one.code == code]
-    assert len(suite) == COUNT
-    missed = [
-        (ascii(one.text), found.code if found else None)
-        for one in suite
-        if (found := finders()[one.language].find(one.text)) is None or found.code != code
-    ]
-    assert len(missed) <= 0.05 * COUNT, missed[:20]
+    missed, count = [], 0
+    for language, texts in MADE_UP["texts"][code].items():
+        finder = Finder(conditions(), *MADE_UP["tasks"][language], [language])
+        found = [(ascii(text), finder.find(text)) for text in texts]
+        missed += [(text, one and one.code) for text, one in found if one is None or one.code != code]
+        count += len(texts)
+    assert count == 300 and len(missed) <= 0.05 * count, missed[:20]
 
 
 WRITTEN = ROOT / "tests" / "data" / "conditions"
@@ -157,7 +153,7 @@ ATTEMPTS = (
 
 @pytest.mark.parametrize("text", ATTEMPTS)
 def test_attempts_are_left_alone(text: str) -> None:
-    assert finders()["en"].find(text) is None
+    assert Finder(conditions(), *MADE_UP["tasks"]["en"], ["en"]).find(text) is None
 
 
 def test_what_a_reader_sees_decides() -> None:
