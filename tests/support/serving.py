@@ -93,13 +93,20 @@ def serving(
     variables: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
     start_s: float = 180.0,
+    ports: Endpoints | None = None,
+    program: str = SCOREMUX,
 ) -> Iterator[Serving]:
-    """Serve `repository` on free ports with `key=value` settings; `scratch`: an empty folder for logs."""
-    ports = free_endpoints()
+    """Serve `repository` with `key=value` settings, on free ports unless some are given.
+
+    Args:
+        scratch: An empty folder for logs.
+        program: The command `scoremux` of an earlier release.
+    """
+    ports = ports or free_endpoints()
     given = [f"{name}_port={getattr(ports, name)}" for name in ("grpc", "http", "metrics", "watch")]
     options = [*options, *(word for setting in (*given, *settings) for word in ("--set", setting))]
     output = scratch / "serve.txt"
-    command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(scratch / "triton.log"), *options]
+    command = [program, "serve", "--repository", str(repository), "--log", str(scratch / "triton.log"), *options]
     with output.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=variables)
     server = Serving(process, ports, output)
