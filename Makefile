@@ -84,9 +84,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The wheel, for machines without a checkout: pip install dist/scoremux-*.whl
+# The wheels, for machines without a checkout: pip install dist/scoremux-*.whl
 dist: $(VENV)/bin/python
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist . ./desk
 
 # All artefacts of a version, tried, and its tag: make release VERSION=0.2.0. CONTRIBUTING.md says how to publish them.
 release: check test

@@ -173,7 +173,7 @@ def _eligible_of_task(
     task = files.task
     decisions = {version: store.decision(version) for version in (*past, live)}
     rows = _with_census(_on_the_live_scale(rows, task, store, past, left_out), decisions)
-    looks = _looks_of(store.history.entries(task.id), decisions)
+    looks = _looks_of(store.removed_looks().get(task.id, ()), store.history.entries(task.id), decisions)
     task_rows = TaskRows(task, live, files, decisions[live], rows, looks)
     chosen_by = [row.chosen_by for row in rows]
     if routed_only(chosen_by):
@@ -196,15 +196,15 @@ def _eligible_of_task(
     return replace(task_rows, rows=_without_conditions(rows, task, policy, left_out), reason=reason)
 
 
-def _looks_of(lines: Iterable[HistoryLine], decisions: Mapping[str, Decision | None]) -> tuple[Look, ...]:
-    """Return all looks of a task in order; of those whose versions were removed, history has the digests."""
-    known = {look.digest: look for decision in decisions.values() if decision for look in decision.looks}
+def _looks_of(
+    removed: Sequence[Look], lines: Iterable[HistoryLine], decisions: Mapping[str, Decision | None]
+) -> tuple[Look, ...]:
+    """Return all looks of a task in order. removed: Those of versions that `gc` removed."""
+    found = [*(decisions.get(line.after or "") for line in lines), *decisions.values()]
     looks = dict[str, Look]()
-    for line in lines:
-        decision = decisions.get(line.after or "")
-        for digest in (*line.looks, *(look.digest for look in (decision.looks if decision else ()))):
-            looks[digest] = known.get(digest) or Look(line.when.date().isoformat(), "", 0, (), digest)
-    return (*looks.values(), *(look for digest, look in known.items() if digest not in looks))
+    for look in (*removed, *(look for decision in found if decision for look in decision.looks)):
+        looks.setdefault(look.digest, look)
+    return tuple(looks.values())
 
 
 def _held_out(

@@ -6,7 +6,7 @@ import getpass
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,13 +35,11 @@ class Change:
     Attributes:
         before: Digest of the version before; None for a task that was not live.
         after: Digest of the version after; None for a task that was retired.
-        looks: Digests of the rows that its promises were tested on so far.
     """
 
     task: str
     before: str | None
     after: str | None
-    looks: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def kind(self) -> str:
@@ -59,7 +57,6 @@ class HistoryLine(StoreFile):
         who: The user of the operating system, or the person who is named with --by.
         before: Digest of the live version before; of a version that is unpinned.
         after: Digest of the live version after; of a version that is pinned.
-        looks: As in `Change`; they stay whatever versions `gc` removes.
     """
 
     when: _Milliseconds
@@ -68,7 +65,6 @@ class HistoryLine(StoreFile):
     task: str
     before: str | None = Field(alias="from")
     after: str | None = Field(alias="to")
-    looks: tuple[str, ...] = ()
 
     @property
     def is_live_change(self) -> bool:
@@ -127,14 +123,8 @@ class History:
     def record_intent(self, action: str, changes: Sequence[Change], name: str, content: bytes, who: str = "") -> None:
         """Record the lines to append once the file `name` has been replaced by one with `content`."""
         stated = {"when": datetime.now(timezone.utc), "who": who or _user(), "action": action}
-        rows = [
-            HistoryLine.model_validate(stated | {"task": c.task, "from": c.before, "to": c.after, "looks": c.looks})
-            for c in changes
-        ]
-        no_looks = {"looks"}
-        lines = "".join(
-            row.model_dump_json(by_alias=True, exclude=None if row.looks else no_looks) + "\n" for row in rows
-        )
+        rows = [HistoryLine.model_validate(stated | {"task": c.task, "from": c.before, "to": c.after}) for c in changes]
+        lines = "".join(row.model_dump_json(by_alias=True) + "\n" for row in rows)
         size = self._size()
         if size and not self._ends_whole(size):
             lines = "\n" + lines  # half a line of another program must not swallow ours

@@ -1,22 +1,25 @@
-"""The store's JSON files: `manifest.json`, which versions are live, and `pins.json`, which others `gc` keeps."""
+"""The store's JSON files.
+
+`manifest.json` has the live versions, `pins.json` others that `gc` keeps, and `looks.json` the tests of promises in
+versions that `gc` removed.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from scoremux_client.contract import DIGEST_PATTERN
+from scoremux_decide.decision import Look
 from scoremux_engine.errors import StoreError
 from scoremux_engine.packages.task import TaskId
 from scoremux_files.settings import parse_object, quote, validate
 
-FORMAT: Literal[1] = 1
-"""Of all files of a store. Another one is refused, or moved on by a named migration."""
-
 MANIFEST_JSON = "manifest.json"
 PINS_JSON = "pins.json"
+LOOKS_JSON = "looks.json"
 
 MAX_MANIFEST_BYTES = 32 << 20
 """Largest manifest that is read: more than 150,000 tasks."""
@@ -29,7 +32,7 @@ class StoreFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
 
     def to_json(self) -> bytes:
         return self.model_dump_json(indent=1).encode() + b"\n"
@@ -39,8 +42,12 @@ StoreFileT = TypeVar("StoreFileT", bound=StoreFile)
 
 
 class Manifest(StoreFile):
-    """The live version of every task, and the backbone they were checked against."""
+    """The live version of every task, and the backbone they were checked against.
 
+    Format 2: a package may have `trained.json`, which scoremux 0.1 would leave out of versions that it makes.
+    """
+
+    format: Literal[1, 2] = 1  # type: ignore[assignment]
     backbone: Digest
     tasks: dict[TaskId, Digest] = {}
 
@@ -51,14 +58,21 @@ class PinnedVersions(StoreFile):
     pins: dict[Digest, TaskId] = {}
 
 
+class RemovedLooks(StoreFile):
+    """Tests of promises, by task, that were in removed versions: they count all the same."""
+
+    looks: dict[TaskId, tuple[Look, ...]] = {}
+
+
 def parse_store_file(model: type[StoreFileT], data: bytes, path: Path) -> StoreFileT:
     """Parse the content of a store's file. Raises StoreError where it is damaged, or of another format."""
     try:
         content = parse_object(data)
-        if content.get("format") != FORMAT:
+        formats = get_args(model.model_fields["format"].annotation)
+        if content.get("format") not in formats:
             other = f"has format {quote(content['format'])}" if "format" in content else "has no format"
             raise StoreError(
-                f"{path} {other}, and this version of scoremux reads format {FORMAT}; "
+                f"{path} {other}, and this version of scoremux reads format {formats[-1]}; "
                 "publish the adapters again, into a new store, with `scoremux tasks add`"
             )
         return validate(model.model_validate, content)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scoremux_client.contract import DIGEST_PATTERN
-from scoremux_decide.decision import Decision
+from scoremux_decide.decision import Decision, Look
 from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_tables import Number
@@ -17,11 +17,14 @@ from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
 from scoremux_engine.store.history import History
 from scoremux_engine.store.manifest import (
+    LOOKS_JSON,
     MANIFEST_JSON,
     MAX_MANIFEST_BYTES,
     PINS_JSON,
     Manifest,
     PinnedVersions,
+    RemovedLooks,
+    StoreFileT,
     parse_store_file,
 )
 from scoremux_files.digests import Stamp, open_file, read_all, read_file
@@ -56,13 +59,20 @@ class StoreReader:
 
     def pins(self) -> dict[str, str]:
         """Return the pinned versions, digest → task. Raises StoreError where the file is damaged."""
-        path = self.folder / PINS_JSON
+        return self._read(PinnedVersions, PINS_JSON).pins
+
+    def removed_looks(self) -> dict[str, tuple[Look, ...]]:
+        """Return tests of promises in versions that `gc` removed, by task. Raises StoreError for a damaged file."""
+        return self._read(RemovedLooks, LOOKS_JSON).looks
+
+    def _read(self, model: type[StoreFileT], name: str) -> StoreFileT:
+        path = self.folder / name
         with reading(path, StoreError):
             try:
                 data = read_file(path, MAX_MANIFEST_BYTES)
             except FileNotFoundError:
-                return {}
-        return parse_store_file(PinnedVersions, data, path).pins
+                return model()
+        return parse_store_file(model, data, path)
 
     def manifest_bytes(self) -> bytes:
         """Return the manifest's content as it was at one moment. Raises StoreError where there is none."""

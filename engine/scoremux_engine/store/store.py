@@ -13,7 +13,7 @@ from pathlib import Path
 from scoremux_engine.errors import PackageError, StoreError, together
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.packages.package_files import PackageFiles
+from scoremux_engine.packages.package_files import TRAINED_JSON, PackageFiles
 from scoremux_engine.packages.task_descriptions import describe
 from scoremux_engine.store.history import Change
 from scoremux_engine.store.manifest import MANIFEST_JSON, PINS_JSON, Manifest, PinnedVersions, StoreFile
@@ -33,13 +33,11 @@ class _CheckedPackage:
     files: PackageFiles
     task: str
     digest: str
-    looks: tuple[str, ...]
 
     @classmethod
     def of(cls, files: PackageFiles, backbone: Backbone) -> _CheckedPackage:
         package = TaskPackage.check(files, backbone)
-        looks = tuple(look.digest for look in package.decider.decision.looks)
-        return cls(files, package.task.id, package.digest, looks)
+        return cls(files, package.task.id, package.digest)
 
 
 class Store(StoreReader):
@@ -198,7 +196,9 @@ class Store(StoreReader):
             return
         after = {**manifest.tasks, **{change.task: change.after for change in changes}}
         tasks = {task: digest for task, digest in sorted(after.items()) if digest is not None}
-        self._replace(action, changes, MANIFEST_JSON, Manifest(backbone=manifest.backbone, tasks=tasks), who)
+        trained = any((self.package_folder(c.after) / TRAINED_JSON).exists() for c in changes if c.after)
+        content = Manifest(format=2 if trained else manifest.format, backbone=manifest.backbone, tasks=tasks)
+        self._replace(action, changes, MANIFEST_JSON, content, who)
 
     def _replace_pins(self, before: Mapping[str, str], after: dict[str, str]) -> dict[str, str]:
         """Replace the pins; return them."""
@@ -289,7 +289,7 @@ def _copy(files: PackageFiles, name: str, folder: Path) -> str:
 
 
 def _changes(manifest: Manifest, packages: Sequence[_CheckedPackage]) -> list[Change]:
-    return [Change(p.task, manifest.tasks.get(p.task), p.digest, p.looks) for p in packages]
+    return [Change(package.task, manifest.tasks.get(package.task), package.digest) for package in packages]
 
 
 def _refuse_changed(manifest: Manifest, before: Mapping[str, str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,8 +15,11 @@ from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_engine.errors import EngineError, PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package_files import FILES, OPTIONAL, PackageFiles
+from scoremux_engine.store.manifest import LOOKS_JSON, RemovedLooks
 from scoremux_engine.store.reader import StoreReader
 from scoremux_engine.store.store import LEFTOVERS, Store, remove_folder
+from scoremux_files.atomic import replace_file
+from scoremux_files.errors import InputError
 
 KEEP_DAYS = 30.0
 
@@ -50,6 +54,7 @@ def collect(store: Store, *, keep_days: float = KEEP_DAYS, dry_run: bool = False
     with store.transaction():
         # No other writer is active under the lock, so every leftover is a dead one's.
         garbage = _garbage(store, keep_days)
+        _keep_looks(store, garbage.packages)
         for digest in garbage.packages:
             remove_folder(store.package_folder(digest))
         for path in garbage.leftovers:
@@ -58,6 +63,19 @@ def collect(store: Store, *, keep_days: float = KEEP_DAYS, dry_run: bool = False
             else:
                 path.unlink()
     return garbage
+
+
+def _keep_looks(store: Store, digests: Iterable[str]) -> None:
+    """Write the tests of promises in these versions to `looks.json`."""
+    before = store.removed_looks()
+    looks = dict(before)
+    for digest in digests:
+        with suppress(EngineError, InputError):  # a damaged version
+            if decision := store.decision(digest):
+                task = PackageFiles(store.package_folder(digest)).task.id
+                looks[task] = tuple(dict.fromkeys((*looks.get(task, ()), *decision.looks)))
+    if looks != before:
+        replace_file(store.folder / LOOKS_JSON, [RemovedLooks(looks=looks).to_json()])
 
 
 def _garbage(store: Store, keep_days: float) -> Garbage:
@@ -124,6 +142,7 @@ def _named(store: StoreReader, tasks: dict[str, str], backbone: Backbone | None)
     try:
         manifest = store.manifest()
         pins = store.pins()
+        store.removed_looks()
     except StoreError as error:
         yield Problem(str(store.folder), str(error))
         return

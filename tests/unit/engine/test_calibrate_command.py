@@ -185,7 +185,9 @@ def test_no_promise_rests_on_rows_that_the_live_adapter_was_trained_on(
     live = store.manifest().tasks["t-1"]
     rows = read_labels([labelled]).by_task()["t-1"]
     with_rows = PackageFiles(store.package_folder(live)).replace(TRAINED_JSON, TrainedRows.of(rows).to_json().encode())
+    assert store.manifest().format == 1
     store.publish([with_rows], engine.backbone)
+    assert store.manifest().format == 2, "scoremux 0.1 would lose the rows"
     given = ("--repository", own_repository, "--policy", policy(tmp_path), "--dry-run")
     alone = tmp_path / "a.jsonl"
     alone.write_text("".join(f"{line}\n" for line in labelled.read_text().splitlines() if '"t-1"' in line))

@@ -17,7 +17,7 @@ from scoremux_engine import Engine
 from scoremux_engine.commands import tasks as app
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.store import Store
-from scoremux_engine.store.upkeep import collect
+from scoremux_engine.store.upkeep import collect, verify
 
 TEXTS = [f"router {word} the packet {n}" for n, word in enumerate(["sent", "lost", "bridge", "window"] * 30)]
 OFF = GatePolicy(verdict="off")
@@ -104,4 +104,6 @@ def test_looks_count_by_rows_for_any_target_in_any_order_and_outlast_their_versi
     store.publish([adapter], engine.backbone)
     assert collect(store, keep_days=0).packages
     assert looks(0.7, rows[:90]) == 3 and looks(0.9, rows) == 3
-    assert len({line.looks for line in store.history.entries("t-1")}) == 4
+    (removed,) = store.removed_looks().values()
+    assert [look.population for look in removed] == [("100 a.csv",), ("120 a.csv",)]
+    assert not list(verify(store))

@@ -155,8 +155,8 @@ def test_adding_a_damaged_package_again_repairs_it(store: Store, folders: list[P
     ("data", "why"),
     [
         *((data, "is damaged") for data in (b"", b"{", b"\xff", b'{"format": 1, "backbone": "short", "tasks": {}}')),
-        (b'{"backbone": "%s", "tasks": {}}' % (b"b" * 64), "has no format, .* reads format 1; publish the adapters"),
-        (b'{"format": 2, "live": {}}', "has format 2, .* reads format 1; publish the adapters again"),
+        (b'{"backbone": "%s", "tasks": {}}' % (b"b" * 64), "has no format, .* reads format 2; publish the adapters"),
+        (b'{"format": 3, "live": {}}', "has format 3, .* reads format 2; publish the adapters again"),
     ],
 )
 def test_damaged_manifest_is_refused(store: Store, folders: list[Path], bare: Backbone, data: bytes, why: str) -> None:
