@@ -1,4 +1,4 @@
-"""Write the latest rows of every case into benchmarks/README.md, and the headline figures into README.md.
+"""Write the latest rows of every case into benchmarks/results.md, and the headline figures into README.md.
 
 python -m benchmarks report
 """
@@ -168,5 +168,5 @@ def main(_words: list[str]) -> None:
     """Draw the plots and write the figures of three pages."""
     draw_all()
     fill(ROOT / "README.md", headlines())
-    fill(ROOT / "benchmarks" / "README.md", tables())
+    fill(ROOT / "benchmarks" / "results.md", tables())
     fill(ROOT / "benchmarks" / "scale.md", scale.tables())

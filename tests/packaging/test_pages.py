@@ -6,6 +6,7 @@ import pkgutil
 import re
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import typer
 
 import scoremux_client
 from making import ROOT
-from pages import PAGES, Block, blocks
+from pages import PAGES, RECORDS, Block, blocks
 from scoremux.app import build, spread
 from scoremux_assess.conclusions.verdicts import read_criteria
 from scoremux_server.front_door.config import FrontDoorConfig
@@ -29,7 +30,7 @@ COMMANDS = [(block.where, command) for block in SHELL for command in block.comma
 BEFORE = r"(\w+=\S+ |echo .* \| )?(?=scoremux )"
 SCOREMUX = [(where, re.sub(BEFORE, "", c, count=1)) for where, c in COMMANDS if re.match(BEFORE, c)]
 MAKE = [(where, command) for where, command in COMMANDS if command.startswith("make ")]
-EXTRAS = [(where, extra) for where, command in COMMANDS for extra in re.findall(r"\[([\w,]+)\]'", command)]
+EXTRAS = [(where, extra) for where, command in COMMANDS for extra in re.findall(r"\[([\w,]+)\]['\"]", command)]
 MODULES = [
     "scoremux_assess",
     "scoremux_client",
@@ -68,6 +69,19 @@ def test_links_lead_to_files_and_headings(page: str) -> None:
         path = (ROOT / page).parent / file if file else ROOT / page
         assert path.exists(), target
         assert not heading or heading in _headings(path), target
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES} - {"benchmarks/results.md"}))
+def test_a_page_has_at_most_1500_words(page: str) -> None:
+    """Beside code; figures that a command writes, the changelog and what proofs found are longer."""
+    text = re.sub(r"^ *```.*?^ *```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert len(text.split()) <= 1500
+
+
+def test_readme_names_each_page_once() -> None:
+    links = Counter(re.findall(r"\]\(([\w./-]+\.md)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    others = {"README.md", "desk/README.md", "examples/conditions/README.md"}  # the last: from evidence/decisions.md
+    assert links == dict.fromkeys({*PAGES, *RECORDS} - others, 1)
 
 
 @pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page) if b.language == "python"], ids=str)

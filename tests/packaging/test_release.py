@@ -9,8 +9,9 @@ from types import ModuleType
 import pytest
 
 from making import ROOT
+from pages import tracked
 from scoremux_server.triton.installation import BUNDLED_RELEASE
-from site_pages import navigation, tracked
+from site_pages import navigation
 
 CHANGELOG = "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- New.\n\n## [0.1.0] - 2026-12-01\n\n- Old.\n"
 

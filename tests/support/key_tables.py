@@ -11,7 +11,7 @@ from scoremux_server.profile import Profile
 
 START, END = "<!-- keys: python tests/support/key_tables.py -->", "<!-- end of keys -->"
 ENGINE = Path(__file__).resolve().parents[2] / "engine"
-PAGES: dict[Path, type[BaseModel]] = {ENGINE / "README.md": Profile, ENGINE / "front_door.md": FrontDoorConfig}
+PAGES: dict[Path, type[BaseModel]] = {ENGINE / "profile.md": Profile, ENGINE / "front_door.md": FrontDoorConfig}
 """A page → the model whose keys it lists."""
 
 

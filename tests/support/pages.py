@@ -1,31 +1,25 @@
 """Code on the pages: command lines and Python snippets, in the order in which a reader meets them."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from making import ROOT
 
-PAGES = (
-    "README.md",
-    "client/README.md",
-    "evidence/README.md",
-    "client/wire.md",
-    "desk/scoremux_review/README.md",
-    "engine/README.md",
-    "evidence/decisions.md",
-    "engine/equal_bits.md",
-    "engine/front_door.md",
-    "export/README.md",
-    "export/training.md",
-    "server_config/README.md",
-    "benchmarks/README.md",
-    "benchmarks/scale.md",
-    "examples/saf/README.md",
-    "examples/tutorial/README.md",
-    "ADVANCED.md",
-    "CONTRIBUTING.md",
-)
+_NOT_PAGES = ("/adapters/", "tests/data/", "tests/upgrade/")
+
+
+def tracked() -> list[str]:
+    """Return the Markdown pages of the repository."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [page for page in listed.split() if not any(part in page for part in _NOT_PAGES)]
+
+
+RECORDS = ("CHANGELOG.md", "tests/slow/RESULTS.md")
+"""Pages that say what was: commands and links of their time."""
+
+PAGES = tuple(page for page in tracked() if page not in RECORDS)
 _FENCE = re.compile(r"^```(\w*)$")
 
 

@@ -21,18 +21,19 @@ from click import Context
 
 from contracts_file import OPENAPI
 from making import ROOT
+from pages import tracked
 from scoremux.app import build
 
 OUT = ROOT / ".pages"
 NAVIGATION: dict[str, list[str]] = {
     "Start": ["README.md", "examples/tutorial/README.md", "examples/saf/README.md"],
     "Engineer of a platform": [
-        "client/README.md", "client/wire.md", "desk/README.md", "*/scoremux_api/README.md", "reference/http.md",
+        "client/README.md", "client/wire.md", "desk/README.md", "*/scoremux_api/*.md", "reference/http.md",
         "reference/python.md",
     ],
     "Operator": [
-        "engine/README.md", "engine/front_door.md", "server_config/README.md", "engine/equal_bits.md",
-        "benchmarks/README.md", "benchmarks/scale.md", "ADVANCED.md", "SECURITY.md", "reference/options.md",
+        "engine/README.md", "engine/profile.md", "engine/front_door.md", "server_config/README.md",
+        "engine/equal_bits.md", "benchmarks/*.md", "ADVANCED.md", "SECURITY.md", "reference/options.md",
     ],
     "Researcher": ["export/README.md", "export/training.md"],
     "Director": [
@@ -44,13 +45,6 @@ NAVIGATION: dict[str, list[str]] = {
 """Reader → pages, as patterns; a pattern without a page is left out."""
 
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)\s#]+)(?=[)#])")
-_NOT_PAGES = ("/adapters/", "tests/data/", "tests/upgrade/")
-
-
-def tracked() -> list[str]:
-    """Return the Markdown pages of the repository."""
-    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [page for page in listed.split() if not any(part in page for part in _NOT_PAGES)]
 
 
 def make(out: Path) -> None:

@@ -1,0 +1,145 @@
+"""What the release before answers to files that today's code wrote: it reads them right, or refuses them.
+
+server_config/README.md has the table in "One step back".
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import earlier_release
+import postgres
+from making import Once
+from serving import SCOREMUX, serving
+
+pytestmark = pytest.mark.nightly
+HERE = Path(__file__).parent
+LONG_TRAIN = "folds = 2\n[recipe]\nepochs = 400\nrank = 4\n"
+TRAIN = ("train", "labelled.csv", "--backbone", "model", "--config", "long.toml", "--out")
+KEPT = ("--keep", "administration", "--keep", "school", "--column", "student=student")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def old(once: Once) -> str:
+    return earlier_release.command(once("scoremux-0.1", lambda folder: earlier_release.install("0.1", folder)))
+
+
+@pytest.fixture
+def files(once: Once, tmp_path: Path) -> Path:
+    """Files of today's code; the backbone is that of the release before, as from a backup."""
+
+    def make(folder: Path) -> None:
+        subprocess.run([sys.executable, HERE / "make_files.py", folder / "files"], check=True, capture_output=True)
+
+    files = Path(shutil.copytree(once("todays-files", make) / "files", tmp_path / "files"))
+    shutil.move(files / "repository/backbone", files / "todays-backbone")
+    shutil.copytree(HERE / "0.1/repository/backbone", files / "repository/backbone")
+    return files
+
+
+@pytest.fixture
+def run(files: Path) -> Run:
+    def command(program: str, *words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([program, *map(str, words)], cwd=files, capture_output=True, text=True)
+
+    return command
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tasks", "history", "--store", "repository/store"),
+        ("evaluate", "job", "--truth", "labelled.csv"),
+        ("tokens", "list", "--tokens", "tokens.json"),
+        ("calibrate", "labelled.csv", "--repository", "of-0.1", "--policy", "policy.toml", "--dry-run"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_release_before_reads_what_todays_code_reads(
+    files: Path, run: Run, old: str, words: tuple[str, ...]
+) -> None:
+    shutil.copytree(HERE / "0.1/repository", files / "of-0.1")
+    before, today = run(old, *words), run(SCOREMUX, *words)
+    assert before.returncode == today.returncode == 0, before.stderr
+    assert words[0] == "calibrate" or before.stdout == today.stdout
+
+
+STORE = "manifest.json has format 2, and this version of scoremux reads format 1"
+DESK = "the database desk.db was made by another version of scoremux"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("serve --repository repository", STORE),
+        ("tasks verify --store repository/store", STORE),
+        ("tasks hold bridge --by me --store repository/store", STORE),
+        ("tasks rollback bridge --store repository/store", STORE),
+        ("tasks gc --store repository/store", STORE),
+        ("calibrate labelled.csv --repository repository --policy policy.toml", STORE),
+        ("judge audit.jsonl --responses labelled.csv --repository repository", STORE),
+        ("serve --repository measured", "backbone.json cannot be used: measured: unknown key"),
+        ("serve --repository repository --profile one-task.toml", "one-task.toml: unknown key one_task"),
+        ("calibrate labelled.csv --repository repository --policy gate.toml", "gate.verdict: unknown key"),
+        ("review verify --database desk.db", DESK),
+        ("api --database desk.db --folder batches --url localhost:1", DESK),
+    ],
+)
+def test_the_release_before_refuses_what_it_would_misread(
+    files: Path, run: Run, old: str, words: str, sentence: str
+) -> None:
+    shutil.copytree(files / "repository", files / "measured")
+    shutil.rmtree(files / "measured/backbone")
+    shutil.move(files / "todays-backbone", files / "measured/backbone")
+    (files / "one-task.toml").write_text("one_task = true\n")
+    (files / "gate.toml").write_text('[gate]\nverdict = "off"\n')
+    before = {path: path.read_bytes() for path in (files / "repository/store").rglob("*.json*")}
+    refused = run(old, *words.split())
+    assert refused.returncode in (1, 2) and sentence in refused.stdout + refused.stderr, refused
+    assert "Traceback" not in refused.stderr
+    assert {path: path.read_bytes() for path in (files / "repository/store").rglob("*.json*")} == before
+
+
+@pytest.mark.skipif(postgres.programs() is None, reason="PostgreSQL is not installed")
+def test_the_release_before_refuses_a_desk_in_postgresql(files: Path, run: Run, old: str) -> None:
+    with postgres.running() as name:
+        postgres.load(name, files / "desk.sql")
+        assert "was made by another version of scoremux" in run(old, "review", "verify", "--database", name).stderr
+
+
+def test_an_interrupted_job_resumes_in_the_release_before(files: Path, run: Run, old: str, tmp_path: Path) -> None:
+    parts = {path: path.read_bytes() for path in files.glob("job-unfinished/part-*.parquet")}
+    shutil.copytree(HERE / "0.1/repository", files / "of-0.1")
+    with serving(files / "of-0.1", tmp_path, f"audit_log={tmp_path}/audit.jsonl", program=old) as server:
+        words = ("score", "many.csv", "--out", "job-unfinished", "--part-rows", 64, *KEPT)
+        ended = run(old, *words, "--url", server.endpoints.grpc_url)
+    assert ended.returncode == 0, ended.stderr
+    assert all(path.read_bytes() == before for path, before in parts.items())
+    assert "6,000" in run(old, "evaluate", "job-unfinished", "--truth", "many.csv").stdout
+
+
+def test_an_interrupted_training_begins_again_in_the_release_before(files: Path, run: Run, old: str) -> None:
+    (files / "long.toml").write_text(LONG_TRAIN)
+    assert run(old, *TRAIN, "training").returncode == run(old, *TRAIN, "new").returncode == 0
+    for task in ("bridge", "tree"):
+        name = f"{task}/adapter_model.safetensors"
+        assert (files / "training" / name).read_bytes() == (files / "new" / name).read_bytes()
+
+
+def test_a_server_of_the_release_before_goes_on_after_a_publish_that_it_cannot_read(
+    files: Path, run: Run, old: str, tmp_path: Path
+) -> None:
+    shutil.copytree(HERE / "0.1/repository", files / "of-0.1")
+    with serving(files / "of-0.1", tmp_path, f"audit_log={tmp_path}/audit.jsonl", program=old) as server:
+        words = ("score", "labelled.csv", "--url", server.endpoints.grpc_url, *KEPT, "--out")
+        assert run(old, *words, "before.jsonl").returncode == 0
+        assert run(SCOREMUX, "tasks", "add", "adapters/bridge", "--store", "of-0.1/store").returncode == 0
+        time.sleep(2)  # for the server to read the manifest
+        assert run(old, *words, "after.jsonl").returncode == 0
+    assert (files / "before.jsonl").read_bytes() == (files / "after.jsonl").read_bytes()
