@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,36 +104,30 @@ def lock(extra: str, path: Path) -> None:
 
 
 def try_wheels(version: str, out: Path) -> None:
-    """Install the wheels in fresh environments: the client in each Python at hand, and the demo in this one."""
-    wheels = sorted(out.glob("*.whl"))
-    with tempfile.TemporaryDirectory() as folder:
-        for number in PYTHONS:
-            if python := at_hand(number):
-                made = Path(folder) / number
-                run([python, "-m", "venv", made])
-                run([made / "bin/pip", "install", "--quiet", wheels[0]])
-                run([made / "bin/python", "-c", _CLIENT], cwd=folder)
-        demo(version, Path(folder), wheels)
+    """Install the wheels in a fresh environment of each Python at hand, and run the demo there, beside no checkout."""
+    for number in PYTHONS:
+        if python := at_hand(number):
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.monotonic()
+                demo(version, python, Path(folder), sorted(out.glob("*.whl")))
+                print(
+                    f"Python {number}: the wheels were installed, and the demo ran, in {time.monotonic() - began:.0f} s"
+                )
+        else:
+            print(f"Python {number} is not in PATH: the wheels were not tried with it")
 
 
-def demo(version: str, folder: Path, wheels: list[Path]) -> None:
-    """Run the demo with the installed wheels, beside no checkout."""
-    made, examples = folder / "demo-venv", folder / "demo" / "saf"
+def demo(version: str, python: str, folder: Path, wheels: list[Path]) -> None:
+    """Install the client alone, then all that the demo needs, and run the demo."""
+    made, examples = folder / "venv", folder / "demo" / "saf"
     shutil.copytree(ROOT / "examples/saf", examples, ignore=shutil.ignore_patterns("repository"))
-    run([sys.executable, "-m", "venv", made])
-    extras = f"{wheels[0]}[serve,export,assess]"
-    run(
-        [
-            made / "bin/pip",
-            "install",
-            "--quiet",
-            "--constraint",
-            ROOT / "tests/parity/constraints.txt",
-            extras,
-            *wheels[1:],
-        ]
-    )
-    run([made / "bin/pip", "install", "--quiet", "--no-deps", "--requirement", examples / "requirements.txt"])
+    run([python, "-m", "venv", made])
+    install = [made / "bin/pip", "install", "--quiet"]
+    run([*install, wheels[0]])
+    run([made / "bin/python", "-c", _CLIENT], cwd=folder)
+    constraints = ["--constraint", ROOT / "tests/parity/constraints.txt"]
+    run([*install, *constraints, f"{wheels[0]}[serve,export,assess]", *wheels[1:]])
+    run([*install, "--no-deps", "--requirement", examples / "requirements.txt"])
     printed = subprocess.run([made / "bin/scoremux", "--version"], check=True, capture_output=True, text=True).stdout
     if f" {version}" not in printed:
         sys.exit(f"the wheel says {printed.strip()}, not {version}")
@@ -141,6 +136,8 @@ def demo(version: str, folder: Path, wheels: list[Path]) -> None:
 
 def at_hand(number: str) -> str | None:
     """Return a Python of a version, None where this machine has none that starts."""
+    if sys.version.startswith(f"{number}."):
+        return sys.executable
     python = shutil.which(f"python{number}")
     starts = python and not subprocess.run([python, "-c", ""], capture_output=True).returncode
     return python if starts else None
