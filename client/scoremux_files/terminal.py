@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -21,6 +22,11 @@ _LEAST_FOLDED = 24
 
 
 Options = TypeVar("Options")
+
+
+def deprecated(name: str, instead: str, ends: str) -> None:
+    """Say on standard error that a command or an option works until the version `ends`, and what replaces it."""
+    print(f"scoremux: {name} is deprecated and ends with version {ends}: use {instead}", file=sys.stderr)
 
 
 def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from scoremux_client.errors import InputError
+from scoremux_files.terminal import deprecated
 from scoremux_review import people_commands, retention
 from scoremux_review.people_commands import BY, Where, console, created, opened, say
 
@@ -283,6 +284,15 @@ def webhooks(
         say(f"{one.id}: {one.type} to {one.url} of {one.token}, {one.attempts} attempts, the last one: {one.answer}")
     if send_again:
         say(f"{sent:,} deliveries are due again; `scoremux api` sends them")
+
+
+@review.command(hidden=True)
+def deliveries(
+    database: Where, send_again: Annotated[bool, typer.Option("--send-again", help="Send them again.")] = False
+) -> None:
+    """Do what `scoremux review webhooks` does."""
+    deprecated("scoremux review deliveries", "scoremux review webhooks", ends="0.3")
+    webhooks(database, send_again)
 
 
 review.add_typer(people_commands.users, name="users")

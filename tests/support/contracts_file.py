@@ -59,7 +59,7 @@ def contracts() -> Contracts:
     made["request parameters"] = {contract.DEADLINE_MS: "int", contract.BATCH: "bool"}
     made["operations"], made["schemas"] = _openapi(json.loads(OPENAPI.read_text(encoding="utf-8")))
     made["metrics"] = _metrics()
-    made["options"], made["exit statuses"] = _options(), _exit_statuses()
+    made["options"], made["exit statuses"], made["deprecated"] = _options(), _exit_statuses(), _deprecated()
     for name, model in KEYS.items():
         made[f"keys: {name}"] = dict(_keys(model))
     for name, schema in COLUMNS.items():
@@ -136,6 +136,13 @@ def _exit_statuses() -> dict[str, str]:
             names, _, values = line.partition(" = ")
             statuses.update(zip(names.split(", "), values.split(", "), strict=True))
     return statuses
+
+
+def _deprecated() -> dict[str, str]:
+    """Return the version that ends each name that warns: ``deprecated("NAME", "REPLACEMENT", ends="VERSION")``."""
+    calls = r'deprecated\("([^"]+)", "[^"]+", ends="([\d.]+)"\)'
+    code = (path.read_text(encoding="utf-8") for path in ROOT.glob("*/scoremux_*/**/*.py"))
+    return dict(found for text in code for found in re.findall(calls, text))
 
 
 def _under(command: Any, context: Context) -> Iterator[tuple[str, Any]]:

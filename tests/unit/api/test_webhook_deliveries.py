@@ -219,7 +219,8 @@ def test_dead_deliveries_hold_their_subject_until_they_are_sent_again(hooks: Hoo
     assert (dead.state, behind.state, behind.attempts, other.state) == ("dead", "waiting", 0, "delivered")
     listed = run_review("webhooks", "--database", hooks.name)
     assert dead.id in listed and "status 410" in listed and behind.id not in listed
-    assert "1 deliveries are due again" in run_review("webhooks", "--send-again", "--database", hooks.name)
+    again = run_review("deliveries", "--send-again", "--database", hooks.name)
+    assert "1 deliveries are due again" in again and "ends with version 0.3: use scoremux review webhooks" in again
     hooks.clock[0] += 1e8  # the command has the real time
     hooks.deliver(lambda: len(hooks.found(state="delivered")) == 3)
     assert hooks.receiver.ids("/ok") == [dead.id, other.id, dead.id, behind.id]
