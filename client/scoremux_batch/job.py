@@ -1,4 +1,4 @@
-"""A job: its sources, how their rows lie, and what people get of it. All but a few options stay while it is resumed."""
+"""A job: its sources, the layout of their rows, and the options for people. Most of them stay when it resumes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Job:
-    """What must be the same for a job to resume.
+    """The options that must be the same for a job to resume.
 
     Attributes:
         mixed_arithmetic: Whether rows may be computed in different arithmetics; it may change when the job is resumed.
@@ -34,8 +34,14 @@ class Job:
         """Return the journal's first line."""
         sources = [asdict(source) for source in self.sources]
         if self.root:
-            sources = [{**s, "path": os.path.relpath(s["path"], self.root), "mtime_ns": 0} for s in sources]
-        return {"format": _FORMAT, "layout": asdict(self.layout), "people": self.people.as_json(), "sources": sources}
+            for source in sources:
+                source |= {"path": os.path.relpath(source["path"], self.root), "mtime_ns": 0}
+        return {
+            "format": _FORMAT,
+            "layout": asdict(self.layout),
+            "people": self.people.as_json(),
+            "sources": sources,
+        }
 
     def check_same(self, path: Path, other: dict[str, Any]) -> None:
         """Take the digests of the sources, and the plan of `--read-behind`, from the first line of a journal.

@@ -51,7 +51,7 @@ class Output:
         self._note = done_note(path)
 
     def finished(self, job: Job) -> JobCounts | None:
-        """Return what the job did if it wrote this file.
+        """Return the counts of the job if it wrote this file.
 
         Raises InputError where something else is there: it is never overwritten.
         """

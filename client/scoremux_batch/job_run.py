@@ -30,7 +30,7 @@ INTERRUPTED_STATUS = 130
 def run_job(
     console: Console, output: Output, job: Job, connection: Connection, on_ray: bool, workers: int | None
 ) -> JobState:
-    """Run the job to its end; return the state, with what earlier runs did. workers: the processes on Ray."""
+    """Run the job to its end; return its state, earlier runs included. workers: the processes on Ray."""
     if on_ray:  # before the job has a folder, as Ray may be missing
         from scoremux_batch import cluster
     folder = output.folder

@@ -24,7 +24,7 @@ _MOST_TASKS = 20_000
 
 @dataclass
 class JobState:
-    """What is done, and where the job resumes.
+    """The progress of a job, and where it resumes.
 
     Attributes:
         source: Index of the source in which the next part begins.

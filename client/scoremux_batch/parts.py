@@ -84,7 +84,7 @@ def part_path(folder: Path, number: int) -> Path:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a crash left half written."""
+    """Remove files that a crash left half written."""
     for place in (folder, beside_parts(folder, REJECTED)):
         for aside in place.glob(f"{NEW}*"):
             aside.unlink(missing_ok=True)

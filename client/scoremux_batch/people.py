@@ -1,4 +1,4 @@
-"""What a job does for people beside scoring: it picks rows that they score too, writes alerts and adds condition codes.
+"""The work of a job for people: it picks rows that they score too, writes alerts and adds condition codes.
 
 An alert is a row for which a task of the programme's own, the alert task, gives any level but its lowest with at least
 a threshold's probability. It is on disk before the job continues. A condition task gives codes in the same way.
@@ -93,7 +93,7 @@ class Alert:
         return cls(task, threshold)
 
     def describe(self, outcome: Scored) -> dict[str, Any] | None:
-        """Return what an alert says of the alert task's outcome, None if the row is not an alert.
+        """Return the alert for an outcome of the alert task, None if the row is not an alert.
 
         A row that the alert task cannot score is an alert too, because it may say anything. Raises InputError where the
         task is at fault, not the row.
@@ -170,7 +170,7 @@ def _refuse_faulty(task: str, outcome: Scored) -> None:
 
 @dataclass(frozen=True)
 class ForPeople:
-    """What people get of a job."""
+    """The options of a job for people: rows to read behind, alerts and condition codes."""
 
     read_behind: ReadBehind | None = None
     alert: Alert | None = None
@@ -183,7 +183,7 @@ class ForPeople:
         return [part.task for part in (self.alert, self.condition) if part]
 
     def as_json(self) -> dict[str, Any]:
-        """Return what must be the same for a job to resume; of the key, only a digest."""
+        """Return the options that must be the same for a job to resume; of the key, only a digest."""
         behind = self.read_behind
         return {
             "read_behind": behind and {"share": behind.share, "key": digest_of([b"key", behind.key])},

@@ -165,7 +165,7 @@ def _connection(options: ScoreOptions) -> Connection:
 
 
 def _report(console: Console, output: Output, counts: JobCounts, alert: bool) -> int:
-    """Print what needs attention, and return the exit status."""
+    """Print a line for each problem, and return the exit status."""
     from scoremux_batch.people import count_alerts
 
     nothing_scored = counts.statuses and not counts.scored

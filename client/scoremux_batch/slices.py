@@ -16,7 +16,7 @@ from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, Row
 
 @dataclass
 class Slice:
-    """The rows of one part in order, as columns, and what was rejected among them.
+    """The rows of one part in order, as columns, and the rejected ones.
 
     Attributes:
         index: Place of the source among the job's sources.
@@ -52,7 +52,7 @@ class Slice:
         return bool(self.ids or self.rejected)
 
     def add(self, record: Record, layout: RowLayout) -> None:
-        """Add a record as a row, or to what is rejected. A row without an id gets its number in the whole job."""
+        """Add a record to the rows or to the rejected ones. A row without an id gets its number in the whole job."""
         self.after = record.after
         reason = record.reason or _refusal(record, layout)
         if reason or record.line is None:
@@ -70,17 +70,27 @@ class Slice:
 
     def take(self, places: Sequence[int], rejected: list[dict[str, Any]]) -> Slice:
         """Return some of its rows, with other rejected ones."""
-        names = ("ids", "tasks", "texts", "lines", "students")
-        columns: dict[str, Any] = {name: [getattr(self, name)[n] for n in places] for name in names}
-        kept = {name: [cells[n] for n in places] for name, cells in self.kept.items()}
-        return replace(self, **columns, kept=kept, rejected=rejected)
+
+        def taken(column: list[Any]) -> list[Any]:
+            return [column[place] for place in places]
+
+        return replace(
+            self,
+            ids=taken(self.ids),
+            tasks=taken(self.tasks),
+            texts=taken(self.texts),
+            lines=taken(self.lines),
+            students=taken(self.students),
+            kept={name: taken(cells) for name, cells in self.kept.items()},
+            rejected=rejected,
+        )
 
     def full(self, layout: RowLayout) -> bool:
         """Whether the next slice begins."""
         return len(self.ids) + len(self.rejected) >= layout.part_rows or self.text_bytes >= layout.part_bytes
 
     def name_of(self, row: int) -> dict[str, Any]:
-        """Return what tells one of its rows from all others."""
+        """Return the key of a row: source, line, id, task, and the administration where there is one."""
         of = {"administration": self.kept["administration"][row]} if "administration" in self.kept else {}
         return {"source": self.source.path, "line": self.lines[row], "id": self.ids[row], "task": self.tasks[row], **of}
 

@@ -55,7 +55,7 @@ class SourceFile:
 
 
 def kept_input(out: Path, stream: BinaryIO) -> str:
-    """Write what a stream has beside the output, for a job to read and to resume; return the file's name.
+    """Copy a stream beside the output, for a job to read and to resume; return the name of the copy.
 
     Raises InputError where another stream's rows are there.
     """

@@ -1,4 +1,4 @@
-"""What a job prints: its progress, its result, and what a dry run finds."""
+"""Prints the progress of a job, its result, and the counts of a dry run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ProgressReport:
         self._task = self._bar.add_task("scoring", total=self._total, note="")
 
     def __call__(self, state: JobState, ahead: int) -> None:
-        """Show that `ahead` rows have an outcome beyond what is done."""
+        """Show that `ahead` rows more than the state says have an outcome."""
         now, self.rows = time.monotonic(), state.rows + ahead
         if not self._console.is_terminal and now - self._printed_at < _EVERY_S:
             return
@@ -92,7 +92,7 @@ class ProgressReport:
 
 
 def summarise(console: Console, state: JobState, new_rows: int, wall_s: float, latencies: Latencies) -> None:
-    """Print what became of the rows, and how fast this run was."""
+    """Print the rows by outcome, and how fast this run was."""
     statuses = state.statuses
     _print_table(console, ("status", "rows"), ((status, f"{rows:,}") for status, rows in sorted(statuses.items())))
     _print_tasks(console, state, sorted(statuses))

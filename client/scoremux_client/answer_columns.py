@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,40 +21,27 @@ def decode(responses: Sequence[Response], columns: Columns) -> list[Scored]:
 
     Raises RejectedError, which quotes names of the contract alone, where the answer does not fit the contract.
     """
-    for spec in contract.OUTPUTS:
+    asked = (contract.EMBEDDING,) if contract.EMBEDDING.name in columns else ()
+    for spec in (*contract.OUTPUTS, *asked):
         if spec.name not in columns:
             raise RejectedError(f"the server's answer has no {spec.name}; is this the model `{contract.MODEL}`?")
         _check(spec, columns[spec.name], len(responses))
-    embeddings = columns.get(contract.EMBEDDING.name)
-    if embeddings is not None:
-        _check(contract.EMBEDDING, embeddings, len(responses))
-    status, version, condition, route, arithmetic = (_texts(spec, columns[spec.name][:, 0]) for spec in _PATTERNS)
-    level, score, tokens, truncated, confidence = (
-        columns[spec.name][:, 0].tolist()
-        for spec in (contract.LEVEL, contract.SCORE, contract.TOKENS, contract.TRUNCATED, contract.CONFIDENCE)
+    rows = zip(
+        responses,
+        *(_texts(spec, columns[spec.name][:, 0]) for spec in _PATTERNS),
+        *(columns[spec.name][:, 0].tolist() for spec in _NUMBERS),
+        _probabilities(columns[contract.PROBABILITIES.name]),
+        columns[contract.LEVEL_RANGE.name].tolist(),
+        columns.get(contract.EMBEDDING.name, [None] * len(responses)),
+        strict=True,
     )
-    probabilities = _probabilities(columns[contract.PROBABILITIES.name])
-    ranges = columns[contract.LEVEL_RANGE.name].tolist()
-    _check_numbers(status, level, score, probabilities, confidence, ranges, tokens)
-    has_score = [lv >= 0 for lv in level]
-    vectors = [None] * len(responses) if embeddings is None else embeddings
-    fields: tuple[Iterable[Any], ...] = (
-        *([response.task for response in responses], level, _where(has_score, score), probabilities),
-        *([_STATUS[name] for name in status], version, tokens, truncated, [response.id for response in responses]),
-        *([None if chance < 0 else chance for chance in confidence], condition, route),
-        *([None if low < 0 else (low, high) for low, high in ranges], arithmetic, _where(has_score, vectors)),
-    )
-    return [Scored(*values) for values in zip(*fields, strict=True)]
+    return [_scored(*row) for row in rows]
 
 
 def decode_tasks(tasks: Sequence[str | bytes], columns: Columns) -> list[Scored]:
     """Return the outcomes of rows without ids, by their tasks."""
     names = [task if isinstance(task, str) else task.decode("utf-8", "replace") for task in tasks]
     return decode([Response(name, "") for name in names], columns) if names else []
-
-
-def _where(present: Sequence[bool], values: Iterable[Any]) -> list[Any]:
-    return [value if is_present else None for value, is_present in zip(values, present, strict=True)]
 
 
 DTYPES = {name: np.dtype(kind) for name, kind in (("BYTES", "O"), ("INT32", "i4"), ("FP32", "f4"), ("BOOL", "?"))}
@@ -68,6 +55,7 @@ _PATTERNS = {
 }
 """What the outputs of texts may hold: whatever else a server sends, a student's words too, is not passed on."""
 
+_NUMBERS = (contract.LEVEL, contract.SCORE, contract.TOKENS, contract.TRUNCATED, contract.CONFIDENCE)
 _SUM_TOLERANCE = 1e-3
 
 
@@ -93,49 +81,77 @@ def _texts(spec: contract.TensorSpec, values: npt.NDArray[np.object_]) -> list[s
 
 def _probabilities(table: npt.NDArray[np.float32]) -> list[tuple[float, ...]]:
     """Return each row's probabilities of its task's own levels: those before the zeros."""
-    positive = table > 0
-    widths = positive.sum(axis=1)
-    in_front = np.arange(table.shape[1]) < widths[:, None]
-    sums = np.abs(table.sum(axis=1) - (widths > 0)) < _SUM_TOLERANCE
-    if not (sums.all() and (positive == in_front).all() and table.min(initial=0) >= 0):
+    is_positive = table > 0
+    widths = is_positive.sum(axis=1)
+    is_in_front = np.arange(table.shape[1]) < widths[:, None]
+    off = np.abs(table.sum(axis=1) - (widths > 0))
+    adds_up = off < _SUM_TOLERANCE
+    if not (adds_up.all() and (is_positive == is_in_front).all() and table.min(initial=0) >= 0):
         raise _not_allowed(contract.PROBABILITIES)
-    if ((table <= contract.LEAST_PROBABILITY) & positive).any():
-        table = np.where(table <= contract.LEAST_PROBABILITY, np.float32(0), table)
+    is_least = is_positive & (table <= contract.LEAST_PROBABILITY)
+    if is_least.any():
+        table = np.where(is_least, np.float32(0), table)
     return [tuple(row[:width]) for row, width in zip(table.tolist(), widths.tolist(), strict=True)]
 
 
-def _check_numbers(
-    statuses: Sequence[str],
-    levels: Sequence[int],
-    scores: Sequence[float],
-    probabilities: Sequence[tuple[float, ...]],
-    confidences: Sequence[float],
-    ranges: Sequence[Sequence[int]],
-    tokens: Sequence[int],
-) -> None:
-    """Raise RejectedError for a number that the contract does not allow in its row."""
-    if min(tokens, default=0) < 0:
+def _scored(
+    response: Response,
+    status: str,
+    version: str,
+    condition: str,
+    route: str,
+    arithmetic: str,
+    level: int,
+    score: float,
+    tokens: int,
+    truncated: bool,
+    confidence: float,
+    probabilities: tuple[float, ...],
+    level_range: Sequence[int],
+    embedding: Any,
+) -> Scored:
+    """Return the outcome of a row. Raises RejectedError for a number that the contract does not allow in it."""
+    low, high = level_range
+    has_range = level_range != [*contract.NO_RANGE]
+    has_confidence = confidence != contract.NO_CONFIDENCE
+    if tokens < 0:
         raise _not_allowed(contract.TOKENS)
-    rows = zip(statuses, levels, scores, probabilities, confidences, ranges, strict=True)
-    for status, level, score, shares, confidence, (low, high) in rows:
-        if status == "OK":
-            count = len(shares) or contract.MOST_LEVELS
-            if not 0 <= level < count:
-                raise _not_allowed(contract.LEVEL)
-            if not contract.NO_SCORE < score < math.inf:
-                raise _not_allowed(contract.SCORE)
-            if not (0 <= confidence <= 1 or confidence == contract.NO_CONFIDENCE):
-                raise _not_allowed(contract.CONFIDENCE)
-            if not (0 <= low <= level <= high < count or (low == -1 and high == -1)):
-                raise _not_allowed(contract.LEVEL_RANGE)
-        elif level != contract.NO_LEVEL:
+    if status == "OK":
+        count = len(probabilities) or contract.MOST_LEVELS
+        if not 0 <= level < count:
             raise _not_allowed(contract.LEVEL)
-        elif shares:
-            raise _not_allowed(contract.PROBABILITIES)
-        elif confidence != contract.NO_CONFIDENCE:
+        if not contract.NO_SCORE < score < math.inf:
+            raise _not_allowed(contract.SCORE)
+        if has_confidence and not 0 <= confidence <= 1:
             raise _not_allowed(contract.CONFIDENCE)
-        elif low != -1 or high != -1:
+        if has_range and not 0 <= low <= level <= high < count:
             raise _not_allowed(contract.LEVEL_RANGE)
+    elif level != contract.NO_LEVEL:
+        raise _not_allowed(contract.LEVEL)
+    elif probabilities:
+        raise _not_allowed(contract.PROBABILITIES)
+    elif has_confidence:
+        raise _not_allowed(contract.CONFIDENCE)
+    elif has_range:
+        raise _not_allowed(contract.LEVEL_RANGE)
+    has_score = level >= 0
+    return Scored(
+        task=response.task,
+        level=level,
+        score=score if has_score else None,
+        probabilities=probabilities,
+        status=_STATUS[status],
+        version=version,
+        tokens=tokens,
+        truncated=truncated,
+        id=response.id,
+        confidence=confidence if has_confidence else None,
+        condition=condition,
+        route=route,
+        level_range=(low, high) if has_range else None,
+        arithmetic=arithmetic,
+        embedding=embedding if has_score else None,
+    )
 
 
 def _not_allowed(spec: contract.TensorSpec) -> RejectedError:

@@ -21,7 +21,7 @@ _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 def beginning(now: datetime, digest: str) -> Mapping[str, Any]:
-    """Return what each line says first. now: in UTC."""
+    """Return the first members of each line. now: in UTC."""
     return {"format": 1, "time": time_of_line(now), "digest": digest}
 
 

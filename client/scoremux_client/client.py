@@ -55,7 +55,7 @@ class Client:
             equal responses may get different scores; otherwise such an answer is a RejectedError.
         embeddings: ask for each row's `Scored.embedding` too, which makes answers larger by H float32 values a row; a
             transport of your own asks by itself.
-        batch: these rows belong to a batch job: the server computes rows of others first, and these with what is left.
+        batch: these rows belong to a batch job: the server computes rows of others first, then these.
 
     Raises:
         InputError: an option is out of range, or an address makes no sense.
@@ -188,7 +188,7 @@ class ScoringClient(Client):
 
 
 def source_of(responses: Iterable[Response]) -> Iterator[Response]:
-    """Return an iterator of rows. Raises InputError for what has none, such as a single row."""
+    """Return an iterator of rows. Raises InputError for an object without one, such as a single row."""
     try:
         return iter(responses)
     except TypeError:

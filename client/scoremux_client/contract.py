@@ -161,7 +161,7 @@ class Reason(str, Enum):
 
     @property
     def route(self) -> str:
-        """What ROUTE says, such as ``human:LOW_CONFIDENCE``."""
+        """The value of ROUTE, such as ``human:LOW_CONFIDENCE``."""
         return HUMAN + self.value
 
 

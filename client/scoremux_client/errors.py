@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
 
 from scoremux_files.errors import InputError as InputError
 from scoremux_files.errors import ScoremuxError as ScoremuxError
@@ -73,7 +72,10 @@ def spans(rows: Sequence[int]) -> str:
     >>> spans([0, 1, 2, 7])
     '0–2, 7'
     """
-    runs = [list(run) for _, run in groupby(enumerate(rows), lambda pair: pair[1] - pair[0])]
-    ends = ((run[0][1], run[-1][1]) for run in runs[:_MOST_SPANS])
-    shown = ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in ends)
+    runs: list[list[int]] = []
+    for row in rows:
+        if not runs or row != runs[-1][1] + 1:
+            runs.append([row, row])
+        runs[-1][1] = row
+    shown = ", ".join("–".join(map(str, dict.fromkeys(run))) for run in runs[:_MOST_SPANS])
     return shown if len(runs) <= _MOST_SPANS else f"{shown} and others ({len(rows)} in all)"

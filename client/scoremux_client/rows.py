@@ -54,7 +54,7 @@ class Scored:
     level_range: lowest and highest level of the range around `level` that holds a human's level with the policy's
         confidence; None without a calibration or a score.
     route: ``machine``, or ``human:`` and a reason (`contract.Reason`); empty where a person cannot grade it either.
-    arithmetic: what computed the row, such as ``x86-f32``; empty if nothing did.
+    arithmetic: name of the arithmetic that computed the row, such as ``x86-f32``; empty if nothing did.
     embedding: float32 [H], the vector that the task's head read, None without a score or if it was not asked for.
     Two outcomes that differ in arithmetic and embedding alone are equal.
     """

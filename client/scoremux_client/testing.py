@@ -36,8 +36,8 @@ class FakeTransport:
     """Answers at once, as a server with `tasks` (id → points of each level) would. Works in one process, for tests.
 
     level: (task, text) → the level a text gets; the highest by default.
-    requests: what was sent so far, a list of responses each. closed: whether the client closed it. arithmetic: what
-    rows with a score say they were computed in.
+    requests: the requests so far, a list of responses each. closed: whether the client closed it. arithmetic: the
+    arithmetic of rows with a score.
     """
 
     def __init__(self, tasks: Mapping[str, Sequence[float]], level: Level | None = None) -> None:

@@ -1,6 +1,6 @@
 """Files and folders that are whole or absent after a crash. POSIX only.
 
-What is being written lies beside its target under a name that starts with `NEW`, and appears by one rename.
+A new file lies beside its target under a name that starts with `NEW`, and appears by one rename.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def sync(path: Path) -> None:
 
 
 def write_blocks(handle: int, blocks: Iterable[bytes]) -> str:
-    """Write to an open file, durably. Return the sha256 of what was written, in hex."""
+    """Write to an open file, durably. Return the sha256 of all blocks, in hex."""
     digest = hashlib.sha256()
     for block in blocks:
         digest.update(block)

@@ -18,7 +18,7 @@ KEY_BYTES = 16
 
 
 class Stamp(NamedTuple):
-    """What changes whenever a file is replaced, or written in place: tools can set back mtime, never ctime."""
+    """Figures that change whenever a file is replaced, or written in place: tools can set back mtime, never ctime."""
 
     inode: int
     mtime_ns: int

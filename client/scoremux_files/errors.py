@@ -30,7 +30,7 @@ class ScoremuxError(Exception):
 
 
 class InputError(ScoremuxError):
-    """What the caller passed in cannot be sent or read."""
+    """The caller's input cannot be sent or read."""
 
 
 def reason(error: Exception) -> str:

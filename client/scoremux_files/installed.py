@@ -13,7 +13,7 @@ _SHORT = 12
 
 @cache
 def commit() -> str:
-    """Return the commit, shortened: what the build wrote, or what a checkout has now; empty where neither says it."""
+    """Return the commit, shortened: from a file of the build, or of the checkout; empty where neither says it."""
     written = Path(__file__).with_name("commit")
     with suppress(OSError):
         if written.is_file():

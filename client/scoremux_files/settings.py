@@ -81,7 +81,7 @@ def parse_model(model: type[Model], data: bytes) -> Model:
 
 
 def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
-    """Return what pydantic makes of a value. Raises ValueError with its first errors: ``key: what is wrong; …``."""
+    """Return the result of a check by pydantic. Raises ValueError with its first errors: ``key: what is wrong; …``."""
     try:
         return check(value)
     except ValidationError as error:

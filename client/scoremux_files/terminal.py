@@ -1,4 +1,4 @@
-"""What commands share: options as a dataclass, and tables of which no cell is ever cut. Needs the extra `cli`."""
+"""Helpers of all commands: options as a dataclass, and tables of which no cell is ever cut. Needs the extra `cli`."""
 
 from __future__ import annotations
 

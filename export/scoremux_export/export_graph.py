@@ -100,7 +100,7 @@ def export_backbone(
 
 
 def _describe(source: str, classifier: Classifier, opened: OpenedModel, folder: Path, pooled_size: int) -> BackboneSpec:
-    """Return what `backbone.json` says of the files in `folder`, before the proof."""
+    """Return the description of the files in `folder` (`backbone.json`), before the proof."""
     weights = ""
     with suppress(ModelError):  # files of other names have them, such as a conversion that the hub keeps elsewhere
         weights = weights_digest(classifier.source)
@@ -123,7 +123,7 @@ def _describe(source: str, classifier: Classifier, opened: OpenedModel, folder: 
 
 
 def _save_site_tensors(model: nn.Module, sites: tuple[Site, ...], path: Path) -> None:
-    """Write what the variants' tables are computed from: weights for DoRA's norms, biases that `lora_only` replaces."""
+    """Write the tensors that variants need: weights for DoRA's norms, biases that `lora_only` replaces."""
     tensors = {}
     for site in sites:
         state = model.get_submodule(site.name).state_dict()

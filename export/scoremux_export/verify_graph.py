@@ -1,4 +1,4 @@
-"""`scoremux export verify`: what each precision that runs here changes, against float32 in ONNX Runtime."""
+"""`scoremux export verify`: the changes by each precision that runs here, against float32 in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class PrecisionChange:
-    """What one precision changes against the reference, over the rows that have a score.
+    """The changes by one precision against the reference, over the rows that have a score.
 
     Attributes:
         qwk: Agreement with people over the rows that have their level, NaN without one.
@@ -62,7 +62,7 @@ def verify(
 
     Those are computed on ONNX Runtime, as a plan of them would be computed on a GPU.
 
-    Yields what each runner changes, or the runner and why it does not run here. Raises ExportError where no row has a
+    Yields the changes by each runner, or the runner and why it does not run here. Raises ExportError where no row has a
     score.
     """
     texts, tasks = [row.response for row in rows], [row.task for row in rows]

@@ -1,24 +1,23 @@
-"""The data check: what a person should know of labelled responses before training on them."""
+"""The data check: the flaws that a person should know of labelled responses before training on them."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
 
 from scoremux_assess.labels.labelled_row import LabelledRow
-from scoremux_assess.labels.similar_texts import related
 from scoremux_assess.labels.weights import ROUTED_ONLY, routed_only
 from scoremux_assess.statistics.agreement import qwk
 from scoremux_engine.packages.task import Task
 from scoremux_files.rows.readers import same_text
 from scoremux_files.terminal import print_table
-from scoremux_train.data import Data, training_rows
+from scoremux_train.data import Data, TrainingRows
 
 LEAST_ROWS = 20
 """Fewest rows that a task is trained on."""
@@ -28,7 +27,7 @@ _BAD_SHOWN = 20
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """What the check counts of one task, over the rows to train on.
+    """The counts of the check for one task, over the rows to train on.
 
     Attributes:
         held_out: Rows whose split is not one of `TRAINING`.
@@ -74,40 +73,37 @@ def check(data: Data, folds: int, least: int = LEAST_ROWS) -> list[TaskCheck]:
         folds: A task needs twice as many different texts, and students where rows name them.
         least: The number of different texts that a task needs in any case.
     """
-    return [_check(data.tasks[task], rows, folds, least) for task, rows in data.rows.items()]
+    return [_check(data.tasks[name], rows, data.training[name], folds, least) for name, rows in data.rows.items()]
 
 
-def _check(task: Task, rows: Sequence[LabelledRow], folds: int, least: int) -> TaskCheck:
-    used = training_rows(rows)
+def _check(task: Task, rows: Sequence[LabelledRow], training: TrainingRows, folds: int, least: int) -> TaskCheck:
+    used, groups = training
     levels_of = defaultdict(set)
     for row in used:
         levels_of[same_text(row.response)].add(row.level)
     pairs = [(row.level, row.second) for row in used if row.second is not None]
     first, second = zip(*pairs, strict=True) if pairs else ((), ())
+    human_qwk = qwk(first, second) if pairs else math.nan
     counts = Counter(row.level for row in used)
-    groups = related([row.response for row in used], [row.student for row in used]) if used else []
     apart = Counter(level for level, _ in {(row.level, group) for row, group in zip(used, groups, strict=True)})
+    trained = sum(row.trained for row in rows)
     return TaskCheck(
         task=task.id,
         rows=len(used),
-        held_out=sum(not row.trained for row in rows),
+        held_out=len(rows) - trained,
         levels=[counts[level] for level in range(len(task.levels))],
         doubly=len(pairs),
-        human_qwk=_number(qwk(first, second)) if pairs else None,
+        human_qwk=None if math.isnan(human_qwk) else human_qwk,
         human_exact=sum(map(operator.eq, first, second)) / len(pairs) if pairs else None,
         empty=sum(not row.response.strip() for row in used),
         duplicates=len(used) - len(levels_of),
         conflicts=sum(len(levels) > 1 for levels in levels_of.values()),
-        left_out=sum(row.trained for row in rows) - len(used),
+        left_out=trained - len(used),
         needed=max(0, least - len(levels_of), 2 * folds - len(set(groups))),
         rare=[level for level in range(len(task.levels)) if 0 < apart[level] < folds],
         question=bool(task.question),
         routed_only=routed_only([row.chosen_by for row in used]),
     )
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:
@@ -131,28 +127,29 @@ def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
 
 def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:
     """Return sentences about what is wrong, the gravest last."""
-    lines = [
-        f"{check.task}: no rows of level {', '.join(map(str, check.without_rows))}"
-        for check in checks
-        if check.rows and check.without_rows
-    ]
-    lines += [
-        f"{check.task}: level {', '.join(map(str, check.rare))} has fewer students or texts than there are folds"
-        for check in checks
-        if check.rare
-    ]
+    lines = []
+    for check in checks:
+        if check.rows and check.without_rows:
+            lines.append(f"{check.task}: no rows of level {_listed(check.without_rows)}")
+    for check in checks:
+        if check.rare:
+            rare = _listed(check.rare)
+            lines.append(f"{check.task}: level {rare} has fewer students or texts than there are folds")
     if without := [check.task for check in checks if not check.question]:
-        lines.append(f"no question, which raters and the condition `copied` need: {', '.join(without)}; see --tasks")
+        lines.append(f"no question, which raters and the condition `copied` need: {_listed(without)}; see --tasks")
     if routed := [check.task for check in checks if check.routed_only]:
-        lines.append(f"{', '.join(routed)}: {ROUTED_ONLY}")
-    lines += [str(bad) for bad in data.bad[:_BAD_SHOWN]]
+        lines.append(f"{_listed(routed)}: {ROUTED_ONLY}")
+    lines += map(str, data.bad[:_BAD_SHOWN])
     if len(data.bad) > _BAD_SHOWN:
         lines.append(f"and {len(data.bad) - _BAD_SHOWN} more bad rows, which --check-json lists")
     for check in checks:
         if check.needed:
-            lines.append(
-                f"{check.task} is not trained: it needs {check.needed} more rows with other texts, by other students"
-            )
+            needed = f"it needs {check.needed} more rows with other texts, by other students"
+            lines.append(f"{check.task} is not trained: {needed}")
         elif not check.trainable:
             lines.append(f"{check.task} is not trained: all of its rows have one level")
     return lines
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(map(str, names))

@@ -1,4 +1,4 @@
-"""What out-of-fold predictions say: how well they agree with people, and how agreement grows with labelled rows.
+"""Figures of out-of-fold predictions: how well they agree with people, and how agreement grows with labelled rows.
 
 Some folds are also trained on a quarter and on half of their rows; all three adapters of a fold predict the same rows,
 those of the fold. 1 − QWK, as a mean of tasks, is taken to fall with a power of the number of rows (Hestness et al.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -70,23 +71,26 @@ class CrossValidated:
     @classmethod
     def of(cls, task: TrainedTask) -> CrossValidated:
         """Compare predictions with human levels."""
-        read, folds = task.prepared.rows, len(set(task.prepared.fold_of))
+        read = task.prepared.rows
         rated = _rated(task, task.predicted)
         if not rated:
             return cls()
         rows, machine = zip(*rated, strict=True)
         students = _students(rows)
+        chosen_by = [row.chosen_by for row in read]
+        beside = routed_beside(chosen_by, [row.version for row in read])
+        folds = len(set(task.prepared.fold_of))
         return cls(
-            len(rows),
-            _figures([rated], STATISTICS),
-            any(row.weight != 1 for row in rows),
-            None if students is None else len(set(students.tolist())),
-            machine[0] if len(set(machine)) == 1 else None,
-            routed_only([row.chosen_by for row in read]),
-            int(routed_beside([row.chosen_by for row in read], [row.version for row in read]).sum()),
-            task.prepared.seen_by_start,
-            len(read),
-            len(read) * (folds - 1) / folds,
+            rows=len(rows),
+            estimates=_figures([rated], STATISTICS),
+            weighted=any(row.weight != 1 for row in rows),
+            students=None if students is None else len(set(students.tolist())),
+            only_level=machine[0] if len(set(machine)) == 1 else None,
+            routed_only=routed_only(chosen_by),
+            beside=int(beside.sum()),
+            seen_by_start=task.prepared.seen_by_start,
+            task_rows=len(read),
+            trained_rows=len(read) * (folds - 1) / folds,
         )
 
 
@@ -113,18 +117,21 @@ class LearningCurve:
         drawn = [task for task in tasks if task.curve and _rated(task, task.curve[QUARTERS[0]].predicted)]
         if not drawn:
             return None
-        by_size = [_figures([_rated(t, t.curve[q].predicted) for t in drawn], ["qwk"])["qwk"] for q in QUARTERS]
-        rows = tuple(float(np.mean([task.curve[quarters].rows for task in drawn])) for quarters in QUARTERS)
-        has_figures = ~np.isnan([estimate.value for estimate in by_size]).any(axis=0)
+        rows, by_size = [], []
+        for quarters in QUARTERS:
+            points = [task.curve[quarters] for task in drawn]
+            rated = [_rated(task, point.predicted) for task, point in zip(drawn, points, strict=True)]
+            rows.append(float(np.mean([point.rows for point in points])))
+            by_size.append(_figures(rated, ["qwk"])["qwk"])
+        kappas = np.array([estimate.value for estimate in by_size])
+        kappas = np.compress(~np.isnan(kappas).any(axis=0), kappas, axis=1)
+        names = [task.prepared.task.id for task in drawn]
         return cls(
-            rows,
-            tuple(_mean(estimate.value[has_figures]) for estimate in by_size),
-            int(has_figures.sum()),
-            {
-                task.prepared.task.id: tuple(estimate.at(place) for estimate in by_size)
-                for place, task in enumerate(drawn)
-            },
-            exponent(np.array(rows), np.array([estimate.value[has_figures] for estimate in by_size])),
+            rows=tuple(rows),
+            mean=tuple(map(_mean, kappas)),
+            tasks=kappas.shape[1],
+            of_task={name: tuple(size.at(place) for size in by_size) for place, name in enumerate(names)},
+            exponent=exponent(np.array(rows), kappas),
         )
 
     def more_rows(self, qwk: float, trained: float, rows: float, limit: float) -> float:
@@ -151,15 +158,17 @@ class LearningCurve:
             return [f"With fewer than {LEAST_TASKS} tasks, growth cannot be told from luck, and no forecast is made."]
         if not self.exponent.low > 0:
             return ["Whether agreement grows with more rows like these cannot be told from luck."]
-        twice = tuple(1 - 2**-b for b in self.exponent)
+        value, low, high = (1 - 2**-b for b in self.exponent)
         lines = [
-            f"With twice the rows, 1 − QWK falls by about {twice[0]:.0%} ({twice[1]:.0%} – {twice[2]:.0%}), if growth "
-            "goes on as it began."
+            f"With twice the rows, 1 − QWK falls by about {value:.0%} ({low:.0%} – {high:.0%}), if growth goes on as "
+            "it began."
         ]
         more = {task: self.more_rows(*figures, limit) for task, figures in tasks.items()}
-        if some := [f"{task} {_rounded(count)}" for task, count in more.items() if _FEW <= count < math.inf]:
+        some = [f"{task} {_rounded(count)}" for task, count in more.items() if _FEW <= count < math.inf]
+        many = [task for task, count in more.items() if count == math.inf]
+        if some:
             lines.append(f"For the report's QWK of {limit:g}, about so many more rows are needed: {', '.join(some)}.")
-        if many := [task for task, count in more.items() if count == math.inf]:
+        if many:
             lines.append(f"More than {MOST_TIMES:g} times today's rows would be needed for it: {', '.join(many)}.")
         return lines
 
@@ -174,7 +183,7 @@ class LearningCurve:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What the out-of-fold predictions of a run say.
+    """The figures of the out-of-fold predictions of a run.
 
     Attributes:
         of_task: Agreement with people, by task.
@@ -203,7 +212,8 @@ class OutOfFold:
         for name in tasks:
             of_task = self.of_task[name]
             if of_task.estimates:
-                figures[name] = of_task.estimates["qwk"].at(0).value, of_task.trained_rows, float(of_task.task_rows)
+                qwk = of_task.estimates["qwk"].at(0).value
+                figures[name] = qwk, of_task.trained_rows, float(of_task.task_rows)
         return self.curve.forecast(figures, limit)
 
 
@@ -213,40 +223,50 @@ def exponent(rows: Floats, kappas: Floats) -> Figure:
     if tasks < LEAST_TASKS:
         return Figure(math.nan, math.nan, math.nan)
     total = kappas.sum(axis=1)
-    left = np.array([_slope(rows, (total - of_task) / (tasks - 1)) for of_task in kappas.T])
-    error = math.sqrt((tasks - 1) / tasks * float(((left - left.mean()) ** 2).sum()))
-    half = float(student_t(np.array([tasks - 1.0]))[0]) * error
     value = _slope(rows, total / tasks)
+    without = np.array([_slope(rows, (total - of_task) / (tasks - 1)) for of_task in kappas.T])
+    squares = float(((without - without.mean()) ** 2).sum())
+    half = _student_t(tasks - 1) * math.sqrt((tasks - 1) / tasks * squares)
     return Figure(value, value - half, value + half)
 
 
 def _mean(values: Floats) -> Figure:
+    """Return the mean of values with its 95 % interval."""
     count = len(values)
+    mean = float(values.mean()) if count else math.nan
     if count < 2:
-        return Figure(float(values.mean()) if count else math.nan, math.nan, math.nan)
-    mean = float(values.mean())
-    half = float(student_t(np.array([count - 1.0]))[0] * values.std(ddof=1)) / math.sqrt(count)
+        return Figure(mean, math.nan, math.nan)
+    half = _student_t(count - 1) * float(values.std(ddof=1)) / math.sqrt(count)
     low, high = within("correlation", np.array([mean - half, mean + half])).tolist()
     return Figure(mean, low, high)
 
 
+def _student_t(degrees: int) -> float:
+    return float(student_t(np.array([float(degrees)]))[0])
+
+
 def _slope(rows: Floats, kappas: Floats) -> float:
-    return -float(np.polyfit(np.log(rows), np.log(np.maximum(1 - kappas, 1e-6)), 1)[0])
+    lost = np.maximum(1 - kappas, 1e-6)
+    return -float(np.polyfit(np.log(rows), np.log(lost), 1)[0])
 
 
 def _figures(tasks: Sequence[Sequence[tuple[LabelledRow, int]]], statistics: Sequence[str]) -> Figures:
     """Return statistics of the rows of each task."""
-    rows, machine = zip(*(pair for rated in tasks for pair in rated), strict=True)
-    ratings = Ratings.of([row.level for row in rows], machine, weight=np.array([row.weight for row in rows]))
+    rows, machine = zip(*chain(*tasks), strict=True)
+    human = [row.level for row in rows]
+    weight = np.array([row.weight for row in rows])
+    ratings = Ratings.of(human, machine, weight=weight)
     place = np.repeat(np.arange(len(tasks)), [len(rated) for rated in tasks])
-    return estimates([BY_NAME[name] for name in statistics], ratings, place, len(tasks), _students(rows))
+    chosen = [BY_NAME[name] for name in statistics]
+    return estimates(chosen, ratings, place, len(tasks), _students(rows))
 
 
 def _students(rows: Sequence[LabelledRow]) -> Ints | None:
     """Return a number for who wrote each row, one of its own where that is not known; None where no row says it."""
+    if all(row.student is None for row in rows):
+        return None
     writers = [f"unknown {n}" if row.student is None else f"student {row.student}" for n, row in enumerate(rows)]
-    known = any(row.student is not None for row in rows)
-    return np.unique(writers, return_inverse=True)[1].reshape(-1) if known else None
+    return np.unique(writers, return_inverse=True)[1].reshape(-1)
 
 
 def _rated(task: TrainedTask, predicted: Sequence[Any]) -> list[tuple[LabelledRow, int]]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from scoremux_assess.labels.label_table import LeftOutLine, column_hint, read_labels
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_SECOND, LabelColumns, LabelledRow
+from scoremux_assess.labels.similar_texts import related
 from scoremux_assess.labels.weights import routed_beside
 from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
@@ -21,13 +24,25 @@ _MOST_PARTS = 0.1
 """Share of levels that are no whole numbers above which they are taken for points."""
 
 
+class TrainingRows(NamedTuple):
+    """The rows that a task is trained on, and the number of each row's group: near copies, and one student's rows."""
+
+    rows: Sequence[LabelledRow]
+    groups: Sequence[int]
+
+
 @dataclass
 class Data:
-    """What was read: tasks and their rows by task id, and the rows that cannot be used."""
+    """Labelled responses: tasks and their rows by task id, and the rows that cannot be used."""
 
     tasks: dict[str, Task] = field(default_factory=dict)
     rows: dict[str, list[LabelledRow]] = field(default_factory=dict)
     bad: list[LeftOutLine] = field(default_factory=list)
+
+    @cached_property
+    def training(self) -> dict[str, TrainingRows]:
+        """The rows to train on, by task id."""
+        return {task: training_rows(rows) for task, rows in self.rows.items()}
 
 
 def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelColumns = LABEL_COLUMNS) -> Data:
@@ -67,9 +82,8 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
 def _weighed(rows: list[LabelledRow]) -> list[LabelledRow]:
     """Leave routed rows out of all figures where the rows to train on have a sample of all responses."""
     trained = [row for row in rows if row.trained]
-    routed = routed_beside([row.chosen_by for row in trained], [row.version for row in trained])
-    beside = zip(trained, routed, strict=True)
-    apart = {row.key for row, routed in beside if routed}
+    beside = routed_beside([row.chosen_by for row in trained], [row.version for row in trained])
+    apart = {row.key for row, is_beside in zip(trained, beside, strict=True) if is_beside}
     return [replace(row, weight=math.nan) if row.key in apart else row for row in rows]
 
 
@@ -78,12 +92,13 @@ def read_tasks(path: Path) -> dict[str, Row]:
     return {str(fields.get("id", name)): fields for name, fields in read_table(path).items()}
 
 
-def training_rows(rows: Sequence[LabelledRow]) -> list[LabelledRow]:
+def training_rows(rows: Sequence[LabelledRow]) -> TrainingRows:
     """Return the rows to train on, by id: not held out, and no held-out row has the same text."""
     held_out = {same_text(row.response) for row in rows if not row.trained}
-    return sorted(
-        (row for row in rows if row.trained and same_text(row.response) not in held_out), key=lambda row: row.key
-    )
+    chosen = [row for row in rows if row.trained and same_text(row.response) not in held_out]
+    chosen.sort(key=lambda row: row.key)
+    texts, students = [row.response for row in chosen], [row.student for row in chosen]
+    return TrainingRows(chosen, related(texts, students) if chosen else [])
 
 
 def _levels(rows: Sequence[LabelledRow]) -> list[float]:

@@ -1,4 +1,4 @@
-"""What a run of training writes: a PEFT folder with a card for each task, and out-of-fold predictions."""
+"""The output of training: a PEFT folder with a card for each task, and out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def write(
     checks: Mapping[str, TaskCheck],
     started_from: Path | None = None,
 ) -> None:
-    """Write what was trained. Each folder replaces that of an earlier run as a whole.
+    """Write the adapters, the shared start and the predictions. Each folder replaces that of an earlier run as a whole.
 
     Args:
         checks: The result of the data check, by task id.
@@ -174,7 +174,7 @@ def _only_level(level: int) -> str:
 def card(
     task: TrainedTask, check: TaskCheck, plan: Plan, out_of_fold: OutOfFold, start: StartDescription | None = None
 ) -> str:
-    """Return `card.md`: what a person should know of an adapter before using it.
+    """Return `card.md`: the facts that a person should know of an adapter before using it.
 
     Args:
         out_of_fold: The figures of all tasks of the run.

@@ -1,4 +1,4 @@
-"""What training says while it runs, and how long it waits for another run to end."""
+"""Progress of training on a terminal, and the time that it waits for another run to end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def quieten() -> None:
 
 @contextmanager
 def show_progress(stages: Mapping[str, str], unit: str) -> Iterator[Progress]:
-    """Give what a run calls after each step: a bar with the time left on a terminal, plain lines otherwise."""
+    """Give a callable for a run to report each step: a bar with the time left on a terminal, plain lines otherwise."""
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
         yield _lines(stages, unit)

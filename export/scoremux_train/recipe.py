@@ -20,7 +20,7 @@ class _Strict(BaseModel):
 
 
 class Recipe(_Strict):
-    """What one task's training depends on. `python -m benchmarks recipes` compares recipes by cross-validation.
+    """The options of one task's training. `python -m benchmarks recipes` compares recipes by cross-validation.
 
     Attributes:
         rank: LoraConfig's r in PEFT; alpha and dropout are LoraConfig's, too.
@@ -40,7 +40,7 @@ class Recipe(_Strict):
 
     @property
     def scaling(self) -> float:
-        """What PEFT multiplies B(A(x)) by."""
+        """The factor of B(A(x)) in PEFT."""
         return self.alpha / self.rank
 
     def rate(self, rows: int) -> float:
@@ -65,7 +65,7 @@ class Plan(_Strict):
         folds: The number of folds for out-of-fold predictions; 0 makes none.
         curve_folds: The number of folds that are also trained on a quarter and on half of their rows.
         sites, modules_to_save: The options of `scoremux export backbone`.
-        base_model: What PEFT's base_model_name_or_path says, by default the backbone as it was named.
+        base_model: PEFT's base_model_name_or_path, by default the backbone as it was named.
         tasks: Changes of the recipe for a task, by task id.
     """
 
@@ -106,5 +106,5 @@ class Plan(_Strict):
 
 
 def derived_key(*parts: object) -> int:
-    """Return 64 bits that depend on `parts` alone: what orders, starts and dropout masks are drawn from."""
+    """Return 64 bits that depend on `parts` alone: the seed of orders, starts and dropout masks."""
     return int.from_bytes(hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest(), "little")

@@ -52,7 +52,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class TrainedTask:
-    """A task with what was trained.
+    """A task with its trained table.
 
     Attributes:
         predicted: The prediction for each row by a table that had not learned it; empty arrays without folds.
@@ -68,7 +68,7 @@ class TrainedTask:
 
 @dataclass(frozen=True)
 class Trained:
-    """What was trained: the tasks, and the shared start of their tables, of this run or an earlier one."""
+    """The result of training: the tasks, and the shared start of their tables, of this run or an earlier one."""
 
     tasks: Sequence[TrainedTask]
     start: Start | None = None
@@ -83,12 +83,13 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     Raises:
         TrainError: A checkpoint is of another version.
     """
-    stages, plan, start = _Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress), prepared.plan, prepared.start
+    stages = _Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress)
+    plan, start = prepared.plan, prepared.start
     folds = [_Part(fold) for fold in prepared.folds]
     curve_folds = range(min(plan.curve_folds, plan.folds)) if WHOLE in prepared.folds else range(0)
     parts = [_Part(fold, quarters) for quarters in QUARTERS[:-1] for fold in curve_folds]
-    keys = [(task, part) for task in prepared.tasks for part in folds]
     # The start of an earlier run has learned all rows of its tasks: no table that begins from it has learned fewer.
+    keys = [(task, part) for task in prepared.tasks for part in folds]
     keys += [(task, part) for part in parts for task in prepared.tasks if not task.seen_by_start]
     starts: dict[_Part, torch.Tensor] = {}
     if start is not None:
@@ -96,22 +97,15 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     elif plan.shared.epochs:
         starts = stages.train_starts([*folds, *parts])
         start = Start(_description(prepared), starts[_Part(WHOLE)]) if WHOLE in prepared.folds else None
-    sets = [_training_set(plan, task, part) for task, part in keys]
-    tables = _Tables(keys, sets, stages.train("tasks", sets, _at_scale(prepared, starts, keys)))
-    predicted, tasks = tables.predict(prepared.trainer), []
+    tables = _Tables.train(stages, keys, starts)
+    predicted = tables.predict(prepared.trainer)
+    tasks = []
     for task in prepared.tasks:
         of_rows = [predicted.get((ALL, example.key), _NOTHING) for example in task.examples]
+        table = tables.values[tables.places[task.task.id, folds[-1]]]
         curve = tables.curve(task, curve_folds, predicted) if curve_folds and not task.seen_by_start else {}
-        tasks.append(TrainedTask(task, of_rows, tables.values[tables.places[task.task.id, folds[-1]]], curve))
+        tasks.append(TrainedTask(task, of_rows, table, curve))
     return Trained(tasks, start)
-
-
-def _at_scale(
-    prepared: Prepared, starts: Mapping[_Part, torch.Tensor], keys: Sequence[tuple[PreparedTask, _Part]]
-) -> list[torch.Tensor | None]:
-    """Return the shared start of each table at the scale of its task; None where there are no shared starts."""
-    at_scale = prepared.layout.at_scale
-    return [at_scale(starts[part], task.task.levels) if starts else None for task, part in keys]
 
 
 def train_start(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float = 60.0) -> Start:
@@ -140,7 +134,7 @@ class _Stages:
     progress: Progress
 
     def train_starts(self, parts: Sequence[_Part]) -> dict[_Part, torch.Tensor]:
-        """Return a start for each part of the rows, trained on what the tables that begin from it are trained on."""
+        """Return a start for each part of the rows, trained on the rows of all tables that begin from it."""
         sets = [_start_set(self.prepared, part) for part in parts]
         return dict(zip(parts, self.train("start", sets, [None] * len(sets)), strict=True))
 
@@ -149,14 +143,11 @@ class _Stages:
         checkpoint = Checkpoint(self.folder, stage, self.prepared.fingerprint, self.checkpoint_s)
         state = checkpoint.load()
         if state is None:
-            fresh = self.prepared.fresh
-            tables = [
-                fresh(s.recipe, s.levels, derived_key(s.seed, s.name, "start") >> 1) if start is None else start
-                for s, start in zip(sets, starts, strict=True)
-            ]
+            tables = [self._fresh(s) if start is None else start for s, start in zip(sets, starts, strict=True)]
             state = TrainingState.begin(torch.stack(tables))
+        before = state.step
+        done = sum(s.rows_before(before) for s in sets)
         in_all = sum(s.recipe.epochs * len(s.rows) for s in sets)
-        before, done = state.step, sum(s.rows_before(state.step) for s in sets)
 
         def after_step(state: TrainingState, rows: int) -> None:
             nonlocal done
@@ -170,14 +161,31 @@ class _Stages:
             checkpoint.save(state)
         return state.values
 
+    def _fresh(self, of: TrainingSet) -> torch.Tensor:
+        seed = derived_key(of.seed, of.name, "start") >> 1
+        return self.prepared.fresh(of.recipe, of.levels, seed)
+
 
 @dataclass(frozen=True)
 class _Tables:
-    """The trained tables of tasks, each with what it learned; values float32 [T, width]."""
+    """The trained tables of tasks, each with the rows that it learned; values float32 [T, width]."""
 
     keys: Sequence[tuple[PreparedTask, _Part]]
     sets: Sequence[TrainingSet]
     values: torch.Tensor
+
+    @classmethod
+    def train(
+        cls,
+        stages: _Stages,
+        keys: Sequence[tuple[PreparedTask, _Part]],
+        starts: Mapping[_Part, torch.Tensor],
+    ) -> _Tables:
+        """Train a table for each key, from the shared start of its part where there is one."""
+        prepared = stages.prepared
+        sets = [_training_set(prepared.plan, task, part) for task, part in keys]
+        at_scale = [prepared.layout.at_scale(starts[part], task.task.levels) if starts else None for task, part in keys]
+        return cls(keys, sets, stages.train("tasks", sets, at_scale))
 
     @cached_property
     def places(self) -> dict[tuple[str, _Part], int]:
@@ -201,21 +209,24 @@ class _Tables:
         """Return the learning curve of a task, from tables of some folds."""
         points = {}
         for quarters in QUARTERS:
-            counts = [len(self.sets[self.places[task.task.id, _Part(fold, quarters)]].rows) for fold in folds]
-            held_out = zip(task.examples, task.fold_of, strict=True)
-            answers = [predicted[quarters, row.key] if fold in folds else _NOTHING for row, fold in held_out]
-            points[quarters] = CurvePoint(float(np.mean(counts)), answers)
+            places = [self.places[task.task.id, _Part(fold, quarters)] for fold in folds]
+            mean = float(np.mean([len(self.sets[place].rows) for place in places]))
+            answers = [
+                predicted[quarters, row.key] if fold in folds else _NOTHING
+                for row, fold in zip(task.examples, task.fold_of, strict=True)
+            ]
+            points[quarters] = CurvePoint(mean, answers)
         return points
 
 
 def _training_set(plan: Plan, task: PreparedTask, part: _Part) -> TrainingSet:
-    """Return what a task's table learns: the rows of `part`."""
+    """Return the rows of `part`, for a task's table to learn."""
     rows = [task.examples[place] for place in _places(plan, task, part)]
     return TrainingSet(_table_name(task, part), task.levels, task.recipe, rows, plan.seed)
 
 
 def _start_set(prepared: Prepared, part: _Part) -> TrainingSet:
-    """Return what the start of a part's tables learns: the rows of all these tables."""
+    """Return the rows of all tables of a part, for their start to learn."""
     plan = prepared.plan
     rows = [
         replace(task.examples[place], scale=task.task.levels)

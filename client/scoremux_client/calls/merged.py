@@ -45,11 +45,11 @@ class _Small:
 class MergingTransport:
     """Sends small requests of an event loop's tasks together; each has its own answer, error and cancellation.
 
-    What is submitted in one step of the loop is one request. While a request is on its way, small ones wait for its
+    All requests of one step of the loop are sent as one. While a request is on its way, small ones wait for its
     answer, `pause_s` seconds at most, and go together. Requests of 16 rows and more do not wait.
 
     Args:
-        transport: What sends.
+        transport: Sends the requests.
         size: How many rows go together at most, if that is fewer than 32.
     """
 

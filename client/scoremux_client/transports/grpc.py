@@ -37,7 +37,7 @@ _CHANNEL_OPTIONS = [
 class GrpcTransport:
     """One Triton at `url` (``host:port``); with TLS if certificates are given.
 
-    outputs: what it asks for; batch: whether its requests belong to a batch job.
+    outputs: the tensors that it asks for; batch: whether its requests belong to a batch job.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ _CODE_OF_HTTP = {
 class HttpTransport:
     """One Triton at `url` (``host:port``), its API below `path`; with TLS if certificates are given.
 
-    outputs: what it asks for; batch: whether its requests belong to a batch job.
+    outputs: the tensors that it asks for; batch: whether its requests belong to a batch job.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ def _unpack(body: bytes, header_bytes: int) -> dict[str, npt.NDArray[Any]]:
 
 
 def _words(error: BaseException) -> str:
-    """Return what an error says, or the first of those that it comes from which says something."""
+    """Return the message of an error, or the first message among its causes."""
     origin: BaseException | None = error
     while origin is not None and not str(origin):
         origin = origin.__cause__ or origin.__context__

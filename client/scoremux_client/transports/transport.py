@@ -1,4 +1,4 @@
-"""What the protocols share: the interface `Transport`, certificates, and what a server's errors mean.
+"""The common part of the protocols: the interface `Transport`, certificates, and the meaning of a server's errors.
 
 Tests take the transport of `scoremux_client.testing` instead.
 """
@@ -103,7 +103,7 @@ def plain(message: str) -> str:
 
 
 def explained(message: str) -> str:
-    """Return a transport's words, with what they mean where the address has a wrong port or scheme."""
+    """Return a transport's words, with their meaning where the address has a wrong port or scheme."""
     meaning = next((meaning for words, meaning in _WRONG_PORT.items() if re.search(words, message)), "")
     return f"{message} ({meaning})" if meaning else message
 

@@ -1,4 +1,4 @@
-"""Whole columns of a file of rows, as Arrow arrays: for what looks at all rows at once."""
+"""Whole columns of a file of rows, as Arrow arrays: for commands that look at all rows at once."""
 
 from __future__ import annotations
 
@@ -54,11 +54,8 @@ class Codes:
 
     def renamed(self, new: Callable[[str], str]) -> Codes:
         """Return the column with other values, some of which may become the same."""
-        names = [new(value) for value in self.values]
-        values = tuple(sorted(set(names)))
-        place = {value: code for code, value in enumerate(values)}
-        codes = np.array([*(place[name] for name in names), -1], np.int32)
-        return Codes(values, codes[self.code])
+        codes = _as_codes([new(value) for value in self.values])
+        return codes.take(self.code)
 
 
 def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> Columns:
@@ -86,20 +83,31 @@ def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> 
 def encode(column: Any) -> Codes:
     """Return a column of few values as codes; a blank value is none."""
     array = _whole(column)
-    array = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    names = [(cell_text(value) or "").strip() for value in array.dictionary.to_pylist()]
-    values = sorted({*names} - {""})
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    names = [(cell_text(value) or "").strip() or None for value in array.dictionary.to_pylist()]
+    codes = _as_codes(names)
+    places = pc.fill_null(array.indices, len(names)).to_numpy(zero_copy_only=False)
+    return codes.take(places)
+
+
+def _as_codes(names: Sequence[str | None]) -> Codes:
+    """Return the codes of some names, −1 for None, and −1 once more behind them."""
+    values = sorted({name for name in names if name is not None})
     place = {value: code for code, value in enumerate(values)}
-    table = np.array([*(place.get(name, -1) for name in names), -1], np.int32)
-    return Codes(tuple(values), table[pc.fill_null(array.indices, len(names)).to_numpy(zero_copy_only=False)])
+    codes = [-1 if name is None else place[name] for name in names]
+    codes.append(-1)
+    return Codes(tuple(values), np.array(codes, np.int32))
 
 
 def numbered(listed: Any, sought: Any) -> tuple[Ints32, Ints32, int]:
     """Return a number for each text of `listed`, those of `sought` (−1: not listed), and how many numbers there are."""
     encoded = pc.cast(_whole(listed), pa.large_string()).dictionary_encode()
-    places = pc.index_in(pc.cast(_whole(sought), pa.large_string()), value_set=encoded.dictionary)
-    numbers = np.asarray(pc.fill_null(places, -1), np.int32)
-    return np.asarray(encoded.indices, np.int32), numbers, len(encoded.dictionary)
+    texts = pc.cast(_whole(sought), pa.large_string())
+    places = pc.index_in(texts, value_set=encoded.dictionary)
+    of_listed = np.asarray(encoded.indices, np.int32)
+    of_sought = np.asarray(pc.fill_null(places, -1), np.int32)
+    return of_listed, of_sought, len(encoded.dictionary)
 
 
 def texts(column: Any) -> Any:
@@ -107,9 +115,8 @@ def texts(column: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     column = as_text(column)
-    return pc.if_else(
-        pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0), pa.scalar(None, pa.string()), column
-    )
+    is_blank = pc.equal(pc.utf8_trim_whitespace(column), "")
+    return pc.if_else(is_blank, pa.scalar(None, pa.string()), column)
 
 
 def levels(column: Any) -> npt.NDArray[np.float64]:
@@ -123,14 +130,16 @@ def numbers(column: Any) -> npt.NDArray[np.float64]:
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         written = texts(column)
         fits = pc.fill_null(pc.match_substring_regex(written, _NUMBER), False)
-        column = pc.if_else(fits, pc.utf8_trim_whitespace(written), pa.scalar(None, pa.string()))
-    values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+        trimmed = pc.utf8_trim_whitespace(written)
+        column = pc.if_else(fits, trimmed, pa.scalar(None, pa.string()))
+    numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+    values = np.asarray(numbers, np.float64)
     return np.where(np.isinf(values), np.nan, values)
 
 
 @dataclass(frozen=True)
 class Distributions:
-    """What B rows' probabilities say; NaN in a row without any.
+    """Figures of B rows' probabilities; NaN in a row without any.
 
     Attributes:
         width: Number of probabilities, int32 [B].
@@ -167,10 +176,12 @@ def number_lists(column: Any) -> tuple[npt.NDArray[np.float64], Ints32]:
     """Return the numbers of all rows one after the other, and how many each row has."""
     column = _whole(column)
     if not pa.types.is_nested(column.type):
-        cells = [[] if cell is None else cell.split() for cell in column.to_pylist()]
-        column = pa.array([[float(cell) for cell in row] for row in cells], pa.list_(pa.float64()))
-    count = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    return np.asarray(pc.cast(pc.list_flatten(column), pa.float64())), count.astype(np.int32)
+        rows = [[float(cell) for cell in (cells or "").split()] for cells in column.to_pylist()]
+        column = pa.array(rows, pa.list_(pa.float64()))
+    count = pc.fill_null(pc.list_value_length(column), 0)
+    count = count.to_numpy(zero_copy_only=False)
+    values = pc.cast(pc.list_flatten(column), pa.float64())
+    return np.asarray(values), count.astype(np.int32)
 
 
 def _whole(column: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +92,20 @@ def _values(column: Any, raw: bool) -> list[Any]:
 def as_text(column: Any) -> Any:
     """Return a column of any type as text: as Python writes a value, fixed numbers of bytes in hexadecimal."""
     kind = column.type
+    write: Callable[[Any], str] | None = None
     if pa.types.is_fixed_size_binary(kind):
-        return pa.array([value if value is None else value.hex() for value in column.to_pylist()], pa.string())
+        write = bytes.hex
     # Arrow writes these in other ways than Python; an extension is a UUID.
-    by_python = (pa.types.is_nested, pa.types.is_floating, pa.types.is_boolean)
-    if isinstance(kind, pa.BaseExtensionType) or any(is_kind(kind) for is_kind in by_python):
-        return pa.array([value if value is None else str(value) for value in column.to_pylist()], pa.string())
-    return pc.cast(column, pa.string())
+    elif (
+        isinstance(kind, pa.BaseExtensionType)
+        or pa.types.is_nested(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+    ):
+        write = str
+    if write is None:
+        return pc.cast(column, pa.string())
+    return pa.array([value if value is None else write(value) for value in column.to_pylist()], pa.string())
 
 
 def _refusal_of_schema(schema: Any, layout: RowLayout) -> str:

@@ -109,7 +109,7 @@ def cell_text(value: object) -> str | None:
 
 
 def same_text(text: str) -> str:
-    """Return what equal texts have in common: white space at the ends and its kind do not tell them apart."""
+    """Return a text in the form that equal texts share: with single spaces, and none at the ends."""
     return " ".join(text.split())
 
 

@@ -1,4 +1,4 @@
-"""What is read of a file of rows: its columns, in parts of which size, and from which position on."""
+"""The layout of a file of rows: its columns, the size of parts, and positions in the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ALL_KEYS = {"id", "task", "text", "level", "score", "second", "rater", "student
 
 
 def columns_beside(data: Path | None) -> dict[str, Any]:
-    """Return what `columns.toml` in the folder of a file says, empty without one. Raises InputError."""
+    """Return the keys of `columns.toml` in the folder of a file, empty without one. Raises InputError."""
     from scoremux_files.settings import read_toml
 
     file = (data or Path()).parent / COLUMNS
@@ -47,7 +47,7 @@ def column_names(options: Sequence[str] | None, data: Path | None = None, **name
     """Return the names of columns by key, as `--column KEY=NAME` gives them; KEY alone stands for KEY=KEY.
 
     Args:
-        data: The first file of the command: what `columns.toml` beside it says counts where no option does.
+        data: The first file of the command: names in `columns.toml` beside it count where no option does.
         names: The keys of the command, with the name that counts if none is given. A key that begins with a tuple may
             have several names.
 
@@ -80,10 +80,15 @@ def list_columns(names: Sequence[str]) -> str:
     is counted, not shown.
     """
     is_header = any(_HEADER_WORDS.fullmatch(name.lower()) for name in names)
-    plain = [n for n in names if _PLAIN_NAME.fullmatch(n.strip(" ")) or (is_header and n and len(n) <= _LONGEST_NAME)]
-    shown = [n if _PLAIN_NAME.fullmatch(n) else repr(n) for n in plain[:_MOST_NAMES]]
-    more = len(names) - len(shown)
-    return ", ".join([*shown, f"{more} more"] if more else shown) or "none"
+    shown = []
+    for name in names:
+        if _PLAIN_NAME.fullmatch(name):
+            shown.append(name)
+        elif _PLAIN_NAME.fullmatch(name.strip(" ")) or (is_header and 0 < len(name) <= _LONGEST_NAME):
+            shown.append(repr(name))
+    more = len(names) - len(shown[:_MOST_NAMES])
+    listed = [*shown[:_MOST_NAMES], f"{more} more"] if more else shown
+    return ", ".join(listed) or "none"
 
 
 @dataclass(frozen=True)

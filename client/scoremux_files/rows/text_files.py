@@ -138,7 +138,7 @@ def read_jsonl(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[R
 def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Record]:
     """Yield the records from `start` on. The first is the header; every value is text; blank lines are no records.
 
-    Cells are divided by commas, semicolons or tabs: by what gives the columns that are needed, else most columns. A
+    Cells are divided by commas, semicolons or tabs: by the one that gives all needed columns, else most columns. A
     quote that is opened and never closed costs the line it is in, not the lines after it.
     """
     # Python has one such limit for the whole process. That of a line bounds it, with room for a few lines.

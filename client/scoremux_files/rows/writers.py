@@ -67,7 +67,7 @@ def check_kept(names: Iterable[str], text: str) -> None:
 
 
 def beside_parts(folder: Path, name: str) -> Path:
-    """Return what a job keeps beside its parts: readers of Parquet folders pass over names that begin with `_`.
+    """Return the path of a file that a job keeps beside its parts: readers of Parquet folders pass over names with `_`.
 
     An earlier version wrote it without that: where it is there, it is taken.
     """
@@ -121,15 +121,15 @@ def _write_jsonl(path: Path, tables: Iterable[Any], _schema: Any) -> None:
 
 
 def _write_csv(path: Path, tables: Iterable[Any], schema: Any) -> None:
-    plain = pa.schema([(field.name, pa.string() if _as_text(field) else field.type) for field in schema])
+    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_list(field.type)]
+    types = dict(zip(schema.names, schema.types, strict=True))
+    plain = pa.schema(types | dict.fromkeys(texts, pa.string()))
     with pacsv.CSVWriter(path, plain) as writer:
         for table in tables:
-            columns = [_cells(table[field.name]) if _as_text(field) else table[field.name] for field in schema]
+            columns = {name: table[name] for name in plain.names}
+            for name in texts:
+                columns[name] = _cells(table[name])
             writer.write_table(pa.table(columns, schema=plain))
-
-
-def _as_text(field: Any) -> bool:
-    return bool(pa.types.is_string(field.type) or pa.types.is_list(field.type))
 
 
 def _cells(column: Any) -> list[str]:

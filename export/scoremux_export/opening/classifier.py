@@ -146,7 +146,7 @@ def _load(source: str) -> tuple[Any, Any, set[str]]:
 
 
 def _words(source: str, tokenizer: Any, embeddings: int) -> tokenizers.Tokenizer:
-    """Return what a tokenizer does in Python's place, without special tokens that the model has no embedding for.
+    """Return the tokenizer of `tokenizer.json`, without special tokens that the model has no embedding for.
 
     transformers adds some for itself, such as one that ends texts; a response that contains their names is text. Raises
     ModelError if responses would get other tokens than in training, or tokens without an embedding.

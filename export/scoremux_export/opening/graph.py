@@ -41,10 +41,11 @@ def _example_inputs(model: OpenedModel, tokens: int, token_types: bool) -> tuple
     rows[GROUP] = torch.tensor([0, 1, 2, 1])
     if model.prefix_layers:
         rows[PREFIX_TOKENS] = torch.tensor([6, 2, 5, 0])
-    free = {"G": 3, "R": 4, "L_max": 5, "P": 6}
-    shapes = table_inputs(model.sites, model.head, model.prefix_layers)
-    sizes = {name: [free[n] if isinstance(n, str) else n for n in shape] for name, shape in shapes.items()}
-    return rows, {name: torch.randn(size) * 0.02 for name, size in sizes.items()}
+    free: dict[str | int, int] = {"G": 3, "R": 4, "L_max": 5, "P": 6}
+    tables = {}
+    for name, sizes in table_inputs(model.sites, model.head, model.prefix_layers).items():
+        tables[name] = torch.randn([int(free.get(size, size)) for size in sizes]) * 0.02
+    return rows, tables
 
 
 def write_graph(
@@ -92,9 +93,13 @@ def _dynamic_shapes(rows: Iterable[str], model: OpenedModel, max_tokens: int) ->
     for number, part in enumerate(parts):
         free = {**shared, "R": Dim(f"R_{number}")}
         for name, shape in part.inputs.items():
-            tables[name] = {axis: free[n] for axis, n in enumerate(shape) if isinstance(n, str)}
-    of_tokens = {0: Dim("B"), 1: Dim("S", max=max_tokens)}
-    return {**{n: {0: of_tokens[0]} if n in (GROUP, PREFIX_TOKENS) else of_tokens for n in rows}, "tables": tables}
+            tables[name] = {axis: free[size] for axis, size in enumerate(shape) if size in free}
+    shapes: dict[str, Any] = {}
+    of_rows = {0: Dim("B")}
+    of_tokens = {**of_rows, 1: Dim("S", max=max_tokens)}
+    for name in rows:
+        shapes[name] = of_rows if name in (GROUP, PREFIX_TOKENS) else of_tokens
+    return {**shapes, "tables": tables}
 
 
 @contextlib.contextmanager

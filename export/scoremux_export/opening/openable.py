@@ -1,4 +1,4 @@
-"""What of a model is opened: its sites and its head, by name as PEFT finds them, and the LoRA variants of the sites."""
+"""The parts of a model that are opened: sites and head, by name as PEFT finds them, and the LoRA variants of sites."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REGEX = "re:"
 
 @dataclass(frozen=True)
 class Opening:
-    """What of a model its adapters may change.
+    """The parts of a model that its adapters may change.
 
     Attributes:
         modules_to_save: Endings of the names of modules that adapters save whole, beyond the head.
@@ -57,7 +57,7 @@ class Opening:
 
 
 def opening_for(adapters: Sequence[Adapter], model: nn.Module) -> Opening:
-    """Return what all adapters together need. Raises ModelError naming an adapter and what cannot be opened."""
+    """Return the opening for all adapters together. Raises ModelError naming an adapter and the module at fault."""
     modules = dict(model.named_modules())
     head = head_linears(model)
     saved = [name for name in adapters[0].saved if name not in head]
@@ -90,7 +90,7 @@ def head_linears(model: nn.Module, also: Sequence[str] = ()) -> dict[str, nn.Lin
     """Return every Linear that PEFT saves whole for SEQ_CLS, by module name in the model's order.
 
     As PEFT does, every module whose name ends in `classifier` or `score` counts (so does `pre_classifier`), and those
-    whose names end in one of `also`: what the adapters' own `modules_to_save` adds. The last Linear gives the levels.
+    whose names end in one of `also`: those of the adapters' own `modules_to_save`. The last Linear gives the levels.
     Raises ModelError where there is none.
     """
     roots = [name for name, _ in model.named_modules() if name.endswith((*HEADS, *also)) and name]

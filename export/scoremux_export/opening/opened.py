@@ -27,7 +27,7 @@ Tables = dict[str, torch.Tensor]
 
 
 class SiteProducts(Protocol):
-    """What computes sites in training."""
+    """Computes sites in training."""
 
     @property
     def follows_shared_rows(self) -> bool:
@@ -47,7 +47,7 @@ class SiteProducts(Protocol):
 
 @dataclass
 class SiteInputs:
-    """What the sites read in a forward pass. An opaque object: torch.export forbids tensors as attributes of modules.
+    """The inputs of sites in a forward pass. An opaque object: torch.export forbids tensors as attributes of modules.
 
     Attributes:
         last: The place of each row's last token that is not padding, int64 [B].
@@ -97,16 +97,18 @@ class OpenSite(nn.Module):
         self._site = site
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        name, inputs, side = self._site.name, self._inputs, self._inputs.side
         if x.dim() not in (2, 3):
-            raise ModelError(f"{self._site.name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
-        side, first = self._inputs.side, x.shape[0]
-        # Under export B is a symbol; 1 is a tensor that all rows share, or rows packed in training.
-        if isinstance(first, int) and (x.dim() == 2 or (first != 1 and side is None)) and first != self._inputs.rows:
-            raise ModelError(f"{self._site.name} is called with {list(x.shape)}, not row by row; it cannot be a site")
-        y = self._merged(x) if side is None else side.apply(self._site.name, x, self.base, self._inputs.tables)
-        # Under export B is a symbol, so this is a plain 1 only where the model shares x between rows.
-        shared = isinstance(x.shape[0], int) and x.shape[0] == 1 and (side is None or y.shape[0] != 1)
-        return self._inputs.shared.follow(y) if shared else y
+            raise ModelError(f"{name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
+        first = x.shape[0]
+        if isinstance(first, int):  # under export B is a symbol
+            # 1 is a tensor that all rows share, or rows packed in training.
+            has_rows = x.dim() == 2 or (first != 1 and side is None)
+            if has_rows and first != inputs.rows:
+                raise ModelError(f"{name} is called with {list(x.shape)}, not row by row; it cannot be a site")
+        y = self._merged(x) if side is None else side.apply(name, x, self.base, inputs.tables)
+        is_shared = isinstance(first, int) and first == 1 and (side is None or y.shape[0] != 1)
+        return inputs.shared.follow(y) if is_shared else y
 
     def _merged(self, x: torch.Tensor) -> torch.Tensor:
         # The base product keeps x's dimensions: a runner tells products over responses, [B, D], from those over tokens.
@@ -158,8 +160,8 @@ class OpenHeadLinear(nn.Module):
 class OpenedModel(nn.Module):
     """logits = model(input_ids, attention_mask) with sites and head fed from `tables`, rows picking by `group`.
 
-    pad_id: the token that decoders take for padding where they look for a row's last token. prefix_layers: what
-    `find_prefix_layers` returned, or nothing for a model that reads no prefixes.
+    pad_id: the token that decoders take for padding where they look for a row's last token. prefix_layers: the
+    result of `find_prefix_layers`, or nothing for a model that reads no prefixes.
     """
 
     def __init__(

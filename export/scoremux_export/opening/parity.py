@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,21 +80,24 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
 
 def _run(
     packages: list[TaskPackage], model: Any, backbone: Backbone, runner: BackboneRunner, generator: torch.Generator
-) -> list[tuple[list[Tokens], Ints, Outputs]]:
-    """Run random rows of several lengths; return each batch with the adapter of each row, and its outputs."""
-    spec, size = backbone.spec, SizeClass(max(_RANKS), max(_LEVELS))
-    tables = stack([p.tables for p in packages], spec, size, runner.dtypes)
+) -> Iterator[tuple[list[Tokens], Ints, Outputs]]:
+    """Run random rows of several lengths; yield each batch with the adapter of each row, and its outputs."""
+    spec = backbone.spec
+    size = SizeClass(max(_RANKS), max(_LEVELS))
+    tables = stack([package.tables for package in packages], spec, size, runner.dtypes)
     longest = min(spec.max_tokens, _LONGEST)
-    ran: list[tuple[list[Tokens], Ints, Outputs]] = []
-    for bucket in sorted({min(n, longest) for n in (8, 16, 40, longest)}):
-        lengths = [n for n in _LENGTHS if n < bucket] if bucket <= max(_LENGTHS) else []
-        tokens = [_tokens(n, spec, model, generator) for n in (*lengths, bucket)]
-        group = np.arange(len(tokens), dtype=np.int64) % len(packages)
-        ran.append((tokens, group, runner.run(pad(tokens, group, bucket, spec), tables, pooled=True)))
+
+    def draw(lengths: Iterable[int]) -> tuple[list[Tokens], Ints]:
+        tokens = [_tokens(length, spec, model, generator) for length in lengths]
+        return tokens, np.arange(len(tokens), dtype=np.int64) % len(packages)
+
+    for bucket in sorted({min(length, longest) for length in (8, 16, 40, longest)}):
+        shorter = [length for length in _LENGTHS if length < bucket <= max(_LENGTHS)]
+        tokens, group = draw([*shorter, bucket])
+        yield tokens, group, runner.run(pad(tokens, group, bucket, spec), tables, pooled=True)
     if spec.prefix_layers:
-        tokens = [_tokens(longest - n, spec, model, generator) for n in range(len(packages))]
-        ran.append((tokens, np.arange(len(packages)), _run_behind_prefixes(packages, tokens, backbone, runner)))
-    return ran
+        tokens, group = draw(longest - place for place in range(len(packages)))
+        yield tokens, group, _run_behind_prefixes(packages, tokens, backbone, runner)
 
 
 def _relative(pooled: Floats, read: Floats) -> float:
@@ -105,14 +108,18 @@ def _run_behind_prefixes(
     packages: list[TaskPackage], tokens: list[Tokens], backbone: Backbone, runner: BackboneRunner
 ) -> Outputs:
     """Run one row an adapter, with the keys and values of its beginning computed before, of a length of its own."""
-    sizes = [len(row.ids) * (number + 1) // (len(tokens) + 1) for number, row in enumerate(tokens)]
-    parts = [replace(p, prefix=tuple(row.ids[:n])) for p, row, n in zip(packages, tokens, sizes, strict=True)]
-    size = SizeClass(max(_RANKS), max(_LEVELS), padded_prefix(max(sizes)))
-    completed = [add_prefix(part, backbone, runner).tables for part in parts]
-    tables = stack(completed, backbone.spec, size, runner.dtypes)
-    rest = [row.after(n) for row, n in zip(tokens, sizes, strict=True)]
+    tables, rest, sizes = [], [], []
+    for place, (package, row) in enumerate(zip(packages, tokens, strict=True), start=1):
+        size = len(row.ids) * place // (len(tokens) + 1)
+        behind = replace(package, prefix=tuple(row.ids[:size]))
+        tables.append(add_prefix(behind, backbone, runner).tables)
+        rest.append(row.after(size))
+        sizes.append(size)
+    size_class = SizeClass(max(_RANKS), max(_LEVELS), padded_prefix(max(sizes)))
+    stacked = stack(tables, backbone.spec, size_class, runner.dtypes)
     bucket = max(len(row.ids) for row in rest)
-    return runner.run(pad(rest, np.arange(len(rest)), bucket, backbone.spec, sizes), tables, pooled=True)
+    inputs = pad(rest, np.arange(len(rest)), bucket, backbone.spec, sizes)
+    return runner.run(inputs, stacked, pooled=True)
 
 
 def _adapter_options(opening: Opening) -> list[dict[str, Any]]:
@@ -157,7 +164,7 @@ def _adapter(
 
 
 def _check_read(oracle: Any, tokens: Tokens, off: float, rows: Sequence[Tokens], spec: BackboneSpec) -> None:
-    """Raise ParityError if float32 does not explain how far `pooled` of a row is off from what PEFT's head reads."""
+    """Raise ParityError if float32 does not explain how far `pooled` of a row is off from the input of PEFT's head."""
     if off <= _MOST_NOISE * _float32_noise(oracle, rows, spec)[1]:
         return
     padding = min(8, spec.max_tokens - len(tokens.ids))
@@ -178,9 +185,11 @@ def _float32_noise(oracle: nn.Module, rows: Sequence[Tokens], spec: BackboneSpec
     coarse = [_ask(oracle, row, spec) for row in rows]
     exact = [_ask(oracle.double(), row, spec) for row in rows]
     oracle.float()
-    both = [(np.abs(a - c).max(), _relative(b, d)) for (a, b), (c, d) in zip(coarse, exact, strict=True)]
-    logits, read = zip(*both, strict=True)
-    return float(max(logits)), max(read)
+    of_logits, of_read = [], []
+    for (logits, read), (exact_logits, exact_read) in zip(coarse, exact, strict=True):
+        of_logits.append(float(np.abs(logits - exact_logits).max()))
+        of_read.append(_relative(read, exact_read))
+    return max(of_logits), max(of_read)
 
 
 def _unit_scale(parameter: torch.Tensor) -> float:
@@ -205,7 +214,7 @@ def _tokens(length: int, spec: BackboneSpec, model: Any, generator: torch.Genera
 
 
 def _ask(oracle: nn.Module, tokens: Tokens, spec: BackboneSpec, padding: int = 0) -> tuple[Floats, Floats]:
-    """Return what PEFT's model makes of one row: its logits [L] and the vector [H] that its head reads."""
+    """Return the result of PEFT's model for one row: its logits [L] and the vector [H] that its head reads."""
     heads = [m for name, m in oracle.named_modules() if isinstance(m, nn.Linear) and ".modules_to_save." in name]
     read: list[torch.Tensor] = []
     hooks = [head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for head in heads]

@@ -28,7 +28,7 @@ _PREFIX, _TOKENS = 21, 32
 
 @dataclass
 class GraphPrefixes:
-    """What attention reads in a forward pass, and the keys and values that it leaves. An opaque object on purpose.
+    """The inputs of attention in a forward pass, and the keys and values that it leaves. An opaque object on purpose.
 
     Attributes:
         tokens: The number of tokens of its prefix that each row reads, int64 [B].
@@ -44,7 +44,7 @@ class GraphPrefixes:
     _masks: dict[Rule, torch.Tensor] = field(default_factory=dict)
 
     def attach(self, model: Any) -> None:
-        """Let the model's attention read what this holds; nothing changes where a family has attention of its own."""
+        """Let the model's attention read this object; nothing changes where a family has attention of its own."""
         model.set_attn_implementation(_ATTENTION)
         for module in model.modules():
             if hasattr(module, "layer_idx"):
@@ -88,12 +88,16 @@ class GraphPrefixes:
         if self.tokens is None or self.mask is None:
             raise ModelError("a model that reads prefixes is told how many tokens of them each row reads")
         positions = self.positions(self.mask)
-        places = torch.arange(keys - self.mask.shape[1], device=positions.device).expand(positions.shape[0], -1)
-        rows = torch.arange(positions.shape[0], device=positions.device)[:, None, None, None]
-        query, key = positions[:, None, :, None], torch.cat([places, positions], 1)[:, None, None, :]
-        there = torch.cat([places < self.tokens.unsqueeze(1), self.mask > 0], 1)[:, None, None, :]
-        itself = torch.cat([places < 0, positions >= 0], 1)[:, None, None, :] & (query == key)
-        return rule(rows, torch.zeros_like(rows), query, key) & (there | itself)
+        count = positions.shape[0]
+        places = torch.arange(keys - self.mask.shape[1], device=positions.device).expand(count, -1)
+        numbers = torch.arange(count, device=positions.device)
+        rows = numbers[:, None, None, None]
+        query = positions[:, None, :, None]
+        key = torch.cat([places, positions], 1)[:, None, None, :]
+        is_there = torch.cat([places < self.tokens.unsqueeze(1), self.mask > 0], 1)[:, None, None, :]
+        is_own = torch.cat([places < 0, positions >= 0], 1)[:, None, None, :]
+        is_itself = is_own & (query == key)
+        return rule(rows, torch.zeros_like(rows), query, key) & (is_there | is_itself)
 
 
 def attend(
@@ -139,7 +143,7 @@ transformers.AttentionMaskInterface.register(_ATTENTION, _hand_over_rule)
 def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
     """Return the layers whose attention can read prefixes; none where a model is not a decoder, or cannot be split.
 
-    Tried, not looked up: a text in two parts must give what the whole text gives.
+    Tried, not looked up: a text in two parts must give the logits of the whole text.
     """
     config = model.config.get_text_config()
     ids = torch.randint(0, config.vocab_size, (1, _TOKENS), generator=torch.Generator().manual_seed(0))

@@ -34,7 +34,7 @@ CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 
 @dataclass(frozen=True)
 class PlanRanges:
-    """What a plan must be able to run: padded tokens of a micro-batch, tasks in it, rank, levels and rows."""
+    """The sizes that a plan must be able to run: padded tokens of a micro-batch, tasks in it, rank, levels and rows."""
 
     budget_tokens: int = BUDGET_TOKENS
     groups: int = 1024
@@ -43,7 +43,7 @@ class PlanRanges:
     rows: int = 512
 
     def profiles(self, spec: BackboneSpec) -> tuple[PlanProfile, ...]:
-        """Return what each profile is for: every bucket in every rank class up to `rank`."""
+        """Return the profiles: one for every bucket in every rank class up to `rank`."""
         return tuple(
             PlanProfile(tokens=bucket, rank=rank, rows=min(self.rows, max(1, self.budget_tokens // bucket)))
             for rank in classes(self.rank, levels=False)

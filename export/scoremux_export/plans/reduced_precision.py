@@ -58,7 +58,7 @@ def write_reduced(backbone: Backbone, precision: str) -> Path:
 def compare_reduced(backbone: Backbone, precision: str) -> PlanParity:
     """Compare the reduced graph with the float32 graph on ONNX Runtime, on made-up texts with random adapters.
 
-    What the CPU has no kernels for is computed in float32 and rounded (`as_float32`).
+    Operations that the CPU has no kernels for are computed in float32 and rounded (`as_float32`).
     """
     draw = np.random.default_rng(0)
     tables = _random_tables(backbone, draw)
@@ -89,11 +89,13 @@ def reduced_runner(backbone: Backbone, precision: str) -> Iterator[OnnxRuntimeRu
 
 def _random_tables(backbone: Backbone, draw: np.random.Generator) -> Tables:
     """Return tables as trained ones are in size: outputs about as large as inputs, deltas a tenth of that."""
-    shapes, arrays = input_shapes(backbone.spec, SizeClass(16, 8)), {}
-    for name, shape in shapes.items():
-        scale = 0.1 if len(shape) == 1 or name.startswith(site_inputs("")[1]) else shape[0] ** -0.5
+    arrays = {}
+    b, magnitude = site_inputs("")[1], magnitude_input("")
+    for name, shape in input_shapes(backbone.spec, SizeClass(16, 8)).items():
+        is_delta = len(shape) == 1 or name.startswith(b)
+        scale = 0.1 if is_delta else shape[0] ** -0.5
         drawn = draw.normal(0, scale, (_GROUPS, *shape)).astype(np.float32)
-        arrays[name] = 1 + drawn if name.startswith(magnitude_input("")) else drawn
+        arrays[name] = 1 + drawn if name.startswith(magnitude) else drawn
     return Tables(arrays)
 
 
@@ -137,8 +139,8 @@ def reduce(model: ir.Model, narrow: ir.DataType, head: frozenset[str] = frozense
 def as_float32(model: ir.Model, narrow: ir.DataType) -> None:
     """Change a reduced graph in place so that a runtime without kernels for `narrow` computes it.
 
-    Every operation on narrow values computes in float32 and its result is rounded: what a GPU does that sums products
-    in float32.
+    Every operation on narrow values computes in float32 and its result is rounded, as on a GPU that sums products in
+    float32.
     """
     for node in list(model.graph):
         if node.op_type == "Cast":
@@ -177,7 +179,7 @@ def _as_type(
 
 
 def _cast_after(value: ir.Value, kind: ir.DataType) -> ir.Value:
-    """Return what a node gives in another type, under the name that it had."""
+    """Return the output of a node in another type, under the name that it had."""
     name, node = value.name, value.producer()
     value.name = f"{name}.uncast"
     cast = ir.node("Cast", [value], {"to": kind}, outputs=[ir.val(name, dtype=kind, shape=value.shape)])
@@ -186,7 +188,7 @@ def _cast_after(value: ir.Value, kind: ir.DataType) -> ir.Value:
 
 
 def _converted(tensor: ir.TensorProtocol, name: str, kind: ir.DataType) -> ir.TensorProtocol:
-    """Return a float32 constant in another type; what is beyond its range becomes its largest number, not infinity."""
+    """Return a float32 constant in another type; a number beyond its range becomes its largest one, not infinity."""
     values, most = tensor.numpy(), float(ml_dtypes.finfo(kind.numpy()).max)
     values = np.where(np.isfinite(values), np.clip(values, -most, most), values)
     return ir.tensor(values.astype(kind.numpy()), name=name)

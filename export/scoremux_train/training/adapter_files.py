@@ -76,7 +76,7 @@ class StartDescription(BaseModel, extra="forbid", frozen=True):
 
 @dataclass(frozen=True)
 class Start:
-    """A shared start: what it is, and its table with `START_OUTPUTS` outputs, float32 [width]."""
+    """A shared start: its description, and its table with `START_OUTPUTS` outputs, float32 [width]."""
 
     description: StartDescription
     table: torch.Tensor

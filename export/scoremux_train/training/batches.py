@@ -18,6 +18,11 @@ _WASTE = 0.08
 """The largest share of padding in a micro-batch that is not small."""
 
 
+def generator(*parts: object) -> np.random.Generator:
+    """Return a generator whose draws depend on `parts` alone."""
+    return np.random.Generator(np.random.Philox(key=derived_key(*parts)))
+
+
 @dataclass(frozen=True)
 class Example:
     """A labelled response as the model sees it.
@@ -37,10 +42,10 @@ class Example:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What one table is trained on.
+    """The rows and the recipe of one table.
 
     Attributes:
-        name: The table's name, unique in a run. It and `seed` decide what is drawn at random for the table.
+        name: The table's name, unique in a run. All random draws for the table depend on it and `seed`.
         head_rate: The largest learning rate of the head.
     """
 
@@ -67,17 +72,18 @@ class TrainingSet:
     @cached_property
     def weights(self) -> dict[int, float]:
         """The weight of a row by its level: count^−power, scaled so that the rows' mean is 1."""
+        power = self.recipe.class_weights
         counts = Counter(row.level for row in self.rows)
-        raw = {level: count**-self.recipe.class_weights for level, count in sorted(counts.items())}
+        raw = {level: count**-power for level, count in sorted(counts.items())}
         mean = sum(raw[level] * counts[level] for level in raw) / len(self.rows)
         return {level: value / mean for level, value in raw.items()}
 
     def mini_batch(self, step: int) -> list[Example]:
         """Return the rows of a step: each epoch has an order of its own."""
         epoch, place = divmod(step, self.epoch_steps)
-        draw = np.random.Generator(np.random.Philox(key=derived_key(self.seed, self.name, "order", epoch)))
-        order = draw.permutation(len(self.rows))[place * self.recipe.batch : (place + 1) * self.recipe.batch]
-        return [self.rows[i] for i in order]
+        order = generator(self.seed, self.name, "order", epoch).permutation(len(self.rows))
+        first = place * self.recipe.batch
+        return [self.rows[i] for i in order[first : first + self.recipe.batch]]
 
     def rows_before(self, step: int) -> int:
         """Return how many rows its steps before `step` took."""
@@ -125,7 +131,8 @@ def micro_batches(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[St
     for row in sorted(rows, key=lambda row: len(row.tokens)):
         tokens = len(row.tokens)
         filled = tokens * (len(batch) + 1)
-        if batch and (filled > most_tokens or (filled > most_tokens // 4 and real + tokens < (1 - _WASTE) * filled)):
+        is_wasteful = filled > most_tokens // 4 and real + tokens < (1 - _WASTE) * filled
+        if batch and (filled > most_tokens or is_wasteful):
             yield batch
             batch, real = [], 0
         batch.append(row)

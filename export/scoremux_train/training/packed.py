@@ -34,7 +34,7 @@ class Packing:
         tokens: The place of each row's first token, and the place after its last one.
         order: The token at each place of attention, int64 [P]; the last place is unused.
         places: The place of each token, int64 [N].
-        groups: Rows, length and mask ([rows, 1, 1, length], or None) of what attends together.
+        groups: Rows, length and mask ([rows, 1, 1, length], or None) of the rows that attend together.
     """
 
     tokens: Sequence[tuple[int, int]]
@@ -96,7 +96,7 @@ def _alike(lengths: Sequence[int]) -> list[list[int]]:
 
 
 class PackedPass:
-    """What attention reads in a pass.
+    """The inputs of attention in a pass.
 
     Attributes:
         usable: Whether a model's rows may be packed.
@@ -109,7 +109,7 @@ class PackedPass:
         self.packing: Packing | None = None
 
     def attach(self, model: Any) -> None:
-        """Let a model's attention read what this holds."""
+        """Let a model's attention read this object."""
         model.set_attn_implementation(ATTENTION)
         for name, module in model.named_modules():
             if hasattr(module, "layer_idx"):

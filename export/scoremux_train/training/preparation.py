@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from scoremux_assess.labels.labelled_row import LabelledRow
-from scoremux_assess.labels.similar_texts import related
 from scoremux_engine.model.backbone import HeadLinear, Site
 from scoremux_engine.model.tokens import Tokenizer
 from scoremux_engine.packages.package import LEAST_ROOM_TOKENS
@@ -22,11 +21,11 @@ from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier
 from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
-from scoremux_train.data import Data, training_rows
+from scoremux_train.data import Data, TrainingRows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.recipe import Plan, Recipe, derived_key
 from scoremux_train.training.adapter_files import SHARED_BY_START, START, Start, read_start
-from scoremux_train.training.batches import Example
+from scoremux_train.training.batches import Example, generator
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.trainer import Trainer
 
@@ -116,7 +115,7 @@ def prepare(
     """
     torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
     backbone = _Backbone.open(source, plan)
-    tasks = [_prepare_task(data.tasks[name], data.rows[name], plan, backbone) for name in chosen]
+    tasks = [_prepare_task(data.tasks[name], data.training[name], plan, backbone) for name in chosen]
     layout, fresh, earlier = _lay_out(plan, tasks, backbone, start)
     if earlier is not None:
         tasks = [replace(task, seen_by_start=task.task.id in earlier.description.tasks) for task in tasks]
@@ -127,7 +126,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class _Backbone:
-    """A backbone before it is opened, with its tokenizer, the digest of its weights, and what will be opened."""
+    """A backbone before it is opened, with its tokenizer, the digest of its weights, and the parts to open."""
 
     classifier: Classifier
     tokenizer: Tokenizer
@@ -144,13 +143,13 @@ class _Backbone:
         return cls(classifier, tokenizer, weights_digest(source), sites, head)
 
 
-def _prepare_task(task: Task, rows: Sequence[LabelledRow], plan: Plan, backbone: _Backbone) -> PreparedTask:
-    """Choose the rows of a task, assign them to folds, and turn them into what the model sees."""
-    rows = training_rows(rows)
-    groups = related([row.response for row in rows], [row.student for row in rows])
+def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Backbone) -> PreparedTask:
+    """Assign the rows of a task to folds, and turn them into what the model sees."""
+    rows, groups = training
     fold_of = [WHOLE - 1] * len(rows)
     if plan.folds:
-        fold_of = assign([int(row.level) for row in rows], groups, plan.folds, plan.seed, task.id, "folds")
+        levels = [int(row.level) for row in rows]
+        fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
     examples = _examples(task, rows, backbone.tokenizer, backbone.classifier)
     return PreparedTask(task, plan.of(task.id), rows, examples, groups, fold_of)
 
@@ -181,24 +180,25 @@ def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: obje
     Groups are dealt in random order, those of rare levels first, each to the fold with the fewest rows of its level.
 
     Args:
-        groups: The number of each row's group (`similar_texts.related`); rows of one group are in one fold.
+        groups: The number of each row's group (`TrainingRows`); rows of one group are in one fold.
     """
-    members: dict[int, list[int]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(group, []).append(i)
-    draw = np.random.Generator(np.random.Philox(key=derived_key(*seed)))
+    members = defaultdict[int, list[int]](list)
+    for row, group in enumerate(groups):
+        members[group].append(row)
     in_order = list(members.values())
-    dealt = [in_order[i] for i in draw.permutation(len(in_order))]
+    order = generator(*seed).permutation(len(in_order))
+    dealt = [in_order[place] for place in order]
+    level_of = [Counter(levels[row] for row in rows).most_common(1)[0][0] for rows in dealt]
     common = Counter(levels)
-    level_of = [Counter(levels[i] for i in group).most_common(1)[0][0] for group in dealt]
+    pairs = sorted(zip(dealt, level_of, strict=True), key=lambda pair: (common[pair[1]], -len(pair[0])))
     counts, sizes = Counter[tuple[int, int]](), Counter[int]()
     fold_of = [0] * len(levels)
-    for of_group, level in sorted(zip(dealt, level_of, strict=True), key=lambda pair: (common[pair[1]], -len(pair[0]))):
+    for rows, level in pairs:
         fold = min(range(folds), key=lambda f: (counts[f, level], sizes[f]))
-        counts[fold, level] += len(of_group)
-        sizes[fold] += len(of_group)
-        for i in of_group:
-            fold_of[i] = fold
+        counts[fold, level] += len(rows)
+        sizes[fold] += len(rows)
+        for row in rows:
+            fold_of[row] = fold
     return fold_of
 
 
@@ -222,7 +222,7 @@ def _lay_out(
 
 
 def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: int) -> Trainer:
-    """Open the backbone's sites and head, and return what trains tables in it."""
+    """Open the backbone's sites and head, and return a trainer of tables in it."""
     classifier = backbone.classifier
     opened = OpenedModel(classifier.model, backbone.sites, backbone.head, classifier.pad_id)
     return Trainer(opened, layout, classifier.pad_id, device, cores=cores)

@@ -1,4 +1,4 @@
-"""What makes the frozen backbone cheaper in training and leaves its logits as they are."""
+"""Shortcuts that make the frozen backbone cheaper in training and leave its logits as they are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LAST = re.compile(r"(.+\.)(\d+)\.attention\.output")
 
 
 class _FirstToken(nn.Module):
-    """What follows the last attention, for the first token alone."""
+    """The modules behind the last attention, for the first token alone."""
 
     def __init__(self, after: nn.Module, packed: PackedPass) -> None:
         super().__init__()
@@ -52,10 +52,11 @@ def skip_unread_tokens(model: nn.Module, packed: PackedPass, logits: Callable[[]
         model: Changed in place, and True returned, if its layers are named as BERT's and `logits` stay the same.
         logits: Runs the model on rows of several lengths, with tables that make rows differ.
     """
-    names = [(place[1], int(place[2])) for name, _ in model.named_modules() if (place := _LAST.fullmatch(name))]
-    if len({stack for stack, _ in names}) != 1:
+    matches = [_LAST.fullmatch(name) for name, _ in model.named_modules()]
+    layers = [(match[1], int(match[2])) for match in matches if match]
+    if len({stack for stack, _ in layers}) != 1:
         return False
-    name = "{}{}.attention.output".format(*max(names))
+    name = "{}{}.attention.output".format(*max(layers))
     after, put = model.get_submodule(name), model.set_submodule
     return _change_if_equal(logits, lambda: put(name, _FirstToken(after, packed)), lambda: put(name, after))
 

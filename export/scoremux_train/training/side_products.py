@@ -24,7 +24,7 @@ _STEPS = 256
 class RowDropout:
     """Draws masks, 0 or 1 / (1 − rate), in the same order in every forward pass.
 
-    A row draws D bytes for each of its own tokens at each call; what is padded gets none.
+    A row draws D bytes for each of its own tokens at each call; padding gets none.
     """
 
     def __init__(self, rows: Sequence[StepRow], step: int) -> None:
@@ -32,20 +32,18 @@ class RowDropout:
         self._drawers = [np.random.Philox(key=key) for key in keys]
         self._dropped = [round(row.of.recipe.dropout * _STEPS) for row in rows]
 
-    def mask(self, spans: Sequence[tuple[int, int]], x: torch.Tensor) -> torch.Tensor:
+    def mask(self, spans: Sequence[Span], x: torch.Tensor) -> torch.Tensor:
         """Return a mask for x float [M, D], float32. spans: the places of each row in x."""
         drawn = np.zeros(x.shape, np.uint8)
         for (start, stop), drawer in zip(spans, self._drawers, strict=True):
             part = drawn[start:stop].reshape(-1)
             part[:] = drawer.random_raw(-(-part.size // 8)).view(np.uint8)[: part.size]
         mask = np.zeros(x.shape, np.float32)
-        if len(set(self._dropped)) == 1:
-            dropped = self._dropped[0]
-            np.multiply(drawn >= dropped, np.float32(_STEPS / (_STEPS - dropped)), out=mask)
-        else:
-            for (start, stop), dropped in zip(spans, self._dropped, strict=True):
-                scale = np.float32(_STEPS / (_STEPS - dropped))
-                np.multiply(drawn[start:stop] >= dropped, scale, out=mask[start:stop])
+        is_one_rate = len(set(self._dropped)) == 1
+        places = [(0, len(x))] if is_one_rate else spans
+        for (start, stop), dropped in zip(places, self._dropped, strict=not is_one_rate):
+            scale = np.float32(_STEPS / (_STEPS - dropped))
+            np.multiply(drawn[start:stop] >= dropped, scale, out=mask[start:stop])
         return torch.from_numpy(mask)
 
 
@@ -67,10 +65,13 @@ class RowPlaces:
         """Return the places of each table and of each row; `places` is the number of rows or of tokens."""
         count = len(self.lengths)
         if self.tokens and places > count:
-            return [(self.tokens[a][0], self.tokens[b - 1][1]) for a, b in self.tables], list(self.tokens)
+            tables = [(self.tokens[first][0], self.tokens[after - 1][1]) for first, after in self.tables]
+            return tables, list(self.tokens)
         each = places // count
-        rows = [(row * each, row * each + min(each, length)) for row, length in enumerate(self.lengths)]
-        return [(a * each, b * each) for a, b in self.tables], rows
+        tables = [(first * each, after * each) for first, after in self.tables]
+        starts = range(0, count * each, each)
+        rows = [(start, start + min(each, length)) for start, length in zip(starts, self.lengths, strict=True)]
+        return tables, rows
 
 
 class SideProducts:
@@ -98,7 +99,7 @@ class SideProducts:
         return not self.places.tokens
 
     def apply(self, site: str, x: torch.Tensor, base: nn.Module, tables: Tables) -> torch.Tensor:
-        """Return what a site gives. base: a FrozenLinear."""
+        """Return the output of a site. base: a FrozenLinear."""
         self._bases[site] = cast(FrozenLinear, base)
         _, readers = self._readers.setdefault(id(x), (x, []))  # x is held, so that its id stays its own
         readers.append(site)
@@ -119,17 +120,22 @@ class SideProducts:
         self._ready.clear()
 
     def _multiply(self, x: torch.Tensor, sites: tuple[str, ...], tables: Tables) -> None:
-        a, b = ([tables[site_inputs(site)[part]] for site in sites] for part in (0, 1))
+        a, b = zip(*(map(tables.__getitem__, site_inputs(site)) for site in sites), strict=True)
         rows, shape = len(self.places.lengths), x.shape
-        shared = shape[0] == 1 != rows and not self.places.tokens  # some models hand over what all rows share
-        shape = torch.Size((rows, *shape[1:])) if shared else shape
+        is_shared = shape[0] == 1 != rows and not self.places.tokens  # some models hand over what all rows share
+        if is_shared:
+            shape = torch.Size((rows, *shape[1:]))
         flat = x.expand(shape).reshape(-1, shape[-1])
         of_tables, spans = self.places.spans(len(flat))
-        spans = [(row * shape[1], (row + 1) * shape[1]) for row in range(rows)] if shared else spans
-        mask = None if self.dropout is None else self.dropout.mask(spans, flat).to(x.device)
+        if is_shared:
+            spans = [(row * shape[1], (row + 1) * shape[1]) for row in range(rows)]
+        mask = None
+        if self.dropout is not None:
+            mask = self.dropout.mask(spans, flat).to(x.device)
         bases = [self._bases[site] for site in sites]
         ys = _Sites.apply(flat, mask, of_tables, bases, *a, *b)  # type: ignore[no-untyped-call]
-        self._ready.update({site: (x, y.view(*shape[:-1], -1)) for site, y in zip(sites, ys, strict=True)})
+        for site, y in zip(sites, ys, strict=True):
+            self._ready[site] = x, y.view(*shape[:-1], -1)
 
 
 class _Sites(torch.autograd.Function):
@@ -148,50 +154,60 @@ class _Sites(torch.autograd.Function):
         bases: Sequence[FrozenLinear],
         *tables: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        a = torch.cat([table.transpose(1, 2) for table in tables[: len(bases)]], 1)
-        b, ranks = tables[len(bases) :], [table.shape[2] for table in tables[: len(bases)]]
+        downs, ups = tables[: len(bases)], tables[len(bases) :]
+        ranks = [down.shape[2] for down in downs]
+        a = torch.cat([down.transpose(1, 2) for down in downs], 1)
         ys = [base.multiply(x) for base in bases]
         x = x if mask is None else x * mask
         z = x.new_empty(a.shape[1], len(x))
         for group, (start, stop) in enumerate(spans):
             torch.mm(a[group], x[start:stop].T, out=z[:, start:stop])
-            for y, part, up in zip(ys, z[:, start:stop].split(ranks), b, strict=True):
+            parts = z[:, start:stop].split(ranks)
+            for y, part, up in zip(ys, parts, ups, strict=True):
                 y[start:stop].addmm_(part.T, up[group])
-        ctx.save_for_backward(x, mask, a, z, *b)
+        ctx.save_for_backward(x, mask, a, z, *ups)
         ctx.spans, ctx.bases, ctx.ranks = spans, bases, ranks
         return tuple(ys)
 
     @staticmethod
     def backward(ctx: Any, *dys: torch.Tensor) -> Any:
-        x, mask, a, z, *b = ctx.saved_tensors
+        x, mask, a, z, *ups = ctx.saved_tensors
         dys = tuple(dy.contiguous() for dy in dys)
-        da, dbs, dz = torch.empty_like(a), [torch.empty_like(table) for table in b], torch.empty_like(z)
+        da, dz = torch.empty_like(a), torch.empty_like(z)
+        d_ups = [torch.empty_like(up) for up in ups]
         for group, (start, stop) in enumerate(ctx.spans):
-            parts = (table[:, start:stop].split(ctx.ranks) for table in (z, dz))
-            for dy, up, db, own_z, own_dz in zip(dys, b, dbs, *parts, strict=True):
-                torch.mm(up[group], dy[start:stop].T, out=own_dz)
-                torch.mm(own_z, dy[start:stop], out=db[group])
+            z_parts = z[:, start:stop].split(ctx.ranks)
+            dz_parts = dz[:, start:stop].split(ctx.ranks)
+            for dy, up, d_up, z_part, dz_part in zip(dys, ups, d_ups, z_parts, dz_parts, strict=True):
+                torch.mm(up[group], dy[start:stop].T, out=dz_part)
+                torch.mm(z_part, dy[start:stop], out=d_up[group])
             torch.mm(dz[:, start:stop], x[start:stop], out=da[group])
-        dx = _gradient_of_x(ctx.bases, dys, mask, a, dz, ctx.spans) if ctx.needs_input_grad[0] else None
-        return dx, None, None, None, *torch.split(da.transpose(1, 2), ctx.ranks, 2), *dbs
+        d_downs = torch.split(da.transpose(1, 2), ctx.ranks, 2)
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = _gradient_of_x(ctx.bases, dys, mask, a, dz, ctx.spans)
+        return dx, None, None, None, *d_downs, *d_ups
 
 
 def _gradient_of_x(
-    bases: Sequence[FrozenLinear], dys: Sequence[torch.Tensor], mask: Any, a: torch.Tensor, dz: torch.Tensor,
+    bases: Sequence[FrozenLinear],
+    dys: Sequence[torch.Tensor],
+    mask: Any,
+    a: torch.Tensor,
+    dz: torch.Tensor,
     spans: Sequence[Span],
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """dx = Σ dy_i @ W_i + mask ∘ (dz @ Aᵀ)."""
     dx = bases[0].multiply_back(dys[0])
     for base, dy in zip(bases[1:], dys[1:], strict=True):
         dx = base.multiply_back(dy, dx)
-    side = dx if mask is None else torch.empty_like(dx)
-    for a_of_row, (start, stop) in zip(a, spans, strict=True):
-        if mask is None:
-            dx[start:stop].addmm_(dz[:, start:stop].T, a_of_row)
-        else:
-            torch.mm(dz[:, start:stop].T, a_of_row, out=side[start:stop])
     if mask is None:
+        for a_of_row, (start, stop) in zip(a, spans, strict=True):
+            dx[start:stop].addmm_(dz[:, start:stop].T, a_of_row)
         return dx
+    side = torch.empty_like(dx)
+    for a_of_row, (start, stop) in zip(a, spans, strict=True):
+        torch.mm(dz[:, start:stop].T, a_of_row, out=side[start:stop])
     covered = slice(0, spans[-1][1])
     dx[covered].addcmul_(side[covered], mask[covered])
     return dx

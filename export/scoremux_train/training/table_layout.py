@@ -35,21 +35,27 @@ class TableLayout:
 
     def __init__(self, sites: tuple[Site, ...], head: tuple[HeadLinear, ...], rank: int, levels: int) -> None:
         self.sites, self.head, self.rank, self.levels = sites, head, rank, levels
-        free = {"R": rank, "L_max": levels}
+        free: dict[str | int, int] = {"R": rank, "L_max": levels}
         self._shapes = {
-            name: tuple(free[n] if isinstance(n, str) else n for n in shape[1:])
+            name: tuple(int(free.get(size, size)) for size in shape[1:])
             for name, shape in table_inputs(sites, head).items()
         }
-        self._sizes = [math.prod(shape) for shape in self._shapes.values()]
+        sizes = {name: math.prod(shape) for name, shape in self._shapes.items()}
+        self._sizes = list(sizes.values())
         self.width = sum(self._sizes)
-        self.adapter_width = sum(math.prod(s) for name, s in self._shapes.items() if name.startswith(("A.", "B.")))
+        self.adapter_width = sum(size for name, size in sizes.items() if name.startswith(("A.", "B.")))
 
     def tables(self, rows: torch.Tensor, scaling: torch.Tensor) -> Tables:
-        """Return what OpenedModel reads. rows float32 [G, width]; scaling float32 [G], which is folded into B."""
+        """Return the tables for OpenedModel. rows float32 [G, width]; scaling float32 [G], which is folded into B."""
         tables = self._split(rows)
-        tables |= {f"B.{site.name}": tables[f"B.{site.name}"] * scaling[:, None, None] for site in self.sites}
-        without_bias = [head_inputs(linear.name)[1] for linear in self.head if not linear.bias]
-        return tables | {name: torch.zeros_like(tables[name]) for name in without_bias}
+        for site in self.sites:
+            b = site_inputs(site.name)[1]
+            tables[b] = tables[b] * scaling[:, None, None]
+        for linear in self.head:
+            if not linear.bias:
+                bias = head_inputs(linear.name)[1]
+                tables[bias] = torch.zeros_like(tables[bias])
+        return tables
 
     def views(self, row: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the parts of one table [width] by name, as views."""
@@ -66,8 +72,8 @@ class TableLayout:
         return row
 
     def _split(self, rows: torch.Tensor) -> Tables:
-        parts = torch.split(rows, self._sizes, dim=1)
-        return {name: part.view(-1, *s) for (name, s), part in zip(self._shapes.items(), parts, strict=True)}
+        parts = zip(self._shapes.items(), torch.split(rows, self._sizes, dim=1), strict=True)
+        return {name: part.view(-1, *shape) for (name, shape), part in parts}
 
     def start(self, linears: Mapping[str, Any], config: Any, rank: int, levels: int, seed: int) -> torch.Tensor:
         """Return a table float32 [width] before training, as PEFT and transformers start theirs.

@@ -29,7 +29,7 @@ from scoremux_train.training.batches import (
     whole_tables,
 )
 from scoremux_train.training.checkpoint import TrainingState
-from scoremux_train.training.objective import Moments, descend, loss
+from scoremux_train.training.objective import descend, loss
 from scoremux_train.training.packed import PackedPass, Packing
 from scoremux_train.training.shortcuts import freeze_linears, pack_rows, skip_unread_tokens, use_fused_attention
 from scoremux_train.training.side_products import RowDropout, RowPlaces, SideProducts
@@ -174,8 +174,7 @@ class Trainer:
     def _descend(
         self, sets: Sequence[TrainingSet], state: TrainingState, gradients: torch.Tensor, _replica: _Replica, t: int
     ) -> None:
-        table = Moments(state.values[t], state.first[t], state.second[t])
-        descend(table, gradients[t], sets[t], state.step, self.layout.adapter_width)
+        descend(state.of(t), gradients[t], sets[t], self.layout.adapter_width)
 
     @torch.inference_mode()
     def _predict(

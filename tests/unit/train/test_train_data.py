@@ -130,7 +130,7 @@ def test_the_check_counts_what_a_person_should_know(tmp_path: Path) -> None:
     assert found.levels == [16, 16, 0] and found.without_rows == [2]
     assert (found.doubly, found.human_qwk) == (29, 1.0)
     assert found.trainable and not few.trainable and few.needed == 19
-    assert "text 4" not in [row.text for row in training_rows(data.rows["t"])]
+    assert "text 4" not in [row.text for row in training_rows(data.rows["t"]).rows]
     json.dumps(as_json(data, [few, found]))
 
 
