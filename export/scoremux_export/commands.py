@@ -45,18 +45,16 @@ def backbone(
 
     Example: scoremux export backbone MODEL --for ADAPTERS --out REPO
     """
-    import transformers
-
     from scoremux_engine.packages.adapter_folders import Adapter, find_adapters
     from scoremux_export.errors import ExportError
     from scoremux_export.export_graph import export_backbone
     from scoremux_export.opening.base import base_model, refuse_other_base
+    from scoremux_export.opening.classifier import quieten
     from scoremux_export.opening.openable import Opening
     from scoremux_files.terminal import ticking
 
     warnings.simplefilter("ignore")  # what libraries say to developers
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    quieten()
     console = Console(highlight=False, markup=False)
     opening: Opening | list[Adapter] = Opening(sites or "query,value")
     if adapters:

@@ -106,10 +106,12 @@ def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Seq
     # NaN is never the best of a task's own levels.
     best, other = (np.where(np.isnan(x), -np.inf, x)[scored] for x in (reference, logits))
     expected, got = best.argmax(axis=1), other.argmax(axis=1)
-    two_best = np.sort(best, axis=1)[:, -2:]
-    margins = (two_best[:, 1] - two_best[:, 0])[expected != got]
+    second, first = np.sort(best, axis=1)[:, -2:].T
+    margins = (first - second)[expected != got]
+    smallest, largest = (margins.min(), margins.max()) if len(margins) else (math.nan, math.nan)
     human = np.array(levels, dtype=float)[scored]
-    shares, was, now, changed = compare_levels(expected, got, human, np.zeros(len(got), np.int64), 1)
+    one_task = np.zeros(len(got), np.int64)
+    shares, was, now, changed = compare_levels(expected, got, human, one_task, 1)
     return PrecisionChange(
         runner=runner,
         rows=int(scored.sum()),
@@ -118,6 +120,6 @@ def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Seq
         qwk=float(now["qwk"].value[0]),
         reference_qwk=float(was["qwk"].value[0]),
         change=changed["qwk"].at(0)[1:],
-        smallest_flip=float(margins.min()) if len(margins) else math.nan,
-        largest_flip=float(margins.max()) if len(margins) else math.nan,
+        smallest_flip=float(smallest),
+        largest_flip=float(largest),
     )

@@ -66,17 +66,36 @@ class TaskCheck:
         return not self.needed and sum(map(bool, self.levels)) >= 2
 
 
-def check(data: Data, folds: int, least: int = LEAST_ROWS) -> list[TaskCheck]:
+def check(
+    data: Data,
+    folds: int,
+    least: int = LEAST_ROWS,
+) -> list[TaskCheck]:
     """Check every task.
 
     Args:
         folds: A task needs twice as many different texts, and students where rows name them.
         least: The number of different texts that a task needs in any case.
     """
-    return [_check(data.tasks[name], rows, data.training[name], folds, least) for name, rows in data.rows.items()]
+    return [
+        _check(
+            data.tasks[name],
+            rows,
+            data.training[name],
+            folds,
+            least,
+        )
+        for name, rows in data.rows.items()
+    ]
 
 
-def _check(task: Task, rows: Sequence[LabelledRow], training: TrainingRows, folds: int, least: int) -> TaskCheck:
+def _check(
+    task: Task,
+    rows: Sequence[LabelledRow],
+    training: TrainingRows,
+    folds: int,
+    least: int,
+) -> TaskCheck:
     used, groups = training
     levels_of = defaultdict(set)
     for row in used:
@@ -108,7 +127,12 @@ def _check(task: Task, rows: Sequence[LabelledRow], training: TrainingRows, fold
 
 def as_json(data: Data, checks: Sequence[TaskCheck]) -> dict[str, Any]:
     tasks = [
-        {**asdict(check), "levels_without_rows": check.without_rows, "trainable": check.trainable} for check in checks
+        {
+            **asdict(check),
+            "levels_without_rows": check.without_rows,
+            "trainable": check.trainable,
+        }
+        for check in checks
     ]
     return {"tasks": tasks, "bad_rows": [asdict(bad) for bad in data.bad]}
 
@@ -122,7 +146,14 @@ def print_checks(console: Console, checks: Sequence[TaskCheck]) -> None:
         levels = " ".join(map(str, check.levels))
         rows.append((check.task, str(check.rows), levels, humans, *(str(n or "") for n in figures)))
     numbers = {*columns[1:]} - {"by level"}
-    print_table(console, columns, rows, title="Labelled responses", numbers=numbers, fold=("by level",))
+    print_table(
+        console,
+        columns,
+        rows,
+        title="Labelled responses",
+        numbers=numbers,
+        fold=("by level",),
+    )
 
 
 def remarks(data: Data, checks: Sequence[TaskCheck]) -> list[str]:

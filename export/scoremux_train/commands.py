@@ -18,19 +18,15 @@ from scoremux_files.errors import first_of, writing
 from scoremux_files.locks import locked
 from scoremux_files.rows.row_layout import LABELS_HELP
 from scoremux_files.terminal import takes
-from scoremux_train.progress import LOCK_TIMEOUT_S, quieten, show_progress
+from scoremux_train.progress import LOCK_TIMEOUT_S, show_progress
 
 if TYPE_CHECKING:
     from scoremux_train.check import TaskCheck
     from scoremux_train.data import Data
     from scoremux_train.recipe import Plan
 
-    CheckedRows = tuple[Plan, Data, list[TaskCheck]]
-
 UNUSABLE_STATUS = 3
 """Exit status of --check where rows cannot be used, as `scoremux score` has it for rejected rows."""
-_UNIT = "passes of a response through an adapter (responses × epochs × adapters)"
-_STAGES = {"start": "shared start", "tasks": "tasks, folds and final adapters"}
 _BACKBONE = "Folder or hub id of the model that the adapters are for (not needed with --check)."
 _TASKS = "File of tasks: id, levels, question, reference, rubric, language, template."
 _START = "--out of an earlier run: adapters begin from its shared start (useful from about 50 rows a task)."
@@ -83,6 +79,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     if not backbone or out is None:
         raise InputError("training needs --backbone and --out; --check does not")
     from scoremux_engine.packages.package_files import CONFIG_JSON
+    from scoremux_export.opening.classifier import quieten
     from scoremux_train import output, run
     from scoremux_train.cross_validated import OutOfFold
     from scoremux_train.errors import DataError
@@ -96,15 +93,30 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(out / ".training.lock", LOCK_TIMEOUT_S))
-        progress = stack.enter_context(show_progress(_STAGES, _UNIT))
+        progress = stack.enter_context(show_progress())
         for path in out.glob(f"{NEW}*"):
             if path.is_file():  # of a run that was killed while it wrote its predictions
                 path.unlink()
-        prepared = prepare(data, trainable, plan, backbone, options.device, options.cores, options.start)
+        prepared = prepare(
+            data,
+            trainable,
+            plan,
+            backbone,
+            options.device,
+            options.cores,
+            options.start,
+        )
         trained = run.train(prepared, out, progress, checkpoint_s)
         out_of_fold = OutOfFold.of(trained.tasks)
         with writing(out):
-            output.write(out, prepared, trained, out_of_fold, {check.task: check for check in checks}, options.start)
+            output.write(
+                out,
+                prepared,
+                trained,
+                out_of_fold,
+                {check.task: check for check in checks},
+                options.start,
+            )
         shutil.rmtree(out / run.CHECKPOINTS, ignore_errors=True)
     output.print_agreement(console, out_of_fold)
     if earlier := sorted({path.parent.name for path in out.glob(f"[!.]*/{CONFIG_JSON}")} - {*trainable}):
@@ -112,7 +124,7 @@ def train_as(options: TrainOptions, checkpoint_s: float = 60.0) -> None:
     console.print(f"serve them with: scoremux serve --repository REPO --adapters {out}", soft_wrap=True)
 
 
-def _read(options: TrainOptions, console: Console) -> CheckedRows:
+def _read(options: TrainOptions, console: Console) -> tuple[Plan, Data, list[TaskCheck]]:
     """Read the labelled responses, check them, and print their flaws."""
     from scoremux_assess.labels.labelled_row import label_columns
     from scoremux_train.check import LEAST_ROWS, as_json, check, print_checks, remarks
@@ -121,7 +133,12 @@ def _read(options: TrainOptions, console: Console) -> CheckedRows:
 
     plan = Plan.read(options.config) if options.config else Plan()
     keys = ("level", "score", "second", "rater")
-    columns = label_columns(options.column, *keys, group="group", data=options.sources[0])
+    columns = label_columns(
+        options.column,
+        *keys,
+        group="group",
+        data=options.sources[0],
+    )
     described = read_tasks(options.tasks) if options.tasks else {}
     data = read_data(options.sources, described, columns)
     least = LEAST_ROWS if options.start is None else max(2, 2 * plan.folds)

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from scoremux_assess.labels.label_table import LeftOutLine, column_hint, read_labels
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_SECOND, LabelColumns, LabelledRow
 from scoremux_assess.labels.similar_texts import related
@@ -45,7 +47,11 @@ class Data:
         return {task: training_rows(rows) for task, rows in self.rows.items()}
 
 
-def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelColumns = LABEL_COLUMNS) -> Data:
+def read_data(
+    paths: Sequence[Path],
+    tasks: Mapping[str, Row],
+    columns: LabelColumns = LABEL_COLUMNS,
+) -> Data:
     """Read labelled responses.
 
     Args:
@@ -57,7 +63,12 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
         DataError: No row is usable, or the fields of a task are wrong.
     """
     points = "score" if columns.level != "score" else ""
-    table = read_labels(paths, replace(columns, score=columns.score or points), ("task", "text", "level"), strict=False)
+    table = read_labels(
+        paths,
+        replace(columns, score=columns.score or points),
+        ("task", "text", "level"),
+        strict=False,
+    )
     table.require(columns)
     data, rows_of = Data(bad=table.left_out), table.by_task()
     for task in rows_of.keys() - tasks if tasks else ():
@@ -82,8 +93,9 @@ def read_data(paths: Sequence[Path], tasks: Mapping[str, Row], columns: LabelCol
 def _weighed(rows: list[LabelledRow]) -> list[LabelledRow]:
     """Leave routed rows out of all figures where the rows to train on have a sample of all responses."""
     trained = [row for row in rows if row.trained]
-    beside = routed_beside([row.chosen_by for row in trained], [row.version for row in trained])
-    apart = {row.key for row, is_beside in zip(trained, beside, strict=True) if is_beside}
+    chosen_by, versions = [row.chosen_by for row in trained], [row.version for row in trained]
+    beside = routed_beside(chosen_by, versions)
+    apart = {trained[place].key for place in np.flatnonzero(beside)}
     return [replace(row, weight=math.nan) if row.key in apart else row for row in rows]
 
 
@@ -130,7 +142,11 @@ def _refuse_points(rows: Sequence[LabelledRow], task: Task, columns: LabelColumn
         )
 
 
-def _labelled(rows: Sequence[LabelledRow], task: Task, bad: list[LeftOutLine]) -> Iterator[LabelledRow]:
+def _labelled(
+    rows: Sequence[LabelledRow],
+    task: Task,
+    bad: list[LeftOutLine],
+) -> Iterator[LabelledRow]:
     for row in rows:
         row.take_level(task.levels)
         level = _whole_level(task, row.level)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -71,7 +72,16 @@ def write(
     """
     plan, layout, start = prepared.plan, prepared.layout, trained.start
     description = None if start is None else start.description
-    cards = [card(task, checks[task.prepared.task.id], plan, out_of_fold, description) for task in trained.tasks]
+    cards = [
+        card(
+            task,
+            checks[task.prepared.task.id],
+            plan,
+            out_of_fold,
+            description,
+        )
+        for task in trained.tasks
+    ]
     if start is not None:
         write_start(out / START, layout, start, plan)
     for task, text in zip(trained.tasks, cards, strict=True):
@@ -86,7 +96,15 @@ def write(
             README: f"---\n{WEIGHTS}: {prepared.weights}\n---\n\nWritten by `scoremux train`; see {CARD}.\n",
         }
         recipe = task.prepared.recipe
-        write_adapter(out / described.id, layout, task.table, task.prepared.levels, plan, recipe, texts)
+        write_adapter(
+            out / described.id,
+            layout,
+            task.table,
+            task.prepared.levels,
+            plan,
+            recipe,
+            texts,
+        )
     if plan.folds:
         _write_predictions(out, trained.tasks)
     else:  # those of an earlier run
@@ -95,38 +113,43 @@ def write(
 
 def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
     """Write a row for each labelled response that was trained on. Raises InputError."""
-    adapters = {task: adapter_digest(PackageFiles(out / task)) for task in (t.prepared.task.id for t in tasks)}
+    rows: list[dict[str, Any]] = []
+    for task in tasks:
+        prepared = task.prepared
+        described = prepared.task
+        adapter = adapter_digest(PackageFiles(out / described.id))
+        for row, fold, probabilities in zip(prepared.rows, prepared.fold_of, task.predicted, strict=True):
+            predicted = {
+                "id": row.id,
+                "task": described.id,
+                "fold": fold,
+                "level": row.level,
+                "second_level": row.second,
+                "probabilities": probabilities.tolist(),
+                "points": described.levels,
+                "student": row.student,
+                "administration": row.administration,
+                "chosen_by": row.chosen_by,
+                "probability": None if math.isnan(row.probability) else row.probability,
+                "adapter": adapter,
+                "seen": prepared.seen_by_start,
+                "text_check": text_check(row.response),
+            }
+            rows.append({**row.groups, **predicted})
     groups = sorted({name for task in tasks for row in task.prepared.rows for name in row.groups})
-    rows = [
-        {
-            **row.groups,
-            "id": row.id,
-            "task": task.prepared.task.id,
-            "fold": fold,
-            "level": row.level,
-            "second_level": row.second,
-            "probabilities": p.tolist(),
-            "points": task.prepared.task.levels,
-            "student": row.student,
-            "administration": row.administration,
-            "chosen_by": row.chosen_by,
-            "probability": None if math.isnan(row.probability) else row.probability,
-            "adapter": adapters[task.prepared.task.id],
-            "seen": task.prepared.seen_by_start,
-            "text_check": text_check(row.response),
-        }
-        for task in tasks
-        for row, fold, p in zip(task.prepared.rows, task.prepared.fold_of, task.predicted, strict=True)
-    ]
-    more = ["administration"] if any(row["administration"] for row in rows) else []
-    schema = pa.schema(
-        [*SCHEMA, *((name, pa.string()) for name in dict.fromkeys((*more, *groups)) if name not in SCHEMA.names)]
+    if any(row["administration"] for row in rows):
+        groups.insert(0, "administration")
+    more = [(name, pa.string()) for name in dict.fromkeys(groups) if name not in SCHEMA.names]
+    schema = pa.schema([*SCHEMA, *more])
+    write_rows(
+        out / PREDICTIONS,
+        [pa.Table.from_pylist(rows, schema=schema)],
+        schema,
     )
-    write_rows(out / PREDICTIONS, [pa.Table.from_pylist(rows, schema=schema)], schema)
 
 
 def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
-    """Print the cross-validated agreement of every task, and what a reader must know of it first."""
+    """Print the cross-validated agreement of every task, and the remarks that a reader needs first."""
     of_task, curve = out_of_fold.of_task, out_of_fold.curve
     say = partial(console.print, markup=False, soft_wrap=True)
     if routed := [name for name, agreement in of_task.items() if agreement.routed_only]:
@@ -134,8 +157,9 @@ def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
     for name, agreement in of_task.items():
         if agreement.beside:
             say(f"{name}: {agreement.beside:,} {ROUTED_BESIDE}")
-    for name in [name for name, agreement in of_task.items() if agreement.seen_by_start]:
-        say(f"{name}: {SEEN_BY_START}")
+    for name, agreement in of_task.items():
+        if agreement.seen_by_start:
+            say(f"{name}: {SEEN_BY_START}")
     _print_figures(console, out_of_fold)
     for name, agreement in of_task.items():
         if agreement.only_level is not None:
@@ -148,16 +172,28 @@ def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
 
 def _print_figures(console: Console, out_of_fold: OutOfFold) -> None:
     of_task = out_of_fold.of_task
-    titles = [BY_NAME[name].title for name in STATISTICS if any(agreement.figures for agreement in of_task.values())]
+    count = sum(bool(agreement.estimates) for agreement in of_task.values())
+    titles = [BY_NAME[name].title for name in STATISTICS] if count else []
     rows = []
     for name, agreement in of_task.items():
-        cells = [f"{value} {interval}" for value, interval in map(_shown, agreement.figures.values())]
-        rows.append([name, str(agreement.rows), *(cells or [""] * len(titles))])
-    if (count := sum(bool(agreement.estimates) for agreement in of_task.values())) > 1:
+        cells = [" ".join(_shown(figure)) for figure in agreement.figures.values()]
+        rows.append(
+            [
+                name,
+                str(agreement.rows),
+                *(cells or [""] * len(titles)),
+            ]
+        )
+    if count > 1:
         cells = [" ".join(_shown(mean.at(0))) + mean.of_fewer(0) for mean in out_of_fold.means]
         rows.append([f"mean of {count} tasks", "", *cells])
-    title = "Cross-validated agreement, with 95 % intervals"
-    print_table(console, ("task", "rows", *titles), rows, title=title, numbers=("rows", *titles))
+    print_table(
+        console,
+        ("task", "rows", *titles),
+        rows,
+        title="Cross-validated agreement, with 95 % intervals",
+        numbers=("rows", *titles),
+    )
 
 
 def _shown(figure: Figure) -> tuple[str, str]:

@@ -74,7 +74,12 @@ class Trained:
     start: Start | None = None
 
 
-def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float = 60.0) -> Trained:
+def train(
+    prepared: Prepared,
+    out: Path,
+    progress: Progress,
+    checkpoint_s: float = 60.0,
+) -> Trained:
     """Train the shared start, if the plan has one, then every task and fold; then predict the rows held out.
 
     Args:
@@ -108,7 +113,12 @@ def train(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float
     return Trained(tasks, start)
 
 
-def train_start(prepared: Prepared, out: Path, progress: Progress, checkpoint_s: float = 60.0) -> Start:
+def train_start(
+    prepared: Prepared,
+    out: Path,
+    progress: Progress,
+    checkpoint_s: float = 60.0,
+) -> Start:
     """Train a shared start on all rows, and nothing else; see `train`."""
     stages, whole = _Stages(prepared, out / CHECKPOINTS, checkpoint_s, progress), _Part(WHOLE)
     return Start(_description(prepared), stages.train_starts([whole])[whole])
@@ -138,7 +148,12 @@ class _Stages:
         sets = [_start_set(self.prepared, part) for part in parts]
         return dict(zip(parts, self.train("start", sets, [None] * len(sets)), strict=True))
 
-    def train(self, stage: str, sets: Sequence[TrainingSet], starts: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    def train(
+        self,
+        stage: str,
+        sets: Sequence[TrainingSet],
+        starts: Sequence[torch.Tensor | None],
+    ) -> torch.Tensor:
         """Train a table for each set, from its start, nothing or a checkpoint; return float32 [T, width]."""
         checkpoint = Checkpoint(self.folder, stage, self.prepared.fingerprint, self.checkpoint_s)
         state = checkpoint.load()
@@ -163,7 +178,7 @@ class _Stages:
 
     def _fresh(self, of: TrainingSet) -> torch.Tensor:
         seed = derived_key(of.seed, of.name, "start") >> 1
-        return self.prepared.fresh(of.recipe, of.levels, seed)
+        return self.prepared.fresh(of.recipe.rank, of.levels, seed)
 
 
 @dataclass(frozen=True)
@@ -222,7 +237,13 @@ class _Tables:
 def _training_set(plan: Plan, task: PreparedTask, part: _Part) -> TrainingSet:
     """Return the rows of `part`, for a task's table to learn."""
     rows = [task.examples[place] for place in _places(plan, task, part)]
-    return TrainingSet(_table_name(task, part), task.levels, task.recipe, rows, plan.seed)
+    return TrainingSet(
+        _table_name(task, part),
+        task.levels,
+        task.recipe,
+        rows,
+        plan.seed,
+    )
 
 
 def _start_set(prepared: Prepared, part: _Part) -> TrainingSet:
@@ -239,7 +260,12 @@ def _start_set(prepared: Prepared, part: _Part) -> TrainingSet:
 
 def _start_recipe(plan: Plan) -> Recipe:
     """Return the recipe of a shared start: a level's rarity means nothing over tasks of different scales."""
-    changes = {"epochs": plan.shared.epochs, "batch": 32, "lr": _START_RATE, "class_weights": 0.0}
+    changes = {
+        "epochs": plan.shared.epochs,
+        "batch": 32,
+        "lr": _START_RATE,
+        "class_weights": 0.0,
+    }
     return plan.recipe.model_copy(update=changes)
 
 
@@ -249,7 +275,14 @@ def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:
     if part.quarters == ALL:
         return places
     levels, groups = ([column[place] for place in places] for column in (task.human, task.groups))
-    quarter_of = assign(levels, groups, ALL, plan.seed, _table_name(task, _Part(part.fold)), "curve")
+    quarter_of = assign(
+        levels,
+        groups,
+        ALL,
+        plan.seed,
+        _table_name(task, _Part(part.fold)),
+        "curve",
+    )
     return [place for place, quarter in zip(places, quarter_of, strict=True) if quarter < part.quarters]
 
 

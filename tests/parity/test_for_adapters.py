@@ -21,7 +21,7 @@ from scoremux_engine.packages.adapter_folders import Adapter, find_adapters, sam
 from scoremux_engine.store.store import Store
 from scoremux_export.commands import export
 from scoremux_export.opening.base import base_model, refuse_other_base
-from scoremux_export.opening.openable import opening_for
+from scoremux_export.opening.openable import head_linears, opening_for
 
 LAYER = "bert.encoder.layer."
 FORMS: dict[str, dict[str, Any]] = {
@@ -103,7 +103,7 @@ def test_modules_saved_whole_are_opened_in_all_adapters_or_refused(trained: Path
     pooled = Adapter.read(train_adapter(model, tmp_path / "pooled", 1, **keys))
     opening = opening_for([pooled], encoder)
     assert opening.modules_to_save == ("bert.pooler.dense",)
-    assert list(opening.find(encoder)[1]) == ["bert.pooler.dense", "classifier"]
+    assert list(head_linears(encoder, opening.modules_to_save)) == ["bert.pooler.dense", "classifier"]
     with pytest.raises(ScoremuxError, match=r"list and .*pooled differ in modules_to_save \(bert\.pooler\.dense\)"):
         opening_for([Adapter.read(trained / "list"), pooled], encoder)
     keys["modules_to_save"] = ["LayerNorm"]

@@ -99,9 +99,41 @@ class Classifier:
             )
 
     def words(self) -> tokenizers.Tokenizer:
-        """Return the tokenizer proper, as `tokenizer.json` has it. Raises ModelError where that would not say all."""
-        embeddings: Any = self.model.get_input_embeddings()  # type: ignore[operator]
-        return _words(self.source, self.tokenizer, embeddings.weight.shape[0])
+        """Return the tokenizer of `tokenizer.json`, without special tokens that the model has no embedding for.
+
+        transformers adds some for itself, such as one that ends texts; a response that contains their names is text.
+        Raises ModelError if responses would get other tokens than in training, or tokens without an embedding.
+        """
+        tokenizer, whose = self.tokenizer, f"{self.source}'s tokenizer"
+        if tokenizer.split_special_tokens:
+            raise ModelError(f"{whose} sets split_special_tokens, which tokenizer.json does not keep")
+        if tokenizer.truncation_side != "right":
+            raise ModelError(
+                f"{whose} cuts long texts at the left, and the server at the right; if the adapters were trained "
+                "with texts cut at the right, set tokenizer.truncation_side and save the tokenizer"
+            )
+        words: tokenizers.Tokenizer = tokenizer.backend_tokenizer
+        embeddings = int(self.model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+        beyond = {token: number for token, number in words.get_vocab().items() if number >= embeddings}
+        # A copy, since a call changes what the tokenizer says of truncation and padding, and with it tokenizer.json.
+        always = set(tokenizer.convert_ids_to_tokens(copy.deepcopy(tokenizer)("").input_ids))
+        droppable = set(tokenizer.all_special_tokens) - always
+        for token in sorted(beyond.keys() - droppable):
+            raise ModelError(
+                f"{whose} has the token {quote_key(token)} with the id {beyond[token]:,}, and the model has "
+                f"{embeddings:,} embeddings; save the tokenizer and the model of the same training"
+            )
+        if not beyond:
+            return words
+        state = json.loads(words.to_str())
+        state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < embeddings]
+        return tokenizers.Tokenizer.from_str(json.dumps(state))
+
+
+def quieten() -> None:
+    """Keep transformers from printing."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
 
 
 def copy_of(model: nn.Module) -> nn.Module:
@@ -143,35 +175,6 @@ def _load(source: str) -> tuple[Any, Any, set[str]]:
             raise ModelError(f"{pickled[0]} is a pickle file, which is never opened; save as safetensors") from error
         raise ModelError(f"{source} cannot be opened as a sequence classifier: {error}") from error
     return tokenizer, model, {name.rpartition(".")[0] for name in loaded["missing_keys"]}
-
-
-def _words(source: str, tokenizer: Any, embeddings: int) -> tokenizers.Tokenizer:
-    """Return the tokenizer of `tokenizer.json`, without special tokens that the model has no embedding for.
-
-    transformers adds some for itself, such as one that ends texts; a response that contains their names is text. Raises
-    ModelError if responses would get other tokens than in training, or tokens without an embedding.
-    """
-    if tokenizer.split_special_tokens:
-        raise ModelError(f"{source}'s tokenizer sets split_special_tokens, which tokenizer.json does not keep")
-    if tokenizer.truncation_side != "right":
-        raise ModelError(
-            f"{source}'s tokenizer cuts long texts at the left, and the server at the right; if the adapters were "
-            "trained with texts cut at the right, set tokenizer.truncation_side and save the tokenizer"
-        )
-    words: tokenizers.Tokenizer = tokenizer.backend_tokenizer
-    beyond = {token: number for token, number in words.get_vocab().items() if number >= embeddings}
-    # A copy, since a call changes what the tokenizer says of truncation and padding, and with it tokenizer.json.
-    always = set(tokenizer.convert_ids_to_tokens(copy.deepcopy(tokenizer)("").input_ids))
-    for token in sorted(beyond.keys() - (set(tokenizer.all_special_tokens) - always)):
-        raise ModelError(
-            f"{source}'s tokenizer has the token {quote_key(token)} with the id {beyond[token]:,}, and the model has "
-            f"{embeddings:,} embeddings; save the tokenizer and the model of the same training"
-        )
-    if not beyond:
-        return words
-    state = json.loads(words.to_str())
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < embeddings]
-    return tokenizers.Tokenizer.from_str(json.dumps(state))
 
 
 def _pad_id(source: str, config: Any, tokenizer: Any) -> int:

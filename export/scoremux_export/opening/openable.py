@@ -37,23 +37,18 @@ class Opening:
     dora: bool = False
     bias: bool = False
 
-    def find(self, model: nn.Module) -> tuple[dict[str, nn.Linear], dict[str, nn.Linear]]:
-        """Return the sites and the head's Linears by module name. Raises ModelError."""
-        return find_sites(model, self.sites, self.modules_to_save), head_linears(model, self.modules_to_save)
-
     def describe(self, model: nn.Module) -> tuple[tuple[Site, ...], tuple[HeadLinear, ...]]:
-        """Return both as the backbone's description has them; the head's last Linear has the task's width."""
-        linears, head_parts = self.find(model)
-        last = list(head_parts)[-1]
-        sites = tuple(
-            Site(name=n, d_in=m.in_features, d_out=m.out_features, dora=self.dora, bias=self.bias)
-            for n, m in linears.items()
-        )
-        head = tuple(
-            HeadLinear(name=n, d_in=m.in_features, d_out=None if n == last else m.out_features, bias=m.bias is not None)
-            for n, m in head_parts.items()
-        )
-        return sites, head
+        """Return the sites and the head's Linears of a model; the last one has the task's width. Raises ModelError."""
+        sites = [
+            Site(name=name, d_in=m.in_features, d_out=m.out_features, dora=self.dora, bias=self.bias)
+            for name, m in find_sites(model, self.sites, self.modules_to_save).items()
+        ]
+        head = [
+            HeadLinear(name=name, d_in=m.in_features, d_out=m.out_features, bias=m.bias is not None)
+            for name, m in head_linears(model, self.modules_to_save).items()
+        ]
+        head[-1] = head[-1].model_copy(update={"d_out": None})
+        return tuple(sites), tuple(head)
 
 
 def opening_for(adapters: Sequence[Adapter], model: nn.Module) -> Opening:

@@ -215,15 +215,21 @@ def _tokens(length: int, spec: BackboneSpec, model: Any, generator: torch.Genera
 
 def _ask(oracle: nn.Module, tokens: Tokens, spec: BackboneSpec, padding: int = 0) -> tuple[Floats, Floats]:
     """Return the result of PEFT's model for one row: its logits [L] and the vector [H] that its head reads."""
-    heads = [m for name, m in oracle.named_modules() if isinstance(m, nn.Linear) and ".modules_to_save." in name]
     read: list[torch.Tensor] = []
-    hooks = [head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for head in heads]
-    mask = [1] * len(tokens.ids) + [0] * padding
-    feeds = {"input_ids": torch.tensor([tokens.ids + [spec.pad_id] * padding]), "attention_mask": torch.tensor([mask])}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+        for name, module in oracle.named_modules()
+        if isinstance(module, nn.Linear) and ".modules_to_save." in name
+    ]
+    zeros = [0] * padding
+    feeds = {
+        "input_ids": [*tokens.ids, *[spec.pad_id] * padding],
+        "attention_mask": [*[1] * len(tokens.ids), *zeros],
+    }
     if spec.token_types:
-        feeds[TOKEN_TYPE_IDS] = torch.tensor([tokens.types + [0] * padding])
+        feeds[TOKEN_TYPE_IDS] = [*tokens.types, *zeros]
     with torch.inference_mode():
-        logits = oracle(**feeds).logits[0].numpy()
+        logits = oracle(**{name: torch.tensor([row]) for name, row in feeds.items()}).logits[0].numpy()
     for hook in hooks:
         hook.remove()
     if read[0].dim() == 2:

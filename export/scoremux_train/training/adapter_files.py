@@ -124,7 +124,12 @@ def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> S
     return Start(description, row)
 
 
-def _peft_parts(layout: TableLayout, row: torch.Tensor, rank: int, levels: int) -> dict[str, torch.Tensor]:
+def _peft_parts(
+    layout: TableLayout,
+    row: torch.Tensor,
+    rank: int,
+    levels: int,
+) -> dict[str, torch.Tensor]:
     """Return the parts of a table by the names that PEFT gives them, as views."""
     views, parts = layout.views(row), {}
     for site in layout.sites:

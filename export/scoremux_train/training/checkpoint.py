@@ -34,7 +34,12 @@ class TrainingState:
 
     def of(self, table: int) -> TrainingState:
         """Return the state of one table, as views."""
-        return TrainingState(self.step, self.values[table], self.first[table], self.second[table])
+        return TrainingState(
+            self.step,
+            self.values[table],
+            self.first[table],
+            self.second[table],
+        )
 
     @classmethod
     def begin(cls, values: torch.Tensor) -> TrainingState:
@@ -45,7 +50,13 @@ class TrainingState:
 class Checkpoint:
     """Keeps a stage's state in `folder`. fingerprint: of all that decides the result; another's file is not read."""
 
-    def __init__(self, folder: Path, stage: str, fingerprint: str, every_s: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stage: str,
+        fingerprint: str,
+        every_s: float,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"{stage}.safetensors"
         self._metadata = {"format": FORMAT, "fingerprint": fingerprint}
@@ -81,7 +92,11 @@ class Checkpoint:
             save_tensors(tensors, aside, self._metadata)
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+def save_tensors(
+    tensors: Mapping[str, torch.Tensor],
+    path: Path,
+    metadata: dict[str, str],
+) -> None:
     """Write a safetensors file. Raises OSError where the system refuses, such as on a full disk."""
     try:
         save_file(dict(tensors), path, metadata=metadata)

@@ -18,7 +18,12 @@ _WARMUP = 0.1
 """The share of all steps in which learning rates rise."""
 
 
-def soft_targets(target: torch.Tensor, levels: torch.Tensor, spread: torch.Tensor, width: int) -> torch.Tensor:
+def soft_targets(
+    target: torch.Tensor,
+    levels: torch.Tensor,
+    spread: torch.Tensor,
+    width: int,
+) -> torch.Tensor:
     """Return float32 [B, width]: 1 − spread on the level, the rest on those beside it, 0 beyond a row's own levels."""
     place = torch.arange(width)
     distance = (place - target[:, None]).abs()
@@ -54,7 +59,11 @@ def _over_scales(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
     basis = torch.zeros(len(rows), START_OUTPUTS, logits.shape[1])
     for place, row in enumerate(rows):
         basis[place, :, : row.levels] = scale_basis(row.example.scale)
-    return torch.einsum("bk,bkl->bl", logits[:, :START_OUTPUTS], basis.to(logits.device))
+    return torch.einsum(
+        "bk,bkl->bl",
+        logits[:, :START_OUTPUTS],
+        basis.to(logits.device),
+    )
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -63,7 +72,12 @@ def learning_rate(step: int, steps: int) -> float:
     return min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
 
 
-def descend(table: TrainingState, gradient: torch.Tensor, of: TrainingSet, adapter_width: int) -> None:
+def descend(
+    table: TrainingState,
+    gradient: torch.Tensor,
+    of: TrainingSet,
+    adapter_width: int,
+) -> None:
     """Take one step of AdamW with the gradient's norm clipped; it changes tensors in place.
 
     Args:
@@ -87,4 +101,8 @@ def descend(table: TrainingState, gradient: torch.Tensor, of: TrainingSet, adapt
         rate = share * largest
         values = table.values[part]
         values.mul_(1 - rate * WEIGHT_DECAY)
-        values.addcdiv_(table.first[part], root[part], value=-rate / bias)
+        values.addcdiv_(
+            table.first[part],
+            root[part],
+            value=-rate / bias,
+        )

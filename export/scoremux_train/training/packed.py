@@ -53,17 +53,30 @@ class Packing:
         order, groups = [], []
         for rows in _alike(lengths):
             longest = lengths[rows[-1]]
-            within = np.arange(longest) < np.array([[lengths[row]] for row in rows])
-            order.append(np.where(within, starts[rows][:, None] + np.arange(longest), unused).ravel())
-            mask = None if within.all() else torch.from_numpy(within)[:, None, None].to(device)
+            place = np.arange(longest)
+            is_within = place < np.array([[lengths[row]] for row in rows])
+            tokens = np.where(is_within, starts[rows][:, None] + place, unused)
+            order.append(tokens.ravel())
+            mask = None if is_within.all() else torch.from_numpy(is_within)[:, None, None].to(device)
             groups.append((len(rows), longest, mask))
-        flat = np.concatenate([*order, [unused]])
+        flat = np.append(np.concatenate(order), unused)
         places = np.full(count, len(flat) - 1)
-        places[flat[flat != unused]] = np.flatnonzero(flat != unused)
-        at = [torch.from_numpy(index).to(device) for index in (flat, places)]
-        return cls(list(zip(starts.tolist(), ends.tolist(), strict=True)), count, at[0], at[1], groups)
+        used = np.flatnonzero(flat != unused)
+        places[flat[used]] = used
+        return cls(
+            tokens=list(zip(starts.tolist(), ends.tolist(), strict=True)),
+            count=count,
+            order=torch.from_numpy(flat).to(device),
+            places=torch.from_numpy(places).to(device),
+            groups=groups,
+        )
 
-    def inputs(self, rows: Sequence[Example], first_position: int, device: str) -> dict[str, Any]:
+    def inputs(
+        self,
+        rows: Sequence[Example],
+        first_position: int,
+        device: str,
+    ) -> dict[str, Any]:
         """Return input_ids, position_ids and, where rows have them, token_type_ids: int64 [1, N]."""
 
         def line(columns: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -149,7 +162,13 @@ def attend_packed(
             scores = (q * named["scaling"]) @ k.transpose(2, 3)
             y = torch.softmax(scores if mask is None else scores.masked_fill(~mask, -torch.inf), -1) @ v
         else:
-            y = nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=named["scaling"])
+            y = nn.functional.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                mask,
+                scale=named["scaling"],
+            )
         read.append(y.transpose(1, 2).reshape(rows * length, heads * width))
         start = stop
     read.append(parts[0].new_zeros(1, heads * width))
@@ -157,7 +176,11 @@ def attend_packed(
     return whole.view(1, packing.count, heads, width), None
 
 
-def _reordered(x: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+def _reordered(
+    x: torch.Tensor,
+    there: torch.Tensor,
+    back: torch.Tensor,
+) -> torch.Tensor:
     y: torch.Tensor = _Reorder.apply(x, there, back)  # type: ignore[no-untyped-call]
     return y
 
@@ -166,7 +189,12 @@ class _Reorder(torch.autograd.Function):
     """y = x[there]; dx = dy[back]: tokens that `there` leaves out or has twice get no gradient from y."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        there: torch.Tensor,
+        back: torch.Tensor,
+    ) -> torch.Tensor:
         ctx.back = back
         return x.index_select(0, there)
 

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Prepared:
 
     Attributes:
         folds: The folds; each task gets a table that is trained without it. `WHOLE` stands for the final table.
-        fresh: Returns a table before training for a recipe, a number of levels and a seed.
+        fresh: Returns a table before training for a rank, a number of levels and a seed.
         fingerprint: The digest of everything that decides the tables.
         weights: The digest of the backbone's weights.
         start: The start of an earlier run, from which tables begin.
@@ -82,7 +83,7 @@ class Prepared:
     tasks: Sequence[PreparedTask]
     folds: Sequence[int]
     trainer: Trainer
-    fresh: Callable[[Recipe, int, int], torch.Tensor]
+    fresh: Callable[[int, int, int], torch.Tensor]
     fingerprint: str
     weights: str
     start: Start | None = None
@@ -115,13 +116,33 @@ def prepare(
     """
     torch.manual_seed(plan.seed)  # for Linears of the head that transformers starts at random
     backbone = _Backbone.open(source, plan)
-    tasks = [_prepare_task(data.tasks[name], data.training[name], plan, backbone) for name in chosen]
-    layout, fresh, earlier = _lay_out(plan, tasks, backbone, start)
+    tasks = [
+        _prepare_task(
+            data.tasks[name],
+            data.training[name],
+            plan,
+            backbone,
+        )
+        for name in chosen
+    ]
+    layout, earlier = _lay_out(plan, tasks, backbone, start)
+    model = backbone.classifier.model
+    linears = {linear.name: model.get_submodule(linear.name) for linear in backbone.head}  # which opening replaces
+    fresh = partial(layout.start, linears, model.config)
     if earlier is not None:
         tasks = [replace(task, seen_by_start=task.task.id in earlier.description.tasks) for task in tasks]
-    digest = _fingerprint(plan, tasks, backbone.classifier.model, device, earlier)
+    digest = _fingerprint(plan, tasks, model, device, earlier)
     trainer = _open_trainer(backbone, layout, device, cores)
-    return Prepared(plan, tasks, [*range(plan.folds), WHOLE], trainer, fresh, digest, backbone.weights, earlier)
+    return Prepared(
+        plan,
+        tasks,
+        [*range(plan.folds), WHOLE],
+        trainer,
+        fresh,
+        digest,
+        backbone.weights,
+        earlier,
+    )
 
 
 @dataclass(frozen=True)
@@ -154,7 +175,12 @@ def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Bac
     return PreparedTask(task, plan.of(task.id), rows, examples, groups, fold_of)
 
 
-def _examples(task: Task, rows: Sequence[LabelledRow], tokenizer: Tokenizer, classifier: Classifier) -> list[Example]:
+def _examples(
+    task: Task,
+    rows: Sequence[LabelledRow],
+    tokenizer: Tokenizer,
+    classifier: Classifier,
+) -> list[Example]:
     """Return rows as the model sees them. Raises DataError where the task's input leaves no room to them."""
     texts = [task.render(row.response) for row in rows]
     if task.layout is not None and (room := tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
@@ -165,7 +191,11 @@ def _examples(task: Task, rows: Sequence[LabelledRow], tokenizer: Tokenizer, cla
     times = Counter(row.id for row in rows)
     return [
         Example(
-            derived_key(task.id, row.id, *([row.administration] if times[row.id] > 1 else [])),
+            derived_key(
+                task.id,
+                row.id,
+                *([row.administration] if times[row.id] > 1 else []),
+            ),
             int(row.level),
             tokens.ids or [classifier.pad_id],  # as in serving
             (tokens.types or [0]) if classifier.token_types else (),
@@ -174,7 +204,12 @@ def _examples(task: Task, rows: Sequence[LabelledRow], tokenizer: Tokenizer, cla
     ]
 
 
-def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: object) -> list[int]:
+def assign(
+    levels: Sequence[int],
+    groups: Sequence[int],
+    folds: int,
+    *seed: object,
+) -> list[int]:
     """Return the fold of each row, 0 … folds − 1, drawn from `seed` alone, such that every level is in each.
 
     Groups are dealt in random order, those of rare levels first, each to the fold with the fewest rows of its level.
@@ -204,21 +239,17 @@ def assign(levels: Sequence[int], groups: Sequence[int], folds: int, *seed: obje
 
 def _lay_out(
     plan: Plan, tasks: Sequence[PreparedTask], backbone: _Backbone, start: Path | None
-) -> tuple[TableLayout, Callable[[Recipe, int, int], torch.Tensor], Start | None]:
-    """Return the layout that fits all tables, what makes a table before training, and the start of an earlier run."""
-    rank, levels = max(task.recipe.rank for task in tasks), max(task.levels for task in tasks)
-    layout, model = TableLayout(backbone.sites, backbone.head, rank, levels), backbone.classifier.model
-    linears = {linear.name: model.get_submodule(linear.name) for linear in backbone.head}  # which opening replaces
-
-    def fresh(recipe: Recipe, levels: int, seed: int) -> torch.Tensor:
-        return layout.start(linears, model.config, recipe.rank, levels, seed)
-
+) -> tuple[TableLayout, Start | None]:
+    """Return the layout that fits all tables, and the start of an earlier run."""
+    rank = max(task.recipe.rank for task in tasks)
+    levels = max(task.levels for task in tasks)
+    layout = TableLayout(backbone.sites, backbone.head, rank, levels)
     earlier = None if start is None else read_start(start / START, layout, plan, backbone.weights)
     if earlier is not None or plan.shared.epochs:
         for task in tasks:
             if any(getattr(task.recipe, name) != getattr(plan.recipe, name) for name in SHARED_BY_START):
                 raise RecipeError(f"[tasks.{task.task.id}]: rank and alpha must be those of the shared start")
-    return layout, fresh, earlier
+    return layout, earlier
 
 
 def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: int) -> Trainer:
@@ -228,7 +259,13 @@ def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: 
     return Trainer(opened, layout, classifier.pad_id, device, cores=cores)
 
 
-def _fingerprint(plan: Plan, tasks: Sequence[PreparedTask], model: Any, device: str, start: Start | None) -> str:
+def _fingerprint(
+    plan: Plan,
+    tasks: Sequence[PreparedTask],
+    model: Any,
+    device: str,
+    start: Start | None,
+) -> str:
     """Return a digest of all that decides the tables."""
     digest = hashlib.sha256(plan.model_dump_json().encode())
     for task in tasks:

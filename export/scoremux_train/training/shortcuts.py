@@ -38,14 +38,27 @@ def use_fused_attention(model: Any, logits: Callable[[], torch.Tensor]) -> None:
     _change_if_equal(logits, lambda: change("sdpa"), lambda: change(before))
 
 
-def pack_rows(model: Any, packed: PackedPass, first_tokens_alone: bool, logits: Callable[[], torch.Tensor]) -> None:
+def pack_rows(
+    model: Any,
+    packed: PackedPass,
+    first_tokens_alone: bool,
+    logits: Callable[[], torch.Tensor],
+) -> None:
     """Lay rows one after another where a model's attention can be told and its head reads first tokens alone."""
     before = model.config._attn_implementation
     if first_tokens_alone and before == "sdpa":
-        _change_if_equal(logits, lambda: packed.attach(model), lambda: packed.detach(model, before))
+        _change_if_equal(
+            logits,
+            lambda: packed.attach(model),
+            lambda: packed.detach(model, before),
+        )
 
 
-def skip_unread_tokens(model: nn.Module, packed: PackedPass, logits: Callable[[], torch.Tensor]) -> bool:
+def skip_unread_tokens(
+    model: nn.Module,
+    packed: PackedPass,
+    logits: Callable[[], torch.Tensor],
+) -> bool:
     """Leave out what the last layer computes after its attention for all tokens but the first, if no head reads it.
 
     Args:
@@ -58,7 +71,11 @@ def skip_unread_tokens(model: nn.Module, packed: PackedPass, logits: Callable[[]
         return False
     name = "{}{}.attention.output".format(*max(layers))
     after, put = model.get_submodule(name), model.set_submodule
-    return _change_if_equal(logits, lambda: put(name, _FirstToken(after, packed)), lambda: put(name, after))
+    return _change_if_equal(
+        logits,
+        lambda: put(name, _FirstToken(after, packed)),
+        lambda: put(name, after),
+    )
 
 
 def _change_if_equal(
@@ -103,17 +120,41 @@ class FrozenLinear(nn.Module):
         """Return x @ Wᵀ + bias, outside of autograd."""
         if self._packed is None:
             return nn.functional.linear(x, self.weight, self.bias)
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            x,
+            self._packed,
+            self.bias,
+            "none",
+            [],
+            "",
+        )
         return y
 
-    def multiply_back(self, dy: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
+    def multiply_back(
+        self,
+        dy: torch.Tensor,
+        other: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return dy @ W + other, outside of autograd."""
         if self._packed is None:
             return dy @ self.weight if other is None else other + dy @ self.weight
         if other is None:
-            dx: torch.Tensor = torch.ops.mkldnn._linear_pointwise(dy, self._packed_back, None, "none", [], "")
+            dx: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+                dy,
+                self._packed_back,
+                None,
+                "none",
+                [],
+                "",
+            )
         else:
-            dx = torch.ops.mkldnn._linear_pointwise.binary(dy, other, self._packed_back, None, "add")
+            dx = torch.ops.mkldnn._linear_pointwise.binary(
+                dy,
+                other,
+                self._packed_back,
+                None,
+                "add",
+            )
         return dx
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> FrozenLinear:

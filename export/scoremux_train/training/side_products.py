@@ -28,11 +28,24 @@ class RowDropout:
     """
 
     def __init__(self, rows: Sequence[StepRow], step: int) -> None:
-        keys = [derived_key(row.of.seed, row.of.name, "dropout", step, row.example.key) for row in rows]
+        keys = [
+            derived_key(
+                row.of.seed,
+                row.of.name,
+                "dropout",
+                step,
+                row.example.key,
+            )
+            for row in rows
+        ]
         self._drawers = [np.random.Philox(key=key) for key in keys]
         self._dropped = [round(row.of.recipe.dropout * _STEPS) for row in rows]
 
-    def mask(self, spans: Sequence[Span], x: torch.Tensor) -> torch.Tensor:
+    def mask(
+        self,
+        spans: Sequence[Span],
+        x: torch.Tensor,
+    ) -> torch.Tensor:
         """Return a mask for x float [M, D], float32. spans: the places of each row in x."""
         drawn = np.zeros(x.shape, np.uint8)
         for (start, stop), drawer in zip(spans, self._drawers, strict=True):
@@ -43,7 +56,11 @@ class RowDropout:
         places = [(0, len(x))] if is_one_rate else spans
         for (start, stop), dropped in zip(places, self._dropped, strict=not is_one_rate):
             scale = np.float32(_STEPS / (_STEPS - dropped))
-            np.multiply(drawn[start:stop] >= dropped, scale, out=mask[start:stop])
+            np.multiply(
+                drawn[start:stop] >= dropped,
+                scale,
+                out=mask[start:stop],
+            )
         return torch.from_numpy(mask)
 
 
@@ -98,7 +115,13 @@ class SideProducts:
         """Whether the pass needs `SharedRows`: packed rows share nothing."""
         return not self.places.tokens
 
-    def apply(self, site: str, x: torch.Tensor, base: nn.Module, tables: Tables) -> torch.Tensor:
+    def apply(
+        self,
+        site: str,
+        x: torch.Tensor,
+        base: nn.Module,
+        tables: Tables,
+    ) -> torch.Tensor:
         """Return the output of a site. base: a FrozenLinear."""
         self._bases[site] = cast(FrozenLinear, base)
         _, readers = self._readers.setdefault(id(x), (x, []))  # x is held, so that its id stays its own
@@ -119,7 +142,12 @@ class SideProducts:
         self._readers.clear()
         self._ready.clear()
 
-    def _multiply(self, x: torch.Tensor, sites: tuple[str, ...], tables: Tables) -> None:
+    def _multiply(
+        self,
+        x: torch.Tensor,
+        sites: tuple[str, ...],
+        tables: Tables,
+    ) -> None:
         a, b = zip(*(map(tables.__getitem__, site_inputs(site)) for site in sites), strict=True)
         rows, shape = len(self.places.lengths), x.shape
         is_shared = shape[0] == 1 != rows and not self.places.tokens  # some models hand over what all rows share
@@ -161,8 +189,12 @@ class _Sites(torch.autograd.Function):
         x = x if mask is None else x * mask
         z = x.new_empty(a.shape[1], len(x))
         for group, (start, stop) in enumerate(spans):
-            torch.mm(a[group], x[start:stop].T, out=z[:, start:stop])
-            parts = z[:, start:stop].split(ranks)
+            torch.mm(
+                a[group],
+                x[start:stop].T,
+                out=z[:, start:stop],
+            )
+            parts = torch.split(z[:, start:stop], ranks)
             for y, part, up in zip(ys, parts, ups, strict=True):
                 y[start:stop].addmm_(part.T, up[group])
         ctx.save_for_backward(x, mask, a, z, *ups)
@@ -176,12 +208,16 @@ class _Sites(torch.autograd.Function):
         da, dz = torch.empty_like(a), torch.empty_like(z)
         d_ups = [torch.empty_like(up) for up in ups]
         for group, (start, stop) in enumerate(ctx.spans):
-            z_parts = z[:, start:stop].split(ctx.ranks)
-            dz_parts = dz[:, start:stop].split(ctx.ranks)
+            z_parts = torch.split(z[:, start:stop], ctx.ranks)
+            dz_parts = torch.split(dz[:, start:stop], ctx.ranks)
             for dy, up, d_up, z_part, dz_part in zip(dys, ups, d_ups, z_parts, dz_parts, strict=True):
                 torch.mm(up[group], dy[start:stop].T, out=dz_part)
                 torch.mm(z_part, dy[start:stop], out=d_up[group])
-            torch.mm(dz[:, start:stop], x[start:stop], out=da[group])
+            torch.mm(
+                dz[:, start:stop],
+                x[start:stop],
+                out=da[group],
+            )
         d_downs = torch.split(da.transpose(1, 2), ctx.ranks, 2)
         dx = None
         if ctx.needs_input_grad[0]:
@@ -207,7 +243,11 @@ def _gradient_of_x(
         return dx
     side = torch.empty_like(dx)
     for a_of_row, (start, stop) in zip(a, spans, strict=True):
-        torch.mm(dz[:, start:stop].T, a_of_row, out=side[start:stop])
+        torch.mm(
+            dz[:, start:stop].T,
+            a_of_row,
+            out=side[start:stop],
+        )
     covered = slice(0, spans[-1][1])
     dx[covered].addcmul_(side[covered], mask[covered])
     return dx

@@ -33,7 +33,13 @@ class TableLayout:
     The padding stays zero: it gets no gradient, as A's is multiplied by B's and the head's is masked in the loss.
     """
 
-    def __init__(self, sites: tuple[Site, ...], head: tuple[HeadLinear, ...], rank: int, levels: int) -> None:
+    def __init__(
+        self,
+        sites: tuple[Site, ...],
+        head: tuple[HeadLinear, ...],
+        rank: int,
+        levels: int,
+    ) -> None:
         self.sites, self.head, self.rank, self.levels = sites, head, rank, levels
         free: dict[str | int, int] = {"R": rank, "L_max": levels}
         self._shapes = {
@@ -61,7 +67,11 @@ class TableLayout:
         """Return the parts of one table [width] by name, as views."""
         return {name: part[0] for name, part in self._split(row[None]).items()}
 
-    def at_scale(self, start: torch.Tensor, points: Sequence[float]) -> torch.Tensor:
+    def at_scale(
+        self,
+        start: torch.Tensor,
+        points: Sequence[float],
+    ) -> torch.Tensor:
         """Return a shared start, float32 [width], as a table for a task with these points."""
         row, basis = start.clone(), scale_basis(points)
         views = self.views(row)
@@ -75,7 +85,14 @@ class TableLayout:
         parts = zip(self._shapes.items(), torch.split(rows, self._sizes, dim=1), strict=True)
         return {name: part.view(-1, *shape) for (name, shape), part in parts}
 
-    def start(self, linears: Mapping[str, Any], config: Any, rank: int, levels: int, seed: int) -> torch.Tensor:
+    def start(
+        self,
+        linears: Mapping[str, Any],
+        config: Any,
+        rank: int,
+        levels: int,
+        seed: int,
+    ) -> torch.Tensor:
         """Return a table float32 [width] before training, as PEFT and transformers start theirs.
 
         A is uniform within 1/√D_in, B zero, the last Linear normal; other Linears of the head are the model's own.

@@ -60,16 +60,25 @@ class _Replica:
     ) -> torch.Tensor:
         """Return float32 [B, L_max]. group: the table of each row, in ascending order."""
         lengths = [len(row.tokens) for row in rows]
-        packing = Packing.of(lengths, self.device) if self.packed.usable else None
-        if packing:
+        packing = None
+        if self.packed.usable:
+            packing = Packing.of(lengths, self.device)
             inputs = packing.inputs(rows, self.packed.first_position, self.device)
         else:
             inputs = {name: x.to(self.device) for name, x in padded(rows, self.pad_id).items()}
         starts = [*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(rows)]
-        self.side.places = RowPlaces(list(pairwise(starts)), packing.tokens if packing else (), lengths)
+        self.side.places = RowPlaces(
+            list(pairwise(starts)),
+            packing.tokens if packing else (),
+            lengths,
+        )
         self.side.dropout, self.packed.packing = dropout, packing
         try:
-            logits: torch.Tensor = self.model(**inputs, group=torch.tensor(group, device=self.device), tables=tables)[0]
+            logits: torch.Tensor = self.model(
+                **inputs,
+                group=torch.tensor(group, device=self.device),
+                tables=tables,
+            )[0]
             return logits
         finally:
             self.packed.packing = None
@@ -87,7 +96,11 @@ class _Workers:
             self._idle.put(replica.copy() if number else replica)
         self._pool = ThreadPoolExecutor(count, "train", torch.set_num_threads, (1,))
 
-    def map(self, work: Callable[[_Replica, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    def map(
+        self,
+        work: Callable[[_Replica, Item], Result],
+        items: Iterable[Item],
+    ) -> Iterator[Result]:
         """Yield the result of each item, in the order of items; few results wait at a time."""
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -97,7 +110,11 @@ class _Workers:
         while waiting:
             yield waiting.popleft().result()
 
-    def _with_replica(self, work: Callable[[_Replica, Item], Result], item: Item) -> Result:
+    def _with_replica(
+        self,
+        work: Callable[[_Replica, Item], Result],
+        item: Item,
+    ) -> Result:
         replica = self._idle.get()
         try:
             return work(replica, item)
@@ -124,13 +141,24 @@ class Trainer:
         cores: int = 0,
     ) -> None:
         self.layout, self._device = layout, device
-        replica = _Replica(model.to(device).requires_grad_(False), pad_id, device, SideProducts(), PackedPass())
+        replica = _Replica(
+            model.to(device).requires_grad_(False),
+            pad_id,
+            device,
+            SideProducts(),
+            PackedPass(),
+        )
         freeze_linears(model.model)
         model.set_sites(replica.side)
         logits = partial(self._example_logits, replica)
         use_fused_attention(model.model, logits)
         if shortcuts:
-            pack_rows(model.model, replica.packed, skip_unread_tokens(model.model, replica.packed, logits), logits)
+            pack_rows(
+                model.model,
+                replica.packed,
+                skip_unread_tokens(model.model, replica.packed, logits),
+                logits,
+            )
         self._split = whole_tables if replica.packed.usable else micro_batches
         self._workers = _Workers(replica, (cores or available_cores()) if device == "cpu" else 1)
 
@@ -156,7 +184,11 @@ class Trainer:
             state.step = step + 1
             after_step(state, len(rows))
 
-    def predict(self, rows: Sequence[StepRow], values: torch.Tensor) -> Iterator[tuple[StepRow, Probabilities]]:
+    def predict(
+        self,
+        rows: Sequence[StepRow],
+        values: torch.Tensor,
+    ) -> Iterator[tuple[StepRow, Probabilities]]:
         """Yield each row with its float32 [L] probabilities, in any order. values: [T, width]."""
         for predicted in self._workers.map(partial(self._predict, values), self._split(rows, 2 * MICRO_TOKENS)):
             yield from predicted
@@ -174,7 +206,12 @@ class Trainer:
     def _descend(
         self, sets: Sequence[TrainingSet], state: TrainingState, gradients: torch.Tensor, _replica: _Replica, t: int
     ) -> None:
-        descend(state.of(t), gradients[t], sets[t], self.layout.adapter_width)
+        descend(
+            state.of(t),
+            gradients[t],
+            sets[t],
+            self.layout.adapter_width,
+        )
 
     @torch.inference_mode()
     def _predict(
@@ -195,22 +232,31 @@ class Trainer:
         present, group = np.unique([row.table for row in batch], return_inverse=True)
         tables = torch.from_numpy(present)
         leaf = values[tables].to(self._device)
-        leaf = leaf.requires_grad_() if torch.is_grad_enabled() else leaf
+        leaf.requires_grad_(torch.is_grad_enabled())
         scaling_of = {row.table: row.of.recipe.scaling for row in batch}
-        scaling = torch.tensor([scaling_of[t] for t in present], dtype=torch.float32, device=self._device)
-        tables_of_batch = self.layout.tables(leaf, scaling)
-        return tables, leaf, replica.logits([row.example for row in batch], group.tolist(), tables_of_batch, dropout)
+        scaling = torch.tensor([scaling_of[table] for table in present], dtype=torch.float32, device=self._device)
+        examples = [row.example for row in batch]
+        logits = replica.logits(
+            examples,
+            group.tolist(),
+            self.layout.tables(leaf, scaling),
+            dropout,
+        )
+        return tables, leaf, logits
 
     @torch.inference_mode()
     def _example_logits(self, replica: _Replica) -> torch.Tensor:
         """Return the logits of made-up rows of several lengths under random tables."""
         draw = torch.Generator().manual_seed(0)
-        ids = [
-            [10 if n == replica.pad_id else n for n in row]
-            for row in torch.randint(1, 10, (3, 9), generator=draw).tolist()
+        ids = torch.randint(1, 10, (3, 9), generator=draw)
+        ids[ids == replica.pad_id] = 10
+        long, short, medium = ids.tolist()
+        rows = [
+            Example(0, 0, long),
+            Example(0, 0, short[:2]),
+            Example(0, 0, medium[:5]),
         ]
-        rows = [Example(0, 0, tokens[:count]) for tokens, count in zip(ids, (9, 2, 5), strict=True)]
-        tables = torch.randn((2, self.layout.width), generator=draw) * 0.05
-        return replica.logits(
-            rows, [0, 0, 1], self.layout.tables(tables.to(self._device), torch.ones(2, device=self._device))
-        )
+        values = torch.randn((2, self.layout.width), generator=draw) * 0.05
+        scaling = torch.ones(2, device=self._device)
+        tables = self.layout.tables(values.to(self._device), scaling)
+        return replica.logits(rows, [0, 0, 1], tables)
