@@ -212,7 +212,8 @@ def _value(changes: Sequence[str], key: str, default: str = "response") -> str:
 
 def _labelled_part(task: Any, fold: int, most: int | None = None) -> Any:
     """Return a task with the rows that are not in a fold, and of those at most so many, in an order by chance."""
-    places = sorted(task.without(fold), key=lambda place: task.examples[place].key)[:most]
+    places = [place for place, held_out_in in enumerate(task.fold_of) if held_out_in != fold]
+    places = sorted(places, key=lambda place: task.examples[place].key)[:most]
     columns = ("rows", "examples", "groups", "fold_of")
     return replace(task, **{name: [getattr(task, name)[place] for place in sorted(places)] for name in columns})
 

@@ -118,7 +118,7 @@ class Status(str, Enum):
     TEXT_TOO_LONG = "TEXT_TOO_LONG"
     """TEXT has more than `MAX_TEXT_BYTES` bytes."""
     CONDITION = "CONDITION"
-    """The response is none that can be scored; CONDITION has the code, as the task's policy decides."""
+    """The response cannot be scored; CONDITION has the code, as the task's policy decides."""
     NOT_FINITE = "NOT_FINITE"
     """The task's adapter gave NaN or infinite logits for this text."""
     SERVER_DIED = "SERVER_DIED"

@@ -32,7 +32,7 @@ MOST_TIMES = 10.0
 """How many times the rows of today a forecast reaches at most."""
 
 _FEW = 10
-"""Fewer rows than these are no forecast: the QWK itself is known less well."""
+"""A forecast of fewer rows is not shown: the QWK itself is known less well."""
 
 _BAR = 40
 """Characters that stand for a QWK of 1."""

@@ -23,7 +23,7 @@ from scoremux_files.settings import validate
 from scoremux_train.errors import DataError
 
 _MOST_PARTS = 0.1
-"""Share of levels that are no whole numbers above which they are taken for points."""
+"""The share of fractions among levels above which all are taken for points."""
 
 
 class TrainingRows(NamedTuple):

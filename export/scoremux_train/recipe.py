@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from scoremux_files.settings import read_toml, validate
@@ -108,3 +109,8 @@ class Plan(_Strict):
 def derived_key(*parts: object) -> int:
     """Return 64 bits that depend on `parts` alone: the seed of orders, starts and dropout masks."""
     return int.from_bytes(hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest(), "little")
+
+
+def generator(*parts: object) -> np.random.Generator:
+    """Return a generator whose draws depend on `parts` alone."""
+    return np.random.Generator(np.random.Philox(key=derived_key(*parts)))

@@ -158,7 +158,13 @@ class _Stages:
         checkpoint = Checkpoint(self.folder, stage, self.prepared.fingerprint, self.checkpoint_s)
         state = checkpoint.load()
         if state is None:
-            tables = [self._fresh(s) if start is None else start for s, start in zip(sets, starts, strict=True)]
+            tables = []
+            for one, start in zip(sets, starts, strict=True):
+                if start is None:
+                    seed = derived_key(one.seed, one.name, "start") >> 1
+                    tables.append(self.prepared.fresh(one.recipe.rank, one.levels, seed))
+                else:
+                    tables.append(start)
             state = TrainingState.begin(torch.stack(tables))
         before = state.step
         done = sum(s.rows_before(before) for s in sets)
@@ -175,10 +181,6 @@ class _Stages:
         if state.step > before:
             checkpoint.save(state)
         return state.values
-
-    def _fresh(self, of: TrainingSet) -> torch.Tensor:
-        seed = derived_key(of.seed, of.name, "start") >> 1
-        return self.prepared.fresh(of.recipe.rank, of.levels, seed)
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ def _start_recipe(plan: Plan) -> Recipe:
 
 def _places(plan: Plan, task: PreparedTask, part: _Part) -> list[int]:
     """Return the places of a part's rows among those of the task."""
-    places = task.without(part.fold)
+    places = [place for place, held_out_in in enumerate(task.fold_of) if held_out_in != part.fold]
     if part.quarters == ALL:
         return places
     levels, groups = ([column[place] for place in places] for column in (task.human, task.groups))

@@ -167,7 +167,7 @@ class Servers:
             transport.close()
 
     def _begin(self) -> None:
-        """Begin without calls: in a forked process, those of the other one are not ours, nor is its lock."""
+        """Begin without calls: a forked child must not use its parent's calls or lock."""
         self._pid, self._lock = os.getpid(), threading.RLock()
         self._servers = [
             Server(transport, MergingTransport(transport, self._merged) if self._merged else transport, self._judge)

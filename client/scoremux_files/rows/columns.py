@@ -81,7 +81,7 @@ def present_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> 
 
 
 def encode(column: Any) -> Codes:
-    """Return a column of few values as codes; a blank value is none."""
+    """Return a column of few values as codes; a blank value has none."""
     array = _whole(column)
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()

@@ -74,7 +74,7 @@ def column_names(options: Sequence[str] | None, data: Path | None = None, **name
 
 
 def list_columns(names: Sequence[str]) -> str:
-    """Return names of columns for a message, those that are no plain words in quotes.
+    """Return names of columns for a message, in quotes unless they are plain words.
 
     In a file without a header, the first line is a student's: unless some name is one of a header's, what may be a text
     is counted, not shown.

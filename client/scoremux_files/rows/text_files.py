@@ -126,7 +126,7 @@ def read_lines(path: Path, start: ReadPosition, limit_bytes: int) -> Iterator[Te
 
 
 def read_jsonl(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Record]:
-    """Yield the records from `start` on. Blank lines are no records."""
+    """Yield the records from `start` on. Blank lines are left out."""
     row = start.row
     for line in read_lines(path, start, layout.line_bytes):
         if line.data is None or line.data.strip():
@@ -136,7 +136,7 @@ def read_jsonl(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[R
 
 
 def read_csv(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Record]:
-    """Yield the records from `start` on. The first is the header; every value is text; blank lines are no records.
+    """Yield the records from `start` on. The first is the header; every value is text; blank lines are left out.
 
     Cells are divided by commas, semicolons or tabs: by the one that gives all needed columns, else most columns. A
     quote that is opened and never closed costs the line it is in, not the lines after it.

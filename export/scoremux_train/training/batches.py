@@ -8,19 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
-import numpy as np
 import torch
 
-from scoremux_train.recipe import Recipe, derived_key
+from scoremux_train.recipe import Recipe, generator
 
 MICRO_TOKENS = 2048
 _WASTE = 0.08
 """The largest share of padding in a micro-batch that is not small."""
-
-
-def generator(*parts: object) -> np.random.Generator:
-    """Return a generator whose draws depend on `parts` alone."""
-    return np.random.Generator(np.random.Philox(key=derived_key(*parts)))
 
 
 @dataclass(frozen=True)

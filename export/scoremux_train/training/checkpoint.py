@@ -32,14 +32,6 @@ class TrainingState:
     first: torch.Tensor
     second: torch.Tensor
 
-    def of(self, table: int) -> TrainingState:
-        """Return the state of one table, as views."""
-        return TrainingState(
-            self.step,
-            self.values[table],
-            self.first[table],
-            self.second[table],
-        )
 
     @classmethod
     def begin(cls, values: torch.Tensor) -> TrainingState:

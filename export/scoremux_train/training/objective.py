@@ -73,36 +73,33 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def descend(
-    table: TrainingState,
+    state: TrainingState,
+    table: int,
     gradient: torch.Tensor,
     of: TrainingSet,
     adapter_width: int,
 ) -> None:
-    """Take one step of AdamW with the gradient's norm clipped; it changes tensors in place.
+    """Take one step of AdamW for a table of the state, in place, with the gradient's norm clipped.
 
     Args:
-        table: The state of one table, float32 [width] each.
         gradient: The gradient, float32 [width]; it is changed, too.
         of: The rows and the recipe of the table.
         adapter_width: The place where the head begins, which has its own learning rate.
     """
     beta, beta_of_squares = _BETAS
+    first, second = state.first[table], state.second[table]
     norm = float(gradient.norm())
     gradient.mul_(min(1.0, CLIP / (norm + 1e-6)))
-    table.first.lerp_(gradient, 1 - beta)
-    table.second.mul_(beta_of_squares)
-    table.second.addcmul_(gradient, gradient, value=1 - beta_of_squares)
-    bias = 1 - beta ** (table.step + 1)
-    bias_of_squares = 1 - beta_of_squares ** (table.step + 1)
-    root = table.second.sqrt().div_(math.sqrt(bias_of_squares)).add_(_EPS)
-    share = learning_rate(table.step, of.steps)
+    first.lerp_(gradient, 1 - beta)
+    second.mul_(beta_of_squares)
+    second.addcmul_(gradient, gradient, value=1 - beta_of_squares)
+    bias = 1 - beta ** (state.step + 1)
+    bias_of_squares = 1 - beta_of_squares ** (state.step + 1)
+    root = second.sqrt().div_(math.sqrt(bias_of_squares)).add_(_EPS)
+    share = learning_rate(state.step, of.steps)
     adapter, head = slice(0, adapter_width), slice(adapter_width, None)
     for part, largest in ((adapter, of.rate), (head, of.head_rate)):
         rate = share * largest
-        values = table.values[part]
+        values = state.values[table, part]
         values.mul_(1 - rate * WEIGHT_DECAY)
-        values.addcdiv_(
-            table.first[part],
-            root[part],
-            value=-rate / bias,
-        )
+        values.addcdiv_(first[part], root[part], value=-rate / bias)

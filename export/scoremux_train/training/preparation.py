@@ -24,9 +24,9 @@ from scoremux_export.opening.openable import Opening
 from scoremux_export.opening.opened import OpenedModel
 from scoremux_train.data import Data, TrainingRows
 from scoremux_train.errors import DataError, RecipeError
-from scoremux_train.recipe import Plan, Recipe, derived_key
+from scoremux_train.recipe import Plan, Recipe, derived_key, generator
 from scoremux_train.training.adapter_files import SHARED_BY_START, START, Start, read_start
-from scoremux_train.training.batches import Example, generator
+from scoremux_train.training.batches import Example
 from scoremux_train.training.table_layout import TableLayout
 from scoremux_train.training.trainer import Trainer
 
@@ -62,9 +62,6 @@ class PreparedTask:
         """The level that a human gave each row."""
         return [int(row.level) for row in self.rows]
 
-    def without(self, fold: int) -> list[int]:
-        """Return the places of the rows that are not held out in a fold."""
-        return [place for place, held_out_in in enumerate(self.fold_of) if held_out_in != fold]
 
 
 @dataclass(frozen=True)
@@ -164,15 +161,21 @@ class _Backbone:
         return cls(classifier, tokenizer, weights_digest(source), sites, head)
 
 
-def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Backbone) -> PreparedTask:
+def _prepare_task(
+    task: Task,
+    training: TrainingRows,
+    plan: Plan,
+    backbone: _Backbone,
+) -> PreparedTask:
     """Assign the rows of a task to folds, and turn them into what the model sees."""
     rows, groups = training
     fold_of = [WHOLE - 1] * len(rows)
     if plan.folds:
         levels = [int(row.level) for row in rows]
         fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
+    recipe = plan.of(task.id)
     examples = _examples(task, rows, backbone.tokenizer, backbone.classifier)
-    return PreparedTask(task, plan.of(task.id), rows, examples, groups, fold_of)
+    return PreparedTask(task, recipe, rows, examples, groups, fold_of)
 
 
 def _examples(

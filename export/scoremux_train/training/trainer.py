@@ -207,7 +207,8 @@ class Trainer:
         self, sets: Sequence[TrainingSet], state: TrainingState, gradients: torch.Tensor, _replica: _Replica, t: int
     ) -> None:
         descend(
-            state.of(t),
+            state,
+            t,
             gradients[t],
             sets[t],
             self.layout.adapter_width,

@@ -23,12 +23,13 @@ from scoremux_assess.statistics.estimates import Figure
 from scoremux_engine.packages.task import Task
 from scoremux_files.errors import InputError
 from scoremux_files.locks import locked
+from scoremux_train.card import card
 from scoremux_train.check import as_json, check, remarks
 from scoremux_train.commands import train
 from scoremux_train.cross_validated import CrossValidated, LearningCurve, OutOfFold
 from scoremux_train.data import Data, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
-from scoremux_train.output import card, print_agreement
+from scoremux_train.output import print_agreement
 from scoremux_train.recipe import Plan, Recipe
 from scoremux_train.run import QUARTERS, CurvePoint, TrainedTask
 from scoremux_train.training.batches import Example, TrainingSet

@@ -1,0 +1,142 @@
+"""`card.md` of an adapter: the facts that a person should know before using it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from scoremux_assess.labels.weights import ROUTED_BESIDE, ROUTED_ONLY, SEEN_BY_START
+from scoremux_assess.statistics.estimates import Figure, rounded
+from scoremux_train.check import TaskCheck
+from scoremux_train.cross_validated import CrossValidated, OutOfFold
+from scoremux_train.recipe import Plan
+from scoremux_train.run import TrainedTask
+from scoremux_train.training.adapter_files import StartDescription
+
+CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
+_FEW = 10
+"""With fewer responses of a level, its card says that the figures tell little about it."""
+
+
+def card(
+    task: TrainedTask, check: TaskCheck, plan: Plan, out_of_fold: OutOfFold, start: StartDescription | None = None
+) -> str:
+    """Return `card.md`: the facts that a person should know of an adapter before using it.
+
+    Args:
+        out_of_fold: The figures of all tasks of the run.
+        start: The shared start from which the adapter was trained.
+    """
+    described = task.prepared.task
+    return f"""\
+# {described.id}
+
+{described.question}
+
+## Data
+
+{_data(described.levels, check)}
+
+## Training
+
+{_training(task, plan, start)}
+
+## Cross-validated agreement
+
+{_agreement(out_of_fold.of_task[described.id], plan.folds)}
+{_learning(described.id, out_of_fold)}
+## Known limits
+
+{_limits(check)}
+"""
+
+
+def _data(points: Sequence[float], check: TaskCheck) -> str:
+    counts = ", ".join(f"{value:g} points: {count}" for value, count in zip(points, check.levels, strict=True))
+    humans = "No response has a second human's level."
+    if check.doubly:
+        qwk = "undefined" if check.human_qwk is None else rounded(check.human_qwk, 3)
+        agree = f"QWK {qwk}, exact {check.human_exact:.3f}"
+        humans = f"Agreement of two humans on the {check.doubly} responses that have both: {agree}."
+    return f"""\
+- {check.rows} responses with {check.rows - check.duplicates} different texts, each with a human's level.
+- Responses by level: {counts}.
+- {humans}"""
+
+
+def _training(task: TrainedTask, plan: Plan, start: StartDescription | None) -> str:
+    model_input, recipe = task.prepared.task.input, task.prepared.recipe
+    shown = "the response alone" if model_input is None else model_input.model_dump_json(exclude_none=True)
+    values = {**recipe.model_dump(), "lr": round(recipe.rate(len(task.prepared.rows)), 6)}
+    backbone = Path(plan.base_model).name if Path(plan.base_model).exists() else plan.base_model
+    beginning = "nothing"
+    if start is not None:
+        beginning = f"a shared start, trained on {start.rows} labelled responses to {len(start.tasks)} tasks"
+    return f"""\
+- LoRA adapter and head on the frozen backbone {backbone}; sites {plan.sites}.
+- The model sees {shown}.
+- Recipe: {", ".join(f"{name} {value}" for name, value in values.items())}.
+- It began from {beginning}; seed {plan.seed}."""
+
+
+def _agreement(agreement: CrossValidated, folds: int) -> str:
+    if not agreement.figures:
+        return "No folds were trained, so nothing is known."
+    together = "near copies together" if agreement.students is None else "near copies and each student's together"
+    notes = [
+        ROUTED_ONLY if agreement.routed_only else "",
+        f"{agreement.beside:,} {ROUTED_BESIDE}" if agreement.beside else "",
+        f"Each response was scored by an adapter that had not seen it ({folds} folds, {together}).",
+        f"Attention: {SEEN_BY_START}." if agreement.seen_by_start else "",
+        "Responses weigh 1 / the probability with which they were chosen to be read." if agreement.weighted else "",
+        f"Intervals are of {agreement.students} students." if agreement.students is not None else "",
+        f"Attention: {only_level(agreement.only_level)}." if agreement.only_level is not None else "",
+    ]
+    lines = [
+        " ".join(note for note in notes if note),
+        "",
+        f"| of {agreement.rows} responses | value | 95 % interval |",
+        "|---|---|---|",
+        *(f"| {title} | {' | '.join(shown(figure))} |" for title, figure in agreement.figures.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _learning(task: str, out_of_fold: OutOfFold) -> str:
+    curve = out_of_fold.curve
+    if curve is None or task not in curve.of_task:
+        return ""
+    of_task = "\n".join(curve.plot(curve.of_task[task])) or "undefined"
+    mean = "\n".join(curve.plot(curve.mean)) or "undefined"
+    forecast = "\n".join(out_of_fold.forecast([task]))
+    return (
+        f"\n## Learning curve\n\n{CURVE}, of this task:\n\n```\n{of_task}\n```\n\n"
+        f"As a mean of {curve.tasks} tasks of this run:\n\n```\n{mean}\n```\n\n{forecast}\n"
+    )
+
+
+def _limits(check: TaskCheck) -> str:
+    few = ", ".join(str(level) for level, count in enumerate(check.levels) if 0 < count < _FEW)
+    without, rare = (", ".join(map(str, levels)) for levels in (check.without_rows, check.rare))
+    lines = [
+        "Scores of responses unlike those above (another population, another language, attempts to deceive) are not "
+        "backed by these figures.",
+        "The level comes from the text alone. Drawings, formulas and attachments are not seen.",
+        f"No response had level {without}: such levels are never learned." if without else "",
+        f"Fewer than {_FEW} responses had level {few}: the figures say little about them." if few else "",
+        f"Level {rare} has fewer students or texts than there are folds: some adapters hardly saw it." if rare else "",
+        f"{check.conflicts} texts have more than one human level." if check.conflicts else "",
+    ]
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+def shown(figure: Figure) -> tuple[str, str]:
+    """Return a figure and its interval as text."""
+    value, low, high = (rounded(number, 3) for number in figure)
+    interval = "no interval" if math.isnan(figure.low) else f"({low} – {high})"
+    return "undefined" if math.isnan(figure.value) else value, interval
+
+
+def only_level(level: int) -> str:
+    return f"level {level} was predicted of every response; nothing was learned that tells responses apart"
