@@ -34,6 +34,7 @@ LOOSE = {
         "run",
         "recipe",
         "data",
+        "card",
         "check",
         "cross_validated",
         "output",

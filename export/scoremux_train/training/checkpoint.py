@@ -32,7 +32,6 @@ class TrainingState:
     first: torch.Tensor
     second: torch.Tensor
 
-
     @classmethod
     def begin(cls, values: torch.Tensor) -> TrainingState:
         """Return the state before the first step."""

@@ -63,7 +63,6 @@ class PreparedTask:
         return [int(row.level) for row in self.rows]
 
 
-
 @dataclass(frozen=True)
 class Prepared:
     """All that training needs.
