@@ -16,7 +16,7 @@ from scoremux_client.errors import ScoremuxError
 from scoremux_engine.errors import GrantError
 from scoremux_engine.scoring.permission import HEADER, Grant, Permissions
 from scoremux_files.errors import first_of
-from scoremux_server.front_door.access_tokens import Token, TokenFile
+from scoremux_server.front_door.access_tokens import AccessToken, AccessTokenFile
 
 _GRANT_S = 300
 _READ_EVERY_S = 1.0
@@ -51,8 +51,8 @@ class Callers:
 
     def __init__(self, key: bytes | None, tokens: Path | None = None) -> None:
         self._key, self._permissions = key, None if key is None else Permissions(key)
-        self._tokens = TokenFile(tokens) if tokens else None
-        self._read: tuple[Token, ...] = ()
+        self._tokens = AccessTokenFile(tokens) if tokens else None
+        self._read: tuple[AccessToken, ...] = ()
         self._read_at = -_READ_EVERY_S
 
     def of(self, request: Request) -> Caller:

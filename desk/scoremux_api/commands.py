@@ -136,12 +136,12 @@ def _settings(options: ApiOptions) -> dict[str, Any]:
     """Return the checked options of `Services`. Raises InputError, SetupError."""
     from scoremux_batch.people import Alert, ReadBehind
     from scoremux_files.errors import writing
-    from scoremux_server.front_door.access_tokens import TokenFile
+    from scoremux_server.front_door.access_tokens import AccessTokenFile
 
     if (options.grant_key is None) != (options.tokens is None):
         raise InputError("--grant-key and --tokens belong together: give both files of the front door, or none")
     if options.tokens:
-        TokenFile(options.tokens).read()  # a damaged file is refused now, not when a batch needs it
+        AccessTokenFile(options.tokens).read()  # a damaged file is refused now, not when a batch needs it
     if options.tasks and not (options.tasks / "manifest.json").is_file():
         raise InputError(
             f"--tasks {options.tasks} is no store: give the folder that has manifest.json, such as REPO/store"

@@ -51,11 +51,17 @@ def most_errors(rows: int, largest_share: float, confidence: float) -> int:
 def _cumulated(most: int, rows: Ints, share: Floats) -> Floats:
     """Return P(X ≤ k) for k from 0 to `most` and X ~ Binomial(rows, share), float64 [B, most + 1]."""
     share = share.clip(1e-300, 1 - 1e-16)[:, None]
-    logs, k = _log_factorials(1 << int(rows.max(initial=0)).bit_length()), np.arange(most + 1)
+    logs = _log_factorials(1 << int(rows.max(initial=0)).bit_length())
+    k = np.arange(most + 1)
     rest = rows[:, None] - k
-    ways = logs[rows][:, None] - logs[k.clip(max=len(logs) - 1)] - logs[rest.clip(min=0)]
-    terms = np.exp(ways + k * np.log(share) + rest * np.log1p(-share))
-    return np.asarray(np.minimum(np.cumsum(np.where(rest < 0, 0.0, terms), axis=1), 1.0))
+    ways = logs[rows][:, None]
+    ways = ways - logs[k.clip(max=len(logs) - 1)]
+    ways = ways - logs[rest.clip(min=0)]
+    hits = k * np.log(share)
+    misses = rest * np.log1p(-share)
+    terms = np.exp(ways + hits + misses)
+    possible = np.where(rest < 0, 0.0, terms)
+    return np.asarray(np.minimum(np.cumsum(possible, axis=1), 1.0))
 
 
 @lru_cache(maxsize=32)

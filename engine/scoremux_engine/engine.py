@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -149,11 +149,11 @@ class Engine:
         return decode_tasks(tasks, self.score_columns(texts, tasks))
 
     def score_columns(
-        self, texts: Texts, tasks: Texts, allowed: Sequence[Allowed] | None = None, *, embeddings: bool = False
+        self, texts: Texts, tasks: Texts, allowed: Allowed = None, *, embeddings: bool = False
     ) -> Columns:
         """Return the wire's output tensors by name, batch dimension first (see `scoremux_client.contract`).
 
-        `allowed` has one entry a row, which says whether the row may name a task; None allows everything.
+        allowed: Whether rows may name a task; None: any.
         """
         return self._answer([self._run(Rows(texts, tasks, allowed), pooled=embeddings)])[0]
 
@@ -162,7 +162,7 @@ class Engine:
         texts: Texts,
         tasks: Texts,
         done: Callable[[Columns | Exception], None],
-        allowed: Sequence[Allowed] | None = None,
+        allowed: Allowed = None,
         *,
         embeddings: bool = False,
         terms: Terms = ANY_TERMS,
@@ -302,13 +302,11 @@ def _check(backbone: Backbone, store: Store, runner: BackboneRunner) -> None:
 
 def _after(first: Callable[[], None], compute: Compute) -> Compute:
     """Return a computation that does something else before the first time; where that fails, each time again."""
-    lock, done = threading.Lock(), threading.Event()
+    first, lock = cache(first), threading.Lock()
 
     def run(part: MicroBatch, request: RowRequest) -> Outputs:
         with lock:
-            if not done.is_set():
-                first()
-                done.set()
+            first()
         return compute(part, request)
 
     return run

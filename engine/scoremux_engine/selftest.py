@@ -129,9 +129,12 @@ def distances(engine: Engine, reference: Engine) -> dict[str, float]:
     """
     texts, tasks = _made_up_texts(engine, (8, 3, 16, 24) * 3)
     farthest: dict[str, float] = defaultdict(float)
-    for score, of_reference in zip(*(side.score_plainly(texts, tasks) for side in (engine, reference)), strict=True):
-        pairs = zip(score.probabilities, of_reference.probabilities, strict=True)
-        distance = max((abs(p - q) for p, q in pairs), default=0.0) or float(score.level != of_reference.level)
+    scored, expected = (side.score_plainly(texts, tasks) for side in (engine, reference))
+    for score, other in zip(scored, expected, strict=True):
+        pairs = zip(score.probabilities, other.probabilities, strict=True)
+        distance = max((abs(p - q) for p, q in pairs), default=0.0)
+        if not distance:
+            distance = float(score.level != other.level)
         farthest[score.task] = max(farthest[score.task], distance)
     return farthest
 

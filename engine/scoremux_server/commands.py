@@ -33,9 +33,9 @@ def add(
 
     Example: scoremux tokens add grader --tokens door/tokens.json --tasks 'en-*' --tasks de-1 --days 180
     """
-    from scoremux_server.front_door.access_tokens import TokenFile
+    from scoremux_server.front_door.access_tokens import AccessTokenFile
 
-    print(TokenFile(file).add(name, tasks, rate, days, weight=weight))
+    print(AccessTokenFile(file).add(name, tasks, rate, days, weight=weight))
     print(f"{name}: store the token now, it is stored nowhere; it expires in {days} days", file=sys.stderr)
 
 
@@ -45,9 +45,9 @@ def revoke(name: TokenName, file: TokensOption) -> None:
 
     Example: scoremux tokens revoke district-7 --tokens tokens.json
     """
-    from scoremux_server.front_door.access_tokens import TokenFile
+    from scoremux_server.front_door.access_tokens import AccessTokenFile
 
-    TokenFile(file).revoke(name)
+    AccessTokenFile(file).revoke(name)
     print(f"revoked {name}", file=sys.stderr)
 
 
@@ -58,9 +58,9 @@ def list_tokens(file: TokensOption) -> None:
     Example: scoremux tokens list --tokens tokens.json
     """
     from scoremux_engine.commands.printing import show_table
-    from scoremux_server.front_door.access_tokens import TokenFile
+    from scoremux_server.front_door.access_tokens import AccessTokenFile
 
-    stored = TokenFile(file).read()
+    stored = AccessTokenFile(file).read()
     rows = [
         (
             token.name,

@@ -5,7 +5,6 @@ ScoremuxError
     ├── SetupError      something needed to start is missing or wrong
     ├── StartError      HAProxy ended; or Triton stopped or never became ready: the message has its last error
     │   └── InterruptedStartError  another start may succeed: a process died, or the start took too long
-    ├── ControlError    HAProxy refused a command, or did not answer it
     └── CrashLoopError  Triton died again and again; the message says of what
 """
 
@@ -28,10 +27,6 @@ class StartError(ServerError):
 
 class InterruptedStartError(StartError):
     """Triton or a stub died, or took too long to start; nothing says that the next start would fail too."""
-
-
-class ControlError(ServerError):
-    """HAProxy refused a command, or did not answer it."""
 
 
 class CrashLoopError(ServerError):

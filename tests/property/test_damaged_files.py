@@ -24,7 +24,7 @@ from scoremux_engine.store.history import History
 from scoremux_engine.store.store import Store
 from scoremux_files.errors import ScoremuxError
 from scoremux_files.rows.row_layout import RowLayout
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 from scoremux_server.tuning.machine_scores import MachineScores
 
 FORMATS = ROOT / "tests/upgrade/format-1"
@@ -111,7 +111,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "backbone": ("backbone/backbone.json", lambda path: read_spec(BackboneSpec, path, "export")),
     "decision": ("decision.json", lambda path: Decision.parse(path.read_bytes(), "decision.json")),
     "self-test": ("selftest.json", selftest),
-    "tokens": ("tokens.json", lambda path: TokenFile(path).read()),
+    "tokens": ("tokens.json", lambda path: AccessTokenFile(path).read()),
     "deaths": ("deaths.json", lambda path: InFlight(path.parent, 1).deadly),
 }
 
@@ -132,7 +132,7 @@ def files(tmp_path: Path) -> Iterator[Path]:
     digests = {"x86-f32": {"t": "d"}}
     content = {"format": 1, "processor": "p", "libraries": {"numpy": "1"}, "backbone": "b", "digests": digests}
     (folder / "selftest.json").write_text(json.dumps(content))
-    TokenFile(folder / "tokens.json").add("one", ["t-*"], 0, 1)
+    AccessTokenFile(folder / "tokens.json").add("one", ["t-*"], 0, 1)
     (folder / "part-000000.jsonl").write_text('{"source": "s", "line": 1}\n{"source": "s", "line": 2}\n')
     (folder / "deaths.json").write_text(json.dumps({"unfinished": {"a": 1}, "deadly": {"b": 2.0}, "oom_kills": 0}))
     return folder

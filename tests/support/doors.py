@@ -19,11 +19,11 @@ import trustme
 from scoremux_client import Tls
 from scoremux_engine.scoring.permission import HEADER, Grant
 from scoremux_files.atomic import replace_file
-from scoremux_server.errors import ControlError, SetupError
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.errors import SetupError
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 from scoremux_server.front_door.config import DOOR_HEADER, Backend, door_mark
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.front_door.haproxy import ask, find_program
+from scoremux_server.front_door.haproxy import find_program
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER, Endpoints
 from scoremux_server.triton.server import TritonServer
@@ -60,7 +60,7 @@ class Place:
         self.certify()
         self.authority.cert_pem.write_to_path(folder / "ca.pem")
         self.tls = Tls(root_certificates=folder / "ca.pem")
-        self.tokens = TokenFile(folder / "tokens.json")
+        self.tokens = AccessTokenFile(folder / "tokens.json")
         (folder / "grant.key").write_bytes(KEY)
         self.everything = self.tokens.add("everything", ["*"], 0, 1)
         self.port = free_port()
@@ -162,8 +162,8 @@ def is_listening(door: FrontDoor, ended: Future[None]) -> bool:
     if ended.done():
         ended.result()
     try:
-        return bool(statistics(door) and door.haproxy.workers())
-    except (AttributeError, ControlError):
+        return bool(statistics(door))
+    except (AttributeError, OSError):
         return False
 
 
@@ -180,5 +180,9 @@ def wait_for_backends(door: FrontDoor, ended: Future[None]) -> None:
 
 def statistics(door: FrontDoor) -> list[dict[str, str]]:
     """Return HAProxy's own counters of everything behind the door."""
-    lines = ask(door.haproxy.worker_socket, "show stat").removeprefix("# ").splitlines()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(door.haproxy.folder / "worker.sock"))
+        connection.sendall(b"show stat\n")
+        with connection.makefile() as answer:
+            lines = answer.read().removeprefix("# ").splitlines()
     return [row for row in csv.DictReader(lines) if row["pxname"] in ("grpc", "http")]

@@ -14,7 +14,7 @@ from doors import KEY, granted, serving
 from making import TASKS, WORDS
 from scoremux_client import Response, Scored, ScoringClient
 from scoremux_client.transports.grpc import GrpcTransport
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 from scoremux_server.triton.server import TritonServer
 from waiting import until
 
@@ -85,7 +85,7 @@ def test_rows_are_scored_with_the_grant_of_their_caller(small_repository: Path, 
 
 def test_batch_is_scored_with_a_grant_of_its_token(small_repository: Path, tmp_path: Path) -> None:
     rows = [{"id": task, "task": task, "text": "It hands out addresses."} for task in TASKS]
-    (tokens := TokenFile(tmp_path / "tokens.json")).add("test", ["*"], 0, 1)
+    (tokens := AccessTokenFile(tmp_path / "tokens.json")).add("test", ["*"], 0, 1)
     with (
         serving(small_repository, tmp_path / "log") as server,
         listening_api(tmp_path, GrpcTransport(server.endpoints.grpc_url), key=KEY, tokens=tokens.path) as address,

@@ -291,7 +291,7 @@ webhooks = _table(
     "webhooks",
     Column("id", Text, primary_key=True),  # wh_…
     Column("token", Text, nullable=False, index=True),
-    Column("issued", Text, nullable=False, default=""),  # `Token.key` of the token; another one may get its name
+    Column("issued", Text, nullable=False, default=""),  # `AccessToken.key` of the token; another one may get its name
     Column("url", Text, nullable=False),
     Column("events", Text, nullable=False),  # JSON: the types that it asks for
     Column("secrets", Text, nullable=False),  # JSON: the newest first, two while they change

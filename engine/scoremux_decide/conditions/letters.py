@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b85decode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -46,16 +46,22 @@ def trigrams_of(words: Iterable[str]) -> list[str]:
 
 def known_share(trigrams: Sequence[str], codes: Iterable[str]) -> float:
     """Return the greatest share of the trigrams that one of these languages knows; 0 without languages."""
-    by_code = languages()
-    shares = (sum(map(by_code[code].trigrams.__contains__, trigrams)) for code in codes if code in by_code)
-    return max(shares, default=0) / max(1, len(trigrams))
+    return _greatest_share(trigrams, (known.trigrams for known in _known(codes)))
 
 
 def common_share(words: Sequence[str], codes: Iterable[str]) -> float:
     """Return the greatest share of the folded words that are among the commonest of one of these languages."""
+    return _greatest_share(words, (known.common for known in _known(codes)))
+
+
+def _known(codes: Iterable[str]) -> Iterator[Letters]:
     by_code = languages()
-    shares = (sum(map(by_code[code].common.__contains__, words)) for code in codes if code in by_code)
-    return max(shares, default=0) / max(1, len(words))
+    return (by_code[code] for code in codes if code in by_code)
+
+
+def _greatest_share(items: Sequence[str], sets: Iterable[frozenset[str]]) -> float:
+    counts = (sum(map(known.__contains__, items)) for known in sets)
+    return max(counts, default=0) / max(1, len(items))
 
 
 def _trigrams(bits: bytes) -> frozenset[str]:

@@ -74,10 +74,12 @@ class Phrases:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         by_first: dict[str, list[str]] = {}
-        for pattern in sorted(set(patterns), key=lambda pattern: (-len(pattern), pattern)):
-            tokens = pattern.split()
-            for word in _alternatives(tokens[0]):
-                by_first.setdefault(word, []).append("".join(map(_expression, tokens[1:])))
+        longest_first = sorted(set(patterns), key=lambda pattern: (-len(pattern), pattern))
+        for pattern in longest_first:
+            first, *others = pattern.split()
+            rest = "".join(map(_expression, others))
+            for word in _alternatives(first):
+                by_first.setdefault(word, []).append(rest)
         self._by_first = {word: re.compile("|".join(rests)) for word, rests in by_first.items()}
 
     def in_line(self, line: Line) -> bool:

@@ -39,12 +39,15 @@ class Profanity:
     def of(cls, languages: tuple[str, ...]) -> Profanity:
         """Return the words of languages. Raises InputError without glin-profanity."""
         data = _data()
-        left_out = {fold(word) for word in data["left_out"]}
-        by_language = (listed_words(_NAMES[code]) for code in languages)
-        listed = {fold(word) for words_ in by_language for word in words_ if _SPELT.fullmatch(word)} - left_out
-        listed |= {fold(word) for group in ("everywhere", *languages) for word in data[group].split()}
-        several = [" ".join(words(word)) for word in listed if len(words(word)) > 1]
-        patterns = [*several, *(phrase for code in languages for phrase in data["phrases"][code])]
+        listed: set[str] = set()
+        patterns: list[str] = []
+        for code in languages:
+            listed |= {fold(word) for word in listed_words(_NAMES[code]) if _SPELT.fullmatch(word)}
+            patterns += data["phrases"][code]
+        listed -= set(map(fold, data["left_out"]))
+        for group in ("everywhere", *languages):
+            listed |= set(map(fold, data[group].split()))
+        patterns += (" ".join(words(word)) for word in listed if len(words(word)) > 1)
         single = frozenset(word for word in listed if words(word) == [word])
         return cls(single, Phrases(patterns), tuple(data["stems"]))
 

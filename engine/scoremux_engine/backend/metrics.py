@@ -66,7 +66,7 @@ STAGE_SECONDS = Metric(
 )
 INFO = Metric(
     "scoremux_info",
-    "1; the labels say what scores.",
+    "Build information; always 1.",
     Kind.GAUGE,
     labels=("version", "runner", "device", "precision", "backbone", "arithmetic"),
 )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -86,7 +86,7 @@ class Scorer:
             self._run_folder.test(self._engine)
         self._lists = TaskLists()
         self._admission = ThreadPoolExecutor(_ADMISSION_THREADS, "admission")
-        self._recorder.set(metrics.INFO, 1.0, *served.labels)
+        self._recorder.set(metrics.INFO, 1.0, *astuple(served))
         self._run_folder.write_arithmetic(runner.arithmetic)
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
         # Last, so that no other thread sends metrics while this one logs.
@@ -142,9 +142,14 @@ class Scorer:
             request.answer({})
 
     def _submit(self, request: HeldRequest, grant: Grant | None) -> None:
-        texts, answer = request.texts, partial(self._answer, request)
-        allowed = [grant.allows] * len(texts) if grant else None
-        self._engine.submit(texts, request.tasks, answer, allowed, embeddings=request.embeddings, terms=request.terms)
+        self._engine.submit(
+            request.texts,
+            request.tasks,
+            partial(self._answer, request),
+            grant.allows if grant else None,
+            embeddings=request.embeddings,
+            terms=request.terms,
+        )
 
     def _answer(self, request: HeldRequest, outcome: Columns | Exception) -> None:
         try:

@@ -7,8 +7,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from scoremux_engine.errors import EngineError
 from scoremux_engine.model.backbone import Backbone
@@ -36,21 +36,24 @@ class PackageReader:
         self._backbone = backbone
         self._complete = complete
         self._lock = threading.Lock()
-        self._in_flight: dict[str, Future[TaskPackage]] = {}
-        self._in_use: weakref.WeakValueDictionary[str, TaskPackage] = weakref.WeakValueDictionary()
+        self._reading = WeakValueDictionary[str, threading.Lock]()
+        self._in_use = WeakValueDictionary[str, TaskPackage]()
         self._retry_at: dict[str, float] = {}
         self.count = 0
         self.failures = 0
 
     def read(self, task: str, digest: str) -> TaskPackage | None:
         """Return a version, read here or by another thread; None if it failed now or less than a second ago."""
-        if time.monotonic() < self._retry_at.get(digest, 0.0):
-            return None
-        try:
-            package = self._package(digest)
-        except Exception as error:
-            self.note_failure(task, digest, error)
-            return None
+        with self._lock:
+            lock = self._reading.setdefault(digest, threading.Lock())
+        with lock:
+            if time.monotonic() < self._retry_at.get(digest, 0.0):
+                return None
+            try:
+                package = self._in_use.get(digest) or self._read(digest)
+            except Exception as error:
+                self.note_failure(task, digest, error)
+                return None
         self._retry_at.pop(digest, None)
         return package
 
@@ -65,31 +68,15 @@ class PackageReader:
             why = error if isinstance(error, EngineError) else type(error).__name__
             log.error("task %s: version %s is not served: %s", task, digest[:12], why)
 
-    def _package(self, digest: str) -> TaskPackage:
-        with self._lock:
-            package = self._in_use.get(digest)
-            if package is not None:
-                return package
-            future = self._in_flight.get(digest)
-            mine = future is None
-            if future is None:
-                future = self._in_flight[digest] = Future()
-        if mine:
-            self._read(digest, future)
-        return future.result()
-
-    def _read(self, digest: str, future: Future[TaskPackage]) -> None:
+    def _read(self, digest: str) -> TaskPackage:
         try:
             package = self._store.read_package(digest, self._backbone)
             package = self._complete(package) if self._complete else package
-            self._in_use[digest] = package
-            future.set_result(package)
-        except BaseException as error:
-            future.set_exception(error)
         finally:
             with self._lock:
                 self.count += 1
-                del self._in_flight[digest]
+        self._in_use[digest] = package
+        return package
 
 
 class FollowsStore(Protocol):

@@ -86,12 +86,16 @@ class Pool:
     """
 
     def __init__(self, backbone: BackboneSpec, size: SizeClass, dtypes: DTypes, capacity: int) -> None:
-        shapes = input_shapes(backbone, size)
-        types = {name: dtypes.get(name, np.dtype(np.float32)) for name in shapes}
-        # Tables of prefixes have no bytes in an adapter without a prefix.
-        empty = {n: np.zeros((capacity, *shape), types[n]) for n, shape in shapes.items() if not math.prod(shape)}
-        self._pages = {n: PagedArray((capacity, *shape), types[n]) for n, shape in shapes.items() if n not in empty}
-        self.tables = Tables({**{name: pages.array for name, pages in self._pages.items()}, **empty})
+        self._pages: dict[str, PagedArray] = {}
+        empty: dict[str, Array] = {}
+        for name, shape in input_shapes(backbone, size).items():
+            dtype, of_all = dtypes.get(name, np.dtype(np.float32)), (capacity, *shape)
+            if math.prod(shape):
+                self._pages[name] = PagedArray(of_all, dtype)
+            else:  # tables of prefixes in an adapter without a prefix
+                empty[name] = np.zeros(of_all, dtype)
+        paged = {name: pages.array for name, pages in self._pages.items()}
+        self.tables = Tables({**paged, **empty})
         self.slot_bytes: int = sum(array[0].nbytes for array in self.tables.arrays.values())
         self.used_bytes = 0
         """Memory that the slots in use take, in whole pages."""
@@ -228,8 +232,7 @@ class Residents:
             if not evict or not self._evict_one():
                 return None
         slot = pool.write(package.tables)
-        version = Version.of(package, size, pool, slot)
-        self._versions[package.digest] = version
+        version = self._versions[package.digest] = Version.of(package, size, pool, slot)
         return version
 
     def pin(self, version: Version) -> None:

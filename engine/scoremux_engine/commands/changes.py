@@ -126,12 +126,20 @@ def gc(
 
 def row_of(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
     """Return a change as JSON shows it. remark: what its `task.json` was made from, where the folder lacks some."""
-    row: dict[str, Any] = {"task": change.task, "change": change.kind, "from": change.before, "to": change.after}
+    row: dict[str, Any] = {
+        "task": change.task,
+        "change": change.kind,
+        "from": change.before,
+        "to": change.after,
+    }
     if change.before and change.after:
-        before, after = (store.packages_path / digest for digest in (change.before, change.after))
-        if (before / DECISION_JSON).exists() and after.exists() and not (after / DECISION_JSON).exists():
+        after = store.package_folder(change.after)
+        was_calibrated = (store.package_folder(change.before) / DECISION_JSON).exists()
+        if was_calibrated and after.exists() and not (after / DECISION_JSON).exists():
             row["uncalibrated"] = True
-    return {**row, "task_json": remark} if remark else row
+    if remark:
+        row["task_json"] = remark
+    return row
 
 
 def show_changes(

@@ -93,8 +93,9 @@ def served_versions(url: str, tasks: Sequence[str], tls: Tls | None, token: str 
     from scoremux_client import Response, ScoringClient
 
     with ScoringClient(url, tls=tls, token=token) as client:
-        answers = client.score([Response(task, "") for task in tasks])
-    return {task: answer.version or answer.status.value for task, answer in zip(tasks, answers, strict=True)}
+        rows = [Response(task, "") for task in tasks]
+        answers = client.score(rows)
+    return {answer.task: answer.version or answer.status.value for answer in answers}
 
 
 def _compared(served: str, live: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from math import factorial
 
 import numpy as np
@@ -80,13 +81,9 @@ def product(left: Array, right: Array) -> Array:
 
 def product_of_parts(left: WholeParts, right: WholeParts) -> Array:
     """Return the product of two arrays that are cut already, each for the same number of terms."""
-    pairs = [(i, j) for i in range(_PARTS) for j in range(_PARTS) if i + j < _PARTS]
-    total: Array | None = None
-    for i, j in sorted(pairs, key=sum, reverse=True):  # the smallest first
-        part = np.matmul(left.wholes[i], right.wholes[j]) * left.units[i] * right.units[j]
-        total = part if total is None else total + part
-    assert total is not None
-    return total
+    pairs = ((i, both - i) for both in reversed(range(_PARTS)) for i in range(both + 1))  # the smallest first
+    parts = (np.matmul(left.wholes[i], right.wholes[j]) * left.units[i] * right.units[j] for i, j in pairs)
+    return reduce(np.add, parts)
 
 
 def total(values: Array) -> Array:

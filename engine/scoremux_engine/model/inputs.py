@@ -73,11 +73,13 @@ class Layout:
         """
         texts = (source.template,) if source.template is not None else (source.first, source.second)
         filled = [_fill(text or "", fields) for text in texts]
-        if sum(len(parts) - 1 for parts in filled) != 1:
+        sides = [side for side, parts in enumerate(filled) for _ in parts[1:]]
+        if len(sides) != 1:
             raise ValueError(f"it must name {{{RESPONSE}}} exactly once")
-        side = next(side for side, parts in enumerate(filled) if len(parts) == 2)
-        other = filled[1 - side][0] if len(filled) == 2 else None
-        return cls(filled[side][0], filled[side][1], other, side)
+        (side,) = sides
+        before, after = filled.pop(side)
+        other = filled[0][0] if filled else None
+        return cls(before, after, other, side)
 
     def render(self, response: str) -> Rendered:
         """Return what the tokenizer gets for a response."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -29,7 +29,9 @@ _SHORT = {"float32": "f32", "bfloat16": "bf16"}
 
 @dataclass(frozen=True)
 class Provenance:
-    """version: of scoremux; runner, device, precision: by name; backbone: digest of the exported backbone.
+    """The values of the metric `scoremux_info`, in the order of its labels.
+
+    version: of scoremux; runner, device, precision: by name; backbone: digest of the exported backbone.
 
     arithmetic: what decides bits, by name (`runners.arithmetic`).
     """
@@ -40,11 +42,6 @@ class Provenance:
     precision: str
     backbone: str
     arithmetic: str
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The values in the order of the metric `scoremux_info`."""
-        return astuple(self)
 
 
 def openvino_arithmetic(precision: str, cpuinfo: Path = _CPUINFO) -> str:

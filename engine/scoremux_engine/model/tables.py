@@ -47,10 +47,15 @@ class Tables:
 
 def size_class(tables: Mapping[str, Array], levels: int) -> SizeClass:
     """Return the smallest size class that holds an adapter's tables (as `stack` takes them) and its levels."""
-    ranks = (table.shape[1] for name, table in tables.items() if name.startswith(site_inputs("")[0]))
-    prefix = max((table.shape[1] for name, table in tables.items() if is_prefix_input(name)), default=0)
-    rank = classes(max(ranks, default=1), levels=False)[-1]
-    return SizeClass(rank, classes(levels, levels=True)[-1], padded_prefix(prefix))
+    second = {name: table.shape[1] for name, table in tables.items() if table.ndim > 1}
+    beginning, _ = site_inputs("")
+    ranks = (size for name, size in second.items() if name.startswith(beginning))
+    prefixes = (size for name, size in second.items() if is_prefix_input(name))
+    return SizeClass(
+        rank=classes(max(ranks, default=1), levels=False)[-1],
+        levels=classes(levels, levels=True)[-1],
+        prefix=padded_prefix(max(prefixes, default=0)),
+    )
 
 
 def stack(

@@ -97,24 +97,30 @@ class Tokenizer:
         inputs = list(inputs)
         tokens: dict[ModelInput, Tokens] = {}
         for texts in _slices(dict.fromkeys(inputs)):
-            encodings = dict(zip(texts, self._encode([_raw(text) for text in texts]), strict=True))
+            fast = self._encode(list(map(_raw, texts)))
+            encodings = dict(zip(texts, fast, strict=True))
             long = [text for text, encoding in encodings.items() if len(encoding) > self.max_tokens]
-            encodings.update(zip(long, self._tokenizer.encode_batch([_raw(text) for text in long]), strict=True))
+            with_offsets = self._tokenizer.encode_batch(list(map(_raw, long)))
+            encodings.update(zip(long, with_offsets, strict=True))
             tokens.update((text, self._fit(text, encoding)) for text, encoding in encodings.items())
         return [tokens[text] for text in inputs]
 
     def trace(self, text: ModelInput) -> Trace:
         """Return how an input is tokenised, for people."""
-        encoding = self._tokenizer.encode_batch([_raw(text)])[0]
+        encoding = self._with_offsets(text)
         kept = self._kept(text, encoding)
+        tokens = [encoding.tokens[i] for i in kept]
         gone = sorted(set(range(len(encoding))) - set(kept))
-        cut = slice(encoding.offsets[gone[0]][0], encoding.offsets[gone[-1]][1]) if gone else slice(0)
+        if not gone:
+            return Trace(tokens, "")
+        start, _ = encoding.offsets[gone[0]]
+        _, end = encoding.offsets[gone[-1]]
         response = text if isinstance(text, str) else text.texts[text.side]
-        return Trace([encoding.tokens[i] for i in kept], response[cut])
+        return Trace(tokens, response[start:end])
 
     def room(self, empty: Rendered) -> int:
         """Return how many tokens a response may have beside the text of its task (`empty`: with an empty response)."""
-        return self.max_tokens - len(self._tokenizer.encode_batch([_raw(empty)])[0])
+        return self.max_tokens - len(self._with_offsets(empty))
 
     def prefix(self, render: Callable[[str], ModelInput]) -> tuple[int, ...]:
         """Return the token ids that responses to a task begin with: at most all but the last of an empty response.
@@ -129,8 +135,13 @@ class Tokenizer:
         # What all strings between the least and the greatest begin with, these two begin with.
         first, last = min(ids), max(ids)
         most = min(map(len, ids)) - 1
-        same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-        return tuple(first[: max(0, min(same, most))])
+        prefix = first[: max(0, most)]
+        while prefix != last[: len(prefix)]:
+            prefix.pop()
+        return tuple(prefix)
+
+    def _with_offsets(self, text: ModelInput) -> Any:
+        return self._tokenizer.encode_batch([_raw(text)])[0]
 
     def _fit(self, text: ModelInput, encoding: Any) -> Tokens:
         ids, types = encoding.ids, encoding.type_ids
@@ -171,6 +182,10 @@ def _raw(text: ModelInput) -> Any:
 def _response_end(text: ModelInput, encoding: Any) -> int:
     """Return the place of the first token that reaches beyond the response, or of the one after its text's last."""
     side, end = (0, len(text)) if isinstance(text, str) else (text.side, text.end)
-    places = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == side]
-    offsets = encoding.offsets
-    return next((place for place in places if offsets[place][1] > end), places[-1] + 1)
+    last = 0
+    for place, sequence in enumerate(encoding.sequence_ids):
+        if sequence == side:
+            last = place
+            if encoding.offsets[place][1] > end:
+                return place
+    return last + 1

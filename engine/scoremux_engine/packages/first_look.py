@@ -12,7 +12,7 @@ from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, S
 from scoremux_engine.packages import adapter_layout as layout
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, same_model
 from scoremux_engine.packages.package_files import CONFIG_JSON, PackageFiles
-from scoremux_engine.packages.task_descriptions import TaskFields, described_files
+from scoremux_engine.packages.task_descriptions import TaskFields, describe_files
 
 _HEAD = ("classifier", "score")
 """What PEFT saves whole for SEQ_CLS, at the end of a module's name or before its last part."""
@@ -47,7 +47,7 @@ def _look(folder: Path, table: Mapping[str, TaskFields], likely: BackboneSpec, b
         named = f"is {adapter.base}, and others have {base}" if adapter.base else "is missing; give --backbone MODEL"
         raise PackageError(f"{folder / CONFIG_JSON}: {BASE} {named}")
     row = table.get(folder.absolute().name, {})
-    files = described_files(PackageFiles(folder), Backbone(folder, likely), row)
+    files, _ = describe_files(PackageFiles(folder), Backbone(folder, likely), row)
     tensors, levels = files.tensors, len(files.task.levels)
     layout.refuse_misfits(tensors, files.config, likely, layout.head_outputs(tensors, likely, levels))
     tensors.load()

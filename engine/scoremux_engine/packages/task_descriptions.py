@@ -65,7 +65,7 @@ def describe(
     described, wrong = list[tuple[PackageFiles, str]](), list[PackageError]()
     for folder, name in zip(folders, names, strict=True):
         try:
-            described.append(_describe(PackageFiles(folder), backbone, table.get(name, {})))
+            described.append(describe_files(PackageFiles(folder), backbone, table.get(name, {})))
         except PackageError as error:
             wrong.append(error)
     if wrong:
@@ -74,13 +74,11 @@ def describe(
     return [DescribedAdapter(*pair, limit) for pair, limit in zip(described, limits, strict=True)]
 
 
-def described_files(files: PackageFiles, backbone: Backbone, row: TaskFields) -> PackageFiles:
-    """Return an adapter's files with its `task.json`; of the backbone only the head is read. Raises PackageError."""
-    return _describe(files, backbone, row)[0]
+def describe_files(files: PackageFiles, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str]:
+    """Return the files of an adapter with its `task.json`, and what that was made from. Raises PackageError.
 
-
-def _describe(files: PackageFiles, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str]:
-    """Return the files of an adapter with its `task.json`, and what that was made from."""
+    Of the backbone only the head is read.
+    """
     existing = _fields_of(files)
     width, labels = _outputs(files, backbone)
     if existing is not None and not row:

@@ -71,17 +71,20 @@ def probe_digest(make: Callable[[Backbone], BackboneRunner]) -> str:
 
 
 def _rows(tokens: int, rows: int) -> RowInputs:
+    numbers = np.arange(rows, dtype=np.int64)
     places = np.arange(rows * tokens, dtype=np.int64).reshape(rows, tokens)
-    lengths = tokens - np.arange(rows)[:, None] * (tokens // 8)
-    mask = (np.arange(tokens) < lengths).astype(np.int64)
-    return RowInputs(places * places * 31 % 61 + 1, mask, np.arange(rows, dtype=np.int64) % _GROUPS)
+    ids = places * places * 31 % 61 + 1
+    lengths = tokens - numbers[:, None] * (tokens // 8)
+    mask = np.arange(tokens) < lengths
+    return RowInputs(ids, mask.astype(np.int64), numbers % _GROUPS)
 
 
 def _tables(backbone: Backbone, seed: int) -> Tables:
     arrays: dict[str, Any] = {}
     for place, (name, shape) in enumerate(input_shapes(backbone.spec, _SIZE).items()):
-        scale, offset = (2.0**-3, 1.0) if name.startswith("M.") else (2.0**-2, 0.0)
-        arrays[name] = made_up((_GROUPS, *shape), 7919 * (place + 1) + seed) * scale + np.float32(offset)
+        numbers = made_up((_GROUPS, *shape), 7919 * (place + 1) + seed)
+        magnitudes = name.startswith("M.")
+        arrays[name] = numbers * 2.0**-3 + np.float32(1) if magnitudes else numbers * 2.0**-2
     return Tables(arrays)
 
 

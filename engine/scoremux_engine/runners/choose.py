@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoremux_engine.errors import RunnerError
@@ -34,16 +34,26 @@ class RunnerChoice:
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> RunnerChoice:
         """Return the choice that parameters of a Triton model are; 0 stands for None."""
-        names = {name: parameters[name] for name in ("device", "precision") if name in parameters}
-        threads, streams = (int(parameters.get(name, "0")) or None for name in ("threads", "streams"))
-        one_task = parameters.get("one_task") == str(True)
-        return cls(parameters.get("runner", DEFAULT.name), threads=threads, streams=streams, one_task=one_task, **names)
+        return cls(
+            parameters.get("runner", DEFAULT.name),
+            parameters.get("device", DEFAULT.device),
+            parameters.get("precision", DEFAULT.precision),
+            threads=int(parameters.get("threads", "0")) or None,
+            streams=int(parameters.get("streams", "0")) or None,
+            one_task=parameters.get("one_task") == str(True),
+        )
 
     @property
     def parameters(self) -> dict[str, str]:
         """The choice as parameters of a Triton model, as `of` reads them."""
-        numbers = {"threads": str(self.threads or 0), "streams": str(self.streams or 0), "one_task": str(self.one_task)}
-        return {"runner": self.name, "device": self.device, "precision": self.precision, **numbers}
+        return {
+            "runner": self.name,
+            "device": self.device,
+            "precision": self.precision,
+            "threads": str(self.threads or 0),
+            "streams": str(self.streams or 0),
+            "one_task": str(self.one_task),
+        }
 
     def make(self, backbone: Backbone) -> BackboneRunner:
         """Load the backbone. Raises RunnerError for what is not offered or not there."""
@@ -85,7 +95,6 @@ def choice_of(repository: Path) -> RunnerChoice:
     """
     file = repository / PROFILE
     values = read_toml(file, RunnerError) if file.is_file() else {}
-    name = values.get("runner", DEFAULT.name)
-    if name == "triton":
-        name = "onnxruntime"
-    return RunnerChoice(name, values.get("device", DEFAULT.device), values.get("precision", DEFAULT.precision))
+    chosen = {key: values[key] for key in ("runner", "device", "precision") if key in values}
+    choice = RunnerChoice.of(chosen)
+    return replace(choice, name="onnxruntime") if choice.name == "triton" else choice

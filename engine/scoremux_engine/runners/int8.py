@@ -177,14 +177,24 @@ def random_rows(backbone: Backbone) -> Iterator[RowInputs]:
 
     Half of them are of the second type where the backbone takes types.
     """
-    spec, draw = backbone.spec, np.random.default_rng(0)
-    around, frequent = (tokens.ids for tokens in backbone.tokenizer.encode(["", _FREQUENT]))
+    spec, tokenizer = backbone.spec, backbone.tokenizer
+    draw = np.random.default_rng(0)
+    around, frequent = (tokens.ids for tokens in tokenizer.encode(["", _FREQUENT]))
     for length in _LENGTHS:
-        ids = draw.integers(0, max(1, backbone.tokenizer.size), (_ROWS, min(length, spec.max_tokens)))
+        shape = _ROWS, min(length, spec.max_tokens)
+        ids = draw.integers(0, max(1, tokenizer.size), shape)
         if frequent:
-            ids = np.where(draw.random(ids.shape) < _SHARE, draw.choice(frequent, ids.shape), ids)
-        if 0 < len(around) < ids.shape[1]:
-            ids[:, 0], ids[:, ids.shape[1] - len(around) + 1 :] = around[0], around[1:]
+            is_frequent = draw.random(shape) < _SHARE
+            ids = np.where(is_frequent, draw.choice(frequent, shape), ids)
+        if 0 < len(around) < shape[1]:
+            ids[:, 0] = around[0]
+            ids[:, shape[1] - len(around) + 1 :] = around[1:]
         zeros = np.zeros_like(ids)
-        types = zeros + np.arange(_ROWS)[:, None] % 2 if spec.token_types else None
-        yield RowInputs(ids, np.ones_like(ids), zeros[:, 0], types, zeros[:, 0] if spec.prefix_layers else None)
+        second = zeros + np.arange(_ROWS)[:, None] % 2
+        yield RowInputs(
+            ids,
+            np.ones_like(ids),
+            group=zeros[:, 0],
+            token_type_ids=second if spec.token_types else None,
+            prefix_tokens=zeros[:, 0] if spec.prefix_layers else None,
+        )

@@ -14,14 +14,14 @@ import onnxruntime
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import library_arithmetic
-from scoremux_engine.model.tables import DTypes, Tables
+from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners.arithmetic import name_of, probe_digest
-from scoremux_engine.runners.runner import Floats, GraphRunner, RowInputs, Streams
+from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs, Streams
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
-class OnnxRuntimeRunner(GraphRunner):
+class OnnxRuntimeRunner(BackboneRunner):
     """Runs `backbone.onnx` in float32.
 
     device: ``cpu``, ``cuda`` or ``tensorrt``: the execution provider. One that is absent is an error, never replaced.
@@ -51,7 +51,6 @@ class OnnxRuntimeRunner(GraphRunner):
         options.enable_mem_pattern = False
         provider = _available(device)
         self.in_place = self.express = device == "cpu"
-        self.dtypes: DTypes = {}
         graph = graph or backbone.onnx
         self._kept = backbone.spec.kept
         try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any, Generic, TypeVar
 
 import ml_dtypes
@@ -33,7 +33,7 @@ from scoremux_engine.runners.int8 import quantise, random_rows, stored_ranges
 from scoremux_engine.runners.one_task import pack_one_task, random_tables
 from scoremux_engine.runners.packing import PACKED_INPUTS, fold_constants, pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
-from scoremux_engine.runners.runner import Floats, GraphRunner, Ints, Outputs, RowInputs, Streams
+from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs, RowInputs, Streams, at_once
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ _OTHER_BITS = "micro-batches of one task have other bits in a form of their own:
 _LARGE, _GIVEN_BACK_S = 1 << 18, 20.0
 
 
-class OpenVinoRunner(GraphRunner):
+class OpenVinoRunner(BackboneRunner):
     """Runs `backbone.onnx` on the CPU.
 
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (products of
@@ -139,7 +139,8 @@ class OpenVinoRunner(GraphRunner):
 
     def _compiled(self, core: openvino.Core, model: Any, streams: Streams) -> Any:
         try:
-            return core.compile_model(model, "CPU", self._options(streams))
+            options = precisions.options(self.precision, streams.count, streams.threads)
+            return core.compile_model(model, "CPU", {**options, "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_ENTRIES})
         except RuntimeError as error:
             cause = str(error).strip().splitlines()[-1]
             raise RunnerError(f"OpenVINO cannot compile {self._path} in {self.precision}: {cause}") from error
@@ -186,12 +187,6 @@ class OpenVinoRunner(GraphRunner):
                 ctypes.CDLL(None).malloc_trim(0)
             self._large_at = math.inf
 
-    def _options(self, streams: Streams) -> dict[str, Any]:
-        return {
-            **precisions.options(self.precision, streams.count, streams.threads),
-            "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_ENTRIES,
-        }
-
 
 @cache
 def _probe(precision: str, threads: int, streams: int) -> str:
@@ -223,16 +218,11 @@ class _Form:
 
     def infer_on_each_stream(self, tables: Tables, feeds: dict[str, Ints]) -> list[Outputs]:
         """Compute the same on all streams at once."""
-        together = threading.Barrier(self._streams)
-
-        def infer(request: _Request) -> Outputs:
-            together.wait()
-            return Outputs(*request.infer(tables, feeds, [names.LOGITS, names.POOLED]))
-
+        outputs = [names.LOGITS, names.POOLED]
         requests = [self._idle.get() for _ in range(self._streams)]
         try:
-            with ThreadPoolExecutor(self._streams) as pool:
-                return list(pool.map(infer, requests))
+            computed = at_once([partial(request.infer, tables, feeds, outputs) for request in requests])
+            return list(itertools.starmap(Outputs, computed))
         finally:
             for request in requests:
                 self._idle.put(request)
@@ -262,8 +252,12 @@ class _Request:
 
     def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Iterable[str]) -> list[Floats]:
         self._bind(tables)
-        feeds = {name: array for name, array in feeds.items() if name not in self._left_out}
-        out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
+        taken = {name: array for name, array in feeds.items() if name not in self._left_out}
+        out = self._request.infer(
+            taken,
+            share_inputs=True,
+            share_outputs=True,
+        )
         # Copied, since the request's next run writes to the same memory.
         return [np.array(out[name], dtype=np.float32) for name in names_out]
 

@@ -101,10 +101,13 @@ def adds_int8_exactly() -> bool:
     Without VNNI, processors add two products of eight bits in sixteen, and cut the sum to what these hold.
     """
     tokens = ops.parameter([1, -1, _WIDTH], np.float32)
-    ones = np.ones((_WIDTH, _WIDTH), np.float32)
-    model = openvino.Model([ops.matmul(rounded(tokens, 1.0), int8_constant(ones), False, True)], [tokens], "ones")
-    request = openvino.Core().compile_model(model, "CPU", options(INT8)).create_infer_request()
-    return bool(np.allclose(request.infer([np.ones((1, _TOKENS, _WIDTH), np.float32)])[0], _WIDTH, rtol=1e-3))
+    weight = int8_constant(np.ones((_WIDTH, _WIDTH), np.float32))
+    product = ops.matmul(rounded(tokens, 1.0), weight, False, True)
+    model = openvino.Model([product], [tokens], "ones")
+    compiled = openvino.Core().compile_model(model, "CPU", options(INT8))
+    values = np.ones((1, _TOKENS, _WIDTH), np.float32)
+    result = compiled.create_infer_request().infer([values])[0]
+    return bool(np.allclose(result, _WIDTH, rtol=1e-3))
 
 
 def _infer(request: Any, values: npt.NDArray[np.float32]) -> bytes:

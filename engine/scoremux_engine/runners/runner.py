@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Outputs:
         return cls(np.concatenate([part.logits for part in parts]), np.concatenate(vectors) if vectors else None)
 
 
-class BackboneRunner(Protocol):
+class BackboneRunner:
     """logits = head(pooled, tables)[group], pooled = backbone(input_ids, attention_mask, tables)[group]
 
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
@@ -72,67 +75,56 @@ class BackboneRunner(Protocol):
     them. in_place: whether `run` reads tables where they lie, so that large ones cost no more than small ones.
     anytime: whether it computes before the first batch is scored. one_task: whether rows of one task are computed
     faster without others beside them. dtypes: the types it takes tables in. precision: what it computes in, by name.
-    arithmetic: what decides its bits, by name (`runners.arithmetic`).
     """
 
     overlap: int
     streams: int
-    express: bool
-    in_place: bool
-    anytime: bool
-    one_task: bool
-    dtypes: DTypes
+    express = False
+    in_place = False
+    anytime = False
+    one_task = False
+    dtypes: DTypes = MappingProxyType({})
     precision: str
+    _kept: Mapping[str, str]  # see `BackboneSpec.kept`
 
     @property
     def arithmetic(self) -> str:
-        """What decides its bits."""
-        ...
+        """The name of what decides its bits (`runners.arithmetic`)."""
+        raise NotImplementedError
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """Return the logits of the rows, and with `pooled` the vectors that the head read.
 
         What a row gets depends on that row and its group's tables alone, bit for bit.
         """
-        ...
+        return Outputs(*self._compute(rows, tables, [names.LOGITS, names.POOLED][: 1 + pooled]))
 
     def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
         """Return the logits and vectors of the rows, computed by each stream at the same moment."""
-        ...
+        return at_once([partial(self.run, rows, tables, pooled=True)] * self.streams)
 
     def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
         """Return what rows that begin like these read of them: the tables K.<layer> and V.<layer> by graph input name.
 
         Each float32 [B, heads, S, width]; the backbone reads prefixes.
         """
-        ...
-
-
-class GraphRunner:
-    """What runners share: each computes outputs of the graph by name, of tables that the graph takes as inputs."""
-
-    streams: int
-    one_task = False
-    _kept: Mapping[str, str]  # see `BackboneSpec.kept`
-
-    def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
-        return Outputs(*self._compute(rows, tables, [names.LOGITS, names.POOLED][: 1 + pooled]))
-
-    def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
-        together = threading.Barrier(self.streams)
-
-        def run(_: int) -> Outputs:
-            together.wait()
-            return self.run(rows, tables, pooled=True)
-
-        with ThreadPoolExecutor(self.streams) as pool:
-            return list(pool.map(run, range(self.streams)))
-
-    def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
         return dict(zip(self._kept, self._compute(rows, tables, list(self._kept.values())), strict=True))
 
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
+        """Return outputs of the graph by their names."""
         raise NotImplementedError
+
+
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what functions return that begin at the same moment, each in a thread of its own."""
+    together = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        together.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
 
 
 @dataclass(frozen=True)

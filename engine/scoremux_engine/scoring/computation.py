@@ -47,16 +47,19 @@ class TableLookup:
         """
         size, pool = versions[0].size, versions[0].pool
         if self._in_place and pool is not None and all(version.pool is pool for version in versions):
-            return np.array([version.slot for version in versions], dtype=np.int64), pool.tables
+            slots = [version.slot for version in versions]
+            return np.array(slots, dtype=np.int64), pool.tables
         index, tables = self._copied.get(size, ({}, None))
         if tables is None or any(version.digest not in index for version in versions):
             members = {version.digest: version for version in versions}
             more = members | {version.digest: version for version in soon if version.size == size}
             members = more if len(more) <= SHARED_GROUPS else members
             index = {digest: place for place, digest in enumerate(members)}
-            tables = stack([version.tables for version in members.values()], self._spec, size, self._dtypes)
+            adapters = [version.tables for version in members.values()]
+            tables = stack(adapters, self._spec, size, self._dtypes)
             self._copied[size] = index, tables
-        return np.array([index[version.digest] for version in versions], dtype=np.int64), tables
+        places = [index[version.digest] for version in versions]
+        return np.array(places, dtype=np.int64), tables
 
 
 class Computation:
@@ -101,13 +104,22 @@ def pad(
         spec: The padding token, whether the graph takes token types, and whether it reads prefixes.
         prefix_tokens: How many tokens of its prefix each row reads before these; None: no row has a prefix.
     """
-    lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)
-    mask = np.arange(bucket) < lengths[:, None]
-    attended = np.arange(bucket) < np.maximum(lengths, 1)[:, None]
-    input_ids = _spread((row.ids for row in tokens), mask, spec.pad_id)
-    types = _spread((row.types for row in tokens), mask, 0) if spec.token_types else None
-    before = np.zeros_like(lengths) if prefix_tokens is None else np.array(prefix_tokens, dtype=np.int64)
-    return RowInputs(input_ids, attended.astype(np.int64), group, types, before if spec.prefix_layers else None)
+    places = np.arange(bucket)
+    lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)[:, None]
+    mask = places < lengths
+    attended = places < np.maximum(lengths, 1)
+    types = before = None
+    if spec.token_types:
+        types = _spread((row.types for row in tokens), mask, 0)
+    if spec.prefix_layers:
+        before = np.array(prefix_tokens or [0] * len(tokens), dtype=np.int64)
+    return RowInputs(
+        _spread((row.ids for row in tokens), mask, spec.pad_id),
+        attended.astype(np.int64),
+        group,
+        types,
+        before,
+    )
 
 
 def add_prefix(package: TaskPackage, backbone: Backbone, runner: BackboneRunner) -> TaskPackage:

@@ -139,8 +139,9 @@ class InFlight:
         # A file that is missing or damaged says nothing; scoring goes on, and the next death begins a new one.
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             state = json.loads(self._file.read_text(encoding="utf-8"))
-            self.unfinished = {str(digest): int(deaths) for digest, deaths in state["unfinished"].items()}
-            self._deadly = {str(digest): float(since) for digest, since in state["deadly"].items()}
+            unfinished, deadly = state["unfinished"], state["deadly"]
+            self.unfinished = {str(digest): int(deaths) for digest, deaths in unfinished.items()}
+            self._deadly = {str(digest): float(since) for digest, since in deadly.items()}
             self._oom_kills = int(state["oom_kills"])
 
     def _write_state(self) -> None:

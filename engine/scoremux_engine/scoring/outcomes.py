@@ -44,22 +44,37 @@ def columns(
     """
     plan = _without_broken(plan, out.logits)
     size = len(plan.status)
-    status = np.array([s.value.encode() for s in plan.status], dtype=np.object_).reshape(size, 1)
     level, score, probabilities = _scores(plan, out.logits)
     confidence, condition, route, level_range = _decisions(plan, level, probabilities, out.pooled)
     if uncalibrated == MACHINE:
         route[route == Reason.UNCALIBRATED.route.encode()] = MACHINE.encode()
-    version, computed = (np.full((size, 1), b"", dtype=np.object_) for _ in range(2))
+    status, version, computed = (_texts(size) for _ in range(3))
+    status[:, 0] = [one.value.encode() for one in plan.status]
     tokens = np.zeros((size, 1), dtype=np.int32)
     truncated = np.zeros((size, 1), dtype=np.bool_)
     for row in plan.rows:
-        version[row.place, 0], computed[row.place, 0] = row.version.digest.encode(), arithmetic.encode()
-        tokens[row.place, 0], truncated[row.place, 0] = len(row.tokens.ids), row.tokens.truncated
+        version[row.place, 0] = row.version.digest.encode()
+        computed[row.place, 0] = arithmetic.encode()
+        tokens[row.place, 0] = len(row.tokens.ids)
+        truncated[row.place, 0] = row.tokens.truncated
     for place, (coding, coded_as) in plan.coded.items():
-        version[place, 0], condition[place, 0] = coding.digest.encode(), coded_as.code.encode()
+        version[place, 0] = coding.digest.encode()
+        condition[place, 0] = coded_as.code.encode()
     own_levels = np.maximum(probabilities, np.float32(contract.LEAST_PROBABILITY))  # NaN stays
-    scores = (status, level, _instead(score, contract.NO_SCORE), _instead(own_levels, 0), version, tokens, truncated)
-    values = (*scores, _instead(confidence, contract.NO_CONFIDENCE), condition, route, level_range, computed)
+    values = (
+        status,
+        level,
+        _instead(score, contract.NO_SCORE),
+        _instead(own_levels, 0),
+        version,
+        tokens,
+        truncated,
+        _instead(confidence, contract.NO_CONFIDENCE),
+        condition,
+        route,
+        level_range,
+        computed,
+    )
     named: Columns = {spec.name: value for spec, value in zip(contract.OUTPUTS, values, strict=True)}
     if embeddings and out.pooled is not None:
         named[contract.EMBEDDING.name] = _instead(out.pooled, 0)
@@ -88,8 +103,8 @@ def _decisions(
     """Return confidence, condition and route [B, 1] and the range of levels [B, 2] as each version decides."""
     size = len(plan.status)
     confidence = np.full((size, 1), np.nan, dtype=np.float32)
-    condition = np.full((size, 1), b"", dtype=np.object_)
-    route = np.array([contract.route_without_score(s).encode() for s in plan.status], dtype=np.object_)[:, None]
+    condition, route = _texts(size), _texts(size)
+    route[:, 0] = [contract.route_without_score(status).encode() for status in plan.status]
     level_range = np.full((size, 2), contract.NO_RANGE, dtype=np.int32)
     for row in plan.rows:
         place = row.place
@@ -107,8 +122,13 @@ def _decisions(
 
 def nothing_on_request(rows: int) -> Columns:
     """Return EMBEDDING and TASKS for a request that asks for all outputs: both are empty."""
-    vectors, texts = np.empty((rows, 0), dtype=np.float32), np.full((rows, 1), b"", dtype=np.object_)
-    return {contract.EMBEDDING.name: vectors, contract.TASKS.name: texts}
+    vectors = np.empty((rows, 0), dtype=np.float32)
+    return {contract.EMBEDDING.name: vectors, contract.TASKS.name: _texts(rows)}
+
+
+def _texts(rows: int) -> Texts:
+    """Return empty texts [B, 1]."""
+    return np.full((rows, 1), b"", dtype=np.object_)
 
 
 def _instead(values: Floats, none: float) -> Floats:
@@ -137,7 +157,7 @@ class TaskLists:
             text = _listed(described, grant)
             if sum(map(len, [*kept.values(), text])) <= self._most_bytes:
                 kept[patterns] = text
-        column = np.full((rows, 1), b"", dtype=np.object_)
+        column = _texts(rows)
         column[:1, 0] = text
         return {contract.TASKS.name: column}
 
@@ -182,7 +202,9 @@ def margin_of(logits: npt.NDArray[np.floating[Any]], points: Sequence[float]) ->
     is halfway between two levels.
     """
     if len(logits) == 1:
-        return 2 * min((abs(float(logits[0]) - (low + high) / 2) for low, high in pairwise(points)), default=math.inf)
+        value = float(logits[0])
+        halfway = ((low + high) / 2 for low, high in pairwise(points))
+        return 2 * min((abs(value - point) for point in halfway), default=math.inf)
     second, first = np.sort(logits)[-2:]
     return float(first - second)
 

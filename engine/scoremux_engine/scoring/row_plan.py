@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +23,7 @@ from scoremux_engine.scoring.in_flight import row_digest
 
 Texts = Sequence[str | bytes]
 Allowed = Callable[[str], bool] | None
-"""Whether a row may name the task with an id; None: any."""
+"""Whether rows may name the task with an id; None: any."""
 
 _Admitted = tuple[int, Version, str, ResponseCondition | None]
 """A row's place, version, text and condition."""
@@ -32,16 +31,15 @@ _Admitted = tuple[int, Version, str, ResponseCondition | None]
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a request as they came; `allowed` is None where all are. Raises EngineError where lengths differ."""
+    """The rows of a request as they came. Raises EngineError where lengths differ."""
 
     texts: Texts
     tasks: Texts
-    allowed: Sequence[Allowed] | None = None
+    allowed: Allowed = None
 
     def __post_init__(self) -> None:
-        allowed = len(self.texts) if self.allowed is None else len(self.allowed)
-        if not len(self.texts) == len(self.tasks) == allowed:
-            raise EngineError(f"{len(self.texts)} texts for {len(self.tasks)} tasks and {allowed} permissions")
+        if len(self.texts) != len(self.tasks):
+            raise EngineError(f"{len(self.texts)} texts for {len(self.tasks)} tasks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +161,8 @@ class RowPlan:
 
     def _admit(self, rows: Rows, versions: BatchVersions, coding: bool) -> Iterator[_Admitted]:
         """Yield the rows that can be computed; note the status and the task of all."""
-        allowed = rows.allowed or itertools.repeat(None)
-        for place, (raw_text, task, may) in enumerate(zip(rows.texts, rows.tasks, allowed, strict=False)):
-            version, status = _find(task, versions, may)
+        for place, (raw_text, task) in enumerate(zip(rows.texts, rows.tasks, strict=True)):
+            version, status = _find(task, versions, rows.allowed)
             self.tasks.append(version.task.id if version else None)
             if version is not None:
                 text, status = _decode(raw_text)

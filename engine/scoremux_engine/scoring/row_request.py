@@ -128,6 +128,7 @@ class RowRequest:
     def place(self, rows: Sequence[PlannedRow], out: Outputs, first: int) -> None:
         """Put the outputs of a micro-batch, from its row `first` on, where the request's rows belong."""
         for number, row in enumerate(rows, first):
-            self.out.logits[row.place, : row.version.outputs] = out.logits[number, : row.version.outputs]
-        if self.out.pooled is not None and out.pooled is not None:
-            self.out.pooled[[row.place for row in rows]] = out.pooled[first : first + len(rows)]
+            width = row.version.outputs
+            self.out.logits[row.place, :width] = out.logits[number, :width]
+            if self.out.pooled is not None and out.pooled is not None:
+                self.out.pooled[row.place] = out.pooled[number]

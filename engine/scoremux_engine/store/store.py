@@ -195,18 +195,21 @@ class Store(StoreReader):
         if not changes and self.stamp():
             return
         after = {**manifest.tasks, **{change.task: change.after for change in changes}}
-        tasks = {task: digest for task, digest in sorted(after.items()) if digest is not None}
-        trained = any((self.package_folder(c.after) / TRAINED_JSON).exists() for c in changes if c.after)
-        content = Manifest(format=2 if trained else manifest.format, backbone=manifest.backbone, tasks=tasks)
+        live = {task: digest for task, digest in sorted(after.items()) if digest is not None}
+        published = [self.package_folder(change.after) for change in changes if change.after]
+        trained = any((folder / TRAINED_JSON).exists() for folder in published)
+        file_format = 2 if trained else manifest.format
+        content = Manifest(format=file_format, backbone=manifest.backbone, tasks=live)
         self._replace(action, changes, MANIFEST_JSON, content, who)
 
     def _replace_pins(self, before: Mapping[str, str], after: dict[str, str]) -> dict[str, str]:
         """Replace the pins; return them."""
         added = [Change(task, None, digest) for digest, task in after.items() if digest not in before]
         removed = [Change(task, digest, None) for digest, task in before.items() if digest not in after]
-        if added or removed:
+        if changes := added or removed:
+            action = "pin" if added else "unpin"
             pinned = PinnedVersions(pins=dict(sorted(after.items())))
-            self._replace("pin" if added else "unpin", added or removed, PINS_JSON, pinned)
+            self._replace(action, changes, PINS_JSON, pinned)
         return after
 
     def _replace(self, action: str, changes: Sequence[Change], name: str, file: StoreFile, who: str = "") -> None:

@@ -82,10 +82,13 @@ def _garbage(store: Store, keep_days: float) -> Garbage:
     live = set(store.manifest().tasks.values())
     before_hold = {decision.held for decision in map(store.decision, live) if decision}  # for their release
     named = {*live, *before_hold, *store.pins(), *_recent(store, keep_days)}
-    unnamed = [store.package_folder(digest) for digest in store.digests() if digest not in named]
-    folders = [folder for folder in (store.folder, store.packages_path) if folder.is_dir()]
-    leftovers = [path for folder in folders for path in sorted(folder.iterdir()) if path.name.startswith(LEFTOVERS)]
-    return Garbage({f.name: sum(file.lstat().st_size for file in f.iterdir()) for f in unnamed}, leftovers)
+    sizes = {}
+    for digest in store.digests():
+        if digest not in named:
+            files = store.package_folder(digest).iterdir()
+            sizes[digest] = sum(file.lstat().st_size for file in files)
+    beside = sorted(store.folder.iterdir()) + store.package_folders()
+    return Garbage(sizes, [path for path in beside if path.name.startswith(LEFTOVERS)])
 
 
 def _recent(store: Store, keep_days: float) -> set[str]:

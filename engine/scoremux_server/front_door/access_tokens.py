@@ -34,7 +34,7 @@ GRANT_S = 7200.0
 Pattern = Annotated[str, Field(pattern=f"^{TASKS}$")]
 
 
-class Token(BaseModel, extra="forbid", frozen=True):
+class AccessToken(BaseModel, extra="forbid", frozen=True):
     """What is stored of a token, which is not the token itself.
 
     Attributes:
@@ -81,16 +81,16 @@ class Token(BaseModel, extra="forbid", frozen=True):
 
 class _Content(BaseModel, extra="forbid", frozen=True):
     format: Literal[1]
-    tokens: tuple[Token, ...]
+    tokens: tuple[AccessToken, ...]
 
 
-class TokenFile:
+class AccessTokenFile:
     """The tokens of one file. Every change is atomic, and writers take turns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self) -> tuple[Token, ...]:
+    def read(self) -> tuple[AccessToken, ...]:
         """Return all tokens by name. Raises SetupError where the file is missing or damaged."""
         with reading(self.path, SetupError):
             try:
@@ -115,7 +115,7 @@ class TokenFile:
         limits = {"rate": rate, "weight": weight}
         ends = now + timedelta(days=days)
         try:
-            token = validate(Token.model_validate, {**values, **limits, "created": now, "ends": ends})
+            token = validate(AccessToken.model_validate, {**values, **limits, "created": now, "ends": ends})
         except ValueError as error:
             raise SetupError(str(error)) from error
         with writing(self.path, SetupError):
@@ -142,7 +142,7 @@ class TokenFile:
     def _lock(self) -> Path:
         return self.path.with_name(f".{self.path.name}.lock")
 
-    def _write(self, tokens: tuple[Token, ...]) -> None:
+    def _write(self, tokens: tuple[AccessToken, ...]) -> None:
         content = _Content(format=1, tokens=tuple(sorted(tokens, key=lambda token: token.name)))
         with replacing(self.path, mode=0o600) as aside:
             aside.write_text(content.model_dump_json(indent=1) + "\n", encoding="utf-8")

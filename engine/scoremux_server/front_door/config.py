@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import ssl
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +16,6 @@ from scoremux_files.settings import check, read_toml
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton.endpoints import is_loopback
-
-_LEAF_OF_ANY_AGE = 0x80000 | 0x200000
-"""OpenSSL's X509_V_FLAG_PARTIAL_CHAIN and X509_V_FLAG_NO_CHECK_TIME."""
 
 _HOST_AND_PORT = r"^[0-9A-Za-z.:\[\]-]+:[0-9]+$"
 _MAKING = {"tokens": "scoremux tokens add NAME --tokens {} --tasks '*'", "grant_key": "openssl rand -hex 32 > {}"}
@@ -197,9 +192,13 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
     @property
     def pems(self) -> dict[str, tuple[str, Path]]:
         """The files that HAProxy reads when it starts: name of its copy → key of door.toml, path."""
-        files = {"door.pem": ("certificate", self.certificate), "door.pem.key": ("key", self.key)}
-        files["client-ca.pem"] = ("client_ca", self.client_ca)
-        files |= {f"backend-{b.name}-ca.pem": (f"backends.{b.name}: ca", b.ca) for b in self.backends}
+        files = {
+            "door.pem": ("certificate", self.certificate),
+            "door.pem.key": ("key", self.key),
+            "client-ca.pem": ("client_ca", self.client_ca),
+        }
+        for backend in self.backends:
+            files[f"backend-{backend.name}-ca.pem"] = f"backends.{backend.name}: ca", backend.ca
         return {name: (key, path) for name, (key, path) in files.items() if path is not None}
 
     def read_pems(self, file: Path) -> dict[str, bytes]:
@@ -218,20 +217,3 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
                 beside, cause = " with its key" if name == "door.pem" else "", getattr(error, "reason", None) or error
                 raise SetupError(f"{file}: {key}: {path} cannot be used{beside}: {cause}") from error
         return contents
-
-    def expiry_s(self) -> float:
-        """Return when the certificate expires, in seconds since the epoch; inf if a client cannot say."""
-        to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-        with suppress(OSError, KeyError, ValueError):
-            server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            server.load_cert_chain(self.certificate, self.key, password="")
-            client = ssl.create_default_context(cadata=self.certificate.read_text("ascii", "ignore"))
-            client.check_hostname = False
-            client.verify_flags = ssl.VerifyFlags(_LEAF_OF_ANY_AGE)
-            there = client.wrap_bio(to_client, to_server)
-            here = server.wrap_bio(to_server, to_client, server_side=True)
-            for side in (there, here, there):
-                with suppress(ssl.SSLWantReadError):
-                    side.do_handshake()
-            return ssl.cert_time_to_seconds(str((there.getpeercert() or {})["notAfter"]))
-        return math.inf

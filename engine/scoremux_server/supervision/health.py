@@ -154,20 +154,34 @@ class Health(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics that are computed when they are read."""
-        text = "Whether rows sent now get scores: 1 while /readyz answers 200."
-        yield GaugeMetricFamily("scoremux_ready", text, value=float(self.ready))
-        if self.canary_age_s is not None:
-            text = "Seconds since the last canary that was scored correctly."
-            yield GaugeMetricFamily("scoremux_canary_age_seconds", text, value=self.canary_age_s)
-        text = "Seconds that the canary in flight has waited for its answer."
-        yield GaugeMetricFamily("scoremux_canary_waiting_seconds", text, value=self.canary_waiting_s)
-        text = "Whether the store could be read at the last canary; tasks in memory are scored all the same."
-        yield GaugeMetricFamily("scoremux_store_readable", text, value=float(not self.store_cause))
-        text = "Bytes free in shared memory, through which Triton passes all tensors."
-        yield GaugeMetricFamily("scoremux_shared_memory_free_bytes", text, value=float(shared_memory_free_bytes()))
-        if self._selftest != "none":
-            text = "Whether the self-test passed at the start: 0 if it is switched off."
-            yield GaugeMetricFamily("scoremux_selftest", text, value=float(self._selftest == "short"))
+        tested = None if self._selftest == "none" else self._selftest == "short"
+        gauges = (
+            ("scoremux_ready", "Whether rows sent now get scores: 1 while /readyz answers 200.", self.ready),
+            (
+                "scoremux_canary_age_seconds",
+                "Seconds since the last canary that was scored correctly.",
+                self.canary_age_s,
+            ),
+            (
+                "scoremux_canary_waiting_seconds",
+                "Seconds that the canary in flight has waited for its answer.",
+                self.canary_waiting_s,
+            ),
+            (
+                "scoremux_store_readable",
+                "Whether the store could be read at the last canary; tasks in memory are scored all the same.",
+                not self.store_cause,
+            ),
+            (
+                "scoremux_shared_memory_free_bytes",
+                "Bytes free in shared memory, through which Triton passes all tensors.",
+                shared_memory_free_bytes(),
+            ),
+            ("scoremux_selftest", "Whether the self-test passed at the start: 0 if it is switched off.", tested),
+        )
+        for name, text, value in gauges:
+            if value is not None:
+                yield GaugeMetricFamily(name, text, value=float(value))
         yield CounterMetricFamily("scoremux_restarts_total", "Times that Triton was restarted.", value=self.restarts)
         state = GaugeMetricFamily("scoremux_state", "1 for what the watcher is doing now.", labels=("state",))
         for each in WatchState:

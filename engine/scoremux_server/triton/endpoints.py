@@ -6,7 +6,8 @@ import errno
 import ipaddress
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from scoremux_server.errors import SetupError
 from scoremux_server.profile import LOOPBACK, Profile
@@ -21,9 +22,9 @@ ARITHMETIC_HEADER = "scoremux-arithmetic"
 class Endpoints:
     """Triton's ports on `address`, and the watcher's port; without `metrics_address`, metrics are on `address` too."""
 
-    grpc: int
-    http: int
-    metrics: int
+    grpc: int = 0
+    http: int = 0
+    metrics: int = 0
     address: str = LOOPBACK
     watch: int = 0
     watch_address: str = LOOPBACK
@@ -50,15 +51,13 @@ class Endpoints:
         return f"http://{_reachable(self.watch_address)}:{self.watch}"
 
     @classmethod
-    def choose(
-        cls, grpc: int = 0, http: int = 0, metrics: int = 0, watch: int = 0, *, checked: bool = True, **addresses: str
-    ) -> Endpoints:
+    def choose(cls, *, checked: bool = True, **given: Any) -> Endpoints:
         """Return endpoints with the given ports, which must be free if `checked`, and a free port for each 0.
 
         Raises SetupError where a port cannot be used.
         """
-        ports = {"grpc": grpc, "http": http, "metrics": metrics, "watch": watch}
-        endpoints = cls(grpc, http, metrics, watch=watch, **addresses)
+        endpoints = cls(**given)
+        ports = {name: getattr(endpoints, name) for name in _NAMES}
         hosts = dict.fromkeys(("grpc", "http"), endpoints.address)
         hosts |= {"metrics": endpoints.metrics_host, "watch": endpoints.watch_address}
         if checked:
@@ -66,21 +65,14 @@ class Endpoints:
         else:
             free = _reserve_all(dict.fromkeys(ports, LOOPBACK), dict.fromkeys(ports, 0))
             ports = {name: port or free[name] for name, port in ports.items()}
-        return cls(ports["grpc"], ports["http"], ports["metrics"], watch=ports["watch"], **addresses)
+        return replace(endpoints, **ports)
 
     @classmethod
     def of(cls, profile: Profile, checked: bool = True) -> Endpoints:
         """Return a profile's endpoints. checked, Raises: as for `choose`."""
-        return cls.choose(
-            profile.grpc_port,
-            profile.http_port,
-            profile.metrics_port,
-            profile.watch_port,
-            checked=checked,
-            address=profile.address,
-            watch_address=profile.watch_address,
-            metrics_address=profile.metrics_address,
-        )
+        ports = {name: getattr(profile, f"{name}_port") for name in _NAMES}
+        addresses = {name: getattr(profile, name) for name in ("address", "watch_address", "metrics_address")}
+        return cls.choose(checked=checked, **ports, **addresses)
 
 
 def is_loopback(address: str) -> bool:

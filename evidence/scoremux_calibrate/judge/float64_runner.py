@@ -21,7 +21,7 @@ from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import DTypes, Tables, size_class, stack
-from scoremux_engine.runners.runner import GraphRunner, RowInputs
+from scoremux_engine.runners.runner import BackboneRunner, RowInputs
 from scoremux_engine.scoring.computation import add_prefix, pad
 from scoremux_engine.store.reader import StoreReader
 
@@ -123,7 +123,7 @@ def _of_one_type(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value.astype(np.float64) if value.dtype == np.float32 else value for name, value in inputs.items()}
 
 
-class Float64Runner(GraphRunner):
+class Float64Runner(BackboneRunner):
     """Runs `backbone.onnx` in float64, slowly. See `BackboneRunner`."""
 
     precision = arithmetic = "float64"

@@ -29,7 +29,7 @@ from scoremux_review.erasure import ErasureRequest, erase, expire
 from scoremux_review.exports import export_labelled
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.alerts import listed_alerts
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 from serving import run_here
 from waiting import until
 
@@ -421,7 +421,7 @@ def test_points_of_a_decision_are_those_that_the_server_names(running: tuple[Tes
 
 def test_an_id_of_two_tokens_is_erased_of_one(tmp_path: Path) -> None:
     names = ("north", "south")
-    (tokens := TokenFile(tmp_path / "tokens.json")).add("north", ["*"], 0, 1)
+    (tokens := AccessTokenFile(tmp_path / "tokens.json")).add("north", ["*"], 0, 1)
     tokens.add("south", ["*"], 0, 1)
     with api(tmp_path, RoutedTransport(), key=KEY, tokens=tokens.path) as (client, services):
         for name in names:

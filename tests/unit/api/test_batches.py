@@ -28,7 +28,7 @@ from scoremux_client.rows import Columns
 from scoremux_client.testing import FakeTransport
 from scoremux_review.database.schema import api_rows, batches, deliveries, rows, webhooks
 from scoremux_review.errors import DatabaseError
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 from waiting import until
 
 
@@ -84,9 +84,9 @@ def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tokens(tmp_path: Path) -> TokenFile:
+def tokens(tmp_path: Path) -> AccessTokenFile:
     """A file with the tokens north and south."""
-    file = TokenFile(tmp_path / "tokens.json")
+    file = AccessTokenFile(tmp_path / "tokens.json")
     for name in ("north", "south"):
         file.add(name, ["t-1", "t-2"], 0, 9)
     return file
@@ -288,7 +288,7 @@ def test_batch_goes_on_after_each_step_that_failed(tmp_path: Path, monkeypatch: 
         assert people_read(services) == [("a", "unsure")] and not (commits or counts)
 
 
-def test_batches_are_of_the_token_that_sent_them(tmp_path: Path, tokens: TokenFile) -> None:
+def test_batches_are_of_the_token_that_sent_them(tmp_path: Path, tokens: AccessTokenFile) -> None:
     north, south = grant("north"), grant("south")
     with api(tmp_path, key=KEY, tokens=tokens.path) as (client, _):
         mine = [sent(client, row("a"), **north) for _ in range(5)]
@@ -309,7 +309,7 @@ def test_batches_are_of_the_token_that_sent_them(tmp_path: Path, tokens: TokenFi
 
 
 @pytest.mark.parametrize("said", ["the token north was revoked", "the token north may no longer use t-2"])
-def test_batch_of_a_token_that_lost_its_permission_fails(tmp_path: Path, said: str, tokens: TokenFile) -> None:
+def test_batch_of_a_token_that_lost_its_permission_fails(tmp_path: Path, said: str, tokens: AccessTokenFile) -> None:
     slow, north = Slow(), grant("north", "t-1", "t-2")
     with api(tmp_path, slow, key=KEY, tokens=tokens.path) as (client, _):
         batch = sent(client, row("a"), row("b", task="t-2"), **north)
@@ -323,7 +323,7 @@ def test_batch_of_a_token_that_lost_its_permission_fails(tmp_path: Path, said: s
     assert end["status"] == "failed" and said in end["errors"][0]["message"]
 
 
-def test_tokens_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: TokenFile) -> None:
+def test_tokens_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: AccessTokenFile) -> None:
     monkeypatch.setattr(batch_runner, "LAYOUT", replace(batch_files.LAYOUT, part_rows=100))
     slow, north, south = Slow(), grant("north"), grant("south")
     with api(tmp_path, slow, key=KEY, tokens=tokens.path) as (client, _):

@@ -24,14 +24,14 @@ from scoremux_api.webhooks import addresses
 from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_engine.scoring.permission import HEADER
 from scoremux_review.database import outbox
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 
 SLOW, OTHER = grant("slow"), grant("other")
 
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    tokens = TokenFile(tmp_path / "tokens.json")
+    tokens = AccessTokenFile(tmp_path / "tokens.json")
     for name in ("slow", "other"):
         tokens.add(name, ["*"], 0, 9)
     with listening_api(tmp_path, key=KEY, tokens=tokens.path) as address:

@@ -18,7 +18,7 @@ from scoremux_client.testing import FakeTransport
 from scoremux_review.database.connection import Database
 from scoremux_review.database.programme import Item, item_of
 from scoremux_review.errors import DatabaseError
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 from serving import run_here
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -90,7 +90,7 @@ def test_options_that_could_not_work_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("key").write_text("0123456789abcdef" * 4)
-    TokenFile(Path("tokens")).add("acme", ["*"], 1, 1)
+    AccessTokenFile(Path("tokens")).add("acme", ["*"], 1, 1)
     ended = run_here(*NEEDED, *options.split())
     assert ended.returncode == 2 and refusal in " ".join(ended.stderr.replace("│", " ").split())
     assert "insecure" not in ended.stderr and not Path("s.db").exists()

@@ -18,7 +18,7 @@ from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_client.errors import InputError
 from scoremux_review.database import outbox
 from scoremux_review.database.schema import deliveries
-from scoremux_server.front_door.access_tokens import TokenFile
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 from serving import run_here
 from waiting import until
 
@@ -189,7 +189,7 @@ def test_a_listed_port_is_the_only_one() -> None:
 
 
 def test_webhooks_of_a_revoked_token_are_not_those_of_a_new_one_of_its_name(tmp_path: Path) -> None:
-    lms, tokens = grant("lms"), TokenFile(tmp_path / "tokens.json")
+    lms, tokens = grant("lms"), AccessTokenFile(tmp_path / "tokens.json")
     tokens.add("lms", ["*"], 0, 9)
     allowed = frozenset({"localhost"})
     with api(tmp_path, key=KEY, tokens=tokens.path, allowed_hosts=allowed) as (client, services):

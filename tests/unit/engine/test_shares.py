@@ -19,7 +19,7 @@ from schedules import Row, make_request
 from scoremux_client import Status, contract
 from scoremux_engine.backend.room import Room, read_terms
 from scoremux_engine.engine import Engine
-from scoremux_engine.errors import DroppedError, EngineError, GrantError
+from scoremux_engine.errors import DroppedError, GrantError
 from scoremux_engine.scoring.permission import (
     HEADER,
     MOST_BYTES,
@@ -458,10 +458,9 @@ def test_a_key_is_read_once_and_named_without_being_shown(tmp_path: Path) -> Non
 
 def test_rows_of_forbidden_tasks_are_told_apart_and_the_others_are_scored(small_repository: Path) -> None:
     engine = Engine.open(small_repository)
-    tasks = ["t-1", "t-2", "t-9", "no task", "t-2@" + "0" * 64, "t-1@" + "0" * 64, b"t-2", b"\xff", "t-2"]
+    tasks = ["t-1", "t-2", "t-9", "no task", "t-2@" + "0" * 64, "t-1@" + "0" * 64, b"t-2", b"\xff"]
     texts = ["a router"] * len(tasks)
-    one, every = Grant("one", NOW, ("t-1",)).allows, None
-    columns = engine.score_columns(texts, tasks, [one] * 8 + [every])
+    columns = engine.score_columns(texts, tasks, Grant("one", NOW, ("t-1",)).allows)
     assert [status.decode() for status in columns[contract.STATUS.name][:, 0]] == [
         Status.OK,
         Status.FORBIDDEN_TASK,
@@ -471,15 +470,7 @@ def test_rows_of_forbidden_tasks_are_told_apart_and_the_others_are_scored(small_
         Status.UNKNOWN_TASK,
         Status.FORBIDDEN_TASK,
         Status.INVALID_TASK,
-        Status.OK,
     ]
     alone = engine.score_columns(["a router"], ["t-1"])
     assert (columns["PROBABILITIES"][0] == alone["PROBABILITIES"][0])[:5].all()
     assert columns["LEVEL"][1, 0] == -1 and columns["VERSION"][1, 0] == b""
-
-
-def test_permissions_for_fewer_rows_than_there_are_allow_nothing(small_repository: Path) -> None:
-    engine = Engine.open(small_repository)
-    for allowed in ([], [lambda _: True]):
-        with pytest.raises((ValueError, EngineError)):
-            engine.score_columns(["a", "b"], ["t-1", "t-2"], allowed)

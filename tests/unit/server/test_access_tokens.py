@@ -14,12 +14,12 @@ import pytest
 from doors import KEY
 from scoremux_engine.scoring.permission import MOST_BYTES, WATCHER, Grant
 from scoremux_server.errors import SetupError
-from scoremux_server.front_door.access_tokens import GRANT_S, TokenFile
+from scoremux_server.front_door.access_tokens import GRANT_S, AccessTokenFile
 from serving import run_here
 
 
 def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
-    tokens = TokenFile(tmp_path / "new" / "tokens.json")
+    tokens = AccessTokenFile(tmp_path / "new" / "tokens.json")
     secret = tokens.add("grader", ["en-*", "de-1"], 1000, 30, weight=3)
     (token,) = tokens.read()
     assert len(secret) > 43 and secret not in tokens.path.read_text()
@@ -42,7 +42,7 @@ def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
 
 
 def test_longest_patterns_of_a_token_fit_into_a_grant(tmp_path: Path) -> None:
-    tokens = TokenFile(tmp_path / "tokens.json")
+    tokens = AccessTokenFile(tmp_path / "tokens.json")
     patterns = [f"{number:03}" + "*" * 125 for number in range(23)]
     tokens.add("n" * 64, patterns, 1_000_000, 3650)
     (token,) = tokens.read()
@@ -52,7 +52,7 @@ def test_longest_patterns_of_a_token_fit_into_a_grant(tmp_path: Path) -> None:
 
 
 def test_revoked_token_is_gone(tmp_path: Path) -> None:
-    tokens = TokenFile(tmp_path / "tokens.json")
+    tokens = AccessTokenFile(tmp_path / "tokens.json")
     for name in ("a", "b"):
         tokens.add(name, ["*"], 0, 1)
     tokens.revoke("a")
@@ -77,7 +77,7 @@ def test_revoked_token_is_gone(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_value_of_a_token_is_named(tmp_path: Path, name: str, tasks: list[str], rate: int, sentence: str) -> None:
-    tokens = TokenFile(tmp_path / "tokens.json")
+    tokens = AccessTokenFile(tmp_path / "tokens.json")
     tokens.add("known", ["*"], 0, 1)
     before = tokens.path.read_bytes()
     with pytest.raises(SetupError, match=sentence):
@@ -97,21 +97,21 @@ def test_wrong_value_of_a_token_is_named(tmp_path: Path, name: str, tasks: list[
 def test_file_that_is_damaged_or_of_another_format_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "tokens.json").write_text(text)
     with pytest.raises(SetupError, match=rf"tokens\.json {sentence}"):
-        TokenFile(tmp_path / "tokens.json").read()
+        AccessTokenFile(tmp_path / "tokens.json").read()
 
 
 def test_missing_token_file_does_not_count_as_empty(tmp_path: Path) -> None:
-    tokens = TokenFile(tmp_path / "none" / "tokens.json")
+    tokens = AccessTokenFile(tmp_path / "none" / "tokens.json")
     for use in (tokens.read, lambda: tokens.revoke("a")):
         with pytest.raises(SetupError, match=r"none/tokens\.json is missing: put it back, or make one with `scoremux"):
             use()
     assert not list(tmp_path.iterdir())
     (tmp_path / "empty.json").write_text('{"format": 1, "tokens": []}')
-    assert TokenFile(tmp_path / "empty.json").read() == ()
+    assert AccessTokenFile(tmp_path / "empty.json").read() == ()
 
 
 def test_writers_of_tokens_take_turns(tmp_path: Path) -> None:
-    tokens = TokenFile(tmp_path / "tokens.json")
+    tokens = AccessTokenFile(tmp_path / "tokens.json")
     threads = [threading.Thread(target=tokens.add, args=(f"t{n}", ["*"], 0, 1)) for n in range(12)]
     for thread in threads:
         thread.start()
@@ -163,7 +163,7 @@ def test_unusable_token_file_is_one_sentence(words: tuple[str, ...], sentence: s
 
 def test_token_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:
     """A door that runs as somebody else must go on reading it."""
-    tokens = TokenFile(tmp_path / "tokens.json")
+    tokens = AccessTokenFile(tmp_path / "tokens.json")
     tokens.add("a", ["*"], 0, 1)
     tokens.path.chmod(0o640)
     if os.geteuid() == 0:
@@ -180,7 +180,7 @@ def test_token_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:
 def test_group_that_cannot_be_kept_gives_no_other_its_rights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: str, mode: int
 ) -> None:
-    tokens = TokenFile(tmp_path / "tokens.json")
+    tokens = AccessTokenFile(tmp_path / "tokens.json")
     tokens.add("a", ["*"], 0, 1)
     tokens.path.chmod(0o640)
 

@@ -32,7 +32,7 @@ def test_given_ports_are_kept_and_the_others_are_free() -> None:
     assert len({*ports, 0}) == 4
     for port in ports:
         socket.create_server(("127.0.0.1", port)).close()
-    given = Endpoints.choose(*ports)
+    given = Endpoints.choose(**dict(zip(("grpc", "http", "metrics"), ports, strict=True)))
     assert (given.grpc, given.http, given.metrics) == ports
     mixed = Endpoints.choose(http=free.http)
     assert mixed.http == free.http and len({mixed.grpc, mixed.http, mixed.metrics, 0}) == 4
