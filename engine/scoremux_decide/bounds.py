@@ -1,7 +1,5 @@
 """Exact bounds of a share (Clopper & Pearson 1934), without scipy."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Dataclasses that check what a JSON object gives them, in plain code: the scorer reads them without pydantic."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields

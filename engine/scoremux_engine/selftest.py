@@ -3,8 +3,6 @@
 And what are they: digests of scores, which another machine's can be compared with, and their distance from float32's.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import random

@@ -1,7 +1,5 @@
 """The commands of a serving machine: `scoremux serve`, `scoremux tokens` and `scoremux front-door`."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

@@ -8,8 +8,6 @@ ScoremuxError
     └── CrashLoopError  Triton died again and again; the message says of what
 """
 
-from __future__ import annotations
-
 from scoremux_client.errors import ScoremuxError
 
 

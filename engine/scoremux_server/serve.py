@@ -1,7 +1,5 @@
 """A serving machine: Triton, its watcher and the port of its health."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

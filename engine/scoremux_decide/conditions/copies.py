@@ -1,7 +1,5 @@
 """Whether a response is taken from one of its task's texts, word for word or with some words changed."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from scoremux_decide.conditions.phrases import vocabulary

@@ -1,7 +1,5 @@
 """Finds the condition of responses to one task."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

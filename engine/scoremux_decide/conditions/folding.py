@@ -1,7 +1,5 @@
 """Texts folded to what a reader sees: without invisible characters, look-alikes, widths, accents and case."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

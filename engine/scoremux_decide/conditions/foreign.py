@@ -1,7 +1,5 @@
 """Whether a response is in a language that its task does not accept, however short it is."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache

@@ -3,8 +3,6 @@
 It computes on this machine, alone: 6 MB of memory, 0.2 s to load. The same text gets the same answer.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """How much of a text looks like words of a language: its letter trigrams, and its most common words."""
 
-from __future__ import annotations
-
 import json
 import re
 from base64 import b85decode

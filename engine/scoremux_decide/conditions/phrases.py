@@ -5,8 +5,6 @@ is a group of words that the file names. The first word of a pattern is always w
 words is looked through once.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

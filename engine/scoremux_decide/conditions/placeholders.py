@@ -1,7 +1,5 @@
 """Whether a response is only a mark or a word in the place of an answer, such as a dash."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

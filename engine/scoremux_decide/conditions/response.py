@@ -1,7 +1,5 @@
 """A response and the texts of its task, with what the rules of conditions ask about them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property

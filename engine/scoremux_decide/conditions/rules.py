@@ -1,7 +1,5 @@
 """Rules that give a response a condition code; what they say depends on the response and its task's texts alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property

@@ -1,7 +1,5 @@
 """One of the task's own texts, which a response may be copied from."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The audit log's file: what was written is whole, and survives its writer."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,10 +1,8 @@
 """What the scorer tells Prometheus: metrics, who counts, who publishes. No label ever holds what a student wrote."""
 
-from __future__ import annotations
-
 import logging
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -143,7 +141,7 @@ _BY_TASK = {ROWS: contract.STATUS.name, ROUTES: contract.ROUTE.name, CONDITIONS:
 class Changes:
     """What happened since the last look. added: growth of counters; set: values of gauges; observed: of histograms."""
 
-    added: Counter[Series] = field(default_factory=Counter)
+    added: dict[Series, float] = field(default_factory=dict)
     set: dict[Series, float] = field(default_factory=dict)
     observed: list[tuple[Series, float]] = field(default_factory=list)
 
@@ -155,9 +153,9 @@ class Recorder:
         self._labels = labels
         self._tokens = tokens or FirstLabels(MOST_TOKENS)
         self._lock = threading.Lock()
-        self._changes = Changes()
-        self._gauges: dict[Series, float] = {}
-        self._totals: Counter[Series] = Counter()
+        self._values = defaultdict[Series, float](int)
+        self._taken: dict[Series, float] = {}
+        self._observed: list[tuple[Series, float]] = []
 
     def observe(self, batch: ScoredBatch) -> None:
         labels = [self._labels.of(task) for task in batch.plan.tasks]
@@ -168,31 +166,28 @@ class Recorder:
             counts.update((metric, labelled) for labelled in rows if labelled[1])
         truncated = int(batch.columns[contract.TRUNCATED.name].sum())
         tokens = int(batch.columns[contract.TOKENS.name].sum())
+        counts[TOKENS, ()] = tokens
+        counts[TRUNCATED_ROWS, ()] = truncated
         with self._lock:
-            self._changes.added.update(counts)
-            self._changes.added[TOKENS, ()] += tokens
-            self._changes.added[TRUNCATED_ROWS, ()] += truncated
+            for series, count in counts.items():
+                self._values[series] += count
             for trace in batch.traces:
                 self._observe(trace)
 
     def add(self, metric: Metric, count: int = 1) -> None:
         """Let a counter without labels grow."""
         with self._lock:
-            self._changes.added[metric, ()] += count
+            self._values[metric, ()] += count
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
-        """Give a gauge its value. One that it has already is not published again."""
+        """Give a gauge its value, or a counter the total that somebody else has counted."""
         with self._lock:
-            if self._gauges.get((metric, labels)) != value:
-                self._changes.set[metric, labels] = self._gauges[metric, labels] = value
+            self._values[metric, labels] = value
 
     def set_bank(self, stats: BankStats) -> None:
         """Take over what the bank says of itself."""
         for name, value in asdict(stats).items():
-            if OF_BANK[name].kind is Kind.COUNTER:
-                self._grow(OF_BANK[name], value)
-            else:
-                self.set(OF_BANK[name], value)
+            self.set(OF_BANK[name], value)
 
     def set_queue(self, stats: QueueStats, rows: tuple[int, int]) -> None:
         """Take over what the scheduler says of its queue, and the rows that `Room` counts: planned or not."""
@@ -202,29 +197,30 @@ class Recorder:
         for name, count in stats.tokens.items():
             tokens[self._tokens.of(name)] += count
         for label, total in tokens.items():
-            self._grow(SHARE_TOKENS, total, label)
+            self.set(SHARE_TOKENS, total, label)
         for reason in _REASONS:
-            self._grow(DROPPED_ROWS, stats.dropped.get(reason, 0), reason)
-
-    def _grow(self, metric: Metric, total: int, *labels: str) -> None:
-        """Let a counter grow to what somebody else has counted."""
-        with self._lock:
-            grown = total - self._totals[metric, labels]
-            if grown or (metric, labels) not in self._totals:  # a series must be there before it grows
-                self._changes.added[metric, labels] += grown
-                self._totals[metric, labels] = total
+            self.set(DROPPED_ROWS, stats.dropped.get(reason, 0), reason)
 
     def take(self) -> Changes:
-        """Return what happened since the last call."""
+        """Return what happened since the last call; a new series is there before it grows."""
         with self._lock:
-            changes, self._changes = self._changes, Changes()
+            before, self._taken = self._taken, dict(self._values)
+            changes = Changes(observed=self._observed)
+            self._observed = []
+        for series, value in self._taken.items():
+            if value == before.get(series):
+                continue
+            if series[0].kind is Kind.COUNTER:
+                changes.added[series] = value - before.get(series, 0)
+            else:
+                changes.set[series] = value
         return changes
 
     def _observe(self, trace: BatchTrace) -> None:
         self._add_observation(BATCH_ROWS, trace.rows)
         for part in trace.parts:
-            self._changes.added[PADDED_TOKENS, ()] += part.rows * part.bucket
-            self._changes.added[MICRO_BATCHES, ("one_task" if part.one_task else "mixed",)] += 1
+            self._values[PADDED_TOKENS, ()] += part.rows * part.bucket
+            self._values[MICRO_BATCHES, ("one_task" if part.one_task else "mixed",)] += 1
             self._add_observation(MICRO_BATCH_ROWS, part.rows)
             self._add_observation(MICRO_BATCH_GROUPS, part.groups)
             self._add_observation(MICRO_BATCH_FILL, part.fill)
@@ -234,7 +230,7 @@ class Recorder:
             self._add_observation(STAGE_SECONDS, seconds, stage)
 
     def _add_observation(self, metric: Metric, value: float, *labels: str) -> None:
-        self._changes.observed.append(((metric, labels), value))
+        self._observed.append(((metric, labels), value))
 
 
 class Families:

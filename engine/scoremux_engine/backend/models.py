@@ -1,7 +1,5 @@
 """The Triton models that come with scoremux: hand-written configurations, and a `model.py` that only imports."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from scoremux_engine.errors import BackboneError

@@ -1,7 +1,5 @@
 """How much may wait in the scorer, and for how long: bounds of the queue, and the terms that a request names."""
 
-from __future__ import annotations
-
 import json
 import math
 import threading

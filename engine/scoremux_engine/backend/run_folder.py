@@ -1,7 +1,5 @@
 """What a run of a server keeps in its folder, so that a new stub goes on where a dead one stopped."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

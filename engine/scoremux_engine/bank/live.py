@@ -1,7 +1,5 @@
 """Which version of each task is live: the store's manifest, followed while batches are scored."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

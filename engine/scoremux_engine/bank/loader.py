@@ -1,7 +1,5 @@
 """Reading for the bank: packages, each by one thread at a time, and the thread that follows the store."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

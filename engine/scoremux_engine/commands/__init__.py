@@ -1,7 +1,5 @@
 """`scoremux tasks`: publish task packages, look at them, take them back, and remove old ones."""
 
-from __future__ import annotations
-
 import typer
 
 from scoremux_engine.commands import changes, holds, views

@@ -1,7 +1,5 @@
 """Commands that give a task's responses to people when its promise is in doubt, and take that back."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Tables and JSON on standard output."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Padded sizes: a response's by its own number of tokens, a version's by its own adapter."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from dataclasses import dataclass
 

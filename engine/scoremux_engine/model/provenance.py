@@ -1,7 +1,5 @@
 """Names what a score's bits depend on besides the text and the task version: library, precision and processor."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

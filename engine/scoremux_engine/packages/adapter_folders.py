@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.adapter_layout import PREFIX
+from scoremux_engine.packages.adapter_tables import PREFIX
 from scoremux_engine.packages.package_files import CONFIG_JSON, TENSORS, PackageFiles
 from scoremux_files.settings import quote, quote_key
 

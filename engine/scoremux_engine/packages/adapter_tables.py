@@ -1,22 +1,27 @@
-"""An adapter's tensors, checked against the backbone and made ready to run."""
+"""An adapter's tensors: which there are for a backbone, with which shapes, and the tables made of them.
 
-from __future__ import annotations
+Everything else is refused by name.
+"""
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_engine.errors import PackageError
+from scoremux_engine.errors import ClosedError, PackageError
 from scoremux_engine.model import backbone as names
-from scoremux_engine.model.backbone import Backbone, HeadLinear, Site
+from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, Site
 from scoremux_engine.model.exact_arithmetic import product, total
-from scoremux_engine.packages import adapter_layout as layout
 from scoremux_engine.packages.adapter_config import AdapterConfig
-from scoremux_engine.packages.adapter_layout import PREFIX
+from scoremux_engine.packages.package_files import TASK_JSON
 from scoremux_engine.packages.tensor_file import TensorFile
+from scoremux_files.settings import quote_key
 
+PREFIX = "base_model.model."
+_LORA_A = ".lora_A.weight"
+_Expected = Iterator[tuple[str, tuple[int, ...]]]
 Array = npt.NDArray[np.floating[Any]]
 Number = type[np.float32] | type[np.float64]
 
@@ -39,13 +44,13 @@ def make_tables(
     Raises:
         PackageError: A tensor is wrong; the message names the first.
     """
-    outputs = layout.head_outputs(file, backbone.spec, levels)
-    layout.refuse_misfits(file, config, backbone.spec, outputs)
+    outputs = head_outputs(file, backbone.spec, levels)
+    refuse_misfits(file, config, backbone.spec, outputs)
     stored, digest = file.load()
     tensors: dict[str, Array] = {name: tensor.astype(number, copy=False) for name, tensor in stored.items()}
     tables: dict[str, Array] = {}
     for site in backbone.spec.sites:
-        if layout.has_lora(file, site.name):
+        if has_lora(file, site.name):
             tables.update(_site_tables(file, tensors, site, config, backbone, number))
     for linear in backbone.spec.head:
         tables.update(_head_tables(tensors, linear, outputs))
@@ -83,10 +88,10 @@ def _site_tables(
         weight = backbone.site_tensor(site.name, "weight") + product(b.astype(np.float64), a.astype(np.float64))
         norm = np.sqrt(total(weight * weight))[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            magnitudes = tensors[layout.magnitude_name(file, site.name)]
+            magnitudes = tensors[magnitude_name(file, site.name)]
             tables[names.magnitude_input(site.name)] = magnitudes / norm.astype(number)
     # What the adapter adds to the site's bias: `lora_bias` scaled; `lora_only` less the site's own.
-    added = [tensors[name] - backbone.site_tensor(site.name, "bias") for name in layout.own_bias_names(file, site.name)]
+    added = [tensors[name] - backbone.site_tensor(site.name, "bias") for name in own_bias_names(file, site.name)]
     if f"{prefix}lora_B.bias" in tensors:
         added.insert(0, tensors[f"{prefix}lora_B.bias"] * scaling)
     if added:
@@ -100,3 +105,112 @@ def _head_tables(tensors: dict[str, Array], linear: HeadLinear, outputs: int) ->
     bias = tensors[f"{name}.bias"] if linear.bias else np.zeros(width, np.float32)
     weight_input, bias_input = names.head_inputs(linear.name)
     return {weight_input: np.ascontiguousarray(tensors[f"{name}.weight"].T), bias_input: bias}
+
+
+def head_outputs(file: TensorFile, backbone: BackboneSpec, levels: int) -> int:
+    """Return the width that the head must have: a logit for each level, or one output, whose value is in points."""
+    shape = file.shapes.get(f"{PREFIX}{backbone.head[-1].name}.weight", ())
+    return 1 if shape[:1] == (1,) else levels
+
+
+def refuse_misfits(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> None:
+    """Check which tensors there are, and their shapes.
+
+    `outputs` is the width of the head (`head_outputs`). Raises PackageError that names the first tensor that is
+    missing, has another shape or fits nothing.
+    """
+    expected = dict(_expected(file, config, backbone, outputs))
+    if not any(name.endswith(_LORA_A) for name in expected):
+        closed = _closed_site(file, backbone, set(file.shapes))
+        raise closed or PackageError(f"{file.path} has no LoRA tensors; a merged model is not an adapter")
+    last = f"{PREFIX}{backbone.head[-1].name}.weight"
+    for name, shape in expected.items():
+        if name not in file.shapes:
+            head = "" if ".lora_" in name else ", of the head; PEFT leaves it out where it converts to plain LoRA"
+            raise PackageError(f"{file.path} has no {name}{head}")
+        if file.shapes[name] != shape:
+            shown = f"{list(file.shapes[name])}" if len(file.shapes[name]) <= 8 else "of too many sizes"
+            why = f", since {TASK_JSON} has {outputs} levels" if name == last and outputs > 1 else ""
+            raise PackageError(f"{file.path}: {name} has shape {shown}, expected {list(shape)}{why}")
+    left = set(file.shapes) - set(expected)
+    if left:
+        raise _why_left(file, backbone, left)
+
+
+def head_width(file: TensorFile, backbone: BackboneSpec) -> int | None:
+    """Return how many outputs an adapter's head has, None where it has none of this backbone's."""
+    names = (f"{PREFIX}{linear.name}.weight" for linear in backbone.head if linear.d_out is None)
+    return next((file.shapes[name][0] for name in names if file.shapes.get(name)), None)
+
+
+def has_lora(file: TensorFile, site: str) -> bool:
+    return f"{PREFIX}{site}{_LORA_A}" in file.shapes or f"{PREFIX}{site}.lora_B.weight" in file.shapes
+
+
+def magnitude_name(file: TensorFile, site: str) -> str:
+    """Return the name of a site's DoRA magnitudes: PEFT leaves out `.weight` when it saves, other writers do not."""
+    names = (f"{PREFIX}{site}.lora_magnitude_vector", f"{PREFIX}{site}.lora_magnitude_vector.weight")
+    return next((name for name in names if name in file.shapes), names[0])
+
+
+def own_bias_names(file: TensorFile, site: str) -> list[str]:
+    names = (f"{PREFIX}{site}.base_layer.bias", f"{PREFIX}{site}.bias")
+    return [name for name in names if name in file.shapes]
+
+
+def _expected(file: TensorFile, config: AdapterConfig, backbone: BackboneSpec, outputs: int) -> _Expected:
+    for site in backbone.sites:
+        if has_lora(file, site.name):
+            if config.leaves_out(site.name):
+                raise PackageError(
+                    f"{file.path} has LoRA tensors of {site.name}, which target_modules, exclude_modules or "
+                    "layers_to_transform leaves out, so that PEFT would ignore them; save the adapter again"
+                )
+            yield from _expected_at(file, site, config)
+    for linear in backbone.head:
+        width = outputs if linear.d_out is None else linear.d_out
+        yield f"{PREFIX}{linear.name}.weight", (width, linear.d_in)
+        if linear.bias:
+            yield f"{PREFIX}{linear.name}.bias", (width,)
+
+
+def _expected_at(file: TensorFile, site: Site, config: AdapterConfig) -> _Expected:
+    rank, prefix = config.rank(site.name), f"{PREFIX}{site.name}"
+    yield f"{prefix}{_LORA_A}", (rank, site.d_in)
+    yield f"{prefix}.lora_B.weight", (site.d_out, rank)
+    if config.use_dora:
+        _require(site.dora, file, site, "DoRA")
+        yield magnitude_name(file, site.name), (site.d_out,)
+    biases = own_bias_names(file, site.name)
+    if f"{prefix}.lora_B.bias" in file.shapes:
+        biases.append(f"{prefix}.lora_B.bias")
+    for name in biases:
+        _require(site.bias, file, site, "biases")
+        yield name, (site.d_out,)
+
+
+def _require(opened: bool, file: TensorFile, site: Site, what: str) -> None:
+    if not opened:
+        raise ClosedError(f"{file.path} has {what} at {site.name}, which this backbone does not take")
+
+
+def _why_left(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> PackageError:
+    """Return why tensors that nothing takes are refused: they would change the score in PEFT and not here."""
+    closed = _closed_site(file, backbone, left)
+    name = min(left)
+    if not closed and name.endswith((".weight", ".bias")) and ".lora_" not in name:
+        module = quote_key(name.removeprefix(PREFIX).rpartition(".")[0])
+        return ClosedError(
+            f"{file.path} saves {module} whole, which this backbone keeps closed (a Linear can be opened)"
+        )
+    return closed or PackageError(f"{file.path}: {quote_key(name)} fits nothing in this backbone")
+
+
+def _closed_site(file: TensorFile, backbone: BackboneSpec, left: set[str]) -> ClosedError | None:
+    """Return an error about LoRA tensors of closed sites."""
+    opened = {site.name for site in backbone.sites}
+    adapted = {n.removeprefix(PREFIX).removesuffix(_LORA_A) for n in left if n.endswith(_LORA_A)}
+    closed = sorted(adapted - opened)
+    if not closed:
+        return None
+    return ClosedError(f"{file.path} needs the site {quote_key(closed[0])}, which this backbone keeps closed")

@@ -1,7 +1,5 @@
 """Whether an adapter was trained with the backbone's tokens and limit, where its folder has that tokenizer."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path

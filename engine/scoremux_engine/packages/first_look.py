@@ -1,7 +1,5 @@
 """Adapters of a model that was not exported yet: each is compared with what most of them have."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,8 +7,8 @@ from typing import Any
 
 from scoremux_engine.errors import PackageError, together
 from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, Site
-from scoremux_engine.packages import adapter_layout as layout
 from scoremux_engine.packages.adapter_folders import BASE, Adapter, same_model
+from scoremux_engine.packages.adapter_tables import PREFIX, head_outputs, refuse_misfits
 from scoremux_engine.packages.package_files import CONFIG_JSON, PackageFiles
 from scoremux_engine.packages.task_descriptions import TaskFields, describe_files
 
@@ -49,7 +47,7 @@ def _look(folder: Path, table: Mapping[str, TaskFields], likely: BackboneSpec, b
     row = table.get(folder.absolute().name, {})
     files, _ = describe_files(PackageFiles(folder), Backbone(folder, likely), row)
     tensors, levels = files.tensors, len(files.task.levels)
-    layout.refuse_misfits(tensors, files.config, likely, layout.head_outputs(tensors, likely, levels))
+    refuse_misfits(tensors, files.config, likely, head_outputs(tensors, likely, levels))
     tensors.load()
 
 
@@ -59,12 +57,12 @@ def _likely_spec(adapters: Iterable[Adapter]) -> BackboneSpec:
     for adapter in adapters:
         shapes = PackageFiles(adapter.folder).tensors.shapes
         for site in adapter.sites:
-            a, b = (shapes.get(f"{layout.PREFIX}{site}.lora_{part}.weight", ()) for part in "AB")
+            a, b = (shapes.get(f"{PREFIX}{site}.lora_{part}.weight", ()) for part in "AB")
             sites[site] += [(a[1], b[0])] if len(a) == len(b) == 2 else []
         for name in adapter.saved:
-            shape = shapes.get(f"{layout.PREFIX}{name}.weight", ())
+            shape = shapes.get(f"{PREFIX}{name}.weight", ())
             if len(shape) == 2 and {*name.split(".")[-2:]} & {*_HEAD}:
-                heads[name].append((*shape, f"{layout.PREFIX}{name}.bias" in shapes))
+                heads[name].append((*shape, f"{PREFIX}{name}.bias" in shapes))
     widths = {name: _most(shapes) for name, shapes in heads.items()}
     last = min(widths, key=lambda name: widths[name][0], default="")
     linears = sorted(widths, key=last.__eq__)

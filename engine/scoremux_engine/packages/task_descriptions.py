@@ -1,7 +1,5 @@
 """`task.json` for adapters that have none, or that a table of tasks describes."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -13,7 +11,7 @@ from typing import Any
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError, together
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.adapter_layout import head_width
+from scoremux_engine.packages.adapter_tables import head_width
 from scoremux_engine.packages.adapter_tokens import compare_tokens
 from scoremux_engine.packages.package_files import MAX_TEXT_BYTES, TASK_JSON, PackageFiles
 from scoremux_engine.packages.task import MOST_LEVELS, Task

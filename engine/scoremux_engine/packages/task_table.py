@@ -1,7 +1,5 @@
 """A table of tasks: a CSV file with a row for each adapter folder, which overrides its `task.json`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reads `adapter_model.safetensors`: the header first, the data only if the sizes in the header fit the file."""
 
-from __future__ import annotations
-
 import hashlib
 import mmap
 import os

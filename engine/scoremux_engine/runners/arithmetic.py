@@ -4,8 +4,6 @@ The backbone `probe` has every kind of product, activation, softmax, norm and me
 (`tests/support/probe_graph.py` writes it). `recorded.json` says which digests have names of their own.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from functools import cache

@@ -1,7 +1,5 @@
 """int8: the products of tokens with the backbone's weights, in eight bits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What is measured of a backbone once: its expected outputs, int8's ranges, and each precision's distance."""
 
-from __future__ import annotations
-
 import numpy as np
 from safetensors.numpy import save
 

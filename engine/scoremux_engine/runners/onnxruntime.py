@@ -1,7 +1,5 @@
 """The reference runner: ONNX Runtime, float32, in this process, on the CPU or a GPU."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from functools import cache, cached_property

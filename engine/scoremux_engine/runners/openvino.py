@@ -1,7 +1,5 @@
 """The fast CPU runner: OpenVINO, in this process, in float32, bfloat16 or int8."""
 
-from __future__ import annotations
-
 import ctypes
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """Packing: what is computed token by token sees the tokens of all rows one after the other, without padding."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which precisions OpenVINO computes on this processor; each is tried, since CPU flags do not say."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """The runner that calls the Triton model `backbone`: a full Triton serves it with its own ONNX Runtime or TensorRT."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Micro-batch → logits: tables and padded tokens for the runner, and the rows' outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace

@@ -9,8 +9,6 @@ A deadly row is not run for an hour, and then once more, alone: chance may have 
 runs alone makes it deadly again.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import hashlib
 import json

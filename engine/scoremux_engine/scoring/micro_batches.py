@@ -1,7 +1,5 @@
 """Planned rows → micro-batches: rows of one bucket and size class that run through the backbone together."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass

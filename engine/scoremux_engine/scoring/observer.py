@@ -1,7 +1,5 @@
 """What a scored batch shows to those who watch: the metrics and the audit log. The engine knows neither."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

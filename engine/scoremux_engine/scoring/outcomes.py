@@ -3,8 +3,6 @@
 Every step is per row, so a row's bits do not depend on its neighbours.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A request on its way: its rows, until when its answer is of use, and what was computed of it."""
 
-from __future__ import annotations
-
 import math
 import threading
 import time

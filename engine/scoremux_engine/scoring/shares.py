@@ -8,8 +8,6 @@ a small part is next beside any others. Every second turn is a short micro-batch
 longest, if that is more than `_PATIENCE_S`: no share starves, whatever the weights are.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Turns: which parts are computed next, and what runs beside them."""
 
-from __future__ import annotations
-
 import itertools
 from collections import deque
 from collections.abc import Sequence

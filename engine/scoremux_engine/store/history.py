@@ -1,7 +1,5 @@
 """`history.jsonl`: every change of a store, one line a version, appended and never rewritten."""
 
-from __future__ import annotations
-
 import getpass
 import hashlib
 import os

@@ -4,8 +4,6 @@
 versions that `gc` removed.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
 

@@ -1,7 +1,5 @@
 """The store as its readers see it: the manifest before or after a change, never a mixture."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,7 @@ class Store(StoreReader):
             PackageError: That version is damaged.
             StoreError: That version does not exist.
         """
-        with self._changing(dry_run):
+        with nullcontext() if dry_run else self.transaction():
             digest = self.previous(task) if to is None else self.find(f"{task}@{to}")[1]
             self._refuse_damaged(task, digest)
             manifest = self.manifest()
@@ -122,7 +122,7 @@ class Store(StoreReader):
 
     def retire(self, tasks: Collection[str], *, dry_run: bool = False) -> list[Change]:
         """Take tasks out of the manifest; their packages stay. Raises StoreError naming one that is not live."""
-        with self._changing(dry_run):
+        with nullcontext() if dry_run else self.transaction():
             changes = [Change(task, self.find(task)[1], None) for task in dict.fromkeys(tasks)]
             if not dry_run:
                 self._replace_manifest("retire", self.manifest(), changes)
@@ -167,15 +167,6 @@ class Store(StoreReader):
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             raise StoreError(f"{self.folder} cannot be changed: {reason(error)}{where}") from error
-
-    @contextmanager
-    def _changing(self, dry_run: bool) -> Iterator[None]:
-        """Hold the writers' lock, or nothing for a dry run."""
-        if dry_run:
-            yield
-        else:
-            with self.transaction():
-                yield
 
     def _current(self, backbone: Backbone) -> Manifest:
         """Return the manifest, an empty one of a new store. Raises StoreError if it is lost or of another backbone."""

@@ -1,7 +1,5 @@
 """Upkeep of a store: `verify` names what was changed or damaged, `collect` removes packages that are not used."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

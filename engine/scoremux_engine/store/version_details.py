@@ -1,12 +1,10 @@
 """What `tasks show` prints about a version of a task."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.buckets import padded_prefix
-from scoremux_engine.packages.adapter_layout import PREFIX
+from scoremux_engine.packages.adapter_tables import PREFIX
 from scoremux_engine.packages.package import prefix_of
 from scoremux_engine.packages.package_files import PackageFiles
 from scoremux_engine.store.reader import StoreReader

@@ -1,7 +1,5 @@
 """Bearer tokens: a file with their digests, and what each token may do."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -9,19 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from scoremux_engine.scoring.permission import read_key
 from scoremux_files.digests import Stamp
 from scoremux_files.errors import writing
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.front_door import haproxy_config
 from scoremux_server.front_door.access_tokens import GRANT_S, AccessTokenFile
-from scoremux_server.front_door.behind import look_behind
-from scoremux_server.front_door.config import ANY, FrontDoorConfig
+from scoremux_server.front_door.config import ANY, DOOR_HEADER, I_KNOW, Backend, FrontDoorConfig, door_mark
 from scoremux_server.front_door.haproxy import Haproxy, find_program
 from scoremux_server.triton.endpoints import bracketed, reserve
+from scoremux_server.triton.installation import SAFE
 from scoremux_server.triton.run_files import RUN
 
 _TICK_S = 0.5
+_ASKED_S = 2.0
 _RETRY_S = 30.0
 
 
@@ -93,8 +96,25 @@ class FrontDoor:
         self._reload_wanted = True
 
     def look_behind(self) -> None:
-        """Ask the Tritons behind the door what they are, and report what they are not. Raises SetupError."""
-        look_behind(self.config, self._key, self._report)
+        """Report each Triton behind the door that does not answer yet, or that gets no requests as it is.
+
+        Those with TLS are left to HAProxy. Raises SetupError where the door would refuse every request.
+        """
+        refusals = []
+        for backend in self.config.backends:
+            try:
+                mark = "" if backend.ca else _mark(backend)
+            except httpx.HTTPError:
+                self._report(
+                    f"nothing answers at {backend.ready}: requests get 503 until `scoremux serve` is ready there"
+                )
+                continue
+            if not backend.ca and (refusal := _refusal(self.config, backend, self._key, mark)):
+                refusals.append(refusal)
+        if refusals and len(refusals) == len(self.config.backends):
+            raise SetupError("; ".join(refusals))
+        for refusal in refusals:
+            self._report(refusal)
 
     def run(self, stop: threading.Event, opened: Callable[[], None] = lambda: None) -> None:
         """Run HAProxy until `stop` is set; requests in flight then finish. It ends with the thread that calls this.
@@ -205,3 +225,24 @@ def _reserve(config: FrontDoorConfig, used: int = 0) -> None:
     # The kernel would share it with another process that allows it, and HAProxy does.
     if config.port != used:
         reserve(config.address.replace("*", "0.0.0.0"), config.port, "front door's")
+
+
+def _mark(backend: Backend) -> str:
+    answer = httpx.head(f"http://{backend.ready}/readyz", timeout=_ASKED_S, trust_env=False)
+    return str(answer.headers.get(DOOR_HEADER, ""))
+
+
+def _refusal(config: FrontDoorConfig, backend: Backend, key: bytes, mark: str) -> str:
+    """Return why a Triton gets no requests, with the remedy; empty if it gets some."""
+    restart = f"restart it with `scoremux serve --set grant_key_file={config.grant_key}`"
+    if not mark:
+        return f"the server at {backend.ready} checks no grants: {restart}"
+    safe = door_mark(key, safe=True)
+    if not mark.startswith(safe):
+        return f"the server at {backend.ready} has another grant key: {restart}"
+    if mark != safe and config.is_open and not config.i_know:
+        return (
+            f"address is {config.address}, and the Triton at {backend.ready} has known security holes: take "
+            f'127.0.0.1, or Triton {SAFE} or newer, or in a closed network i_know = "{I_KNOW}"'
+        )
+    return ""

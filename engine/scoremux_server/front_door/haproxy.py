@@ -1,7 +1,5 @@
 """HAProxy: the program, its start, its reloads and its end."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """haproxy.cfg and the files beside it, from the front door's configuration."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The diagnosis of a server: which of its processes ended, and how many canaries in a row it failed."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The health of a watched server: what its watcher knows, as JSON and as metrics."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum

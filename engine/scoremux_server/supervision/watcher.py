@@ -1,7 +1,5 @@
 """The watcher: the loop that keeps one Triton running, and waits while its store cannot be read."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

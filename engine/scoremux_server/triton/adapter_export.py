@@ -1,7 +1,5 @@
 """`scoremux serve --adapters`: export the backbone and publish the adapters, where that was not done before."""
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The canary: a row sent as clients send theirs, which must get the same answer each time, bit for bit."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import OrderedDict

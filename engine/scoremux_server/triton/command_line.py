@@ -1,7 +1,5 @@
 """Tritonserver's argument vector."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

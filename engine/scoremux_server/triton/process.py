@@ -1,7 +1,5 @@
 """Child processes: their start, their log and their end."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

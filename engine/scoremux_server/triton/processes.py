@@ -1,7 +1,5 @@
 """A server's processes, as psutil reports them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection
 from pathlib import Path

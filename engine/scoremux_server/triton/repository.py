@@ -1,7 +1,5 @@
 """The models that `scoremux serve` starts Triton on: those that come with scoremux, with this run's parameters."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What one run of a server keeps on the machine: a temporary folder and regions of shared memory."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

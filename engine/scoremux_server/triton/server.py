@@ -1,7 +1,5 @@
 """A running Triton: models written, tritonserver started, a canary scored; and all of it removed afterwards."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -52,7 +52,7 @@ def tune(
 
     Example: scoremux tune repo --texts responses.jsonl
     """
-    from scoremux_server.tuning.trial_texts import read_sample
+    from scoremux_server.tuning.trials import read_sample
 
     started = time.monotonic()
     if not (dry_run or os.access(repository, os.W_OK)):

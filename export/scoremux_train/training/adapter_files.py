@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from scoremux_engine.model.backbone import head_inputs, site_inputs
-from scoremux_engine.packages.adapter_layout import PREFIX
+from scoremux_engine.packages.adapter_tables import PREFIX
 from scoremux_engine.packages.package_files import CONFIG_JSON, TENSORS
 from scoremux_export.opening.openable import ALL_LINEAR, HEADS, REGEX
 from scoremux_files.atomic import replacing_folder

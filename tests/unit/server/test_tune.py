@@ -14,8 +14,7 @@ from scoremux_engine.model.provenance import processor_name
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice, choice_of
 from scoremux_files.errors import ScoremuxError
 from scoremux_server.profile import Profile
-from scoremux_server.tuning.trial_texts import read_sample
-from scoremux_server.tuning.trials import Candidate, Trial, rows_for, run_trials
+from scoremux_server.tuning.trials import Candidate, Trial, read_sample, rows_for, run_trials
 from scoremux_server.tuning.tune import _reasons, _write_profile
 
 
