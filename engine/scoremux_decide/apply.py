@@ -26,7 +26,7 @@ _EXP = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
 
 
 class RowDecision(NamedTuple):
-    """What is decided about a row: NaN and `NO_RANGE` where its version has no calibration."""
+    """The decision about a row: NaN and `NO_RANGE` where its version has no calibration."""
 
     confidence: float
     condition: str
@@ -77,7 +77,7 @@ class Decider:
 
         Args:
             probabilities: Probabilities of the task's levels; NaN where the head gives none.
-            condition: What `finder` returned for the response.
+            condition: The condition that `finder` found in the response.
             truncated: Whether the model did not see all of the response.
             pooled: The vector that the head read, float32 [H], where the decision needs it.
         """
@@ -151,7 +151,7 @@ def _power(p: float, power: float) -> float:
 
 
 def range_around(level: int, shares: Sequence[float], level_range: LevelRange) -> tuple[int, int]:
-    """Return the lowest and the highest level of a row's range; shares: what `calibrated` returned."""
+    """Return the lowest and the highest level of a row's range; shares: calibrated probabilities."""
     everything = 0, len(shares) - 1
     reach = level_range.reach_of(level)
     if reach >= 1:
@@ -162,7 +162,7 @@ def range_around(level: int, shares: Sequence[float], level_range: LevelRange) -
 def growing(level: int, shares: Sequence[float]) -> Iterator[tuple[int, int, float]]:
     """Yield ranges of levels from the machine's alone to all: the lowest, the highest, and their probability together.
 
-    Each is the previous one and its likelier neighbour, the lower one on a tie. shares: what `calibrated` returned.
+    Each is the previous one and its likelier neighbour, the lower one on a tie. shares: calibrated probabilities.
     """
     low = high = level
     probability = shares[level]

@@ -113,7 +113,7 @@ class LevelRange:
     by_level: Annotated[tuple[float, ...] | None, list_of(_SHARE, "numbers")] = None
 
     def reach_of(self, level: int) -> float:
-        """Return what ranges around a machine's level are grown with; 1 for a level without a fitted one."""
+        """Return the `reach` of ranges around a machine's level; 1 for a level without a fitted one."""
         if self.by_level is None:
             return self.reach
         return self.by_level[level] if level < len(self.by_level) else 1.0
@@ -128,7 +128,7 @@ class Unusual:
         quantile: The share of the labelled rows that is usual.
         rows: Number of labelled rows that it was fitted to.
         centres: The mean vector of each group of calibration rows, float64 [K, H].
-        weights: What a difference in each dimension counts, float64 [H].
+        weights: The weight of a difference in each dimension, float64 [H].
     """
 
     limit: Annotated[float, number(0, 1e300)]
@@ -144,7 +144,7 @@ class Unusual:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the labelled rows say of responses to come.
+    """The expectation of responses to come, from the labelled rows.
 
     Attributes:
         error: Mean of 1 − confidence over the rows that the threshold leaves to the machine.
@@ -163,7 +163,7 @@ class Look:
 
     Attributes:
         date: Day of the test, as YYYY-MM-DD.
-        target: What was promised, with its confidence.
+        target: The promise, with its confidence.
         rows: How many labelled rows it was tested on.
         population: How many of these came from which file, and how they were chosen.
         digest: Digest of the rows; a test on the same rows is not another look.
@@ -178,7 +178,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a policy decides for one task version.
+    """The decision of a policy for one task version.
 
     Attributes:
         policy: sha256 of the policy's file.
@@ -189,7 +189,7 @@ class Decision:
         level_range: None: rows have no range of levels.
         unusual: None: no row goes to people for its vector.
         arithmetic: Of the engine whose scores it was fitted to; None: predictions of training.
-        expected: What the rows that it was fitted to say of the errors to expect; None where it was not recorded.
+        expected: The errors to expect, by the rows that it was fitted to; None where it was not recorded.
         looks: The tests of the task's promises so far, in order.
         held: The digest of the version that is on hold: people get what the machine would keep; None: not on hold.
     """
@@ -226,7 +226,7 @@ class Decision:
             raise InputError(f"{where}: {error}") from error
 
     def to_json(self) -> bytes:
-        """Return what `parse` reads; equal decisions are equal bytes."""
+        """Return the file that `parse` reads; equal decisions are equal bytes."""
         values = {"format": FORMAT, **asdict(self, dict_factory=_without_none)}
         shown = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, default=np.ndarray.tolist)
         return f"{shown}\n".encode()

@@ -22,7 +22,7 @@ class _Table(BaseModel):
 
 
 class AgreementTarget(_Table):
-    """What the rows that the machine keeps must reach; or a share of rows that goes to people.
+    """The agreement that the rows that the machine keeps must reach; or a share of rows that goes to people.
 
     Attributes:
         exact: Least exact agreement with humans.
@@ -92,7 +92,7 @@ class TaskPolicy(_Table):
 
 
 class WatchPolicy(_Table):
-    """What `scoremux watch` does.
+    """The rules of `scoremux watch`.
 
     Attributes:
         false_alarms: How many are accepted in `days`, over all tasks together; below 1, the chance of any.
@@ -124,8 +124,8 @@ class ScoringPolicy(_Table):
         unusual: None: no row goes to people for its vector.
         truncated_to_people: Whether responses that the model did not see whole go to people.
         conditions: Rules for responses that are not attempts.
-        tasks: What holds for single tasks, by id.
-        watch: What follows when read-behind rows contradict a promise.
+        tasks: Rules for single tasks, by id.
+        watch: Rules for read-behind rows that contradict a promise.
         review: The rules of the review desk, which reads them itself.
     """
 

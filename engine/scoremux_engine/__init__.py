@@ -1,4 +1,4 @@
-"""The engine of scoremux: what runs inside Triton's Python backend, and without a server.
+"""The engine of scoremux, inside Triton's Python backend or without a server.
 
 >>> from scoremux_engine import Engine
 >>> engine = Engine.open("repo")                                 # doctest: +SKIP

@@ -111,7 +111,7 @@ class Engine:
 
     @property
     def arithmetic(self) -> str:
-        """What decides its bits, by name; every row that it computes has it."""
+        """The name of its arithmetic, which decides bits; every row that it computes has it."""
         return self._runner.arithmetic
 
     def check(self, sizes: Iterable[SizeClass]) -> str:
@@ -132,7 +132,7 @@ class Engine:
 
         Args:
             repository: The folder with `backbone/` and, unless `store` says otherwise, `store/`.
-            runner: What computes; None for what `scoremux serve` takes (`choice_of`).
+            runner: The runner; None for that of `scoremux serve` (`choice_of`).
 
         Raises BackboneError, StoreError or RunnerError where one of them cannot be opened, and EngineError as `Engine`.
         """

@@ -32,9 +32,9 @@ class PackageError(EngineError):
 
 
 class ClosedError(PackageError):
-    """An adapter needs what the backbone keeps closed.
+    """An adapter needs parts that the backbone keeps closed.
 
-    what: the sentence without what to do.
+    what: the sentence without the remedy.
     """
 
     def __init__(self, what: str) -> None:

@@ -52,7 +52,7 @@ class ChangedRow:
 
 @dataclass
 class SelfTest:
-    """What a self-test did.
+    """The figures of a self-test.
 
     rows: those compared, in all mixes; sizes, buckets: their size classes and padded lengths.
     """

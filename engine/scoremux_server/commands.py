@@ -51,7 +51,7 @@ def revoke(name: TokenName, file: TokensOption) -> None:
 
 @tokens.command("list")
 def list_tokens(file: TokensOption) -> None:
-    """Show who has a token, and for what.
+    """Show who has a token, and for which tasks.
 
     Example: scoremux tokens list --tokens tokens.json
     """

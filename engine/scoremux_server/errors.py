@@ -5,7 +5,7 @@ ScoremuxError
     ├── SetupError      something needed to start is missing or wrong
     ├── StartError      HAProxy ended; or Triton stopped or never became ready: the message has its last error
     │   └── InterruptedStartError  another start may succeed: a process died, or the start took too long
-    └── CrashLoopError  Triton died again and again; the message says of what
+    └── CrashLoopError  Triton died again and again; the message has the last cause
 """
 
 from scoremux_client.errors import ScoremuxError

@@ -1,4 +1,4 @@
-"""A profile: what serves, in which precision, where it listens, what it records, and how long it starts and stops."""
+"""A profile: the runner and its precision, addresses, records, and how long a server starts and stops."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
 
     @property
     def choice(self) -> RunnerChoice:
-        """What the Python backend loads, inside the scorer or (backend `python`) inside the model `backbone`."""
+        """The runner in the Python backend, inside the scorer or (backend `python`) inside the model `backbone`."""
         name = "onnxruntime" if self.runner == "triton" else self.runner
         threads, streams = self.threads or None, self.streams or None
         return RunnerChoice(name, self.device, self.precision, threads, streams, self.one_task)

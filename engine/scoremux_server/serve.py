@@ -56,7 +56,7 @@ def make_server(
 ) -> TritonServer:
     """Return the server that a profile describes. Raises SetupError or GrantError.
 
-    With `checked`, Triton and its ports must be usable now: what is printed may be for another machine.
+    With `checked`, Triton and its ports must be usable now: a printed configuration may be for another machine.
     """
     endpoints = Endpoints.of(profile, checked)
     triton = Installation.find(profile.triton, checked=checked)
@@ -78,13 +78,13 @@ def rendered(server: TritonServer) -> str:
 
 
 def health_headers(server: TritonServer) -> dict[str, str]:
-    """Return what the watcher's answers tell a front door: that grants are checked, with which key, by which Triton."""
+    """Return the headers by which a front door knows that grants are checked, with which key, by which Triton."""
     key = server.grant_key
     return {DOOR_HEADER: door_mark(key, server.installation.is_safe)} if key else {}
 
 
 def hints(server: TritonServer) -> Iterator[str]:
-    """Yield what an operator may want to change: who decides, decisions of another arithmetic, the precision."""
+    """Yield hints for the operator: who decides, decisions of another arithmetic, the precision."""
     decisions = decisions_of(StoreReader(server.store))
     yield from uncalibrated_hints(decisions, server.profile.uncalibrated)
     yield from decision_hints(server.repository, decisions, server.arithmetic)

@@ -45,7 +45,7 @@ def is_restated(response: Sequence[str], question: SourceText) -> bool:
 
 
 def is_answer(response: Sequence[str], reference: SourceText) -> bool:
-    """Return whether a response has half of what a short reference says: then it may as well be an answer."""
+    """Return whether a response has half of the words of a short reference: then it may as well be an answer."""
     if len(reference.words) > _SHORT_REFERENCE or not reference.sentences:
         return False
     return _share(response, reference.sentences[0]) >= _HALF

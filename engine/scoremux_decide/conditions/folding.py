@@ -1,4 +1,4 @@
-"""Texts folded to what a reader sees: without invisible characters, look-alikes, widths, accents and case."""
+"""Texts folded to their visible letters: without invisible characters, look-alikes, widths, accents and case."""
 
 import re
 import unicodedata
@@ -20,7 +20,7 @@ _WORDS = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 
 class _Table(dict[int, str]):
-    """What `str.translate` puts in the place of each character, computed when the character is first met.
+    """The replacement of each character for `str.translate`, computed when the character is first met.
 
     latin: whether accents go, and look-alikes become Latin letters.
     """
@@ -49,7 +49,7 @@ _TO_LATIN, _VISIBLE = _Table(latin=True), _Table(latin=False)
 
 
 def fold(text: str) -> str:
-    """Return a text in small Latin letters without accents; what is invisible is gone, look-alikes are what they show.
+    """Return a text in small Latin letters without accents or invisible characters; look-alikes become Latin.
 
     >>> fold("Ｗａ\\u200btеr — don’t")
     'water — dont'
@@ -60,7 +60,7 @@ def fold(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text in its own letters, without what is invisible and without wide or decorated forms."""
+    """Return a text in its own letters, without invisible characters, wide or decorated forms."""
     return (text if text.isascii() else unicodedata.normalize("NFKC", text)).translate(_VISIBLE)
 
 

@@ -1,4 +1,4 @@
-"""What students say instead of an answer, as patterns of words: `phrases.json` has them by language and rule.
+"""Phrases that students write instead of an answer, as patterns of words: `phrases.json` has them by language and rule.
 
 A pattern is a line of words: `a|b` is one of several, `a?` may be missing, `*3` is any three words at most, `$name`
 is a group of words that the file names. The first word of a pattern is always written out, so that a text of a million
@@ -42,7 +42,7 @@ def with_letters_joined(line: str) -> str:
 
 
 class Line:
-    """Words in a line, with what patterns are looked up by."""
+    """Words in a line, with the indexes that patterns are looked up in."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = list(words)

@@ -1,4 +1,4 @@
-"""A response and the texts of its task, with what the rules of conditions ask about them."""
+"""A response and the texts of its task, with the properties that the rules of conditions ask for."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _REPEATED = re.compile(r"([a-z])\1{2,}")
 
 
 class TaskTexts:
-    """What a response is compared with. languages: ISO 639-1 codes of those that it may be in; none: any."""
+    """The texts that a response is compared with. languages: ISO 639-1 codes of those that it may be in; none: any."""
 
     def __init__(self, question: str, reference: str, languages: Sequence[str]) -> None:
         self.languages = tuple(code.lower().partition("-")[0] for code in languages if code)
@@ -28,7 +28,7 @@ class TaskTexts:
 
 
 class ResponseText:
-    """A response, with what is computed of it when a rule needs it."""
+    """A response; its properties are computed when a rule needs them."""
 
     def __init__(self, text: str, task: TaskTexts) -> None:
         self.text = text
@@ -76,5 +76,5 @@ class ResponseText:
 
     @cached_property
     def visible(self) -> str:
-        """The text in its own letters, without what is invisible."""
+        """The text in its own letters, without invisible characters."""
         return visible(self.text)

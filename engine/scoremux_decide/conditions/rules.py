@@ -1,4 +1,4 @@
-"""Rules that give a response a condition code; what they say depends on the response and its task's texts alone."""
+"""Rules that give a response a condition code, which depends on the response and its task's texts alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -44,7 +44,7 @@ def _patterns_of(phrases: Mapping[str, Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule with its thresholds; see the example policy for what they mean. action: `code` or `flag`."""
+    """A rule with its thresholds; the example policy explains them. action: `code` or `flag`."""
 
     code: ClassVar[str]
     action: Annotated[str, one_of(CODE, FLAG)]
@@ -92,7 +92,7 @@ class PhrasesRule(Rule):
 
     @cached_property
     def short_patterns(self) -> Phrases:
-        """What counts only where little stands beside it."""
+        """Patterns that count only with few words beside them."""
         return Phrases(built_in(f"{self.name} alone", self.lists))
 
     def nearly_alone(self, response: ResponseText, others: int) -> bool:
@@ -179,7 +179,7 @@ class HelpRule(AloneRule):
 
     @cached_property
     def refusals(self) -> Phrases:
-        """What makes a refusal of a question: "I don't know what to write"."""
+        """Patterns that turn a question into a refusal: "I don't know what to write"."""
         return Phrases(built_in("refusal", self.lists))
 
 

@@ -68,7 +68,7 @@ class SourceText:
 
 @lru_cache(maxsize=1 << 16)
 def keys_of(word: str) -> tuple[str, str]:
-    """Return what a word has in common with its other endings, and with misspellings that swap letters."""
+    """Return two keys of a word: one for all its endings, one for misspellings that swap letters."""
     return word[:_STEM], f"{len(word)}{''.join(sorted(word))}"
 
 

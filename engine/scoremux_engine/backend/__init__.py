@@ -1,1 +1,1 @@
-"""The audit log: which text got which level from what, one line a row, without the text."""
+"""The models in Triton's Python backend, with their parameters, queue bounds, metrics and audit log."""

@@ -1,4 +1,4 @@
-"""The audit log's file: what was written is whole, and survives its writer."""
+"""The audit log's file: lines are whole, and survive their writer."""
 
 import contextlib
 import errno
@@ -75,7 +75,7 @@ class AppendLog:
             self._open()
 
     def _cut(self) -> None:
-        """Remove what a failed write left."""
+        """Remove the rest of a failed write."""
         if self._whole is not None:
             os.ftruncate(self._file, self._whole)
             self._whole = None

@@ -1,4 +1,4 @@
-"""What the scorer tells Prometheus: metrics, who counts, who publishes. No label ever holds what a student wrote."""
+"""The metrics of the scorer, their counting and their publishing. No label ever holds a student's text."""
 
 import logging
 import threading
@@ -139,7 +139,7 @@ _BY_TASK = {ROWS: contract.STATUS.name, ROUTES: contract.ROUTE.name, CONDITIONS:
 
 @dataclass
 class Changes:
-    """What happened since the last look. added: growth of counters; set: values of gauges; observed: of histograms."""
+    """Events since the last look. added: growth of counters; set: values of gauges; observed: of histograms."""
 
     added: dict[Series, float] = field(default_factory=dict)
     set: dict[Series, float] = field(default_factory=dict)
@@ -185,12 +185,12 @@ class Recorder:
             self._values[metric, labels] = value
 
     def set_bank(self, stats: BankStats) -> None:
-        """Take over what the bank says of itself."""
+        """Take over the figures of the bank."""
         for name, value in asdict(stats).items():
             self.set(OF_BANK[name], value)
 
     def set_queue(self, stats: QueueStats, rows: tuple[int, int]) -> None:
-        """Take over what the scheduler says of its queue, and the rows that `Room` counts: planned or not."""
+        """Take over the scheduler's figures of its queue, and the rows that `Room` counts: planned or not."""
         for name, waiting in zip((INTERACTIVE, BATCH), rows, strict=True):
             self.set(WAITING_ROWS, waiting, name)
         tokens: Counter[str] = Counter()
@@ -202,7 +202,7 @@ class Recorder:
             self.set(DROPPED_ROWS, stats.dropped.get(reason, 0), reason)
 
     def take(self) -> Changes:
-        """Return what happened since the last call; a new series is there before it grows."""
+        """Return the changes since the last call; a new series is there before it grows."""
         with self._lock:
             before, self._taken = self._taken, dict(self._values)
             changes = Changes(observed=self._observed)
@@ -263,7 +263,7 @@ class Families:
 
 
 class Publisher:
-    """Calls `take` and gives `publish` what it returned, until `close`."""
+    """Passes the changes of `take` to `publish`, until `close`."""
 
     def __init__(self, take: Callable[[], Changes], publish: Callable[[Changes], None]) -> None:
         self._take, self._publish = take, publish
@@ -273,7 +273,7 @@ class Publisher:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; what was not handed over yet is lost."""
+        """End the thread; changes that were not taken yet are lost."""
         self._closed.set()
         self._thread.join(timeout=2.0)
 

@@ -16,7 +16,7 @@ from scoremux_files.settings import validate
 
 
 class Parameters(BaseModel, extra="ignore", frozen=True):
-    """What the configuration of a model says. All parameters are optional, and 0 stands for the default.
+    """The configuration of a model. All parameters are optional, and 0 stands for the default.
 
     Attributes:
         repository: The folder with the exported `backbone` (default: the folder above the model repository).
@@ -25,7 +25,7 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
         queue_rows, queue_bytes: Most rows and bytes of text that wait; requests beyond that are refused, unless nothing
             waits.
         uncalibrated: `machine` where the machine decides about tasks without a calibration (default: `human`).
-        run_folder: For what must outlive a dead stub: the rows in flight and whether the self-test passed.
+        run_folder: For all that must outlive a dead stub: the rows in flight and whether the self-test passed.
         selftest: `short` (the default) or `off`; none with runner `triton`.
         grant_key_file: The key of the front door's grants; requests without a valid grant are then refused.
     """

@@ -36,7 +36,7 @@ class Sized(Protocol):
 
 @dataclass
 class _Load:
-    """What waits."""
+    """The size of the requests that wait."""
 
     rows: int = 0
     batch_rows: int = 0
@@ -49,7 +49,7 @@ class _Load:
 
 
 class Room:
-    """Bounds what waits: of all, and of each token. Thread-safe.
+    """Bounds the queue: of all, and of each access token. Thread-safe.
 
     A token's rows may take as much room as they leave: alone it gets half, two get a third each, and there is always
     some for one more. A request that is larger than that is let in when nothing else waits. A few rows and bytes are
@@ -94,7 +94,7 @@ class Room:
                 load.add(request)
 
     def leave(self, request: Sized) -> None:
-        """Give back what `enter` took."""
+        """Give back the room that `enter` took."""
         name = request.terms.tenant.name
         with self._lock:
             self._left_rows += len(request.texts)
@@ -113,7 +113,7 @@ class Room:
 
 
 def read_terms(parameters: str) -> Terms:
-    """Return the terms among a request's parameters (a JSON object); what cannot be understood counts for nothing."""
+    """Return the terms among a request's parameters (a JSON object); malformed ones count for nothing."""
     if DEADLINE_MS not in parameters and BATCH not in parameters:
         return ANY_TERMS
     try:

@@ -1,4 +1,4 @@
-"""What a run of a server keeps in its folder, so that a new stub goes on where a dead one stopped."""
+"""The files of a run of a server, with which a new stub goes on where a dead one stopped."""
 
 import math
 from pathlib import Path

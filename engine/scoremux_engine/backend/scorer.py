@@ -31,8 +31,7 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners.expected import check
-from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
-from scoremux_engine.runners.triton_model import TritonRunner
+from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs, TritonRunner
 from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.outcomes import TaskLists, nothing_on_request
 from scoremux_engine.scoring.permission import WATCHER, Grant, Permissions, read_key

@@ -50,7 +50,7 @@ class Bank:
 
     Args:
         background: Whether a thread loads what is published; without it, versions are loaded when a row needs them.
-        complete: Adds to a package that was read what has to be computed once for it; None: nothing.
+        complete: Adds the tables that are computed once for a package; None: nothing.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Bank:
             self._note_change()
 
     def describe(self) -> None:
-        """Read what the live tasks say of themselves, where that is not done yet: `levels_max` is that of all then."""
+        """Read the levels of live tasks that are not known yet: `levels_max` is that of all then."""
         while not self._live.describe():
             self.refresh()
 

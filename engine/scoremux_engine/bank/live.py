@@ -26,7 +26,7 @@ class LiveVersions:
     """The live version of each task, and the earlier ones to serve until the live one is loaded. Thread-safe.
 
     A manifest that cannot be used, or is of another backbone than this digest, is logged once and named in `problem`;
-    what was live before stays.
+    the tasks of before stay live.
     """
 
     def __init__(self, store: Store, backbone: str) -> None:

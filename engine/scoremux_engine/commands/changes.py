@@ -125,7 +125,7 @@ def gc(
 
 
 def row_of(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
-    """Return a change as JSON shows it. remark: what its `task.json` was made from, where the folder lacks some."""
+    """Return a change as JSON shows it. remark: the source of its `task.json`, where the folder lacks some."""
     row: dict[str, Any] = {
         "task": change.task,
         "change": change.kind,

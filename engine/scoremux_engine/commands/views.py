@@ -75,7 +75,7 @@ def _list_live(store: Store, live: Mapping[str, str], served: Mapping[str, str] 
 
 
 def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
-    """Return what a version says of its task, or why that cannot be read."""
+    """Return a version's description of its task, or why that cannot be read."""
     from scoremux_engine.errors import PackageError
     from scoremux_engine.packages.package_files import PackageFiles
 
@@ -86,7 +86,7 @@ def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
 
 
 def served_versions(url: str, tasks: Sequence[str], tls: Tls | None, token: str | None) -> dict[str, str]:
-    """Return what the server at `url` scores each task with: a digest, or the status of a row without a score.
+    """Return each task's version on the server at `url`: a digest, or the status of a row without a score.
 
     It scores one empty text a task. Raises the client's TransportError.
     """

@@ -50,7 +50,7 @@ def magnitude_input(site: str) -> str:
 
 
 def bias_input(site: str) -> str:
-    """Return the graph's input name of what a site's adapters add to its bias: float32 [G, D_out]."""
+    """Return the graph's input name of the biases that a site's adapters add: float32 [G, D_out]."""
     return f"bias.{site}"
 
 
@@ -70,7 +70,7 @@ def is_prefix_input(name: str) -> bool:
 
 
 def kept_output(name: str) -> str:
-    """Return the graph's output name of what becomes the table `name` of a prefix: float32 [B, heads, S, width]."""
+    """Return the graph's output name for the table `name` of a prefix: float32 [B, heads, S, width]."""
     return f"own.{name}"
 
 
@@ -172,14 +172,14 @@ def table_inputs(
 
 
 class Parity(StrictModel):
-    """What the export proved: the largest |Δlogit| from PEFT over `rows` random rows."""
+    """The proof of the export: the largest |Δlogit| from PEFT over `rows` random rows."""
 
     rows: int
     max_abs_logit_difference: float
 
 
 class BackboneSpec(StrictModel):
-    """`backbone.json`. `files` names every other file with its sha256; `digest` covers what decides a score.
+    """`backbone.json`. `files` names every other file with its sha256; `digest` covers all that decides a score.
 
     weights: the sha256 of the model's safetensors, empty where it is not known and in exports of earlier versions.
     token_types: whether the graph takes `token_type_ids`: the model has more than one type, and its tokenizer gives
@@ -235,9 +235,9 @@ class BackboneSpec(StrictModel):
         return table_inputs(self.sites, self.head, self.prefix_layers)
 
     def own_digest(self) -> str:
-        """Return the digest of what decides a score: the spec's content and, through `files`, the files beside it.
+        """Return the digest of all that decides a score: the spec's content and, through `files`, the files beside it.
 
-        Where and with what it was made is left out, and so are defaults: a field that a later version adds leaves the
+        Place and tools of its making are left out, and so are defaults: a field that a later version adds leaves the
         digests of older exports as they are.
         """
         content = self.model_dump_json(
@@ -270,12 +270,12 @@ class Backbone:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """What tokenises responses for it. Raises BackboneError where its file is not a tokenizer."""
+        """The tokenizer of its responses. Raises BackboneError where its file is not a tokenizer."""
         return Tokenizer.open(self.folder / TOKENIZER, self.spec.max_tokens)
 
     @cached_property
     def measured(self) -> dict[str, npt.NDArray[np.float32]]:
-        """What was measured at the export: the expected outputs, and as `range.<name>` the ranges that int8 needs."""
+        """The measurements of the export: the expected outputs, and as `range.<name>` the ranges that int8 needs."""
         return load_file(self.folder / MEASURED) if self.spec.measured else {}
 
     @classmethod

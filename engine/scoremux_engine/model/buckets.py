@@ -33,7 +33,7 @@ class SizeClass:
     """The padded sizes of a version's tables: R of every site, L_max of its head, and P of its prefix (0: none).
 
     A function of that version alone. A product's bits can follow its inner size, so two versions share a micro-batch
-    only where their size class is the same: what another row's version brings never changes a shape.
+    only where their size class is the same: the version of another row never changes a shape.
     """
 
     rank: int

@@ -1,4 +1,4 @@
-"""What the model sees of a response: the response alone, a pair of texts, or a template, as `task.json` says."""
+"""The model's view of a response: the response alone, a pair of texts, or a template, as `task.json` says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Input(BaseModel, extra="forbid", frozen=True):
 
 
 class Rendered(NamedTuple):
-    """What the tokenizer gets: one text, or the two of a pair.
+    """The tokenizer's input: one text, or the two of a pair.
 
     side: which of them has the response; end: where the response ends in it, in characters.
     """
@@ -56,7 +56,7 @@ ModelInput = str | Rendered
 class Layout:
     """An input of one task, with all filled in but the response.
 
-    before, after: what is around the response in its own text; other: the other text of a pair; side: as in `Rendered`.
+    before, after: the text around the response; other: the other text of a pair; side: as in `Rendered`.
     """
 
     before: str
@@ -82,7 +82,7 @@ class Layout:
         return cls(before, after, other, side)
 
     def render(self, response: str) -> Rendered:
-        """Return what the tokenizer gets for a response."""
+        """Return the tokenizer's input for a response."""
         filled, end = f"{self.before}{response}{self.after}", len(self.before) + len(response)
         if self.other is None:
             return Rendered((filled,), 0, end)

@@ -39,7 +39,7 @@ class PlanParity(StrictModel):
 class PlanSpec(StrictModel):
     """`backbone.plan.json`.
 
-    backbone: digest of the export; runtime: what built the plan and runs it; capabilities: the compute
+    backbone: digest of the export; runtime: the library that built the plan and runs it; capabilities: the compute
     capabilities of the GPUs it is for; groups, levels: the most tasks and levels of a micro-batch.
     """
 
@@ -56,7 +56,7 @@ class PlanSpec(StrictModel):
 
     @classmethod
     def read(cls, folder: Path, backbone: str) -> PlanSpec:
-        """Return what is said of the plan in `folder`, made from the backbone of this digest. Raises BackboneError."""
+        """Read the spec of the plan in `folder`, made from the backbone of this digest. Raises BackboneError."""
         spec = read_spec(cls, folder / PLAN_SPEC, "scoremux export plan")
         if spec.backbone != backbone:
             raise BackboneError(

@@ -1,4 +1,4 @@
-"""Names what a score's bits depend on besides the text and the task version: library, precision and processor."""
+"""Names of a score's arithmetic: library, precision and processor decide its bits, beside text and task version."""
 
 import os
 import platform
@@ -31,7 +31,7 @@ class Provenance:
 
     version: of scoremux; runner, device, precision: by name; backbone: digest of the exported backbone.
 
-    arithmetic: what decides bits, by name (`runners.arithmetic`).
+    arithmetic: the name of the arithmetic (`runners.arithmetic`).
     """
 
     version: str
@@ -43,7 +43,7 @@ class Provenance:
 
 
 def openvino_arithmetic(precision: str, cpuinfo: Path = _CPUINFO) -> str:
-    """Return the likely name of what decides OpenVINO's bits; a measurement confirms it (`runners.arithmetic`).
+    """Return the likely name of OpenVINO's arithmetic; a measurement confirms it (`runners.arithmetic`).
 
     float32 is likely to be `x86-f32` on an x86 processor with AVX2 (`runners.portable_math`), and int8 `x86-int8` on
     one with VNNI of AVX-512. Others are named by the instruction set that their kernels use, within the limit that
@@ -67,7 +67,7 @@ def openvino_arithmetic(precision: str, cpuinfo: Path = _CPUINFO) -> str:
 def library_arithmetic(
     library: str, precision: str, device: str = "cpu", cpuinfo: Path = _CPUINFO, gpus: Path = _GPUS
 ) -> str:
-    """Return the likely name of what decides the bits of another library, such as `onnxruntime-avx512-f32`.
+    """Return the likely name of the arithmetic of another library, such as `onnxruntime-avx512-f32`.
 
     Args:
         device: `cpu`, or what kind of GPU; a GPU is named by its model.

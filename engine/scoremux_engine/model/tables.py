@@ -33,7 +33,7 @@ class Tables:
 
     @cached_property
     def sizes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the arrays without G: what one row meets of them."""
+        """The shapes of the arrays without G, which is all that one row meets."""
         return tuple(array.shape[1:] for array in self.arrays.values())
 
     @cached_property
@@ -64,7 +64,7 @@ def stack(
     """Stack G adapters, padding ranks and levels with zeros, which add nothing to a sum.
 
     Args:
-        adapters: tables by graph input name without the leading G; what an adapter leaves out is filled in (see
+        adapters: tables by graph input name without the leading G; absent ones are filled in (see
             `fill`).
         size: R and L_max, to which tables are padded.
     """

@@ -21,7 +21,7 @@ _BEGINNINGS = ("", "The", " a", "\n\n", *"a1.,-'\"(_$éяع中한😀\n")
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the backbone sees of one row: token ids and types, special tokens included.
+    """The tokens of one row: token ids and types, special tokens included.
 
     truncated: whether the end of the response had to be cut off.
     """
@@ -46,7 +46,7 @@ class Trace:
 class Tokenizer:
     """Tokenises responses, alone or within the text of their task. Thread-safe.
 
-    What comes out for a row depends on that row alone. Training code that makes one with `of` sees the tokens that the
+    A row's tokens depend on that row alone. Training code that makes one with `of` sees the tokens that the
     server sees.
 
     Args:
@@ -125,8 +125,8 @@ class Tokenizer:
     def prefix(self, render: Callable[[str], ModelInput]) -> tuple[int, ...]:
         """Return the token ids that responses to a task begin with: at most all but the last of an empty response.
 
-        Where the task's text would merge with a response's beginning, the prefix ends before. What the beginnings tried
-        here do not show, a row's own ids do: a row that does not begin with the prefix is computed without it.
+        Where the task's text would merge with a response's beginning, the prefix ends before. Other beginnings may
+        merge, too: a row that does not begin with the prefix is computed without it.
 
         Args:
             render: Makes a response into an input (`Task.render`).

@@ -68,7 +68,7 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
         return int(_first_match(self._patterns[0], site, self.r))
 
     def scaling(self, site: str) -> float:
-        """Return what PEFT multiplies B(A(x)) by: alpha / r, or alpha / sqrt(r) with `use_rslora`."""
+        """Return PEFT's factor of B(A(x)): alpha / r, or alpha / sqrt(r) with `use_rslora`."""
         rank, alpha = self.rank(site), float(_first_match(self._patterns[1], site, self.lora_alpha))
         return alpha / (math.sqrt(rank) if self.use_rslora else rank)
 
@@ -127,7 +127,7 @@ def _chooses(modules: list[str] | str, expression: SchemaValidator | None, site:
 
 
 def _expression(pattern: list[str] | str) -> SchemaValidator | None:
-    """Return what matches whole names by a regular expression; None for a list, and where that is not supported."""
+    """Return a validator that matches whole names by a regular expression; None for a list or an unsupported one."""
     if isinstance(pattern, list) or not _SUPPORTED.fullmatch(pattern):
         return None
     try:

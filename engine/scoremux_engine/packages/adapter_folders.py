@@ -28,7 +28,7 @@ _WEIGHTS_LINE = re.compile(rf"^{WEIGHTS}:(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Adapter:
-    """What one adapter says, and what its tensors change.
+    """The description of one adapter, and the modules that its tensors change.
 
     The tensors are named after the modules that PEFT chose, whatever form `target_modules`, `layers_to_transform` and
     the other keys that choose had.
@@ -148,7 +148,7 @@ def _module(path: Path, name: str, part: str = "") -> str:
 
 
 def _weights(folder: Path) -> str:
-    """Return what README.md says of the base model's weights."""
+    """Return the digest of the base model's weights in README.md."""
     path = folder / README
     try:
         with path.open(encoding="utf-8", errors="replace") as file:

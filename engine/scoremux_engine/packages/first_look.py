@@ -1,4 +1,4 @@
-"""Adapters of a model that was not exported yet: each is compared with what most of them have."""
+"""Adapters of a model that was not exported yet: each is compared with the majority of them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -30,7 +30,7 @@ class TaskPackage:
 
     Attributes:
         digest: The sha256 of the names and bytes of its files.
-        tables: What the graph takes of the adapter (see `make_tables`).
+        tables: The adapter as the graph's inputs (see `make_tables`).
         outputs: Width of the head: the number of levels, or 1 for a value in points.
         prefix: Token ids that all its inputs begin with, whose keys and values are kept (see `prefix_of`).
     """
@@ -51,7 +51,7 @@ class TaskPackage:
     def check(cls, files: PackageFiles, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
         """Read and check a package in full. Raises PackageError naming what is wrong.
 
-        What was checked and what the digest names are the same bytes. number: the type of its tables.
+        The digest is of the bytes that were checked. number: the type of its tables.
         """
         texts = {name: digest_of([files.read(name)]) for name in files.names if name != TENSORS}
         task, config, decider = files.task, files.config, UNDECIDED
@@ -77,7 +77,7 @@ def prefix_of(task: Task, backbone: Backbone) -> tuple[int, ...]:
 
 
 def _decider(files: PackageFiles, task: Task, width: int) -> Decider:
-    """Return what applies a task's `decision.json`; width: H of the backbone. Raises PackageError."""
+    """Return the decider of a task's `decision.json`; width: H of the backbone. Raises PackageError."""
     path = files.path / DECISION_JSON
     try:
         return Decider.parse(files.read(DECISION_JSON), str(path), task.question, task.reference, task.language, width)
@@ -86,7 +86,7 @@ def _decider(files: PackageFiles, task: Task, width: int) -> Decider:
 
 
 def _refuse_no_room(task: Task, path: Path, backbone: Backbone) -> None:
-    """Raise PackageError if the input of a task leaves too little of what the backbone takes to the response."""
+    """Raise PackageError if the input of a task leaves too few of the backbone's tokens to the response."""
     if task.layout is None:
         return
     room = backbone.tokenizer.room(task.layout.render(""))
@@ -98,7 +98,7 @@ def _refuse_no_room(task: Task, path: Path, backbone: Backbone) -> None:
 
 
 def adapter_digest(files: PackageFiles) -> str:
-    """Return the sha256 of what probabilities depend on: the adapter, and the text that the task puts around responses.
+    """Return the sha256 of all that decides probabilities: the adapter, and the task's text around responses.
 
     A calibration changes it as little as another description of the task does. Raises PackageError as `blocks`.
     """

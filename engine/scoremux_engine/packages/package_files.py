@@ -55,12 +55,12 @@ class PackageFiles:
 
     @property
     def task(self) -> Task:
-        """What `task.json` says. Raises PackageError naming the key that is wrong."""
+        """The content of `task.json`. Raises PackageError naming the key that is wrong."""
         return Task.parse(self.read(TASK_JSON), self.path / TASK_JSON)
 
     @property
     def config(self) -> AdapterConfig:
-        """What `adapter_config.json` says. Raises PackageError naming the key that is wrong or not supported."""
+        """The content of `adapter_config.json`. Raises PackageError naming the key that is wrong or not supported."""
         return AdapterConfig.parse(self.read(CONFIG_JSON), self.path / CONFIG_JSON)
 
     @property

@@ -25,7 +25,7 @@ class Task(BaseModel, extra="forbid", frozen=True):
     id: letters, digits, ``.``, ``_``, ``-``; at most 128.
     levels: the points that level 0, 1, … L−1 stand for, ascending.
     language, question, reference, rubric: for people, and for an `input` that names them.
-    input: what the model sees; None: the response alone.
+    input: the text around a response; None: the response alone.
     untrained: whether the adapter was trained on other tasks alone; people get all of the task's responses.
     """
 
@@ -58,7 +58,7 @@ class Task(BaseModel, extra="forbid", frozen=True):
         return None if self.input is None else Layout.of(self.input, {name: getattr(self, name) for name in FIELDS})
 
     def render(self, response: str) -> ModelInput:
-        """Return what the tokenizer gets for a response."""
+        """Return the tokenizer's input for a response."""
         return response if self.layout is None else self.layout.render(response)
 
     @classmethod

@@ -122,7 +122,7 @@ def open_part(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _why_missing(path: Path) -> str:
-    """Return why a file that is missing cannot be replaced by what is there; pickles are never opened."""
+    """Return why no other file can replace a missing one; pickles are never opened."""
     for other in sorted(path.parent.glob(f"{path.stem}*")) if path.suffix == ".safetensors" else ():
         if other.suffix == ".bin":
             return f"{other} is a pickle file, which is never opened; save as safetensors"

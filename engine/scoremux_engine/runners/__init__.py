@@ -1,1 +1,1 @@
-"""Backbone runners: what computes the graph. All have the interface `BackboneRunner`."""
+"""Backbone runners, which compute the graph. All extend `BackboneRunner`."""

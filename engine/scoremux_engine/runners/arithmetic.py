@@ -57,7 +57,7 @@ def name_of(likely: str, digest: str) -> str:
 
 
 def probe_digest(make: Callable[[Backbone], BackboneRunner]) -> str:
-    """Return a digest of what a runner gives for the probe, at six lengths, on each of its streams."""
+    """Return a digest of a runner's outputs for the probe, at six lengths, on each of its streams."""
     backbone = Backbone.open(PROBE)
     runner, digest = make(backbone), hashlib.sha256()
     for number, (tokens, rows) in enumerate(_ROWS_BY_TOKENS.items()):

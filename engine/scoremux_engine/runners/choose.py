@@ -56,7 +56,7 @@ class RunnerChoice:
         }
 
     def make(self, backbone: Backbone) -> BackboneRunner:
-        """Load the backbone. Raises RunnerError for what is not offered or not there."""
+        """Load the backbone. Raises RunnerError for a runner that is not offered or not installed."""
         # Imported here: a runner's library is needed only where that runner is used.
         if self.name == "onnxruntime":
             from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
@@ -89,7 +89,7 @@ PROFILE = "profile.toml"
 
 
 def choice_of(repository: Path) -> RunnerChoice:
-    """Return what computes the scores of a repository: what its `profile.toml` says, else DEFAULT. Raises RunnerError.
+    """Return the runner of a repository by its `profile.toml`, else DEFAULT. Raises RunnerError.
 
     Threads are left out, as no bit depends on them. ONNX Runtime stands in for a model that Triton itself serves.
     """

@@ -42,9 +42,9 @@ def stored_ranges(backbone: Backbone) -> Ranges:
 
 
 def measure_ranges(backbone: Backbone) -> Ranges:
-    """Return the ranges of what a backbone's LayerNorms give for random tokens without adapters, in portable float32.
+    """Return the ranges of the outputs of LayerNorms for random tokens, without adapters, in portable float32.
 
-    Norms hold a column within a range that hardly depends on text and adapter. What is larger is later cut to it.
+    Norms hold a column within a range that hardly depends on text and adapter. Larger values are later cut to it.
     """
     core = openvino.Core()
     model = core.read_model(backbone.onnx)
@@ -72,9 +72,9 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
     """Rewrite a model so that y = x @ W is computed in int8, W a constant, x of tokens.
 
     W has a scale for each output. Where x is what a LayerNorm gives, it has a constant scale for each column. Any other
-    x is left to OpenVINO, which finds scales for each token as it comes (`precisions.GROUP_COLUMNS`); it adds what the
-    groups give in an order that may follow the processor, so wide ones are split as in float32. No scale depends on
-    another token, so a row's bits stay its own.
+    x is left to OpenVINO, which finds scales for each token as it comes (`precisions.GROUP_COLUMNS`); it adds the
+    groups in an order that may follow the processor, so wide ones are split as in float32. No scale depends on another
+    token, so a row's bits stay its own.
 
     A product has one scale for all columns of x: y = (x / s) @ (s · W) with s, the root of a column's range, leaves
     x / s and s · W half each of the columns' differences.
@@ -118,7 +118,7 @@ def int8_constant(rows: npt.NDArray[np.float32]) -> Any:
 
 
 def rounded(value: Any, largest: float) -> Any:
-    """Return a graph's value rounded to 256 steps, `largest` at the 127th above zero; what is larger is cut to it."""
+    """Return a graph's value rounded to 256 steps, `largest` at the 127th above zero; larger ones are cut to it."""
     low, high = (ops.constant(np.float32(largest * step / _LARGEST)) for step in (-_LARGEST - 1, _LARGEST))
     return ops.fake_quantize(value, low, high, low, high, 2 * _LARGEST + 2)
 
@@ -136,7 +136,7 @@ def _is_product_of_tokens(node: Any) -> bool:
 
 
 def _end_of_norm(node: Any) -> Any:
-    """Return what comes out of MVN(x) · weight + bias, of which either may be missing."""
+    """Return the output of MVN(x) · weight + bias, of which either may be missing."""
     value = node.output(0)
     for kind in ("Multiply", "Add"):
         readers = [target.get_node() for target in value.get_target_inputs()]
@@ -155,7 +155,7 @@ def _name(value: Any) -> str:
 
 
 def _unmoved(source: Any) -> Any:
-    """Return what a value of tokens was before tokens were moved, each with all its columns."""
+    """Return the source of a value of tokens, before tokens were moved, each with all its columns."""
     while source.get_node().get_type_name() in _MOVES and _columns(source) == _columns(
         source.get_node().input_value(0)
     ):

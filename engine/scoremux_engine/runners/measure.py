@@ -1,4 +1,4 @@
-"""What is measured of a backbone once: its expected outputs, int8's ranges, and each precision's distance."""
+"""Measurements of a backbone, made once: its expected outputs, int8's ranges, and each precision's distance."""
 
 import numpy as np
 from safetensors.numpy import save
@@ -16,7 +16,7 @@ PORTABLE = "x86-f32"
 
 
 def measure(backbone: Backbone) -> tuple[Backbone, list[str]]:
-    """Write what is measured beside a backbone, whose digest stays.
+    """Write the measurements beside a backbone, whose digest stays.
 
     Returns:
         The backbone with it, and a sentence about each of OpenVINO's precisions.

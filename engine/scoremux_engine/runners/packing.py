@@ -1,4 +1,4 @@
-"""Packing: what is computed token by token sees the tokens of all rows one after the other, without padding."""
+"""Packing: operations on single tokens get the tokens of all rows one after the other, without padding."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -31,7 +31,7 @@ Value = tuple[str, int]
 def pack_tokens(model: openvino.Model, max_tokens: int) -> frozenset[str]:
     """Rewrite a model so that x @ W, W a constant, is computed for tokens only; return the inputs that it has now.
 
-    Between such products, what is computed token by token (norms, activations, sums) stays packed, [1, N, H].
+    Between such products, all that is computed token by token (norms, activations, sums) stays packed, [1, N, H].
     Everything else, attention and the adapters' products, reads [B, S, H] as before. Where the head reads a row's first
     token alone, what comes after the last attention is computed for those tokens, [1, M, H].
 
@@ -140,7 +140,7 @@ class TokenPacking:
         return ops.gather(source, self._inputs[name], ops.constant(1, np.int64)).output(0)
 
     def _pool(self, node: Any) -> None:
-        """Have what reads each row's first token read it where it is now: x[0, rows]."""
+        """Have the readers of each row's first token read it from its new place: x[0, rows]."""
         of_rows = ops.squeeze(self._gather(node.input_value(0), ROWS), ops.constant([0], np.int64)).output(0)
         of_rows.set_names(node.output(0).get_names())
         for target in node.output(0).get_target_inputs():

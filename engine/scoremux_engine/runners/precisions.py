@@ -51,7 +51,7 @@ def computed(precisions: tuple[str, ...] = PRECISIONS) -> list[str]:
     """Return those precisions that this processor has kernels for; a small block of products is computed in each.
 
     OpenVINO may refuse one, emulate it, return nothing without an error, or (int8 without VNNI) compute few tokens in
-    another way than many: what comes out is compared with float32, and with what comes out for fewer tokens.
+    another way than many: the outputs are compared with float32, and with those for fewer tokens.
     """
     core = openvino.Core()
     # Where it is not listed it would be emulated, and that takes long to find out.
@@ -96,7 +96,7 @@ def check(precision: str, computed: Callable[[tuple[str, ...]], list[str]] = com
 def adds_int8_exactly() -> bool:
     """Whether a product in int8 with constant scales is what its numbers give.
 
-    Without VNNI, processors add two products of eight bits in sixteen, and cut the sum to what these hold.
+    Without VNNI, processors add two products of eight bits in sixteen, and cut the sum to sixteen bits.
     """
     tokens = ops.parameter([1, -1, _WIDTH], np.float32)
     weight = int8_constant(np.ones((_WIDTH, _WIDTH), np.float32))

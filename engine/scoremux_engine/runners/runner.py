@@ -1,4 +1,4 @@
-"""The interface of backbone runners, and how one on the CPU divides its cores."""
+"""The interface of backbone runners, the one that calls another Triton model, and how the CPU is shared out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import BackboneSpec
 from scoremux_engine.model.tables import DTypes, Tables
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -25,6 +26,8 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
+Infer = Callable[[dict[str, npt.NDArray[Any]], list[str]], list[Floats]]
+"""Runs the graph: its inputs by name and the names of outputs in, these outputs out. Called from several threads."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class BackboneRunner:
     side by side, so that a small batch is worth splitting. express: whether a call with one row may be under way beside
     them. in_place: whether `run` reads tables where they lie, so that large ones cost no more than small ones.
     anytime: whether it computes before the first batch is scored. one_task: whether rows of one task are computed
-    faster without others beside them. dtypes: the types it takes tables in. precision: what it computes in, by name.
+    faster without others beside them. dtypes: the types it takes tables in. precision: its name.
     """
 
     overlap: int
@@ -89,13 +92,13 @@ class BackboneRunner:
 
     @property
     def arithmetic(self) -> str:
-        """The name of what decides its bits (`runners.arithmetic`)."""
+        """The name of its arithmetic, which decides bits (`runners.arithmetic`)."""
         raise NotImplementedError
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         """Return the logits of the rows, and with `pooled` the vectors that the head read.
 
-        What a row gets depends on that row and its group's tables alone, bit for bit.
+        A row's outputs depend on that row and its group's tables alone, bit for bit.
         """
         return Outputs(*self._compute(rows, tables, [names.LOGITS, names.POOLED][: 1 + pooled]))
 
@@ -104,9 +107,9 @@ class BackboneRunner:
         return at_once([partial(self.run, rows, tables, pooled=True)] * self.streams)
 
     def keys_and_values(self, rows: RowInputs, tables: Tables) -> dict[str, Floats]:
-        """Return what rows that begin like these read of them: the tables K.<layer> and V.<layer> by graph input name.
+        """Return the keys and values that rows with this beginning read, by graph input name.
 
-        Each float32 [B, heads, S, width]; the backbone reads prefixes.
+        The tables K.<layer> and V.<layer>, each float32 [B, heads, S, width]; the backbone reads prefixes.
         """
         return dict(zip(self._kept, self._compute(rows, tables, list(self._kept.values())), strict=True))
 
@@ -115,8 +118,29 @@ class BackboneRunner:
         raise NotImplementedError
 
 
+class TritonRunner(BackboneRunner):
+    """Hands each micro-batch to `infer`, a call to the model `backbone` (BLS inside Triton's Python backend).
+
+    precision, arithmetic: of that model, by name.
+    """
+
+    overlap = 4
+    streams = 1
+    in_place = False  # tables travel with every call
+    anytime = False  # Triton takes no such calls before the calling model is loaded
+    arithmetic = ""
+
+    def __init__(self, infer: Infer, spec: BackboneSpec, precision: str = "float32", arithmetic: str = "") -> None:
+        self.precision, self.arithmetic = precision, arithmetic
+        self._infer = infer
+        self._kept = spec.kept
+
+    def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
+        return self._infer({**rows.feeds, **tables.arrays}, outputs)
+
+
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Return what functions return that begin at the same moment, each in a thread of its own."""
+    """Return the results of functions that begin at the same moment, each in a thread of its own."""
     together = threading.Barrier(len(calls))
 
     def run(call: Callable[[], T]) -> T:

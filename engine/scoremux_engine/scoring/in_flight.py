@@ -34,7 +34,7 @@ _MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 
 def row_digest(version: str, tokens: Sequence[int]) -> str:
-    """Return what names a row here: 32 hex digits of a hash of its version's digest and its tokens."""
+    """Return the name of a row: 32 hex digits of a hash of its version's digest and its tokens."""
     state = hashlib.blake2b(version.encode(), digest_size=_DIGEST_BYTES)
     state.update(np.array(tokens, dtype=np.int64).tobytes())
     return state.hexdigest()
@@ -51,7 +51,7 @@ class InFlight:
     def __init__(
         self, folder: Path, overlap: int, memory_events: Path = _MEMORY_EVENTS, clock: Callable[[], float] = time.time
     ) -> None:
-        """Read what the process before this one left in the folder, and start with empty regions.
+        """Read the files of the process before this one, and start with empty regions.
 
         Args:
             memory_events: The control group's file of that name, which counts out-of-memory kills.

@@ -56,9 +56,9 @@ def split(
     """Split rows into micro-batches of one shape, as many rows as fit `budget_tokens` (at least one).
 
     Every row is in exactly one micro-batch. Those with most work come first: they decide when all are done. Rows are
-    split further where the `streams` are done earlier then, by what calls and tokens cost. `deadly` has the digests of
-    rows that may kill the process: each has a micro-batch of its own, before all others. With `one_task`, versions that
-    have enough rows have micro-batches of their own.
+    split further where the `streams` are done earlier then, by the cost of calls and tokens. `deadly` has the digests
+    of rows that may kill the process: each has a micro-batch of its own, before all others. With `one_task`, versions
+    that have enough rows have micro-batches of their own.
     """
     together: dict[object, list[PlannedRow]] = {}
     apart: list[MicroBatch] = []

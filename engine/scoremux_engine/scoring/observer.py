@@ -1,4 +1,4 @@
-"""What a scored batch shows to those who watch: the metrics and the audit log. The engine knows neither."""
+"""The view of a scored batch for metrics and the audit log. The engine knows neither."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -33,10 +33,10 @@ class MicroBatchShape:
 
 
 class BatchTrace:
-    """What happens to one request on its way: seconds by stage, and its micro-batches.
+    """The trace of one request: seconds by stage, and its micro-batches.
 
-    Micro-batches that run side by side each add their own seconds, so a stage may have more of them than passed. What
-    several requests share, such as a micro-batch, is noted for the first of them.
+    Micro-batches that run side by side each add their own seconds, so a stage may have more of them than passed. A
+    micro-batch of several requests is noted for the first of them.
 
     Attributes:
         waited_s: Seconds from its arrival to the first of them; None before that.

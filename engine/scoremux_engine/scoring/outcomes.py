@@ -37,7 +37,7 @@ def columns(
     A row whose logits are not finite gets a status: its largest logit would be no score.
 
     Args:
-        out: What was computed; NaN in rows without a score.
+        out: The runner's outputs; NaN in rows without a score.
         uncalibrated: Who decides about rows of tasks without a calibration, `PEOPLE` or `MACHINE`.
     """
     plan = _without_broken(plan, out.logits)

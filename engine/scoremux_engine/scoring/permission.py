@@ -1,7 +1,7 @@
 """Permission: a grant says which tasks a request's rows may name.
 
-The front door knows the token behind a request and sets the grant as a header; Triton hands the header on as one of the
-request's parameters. A client may send a parameter of the same name in the body, so a grant is signed.
+The front door knows the access token behind a request and sets the grant as a header; Triton hands the header on as
+one of the request's parameters. A client may send a parameter of the same name in the body, so a grant is signed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _REMEMBERED = 1024
 
 @dataclass(frozen=True)
 class Grant:
-    """What one token may do.
+    """The permission of one access token.
 
     Written as ``3:NAME:ENDS:WEIGHT:PATTERN,PATTERN:MAC``. MAC is the HMAC-SHA-256 of all before its colon, in hex.
 
@@ -114,7 +114,7 @@ def read_key(file: Path) -> bytes:
 
 
 def key_id(key: bytes) -> str:
-    """Return what names a key without giving it away."""
+    """Return a name of a key that does not give it away."""
     return _mac(key, "scoremux key id")[:16]
 
 

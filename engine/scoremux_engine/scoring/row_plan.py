@@ -1,4 +1,4 @@
-"""Texts and tasks → row plan: what will be computed for each row, and a status for every row."""
+"""Texts and tasks → row plan: the rows to compute, and a status for every row."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PlannedRow:
 
     @property
     def shape(self) -> tuple[int, SizeClass, bool]:
-        """What rows of a micro-batch have in common: bucket, size class, and whether they read their prefixes."""
+        """The properties that rows of a micro-batch share: bucket, size class, and whether they read their prefixes."""
         return self.bucket, self.version.size, self.prefix_tokens > 0
 
     @property
@@ -70,13 +70,13 @@ class PlannedRow:
 
     @cached_property
     def digest(self) -> str:
-        """What names this row's computation, to keep account of rows that kill."""
+        """The name of this row's computation, to keep account of rows that kill."""
         return row_digest(self.version.digest, self.tokens.ids)
 
 
 @dataclass(frozen=True)
 class RowPlan:
-    """What becomes of the rows of one request.
+    """The plan for the rows of one request.
 
     Attributes:
         tasks: Id of the task that each row named; None where the name is unknown.
@@ -139,7 +139,7 @@ class RowPlan:
         coding: bool = True,
         deadly: Collection[str] = (),
     ) -> list[RowPlan]:
-        """Decode rows, find their versions and tokenise them. What is wrong with a row becomes its status.
+        """Decode rows, find their versions and tokenise them. A row's fault becomes its status.
 
         Args:
             coding: Whether a condition's code may take a score's place.

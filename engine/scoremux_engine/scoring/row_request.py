@@ -44,7 +44,7 @@ class Terms:
 
     Attributes:
         deadline: When the answer is of no use any more, on the clock `time.monotonic`.
-        batch: Whether the request is part of a batch job, which takes what is left.
+        batch: Whether the request is part of a batch job, which takes the rest.
     """
 
     is_cancelled: Callable[[], bool] = lambda: False

@@ -49,7 +49,7 @@ class Change:
 
 
 class HistoryLine(StoreFile):
-    """One line: what a command did to one version.
+    """One line: the change that a command made to one version.
 
     Attributes:
         who: The user of the operating system, or the person who is named with --by.
@@ -71,7 +71,7 @@ class HistoryLine(StoreFile):
 
     @property
     def kind(self) -> str:
-        """What happened, in the words of tables."""
+        """The change, in the words of tables."""
         if self.action == "rollback" and self.before is None:
             return "returned"
         return _KINDS.get(self.action) or Change(self.task, self.before, self.after).kind

@@ -26,7 +26,7 @@ Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN}$")]
 
 
 class StoreFile(BaseModel):
-    """What all JSON files of a store have in common."""
+    """Base of all JSON files of a store."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

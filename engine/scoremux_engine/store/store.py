@@ -49,7 +49,7 @@ class Store(StoreReader):
         An adapter without a `task.json` gets one (`packages.task_descriptions`).
 
         Returns:
-            What changed, or would change, by task.
+            The changes, or would-be changes, by task.
 
         Raises:
             PackageError: A folder is wrong; nothing is published.

@@ -24,7 +24,7 @@ KEEP_DAYS = 30.0
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can go: packages by digest with their bytes, and leftovers of crashed writers."""
+    """Garbage: packages by digest with their bytes, and leftovers of crashed writers."""
 
     packages: dict[str, int]
     leftovers: list[Path]
@@ -106,8 +106,8 @@ def _recent(store: Store, keep_days: float) -> set[str]:
 def verify(store: StoreReader, backbone: Backbone | None = None) -> Iterator[Problem]:
     """Hash every package again, and check manifest, pins and history against them.
 
-    What crashed writers left is not a problem: the next change or `gc` removes it. With the backbone, live packages are
-    checked in full.
+    Leftovers of crashed writers are not a problem: the next change or `gc` removes them. With the backbone, live
+    packages are checked in full.
     """
     tasks: dict[str, str] = {}
     for folder in store.package_folders():
@@ -139,7 +139,7 @@ def _verified_task(folder: Path) -> str:
 
 
 def _named(store: StoreReader, tasks: dict[str, str], backbone: Backbone | None) -> Iterator[Problem]:
-    """Yield what is wrong with the manifest and the pins, given the task of every package ("" for a damaged one)."""
+    """Yield the problems of the manifest and the pins, given the task of every package ("" for a damaged one)."""
     try:
         manifest = store.manifest()
         pins = store.pins()

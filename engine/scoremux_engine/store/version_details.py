@@ -1,4 +1,4 @@
-"""What `tasks show` prints about a version of a task."""
+"""The details of a version of a task that `tasks show` prints."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def prefix(store: StoreReader, digest: str, backbone: Backbone) -> dict[str, Any
 
 
 def trace(store: StoreReader, digest: str, backbone: Backbone, response: str) -> dict[str, Any]:
-    """Return what a version makes of a response: its text or the two of a pair, its tokens, and what is cut off."""
+    """Return a version's reading of a response: its text or the two of a pair, its tokens, and what is cut off."""
     rendered = PackageFiles(store.package_folder(digest)).task.render(response)
     texts = (rendered,) if isinstance(rendered, str) else rendered.texts
     traced = backbone.tokenizer.trace(rendered)

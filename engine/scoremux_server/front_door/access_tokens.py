@@ -33,7 +33,7 @@ Pattern = Annotated[str, Field(pattern=f"^{TASKS}$")]
 
 
 class AccessToken(BaseModel, extra="forbid", frozen=True):
-    """What is stored of a token, which is not the token itself.
+    """The entry of an access token in the file, without the secret itself.
 
     Attributes:
         name: The owner's name, which no other token of the file has.
@@ -67,7 +67,7 @@ class AccessToken(BaseModel, extra="forbid", frozen=True):
 
     @property
     def key(self) -> str:
-        """What tells this token from others of its name."""
+        """The id of this token: another one may have its name later."""
         return self.sha256[:16]
 
     def map_line(self, key: bytes, now: float) -> str:

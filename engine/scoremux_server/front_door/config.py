@@ -68,7 +68,7 @@ class Backend(BaseModel, extra="forbid", frozen=True):
 
 
 def door_mark(key: bytes, safe: bool) -> str:
-    """Return what a front door with the same key looks for in a watcher's answers.
+    """Return the mark that a front door with the same key looks for in a watcher's answers.
 
     The mark of a Triton that is not `safe`, since it has known security holes, is longer.
     """

@@ -30,7 +30,7 @@ _RETRY_S = 30.0
 
 @dataclass(frozen=True)
 class DoorSettings:
-    """What the files of a front door said when they were read.
+    """The content of a front door's files when they were read.
 
     Attributes:
         pems: Content of the certificates and keys, by the names of their copies.
@@ -43,7 +43,7 @@ class DoorSettings:
 
     @classmethod
     def read(cls, file: Path) -> DoorSettings:
-        """Return what the files say now. Raises SetupError naming what is wrong or missing."""
+        """Return the content of the files now. Raises SetupError naming what is wrong or missing."""
         stamps = {file: _stamp(file)}
         config = FrontDoorConfig.read(file)
         stamps |= {path: _stamp(path) for _, path in config.pems.values()}
@@ -80,7 +80,7 @@ class FrontDoor:
 
     @property
     def config(self) -> FrontDoorConfig:
-        """What door.toml says, or said before it was wrong."""
+        """The content of door.toml, or that of before it was wrong."""
         return self._settings.config
 
     @property
@@ -150,7 +150,7 @@ class FrontDoor:
                 self.haproxy.kill()
 
     def look(self) -> None:
-        """Load what has changed, and new grants in time. What fails is reported once, and tried again."""
+        """Load changed files, and new grants in time. A failure is reported once, and tried again."""
         failures = set()
         for load in (self._load_files, self._load_tokens):
             try:
@@ -205,7 +205,7 @@ class FrontDoor:
         self._granted_at, self._apply_at = granted_at, granted_at + GRANT_S / 2
 
     def _write(self, folder: Path, settings: DoorSettings) -> None:
-        """Write what HAProxy loads, with grants that begin now."""
+        """Write the files that HAProxy loads, with grants that begin now."""
         now = time.time()
         rendered = haproxy_config.render(settings.config, folder, self._key)
         tokens = "".join(f"{token.map_line(self._key, now)}\n" for token in self._tokens)

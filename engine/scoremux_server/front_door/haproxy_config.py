@@ -31,7 +31,7 @@ _REFUSE = re.compile(r"^ *refuse ([A-Z]+) (if|unless) (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer of the door's own; `sentence` is a HAProxy format that never holds what the client sent."""
+    """An answer of the door's own; `sentence` is a HAProxy format that never holds the client's words."""
 
     http: int
     grpc: int

@@ -1,4 +1,4 @@
-"""The health of a watched server: what its watcher knows, as JSON and as metrics."""
+"""The health of a watched server, as JSON and as metrics."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ _SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 
 
 class WatchState(str, Enum):
-    """What the watcher is doing."""
+    """The state of the watcher."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -35,7 +35,7 @@ class WatchState(str, Enum):
 
 
 class Health(Collector):
-    """What the watcher knows of its server. Written by the watcher's thread alone, read by any.
+    """The watcher's knowledge of its server. Written by the watcher's thread alone, read by any.
 
     Attributes:
         cause: Why Triton was last restarted, or why its last bad canary failed.
@@ -86,7 +86,7 @@ class Health(Collector):
             self._seconds.observe(answer.took_s)
 
     def note(self, answer: Answer) -> None:
-        """Keep what a canary showed."""
+        """Keep the outcome of a canary."""
         self._last_good = answer.good
         self.store_cause = answer.store_cause
         self.count(answer)

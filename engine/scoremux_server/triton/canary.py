@@ -24,7 +24,7 @@ _NO_TASK = "no-task-yet"
 
 
 class CanaryVerdict(Enum):
-    """What a canary shows about its server."""
+    """The verdict of a canary about its server."""
 
     GOOD = "scored correctly"
     WRONG = "answered, but not scored correctly"

@@ -31,7 +31,7 @@ def command_line(
 
     Args:
         shm_prefix: The names of the Python backend's shared-memory regions start with it.
-        key: What a call of `RESTRICTED` must have in the header `KEY_HEADER`.
+        key: The value of the header `KEY_HEADER` that calls of `RESTRICTED` need.
     """
     return [
         str(installation.program),

@@ -72,7 +72,7 @@ class Installation:
 
     @property
     def name(self) -> str:
-        """What it is, for people: `Triton 24.10 (bundled)`."""
+        """Its name for people: `Triton 24.10 (bundled)`."""
         release = f"{self.release[0]}.{self.release[1]:02}" if self.release else "of unknown release"
         return f"Triton {release}{' (bundled)' if self.bundled else ''}"
 

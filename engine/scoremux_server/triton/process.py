@@ -72,7 +72,7 @@ class ChildProcess:
 
     @property
     def exit_status(self) -> int | None:
-        """What it ended with, a signal's number below zero; None while it runs."""
+        """Its exit status, a signal's number below zero; None while it runs."""
         if self._gone:
             return self._process.returncode
         try:
@@ -117,7 +117,7 @@ class TritonProcess(ChildProcess):
         """Let requests in flight finish, and ask it to stop; it may still run after that, as one that hangs does.
 
         Args:
-            patience_s: What requests in flight and the stop may take together.
+            patience_s: The most that requests in flight and the stop may take together.
             refuse_rows: Has Triton refuse new rows, and returns whether that worked.
         """
         if self.exit_status is not None:

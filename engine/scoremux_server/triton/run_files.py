@@ -1,4 +1,4 @@
-"""What one run of a server keeps on the machine: a temporary folder and regions of shared memory."""
+"""The files of one run of a server: a temporary folder and regions of shared memory."""
 
 import contextlib
 import errno

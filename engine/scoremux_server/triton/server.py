@@ -151,7 +151,7 @@ class TritonServer:
     ) -> Answer | None:
         """Wait for a good canary. Return its answer, or None if `stop` was set.
 
-        `look` is called many times a second with why the last canary was not good; what it raises ends the waiting.
+        `look` is called many times a second with why the last canary was not good; its errors end the waiting.
 
         Raises:
             StartError: The process ended, or the answer is wrong; the message has the last error of Triton's log. An
@@ -204,9 +204,9 @@ class TritonServer:
         return f"{errors[-1]}\n(log: {self.log})" if errors else f"see {self.log}"
 
     def restart(self) -> None:
-        """End what is left of Triton at once, and start it on the same ports, without waiting until it is ready.
+        """End Triton at once, and start it on the same ports, without waiting until it is ready.
 
-        What it needs is written again: programs that tidy temporary folders remove what is old. Raises SetupError.
+        Its files are written again: programs that tidy temporary folders remove old ones. Raises SetupError.
         """
         self.process.kill()
         self.canary.forget()

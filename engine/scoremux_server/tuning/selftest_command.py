@@ -75,7 +75,7 @@ def selftest(
 
 @dataclass
 class _Results:
-    """What the self-tests of runners and precisions showed, and the digests of the scores."""
+    """The outcome of the self-tests of runners and precisions, and the digests of the scores."""
 
     scores: MachineScores
     rows: list[tuple[str, ...]] = field(default_factory=list)
@@ -167,7 +167,7 @@ def _exit_unless_stable(tests: list[SelfTest]) -> None:
 
 
 def _about() -> str:
-    """Return what a bug report needs to know of the machine and of what is installed."""
+    """Return the machine and the installed versions, for a bug report."""
     from scoremux_server.errors import SetupError
     from scoremux_server.triton.installation import Installation
     from scoremux_server.triton.run_files import SHARED_MEMORY, shared_memory_free_bytes

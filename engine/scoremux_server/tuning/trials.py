@@ -1,4 +1,4 @@
-"""Trials: settings of the engine measured in turn, each in a process of its own, with the user's texts or made-up ones."""
+"""Trials: settings of the engine measured in turn, each in a process of its own, with given or made-up texts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _made_up(draw: random.Random) -> str:
 
 @dataclass
 class Trial:
-    """What was measured of one setting.
+    """The measurements of one setting.
 
     rows_per_s: of each round; peak_bytes: most memory of the process; levels: of the rows that were checked.
     """
@@ -119,7 +119,7 @@ class Candidate:
             raise RunnerError(refused)
 
     def run(self, trial: Trial, rows: int) -> None:
-        """Score the first `rows` rows with the trial's setting; add what was measured."""
+        """Score the first `rows` rows with the trial's setting; add the measurements."""
         self._connection.send(rows)
         seconds, trial.peak_bytes, _ = self._receive()
         trial.rows_per_s.append(rows / seconds)
