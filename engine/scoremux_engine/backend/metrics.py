@@ -107,14 +107,14 @@ OF_BANK = {
 ALL = (*(value for value in tuple(globals().values()) if isinstance(value, Metric)), *OF_BANK.values())
 
 OTHER, UNKNOWN = "_other", "_unknown"
-"""Labels for the tasks and tokens beyond the first, and for rows that named no task. These are not valid task ids."""
+"""Labels for tasks and access tokens beyond the first, and for rows that named no task: no valid task ids."""
 
-MOST_TOKENS = 100
-"""How many tokens of the front door have a label of their own."""
+MOST_ACCESS_TOKENS = 100
+"""How many access tokens of the front door have a label of their own."""
 
 
 class FirstLabels:
-    """The first `most` names get a label of their own: tasks that rows name, or tokens that send rows."""
+    """The first `most` names get a label of their own: tasks that rows name, or access tokens that send rows."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -149,9 +149,9 @@ class Changes:
 class Recorder:
     """An `Observer` that counts. Its work per batch is a few dictionary entries; any thread may take the changes."""
 
-    def __init__(self, labels: FirstLabels, tokens: FirstLabels | None = None) -> None:
+    def __init__(self, labels: FirstLabels, access_tokens: FirstLabels | None = None) -> None:
         self._labels = labels
-        self._tokens = tokens or FirstLabels(MOST_TOKENS)
+        self._access_tokens = access_tokens or FirstLabels(MOST_ACCESS_TOKENS)
         self._lock = threading.Lock()
         self._values = defaultdict[Series, float](int)
         self._taken: dict[Series, float] = {}
@@ -195,7 +195,7 @@ class Recorder:
             self.set(WAITING_ROWS, waiting, name)
         tokens: Counter[str] = Counter()
         for name, count in stats.tokens.items():
-            tokens[self._tokens.of(name)] += count
+            tokens[self._access_tokens.of(name)] += count
         for label, total in tokens.items():
             self.set(SHARE_TOKENS, total, label)
         for reason in _REASONS:

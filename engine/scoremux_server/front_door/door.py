@@ -72,7 +72,7 @@ class FrontDoor:
         self._program = find_program()
         self._settings = DoorSettings.read(file)
         self._key = read_key(self.config.grant_key)
-        self._read_tokens()
+        self._read_access_tokens()
         self._granted_at = self._apply_at = 0.0
         self._reload_wanted = False
         self._refused, self._refusal = dict[Path, Stamp | None](), ""
@@ -152,7 +152,7 @@ class FrontDoor:
     def look(self) -> None:
         """Load changed files, and new grants in time. A failure is reported once, and tried again."""
         failures = set()
-        for load in (self._load_files, self._load_tokens):
+        for load in (self._load_files, self._load_access_tokens):
             try:
                 load()
             except Exception as error:  # nothing unforeseen may close the door
@@ -179,19 +179,19 @@ class FrontDoor:
         self._settings = settings
         self._report("the front door's configuration was loaded again")
 
-    def _load_tokens(self) -> None:
+    def _load_access_tokens(self) -> None:
         try:
-            if self._tokens_from != (self.config.tokens, _stamp(self.config.tokens)):
-                self._read_tokens()
+            if self._access_tokens_from != (self.config.tokens, _stamp(self.config.tokens)):
+                self._read_access_tokens()
                 self._apply_at = 0.0
         finally:  # the tokens that were read last need new grants too while their file is away
             if time.time() >= self._apply_at:
                 self._apply(self._settings)
 
-    def _read_tokens(self) -> None:
+    def _read_access_tokens(self) -> None:
         file = self.config.tokens
         stamp = _stamp(file)
-        self._tokens, self._tokens_from = AccessTokenFile(file).read(), (file, stamp)
+        self._access_tokens, self._access_tokens_from = AccessTokenFile(file).read(), (file, stamp)
 
     def _apply(self, settings: DoorSettings) -> None:
         """Have HAProxy load settings and tokens."""
@@ -208,7 +208,7 @@ class FrontDoor:
         """Write the files that HAProxy loads, with grants that begin now."""
         now = time.time()
         rendered = haproxy_config.render(settings.config, folder, self._key)
-        tokens = "".join(f"{token.map_line(self._key, now)}\n" for token in self._tokens)
+        tokens = "".join(f"{token.map_line(self._key, now)}\n" for token in self._access_tokens)
         haproxy_config.write(folder, rendered, tokens, settings.pems)
 
 

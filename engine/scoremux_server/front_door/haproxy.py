@@ -13,7 +13,7 @@ from scoremux_server.errors import SetupError
 from scoremux_server.triton.process import ChildProcess
 
 NEEDED = (3, 0)
-CONFIG, TOKENS_MAP = "haproxy.cfg", "tokens.map"
+CONFIG, ACCESS_TOKENS_MAP = "haproxy.cfg", "tokens.map"
 _INSTALL = "apt-get install haproxy (3.0 or newer; Debian 13 has it, older releases at haproxy.debian.net)"
 _RELOAD_S = 30.0
 

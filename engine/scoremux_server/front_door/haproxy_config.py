@@ -13,7 +13,7 @@ from typing import Any
 from scoremux_engine.scoring.permission import HEADER
 from scoremux_files.atomic import replace_file
 from scoremux_server.front_door.config import ANY, DOOR_HEADER, Backend, FrontDoorConfig, door_mark
-from scoremux_server.front_door.haproxy import CONFIG, TOKENS_MAP
+from scoremux_server.front_door.haproxy import ACCESS_TOKENS_MAP, CONFIG
 from scoremux_server.profile import configuration
 from scoremux_server.triton.endpoints import ARITHMETIC_HEADER, bracketed
 
@@ -125,7 +125,7 @@ def write(folder: Path, rendered: str, tokens: str, pems: Mapping[str, bytes]) -
     for path in folder.glob("*.pem*"):
         path.unlink()
     killers = (configuration("proxy") / _KILLERS).read_bytes()
-    files = {**pems, _KILLERS: killers, TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}
+    files = {**pems, _KILLERS: killers, ACCESS_TOKENS_MAP: tokens.encode(), CONFIG: rendered.encode()}
     for name, content in files.items():
         replace_file(folder / name, [content], mode=0o600)
 
