@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -227,10 +227,7 @@ class Decision:
 
     def to_json(self) -> bytes:
         """Return the file that `parse` reads; equal decisions are equal bytes."""
-        values = {"format": FORMAT, **asdict(self, dict_factory=_without_none)}
+        stated = asdict(self, dict_factory=lambda items: {key: value for key, value in items if value is not None})
+        values = {"format": FORMAT, **stated}
         shown = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, default=np.ndarray.tolist)
         return f"{shown}\n".encode()
-
-
-def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in items if value is not None}

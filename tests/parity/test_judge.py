@@ -22,7 +22,7 @@ from scoremux.app import build
 from scoremux_calibrate.judge.float64_runner import Float64Graph, Float64Runner, Float64Scorer
 from scoremux_calibrate.judge.logged_rows import read_log, read_texts
 from scoremux_client.audit_lines import CANARY_TEXT, text_digest
-from scoremux_engine.backend.audit import Audit, AuditSettings
+from scoremux_engine.backend.audit import Audit
 from scoremux_engine.backend.metrics import FirstLabels, Recorder
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import AuditError, RunnerError
@@ -78,15 +78,13 @@ def test_judge_needs_no_inference_library() -> None:
 class Logged:
     """Forty responses that an engine scored, the audit log of that, and the programme's file of texts."""
 
-    def __init__(self, repository: Path, folder: Path, choice: RunnerChoice | None = None, **parameters: str) -> None:
+    def __init__(self, repository: Path, folder: Path, choice: RunnerChoice | None = None, **keys: Any) -> None:
         self.repository, self.log, self.responses = repository, folder / "audit.log", folder / "responses.jsonl"
         backbone, store = Backbone.open(repository / "backbone" / "1"), Store(repository / "store")
         runner = choice.make(backbone) if choice else OnnxRuntimeRunner(backbone)
         self.arithmetic = runner.arithmetic if choice else "onnxruntime-avx2-f32"
         provenance = Provenance("0.1.0", "", "cpu", runner.precision, backbone.spec.digest, self.arithmetic)
-        settings = AuditSettings.of({"audit_log": str(self.log), **parameters})
-        audit = Audit.open(settings, provenance, Recorder(FirstLabels(100)))
-        assert audit is not None
+        audit = Audit(self.log, provenance, Recorder(FirstLabels(100)), **keys)
         draw = np.random.default_rng(2)
         self.texts = [" ".join(draw.choice(WORDS, draw.integers(1, 20))) for _ in range(40)]
         names = [*store.manifest().tasks]
@@ -201,7 +199,7 @@ def test_judge_names_a_package_that_was_changed(small_repository: Path, tmp_path
 def test_judge_says_which_rows_it_cannot_judge(small_repository: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("a key that nobody guesses")
-    logged = Logged(small_repository, tmp_path, audit_key_file=str(key))
+    logged = Logged(small_repository, tmp_path, key_file=key)
     assert logged.judge("--key-file", str(key))[0] == 0
     status, shown = logged.judge()
     assert status == 1

@@ -34,11 +34,13 @@ class SourceText:
         for place, word in enumerate(self.words[:_MOST_WORDS_ALIGNED]):
             for key in keys_of(word):
                 self._places[key] = self._places.get(key, 0) | 1 << place
-        parts = [
-            {keys_of(word) for word in words(fold(part)) if _means(word)} for part in (text, *_SENTENCES.split(text))
-        ]
-        self.sentences = [part for part in parts if len(part) >= _LEAST_MEANING]
+        self.sentences: list[set[tuple[str, str]]] = []
         """The keys of the words that mean something, of the whole text and of each sentence."""
+        for part in (text, *_SENTENCES.split(text)):
+            meaning = (word for word in words(fold(part)) if len(word) > 1 and word not in spare_words())
+            keys = set(map(keys_of, meaning))
+            if len(keys) >= _LEAST_MEANING:
+                self.sentences.append(keys)
 
     def has(self, word: str) -> bool:
         """Return whether a word is in this text, with another ending or with its letters in another order."""
@@ -75,7 +77,3 @@ def keys_of(word: str) -> tuple[str, str]:
 def runs(text: Sequence[str]) -> Iterator[Run]:
     """Yield all runs of `RUN` words."""
     return zip(*(text[start:] for start in range(RUN)), strict=False)
-
-
-def _means(word: str) -> bool:
-    return word not in spare_words() and len(word) > 1

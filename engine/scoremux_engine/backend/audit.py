@@ -1,11 +1,9 @@
-"""Batches → lines of the audit log, before their answers leave; and the settings of the log."""
+"""Batches → lines of the audit log, before their answers leave."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,37 +19,28 @@ from scoremux_engine.scoring.observer import ScoredBatch
 from scoremux_engine.scoring.outcomes import margin_of
 from scoremux_files.digests import read_key
 
-
-@dataclass(frozen=True)
-class AuditSettings:
-    """How the audit log is kept.
-
-    path: None for no log; rotate_bytes: size at which a new file is begun; key: of the HMAC, None for plain SHA-256.
-    """
-
-    path: Path | None = None
-    rotate_bytes: int = 256 << 20
-    key: bytes | None = field(default=None, repr=False)
-
-    @classmethod
-    def of(cls, parameters: Mapping[str, str]) -> AuditSettings:
-        """Read the parameters `audit_…`, which are optional. Raises AuditError for a wrong key."""
-        path, key_file = (parameters.get(name, "") for name in ("audit_log", "audit_key_file"))
-        if not path:
-            return cls()
-        return cls(
-            Path(path),
-            int(parameters.get("audit_rotate_bytes", cls.rotate_bytes)),
-            read_key(Path(key_file), raises=AuditError) if key_file else None,
-        )
+ROTATE_BYTES = 256 << 20
 
 
 class Audit:
     """An `Observer` that logs every row, a batch in one write; one that cannot be logged is counted and refused."""
 
-    def __init__(self, settings: AuditSettings, file: AppendLog, provenance: Provenance, recorder: Recorder) -> None:
-        self._key = settings.key
-        self._file = file
+    def __init__(
+        self,
+        path: Path,
+        provenance: Provenance,
+        recorder: Recorder,
+        rotate_bytes: int = ROTATE_BYTES,
+        key_file: Path | None = None,
+    ) -> None:
+        """Open the log. Raises AuditError.
+
+        Args:
+            rotate_bytes: Size at which a new file is begun.
+            key_file: The key of digests by HMAC; None for plain SHA-256.
+        """
+        self._key = read_key(key_file, raises=AuditError) if key_file else None
+        self._file = AppendLog(path, rotate_bytes)
         self._recorder = recorder
         self._constant = {
             "arithmetic": provenance.arithmetic,
@@ -60,13 +49,6 @@ class Audit:
             "backbone": provenance.backbone,
             "engine": provenance.version,
         }
-
-    @classmethod
-    def open(cls, settings: AuditSettings, provenance: Provenance, recorder: Recorder) -> Audit | None:
-        """Open the log; None where none is kept. Raises AuditError."""
-        if settings.path is None:
-            return None
-        return cls(settings, AppendLog(settings.path, settings.rotate_bytes), provenance, recorder)
 
     def observe(self, batch: ScoredBatch) -> None:
         """Log a batch. Raises AuditError if that fails."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from scoremux_engine.backend.audit import AuditSettings
+from scoremux_engine.backend.audit import ROTATE_BYTES
 from scoremux_engine.backend.models import BACKBONE
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.scoring.outcomes import PEOPLE
@@ -33,7 +33,6 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
     repository: Path
     store: Path
     choice: RunnerChoice
-    audit: AuditSettings
     backbone_model: str = BACKBONE
     arithmetic: str = ""
     bank_bytes: int = 0
@@ -45,12 +44,15 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
     selftest: str = "short"
     metrics_tasks: int = 100
     grant_key_file: Path | None = None
+    audit_log: Path | None = None
+    audit_rotate_bytes: int = ROTATE_BYTES
+    audit_key_file: Path | None = None
 
     @classmethod
     def of(cls, args: Mapping[str, str]) -> Parameters:
         """Read the arguments with which Triton loads a model.
 
-        Raises AuditError, or ValueError for a wrong number or where Triton is to cache responses.
+        Raises ValueError for a wrong number or where Triton is to cache responses.
         """
         config = json.loads(args["model_config"])
         if config.get("response_cache", {}).get("enable"):
@@ -61,5 +63,5 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
         values = config.get("parameters", {})
         texts = {name: value["string_value"] for name, value in values.items() if value["string_value"]}
         repository = Path(texts.get("repository") or Path(args["model_repository"]).absolute().parents[1])
-        parsed = {"repository": repository, "choice": RunnerChoice.of(texts), "audit": AuditSettings.of(texts)}
-        return validate(cls.model_validate, {"store": repository / "store", **texts, **parsed})
+        given = {"store": repository / "store", **texts, "repository": repository, "choice": RunnerChoice.of(texts)}
+        return validate(cls.model_validate, given)

@@ -19,10 +19,10 @@ from scoremux_client import contract
 from scoremux_engine.backend import metrics
 from scoremux_engine.backend.audit import Audit
 from scoremux_engine.backend.metrics import Changes, Families, FirstLabels, Publisher, Recorder
-from scoremux_engine.backend.models import BACKBONE
+from scoremux_engine.backend.models import ARITHMETIC, BACKBONE
 from scoremux_engine.backend.parameters import Parameters
 from scoremux_engine.backend.room import Room, read_terms
-from scoremux_engine.backend.run_folder import RunFolder
+from scoremux_engine.backend.run_folder import pass_selftest, stops_by
 from scoremux_engine.bank.bank import BUDGET_BYTES
 from scoremux_engine.engine import BUDGET_TOKENS, Engine
 from scoremux_engine.errors import AuditError, DroppedError, EngineError, GrantError, RunnerError
@@ -32,11 +32,13 @@ from scoremux_engine.model.provenance import Provenance
 from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners.expected import check
 from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs, TritonRunner
+from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.outcomes import TaskLists, nothing_on_request
 from scoremux_engine.scoring.permission import WATCHER, Grant, Permissions, read_key
 from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Tenant
 from scoremux_engine.store.store import Store
+from scoremux_files.atomic import replace_file
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -59,14 +61,14 @@ class Scorer:
         """Open the engine. An error here is what Triton reports as the reason why the model did not load."""
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         parameters = Parameters.of(args)
-        self._run_folder = RunFolder(parameters.run_folder)
+        self._run_folder = folder = parameters.run_folder
         backbone = Backbone.open(parameters.repository / "backbone" / "1")
         runner = _runner(parameters, backbone)
         self._recorder = Recorder(FirstLabels(parameters.metrics_tasks))
         kind = parameters.choice.name, parameters.choice.device, runner.precision
         served = Provenance(version("scoremux"), *kind, backbone.spec.digest, runner.arithmetic)
-        self._audit = audit = Audit.open(parameters.audit, served, self._recorder)
-        self._in_flight = self._run_folder.in_flight(runner.overlap + runner.express)
+        self._audit = audit = _audit(parameters, served, self._recorder)
+        self._in_flight = InFlight(folder, runner.overlap + runner.express) if folder else None
         self._engine = Engine(
             backbone,
             Store(parameters.store),
@@ -82,11 +84,12 @@ class Scorer:
         self._room = Room(parameters.queue_rows, parameters.queue_bytes)
         # The model `backbone` need not be there yet.
         if parameters.selftest == "short" and parameters.choice.name != TRITON:
-            self._run_folder.test(self._engine)
+            pass_selftest(self._engine, folder)
         self._lists = TaskLists()
         self._admission = ThreadPoolExecutor(_ADMISSION_THREADS, "admission")
         self._recorder.set(metrics.INFO, 1.0, *astuple(served))
-        self._run_folder.write_arithmetic(runner.arithmetic)
+        if folder:
+            replace_file(folder / ARITHMETIC, [runner.arithmetic.encode()])
         pb_utils.Logger.log_info(f"scorer: {len(self._engine.bank.tasks)} tasks on {backbone.spec.source}")
         # Last, so that no other thread sends metrics while this one logs.
         self._publisher = Publisher(self._take, Families(pb_utils.MetricFamily).publish)
@@ -178,7 +181,7 @@ class Scorer:
         self._recorder.set_bank(self._engine.bank.stats)
         self._recorder.set(metrics.DEADLY_ROWS, len(self._in_flight.deadly) if self._in_flight else 0)
         self._recorder.set_queue(self._engine.queue.stats, self._room.rows)
-        if time.time() >= self._run_folder.stops_by():
+        if self._run_folder and time.time() >= stops_by(self._run_folder):
             self._engine.queue.drop_all("stopped", "the server stops")
         return self._recorder.take()
 
@@ -265,6 +268,13 @@ class BackboneModel:
             message = f"the backbone failed: {type(error).__name__}"
             pb_utils.Logger.log_error(message)
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
+
+
+def _audit(parameters: Parameters, served: Provenance, recorder: Recorder) -> Audit | None:
+    path = parameters.audit_log
+    if path is None:
+        return None
+    return Audit(path, served, recorder, parameters.audit_rotate_bytes, parameters.audit_key_file)
 
 
 def _runner(parameters: Parameters, backbone: Backbone) -> BackboneRunner:

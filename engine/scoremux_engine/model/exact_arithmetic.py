@@ -68,14 +68,10 @@ class WholeParts:
         return cls(tuple(wholes), tuple(units))
 
 
-def part_bits(terms: int) -> int:
-    """Return how many bits a part may have where `terms` products of parts are summed."""
-    return min(_MOST_BITS, (53 - max(terms - 1, 0).bit_length()) // 2)
-
-
 def product(left: Array, right: Array) -> Array:
     """Return left @ right, with NumPy's rules of shapes for arrays of two axes and more."""
-    bits = part_bits(left.shape[-1])
+    terms = left.shape[-1]
+    bits = min(_MOST_BITS, (53 - max(terms - 1, 0).bit_length()) // 2)  # of a part, so that the sum is exact
     return product_of_parts(WholeParts.of(left, -1, bits), WholeParts.of(right, -2, bits))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
@@ -95,6 +96,6 @@ def choice_of(repository: Path) -> RunnerChoice:
     """
     file = repository / PROFILE
     values = read_toml(file, RunnerError) if file.is_file() else {}
-    chosen = {key: values[key] for key in ("runner", "device", "precision") if key in values}
+    chosen: dict[str, Any] = {key: values[key] for key in ("runner", "device", "precision") if key in values}
     choice = RunnerChoice.of(chosen)
     return replace(choice, name="onnxruntime") if choice.name == "triton" else choice

@@ -66,7 +66,7 @@ class InFlight:
         self._read_state()
         oom_kills = _count_oom_kills(memory_events)
         crash = folder / "crash.txt"
-        crashed = _has_content(crash) or oom_kills > self._oom_kills
+        crashed = (crash.exists() and crash.stat().st_size > 0) or oom_kills > self._oom_kills
         with (folder / "rows-in-flight").open("a+b") as file:
             file.truncate(max(file.tell(), overlap * _REGION_BYTES))
             self._map = mmap.mmap(file.fileno(), 0)
@@ -145,13 +145,6 @@ class InFlight:
     def _write_state(self) -> None:
         state = {"unfinished": self.unfinished, "deadly": self._deadly, "oom_kills": self._oom_kills}
         self._file.write_text(json.dumps(state), encoding="utf-8")
-
-
-def _has_content(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
 
 
 def _count_oom_kills(memory_events: Path) -> int:

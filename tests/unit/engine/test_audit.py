@@ -21,7 +21,7 @@ from faults import mounted, root_only
 from making import ROOT
 from scoremux_client.audit_lines import begins_one
 from scoremux_engine.backend import audit_log as audit_log
-from scoremux_engine.backend.audit import Audit, AuditSettings
+from scoremux_engine.backend.audit import Audit
 from scoremux_engine.backend.audit_log import AppendLog
 from scoremux_engine.backend.metrics import FirstLabels, Recorder
 from scoremux_engine.engine import Engine
@@ -39,11 +39,9 @@ PROVENANCE = Provenance("0.1.0", "onnxruntime", "cpu", "float32", "b" * 64, "onn
 class Audited:
     """An engine with its audit log at `path`."""
 
-    def __init__(self, repository: Path, path: Path, **parameters: str) -> None:
+    def __init__(self, repository: Path, path: Path, key_file: Path | None = None) -> None:
         self.path, self.recorder = path, Recorder(FirstLabels(100))
-        settings = AuditSettings.of({"audit_log": str(path), **parameters})
-        audit = Audit.open(settings, PROVENANCE, self.recorder)
-        assert audit is not None
+        audit = Audit(path, PROVENANCE, self.recorder, key_file=key_file)
         self.close = audit.close
         backbone = Backbone.open(repository / "backbone" / "1")
         runner = OnnxRuntimeRunner(backbone)
@@ -91,7 +89,7 @@ def test_every_row_has_a_line_that_says_what_scored_it(small_repository: Path, t
 
 def test_with_a_key_nobody_can_guess_a_text_from_its_digest(small_repository: Path, tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(KEY + b"\n")
-    audited = Audited(small_repository, tmp_path / "audit.jsonl", audit_key_file=str(tmp_path / "key"))
+    audited = Audited(small_repository, tmp_path / "audit.jsonl", tmp_path / "key")
     audited.engine.score(["yes"], ["t-1"])
     assert audited.lines()[0]["digest"] == f"hmac-sha256:{hmac.new(KEY, b'yes', 'sha256').hexdigest()}"
 
@@ -112,15 +110,14 @@ def test_log_of_format_1_is_continued(small_repository: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("key", [KEY, "ключ, 16 bytes and more".encode(), b"\xff\x80" * 8])
 def test_white_space_is_no_part_of_the_key(tmp_path: Path, key: bytes, space: bytes) -> None:
     (tmp_path / "key").write_bytes(space + key + space)
-    parameters = {"audit_log": "x", "audit_key_file": str(tmp_path / "key")}
-    settings = AuditSettings.of(parameters)
-    assert settings.key == key and repr(key) not in repr(settings)
+    audit = Audit(tmp_path / "log", PROVENANCE, Recorder(FirstLabels(1)), key_file=tmp_path / "key")
+    assert audit._key == key
+    audit.close()
     (tmp_path / "key").write_bytes(b"fifteen bytes.." + space)
     with pytest.raises(AuditError, match="key has 15 bytes; it takes 16 at least"):
-        AuditSettings.of(parameters)
+        Audit(tmp_path / "log", PROVENANCE, Recorder(FirstLabels(1)), key_file=tmp_path / "key")
     with pytest.raises(AuditError, match="/nowhere cannot be read: No such file"):
-        AuditSettings.of({**parameters, "audit_key_file": "/nowhere"})
-    assert AuditSettings.of({"audit_log": ""}).path is None
+        Audit(tmp_path / "log", PROVENANCE, Recorder(FirstLabels(1)), key_file=Path("/nowhere"))
 
 
 START = b'{"format":1,"time":"2026-01-02T03:04:05.678901Z","digest":"'

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scoremux_engine import Engine
-from scoremux_engine.backend.run_folder import RunFolder
+from scoremux_engine.backend.run_folder import pass_selftest
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
@@ -158,14 +158,14 @@ class Leaky(OnnxRuntimeRunner):
 def test_a_changed_bit_refuses_to_serve_in_a_sentence(small_repository: Path, tmp_path: Path) -> None:
     backbone = Backbone.open(small_repository / "backbone" / "1")
     engine = Engine(backbone, Store(small_repository / "store"), Leaky(backbone))
-    for folder in (RunFolder(None), RunFolder(tmp_path)):
+    for folder in (None, tmp_path):
         with pytest.raises(RunnerError, match=r"bits are not stable on this machine: .*; selftest=off serves"):
-            folder.test(engine)
+            pass_selftest(engine, folder)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_tested_once(small_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, folder = Engine.open(small_repository), RunFolder(tmp_path)
-    folder.test(engine)
+    engine = Engine.open(small_repository)
+    pass_selftest(engine, tmp_path)
     monkeypatch.setattr(Engine, "logits", lambda *_: pytest.fail("tested again"))
-    RunFolder(tmp_path).test(engine)
+    pass_selftest(engine, tmp_path)
