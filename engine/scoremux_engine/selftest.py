@@ -10,12 +10,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.engine import Engine
+from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.buckets import SizeClass
 
 _MOST_ROWS = 64
@@ -100,6 +102,18 @@ def run_selftest(
         if time.perf_counter() >= ends:
             break
     return test
+
+
+def pass_selftest(engine: Engine, folder: Path | None) -> None:
+    """Run the self-test unless the run of this folder has passed it. Raises RunnerError if a bit changed."""
+    passed = folder / "selftest-passed" if folder else None
+    if passed and passed.exists():
+        return
+    test = run_selftest(engine, seconds=1.0, tasks=32, loading_s=1.0, longest=64)
+    if changed := test.changed:
+        raise RunnerError(f"bits are not stable on this machine: {changed}; selftest=off serves all the same")
+    if passed:
+        passed.touch()
 
 
 def digest_scores(engine: Engine) -> dict[str, str]:

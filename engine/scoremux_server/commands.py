@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from scoremux_engine.commands.printing import show_table
+from scoremux_server.front_door.access_tokens import AccessTokenFile
+
 tokens = typer.Typer(
     no_args_is_help=True,
     help="Bearer tokens of the front door; their file holds digests only.",
@@ -31,8 +34,6 @@ def add(
 
     Example: scoremux tokens add grader --tokens door/tokens.json --tasks 'en-*' --tasks de-1 --days 180
     """
-    from scoremux_server.front_door.access_tokens import AccessTokenFile
-
     print(AccessTokenFile(file).add(name, tasks, rate, days, weight=weight))
     print(f"{name}: store the token now, it is stored nowhere; it expires in {days} days", file=sys.stderr)
 
@@ -43,8 +44,6 @@ def revoke(name: TokenName, file: TokensOption) -> None:
 
     Example: scoremux tokens revoke district-7 --tokens tokens.json
     """
-    from scoremux_server.front_door.access_tokens import AccessTokenFile
-
     AccessTokenFile(file).revoke(name)
     print(f"revoked {name}", file=sys.stderr)
 
@@ -55,9 +54,6 @@ def list_tokens(file: TokensOption) -> None:
 
     Example: scoremux tokens list --tokens tokens.json
     """
-    from scoremux_engine.commands.printing import show_table
-    from scoremux_server.front_door.access_tokens import AccessTokenFile
-
     stored = AccessTokenFile(file).read()
     rows = [
         (

@@ -1,5 +1,6 @@
 """The Triton models that come with scoremux: hand-written configurations, and a `model.py` that only imports."""
 
+import math
 from pathlib import Path
 
 from scoremux_engine.errors import BackboneError
@@ -36,3 +37,11 @@ def write_scorer(repository: Path) -> None:
         with writing(target, BackboneError):
             target.parent.mkdir(parents=True, exist_ok=True)
             replace_file(target, [content])
+
+
+def stops_by(folder: Path) -> float:
+    """Return when the server stops (epoch seconds), infinity while it does not."""
+    try:
+        return float((folder / STOPS_BY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no stop, or it is being written
+        return math.inf

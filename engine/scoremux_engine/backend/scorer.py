@@ -19,10 +19,9 @@ from scoremux_client import contract
 from scoremux_engine.backend import metrics
 from scoremux_engine.backend.audit import Audit
 from scoremux_engine.backend.metrics import Changes, Families, FirstLabels, Publisher, Recorder
-from scoremux_engine.backend.models import ARITHMETIC, BACKBONE
+from scoremux_engine.backend.models import ARITHMETIC, BACKBONE, stops_by
 from scoremux_engine.backend.parameters import Parameters
 from scoremux_engine.backend.room import Room, read_terms
-from scoremux_engine.backend.run_folder import pass_selftest, stops_by
 from scoremux_engine.bank.bank import BUDGET_BYTES
 from scoremux_engine.engine import BUDGET_TOKENS, Engine
 from scoremux_engine.errors import AuditError, DroppedError, EngineError, GrantError, RunnerError
@@ -37,6 +36,7 @@ from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.outcomes import TaskLists, nothing_on_request
 from scoremux_engine.scoring.permission import WATCHER, Grant, Permissions, read_key
 from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Tenant
+from scoremux_engine.selftest import pass_selftest
 from scoremux_engine.store.store import Store
 from scoremux_files.atomic import replace_file
 

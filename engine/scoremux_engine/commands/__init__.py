@@ -2,7 +2,7 @@
 
 import typer
 
-from scoremux_engine.commands import changes, holds, views
+from scoremux_engine.commands import changes, views
 
 tasks = typer.Typer(
     no_args_is_help=True,
@@ -16,8 +16,8 @@ tasks.command()(views.show)
 tasks.command()(views.history)
 tasks.command()(changes.rollback)
 tasks.command()(changes.retire)
-tasks.command()(holds.hold)
-tasks.command()(holds.release)
+tasks.command()(changes.hold)
+tasks.command()(changes.release)
 tasks.command()(changes.pin)
 tasks.command()(changes.gc)
 tasks.command()(views.verify)

@@ -1,28 +1,35 @@
-"""Commands that change a store: `add`, `rollback`, `retire`, `pin`, `gc`."""
+"""Commands that change a store: `add`, `rollback`, `retire`, `pin`, `gc`, `hold`, `release`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from scoremux_decide.decision import Decision
 from scoremux_engine.commands.options import (
     BackboneOption,
     DryRunOption,
     JsonOption,
     StoreOption,
     open_backbone,
-    open_store,
 )
 from scoremux_engine.commands.printing import short, show_result, show_table
-from scoremux_engine.packages.package_files import DECISION_JSON
+from scoremux_engine.packages.adapter_folders import find_adapters, other_bases
+from scoremux_engine.packages.adapter_tokens import lower_limits
+from scoremux_engine.packages.package_files import DECISION_JSON, PackageFiles
+from scoremux_engine.packages.task_descriptions import describe
+from scoremux_engine.store.history import Change
+from scoremux_engine.store.store import Store
+from scoremux_engine.store.upkeep import collect
+from scoremux_files.errors import InputError, reading
+from scoremux_files.settings import parse_file
 
-if TYPE_CHECKING:
-    from scoremux_engine.store.history import Change
-    from scoremux_engine.store.store import Store
+ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides it; the history keeps the name.")]
 
 
 def add(
@@ -42,12 +49,9 @@ def add(
 
     Example: scoremux tasks add adapters --store repo/store
     """
-    from scoremux_engine.packages.adapter_folders import find_adapters, other_bases
-    from scoremux_engine.packages.adapter_tokens import lower_limits
-    from scoremux_engine.packages.task_descriptions import describe
     from scoremux_engine.packages.task_table import read_table
 
-    opened, opened_store = open_backbone(store, backbone), open_store(store)
+    opened, opened_store = open_backbone(store, backbone), Store(store)
     described = describe(find_adapters(folders), opened, read_table(tasks) if tasks else None)
     adapters = [adapter.files for adapter in described]
     limits = lower_limits((adapter.limit for adapter in described), opened)
@@ -68,7 +72,7 @@ def rollback(
 
     Example: scoremux tasks rollback en-6.3-ipp --store repo/store
     """
-    opened = open_store(store)
+    opened = Store(store)
     row = row_of(opened, opened.rollback(task, to, dry_run=dry_run))
     row["change"] = {"updated": "rolled back", "new": "returned"}.get(row["change"], row["change"])
     show_changes([row], dry_run)
@@ -83,7 +87,7 @@ def retire(
 
     Example: scoremux tasks retire en-6.3-ipp --store REPO/store
     """
-    opened = open_store(store)
+    opened = Store(store)
     show_changes([row_of(opened, change) for change in opened.retire(tasks, dry_run=dry_run)], dry_run)
 
 
@@ -99,7 +103,7 @@ def pin(
 
     Example: scoremux tasks pin en-6.3-ipp@1f3a --store REPO/store
     """
-    opened = open_store(store)
+    opened = Store(store)
     change = opened.unpin if remove else opened.pin
     pins = change(versions) if versions else opened.pins()
     show_table(("task", "version"), [(task, short(digest)) for digest, task in pins.items()], "pinned")
@@ -114,14 +118,60 @@ def gc(
 
     Example: scoremux tasks gc --store REPO/store --keep-days 30 --dry-run
     """
-    from scoremux_engine.store.upkeep import collect
-
-    garbage = collect(open_store(store), keep_days=keep_days, dry_run=dry_run)
+    garbage = collect(Store(store), keep_days=keep_days, dry_run=dry_run)
     rows = [("package", digest, size) for digest, size in garbage.packages.items()]
     rows += [("leftover", path.name, 0) for path in garbage.leftovers]
     title = f"{sum(garbage.packages.values()):,} bytes {'would be' if dry_run else 'were'} freed"
     cells = [(kind, name[:24], f"{size:,}") for kind, name, size in rows]
     show_table(("kind", "name", "bytes"), cells, title)
+
+
+def hold(
+    tasks: Annotated[list[str] | None, typer.Argument(help="Ids of live tasks.")] = None,
+    *,
+    store: StoreOption,
+    by: ByOption,
+    file: Annotated[
+        Path | None,
+        typer.Option("--from", help="The .json file of `scoremux watch`, for the tasks that it wants held."),
+    ] = None,
+) -> None:
+    """Send to people what the machine would keep (route human:HELD), of all of these tasks at once or of none.
+
+    Example: scoremux tasks hold en-6.3-ipp --by "A. Lopez" --store REPO/store
+    """
+    opened = Store(store)
+    names = list(tasks or ()) if file is None else _from(file, opened)
+    if bool(tasks) == bool(file):
+        raise InputError("name tasks by their ids, or by a file of them with --from")
+    packages, before = [], {}
+    for name in dict.fromkeys(names):
+        task, digest = opened.find(name)
+        decision = _decision(opened, task, digest)
+        if decision.held is None:
+            files = PackageFiles(opened.package_folder(digest))
+            packages.append(files.replace(DECISION_JSON, replace(decision, held=digest).to_json()))
+            before[task] = digest
+    changes = opened.publish(packages, open_backbone(store, None), before=before, action="hold", who=by)
+    show_changes([row_of(opened, change) for change in changes])
+
+
+def release(
+    task: Annotated[str, typer.Argument(help="Id of a task that is on hold.")],
+    store: StoreOption,
+    by: ByOption,
+) -> None:
+    """End a hold: the version before it is live again.
+
+    Example: scoremux tasks release en-6.3-ipp --by "A. Lopez" --store REPO/store
+    """
+    opened = Store(store)
+    name, digest = opened.find(task)
+    version_on_hold = _decision(opened, name, digest).held
+    if version_on_hold is None:
+        raise InputError(f"{name} is not on hold")
+    change = opened.rollback(name, version_on_hold, before=digest, action="release", who=by)
+    show_changes([row_of(opened, change)])
 
 
 def row_of(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
@@ -163,3 +213,20 @@ def show_changes(
     show_result(as_json, values, ("task", "change", "from", "version", *more), cells, title, fold=more)
     for sentence in remarks:
         Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(sentence)
+
+
+def _decision(store: Store, task: str, digest: str) -> Decision:
+    decision = store.decision(digest)
+    if decision is None:
+        raise InputError(f"{task} has no calibration: people get all of its responses already")
+    return decision
+
+
+def _from(path: Path, store: Store) -> list[str]:
+    """Return the tasks of a file of holds whose version is still live; the others were changed since."""
+    with reading(path):
+        listed = parse_file(path.read_bytes(), path).get("holds")
+    if not isinstance(listed, list) or not all(isinstance(item, dict) and "task" in item for item in listed):
+        raise InputError(f"{path} is not what `scoremux watch --out` wrote beside its page")
+    live = store.manifest().tasks
+    return [str(item["task"]) for item in listed if live.get(str(item["task"])) == item.get("version")]

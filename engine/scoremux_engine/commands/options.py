@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from scoremux_engine.model.backbone import Backbone
-    from scoremux_engine.store.store import Store
+from scoremux_engine.model.backbone import Backbone
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store (REPO/store).")]
 BackboneOption = Annotated[
@@ -19,15 +17,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
 
 
-def open_store(folder: Path) -> Store:
-    """Return the store in `folder`, whether there is one yet or not."""
-    from scoremux_engine.store.store import Store
-
-    return Store(folder)
-
-
 def open_backbone(store: Path, folder: Path | None) -> Backbone:
     """Return the backbone in `folder`, or the one next to the store. Raises BackboneError."""
-    from scoremux_engine.model.backbone import Backbone
-
     return Backbone.open(folder or store.parent / "backbone" / "1")

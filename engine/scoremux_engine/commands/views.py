@@ -12,12 +12,16 @@ import typer
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_client.errors import InputError
-from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone, open_store
+from scoremux_engine.commands.options import BackboneOption, JsonOption, StoreOption, open_backbone
 from scoremux_engine.commands.printing import short, show_result, show_table
+from scoremux_engine.errors import PackageError
+from scoremux_engine.packages.package_files import PackageFiles
+from scoremux_engine.store.store import Store
+from scoremux_engine.store.upkeep import verify as find_problems
+from scoremux_engine.store.version_details import prefix, summarise, trace
 
 if TYPE_CHECKING:
     from scoremux_client import Tls
-    from scoremux_engine.store.store import Store
 
 Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
 UrlOption = Annotated[str | None, typer.Option("--url", help="HOST:PORT or URL of a server: what it serves.")]
@@ -42,7 +46,7 @@ def list_tasks(
 
     tls = Tls(root_certificates) if root_certificates else None
     if store is not None:
-        opened = open_store(store)
+        opened = Store(store)
         live = opened.manifest().tasks
         _list_live(opened, live, served_versions(url, list(live), tls, token) if url else None, as_json)
     elif url is not None:
@@ -76,9 +80,6 @@ def _list_live(store: Store, live: Mapping[str, str], served: Mapping[str, str] 
 
 def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
     """Return a version's description of its task, or why that cannot be read."""
-    from scoremux_engine.errors import PackageError
-    from scoremux_engine.packages.package_files import PackageFiles
-
     try:
         return PackageFiles(store.package_folder(digest)).task.model_dump(exclude_none=True)
     except PackageError as error:
@@ -119,9 +120,7 @@ def show(
 
     Example: scoremux tasks show en-6.3-ipp --store repo/store --render "It hands out addresses."
     """
-    from scoremux_engine.store.version_details import prefix, summarise, trace
-
-    opened = open_store(store)
+    opened = Store(store)
     task_and_digest = opened.find(version)
     if render is None:
         summary = summarise(opened, *task_and_digest)
@@ -149,7 +148,7 @@ def history(
 
     Example: scoremux tasks history en-6.3-ipp --store REPO/store
     """
-    opened = open_store(store)
+    opened = Store(store)
     opened.manifest_bytes()
     entries = opened.history.entries(task)
     rows = [
@@ -168,9 +167,7 @@ def verify(
 
     Example: scoremux tasks verify --store REPO/store
     """
-    from scoremux_engine.store.upkeep import verify as find_problems
-
-    opened = open_store(store)
+    opened = Store(store)
     problems = list(find_problems(opened, open_backbone(store, backbone) if backbone else None))
     packages = len(opened.digests())
     columns, rows = ("where", "what is wrong"), [(p.where, p.what) for p in problems]

@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from scoremux_engine.commands.printing import show_table
+from scoremux_engine.engine import Engine
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.provenance import processor_name
+from scoremux_engine.runners.arithmetic import probe_digest, read_record
+from scoremux_engine.runners.choose import ON_CPU, REFERENCE, RunnerChoice
+from scoremux_engine.selftest import SelfTest, digest_scores, distances, run_selftest
 from scoremux_files.errors import first_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from scoremux_engine.engine import Engine
-    from scoremux_engine.runners.choose import RunnerChoice
-    from scoremux_engine.selftest import SelfTest
-    from scoremux_server.tuning.machine_scores import MachineScores
+from scoremux_files.terminal import printable
+from scoremux_server.errors import SetupError
+from scoremux_server.profile import Profile, default_profile
+from scoremux_server.triton.installation import Installation
+from scoremux_server.triton.run_files import SHARED_MEMORY, shared_memory_free_bytes
+from scoremux_server.tuning.machine_scores import MachineScores, installed_libraries
 
 _SECONDS = 15.0
 _SHOWN_S = 5.0
@@ -58,9 +64,6 @@ def selftest(
 
     Example: scoremux selftest repo --profile cpu --against first-server.json
     """
-    from scoremux_engine.commands.printing import show_table
-    from scoremux_engine.model.provenance import processor_name
-
     typer.echo(_about())
     limits = {"mixes": mixes, "seconds": None if mixes else _SECONDS, "longest": longest}
     results = _test(repository, store, profile, limits, bool(write), bool(write or against))
@@ -85,9 +88,6 @@ class _Results:
     arithmetics: dict[str, None] = field(default_factory=dict)
 
     def add(self, choice: RunnerChoice, engine: Engine, test: SelfTest, probed: bool, digested: bool) -> None:
-        from scoremux_engine.runners.arithmetic import probe_digest
-        from scoremux_engine.selftest import digest_scores
-
         self.tests.append(test)
         if distance := engine.check(test.sizes):
             self.distances.append(f"{choice.name} {distance}")
@@ -104,15 +104,6 @@ def _test(
     repository: Path, store: Path | None, profile: str | None, limits: Mapping[str, Any], probed: bool, digested: bool
 ) -> _Results:
     """Test a profile, or every runner and precision on the CPU, until a bit changes."""
-    from scoremux_engine.engine import Engine
-    from scoremux_engine.errors import RunnerError
-    from scoremux_engine.model.provenance import processor_name
-    from scoremux_engine.runners.choose import ON_CPU, REFERENCE
-    from scoremux_engine.runners.precisions import FLOAT32
-    from scoremux_engine.selftest import distances, run_selftest
-    from scoremux_server.profile import Profile, default_profile
-    from scoremux_server.tuning.machine_scores import MachineScores, installed_libraries
-
     libraries = installed_libraries()
     results = _Results(
         MachineScores(format=1, processor=processor_name(), libraries=libraries, backbone="", digests={})
@@ -133,7 +124,7 @@ def _test(
         results.add(choice, engine, test, probed, digested)
         if test.changed:
             break
-        if choice.precision != FLOAT32:
+        if choice.precision != REFERENCE.precision:
             reference = reference or Engine.open(repository, store=store, runner=REFERENCE)
             results.far += _far_tasks(distances(engine, reference), setting)
     return results
@@ -168,11 +159,6 @@ def _exit_unless_stable(tests: list[SelfTest]) -> None:
 
 def _about() -> str:
     """Return the machine and the installed versions, for a bug report."""
-    from scoremux_server.errors import SetupError
-    from scoremux_server.triton.installation import Installation
-    from scoremux_server.triton.run_files import SHARED_MEMORY, shared_memory_free_bytes
-    from scoremux_server.tuning.machine_scores import installed_libraries
-
     try:
         triton = Installation.find().name
     except SetupError as error:
@@ -204,8 +190,6 @@ def _row(choice: RunnerChoice, arithmetic: str, test: SelfTest) -> tuple[str, ..
 
 def _origin(arithmetic: str) -> str:
     """Return a line that says where an arithmetic of this name was measured."""
-    from scoremux_engine.runners.arithmetic import read_record
-
     recorded = next((a for a in read_record().arithmetics if a.name == arithmetic), None)
     if recorded:
         return f"{arithmetic} (recorded with: {', '.join((*recorded.processors, *recorded.libraries))})"
@@ -224,6 +208,4 @@ def _far_tasks(distances: Mapping[str, float], setting: str) -> Iterator[str]:
 
 
 def _say(line: str) -> None:
-    from scoremux_files.terminal import printable
-
     typer.echo(printable(line))

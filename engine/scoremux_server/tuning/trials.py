@@ -20,7 +20,6 @@ from scoremux_engine.errors import RunnerError
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.selftest import MADE_UP_WORDS
 from scoremux_engine.store.reader import StoreReader
-from scoremux_files.rows.readers import read_rows, text_cell
 from scoremux_server.errors import SetupError
 
 ROUNDS = 3
@@ -62,6 +61,8 @@ def read_sample(store: Path, file: Path | None) -> TrialRows:
 
 
 def _read(file: Path, tasks: Container[str]) -> Iterator[tuple[str, str]]:
+    from scoremux_files.rows.readers import read_rows, text_cell  # their memory is none of a measured setting's
+
     for number, row in enumerate(read_rows(file), start=1):
         task = str(row.get("task"))
         yield text_cell(file, number, row, "text"), task if task in tasks else ""

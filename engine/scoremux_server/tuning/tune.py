@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from scoremux_client.errors import InputError
+from scoremux_decide.bounds import upper_bound
+from scoremux_engine.commands.printing import show_table
 from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.provenance import processor_name
+from scoremux_engine.runners.choose import ON_CPU, PROFILE, REFERENCE, RunnerChoice
 from scoremux_files.errors import writing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from scoremux_engine.runners.choose import RunnerChoice
-    from scoremux_server.tuning.trials import Candidate, Trial, TrialRows
+from scoremux_server.tuning.trials import Candidate, Trial, TrialRows, read_sample, rows_for, run_trials
 
 _PASS_S = 0.7
 _CHECKED_ROWS, _SHOWN_ROWS = 1000, 200
@@ -52,8 +52,6 @@ def tune(
 
     Example: scoremux tune repo --texts responses.jsonl
     """
-    from scoremux_server.tuning.trials import read_sample
-
     started = time.monotonic()
     if not (dry_run or os.access(repository, os.W_OK)):
         raise InputError(f"{repository} cannot be written, and tune writes profile.toml there; --dry-run only measures")
@@ -71,9 +69,6 @@ def tune(
 
 def _measure(repository: Path, store: Path | None, sample: TrialRows, checked: int) -> tuple[list[Trial], list[str]]:
     """Return the trials, the reference's first, and why runners that are missing cannot run here."""
-    from scoremux_engine.runners.choose import ON_CPU
-    from scoremux_server.tuning.trials import Candidate, rows_for, run_trials
-
     refused, report = list[str](), partial(typer.echo, err=True)
     with ExitStack() as stack:
 
@@ -92,10 +87,7 @@ def _measure(repository: Path, store: Path | None, sample: TrialRows, checked: i
 
 def _reasons(trial: Trial, reference: Trial, tasks: Sequence[str] | None, most_changed: float) -> Iterator[str]:
     """Yield why a setting is not chosen. tasks: Those of the rows, None for made-up ones."""
-    from scoremux_decide.bounds import upper_bound
-    from scoremux_engine.runners.precisions import FLOAT32
-
-    if trial.choice.precision == FLOAT32:
+    if trial.choice.precision == REFERENCE.precision:
         return
     if tasks is None:
         yield "made-up texts do not show how many levels it moves; give --texts"
@@ -109,8 +101,6 @@ def _reasons(trial: Trial, reference: Trial, tasks: Sequence[str] | None, most_c
 
 
 def _show(trials: list[Trial], best: Trial, reasons: list[list[str]], refused: list[str], compared: str) -> None:
-    from scoremux_engine.commands.printing import show_table
-
     columns = ("setting", "rows/s", "range", "MiB", "changed")
     show_table(columns, [_row(t, trials[0], t is best) for t in trials], title=f"{_machine()}; {compared}")
     typer.echo("MiB: most memory of the process; changed: rows whose level differs from cpu-reference's; *: chosen")
@@ -124,8 +114,6 @@ def _show(trials: list[Trial], best: Trial, reasons: list[list[str]], refused: l
 
 
 def _machine() -> str:
-    from scoremux_engine.model.provenance import processor_name
-
     return f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
 
 
@@ -140,8 +128,6 @@ def _row(trial: Trial, reference: Trial, best: bool) -> tuple[str, ...]:
 
 
 def _write_profile(repository: Path, best: Trial, reference: Trial) -> Path:
-    from scoremux_engine.runners.choose import PROFILE
-
     path, today = repository / PROFILE, datetime.now(timezone.utc).date()
     content = (
         f"# Written by `scoremux tune` {version('scoremux')} on {today}: the fastest on {_machine()}.\n"

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from scoremux_engine import Engine
-from scoremux_engine.backend.run_folder import pass_selftest
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import Outputs
 from scoremux_engine.scoring.in_flight import InFlight, row_digest
+from scoremux_engine.selftest import pass_selftest
 from scoremux_engine.store.store import Store
 
 A, B, C = (row_digest("v", [n]) for n in range(3))
