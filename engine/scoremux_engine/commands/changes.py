@@ -183,8 +183,8 @@ def row_of(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
         "to": change.after,
     }
     if change.before and change.after:
-        after = store.package_folder(change.after)
-        was_calibrated = (store.package_folder(change.before) / DECISION_JSON).exists()
+        after = store.packages_path / change.after
+        was_calibrated = (store.packages_path / change.before / DECISION_JSON).exists()
         if was_calibrated and after.exists() and not (after / DECISION_JSON).exists():
             row["uncalibrated"] = True
     if remark:

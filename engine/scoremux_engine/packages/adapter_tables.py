@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from scoremux_engine.errors import ClosedError, PackageError
 from scoremux_engine.model import backbone as names
-from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, Site
+from scoremux_engine.model.backbone import Backbone, BackboneSpec, Site
 from scoremux_engine.model.exact_arithmetic import product, total
 from scoremux_engine.packages.adapter_config import AdapterConfig
 from scoremux_engine.packages.package_files import TASK_JSON
@@ -53,23 +53,25 @@ def make_tables(
         if has_lora(file, site.name):
             tables.update(_site_tables(file, tensors, site, config, backbone, number))
     for linear in backbone.spec.head:
-        tables.update(_head_tables(tensors, linear, outputs))
+        weight_input, bias_input = names.head_inputs(linear.name)
+        weight = tensors[f"{PREFIX}{linear.name}.weight"]
+        tables[weight_input] = np.ascontiguousarray(weight.T)
+        tables[bias_input] = (
+            tensors[f"{PREFIX}{linear.name}.bias"] if linear.bias else np.zeros(len(weight), np.float32)
+        )
     for name, table in tables.items():
         # Finite tensors can still overflow in what is made of them: a scaling, a norm of zero.
         if not np.isfinite(table).all():
             raise PackageError(f"{file.path}: {name} holds NaN or infinity once scaled")
     for site in backbone.spec.sites:
-        _refuse_diverged(file, tables, site)
+        used = [tables[name] for name in names.site_inputs(site.name) if name in tables]
+        largest = prod(float(np.abs(table).max()) for table in used)
+        if largest > _MOST_DELTA:
+            raise PackageError(
+                f"{file.path}: LoRA at {site.name} multiplies by up to {largest:.0e}, which float32 cannot carry "
+                "through a model; its training diverged"
+            )
     return tables, outputs, digest
-
-
-def _refuse_diverged(file: TensorFile, tables: dict[str, Array], site: Site) -> None:
-    largest = prod(float(np.abs(tables[name]).max()) for name in names.site_inputs(site.name) if name in tables)
-    if largest > _MOST_DELTA:
-        raise PackageError(
-            f"{file.path}: LoRA at {site.name} multiplies by up to {largest:.0e}, which float32 cannot carry through a "
-            "model; its training diverged"
-        )
 
 
 def _site_tables(
@@ -97,14 +99,6 @@ def _site_tables(
     if added:
         tables[names.bias_input(site.name)] = np.sum(added, axis=0, dtype=number)
     return tables
-
-
-def _head_tables(tensors: dict[str, Array], linear: HeadLinear, outputs: int) -> dict[str, Array]:
-    width = outputs if linear.d_out is None else linear.d_out
-    name = f"{PREFIX}{linear.name}"
-    bias = tensors[f"{name}.bias"] if linear.bias else np.zeros(width, np.float32)
-    weight_input, bias_input = names.head_inputs(linear.name)
-    return {weight_input: np.ascontiguousarray(tensors[f"{name}.weight"].T), bias_input: bias}
 
 
 def head_outputs(file: TensorFile, backbone: BackboneSpec, levels: int) -> int:

@@ -56,10 +56,21 @@ class TaskPackage:
         texts = {name: digest_of([files.read(name)]) for name in files.names if name != TENSORS}
         task, config, decider = files.task, files.config, UNDECIDED
         if DECISION_JSON in texts:
-            decider = _decider(files, task, backbone.spec.pooled_size)
+            data, path = files.read(DECISION_JSON), str(files.path / DECISION_JSON)
+            width = backbone.spec.pooled_size
+            try:
+                decider = Decider.parse(data, path, task.question, task.reference, task.language, width)
+            except InputError as error:
+                raise PackageError(str(error)) from error
         if task.untrained:
             decider = decider.for_people(NEW_TASK)
-        _refuse_no_room(task, files.path / TASK_JSON, backbone)
+        if task.layout is not None:
+            most, room = backbone.spec.max_tokens, backbone.tokenizer.room(task.layout.render(""))
+            if room < LEAST_ROOM_TOKENS:
+                raise PackageError(
+                    f"{files.path / TASK_JSON}: input: the text around the response has {most - room} of the {most} "
+                    f"tokens that the backbone takes; leave {LEAST_ROOM_TOKENS} to the response"
+                )
         tables, outputs, tensors = make_tables(files.tensors, config, backbone, len(task.levels), number)
         digest = set_digest({**texts, TENSORS: tensors})
         return cls(task, digest, tables, outputs, decider, prefix_of(task, backbone))
@@ -74,27 +85,6 @@ def prefix_of(task: Task, backbone: Backbone) -> tuple[int, ...]:
         return ()
     prefix = backbone.tokenizer.prefix(task.render)
     return prefix if len(prefix) >= LEAST_PREFIX_TOKENS else ()
-
-
-def _decider(files: PackageFiles, task: Task, width: int) -> Decider:
-    """Return the decider of a task's `decision.json`; width: H of the backbone. Raises PackageError."""
-    path = files.path / DECISION_JSON
-    try:
-        return Decider.parse(files.read(DECISION_JSON), str(path), task.question, task.reference, task.language, width)
-    except InputError as error:
-        raise PackageError(str(error)) from error
-
-
-def _refuse_no_room(task: Task, path: Path, backbone: Backbone) -> None:
-    """Raise PackageError if the input of a task leaves too few of the backbone's tokens to the response."""
-    if task.layout is None:
-        return
-    room = backbone.tokenizer.room(task.layout.render(""))
-    if room < LEAST_ROOM_TOKENS:
-        raise PackageError(
-            f"{path}: input: the text around the response has {backbone.spec.max_tokens - room} of the "
-            f"{backbone.spec.max_tokens} tokens that the backbone takes; leave {LEAST_ROOM_TOKENS} to the response"
-        )
 
 
 def adapter_digest(files: PackageFiles) -> str:

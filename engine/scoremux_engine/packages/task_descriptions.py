@@ -77,8 +77,7 @@ def describe_files(files: PackageFiles, backbone: Backbone, row: TaskFields) -> 
 
     Of the backbone only the head is read.
     """
-    path = files.path / TASK_JSON
-    existing = parse_file(files.read(TASK_JSON), path, PackageError) if os.path.lexists(path) else None
+    existing = _fields_of(files)
     width, labels = _outputs(files, backbone)
     if existing is not None and not row:
         return files, ""
@@ -119,6 +118,12 @@ def _levels(folder: Path, width: int | None, labels: list[str]) -> tuple[list[fl
             f"them into {TASK_JSON} as levels, where the first output must be of the lowest"
         )
     return [float(level) for level in range(min(width, MOST_LEVELS + 1))], "one for each output of the head"
+
+
+def _fields_of(files: PackageFiles) -> TaskFields | None:
+    """Return the fields of an adapter's own `task.json`, None where it has none."""
+    path = files.path / TASK_JSON
+    return parse_file(files.read(TASK_JSON), path, PackageError) if os.path.lexists(path) else None
 
 
 def _outputs(files: PackageFiles, backbone: Backbone) -> tuple[int | None, list[str]]:
