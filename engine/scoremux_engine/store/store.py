@@ -187,7 +187,7 @@ class Store(StoreReader):
             return
         after = {**manifest.tasks, **{change.task: change.after for change in changes}}
         live = {task: digest for task, digest in sorted(after.items()) if digest is not None}
-        published = [self.package_folder(change.after) for change in changes if change.after]
+        published = [self.packages_path / change.after for change in changes if change.after]
         trained = any((folder / TRAINED_JSON).exists() for folder in published)
         file_format = 2 if trained else manifest.format
         content = Manifest(format=file_format, backbone=manifest.backbone, tasks=live)
