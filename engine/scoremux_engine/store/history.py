@@ -121,8 +121,11 @@ class History:
     def record_intent(self, action: str, changes: Sequence[Change], name: str, content: bytes, who: str = "") -> None:
         """Record the lines to append once the file `name` has been replaced by one with `content`."""
         stated = {"when": datetime.now(timezone.utc), "who": who or _user(), "action": action}
-        rows = [HistoryLine.model_validate(stated | {"task": c.task, "from": c.before, "to": c.after}) for c in changes]
-        lines = "".join(row.model_dump_json(by_alias=True) + "\n" for row in rows)
+        lines = ""
+        for change in changes:
+            versions = {"task": change.task, "from": change.before, "to": change.after}
+            line = HistoryLine.model_validate(stated | versions)
+            lines += line.model_dump_json(by_alias=True) + "\n"
         size = self._size()
         if size and not self._ends_whole(size):
             lines = "\n" + lines  # half a line of another program must not swallow ours

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scoremux_client.audit_lines import CANARY_TEXT, text_digest
-from scoremux_engine.commands.options import JsonOption, open_backbone, open_store
+from scoremux_engine.commands.options import JsonOption, open_backbone
 from scoremux_engine.commands.printing import short, show_json, show_table
+from scoremux_engine.store.store import Store
 from scoremux_files.rows.row_layout import column_names
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def judge(
     key = read_key(key_file) if key_file else None
     backbone, tally = open_backbone(repository / "store", None), Tally()
     digests = {digest for digest, _ in read_texts(responses, key, *columns)}
-    store = open_store(repository / "store")
+    store = Store(repository / "store")
     canary = text_digest(CANARY_TEXT.encode(), key)
     drawn = draw(_candidates(logs, backbone, store, digests, canary, tally), rows, seed)
     texts = find_texts(responses, {row.digest for row in drawn}, key, *columns)
