@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from scoremux_client.contract import MACHINE, NO_RANGE, Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions.finder import Finder, ResponseCondition
 from scoremux_decide.conditions.rules import Conditions
-from scoremux_decide.decision import UNCALIBRATED, Decision, LevelRange, Threshold, Unusual
+from scoremux_decide.decision import UNCALIBRATED, Decision, LevelRange, Unusual
 
 _LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # the first times a whole number below 2**20 is exact
 _PER_LN2, _ROOT_HALF = 1.4426950408889634, 0.7071067811865476
@@ -55,10 +55,6 @@ class Decider:
         finder = Finder(decision.conditions, question, reference, [language])
         finder.require(where)
         return cls(decision, finder)
-
-    def for_people(self, threshold: Threshold) -> Decider:
-        """Return one that sends every row to people. threshold: one without `least`, which gives the reason."""
-        return replace(self, decision=replace(self.decision, threshold=threshold))
 
     @property
     def needs_pooled(self) -> bool:

@@ -165,10 +165,10 @@ class LiveVersions:
         with self._lock:
             fallbacks = {task: digests for task, digests in self._fallbacks.items() if task in tasks}
             for task in changed:
-                digests = dict.fromkeys([self.tasks[task], *fallbacks.get(task, ())])
-                digests.pop(tasks[task], None)
-                newest, last = list(digests)[: _MOST_FALLBACKS - 1], list(digests)[_MOST_FALLBACKS - 1 :][-1:]
-                fallbacks[task] = (*newest, *last)
+                earlier = dict.fromkeys([self.tasks[task], *fallbacks.get(task, ())])
+                digests = [digest for digest in earlier if digest != tasks[task]]
+                del digests[_MOST_FALLBACKS - 1 : -1]
+                fallbacks[task] = tuple(digests)
             self.tasks, self._fallbacks, self._stamp = tasks, fallbacks, stamp
         self.problem = ""
         self._undescribed = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,14 @@ class TaskPackage:
         """
         texts = {name: digest_of([files.read(name)]) for name in files.names if name != TENSORS}
         task, config, decider = files.task, files.config, UNDECIDED
+        prefix = prefix_of(task, backbone)
+        if task.layout is not None:
+            most, room = backbone.spec.max_tokens, backbone.tokenizer.room(task.layout.render(""))
+            if room < LEAST_ROOM_TOKENS:
+                raise PackageError(
+                    f"{files.path / TASK_JSON}: input: the text around the response has {most - room} of the {most} "
+                    f"tokens that the backbone takes; leave {LEAST_ROOM_TOKENS} to the response"
+                )
         if DECISION_JSON in texts:
             data, path = files.read(DECISION_JSON), str(files.path / DECISION_JSON)
             width = backbone.spec.pooled_size
@@ -63,17 +71,10 @@ class TaskPackage:
             except InputError as error:
                 raise PackageError(str(error)) from error
         if task.untrained:
-            decider = decider.for_people(NEW_TASK)
-        if task.layout is not None:
-            most, room = backbone.spec.max_tokens, backbone.tokenizer.room(task.layout.render(""))
-            if room < LEAST_ROOM_TOKENS:
-                raise PackageError(
-                    f"{files.path / TASK_JSON}: input: the text around the response has {most - room} of the {most} "
-                    f"tokens that the backbone takes; leave {LEAST_ROOM_TOKENS} to the response"
-                )
+            decider = replace(decider, decision=replace(decider.decision, threshold=NEW_TASK))
         tables, outputs, tensors = make_tables(files.tensors, config, backbone, len(task.levels), number)
         digest = set_digest({**texts, TENSORS: tensors})
-        return cls(task, digest, tables, outputs, decider, prefix_of(task, backbone))
+        return cls(task, digest, tables, outputs, decider, prefix)
 
 
 def prefix_of(task: Task, backbone: Backbone) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_engine.errors import PackageError, together
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.packages.adapter_tables import head_width
+from scoremux_engine.packages.adapter_tables import PREFIX
 from scoremux_engine.packages.adapter_tokens import compare_tokens
 from scoremux_engine.packages.package_files import MAX_TEXT_BYTES, TASK_JSON, PackageFiles
 from scoremux_engine.packages.task import MOST_LEVELS, Task
@@ -131,7 +131,9 @@ def _outputs(files: PackageFiles, backbone: Backbone) -> tuple[int | None, list[
 
     Raises PackageError if the outputs are not levels in ascending order.
     """
-    width, path = head_width(files.tensors, backbone.spec), files.path / _MODEL_JSON
+    shapes, path = files.tensors.shapes, files.path / _MODEL_JSON
+    last = (f"{PREFIX}{linear.name}.weight" for linear in backbone.spec.head if linear.d_out is None)
+    width = next((shapes[name][0] for name in last if shapes.get(name)), None)
     if not path.exists():
         return width, []
     with reading(path, PackageError):
