@@ -52,9 +52,7 @@ class Decider:
         if unusual is not None and len(unusual.weights) != width:
             weights = len(unusual.weights)
             raise InputError(f"{where}: unusual has {weights} weights, the backbone's vectors have {width} numbers")
-        finder = Finder(decision.conditions, question, reference, [language])
-        finder.require(where)
-        return cls(decision, finder)
+        return cls(decision, Finder(decision.conditions, question, reference, [language], where=where))
 
     @property
     def needs_pooled(self) -> bool:

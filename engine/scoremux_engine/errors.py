@@ -32,14 +32,10 @@ class PackageError(EngineError):
 
 
 class ClosedError(PackageError):
-    """An adapter needs parts that the backbone keeps closed.
+    """An adapter needs parts that the backbone keeps closed; its message is without the remedy."""
 
-    what: the sentence without the remedy.
-    """
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}; export the backbone again with --for and all adapters")
-        self.what = what
+    def __str__(self) -> str:
+        return f"{self.args[0]}; export the backbone again with --for and all adapters"
 
 
 def together(wrong: Sequence[PackageError], number: int) -> PackageError:

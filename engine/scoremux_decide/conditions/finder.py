@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions import language, profanity
 from scoremux_decide.conditions.response import ResponseText, TaskTexts
-from scoremux_decide.conditions.rules import CODE, Conditions, LanguageRule, ProfanityRule
+from scoremux_decide.conditions.rules import CODE, Conditions
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,27 @@ class Finder:
 
     Args:
         languages: Languages that its responses may be in, unless the rule names them; without any, none is refused.
+        where: The file with the rules: what they need is loaded now. Raises InputError naming what is missing.
     """
 
     def __init__(
-        self, conditions: Conditions, question: str = "", reference: str = "", languages: Sequence[str] = ()
+        self,
+        conditions: Conditions,
+        question: str = "",
+        reference: str = "",
+        languages: Sequence[str] = (),
+        *,
+        where: str = "",
     ) -> None:
         rule = conditions.language
         self._rules = conditions.rules
         self._task = TaskTexts(question, reference, (rule.languages if rule else ()) or languages)
-
-    def require(self, where: str) -> None:
-        """Load what the rules need; where: names the file with the rules. Raises InputError naming what is missing."""
+        if not where:
+            return
         try:
-            if self._task.languages and any(isinstance(rule, LanguageRule) for rule in self._rules):
+            if self._task.languages and rule:
                 language.load()
-            if any(isinstance(rule, ProfanityRule) for rule in self._rules):
+            if conditions.profanity:
                 profanity.listed_words("english")
         except InputError as error:
             raise InputError(f"{where}: {error}") from error

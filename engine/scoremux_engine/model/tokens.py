@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from scoremux_engine.errors import BackboneError
-from scoremux_engine.model.inputs import ModelInput, Rendered
+from scoremux_engine.model.inputs import ModelInput
 
 _SLICE_CHARS = 1 << 15
 """The library's threads tokenise so much of a request at once: other requests' texts wait for it."""
@@ -118,7 +118,7 @@ class Tokenizer:
         response = text if isinstance(text, str) else text.texts[text.side]
         return Trace(tokens, response[start:end])
 
-    def room(self, empty: Rendered) -> int:
+    def room(self, empty: ModelInput) -> int:
         """Return how many tokens a response may have beside the text of its task (`empty`: with an empty response)."""
         return self.max_tokens - len(self._with_offsets(empty))
 

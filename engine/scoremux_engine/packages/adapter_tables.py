@@ -78,7 +78,8 @@ def _site_tables(
     file: TensorFile, tensors: dict[str, Array], site: Site, config: AdapterConfig, backbone: Backbone, number: Number
 ) -> dict[str, Array]:
     """Return A = lora_A.T and B = scaling · lora_B.T, so that x @ A @ B is PEFT's delta; M and bias as they apply."""
-    prefix, biases = f"{PREFIX}{site.name}.", own_bias_names(file, site.name)
+    prefix = f"{PREFIX}{site.name}."
+    magnitudes, biases = magnitude_name(file, site.name), own_bias_names(file, site.name)
     a = tensors[f"{prefix}lora_A.weight"]
     with np.errstate(over="ignore"):
         scaling = number(config.scaling(site.name))
@@ -86,12 +87,11 @@ def _site_tables(
     a_input, b_input = names.site_inputs(site.name)
     tables = {a_input: np.ascontiguousarray(a.T), b_input: np.ascontiguousarray(b.T)}
     if config.use_dora:
-        magnitudes = tensors[magnitude_name(file, site.name)]
         # A library's product would have other bits on another processor.
         weight = backbone.site_tensor(site.name, "weight") + product(b.astype(np.float64), a.astype(np.float64))
         norm = np.sqrt(total(weight * weight))[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            tables[names.magnitude_input(site.name)] = magnitudes / norm.astype(number)
+            tables[names.magnitude_input(site.name)] = tensors[magnitudes] / norm.astype(number)
     # What the adapter adds to the site's bias: `lora_bias` scaled; `lora_only` less the site's own.
     added = [tensors[name] - backbone.site_tensor(site.name, "bias") for name in biases]
     if f"{prefix}lora_B.bias" in tensors:

@@ -57,7 +57,7 @@ class TaskPackage:
         task, config, decider = files.task, files.config, UNDECIDED
         prefix = prefix_of(task, backbone)
         if task.layout is not None:
-            most, room = backbone.spec.max_tokens, backbone.tokenizer.room(task.layout.render(""))
+            most, room = backbone.spec.max_tokens, backbone.tokenizer.room(task.render(""))
             if room < LEAST_ROOM_TOKENS:
                 raise PackageError(
                     f"{files.path / TASK_JSON}: input: the text around the response has {most - room} of the {most} "

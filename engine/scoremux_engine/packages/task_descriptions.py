@@ -90,7 +90,8 @@ def describe_files(files: PackageFiles, backbone: Backbone, row: TaskFields) -> 
         remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
     ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
     data = json.dumps({**ordered, **fields}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
-    return files.replace(TASK_JSON, data), "; ".join(remarks)
+    files.texts[TASK_JSON] = data
+    return files, "; ".join(remarks)
 
 
 def _name(folder: Path) -> str:

@@ -77,7 +77,7 @@ def _publish_new(
     except ClosedError as error:
         command = shlex.join(["scoremux", *export, "--replace-store"])
         raise SetupError(
-            f"{error.what}. Export the backbone again for all adapters, then serve again; this renames the store, "
+            f"{error.args[0]}. Export the backbone again for all adapters, then serve again; this renames the store, "
             f"so give the folders of all its tasks:\n  {command}"
         ) from error
     live = store.manifest().tasks if store.stamp() else {}
