@@ -16,15 +16,12 @@ from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.records import (
-    flag,
     list_of,
     matrix,
     number,
     one_of,
     parse_record,
     table_of,
-    text,
-    texts,
     vector,
     whole,
 )
@@ -169,11 +166,11 @@ class Look:
         digest: Digest of the rows; a test on the same rows is not another look.
     """
 
-    date: Annotated[str, text]
-    target: Annotated[str, text]
+    date: str
+    target: str
     rows: Annotated[int, _COUNT]
-    population: Annotated[tuple[str, ...], texts]
-    digest: Annotated[str, text]
+    population: tuple[str, ...]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -194,17 +191,17 @@ class Decision:
         held: The digest of the version that is on hold: people get what the machine would keep; None: not on hold.
     """
 
-    policy: Annotated[str, text]
-    conditions: Annotated[Conditions, table_of(Conditions)]
-    truncated: Annotated[bool, flag] = False
-    temperature: Annotated[Temperature | None, table_of(Temperature)] = None
-    threshold: Annotated[Threshold | None, table_of(Threshold)] = None
-    level_range: Annotated[LevelRange | None, table_of(LevelRange)] = None
-    unusual: Annotated[Unusual | None, table_of(Unusual)] = None
-    arithmetic: Annotated[str | None, text] = None
-    expected: Annotated[Expected | None, table_of(Expected)] = None
+    policy: str
+    conditions: Conditions
+    truncated: bool = False
+    temperature: Temperature | None = None
+    threshold: Threshold | None = None
+    level_range: LevelRange | None = None
+    unusual: Unusual | None = None
+    arithmetic: str | None = None
+    expected: Expected | None = None
     looks: Annotated[tuple[Look, ...], list_of(table_of(Look), "tables")] = ()
-    held: Annotated[str | None, text] = None
+    held: str | None = None
 
     def __post_init__(self) -> None:
         thresholded = self.threshold is not None and self.threshold.least is not None

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from functools import lru_cache
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ _LARGEST = 1e100
 
 
 def parse_record(kind: type[Record], values: Any) -> Record:
-    """Return a JSON object as `kind`, a dataclass whose fields are annotated with their checks.
+    """Return a JSON object as `kind`, a dataclass whose fields have types or annotations that are checks.
 
     Keys in `removed_keys` of `kind` are ignored. Raises ValueError that names a key that is unknown, missing or wrong
     and what is allowed, such as ``threshold: least: must be a number from 0 to 1``.
@@ -53,7 +54,17 @@ def _name_ignored(key: str) -> None:
 @lru_cache
 def _checks(kind: type[Any]) -> dict[str, Check]:
     hints = get_type_hints(kind, include_extras=True)
-    return {part.name: hints[part.name].__metadata__[0] for part in fields(kind)}
+    return {part.name: _check_of(hints[part.name]) for part in fields(kind)}
+
+
+def _check_of(hint: Any) -> Check:
+    """Return the check of an annotation, or else of its type: a text, a truth value, texts, or a record."""
+    if metadata := getattr(hint, "__metadata__", ()):
+        check: Check = metadata[0]
+        return check
+    if isinstance(hint, UnionType):  # a type or None, which is the default
+        hint, _ = get_args(hint)
+    return _OF_TYPES.get(hint) or table_of(hint)
 
 
 def table_of(kind: type[Any]) -> Check:
@@ -128,6 +139,9 @@ def lists_of_texts(value: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
         raise ValueError("must be a table of lists of texts")
     return {name: texts(items) for name, items in value.items()}
+
+
+_OF_TYPES: dict[Any, Check] = {str: text, bool: flag, tuple[str, ...]: texts}
 
 
 def vector(most: int) -> Check:

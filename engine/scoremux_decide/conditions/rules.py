@@ -13,7 +13,7 @@ from scoremux_decide.conditions.placeholders import is_placeholder
 from scoremux_decide.conditions.profanity import Profanity
 from scoremux_decide.conditions.response import ResponseText
 from scoremux_decide.conditions.source_text import RUN
-from scoremux_decide.records import flag, lists_of_texts, number, one_of, table_of, texts, whole
+from scoremux_decide.records import lists_of_texts, number, one_of, texts, whole
 
 CODE, FLAG = "code", "flag"
 
@@ -204,7 +204,7 @@ class CopiedRule(Rule):
     code = "C"
     run: Annotated[int, whole(RUN, 1000)]
     share: Annotated[float, number(0, 1)]
-    altered: Annotated[bool, flag] = False
+    altered: bool = False
 
     def applies(self, response: ResponseText) -> bool:
         words, question, reference = response.words, response.task.question, response.task.reference
@@ -247,8 +247,8 @@ class LanguageRule(Rule):
     code = "L"
     letters: Annotated[int, whole(1, 10_000)]
     probability: Annotated[float, number(0, 1)]
-    languages: Annotated[tuple[str, ...], texts] = ()
-    short: Annotated[bool, flag] = False
+    languages: tuple[str, ...] = ()
+    short: bool = False
 
     def applies(self, response: ResponseText) -> bool:
         accepted = response.task.languages
@@ -287,16 +287,16 @@ class InsufficientRule(Rule):
 class Conditions:
     """The rules of a policy, in the order in which they are tried; None: not tried."""
 
-    blank: Annotated[BlankRule | None, table_of(BlankRule)] = None
-    placeholder: Annotated[PlaceholderRule | None, table_of(PlaceholderRule)] = None
-    profanity: Annotated[ProfanityRule | None, table_of(ProfanityRule)] = None
-    addressed: Annotated[AddressedRule | None, table_of(AddressedRule)] = None
-    copied: Annotated[CopiedRule | None, table_of(CopiedRule)] = None
-    help: Annotated[HelpRule | None, table_of(HelpRule)] = None
-    refusal: Annotated[RefusalRule | None, table_of(RefusalRule)] = None
-    uninterpretable: Annotated[UninterpretableRule | None, table_of(UninterpretableRule)] = None
-    language: Annotated[LanguageRule | None, table_of(LanguageRule)] = None
-    insufficient: Annotated[InsufficientRule | None, table_of(InsufficientRule)] = None
+    blank: BlankRule | None = None
+    placeholder: PlaceholderRule | None = None
+    profanity: ProfanityRule | None = None
+    addressed: AddressedRule | None = None
+    copied: CopiedRule | None = None
+    help: HelpRule | None = None
+    refusal: RefusalRule | None = None
+    uninterpretable: UninterpretableRule | None = None
+    language: LanguageRule | None = None
+    insufficient: InsufficientRule | None = None
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:

@@ -102,14 +102,16 @@ class FrontDoor:
         """
         refusals = []
         for backend in self.config.backends:
-            try:
-                mark = "" if backend.ca else _mark(backend)
-            except httpx.HTTPError:
-                self._report(
-                    f"nothing answers at {backend.ready}: requests get 503 until `scoremux serve` is ready there"
-                )
+            if backend.ca:
                 continue
-            if not backend.ca and (refusal := _refusal(self.config, backend, self._key, mark)):
+            try:
+                answer = httpx.head(f"http://{backend.ready}/readyz", timeout=_ASKED_S, trust_env=False)
+            except httpx.HTTPError:
+                unanswered = f"nothing answers at {backend.ready}"
+                self._report(f"{unanswered}: requests get 503 until `scoremux serve` is ready there")
+                continue
+            mark = answer.headers.get(DOOR_HEADER, "")
+            if refusal := _refusal(self.config, backend, self._key, mark):
                 refusals.append(refusal)
         if refusals and len(refusals) == len(self.config.backends):
             raise SetupError("; ".join(refusals))
@@ -225,11 +227,6 @@ def _reserve(config: FrontDoorConfig, used: int = 0) -> None:
     # The kernel would share it with another process that allows it, and HAProxy does.
     if config.port != used:
         reserve(config.address.replace("*", "0.0.0.0"), config.port, "front door's")
-
-
-def _mark(backend: Backend) -> str:
-    answer = httpx.head(f"http://{backend.ready}/readyz", timeout=_ASKED_S, trust_env=False)
-    return str(answer.headers.get(DOOR_HEADER, ""))
 
 
 def _refusal(config: FrontDoorConfig, backend: Backend, key: bytes, mark: str) -> str:

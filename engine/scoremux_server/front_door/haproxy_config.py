@@ -86,6 +86,10 @@ def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
     """Return haproxy.cfg for a folder that will hold it and its files, and the key that signs the grants."""
     one_for_all = config.connections_per_address >= config.connections  # a balancer hides the clients' addresses
     few = config.connections if one_for_all else max(2, config.connections_per_address // 16)
+    expect_arithmetic, name = "", config.arithmetic
+    if len(config.backends) > 1 and name != ANY:
+        other = f"its arithmetic is not {name}"
+        expect_arithmetic = f'    http-check expect on-error "{other}" hdr name {ARITHMETIC_HEADER} value {name}'
     values: dict[str, Any] = {
         **config.model_dump(),
         "threads": min(64, len(os.sched_getaffinity(0))),
@@ -104,7 +108,7 @@ def render(config: FrontDoorConfig, folder: Path, key: bytes) -> str:
         "door_header": DOOR_HEADER,
         # An unsafe Triton's mark is longer; see `door_mark`.
         "door_mark": f"{'' if config.is_open and not config.i_know else '-m beg '}{door_mark(key, safe=True)}",
-        "expect_arithmetic": _arithmetic(config.arithmetic if len(config.backends) > 1 else ANY),
+        "expect_arithmetic": expect_arithmetic,
         "log_all": str(config.log_all).lower(),
         "client_ca": f' ca-file "{folder}"/client-ca.pem verify required' if config.client_ca else "",
         **_servers(config.backends, folder),
@@ -162,12 +166,6 @@ def _tls(backend: Backend, proxy: str, folder: Path) -> str:
     protocols = "h2" if proxy == "grpc" else "http/1.1"
     verified = f'ssl verify required ca-file "{folder}"/backend-{backend.name}-ca.pem verifyhost {name} sni str({name})'
     return f" {verified} check-sni {name} alpn {protocols} ssl-min-ver TLSv1.2"
-
-
-def _arithmetic(name: str) -> str:
-    if name == ANY:
-        return ""
-    return f'    http-check expect on-error "its arithmetic is not {name}" hdr name {ARITHMETIC_HEADER} value {name}'
 
 
 def _refusing(refusal: Refusal, reason: str, condition: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -36,7 +37,12 @@ def arguments(pid: int) -> list[str]:
 
 def group(leader: int) -> list[int]:
     """Return the ids of the processes in a process group. Raises OSError."""
-    return [pid for pid in psutil.pids() if _group_of(pid) == leader]
+    members = []
+    for pid in psutil.pids():
+        with suppress(OSError):
+            if os.getpgid(pid) == leader:
+                members.append(pid)
+    return members
 
 
 def living(leader: int) -> list[int]:
@@ -59,10 +65,3 @@ def listens(pid: int, ports: Collection[int]) -> bool:
     except (psutil.Error, OSError):
         return True
     return set(ports) <= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
-
-
-def _group_of(pid: int) -> int | None:
-    try:
-        return os.getpgid(pid)
-    except OSError:
-        return None
