@@ -9,7 +9,6 @@ import pytest
 
 from doors import needs_haproxy
 from stands import head, message, rows, send, stand
-from waiting import until
 
 pytestmark = needs_haproxy
 PERIOD_S = 9
@@ -58,13 +57,3 @@ def test_bodies_that_come_late_do_not_pass_a_rate(tmp_path: Path) -> None:
             if time.monotonic() - began < PERIOD_S:
                 break
         assert Counter(answers) == {b"200": 10, b"429": 10}
-
-
-def test_a_token_revoked_while_a_body_is_waited_for_is_revoked(tmp_path: Path) -> None:
-    body = rows(["t-1"])
-    with stand(tmp_path, {"guest": 0}) as made, made.place.connect() as connection:
-        connection.sendall(head(made.tokens["guest"], more=f"content-length: {len(body)}\r\n"))
-        made.place.tokens.revoke("guest")
-        until(lambda: made.post("guest", body)[0] == 401)
-        connection.sendall(body)
-        assert connection.recv(4096).startswith(b"HTTP/1.1 401")
