@@ -180,7 +180,7 @@ def keep_promises(corpus: Corpus, size: int, resamples: int, seed: int = 1) -> d
     for _ in range(resamples):
         drawn, later = corpus.draw(random, size)
         for name, rows in policies.items():
-            decisions = fit(ScoringPolicy.model_validate({**target, "rows": rows}), drawn)
+            decisions = fit(ScoringPolicy.model_validate({**target, "rows": rows}), drawn).decisions
             outcomes[name].add(decisions, later)
             for task, of_task in later.items():
                 _count_held(held[name], task, decisions[task], of_task)

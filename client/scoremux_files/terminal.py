@@ -77,6 +77,7 @@ def print_table(
     fold: Collection[str] = (),
     styles: Sequence[str | None] = (),
     box: bool = True,
+    notes: Iterable[str] = (),
 ) -> None:
     """Print a table as wide as its cells. Markup and control characters in cells mean nothing.
 
@@ -86,6 +87,7 @@ def print_table(
         numbers: Columns that are aligned to the right.
         leave_out: Columns in the order in which they are left out, before all others from the right; never the first.
         fold: Columns whose cells take several lines where they do not fit.
+        notes: Sentences below the table.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
@@ -102,12 +104,18 @@ def print_table(
     for number, row in enumerate(cells):
         style = styles[number] if number < len(styles) else None
         table.add_row(*(Text(row[place]) for place in shown), style=style)
-    if title:
-        console.print(Text(title), soft_wrap=True)
+    print_notes(console, [title] if title else [])
     console.print(table)
     if len(shown) < len(columns):
         names = ", ".join(name for place, name in enumerate(columns) if place not in shown)
-        console.print(Text(f"left out at this width: {names}"), soft_wrap=True)
+        print_notes(console, [f"left out at this width: {names}"])
+    print_notes(console, notes)
+
+
+def print_notes(console: Console, notes: Iterable[str]) -> None:
+    """Print sentences, which wrap where the terminal does. Markup in them means nothing."""
+    for note in notes:
+        console.print(Text(note), soft_wrap=True)
 
 
 def _places_that_fit(

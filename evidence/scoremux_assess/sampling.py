@@ -1,7 +1,5 @@
 """One task's responses → those that people label next, each with the probability with which it was chosen."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ MOST = 10_000
 
 @dataclass(frozen=True)
 class SampledRows:
-    """What was chosen of B responses.
+    """The chosen rows of B responses.
 
     Attributes:
         rows, probability: The places of the chosen responses in the file, and how probable each choice was.
@@ -38,7 +36,12 @@ class SampledRows:
     left_out: int
 
 
-def thin(count: int, seed: int, task: str, most: int = MOST) -> list[int]:
+def thin(
+    count: int,
+    seed: int,
+    task: str,
+    most: int = MOST,
+) -> list[int]:
     """Return the places of all responses of a task or, of more than `most`, of `most` at random.
 
     Each is among them with probability most / count, by which that of `draw` is multiplied (two-phase sampling).
@@ -58,7 +61,7 @@ def draw(
     Args:
         related: A number for each of B responses, equal for those of one unit (`similar_texts.related`).
         count: How many to choose; fewer if there are not as many units.
-        seed: What is drawn depends on it and on `task`.
+        seed: The draw depends on it and on `task`.
         labelled: Bool [B], responses that have a label already: their units are left out.
     """
     random = _random(seed, task, "draw")
@@ -77,7 +80,12 @@ def draw(
     chosen = np.flatnonzero(_draw_systematically(chance, stratum, random))
     order = random.permutation(len(unit))
     picked = np.sort(order[np.unique(unit[order], return_index=True)[1]][chosen])  # of each unit, a row at random
-    return SampledRows(open_rows[picked], chance[unit[picked]] / rows[unit[picked]], len(rows), left_out)
+    return SampledRows(
+        open_rows[picked],
+        chance[unit[picked]] / rows[unit[picked]],
+        len(rows),
+        left_out,
+    )
 
 
 def inclusion_probabilities(size: Floats, count: int) -> Floats:
@@ -100,7 +108,11 @@ def inclusion_probabilities(size: Floats, count: int) -> Floats:
         certain |= chance >= 1
 
 
-def _draw_systematically(chance: Floats, stratum: Ints, random: np.random.Generator) -> npt.NDArray[np.bool_]:
+def _draw_systematically(
+    chance: Floats,
+    stratum: Ints,
+    random: np.random.Generator,
+) -> npt.NDArray[np.bool_]:
     """Return which units are chosen, bool [N]: each with its probability, Σ chance in all, rounded likewise by stratum.
 
     Units lie in a row by stratum, in a random order within it, each as long as its probability; a unit is chosen where

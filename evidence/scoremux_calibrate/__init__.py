@@ -1,1 +1,1 @@
-"""`scoremux calibrate` and `scoremux judge`: what needs both the engine and the statistics."""
+"""`scoremux calibrate` and `scoremux judge`, which need both the engine and the statistics."""

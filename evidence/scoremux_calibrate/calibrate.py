@@ -1,7 +1,5 @@
 """`scoremux calibrate`: labelled responses and a policy → new versions of tasks, each with a `decision.json`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

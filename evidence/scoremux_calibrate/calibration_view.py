@@ -1,6 +1,4 @@
-"""What `scoremux calibrate` prints: a table of decisions, what they rest on, or both as JSON."""
-
-from __future__ import annotations
+"""The output of `scoremux calibrate`: a table of decisions with notes, or both as JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -33,40 +31,68 @@ def show(
     dry_run: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Print the decision of each task, and what users should know of it. versions: the new digests by task."""
-    values, tasks = values_of(calibration, versions, dry_run), calibration.rows.tasks
-    verdicts = calibration.verdicts
-    cells = {
-        name: [str(tasks[name].count), str(verdicts[name][0]) if name in verdicts else "–", *_cells(decision)]
-        for name, decision in calibration.decisions.items()
-    }
-    lines = [
+    """Print the decision of each task, and notes for users. versions: the new digests by task."""
+    rows = []
+    for name, decision in calibration.decisions.items():
+        verdict, _ = calibration.verdicts.get(name, ("–", []))
+        count = str(calibration.rows.tasks[name].count)
+        rows.append(
+            [
+                name,
+                count,
+                str(verdict),
+                *_cells(decision),
+                short(versions.get(name)),
+            ]
+        )
+    notes = [
         *_rows(calibration.rows, predictions),
         *_exceptions(calibration),
         *_changes(calibration),
         *_promises(calibration),
+        *_left_out(calibration),
+        *([_DRY] if dry_run else []),
     ]
-    lines += [*_left_out(calibration), *([_DRY] if dry_run else [])]
-    rows = [[name, *of_task, short(versions.get(name))] for name, of_task in cells.items()]
     title = f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated"
-    show_result(as_json, values, _COLUMNS, rows, title)
-    for line in [] if as_json else lines:
-        print(line)
+    show_result(
+        as_json,
+        values_of(calibration, versions, dry_run),
+        _COLUMNS,
+        rows,
+        title,
+        notes=notes,
+    )
 
 
-def values_of(calibration: Calibration, versions: Mapping[str, str | None], dry_run: bool) -> dict[str, Any]:
-    """Return what is printed as JSON: each task's decision without its rules, and what users should know of them."""
+def values_of(
+    calibration: Calibration,
+    versions: Mapping[str, str | None],
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Return the printed JSON: each task's decision without its rules, and notes for users."""
     tasks = []
     for name, decision in calibration.decisions.items():
-        values = {"task": name, "rows": calibration.rows.tasks[name].count, "version": versions.get(name)}
+        values = {
+            "task": name,
+            "rows": calibration.rows.tasks[name].count,
+            "version": versions.get(name),
+        }
         of_decision = json.loads(decision.to_json()).items()
         values |= {key: value for key, value in of_decision if key not in _LEFT_OUT_OF_JSON}
         before, (verdict, fails) = calibration.before.get(name), calibration.verdicts.get(name, (None, []))
         values |= {"verdict": verdict and str(verdict), "fails": fails}
-        values |= {"origins": calibration.rows.tasks[name].origins, "before": before and _settings(before)}
+        values |= {
+            "origins": calibration.rows.tasks[name].origins,
+            "before": before and _settings(before),
+        }
         tasks.append(values)
     reasons = {name: reason.name.lower() for name, reason in calibration.reasons.items()}
-    head = {"policy": calibration.rows.policy.digest, "dry_run": dry_run, "tasks": tasks, "reasons": reasons}
+    head = {
+        "policy": calibration.rows.policy.digest,
+        "dry_run": dry_run,
+        "tasks": tasks,
+        "reasons": reasons,
+    }
     return head | {name: getattr(calibration, name) for name in ("worse", "one_level", "below_gate")}
 
 
@@ -129,8 +155,9 @@ def _left_out(calibration: Calibration) -> Iterator[str]:
 
 
 def _settings(decision: Decision) -> dict[str, float | None]:
-    """Return what a new calibration may change most."""
-    temperature, threshold = decision.temperature, decision.threshold
+    """Return the settings that a new calibration may change most."""
+    temperature = decision.temperature
+    threshold = decision.threshold
     return {
         "temperature": temperature.value if temperature else None,
         "threshold": threshold.least if threshold else None,
@@ -140,7 +167,7 @@ def _settings(decision: Decision) -> dict[str, float | None]:
 
 
 def _changes(calibration: Calibration) -> Iterator[str]:
-    """Say what is other than in the live versions, and which rows it rests on."""
+    """Say which settings differ from the live versions, and which rows they rest on."""
     for name, before in calibration.before.items():
         after = calibration.decisions[name]
         settings = zip(_settings(before).items(), _settings(after).values(), strict=True)
@@ -158,7 +185,7 @@ def _shown(value: float | None) -> str:
 
 
 def _promises(calibration: Calibration) -> list[str]:
-    """Say what the promises bound, and how many of those found may be broken."""
+    """Say which errors the promises bound, and how many of those found may be broken."""
     thresholds = [d.threshold for d in calibration.decisions.values() if d.threshold and d.threshold.confidence]
     alone, shared = ([threshold for threshold in thresholds if threshold.source == source] for source in (OWN, POOLED))
     if not thresholds:
@@ -188,7 +215,8 @@ def _promises(calibration: Calibration) -> list[str]:
 
 
 def _cells(decision: Decision) -> list[str]:
-    temperature, levels = decision.temperature, decision.level_range
+    temperature = decision.temperature
+    levels = decision.level_range
     return [
         f"{temperature.value:.2f}" if temperature else "–",
         *(["–"] * 4 if decision.threshold is None else _threshold(decision.threshold)),
@@ -201,7 +229,8 @@ def _threshold(threshold: Threshold) -> list[str]:
     promises += [f"critical ≤ {threshold.critical:.3g}"] if threshold.critical is not None else []
     promises += [f"≤ {threshold.within_of_humans:.3g} below humans"] if threshold.within_of_humans is not None else []
     promise = f"{', '.join(promises)} at {threshold.confidence:.0%}" if promises else "none"
-    share, source = f"{threshold.share:.0%}", threshold.source
+    share = f"{threshold.share:.0%}"
+    source = threshold.source
     if source == POOLED:
         source = f"{threshold.tasks} tasks together"
     if threshold.least is None:

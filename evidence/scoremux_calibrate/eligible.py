@@ -1,7 +1,5 @@
 """Labelled rows → the rows of each live task that its calibration may rest on."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,7 +83,7 @@ class Eligible:
         reasons: Why tasks get no calibration, or one with a reservation; live tasks without rows included.
         left_out: Rows that no decision rests on, by reason.
         relabelled: Rows whose labels in the predictions were others than in the files.
-        arithmetic: What computed probabilities and vectors, None if only training did.
+        arithmetic: That of probabilities and vectors, None if only training computed them.
     """
 
     policy: ScoringPolicy
@@ -96,7 +94,13 @@ class Eligible:
     arithmetic: str | None = None
 
 
-def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False) -> Eligible:
+def eligible_rows(
+    store: Store,
+    policy: ScoringPolicy,
+    labelled: LabelTable,
+    *,
+    unverified: bool = False,
+) -> Eligible:
     """Return the rows that calibrations may rest on. Rows with a condition are left out: no machine keeps them.
 
     Args:
@@ -107,14 +111,23 @@ def eligible_rows(store: Store, policy: ScoringPolicy, labelled: LabelTable, *, 
         InputError: All rows are of tasks that were never live; a row has a level that its task does not have; or of no
             task have rows a sample of all responses, or predictions that are known to come from its live adapter.
     """
-    live, left_out = store.manifest().tasks, Counter(line.reason for line in labelled.left_out)
+    live = store.manifest().tasks
+    left_out = Counter(line.reason for line in labelled.left_out)
     past = _versions(store)
     by_task = _by_live_task(labelled, live, past, left_out)
     without_rows = (name for name in sorted(live.keys() - by_task) if not _is_decided(store, live[name]))
     reasons = dict.fromkeys(without_rows, CalibrationReason.NO_ROWS)
     tasks = {}
     for name, rows in sorted(by_task.items()):
-        task_rows = _eligible_of_task(rows, policy, store, live[name], past[name], left_out, unverified)
+        task_rows = _eligible_of_task(
+            rows,
+            policy,
+            store,
+            live[name],
+            past[name],
+            left_out,
+            unverified,
+        )
         if task_rows.reason:
             reasons[name] = task_rows.reason
         if task_rows.reason not in _LEFT_OUT:
@@ -168,7 +181,7 @@ def _eligible_of_task(
     left_out: Counter[str],
     unverified: bool,
 ) -> TaskRows:
-    """Return the rows of one task, all of them where it keeps the calibration that it has; count what is left out."""
+    """Return the rows of one task, all of them where it keeps the calibration that it has; count the others."""
     files = PackageFiles(store.package_folder(live))
     task = files.task
     decisions = {version: store.decision(version) for version in (*past, live)}
@@ -193,7 +206,11 @@ def _eligible_of_task(
     for row in rows:
         row.check(len(task.levels))
     reason = CalibrationReason.UNVERIFIED if foreign or any(row.seen_by_start for row in rows) else None
-    return replace(task_rows, rows=_without_conditions(rows, task, policy, left_out), reason=reason)
+    return replace(
+        task_rows,
+        rows=_without_conditions(rows, task, policy, left_out),
+        reason=reason,
+    )
 
 
 def _looks_of(
@@ -223,9 +240,13 @@ def _on_the_live_scale(
     rows: Sequence[LabelledRow], task: Task, store: Store, past: Collection[str], left_out: Counter[str]
 ) -> Sequence[LabelledRow]:
     """Return rows of one task without those that people read when it had another number of levels."""
-    folders = {v: store.package_folder(v) for v in {row.version for row in rows} & set(past) if v}
-    kept_levels = {v: len(PackageFiles(folder).task.levels) for v, folder in folders.items() if folder.exists()}
-    kept = [row for row in rows if kept_levels.get(row.version or "", len(task.levels)) == len(task.levels)]
+    levels = len(task.levels)
+    other_scale = set()
+    for version in set(past).intersection(row.version for row in rows):
+        folder = store.package_folder(version)
+        if folder.exists() and len(PackageFiles(folder).task.levels) != levels:
+            other_scale.add(version)
+    kept = [row for row in rows if row.version not in other_scale]
     if len(kept) < len(rows):
         left_out["read when their task had another number of levels"] += len(rows) - len(kept)
     return kept
@@ -240,9 +261,15 @@ def _with_census(rows: Sequence[LabelledRow], decisions: Mapping[str, Decision |
         decisions: Of all versions of the task.
     """
     routed = {row.version for row in rows if row.chosen_by == ROUTE}
-    thresholds = {v: d.threshold for v, d in decisions.items() if d is not None and (None in routed or v in routed)}
-    census: set[str | None] = {version for version, t in thresholds.items() if t is not None and t.least is None}
-    if census and len(census) == len(thresholds):
+    census = set[str | None]()
+    keep_some = False
+    for version, decision in decisions.items():
+        if decision is not None and (None in routed or version in routed):
+            if decision.threshold is not None and decision.threshold.least is None:
+                census.add(version)
+            else:
+                keep_some = True
+    if census and not keep_some:
         census.add(None)
     return [replace(row, chosen_by=ALL) if row.chosen_by == ROUTE and row.version in census else row for row in rows]
 
@@ -255,7 +282,12 @@ def _without_conditions(
     rows: Sequence[LabelledRow], task: Task, policy: ScoringPolicy, left_out: Counter[str]
 ) -> Sequence[LabelledRow]:
     """Return the rows of a task whose texts have no condition."""
-    finder = Finder(policy.conditions_of(task.id), task.question, task.reference, [task.language])
+    finder = Finder(
+        policy.conditions_of(task.id),
+        task.question,
+        task.reference,
+        [task.language],
+    )
     conditions = [None if row.text is None else finder.find(row.text) for row in rows]
     left_out.update(f"condition {condition.code}" for condition in conditions if condition)
     return [row for row, condition in zip(rows, conditions, strict=True) if condition is None]

@@ -1,7 +1,5 @@
 """Rows that calibrations rest on → their probabilities: those of training, else those of the live versions."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +32,8 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
     width = None if eligible.policy.unusual is None else engine.backbone.spec.pooled_size
     every_row = [row for task_rows in eligible.tasks.values() for row in task_rows.rows]
     students = {student: number for number, student in enumerate(dict.fromkeys(row.student for row in every_row))}
-    tasks, left_out = {}, eligible.left_out.copy()
+    tasks = {}
+    left_out = eligible.left_out.copy()
     for name, task_rows in eligible.tasks.items():
         answers = _answers(engine, task_rows.rows, width is not None)
         rows = _with_probabilities(task_rows.rows, answers, left_out)
@@ -53,13 +52,18 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
     return replace(eligible, tasks=tasks, left_out=left_out, arithmetic=arithmetic)
 
 
-def _answers(engine: Engine, rows: Sequence[LabelledRow], vectors: bool) -> list[Scored | None]:
-    """Return what the live version gives each row, None where that is not needed; each row is computed once at most."""
+def _answers(
+    engine: Engine,
+    rows: Sequence[LabelledRow],
+    vectors: bool,
+) -> list[Scored | None]:
+    """Return the live version's answer for each row, None where it is not needed; each row is computed once at most."""
     answers: list[Scored | None] = [None] * len(rows)
     places = [n for n, row in enumerate(rows) if row.probabilities is None or (vectors and row.text is not None)]
     for first in range(0, len(places), _BATCH_ROWS):
         part = places[first : first + _BATCH_ROWS]
-        texts, tasks = [rows[place].text or "" for place in part], [rows[place].task for place in part]
+        texts = [rows[place].text or "" for place in part]
+        tasks = [rows[place].task for place in part]
         for place, answer in zip(part, engine.score_plainly(texts, tasks, embeddings=vectors), strict=True):
             answers[place] = answer
     return answers
@@ -69,11 +73,18 @@ def _with_probabilities(
     rows: Sequence[LabelledRow], answers: Sequence[Scored | None], left_out: Counter[str]
 ) -> list[_ScoredRow]:
     """Return the rows of one task that have probabilities; count the others."""
-    kept: list[_ScoredRow] = []
+    kept = []
     for row, answer in zip(rows, answers, strict=True):
         vector = None if answer is None else answer.embedding
         if row.probabilities is not None:
-            kept.append((row, int(np.argmax(row.probabilities)), row.probabilities, vector))
+            kept.append(
+                (
+                    row,
+                    int(np.argmax(row.probabilities)),
+                    row.probabilities,
+                    vector,
+                )
+            )
         elif answer is not None and answer.probabilities:
             kept.append((row, answer.level, answer.probabilities, vector))
         elif answer is not None:
@@ -82,20 +93,30 @@ def _with_probabilities(
     return kept
 
 
-def _as_columns(rows: Sequence[_ScoredRow], students: Mapping[str | None, int], width: int | None) -> LabelledScores:
+def _as_columns(
+    rows: Sequence[_ScoredRow],
+    students: Mapping[str | None, int],
+    width: int | None,
+) -> LabelledScores:
     """Return rows of one task as columns. width: of the vectors that the head read; None leaves them out."""
     labelled, level, probabilities, vectors = zip(*rows, strict=True)
     texts = [repr(row.key) if row.text is None else f"{fold(row.text)}\0" for row in labelled]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return LabelledScores(
-        np.array(probabilities, dtype=np.float32).astype(np.float64),
-        np.array(level, dtype=np.int64),
-        np.array([row.level for row in labelled], dtype=np.int64),
-        np.array([np.nan if row.second is None else row.second for row in labelled], dtype=np.float64),
-        None if width is None else _stack(vectors, width),
-        np.array([row.weight for row in labelled], dtype=np.float64),
-        np.array([-1 if row.student is None else students[row.student] for row in labelled], dtype=np.int64),
-        np.array([numbers[text] for text in texts], dtype=np.int64),
+        probabilities=np.array(probabilities, dtype=np.float32).astype(np.float64),
+        level=np.array(level, dtype=np.int64),
+        human=np.array([row.level for row in labelled], dtype=np.int64),
+        second=np.array(
+            [np.nan if row.second is None else row.second for row in labelled],
+            dtype=np.float64,
+        ),
+        pooled=None if width is None else _stack(vectors, width),
+        weight=np.array([row.weight for row in labelled], dtype=np.float64),
+        student=np.array(
+            [-1 if row.student is None else students[row.student] for row in labelled],
+            dtype=np.int64,
+        ),
+        text=np.array([numbers[text] for text in texts], dtype=np.int64),
     )
 
 
@@ -109,7 +130,17 @@ def _stack(vectors: Sequence[npt.NDArray[np.float32] | None], width: int) -> npt
 
 def _digest_of(rows: Sequence[LabelledRow]) -> str:
     """Return the digest of a set of rows: their names, texts and levels."""
-    lines = sorted(repr((row.key, same_text(row.response), row.level, row.second)) for row in rows)
+    lines = sorted(
+        repr(
+            (
+                row.key,
+                same_text(row.response),
+                row.level,
+                row.second,
+            )
+        )
+        for row in rows
+    )
     return digest_of(line.encode("utf-8", "replace") for line in lines)
 
 

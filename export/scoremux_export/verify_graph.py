@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from scoremux_assess.conclusions.comparison import compare_levels
 from scoremux_assess.labels.labelled_row import LabelledRow
+from scoremux_assess.labels.ratings import Ratings
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
@@ -110,8 +111,8 @@ def compare(runner: RunnerChoice, reference: Logits, logits: Logits, levels: Seq
     margins = (first - second)[expected != got]
     smallest, largest = (margins.min(), margins.max()) if len(margins) else (math.nan, math.nan)
     human = np.array(levels, dtype=float)[scored]
-    one_task = np.zeros(len(got), np.int64)
-    shares, was, now, changed = compare_levels(expected, got, human, one_task, 1)
+    ratings = Ratings.of(expected, got, human)
+    shares, was, now, changed = compare_levels(ratings, np.zeros(len(got), np.int64), 1)
     return PrecisionChange(
         runner=runner,
         rows=int(scored.sum()),

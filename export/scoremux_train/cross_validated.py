@@ -265,10 +265,9 @@ def _figures(tasks: Sequence[Sequence[tuple[LabelledRow, int]]], statistics: Seq
     rows, machine = zip(*chain(*tasks), strict=True)
     human = [row.level for row in rows]
     weight = np.array([row.weight for row in rows])
-    ratings = Ratings.of(human, machine, weight=weight)
+    ratings = Ratings.of(human, machine, weight=weight, student=_students(rows))
     place = np.repeat(np.arange(len(tasks)), [len(rated) for rated in tasks])
-    chosen = [BY_NAME[name] for name in statistics]
-    return estimates(chosen, ratings, place, len(tasks), _students(rows))
+    return estimates(statistics, ratings, place, len(tasks))
 
 
 def _students(rows: Sequence[LabelledRow]) -> Ints | None:

@@ -60,8 +60,8 @@ def test_exact_agreement_with_few_students(students: int, scaled: Scaled, result
                 rows = random.integers(1, 20, len(ability)) if uneven else np.full(len(ability), 10)
                 right = random.random(rows.sum()) < np.repeat(ability, rows)
                 who = np.repeat(np.arange(len(ability)), rows)
-                ratings = Ratings.of(np.ones(len(right)), right.astype(float))
-                one = estimates([BY_NAME["exact"]], ratings, who // students, times, who)["exact"]
+                ratings = Ratings.of(np.ones(len(right)), right.astype(float), student=who)
+                one = estimates([BY_NAME["exact"]], ratings, who // students, times)["exact"]
                 found.append(float(((one.low <= truth) & (truth <= one.high)).mean()))
     result(f"coverage of exact agreement, {students} students", f"{np.mean(found):.1%} (least {min(found):.1%})")
     assert min(found) >= 0.93 - 3 * math.sqrt(0.07 * 0.93 / times)
@@ -251,7 +251,7 @@ def test_a_mean_of_qwk_over_tasks_of_few_students(students: int, scaled: Scaled,
         seen = [true + error * random.normal(size=true.shape) for error in (np.float64(0.4), errors)]
         levels = [np.stack([np.digitize(of[:, n], cuts[n]) for n in range(tasks)], axis=1).ravel() for of in seen]
         cell, student = np.tile(np.arange(tasks), count), np.repeat(np.arange(count), tasks)
-        return estimates([BY_NAME["qwk"]], Ratings.of(*levels), cell, tasks, student)["qwk"]
+        return estimates([BY_NAME["qwk"]], Ratings.of(*levels, student=student), cell, tasks)["qwk"]
 
     truth, times = qwks(100_000).value.mean(), scaled(400)
     means = [mean_of(qwks(students)) for _ in range(times)]

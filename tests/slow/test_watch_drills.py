@@ -131,7 +131,7 @@ def test_a_year_of_monthly_calibrations(truth: float, added: bool, scaled: Scale
         for month in range(months):
             part = slice(0 if added or not month else 150 * (month + 1), 150 * (month + 2))
             rows = {f"t-{n}": _rows(right[n, part], confidence[n, part]) for n in range(tasks)}
-            decisions = fit(policy, rows, dict.fromkeys(rows, month + 1)).values()
+            decisions = fit(policy, rows, dict.fromkeys(rows, month + 1)).decisions.values()
             thresholds = [decision.threshold for decision in decisions if decision.threshold]
             found[year] |= [threshold.least is not None for threshold in thresholds]
             shares[year, month] = np.mean([1 - threshold.share for threshold in thresholds])
@@ -153,7 +153,7 @@ def test_one_task_at_its_twelfth_look_among_twenty(scaled: Scaled, result: Resul
         right = random.random(confidence.shape) < confidence
         rows = {f"t-{n}": _rows(right[n], confidence[n]) for n in range(20)}
         for place, looks in enumerate(({}, {"t-0": 12}, dict.fromkeys(rows, 12))):
-            decisions = fit(policy, rows, looks)
+            decisions = fit(policy, rows, looks).decisions
             kept = [1 - d.threshold.share for name, d in decisions.items() if d.threshold and name != "t-0"]
             shares[year, place] = np.mean(kept)
     first, one, every = shares.mean(axis=0)

@@ -76,7 +76,7 @@ def replicate(
     kept, lost = np.zeros((2, len(seeds), len(tasks)))
     for place, seed in enumerate(seeds):
         random = np.random.default_rng(seed)
-        decisions = fit(policy, {name: task.draw(rows, random, double) for name, task in tasks.items()})
+        decisions = fit(policy, {name: task.draw(rows, random, double) for name, task in tasks.items()}).decisions
         for column, (name, scores) in enumerate(new.items()):
             threshold, temperature = decisions[name].threshold, decisions[name].temperature
             assert threshold and temperature and scores.second is not None

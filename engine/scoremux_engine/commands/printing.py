@@ -17,10 +17,14 @@ def show_json(value: Any) -> None:
 
 
 def show_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", fold: Collection[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    title: str = "",
+    fold: Collection[str] = (),
+    notes: Iterable[str] = (),
 ) -> None:
     """Print a table on standard output; see `print_table`."""
-    print_table(Console(highlight=False), columns, rows, title=title, fold=fold)
+    print_table(Console(highlight=False), columns, rows, title=title, fold=fold, notes=notes)
 
 
 def show_result(
@@ -30,12 +34,13 @@ def show_result(
     rows: Iterable[Sequence[str]],
     title: str = "",
     fold: Collection[str] = (),
+    notes: Iterable[str] = (),
 ) -> None:
     """Print a value as JSON, or the same as a table; see `show_table`."""
     if as_json:
         show_json(value)
     else:
-        show_table(columns, rows, title, fold)
+        show_table(columns, rows, title, fold, notes)
 
 
 def short(digest: str | None) -> str:

@@ -1,1 +1,1 @@
-"""Calibration: temperatures, thresholds that keep a promise, and what is unusual, from labelled rows."""
+"""Calibration: temperatures, thresholds that keep a promise, and limits of unusual rows, from labelled rows."""

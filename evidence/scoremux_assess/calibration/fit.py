@@ -1,14 +1,12 @@
 """Labelled rows and a policy → the decision of each task."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.calibration.labelled_scores import Floats, LabelledScores
+from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.ranges import Growth, fit_ranges
 from scoremux_assess.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
 from scoremux_assess.calibration.tested_rows import RowsUnderTest, effective_rows
@@ -24,20 +22,38 @@ from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_assess.statistics.agreement import qwk
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
-from scoremux_decide.decision import NONE, OWN, POOLED, Decision, Expected, LevelRange, Temperature, Threshold, Unusual
+from scoremux_decide.decision import NONE, OWN, POOLED, Decision, Expected, Temperature, Threshold, Unusual
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy
 
 _LOW = Reason.LOW_CONFIDENCE.value
 _ONE_LEVEL = 0.95
 """The share of rows with one level of the machine from which on the level says nothing about a response."""
 
+Tasks = Mapping[str, LabelledScores]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Decisions of tasks, and which of them have no temperature or threshold of their rows.
+
+    Attributes:
+        worse: Tasks that keep a temperature of 1, as a fitted one made their confidences worse on held-out rows, with
+            the change of their Brier score and its 95 % interval.
+        one_level: Tasks without a threshold, as the machine gives one level to this share of their rows.
+        below_gate: Tasks without a threshold, as their QWK is below the policy's.
+        near_misses: The nearest cuts of tasks that were tested by themselves and keep nothing.
+    """
+
+    decisions: dict[str, Decision]
+    worse: dict[str, tuple[float, float, float]]
+    one_level: dict[str, float]
+    below_gate: dict[str, float]
+    near_misses: dict[str, NearMiss]
+
 
 def fit(
-    policy: ScoringPolicy,
-    tasks: Mapping[str, LabelledScores],
-    looks: Mapping[str, int] | None = None,
-    failing: Collection[str] = (),
-) -> dict[str, Decision]:
+    policy: ScoringPolicy, tasks: Tasks, looks: Mapping[str, int] | None = None, failing: Collection[str] = ()
+) -> Fitted:
     """Return the decision of each task.
 
     Args:
@@ -47,103 +63,99 @@ def fit(
     Raises:
         InputError: The policy compares with two humans, and the rows have one.
     """
-    temperatures, held_out = _temperatures(tasks)
-    thresholds, tested = _choose_all(policy, tasks, held_out, looks or {}, failing)
-    ranges: dict[str, LevelRange] = {}
+    held_out = dict(zip(tasks, held_out_temperatures([*tasks.values()]), strict=True))
+    changes = changes_of_brier(tasks, held_out)
+    worse = {name: change for name, change in changes.items() if change[1] > 0}
+    held_out |= {name: np.ones(len(tasks[name])) for name in worse}
+    temperatures = _temperatures(tasks, worse)
+    with_one_level = dict(_one_level(policy, tasks))
+    below_gate = dict(_below_gate(policy, tasks))
+    to_people = {*with_one_level, *failing, *below_gate}
+    tested = {}
+    thresholds = {
+        name: _everyone(
+            Reason.LOW_CONFIDENCE,
+            OWN,
+            len(tasks[name]),
+        )
+        for name in to_people
+    }
+    if policy.target is not None:
+        tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in to_people}
+        thresholds |= _thresholds(policy, policy.target, tasks, tested, looks or {})
+    ranges = {}
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, rows.calibrated(held_out[name])) for name, rows in tasks.items()}
         ranges = fit_ranges(growths, policy.rows.own, policy.range_confidence)
-    return {
+    decisions = {
         name: Decision(
-            policy.digest,
-            policy.conditions_of(name),
-            policy.truncated_to_people,
-            temperatures[name],
-            thresholds.get(name),
-            ranges.get(name),
-            _unusual(policy, rows),
+            policy=policy.digest,
+            conditions=policy.conditions_of(name),
+            truncated=policy.truncated_to_people,
+            temperature=temperatures[name],
+            threshold=thresholds.get(name),
+            level_range=ranges.get(name),
+            unusual=_unusual(policy, rows),
             expected=_expected(rows, tested[name], thresholds[name].least) if name in tested else None,
         )
         for name, rows in tasks.items()
     }
+    near_misses = dict(_near_misses(policy, decisions, tasks))
+    return Fitted(decisions, worse, with_one_level, below_gate, near_misses)
 
 
-def _temperatures(tasks: Mapping[str, LabelledScores]) -> tuple[dict[str, Temperature], dict[str, Floats]]:
-    """Return the temperature of each task, and those of its rows that the row's own label has no part in."""
-    pooled, values = fit_temperatures(list(tasks.values()))
-    temperatures = {
-        name: Temperature(value if len(rows) else pooled, OWN if len(rows) else POOLED, len(rows))
-        for (name, rows), value in zip(tasks.items(), values, strict=True)
-    }
-    held_out = dict(zip(tasks, held_out_temperatures(list(tasks.values())), strict=True))
-    for name in worse_confidences(tasks):
-        temperatures[name], held_out[name] = Temperature(1.0, NONE, len(tasks[name])), np.ones(len(tasks[name]))
-    return temperatures, held_out
+def _temperatures(tasks: Tasks, worse: Collection[str]) -> dict[str, Temperature]:
+    """Return the temperature of each task. worse: tasks whose confidences a temperature makes worse."""
+    pooled, values = fit_temperatures([*tasks.values()])
+    temperatures = {}
+    for (name, rows), value in zip(tasks.items(), values, strict=True):
+        fitted = Temperature(value, OWN, len(rows)) if len(rows) else Temperature(pooled, POOLED, 0)
+        temperatures[name] = Temperature(1.0, NONE, len(rows)) if name in worse else fitted
+    return temperatures
 
 
-def _choose_all(
-    policy: ScoringPolicy,
-    tasks: Mapping[str, LabelledScores],
-    held_out: Mapping[str, Floats],
-    looks: Mapping[str, int],
-    failing: Collection[str],
-) -> tuple[dict[str, Threshold], dict[str, RowsUnderTest]]:
-    """Return the threshold of each task, and the rows that it was tested on, of tasks that were."""
-    thresholds: dict[str, Threshold] = {}
-    tested: dict[str, RowsUnderTest] = {}
-    alike = {*one_level(policy, tasks), *failing, *below_gate(policy, tasks)}
-    if policy.target is not None:
-        tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in alike}
-        counts = {name: len(rows) for name, rows in tasks.items()}
-        thresholds = _thresholds(policy, policy.target, tested, counts, looks)
-    for name in alike:
-        thresholds[name] = _everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name]))
-    return thresholds, tested
+def _with_rows(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, LabelledScores]]:
+    """Yield the tasks that are not new to the policy."""
+    return ((name, rows) for name, rows in tasks.items() if len(rows) >= max(1, policy.rows.new))
 
 
-def worse_confidences(tasks: Mapping[str, LabelledScores]) -> dict[str, tuple[float, float, float]]:
-    """Return tasks whose confidences a temperature makes worse on held-out rows, with the change of the Brier score."""
-    changes = zip(tasks, changes_of_brier(list(tasks.values())), strict=True)
-    return {name: change for name, change in changes if change[1] > 0}
-
-
-def one_level(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, float]:
-    """Return tasks that have no threshold as the machine gives one level to this share of the rows, by task."""
+def _one_level(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, float]]:
+    """Yield tasks that have no threshold, as the machine gives one level to this share of their rows."""
     target = policy.target
     if target is None or target.one_level == "keep" or target.human_share is not None:
-        return {}
-    shares = {
-        name: float(np.bincount(rows.level, rows.weights).max() / rows.weights.sum())
-        for name, rows in tasks.items()
-        if len(rows) >= max(1, policy.rows.new)
-    }
-    return {name: share for name, share in shares.items() if share >= _ONE_LEVEL}
+        return
+    for name, rows in _with_rows(policy, tasks):
+        share = float(np.bincount(rows.level, rows.weights).max() / rows.weights.sum())
+        if share >= _ONE_LEVEL:
+            yield name, share
 
 
-def below_gate(policy: ScoringPolicy, tasks: Mapping[str, LabelledScores]) -> dict[str, float]:
-    """Return tasks that have no threshold as their QWK is below the policy's, with their QWK."""
-    least = policy.gate.qwk
-    if least is None:
-        return {}
-    tested = {name: rows for name, rows in tasks.items() if len(rows) >= max(1, policy.rows.new)}
-    # Undefined where both give one and the same level: nothing shows that the machine tells responses apart.
-    kappas = {n: np.nan_to_num(qwk(rows.human, rows.level, rows.weights)).item() for n, rows in tested.items()}
-    return {name: kappa for name, kappa in kappas.items() if kappa < least}
+def _below_gate(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, float]]:
+    """Yield tasks that have no threshold, as their QWK is below the policy's, with their QWK."""
+    if policy.gate.qwk is None:
+        return
+    for name, rows in _with_rows(policy, tasks):
+        # Undefined where both give one and the same level: nothing shows that the machine tells responses apart.
+        kappa = float(np.nan_to_num(qwk(rows.human, rows.level, rows.weights)))
+        if kappa < policy.gate.qwk:
+            yield name, kappa
 
 
-def near_misses(
-    policy: ScoringPolicy, decisions: Mapping[str, Decision], tasks: Mapping[str, LabelledScores]
-) -> dict[str, NearMiss]:
-    """Return what came nearest for tasks that were tested and keep nothing, by themselves, by task."""
-    misses = {}
+def _near_misses(
+    policy: ScoringPolicy, decisions: Mapping[str, Decision], tasks: Tasks
+) -> Iterator[tuple[str, NearMiss]]:
+    """Yield the nearest cut of each task that was tested and keeps nothing, by itself."""
     for name, decision in decisions.items():
-        threshold, temperature = decision.threshold, decision.temperature
+        threshold = decision.threshold
+        temperature = decision.temperature
         if policy.target and temperature and threshold and threshold.confidence and threshold.least is None:
-            miss = nearest(RowsUnderTest.of(tasks[name], temperature.value), _promise(policy.target))
+            miss = nearest(
+                RowsUnderTest.of(tasks[name], temperature.value),
+                _promise(policy.target),
+            )
             if miss is not None:
                 needed = None if miss.needed is None else max(miss.needed, policy.rows.own)
-                misses[name] = replace(miss, needed=needed)
-    return misses
+                yield name, replace(miss, needed=needed)
 
 
 def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> Decision:
@@ -152,47 +164,73 @@ def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> 
     rows: how many labelled ones it has.
     """
     everyone = None if policy.target is None else _everyone(Reason.LOW_CONFIDENCE, NONE, rows)
-    return Decision(policy.digest, policy.conditions_of(task), policy.truncated_to_people, threshold=everyone)
+    return Decision(
+        policy.digest,
+        policy.conditions_of(task),
+        policy.truncated_to_people,
+        threshold=everyone,
+    )
 
 
 def _thresholds(
     policy: ScoringPolicy,
     target: AgreementTarget,
-    tasks: Mapping[str, RowsUnderTest],
-    rows: Mapping[str, int],
+    tasks: Tasks,
+    tested: Mapping[str, RowsUnderTest],
     looks: Mapping[str, int],
 ) -> dict[str, Threshold]:
-    """Return the threshold of each task: its own, one that tasks with fewer rows share, or everything to people.
+    """Return the threshold of each tested task: its own, one that tasks with fewer rows share, or all to people.
 
     A shared one may be wrong as often as its tasks' looks allow on average, weighted by their rows.
-
-    Args:
-        looks: How often each task's promise was tested, this time included.
     """
-    thresholds, shared = {}, []
-    for name, tested in tasks.items():
-        if rows[name] < policy.rows.new:
-            thresholds[name] = _everyone(Reason.NEW_TASK, NONE, rows[name])
-        elif rows[name] >= policy.rows.own:
+    thresholds = {}
+    shared = []
+    for name, rows in tested.items():
+        count = len(tasks[name])
+        if count < policy.rows.new:
+            thresholds[name] = _everyone(Reason.NEW_TASK, NONE, count)
+        elif count >= policy.rows.own:
             wrong_at_look = _wrong(target, looks.get(name, 1))
-            thresholds[name] = _threshold(target, tested, Threshold(_LOW, OWN, rows[name], 1.0), wrong_at_look)
+            thresholds[name] = _threshold(
+                target,
+                rows,
+                Threshold(_LOW, OWN, count, 1.0),
+                wrong_at_look,
+            )
         else:
             shared.append(name)
     if shared:
-        empty = Threshold(_LOW, POOLED, sum(rows[name] for name in shared), 1.0, tasks=len(shared))
+        counts = [len(tasks[name]) for name in shared]
+        parts = [tested[name] for name in shared]
+        empty = Threshold(
+            _LOW,
+            POOLED,
+            sum(counts),
+            1.0,
+            tasks=len(shared),
+        )
         wrong = [_wrong(target, looks.get(name, 1)) for name in shared]
-        level = float(np.average(wrong, weights=[max(rows[name], 1) for name in shared]))
-        together = _threshold(target, RowsUnderTest.joined([tasks[name] for name in shared]), empty, level)
+        level = float(np.average(wrong, weights=np.maximum(counts, 1)))
+        together = _threshold(target, RowsUnderTest.joined(parts), empty, level)
         leasts = [together.least] * len(shared)
         if together.least is not None and target.human_share is None:
-            leasts = choose_by_task([tasks[name] for name in shared], together.least, _promise(target))
-        for name, least in zip(shared, leasts, strict=True):
-            thresholds[name] = replace(together, least=least, share=tasks[name].share_below(least))
+            leasts = choose_by_task(parts, together.least, _promise(target))
+        for name, rows, least in zip(shared, parts, leasts, strict=True):
+            thresholds[name] = replace(
+                together,
+                least=least,
+                share=rows.share_below(least),
+            )
     return thresholds
 
 
-def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold, wrong: float) -> Threshold:
-    """Return the threshold of rows that share one; empty: what it is but for that; wrong: as for `_promise`."""
+def _threshold(
+    target: AgreementTarget,
+    rows: RowsUnderTest,
+    empty: Threshold,
+    wrong: float,
+) -> Threshold:
+    """Return the threshold of rows that share one. empty: without a cut; wrong: as for `_promise`."""
     if target.human_share is not None:
         share = target.human_share
         least = share_threshold(rows.confidence, rows.weight, share) if share < 1 else None
@@ -202,12 +240,8 @@ def _threshold(target: AgreementTarget, rows: RowsUnderTest, empty: Threshold, w
             "within_of_humans needs rows with the levels of two humans (column `second`), and there are none"
         )
     least = choose(rows, _promise(target, wrong))
-    return replace(
-        empty,
-        least=least,
-        share=rows.share_below(least),
-        **{name: getattr(target, name) for name in ("exact", "critical", "within_of_humans", "confidence")},
-    )
+    promised = target.model_dump(include={"exact", "critical", "within_of_humans", "confidence"})
+    return replace(empty, least=least, share=rows.share_below(least), **promised)
 
 
 def _wrong(target: AgreementTarget, look: int) -> float:
@@ -216,15 +250,21 @@ def _wrong(target: AgreementTarget, look: int) -> float:
 
 
 def _promise(target: AgreementTarget, wrong: float | None = None) -> Promise:
-    """Return what is tested. wrong: the chance that it finds a broken promise; by default that of a first look."""
+    """Return the promise to test. wrong: the chance that it finds a broken promise; by default that of a first look."""
     wrong = _wrong(target, 1) if wrong is None else wrong
     errors = None if target.exact is None else 1 - target.exact
     return Promise(errors, target.critical, 1 - wrong, target.within_of_humans)
 
 
-def _expected(rows: LabelledScores, tested: RowsUnderTest, least: float | None) -> Expected | None:
-    """Return what rows say of responses to come; None where a threshold leaves none of them to the machine."""
-    kept = tested.take(np.flatnonzero(tested.confidence >= (2.0 if least is None else least)))
+def _expected(
+    rows: LabelledScores,
+    tested: RowsUnderTest,
+    least: float | None,
+) -> Expected | None:
+    """Return the expected error and levels of responses to come; None where a threshold leaves none to the machine."""
+    if least is None:
+        return None
+    kept = tested.take(np.flatnonzero(tested.confidence >= least))
     if not len(kept):
         return None
     effective = effective_rows(kept, kept.correlation())[-1]
@@ -241,4 +281,8 @@ def _unusual(policy: ScoringPolicy, rows: LabelledScores) -> Unusual | None:
     if policy.unusual is None or rows.pooled is None or len(rows) < policy.rows.new:
         return None
     has_vector = ~np.isnan(rows.pooled[:, 0])
-    return fit_unusual(rows.pooled[has_vector], rows.level[has_vector], policy.unusual.quantile)
+    return fit_unusual(
+        rows.pooled[has_vector],
+        rows.level[has_vector],
+        policy.unusual.quantile,
+    )

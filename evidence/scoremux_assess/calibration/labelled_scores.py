@@ -1,10 +1,9 @@
-"""Labelled rows of one task as columns: what the machine said of them, and what people did."""
+"""Labelled rows of one task as columns: the machine's probabilities and levels, and people's levels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +44,11 @@ class LabelledScores:
         return len(self.human)
 
     def take(self, rows: Mask | Ints) -> LabelledScores:
-        columns: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
-        taken = replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})
+        columns = {part.name: getattr(self, part.name) for part in fields(self)}
+        taken = replace(
+            self,
+            **{name: column[rows] for name, column in columns.items() if column is not None},
+        )
         if "losses" in vars(self):  # computed once for all that are taken
             vars(taken)["losses"] = self.losses[rows]
         return taken
@@ -55,6 +57,11 @@ class LabelledScores:
     def weights(self) -> Floats:
         """The weight of each row, float64 [B]."""
         return np.ones(len(self)) if self.weight is None else self.weight
+
+    @property
+    def seconds(self) -> Floats:
+        """The level that a second human gave, float64 [B], NaN where there is none."""
+        return np.full(len(self), np.nan) if self.second is None else self.second
 
     @property
     def students(self) -> Ints:
@@ -77,11 +84,14 @@ class LabelledScores:
         logs = np.log(np.maximum(self.probabilities, np.finfo(np.float32).tiny))
         logs -= logs.max(axis=1, keepdims=True, initial=-np.inf)
         of_human = logs[np.arange(len(self)), self.human]
-        powers = np.exp(-LOG_TEMPERATURES)
-        return np.stack([np.log(np.exp(logs * power).sum(axis=1)) - power * of_human for power in powers], axis=1)
+        losses = []
+        for power in np.exp(-LOG_TEMPERATURES):
+            total = np.exp(logs * power).sum(axis=1)
+            losses.append(np.log(total) - power * of_human)
+        return np.stack(losses, axis=1)
 
     def calibrated(self, temperature: float | Floats) -> Floats:
-        """Return calibrated probabilities, float64 [B, L]: what the scorer computes, but for last bits.
+        """Return calibrated probabilities, float64 [B, L]: those of the scorer, but for last bits.
 
         temperature: of all rows, or of each.
         """

@@ -51,7 +51,12 @@ class Growth:
                 needed[reached] = shares[-1][reached]
             outside &= ~reached
             shares.append(share)
-        return cls(rows.level, np.array(shares), np.minimum(needed, 1.0), rows.weights)
+        return cls(
+            rows.level,
+            np.array(shares),
+            np.minimum(needed, 1.0),
+            rows.weights,
+        )
 
     def widths(self, level_range: LevelRange) -> Floats:
         """Return how many levels each row's range has, float64 [B]."""
@@ -61,7 +66,7 @@ class Growth:
     def covers(self, level_range: LevelRange) -> Mask:
         """Return whether each row's range holds the human's level, bool [B]."""
         reach = self._reach(level_range)
-        return np.asarray((self.needed <= reach) | (reach >= 1))
+        return (self.needed <= reach) | (reach >= 1)
 
     def _reach(self, level_range: LevelRange) -> Floats:
         return np.array([level_range.reach_of(level) for level in range(len(self.shares))])[self.level]
@@ -81,8 +86,12 @@ def reach(needed: Floats, weight: Floats, confidence: float) -> float:
     return float(needed[order][place]) if place < len(order) else 1.0
 
 
-def fit_ranges(growths: Mapping[str, Growth], own_rows: int, confidence: float) -> dict[str, LevelRange]:
-    """Return what each task's ranges are grown with.
+def fit_ranges(
+    growths: Mapping[str, Growth],
+    own_rows: int,
+    confidence: float,
+) -> dict[str, LevelRange]:
+    """Return the numbers with which each task's ranges are grown.
 
     Args:
         own_rows: Rows from which a task has numbers of its own; others share rows with tasks of as many levels.
@@ -93,7 +102,11 @@ def fit_ranges(growths: Mapping[str, Growth], own_rows: int, confidence: float) 
         alike.setdefault(len(growth.shares), []).append(growth)
     pools = {levels: _by_level(together, levels) for levels, together in alike.items()}
     return {
-        name: _fit(growth, None if len(growth.needed) >= own_rows else pools[len(growth.shares)], confidence)
+        name: _fit(
+            growth,
+            None if len(growth.needed) >= own_rows else pools[len(growth.shares)],
+            confidence,
+        )
         for name, growth in growths.items()
     }
 
@@ -103,7 +116,7 @@ Needed = tuple[Floats, Floats]
 
 
 def _by_level(growths: Sequence[Growth], levels: int) -> list[Needed]:
-    """Return the rows of tasks by level of the machine, and at last those of all levels; in order of what they need."""
+    """Return the rows of tasks by level of the machine, and at last those of all levels, in the order of `needed`."""
     level, needed, weight = (
         np.concatenate([getattr(growth, name) for growth in growths]) for name in ("level", "needed", "weight")
     )
@@ -112,13 +125,27 @@ def _by_level(growths: Sequence[Growth], levels: int) -> list[Needed]:
     return [(needed[rows], weight[rows]) for rows in (*chosen, order)]
 
 
-def _fit(growth: Growth, pool: Sequence[Needed] | None, confidence: float) -> LevelRange:
+def _fit(
+    growth: Growth,
+    pool: Sequence[Needed] | None,
+    confidence: float,
+) -> LevelRange:
     """Return a task's numbers. pool: rows of all tasks with as many levels; None: those of others do not count."""
     of_task = _by_level([growth], len(growth.shares))
     *by_level, of_all = (_reach(*rows, confidence) for rows in zip(of_task, pool or of_task, strict=True))
     source = OWN if pool is None else POOLED
-    fitted = LevelRange(of_all, confidence, source, len(growth.needed), 0.0, tuple(by_level))
-    return replace(fitted, width=round(float(growth.widths(fitted).mean()), 6) if len(growth.needed) else 0.0)
+    fitted = LevelRange(
+        of_all,
+        confidence,
+        source,
+        len(growth.needed),
+        0.0,
+        tuple(by_level),
+    )
+    return replace(
+        fitted,
+        width=round(float(growth.widths(fitted).mean()), 6) if len(growth.needed) else 0.0,
+    )
 
 
 def _reach(of_task: Needed, together: Needed, confidence: float) -> float:
@@ -138,15 +165,20 @@ def _reach(of_task: Needed, together: Needed, confidence: float) -> float:
 
 
 def _growing(probabilities: Floats, level: Ints) -> Iterator[tuple[Ints, Ints, Floats]]:
-    """Yield what `apply.growing` does, of many rows at once: lowest, highest, probability together, [B]."""
-    levels, rows = probabilities.shape[1], np.arange(len(probabilities))
+    """Yield the steps of `apply.growing`, of many rows at once: lowest, highest, probability together, [B]."""
+    levels = probabilities.shape[1]
+    rows = np.arange(len(probabilities))
     padded = np.full((len(rows), levels + 2), -np.inf)  # what lies beyond the first and the last level is never next
     padded[:, 1:-1] = probabilities
-    low, high, share = level.copy(), level.copy(), probabilities[rows, level]
+    low = level.copy()
+    high = level.copy()
+    share = probabilities[rows, level]
     yield low, high, share
     for _ in range(1, levels):
-        below, above = padded[rows, low], padded[rows, high + 2]
+        below = padded[rows, low]
+        above = padded[rows, high + 2]
         down = below >= above
         share = share + np.where(down, below, above)
-        low, high = low - down, high + ~down
+        low = low - down
+        high = high + ~down
         yield low, high, share

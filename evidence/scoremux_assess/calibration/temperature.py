@@ -1,8 +1,6 @@
 """Temperatures: one a task, shrunk to that of all tasks together."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,7 +23,8 @@ def fit_temperatures(tasks: Sequence[LabelledScores]) -> tuple[float, list[float
 def held_out_temperatures(tasks: Sequence[LabelledScores]) -> list[Floats]:
     """Return a temperature for each row of each task, fitted without its student's rows and without equal texts."""
     temperatures = [np.ones(len(rows)) for rows in tasks]
-    folds, losses = [_folds(rows) for rows in tasks], [_weighted(rows) for rows in tasks]
+    folds = [_folds(rows) for rows in tasks]
+    losses = [_weighted(rows) for rows in tasks]
     totals = [loss.sum(axis=0) for loss in losses]
     for fold in range(_FOLDS):
         parts = zip(totals, losses, folds, strict=True)
@@ -64,17 +63,21 @@ def _lowest(loss: Floats) -> float:
     return float(LOG_TEMPERATURES[place] + (LOG_TEMPERATURES[1] - LOG_TEMPERATURES[0]) * (before - after) / (2 * bend))
 
 
-def changes_of_brier(tasks: Sequence[LabelledScores]) -> list[tuple[float, float, float]]:
+def changes_of_brier(
+    tasks: Mapping[str, LabelledScores], held_out: Mapping[str, Floats]
+) -> dict[str, tuple[float, float, float]]:
     """Return how temperatures change the Brier score of confidences on rows that they were not fitted to, by task.
 
     Mean of (confidence − right)² with the temperature minus that without, and its 95 % interval: above 0 is worse.
     """
-    changes = []
-    for rows, temperatures in zip(tasks, held_out_temperatures(tasks), strict=True):
-        right, place = rows.distance == 0, np.arange(len(rows))
-        after, before = (rows.calibrated(value)[place, rows.level] for value in (temperatures, 1.0))
-        change, weight = (after - right) ** 2 - (before - right) ** 2, rows.weights / max(rows.weights.sum(), 1e-300)
+    changes = {}
+    for name, rows in tasks.items():
+        right = rows.distance == 0
+        place = np.arange(len(rows))
+        after, before = (rows.calibrated(value)[place, rows.level] for value in (held_out[name], 1.0))
+        change = (after - right) ** 2 - (before - right) ** 2
+        weight = rows.weights / max(rows.weights.sum(), 1e-300)
         mean = float((weight * change).sum())
         half = 1.96 * float(np.sqrt((weight**2 * (change - mean) ** 2).sum()))
-        changes.append((mean, mean - half, mean + half))
+        changes[name] = (mean, mean - half, mean + half)
     return changes

@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from scoremux_assess.calibration.labelled_scores import Floats, Ints, LabelledScores
+from scoremux_assess.labels.ratings import own_numbers
 from scoremux_decide.apply import calibrated
 
 
 @dataclass(frozen=True)
 class RowsUnderTest:
-    """B distinct texts of one or of several tasks. What equal texts were given is averaged.
+    """B distinct texts of one or of several tasks. The levels of equal texts are averaged.
 
     Attributes:
         confidence: Calibrated probability of the machine's level, float64 [B], the very bits that the scorer gives.
@@ -47,8 +48,8 @@ class RowsUnderTest:
         shares = rows.calibrated(temperature)
         far = np.abs(np.arange(shares.shape[1])[None, :] - rows.level[:, None]) > 1
         wrong = rows.distance > 0
-        second = np.full(len(rows), np.nan) if rows.second is None else rows.second
-        disagrees, has_second = second != rows.human, ~np.isnan(second)
+        disagrees = rows.seconds != rows.human
+        has_second = ~np.isnan(rows.seconds)
         table = (
             np.array(confidence, dtype=np.float32).astype(np.float64),
             (shares * far).sum(axis=1),
@@ -58,10 +59,19 @@ class RowsUnderTest:
             np.where(has_second, ~wrong & disagrees, np.nan),
         )
         _, first, text = np.unique(rows.texts, return_index=True, return_inverse=True)
-        weight = np.bincount(text.reshape(-1), rows.weights, len(first)).astype(np.float64)
-        sums = [np.bincount(text.reshape(-1), rows.weights * column, len(first)) for column in table]
+        weight = np.bincount(text, rows.weights, len(first)).astype(np.float64)
+        sums = [np.bincount(text, rows.weights * column, len(first)) for column in table]
         confidence_, severe, errors, critical, worse, better = (column / weight for column in sums)
-        return cls(confidence_, severe, errors, critical, worse, better, weight, rows.students[first])
+        return cls(
+            confidence_,
+            severe,
+            errors,
+            critical,
+            worse,
+            better,
+            weight,
+            rows.students[first],
+        )
 
     @classmethod
     def joined(cls, parts: Sequence[RowsUnderTest]) -> RowsUnderTest:
@@ -71,20 +81,25 @@ class RowsUnderTest:
     def take(self, rows: Ints) -> RowsUnderTest:
         return RowsUnderTest(*(getattr(self, column.name)[rows] for column in fields(self)))
 
+    def ranked(self) -> RowsUnderTest:
+        """Return the rows in order of their confidence, the most confident first."""
+        return self.take(np.argsort(-self.confidence, kind="stable"))
+
     def share_below(self, least: float | None) -> float:
         """Return the share of rows that a threshold sends to people; None sends all."""
         if least is None or not len(self):
             return 1.0
-        return round(float(self.weight[self.confidence < least].sum() / self.weight.sum()), 6)
+        return round(
+            float(self.weight[self.confidence < least].sum() / self.weight.sum()),
+            6,
+        )
 
     def numbered_students(self) -> Ints:
         """Return a number from 0 for each student, [B]; a row without a student has one of its own."""
-        unknown = self.student.max(initial=0) + 1 + np.arange(len(self))
-        student = np.where(self.student < 0, unknown, self.student)
-        return np.asarray(np.unique(student, return_inverse=True)[1].reshape(-1))
+        return np.asarray(np.unique(own_numbers(self.student), return_inverse=True)[1])
 
     def correlation(self) -> float:
-        """Return how alike the errors of one student's rows are, beyond what their confidences say; from 0 to 1.
+        """Return how alike the errors of one student's rows are, beyond their confidences; from 0 to 1.
 
         The intraclass correlation of e − (1 − confidence), by moments, and one standard error more.
         """
@@ -111,8 +126,12 @@ def effective_rows(rows: RowsUnderTest, correlation: float) -> Floats:
     order = np.argsort(student, kind="stable")
     running = np.cumsum(weight[order])
     first = np.flatnonzero(np.diff(student[order], prepend=-1))
-    before = np.repeat(running[first] - weight[order][first], np.diff(np.append(first, len(order))))
+    before = np.repeat(
+        running[first] - weight[order][first],
+        np.diff(np.append(first, len(order))),
+    )
     earlier = np.empty_like(weight)
     earlier[order] = running - weight[order] - before
-    squares, by_student = np.cumsum(weight**2), np.cumsum(weight**2 + 2 * earlier * weight)
+    squares = np.cumsum(weight**2)
+    by_student = np.cumsum(weight**2 + 2 * earlier * weight)
     return np.asarray(np.cumsum(weight) ** 2 / ((1 - correlation) * squares + correlation * by_student))

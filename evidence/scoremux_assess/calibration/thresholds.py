@@ -9,8 +9,6 @@ Rows of unequal weight, or of one student, count as the number of independent on
 (`effective_rows`), as in the intervals of Korn and Graubard (1998) for surveys.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +34,7 @@ harder than the mean: with more, 30 % of tasks missed their target in simulation
 
 @dataclass(frozen=True)
 class Promise:
-    """What is promised of the rows that the machine keeps.
+    """A promise about the rows that the machine keeps.
 
     Attributes:
         errors: Greatest share of rows with another level than the human's; None: no limit.
@@ -55,7 +53,7 @@ def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
     if not len(rows):
         return None
     correlation = rows.correlation()
-    ranked = rows.take(np.argsort(-rows.confidence, kind="stable"))
+    ranked = rows.ranked()
     ends = _cuts(ranked.confidence)
     independent = np.floor(effective_rows(ranked, correlation)[ends - 1] + 1e-9).astype(np.int64)
     kept = np.ones(len(ends), bool)
@@ -65,7 +63,7 @@ def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
         (promise.critical, ranked.critical, ranked.severe),
     ):
         if most is not None:
-            allowed = np.array([most_errors(count, most, promise.confidence) for count in independent], dtype=np.int64)
+            allowed = _allowed(independent, most, promise.confidence)
             kept &= np.ceil(_shares(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
             chance *= at_most(allowed, independent, _shares(ranked.weight, expected, ends))
     if promise.within is not None:
@@ -96,48 +94,55 @@ class NearMiss:
 
 
 def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
-    """Return what came nearest; None without a limit of errors. Cuts are judged by confidences, not by lucky labels."""
+    """Return the nearest cut; None without a limit of errors. Cuts are judged by confidences, not by lucky labels."""
     most = promise.errors
     if most is None or not len(rows):
         return None
-    ranked = rows.take(np.argsort(-rows.confidence, kind="stable"))
+    ranked = rows.ranked()
     ends = _cuts(ranked.confidence)
     independent = effective_rows(ranked, rows.correlation())[ends - 1]
     expected = _shares(ranked.weight, 1 - ranked.confidence, ends)
 
     def chances(times: float) -> Floats:
         counts = np.floor(independent * times + 1e-9).astype(np.int64)
-        allowed = np.array([most_errors(count, most, promise.confidence) for count in counts], dtype=np.int64)
-        return at_most(allowed, counts, expected)
+        return at_most(_allowed(counts, most, promise.confidence), counts, expected)
 
     place = int(chances(1.0).argmax())
     least = float(ranked.confidence[ends[place] - 1])
     errors = float(_shares(ranked.weight, ranked.errors, ends)[place])
     enough = (int(np.ceil(times * len(rows))) for times in _TIMES if chances(times).max() >= _LIKELY)
-    return NearMiss(least, 1 - rows.share_below(least), errors, next(enough, None))
+    return NearMiss(
+        least,
+        1 - rows.share_below(least),
+        errors,
+        next(enough, None),
+    )
 
 
-def choose_by_task(tasks: Sequence[RowsUnderTest], least: float, promise: Promise) -> list[float | None]:
+def choose_by_task(
+    tasks: Sequence[RowsUnderTest],
+    least: float,
+    promise: Promise,
+) -> list[float | None]:
     """Return for each of the tasks that share a threshold the least confidence that its own rows do not contradict.
 
     The error rates of tasks are shrunk to their mean: Beta-distributed around it, with a precision that their counts
     make likely. A task is left the first confidence from `least` on at which the probability that its rate is above
     the promise is 1 − confidence at most; None without one. `within` is asked of the rows with a second human.
     """
-    ranked = [rows.take(np.argsort(-rows.confidence, kind="stable")) for rows in tasks]
+    ranked = [rows.ranked() for rows in tasks]
     everything = np.sort(np.concatenate([rows.confidence for rows in ranked]))[::-1]
     cuts = [float(everything[end - 1]) for end in _cuts(everything) if everything[end - 1] >= least][::-1]
     limits = ((promise.errors, ("errors",)), (promise.critical, ("critical",)), (promise.within, ("worse", "better")))
     tests = [(most, *_by_cut(ranked, cuts, names)) for most, names in limits if most is not None]
     chosen: list[float | None] = [None] * len(tasks)
-    for place, cut in enumerate(cuts):
+    for place, cut in reversed(list(enumerate(cuts))):
         kept = np.ones(len(tasks), bool)
         for most, independent, counts in tests:
             rates = [_rates(count, independent[place]) for count in counts[:, place]]
             kept &= (independent[place] >= _LEAST_ROWS) & (_doubt(rates, most) <= 1 - promise.confidence)
         for task in np.flatnonzero(kept):
-            if chosen[task] is None:
-                chosen[task] = cut
+            chosen[task] = cut
     return chosen
 
 
@@ -153,19 +158,28 @@ def share_threshold(confidence: Floats, weight: Floats, share: float) -> float:
     return float(confidence[order][min(place, len(order) - 1)])
 
 
-def _by_cut(ranked: Sequence[RowsUnderTest], cuts: Sequence[float], names: Sequence[str]) -> tuple[Floats, Floats]:
-    """Return how many independent rows of each task each cut keeps, [C, T], and what they count in columns, [N, C, T].
+def _by_cut(
+    ranked: Sequence[RowsUnderTest],
+    cuts: Sequence[float],
+    names: Sequence[str],
+) -> tuple[Floats, Floats]:
+    """Return how many independent rows of each task each cut keeps, [C, T], and their sums of columns, [N, C, T].
 
     Rows without a value in these columns are left out. ranked: rows of each task, in order of their confidence.
     """
-    independent, counts = np.zeros((len(cuts), len(ranked))), np.zeros((len(names), len(cuts), len(ranked)))
+    independent = np.zeros((len(cuts), len(ranked)))
+    counts = np.zeros((len(names), len(cuts), len(ranked)))
     for task, rows in enumerate(ranked):
         usable = rows.take(np.flatnonzero(~np.isnan(getattr(rows, names[0]))))
         ends = np.searchsorted(-usable.confidence, -np.array(cuts), side="right")
         some = ends > 0
         independent[some, task] = effective_rows(usable, usable.correlation())[ends[some] - 1]
         for place, name in enumerate(names):
-            counts[place, some, task] = _shares(usable.weight, getattr(usable, name), ends[some])
+            counts[place, some, task] = _shares(
+                usable.weight,
+                getattr(usable, name),
+                ends[some],
+            )
     return independent, counts * independent
 
 
@@ -181,27 +195,40 @@ def _doubt(rates: Sequence[Floats], most: float) -> Floats:
 
 def _rates(errors: Floats, rows: Floats) -> Floats:
     """Return how probable each of `_RATES` is as that of each task, from the rates of all, [T, R]."""
-    mean = float(((errors + 0.5) / (rows + 1))[rows > 0].mean()) if (rows > 0).any() else 0.5
-    logs = errors[:, None] * np.log(_RATES) + (rows - errors)[:, None] * np.log1p(-_RATES)
+    some = rows > 0
+    mean = float(((errors + 0.5) / (rows + 1))[some].mean()) if some.any() else 0.5
+    of_error = np.log(_RATES)
+    of_none = np.log1p(-_RATES)
+    logs = errors[:, None] * of_error + (rows - errors)[:, None] * of_none
     likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
-    marginal, shares = np.zeros(len(_PRECISIONS)), np.zeros((len(_PRECISIONS), len(rows), len(_RATES)))
+    marginal = np.zeros(len(_PRECISIONS))
+    shares = np.zeros((len(_PRECISIONS), len(rows), len(_RATES)))
     for place, precision in enumerate(_PRECISIONS):
-        log_prior = (mean * precision - 1) * np.log(_RATES) + ((1 - mean) * precision - 1) * np.log1p(-_RATES)
+        alpha = mean * precision
+        beta = (1 - mean) * precision
+        log_prior = (alpha - 1) * of_error + (beta - 1) * of_none
         prior = np.exp(log_prior - log_prior.max())
         joint = likelihood * (prior / prior.sum())
         marginal[place] = np.log(joint.sum(axis=1)).sum()
         shares[place] = joint / joint.sum(axis=1, keepdims=True)
     weights = np.exp(marginal - marginal.max())
-    return np.asarray(np.tensordot(weights / weights.sum(), shares, axes=1))
+    return np.tensordot(weights / weights.sum(), shares, axes=1)
 
 
-def _within(ranked: RowsUnderTest, ends: Ints, most: float, confidence: float, correlation: float) -> Mask:
+def _within(
+    ranked: RowsUnderTest,
+    ends: Ints,
+    most: float,
+    confidence: float,
+    correlation: float,
+) -> Mask:
     """Return at which cuts the machine is more often wrong by `most` at most than a second human, on the same rows.
 
     Upper bound of the share where the machine alone is wrong, minus the lower bound of that where the second human
-    alone is, each with half of what may go wrong.
+    alone is, each with half of the chance of an error.
     """
-    half, double = (1 + confidence) / 2, np.flatnonzero(~np.isnan(ranked.worse))
+    half = (1 + confidence) / 2
+    double = np.flatnonzero(~np.isnan(ranked.worse))
     both = ranked.take(double)
     effective = effective_rows(both, correlation) if len(both) else np.zeros(0)
     kept = []
@@ -223,16 +250,25 @@ def _prospects(ranked: RowsUnderTest, ends: Ints, most: float) -> Floats:
     double = ~np.isnan(ranked.worse)
     disagreement = float((ranked.better + np.where(ranked.errors > 0, 1 - ranked.worse, 0.0))[double].mean())
     wrong = _shares(ranked.weight, 1 - ranked.confidence, ends)
-    worse, better = wrong * (1 - disagreement), (1 - wrong) * disagreement
+    worse = wrong * (1 - disagreement)
+    better = (1 - wrong) * disagreement
     scores = (most - worse + better) * np.sqrt(ends / np.maximum(worse + better, 1e-6))
     return np.asarray(scores - scores.min() + 1e-12)
+
+
+def _allowed(rows: Ints, most: float, confidence: float) -> Ints:
+    """Return with how many errors among each number of rows a rate of `most` is shown, at most."""
+    return np.array(
+        [most_errors(count, most, confidence) for count in rows],
+        dtype=np.int64,
+    )
 
 
 def _cuts(ranked: Floats) -> Ints:
     """Return how many of the first rows each cut keeps, int64: rows of one confidence are on one side."""
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) + 1
     step = max(1, len(last) // _CUTS)
-    return np.asarray(last[::-1][::step][::-1])
+    return last[::-1][::step][::-1]
 
 
 def _shares(weight: Floats, column: Floats, ends: Ints) -> Floats:

@@ -1,6 +1,4 @@
-"""What is unlike the labelled rows of a task: how far a row's vector is from all of its levels' centres."""
-
-from __future__ import annotations
+"""Rows that are unlike the labelled rows of a task: how far a row's vector is from all of its levels' centres."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +14,11 @@ _SHRINKAGE = 0.3
 """How far the variances of dimensions are drawn towards their mean: with few rows they are uncertain."""
 
 
-def fit_unusual(pooled: npt.NDArray[np.float32], level: Ints, quantile: float) -> Unusual | None:
+def fit_unusual(
+    pooled: npt.NDArray[np.float32],
+    level: Ints,
+    quantile: float,
+) -> Unusual | None:
     """Return centres, weights and the `quantile` of rows' distances to them; None for fewer than two rows.
 
     weight = 1 / (H · shrunk variance around the centres): the distance is Mahalanobis' with a diagonal covariance that
@@ -41,11 +43,28 @@ def fit_unusual(pooled: npt.NDArray[np.float32], level: Ints, quantile: float) -
     weights = _rounded(1 / (len(shrunk) * np.maximum(shrunk, 1e-12)))
     centres = _rounded(centres)
     distances = [_distances(vectors, centre, weights, rows) for centre, rows in zip(centres, groups, strict=True)]
-    limit = float(np.quantile(np.min(distances, axis=0), quantile, method="higher"))
-    return Unusual(float(_rounded(np.array([limit]))[0]), quantile, len(vectors), centres, weights)
+    limit = float(
+        np.quantile(
+            np.min(distances, axis=0),
+            quantile,
+            method="higher",
+        )
+    )
+    return Unusual(
+        float(_rounded(np.array([limit]))[0]),
+        quantile,
+        len(vectors),
+        centres,
+        weights,
+    )
 
 
-def _distances(vectors: Floats, centre: Floats, weights: Floats, rows: Ints) -> Floats:
+def _distances(
+    vectors: Floats,
+    centre: Floats,
+    weights: Floats,
+    rows: Ints,
+) -> Floats:
     """Return each row's distance to a centre, as it would be without the row: x − c' = (x − c) · n / (n − 1)."""
     differences = vectors - centre
     differences[rows] *= len(rows) / (len(rows) - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scoremux_files.errors import InputError
 from scoremux_files.rows.row_layout import LABELS_HELP
-from scoremux_files.terminal import print_table
+from scoremux_files.terminal import print_notes, print_table
 
 if TYPE_CHECKING:
     from scoremux_assess.conclusions.assessment import Assessment
@@ -66,25 +66,27 @@ def evaluate(
     from scoremux_assess.report.figure_tables import write_rsm, write_table
 
     judging = read_criteria(criteria)
-    columns = label_columns(column, *_KEYS, group="group", data=truth)
-    joined = read_joined(scored, truth, columns, tasks)
+    joined = read_joined(
+        scored,
+        truth,
+        label_columns(column, *_KEYS, group="group", data=truth),
+        tasks,
+    )
     assessed = assess(joined, judging)
     if out:
         write_table(out, assessed)
     if rsm:
         write_rsm(rsm, joined)
     console = Console(highlight=False, markup=False)
-    if joined.population:
-        console.print(joined.population, soft_wrap=True)
+    print_notes(console, filter(None, [joined.population]))
     _print_tasks(console, assessed)
     if assessed.figures["people"].n[-1]:
         _print_routes(console, assessed)
     if assessed.groups is not None:
         _print_groups(console, assessed.groups)
     if assessed.figures["human_qwk"].n[-1]:
-        console.print(f"QWK of two humans, mean of tasks: {_interval(assessed.means, 'human_qwk', 0)}")
-    _print_left_out(console, joined.left_out)
-    _print_files(console, out, rsm)
+        print_notes(console, [f"QWK of two humans, mean of tasks: {_interval(assessed.means, 'human_qwk', 0)}"])
+    print_notes(console, _last_notes(joined.left_out, out, rsm))
 
 
 def report(
@@ -105,9 +107,8 @@ def report(
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: a report is an .html file")
     columns = label_columns(column, *_KEYS, group="group", data=truth)
-    inputs = ReportInputs(scored, truth, columns, criteria, tasks)
-    write_report(inputs, out)
-    _print_files(Console(highlight=False, markup=False), out)
+    write_report(ReportInputs(scored, truth, columns, criteria, tasks), out)
+    print_notes(Console(highlight=False, markup=False), _last_notes((), out))
 
 
 def compare(
@@ -122,25 +123,24 @@ def compare(
 
     Example: scoremux compare scored-before scored-after --truth labelled.csv
     """
-    from scoremux_assess.conclusions.comparison import ALL
     from scoremux_assess.conclusions.comparison import compare as compare_outputs
     from scoremux_assess.labels.labelled_row import label_columns
     from scoremux_assess.report.figure_tables import write_comparison
 
     if column and truth is None:
         raise InputError("--column names columns of the truth: give --truth as well")
-    comparison = compare_outputs(old, new, truth, label_columns(column, *_KEYS, group="group", data=truth), tasks)
+    comparison = compare_outputs(
+        old,
+        new,
+        truth,
+        label_columns(column, *_KEYS, group="group", data=truth),
+        tasks,
+    )
     console = Console(highlight=False, markup=False)
     _print_comparison(console, comparison)
-    if comparison.changes:
-        rated = int(comparison.changes["exact"].n[comparison.names.index(ALL)])
-        console.print(f"Δ: on the {rated:,} rows with a known level. {comparison.population}".rstrip(), soft_wrap=True)
-    moves = ", ".join(f"{step:+d}: {rows:,}" for step, rows in comparison.moves.items() if step)
-    console.print(f"rows by the levels that they moved: {moves}" if moves else "no level moved", soft_wrap=True)
-    _print_left_out(console, comparison.left_out)
     if out:
         write_comparison(out, comparison)
-    _print_files(console, out)
+        print_notes(console, [f"written to {out}"])
 
 
 def _print_tasks(console: Console, assessed: Assessment) -> None:
@@ -148,45 +148,64 @@ def _print_tasks(console: Console, assessed: Assessment) -> None:
     from scoremux_assess.report.task_view import criteria_with
 
     styles = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.NOT_ENOUGH_ROWS: "bright_black"}
-    verdicts = [Verdict(int(verdict)) for verdict in assessed.overall.verdict[: len(assessed.tasks)]]
+    judged = assessed.overall
+    verdicts = [Verdict(int(verdict)) for verdict in judged.verdict]
     statistics = ("exact", "qwk", "smd")
-    rows = [
-        [
-            task,
-            *_figures(assessed.figures, cell, statistics),
-            str(v),
-            rows_in_words(assessed.overall.needed[cell], assessed.figures["exact"].n[cell]),
-        ]
-        for cell, (task, v) in enumerate(zip(assessed.tasks, verdicts, strict=True))
-    ]
-    if len(assessed.tasks) > 1:  # their scales differ: QWK is not pooled
-        n, exact, _, smd = _figures(assessed.figures, len(assessed.tasks), statistics)
+    rows = []
+    notes = []
+    for cell, (task, verdict) in enumerate(zip(assessed.tasks, verdicts, strict=True)):
+        needed = rows_in_words(judged.needed[cell], assessed.figures["exact"].n[cell])
+        rows.append(
+            [
+                task,
+                *_figures(assessed.figures, cell, statistics),
+                str(verdict),
+                needed,
+            ]
+        )
+        if verdict == Verdict.FAIL:
+            notes.append(f"{task} fails: {', '.join(criteria_with(verdict, assessed, cell))}")
+    if len(rows) > 1:  # their scales differ: QWK is not pooled
+        n, exact, _, smd = _figures(assessed.figures, len(rows), statistics)
         rows.append(["all rows", n, exact, "", smd, "", ""])
-        rows.append([*_mean(assessed.means, 0, statistics), "", ""])
+        rows.append(
+            [
+                *_mean(assessed.means, 0, statistics),
+                "",
+                "",
+            ]
+        )
     columns = ("task", *_NAMES, "SMD", "verdict", "rows needed")
-    _print_figures(console, columns, rows, ("rows needed", "SMD", "exact", "n"), [styles.get(v) for v in verdicts])
-    for cell in [cell for cell, verdict in enumerate(verdicts) if verdict == Verdict.FAIL]:
-        failed = ", ".join(criteria_with(Verdict.FAIL, assessed, cell))
-        console.print(f"{assessed.tasks[cell]} fails: {failed}", soft_wrap=True)
+    leave_out = ("rows needed", "SMD", "exact", "n")
+    _print_figures(
+        console,
+        columns,
+        rows,
+        leave_out,
+        notes,
+        styles=[styles.get(v) for v in verdicts],
+    )
 
 
 def _print_routes(console: Console, assessed: Assessment) -> None:
     """Print all machine scores, the machine's share and the score of record apart."""
-    statistics, names = ("people", "exact", "kept_exact", "record_exact"), (*assessed.tasks, "all rows")
+    statistics = ("people", "exact", "kept_exact", "record_exact")
+    figures = assessed.figures
     rows = [
-        [name, *(_interval(assessed.figures, statistic, cell) for statistic in statistics)]
-        for cell, name in enumerate(names)
+        [name, *(_interval(figures, statistic, cell) for statistic in statistics)]
+        for cell, name in enumerate((*assessed.tasks, "all rows"))
     ]
     if len(assessed.tasks) > 1:
-        mean, unit, *figures = _mean(assessed.means, 0, statistics)
-        rows.append([f"{mean} {unit}", *figures])
+        mean, unit, *means = _mean(assessed.means, 0, statistics)
+        rows.append([f"{mean} {unit}", *means])
+    notes = []
+    if not figures["record_exact"].n[-1] > figures["kept_exact"].n[-1]:
+        reason = "no second reading of a row sent to people (--column second=NAME)"
+        notes.append(f"The score of record is not measured: {reason}.")
     columns = ("task", "to people", "all machine scores", "machine's share", "score of record")
     agreement = "exact agreement with a person's level (of the score of record: another person's)"
-    console.print(f"Share of rows sent to people, and {agreement}:")
-    _print_figures(console, columns, rows, ("all machine scores",))
-    if not assessed.figures["record_exact"].n[-1] > assessed.figures["kept_exact"].n[-1]:
-        reason = "no second reading of a row sent to people (--column second=NAME)"
-        console.print(f"The score of record is not measured: {reason}.")
+    title = f"Share of rows sent to people, and {agreement}:"
+    _print_figures(console, columns, rows, ("all machine scores",), notes, title=title)
 
 
 def _print_groups(console: Console, groups: Groups) -> None:
@@ -203,22 +222,62 @@ def _print_groups(console: Console, groups: Groups) -> None:
         rows.append([f"  {mean}", *figures])
     columns = ["group", "n", "exact", "exact gap", "QWK", "QWK gap", "DSM", "to people"]
     if not groups.figures["people"].n.any():
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
+        columns = columns[:-1]
+        rows = [row[:-1] for row in rows]
     _print_figures(console, columns, rows, ("to people", "exact", "exact gap", "QWK gap"))
 
 
 def _print_comparison(console: Console, comparison: Comparison) -> None:
-    from scoremux_assess.conclusions.comparison import MEAN
+    from scoremux_assess.conclusions.comparison import ALL, MEAN
 
-    shares, changes = comparison.shares, comparison.changes
+    shares = comparison.shares
+    changes = comparison.changes
     rows = []
     for cell, name in enumerate(comparison.names):
         parts = [f"{shares[share].value[cell]:.1%}" for share in ("up", "down", "far")]
-        differences = [_interval(changes, figure, cell, signed=True) for figure in ("exact", "qwk") if changes]
+        differences = [
+            _interval(
+                changes,
+                figure,
+                cell,
+                signed=True,
+            )
+            for figure in ("exact", "qwk")
+            if changes
+        ]
         counted = f"{int(shares['moved'].n[cell]):,}{' tasks' if name == MEAN else ''}"
-        rows.append([name, counted, _interval(shares, "moved", cell), *parts, *differences])
-    columns = ("", "rows", "moved", "up", "down", "≥2", *(("Δ exact", "Δ QWK") if changes else ()))
-    _print_figures(console, columns, rows, ("down", "up", "≥2", "Δ exact", "rows"))
+        rows.append(
+            [
+                name,
+                counted,
+                _interval(shares, "moved", cell),
+                *parts,
+                *differences,
+            ]
+        )
+    notes = []
+    if changes:
+        rated = int(changes["exact"].n[comparison.names.index(ALL)])
+        notes.append(f"Δ: on the {rated:,} rows with a known level. {comparison.population}".rstrip())
+    moves = ", ".join(f"{step:+d}: {rows:,}" for step, rows in comparison.moves.items() if step)
+    notes.append(f"rows by the levels that they moved: {moves}" if moves else "no level moved")
+    notes += _last_notes(comparison.left_out)
+    columns = (
+        "",
+        "rows",
+        "moved",
+        "up",
+        "down",
+        "≥2",
+        *(("Δ exact", "Δ QWK") if changes else ()),
+    )
+    _print_figures(
+        console,
+        columns,
+        rows,
+        ("down", "up", "≥2", "Δ exact", "rows"),
+        notes,
+    )
 
 
 def _print_figures(
@@ -226,35 +285,60 @@ def _print_figures(
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
     leave_out: Sequence[str],
+    notes: Sequence[str] = (),
+    *,
+    title: str = "",
     styles: Sequence[str | None] = (),
 ) -> None:
-    """Print a table whose columns hold figures, except the first and the verdict."""
-    figures = set(columns[1:]) - {"verdict"}
+    """Print a table whose columns hold figures, except the first and the verdict, with sentences below it."""
     print_table(
-        console, columns, rows, numbers=figures, leave_out=leave_out, fold=columns[:1], styles=styles, box=False
+        console,
+        columns,
+        rows,
+        title=title,
+        numbers=set(columns[1:]) - {"verdict"},
+        leave_out=leave_out,
+        fold=columns[:1],
+        styles=styles,
+        box=False,
+        notes=notes,
     )
 
 
-def _figures(figures: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
+def _figures(
+    figures: Figures,
+    cell: int,
+    statistics: Sequence[str],
+) -> list[str]:
     """Return the number of rows of a cell and its statistics."""
     rows = f"{int(figures['exact'].n[cell]):,}"
     return [rows, *(_interval(figures, statistic, cell) for statistic in statistics)]
 
 
-def _mean(means: Figures, cell: int, statistics: Sequence[str]) -> list[str]:
+def _mean(
+    means: Figures,
+    cell: int,
+    statistics: Sequence[str],
+) -> list[str]:
     """Return the name of a mean over tasks, its unit and its statistics."""
     tasks, *figures = _figures(means, cell, statistics)
     return [f"mean of {tasks}", "tasks", *figures]
 
 
-def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False) -> str:
+def _interval(
+    figures: Figures,
+    statistic: str,
+    cell: int,
+    signed: bool = False,
+) -> str:
     """Return a figure with its interval, such as `.71 [.62, .79]`."""
     value, low, high = figures[statistic].at(cell)
     if math.isnan(value):
         return "–"
     # A figure whose interval is half of the scale wide does not have two digits.
     digits = 1 if not high - low < 0.5 else 2
-    middle, ends = _short(value, digits, signed), [_short(end, digits, False) for end in (low, high)]
+    middle = _short(value, digits, signed)
+    ends = [_short(end, digits, False) for end in (low, high)]
     shown = middle if math.isnan(low) else f"{middle} [{', '.join(ends)}]"
     return shown + figures[statistic].of_fewer(cell)
 
@@ -262,17 +346,18 @@ def _interval(figures: Figures, statistic: str, cell: int, signed: bool = False)
 def _short(value: float, digits: int, signed: bool) -> str:
     from scoremux_assess.statistics.estimates import rounded
 
-    return re.sub(r"^([+-]?)0\.", r"\1.", rounded(value, digits, "+" if signed else ""))
+    return re.sub(
+        r"^([+-]?)0\.",
+        r"\1.",
+        rounded(value, digits, "+" if signed else ""),
+    )
 
 
-def _print_left_out(console: Console, left_out: Iterable[LeftOut]) -> None:
-    """Print which rows are not compared, with a few of their ids."""
+def _last_notes(left_out: Iterable[LeftOut], *paths: Path | None) -> Iterator[str]:
+    """Yield which rows are not compared, with a few of their ids, and which files were written."""
     from scoremux_assess.report.words import left_out_shown
 
     for shown in map(left_out_shown, left_out):
-        console.print(f"{shown['count']} rows {shown['reason']}: {shown['examples']}", markup=False, soft_wrap=True)
-
-
-def _print_files(console: Console, *paths: Path | None) -> None:
+        yield f"{shown['count']} rows {shown['reason']}: {shown['examples']}"
     for path in filter(None, paths):
-        console.print(f"written to {path}", soft_wrap=True)
+        yield f"written to {path}"

@@ -56,21 +56,24 @@ def sample(
         raise InputError(f"{out}: a queue is written to a {' or '.join(_QUEUES)} file")
     from scoremux_assess.labels.labelled_row import label_columns
 
-    columns = replace(label_columns(column, group="stratum", data=Path(sources[0])), level="")
-    pool, labelled = read_unlabelled(sources, out, columns), read_without(without or (), columns)
+    columns = replace(
+        label_columns(column, group="stratum", data=Path(sources[0])),
+        level="",
+    )
+    pool = read_unlabelled(sources, out, columns)
+    labelled = read_without(without or (), columns)
     seed = secrets.randbits(32) if seed is None else seed
     chosen = choose(pool, labelled, count, seed)
     rows = [row for of_task in chosen for row in of_task.rows]
     _write(out, rows)
     console = Console(stderr=True, highlight=False, markup=False)
-    _report(console, chosen, seed)
-    words = f"{len(rows):,} responses written to {out}; scoremux review add {out} brings them to the desk"
-    console.print(words, soft_wrap=True)
+    written = f"{len(rows):,} responses written to {out}; scoremux review add {out} brings them to the desk"
+    _report(console, chosen, seed, written)
 
 
 @dataclass(frozen=True)
 class TaskSample:
-    """What was chosen of a task: the rows of the queue, and of how many responses."""
+    """The sample of a task: the rows of the queue, and of how many responses."""
 
     task: str
     rows: Sequence[LabelledRow]
@@ -78,14 +81,26 @@ class TaskSample:
     drawn: SampledRows
 
 
-def choose(pool: LabelTable, labelled: LabelTable, count: int, seed: int) -> list[TaskSample]:
-    """Draw `count` responses of each task, by task. What is labelled is not chosen, nor its near copies."""
+def choose(
+    pool: LabelTable,
+    labelled: LabelTable,
+    count: int,
+    seed: int,
+) -> list[TaskSample]:
+    """Draw `count` responses of each task, by task. Labelled responses and their near copies are not chosen."""
     from scoremux_assess.labels.label_table import common_key
 
     key = common_key(pool, labelled)
-    labelled_keys, of_labelled = {key(row) for row in labelled.rows}, labelled.by_task()
+    labelled_keys = {key(row) for row in labelled.rows}
+    of_labelled = labelled.by_task()
     return [
-        _choose(rows, [key(row) in labelled_keys for row in rows], of_labelled.get(task, ()), count, seed)
+        _choose(
+            rows,
+            [key(row) in labelled_keys for row in rows],
+            of_labelled.get(task, ()),
+            count,
+            seed,
+        )
         for task, rows in sorted(pool.by_task().items())
     ]
 
@@ -103,12 +118,29 @@ def _choose(
     task = pool[0].task
     places = thin(len(pool), seed, task)
     # Labelled responses come last: what is drawn of the others has their places.
-    rows = [*(pool[place] for place in places), *(row for row in labelled if row.text)]
-    is_labelled = np.array([*(in_labels[place] for place in places), *[True] * (len(rows) - len(places))], bool)
+    rows = [
+        *(pool[place] for place in places),
+        *(row for row in labelled if row.text),
+    ]
+    is_labelled = np.array(
+        [*(in_labels[place] for place in places), *[True] * (len(rows) - len(places))],
+        bool,
+    )
     units = related([row.response for row in rows], [row.student for row in rows])
-    drawn = draw(units, ["".join(row.groups.values()) for row in rows], count, seed, task, is_labelled)
+    drawn = draw(
+        units,
+        ["".join(row.groups.values()) for row in rows],
+        count,
+        seed,
+        task,
+        is_labelled,
+    )
     chosen = [
-        replace(rows[place], chosen_by=SAMPLE, probability=len(places) / len(pool) * probability)
+        replace(
+            rows[place],
+            chosen_by=SAMPLE,
+            probability=len(places) / len(pool) * probability,
+        )
         for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
     ]
     return TaskSample(task, chosen, len(pool), drawn)
@@ -119,7 +151,11 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) ->
     from scoremux_assess.labels.label_table import read_labels
     from scoremux_batch.sources import expand
 
-    table = read_labels([Path(source.path) for source in expand(sources, out)], columns, ("task", "text"))
+    table = read_labels(
+        [Path(source.path) for source in expand(sources, out)],
+        columns,
+        ("task", "text"),
+    )
     table.require(columns)
     if not table.rows:
         raise InputError(f"there are no rows in {', '.join(sources[:3])}")
@@ -127,10 +163,15 @@ def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) ->
 
 
 def read_without(files: Sequence[Path], columns: LabelColumns) -> LabelTable:
-    """Return what is not to be chosen. Columns have the names of the responses' ones, or those that scoremux writes."""
+    """Return rows that must not be chosen. Columns have the names of the responses' ones, or those of scoremux."""
     from scoremux_assess.labels.label_table import read_labels
 
-    columns = replace(columns, student=columns.student or "student", groups=(), own_names=True)
+    columns = replace(
+        columns,
+        student=columns.student or "student",
+        groups=(),
+        own_names=True,
+    )
     return read_labels(files, columns, ("id", "task"))
 
 
@@ -141,22 +182,41 @@ def _write(out: Path, rows: Sequence[LabelledRow]) -> None:
     from scoremux_files.rows.writers import SCHEMA, write_rows
 
     fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
-    more = [("text", pa.string()), ("student", pa.string()), ("chosen_by", pa.string()), ("probability", pa.float64())]
-    more += [("administration", pa.string())] * any(row.administration for row in rows)
+    more = [
+        ("text", pa.string()),
+        ("student", pa.string()),
+        ("chosen_by", pa.string()),
+        ("probability", pa.float64()),
+    ]
+    if any(row.administration for row in rows):
+        more.append(("administration", pa.string()))
     schema = pa.schema([*fields, *more])
     unscored = [Scored.without_score(Response(r.task, ""), Status.UNKNOWN_TASK) for r in rows]
     columns = {
-        **outcome_columns([r.id for r in rows], [r.task for r in rows], unscored),
+        **outcome_columns(
+            [r.id for r in rows],
+            [r.task for r in rows],
+            unscored,
+        ),
         "text": text_column([r.text for r in rows]),
         "student": text_column([r.student for r in rows]),
         "chosen_by": [r.chosen_by for r in rows],
         "probability": [r.probability for r in rows],
         "administration": text_column([r.administration for r in rows]),
     }
-    write_rows(out, [pa.table([columns[name] for name in schema.names], schema=schema)], schema)
+    write_rows(
+        out,
+        [pa.table([columns[name] for name in schema.names], schema=schema)],
+        schema,
+    )
 
 
-def _report(console: Console, chosen: Sequence[TaskSample], seed: int) -> None:
+def _report(
+    console: Console,
+    chosen: Sequence[TaskSample],
+    seed: int,
+    written: str,
+) -> None:
     from scoremux_files.terminal import print_table
 
     titles = ("task", "responses", "left out", "units", "chosen", "probability")
@@ -164,11 +224,23 @@ def _report(console: Console, chosen: Sequence[TaskSample], seed: int) -> None:
     for of_task in chosen:
         probabilities = [row.probability for row in of_task.rows]
         span = f"{min(probabilities):.3f} – {max(probabilities):.3f}" if probabilities else ""
-        numbers = (of_task.responses, of_task.drawn.left_out, of_task.drawn.units, len(of_task.rows))
+        numbers = (
+            of_task.responses,
+            of_task.drawn.left_out,
+            of_task.drawn.units,
+            len(of_task.rows),
+        )
         rows.append([of_task.task, *(f"{number:,}" for number in numbers), span])
-    print_table(console, titles, rows, title=f"A random sample, drawn with seed {seed}", numbers=titles[1:])
-    console.print(
+    units = (
         "units: near copies, and with --column student=NAME a student's responses, count once. left out: responses in "
-        "a unit with a labelled one; figures from the sample are not about them.",
-        soft_wrap=True,
+        "a unit with a labelled one; figures from the sample are not about them."
+    )
+    title = f"A random sample, drawn with seed {seed}"
+    print_table(
+        console,
+        titles,
+        rows,
+        title=title,
+        numbers=titles[1:],
+        notes=[units, written],
     )

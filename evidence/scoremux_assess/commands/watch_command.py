@@ -1,4 +1,4 @@
-"""`scoremux watch`: whether promises still hold, from what people read behind the machine."""
+"""`scoremux watch`: whether promises still hold, from the rows that people read behind the machine."""
 
 from __future__ import annotations
 
@@ -60,16 +60,29 @@ def watch(
         raise InputError(f"{out}: the page is an .html file")
     rules = read_policy(policy).watch if policy else WatchPolicy()
     packages = packages_of(tasks)
-    today, rate = date.today(), AlarmRate(rules.false_alarms, rules.days)
+    today = date.today()
+    rate = AlarmRate(rules.false_alarms, rules.days)
     days_ago = [(today - timedelta(days=days)).isoformat() for days in (rules.late_days, 28)]
-    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(packages, digest)), days_ago[0])
+    watched = read_watched(
+        final,
+        lru_cache(None)(lambda digest: _decision(packages, digest)),
+        days_ago[0],
+    )
     if not watched:
         raise InputError(f"there are no rows in {final}")
     readings = read_papers(papers, days_ago[1]) if papers else {}
     findings = find(watched, rate, today.isoformat(), readings)
-    shifts, drawn = find_shifts(watched, rate, today.isoformat()), planned_reads(findings, rules)
+    shifts = find_shifts(watched, rate, today.isoformat())
+    drawn = planned_reads(findings, rules)
     morning = view.Morning(
-        watched, findings, shifts, _lost(scored or [], watched), drawn, rules, today.isoformat(), str(tasks)
+        tasks=watched,
+        findings=findings,
+        shifts=shifts,
+        lost=_lost(scored or [], watched),
+        drawn=drawn,
+        rules=rules,
+        today=today.isoformat(),
+        store=str(tasks),
     )
     values = view.page_values(morning)
     if out:
@@ -101,7 +114,8 @@ def _lost(scored: list[Path], watched: list[WatchedTask]) -> dict[str, int]:
     from scoremux_files.rows.columns import present_columns
     from scoremux_files.rows.readers import cell_text
 
-    written, received = Counter[str](), Counter[str]()
+    written = Counter[str]()
+    received = Counter[str]()
     for path in scored:
         columns = present_columns(path, ("id", "administration"), ("id",))
         named = (

@@ -1,6 +1,4 @@
-"""What a report says about scored rows with known levels: figures, intervals, verdicts, by task and group."""
-
-from __future__ import annotations
+"""The content of a report about scored rows with known levels: figures, intervals, verdicts, by task and group."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +11,9 @@ from scoremux_assess.conclusions.totals import Totals, measure_totals
 from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, fewer_fails, fewer_passes, judge, worst
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.joining import UNKNOWN_LEVELS
-from scoremux_assess.labels.ratings import Floats, Ints, Ratings, by_cell, kinds
-from scoremux_assess.statistics.agreement import BY_NAME, OF_EXPECTED, OF_ROWS, STATISTICS
-from scoremux_assess.statistics.estimates import Estimates, Figures, joined_estimates, mean_of
+from scoremux_assess.labels.ratings import Floats, Ints, Ratings, by_cell, fewer_rows
+from scoremux_assess.statistics.agreement import OF_EXPECTED, OF_ROWS, STATISTICS
+from scoremux_assess.statistics.estimates import Estimates, Figures, joined_figures, means_of, taken
 from scoremux_assess.statistics.intervals import estimates
 from scoremux_assess.statistics.levels import LevelFigures, measure_levels
 from scoremux_assess.statistics.reliability import (
@@ -33,7 +31,7 @@ MOST_DROPPED = 0.05
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is known about each task.
+    """Figures and verdicts of each task.
 
     Attributes:
         figures: Of the tasks, and after them of all rows together.
@@ -70,13 +68,15 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
 
     Raises InputError where a column of groups has too many values.
     """
-    scored, ratings = joined.scored, joined.ratings
+    scored = joined.scored
+    ratings = joined.ratings
     used = np.flatnonzero(np.bincount(scored.task.code, minlength=len(scored.task.values)))
-    task, cells = np.searchsorted(used, scored.task.code), len(used)
-    figures = _figures(ratings, task, joined.sizes[used], joined.students())
+    task = np.searchsorted(used, scored.task.code)
+    cells = len(used)
+    figures = _figures(ratings, task, joined.sizes[used])
     if joined.routes is not None:
         figures["people"] = _known_share(figures["people"], joined.routes[used])
-    of_tasks = {name: estimate.take(np.arange(cells)) for name, estimate in figures.items()}
+    of_tasks = taken(figures, np.arange(cells))
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
     tasks = tuple(scored.task.values[code] for code in used)
     groups = measure_groups(joined, task, [c for c in criteria if c not in judged])
@@ -85,12 +85,15 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
     groups = None if groups is None else groups.with_verdicts(fewer)
     by_group = [] if groups is None else list(groups.worst_by_task(cells))
-    overall = worst([*((c, j) for c, j in judged.items() if c.of == "task"), *by_group], cells)
+    overall = worst(
+        [*((c, j) for c, j in judged.items() if c.of == "task"), *by_group],
+        cells,
+    )
     right = ratings.human == ratings.machine
     level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in joined.levels[used]]
     dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
     confidence, stated = (
-        measure_confidence(c, right, ratings.weight, task, cells, joined.students())
+        measure_confidence(c, right, ratings.weight, task, cells, ratings.students)
         for c in (scored.confidence, scored.stated)
     )
     return Assessment(
@@ -103,23 +106,36 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
         dropped=dropped,
         groups=groups,
         fairness=fairness_by_column(joined, task, cells),
-        by_level=measure_levels(ratings, task, level_counts, joined.students()),
-        students=_students(joined.students(), task, cells),
-        means={name: mean_of(estimate) for name, estimate in of_tasks.items()},
+        by_level=measure_levels(ratings, task, level_counts),
+        students=_students(ratings.students, task, cells),
+        means=means_of(of_tasks),
         confidence=confidence,
-        ranges=measure_ranges(scored.low, scored.high, ratings.human, ratings.weight, task, cells),
-        routing=measure_routing(figures["people"].value, ratings.weight * ratings.kept, right, task, stated),
+        ranges=measure_ranges(
+            scored.low,
+            scored.high,
+            ratings.human,
+            ratings.weight,
+            task,
+            cells,
+        ),
+        routing=measure_routing(
+            figures["people"].value,
+            ratings.weight * ratings.kept,
+            right,
+            task,
+            stated,
+        ),
         totals=measure_totals(joined, task, cells),
         versions=tuple(_versions(joined, task, cells)),
     )
 
 
 def judge_tasks(
-    ratings: Ratings, task: Ints, cells: int, student: Ints | None, criteria: Sequence[Criterion]
+    ratings: Ratings, task: Ints, cells: int, criteria: Sequence[Criterion]
 ) -> tuple[dict[Criterion, Judgement], Judgement]:
     """Return verdicts of tasks as a report without groups has them: on each criterion, and on all."""
     of_task = [criterion for criterion in criteria if criterion.of == "task"]
-    found = estimates([BY_NAME[criterion.statistic] for criterion in of_task], ratings, task, cells, student)
+    found = estimates([criterion.statistic for criterion in of_task], ratings, task, cells)
     judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in of_task})
     return judged, fewer_passes(worst(judged.items(), cells))
 
@@ -130,19 +146,21 @@ def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:
     return replace(judgement, verdict=verdict.astype(np.int8))
 
 
-def _figures(ratings: Ratings, task: Ints, sizes: Ints, student: Ints | None) -> Figures:
+def _figures(ratings: Ratings, task: Ints, sizes: Ints) -> Figures:
     """Return all statistics of each task, and of all rows, where a task counts with its size in the output."""
     cells = len(sizes)
     # Without lengths, kinds of rows tell as much as rows.
     needed = OF_ROWS if not np.isnan(ratings.length).all() else OF_EXPECTED
     of_rows, levels = ([s for s in STATISTICS if (s.name in needed) == single] for single in (True, False))
-    rows, cell = kinds(ratings, task) if student is None else (ratings, task)
-    parts = estimates(levels, rows, cell, cells, student) | estimates(of_rows, ratings, task, cells, student)
+    rows, cell = fewer_rows(ratings, task)
+    parts = estimates(levels, rows, cell, cells) | estimates(of_rows, ratings, task, cells)
     weights = sizes / np.maximum(by_cell(task, ratings.weight, cells), 1e-300)
     rows, ratings = (replace(of, weight=of.weight * weights[at]) for of, at in ((rows, cell), (ratings, task)))
-    cell, task = np.zeros_like(cell), np.zeros_like(task)
-    whole = estimates(levels, rows, cell, 1, student) | estimates(of_rows, ratings, task, 1, student)
-    return {s.name: joined_estimates([parts[s.name], whole[s.name]]) for s in STATISTICS}
+    cell = np.zeros_like(cell)
+    task = np.zeros_like(task)
+    whole = estimates(levels, rows, cell, 1) | estimates(of_rows, ratings, task, 1)
+    together = joined_figures([parts, whole])
+    return {statistic.name: together[statistic.name] for statistic in STATISTICS}
 
 
 def _known_share(people: Estimates, routes: Floats) -> Estimates:
@@ -152,16 +170,27 @@ def _known_share(people: Estimates, routes: Floats) -> Estimates:
     return replace(people, value=share, low=share, high=share)
 
 
-def _students(student: Ints | None, task: Ints, cells: int) -> Ints | None:
+def _students(
+    student: Ints | None,
+    task: Ints,
+    cells: int,
+) -> Ints | None:
     if student is None:
         return None
     pairs = np.unique(np.stack([task, student]), axis=1)
     return np.append(np.bincount(pairs[0], minlength=cells), len(np.unique(student)))
 
 
-def _versions(joined: JoinedColumns, task: Ints, cells: int) -> Iterator[tuple[str, ...]]:
+def _versions(
+    joined: JoinedColumns,
+    task: Ints,
+    cells: int,
+) -> Iterator[tuple[str, ...]]:
     version = joined.scored.version
     has_version = version.code >= 0
-    pairs = np.unique(np.stack([task[has_version], version.code[has_version]]), axis=1)
+    pairs = np.unique(
+        np.stack([task[has_version], version.code[has_version]]),
+        axis=1,
+    )
     for place in range(cells):
         yield tuple(version.values[code] for code in pairs[1][pairs[0] == place])

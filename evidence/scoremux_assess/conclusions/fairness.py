@@ -1,12 +1,10 @@
-"""How much of the machine's error a group of students explains: RSMTool's OSA, OSD and CSD, and what they leave open.
+"""How much of the machine's error a group of students explains: RSMTool's OSA, OSD and CSD, and a fourth figure.
 
 OSA, OSD and CSD (Loukina, Madnani and Zechner 2019) are adjusted R² of linear models of the error, machine minus human:
-of its square by group; of itself by group; and of itself by group beyond what the human's level explains. A bias that
-is positive at low levels and negative at high ones is in none of them: `crossing` is what the interaction of group and
-level explains beyond both.
+of its square by group; of itself by group; and of itself by group beyond the human's level. A bias that is positive at
+low levels and negative at high ones is in none of them: `crossing` is the share that the interaction of group and level
+explains beyond both.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -45,7 +43,8 @@ def explained(ratings: Ratings, group: Ints) -> dict[str, float]:
     weight = ratings.rows * ratings.weight
     weight = weight * (rows / weight.sum())
     error = ratings.machine - ratings.human
-    groups, levels = _indicators(group), _indicators(ratings.human)
+    groups = _indicators(group)
+    levels = _indicators(ratings.human)
     both = (levels[:, :, None] * groups[:, None, :]).reshape(len(group), -1)
     by_level = _adjusted_r2(error, levels, weight, rows)
     additive = _adjusted_r2(error, np.hstack([groups, levels]), weight, rows)
@@ -62,12 +61,19 @@ def _indicators(column: Floats | Ints) -> Floats:
     return np.asarray(column[:, None] == np.unique(column)[None, :], np.float64)
 
 
-def _adjusted_r2(y: Floats, design: Floats, weight: Floats, rows: float) -> float:
+def _adjusted_r2(
+    y: Floats,
+    design: Floats,
+    weight: Floats,
+    rows: float,
+) -> float:
     """Return 1 − (residual / (n − rank)) / (total / (n − 1)) of a weighted linear model, NaN where that is 0 / 0."""
     root = np.sqrt(weight)
     coefficients, _, rank, _ = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)
-    total = float((weight * (y - (weight * y).sum() / rows) ** 2).sum())
-    if rows <= rank or total <= 1e-12 * max(1.0, float((weight * y * y).sum())):
+    mean = (weight * y).sum() / rows
+    total = float((weight * (y - mean) ** 2).sum())
+    squares = float((weight * y * y).sum())
+    if rows <= rank or total <= 1e-12 * max(1.0, squares):
         return float("nan")
     residual = float((weight * (y - design @ coefficients) ** 2).sum())
     return float(1 - (residual / (rows - rank)) / (total / (rows - 1)))

@@ -1,11 +1,11 @@
 """Non-uniform DIF: whether a machine favours a group at some levels and disfavours it at others.
 
 The gap at a level is the mean of machine − human over a group's rows that have this human level, minus that over the
-other students' rows that have it, in standard deviations of the task's human levels. DSM judges a group's mean; what is
-judged here is by how much the gap at a level is beyond the mean of the group's gaps. Gaps of few rows on either side
-weigh less: else their chance errors would be in what all others are beyond. Errors of people alone give a group with
-lower levels a lower gap, at all levels nearly alike on an item of middling difficulty: the mean has that too, and what
-is beyond it has not. On a hard item the gaps of a fair machine differ by level, so no verdict rests on them.
+other students' rows that have it, in standard deviations of the task's human levels. DSM judges a group's mean; here,
+the distance of the gap at a level from the mean of the group's gaps is judged. Gaps of few rows on either side weigh
+less: else their chance errors would be in the mean. Errors of people alone give a group with lower levels a lower gap,
+at all levels nearly alike on an item of middling difficulty: the mean has that too, and the distance from it does not.
+On a hard item the gaps of a fair machine differ by level, so no verdict rests on them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Floats, Ints, Pair, Ratings, sums
+from scoremux_assess.labels.ratings import Floats, Ints, Pair, Ratings, sums, undefined
 from scoremux_assess.statistics.agreement import SEVERITY, human_deviation
 from scoremux_assess.statistics.estimates import Estimates, difference, joined_estimates
 from scoremux_assess.statistics.intervals import estimates
@@ -28,7 +28,7 @@ class LevelGaps:
     Attributes:
         group: A place among the groups of all tasks, which are in the order of tasks and within them of groups.
         gap: The gap at the level.
-        beyond: What it is beyond the mean of the group's gaps; n: rows of the group or, if fewer, of the others.
+        beyond: Its distance from the mean of the group's gaps; n: rows of the group or, if fewer, of the others.
     """
 
     group: Ints
@@ -37,31 +37,34 @@ class LevelGaps:
     beyond: Estimates
 
     @classmethod
-    def of(cls, ratings: Ratings, task: Ints, group: Ints, student: Ints | None) -> LevelGaps:
+    def of(cls, ratings: Ratings, task: Ints, group: Ints) -> LevelGaps:
         """Measure the gaps of each level that a group and other students of a task have.
 
         Args:
             group: The group of each row, −1 for none, [B].
-            student: A number for the student who wrote each row, [B]; None if rows are independent.
         """
         rated = replace(ratings, human=np.rint(ratings.human))
-        deviation = human_deviation(sums(rated, task, int(task.max(initial=0)) + 1, [Pair.MACHINE]))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return joined_gaps([*_by_group(rated, task, group, deviation, student)])
+        cells = int(task.max(initial=0)) + 1
+        deviation = human_deviation(sums(rated, task, cells, [Pair.MACHINE]))
+        with undefined():
+            return joined_gaps([*_by_group(rated, task, group, deviation)])
 
 
-def joined_gaps(parts: list[LevelGaps], first: list[int] | None = None) -> LevelGaps:
-    """Return the cells of all parts; first: the place of the first group of each, 0 if None."""
-    groups = [part.group + place for part, place in zip(parts, first or [0] * len(parts), strict=True)]
-    level, gap = (np.concatenate([getattr(part, name) for part in parts]) for name in ("level", "gap"))
-    return LevelGaps(np.concatenate(groups), level, gap, joined_estimates([part.beyond for part in parts]))
+def joined_gaps(parts: list[LevelGaps]) -> LevelGaps:
+    """Return the cells of all parts."""
+    group, level, gap = (np.concatenate([getattr(part, name) for part in parts]) for name in ("group", "level", "gap"))
+    return LevelGaps(group, level, gap, joined_estimates([part.beyond for part in parts]))
 
 
 def _by_group(
-    ratings: Ratings, task: Ints, group: Ints, deviation: Floats, student: Ints | None
+    ratings: Ratings,
+    task: Ints,
+    group: Ints,
+    deviation: Floats,
 ) -> Iterator[LevelGaps]:
     """Yield the gaps of one group in all tasks after the other. deviation: of each task's human levels."""
-    width, lowest = int(group.max(initial=0)) + 1, int(ratings.human.min(initial=0))
+    width = int(group.max(initial=0)) + 1
+    lowest = int(ratings.human.min(initial=0))
     levels = int(ratings.human.max(initial=0)) + 1 - lowest
     key = task * levels + ratings.human.astype(np.int64) - lowest
     pairs = np.unique((task * width + group)[group >= 0])
@@ -70,21 +73,39 @@ def _by_group(
         used = np.intersect1d(*(key[side] for side in sides))
         one, rest = (
             estimates(
-                [SEVERITY], ratings.take(rows), np.searchsorted(used, key[rows]), len(used),
-                None if student is None else student[rows],
+                [SEVERITY],
+                ratings.take(rows),
+                np.searchsorted(used, key[rows]),
+                len(used),
             )["severity"]
             for rows in (side & np.isin(key, used) for side in sides)
-        )  # fmt: skip
-        gap, of_task = difference(one, rest), used // levels
-        beyond = _beyond(gap, one.n * rest.n / (one.n + rest.n), of_task)
+        )
+        gap = difference(one, rest)
+        of_task = used // levels
+        beyond = _beyond(
+            gap,
+            one.n * rest.n / (one.n + rest.n),
+            of_task,
+        )
         value, low, high = (end / deviation[of_task] for end in (beyond.value, beyond.low, beyond.high))
-        beyond = Estimates(value, low, high, np.minimum(one.n, rest.n), "difference")
+        beyond = Estimates(
+            value,
+            low,
+            high,
+            np.minimum(one.n, rest.n),
+            "difference",
+        )
         place = np.searchsorted(pairs, of_task * width + number)
-        yield LevelGaps(place, used % levels + lowest, gap.value / deviation[of_task], beyond)
+        yield LevelGaps(
+            place,
+            used % levels + lowest,
+            gap.value / deviation[of_task],
+            beyond,
+        )
 
 
 def _beyond(gap: Estimates, weight: Floats, task: Ints) -> Estimates:
-    """Return what gaps are beyond their weighted mean in each task, with intervals; NaN for the only gap of a task."""
+    """Return how far gaps are from their weighted mean in each task, with intervals; NaN for a task's only gap."""
     weight = np.where(np.isnan(gap.low), 0, weight)
     share = weight / np.bincount(task, weight)[task]
     value = gap.value - np.bincount(task, share * gap.value)[task]
@@ -94,5 +115,11 @@ def _beyond(gap: Estimates, weight: Floats, task: Ints) -> Estimates:
         of_others = np.nan_to_num(share * other_side) ** 2
         return np.asarray(np.sqrt(((1 - share) * side) ** 2 + np.bincount(task, of_others)[task] - of_others))
 
-    below, above = gap.value - gap.low, gap.high - gap.value
-    return replace(gap, value=value, low=value - half(below, above), high=value + half(above, below))
+    below = gap.value - gap.low
+    above = gap.high - gap.value
+    return replace(
+        gap,
+        value=value,
+        low=value - half(below, above),
+        high=value + half(above, below),
+    )

@@ -1,6 +1,4 @@
-"""Students' totals over the tasks of a form: what the machine changes in them, and in who passes."""
-
-from __future__ import annotations
+"""Students' totals over the tasks of a form: how the machine changes them, and who passes."""
 
 from dataclasses import dataclass
 
@@ -9,7 +7,6 @@ import numpy as np
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.points import evenly_spaced
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings
-from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates, Figures
 from scoremux_assess.statistics.intervals import estimates
 
@@ -31,7 +28,7 @@ class Totals:
         by: Whose totals, for each student. `as routed` and `the same people`: of students whose rows two people read.
         figures: Of the machine's totals beside those of people; and of those as routed, and of the same people, beside
             those of the second person; one cell.
-        cuts: What a student of each tenth has at least, by people.
+        cuts: The least total of a student of each tenth, by people.
         same: The share of students who pass and fail at each cut as they do by the other person.
     """
 
@@ -51,7 +48,8 @@ class Totals:
 
 def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | str:
     """Return totals, in points where the output has them, else in levels; or why there are none, empty for few."""
-    student, ratings = joined.students(), joined.ratings
+    ratings = joined.ratings
+    student = ratings.students
     if student is None or cells < 2:
         return ""
     if _is_chosen(joined):
@@ -62,7 +60,13 @@ def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | st
         return ""
     machine, human, second = _in_points(joined)
     people = np.bincount(student, human)
-    cuts = np.unique(np.quantile(people[complete], np.arange(1, 10) / 10, method="higher"))
+    cuts = np.unique(
+        np.quantile(
+            people[complete],
+            np.arange(1, 10) / 10,
+            method="higher",
+        )
+    )
     compared = {"machine": (np.bincount(student, machine)[complete], people[complete])}
     twice = complete & ~np.isnan(np.bincount(student, second))
     if (ratings.kept == 0).any() and twice.sum() >= _FEWEST:
@@ -70,29 +74,43 @@ def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | st
         routed, other = (np.bincount(student, of) for of in (np.where(ratings.kept == 1, machine, human), second))
         of_both = {"as routed": routed, "the same people": people}
         compared |= {name: (totals[twice], other[twice]) for name, totals in of_both.items()}
-    figures, same = {}, {}
+    figures = {}
+    same = {}
     for name, (totals, others) in compared.items():
-        one, place = np.zeros(len(totals), np.int64), np.repeat(np.arange(len(cuts)), len(totals))
-        figures[name] = estimates([BY_NAME[f] for f in FIGURES], Ratings.of(others, totals), one, 1)
+        one = np.zeros(len(totals), np.int64)
+        place = np.repeat(np.arange(len(cuts)), len(totals))
+        figures[name] = estimates(FIGURES, Ratings.of(others, totals), one, 1)
         passes = Ratings.of(*((of >= cuts[:, None]).ravel() for of in (others, totals)))
-        same[name] = estimates([BY_NAME["exact"]], passes, place, len(cuts))["exact"]
-    by = {"people": people[complete], **{name: totals for name, (totals, _) in compared.items()}}
+        same[name] = estimates(["exact"], passes, place, len(cuts))["exact"]
+    by = {
+        "people": people[complete],
+        **{name: totals for name, (totals, _) in compared.items()},
+    }
     return Totals(by, figures, cuts, same)
 
 
 def _is_chosen(joined: JoinedColumns) -> bool:
     """Whether rows were chosen with a probability below 1, or some that the machine keeps were not read."""
-    sample, ratings = joined.truth.sample, joined.ratings
+    sample = joined.truth.sample
+    ratings = joined.ratings
     unread = joined.routes is not None and (ratings.kept == 1).sum() < joined.routes[:, 0].sum()
     return bool((sample.weight != 1).any() or (sample.routed.any() and unread))
 
 
 def _in_points(joined: JoinedColumns) -> Floats:
     """Return the points of machine, people and second people, [3, B]; levels of a task with unknown points."""
-    points = np.stack([joined.ratings.machine, joined.ratings.human, joined.ratings.second])
+    points = np.stack(
+        [
+            joined.ratings.machine,
+            joined.ratings.human,
+            joined.ratings.second,
+        ]
+    )
     for code in np.unique(joined.scored.task.code):
-        rows, of_levels = joined.scored.task.code == code, evenly_spaced(joined.points[code])
-        known, levels = np.flatnonzero(np.isfinite(of_levels)), np.maximum(points[:, rows], 0)
+        rows = joined.scored.task.code == code
+        of_levels = evenly_spaced(joined.points[code])
+        known = np.flatnonzero(np.isfinite(of_levels))
+        levels = np.maximum(points[:, rows], 0)
         given = levels[~np.isnan(levels)]
         if np.isin([np.floor(given), np.ceil(given)], known).all():
             points[:, rows] = np.interp(levels, known, of_levels[known])

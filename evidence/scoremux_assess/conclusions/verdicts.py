@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, model_validator
 
-from scoremux_assess.labels.ratings import Floats
+from scoremux_assess.labels.ratings import Floats, Values, undefined
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import (
     ONLY_MACHINE,
@@ -66,7 +66,7 @@ Limit = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Verdict(IntEnum):
-    """What an interval says of a criterion; the worst of several is the least.
+    """The verdict of an interval on a criterion; the worst of several is the least.
 
     Attributes:
         NOT_ENOUGH_LEVELS: People gave one level only, so nothing tells whether the machine can.
@@ -139,7 +139,7 @@ class Judgement:
     p_pass: Floats
     p_fail: Floats
 
-    def take(self, cells: npt.NDArray[Any]) -> Judgement:
+    def take(self, cells: Values) -> Judgement:
         """Return the verdicts of some cells."""
         return Judgement(*(column[cells] for column in vars(self).values()))
 
@@ -157,17 +157,24 @@ def read_criteria(path: Path | None = None) -> tuple[Criterion, ...]:
 def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
     """Return the verdict of each cell's interval on a criterion."""
     cells = len(estimate.value)
-    inside, outside, beyond = np.ones(cells, bool), np.zeros(cells, bool), np.zeros(cells, bool)
-    to_fail, to_pass = np.full(cells, np.nan), np.zeros(cells)
-    p_pass, p_fail = np.zeros(cells), np.ones(cells)
-    with np.errstate(invalid="ignore"):
+    inside = np.ones(cells, bool)
+    outside = np.zeros(cells, bool)
+    beyond = np.zeros(cells, bool)
+    to_fail = np.full(cells, np.nan)
+    to_pass = np.zeros(cells)
+    p_pass = np.zeros(cells)
+    p_fail = np.ones(cells)
+    with undefined():
         for limit, sign in ((criterion.at_least, 1), (criterion.at_most, -1)):
             if limit is None:
                 continue
             near, far = (estimate.low, estimate.high) if sign > 0 else (estimate.high, estimate.low)
-            met, past = sign * (near - limit) >= 0, sign * (estimate.value - limit) < 0
+            met = sign * (near - limit) >= 0
+            past = sign * (estimate.value - limit) < 0
             rows = rows_to_decide(estimate, limit)
-            inside, outside, beyond = inside & met, outside | (sign * (far - limit) < 0), beyond | past
+            inside = inside & met
+            outside = outside | (sign * (far - limit) < 0)
+            beyond = beyond | past
             to_fail = np.where(past, rows, to_fail)
             to_pass = np.where(met, to_pass, np.fmax(to_pass, rows))
             p_pass = np.maximum(p_pass, chance_beyond(estimate, limit, sign))
@@ -187,7 +194,12 @@ def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
     p_pass, p_fail = (np.where(few, 1.0, p) for p in (p_pass, p_fail))
     verdict = np.where(estimate.n < criterion.least_rows, Verdict.NOT_MEASURED, verdict).astype(np.int8)
     undecided = (verdict == Verdict.NOT_ENOUGH_ROWS) & ~np.isnan(estimate.low) & (estimate.n >= LEAST_ROWS)
-    return Judgement(verdict, np.where(undecided, np.where(beyond, to_fail, to_pass), np.nan), p_pass, p_fail)
+    return Judgement(
+        verdict,
+        np.where(undecided, np.where(beyond, to_fail, to_pass), np.nan),
+        p_pass,
+        p_fail,
+    )
 
 
 def holm(p: Floats) -> Floats:
@@ -204,9 +216,16 @@ def fewer_fails(judged: Mapping[Criterion, Judgement]) -> dict[Criterion, Judgem
     if not judged:
         return {}
     columns = [judgement.p_fail for judgement in judged.values()]
-    corrected = np.split(holm(np.concatenate(columns)), np.cumsum([len(column) for column in columns])[:-1])
+    corrected = np.split(
+        holm(np.concatenate(columns)),
+        np.cumsum([len(column) for column in columns])[:-1],
+    )
     return {
-        criterion: replace(judgement, verdict=_undecided(judgement, Verdict.FAIL, p_fail), p_fail=p_fail)
+        criterion: replace(
+            judgement,
+            verdict=_undecided(judgement, Verdict.FAIL, p_fail),
+            p_fail=p_fail,
+        )
         for (criterion, judgement), p_fail in zip(judged.items(), corrected, strict=True)
     }
 
@@ -214,10 +233,18 @@ def fewer_fails(judged: Mapping[Criterion, Judgement]) -> dict[Criterion, Judgem
 def fewer_passes(judgement: Judgement) -> Judgement:
     """Return verdicts of which PASS is corrected for the number of cells."""
     p_pass = holm(judgement.p_pass)
-    return replace(judgement, verdict=_undecided(judgement, Verdict.PASS, p_pass), p_pass=p_pass)
+    return replace(
+        judgement,
+        verdict=_undecided(judgement, Verdict.PASS, p_pass),
+        p_pass=p_pass,
+    )
 
 
-def _undecided(judgement: Judgement, verdict: Verdict, p: Floats) -> npt.NDArray[np.int8]:
+def _undecided(
+    judgement: Judgement,
+    verdict: Verdict,
+    p: Floats,
+) -> npt.NDArray[np.int8]:
     """Return the verdicts, with NOT ENOUGH ROWS in place of `verdict` where chance could explain it."""
     doubtful = (judgement.verdict == verdict) & (p > _ALPHA)
     return np.where(doubtful, Verdict.NOT_ENOUGH_ROWS, judgement.verdict).astype(np.int8)
@@ -228,8 +255,11 @@ def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgemen
 
     A criterion that is not required and was not measured has no part in it; without any other, nothing was measured.
     """
-    verdict, needed = np.full(cells, Verdict.PASS, np.int8), np.zeros(cells)
-    measured, p_pass, p_fail = np.zeros(cells, bool), np.zeros(cells), np.ones(cells)
+    verdict = np.full(cells, Verdict.PASS, np.int8)
+    needed = np.zeros(cells)
+    measured = np.zeros(cells, bool)
+    p_pass = np.zeros(cells)
+    p_fail = np.ones(cells)
     for criterion, judgement in judged:
         counts = np.full(cells, criterion.required) | (judgement.verdict != Verdict.NOT_MEASURED)
         verdict = np.where(counts, np.minimum(verdict, judgement.verdict), verdict)
@@ -238,13 +268,18 @@ def worst(judged: Iterable[tuple[Criterion, Judgement]], cells: int) -> Judgemen
         p_pass = np.maximum(p_pass, np.where(counts, judgement.p_pass, 0))
         p_fail = np.minimum(p_fail, np.where(counts, judgement.p_fail, 1))
     verdict = np.where(measured, verdict, Verdict.NOT_MEASURED).astype(np.int8)
-    return Judgement(verdict, np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan), p_pass, p_fail)
+    return Judgement(
+        verdict,
+        np.where(verdict == Verdict.NOT_ENOUGH_ROWS, needed, np.nan),
+        p_pass,
+        p_fail,
+    )
 
 
 def rows_in_words(needed: float, rows: float) -> str:
     """Return a range of how many rows would decide, such as `400 to 1,500`; empty for none.
 
-    The figure that `needed` is for has an error: the range is for the middle half of what the true figure may be.
+    The figure that `needed` is for has an error: the range is for the middle half of the likely true figures.
 
     >>> rows_in_words(300, 100), rows_in_words(300, 5), rows_in_words(math.nan, 100), rows_in_words(0, 100)
     ('150 to 880', '37 or more', '', '')
@@ -252,10 +287,14 @@ def rows_in_words(needed: float, rows: float) -> str:
     if not needed > 0 or math.isnan(rows):
         return ""
     distance = math.sqrt(rows / needed)  # of figure and limit, in units of what would need no more rows
-    fewest, most = max(rows / (distance + _QUARTILE) ** 2, rows + 1), rows / max(distance - _QUARTILE, 1e-6) ** 2
+    fewest = max(rows / (distance + _QUARTILE) ** 2, rows + 1)
+    most = rows / max(distance - _QUARTILE, 1e-6) ** 2
     low, high = (f"{float(f'{end:.2g}'):,.0f}" for end in (fewest, most))
     return low if low == high else f"{low} to {high}" if most < 1_000_000 else f"{low} or more"
 
 
 def _shown(limit: float) -> str:
-    return (f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}").replace("-", "−")
+    return (f"{limit:.2f}" if abs(round(limit, 2) - limit) < 1e-9 else f"{limit:.4g}").replace(
+        "-",
+        "−",
+    )

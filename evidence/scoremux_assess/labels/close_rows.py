@@ -1,7 +1,5 @@
 """Close rows: their two likeliest levels are so near each other that another arithmetic may give the other one."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ class Margins:
     """How near rows are to another level.
 
     Attributes:
-        arithmetic: What computed each row, [B].
+        arithmetic: The arithmetic that computed each row, [B].
         margin: ln p₁ − ln p₂ of its two likeliest levels, float32 [B]; NaN without a score or probabilities.
     """
 
@@ -47,7 +45,7 @@ class CloseRows:
     limit: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures, and what they say in words."""
+        """Return the figures, and a sentence about them."""
         return {**vars(self), "words": self._words()}
 
     def _words(self) -> str:
@@ -70,7 +68,8 @@ def computes_float32(arithmetic: str) -> bool:
 
 def count_close(margins: Margins) -> Iterator[CloseRows]:
     """Yield the close rows of each arithmetic."""
-    names, of_row = margins.arithmetic, margins.margin
+    names = margins.arithmetic
+    of_row = margins.margin
     for code, name in enumerate(names.values):
         of_arithmetic = of_row[(names.code == code) & ~np.isnan(of_row)]
         limit = FLOAT32_LIMIT if computes_float32(name) else None

@@ -1,7 +1,5 @@
 """Columns of scored rows, of human levels, and of the rows that have both."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoremux_assess.labels.close_rows import Margins
-from scoremux_assess.labels.ratings import Floats, Mask, Ratings
+from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings
 from scoremux_assess.labels.weights import Sample
 from scoremux_client.contract import HUMAN, Reason
 from scoremux_files.rows.columns import Codes, Ints32, texts
@@ -35,13 +33,16 @@ class LeftOut:
 class _Columns:
     """Columns of the same rows: dataclasses of Arrow arrays, NumPy arrays and `Codes`."""
 
-    def take(self: Columns, rows: npt.NDArray[np.int64]) -> Columns:
-        return replace(self, **{name: _take(column, rows) for name, column in vars(self).items()})  # type: ignore[type-var]
+    def take(self: Columns, rows: Ints) -> Columns:
+        return replace(
+            self,
+            **{name: _take(column, rows) for name, column in vars(self).items()},
+        )  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
 class ScoredColumns(_Columns):
-    """What `scoremux score` wrote, B rows.
+    """The output of `scoremux score`, B rows.
 
     Attributes:
         status, version: See `Codes`.
@@ -81,7 +82,7 @@ class ScoredColumns(_Columns):
 
 @dataclass(frozen=True)
 class KnownColumns(_Columns):
-    """What humans gave, B rows.
+    """The levels of humans, B rows.
 
     Attributes:
         task: None where the file has no such column.
@@ -100,13 +101,13 @@ class KnownColumns(_Columns):
     task: Codes | None
     level: Floats
     second: Floats
-    groups: dict[str, Codes]
-    student: Codes | None
     sample: Sample
     version: Codes
     unusable: Mask
-    length: Floats | None
-    left_out: tuple[LeftOut, ...]
+    groups: dict[str, Codes] = field(default_factory=dict)
+    student: Codes | None = None
+    length: Floats | None = None
+    left_out: tuple[LeftOut, ...] = ()
     administration: Codes | None = None
 
 
@@ -122,8 +123,8 @@ class JoinedColumns:
     """Rows that have both a score and a human's level, B of them.
 
     Attributes:
-        scored: What the machine gave them.
-        truth: What humans gave them.
+        scored: The machine's levels and probabilities.
+        truth: The levels of humans.
         output: The place of each row among those of the output, from 0.
         levels: How many levels each task has.
         points: Those of each task's levels, as far as output and truth show them, else NaN or inf, [T, L].
@@ -131,20 +132,20 @@ class JoinedColumns:
             [T, 2]; None where it keeps all, or has no routes.
         sizes: How many scored rows each task of the output has.
         off_scale: Rows that are left out since their level is off the scale.
-        dropped: How many scored rows of each task a human gave what is off the scale or not a number.
-        population: What rows the figures are about, where these are not simply the rows themselves; else empty.
+        dropped: How many scored rows of each task have a human's level that is off the scale or not a number.
+        population: Which rows the figures are about, where these are not simply the rows themselves; else empty.
         left_out: Rows that are not compared, and why.
     """
 
     scored: ScoredColumns
     truth: KnownColumns
     ratings: Ratings
-    output: npt.NDArray[np.int64]
+    output: Ints
     levels: Ints32
     routes: Floats | None
-    sizes: npt.NDArray[np.int64]
+    sizes: Ints
     off_scale: OffScale
-    dropped: npt.NDArray[np.int64]
+    dropped: Ints
     population: str
     left_out: tuple[LeftOut, ...]
     points: Floats = field(default_factory=lambda: np.zeros((0, 0)))
@@ -152,15 +153,8 @@ class JoinedColumns:
     def __len__(self) -> int:
         return len(self.ratings)
 
-    def students(self) -> npt.NDArray[np.int64] | None:
-        """Return a number for who wrote each row, one of its own where that is not known; None if no column says it."""
-        student = self.truth.student
-        if student is None:
-            return None
-        return np.where(student.code < 0, len(student.values) + np.arange(len(self)), student.code)
 
-
-def _take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
+def _take(column: Any, rows: Ints) -> Any:
     if isinstance(column, dict):
         return {name: codes.take(rows) for name, codes in column.items()}
     if isinstance(column, Sample):
@@ -174,7 +168,14 @@ def _take(column: Any, rows: npt.NDArray[np.int64]) -> Any:
 
 def to_people(route: Any | None) -> Mask | None:
     """Return which rows go to people; None where no policy has decided that, as no task has a calibration."""
-    undecided = pa.array([None, "", Reason.UNCALIBRATED.route, Reason.NO_SCORE.route])
+    undecided = pa.array(
+        [
+            None,
+            "",
+            Reason.UNCALIBRATED.route,
+            Reason.NO_SCORE.route,
+        ]
+    )
     if route is None or pc.all(pc.is_in(texts(route), undecided)).as_py():
         return None
     routed = pc.fill_null(pc.starts_with(texts(route), HUMAN), False)

@@ -1,7 +1,5 @@
 """Scored rows beside the levels that humans gave them, and every row that cannot be compared, counted by reason."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -10,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +15,7 @@ from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, L
 from scoremux_assess.labels.label_table import LabelTable, read_labels
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
 from scoremux_assess.labels.points import evenly_spaced, filled, holds_points, shown_points
-from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings, by_cell
+from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings, by_cell, own_numbers, undefined
 from scoremux_assess.labels.scored_output import read_scored
 from scoremux_assess.labels.trained_rows import SAME_TEXT, TRAINED_ON, TrainedVersions
 from scoremux_assess.labels.weights import SEEN_BY_START, heavy_rows, population_of, to_routes
@@ -36,7 +33,7 @@ UNKNOWN_LEVELS = 256
 def read_joined(
     output: Path, truth: Path, columns: LabelColumns = LABEL_COLUMNS, tasks: Path | None = None
 ) -> JoinedColumns:
-    """Read what `scoremux score` wrote and a file of known levels, and match their rows.
+    """Read an output of `scoremux score` and a file of known levels, and match their rows.
 
     Args:
         output: A file or folder that `scoremux score` wrote.
@@ -48,7 +45,13 @@ def read_joined(
         InputError: a file cannot be read, a column is missing, or no row has both.
     """
     scored = read_scored(output)
-    joined = join_truth(scored, truth, columns, TrainedVersions.read(tasks, versions_of(scored)), output)
+    joined = join_truth(
+        scored,
+        truth,
+        columns,
+        TrainedVersions.read(tasks, versions_of(scored)),
+        output,
+    )
     if not len(joined):
         reasons = "; ".join(f"{left_out.count:,} {left_out.reason}" for left_out in joined.left_out)
         raise InputError(
@@ -72,39 +75,60 @@ def join_truth(
     """
     table = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
     has_points = "score" in table.present
-    points = shown_points(scored.task.code, scored.level, scored.score, levels_by_task(scored))
+    points = shown_points(
+        scored.task.code,
+        scored.level,
+        scored.score,
+        levels_by_task(scored),
+    )
     if has_points:
         _take_levels(table, scored, points)
-    absent = {*columns.groups, *([] if "student" in table.present else [columns.student])} - {"", *table.names}
+    student = "" if "student" in table.present else columns.student
+    absent = {*columns.groups, student} - {"", *table.names}
     kept = present_columns(output, sorted(absent), ()) if output and absent else {}
-    groups, student = [n for n in columns.groups if n not in kept], "" if columns.student in kept else columns.student
-    needed = ("id",) if has_points else ("id", "level")
-    table.require(replace(columns, groups=groups, student=student), *needed)
-    truth_columns = _truth_columns(table, columns, absent, trained)
+    required = replace(
+        columns,
+        groups=[name for name in columns.groups if name not in kept],
+        student="" if columns.student in kept else columns.student,
+    )
+    table.require(required, "id", *([] if has_points else ["level"]))
+    known = _truth_columns(table, columns, absent, trained)
     if kept:
-        of_output = _of_output(kept, scored, truth_columns)
-        of_all = {name: of_output.get(name) or truth_columns.groups[name] for name in columns.groups}
-        truth_columns = replace(
-            truth_columns, groups=of_all, student=of_output.get(columns.student, truth_columns.student)
+        of_output = _of_output(kept, scored, known)
+        groups = known.groups | of_output
+        known = replace(
+            known,
+            groups={name: groups[name] for name in columns.groups},
+            student=of_output.get(columns.student, known.student),
         )
-    joined = join(scored, truth_columns)
-    joined = replace(joined, points=points, population=" ".join(filter(None, (joined.population, trained.in_words()))))
+    joined = join(scored, known)
+    joined = replace(
+        joined,
+        points=points,
+        population=" ".join(filter(None, (joined.population, trained.in_words()))),
+    )
+    _refuse_points(joined, f"{truth}: {columns.level}")
+    return joined
+
+
+def _refuse_points(joined: JoinedColumns, column: str) -> None:
+    """Raise InputError where known levels are points. column: their file and column, for the message."""
     task = np.append(joined.scored.task.code, joined.off_scale.task)
     numbers = np.append(joined.ratings.human, joined.off_scale.level)
     is_level = (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < joined.levels[task])
     for code in np.unique(task[~is_level]):
         levels = int(joined.levels[code])
-        of_task = points[code] if levels == UNKNOWN_LEVELS else evenly_spaced(points[code])
+        points = joined.points[code]
+        of_task = points if levels == UNKNOWN_LEVELS else evenly_spaced(points)
         if holds_points(numbers[task == code], of_task, levels):
-            name = scored.task.values[code]
-            raise InputError(f"{truth}: {columns.level} of {name} has points; name it with --column score=NAME")
-    return joined
+            name = joined.scored.task.values[code]
+            raise InputError(f"{column} of {name} has points; name it with --column score=NAME")
 
 
 def _take_levels(table: LabelTable, scored: ScoredColumns, points: Floats) -> None:
     """Give rows that have points alone the levels of these; add points that only people gave to `points`, [T, L]."""
     rows = [row for row in table.rows if math.isnan(row.level) and not math.isnan(row.score)]
-    tasks: Iterable[str | None] = [row.task for row in rows]
+    tasks = [row.task for row in rows]
     if "task" not in table.present:
         ids = pa.array([row.id for row in rows], pa.large_string())
         places = pc.index_in(ids, value_set=pc.cast(scored.ids, pa.large_string()))
@@ -117,9 +141,8 @@ def _take_levels(table: LabelTable, scored: ScoredColumns, points: Floats) -> No
     for task, of_task, count in zip(scored.task.values, points, levels_by_task(scored), strict=True):
         human_points = np.array([(row.score, row.second) for row in with_points[task]], np.float64).ravel()
         of_task[:count] = filled(of_task[:count], human_points)
-        scale = of_task[:count].tolist()
         for row in with_points[task]:
-            row.take_level(scale)
+            row.take_level(of_task[:count].tolist())
 
 
 def versions_of(scored: ScoredColumns) -> Iterator[tuple[str, str]]:
@@ -133,7 +156,8 @@ def _truth_columns(
     table: LabelTable, columns: LabelColumns, absent: Collection[str], trained: TrainedVersions
 ) -> KnownColumns:
     """Return the rows of a table as columns. absent: columns that the file does not have."""
-    rows, sample = table.rows, table.sample()
+    rows = table.rows
+    sample = table.sample()
 
     def codes(values: Iterable[str | None]) -> Codes:
         return encode(pa.array([*values], pa.string()))
@@ -143,14 +167,21 @@ def _truth_columns(
 
     ids = texts(pa.array([row.id for row in rows], pa.string()))
     text = texts(pa.array([row.text for row in rows], pa.string())) if "text" in table.present else None
-    not_ok = np.array([row.groups["status"] not in ("", Status.OK.value) for row in rows], bool)
+    not_ok = np.array(
+        [row.groups["status"] not in ("", Status.OK.value) for row in rows],
+        bool,
+    )
     level = np.where(not_ok, np.nan, [row.score if math.isnan(row.level) else row.level for row in rows])
     groups = {name: codes(row.groups[name] for row in rows) for name in columns.groups if name not in absent}
     student = codes(row.student for row in rows) if columns.student and columns.student not in absent else None
-    on = np.array([any(of.has(row) for of in trained.of(row)) for row in rows], bool)
+    on = np.array(
+        [any(of.has(row) for of in trained.of(row)) for row in rows],
+        bool,
+    )
     same = ~on & np.array([any(of.has_text(row) for of in trained.of(row)) for row in rows], bool)
     apart = np.isnan(sample.weight) & ~np.isnan(level) & ~on
-    bad, unknown = remarked(NO_NUMBER), remarked(NO_LEVEL)
+    bad = remarked(NO_NUMBER)
+    unknown = remarked(NO_LEVEL)
     reasons = [
         ("are validity papers or have no probability, and stand for no other rows", apart),
         (TRAINED_ON, on),
@@ -167,7 +198,10 @@ def _truth_columns(
         ids=ids,
         task=codes(row.task for row in rows) if "task" in table.present else None,
         level=np.where(apart | on, np.nan, level),
-        second=np.array([np.nan if row.second is None else row.second for row in rows], np.float64),
+        second=np.array(
+            [np.nan if row.second is None else row.second for row in rows],
+            np.float64,
+        ),
         groups=groups,
         student=student,
         sample=sample,
@@ -179,7 +213,11 @@ def _truth_columns(
     )
 
 
-def _of_output(columns: Mapping[str, Any], scored: ScoredColumns, truth: KnownColumns) -> dict[str, Codes]:
+def _of_output(
+    columns: Mapping[str, Any],
+    scored: ScoredColumns,
+    truth: KnownColumns,
+) -> dict[str, Codes]:
     """Return for known levels the columns of the output's rows, which a job kept."""
     ours, theirs, distinct = _matching(scored, truth)
     of_truth = {}
@@ -198,87 +236,103 @@ def join(
     """Match rows by id, or by id and task if the truth has tasks. A row of a repeated id is not compared.
 
     Args:
-        names: What the two are called in `left`.
+        names: Names of the two in `left_out`.
     """
     output, truth_name = names
     ours, theirs, distinct = _matching(scored, truth)
-    most, listed, usable = levels_by_task(scored), ours >= 0, ~np.isnan(truth.level)
-    with np.errstate(invalid="ignore"):
-        odd = (scored.level < 0) | (scored.level >= np.append(most, 0)[scored.task.code])
+    levels = levels_by_task(scored)
+    task = scored.task.code
+    highest = np.append(levels, 0)[task]
+    with undefined():
+        odd = (scored.level < 0) | (scored.level >= highest)
     has_score = ~np.isnan(scored.level) & ~odd
+    listed = ours >= 0
+    usable = ~np.isnan(truth.level)
     # The place after the last stands for what the truth does not have.
     place = np.full(distinct + 1, -1)
     place[theirs[usable]] = np.flatnonzero(usable)
+    place = place[ours]
     times = np.bincount(ours[listed], minlength=distinct + 1)
-    repeated = (times > 1)[ours] & listed
+    repeated = listed & (times > 1)[ours]
     unclear = (np.bincount(theirs[usable], minlength=distinct + 1) > 1)[ours]
-    both = np.flatnonzero(has_score & (place[ours] >= 0) & ~repeated & ~unclear)
-    first, second = truth.level[place[ours[both]]], truth.second[place[ours[both]]]
-    highest = most[scored.task.code[both]]
-    # A human may give levels below 0, as many as there are from 0 on: what is lower stands for a missing level.
-    off, off_second = ((levels > highest - 1) | (levels < -highest) for levels in (first, second))
+    both = has_score & (place >= 0) & ~repeated & ~unclear
+    level, off = _given(truth.level, both, place, highest)
+    _, off_second = _given(truth.second, both, place, highest)
     statuses = ((name, scored.status.code == code) for code, name in enumerate(scored.status.values) if name != "OK")
+    routes = _routes(scored, has_score)
+    sampled, weight, others = _as_sample(scored, truth, place, both & ~off, routes)
     reasons = [
         *((f"have no score: {name}", rows) for name, rows in statuses),
         (f"have a level in {output} that is off the task's scale, or no task", odd),
         (f"are scored and not in {truth_name}", has_score & ~listed),
         (f"are in {output} with an id that is there several times", has_score & repeated),
         (f"are scored and in {truth_name} several times", has_score & unclear),
-        (f"have a level in {truth_name} that is off the task's scale", _at(both[off], len(ours))),
-        ("have a second level off the task's scale, and count without it", _at(both[off_second], len(ours))),
+        (f"have a level in {truth_name} that is off the task's scale", off),
+        ("have a second level off the task's scale, and count without it", off_second),
+        *others,
     ]
-    routes = _routes(scored, has_score)
-    usable_both, weight, others = _as_sample(scored, truth, both, place[ours[both]], off, routes)
-    reasons += others
     absent = [(f"are in {truth_name} and not in {output}", times[theirs] == 0)]
-    unusable = np.flatnonzero(has_score & listed & np.isin(ours, theirs[truth.unusable]))
-    kept = both[usable_both]
-    scores, labels = scored.take(kept), truth.take(place[ours[kept]])
-    second_level = np.where(off_second[usable_both], np.nan, labels.second)
+    unusable = has_score & listed & np.isin(ours, theirs[truth.unusable])
+    kept = np.flatnonzero(sampled)
+    scores = scored.take(kept)
+    labels = truth.take(place[kept])
     routed = _routed_only(scored, scores, labels)
-    weight = weight[usable_both]
     return JoinedColumns(
         scored=scores,
         truth=labels,
         ratings=Ratings.of(
-            *(labels.level, scores.level, second_level, scores.expected, weight),
+            labels.level,
+            scores.level,
+            np.where(off_second[kept], np.nan, labels.second),
+            scores.expected,
+            weight[kept],
             kept=_kept(scores, routed),
             length=labels.length,
+            student=None if labels.student is None else own_numbers(labels.student.code),
         ),
         output=kept,
-        levels=most,
+        levels=levels,
         routes=routes,
-        sizes=np.bincount(scored.task.code[has_score], minlength=len(most)),
-        off_scale=OffScale(scored.task.code[both[off]], first[off]),
-        dropped=np.bincount(scored.task.code[np.append(both[off], unusable)], minlength=len(most)),
-        population=_population(scores, routed, weight),
+        sizes=np.bincount(task[has_score], minlength=len(levels)),
+        off_scale=OffScale(task[off], level[off]),
+        dropped=np.bincount(np.append(task[off], task[unusable]), minlength=len(levels)),
+        population=_population(scores, routed, weight[kept]),
         left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),
     )
 
 
+def _given(column: Floats, both: Mask, place: Ints, highest: Ints32) -> tuple[Floats, Mask]:
+    """Return a human's level of rows that have one in both files, and which of them are off the task's scale.
+
+    A human may give levels below 0, as many as there are from 0 on: a lower one stands for a missing level.
+    """
+    given = np.where(both, np.append(column, np.nan)[place], np.nan)
+    return given, (given > highest - 1) | (given < -highest)
+
+
 def _as_sample(
-    scored: ScoredColumns, truth: KnownColumns, rows: Ints, places: Ints, off: Mask, routes: Floats | None
+    scored: ScoredColumns, truth: KnownColumns, place: Ints, both: Mask, routes: Floats | None
 ) -> tuple[Mask, Floats, list[tuple[str, Mask]]]:
-    """Return which rows with both levels are a sample of their tasks, their weights, and why others are none.
+    """Return which rows are a sample of their tasks, their weights, and why others are not.
 
     Args:
-        rows, places: Their places in the output and in the truth.
-        off: Which of them have a level off the scale.
+        place: Of each row in the truth.
+        both: Which rows have both levels.
     """
-    task, usable, weight = scored.task.code[rows], ~off, truth.sample.weight[places]
-    beside = np.zeros(len(rows), bool)
-    beside[~off] = _beside_sample(task[~off], truth, places[~off])
-    usable &= ~beside
-    every = len(scored.level)
-    reasons = [("were sent to people, beside a sample of all responses", _at(rows[beside], every))]
+    task = scored.task.code
+    weight = np.append(truth.sample.weight, np.nan)[place]
+    beside = np.zeros(len(task), bool)
+    beside[both] = _beside_sample(task[both], truth, place[both])
+    usable = both & ~beside
+    reasons = [("were sent to people, beside a sample of all responses", beside)]
     if routes is not None and scored.to_people is not None:
-        read, stated = rows[usable], truth.sample.stated[places[usable]]
-        weight[usable], shares = to_routes(task[usable], scored.to_people[read], weight[usable], stated, routes)
+        stated = truth.sample.stated[place[usable]]
+        weight[usable], shares = to_routes(task[usable], scored.to_people[usable], weight[usable], stated, routes)
         strange = usable & np.isin(task, list(shares))
         usable &= ~strange
         of_tasks = "; ".join(f"{scored.task.values[code]} {share}" for code, share in shares.items())
         no_sample = f"does not say how rows were chosen (chosen_by) and is not a sample: sent to people {of_tasks}"
-        reasons.append((f"are of tasks whose truth {no_sample}", _at(rows[strange], every)))
+        reasons.append((f"are of tasks whose truth {no_sample}", strange))
     return usable, weight, reasons
 
 
@@ -290,18 +344,25 @@ def _beside_sample(task: Ints32, truth: KnownColumns, place: Ints) -> Mask:
     """Return which rows people read for their route, where the task's others stand for them: see `routed_beside`."""
     routed = truth.sample.routed[place]
     behind = ~routed & ~truth.sample.sampled[place]
-    versions = task.astype(np.int64) * (len(truth.version.values) + 1) + truth.version.code[place]
-    return np.asarray(routed & np.isin(task, task[~routed]) & ~np.isin(versions, versions[behind]))
+    width = len(truth.version.values) + 1
+    version = task.astype(np.int64) * width + truth.version.code[place]
+    has_others = np.isin(task, task[~routed])
+    has_behind = np.isin(version, version[behind])
+    return routed & has_others & ~has_behind
 
 
 def _routed_only(scored: ScoredColumns, compared: ScoredColumns, labels: KnownColumns) -> Mask:
     """Return of which tasks the machine keeps rows for which no row stands that people read."""
 
     def with_some(task: Codes, rows: Mask) -> Mask:
-        return np.bincount(task.code[rows & (task.code >= 0)], minlength=len(task.values)) > 0
+        codes = task.code[rows & (task.code >= 0)]
+        return np.bincount(codes, minlength=len(task.values)) > 0
 
-    kept = ~np.isnan(scored.level) & (scored.to_people is None or ~scored.to_people)
-    routed, behind = (with_some(compared.task, rows) for rows in (labels.sample.routed, labels.sample.behind))
+    kept = ~np.isnan(scored.level)
+    if scored.to_people is not None:
+        kept &= ~scored.to_people
+    routed = with_some(compared.task, labels.sample.routed)
+    behind = with_some(compared.task, labels.sample.behind)
     return with_some(scored.task, kept) & routed & ~behind
 
 
@@ -309,16 +370,29 @@ def _routes(scored: ScoredColumns, has_score: Mask) -> Floats | None:
     """Return `JoinedColumns.routes`."""
     if scored.to_people is None or not scored.to_people[has_score].any():
         return None
-    place, tasks = 2 * scored.task.code[has_score].astype(np.int64), len(scored.task.values)
-    return by_cell(place + scored.to_people[has_score], np.ones(len(place)), 2 * tasks).reshape(-1, 2)
+    place = 2 * scored.task.code[has_score].astype(np.int64)
+    tasks = len(scored.task.values)
+    return by_cell(place + scored.to_people[has_score], np.ones(len(place)), 2 * tasks).reshape(
+        -1,
+        2,
+    )
 
 
 def _population(compared: ScoredColumns, routed: Mask, weight: Floats) -> str:
     used = np.unique(compared.task.code)
     names = [compared.task.values[code] for code in used if routed[code]]
-    population = population_of(names, len(names) < len(used), bool((weight != 1).any()))
+    population = population_of(
+        names,
+        len(names) < len(used),
+        bool((weight != 1).any()),
+    )
     start_note = f"{', '.join(compared.seen_by_start)}: {SEEN_BY_START}." if compared.seen_by_start else ""
-    heavy = heavy_rows(compared.ids, compared.task.code, compared.task.values, weight)
+    heavy = heavy_rows(
+        compared.ids,
+        compared.task.code,
+        compared.task.values,
+        weight,
+    )
     return " ".join(filter(None, (population, heavy, start_note)))
 
 
@@ -330,14 +404,17 @@ def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:
 
 
 def _matching(scored: ScoredColumns, truth: KnownColumns) -> tuple[Ints32, Ints32, int]:
-    """Return a number for what each row is matched by, in both files, and how many numbers there are.
+    """Return a number for the key of each row, in both files, and how many numbers there are.
 
     Rows match by their ids, and by task and administration where both files have these.
     """
     columns = [(scored.task, truth.task), (scored.administration, truth.administration)]
     pairs = [(ours, theirs) for ours, theirs in columns if ours is not None and theirs is not None]
     ours, theirs = (
-        pc.binary_join_element_wise(*(pc.fill_null(column, "") for column in (ids, *of_file)), "\x1f")
+        pc.binary_join_element_wise(
+            *(pc.fill_null(column, "") for column in (ids, *of_file)),
+            "\x1f",
+        )
         for ids, of_file in (
             (scored.ids, [ours.texts() for ours, _ in pairs]),
             (truth.ids, [theirs.texts() for _, theirs in pairs]),
@@ -351,7 +428,11 @@ def levels_by_task(scored: ScoredColumns) -> Ints32:
     """Return how many levels each task has: as many as it has probabilities."""
     most = np.zeros(len(scored.task.values), np.int32)
     named = scored.task.code >= 0
-    np.maximum.at(most, scored.task.code[named], scored.width[named])
+    np.maximum.at(
+        most,
+        scored.task.code[named],
+        scored.width[named],
+    )
     return np.where(most > 0, np.minimum(most, UNKNOWN_LEVELS), UNKNOWN_LEVELS).astype(np.int32)
 
 
@@ -361,17 +442,17 @@ def _lines_left_out(table: LabelTable) -> Iterator[LeftOut]:
         yield LeftOut(f"are {reason}", len(lines), tuple(lines[:EXAMPLES]))
 
 
-def _at(places: npt.NDArray[np.int64], rows: int) -> Mask:
-    mask = np.zeros(rows, bool)
-    mask[places] = True
-    return mask
-
-
 def _left_out(ids: Any, reasons: Iterable[tuple[str, Mask]]) -> tuple[LeftOut, ...]:
     """Return those reasons that hold for some row."""
     left_out = []
     for reason, mask in reasons:
         rows = np.flatnonzero(mask)
         if len(rows):
-            left_out.append(LeftOut(reason, len(rows), tuple(map(str, ids.take(rows[:EXAMPLES]).to_pylist()))))
+            left_out.append(
+                LeftOut(
+                    reason,
+                    len(rows),
+                    tuple(map(str, ids.take(rows[:EXAMPLES]).to_pylist())),
+                )
+            )
     return tuple(left_out)

@@ -6,12 +6,11 @@ count once, and lines that contradict each other are refused.
 
 from __future__ import annotations
 
-import gc
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,7 +84,7 @@ class LabelTable:
             raise InputError(f"{first_of(self.paths)} has no column {absent[0]}{column_hint(self.names)}")
 
     def words_hint(self, columns: LabelColumns) -> str:
-        """Return which words are in place of levels and what maps them; empty where they may be texts."""
+        """Return which words are in place of levels and how to map them; empty where they may be texts."""
         few = len(self.words) < _MOST_WORDS and all(times > 1 and _WORD.fullmatch(w) for w, times in self.words.items())
         if not self.words or not few:
             return ""
@@ -100,7 +99,10 @@ class LabelTable:
 
     def sample(self) -> Sample:
         """Return how the rows were chosen to be read."""
-        return sample_of([row.chosen_by for row in self.rows], np.array([row.probability for row in self.rows]))
+        return sample_of(
+            [row.chosen_by for row in self.rows],
+            np.array([row.probability for row in self.rows]),
+        )
 
 
 def read_labels(
@@ -110,7 +112,7 @@ def read_labels(
     *,
     strict: bool = True,
 ) -> LabelTable:
-    """Read labelled rows of .csv, .jsonl and .parquet files, of what the desk exports, and of folders of a job.
+    """Read labelled rows of .csv, .jsonl and .parquet files, of exports of the desk, and of folders of a job.
 
     Args:
         needed: Fields of `LabelColumns` that each row must have.
@@ -119,28 +121,16 @@ def read_labels(
     Raises:
         InputError: A file cannot be read, a line cannot be used, or lines contradict each other.
     """
-    table, responses = LabelTable(paths=[*map(str, paths)]), _Responses()
-    with _without_collector():
-        for file in (file for path in paths for file in files_of(path)):
-            for line, row, problem in _rows(file, columns, needed, table, strict):
-                if reason := problem or responses.add(row):
-                    table.left_out.append(LeftOutLine(file.name, line, reason))
+    table = LabelTable(paths=[*map(str, paths)])
+    responses = _Responses()
+    for file in (file for path in paths for file in files_of(path)):
+        for line, row, problem in _rows(file, columns, needed, table, strict):
+            if reason := problem or responses.add(row):
+                table.left_out.append(LeftOutLine(file.name, line, reason))
     table.rows = list(responses.rows.values())
     for row, weight in zip(table.rows, table.sample().weight.tolist(), strict=True):
         row.weight = weight
     return table
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Let Python not look for cycles, which rows do not form: to look takes as long as to read them."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _rows(
@@ -148,7 +138,8 @@ def _rows(
 ) -> Iterator[tuple[int | None, LabelledRow, str]]:
     """Yield line, row, and why it cannot be used, but no blank lines; add the columns of the file to the table's."""
     names: Collection[str] = ()
-    present, fields = dict[str, str](), set[str]()
+    present = dict[str, str]()
+    fields = set[str]()
     for record in read_records(file, RowLayout(columns.id, text=columns.text, every_column=True)):
         if not record.reason and record.values.keys() != names:
             names = record.values.keys()
@@ -161,7 +152,19 @@ def _rows(
                 table.words[str(record.values.get(present.get("level", ""), "")).strip()] += 1
             problem = record.reason or problem_of(row, needed, present, columns)
             more = record.reason or NO_NUMBER in row.remarks
-            if problem and strict and (more or problem_of(row, {*needed} - {"level"}, present, columns)):
+            if (
+                problem
+                and strict
+                and (
+                    more
+                    or problem_of(
+                        row,
+                        {*needed} - {"level"},
+                        present,
+                        columns,
+                    )
+                )
+            ):
                 hint = column_hint(table.names) if problem.startswith("no ") else ""
                 raise InputError(f"{file}{'' if record.line is None else f', line {record.line}'}: {problem}{hint}")
             yield record.line, row, problem
@@ -171,12 +174,12 @@ def _rows(
 
 
 def column_hint(names: Iterable[str]) -> str:
-    """Return what follows the name of a column that is missing. names: the columns that there are."""
+    """Return the hint that follows the name of a missing column. names: the columns that there are."""
     return f" (its columns: {list_columns([*names])}); name it with --column KEY=NAME"
 
 
 def common_key(*tables: LabelTable) -> Callable[[LabelledRow], Key]:
-    """Return what names a row in all of some tables: without its administration where one of them has none."""
+    """Return the key of a row in all of some tables: without its administration where one of them has none."""
     if all("administration" in table.present for table in tables):
         return lambda row: row.key
     return lambda row: (row.task, row.id, "")
@@ -210,8 +213,8 @@ class _Responses:
         elif before is row and row.has_level:
             if first.second is not None:
                 return THIRD_RATER
-            second = row.level if first.level == first.level else row.score
-            if second != second:
+            second = row.score if math.isnan(first.level) else row.level
+            if math.isnan(second):
                 return OTHER_KIND
             first.second = second
             return SECOND_RATER
@@ -249,7 +252,7 @@ class _Responses:
 def _both(before: LabelledRow, row: LabelledRow) -> list[tuple[float, float]]:
     """Return the levels, points and second levels that both rows have."""
     pairs = ((before.level, row.level), (before.score, row.score), (before.second, row.second))
-    return [(x, y) for x, y in pairs if x is not None and y is not None and x == x and y == y]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and not (math.isnan(x) or math.isnan(y))]
 
 
 def _contradiction(first: LabelledRow, row: LabelledRow, what: str) -> InputError:

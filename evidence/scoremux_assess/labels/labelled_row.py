@@ -1,6 +1,4 @@
-"""One row of a file of labelled rows: what its columns are called, and what its cells say."""
-
-from __future__ import annotations
+"""One row of a file of labelled rows: the names of its columns, and the values of its cells."""
 
 import math
 import re
@@ -39,7 +37,7 @@ class LabelColumns:
 
     Attributes:
         id: Of ids; a row without one is named FILE:LINE.
-        administration: Of what tells apart responses that have the same id: a year, a school, a file.
+        administration: Of the part of a key that differs where ids are equal: a year, a school, a file.
         score: Of a person's points, for rows without a level; their second level is points, too.
         second: Of a second person's level or points.
         rater: Of who gave the level; rows of one response by two raters become one row.
@@ -68,12 +66,17 @@ class LabelColumns:
         """Return the fields whose column was named."""
         return [key for key in _KEYS if getattr(self, key) not in ("", getattr(LABEL_COLUMNS, key))]
 
-    def present(self, file: Path, names: Collection[str]) -> dict[str, str]:
+    def present(
+        self,
+        file: Path,
+        names: Collection[str],
+    ) -> dict[str, str]:
         """Return the columns that a file has, by field. A file of the desk keeps its own names.
 
         names: all of its columns. Raises InputError where only the machine's levels would be read as people's.
         """
-        columns, read = {key: getattr(self, key) for key in _KEYS}, {*names}
+        columns = {key: getattr(self, key) for key in _KEYS}
+        read = {*names}
         if self.own_names or CHOSEN_BY in names:
             columns = {key: name if name in names else name and key for key, name in columns.items()}
         if columns["level"] == columns["score"]:
@@ -88,7 +91,18 @@ class LabelColumns:
         return {key: name for key, name in columns.items() if name in read}
 
 
-_KEYS = ("id", "task", "administration", "text", "level", "score", "second", "rater", "student", "split")
+_KEYS = (
+    "id",
+    "task",
+    "administration",
+    "text",
+    "level",
+    "score",
+    "second",
+    "rater",
+    "student",
+    "split",
+)
 LABEL_COLUMNS = LabelColumns()
 
 
@@ -99,11 +113,28 @@ def label_columns(options: Sequence[str] | None, *keys: str, group: str = "", da
         keys: Those of the command, beside the ones that all of them have.
         group: The key of columns to keep, empty for none.
     """
-    names: dict[str, Any] = {
-        key: getattr(LABEL_COLUMNS, key) for key in ("id", "task", "administration", "text", "student", *keys)
+    names = {
+        key: getattr(LABEL_COLUMNS, key)
+        for key in (
+            "id",
+            "task",
+            "administration",
+            "text",
+            "student",
+            *keys,
+        )
     }
-    chosen = column_names(options, data, **names, **({group: ()} if group else {}))
-    return LabelColumns(groups=chosen.pop(group, ()), levels=columns_beside(data).get("levels", {}), **chosen)
+    chosen = column_names(
+        options,
+        data,
+        **names,
+        **({group: ()} if group else {}),
+    )
+    return LabelColumns(
+        groups=chosen.pop(group, ()),
+        levels=columns_beside(data).get("levels", {}),
+        **chosen,
+    )
 
 
 @dataclass(slots=True)
@@ -120,14 +151,14 @@ class LabelledRow:
         chosen_by: How it was chosen, see `weights`.
         version: The one that scored it before it was read.
         adapter: The digest of the adapter that its prediction belongs to.
-        seen_by_start: Whether what its adapter began from was trained on its task, so that the prediction is too good.
+        seen_by_start: Whether its adapter's start was trained on its task, so that the prediction is too good.
         text_check: Of the text that its prediction is of, see `readers.text_check`.
         administration: With task and id it names the response.
         probability: With which it was chosen to be read, NaN where that is not known, 0 where it is not a number.
         score: Points, NaN where there are none.
-        split: What it is for; see `TRAINING`.
+        split: Its use; see `TRAINING`.
         groups: Cells of further columns, empty where there is none.
-        remarks: What is wrong with its levels: `NO_NUMBER`, `NO_LEVEL`, `NO_SECOND`.
+        remarks: Faults of its levels: `NO_NUMBER`, `NO_LEVEL`, `NO_SECOND`.
         has_id: Whether its file names it; if not, `id` is its place there.
     """
 
@@ -156,7 +187,7 @@ class LabelledRow:
 
     @property
     def key(self) -> Key:
-        """What names the response."""
+        """The key of the response."""
         return self.task, self.id, self.administration
 
     @property
@@ -171,15 +202,20 @@ class LabelledRow:
     @property
     def has_level(self) -> bool:
         """Whether a person gave it a level or points."""
-        return self.level == self.level or self.score == self.score
+        return not (math.isnan(self.level) and math.isnan(self.score))
 
     def take_level(self, points: Iterable[float]) -> None:
         """Take the levels that have its points, if it has no level. points: of its task's levels, NaN where unknown."""
         if math.isnan(self.level) and not math.isnan(self.score):
-            self.level, self.score = level_worth(points, self.score), math.nan
-            second = None if self.second is None else level_worth(points, self.second)
-            self.second = None if second != second else second
-            self.remarks += (NO_LEVEL,) * math.isnan(self.level) + (NO_SECOND,) * (second != second)
+            self.level = level_worth(points, self.score)
+            self.score = math.nan
+            if math.isnan(self.level):
+                self.remarks += (NO_LEVEL,)
+            if self.second is not None:
+                self.second = level_worth(points, self.second)
+                if math.isnan(self.second):
+                    self.second = None
+                    self.remarks += (NO_SECOND,)
 
     def check(self, levels: int) -> None:
         """Raise InputError if a level or the probabilities are not those of a task with so many levels."""
@@ -227,9 +263,13 @@ def labelled_row(
     keys = ("level", "second", "score")
     (level, bad), (second, bad_second), (points, bad_points) = (number(cells.get(key)) for key in keys)
     probability, bad_probability = number(values.get("probability"))
-    no_number = (bad or bad_points) and math.isnan(level) and math.isnan(points)
-    remarks = (NO_NUMBER,) * no_number + (NO_SECOND,) * bad_second
-    name, text = cells.get("id"), cells.get("text")
+    remarks = []
+    if (bad or bad_points) and math.isnan(level) and math.isnan(points):
+        remarks.append(NO_NUMBER)
+    if bad_second:
+        remarks.append(NO_SECOND)
+    name = cells.get("id")
+    text = cells.get("text")
     row = LabelledRow(
         id=f"{file.name}:{line}" if name in (None, "") else str(name),
         task=cell_text(cells.get("task")) or "",
@@ -246,7 +286,7 @@ def labelled_row(
         rater=cell_text(cells.get("rater")) or "",
         split=str(cells.get("split") or ""),
         groups=_groups(*((name, cell_text(values.get(name)) or "") for name in columns.groups)),
-        remarks=remarks,
+        remarks=tuple(remarks),
         has_id=name not in (None, ""),
     )
     if columns.predicted:
@@ -254,7 +294,8 @@ def labelled_row(
         if isinstance(shares, (list, tuple)) and all(type(share) in (int, float) for share in shares):
             row.probabilities = tuple(shares)
         row.seen_by_start = values.get("seen") is True
-        row.adapter, row.text_check = cell_text(values.get("adapter")), cell_text(values.get("text_check"))
+        row.adapter = cell_text(values.get("adapter"))
+        row.text_check = cell_text(values.get("text_check"))
     return row
 
 
@@ -265,11 +306,21 @@ def _level_or_points(level: str, points: str) -> str:
     return f"{level} or {points}" if points else f"{level}, counted from 0"
 
 
-def problem_of(row: LabelledRow, needed: Collection[str], present: Mapping[str, str], columns: LabelColumns) -> str:
+def problem_of(
+    row: LabelledRow,
+    needed: Collection[str],
+    present: Mapping[str, str],
+    columns: LabelColumns,
+) -> str:
     """Return why a row without the fields that are needed cannot be used, empty if it can; quotes no cell."""
     if not (needed or columns.predicted):
         return ""
-    has = {"id": "id" in present, "task": bool(row.task), "text": row.text is not None, "level": row.has_level}
+    has = {
+        "id": "id" in present,
+        "task": bool(row.task),
+        "text": row.text is not None,
+        "level": row.has_level,
+    }
     for key in needed:
         name = present.get(key, getattr(columns, key))
         if key == "task" and row.task and not TASK_PATTERN.fullmatch(row.task):

@@ -1,29 +1,34 @@
 """Points that levels stand for, as far as scored rows show them, and the levels that points stand for."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Floats, Mask
+from scoremux_assess.labels.ratings import Floats
 from scoremux_files.rows.columns import Ints32
 
 _MOST_LEVELS = 0.05
-"""Share of numbers that can only be levels, above which the others are no points."""
+"""Share of numbers that can only be levels, above which the others are not points."""
 
 _DIGITS = 4
 
 
-def shown_points(task: Ints32, level: Floats, score: Floats, levels: Ints32) -> Floats:
+def shown_points(
+    task: Ints32,
+    level: Floats,
+    score: Floats,
+    levels: Ints32,
+) -> Floats:
     """Return the points of each task's levels as scored rows show them, NaN where they are not known, [T, L].
 
     levels: How many each task has. A level that has other points in another version of its task has inf.
     """
     shown = (level >= 0) & (level < np.append(levels, 0)[task]) & ~np.isnan(score)
-    task, place, worth = task[shown], level[shown].astype(int), np.round(score[shown], _DIGITS)
+    task = task[shown]
+    place = level[shown].astype(int)
+    worth = np.round(score[shown], _DIGITS)
     points = np.full((len(levels), levels.max(initial=0)), np.nan)
     points[task, place] = worth
     other = points[task, place] != worth
@@ -36,8 +41,9 @@ def evenly_spaced(points: Floats) -> Floats:
     level = np.flatnonzero(np.isfinite(points))
     if len(level) < 2 or np.isinf(points).any():
         return points
-    step = (points[level[-1]] - points[level[0]]) / (level[-1] - level[0])
-    even = points[level[0]] + step * (np.arange(len(points)) - level[0])
+    first, *_, last = level
+    step = (points[last] - points[first]) / (last - first)
+    even = points[first] + step * (np.arange(len(points)) - first)
     return even if np.allclose(points[level], even[level], atol=10.0**-_DIGITS) else points
 
 
@@ -46,7 +52,8 @@ def filled(points: Floats, human_points: Floats) -> Floats:
 
     Points that people gave twice fill a gap between known levels if they are as many, and people gave known ones too.
     """
-    others, times = np.unique(np.round(human_points[~np.isnan(human_points)], _DIGITS), return_counts=True)
+    given = human_points[~np.isnan(human_points)]
+    others, times = np.unique(np.round(given, _DIGITS), return_counts=True)
     points, others, ends = points.copy(), others[times > 1], [-np.inf, *points, np.inf]
     for low, high in pairwise(np.flatnonzero(~np.isnan(ends)).tolist()):
         between = others[(others > ends[low]) & (others < ends[high])]
@@ -57,19 +64,23 @@ def filled(points: Floats, human_points: Floats) -> Floats:
 
 def level_worth(points: Iterable[float], number: float) -> float:
     """Return the level that has some points, NaN where none has. points: of level 0, 1, …"""
-    return next((float(n) for n, value in enumerate(points) if abs(value - number) < 10.0**-_DIGITS), math.nan)
+    return next(
+        (float(n) for n, value in enumerate(points) if abs(value - number) < 10.0**-_DIGITS),
+        math.nan,
+    )
 
 
 def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:
-    """Return whether what humans gave a task are its points: some can be nothing else, and few are levels alone.
+    """Return whether people's numbers for a task are its points: some can be nothing else, and few are levels alone.
 
     Args:
         numbers: The numbers that people gave, [B].
         points: The points of the task's levels that are known.
         levels: How many levels the task has.
     """
-    is_point: Mask = np.isin(np.round(numbers, _DIGITS), np.round(points[:levels], _DIGITS))
+    is_point = np.isin(np.round(numbers, _DIGITS), np.round(points[:levels], _DIGITS))
     in_scale = (numbers >= 0) & (numbers <= levels - 1)
-    only_points = int((is_point & ~(in_scale & (numbers == np.floor(numbers)))).sum())
+    is_level = in_scale & (numbers == np.floor(numbers))
+    only_points = int((is_point & ~is_level).sum())
     only_levels = int((in_scale & ~is_point).sum())
     return only_points > only_levels and only_levels <= _MOST_LEVELS * len(numbers)

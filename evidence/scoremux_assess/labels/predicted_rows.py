@@ -1,6 +1,4 @@
-"""Labelled rows for a calibration, with what `scoremux train` predicted of those that it held out."""
-
-from __future__ import annotations
+"""Labelled rows for a calibration, with the predictions of `scoremux train` for those that it held out."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,23 +15,42 @@ UNCHOSEN = "validity papers, or read-behind without a probability: they stand fo
 """Why rows of a desk's file are left out."""
 
 Scales = Mapping[str, Sequence[float]]
-_PREDICTIONS = LabelColumns(text="", second="second_level", rater="", student="student", predicted=True)
+_PREDICTIONS = LabelColumns(
+    text="",
+    second="second_level",
+    rater="",
+    student="student",
+    predicted=True,
+)
 
 
-def read_labelled(files: Sequence[Path], predictions: Path | None, columns: LabelColumns, scales: Scales) -> LabelTable:
+def read_labelled(
+    files: Sequence[Path],
+    predictions: Path | None,
+    columns: LabelColumns,
+    scales: Scales,
+) -> LabelTable:
     """Return the labelled rows of files and predictions; a row that is in both has the prediction's probabilities.
 
     Args:
-        predictions: What training predicted of rows that it held out, None for none.
+        predictions: Those of training for rows that it held out, None for none.
         columns: Of the files; the column second counts where no other is named.
         scales: The points of each level, by task.
 
     Raises:
         InputError: A row cannot be used, or rows contradict each other.
     """
-    table = read_labels(files, replace(columns, second=columns.second or "second"), ("id", "task", "text", "level"))
+    table = read_labels(
+        files,
+        replace(columns, second=columns.second or "second"),
+        ("id", "task", "text", "level"),
+    )
     table.require(columns)
-    of_training = read_labels([predictions] if predictions else [], _PREDICTIONS, ("id", "task", "level"))
+    of_training = read_labels(
+        [predictions] if predictions else [],
+        _PREDICTIONS,
+        ("id", "task", "level"),
+    )
     key = common_key(table, of_training) if table.rows else attrgetter("key")
     predicted: dict[Key, LabelledRow] = {}
     for row in of_training.rows:
@@ -66,17 +83,19 @@ def _why_left_out(row: LabelledRow) -> str:
 
 
 def _take_prediction(row: LabelledRow, prediction: LabelledRow) -> bool:
-    """Give a row what training predicted of it; return whether it had other labels then. Raises InputError."""
+    """Give a row the prediction of training; return whether it had other labels then. Raises InputError."""
     if prediction.text_check not in (None, text_check(row.response)):
         raise InputError(
             f"{row.where}: {prediction.where} has another text for id {row.id[:80]!r} of {row.task}. If these are two "
             "responses, tell them apart by their ids or by a column administration, and train again"
         )
     seconds = {row.second, prediction.second} - {None}  # where one has none, that of the other counts
-    row.probabilities, row.adapter = prediction.probabilities, prediction.adapter
+    row.probabilities = prediction.probabilities
+    row.adapter = prediction.adapter
     row.seen_by_start = prediction.seen_by_start
     row.second = prediction.second if row.second is None else row.second
     row.student = prediction.student if row.student is None else row.student
     if row.chosen_by is None and row.weight == 1:
-        row.chosen_by, row.weight = prediction.chosen_by, prediction.weight
+        row.chosen_by = prediction.chosen_by
+        row.weight = prediction.weight
     return prediction.level != row.level or len(seconds) > 1

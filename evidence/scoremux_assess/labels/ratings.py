@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
@@ -14,8 +15,16 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Values = npt.NDArray[Any]
+Levels = Sequence[float | None] | Values
+"""Levels that someone gave, NaN or None where there is none."""
 
 BLOCK_ROWS = 1 << 18
+
+
+def undefined() -> AbstractContextManager[None]:
+    """Let divisions by zero, and sums with NaN, be NaN or infinite without a warning."""
+    return np.errstate(invalid="ignore", divide="ignore", over="ignore")
 
 
 class Pair(Enum):
@@ -57,7 +66,7 @@ class Pair(Enum):
 
 @dataclass(frozen=True)
 class Ratings:
-    """What humans and the machine gave each row; B rows or B kinds of rows.
+    """The levels of humans and of the machine; B rows or B kinds of rows.
 
     Attributes:
         human: Levels of a human, float64 [B].
@@ -67,6 +76,7 @@ class Ratings:
         rows: How many rows of this kind there are.
         kept: 1 where the machine's level is the score of record, 0 where a human's is, NaN where that is not known.
         length: Of the text, in characters; NaN where it is not known.
+        student: A number for the student who wrote the row, int64 [B]; −1 in all rows if rows are independent.
     """
 
     human: Floats
@@ -77,18 +87,20 @@ class Ratings:
     rows: Floats
     kept: Floats
     length: Floats
+    student: Ints
 
     @classmethod
     def of(
         cls,
-        human: Sequence[float] | npt.NDArray[Any],
-        machine: Sequence[float] | npt.NDArray[Any],
-        second: Sequence[float | None] | npt.NDArray[Any] | None = None,
-        expected: Sequence[float] | npt.NDArray[Any] | None = None,
-        weight: npt.NDArray[Any] | None = None,
-        rows: npt.NDArray[Any] | None = None,
-        kept: npt.NDArray[Any] | None = None,
-        length: npt.NDArray[Any] | None = None,
+        human: Levels,
+        machine: Levels,
+        second: Levels | None = None,
+        expected: Levels | None = None,
+        weight: Values | None = None,
+        rows: Values | None = None,
+        kept: Values | None = None,
+        length: Values | None = None,
+        student: Values | None = None,
     ) -> Ratings:
         """Return ratings of single rows.
 
@@ -98,15 +110,28 @@ class Ratings:
             expected: Mean levels under the machine's probabilities; the machine's levels if None.
             weight, rows: 1 if None.
             kept, length: Not known if None.
+            student: Rows are independent if None.
         """
-        first, scored = np.asarray(human, np.float64), np.asarray(machine, np.float64)
 
-        def column(values: Any, otherwise: float) -> npt.NDArray[Any]:
-            return np.broadcast_to(otherwise, len(first)) if values is None else np.asarray(values, np.float64)
+        def column(values: Any, otherwise: float) -> Values:
+            return np.broadcast_to(otherwise, len(human)) if values is None else np.asarray(values, np.float64)
 
-        mean = scored if expected is None else np.asarray(expected, np.float64)
-        others = (column(second, np.nan), mean, column(weight, 1.0), column(rows, 1.0))
-        return cls(first, scored, *others, column(kept, np.nan), column(length, np.nan))
+        return cls(
+            human=column(human, np.nan),
+            machine=column(machine, np.nan),
+            second=column(second, np.nan),
+            expected=column(machine if expected is None else expected, np.nan),
+            weight=column(weight, 1.0),
+            rows=column(rows, 1.0),
+            kept=column(kept, np.nan),
+            length=column(length, np.nan),
+            student=np.broadcast_to(-1, len(human)) if student is None else student,
+        )
+
+    @property
+    def students(self) -> Ints | None:
+        """A number for the student who wrote each row; None if rows are independent."""
+        return self.student if (self.student >= 0).any() else None
 
     def __len__(self) -> int:
         return len(self.human)
@@ -167,7 +192,7 @@ class Sums:
         """Return the sums of the same rows so many times over."""
         return Sums({pair: table * factor for pair, table in self.tables.items()})
 
-    def total(self, cell: npt.NDArray[Any], cells: int) -> Sums:
+    def total(self, cell: Values, cells: int) -> Sums:
         """Return the sums of `cells` cells; cell: the one that each entry belongs to."""
         tables = self.tables.items()
         return Sums({pair: np.stack([by_cell(cell, row, cells) for row in table]) for pair, table in tables})
@@ -175,7 +200,8 @@ class Sums:
 
 def level_range(ratings: Ratings) -> range:
     """Return the levels from 0, or a human's lowest below it, to the highest that a human or the machine gave."""
-    lowest, highest = ratings.human.min(initial=0), max(ratings.human.max(initial=0), ratings.machine.max(initial=0))
+    lowest = ratings.human.min(initial=0)
+    highest = max(ratings.human.max(initial=0), ratings.machine.max(initial=0))
     return range(int(np.rint(lowest)), int(np.rint(highest)) + 1)
 
 
@@ -184,23 +210,47 @@ def of_rows(ratings: Ratings, pairs: Iterable[Pair], levels: range) -> Sums:
     tables = dict[Pair, Floats]()
     for pair in pairs:
         if pair == Pair.LEVELS:
-            human, machine = np.rint(ratings.human), np.rint(ratings.machine)
+            human = np.rint(ratings.human)
+            machine = np.rint(ratings.machine)
             hits = [level == np.array(levels)[:, None] for level in (human, machine)]
             tables[pair] = np.concatenate([*hits, (human == machine)[None]]) * ratings.weight
             continue
         x, y, rated = _rated(ratings, pair)
-        x, y, w = np.where(rated, x, 0.0), np.where(rated, y, 0.0), ratings.weight * rated
+        x = np.where(rated, x, 0.0)
+        y = np.where(rated, y, 0.0)
+        w = ratings.weight * rated
         distance = np.abs(x - y)
         ones = rated.astype(np.float64)
-        moments = (w * x, w * y, w * x * x, w * y * y, w * x * y)
-        shares = (w * (distance == 0), w * (distance <= 1), w * (y < x), w * (y < x - 1))
-        tables[pair] = np.stack([ones, w, w * w, *moments, *shares])
+        moments = (
+            w * x,
+            w * y,
+            w * x * x,
+            w * y * y,
+            w * x * y,
+        )
+        shares = (
+            w * (distance == 0),
+            w * (distance <= 1),
+            w * (y < x),
+            w * (y < x - 1),
+        )
+        tables[pair] = np.stack(
+            [
+                ones,
+                w,
+                w * w,
+                *moments,
+                *shares,
+            ]
+        )
     return Sums(tables)
 
 
 def _rated(ratings: Ratings, pair: Pair) -> tuple[Floats, Floats, Mask]:
-    """Return what two raters gave each row, and which rows both rated, [B]."""
-    human, machine, second = ratings.human, ratings.machine, ratings.second
+    """Return the levels of two raters for each row, and which rows both rated, [B]."""
+    human = ratings.human
+    machine = ratings.machine
+    second = ratings.second
     if pair in (Pair.HUMANS, Pair.DOUBLE, Pair.SECOND):
         double = ~np.isnan(second)
         return second if pair == Pair.SECOND else human, second if pair == Pair.HUMANS else machine, double
@@ -217,7 +267,12 @@ def _rated(ratings: Ratings, pair: Pair) -> tuple[Floats, Floats, Mask]:
     return human, ratings.expected if pair == Pair.EXPECTED else machine, np.ones(len(ratings), bool)
 
 
-def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int, pairs: Sequence[Pair]) -> Sums:
+def sums(
+    ratings: Ratings,
+    cell: Values,
+    cells: int,
+    pairs: Sequence[Pair],
+) -> Sums:
     """Return the sums of each of `cells` cells; cell: which one a row is in, [B]."""
     levels = level_range(ratings)
     total = of_rows(ratings.take(slice(0, 0)), pairs, levels).total(cell[:0], cells)
@@ -227,45 +282,67 @@ def sums(ratings: Ratings, cell: npt.NDArray[Any], cells: int, pairs: Sequence[P
     return total
 
 
-def balanced(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> Ratings:
+def balanced(ratings: Ratings, cell: Values, cells: int) -> Ratings:
     """Return the ratings with weights that add up to the number of rows in each cell."""
     scale = by_cell(cell, ratings.rows, cells) / np.maximum(by_cell(cell, ratings.rows * ratings.weight, cells), 1e-300)
     return ratings if (scale == 1).all() else replace(ratings, weight=ratings.weight * scale[cell])
 
 
-def kinds(ratings: Ratings, cell: npt.NDArray[Any]) -> tuple[Ratings, Ints]:
+def kinds(ratings: Ratings, cell: Values) -> tuple[Ratings, Ints]:
     """Return the kinds of rows that there are, with their numbers of rows, and the cell of each kind.
 
     Rows of one kind have the same cell, levels, weight and rater of record. Expected levels are lost: they are the
     machine's; so are lengths.
     """
-    numbers = (cell, ratings.human, ratings.machine, ratings.second, ratings.weight, ratings.kept)
+    numbers = (
+        cell,
+        ratings.human,
+        ratings.machine,
+        ratings.second,
+        ratings.weight,
+        ratings.kept,
+    )
     distinct, columns = zip(*map(_distinct, numbers), strict=True)
     sizes = [max(1, len(values)) for values in distinct]
-    key = np.zeros(len(ratings), np.int64)
-    for column, size in zip(columns, sizes, strict=True):
-        key = key * size + column
+    key = np.ravel_multi_index(columns, sizes)
     if math.prod(sizes) <= BLOCK_ROWS + 4 * len(ratings):
         counts = by_cell(key, ratings.rows, math.prod(sizes))
         keys = np.flatnonzero(counts)
         rows = counts[keys]
     else:
         keys, place = np.unique(key, return_inverse=True)
-        rows = by_cell(place.reshape(-1), ratings.rows, len(keys))
-    columns = []
-    for values, size in zip(reversed(distinct), reversed(sizes), strict=True):
-        columns.append(values[keys % size])
-        keys = keys // size
-    kept, weight, second, machine, human, cells = columns
-    return Ratings.of(human, machine, second, None, weight, rows, kept), cells
+        rows = by_cell(place, ratings.rows, len(keys))
+    places = np.unravel_index(keys, sizes)
+    cells, human, machine, second, weight, kept = (
+        values[place] for values, place in zip(distinct, places, strict=True)
+    )
+    return Ratings.of(
+        human,
+        machine,
+        second,
+        weight=weight,
+        rows=rows,
+        kept=kept,
+    ), cells
 
 
-def _distinct(column: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
+def fewer_rows(ratings: Ratings, cell: Values) -> tuple[Ratings, Values]:
+    """Return the kinds of rows, or the rows themselves where they are not independent, and the cell of each."""
+    return kinds(ratings, cell) if ratings.students is None else (ratings, cell)
+
+
+def own_numbers(student: Values) -> Values:
+    """Return numbers of students; a row with −1, whose student is not known, gets one of its own."""
+    unknown = student.max(initial=-1) + 1 + np.arange(len(student))
+    return np.where(student < 0, unknown, student)
+
+
+def _distinct(column: Values) -> tuple[Values, Ints]:
     """Return the values of a column, and the place of each row's among them."""
     if column.strides == (0,):
         return column[:1], np.broadcast_to(0, len(column))
     values, places = np.unique(column, return_inverse=True)
-    return values, places.reshape(-1)
+    return values, places
 
 
 def slices(rows: int) -> Iterator[slice]:
@@ -274,6 +351,6 @@ def slices(rows: int) -> Iterator[slice]:
         yield slice(first, first + BLOCK_ROWS)
 
 
-def by_cell(cell: npt.NDArray[Any], values: Floats, cells: int) -> Floats:
+def by_cell(cell: Values, values: Floats, cells: int) -> Floats:
     """Return the sum of the values in each of `cells` cells, [C]."""
     return np.bincount(cell, values, cells).astype(np.float64, copy=False)

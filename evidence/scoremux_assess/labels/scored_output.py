@@ -1,6 +1,4 @@
-"""Reads what `scoremux score` wrote, or the out-of-fold predictions of `scoremux train`, as columns."""
-
-from __future__ import annotations
+"""Reads the output of `scoremux score`, or the out-of-fold predictions of `scoremux train`, as columns."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,22 +15,30 @@ from scoremux_files.rows.writers import without_apostrophe
 
 
 def read_scored(path: Path) -> ScoredColumns:
-    """Read what `scoremux score` wrote, or out-of-fold predictions of `scoremux train`.
+    """Read the output of `scoremux score`, or out-of-fold predictions of `scoremux train`.
 
     Raises InputError for a file that neither wrote.
     """
     needed = ("id", "task", "status", "level")
     others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
     more = ("fold", "points", "seen", "administration")
-    columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
+    columns = present_columns(
+        path,
+        (*needed, *others, *more),
+        ("id", "task"),
+    )
     if "fold" in columns and "status" not in columns:
         columns = _outcomes(columns)
     elif not columns.keys() >= {*needed}:
         present_columns(path, needed, needed)  # raises
     ids = texts(columns["id"])
     if path.suffix.lower() == ".csv":
-        ids = pa.array([None if i is None else without_apostrophe(i) for i in ids.to_pylist()], pa.string())
-    status, level = encode(columns["status"]), levels(columns["level"])
+        ids = pa.array(
+            [None if i is None else without_apostrophe(i) for i in ids.to_pylist()],
+            pa.string(),
+        )
+    status = encode(columns["status"])
+    level = levels(columns["level"])
     spread = distributions(columns.get("probabilities"), len(ids))
     nan = np.full(len(ids), np.nan)
     low, high = (levels(columns[name]) if name in columns else nan for name in others[-2:])
@@ -63,7 +69,11 @@ def read_scored(path: Path) -> ScoredColumns:
     )
 
 
-def codes_of(columns: Mapping[str, Any], name: str, rows: int) -> Codes:
+def codes_of(
+    columns: Mapping[str, Any],
+    name: str,
+    rows: int,
+) -> Codes:
     """Return a column as codes; −1 in all rows where a file has no such column."""
     return encode(columns[name]) if name in columns else Codes((), np.full(rows, -1, np.int32))
 
@@ -72,7 +82,10 @@ def _seen_by_start(columns: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the tasks on which the shared start of an earlier run was trained."""
     if "seen" not in columns:
         return ()
-    is_seen = pc.fill_null(pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"), False)
+    is_seen = pc.fill_null(
+        pc.equal(pc.utf8_lower(texts(columns["seen"])), "true"),
+        False,
+    )
     return tuple(sorted(set(columns["task"].filter(is_seen).to_pylist())))
 
 
@@ -83,4 +96,8 @@ def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
     if "points" in predictions:
         points = zip(predictions["points"].to_pylist(), likeliest, strict=True)
         predictions["score"] = pa.array([p[level] if p else None for p, level in points], pa.float64())
-    return {**predictions, "level": pa.array(likeliest, pa.int32()), "status": pa.array(["OK"] * rows, pa.string())}
+    return {
+        **predictions,
+        "level": pa.array(likeliest, pa.int32()),
+        "status": pa.array(["OK"] * rows, pa.string()),
+    }

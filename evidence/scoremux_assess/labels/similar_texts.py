@@ -1,7 +1,5 @@
 """Which texts are the same, or nearly: for deciding duplicates together, and for folds that keep near copies apart."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ _BLOCK = 1024
 
 
 def fold(text: str) -> str:
-    """Return a text without what does not change an answer: case, runs of white space, punctuation of sentences.
+    """Return a text without features that do not change an answer: case, runs of white space, punctuation of sentences.
 
     Signs that may be mathematics stay: dashes, brackets, and whatever touches a digit, such as the point in 2.5.
 
@@ -66,17 +64,21 @@ def near_copies(texts: Sequence[str]) -> list[int]:
             common = has[rows].astype(np.float32) @ has[columns].astype(np.float32).T
             alike = common >= NEAR * (sizes[rows, None] + sizes[columns] - common)
             for row, column in zip(*np.nonzero(alike), strict=True):
-                join_groups(group, int(places[first + row]), int(places[other + column]))
+                join_groups(
+                    group,
+                    int(places[first + row]),
+                    int(places[other + column]),
+                )
     return [group_of(group, first_of[fold(text)]) for text in texts]
 
 
 def related(texts: Sequence[str], students: Sequence[str | None]) -> list[int]:
     """Return a number for each group of texts that tell of each other: near copies, and those of one student."""
     number = {student: n for n, student in enumerate(dict.fromkeys(students))}
-    writers = [-1 if student is None else number[student] for student in students]
-    columns = [np.array(column, np.int64) for column in (writers, near_copies(texts))]
-    groups: list[int] = connected_rows(columns).tolist()
-    return groups
+    number[None] = -1
+    writers = np.array([number[student] for student in students], np.int64)
+    copies = np.array(near_copies(texts), np.int64)
+    return [int(group) for group in connected_rows([writers, copies])]
 
 
 def connected_rows(columns: Sequence[Ints]) -> Ints:
@@ -91,7 +93,7 @@ def connected_rows(columns: Sequence[Ints]) -> Ints:
             if value >= 0:
                 join_groups(groups, row, first.setdefault(value, row))
     roots = [group_of(groups, row) for row in range(len(groups))]
-    return np.asarray(np.unique(roots, return_inverse=True)[1]).reshape(-1)
+    return np.unique(roots, return_inverse=True)[1]
 
 
 def group_of(groups: list[int], place: int) -> int:

@@ -1,6 +1,6 @@
 """The rows that an adapter was trained on, as digests in the `trained.json` of its package.
 
-What the adapter gives such a row says nothing about other responses.
+The adapter's level of such a row says nothing about other responses.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_files.errors import InputError, first_of, reading
@@ -61,7 +60,7 @@ class TrainedRows:
                 return None
             data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
         try:
-            values: dict[str, Any] = json.loads(data)
+            values = json.loads(data)
             if values.pop("format") != _FORMAT["format"]:
                 raise ValueError
             return cls(**{name: frozenset(digests) for name, digests in values.items()})
@@ -69,7 +68,7 @@ class TrainedRows:
             raise InputError(f"{path}: it is not a list of digests that `scoremux train` wrote") from error
 
     def to_json(self) -> str:
-        """Return what `read` reads; the digests are sorted."""
+        """Return the text that `read` reads; the digests are sorted."""
         return json.dumps(_FORMAT | {name: sorted(digests) for name, digests in vars(self).items()}, indent=0) + "\n"
 
     def plus(self, other: TrainedRows | None) -> TrainedRows:
@@ -96,7 +95,7 @@ class TrainedRows:
 
 @dataclass(frozen=True)
 class TrainedVersions:
-    """What the versions of each task were trained on; a row of one of them is a trained row.
+    """The training rows of the versions of each task; a row of one of them is a trained row.
 
     Attributes:
         by_task: By task, of the versions that are known.
@@ -107,9 +106,14 @@ class TrainedVersions:
     unknown: Sequence[str]
 
     @classmethod
-    def read(cls, store: Path | None, versions: Iterable[tuple[str, str]]) -> TrainedVersions:
+    def read(
+        cls,
+        store: Path | None,
+        versions: Iterable[tuple[str, str]],
+    ) -> TrainedVersions:
         """Read the digests of tasks and versions. store: REPO/store; None: nothing is known. Raises InputError."""
-        by_task, unknown = dict[str, TrainedRows](), dict[str, None]()
+        by_task = dict[str, TrainedRows]()
+        unknown = dict[str, None]()
         packages = None if store is None else packages_of(store)
         for task, version in sorted({*versions}):
             trained = packages and TrainedRows.read(packages / version / "trained.json")
@@ -120,7 +124,7 @@ class TrainedVersions:
         return cls(by_task, [*unknown])
 
     def of(self, row: LabelledRow) -> list[TrainedRows]:
-        """Return what may have a row: what its task was trained on, or that of all tasks where the row names none."""
+        """Return the training rows that may have a row: those of its task, or of all tasks where the row names none."""
         return [self.by_task[row.task]] if row.task in self.by_task else [] if row.task else [*self.by_task.values()]
 
     def in_words(self) -> str:
@@ -135,7 +139,7 @@ class TrainedVersions:
 
 
 def packages_of(store: Path) -> Path:
-    """Return the folder of packages of a store. Raises InputError where it is no store."""
+    """Return the folder of packages of a store. Raises InputError where it is not a store."""
     if not (store / "packages").is_dir():
         raise InputError(f"{store} is not a store of tasks, as it has no folder `packages`; give REPO/store")
     return store / "packages"

@@ -17,16 +17,12 @@ people than of the output. Where a task has such a sample, and no
 read-behind rows, the sample alone is about all responses: its routed rows stand for all of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from scoremux_assess.labels.ratings import Floats, Mask, by_cell
+from scoremux_assess.labels.ratings import Floats, Mask, Values, by_cell, undefined
 from scoremux_files.errors import first_of
 
 ROUTE, READ_BEHIND, ALL, SAMPLE, VALIDITY = "route", "read_behind", "all", "sample", "validity"
@@ -49,7 +45,7 @@ _FEWEST = 5
 """With fewer rows that were sent to people, or that were not, a task's weights are not scaled: one would count most."""
 
 _FAR, _ERRORS = 0.05, 4.0
-"""How far a share of routed rows is from the output's, and how many standard errors, where the rows are no sample."""
+"""How far a share of routed rows is from the output's, and how many standard errors, if the rows are not a sample."""
 
 _MOST_WEIGHT = 0.1
 """From this share of a task's weight on, one row decides a figure, and the report names it."""
@@ -91,7 +87,7 @@ SEEN_BY_START = (
 
 
 def routed_only(chosen_by: Sequence[str | None]) -> bool:
-    """Return whether only their route chose rows of a task: they say nothing of what the machine keeps."""
+    """Return whether only their route chose rows of a task: they say nothing of the rows that the machine keeps."""
     reasons = set(chosen_by)
     return ROUTE in reasons and reasons <= {ROUTE, VALIDITY}
 
@@ -101,19 +97,22 @@ def routed_beside(chosen_by: Sequence[str | None], versions: Sequence[str | None
 
     Args:
         versions: The task version that routed each, None where that is not known. Read-behind rows of a version stand
-            for what that version kept, and for nothing that another one did.
+            for the rows that this version kept, and for no row that another one kept.
     """
     if routed_only(chosen_by):
         return np.zeros(len(chosen_by), bool)
     behind = {v for reason, v in zip(chosen_by, versions, strict=True) if reason == READ_BEHIND}
-    return np.array([r == ROUTE and v not in behind for r, v in zip(chosen_by, versions, strict=True)], bool)
+    return np.array(
+        [r == ROUTE and v not in behind for r, v in zip(chosen_by, versions, strict=True)],
+        bool,
+    )
 
 
 def population_of(routed: Sequence[str], others: bool, weighted: bool) -> str:
-    """Return what rows figures are about, empty where these are simply the rows that were read.
+    """Return which rows figures are about, empty where these are simply the rows that were read.
 
     Args:
-        routed: The tasks of which people read only what was sent to them, see `routed_only`.
+        routed: The tasks of which people read only the rows that were sent to them, see `routed_only`.
         others: Whether there are other tasks.
         weighted: Whether some row stands for others.
     """
@@ -136,18 +135,19 @@ def sample_of(chosen_by: Sequence[str | None], probability: Floats) -> Sample:
     reasons = np.array([reason or "" for reason in chosen_by], dtype=object)
     has_probability = (probability > 0) & (probability <= 1)
     weight = np.where(has_probability, 1 / np.where(has_probability, probability, 1.0), 1.0)
-    routed, drawn = np.asarray(reasons == ROUTE), np.asarray((reasons == READ_BEHIND) | (reasons == SAMPLE))
+    routed: Mask = reasons == ROUTE
+    drawn = np.isin(reasons, (READ_BEHIND, SAMPLE))
     unusable = (reasons == VALIDITY) | (drawn & ~has_probability) | (~has_probability & ~np.isnan(probability))
-    sampled = ~unusable & ~routed & np.asarray(reasons != READ_BEHIND)
-    stated = np.asarray(reasons != "") | has_probability
+    sampled = ~unusable & ~routed & (reasons != READ_BEHIND)
+    stated = (reasons != "") | has_probability
     weight = np.where(unusable, np.nan, np.where(routed, 1.0, weight))
     return Sample(weight, routed, drawn & has_probability, sampled, stated)
 
 
 def to_routes(
-    task: npt.NDArray[Any], people: Mask, weight: Floats, stated: Mask, output: Floats
+    task: Values, people: Mask, weight: Floats, stated: Mask, output: Floats
 ) -> tuple[Floats, dict[int, str]]:
-    """Scale weights to an output's routes; also return tasks whose rows are no sample of it, with both routed shares.
+    """Scale weights to an output's routes; also return tasks whose rows are not a sample of it, with both shares.
 
     Args:
         task: The task of each row that was read, from 0, [B].
@@ -157,19 +157,31 @@ def to_routes(
         output: How many rows of each task the machine keeps, and how many were sent to people, [T, 2].
     """
     place = 2 * task.astype(np.int64) + people
-    columns = (np.ones(len(place)), stated.astype(np.float64), weight, weight**2)
+    columns = (
+        np.ones(len(place)),
+        stated.astype(np.float64),
+        weight,
+        weight**2,
+    )
     rows, stated_rows, read, squares = (by_cell(place, column, output.size).reshape(-1, 2) for column in columns)
     total, of_output = (table.sum(axis=1, keepdims=True) for table in (read, output))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share, output_share, scale = read / total, output / of_output, output * total / (read * of_output)
+    with undefined():
+        share = read / total
+        output_share = output / of_output
+        scale = output * total / (read * of_output)
         error = np.sqrt(output_share * (1 - output_share) * squares.sum(axis=1, keepdims=True)) / total
     far = (np.abs(share - output_share) > np.fmax(_FAR, _ERRORS * error))[:, 1] & ~stated_rows.any(axis=1)
     scale = np.where(((rows >= _FEWEST) | (output == 0)).all(axis=1, keepdims=True), scale, 1.0)
     shares = {int(t): f"{share[t, 1]:.2f}, in the output {output_share[t, 1]:.2f}" for t in np.flatnonzero(far)}
-    return np.asarray(weight * scale.ravel()[place]), shares
+    return weight * scale.ravel()[place], shares
 
 
-def heavy_rows(ids: Sequence[str], task: npt.NDArray[Any], tasks: Sequence[str], weight: Floats) -> str:
+def heavy_rows(
+    ids: Sequence[str],
+    task: Values,
+    tasks: Sequence[str],
+    weight: Floats,
+) -> str:
     """Say which tasks have a row with more than `_MOST_WEIGHT` of the weight; empty for none."""
     rows, total = (by_cell(task, values, len(tasks)) for values in (np.ones(len(task)), weight))
     heavy = np.flatnonzero((weight > _MOST_WEIGHT * total[task]) & (rows[task] >= 1 / _MOST_WEIGHT))

@@ -1,1 +1,1 @@
-"""Whether what was promised of the rows that the machine keeps still holds, from one day to the next."""
+"""Whether promises about the rows that the machine keeps still hold, from one day to the next."""

@@ -9,22 +9,48 @@ among all is bounded, and so is the chance of any where no promise is broken.
 Confidence sequences (Waudby-Smith & Ramdas 2024) are such intervals.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Name = TypeVar("Name", bound=Hashable)
 
-WORSE_BY = np.array([0.02, 0.04, 0.07, 0.10, 0.15, 0.25, 0.40])
-_WEIGHT = np.array([1, 1, 2, 2, 2, 2, 1]) / 11
+WORSE_BY = np.array(
+    [
+        0.02,
+        0.04,
+        0.07,
+        0.10,
+        0.15,
+        0.25,
+        0.40,
+    ]
+)
+_WEIGHT = (
+    np.array(
+        [
+            1,
+            1,
+            2,
+            2,
+            2,
+            2,
+            1,
+        ]
+    )
+    / 11
+)
 """How much greater than promised the error may have become. Most weight is on what a term's reads can find."""
 
 _BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])
 """Shares of what could be lost that are bet on a mean having moved."""
+
+_OF_BETS = np.full(2 * len(_BETS), 0.5 / len(_BETS))
+"""The weight of each bet, up and down."""
 
 _USUAL_SPREAD, _SPREAD_DAYS = 0.08, 7
 """A day's rows come from a few schools, so its share varies more than its number of rows says: by so much, and this
@@ -32,7 +58,7 @@ counts as much as so many days."""
 
 
 def error_detector(errors: Floats, promised: float) -> Floats:
-    """Return M after each observation, [B, …]: high where the share of errors is above what was promised.
+    """Return M after each observation, [B, …]: high where the share of errors is above the promised one.
 
     Args:
         errors: 1 for an error, else 0, in order, [B, …]; further dimensions are series of their own.
@@ -41,25 +67,37 @@ def error_detector(errors: Floats, promised: float) -> Floats:
     at_error, at_none, weight = _alternatives(promised)
     if not len(weight):
         return np.zeros(errors.shape)
-    return _shiryaev_roberts((np.where(error[..., None] > 0, at_error, at_none) for error in errors), weight)
+    return _shiryaev_roberts(
+        (np.where(error[..., None] > 0, at_error, at_none) for error in errors),
+        weight,
+    )
 
 
 def mean_detector(values: Floats, least: float, most: float) -> Floats:
     """Return M after each of the values from 0 to 1, [B]: high where their mean is outside least … most."""
-    above, below = (values - most) / max(most, 1e-3), (least - values) / max(1 - least, 1e-3)
-    bets = (1 + np.concatenate([_BETS * up, _BETS * down]) for up, down in zip(above, below, strict=True))
-    return _shiryaev_roberts(bets, np.full(2 * len(_BETS), 0.5 / len(_BETS)))
+    above = (values - most) / max(most, 1e-3)
+    below = (least - values) / max(1 - least, 1e-3)
+    gains = np.stack([above, below], axis=1)
+    bets = 1 + gains[:, :, None] * _BETS
+    return _shiryaev_roberts(bets.reshape(len(values), len(_OF_BETS)), _OF_BETS)
 
 
 def spread_between_days(counts: Floats) -> float:
     """Return the variance of daily shares beyond that of their numbers of rows; counts: as for `share_detector`."""
     rows = np.maximum(counts[:, 1], 1)
     mean = counts[:, 0].sum() / rows.sum()
-    beyond = float(((counts[:, 0] / rows - mean) ** 2 - mean * (1 - mean) / rows).sum())
+    squares = (counts[:, 0] / rows - mean) ** 2
+    by_chance = mean * (1 - mean) / rows
+    beyond = float((squares - by_chance).sum())
     return (max(beyond, 0.0) + _SPREAD_DAYS * _USUAL_SPREAD**2) / (len(counts) + _SPREAD_DAYS)
 
 
-def share_detector(counts: Floats, least: float, most: float, spread: float) -> Floats:
+def share_detector(
+    counts: Floats,
+    least: float,
+    most: float,
+    spread: float,
+) -> Floats:
     """Return M after each day, [D]: high where the share of rows that have something is outside least … most.
 
     The rows of a day are one observation, whose likelihood ratio is the product of the rows'. They count as the number
@@ -71,11 +109,13 @@ def share_detector(counts: Floats, least: float, most: float, spread: float) -> 
     """
     middle = _inside((least + most) / 2)
     weighed = counts / (1 + counts[:, 1:] * spread / (middle * (1 - middle)))
-    has, rows = weighed[:, :1], weighed[:, 1:]
-    above, below = _inside(most), _inside(least)
+    has = weighed[:, :1]
+    rows = weighed[:, 1:]
+    above = _inside(most)
+    below = _inside(least)
     gain = has * np.log1p(_BETS * (1 - above) / above) + (rows - has) * np.log1p(-_BETS)
     loss = (rows - has) * np.log1p(_BETS * below / (1 - below)) + has * np.log1p(-_BETS)
-    return _shiryaev_roberts(np.exp(np.concatenate([gain, loss], axis=1)), np.full(2 * len(_BETS), 0.5 / len(_BETS)))
+    return _shiryaev_roberts(np.exp(np.concatenate([gain, loss], axis=1)), _OF_BETS)
 
 
 def _alternatives(promised: float) -> tuple[Floats, Floats, Floats]:
@@ -93,26 +133,32 @@ def _inside(share: float) -> float:
 
 def _shiryaev_roberts(ratios: Iterable[Floats], weight: Floats) -> Floats:
     """Return M after each observation from the likelihood ratios of each, [B, …]; weight: of each ratio, [R]."""
-    reached, now = [], np.zeros(1)
+    reached = []
+    now = np.zeros(1)
     for ratio in ratios:
         now = np.minimum((now + 1) * ratio, 1e100)
         reached.append(now @ weight)
     return np.array(reached)
 
 
-def alarms(e_values: Mapping[str, float], rate: float) -> set[str]:
+def alarms(e_values: Mapping[Name, float], rate: float) -> set[Name]:
     """Return which e-values are alarms.
 
     A rate below 1 bounds the share of false ones on average (e-BH), another one their number.
     """
     if rate >= 1:
-        return {name for name, value in e_values.items() if value >= max(len(e_values) / rate, 1)}
+        least = max(len(e_values) / rate, 1)
+        return {name for name, value in e_values.items() if value >= least}
     ranked = sorted(e_values, key=lambda name: -e_values[name])
-    count = max((k for k, name in enumerate(ranked, 1) if e_values[name] >= len(ranked) / (rate * k)), default=0)
-    return set(ranked[:count])
+    enough = [k for k, name in enumerate(ranked, 1) if e_values[name] >= len(ranked) / (rate * k)]
+    return set(ranked[: max(enough, default=0)])
 
 
-def confidence_sequence(errors: int, rows: int, confidence: float = 0.95) -> tuple[float, float]:
+def confidence_sequence(
+    errors: int,
+    rows: int,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
     """Return an interval of a share that holds at all numbers of rows together, by a uniform mixture of bets.
 
     >>> [round(bound, 3) for bound in confidence_sequence(12, 100)]
@@ -132,11 +178,16 @@ def confidence_sequence(errors: int, rows: int, confidence: float = 0.95) -> tup
     return _bound(is_left_open, likeliest, 0.0), _bound(is_left_open, likeliest, 1.0)
 
 
-def _bound(is_left_open: Callable[[float], bool], likeliest: float, end: float) -> float:
+def _bound(
+    is_left_open: Callable[[float], bool],
+    likeliest: float,
+    end: float,
+) -> float:
     """Return where the interval ends between its middle and an end of 0 … 1."""
     if likeliest == end:
         return end
-    inside, outside = likeliest, end
+    inside = likeliest
+    outside = end
     for _ in range(50):
         middle = (inside + outside) / 2
         inside, outside = (middle, outside) if is_left_open(middle) else (inside, middle)
@@ -144,29 +195,38 @@ def _bound(is_left_open: Callable[[float], bool], likeliest: float, end: float) 
 
 
 def recovery(errors: Floats, promised: float) -> float:
-    """Return the e-value that the share of errors is below what was promised, after all of these rows.
+    """Return the e-value that the share of errors is below the promised one, after all of these rows.
 
     It is a mixture over shares from 0 to `promised`; 20 or more says so with 95 % confidence, on whichever day.
     """
     promised = _inside(promised)
     shares = promised * (np.arange(20) + 0.5) / 20
-    wrong, right = float(errors.sum()), float(len(errors) - errors.sum())
+    wrong = float(errors.sum())
+    right = float(len(errors) - errors.sum())
     logs = wrong * np.log(shares / promised) + right * np.log((1 - shares) / (1 - promised))
     return float(np.exp(np.minimum(logs, 690)).mean())
 
 
-def reads_needed(promised: float, now: float, worse_by: float, rows_until_false: float) -> int:
+def reads_needed(
+    promised: float,
+    now: float,
+    worse_by: float,
+    rows_until_false: float,
+) -> int:
     """Return after how many reads half of the detectors find that the error rose by `worse_by`, by simulation.
 
     Args:
         now: The share of errors before it rose.
         rows_until_false: Reads in which one false alarm is accepted.
     """
-    random, most, runs = np.random.default_rng(1), 5000, 101
+    random = np.random.default_rng(1)
+    most = 5000
+    runs = 101
     at_error, at_none, weight = _alternatives(promised)
     if not len(weight):
         return most
-    state, needed = np.zeros((runs, len(weight))), np.full(runs, most)
+    state = np.zeros((runs, len(weight)))
+    needed = np.full(runs, most)
     for read in range(-200, most):
         wrong = random.random((runs, 1)) < (now if read < 0 else min(now + worse_by, 1.0))
         state = (state + 1) * np.where(wrong, at_error, at_none)

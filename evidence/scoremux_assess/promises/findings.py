@@ -1,11 +1,10 @@
-"""Watched rows → what is promised, expected and observed of each task, and which promises no longer hold."""
-
-from __future__ import annotations
+"""Watched rows → promised, expected and observed errors of each task, and which promises no longer hold."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 
@@ -36,7 +35,7 @@ _FIRST_ROWS = 500
 """What codes are compared with: labelled rows do not have those with a code."""
 
 _RECENT_DAYS, _FIRST_DAYS, _NO_NEWS = 14, 28, 0.02
-"""A share that is off by less is no news. How much shares vary between days is that of the first ones."""
+"""A share that is off by less is ignored; the spread of shares between days is that of the first ones."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class AlarmRate:
 
 @dataclass
 class Finding:
-    """What one promise of one task looks like today.
+    """One promise of one task, as it is today.
 
     Attributes:
         promise: "exact", or "critical" for errors of two levels and more.
@@ -62,7 +61,7 @@ class Finding:
         recovered: The e-value that the promise is kept again, where the task is on hold; else None.
         term: How many reads a term has.
         plan: For each of `LOSSES`, after how many reads half of such losses are found.
-        papers: What raters gave validity papers of the task.
+        papers: Raters' levels of validity papers of the task.
     """
 
     watched: WatchedTask
@@ -88,7 +87,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """What the rows say of the promise."""
+        """The verdict of the rows on the promise."""
         if self.is_held:
             return "on hold"
         if self.since:
@@ -101,7 +100,7 @@ class Finding:
 
 @dataclass
 class Shift:
-    """A share of rows that needs no labels, and is not what it was at the calibration.
+    """A share of rows that needs no labels, and differs from that at the calibration.
 
     Attributes:
         usual: The share among the calibrated rows.
@@ -122,7 +121,7 @@ def find(
 ) -> list[Finding]:
     """Return a finding for each promise of each task. An alarm stays until the task is calibrated again or held.
 
-    papers: What raters gave validity papers, by task.
+    papers: Raters' levels of validity papers, by task.
     """
     findings = []
     for task in tasks:
@@ -131,22 +130,40 @@ def find(
             moved = _moved(task, doubts, rate)
             of_task = [_finding(task, *promise, rate, doubts, moved) for promise in promises]
             findings += [replace(finding, papers=(papers or {}).get(task.task, Papers())) for finding in of_task]
-    newest = _newest(tasks)
-    current = [finding for finding in findings if finding.watched is newest[finding.watched.task]]
+    current = _current(findings, tasks)
     _raise_alarms(current, rate, today)
     for finding in current:
         if finding.promise == "exact":
-            finding.plan = tuple(_reads_for(finding, loss, finding.term, len(current), rate) for loss in LOSSES)
+            finding.plan = tuple(
+                _reads_for(
+                    finding,
+                    loss,
+                    finding.term,
+                    len(current),
+                    rate,
+                )
+                for loss in LOSSES
+            )
     return findings
 
 
-def _reads_for(finding: Finding, loss: float, term: float, promises: int, rate: AlarmRate) -> int:
+def _reads_for(
+    finding: Finding,
+    loss: float,
+    term: float,
+    promises: int,
+    rate: AlarmRate,
+) -> int:
     """Return after how many reads half of such losses are found, if no other of the promises is broken."""
     promised, lone = finding.promised, max(promises / rate.alarms, 1.0)  # the e-value of a lone alarm
     return reads_needed(promised, 0.8 * promised, 0.2 * promised + loss, term * lone)
 
 
-def find_shifts(tasks: Sequence[WatchedTask], rate: AlarmRate, today: str) -> list[Shift]:
+def find_shifts(
+    tasks: Sequence[WatchedTask],
+    rate: AlarmRate,
+    today: str,
+) -> list[Shift]:
     """Return shares of live versions that are no longer usual: warnings, of which `rate` bounds the false ones too."""
     shifts = []
     for task in _newest(tasks).values():
@@ -162,19 +179,38 @@ def _newest(tasks: Sequence[WatchedTask]) -> dict[str, WatchedTask]:
     return {task.task: task for task in sorted(tasks, key=lambda task: max(task.days)) if task.decision}
 
 
-def _raise_alarms(watched: Sequence[Finding | Shift], rate: AlarmRate, today: str) -> None:
+def _current(findings: Sequence[Finding], tasks: Sequence[WatchedTask]) -> list[Finding]:
+    """Return the findings about the newest version of each task."""
+    newest = _newest(tasks)
+    return [finding for finding in findings if finding.watched is newest[finding.watched.task]]
+
+
+def _raise_alarms(
+    watched: Sequence[Finding | Shift],
+    rate: AlarmRate,
+    today: str,
+) -> None:
     """Set the day of the first alarm of each, judged together on each day."""
-    last = {str(number): 0.0 for number in range(len(watched))}
-    for day in sorted({day for one in watched for day in one.e_values if day <= today}):
-        last |= {str(number): one.e_values[day] for number, one in enumerate(watched) if day in one.e_values}
-        for name in alarms(last, rate.alarms):
-            watched[int(name)].since = watched[int(name)].since or day
+    last = dict.fromkeys(range(len(watched)), 0.0)
+    days = {day for one in watched for day in one.e_values if day <= today}
+    for day in sorted(days):
+        for number, one in enumerate(watched):
+            last[number] = one.e_values.get(day, last[number])
+        for number in alarms(last, rate.alarms):
+            watched[number].since = watched[number].since or day
 
 
-def _shift(task: WatchedTask, name: str, usual: float | None, rate: AlarmRate) -> Shift | None:
-    """Return what became of a share; None while its first rows are all there is to compare it with."""
-    days = [day for day, of_day in task.days.items() if of_day.asked[name]]
-    counts, first = np.array([(task.days[day].having[name], task.days[day].asked[name]) for day in days]), 0
+def _shift(
+    task: WatchedTask,
+    name: str,
+    usual: float | None,
+    rate: AlarmRate,
+) -> Shift | None:
+    """Return the change of a share; None while its first rows are all there is to compare it with."""
+    by_day = {day: (of_day.having[name], of_day.asked[name]) for day, of_day in task.days.items() if of_day.asked[name]}
+    days = [*by_day]
+    counts = np.array([*by_day.values()], float)
+    first = 0
     rows = task.decision.expected.rows if task.decision and task.decision.expected else 1
     if usual is None:
         first = int(np.searchsorted(np.cumsum(counts[:, 1]), _FIRST_ROWS)) + 1
@@ -183,11 +219,22 @@ def _shift(task: WatchedTask, name: str, usual: float | None, rate: AlarmRate) -
     if first >= len(days):
         return None
     margin = _NO_NEWS + 2 * np.sqrt(usual * (1 - usual) / max(rows, 1))
-    spread = spread_between_days(counts[:_FIRST_DAYS].astype(float))
-    reached = share_detector(counts[first:].astype(float), max(usual - margin, 0.0), min(usual + margin, 1.0), spread)
+    spread = spread_between_days(counts[:_FIRST_DAYS])
+    reached = share_detector(
+        counts[first:],
+        max(usual - margin, 0.0),
+        min(usual + margin, 1.0),
+        spread,
+    )
     recent = counts[-_RECENT_DAYS:].sum(axis=0)
     e_values = dict(zip(days[first:], reached / max(len(days), rate.days), strict=True))
-    return Shift(task.task, name, usual, float(recent[0] / recent[1]), e_values)
+    return Shift(
+        task.task,
+        name,
+        usual,
+        float(recent[0] / recent[1]),
+        e_values,
+    )
 
 
 def _finding(
@@ -206,9 +253,22 @@ def _finding(
         for name, end in zip(errors, ends, strict=True)
         if name > last_held
     }
-    expected, now = float(doubts.mean()) if len(doubts) else None, int(every.sum())
+    expected = float(doubts.mean()) if len(doubts) else None
+    now = int(every.sum())
     sequence = confidence_sequence(now, len(every))
-    finding = Finding(task, promise, promised, least, expected, now, len(every), sequence, e_values, term, moved=moved)
+    finding = Finding(
+        watched=task,
+        promise=promise,
+        promised=promised,
+        least=least,
+        expected=expected,
+        errors=now,
+        reads=len(every),
+        sequence=sequence,
+        e_values=e_values,
+        term=term,
+        moved=moved,
+    )
     if finding.is_held:
         finding.recovered = recovery(every, promised)
     return finding
@@ -216,7 +276,7 @@ def _finding(
 
 @dataclass(frozen=True)
 class PlannedReads:
-    """What people are to read of the rows that the machine keeps of a task.
+    """The rows that people are to read of those that the machine keeps of a task.
 
     Attributes:
         share: Of these rows; the policy's `most_read` at most.
@@ -230,10 +290,10 @@ class PlannedReads:
 
 
 def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, PlannedReads]:
-    """Return the reads of each task that find a loss as `rules` wants it, or what its cap leaves of them."""
-    planned, rate = {}, AlarmRate(rules.false_alarms, rules.days)
-    newest = _newest([finding.watched for finding in findings])
-    current = [finding for finding in findings if finding.watched is newest[finding.watched.task]]
+    """Return the reads of each task that find a loss as `rules` wants it, or fewer where its cap is lower."""
+    planned = {}
+    rate = AlarmRate(rules.false_alarms, rules.days)
+    current = _current(findings, [finding.watched for finding in findings])
     for finding in current:
         days = dict(list(finding.watched.days.items())[-_RECENT_DAYS:])
         kept_a_day = sum(day.kept for day in days.values()) / calendar_days(days)
@@ -241,21 +301,38 @@ def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, 
             continue
         reads = 10.0
         for _ in range(3):  # with more reads, there are more that must raise no alarm
-            reads = _reads_for(finding, rules.find_loss, rules.days * reads, len(current), rate) / rules.find_days
+            reads = (
+                _reads_for(
+                    finding,
+                    rules.find_loss,
+                    rules.days * reads,
+                    len(current),
+                    rate,
+                )
+                / rules.find_days
+            )
         share = min(rules.most_read, math.ceil(reads / kept_a_day * 1e4) / 1e4)
-        a_day, days_needed = share * kept_a_day, float(rules.find_days)
+        a_day = share * kept_a_day
+        days_needed = float(rules.find_days)
         if share == rules.most_read:  # fewer reads must raise no alarm, so fewer are needed
-            days_needed = _reads_for(finding, rules.find_loss, rules.days * a_day, len(current), rate) / a_day
+            days_needed = (
+                _reads_for(
+                    finding,
+                    rules.find_loss,
+                    rules.days * a_day,
+                    len(current),
+                    rate,
+                )
+                / a_day
+            )
         planned[finding.watched.task] = PlannedReads(share, a_day, days_needed)
     return planned
 
 
 def _since_hold(days: dict[str, Day]) -> dict[str, Day]:
-    """Return the days since the last hold began, or all: what came before the hold has been answered by it."""
-    on_hold = [day.on_hold > 0 for day in days.values()]
-    first = max(
-        (place for place in range(len(on_hold)) if on_hold[place] and not any(on_hold[place - 1 : place])), default=0
-    )
+    """Return the days since the last hold began, or all: the hold has answered the days before it."""
+    on_hold = [False, *(day.on_hold > 0 for day in days.values())]
+    first = max((place for place, step in enumerate(pairwise(on_hold)) if step == (False, True)), default=0)
     return dict(list(days.items())[first:])
 
 
@@ -267,7 +344,8 @@ def _moved(task: WatchedTask, doubts: Floats, rate: AlarmRate) -> str | None:
         return None
     values = doubts[: blocks * _BLOCK].reshape(blocks, _BLOCK).mean(axis=1)
     margin = 2 * np.sqrt(usual.error * (1 - usual.error) / max(usual.rows, 1))
-    least, most = max(usual.error - margin, 0.0), min(usual.error + margin, 1.0)
+    least = max(usual.error - margin, 0.0)
+    most = min(usual.error + margin, 1.0)
     term = _reads_in(rate.days, blocks, task.days)
     above = np.flatnonzero(mean_detector(values, least, most) >= term / min(rate.alarms, 1.0))
     if not len(above):
@@ -276,7 +354,11 @@ def _moved(task: WatchedTask, doubts: Floats, rate: AlarmRate) -> str | None:
     return list(task.days)[int(np.searchsorted(ends, (above[0] + 1) * _BLOCK))]
 
 
-def _reads_in(term: int, count: int, days: dict[str, Day]) -> float:
+def _reads_in(
+    term: int,
+    count: int,
+    days: dict[str, Day],
+) -> float:
     """Return how many observations a term of that many days has at the rate of `days`, no fewer than `count`."""
     return max(count, count * term / calendar_days(days))
 

@@ -1,6 +1,4 @@
-"""What `scoremux watch` found, as the values of its page, as JSON, and as metrics."""
-
-from __future__ import annotations
+"""The findings of `scoremux watch`, as the values of its page, as JSON, and as metrics."""
 
 import json
 from collections import Counter
@@ -27,7 +25,7 @@ _STATES = ("in", "machine", "to people", "final", "pending", "held", "lost")
 
 @dataclass(frozen=True)
 class Morning:
-    """What is known on one day.
+    """The findings of one day.
 
     Attributes:
         lost: Rows that a job wrote and the desk does not have, by administration.
@@ -76,13 +74,17 @@ def as_json(morning: Morning) -> dict[str, Any]:
 
 def page_values(morning: Morning) -> dict[str, Any]:
     """Return the values of the template `morning.html`."""
-    tasks, findings, lost, today = morning.tasks, morning.findings, morning.lost, morning.today
+    tasks = morning.tasks
+    findings = morning.findings
+    lost = morning.lost
+    today = morning.today
     alarms = [finding for finding in findings if finding.since or finding.is_held]
     late = sum(_late(task) for task in tasks)
     waiting = [day for task in tasks for day, rows in task.days.items() if rows.pending]
     unwatched = sorted({task.task for task in tasks} - {finding.watched.task for finding in findings})
-    raised, on_hold = sum(f.since is not None for f in findings), len({f.watched.task for f in findings if f.is_held})
-    count = f"{raised} alarm{'s' * (raised > 1)}" if raised else "No alarm"
+    raised = sum(f.since is not None for f in findings)
+    on_hold = len({f.watched.task for f in findings if f.is_held})
+    count = f"{raised or 'No'} alarm{'s' if raised > 1 else ''}"
     count += f", {on_hold} on hold," if on_hold else ""
     return {
         "summary": f"{count} in {len({f.watched.task for f in findings}):,} tasks with a promise; "
@@ -90,7 +92,11 @@ def page_values(morning: Morning) -> dict[str, Any]:
         "rate": _rate(morning.rules),
         "alarms": [{"task": f.watched.task, "words": _alarm(f, morning)} for f in alarms],
         "shifts": [
-            {"task": s.task, "name": s.name, "cells": [_percent(s.usual), _percent(s.recent), s.since]}
+            {
+                "task": s.task,
+                "name": s.name,
+                "cells": [_percent(s.usual), _percent(s.recent), s.since],
+            }
             for s in morning.shifts
         ],
         "states": _STATES,
@@ -140,7 +146,12 @@ def metrics(morning: Morning) -> str:
 def _holds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Return the tasks with an alarm that are not on hold yet, for `scoremux tasks hold --from`."""
     return [
-        {"task": f.watched.task, "version": f.watched.version, "promise": f.promise, "since": f.since}
+        {
+            "task": f.watched.task,
+            "version": f.watched.version,
+            "promise": f.promise,
+            "since": f.since,
+        }
         for f in findings
         if f.since and not f.is_held
     ]
@@ -152,8 +163,12 @@ def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[A
     for task in tasks:
         for name, day in task.days.items():
             line = totals.setdefault(name, Counter())
-            line.update({"in": day.rows.total(), "machine": day.rows["machine"], "to people": day.rows["people"]})
-            line.update({"final": day.final, "pending": day.pending, "held": day.on_hold})
+            line["in"] += day.rows.total()
+            line["machine"] += day.rows["machine"]
+            line["to people"] += day.rows["people"]
+            line["final"] += day.final
+            line["pending"] += day.pending
+            line["held"] += day.on_hold
     rows = [(name, *(line[state] for state in _STATES)) for name, line in totals.items()]
     if rows and lost:
         last = max(rows)
@@ -174,13 +189,14 @@ def _percent(share: float | None) -> str:
 
 
 def _rate(rules: WatchPolicy) -> str:
-    count, most = f"{rules.false_alarms:g} false alarms", rules.false_alarms
-    count = f"a {most:.0%} chance of any false alarm" if most < 1 else count
+    most = rules.false_alarms
+    count = f"a {most:.0%} chance of any false alarm" if most < 1 else f"{most:g} false alarms"
     return f"Alarms are set for at most {count} in {rules.days} days, over all tasks together."
 
 
 def _alarm(finding: Finding, morning: Morning) -> str:
-    today, owner = morning.today, morning.rules.owner
+    today = morning.today
+    owner = morning.rules.owner
     age = (date.fromisoformat(today) - date.fromisoformat(finding.since or today)).days
     why = (
         f"confidences have changed since {finding.moved}, so the responses are others: calibrate on new labels"
@@ -200,7 +216,10 @@ def _alarm(finding: Finding, morning: Morning) -> str:
 def recent(finding: Finding, today: str) -> dict[str, Any]:
     """Return errors, reads and the expected error of the last 28 days."""
     first = (date.fromisoformat(today) - timedelta(days=27)).isoformat()
-    return _sums(finding, [day for name, day in finding.watched.days.items() if name >= first])
+    return _sums(
+        finding,
+        [day for name, day in finding.watched.days.items() if name >= first],
+    )
 
 
 def weeks(finding: Finding) -> list[dict[str, Any]]:
@@ -212,9 +231,15 @@ def weeks(finding: Finding) -> list[dict[str, Any]]:
 
 def _sums(finding: Finding, days: Sequence[Day]) -> dict[str, Any]:
     errors = [error for day in days for error in day.errors if abs(error) >= finding.least]
-    doubts, reads = [doubt for day in days for doubt in day.doubts], sum(len(day.errors) for day in days)
+    doubts = [doubt for day in days for doubt in day.doubts]
+    reads = sum(len(day.errors) for day in days)
     expected = sum(doubts) / len(doubts) if doubts else None
-    return {"errors": len(errors), "above": sum(error > 0 for error in errors), "reads": reads, "expected": expected}
+    return {
+        "errors": len(errors),
+        "above": sum(error > 0 for error in errors),
+        "reads": reads,
+        "expected": expected,
+    }
 
 
 def _chart(finding: Finding) -> dict[str, Any]:
@@ -234,8 +259,9 @@ def _chart(finding: Finding) -> dict[str, Any]:
 
 
 def _planned(morning: Morning) -> str:
-    """Say what the planned reads find, how many they are, and where the cap holds."""
-    rules, drawn = morning.rules, morning.drawn
+    """Say which losses the planned reads find, how many they are, and where the cap holds."""
+    rules = morning.rules
+    drawn = morning.drawn
     capped = [f"{task} in {reads.days:.0f}" for task, reads in drawn.items() if reads.share >= rules.most_read]
     cap = f"With {rules.most_read:.0%} at most (most_read in [watch]) it is later: {first_of(capped)} days. "
     return (
@@ -251,7 +277,11 @@ def _papers(readings: Ints) -> str:
     return f"{wrong / read:.1%} of {read:,}" if read >= LEAST_PAPERS else "–"
 
 
-def _row(finding: Finding, findings: Sequence[Finding], today: str) -> dict[str, Any]:
+def _row(
+    finding: Finding,
+    findings: Sequence[Finding],
+    today: str,
+) -> dict[str, Any]:
     versions = {other.watched.version for other in findings if other.watched.task == finding.watched.task}
     last = recent(finding, today)
     return {
@@ -279,7 +309,12 @@ def _plan(finding: Finding, drawn: Mapping[str, PlannedReads]) -> dict[str, Any]
     cells = [f"{reads_needed / reads:.0f} days" if reads else "never" for reads_needed in finding.plan]
     planned = drawn.get(finding.watched.task)
     share = _percent(planned.share if planned else None)
-    return {"task": finding.watched.task, "reads": f"{reads:.1f}", "days": cells, "share": share}
+    return {
+        "task": finding.watched.task,
+        "reads": f"{reads:.1f}",
+        "days": cells,
+        "share": share,
+    }
 
 
 def _changes(tasks: Sequence[WatchedTask]) -> Iterator[str]:

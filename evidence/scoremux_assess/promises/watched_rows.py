@@ -1,7 +1,5 @@
 """The desk's export of final scores → for each task and calibration, the rows that its promise is about."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,17 +30,17 @@ _REMEDY = "write the file with `scoremux review export --out`, and the newest ve
 
 @dataclass
 class Day:
-    """What one day brought for one calibration.
+    """The rows of one day and one calibration.
 
     Attributes:
-        rows: Responses by what became of them: machine, people, or empty where they cannot be graded.
+        rows: Responses by who decides them: machine, people, or empty where they cannot be graded.
         pending: Responses that people have not read yet.
         final: Responses that have a final score or code.
         on_hold: Responses that a version on hold scored.
         kept: Responses that the machine keeps, or would keep without a hold.
         doubts: 1 − confidence of each of these that has a confidence, in their order.
         errors: For each of these that people read as well, in their order, how far the machine was above the
-            first person's level: promises are about one person, and what two settled is nearer to the machine.
+            first person's level: promises are about one person, and a level that two settled is nearer to the machine.
         coded: Those that people gave a condition code.
         having, asked: Of each share that is watched without labels, how many rows have it, and of how many.
         late: Ids of those picked for people that were not read in time.
@@ -79,8 +77,12 @@ class WatchedTask:
     administrations: Counter[str] = field(default_factory=Counter)
 
 
-def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late_before: str) -> list[WatchedTask]:
-    """Read what `scoremux review export --out` wrote; its rows are in the order in which they came to the desk.
+def read_watched(
+    path: Path,
+    decision_of: Callable[[str], Decision | None],
+    late_before: str,
+) -> list[WatchedTask]:
+    """Read the output of `scoremux review export --out`; its rows are in the order in which they came to the desk.
 
     Of equal texts, which people decide as one, one counts a day. Of a student's responses to a task in an
     administration, the first counts.
@@ -92,7 +94,7 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
     Raises:
         InputError: The file is not such an export.
     """
-    watched: dict[tuple[str, str], WatchedTask] = {}
+    watched = {}
     counted: set[tuple[str, ...]] = set()
     for number, cells in enumerate(read_rows(path), start=1):
         row = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
@@ -101,8 +103,15 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
         if nested := [name for name in (*_NEEDED, *_ALSO) if isinstance(row.get(name), (list, dict))]:
             raise InputError(f"{path}: row {number} has no text in the column {nested[0]}; {_REMEDY}")
         for name, kind in _NUMBERS.items():
-            row[name] = _number(path, number, name, kind, row.get(name))
-        version, day_name = str(row["version"] or ""), str(row["added_at"] or "")[:10]
+            row[name] = _number(
+                path,
+                number,
+                name,
+                kind,
+                row.get(name),
+            )
+        version = str(row["version"] or "")
+        day_name = str(row["added_at"] or "")[:10]
         try:
             date.fromisoformat(day_name)
         except ValueError:
@@ -124,7 +133,13 @@ def read_watched(path: Path, decision_of: Callable[[str], Decision | None], late
     return sorted(watched.values(), key=lambda task: (task.task, min(task.days)))
 
 
-def _number(path: Path, row: int, name: str, kind: type[int | float], cell: Any) -> int | float | None:
+def _number(
+    path: Path,
+    row: int,
+    name: str,
+    kind: type[int | float],
+    cell: Any,
+) -> int | float | None:
     """Return a cell as a number. Raises InputError naming file, row and column."""
     if cell is None:
         return None
@@ -138,9 +153,16 @@ def _number(path: Path, row: int, name: str, kind: type[int | float], cell: Any)
     raise InputError(f"{path}: row {row} has no {what} in the column {name}; {_REMEDY}")
 
 
-def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, counted: set[tuple[str, ...]]) -> None:
+def _count(
+    row: dict[str, Any],
+    day: Day,
+    day_name: str,
+    late_before: str,
+    counted: set[tuple[str, ...]],
+) -> None:
     """Count a row in its day. counted: the students and texts whose reading counts already."""
-    route, level = str(row["route"] or ""), row["machine_level"]
+    route = str(row["route"] or "")
+    level = row["machine_level"]
     day.rows["people" if route.startswith(HUMAN) else route] += 1
     day.pending += row["status"] == "PENDING"
     day.final += row["status"] in (Status.OK.value, Status.CONDITION.value)
@@ -166,7 +188,8 @@ def _count(row: dict[str, Any], day: Day, day_name: str, late_before: str, count
 def _shares(row: dict[str, Any], decision: Decision | None) -> Iterator[tuple[str, bool]]:
     """Yield the shares that a row is part of, and whether it has each. Levels of rows with a code count for none."""
     expected, threshold = (decision.expected, decision.threshold) if decision else (None, None)
-    coded, level = bool(row.get("condition")), row["machine_level"]
+    coded = bool(row.get("condition"))
+    level = row["machine_level"]
     if expected is None or threshold is None:
         return
     yield CODED, coded
@@ -182,17 +205,46 @@ def _shares(row: dict[str, Any], decision: Decision | None) -> Iterator[tuple[st
 
 def usual_shares(decision: Decision) -> dict[str, float]:
     """Return the shares of `_shares` among the rows that a decision was fitted to, where these tell."""
-    expected, threshold = decision.expected, decision.threshold
+    expected = decision.expected
+    threshold = decision.threshold
     shares = {f"level {place}": share for place, share in enumerate((expected and expected.levels) or ())}
     shares |= {UNSURE: threshold.share} if threshold else {}
     return shares | ({UNUSUAL: 1 - decision.unusual.quantile} if decision.unusual else {})
 
 
-def _is_first(row: dict[str, Any], day_name: str, counted: set[tuple[str, ...]]) -> bool:
+def _is_first(
+    row: dict[str, Any],
+    day_name: str,
+    counted: set[tuple[str, ...]],
+) -> bool:
     """Return whether this reading is the first of its student and of its text; add both to `counted`."""
-    task, student, decision = str(row["task"]), row.get("student"), row.get("decision")
-    marks = {("student", task, str(row.get("administration") or ""), str(student))} if student else set()
-    marks |= set() if decision is None else {("text", task, day_name, str(int(decision)))}
+    task = str(row["task"])
+    student = row.get("student")
+    decision = row.get("decision")
+    marks = (
+        {
+            (
+                "student",
+                task,
+                str(row.get("administration") or ""),
+                str(student),
+            )
+        }
+        if student
+        else set()
+    )
+    marks |= (
+        set()
+        if decision is None
+        else {
+            (
+                "text",
+                task,
+                day_name,
+                str(int(decision)),
+            )
+        }
+    )
     is_first = counted.isdisjoint(marks)
     counted |= marks
     return is_first
@@ -200,7 +252,7 @@ def _is_first(row: dict[str, Any], day_name: str, counted: set[tuple[str, ...]])
 
 @dataclass
 class Papers:
-    """What raters gave validity papers of a task: wrong levels and readings, before the last four weeks and in them."""
+    """Validity papers of a task: wrong levels and readings of raters, before the last four weeks and in them."""
 
     before: Ints = field(default_factory=lambda: np.zeros(2, np.int64))
     recent: Ints = field(default_factory=lambda: np.zeros(2, np.int64))
@@ -216,11 +268,12 @@ class Papers:
 
 
 def read_papers(path: Path, recent_from: str) -> dict[str, Papers]:
-    """Read what `scoremux review export --papers` wrote, by task. Raises InputError."""
+    """Read the output of `scoremux review export --papers`, by task. Raises InputError."""
     papers: dict[str, Papers] = {}
     for number, row in enumerate(read_rows(path), start=1):
         try:
-            wrong, day = int(row["level"]) != int(row["known_level"]), str(row["decided_at"])
+            wrong = int(row["level"]) != int(row["known_level"])
+            day = str(row["decided_at"])
             of_task = papers.setdefault(str(row["task"]), Papers())
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise InputError(f"{path}: row {number} is no reading; write it by `review export --papers`") from None
@@ -230,7 +283,7 @@ def read_papers(path: Path, recent_from: str) -> dict[str, Papers]:
 
 
 def promises_of(decision: Decision | None) -> Iterator[tuple[str, float, float]]:
-    """Yield what a decision promises of the rows that the machine keeps: its name, the greatest share, the least error.
+    """Yield the promises about the rows that the machine keeps: their name, greatest share and least error.
 
     `within_of_humans` compares with a second human, whom read-behind rows do not have.
     """

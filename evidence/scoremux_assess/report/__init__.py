@@ -1,7 +1,5 @@
 """The acceptance report: one HTML page that needs nothing else, with the same figures as JSON and Parquet beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -26,7 +24,7 @@ from scoremux_files.rows.readers import files_of
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What a report is made of; see `joining.read_joined` and `verdicts.read_criteria`."""
+    """The inputs of a report; see `joining.read_joined` and `verdicts.read_criteria`."""
 
     output: Path
     truth: Path
@@ -38,7 +36,7 @@ class ReportInputs:
 def write_report(
     inputs: ReportInputs, out: Path, title: str = "Agreement of machine and human", example: str = ""
 ) -> Assessment:
-    """Write a report and return what it says.
+    """Write a report and return its figures.
 
     Args:
         out: The HTML file; the JSON and Parquet files beside it have its name.
@@ -55,16 +53,32 @@ def write_report(
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
     with writing(out):
-        replace_file(out, [page(assessed, joined, {**provenance, "example": example}, out).encode()], mode=None)
+        replace_file(
+            out,
+            [page(assessed, joined, {**provenance, "example": example}, out).encode()],
+            mode=None,
+        )
     return assessed
 
 
-def page(assessed: Assessment, joined: JoinedColumns, provenance: dict[str, object], out: Path) -> str:
-    beside = {"json": out.with_suffix(".json").name, "parquet": out.with_suffix(".parquet").name}
+def page(
+    assessed: Assessment,
+    joined: JoinedColumns,
+    provenance: dict[str, object],
+    out: Path,
+) -> str:
+    beside = {
+        "json": out.with_suffix(".json").name,
+        "parquet": out.with_suffix(".parquet").name,
+    }
     return render("scoremux_assess.report", "page.html", view(assessed, joined) | provenance | beside)
 
 
-def render(package: str, template: str, values: Mapping[str, Any]) -> str:
+def render(
+    package: str,
+    template: str,
+    values: Mapping[str, Any],
+) -> str:
     """Return a page from a package's template, with the style sheet of reports."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from scoremux_assess.labels.ratings import Floats
+from scoremux_assess.labels.ratings import Floats, Ints
 from scoremux_assess.statistics.estimates import Estimates, rounded
 from scoremux_assess.statistics.reliability import COVERAGES, Reliability
 
@@ -34,13 +33,27 @@ class Plots:
         self, names: Sequence[str], estimate: Estimates, limits: Sequence[float], label: str, title: str
     ) -> Markup:
         """Draw a figure of each name with its interval, and lines at the limits of a criterion."""
-        ends = [x for x in (*estimate.low, *estimate.high, *estimate.value, *limits) if np.isfinite(x)]
+        ends = [
+            x
+            for x in (
+                *estimate.low,
+                *estimate.high,
+                *estimate.value,
+                *limits,
+            )
+            if np.isfinite(x)
+        ]
         beside = max(map(len, names)) <= _BESIDE
         left = 14 + int(6.6 * max(map(len, names))) if beside else 12
         # Long names take lines of their own above their intervals.
         above = [[] if beside else wrap(name, _LINE) for name in names]
         heights = [18 + 14 * len(lines) for lines in above]
-        frame = _Frame(left, sum(heights), _nice(min(ends, default=0), max(ends, default=1)), (0, sum(heights)))
+        frame = _Frame(
+            left,
+            sum(heights),
+            _nice(min(ends, default=0), max(ends, default=1)),
+            (0, sum(heights)),
+        )
         body = [frame.grid(label)]
         body += [frame.line([(limit, 0), (limit, sum(heights))], "limit") for limit in limits]
         for place, name in enumerate(names):
@@ -61,9 +74,10 @@ class Plots:
         )
         return self._svg(frame, body, title, "; ".join(spoken) or "no figure is defined")
 
-    def distributions(self, levels: range, table: npt.NDArray[np.int64], title: str) -> Markup:
+    def distributions(self, levels: range, table: Ints, title: str) -> Markup:
         """Draw the shares of levels that human and machine gave; table: rows by level of human and machine."""
-        human, machine = table.sum(axis=1) / table.sum(), table.sum(axis=0) / table.sum()
+        human = table.sum(axis=1) / table.sum()
+        machine = table.sum(axis=0) / table.sum()
         top = _nice(0, float(max(human.max(), machine.max())))[1]
         frame = _Frame(44, 130, (0, len(table)), (0, top))
         body = [frame.grid("level", x_ticks=False, y_label="share of rows")]
@@ -71,7 +85,8 @@ class Plots:
             middle = f'x="{frame.x(place + 0.5):.1f}" y="{frame.bottom + 15}"'
             body.append(f'<text {middle} class="mid">{levels[place]}</text>')
             for side, (share, who) in enumerate(zip(shares, ("human", "machine"), strict=True)):
-                x, y = frame.x(place + 0.14 + 0.38 * side), frame.y(float(share))
+                x = frame.x(place + 0.14 + 0.38 * side)
+                y = frame.y(float(share))
                 size = f'width="{frame.x(0.34) - frame.x(0):.1f}" height="{frame.bottom - y:.1f}"'
                 body.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="bar {who}"/>')
         for side, who in enumerate(("human", "machine")):
@@ -87,7 +102,10 @@ class Plots:
         stated, right, rows = (column[cell][some] for column in columns)
         frame = _Frame(44, 230, (0, 1), (0, 1))
         body = [frame.grid("stated confidence", y_label="share of right levels")]
-        body += [frame.line([(0, 0), (1, 1)], "limit"), frame.line(list(zip(stated, right, strict=True)), "machine")]
+        body += [
+            frame.line([(0, 0), (1, 1)], "limit"),
+            frame.line(list(zip(stated, right, strict=True)), "machine"),
+        ]
         body += [frame.dot(p, q, 3 + 8 * np.sqrt(n / rows.sum())) for p, q, n in zip(stated, right, rows, strict=True)]
         bins = zip(stated, right, rows, strict=True)
         spoken = (f"stated {p:.2f}, right {q:.2f}, {int(n):,} rows" for p, q, n in bins)
@@ -102,22 +120,45 @@ class Plots:
         """
         shares = (reliability.kept, reliability.kept_high, reliability.kept_low)
         wrong, least, most = (1 - share[cell] for share in shares)
-        frame = _Frame(44, 200, (0, 1), (0, _nice(0, max(0.05, float(most.max())))[1]))
+        frame = _Frame(
+            44,
+            200,
+            (0, 1),
+            (0, _nice(0, max(0.05, float(most.max())))[1]),
+        )
         body = [frame.grid("share of rows scored by the machine", y_label="share of wrong levels")]
         body.append(frame.band(COVERAGES, least, most))
         body.append(frame.line(list(zip(COVERAGES, wrong, strict=True)), "machine"))
         body += [frame.dot(share, risk, 3) for share, risk in zip(COVERAGES, wrong, strict=True)]
-        columns = (column[1::2] for column in (COVERAGES, wrong, least, most))
+        columns = (
+            column[1::2]
+            for column in (
+                COVERAGES,
+                wrong,
+                least,
+                most,
+            )
+        )
         points = zip(*columns, strict=True)
         spoken = [f"{c:.0%} of rows: {w:.1%} wrong, from {a:.1%} to {b:.1%}" for c, w, a, b in points]
         if np.isfinite(policy).all():
-            body += [frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"), frame.dot(*policy, 7)]
+            body += [
+                frame.line([(policy[0], 0), (policy[0], policy[1])], "limit"),
+                frame.dot(*policy, 7),
+            ]
             spoken.append(f"the policy: {policy[0]:.0%} of rows, {policy[1]:.1%} wrong")
         return self._svg(frame, body, title, "; ".join(spoken))
 
-    def _svg(self, frame: _Frame, body: Sequence[str], title: str, description: str) -> Markup:
+    def _svg(
+        self,
+        frame: _Frame,
+        body: Sequence[str],
+        title: str,
+        description: str,
+    ) -> Markup:
         self._drawn += 1
-        title_id, text_id = f"plot-{self._drawn}-title", f"plot-{self._drawn}-text"
+        title_id = f"plot-{self._drawn}-title"
+        text_id = f"plot-{self._drawn}-text"
         names = f'<title id="{title_id}">{escape(title)}</title><desc id="{text_id}">{escape(description)}</desc>'
         box = f'viewBox="0 0 {WIDTH} {frame.bottom + 38}"'
         opened = f'<svg {box} role="img" aria-labelledby="{title_id}" aria-describedby="{text_id}">'
@@ -127,8 +168,17 @@ class Plots:
 class _Frame:
     """The axes of a plot: where its figures are, in pixels."""
 
-    def __init__(self, left: int, height: int, x: tuple[float, float], y: tuple[float, float]) -> None:
-        self._left, self._height, self._x, self._y = left, height, x, y
+    def __init__(
+        self,
+        left: int,
+        height: int,
+        x: tuple[float, float],
+        y: tuple[float, float],
+    ) -> None:
+        self._left = left
+        self._height = height
+        self._x = x
+        self._y = y
         self.bottom = height + 26
 
     def x(self, value: float) -> float:
@@ -143,7 +193,11 @@ class _Frame:
         """Return a point of the machine's."""
         return f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{radius:.1f}" class="bar machine"/>'
 
-    def line(self, points: Sequence[tuple[float, float]], style: str) -> str:
+    def line(
+        self,
+        points: Sequence[tuple[float, float]],
+        style: str,
+    ) -> str:
         """Return a line through points."""
         places = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         return f'<polyline points="{places}" class="{style}"/>'
@@ -154,7 +208,12 @@ class _Frame:
         places = " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in ends)
         return f'<polygon points="{places}" class="band"/>'
 
-    def grid(self, x_label: str, x_ticks: bool = True, y_label: str = "") -> str:
+    def grid(
+        self,
+        x_label: str,
+        x_ticks: bool = True,
+        y_label: str = "",
+    ) -> str:
         """Return lines, numbers and labels of the axes; numbers at the left only where that axis has a label."""
         parts = []
         for value in _ticks(*self._x) if x_ticks else []:
@@ -184,7 +243,18 @@ def _ticks(low: float, high: float) -> list[float]:
 def _step(low: float, high: float) -> float:
     rough = max(high - low, 1e-6) / 5
     power = 10.0 ** np.floor(np.log10(rough))
-    return float(next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.999))
+    return float(
+        next(
+            power * n
+            for n in (
+                1,
+                2,
+                5,
+                10,
+            )
+            if power * n >= rough * 0.999
+        )
+    )
 
 
 def _number(value: float) -> str:

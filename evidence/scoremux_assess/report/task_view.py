@@ -1,6 +1,4 @@
-"""What the page shows of one task."""
-
-from __future__ import annotations
+"""The values of the page about one task."""
 
 import math
 from collections.abc import Iterator
@@ -36,7 +34,8 @@ _DECIDED = (Verdict.FAIL, Verdict.NOT_ENOUGH_LEVELS, Verdict.NOT_ENOUGH_ROWS)
 
 def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
     """Return the values of the template that are about one task, a row of its tables included."""
-    name, levels = assessed.tasks[cell], assessed.by_level[cell]
+    name = assessed.tasks[cell]
+    levels = assessed.by_level[cell]
     title = f"Levels of {name}, rows not weighted"
     error = assessed.confidence.error[cell]
     return {
@@ -45,9 +44,15 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "verdict": verdict_shown(assessed.overall, cell),
         "fails": ", ".join(criteria_with(Verdict.FAIL, assessed, cell)),
         "item": verdict_shown(assessed.item, cell),
-        "needed": rows_in_words(assessed.overall.needed[cell], assessed.figures["exact"].n[cell]),
+        "needed": rows_in_words(
+            assessed.overall.needed[cell],
+            assessed.figures["exact"].n[cell],
+        ),
         "reasons": _reasons(assessed, cell),
-        "plot": {"title": title, "svg": plots.distributions(levels.levels, levels.confusion, title)},
+        "plot": {
+            "title": title,
+            "svg": plots.distributions(levels.levels, levels.confusion, title),
+        },
         "risk": _risk(assessed, cell, plots),
         "routing": routes_in_words(assessed, cell).strip(),
         "levels": list(levels.levels),
@@ -63,7 +68,8 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
 
 def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
     """Return the figures of a task, −1 for all rows, in the tables of all tasks; mean: of tasks, in place of a cell."""
-    figures, students = assessed.means if mean else assessed.figures, assessed.students
+    figures = assessed.means if mean else assessed.figures
+    students = assessed.students
     pooled = cell < 0 and len(assessed.tasks) > 1
     (human,) = figures_shown(figures, cell, ("human_qwk",), pooled)
     return {
@@ -75,16 +81,28 @@ def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
     }
 
 
-def groups_view(groups: Groups | None, task: int, columns: tuple[str, ...] = GROUP_COLUMNS) -> Iterator[View]:
+def groups_view(
+    groups: Groups | None,
+    task: int,
+    columns: tuple[str, ...] = GROUP_COLUMNS,
+) -> Iterator[View]:
     """Yield the groups of a task, −1 for those of all rows, each followed by its mean over tasks."""
     if groups is None:
         return
     for place, cell in enumerate(np.flatnonzero(groups.task == task)):
-        judged = worst(((c, j.take(np.array([cell]))) for c, j in groups.judged.items()), 1)
+        judged = worst(
+            ((c, j.take(np.array([cell]))) for c, j in groups.judged.items()),
+            1,
+        )
         yield {
             "name": group_shown(groups, cell),
             "rows": rows_shown(groups.figures, cell),
-            "cells": _of_enough(groups, cell, columns, task < 0 and bool((groups.task > 0).any())),
+            "cells": _of_enough(
+                groups,
+                cell,
+                columns,
+                task < 0 and bool((groups.task > 0).any()),
+            ),
             "verdict": verdict_shown(judged, 0, groups.figures["exact"].n[cell]),
         }
         if task < 0 and (groups.task > 0).any():
@@ -92,7 +110,12 @@ def groups_view(groups: Groups | None, task: int, columns: tuple[str, ...] = GRO
             yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
 
 
-def _of_enough(groups: Groups, cell: int, columns: tuple[str, ...], pooled: bool) -> list[View]:
+def _of_enough(
+    groups: Groups,
+    cell: int,
+    columns: tuple[str, ...],
+    pooled: bool,
+) -> list[View]:
     """Return the figures of a group, none of them where it has too few students."""
     few = {"value": "–", "interval": f"fewer than {LEAST_SHOWN} students"}
     shown_ = figures_shown(groups.figures, cell, columns, pooled)
@@ -121,17 +144,21 @@ def policy_of(assessed: Assessment, cell: int) -> tuple[float, float]:
 
 
 def routes_in_words(assessed: Assessment, cell: int) -> str:
-    """Say where the policy stands, and what the calibration did."""
-    routing, parts = assessed.routing, []
-    before, after = routing.error_before[cell], assessed.confidence.error[cell]
+    """Say where the policy stands, and how the calibration changed the error."""
+    routing = assessed.routing
+    parts = []
+    before = routing.error_before[cell]
+    after = assessed.confidence.error[cell]
     if before != after and not math.isnan(before):
         parts.append(f"Before the calibration the error was {before:.3f}, now it is {after:.3f}.")
     if not math.isnan(routing.machine[cell]):
-        share, wrong = f"{routing.machine[cell]:.0%}", routing.wrong[cell]
+        share = f"{routing.machine[cell]:.0%}"
+        wrong = routing.wrong[cell]
         wrong_levels = "" if math.isnan(wrong) else f"; {wrong:.1%} of their levels are not the human's"
         parts.append(f"The policy leaves {share} of the rows to the machine (the large dot){wrong_levels}.")
     if (rows := int(assessed.ranges.rows[cell])) > 0:
-        covered, width = f"{assessed.ranges.held[cell]:.1%}", f"{assessed.ranges.width[cell]:.2f}"
+        covered = f"{assessed.ranges.held[cell]:.1%}"
+        width = f"{assessed.ranges.width[cell]:.2f}"
         parts.append(f"The range of levels holds the human's in {covered} of {rows:,} rows and has {width} on average.")
     return "".join(f" {part}" for part in parts)
 
@@ -140,7 +167,10 @@ def _risk(assessed: Assessment, cell: int, plots: Plots) -> View | None:
     if math.isnan(assessed.confidence.error[cell]):
         return None
     title = f"Risk against coverage, {assessed.tasks[cell]}"
-    return {"title": title, "svg": plots.risk(assessed.confidence, cell, title, policy_of(assessed, cell))}
+    return {
+        "title": title,
+        "svg": plots.risk(assessed.confidence, cell, title, policy_of(assessed, cell)),
+    }
 
 
 def criteria_with(verdict: Verdict, assessed: Assessment, cell: int) -> list[str]:

@@ -1,6 +1,4 @@
-"""What the page shows, as words: an assessment turned into the values of the template."""
-
-from __future__ import annotations
+"""The content of the page, as words: an assessment turned into the values of the template."""
 
 import math
 from collections.abc import Iterator
@@ -38,7 +36,9 @@ FOLD_ABOVE = 10
 
 def view(assessed: Assessment, joined: JoinedColumns) -> View:
     """Return the values of the template `page.html`."""
-    plots, routed, counts = Plots(), bool(assessed.figures["people"].n[-1]), _counts(assessed.overall)
+    plots = Plots()
+    routed = bool(assessed.figures["people"].n[-1])
+    counts = _counts(assessed.overall)
     return {
         "folded": len(assessed.tasks) > FOLD_ABOVE,
         "too_small": counts[Verdict.NOT_ENOUGH_ROWS] + counts[Verdict.NOT_ENOUGH_LEVELS] == len(assessed.tasks),
@@ -97,12 +97,17 @@ def _criterion(criterion: Criterion, judgement: Judgement) -> View:
         "group": ", each group",
         "item": " (the item)",
     }.get(criterion.of, "")
-    return {"title": title, "source": criterion.source, "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS]}
+    return {
+        "title": title,
+        "source": criterion.source,
+        "counts": [f"{counts[verdict]:,}" for verdict in _IN_WORDS],
+    }
 
 
 def _doubly(assessed: Assessment, rows: int) -> str:
     """Say which rows two humans read, and how they differ from the others."""
-    exact, double = assessed.figures["exact"], assessed.figures["double_exact"]
+    exact = assessed.figures["exact"]
+    double = assessed.figures["double_exact"]
     if not double.n[-1]:
         return ""
     return (
@@ -125,12 +130,22 @@ def _routed(assessed: Assessment) -> str:
 
 
 def _forests(assessed: Assessment, plots: Plots) -> Iterator[View]:
-    qwk, limits = assessed.figures["qwk"], _limits(assessed.judged, "qwk")
+    qwk = assessed.figures["qwk"]
+    limits = _limits(assessed.judged, "qwk")
     for first in range(0, len(assessed.tasks), FOREST_ROWS):
         names = assessed.tasks[first : first + FOREST_ROWS]
         title = "QWK by task" if len(names) == len(assessed.tasks) else f"QWK, {names[0]} to {names[-1]}"
         part = qwk.take(np.arange(first, first + len(names)))
-        yield {"title": title, "svg": plots.forest(names, part, limits, "QWK", title)}
+        yield {
+            "title": title,
+            "svg": plots.forest(
+                names,
+                part,
+                limits,
+                "QWK",
+                title,
+            ),
+        }
 
 
 def _limits(judged: dict[Criterion, Judgement], statistic: str) -> list[float]:
@@ -142,8 +157,15 @@ def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
     groups = assessed.groups
     if groups is not None:
         cells = np.flatnonzero(groups.task < 0)
-        names, title = [group_shown(groups, cell) for cell in cells], "DSM by group, mean of tasks"
-        svg = plots.forest(names, groups.means["dsm"], _limits(groups.judged, "dsm"), "DSM", title)
+        names = [group_shown(groups, cell) for cell in cells]
+        title = "DSM by group, mean of tasks"
+        svg = plots.forest(
+            names,
+            groups.means["dsm"],
+            _limits(groups.judged, "dsm"),
+            "DSM",
+            title,
+        )
         yield {"title": title, "svg": svg}
 
 
@@ -198,9 +220,18 @@ def _confidence(assessed: Assessment, calibrated: bool, plots: Plots) -> View | 
         "levels are apart, on average. The second plot shows how the share of wrong levels falls, with 95 % intervals, "
         "if the machine keeps only the rows of which it is most confident."
     )
-    first, second = "Reliability, all rows", "Risk against coverage, all rows"
+    first = "Reliability, all rows"
+    second = "Risk against coverage, all rows"
     plot_views = [
         {"title": first, "svg": plots.reliability(reliability, -1, first)},
-        {"title": second, "svg": plots.risk(reliability, -1, second, policy_of(assessed, -1))},
+        {
+            "title": second,
+            "svg": plots.risk(
+                reliability,
+                -1,
+                second,
+                policy_of(assessed, -1),
+            ),
+        },
     ]
     return {"sentence": sentence + routes_in_words(assessed, -1), "plots": plot_views}

@@ -1,7 +1,5 @@
 """Figures, verdicts and names as the page says them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -39,17 +37,31 @@ def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
     return {"value": words[0], "interval": interval + estimate.of_fewer(cell)}
 
 
-def figures_shown(figures: Figures, cell: int, names: Iterable[str], pooled: bool = False) -> list[View]:
+def figures_shown(
+    figures: Figures,
+    cell: int,
+    names: Iterable[str],
+    pooled: bool = False,
+) -> list[View]:
     """Return some of a cell's figures as words. pooled: whether the cell has rows of several tasks."""
     none = {"value": "", "interval": ""}
     return [none if pooled and name in _POOLED else shown(figures[name], cell) for name in names]
 
 
-def verdict_shown(judgement: Judgement, cell: int, rows: float = math.nan) -> View:
+def verdict_shown(
+    judgement: Judgement,
+    cell: int,
+    rows: float = math.nan,
+) -> View:
     """Return a verdict's style, sign and words. rows: that it rests on, to say how many would decide; NaN: say not."""
     verdict = Verdict(int(judgement.verdict[cell]))
     style, sign = STYLES[verdict]
-    return {"style": style, "sign": sign, "words": str(verdict), "needed": rows_in_words(judgement.needed[cell], rows)}
+    return {
+        "style": style,
+        "sign": sign,
+        "words": str(verdict),
+        "needed": rows_in_words(judgement.needed[cell], rows),
+    }
 
 
 def rows_shown(figures: Figures, cell: int) -> str:
@@ -63,4 +75,8 @@ def group_shown(groups: Groups, cell: int) -> str:
 def left_out_shown(rows: LeftOut) -> View:
     """Return why rows are left out, how many, and some of their ids."""
     more = " …" if rows.count > len(rows.examples) else ""
-    return {"reason": rows.reason, "count": f"{rows.count:,}", "examples": ", ".join(rows.examples) + more}
+    return {
+        "reason": rows.reason,
+        "count": f"{rows.count:,}",
+        "examples": ", ".join(rows.examples) + more,
+    }

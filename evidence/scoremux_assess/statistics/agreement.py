@@ -5,16 +5,24 @@ rater who gives one level throughout has no r, two such raters with the same lev
 shares here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from scoremux_assess.labels.ratings import Floats, Pair, PairSums, Ratings, Sums, balanced, sums
+from scoremux_assess.labels.ratings import (
+    Floats,
+    Levels,
+    Pair,
+    PairSums,
+    Ratings,
+    Sums,
+    Values,
+    balanced,
+    sums,
+    undefined,
+)
 
 Formula = Callable[[Sums], Floats]
 PairFormula = Callable[[PairSums], Floats]
@@ -41,13 +49,22 @@ class Statistic:
     pairs: tuple[Pair, ...]
 
 
-def statistics(ratings: Ratings, cell: npt.NDArray[Any], cells: int) -> dict[str, Floats]:
+def statistics(
+    ratings: Ratings,
+    cell: Values,
+    cells: int,
+) -> dict[str, Floats]:
     """Return the value of every statistic of `STATISTICS` in each cell, by name.
 
     Args:
         cell: Which cell a row is in, from 0, [B].
     """
-    totals = sums(balanced(ratings, cell, cells), cell, cells, pairs_of(STATISTICS))
+    totals = sums(
+        balanced(ratings, cell, cells),
+        cell,
+        cells,
+        pairs_of(STATISTICS),
+    )
     return {statistic.name: statistic.formula(totals) for statistic in STATISTICS}
 
 
@@ -57,13 +74,22 @@ def pairs_of(chosen: Sequence[Statistic]) -> tuple[Pair, ...]:
 
 
 def qwk(
-    human: Sequence[float] | npt.NDArray[Any],
-    machine: Sequence[float] | npt.NDArray[Any],
-    weight: npt.NDArray[Any] | None = None,
+    human: Levels,
+    machine: Levels,
+    weight: Values | None = None,
 ) -> float:
     """Return the quadratic weighted kappa of two raters, NaN if both give one and the same level throughout."""
     ratings = Ratings.of(human, machine, weight=weight)
-    return float(_qwk(sums(ratings, np.zeros(len(ratings), np.int64), 1, [Pair.MACHINE]).of(Pair.MACHINE))[0])
+    return float(
+        _qwk(
+            sums(
+                ratings,
+                np.zeros(len(ratings), np.int64),
+                1,
+                [Pair.MACHINE],
+            ).of(Pair.MACHINE)
+        )[0]
+    )
 
 
 def dsm(whole: Sums, group: Sums) -> Floats:
@@ -71,34 +97,56 @@ def dsm(whole: Sums, group: Sums) -> Floats:
 
     (m̄_g − m̄) / σ_m − (h̄_g − h̄) / σ_h, with mean and deviation (N − 1) of the whole, of which the group is a part.
     """
-    w, g = whole.of(Pair.MACHINE), group.of(Pair.MACHINE)
-    machine = _ratio(_ratio(g.y, g.n) - _ratio(w.y, w.n), _deviation(w.n, w.y, w.yy))
-    human = _ratio(_ratio(g.x, g.n) - _ratio(w.x, w.n), _deviation(w.n, w.x, w.xx))
+    w = whole.of(Pair.MACHINE)
+    g = group.of(Pair.MACHINE)
+    machine = _ratio(_ratio(g.y, g.n) - _ratio(w.y, w.n), _y_deviation(w))
+    human = _ratio(_ratio(g.x, g.n) - _ratio(w.x, w.n), _x_deviation(w))
     return machine - human
 
 
 def human_deviation(t: Sums) -> Floats:
     """Return the standard deviation (÷ N − 1) of the human's levels."""
-    p = t.of(Pair.MACHINE)
-    return _deviation(p.n, p.x, p.xx)
+    return _x_deviation(t.of(Pair.MACHINE))
 
 
-def _ratio(above: Floats, below: npt.NDArray[Any]) -> Floats:
+def _ratio(above: Floats, below: Values) -> Floats:
     """Return above / below, NaN where that is a division by zero."""
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with undefined():
         return np.where(below != 0, above / below, np.nan)
 
 
-def spread(n: Floats, x: Floats, xx: Floats) -> Floats:
-    """Return n² × variance (÷ N) of x from its sums: exactly 0 for a constant."""
+def _spread(n: Floats, x: Floats, xx: Floats) -> Floats:
     spread = n * xx - x * x
     return np.where(spread <= _CONSTANT * n * xx, 0.0, spread)
 
 
-def _deviation(n: Floats, x: Floats, xx: Floats) -> Floats:
+def x_spread(p: PairSums) -> Floats:
+    """Return n² × variance (÷ N) of the first rater's levels: exactly 0 for a constant."""
+    return _spread(p.n, p.x, p.xx)
+
+
+def y_spread(p: PairSums) -> Floats:
+    """Return n² × variance (÷ N) of the second rater's levels."""
+    return _spread(p.n, p.y, p.yy)
+
+
+def _deviation(spread: Floats, n: Floats) -> Floats:
     """Return the standard deviation (÷ N − 1), NaN for one row."""
-    with np.errstate(invalid="ignore"):
-        return np.sqrt(_ratio(spread(n, x, xx), n * (n - 1)))
+    with undefined():
+        return np.sqrt(_ratio(spread, n * (n - 1)))
+
+
+def _x_deviation(p: PairSums) -> Floats:
+    return _deviation(x_spread(p), p.n)
+
+
+def _y_deviation(p: PairSums) -> Floats:
+    return _deviation(y_spread(p), p.n)
+
+
+def _squared_distance(p: PairSums) -> Floats:
+    """Return the sum of the squared distances of both levels."""
+    return p.xx - 2 * p.xy + p.yy
 
 
 def _exact(p: PairSums) -> Floats:
@@ -111,78 +159,90 @@ def _adjacent(p: PairSums) -> Floats:
 
 def _qwk(p: PairSums) -> Floats:
     """Return 2 cov(x, y) / (var x + var y + (x̄ − ȳ)²), moments ÷ N."""
-    spreads = spread(p.n, p.x, p.xx) + spread(p.n, p.y, p.yy)
-    return _ratio(2.0 * (p.n * p.xy - p.x * p.y), spreads + (p.x - p.y) ** 2)
+    covariance = p.n * p.xy - p.x * p.y
+    return _ratio(2.0 * covariance, x_spread(p) + y_spread(p) + (p.x - p.y) ** 2)
 
 
 def _r(p: PairSums) -> Floats:
-    spreads = np.sqrt(spread(p.n, p.x, p.xx)) * np.sqrt(spread(p.n, p.y, p.yy))
-    return _ratio(p.n * p.xy - p.x * p.y, spreads)
+    return _ratio(
+        p.n * p.xy - p.x * p.y,
+        np.sqrt(x_spread(p)) * np.sqrt(y_spread(p)),
+    )
 
 
 def _rmse(p: PairSums) -> Floats:
     """Return the root of the mean squared distance of both levels."""
-    return np.asarray(np.sqrt(np.maximum(_ratio(p.xx - 2 * p.xy + p.yy, p.n), 0)))
+    return np.asarray(np.sqrt(np.maximum(_ratio(_squared_distance(p), p.n), 0)))
 
 
 def _r2(p: PairSums) -> Floats:
     """Return the share of the human's variance that the machine's levels, as predictions, explain."""
-    return 1 - _ratio(p.n * (p.xx - 2 * p.xy + p.yy), spread(p.n, p.x, p.xx))
+    return 1 - _ratio(p.n * _squared_distance(p), x_spread(p))
 
 
 def _kappa(t: Sums) -> Floats:
-    """Return (p − e) / (1 − e): p is the agreement of rounded levels, e that of levels drawn from what each gives."""
-    n, same, (human, machine) = t.of(Pair.MACHINE).n, t.tables[Pair.LEVELS][-1], np.split(t.tables[Pair.LEVELS][:-1], 2)
+    """Return (p − e) / (1 − e): p is the agreement of rounded levels, e that of levels drawn from each one's."""
+    n = t.of(Pair.MACHINE).n
+    *of_levels, same = t.tables[Pair.LEVELS]
+    human, machine = np.split(np.array(of_levels), 2)
     chance = _ratio((human * machine).sum(axis=0), n**2)
     return _ratio(_ratio(same, n) - chance, 1 - chance)
 
 
 def _disattenuated(t: Sums) -> Floats:
     """Return r of human and machine over the root of r of two humans (Spearman 1904)."""
-    with np.errstate(invalid="ignore"):
+    with undefined():
         return _ratio(_r(t.of(Pair.MACHINE)), np.sqrt(_r(t.of(Pair.HUMANS))))
 
 
 def _smd(p: PairSums) -> Floats:
-    return _ratio(_ratio(p.y - p.x, p.n), _deviation(p.n, p.x, p.xx))
+    return _ratio(_ratio(p.y - p.x, p.n), _x_deviation(p))
 
 
 def _pooled_smd(p: PairSums) -> Floats:
     """Return the difference of means over the pooled deviation, as RSMTool does it for two humans."""
-    pooled = np.sqrt((_deviation(p.n, p.x, p.xx) ** 2 + _deviation(p.n, p.y, p.yy) ** 2) / 2)
+    pooled = np.sqrt((_x_deviation(p) ** 2 + _y_deviation(p) ** 2) / 2)
     return _ratio(_ratio(p.y - p.x, p.n), pooled)
 
 
 def _squares(t: Sums) -> Floats:
     """Return the sum of squares of each row's mean human level, times how many humans gave one."""
-    single, double = t.of(Pair.MACHINE), t.of(Pair.HUMANS)
+    single = t.of(Pair.MACHINE)
+    double = t.of(Pair.HUMANS)
     return single.xx - double.xx + (double.xx + 2 * double.xy + double.yy) / 2
 
 
 def human_error(t: Sums) -> Floats:
     """Return the variance of a human's errors: half the mean squared difference of two humans."""
     p = t.of(Pair.HUMANS)
-    return _ratio(p.xx - 2 * p.xy + p.yy, 2 * p.n)
+    return _ratio(_squared_distance(p), 2 * p.n)
 
 
 def true_variance(t: Sums) -> Floats:
     """Return the variance of true scores, from rows with one and with two humans."""
-    single, double = t.of(Pair.MACHINE), t.of(Pair.HUMANS)
-    ratings, squares = single.n + double.n, single.n + 3 * double.n
+    single = t.of(Pair.MACHINE)
+    double = t.of(Pair.HUMANS)
+    ratings = single.n + double.n
+    squares = single.n + 3 * double.n
     between = _squares(t) - _ratio((single.x + double.y) ** 2, ratings)
-    return _ratio(between - (single.n - 1) * human_error(t), ratings - _ratio(squares, ratings))
+    return _ratio(
+        between - (single.n - 1) * human_error(t),
+        ratings - _ratio(squares, ratings),
+    )
 
 
 def _true_error(t: Sums) -> Floats:
     """Return the mean squared error of the machine's levels as predictions of true scores."""
-    single, double, second = t.of(Pair.MACHINE), t.of(Pair.DOUBLE), t.of(Pair.SECOND)
+    single = t.of(Pair.MACHINE)
+    double = t.of(Pair.DOUBLE)
+    second = t.of(Pair.SECOND)
     squared = _squares(t) - 2 * (single.xy + second.xy) + single.yy + double.yy
     return _ratio(squared - single.n * human_error(t), single.n + double.n)
 
 
 def _root(squared: Formula) -> Formula:
     """Return the root of a mean square; 0 where chance makes an estimate of it less."""
-    return lambda t: np.asarray(np.sqrt(np.maximum(squared(t), 0)))
+    return lambda t: np.sqrt(np.maximum(squared(t), 0))
 
 
 def _record(t: Sums) -> PairSums:
@@ -190,19 +250,26 @@ def _record(t: Sums) -> PairSums:
 
     Of the rows of people only those with two readings have one that is independent: they stand for all rows of people.
     """
-    every, kept, record = t.of(Pair.ROUTES), t.of(Pair.KEPT), t.of(Pair.RECORD)
-    routed, read = every.rows - kept.rows, record.rows - kept.rows
-    with np.errstate(invalid="ignore", divide="ignore"):
+    every = t.of(Pair.ROUTES)
+    kept = t.of(Pair.KEPT)
+    record = t.of(Pair.RECORD)
+    routed = every.rows - kept.rows
+    read = record.rows - kept.rows
+    with undefined():
         factor = (every.n - kept.n) / np.where(read > 0, record.n - kept.n, np.nan)
         factor = np.where(routed > 0, factor, 0.0)
         weighted = (k + factor * (r - k) for k, r in zip(kept[2:], record[2:], strict=True))
-        return PairSums(record.rows, kept.n + factor * (record.n - kept.n), *weighted)
+        return PairSums(
+            record.rows,
+            kept.n + factor * (record.n - kept.n),
+            *weighted,
+        )
 
 
 def _by_variance(t: Sums) -> Floats:
     # One rater one level off in a share x of rows adds x to the mean squared distance, whose scale is two variances.
     p = t.of(Pair.MACHINE)
-    return _ratio(p.n**2, 2 * spread(p.n, p.x, p.xx))
+    return _ratio(p.n**2, 2 * x_spread(p))
 
 
 def _by_deviation(t: Sums) -> Floats:
@@ -215,71 +282,118 @@ def _by_row(t: Sums) -> Floats:
 
 def _by_root(pair: Pair) -> Formula:
     # A share x of rows that are one level off has a root mean square of √x, for the share that may go unseen.
-    return lambda t: np.asarray((1 - 0.025 ** (1 / np.maximum(t.of(pair).rows, 1))) ** -0.5)
+    return lambda t: (1 - 0.025 ** (1 / np.maximum(t.of(pair).rows, 1))) ** -0.5
+
+
+class _Measure(NamedTuple):
+    """A figure of any two raters; see `Statistic`."""
+
+    name: str
+    title: str
+    formula: PairFormula
+    scale: str
+    step: Formula
+
+    def on(
+        self,
+        pair: Pair,
+        prefix: str = "",
+        words: str = "",
+    ) -> Statistic:
+        """Return the figure of two raters. prefix, words: of its name and title."""
+        return self._statistic(
+            prefix,
+            words,
+            lambda t: self.formula(t.of(pair)),
+            (pair,),
+        )
+
+    def degradation(self) -> Statistic:
+        """Return machine–human minus human–human agreement, both on the rows with two humans."""
+        statistic = self._statistic(
+            "degradation_",
+            ", machine minus second human",
+            lambda t: self.formula(t.of(Pair.DOUBLE)) - self.formula(t.of(Pair.HUMANS)),
+            (Pair.HUMANS, Pair.DOUBLE),
+        )
+        return replace(statistic, scale="difference")
+
+    def of_record(self) -> Statistic:
+        pairs = (Pair.RECORD, Pair.KEPT, Pair.ROUTES)
+        return self._statistic(
+            "record_",
+            " of the score of record",
+            lambda t: self.formula(_record(t)),
+            pairs,
+        )
+
+    def _statistic(
+        self,
+        prefix: str,
+        words: str,
+        formula: Formula,
+        pairs: tuple[Pair, ...],
+    ) -> Statistic:
+        return Statistic(
+            prefix + self.name,
+            self.title + words,
+            formula,
+            self.scale,
+            self.step,
+            pairs,
+        )
 
 
 def _pair(
-    name: str, title: str, formula: PairFormula, scale: str, step: Formula, pair: Pair = Pair.MACHINE
+    name: str,
+    title: str,
+    formula: PairFormula,
+    scale: str,
+    step: Formula,
 ) -> Statistic:
-    return Statistic(name, title, lambda t: formula(t.of(pair)), scale, step, (pair,))
+    return _Measure(name, title, formula, scale, step).on(Pair.MACHINE)
 
 
-def _degradation(name: str, title: str, formula: PairFormula, step: Formula) -> Statistic:
-    """Return machine–human minus human–human agreement, both on the rows with two humans."""
-    title = f"{title}, machine minus second human"
-    gap = lambda t: formula(t.of(Pair.DOUBLE)) - formula(t.of(Pair.HUMANS))  # noqa: E731
-    return Statistic(f"degradation_{name}", title, gap, "difference", step, (Pair.HUMANS, Pair.DOUBLE))
+def _share(name: str, title: str, formula: PairFormula) -> Statistic:
+    return _pair(name, title, formula, "share", _by_row)
 
 
-def _of_record(name: str, title: str, formula: PairFormula, scale: str, step: Formula) -> Statistic:
-    title, pairs = f"{title} of the score of record", (Pair.RECORD, Pair.KEPT, Pair.ROUTES)
-    return Statistic(f"record_{name}", title, lambda t: formula(_record(t)), scale, step, pairs)
-
-
+_EXACT = _Measure("exact", "exact agreement", _exact, "share", _by_row)
+_ADJACENT = _Measure("adjacent", "adjacent agreement", _adjacent, "share", _by_row)
+_QWK = _Measure("qwk", "QWK", _qwk, "correlation", _by_variance)
+_R = _Measure("r", "Pearson r", _r, "correlation", _by_variance)
+_SMD = _Measure("smd", "SMD", _smd, "difference", _by_deviation)
 _DISATTENUATED = (Pair.HUMANS, Pair.MACHINE)
 _OF_TRUE_SCORES = (Pair.HUMANS, Pair.DOUBLE, Pair.SECOND)
 # fmt: off
 STATISTICS = (
-    _pair("exact", "exact agreement", _exact, "share", _by_row),
-    _pair("adjacent", "adjacent agreement", _adjacent, "share", _by_row),
-    _pair("qwk", "QWK", _qwk, "correlation", _by_variance),
-    _pair("qwk_expected", "QWK of expected levels", _qwk, "correlation", _by_variance, Pair.EXPECTED),
-    _pair("r", "Pearson r", _r, "correlation", _by_variance),
-    _pair("r_expected", "Pearson r of expected levels", _r, "correlation", _by_variance, Pair.EXPECTED),
-    _pair("smd", "SMD", _smd, "difference", _by_deviation),
+    _EXACT.on(Pair.MACHINE),
+    _ADJACENT.on(Pair.MACHINE),
+    _QWK.on(Pair.MACHINE),
+    _QWK._replace(name="qwk_expected").on(Pair.EXPECTED, words=" of expected levels"),
+    _R.on(Pair.MACHINE),
+    _R._replace(name="r_expected").on(Pair.EXPECTED, words=" of expected levels"),
+    _SMD.on(Pair.MACHINE),
     _pair(
-        "sd_ratio", "ratio of standard deviations",
-        lambda p: _ratio(_deviation(p.n, p.y, p.yy), _deviation(p.n, p.x, p.xx)), "ratio", _by_deviation,
+        "sd_ratio", "ratio of standard deviations", lambda p: _ratio(_y_deviation(p), _x_deviation(p)),
+        "ratio", _by_deviation,
     ),
-    _pair("human_mean", "mean level of people", lambda p: _ratio(p.x, p.n), "difference", _by_row),
-    _pair("machine_mean", "mean level of the machine", lambda p: _ratio(p.y, p.n), "difference", _by_row),
-    _pair(
-        "human_sd", "standard deviation of people", lambda p: _deviation(p.n, p.x, p.xx),
-        "size", _by_root(Pair.MACHINE),
-    ),
-    _pair(
-        "machine_sd", "standard deviation of the machine", lambda p: _deviation(p.n, p.y, p.yy),
-        "size", _by_root(Pair.MACHINE),
-    ),
-    _pair("below", "machine below people", lambda p: _ratio(p.below, p.n), "share", _by_row),
-    _pair("above", "machine above people", lambda p: 1 - _ratio(p.same + p.below, p.n), "share", _by_row),
-    _pair("far_below", "two levels or more below", lambda p: _ratio(p.far_below, p.n), "share", _by_row),
-    _pair("far_above", "two levels or more above", lambda p: 1 - _ratio(p.near + p.far_below, p.n), "share", _by_row),
+    _pair("human_mean", "mean level of people", lambda p: _ratio(p.x, p.n), "difference", _by_row,),
+    _pair("machine_mean", "mean level of the machine", lambda p: _ratio(p.y, p.n), "difference", _by_row,),
+    _pair("human_sd", "standard deviation of people", _x_deviation, "size", _by_root(Pair.MACHINE)),
+    _pair("machine_sd", "standard deviation of the machine", _y_deviation, "size", _by_root(Pair.MACHINE)),
+    _share("below", "machine below people", lambda p: _ratio(p.below, p.n)),
+    _share("above", "machine above people", lambda p: 1 - _ratio(p.same + p.below, p.n)),
+    _share("far_below", "two levels or more below", lambda p: _ratio(p.far_below, p.n)),
+    _share("far_above", "two levels or more above", lambda p: 1 - _ratio(p.near + p.far_below, p.n)),
     _pair("rmse", "root mean squared error", _rmse, "size", _by_root(Pair.MACHINE)),
     _pair("r2", "R²", _r2, "difference", _by_variance),
-    Statistic("kappa", "kappa", _kappa, "difference", _by_variance, (Pair.MACHINE, Pair.LEVELS)),
+    Statistic("kappa", "kappa", _kappa, "difference", _by_variance, (Pair.MACHINE, Pair.LEVELS),),
     Statistic("r_disattenuated", "disattenuated r", _disattenuated, "difference", _by_variance, _DISATTENUATED),
-    _pair("human_exact", "exact agreement of two humans", _exact, "share", _by_row, Pair.HUMANS),
-    _pair("human_adjacent", "adjacent agreement of two humans", _adjacent, "share", _by_row, Pair.HUMANS),
-    _pair("human_qwk", "QWK of two humans", _qwk, "correlation", _by_variance, Pair.HUMANS),
-    _pair("human_r", "Pearson r of two humans", _r, "correlation", _by_variance, Pair.HUMANS),
-    _pair("human_smd", "SMD of two humans", _pooled_smd, "difference", _by_deviation, Pair.HUMANS),
-    _pair("double_exact", "exact agreement where two humans read", _exact, "share", _by_row, Pair.DOUBLE),
-    _pair("double_qwk", "QWK where two humans read", _qwk, "correlation", _by_variance, Pair.DOUBLE),
-    _pair("double_r", "Pearson r where two humans read", _r, "correlation", _by_variance, Pair.DOUBLE),
-    _degradation("exact", "exact agreement", _exact, _by_row),
-    _degradation("qwk", "QWK", _qwk, _by_variance),
-    _degradation("r", "Pearson r", _r, _by_variance),
+    *(measure.on(Pair.HUMANS, "human_", " of two humans",) for measure in (_EXACT, _ADJACENT, _QWK, _R)),
+    _SMD._replace(formula=_pooled_smd).on(Pair.HUMANS, "human_", " of two humans"),
+    *(measure.on(Pair.DOUBLE, "double_", " where two humans read",) for measure in (_EXACT, _QWK, _R)),
+    *(measure.degradation() for measure in (_EXACT, _QWK, _R)),
     Statistic(
         "prmse", "PRMSE of true scores", lambda t: 1 - _ratio(_true_error(t), true_variance(t)), "difference",
         _by_variance, _OF_TRUE_SCORES,
@@ -293,17 +407,13 @@ STATISTICS = (
         "machine_sem", "standard error of measurement of the machine", _root(_true_error),
         "size", _by_root(Pair.HUMANS), _OF_TRUE_SCORES,
     ),
-    _pair("people", "share sent to people", lambda p: _ratio(p.n - p.same, p.n), "share", _by_row, Pair.ROUTES),
-    _pair("kept_exact", "exact agreement of the machine's share", _exact, "share", _by_row, Pair.KEPT),
-    _pair("kept_adjacent", "adjacent agreement of the machine's share", _adjacent, "share", _by_row, Pair.KEPT),
-    _pair("kept_qwk", "QWK of the machine's share", _qwk, "correlation", _by_variance, Pair.KEPT),
-    _pair("kept_smd", "SMD of the machine's share", _smd, "difference", _by_deviation, Pair.KEPT),
-    _of_record("exact", "exact agreement", _exact, "share", _by_row),
-    _of_record("adjacent", "adjacent agreement", _adjacent, "share", _by_row),
-    _of_record("qwk", "QWK", _qwk, "correlation", _by_variance),
-    _of_record("smd", "SMD", _smd, "difference", _by_deviation),
-    _pair("length_r", "Pearson r of machine and length", _r, "correlation", _by_variance, Pair.LENGTH),
-    _pair("human_length_r", "Pearson r of human and length", _r, "correlation", _by_variance, Pair.LENGTH_OF_HUMAN),
+    _Measure(
+        "people", "share sent to people", lambda p: _ratio(p.n - p.same, p.n), "share", _by_row
+    ).on(Pair.ROUTES),
+    *(measure.on(Pair.KEPT, "kept_", " of the machine's share",) for measure in (_EXACT, _ADJACENT, _QWK, _SMD)),
+    *(measure.of_record() for measure in (_EXACT, _ADJACENT, _QWK, _SMD)),
+    _R._replace(name="length_r").on(Pair.LENGTH, words=" of machine and length"),
+    _R._replace(name="human_length_r").on(Pair.LENGTH_OF_HUMAN, words=" of human and length"),
     Statistic(
         "length_gap", "correlation with length, machine minus human",
         lambda t: _r(t.of(Pair.LENGTH)) - _r(t.of(Pair.LENGTH_OF_HUMAN)),
@@ -317,7 +427,13 @@ OF_EXPECTED = ("qwk_expected", "r_expected")
 OF_ROWS = (*OF_EXPECTED, "length_r", "human_length_r", "length_gap")
 """Statistics that need each row's expected level, or that or its length, which kinds of rows have lost."""
 
-SEVERITY = _pair("severity", "severity", lambda p: _ratio(p.y - p.x, p.n), "difference", _by_row)
+SEVERITY = _pair(
+    "severity",
+    "severity",
+    lambda p: _ratio(p.y - p.x, p.n),
+    "difference",
+    _by_row,
+)
 """The second rater's mean level minus the first one's; no part of `STATISTICS`."""
 
 BY_NAME = {statistic.name: statistic for statistic in STATISTICS}
@@ -348,9 +464,9 @@ class Agreement:
 
 
 def agreement(
-    human: Sequence[float] | npt.NDArray[Any],
-    machine: Sequence[float] | npt.NDArray[Any],
-    second: Sequence[float | None] | npt.NDArray[Any] | None = None,
+    human: Levels,
+    machine: Levels,
+    second: Levels | None = None,
 ) -> Agreement:
     """Return the figures that `scoremux evaluate` prints of one task.
 
@@ -364,6 +480,10 @@ def agreement(
     """
     if len({len(column) for column in (human, machine, second) if column is not None}) > 1:
         raise ValueError("human, machine and second differ in length")
-    figures = statistics(Ratings.of(human, machine, second), np.zeros(len(human), np.int64), 1)
+    figures = statistics(
+        Ratings.of(human, machine, second),
+        np.zeros(len(human), np.int64),
+        1,
+    )
     names = [field.name for field in fields(Agreement) if field.name != "n"]
     return Agreement(len(human), **{name: float(figures[name][0]) for name in names})

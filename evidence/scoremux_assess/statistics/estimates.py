@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.labels.ratings import Floats
+from scoremux_assess.labels.ratings import Floats, Values, undefined
 
 Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
@@ -23,11 +23,29 @@ PEOPLE, ONLY_MACHINE = 1, 2
 POWER = 0.8416212335729143
 """80 % quantile of the normal distribution: the power that the rows needed are for."""
 
-_RANGES = {"correlation": (-1, 1), "share": (0, 1), "size": (0, np.inf), "ratio": (0, np.inf)}
+_RANGES = {
+    "correlation": (-1, 1),
+    "share": (0, 1),
+    "size": (0, np.inf),
+    "ratio": (0, np.inf),
+}
 
 _MOST_Z = np.arctanh(1 - 1e-5)
 
-_T = np.array([np.nan, 12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157])
+_T = np.array(
+    [
+        np.nan,
+        12.706205,
+        4.302653,
+        3.182446,
+        2.776445,
+        2.570582,
+        2.446912,
+        2.364624,
+        2.306004,
+        2.262157,
+    ]
+)
 """97.5 % quantiles of Student's t for 0 to 9 degrees of freedom."""
 
 
@@ -39,7 +57,11 @@ class Figure(NamedTuple):
     high: float
 
 
-def rounded(value: float, digits: int = 2, sign: str = "") -> str:
+def rounded(
+    value: float,
+    digits: int = 2,
+    sign: str = "",
+) -> str:
     """Return a number with some digits; one that rounds to zero has no minus. sign: `+` to show a plus too."""
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
@@ -72,16 +94,30 @@ class Estimates:
     bias: Floats | float = 0.0
 
     def at(self, cell: int) -> Figure:
-        return Figure(float(self.value[cell]), float(self.low[cell]), float(self.high[cell]))
+        return Figure(
+            float(self.value[cell]),
+            float(self.low[cell]),
+            float(self.high[cell]),
+        )
 
     def of_fewer(self, cell: int) -> str:
         """Return the words that say of how many cells a mean is, where these are not all."""
         n = self.n[cell]
         return "" if self.cells is None or n in (0, self.cells[cell]) else f" of {n:,.0f}"
 
-    def take(self, cells: npt.NDArray[Any]) -> Estimates:
-        columns = {name: column[cells] for name, column in vars(self).items() if isinstance(column, np.ndarray)}
-        return replace(self, **columns)
+    def take(self, cells: Values) -> Estimates:
+        return replace(
+            self,
+            **{name: column[cells] for name, column in self.columns().items()},
+        )
+
+    def straightened(self, limit: float) -> list[Floats]:
+        """Return the value, the ends of the interval and a limit, on a scale on which errors are nearly normal."""
+        return [straight(x, self.scale) for x in (self.value, self.low, self.high, limit)]
+
+    def columns(self) -> dict[str, Any]:
+        """Return the arrays, by name."""
+        return {name: column for name, column in vars(self).items() if isinstance(column, np.ndarray)}
 
 
 Figures = dict[str, Estimates]
@@ -90,16 +126,33 @@ Figures = dict[str, Estimates]
 
 def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
     """Return the estimates of one statistic in the cells of all parts, in order."""
-    names = {name for part in parts for name, column in vars(part).items() if isinstance(column, np.ndarray)}
-    columns = {name: [vars(part)[name] for part in parts] for name in names}
-    if "cells" in names:
+    columns = {name: [vars(part)[name] for part in parts] for part in parts for name in part.columns()}
+    if "cells" in columns:
         columns["cells"] = [part.n if part.cells is None else part.cells for part in parts]
-    return replace(parts[0], **{name: np.concatenate(column) for name, column in columns.items()})
+    return replace(
+        parts[0],
+        **{name: np.concatenate(column) for name, column in columns.items()},
+    )
+
+
+def joined_figures(parts: Sequence[Figures]) -> Figures:
+    """Return the same statistics in the cells of all parts, in order."""
+    return {name: joined_estimates([part[name] for part in parts]) for name in parts[0]}
+
+
+def means_of(figures: Figures) -> Figures:
+    """Return the mean of each statistic over its cells; see `mean_of`."""
+    return {name: mean_of(estimate) for name, estimate in figures.items()}
+
+
+def taken(figures: Figures, cells: Values) -> Figures:
+    """Return the statistics of some cells."""
+    return {name: estimate.take(cells) for name, estimate in figures.items()}
 
 
 def within(scale: str, ends: Floats) -> Floats:
-    """Return ends of intervals, not beyond what a statistic can be."""
-    return np.asarray(np.clip(ends, *_RANGES.get(scale, (-np.inf, np.inf))))
+    """Return ends of intervals, within the range of a statistic."""
+    return np.clip(ends, *_RANGES.get(scale, (-np.inf, np.inf)))
 
 
 def mean_of(estimate: Estimates) -> Estimates:
@@ -109,7 +162,7 @@ def mean_of(estimate: Estimates) -> Estimates:
     and its r counts as 0. Such a figure adds nothing to the interval. QWK of few rows is too low on average, in a mean
     of many tasks as well: the jackknife's bias is subtracted.
     """
-    constant = np.asarray(estimate.one_level == ONLY_MACHINE)
+    constant = estimate.one_level == ONLY_MACHINE
     value = np.where(constant & (estimate.scale == "correlation"), np.nan_to_num(estimate.value), estimate.value)
     counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
     value, low, high = (column[counts] for column in (value, estimate.low, estimate.high))
@@ -120,11 +173,23 @@ def mean_of(estimate: Estimates) -> Estimates:
     # Cells that seem to err the other way than others make no interval narrower.
     sums = np.maximum(np.nansum(ways, axis=1), np.nansum(ways * shared, axis=1))
     below, above = np.where(np.isnan(low).all(), np.nan, np.sqrt(sums) / max(1, len(value)))
-    low, high = within(estimate.scale, mean - below), within(estimate.scale, mean + above)
+    low = within(estimate.scale, mean - below)
+    high = within(estimate.scale, mean + above)
     ends = (mean, low, high, counts.sum(), len(counts))
     value, low, high, n, cells = (np.array([end], np.float64) for end in ends)
     none = np.zeros(1)
-    return Estimates(value, low, high, n, estimate.scale, none.astype(np.int8), none + 1, cells, none + 1, none)
+    return Estimates(
+        value,
+        low,
+        high,
+        n,
+        estimate.scale,
+        none.astype(np.int8),
+        none + 1,
+        cells,
+        none + 1,
+        none,
+    )
 
 
 def difference(first: Estimates, second: Estimates) -> Estimates:
@@ -137,10 +202,26 @@ def difference(first: Estimates, second: Estimates) -> Estimates:
     one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
     shared = np.maximum(first.shared, second.shared)
     bias = np.zeros(len(value))
-    return Estimates(value, low, high, first.n, "difference", one_level, np.ones(len(value)), shared=shared, bias=bias)
+    return Estimates(
+        value,
+        low,
+        high,
+        first.n,
+        "difference",
+        one_level,
+        np.ones(len(value)),
+        shared=shared,
+        bias=bias,
+    )
 
 
-def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Floats) -> tuple[Floats, Floats]:
+def wilson(
+    share: Floats,
+    size: Floats,
+    rows: Floats,
+    units: Floats,
+    freedom: Floats,
+) -> tuple[Floats, Floats]:
     """Return Wilson's 95 % interval of shares of independent rows.
 
     With students the number is an estimate: size · (t(rows − 1) / t(freedom))² of it count (Korn & Graubard 1998), not
@@ -150,7 +231,7 @@ def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Fl
         share, size: The shares, and how many independent rows tell as much.
         rows, units, freedom: Numbers of rows, of students (or rows again), and degrees of freedom of the estimate.
     """
-    with np.errstate(invalid="ignore"):
+    with undefined():
         t = student_t(rows - 1)
         counted = np.nan_to_num((t / student_t(freedom)) ** 2) * size
         least = np.nan_to_num((t / student_t(units - 1)) ** 2) * np.minimum(size, units)
@@ -161,22 +242,22 @@ def wilson(share: Floats, size: Floats, rows: Floats, units: Floats, freedom: Fl
 
 
 def rows_to_decide(estimate: Estimates, limit: float) -> Floats:
-    """Return how many rows would take the interval off a limit in 80 % of cases, if the figure is what it seems; [C].
+    """Return how many rows would take the interval off a limit in 80 % of cases, if the figure is true; [C].
 
     n · ((z₀.₉₇₅ + z₀.₈₀) / z₀.₉₇₅ · half / |value − limit|)², where `half` is the interval's on the side of the limit.
     At least one more than there are now; inf for more than `MOST_ROWS`.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        columns = (estimate.value, estimate.low, estimate.high, limit)
-        value, low, high, edge = (straight(x, estimate.scale) for x in columns)
+    value, low, high, edge = estimate.straightened(limit)
+    with undefined():
         half = np.where(value >= edge, value - low, high - value) * (1 + POWER / Z)
-        needed = np.maximum(np.ceil(estimate.n * (half / np.abs(value - edge)) ** 2), estimate.n + 1)
+        factor = half / np.abs(value - edge)
+        needed = np.maximum(np.ceil(estimate.n * factor**2), estimate.n + 1)
         return np.where(needed > MOST_ROWS, np.inf, needed)
 
 
 def straight(x: Any, scale: str) -> Floats:
     values = np.asarray(x, np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with undefined():
         if scale == "correlation":
             return np.arctanh(np.clip(values, -1, 1)).clip(-_MOST_Z, _MOST_Z)
         return np.log(values) if scale == "ratio" else values
@@ -188,14 +269,14 @@ def chance_beyond(estimate: Estimates, limit: float, sign: int) -> Floats:
     It is 0.025 where the interval ends at the limit, and follows from Student's t elsewhere: Wallace's (1959)
     z = (8 d + 1) / (8 d + 3) · √(d ln(1 + t² / d)). 1 without an interval.
     """
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        columns = (estimate.value, estimate.low, estimate.high, limit)
-        value, low, high, edge = (straight(x, estimate.scale) for x in columns)
+    value, low, high, edge = estimate.straightened(limit)
+    with undefined():
         half = value - low if sign > 0 else high - value
-        freedom = np.maximum(estimate.n - 1, 1)
+        d = np.maximum(estimate.n - 1, 1)
         distance = sign * (value - edge)
-        t = np.where(half > 0, distance / half * student_t(freedom), np.sign(distance) * np.inf)
-        z = (8 * freedom + 1) / (8 * freedom + 3) * np.sqrt(freedom * np.log1p(np.minimum(t * t, 1e300) / freedom))
+        t = np.where(half > 0, distance / half * student_t(d), np.sign(distance) * np.inf)
+        squared = np.minimum(t * t, 1e300)
+        z = (8 * d + 1) / (8 * d + 3) * np.sqrt(d * np.log1p(squared / d))
     chance = np.array([math.erfc(x / math.sqrt(2)) / 2 for x in np.where(t < 0, -z, z)])
     return np.where(np.isnan(half + chance), 1.0, chance)
 

@@ -1,7 +1,7 @@
 """95 % intervals of every statistic, in closed form: no resampling, no seed, the same bits every time.
 
-A delete-one jackknife gives the standard error: each row (or all rows of a student) is left out in turn. Then, by what
-the statistic is:
+A delete-one jackknife gives the standard error: each row (or all rows of a student) is left out in turn. Then, by the
+kind of the statistic:
 
 share: Wilson's interval; with students, of the number of independent rows that the jackknife finds, fewer where few
     students tell it (Korn and Graubard 1998).
@@ -20,8 +20,6 @@ half of the rows to which people give another level: it finds none of m in 0.5^m
 `tests/slow/test_intervals.py` measures the coverage.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,47 +34,74 @@ from scoremux_assess.labels.ratings import (
     PairSums,
     Ratings,
     Sums,
+    Values,
     balanced,
     by_cell,
     level_range,
     of_rows,
     slices,
     sums,
+    undefined,
 )
-from scoremux_assess.statistics.agreement import Statistic, dsm, human_deviation, pairs_of, spread
-from scoremux_assess.statistics.estimates import ONLY_MACHINE, PEOPLE, Estimates, straight, student_t, wilson, within
+from scoremux_assess.statistics.agreement import BY_NAME, Statistic, dsm, human_deviation, pairs_of, x_spread, y_spread
+from scoremux_assess.statistics.estimates import (
+    ONLY_MACHINE,
+    PEOPLE,
+    Estimates,
+    Figures,
+    straight,
+    student_t,
+    wilson,
+    within,
+)
 
 
 def estimates(
-    chosen: Iterable[Statistic],
+    chosen: Iterable[Statistic | str],
     ratings: Ratings,
-    cell: npt.NDArray[Any],
+    cell: Values,
     cells: int,
-    student: npt.NDArray[Any] | None = None,
-) -> dict[str, Estimates]:
+) -> Figures:
     """Return statistics with their 95 % intervals, by name.
 
     Args:
+        chosen: Statistics, or names of some.
         cell: Which cell a row is in, from 0, [B].
-        student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
-    statistics = tuple(chosen)
-    ratings, pairs = balanced(ratings, cell, cells), pairs_of(statistics)
+    statistics = [BY_NAME[one] if isinstance(one, str) else one for one in chosen]
+    ratings = balanced(ratings, cell, cells)
+    pairs = pairs_of(statistics)
     whole = sums(ratings, cell, cells, pairs)
     pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale) for statistic in statistics}
-    for units in _units(ratings, cell, pairs, student):
+    for units in _units(ratings, cell, pairs):
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
-            pulls[statistic.name].add(units, statistic.formula(left), units.sums.of(statistic.pairs[0]).rows > 0)
+            pulls[statistic.name].add(
+                units,
+                statistic.formula(left),
+                units.sums.of(statistic.pairs[0]).rows > 0,
+            )
     by_statistic = {}
     for statistic in statistics:
-        estimate = _interval(pulls[statistic.name], whole.of(statistic.pairs[0]), statistic.step(whole))
-        by_statistic[statistic.name] = _with_levels(estimate, whole, statistic.pairs, pulls[statistic.name].units)
+        estimate = _interval(
+            pulls[statistic.name],
+            whole.of(statistic.pairs[0]),
+            statistic.step(whole),
+        )
+        by_statistic[statistic.name] = _with_levels(
+            estimate,
+            whole,
+            statistic.pairs,
+            pulls[statistic.name].units,
+        )
     return by_statistic
 
 
 def dsm_estimates(
-    ratings: Ratings, cell: npt.NDArray[Any], member: Mask, cells: int, student: npt.NDArray[Any] | None = None
+    ratings: Ratings,
+    cell: Values,
+    member: Mask,
+    cells: int,
 ) -> Estimates:
     """Return the difference of standardised means of groups, one a cell, with 95 % intervals.
 
@@ -84,18 +109,22 @@ def dsm_estimates(
         ratings: The rows of each group's whole (its task), so that a task's rows come once for each of its groups.
         cell: Which group a row is here for, from 0, [B].
         member: Whether the row is in that group, [B].
-        student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
     ratings = balanced(ratings, cell, cells)
     group = replace(ratings, rows=ratings.rows * member)
     whole, inside = (sums(part, cell, cells, [Pair.MACHINE]) for part in (ratings, group))
     pulls = _Pulls(dsm(whole, inside), "difference")
-    parts = (_units(part, cell, [Pair.MACHINE], student) for part in (ratings, group))
+    parts = (_units(part, cell, [Pair.MACHINE]) for part in (ratings, group))
     for units, of_group in zip(*parts, strict=True):
-        leaves = of_group.sums if student is not None else of_group.sums.times(member[units.rows].astype(np.float64))
-        left = dsm(whole.take(units.cell).without(units.sums), inside.take(units.cell).without(leaves))
+        leaves = of_group.sums
+        if units.student is None:
+            leaves = leaves.times(member[units.rows].astype(np.float64))
+        left = dsm(
+            whole.take(units.cell).without(units.sums),
+            inside.take(units.cell).without(leaves),
+        )
         pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
-    with np.errstate(divide="ignore"):
+    with undefined():
         step = 1 / human_deviation(whole)
     estimate = _interval(pulls, inside.of(Pair.MACHINE), step)
     return _with_levels(estimate, whole, [Pair.MACHINE], pulls.units)
@@ -103,7 +132,7 @@ def dsm_estimates(
 
 @dataclass(frozen=True)
 class _Units:
-    """What is drawn independently of each other: rows, or the rows of one student in one cell.
+    """Units that are drawn independently of each other: rows, or the rows of one student in one cell.
 
     Attributes:
         cell, count: The cell that each is in, and how many such units there are, [U].
@@ -111,21 +140,29 @@ class _Units:
     """
 
     rows: Any
-    cell: npt.NDArray[Any]
+    cell: Values
     count: Floats
     sums: Sums
-    student: npt.NDArray[Any] | None = None
+    student: Values | None = None
 
 
 def _units(
-    ratings: Ratings, cell: npt.NDArray[Any], pairs: Sequence[Pair], student: npt.NDArray[Any] | None
+    ratings: Ratings,
+    cell: Values,
+    pairs: Sequence[Pair],
 ) -> Iterator[_Units]:
     """Yield the units of all rows, a block at a time."""
     levels = level_range(ratings)
+    student = ratings.students
     if student is None:
         for rows in slices(len(ratings)):
             part = ratings.take(rows)
-            yield _Units(rows, cell[rows], part.rows, of_rows(part, pairs, levels))
+            yield _Units(
+                rows,
+                cell[rows],
+                part.rows,
+                of_rows(part, pairs, levels),
+            )
         return
     order = np.lexsort((student, cell))
     new = np.flatnonzero(np.diff(cell[order], prepend=-1) | np.diff(student[order], prepend=-1))
@@ -135,35 +172,65 @@ def _units(
         rows = order[starts[0] : starts[-1]]
         place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         part = ratings.take(rows)
-        of_student = of_rows(part, pairs, levels).times(part.rows).total(place, len(starts) - 1)
+        of_student = (
+            of_rows(part, pairs, levels)
+            .times(part.rows)
+            .total(
+                place,
+                len(starts) - 1,
+            )
+        )
         first = order[starts[:-1]]
-        yield _Units(rows, cell[first], np.ones(len(first)), of_student, student[first])
+        yield _Units(
+            rows,
+            cell[first],
+            np.ones(len(first)),
+            of_student,
+            student[first],
+        )
 
 
 class _Pulls:
     """How a statistic moves, on its scale, as each unit is left out: the jackknife's moments by cell."""
 
     def __init__(self, value: Floats, scale: str) -> None:
-        self.value, self.scale = value, scale
-        self._moved: list[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float32]]] = []
+        self.value = value
+        self.scale = scale
+        self._moved: list[tuple[Values, Values, npt.NDArray[np.float32]]] = []
         self.middle = straight(value, scale)
-        self._moments, self.units, self._lost = np.zeros((5, len(value))), np.zeros(len(value)), np.zeros(len(value))
+        self._moments = np.zeros((5, len(value)))
+        self.units = np.zeros(len(value))
+        self._lost = np.zeros(len(value))
 
     def add(self, units: _Units, left: Floats, about: Mask) -> None:
         """Take in units: the value without each, and whether the statistic is about it."""
         if self.scale == "correlation":  # r without the only row of another level: 0, as QWK is
             left = np.nan_to_num(left)
-        with np.errstate(invalid="ignore"):
+        with undefined():
             pull = self.middle[units.cell] - straight(left, self.scale)
         # Rounding must not pass for a difference.
         pull[np.abs(pull) < 1e-13] = 0.0
         cells = len(self.value)
-        self._lost += by_cell(units.cell, units.count * np.nan_to_num(self.value[units.cell] - left), cells)
-        self._moments += [by_cell(units.cell, units.count * pull**power, cells) for power in range(5)]
+        self._lost += by_cell(
+            units.cell,
+            units.count * np.nan_to_num(self.value[units.cell] - left),
+            cells,
+        )
+        self._moments += [
+            by_cell(
+                units.cell,
+                units.count * pull**power,
+                cells,
+            )
+            for power in range(5)
+        ]
         self.units += by_cell(units.cell, units.count * about, cells)
         if units.student is not None and cells > 1:
-            slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(self.scale, np.ones(cells))
-            with np.errstate(invalid="ignore"):
+            slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(
+                self.scale,
+                np.ones(cells),
+            )
+            with undefined():
                 moved = pull * slope[units.cell]
             moved = np.where(np.isfinite(moved), moved, 0).astype(np.float32)
             self._moved.append((units.student, units.cell, moved))
@@ -173,8 +240,14 @@ class _Pulls:
         if not self._moved:
             return np.ones(len(self.value))
         student, cell, moved = (np.concatenate(column) for column in zip(*self._moved, strict=True))
-        of_student, in_cells = np.bincount(student, moved), np.bincount(student)
-        columns = (moved * moved, moved * of_student[student], in_cells[student], np.ones(len(cell)))
+        of_student = np.bincount(student, moved)
+        in_cells = np.bincount(student)
+        columns = (
+            moved * moved,
+            moved * of_student[student],
+            in_cells[student],
+            np.ones(len(cell)),
+        )
         alone, with_others, places, units = (by_cell(cell, column, len(self.value)) for column in columns)
         moves = alone > 0
         return np.asarray(np.where(moves, with_others, places) / np.where(moves, alone, np.maximum(units, 1)))
@@ -192,9 +265,9 @@ class _Pulls:
     def freedom(self) -> Floats:
         """Return the degrees of freedom of the standard error, [C]: few where few units bring most of it.
 
-        2 (Σ pull²)² / Σ pull⁴ − 1, at most the units − 1; 2 is what coverage needs (`tests/slow/test_intervals.py`).
+        2 (Σ pull²)² / Σ pull⁴ − 1, at most the units − 1; coverage needs the factor 2 (`tests/slow/test_intervals.py`).
         """
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with undefined():
             return np.fmin(self.units - 1, 2 * self._moments[2] ** 2 / self._moments[4] - 1)
 
     def skewness(self) -> Floats:
@@ -203,20 +276,26 @@ class _Pulls:
         return np.asarray((third - 3 * mean * second + 2 * mean**3) / (second - mean**2) ** 1.5)
 
 
-def _with_levels(estimate: Estimates, whole: Sums, pairs: Sequence[Pair], units: Floats) -> Estimates:
+def _with_levels(
+    estimate: Estimates,
+    whole: Sums,
+    pairs: Sequence[Pair],
+    units: Floats,
+) -> Estimates:
     """Return the estimate with `one_level` and `by_chance`; pairs: those that a statistic compares."""
     first = whole.of(pairs[0])
-    people = spread(first.n, first.x, first.xx) == 0
-    machine, by_chance = np.zeros_like(people), np.ones(len(people))
+    people = x_spread(first) == 0
+    machine = np.zeros_like(people)
+    by_chance = np.ones(len(people))
     if pairs[0] == Pair.ROUTES:
         return replace(estimate, one_level=machine.astype(np.int8), by_chance=by_chance)
     if Pair.HUMANS in pairs:
-        people |= spread(first.n, first.y, first.yy) == 0
+        people |= y_spread(first) == 0
     for pair in {Pair.RECORD} if pairs[0] == Pair.RECORD else set(pairs) - {Pair.HUMANS, Pair.LEVELS}:
         p = whole.of(pair)
-        constant = spread(p.n, p.y, p.yy) == 0
+        constant = y_spread(p) == 0
         machine |= constant
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with undefined():
             other = (1 - p.same / p.n) * np.minimum(p.n**2 / p.ww, units)
         by_chance = np.where(constant, np.fmin(by_chance, 0.5**other), by_chance)
     one_level = np.where(people, PEOPLE, np.where(machine, ONLY_MACHINE, 0)).astype(np.int8)
@@ -230,8 +309,9 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
         rated: The sums of the pair of raters whose rows it is about.
         step: How much it moves for each share of rows that is one level off.
     """
-    value, scale = pulls.value, pulls.scale
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+    value = pulls.value
+    scale = pulls.scale
+    with undefined():
         independent = np.minimum(rated.rows, rated.n**2 / rated.ww)
         if scale == "share":
             low, high = _share_interval(value, rated.rows, independent, pulls)
@@ -240,15 +320,26 @@ def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
             reach = (1 - 0.025 ** (1 / np.maximum(independent, 1))) * step
             # The jackknife knows nothing where no unit moves the figure. A machine that gives one level throughout has
             # a QWK of 0 without any movement, and nothing bounds what it would do with another row.
-            still, perfect = pulls.error() == 0, 1 - np.abs(value) < 1e-12
+            still = pulls.error() == 0
+            perfect = 1 - np.abs(value) < 1e-12
             low, high = (np.where(still, np.nan, end) if scale == "correlation" else end for end in (low, high))
             blind = perfect if scale == "correlation" else still
             reach = value * np.expm1(reach) if scale == "ratio" else reach
-            low, high = np.where(blind, value - reach, low), np.where(blind, value + reach, high)
-        low, high = within(scale, low), within(scale, high)
-    undefined = np.isnan(value) | np.isnan(low) | np.isnan(high)
-    low, high = (np.where(undefined, np.nan, end) for end in (low, high))
-    return Estimates(value, low, high, rated.rows, scale, shared=pulls.shared(), bias=pulls.bias())
+            low = np.where(blind, value - reach, low)
+            high = np.where(blind, value + reach, high)
+        low = within(scale, low)
+        high = within(scale, high)
+    nowhere = np.isnan(value) | np.isnan(low) | np.isnan(high)
+    low, high = (np.where(nowhere, np.nan, end) for end in (low, high))
+    return Estimates(
+        value,
+        low,
+        high,
+        rated.rows,
+        scale,
+        shared=pulls.shared(),
+        bias=pulls.bias(),
+    )
 
 
 def _student(pulls: _Pulls) -> tuple[Floats, Floats]:
@@ -259,22 +350,32 @@ def _student(pulls: _Pulls) -> tuple[Floats, Floats]:
 
 def _skewed(pulls: _Pulls) -> tuple[Floats, Floats]:
     """Return the wider of Student's t and Hall's monotone transformation of it, on each side."""
-    g, t = pulls.skewness() / np.sqrt(pulls.units), student_t(pulls.units - 1)
+    g = pulls.skewness() / np.sqrt(pulls.units)
+    t = student_t(pulls.units - 1)
 
     def hall(x: Floats) -> Floats:
-        return np.where(np.abs(g) < 1e-6, x, 3 / g * (np.cbrt(1 + g * (x - g / 6)) - 1))
+        root = np.cbrt(1 + g * (x - g / 6))
+        return np.where(np.abs(g) < 1e-6, x, 3 / g * (root - 1))
 
-    below, above = np.fmax(t, hall(t)), np.fmin(-t, hall(-t))
-    return pulls.value - pulls.error() * below, pulls.value - pulls.error() * above
+    below = np.fmax(t, hall(t))
+    above = np.fmin(-t, hall(-t))
+    error = pulls.error()
+    return pulls.value - error * below, pulls.value - error * above
 
 
-def _share_interval(share: Floats, rows: Floats, independent: Floats, pulls: _Pulls) -> tuple[Floats, Floats]:
+def _share_interval(
+    share: Floats,
+    rows: Floats,
+    independent: Floats,
+    pulls: _Pulls,
+) -> tuple[Floats, Floats]:
     """Return Wilson's interval for as many independent rows as explain the jackknife's standard error.
 
     Args:
         independent: How many of equal weight tell as much, where the jackknife finds no error.
     """
-    units, error = pulls.units, pulls.error()
+    units = pulls.units
+    error = pulls.error()
     explaining = share * (1 - share) / (error**2 * (units - 1) / units)
     size = np.where(error > 0, np.minimum(rows, explaining), np.minimum(independent, units))
     return wilson(share, size, rows, units, pulls.freedom())

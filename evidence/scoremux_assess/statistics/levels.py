@@ -5,16 +5,13 @@ that level; a mean between two levels counts half at each. The machine's is its 
 where it gives that level: that from one human, less the error of a human there (Loukina et al. 2020, as in PRMSE).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Floats, Ints, Ratings, by_cell, kinds
-from scoremux_assess.statistics.agreement import BY_NAME
+from scoremux_assess.labels.ratings import Floats, Ints, Ratings, by_cell, fewer_rows, kinds
 from scoremux_assess.statistics.estimates import Estimates
 from scoremux_assess.statistics.intervals import estimates
 
@@ -41,39 +38,52 @@ class LevelFigures:
 
 
 def measure_levels(
-    ratings: Ratings, task: Ints, most: Sequence[int | None], student: Ints | None
+    ratings: Ratings,
+    task: Ints,
+    most: Sequence[int | None],
 ) -> list[LevelFigures]:
     """Return the figures of each task.
 
     Args:
         most: How many levels each task has; None where that is not known.
-        student: A number for the student who wrote each row, [B]; None if rows are independent.
     """
     merged, cell = kinds(ratings, task)
     scales = [_scale(merged.take(cell == place), count) for place, count in enumerate(most)]
     first = np.cumsum([0, *map(len, scales)])
     # The place of level 0 of each task among the levels of all.
     zero = first[:-1] - np.array([scale.start for scale in scales])
-    rows, task, student = (merged, cell, None) if student is None else (ratings, task, student)
+    rows, task = fewer_rows(ratings, task)
     double = ~np.isnan(rows.second)
     mean = (rows.human + np.where(double, rows.second, 0.0)) / 2
-    floor, ceiling = np.floor(mean), np.ceil(mean)
-    ends, shares = np.concatenate([floor, ceiling]), np.concatenate([1.0 - (mean - floor), mean - floor])
-    twice: Ints = np.tile(np.arange(len(rows)), 2)
+    floor = np.floor(mean)
+    ceiling = np.ceil(mean)
+    ends = np.concatenate([floor, ceiling])
+    shares = np.concatenate([1.0 - (mean - floor), mean - floor])
+    twice = np.tile(np.arange(len(rows)), 2)
     counted = np.tile(double, 2) & (shares > 0)
-    both, again = twice[counted], rows.take(twice[counted])
+    both = twice[counted]
+    again = rows.take(twice[counted])
     again = replace(again, weight=again.weight * shares[counted])
 
-    def by_level(name: str, part: Ratings, level: Floats, place: Ints, who: Ints | None) -> Estimates:
+    def by_level(
+        name: str,
+        part: Ratings,
+        level: Floats,
+        place: Ints,
+    ) -> Estimates:
         at = zero[place] + np.rint(level).astype(np.int64)
-        return estimates([BY_NAME[name]], part, at, int(first[-1]), who)[name]
+        return estimates([name], part, at, int(first[-1]))[name]
 
-    of_exact = by_level("exact", rows, rows.human, task, student)
-    of_human = by_level("sem", again, ends[counted], task[both], None if student is None else student[both])
-    of_machine = by_level("machine_sem", rows, rows.machine, task, student)
+    of_exact = by_level("exact", rows, rows.human, task)
+    of_human = by_level("sem", again, ends[counted], task[both])
+    of_machine = by_level("machine_sem", rows, rows.machine, task)
     tables = list(_tables(merged, cell, scales))
     return [
-        LevelFigures(scale, *table, *(part.take(np.arange(start, end)) for part in (of_exact, of_human, of_machine)))
+        LevelFigures(
+            scale,
+            *table,
+            *(part.take(np.arange(start, end)) for part in (of_exact, of_human, of_machine)),
+        )
         for scale, table, (start, end) in zip(scales, tables, pairwise(first.tolist()), strict=True)
     ]
 
@@ -85,7 +95,11 @@ def _scale(rows: Ratings, count: int | None) -> range:
     return range(int(np.rint(levels.min(initial=0))), int(np.rint(highest)) + 1 if count is None else count)
 
 
-def _tables(rows: Ratings, cell: Ints, scales: Sequence[range]) -> Iterator[tuple[Ints, Ints]]:
+def _tables(
+    rows: Ratings,
+    cell: Ints,
+    scales: Sequence[range],
+) -> Iterator[tuple[Ints, Ints]]:
     """Yield the confusion tables of human and machine, and of two humans, by task."""
     for place, scale in enumerate(scales):
         part = rows.take(cell == place)
@@ -95,6 +109,18 @@ def _tables(rows: Ratings, cell: Ints, scales: Sequence[range]) -> Iterator[tupl
         yield machine, humans
 
 
-def _table(rows: Floats, x: Floats, y: Floats, scale: range) -> Ints:
+def _table(
+    rows: Floats,
+    x: Floats,
+    y: Floats,
+    scale: range,
+) -> Ints:
     at = (np.rint(x) - scale.start) * len(scale) + np.rint(y) - scale.start
-    return by_cell(at.astype(np.int64), rows, len(scale) ** 2).astype(np.int64).reshape(len(scale), len(scale))
+    return (
+        by_cell(at.astype(np.int64), rows, len(scale) ** 2)
+        .astype(np.int64)
+        .reshape(
+            len(scale),
+            len(scale),
+        )
+    )

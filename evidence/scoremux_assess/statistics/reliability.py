@@ -3,15 +3,13 @@
 All figures are those of each task, and after them of all rows, float64 [C]; NaN where nothing is known.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Floats, Ints, Mask, by_cell
+from scoremux_assess.labels.ratings import Floats, Ints, Mask, by_cell, undefined
 from scoremux_assess.statistics.estimates import wilson
 
 BINS = 10
@@ -60,7 +58,7 @@ class Routing:
     Attributes:
         machine: The share of rows that it leaves to the machine.
         wrong: The share of wrong levels among them.
-        error_before: Expected calibration error of the greatest probability: what there is before a calibration.
+        error_before: Expected calibration error of the greatest probability: the confidence before a calibration.
     """
 
     machine: Floats
@@ -68,7 +66,14 @@ class Routing:
     error_before: Floats
 
 
-def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, task: Ints, cells: int) -> RangeFigures:
+def measure_ranges(
+    low: Floats,
+    high: Floats,
+    human: Floats,
+    weight: Floats,
+    task: Ints,
+    cells: int,
+) -> RangeFigures:
     """Measure ranges of levels.
 
     Args:
@@ -76,9 +81,14 @@ def measure_ranges(low: Floats, high: Floats, human: Floats, weight: Floats, tas
     """
     bounded = ~np.isnan(low) & ~np.isnan(high)
     inside = (low <= human) & (human <= high)
-    columns = (bounded, weight * bounded, np.where(bounded, weight * (high - low + 1), 0), weight * (bounded & inside))
+    columns = (
+        bounded,
+        weight * bounded,
+        np.where(bounded, weight * (high - low + 1), 0),
+        weight * (bounded & inside),
+    )
     rows, total, width, covered = _totals(task, cells, *columns)
-    with np.errstate(invalid="ignore"):
+    with undefined():
         return RangeFigures(rows, width / total, covered / total)
 
 
@@ -93,28 +103,52 @@ def measure_confidence(
     """
     has_confidence = ~np.isnan(confidence)
     student = None if student is None else student[has_confidence]
-    confidence, weight, task = confidence[has_confidence], weight[has_confidence], task[has_confidence].astype(np.int64)
+    confidence = confidence[has_confidence]
+    weight = weight[has_confidence]
+    task = task[has_confidence].astype(np.int64)
     hit = weight * right[has_confidence]
     place = task * BINS + np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     columns = (np.ones_like(hit), weight, weight * confidence, hit)
     tables = [by_cell(place, column, cells * BINS).reshape(cells, BINS) for column in columns]
     rows, total, stated, correct = (np.vstack([table, table.sum(axis=0)]) for table in tables)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with undefined():
         error = np.abs(stated - correct).sum(axis=1) / total.sum(axis=1)
-        kept = np.stack(list(_kept(confidence, hit, weight, task, cells, student)), axis=1)
+        kept = np.stack(
+            list(
+                _kept(
+                    confidence,
+                    hit,
+                    weight,
+                    task,
+                    cells,
+                    student,
+                )
+            ),
+            axis=1,
+        )
         return Reliability(rows, stated / total, correct / total, error, *kept)
 
 
-def measure_routing(people: Floats, kept: Floats, right: Mask, task: Ints, stated: Reliability) -> Routing:
-    """Return what is known of routes.
+def measure_routing(
+    people: Floats,
+    kept: Floats,
+    right: Mask,
+    task: Ints,
+    stated: Reliability,
+) -> Routing:
+    """Return the figures of routes.
 
     Args:
         people: The share of rows that were sent to people, [C].
         kept: The weight of a row that the machine keeps, 0 where people read it, NaN where that is not known, [B].
     """
     machine, wrong = _totals(task, len(stated.error) - 1, kept, kept * ~right)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return Routing(np.where(np.isnan(machine), np.nan, 1 - people), wrong / machine, stated.error)
+    with undefined():
+        return Routing(
+            np.where(np.isnan(machine), np.nan, 1 - people),
+            wrong / machine,
+            stated.error,
+        )
 
 
 def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:
@@ -127,7 +161,8 @@ def _kept(
     confidence: Floats, hit: Floats, weight: Floats, task: Ints, cells: int, student: Ints | None
 ) -> Iterator[Floats]:
     """Yield the curve of each task, and of all rows."""
-    by_task, of_all = np.lexsort((-confidence, task)), np.argsort(-confidence, kind="stable")
+    by_task = np.lexsort((-confidence, task))
+    of_all = np.argsort(-confidence, kind="stable")
     edges = np.searchsorted(task[by_task], np.arange(cells + 1))
     for order in (*(by_task[first:last] for first, last in pairwise(edges)), of_all):
         yield _curve(hit[order], weight[order], None if student is None else student[order])
@@ -142,19 +177,32 @@ def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:
         return np.full((3, len(COVERAGES)), np.nan)
     total = np.cumsum(weight)
     ends = 1 + np.searchsorted(total, COVERAGES * total[-1] * (1 - 1e-12)).clip(max=len(hit) - 1)
-    totals, shares = total[ends - 1], _sums(hit, ends) / total[ends - 1]
+    totals = total[ends - 1]
+    shares = _sums(hit, ends) / total[ends - 1]
     if student is None:
-        squares, units = _sums(weight**2, ends), ends
+        squares = _sums(weight**2, ends)
+        units = ends
         square = (1 - 2 * shares) * _sums(hit**2, ends) + shares**2 * squares
     else:
-        who = np.unique(student, return_inverse=True)[1].reshape(-1)
+        who = np.unique(student, return_inverse=True)[1]
         of_student = [[np.bincount(who[:end], column[:end]) for column in (weight, hit)] for end in ends]
         squares = np.array([(weights**2).sum() for weights, _ in of_student])
         units = np.array([len(np.unique(who[:end])) for end in ends])
         square = np.array([((hits - p * w) ** 2).sum() for p, (w, hits) in zip(shares, of_student, strict=True)])
     explained = np.where(square > 1e-9, shares * (1 - shares) / np.maximum(square, 1e-12), 1 / squares)
     size = np.minimum(explained * totals**2, ends)
-    return np.stack([shares, *wilson(shares, size, ends, units, units - 1)])
+    return np.stack(
+        [
+            shares,
+            *wilson(
+                shares,
+                size,
+                ends,
+                units,
+                units - 1,
+            ),
+        ]
+    )
 
 
 def _sums(column: Floats, ends: Ints) -> Floats:

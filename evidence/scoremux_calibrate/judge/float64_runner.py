@@ -2,8 +2,6 @@
 scorer of single rows with it.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,7 +30,7 @@ _error_function = np.vectorize(math.erf, otypes=[np.float64])
 class Cast(OpRun):  # type: ignore[misc]
     """A cast that leaves float64 as it is.
 
-    What is made of positions alone is float32, as in every runner: buckets of relative positions depend on that.
+    Values of positions alone are float32, as in every runner: buckets of relative positions depend on that.
     """
 
     op_domain = ""
@@ -68,7 +66,12 @@ class GatherElements(OpRun):  # type: ignore[misc]
 
     op_domain = ""
 
-    def _run(self, x: Any, places: Any, axis: int = 0) -> tuple[Any]:
+    def _run(
+        self,
+        x: Any,
+        places: Any,
+        axis: int = 0,
+    ) -> tuple[Any]:
         return (np.take_along_axis(x, places, axis=axis),)
 
 
@@ -83,9 +86,14 @@ class Float64Graph:
             raise RunnerError(f"{path} cannot be computed as an ONNX graph: {error}") from error
         self._weights = {tensor.name: _widened(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-        """Return the values of some outputs; only what they need is computed, and kept while it is needed."""
-        needed, nodes = Counter(outputs), []
+    def run(
+        self,
+        outputs: Sequence[str],
+        feeds: Mapping[str, Any],
+    ) -> list[Any]:
+        """Return the values of some outputs; only needed values are computed, and kept while they are needed."""
+        needed = Counter(outputs)
+        nodes = []
         for node, evaluator in reversed(self._nodes):
             if any(needed[name] for name in node.output):
                 needed.update(node.input)
@@ -106,12 +114,15 @@ class Float64Graph:
 
 def _evaluator(node: onnx.NodeProto, opsets: Sequence[onnx.OperatorSetIdProto]) -> ReferenceEvaluator:
     inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in part if name] for part in (node.input, node.output))
-    model = onnx.helper.make_model(onnx.helper.make_graph([node], "node", inputs, outputs), opset_imports=opsets)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "node", inputs, outputs),
+        opset_imports=opsets,
+    )
     return ReferenceEvaluator(model, new_ops=[Cast, Erf, GatherElements, Gelu])
 
 
 def _widened(weights: Any) -> Any:
-    """Return floats as float64. A scalar stays as it is: it gets the type of what it meets."""
+    """Return floats as float64. A scalar stays as it is: it gets the type of the other operand."""
     is_float = not np.issubdtype(weights.dtype, np.integer) and weights.dtype != np.bool_
     return weights.astype(np.float64 if weights.size > 1 else np.float32) if is_float else weights
 
@@ -136,7 +147,12 @@ class Float64Runner(BackboneRunner):
         self._kept = backbone.spec.kept
         self._graph = Float64Graph(backbone.onnx)
 
-    def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> list[Any]:
+    def _compute(
+        self,
+        rows: RowInputs,
+        tables: Tables,
+        outputs: list[str],
+    ) -> list[Any]:
         return self._graph.run(outputs, {**rows.feeds, **tables.arrays})
 
 
@@ -154,13 +170,28 @@ class Float64Scorer:
         package = add_prefix(package, self._backbone, self._runner)
         return Version.of(package, size_class(package.tables, package.outputs))
 
-    def logits(self, version: Version, text: str) -> npt.NDArray[np.float64]:
+    def logits(
+        self,
+        version: Version,
+        text: str,
+    ) -> npt.NDArray[np.float64]:
         """Return a response's logits, float64 [outputs]. The row is computed alone, which takes the least memory."""
         spec = self._backbone.spec
-        tables = stack([version.tables], spec, version.size, self._runner.dtypes)
+        tables = stack(
+            [version.tables],
+            spec,
+            version.size,
+            self._runner.dtypes,
+        )
         (tokens,) = self._backbone.tokenizer.encode([version.task.render(text)])
         before = version.prefix_tokens(tokens.ids, spec.pad_id)
         rest = tokens.after(before)
-        inputs = pad([rest], np.zeros(1, np.int64), self._backbone.buckets.of(len(rest.ids)), spec, [before])
+        inputs = pad(
+            [rest],
+            np.zeros(1, np.int64),
+            self._backbone.buckets.of(len(rest.ids)),
+            spec,
+            [before],
+        )
         outputs = self._runner.run(inputs, tables if before else tables.bare)
         return np.asarray(outputs.logits[0, : version.outputs], np.float64)

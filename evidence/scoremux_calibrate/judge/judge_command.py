@@ -29,7 +29,7 @@ _SHOWN = 10
 
 @dataclass
 class Tally:
-    """What was not judged, and why, in rows; damaged: what is wrong with packages.
+    """Rows that were not judged, by reason; damaged: faults of packages.
 
     Canaries count for nothing, nor do rows that were not drawn.
     """
@@ -96,13 +96,23 @@ def judge(
     from scoremux_calibrate.judge.logged_rows import draw, find_texts, read_texts
     from scoremux_files.digests import read_key
 
-    columns = column_names(column, responses[0], id="id", text="text").values()
+    columns = column_names(
+        column,
+        responses[0],
+        id="id",
+        text="text",
+    ).values()
     key = read_key(key_file) if key_file else None
-    backbone, tally = open_backbone(repository / "store", None), Tally()
+    backbone = open_backbone(repository / "store", None)
+    tally = Tally()
     digests = {digest for digest, _ in read_texts(responses, key, *columns)}
     store = Store(repository / "store")
     canary = text_digest(CANARY_TEXT.encode(), key)
-    drawn = draw(_candidates(logs, backbone, store, digests, canary, tally), rows, seed)
+    drawn = draw(
+        _candidates(logs, backbone, store, digests, canary, tally),
+        rows,
+        seed,
+    )
     texts = find_texts(responses, {row.digest for row in drawn}, key, *columns)
     judged = list(_judge(drawn, texts, store, backbone, tally))
     margins = {row.row.arithmetic: tolerance(row.row.arithmetic, arithmetic or ()) for row in judged}
@@ -114,7 +124,13 @@ def judge(
     counts = Counter((row.arithmetic, row.margin <= margins.get(row.arithmetic, 0.0)) for row in logged)
     summary = _summary(judged, standings, margins, counts)
     if as_json:
-        show_json({"arithmetics": summary, "not_judged": vars(tally), "contradicted": [r.id for r in contradicted]})
+        show_json(
+            {
+                "arithmetics": summary,
+                "not_judged": vars(tally),
+                "contradicted": [r.id for r in contradicted],
+            }
+        )
     else:
         _show(summary, contradicted, tally)
     if contradicted or tally.damaged or not judged or tally.unjudged > allow_unjudged:
@@ -165,7 +181,12 @@ def _judge(
             continue
         for row in of_version:
             logits = scorer.logits(version, texts[row.digest].text)
-            yield judge_row(row, texts[row.digest].id, logits, version.task.levels)
+            yield judge_row(
+                row,
+                texts[row.digest].id,
+                logits,
+                version.task.levels,
+            )
 
 
 def _summary(
@@ -176,7 +197,7 @@ def _summary(
 ) -> dict[str, dict[str, Any]]:
     from scoremux_calibrate.judge.judged_rows import Standing
 
-    summary: dict[str, dict[str, Any]] = {}
+    summary = {}
     for name, limit in sorted(margins.items()):
         places = [place for place, row in enumerate(judged) if row.row.arithmetic == name]
         words = Counter(standings[place] for place in places)
@@ -192,7 +213,11 @@ def _summary(
     return summary
 
 
-def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow], tally: Tally) -> None:
+def _show(
+    summary: dict[str, dict[str, Any]],
+    contradicted: Sequence[JudgedRow],
+    tally: Tally,
+) -> None:
     columns = ("Arithmetic", "Judged", "Same", "Close", "Contradicted", "Largest Δ", "Tolerance", "In the log")
     table = [
         (
@@ -204,19 +229,32 @@ def _show(summary: dict[str, dict[str, Any]], contradicted: Sequence[JudgedRow],
         )
         for name, row in summary.items()
     ]
-    show_table(columns, table)
-    print("Largest Δ: of differences between two logits, measured from float64 on the judged rows.")
-    for sentence in tally.sentences():
-        print(sentence)
+    largest = "Largest Δ: of differences between two logits, measured from float64 on the judged rows."
+    show_table(columns, table, notes=[largest, *tally.sentences()])
     if contradicted:
         lines = [
-            (row.id, row.row.task, short(row.row.version), str(row.row.level), str(row.level), f"{row.margin:.2e}")
+            (
+                row.id,
+                row.row.task,
+                short(row.row.version),
+                str(row.row.level),
+                str(row.level),
+                f"{row.margin:.2e}",
+            )
             for row in contradicted[:_SHOWN]
         ]
-        show_table(("Response", "Task", "Version", "Logged", "Judge", "Margin"), lines, title="Contradicted")
+        show_table(
+            ("Response", "Task", "Version", "Logged", "Judge", "Margin"),
+            lines,
+            title="Contradicted",
+        )
 
 
-def _write(path: Path, judged: Sequence[JudgedRow], standings: Sequence[Standing]) -> None:
+def _write(
+    path: Path,
+    judged: Sequence[JudgedRow],
+    standings: Sequence[Standing],
+) -> None:
     from scoremux_files.atomic import replace_file
     from scoremux_files.errors import writing
 

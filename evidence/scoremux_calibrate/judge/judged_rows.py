@@ -1,10 +1,8 @@
-"""Logits in float64 against what a server logged: which levels are the same, close to another, or contradicted.
+"""Logits in float64 beside logged ones: which levels are the same, close to another, or contradicted.
 
 A level can differ between two arithmetics only where the row's margin (`outcomes.margin_of`) is not above what that
 differs by between them.
 """
-
-from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ _LEAST = 1e-30
 
 
 class Standing(Enum):
-    """What the judge says of a logged level."""
+    """The judge's verdict on a logged level."""
 
     SAME = "same"
     CLOSE = "close"
@@ -55,7 +53,7 @@ class JudgedRow:
     difference: float | None
 
     def standing(self, limit: float) -> Standing:
-        """Return what stands. limit: How far honest rows may be from float64; with a smaller margin, they are close."""
+        """Return the verdict. limit: How far honest rows may be from float64; with a smaller margin, they are close."""
         logged = self.row.probabilities
         if logged and self.row.level != logged.index(max(logged)):
             return Standing.CONTRADICTED  # the log contradicts itself
@@ -66,14 +64,33 @@ class JudgedRow:
         return Standing.SAME if self.level == self.row.level else Standing.CONTRADICTED
 
 
-def judge_row(row: LoggedRow, response_id: str, logits: npt.NDArray[np.float64], points: Sequence[float]) -> JudgedRow:
+def judge_row(
+    row: LoggedRow,
+    response_id: str,
+    logits: npt.NDArray[np.float64],
+    points: Sequence[float],
+) -> JudgedRow:
     """Compare a logged row with its logits in float64. points: those of the task's levels."""
     margin = margin_of(logits, points)
     if len(logits) == 1:
         level = min(range(len(points)), key=lambda place: (abs(points[place] - float(logits[0])), place))
-        return JudgedRow(row, response_id, level, (float(logits[0]),), margin, None)
+        return JudgedRow(
+            row=row,
+            id=response_id,
+            level=level,
+            logits=(float(logits[0]),),
+            margin=margin,
+            difference=None,
+        )
     difference = _difference(np.array(row.probabilities), logits)
-    return JudgedRow(row, response_id, int(np.argmax(logits)), tuple(logits.tolist()), margin, difference)
+    return JudgedRow(
+        row=row,
+        id=response_id,
+        level=int(np.argmax(logits)),
+        logits=tuple(logits.tolist()),
+        margin=margin,
+        difference=difference,
+    )
 
 
 def _difference(probabilities: npt.NDArray[np.float64], logits: npt.NDArray[np.float64]) -> float:

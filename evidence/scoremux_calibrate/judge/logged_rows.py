@@ -1,7 +1,5 @@
 """Lines of audit logs → the rows to judge, with their texts from the programme's own file."""
 
-from __future__ import annotations
-
 import math
 import random
 import re
@@ -29,7 +27,7 @@ class LoggedRow:
     Attributes:
         level: The place of the level among the task's levels.
         probabilities: One for each level; empty where the head gives one value.
-        arithmetic: The name of what computed the row; the precision where the log has no such name.
+        arithmetic: The name of the row's arithmetic; the precision where the log has no such name.
         margin: Distance to another level, from the probabilities or else as logged; NaN without either.
     """
 
@@ -67,14 +65,14 @@ def _row(line: bytes, where: str) -> LoggedRow | None:
             return None
         probabilities = _distribution(values["probabilities"])
         return LoggedRow(
-            str(values["digest"]),
-            str(values["task"]),
-            _digest(values, "version"),
-            _digest(values, "backbone"),
-            _level(values["level"]),
-            probabilities,
-            str(values.get("arithmetic") or values["precision"]),
-            _margin(probabilities, values.get("margin")),
+            digest=str(values["digest"]),
+            task=str(values["task"]),
+            version=_digest(values, "version"),
+            backbone=_digest(values, "backbone"),
+            level=_level(values["level"]),
+            probabilities=probabilities,
+            arithmetic=str(values.get("arithmetic") or values["precision"]),
+            margin=_margin(probabilities, values.get("margin")),
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise AuditError(f"{where} is not a line of an audit log: {error!r:.200}") from error
@@ -101,7 +99,7 @@ def _distribution(values: list[float]) -> tuple[float, ...]:
 
 
 def _margin(probabilities: tuple[float, ...], logged: object) -> float:
-    """Return ln p₁ − ln p₂ of the two largest; without probabilities, what the line says; NaN where it says nothing."""
+    """Return ln p₁ − ln p₂ of the two largest; without probabilities, the margin in the line; NaN where it has none."""
     if len(probabilities) > 1:
         second, first = sorted(probabilities)[-2:]
         return math.log(first / second) if second > 0 else math.inf
@@ -112,9 +110,14 @@ def _margin(probabilities: tuple[float, ...], logged: object) -> float:
     return float(logged)
 
 
-def draw(rows: Iterable[LoggedRow], count: int, seed: int) -> list[LoggedRow]:
+def draw(
+    rows: Iterable[LoggedRow],
+    count: int,
+    seed: int,
+) -> list[LoggedRow]:
     """Return `count` of the rows, each set of that size as likely as another; all if there are fewer."""
-    generator, drawn = random.Random(seed), list[LoggedRow]()
+    generator = random.Random(seed)
+    drawn = list[LoggedRow]()
     for place, row in enumerate(rows):
         if place < count:
             drawn.append(row)

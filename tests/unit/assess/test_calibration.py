@@ -3,13 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import beta
 
 from making import ROOT
-from scoremux_assess.calibration.fit import below_gate, fit, one_level
+from scoremux_assess.calibration import fit as fitting
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.ranges import Growth, reach
 from scoremux_assess.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
@@ -38,6 +39,11 @@ def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4, 
     return LabelledScores(bold.astype(np.float32).astype(np.float64), bold.argmax(axis=1), human)
 
 
+def fit(*values: Any) -> dict[str, Decision]:
+    """Return the decisions alone of what `fit` finds."""
+    return fitting.fit(*values).decisions
+
+
 def threshold_of(target: dict[str, float], rows: LabelledScores) -> Threshold:
     threshold = fit(ScoringPolicy.model_validate({"target": target}), {"t": rows})["t"].threshold
     assert threshold is not None
@@ -60,9 +66,11 @@ def test_temperatures_undo_boldness_and_few_rows_stay_near_the_pooled_one() -> N
 def test_calibration_that_fits_held_out_rows_worse_is_found() -> None:
     """One small task is timid among many that are bold: the pooled temperature makes it worse."""
     bold = [draw_rows(2000, seed, 3.0) for seed in range(4)]
-    changes = changes_of_brier([*bold, draw_rows(60, 9, 0.45)])
-    assert all(high < 0 for _, _, high in changes[:4])
-    assert changes[4][0] > 0
+    tasks = {str(place): rows for place, rows in enumerate([*bold, draw_rows(60, 9, 0.45)])}
+    held_out = dict(zip(tasks, held_out_temperatures([*tasks.values()]), strict=True))
+    *changes, last = changes_of_brier(tasks, held_out).values()
+    assert all(high < 0 for _, _, high in changes)
+    assert last[0] > 0
 
 
 def test_confidence_of_calibration_is_that_of_the_scorer() -> None:
@@ -188,14 +196,14 @@ def test_a_task_of_one_level_has_no_threshold_and_no_part_in_a_shared_one() -> N
     assert people["alike"] and (people["alike"].least, people["alike"].share) == (None, 1.0)
     assert people["a"] and people["a"].tasks == 2
     assert keep["alike"] and keep["alike"].least is not None and keep["alike"].tasks == 3
-    assert one_level(ScoringPolicy.model_validate({"target": target}), tasks) == {"alike": 1.0}
+    assert fitting.fit(ScoringPolicy.model_validate({"target": target}), tasks).one_level == {"alike": 1.0}
 
 
 def test_gate_is_asked_of_the_weighted_kappa() -> None:
     rows = draw_rows(200, 2)
     weighted = replace(rows, weight=np.where(rows.distance > 1, 9.0, 1.0))
     tasks, gate = {"plain": rows, "weighted": weighted}, {"target": {"human_share": 0.1}, "gate": {"qwk": 0.5}}
-    low = below_gate(ScoringPolicy.model_validate(gate), tasks)
+    low = fitting.fit(ScoringPolicy.model_validate(gate), tasks).below_gate
     assert list(low) == ["weighted"]
     repeated = rows.take(np.repeat(np.arange(200), np.where(rows.distance > 1, 9, 1)))
     assert low["weighted"] == pytest.approx(qwk(repeated.human, repeated.level))

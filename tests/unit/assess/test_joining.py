@@ -123,7 +123,7 @@ def test_truth_with_statuses_counts_where_they_are_ok_or_not_given(join: Join) -
 def test_rows_without_a_student_are_each_somebody_else(join: Join) -> None:
     truth = [{**row, "who": who} for row, who in zip(TRUTH, ("ann", "", math.nan), strict=True)]
     joined = join([ok("1", 0), ok("2", 2), ok("3", 1)], truth, student="who")
-    students = joined.students()
+    students = joined.ratings.students
     assert students is not None
     assert len(set(students.tolist())) == 3
     assert left(joined) == {"have no who, and each counts by itself": (2, ("2", "3"))}

@@ -100,13 +100,13 @@ def test_a_bias_that_crosses_is_at_levels_and_in_no_mean() -> None:
     figures = explained(biased, group)
     assert abs(figures["osd"]) < 0.01 and abs(figures["csd"]) < 0.01 and figures["crossing"] > 0.05
     for ratings in (biased, fair):
-        gaps = LevelGaps.of(ratings, np.zeros(6000, np.int64), group, None)
+        gaps = LevelGaps.of(ratings, np.zeros(6000, np.int64), group)
         assert (gaps.group.tolist(), gaps.level.tolist()) == ([0] * 4 + [1] * 4, [0, 1, 2, 3] * 2)
         assert (np.sign(gaps.gap) == [-1, -1, 1, 1, 1, 1, -1, -1]).all()
     # What moves a group at all levels alike is in its mean, which DSM judges, and in no level beyond it.
-    moved = LevelGaps.of(Ratings.of(human, human + group), np.zeros(6000, np.int64), group, None)
+    moved = LevelGaps.of(Ratings.of(human, human + group), np.zeros(6000, np.int64), group)
     assert np.allclose(np.abs(moved.gap), 1 / human.std(ddof=1)) and np.allclose(moved.beyond.value, 0)
-    alone = LevelGaps.of(Ratings.of(human * 0, group), np.zeros(6000, np.int64), group, None)
+    alone = LevelGaps.of(Ratings.of(human * 0, group), np.zeros(6000, np.int64), group)
     assert np.isnan(alone.beyond.value).all(), "of one level alone nothing is beyond"
 
 
@@ -119,7 +119,7 @@ def test_levels_that_few_of_a_small_group_have_move_no_other_level() -> None:
     )
     human = np.hstack([large, small]).ravel()
     machine = np.clip(human + random.choice([-1, 0, 1], len(human), p=[0.15, 0.7, 0.15]), 0, 3)
-    gaps = LevelGaps.of(Ratings.of(human, machine), task, group, None)
+    gaps = LevelGaps.of(Ratings.of(human, machine), task, group)
     measured = gaps.beyond.n >= 30
     missed = ((gaps.beyond.low > 0) | (gaps.beyond.high < 0))[measured]
     assert missed.mean() < 0.06, missed.mean()
@@ -150,8 +150,8 @@ def test_errors_of_measurement_by_level_are_those_of_numpy(seed: int) -> None:
     machine = np.clip(np.rint(human) + random.choice([-1, 0, 0, 1], 300), 0, 3)
     weight = random.choice([1.0, 4.0], 300) if seed % 2 else np.ones(300)
     student = np.arange(300) // 3 if seed % 5 == 0 else None
-    ratings = Ratings.of(human, machine, second, weight=weight)
-    for place, figures in enumerate(measure_levels(ratings, task, [5, None], student)):
+    ratings = Ratings.of(human, machine, second, weight=weight, student=student)
+    for place, figures in enumerate(measure_levels(ratings, task, [5, None])):
         rows = task == place
         both = rows & ~np.isnan(second)
         assert figures.humans.sum() == both.sum()

@@ -36,8 +36,8 @@ def criterion(statistic: str, at_least: float | None, at_most: float | None, of:
 
 def of(name: str, ratings: Ratings, student: list[int] | None = None) -> tuple[float, float, float]:
     """Return value, low and high of a statistic over all rows."""
-    who = None if student is None else np.array(student)
-    found = estimates([BY_NAME[name]], ratings, np.zeros(len(ratings), np.int64), 1, who)[name]
+    ratings = ratings if student is None else replace(ratings, student=np.array(student))
+    found = estimates([BY_NAME[name]], ratings, np.zeros(len(ratings), np.int64), 1)[name]
     return float(found.value[0]), float(found.low[0]), float(found.high[0])
 
 
@@ -83,9 +83,10 @@ def test_mean_over_tasks_counts_a_student_once() -> None:
     same, others = np.tile(np.arange(60), 12), np.arange(720)
     chosen, member = [BY_NAME[name] for name in ("exact", "qwk", "smd", "sd_ratio")], np.tile(np.arange(60) < 25, 12)
     for student, alike in ((same, 1.0), (others, math.sqrt(12))):
-        found = estimates(chosen, ratings, task, 12, student)
+        ratings = replace(ratings, student=student)
+        found = estimates(chosen, ratings, task, 12)
         found |= {"gap": difference(found["exact"], found["exact"])}
-        found |= {"dsm": dsm_estimates(ratings, task, member, 12, student)}
+        found |= {"dsm": dsm_estimates(ratings, task, member, 12)}
         for name, of_tasks in found.items():
             mean, of_one = mean_of(of_tasks), of_tasks.take(ONE)
             bias = np.broadcast_to(of_one.bias, 1)[0] if of_one.scale == "correlation" else 0
@@ -98,16 +99,18 @@ def test_mean_over_tasks_is_no_narrower_than_of_other_students_and_stays_on_its_
     right, two = np.tile([0, 1], 5), np.repeat([0, 1], 10)
     human, once, others = np.zeros(20), np.tile(np.arange(10), 2), np.arange(20)
     opposed = Ratings.of(human, np.append(right, 1 - right))  # whoever is right in one task is wrong in the other
-    by_students = [mean_of(estimates([BY_NAME["exact"]], opposed, two, 2, who)["exact"]) for who in (once, others)]
+    by_students = [
+        mean_of(estimates([BY_NAME["exact"]], replace(opposed, student=who), two, 2)["exact"]) for who in (once, others)
+    ]
     assert by_students[0].low == pytest.approx(by_students[1].low) and by_students[0].high < 1
-    perfect = estimates([BY_NAME["exact"]], Ratings.of(human, human), two, 2, once)["exact"]
+    perfect = estimates([BY_NAME["exact"]], Ratings.of(human, human, student=once), two, 2)["exact"]
     assert mean_of(perfect).low == pytest.approx(perfect.low[0]), "the same students, of whom none was wrong"
     # Without one student a task's machine gives one level only; a mean of r near 1 ends at 1.
     people, machine = [2, 0, 1, 1, 2] * 2, [2, 0, 2, 2, 1, 2, 1, 2, 2, 1]
     lone = [1, 2, 1, 2, 2, 1, 1, 1, 1, 2]
     task, student = np.repeat([0, 1], 5), np.tile(np.arange(5), 2)
     for name, given in (("r", machine), ("qwk", machine), ("sd_ratio", lone)):
-        mean = mean_of(estimates([BY_NAME[name]], Ratings.of(people, given), task, 2, student)[name])
+        mean = mean_of(estimates([BY_NAME[name]], Ratings.of(people, given, student=student), task, 2)[name])
         assert mean.low[0] < mean.value[0] < mean.high[0] <= (1 if name != "sd_ratio" else math.inf), name
 
 
@@ -117,9 +120,10 @@ def test_a_group_of_students_who_answer_one_task_each_does_not_narrow_the_mean_o
     human = draw.integers(0, 4, 24 * 60)
     machine = np.clip(human + draw.integers(-1, 2, 24 * 60), 0, 3)
     cell, student = np.repeat(np.arange(24), 60), np.append(np.tile(np.arange(60), 12), np.arange(60, 780))
-    both = estimates([BY_NAME["exact"]], Ratings.of(human, machine), cell, 24, student)["exact"].take(np.arange(12))
+    ratings = Ratings.of(human, machine, student=student)
+    both = estimates([BY_NAME["exact"]], ratings, cell, 24)["exact"].take(np.arange(12))
     first = cell < 12
-    alone = estimates([BY_NAME["exact"]], Ratings.of(human[first], machine[first]), cell[first], 12, student[first])
+    alone = estimates([BY_NAME["exact"]], ratings.take(first), cell[first], 12)
     assert mean_of(both).low == pytest.approx(mean_of(alone["exact"]).low)
 
 
@@ -131,8 +135,8 @@ def test_interval_of_exact_agreement_holds_the_truth_with_few_students(students:
         rows = draw.integers(1, 20, 2000 * students) if uneven else np.full(2000 * students, 10)
         right = draw.random(rows.sum()) < np.repeat(ability, rows)
         who = np.repeat(np.arange(2000 * students), rows)
-        ratings = Ratings.of(np.ones(len(right)), right.astype(float))
-        found = estimates([BY_NAME["exact"]], ratings, who // students, 2000, who)["exact"]
+        ratings = Ratings.of(np.ones(len(right)), right.astype(float), student=who)
+        found = estimates([BY_NAME["exact"]], ratings, who // students, 2000)["exact"]
         assert ((found.low <= truth) & (truth <= found.high)).mean() >= 0.93, (truth, alike, uneven)
         assert students < 15 or np.mean(found.high - found.low) < 0.45
 

@@ -89,7 +89,7 @@ def test_student_goes_from_scoring_over_the_desk_to_training(tmp_path: Path) -> 
     table = read_labels([tmp_path / "l.jsonl", tmp_path / "own.csv"], LabelColumns(**names), ("id", "text", "level"))
     assert {row.id: row.student for row in table.rows} == {**truth, "k9": "s1"}
     joined = read_joined(tmp_path / "scored", tmp_path / "l.jsonl", LabelColumns(student="student"))
-    assert len(set(joined.students().tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
+    assert len(set(joined.ratings.student.tolist())) == 6  # s1 and s2 wrote twice, and nobody knows who wrote k3
 
 
 def test_groups_go_from_a_job_over_the_desk_to_its_exports_and_the_report(tmp_path: Path) -> None:
