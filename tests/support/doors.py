@@ -162,7 +162,7 @@ def is_listening(door: FrontDoor, ended: Future[None]) -> bool:
     if ended.done():
         ended.result()
     try:
-        return bool(statistics(door))
+        return bool(statistics(door) and _said(door, "master.sock", "show proc"))  # the master executes itself again
     except (AttributeError, OSError):
         return False
 
@@ -178,11 +178,18 @@ def wait_for_backends(door: FrontDoor, ended: Future[None]) -> None:
     until(lambda: not down(), shown=down)
 
 
+def _said(door: FrontDoor, name: str, command: str) -> str:
+    """Return HAProxy's answer to a command."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(3)
+        connection.connect(str(door.haproxy.folder / name))
+        connection.sendall(f"{command}\n".encode())
+        connection.shutdown(socket.SHUT_WR)  # else a master waits for the next command
+        with connection.makefile() as answer:
+            return answer.read()
+
+
 def statistics(door: FrontDoor) -> list[dict[str, str]]:
     """Return HAProxy's own counters of everything behind the door."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(door.haproxy.folder / "worker.sock"))
-        connection.sendall(b"show stat\n")
-        with connection.makefile() as answer:
-            lines = answer.read().removeprefix("# ").splitlines()
+    lines = _said(door, "worker.sock", "show stat").removeprefix("# ").splitlines()
     return [row for row in csv.DictReader(lines) if row["pxname"] in ("grpc", "http")]

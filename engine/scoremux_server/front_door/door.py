@@ -25,7 +25,7 @@ from scoremux_server.triton.run_files import RUN
 
 _TICK_S = 0.5
 _ASKED_S = 2.0
-_RETRY_S = 30.0
+_RETRY_S = 10.0
 
 
 @dataclass(frozen=True)
