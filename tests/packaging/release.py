@@ -129,8 +129,8 @@ def demo(version: str, python: str, folder: Path, wheels: list[Path]) -> None:
     run([*install, *constraints, f"{wheels[0]}[serve,export,assess]", *wheels[1:]])
     run([*install, "--no-deps", "--requirement", examples / "requirements.txt"])
     printed = subprocess.run([made / "bin/scoremux", "--version"], check=True, capture_output=True, text=True).stdout
-    if f" {version}" not in printed:
-        sys.exit(f"the wheel says {printed.strip()}, not {version}")
+    if f" {version}, commit {git('rev-parse', 'HEAD')[:12]}" not in printed:
+        sys.exit(f"the wheel says {printed.strip()}, not {version} and this commit")
     run([made / "bin/python", examples / "demo.py"], {**os.environ, "HF_HUB_OFFLINE": "1"}, folder)
 
 

@@ -1,4 +1,4 @@
-"""The command `scoremux` of an earlier release, from the repository's history."""
+"""The command `scoremux` of the release before, from the repository's history, and the files that it wrote."""
 
 import subprocess
 import sys
@@ -7,18 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from making import ROOT
+from making import ROOT, Once
 
-COMMITS = {"0.1": "32a74ebc6450dcf8681ed7202ad8686815d57563"}
+VERSION, _COMMIT = "0.1", "32a74ebc6450dcf8681ed7202ad8686815d57563"
+FILES = ROOT / "tests/upgrade" / VERSION
 
 
-def install(version: str, folder: Path) -> None:
-    """Build a release's wheel, and install it into an environment in `folder` that has the packages of this one."""
-    commit, source = COMMITS[version], folder / "source"
-    if subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=ROOT, capture_output=True).returncode:
-        pytest.skip(f"the history lacks {commit[:8]}, which is {version}: git fetch --unshallow")
+def command(once: Once) -> str:
+    """Return the path of its command."""
+    return str(once(f"scoremux-{VERSION}", _install) / "venv/bin/scoremux")
+
+
+def _install(folder: Path) -> None:
+    """Build its wheel, and install it into an environment that has the packages of this one."""
+    if subprocess.run(["git", "cat-file", "-e", f"{_COMMIT}^{{commit}}"], cwd=ROOT, capture_output=True).returncode:
+        pytest.skip(f"the history lacks {_COMMIT[:8]}, which is {VERSION}: git fetch --unshallow")
+    source = folder / "source"
     source.mkdir(parents=True)
-    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+    archive = subprocess.run(["git", "archive", _COMMIT], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x"], cwd=source, input=archive, check=True)
     wheel = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]
     pip = [sys.executable, "-m", "pip", "--quiet"]
@@ -28,7 +34,3 @@ def install(version: str, folder: Path) -> None:
     subprocess.run([folder / "venv/bin/pip", "--quiet", "install", "--no-deps", *folder.glob("*.whl")], check=True)
     # Packages of the release come first; no .pth file of this environment is read, so none of today's code is found.
     (packages / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-
-
-def command(folder: Path) -> str:
-    return str(folder / "venv/bin/scoremux")

@@ -18,7 +18,7 @@ from making import Once
 from serving import SCOREMUX, serving
 
 pytestmark = pytest.mark.nightly
-HERE = Path(__file__).parent
+FILES = earlier_release.FILES
 LONG_TRAIN = "folds = 2\n[recipe]\nepochs = 400\nrank = 4\n"
 TRAIN = ("train", "labelled.csv", "--backbone", "model", "--config", "long.toml", "--out")
 KEPT = ("--keep", "administration", "--keep", "school", "--column", "student=student")
@@ -27,7 +27,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def old(once: Once) -> str:
-    return earlier_release.command(once("scoremux-0.1", lambda folder: earlier_release.install("0.1", folder)))
+    return earlier_release.command(once)
 
 
 @pytest.fixture
@@ -35,11 +35,12 @@ def files(once: Once, tmp_path: Path) -> Path:
     """Files of today's code; the backbone is that of the release before, as from a backup."""
 
     def make(folder: Path) -> None:
-        subprocess.run([sys.executable, HERE / "make_files.py", folder / "files"], check=True, capture_output=True)
+        program = [sys.executable, FILES.parent / "make_files.py"]
+        subprocess.run([*program, folder / "files"], check=True, capture_output=True)
 
     files = Path(shutil.copytree(once("todays-files", make) / "files", tmp_path / "files"))
     shutil.move(files / "repository/backbone", files / "todays-backbone")
-    shutil.copytree(HERE / "0.1/repository/backbone", files / "repository/backbone")
+    shutil.copytree(FILES / "repository/backbone", files / "repository/backbone")
     return files
 
 
@@ -57,14 +58,14 @@ def run(files: Path) -> Run:
         ("tasks", "history", "--store", "repository/store"),
         ("evaluate", "job", "--truth", "labelled.csv"),
         ("tokens", "list", "--tokens", "tokens.json"),
-        ("calibrate", "labelled.csv", "--repository", "of-0.1", "--policy", "policy.toml", "--dry-run"),
+        ("calibrate", "labelled.csv", "--repository", "before", "--policy", "policy.toml", "--dry-run"),
     ],
     ids=lambda words: words[0],
 )
 def test_the_release_before_reads_what_todays_code_reads(
     files: Path, run: Run, old: str, words: tuple[str, ...]
 ) -> None:
-    shutil.copytree(HERE / "0.1/repository", files / "of-0.1")
+    shutil.copytree(FILES / "repository", files / "before")
     before, today = run(old, *words), run(SCOREMUX, *words)
     assert before.returncode == today.returncode == 0, before.stderr
     assert words[0] == "calibrate" or today.stdout.endswith(before.stdout)
@@ -94,7 +95,7 @@ DESK = "the database desk.db was made by another version of scoremux"
 def test_the_release_before_refuses_what_it_would_misread(
     files: Path, run: Run, old: str, words: str, sentence: str
 ) -> None:
-    shutil.copytree(HERE / "0.1/repository", files / "measured", ignore=shutil.ignore_patterns("backbone"))
+    shutil.copytree(FILES / "repository", files / "measured", ignore=shutil.ignore_patterns("backbone"))
     shutil.move(files / "todays-backbone", files / "measured/backbone")
     (files / "one-task.toml").write_text("one_task = true\n")
     (files / "gate.toml").write_text('[gate]\nverdict = "off"\n')
@@ -114,8 +115,8 @@ def test_the_release_before_refuses_a_desk_in_postgresql(files: Path, run: Run, 
 
 def test_an_interrupted_job_resumes_in_the_release_before(files: Path, run: Run, old: str, tmp_path: Path) -> None:
     parts = {path: path.read_bytes() for path in files.glob("job-unfinished/part-*.parquet")}
-    shutil.copytree(HERE / "0.1/repository", files / "of-0.1")
-    with serving(files / "of-0.1", tmp_path, f"audit_log={tmp_path}/audit.jsonl", program=old) as server:
+    shutil.copytree(FILES / "repository", files / "before")
+    with serving(files / "before", tmp_path, f"audit_log={tmp_path}/audit.jsonl", program=old) as server:
         words = ("score", "many.csv", "--out", "job-unfinished", "--part-rows", 64, *KEPT)
         ended = run(old, *words, "--url", server.endpoints.grpc_url)
     assert ended.returncode == 0, ended.stderr
@@ -134,11 +135,11 @@ def test_an_interrupted_training_begins_again_in_the_release_before(files: Path,
 def test_a_server_of_the_release_before_goes_on_after_a_publish_that_it_cannot_read(
     files: Path, run: Run, old: str, tmp_path: Path
 ) -> None:
-    shutil.copytree(HERE / "0.1/repository", files / "of-0.1")
-    with serving(files / "of-0.1", tmp_path, f"audit_log={tmp_path}/audit.jsonl", program=old) as server:
+    shutil.copytree(FILES / "repository", files / "before")
+    with serving(files / "before", tmp_path, f"audit_log={tmp_path}/audit.jsonl", program=old) as server:
         words = ("score", "labelled.csv", "--url", server.endpoints.grpc_url, *KEPT, "--out")
         assert run(old, *words, "before.jsonl").returncode == 0
-        assert run(SCOREMUX, "tasks", "add", "adapters/bridge", "--store", "of-0.1/store").returncode == 0
+        assert run(SCOREMUX, "tasks", "add", "adapters/bridge", "--store", "before/store").returncode == 0
         time.sleep(2)  # for the server to read the manifest
         assert run(old, *words, "after.jsonl").returncode == 0
     assert (files / "before.jsonl").read_bytes() == (files / "after.jsonl").read_bytes()

@@ -24,7 +24,6 @@ from serving import SCOREMUX, run_here, serving
 from waiting import free_endpoints, until
 
 pytestmark = [pytest.mark.nightly, needs_haproxy]
-FILES = Path(__file__).parent / "0.1"
 
 
 @contextmanager
@@ -48,12 +47,14 @@ def client(place: Place) -> ScoringClient:
 def test_each_row_is_answered_with_the_same_bits_while_servers_and_door_are_replaced(
     once: Once, tmp_path: Path
 ) -> None:
-    old = earlier_release.command(once("scoremux-0.1", lambda folder: earlier_release.install("0.1", folder)))
-    shutil.copytree(FILES / "repository", tmp_path / "repository")
+    old = earlier_release.command(once)
+    shutil.copytree(earlier_release.FILES / "repository", tmp_path / "repository")
     place, ports, ended = Place(tmp_path), [free_endpoints(), free_endpoints()], Event()
     place.backends = [backend_of(at, f"server-{number}") for number, at in enumerate(ports)]
     place.configure()
-    rows = [Response(row["task"], row["text"], id=row["id"]) for row in read_rows(FILES / "labelled.csv")]
+    rows = [
+        Response(row["task"], row["text"], id=row["id"]) for row in read_rows(earlier_release.FILES / "labelled.csv")
+    ]
 
     def load() -> list[Scored]:
         answers: list[Scored] = []
