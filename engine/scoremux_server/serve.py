@@ -88,12 +88,16 @@ def hints(server: TritonServer) -> Iterator[str]:
     decisions = decisions_of(StoreReader(server.store))
     yield from uncalibrated_hints(decisions, server.profile.uncalibrated)
     yield from decision_hints(server.repository, decisions, server.arithmetic)
-    faster = [openvino_arithmetic("bfloat16"), openvino_arithmetic("int8")]
-    faster = [name for name in faster if name in _FASTER]
-    if server.arithmetic.startswith(openvino_arithmetic("float32")) and faster:
+    yield from faster_hints(server.repository, server.arithmetic)
+
+
+def faster_hints(repository: Path, arithmetic: str) -> Iterator[str]:
+    """Yield which precisions may be faster than a server's float32, where there are any."""
+    faster = [name for p in ("bfloat16", "int8") if (name := openvino_arithmetic(p)) in _FASTER]
+    if arithmetic.startswith(openvino_arithmetic("float32")) and faster:
         yield (
-            f"faster   {' or '.join(faster)}, by this processor's instructions: `scoremux tune {server.repository} "
-            "--texts FILE` measures how much, and how many levels it moves"
+            f"faster   {' or '.join(faster)}, by this processor's instructions: `scoremux tune {repository} --texts "
+            "FILE` measures how much, and how many levels it moves"
         )
 
 

@@ -93,7 +93,7 @@ def measure(repository: Annotated[Path, typer.Argument(help="Model repository wi
     from scoremux_engine.runners.measure import measure as run
     from scoremux_files.terminal import printable
 
-    for sentence in run(Backbone.open(repository / "backbone" / "1"))[1]:
+    for sentence in run(Backbone.open(repository / "backbone" / "1")):
         typer.echo(printable(sentence))
 
 

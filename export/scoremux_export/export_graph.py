@@ -87,8 +87,10 @@ def export_backbone(
             classifier.words().save(str(folder / TOKENIZER))
             spec = _describe(source, classifier, opened, folder, pooled_size)
             old_store = _refuse_store(store, spec.digest, replace_store)
-            candidate, sentences = measure(Backbone(folder, spec))
-            parity = prove(original, candidate, make_runner(candidate), opening)
+            candidate = Backbone(folder, spec)
+            runner = make_runner(candidate)
+            sentences = measure(candidate, runner)
+            parity = prove(original, candidate, runner, opening)
             spec = candidate.spec.model_copy(update={"parity": parity})
             (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
             for sentence in sentences:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -137,15 +138,22 @@ class AllRunners(OnnxRuntimeRunner):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone, threads=1)
-        self._packed = OpenVinoRunner(backbone, "float32", threads=1)
-        assert self._packed.packed_inputs
-        self._int8 = OpenVinoRunner(backbone, "int8", threads=1) if "int8" in computed_precisions() else self._packed
+        self._backbone = backbone
+
+    @cached_property
+    def _others(self) -> tuple[OpenVinoRunner, OpenVinoRunner]:
+        packed = OpenVinoRunner(self._backbone, "float32", threads=1)
+        assert packed.packed_inputs
+        int8 = OpenVinoRunner(self._backbone, "int8", threads=1) if "int8" in computed_precisions() else packed
+        return packed, int8
 
     def run(self, rows: RowInputs, tables: Tables, *, pooled: bool = False) -> Outputs:
         out = super().run(rows, tables, pooled=pooled)
-        packed = self._packed.run(rows, tables, pooled=pooled)
-        np.testing.assert_allclose(packed.logits, out.logits, atol=1e-4)
-        off = self._int8.run(rows, tables).logits - out.logits
+        if not self._backbone.measured:  # these are the expected outputs, and int8 has no ranges yet
+            return out
+        packed, int8 = self._others
+        np.testing.assert_allclose(packed.run(rows, tables, pooled=pooled).logits, out.logits, atol=1e-4)
+        off = int8.run(rows, tables).logits - out.logits
         assert np.sqrt((off**2).mean()) <= 0.1 * out.logits.std()
         return out
 

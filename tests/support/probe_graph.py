@@ -224,7 +224,9 @@ def write(folder: Path = PROBE) -> Backbone:
         made_with={}, files={name: file_digest(folder / name) for name in ("backbone.onnx", "tokenizer.json")},
     )  # fmt: skip
     spec = spec.model_copy(update={"digest": spec.own_digest()})
-    return measure(Backbone(folder, spec))[0]
+    backbone = Backbone(folder, spec)
+    measure(backbone)
+    return backbone
 
 
 def operations(model: onnx.ModelProto) -> Sequence[str]:

@@ -103,7 +103,8 @@ def unpack(model: str, folder: Path) -> Path:
     with tarfile.open(MODELS / f"{model}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     # The archives are of a version that measured nothing at an export.
-    (backbone, _), store = measure(Backbone.open(folder / "backbone" / "1")), Store(folder / "store")
+    backbone, store = Backbone.open(folder / "backbone" / "1"), Store(folder / "store")
+    measure(backbone)
     inputs = _INPUTS[: 2 + bool(backbone.spec.prefix_layers)]
     made = []
     for n in range(18):

@@ -28,7 +28,7 @@ class Buckets:
         return self.lengths[bisect_left(self.lengths, tokens)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class SizeClass:
     """The padded sizes of a version's tables: R of every site, L_max of its head, and P of its prefix (0: none).
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +19,7 @@ from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.provenance import processor_name
 from scoremux_engine.model.tables import Tables, input_shapes
 from scoremux_engine.runners.arithmetic import made_up
-from scoremux_engine.runners.runner import BackboneRunner, Floats, Outputs, RowInputs
+from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +57,8 @@ _PLAIN, _PREFIXED = (0, 4), (2, 5)
 def expected_outputs(backbone: Backbone, runner: BackboneRunner) -> dict[str, Floats]:
     """Return what a runner gives for each batch, by name."""
     spec = backbone.spec
-    batches = ((n, runner.run(_rows(backbone, n), _tables(spec, n, _own(spec, n)), pooled=True)) for n, _ in _each())
-    return {f"{name}.{n}": array for n, out in batches for name, array in _named(out)}
+    outs = [runner.run(_rows(backbone, n), _tables(spec, n, _own(spec, n)), pooled=True) for n in range(len(_BATCHES))]
+    return {f"{name}.{n}": array for n, out in enumerate(outs) for name, array in vars(out).items()}
 
 
 def allowed(measured: Mapping[str, Floats], precision: str) -> float:
@@ -107,14 +105,13 @@ def said(precision: str, apart: float, most: float) -> str:
 
 def _distances(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass]) -> Iterator[float]:
     spec = backbone.spec
-    own = [(n, _own(spec, n)) for n, _ in _each()]
-    known = {size for _, size in own}
-    others = sorted({*live} - known, key=lambda size: (size.prefix, size.rank, size.levels))
+    own = [(n, _own(spec, n)) for n in range(len(_BATCHES))]
+    others = sorted({*live} - {size for _, size in own})
     more = [((_PREFIXED if size.prefix else _PLAIN)[n % 2], size) for n, size in enumerate(others)]
     steps = (1, _GROUPS) if runner.one_task else (1,)  # all rows, and those of the first task alone
     for (number, size), step in product((*own, *more), steps):
-        for out in runner.run_on_each_stream(_rows(backbone, number, step), _tables(spec, number, size)):
-            for name, got in _named(out):
+        for out in runner.run_on_each_stream(_rows(backbone, number).part(step=step), _tables(spec, number, size)):
+            for name, got in vars(out).items():
                 expected = backbone.measured[f"{name}.{number}"][::step]
                 expected = np.tile(expected, (1, got.shape[1] // expected.shape[1]))
                 apart = np.linalg.norm(got - expected, axis=1)
@@ -122,23 +119,13 @@ def _distances(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeCl
                 yield np.inf if np.isnan(farthest) else farthest
 
 
-def _each() -> Iterator[tuple[int, tuple[int, int, int, bool]]]:
-    return enumerate(_BATCHES)
-
-
-def _named(out: Outputs) -> Iterator[tuple[str, Floats]]:
-    yield names.LOGITS, out.logits
-    if out.pooled is not None:
-        yield names.POOLED, out.pooled
-
-
 def _own(spec: BackboneSpec, number: int) -> SizeClass:
     _, _, rank, prefixed = _BATCHES[number]
     return SizeClass(rank, _LEVELS, padded_prefix(_PREFIX) if prefixed and spec.prefix_layers else 0)
 
 
-def _rows(backbone: Backbone, number: int, step: int = 1) -> RowInputs:
-    """Return made-up rows, each `step`th of them, within the tokens that the tokenizer puts around a text.
+def _rows(backbone: Backbone, number: int) -> RowInputs:
+    """Return made-up rows within the tokens that the tokenizer puts around a text.
 
     Each has another length.
     """
@@ -158,11 +145,7 @@ def _rows(backbone: Backbone, number: int, step: int = 1) -> RowInputs:
     ids, zeros = np.where(mask, ids, spec.pad_id), np.zeros_like(ids)
     types = zeros + mask * (np.arange(tokens) >= tokens // 2) if spec.token_types else None
     group = np.arange(count, dtype=np.int64) % _GROUPS
-    rows = RowInputs(ids, mask, group, types, zeros[:, 0] + before if spec.prefix_layers else None)
-    arrays: dict[str, Any] = {
-        n: np.ascontiguousarray(a[::step]) for n, a in vars(rows).items() if isinstance(a, np.ndarray)
-    }
-    return replace(rows, **arrays)
+    return RowInputs(ids, mask, group, types, zeros[:, 0] + before if spec.prefix_layers else None)
 
 
 def _tables(spec: BackboneSpec, number: int, size: SizeClass) -> Tables:
@@ -177,11 +160,9 @@ def _tables(spec: BackboneSpec, number: int, size: SizeClass) -> Tables:
         array = made_up((_GROUPS, *shape), place + 100 * number) * _scale(name, shape)
         if name.startswith(names.magnitude_input("")):
             array += 1
-        for axis, (few, many) in enumerate(zip(shape, shapes[name], strict=True), start=1):
-            if names.is_prefix_input(name):
-                array = np.concatenate([array, np.zeros_like(array[:, :, : many - few])], 2) if many > few else array
-            elif many > few:
-                array = np.concatenate([array] * (many // few), axis)
+        if shapes[name] != shape:
+            wider = [(0, many - few) for few, many in zip(shape, shapes[name], strict=True)]
+            array = np.pad(array, [(0, 0), *wider], "constant" if names.is_prefix_input(name) else "wrap")
         if name.startswith("B."):
             array /= size.rank // rank
         arrays[name] = np.ascontiguousarray(array, np.float32)

@@ -10,9 +10,8 @@ from openvino import opset13 as ops
 
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.model.tables import size_class, stack
-from scoremux_engine.runners.packing import Value, fold_constants, is_constant, same_for_all, value_of
-from scoremux_engine.runners.portable_math import Pieces, make_portable, split_product
+from scoremux_engine.runners.packing import Value, is_constant, same_for_all, value_of
+from scoremux_engine.runners.portable_math import Pieces, split_product
 from scoremux_engine.runners.runner import Floats, RowInputs
 
 Ranges = dict[str, Floats]
@@ -41,33 +40,6 @@ def stored_ranges(backbone: Backbone) -> Ranges:
     return {name: array for name, array in stored.items() if name}
 
 
-def measure_ranges(backbone: Backbone) -> Ranges:
-    """Return the ranges of the outputs of LayerNorms for random tokens, without adapters, in portable float32.
-
-    Norms hold a column within a range that hardly depends on text and adapter. Larger values are later cut to it.
-    """
-    core = openvino.Core()
-    model = core.read_model(backbone.onnx)
-    fold_constants(model)
-    named = {_name(_end_of_norm(node)) for node in model.get_ordered_ops() if node.get_type_name() == "MVN"} - {""}
-    if not named:
-        return {}
-    make_portable(model, backbone.spec.max_tokens)
-    ends = {
-        _name(value): value for node in model.get_ordered_ops() for value in node.outputs() if _name(value) in named
-    }
-    observed = openvino.Model(list(ends.values()), model.get_parameters(), "norms")
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
-    request = core.compile_model(observed, "CPU", options).create_infer_request()
-    tables = stack([{}], backbone.spec, size_class({}, 1)).arrays
-    ranges: Ranges = {}
-    for rows in random_rows(backbone):
-        for name, array in zip(ends, request.infer({**rows.feeds, **tables}).values(), strict=True):
-            columns = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
-            ranges[name] = np.maximum(columns, ranges.get(name, columns))
-    return ranges
-
-
 def quantise(model: openvino.Model, ranges: Ranges) -> None:
     """Rewrite a model so that y = x @ W is computed in int8, W a constant, x of tokens.
 
@@ -80,19 +52,19 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
     x / s and s · W half each of the columns' differences.
 
     Args:
-        model: The model that `measure_ranges` took, maybe rewritten by `pack_tokens`.
-        ranges: The ranges that it returned; empty where constant scales are not to be used.
+        model: The graph as it was read, maybe rewritten by `pack_tokens`.
+        ranges: Its ranges (`runners.ranges`); empty where constant scales are not to be used.
     """
     pieces: Pieces = {}
     for product in [node for node in model.get_ordered_ops() if _is_product_of_tokens(node)]:
-        if _name(_unmoved(product.input_value(0))) not in ranges:
+        if name_of(_unmoved(product.input_value(0))) not in ranges:
             split_product(product, pieces)
     rounded_already: dict[Value, Any] = {}
     weights: dict[tuple[Value, str], Any] = {}  # of layers that share them
     for product in [node for node in model.get_ordered_ops() if _is_product_of_tokens(node)]:
         source, weight = product.input_value(0), product.input_value(1).get_node().get_data()
         rows = np.asarray(weight if product.get_attributes()["transpose_b"] else weight.T, np.float32)
-        norm = _name(_unmoved(source))
+        norm = name_of(_unmoved(source))
         shared = value_of(product.input_value(1)), norm if norm in ranges else ""
         if norm in ranges:
             columns = ranges[norm]
@@ -135,7 +107,7 @@ def _is_product_of_tokens(node: Any) -> bool:
     return bool(tokens.is_static and tokens.get_length() == 3 and len(weight) == 2)
 
 
-def _end_of_norm(node: Any) -> Any:
+def end_of_norm(node: Any) -> Any:
     """Return the output of MVN(x) · weight + bias, of which either may be missing."""
     value = node.output(0)
     for kind in ("Multiply", "Add"):
@@ -149,7 +121,7 @@ def _end_of_norm(node: Any) -> Any:
     return value
 
 
-def _name(value: Any) -> str:
+def name_of(value: Any) -> str:
     """Return the name that the exported graph gives a value; empty where it has none."""
     return min(value.get_names(), default="")
 

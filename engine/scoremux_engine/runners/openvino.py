@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import Any, Generic, TypeVar
 
@@ -53,6 +52,13 @@ _OTHER_BITS = "micro-batches of one task have other bits in a form of their own:
 _LARGE, _GIVEN_BACK_S = 1 << 18, 20.0
 
 
+def read(backbone: Backbone) -> openvino.Model:
+    """Return the graph as a model, folded before it is copied, so that all copies share its weights."""
+    model = openvino.Core().read_model(backbone.onnx)
+    fold_constants(model)
+    return model
+
+
 class OpenVinoRunner(BackboneRunner):
     """Runs `backbone.onnx` on the CPU.
 
@@ -62,6 +68,7 @@ class OpenVinoRunner(BackboneRunner):
     one_task: whether rows of one task have a compiled form of their own (`runners.one_task`), with its own copy of the
     weights. It is used only if it gives random rows the same bits as the other form, at the start and again when a size
     of tables comes for the first time.
+    graph: what `read` returns, to read it once for several runners.
     """
 
     in_place = True
@@ -75,6 +82,7 @@ class OpenVinoRunner(BackboneRunner):
         streams: int | None = None,
         *,
         one_task: bool = False,
+        graph: openvino.Model | None = None,
     ) -> None:
         shared = Streams.of(threads, streams)
         self.overlap = self.streams = shared.count
@@ -82,8 +90,7 @@ class OpenVinoRunner(BackboneRunner):
         self.precision = precisions.check(precision)
         self._threads, self._path = shared.threads, backbone.onnx
         core = openvino.Core()
-        graph = core.read_model(backbone.onnx)
-        fold_constants(graph)  # before it is copied, so that the forms share its weights
+        graph = graph or read(backbone)
         models = [self._prepared(graph.clone(), backbone)]
         if one_task:
             models.append(self._prepared(graph.clone(), backbone, one_task=True))
@@ -106,10 +113,7 @@ class OpenVinoRunner(BackboneRunner):
     def _forms_agree(self, backbone: Backbone) -> bool:
         """Whether both forms give random rows the same bits."""
         for tables, rows in itertools.product(random_tables(backbone.spec), random_rows(backbone)):
-            arrays: dict[str, Any] = {
-                name: array[:_FEW] for name, array in vars(rows).items() if isinstance(array, np.ndarray)
-            }
-            few = replace(rows, **arrays)
+            few = rows.part(_FEW)
             few.attention_mask[::2, -_FEW // 2 :] = 0
             feeds = few.feeds | packed_feeds(few)
             mixed, own = (form.infer(tables, feeds, [names.LOGITS, names.POOLED]) for form in self._forms)

@@ -181,7 +181,7 @@ class _Report:
 
 
 def _row(choice: RunnerChoice, arithmetic: str, test: SelfTest) -> tuple[str, ...]:
-    sizes = ", ".join(f"{size.rank}/{size.levels}" for size in sorted(test.sizes, key=lambda s: (s.rank, s.levels)))
+    sizes = ", ".join(f"{size.rank}/{size.levels}" for size in sorted(test.sizes))
     lengths = f"{min(test.buckets)}–{max(test.buckets)}" if test.buckets else "no task"
     changed = "1" if test.changed else "0"
     counts = f"{test.mixes:,}", f"{test.rows:,}", changed, f"{test.seconds:.1f}"

@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 from computed import computed_precisions
 from making import TASKS
 from scoremux.app import build
-from scoremux_engine.model.provenance import processor_name
+from scoremux_engine.model.provenance import openvino_arithmetic, processor_name
 from scoremux_engine.runners.choose import REFERENCE, RunnerChoice, choice_of
 from scoremux_files.errors import ScoremuxError
 from scoremux_server.profile import Profile
+from scoremux_server.serve import faster_hints
 from scoremux_server.tuning.trials import Candidate, Trial, read_sample, rows_for, run_trials
 from scoremux_server.tuning.tune import _reasons, _write_profile
 
@@ -23,11 +24,12 @@ def trial(precision: str, speed: float, changed: int = 0) -> Trial:
     return Trial(RunnerChoice("openvino", precision=precision), [speed, speed * 9, 0.0], 1 << 20, levels)
 
 
-def test_precision_is_chosen_only_if_enough_rows_show_that_it_moves_few_levels() -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_precision_is_chosen_only_if_enough_rows_show_that_it_moves_few_levels(precision: str) -> None:
     """That no level of 96 rows moved does not show that fewer than 1 % do."""
     reference, tasks = trial("float32", 10), ["t-1"] * 100
     said = {
-        (changed, most): list(_reasons(trial("int8", 90, changed), reference, tasks, most))
+        (changed, most): list(_reasons(trial(precision, 90, changed), reference, tasks, most))
         for changed, most in ((0, 0.01), (0, 0.03), (2, 0.03), (2, 0.07))
     }
     assert said[0, 0.01] == ["0 of 100 levels differ, so up to 3.0% of all, and 1.0% are allowed"]
@@ -40,6 +42,13 @@ def test_setting_that_moves_levels_of_a_task_is_named_with_it() -> None:
     assert moving.moved_tasks(reference, tasks, 0.05) == {"t-1": (2, 2)}
     assert moving.moved_tasks(reference, ["t-1", "t-2", "t-3", *tasks[3:]], 0.0) == {}
     assert reference.moved_tasks(reference, tasks, 0.0) == {}
+
+
+def test_serve_names_precisions_that_may_be_faster() -> None:
+    hint = "".join(faster_hints(Path("repo"), openvino_arithmetic("float32")))
+    assert ("bf16, " in hint or "bf16 or " in hint) == ("bfloat16" in computed_precisions())
+    assert ("x86-int8, " in hint) == (openvino_arithmetic("int8") == "x86-int8")
+    assert list(faster_hints(Path("repo"), openvino_arithmetic("bfloat16"))) == []
 
 
 def test_tuned_profile_names_its_machine_and_can_be_read(tmp_path: Path) -> None:

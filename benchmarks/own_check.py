@@ -1,0 +1,179 @@
+"""What each start's own check costs, and which wrong kernels it notices (`scoremux_engine.runners.expected`).
+
+    python -m benchmarks own_check --models minilm bert-base
+    python -m benchmarks wrong_products --models minilm FOLDER_OF_A_MODEL
+
+`bert-base` has random weights: times do not depend on them. Each round is a process of its own, as the first call
+makes kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import data
+from benchmarks.case import case
+from benchmarks.rows import Row, load
+from benchmarks.stores import export_once
+from scoremux_engine.errors import RunnerError
+from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
+from scoremux_engine.runners.expected import allowed, check, distance
+
+EXPORT = "export"
+NOISE, SCALE = CHANGES = ("noise", "scale")
+EXPONENTS, STEPS = (-8.0, 0.0), 5
+"""Changes of a product, beside the product, are powers of two; the interval of their exponents is halved so often."""
+MODELS: dict[str, Any] = {
+    "--models": {"nargs": "+", "default": ["minilm"], "help": "minilm, bert-base, or folders of models"}
+}
+
+
+def export(name: str, work: Path) -> Backbone:
+    """Return an exported model, exported now unless it is there."""
+    repository, source = work / Path(name).name, Path(name)
+    if name == "minilm":
+        source = data.minilm()
+    elif name == "bert-base":
+        source = _bert_base(work / "models" / name)
+    export_once(str(source), "query,value", repository)
+    return Backbone.open(repository / "backbone" / "1")
+
+
+def _bert_base(folder: Path) -> Path:
+    """Save a model of the configuration of BERT-base with random weights, with MiniLM's tokenizer."""
+    import torch
+    import transformers
+
+    if not (folder / "config.json").exists():
+        torch.manual_seed(0)
+        transformers.BertModel(transformers.BertConfig()).save_pretrained(folder)
+        transformers.AutoTokenizer.from_pretrained(data.minilm()).save_pretrained(folder)
+    return folder
+
+
+@case(
+    columns=(
+        "model; runner; precision; seconds = seconds:.2f; slowest = slowest:.2f; processor s = processor_s:.2f; "
+        "distance = distance:.1e; allowed = allowed:.1e; load of the machine = load:.1f"
+    ),
+    keys="model runner precision",
+    options=MODELS,
+    defaults={"rounds": 5},
+)
+def own_check(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """What the check against expected outputs adds to a start, and what measuring them adds to an export."""
+    for name in arguments.models:
+        backbone = export(name, work)
+        for choice in (*ON_CPU, RunnerChoice(EXPORT)):
+            rounds = [r for _ in range(arguments.rounds) if (r := _aside(_checked, backbone.folder, choice))]
+            if not rounds:
+                continue
+            walls, processor = ([r[n] for r in rounds] for n in (0, 1))
+            row = {"model": Path(name).name, "runner": choice.name, "precision": choice.precision, "load": load()}
+            row |= {"seconds": statistics.median(walls), "slowest": max(walls)}
+            row |= {"processor_s": statistics.median(processor)}
+            if choice.name != EXPORT:
+                row |= {"distance": rounds[0][2], "allowed": allowed(backbone.measured, choice.precision)}
+            yield row
+
+
+def _aside(function: Any, *arguments: Any) -> Any:
+    """Call a function in a process of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _checked(folder: Path, choice: RunnerChoice) -> tuple[float, ...]:
+    """Return wall and processor time of a check, and the distance; nothing where the processor lacks the precision."""
+    from scoremux_engine.runners.measure import measure
+    from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+
+    backbone = Backbone.open(folder)
+    backbone.tokenizer  # noqa: B018  # each start opens it, and so does the proof of an export
+    try:
+        runner = OnnxRuntimeRunner(backbone) if choice.name == EXPORT else choice.make(backbone)
+    except RunnerError:
+        return ()
+    work = partial(measure, backbone, runner) if choice.name == EXPORT else partial(check, backbone, runner)
+    clocks = time.perf_counter, time.process_time
+    started = [clock() for clock in clocks]
+    work()
+    taken = [clock() - start for clock, start in zip(clocks, started, strict=True)]
+    return *taken, 0.0 if choice.name == EXPORT else distance(backbone, runner)
+
+
+@case(
+    columns=(
+        "model; precision; change; products; unnoticed; smallest refused: least = least:.3f; "
+        "median = median:.3f; largest = largest:.3f; the last as a cosine = cosine:.4f; of product = product"
+    ),
+    keys="model precision change",
+    options={**MODELS, "--every": {"type": int, "default": 1, "help": "try each n-th product (default: %(default)s)"}},
+)
+def wrong_products(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
+    """How wrong one product must be until a start is refused, beside the product itself: noise, or a larger scale."""
+    from scoremux_engine.runners.openvino import read
+
+    for name in arguments.models:
+        backbone = export(name, work)
+        graph = read(backbone)
+        products = _products(graph)[:: arguments.every]
+        for precision, change in itertools.product(("float32", "bfloat16", "int8"), CHANGES):
+            sizes = {p: _smallest(backbone, graph, precision, change, p) for p in products}
+            last = max(sizes, key=lambda p: sizes[p])
+            found = [size for size in sizes.values() if size < math.inf]
+            yield {
+                **{"model": Path(name).name, "precision": precision, "change": change, "products": len(products)},
+                **{"unnoticed": len(sizes) - len(found), "least": min(found), "median": statistics.median(found)},
+                **{"largest": max(found), "product": last, "cosine": None if change != NOISE else _cosine(max(found))},
+            }
+
+
+def _cosine(noise: float) -> float:
+    return float((1 + noise**2) ** -0.5)
+
+
+def _products(graph: Any) -> list[str]:
+    """Return the names of the products x @ W, W a constant."""
+    from scoremux_engine.runners.packing import is_constant
+
+    products = (n for n in graph.get_ordered_ops() if n.get_type_name() == "MatMul" and is_constant(n.input_value(1)))
+    return [n.get_friendly_name() for n in products if len(n.input_value(1).get_shape()) == 2]
+
+
+def _smallest(backbone: Backbone, graph: Any, precision: str, change: str, product: str) -> float:
+    """Return the smallest change of a product that is refused; infinity where the largest is not."""
+    from openvino import opset13 as ops
+
+    from scoremux_engine.runners.openvino import OpenVinoRunner
+
+    def refused(exponent: float) -> bool:
+        model = graph.clone()
+        node = next(n for n in model.get_ordered_ops() if n.get_friendly_name() == product)
+        weight = np.array(node.input_value(1).get_node().get_data())
+        added = np.random.default_rng(0).normal(0, 1, weight.shape) if change == NOISE else weight
+        added = added * (2.0**exponent * np.linalg.norm(weight) / np.linalg.norm(added))
+        node.input(1).replace_source_output(ops.constant((weight + added).astype(np.float32)).output(0))
+        runner = OpenVinoRunner(backbone, precision, 1, graph=model)
+        return distance(backbone, runner) > allowed(backbone.measured, precision)
+
+    low, high = EXPONENTS
+    if not refused(high):
+        return math.inf
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if refused(middle) else (middle, high)
+    return float(2.0**high)
