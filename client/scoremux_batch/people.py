@@ -177,6 +177,23 @@ class ForPeople:
     alerts: Path = Path(ALERTS)
     condition: ConditionTask | None = None
 
+    @classmethod
+    def read(
+        cls,
+        read_behind: str,
+        key_file: Path | None,
+        alert: str | None,
+        condition: str | None = None,
+        alerts: Path = Path(ALERTS),
+    ) -> ForPeople:
+        """Read the options of `scoremux score`; empty ones are not given. Raises InputError."""
+        return cls(
+            read_behind=ReadBehind.read(read_behind, key_file) if read_behind else None,
+            alert=Alert.parse(alert) if alert else None,
+            alerts=alerts,
+            condition=ConditionTask.parse(condition) if condition else None,
+        )
+
     @property
     def tasks(self) -> list[str]:
         """The tasks that each row is scored for beside its own, in order."""

@@ -135,15 +135,12 @@ def score(options: ScoreOptions) -> None:
 def _job(options: ScoreOptions, output: Output, beside: Path) -> Job:
     """Return the job; `beside` its output it keeps standard input, where that is a source. Raises InputError."""
     from scoremux_batch.job import Job
-    from scoremux_batch.people import Alert, ConditionTask, ForPeople, ReadBehind
+    from scoremux_batch.people import ForPeople
     from scoremux_batch.sources import expand, kept_input
     from scoremux_files.rows.writers import check_kept
 
-    people = ForPeople(
-        ReadBehind.read(options.read_behind, options.key_file) if options.read_behind else None,
-        Alert.parse(options.alert) if options.alert else None,
-        output.alerts,
-        ConditionTask.parse(options.condition) if options.condition else None,
+    people = ForPeople.read(
+        options.read_behind, options.key_file, options.alert, options.condition, alerts=output.alerts
     )
     names = column_names(options.column, Path(options.sources[0]), id="id", task="task", text="text", student=None)
     keep = [*dict.fromkeys(options.keep or ())]

@@ -25,21 +25,25 @@ from scoremux_client.errors import (
 )
 from scoremux_client.rows import Response, Scored
 from scoremux_client.served_tasks import ServedTask, served_tasks
+from scoremux_client.transports.connect import connect_all
 from scoremux_client.transports.transport import Tls, Transport
 
 if TYPE_CHECKING:
     from scoremux_client.async_client import AsyncScoringClient
+    from scoremux_client.testing import FakeTransport
     from scoremux_client.transports.grpc import GrpcTransport
     from scoremux_client.transports.http import HttpTransport
 
 __all__ = [
-    "NO_RETRIES", "AsyncScoringClient", "BusyError", "DeadlineError", "GrpcTransport", "HttpTransport", "InputError",
-    "RejectedError", "Response", "Retries", "Scored", "ScoremuxError", "ScoringClient", "ServedTask", "Status", "Tls",
-    "TooLargeError", "Transport", "TransportError", "UnavailableError", "served_tasks",
+    "NO_RETRIES", "AsyncScoringClient", "BusyError", "DeadlineError", "FakeTransport", "GrpcTransport",
+    "HttpTransport", "InputError", "RejectedError", "Response", "Retries", "Scored", "ScoremuxError", "ScoringClient",
+    "ServedTask", "Status", "Tls", "TooLargeError", "Transport", "TransportError", "UnavailableError", "connect_all",
+    "served_tasks",
 ]  # fmt: skip
 
 _MODULE_OF = {
     "AsyncScoringClient": "scoremux_client.async_client",
+    "FakeTransport": "scoremux_client.testing",
     "GrpcTransport": "scoremux_client.transports.grpc",
     "HttpTransport": "scoremux_client.transports.http",
 }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 _SHORT = 12
@@ -14,6 +12,8 @@ _SHORT = 12
 @cache
 def commit() -> str:
     """Return the commit, shortened: from a file of the build, or of the checkout; empty where neither says it."""
+    import subprocess
+
     written = Path(__file__).with_name("commit")
     with suppress(OSError):
         if written.is_file():
@@ -25,4 +25,6 @@ def commit() -> str:
 
 def release() -> str:
     """Return version and commit for people."""
+    from importlib.metadata import version
+
     return f"scoremux {version('scoremux')}, commit {commit() or 'unknown'}"

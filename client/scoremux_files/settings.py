@@ -75,6 +75,14 @@ def check(model: type[Model], values: Mapping[str, Any], where: str, raises: typ
         raise raises(f"{where}: {error}") from error
 
 
+def read_table(path: Path, name: str, model: type[Model]) -> Model:
+    """Return a table of a TOML file as a model, whose defaults count without it. Raises InputError as `check`."""
+    table = read_toml(path).get(name, {})
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: {name} is not a table; write [{name}]")
+    return check(model, table, f"{path}, [{name}]")
+
+
 def parse_model(model: type[Model], data: bytes) -> Model:
     """Return a JSON object as a model. Raises ValueError that names what is wrong, in one line."""
     return validate(model.model_validate, parse_object(data))

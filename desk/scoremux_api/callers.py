@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 
-from scoremux_api.problems import ApiProblem
-from scoremux_client.errors import ScoremuxError
-from scoremux_engine.errors import GrantError
-from scoremux_engine.scoring.permission import HEADER, Grant, Permissions
-from scoremux_files.errors import first_of
-from scoremux_server.front_door.access_tokens import AccessToken, AccessTokenFile
+from scoremux_api.problems import UPDATE_S, ApiProblem
+from scoremux_client.contract import GRANT_HEADER
+from scoremux_engine.scoring.permission import Grant, Permissions
+from scoremux_files import ScoremuxError, first_of
+from scoremux_server.front_door.access_tokens import AccessTokenFile
 
 _GRANT_S = 300
 _READ_EVERY_S = 1.0
@@ -52,7 +51,7 @@ class Callers:
     def __init__(self, key: bytes | None, tokens: Path | None = None) -> None:
         self._key, self._permissions = key, None if key is None else Permissions(key)
         self._tokens = AccessTokenFile(tokens) if tokens else None
-        self._read: tuple[AccessToken, ...] = ()
+        self._read: Mapping[str, Any] = {}
         self._read_at = -_READ_EVERY_S
 
     def of(self, request: Request) -> Caller:
@@ -60,11 +59,11 @@ class Callers:
         if self._permissions is None:
             return Caller(_LOCAL, ("*",))
         try:
-            [header] = request.headers.getlist(HEADER)
+            [header] = request.headers.getlist(GRANT_HEADER)
             grant = self._permissions.verified(header)
         except ValueError:
             raise ApiProblem(401, "No permission", "the request has no grant: send it through the front door") from None
-        except GrantError as error:
+        except ScoremuxError as error:
             raise ApiProblem(401, "No permission", str(error)) from None
         return Caller(grant.name, grant.tasks, header, grant.weight)
 
@@ -74,12 +73,12 @@ class Callers:
             return {_LOCAL: ""}
         if time.monotonic() - self._read_at > _READ_EVERY_S:
             try:
-                self._read = self._tokens.read()
+                self._read = self._tokens.in_force()
             except ScoremuxError:  # a file that is away for a moment revokes nobody
                 if not self._read:
                     raise
             self._read_at = time.monotonic()
-        return {token.name: token.key for token in self._read if token.ends.timestamp() > time.time()}
+        return {name: token.key for name, token in self._read.items() if token.ends.timestamp() > time.time()}
 
     def key_of(self, caller: Caller) -> str:
         """Return the key of a caller's token. Raises ApiProblem (401) where it is no longer in force."""
@@ -101,12 +100,16 @@ class Callers:
     def grant_of(self, batch: Any, tasks: Iterable[str] = ()) -> str | None:
         """Return a new grant for a batch, with the patterns that its token had; None without a front door.
 
-        Raises ApiProblem where the token was revoked, or may no longer use one of these tasks that the batch could use.
+        Raises ApiProblem where the token was revoked, or may no longer use one of these tasks that the batch could use,
+        and (503) where the tokens cannot be read now.
         """
         if self._key is None or self._tokens is None:
             return None
-        token = next((token for token in self._tokens.read() if token.name == batch.token), None)
-        if token is None or token.ends.timestamp() <= time.time():
+        try:
+            token = self._tokens.in_force().get(batch.token)
+        except ScoremuxError as error:
+            raise ApiProblem(503, "Tokens unavailable", str(error), UPDATE_S) from error
+        if token is None:
             raise ApiProblem(403, "Token revoked", f"the token {batch.token} was revoked, or has expired")
         before = Grant(batch.token, int(time.time() + _BATCH_GRANT_S), tuple(json.loads(batch.patterns)), token.weight)
         now = Caller(token.name, token.tasks)

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scoremux_client.errors import InputError
-from scoremux_files.errors import first_of
-from scoremux_files.installed import release
+from scoremux_files import InputError, first_of, release
 from scoremux_files.terminal import takes
 from scoremux_review.people_commands import Where, created, opened, say
-from scoremux_server.commands import TokenName, TokensOption
 
 if TYPE_CHECKING:
     from scoremux_api.callers import Callers
@@ -76,8 +73,9 @@ def api(options: ApiOptions) -> None:
     from scoremux_api.sandbox import SandboxScorer
     from scoremux_api.services import Services
     from scoremux_api.triton_scorer import TritonScorer
-    from scoremux_client.transports.connect import connect_all
-    from scoremux_engine.scoring.permission import HEADER, read_key
+    from scoremux_client import connect_all
+    from scoremux_client.contract import GRANT_HEADER
+    from scoremux_engine.scoring.permission import read_key
     from scoremux_review.database import outbox, programme
     from scoremux_review.listening import take_port
     from scoremux_review.reading.task_files import read_items
@@ -87,9 +85,8 @@ def api(options: ApiOptions) -> None:
         raise InputError("give --url, the address of Triton, or --sandbox, which needs none")
     if wrong := next((url for url in urls if url.startswith("http")), None):
         raise InputError(f"--url {wrong}: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
-    transports = (
-        [] if options.sandbox else connect_all(urls, None, {HEADER: ""} if options.grant_key else {}, insecure=None)
-    )
+    headers = {GRANT_HEADER: ""} if options.grant_key else {}
+    transports = [] if options.sandbox else connect_all(urls, None, headers, insecure=None)
     callers = Callers(read_key(options.grant_key) if options.grant_key else None, options.tokens)
     with (
         closing(take_port("127.0.0.1", options.port)) as taken,
@@ -110,8 +107,8 @@ def api(options: ApiOptions) -> None:
 
 
 def revoke(
-    name: TokenName,
-    file: TokensOption,
+    name: Annotated[str, typer.Argument(help="Whose token it is; appears in the door's log.")],
+    file: Annotated[Path, typer.Option("--tokens", help="The tokens' file.")],
     database: Annotated[
         str | None, typer.Option(help="Database of `scoremux api`: say which webhooks stop.", metavar="FILE|URL")
     ] = None,
@@ -120,9 +117,10 @@ def revoke(
 
     Example: scoremux tokens revoke district-7 --tokens tokens.json --database reviews.db
     """
-    from scoremux_server import commands
+    from scoremux_server.front_door.access_tokens import AccessTokenFile
 
-    commands.revoke(name, file)
+    AccessTokenFile(file).revoke(name)
+    say(f"revoked {name}")
     if database:
         from scoremux_review.database import outbox
 
@@ -134,8 +132,8 @@ def revoke(
 
 def _settings(options: ApiOptions) -> dict[str, Any]:
     """Return the checked options of `Services`. Raises InputError, SetupError."""
-    from scoremux_batch.people import Alert, ReadBehind
-    from scoremux_files.errors import writing
+    from scoremux_batch.jobs import ForPeople
+    from scoremux_files import writing
     from scoremux_server.front_door.access_tokens import AccessTokenFile
 
     if (options.grant_key is None) != (options.tokens is None):
@@ -150,8 +148,7 @@ def _settings(options: ApiOptions) -> dict[str, Any]:
         options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return {
         "folder": options.folder, "tasks": options.tasks, "keep_days": options.keep_days,
-        "read_behind": ReadBehind.read(options.read_behind, options.key_file) if options.read_behind else None,
-        "alert": Alert.parse(options.alert) if options.alert else None,
+        "people": ForPeople.read(options.read_behind, options.key_file, options.alert),
         "allowed_hosts": frozenset(options.allow_webhook or ()),
     }  # fmt: skip
 
@@ -162,7 +159,7 @@ def _say_who_decides(scorer: TritonScorer, callers: Callers) -> None:
     Raises InputError where the server refuses the API's grants.
     """
     from scoremux_api.callers import Caller
-    from scoremux_client.errors import TransportError
+    from scoremux_client import TransportError
 
     try:
         undecided = scorer.uncalibrated(callers.may_also_score(Caller("api", ()), "*"))

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from scoremux_client.errors import BusyError, DeadlineError, ScoremuxError, TransportError, UnavailableError
+from scoremux_client import BusyError, DeadlineError, TransportError, UnavailableError
+from scoremux_files import ScoremuxError
 from scoremux_review.errors import DatabaseError
 
 MEDIA_TYPE = "application/problem+json"

@@ -14,15 +14,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from sqlalchemy import select, tuple_
 
 from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
-from scoremux_api.triton_scorer import TritonScorer
-from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
-from scoremux_client.contract import NO_CONFIDENCE, NO_LEVEL, NO_RANGE, NO_SCORE, Reason
-from scoremux_client.rows import is_text
-from scoremux_client.testing import FakeTransport
+from scoremux_api.shapes import sendable
+from scoremux_api.triton_scorer import ONCE, TritonScorer
+from scoremux_client import FakeTransport, Response, Scored, ScoringClient, Status
+from scoremux_client.contract import Reason
+from scoremux_files.row_files import chunks
 from scoremux_review.database import accounts, reads, schema
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import api_rows
@@ -34,47 +35,53 @@ TASKS: dict[str, list[float]] = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
 HUMAN_S = 5.0
 _HUMAN, _SECOND, _BY = "sandbox", "sandbox-2", "scoremux api --sandbox"
 _CORRECTED = "corrected"
+_BLOCK_ROWS = 512
 _REFUSED = {
     "limited": (429, "Too many requests", "the rate of this token is used up: send again later", 1),
     "busy": (503, "Server busy", "the scoring server's queue is full", 1),
 }
 """How an id begins → the problem that the first request with it is answered with."""
 
-_NO_SCORE = {
-    "LEVEL": NO_LEVEL, "SCORE": NO_SCORE, "PROBABILITIES": 0, "CONFIDENCE": NO_CONFIDENCE, "LEVEL_RANGE": NO_RANGE,
-}  # fmt: skip
-_OUTCOMES: dict[bytes, dict[str, Any]] = {
-    b"blank": {"STATUS": b"CONDITION", "CONDITION": b"B", **_NO_SCORE},
-    b"unknown": {"STATUS": b"UNKNOWN_TASK", "ROUTE": b"", "VERSION": b"", **_NO_SCORE},
-    b"truncated": {"TRUNCATED": True, "ROUTE": Reason.TRUNCATED.route.encode()},
-    b"human": {"ROUTE": Reason.UNUSUAL.route.encode()},
-    _CORRECTED.encode(): {"ROUTE": Reason.UNUSUAL.route.encode()},
-    b"routed": {"ROUTE": Reason.LOW_CONFIDENCE.route.encode(), "CONFIDENCE": 0.55, "LEVEL_RANGE": (0, 1)},
+_SURE, _UNSURE = (float(np.float32(confidence)) for confidence in (0.9, 0.55))
+_NO_SCORE = {"level": -1, "score": None, "probabilities": (), "confidence": None, "level_range": None}
+_OUTCOMES: dict[str, dict[str, Any]] = {
+    "blank": {"status": Status.CONDITION, "condition": "B", **_NO_SCORE},
+    "unknown": {"status": Status.UNKNOWN_TASK, "route": "", "version": "", **_NO_SCORE},
+    "truncated": {"truncated": True, "route": Reason.TRUNCATED.route},
+    "human": {"route": Reason.UNUSUAL.route},
+    _CORRECTED: {"route": Reason.UNUSUAL.route},
+    "routed": {"route": Reason.LOW_CONFIDENCE.route, "confidence": _UNSURE, "level_range": (0, 1)},
 }
-"""How an id begins → the columns that differ from those of other rows."""
+"""How an id begins → what differs from other rows."""
 
 
-class SandboxTransport(FakeTransport):
-    """Takes ids in place of texts, and answers as they say."""
+class SandboxScorer(TritonScorer):
+    """Scores by ids, which go to a transport in place of texts."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(TASKS, level=lambda _task, _name: 1)
-        self._database = database
+        self._database, self._refused = database, set[str]()
+        self.transport = FakeTransport(TASKS, level=lambda _task, _name: 1)
+        super().__init__([self.transport], ONCE)
 
-    def _columns(self, responses: list[Response]) -> dict[str, Any]:
-        self.requests.clear()
-        self.timeouts_s.clear()
-        columns = super()._columns(responses)
-        for row, response in enumerate(responses):
-            name = bytes(response.text or b"")  # type: ignore[arg-type]
-            if columns["STATUS"][row, 0] == b"OK":
-                columns["CONFIDENCE"][row], columns["LEVEL_RANGE"][row] = 0.9, (1, 1)
-                for column, value in next((o for word, o in _OUTCOMES.items() if name.startswith(word)), {}).items():
-                    columns[column][row] = value
-        unusual = (columns["ROUTE"][:, 0] == _OUTCOMES[b"human"]["ROUTE"]).nonzero()[0]
-        if rows := [(str(responses[n].task), bytes(responses[n].text or b"").decode()) for n in unusual]:
-            _later(self._decide, rows)
-        return columns
+    async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
+        for name in (str(response.id) for response in responses):
+            problem = next((problem for word, problem in _REFUSED.items() if name.startswith(word)), None)
+            if problem and name not in self._refused:
+                self._refused.add(name)
+                raise ApiProblem(*problem)
+        return self.outcomes(await super().score(caller, [_by_id(response) for response in responses]))
+
+    def batch_client(self, grant: str | None) -> ScoringClient:  # noqa: ARG002
+        return _BatchClient(self)
+
+    def outcomes(self, rows: Iterable[Scored]) -> list[Scored]:
+        """Return rows as their ids say, and have a human decide some of them soon."""
+        self.transport.requests.clear()
+        self.transport.timeouts_s.clear()
+        scored = [_outcome(row) for row in rows]
+        if waiting := [(row.task, str(row.id)) for row in scored if row.route == Reason.UNUSUAL.route]:
+            _later(self._decide, waiting)
+        return scored
 
     def _decide(self, rows: list[tuple[str, str]], name: str = _HUMAN, level: int = 0) -> None:
         """Be the human who gives a level to the rows of some tasks and ids."""
@@ -111,29 +118,23 @@ def _later(work: Callable[..., object], *arguments: object) -> None:
     human.start()
 
 
-class SandboxScorer(TritonScorer):
-    """Scores by ids."""
-
-    def __init__(self, database: Database) -> None:
-        self.transport, self._refused = SandboxTransport(database), set[str]()
-        super().__init__([self.transport], NO_RETRIES)
-
-    async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
-        for name in (str(response.id) for response in responses):
-            problem = next((problem for word, problem in _REFUSED.items() if name.startswith(word)), None)
-            if problem and name not in self._refused:
-                self._refused.add(name)
-                raise ApiProblem(*problem)
-        return await super().score(caller, [_by_id(response) for response in responses])
-
-    def batch_client(self, grant: str | None) -> ScoringClient:  # noqa: ARG002
-        return _BatchClient(self.transport, retries=NO_RETRIES)
-
-
 class _BatchClient(ScoringClient):
+    def __init__(self, scorer: SandboxScorer) -> None:
+        super().__init__(scorer.transport, retries=ONCE)
+        self._scorer = scorer
+
     def score_iter(self, responses: Iterable[Response], *, deadline_s: float | None = None) -> Iterator[Scored]:
-        return super().score_iter(map(_by_id, responses), deadline_s=deadline_s)
+        for rows in chunks(super().score_iter(map(_by_id, responses), deadline_s=deadline_s), _BLOCK_ROWS):
+            yield from self._scorer.outcomes(rows)
+
+
+def _outcome(row: Scored) -> Scored:
+    if not row.ok:
+        return row
+    sure = replace(row, confidence=_SURE, level_range=(1, 1))
+    changes = next((changes for word, changes in _OUTCOMES.items() if str(row.id).startswith(word)), {})
+    return replace(sure, **changes)
 
 
 def _by_id(response: Response) -> Response:
-    return replace(response, text=response.id or "") if is_text(response.text) else response
+    return replace(response, text=response.id or "") if sendable(response.text) is not None else response

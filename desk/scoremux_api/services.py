@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -19,9 +19,9 @@ from scoremux_api.problems import UPDATE_S, ApiProblem
 from scoremux_api.rows.live_intake import LiveIntake
 from scoremux_api.triton_scorer import TritonScorer
 from scoremux_api.webhooks.addresses import WebhookAddresses
-from scoremux_batch.people import Alert, ReadBehind
-from scoremux_client.errors import InputError
-from scoremux_client.rows import Response
+from scoremux_batch.jobs import ForPeople
+from scoremux_client import Response
+from scoremux_files import InputError
 from scoremux_review.database.connection import Database
 
 LEAST_FREE_BYTES = 8 << 20
@@ -44,14 +44,13 @@ class Services:
     callers: Callers
     folder: Path
     tasks: Path | None = None
-    read_behind: ReadBehind | None = None
-    alert: Alert | None = None
+    people: ForPeople = field(default_factory=ForPeople)
     keep_days: int | None = None
     allowed_hosts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         operator = partial(self.callers.may_also_score, Caller("api", ()), "*")
-        self.intake = LiveIntake(self.database, self.read_behind, lambda: self.scorer.ask_tasks(operator()).result())
+        self.intake = LiveIntake(self.database, self.people, lambda: self.scorer.ask_tasks(operator()).result())
         self.addresses = WebhookAddresses(self.allowed_hosts)
         self.batches_changed = threading.Event()
         self.bodies = Bodies(self.folder)
@@ -69,7 +68,7 @@ class Services:
 
         Raises ApiProblem where the alert task cannot be scored, TransportError as the scorer does.
         """
-        if (alert := self.alert) is None:
+        if (alert := self.people.alert) is None:
             return [None] * len(rows)
         caller = self.callers.may_also_score(caller, alert.task)
         outcomes = await self.scorer.score(caller, [Response(alert.task, row.text) for row in rows])

@@ -10,10 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from scoremux_api.problems import ApiProblem
-from scoremux_client.contract import MAX_BATCH_ROWS, Status
-from scoremux_client.errors import InputError
-from scoremux_client.rows import Scored, is_text
-from scoremux_files.rows.writers import check_kept
+from scoremux_client import Scored, Status
+from scoremux_client.contract import MAX_BATCH_ROWS
+from scoremux_files import InputError
+from scoremux_files.row_files import check_kept
 
 Shape = TypeVar("Shape", bound=BaseModel)
 _MOST_VALUES = 32 * MAX_BATCH_ROWS
@@ -40,9 +40,14 @@ class KnownMembers(BaseModel, extra="forbid"):
         return members
 
 
-def _without_half(text: Any) -> Any:
+def sendable(text: Any) -> Any:
     """Return None for a text with half of a surrogate pair, which JSON can write and UTF-8 cannot."""
-    return None if isinstance(text, str) and not is_text(text) else text
+    try:
+        if isinstance(text, str):
+            text.encode()
+        return text
+    except UnicodeEncodeError:
+        return None
 
 
 def _groups(kept: Any) -> dict[str, str]:
@@ -70,7 +75,7 @@ class RowIn(KnownMembers):
 
     id: str = Field(pattern=ROW_ID, description="The platform's own name of the response; unique within a task.")
     task: str = Field(max_length=256, description="Task id, or `id@digest` to pin a version.")
-    text: Annotated[str | None, BeforeValidator(_without_half)] = Field(
+    text: Annotated[str | None, BeforeValidator(sendable)] = Field(
         description="The student's response; `null` gets the status INVALID_TEXT."
     )
     student: str = Field("", pattern=NAME, description="Who wrote it: responses of one student count as one draw.")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from scoremux_api.problems import declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
-from scoremux_client.served_tasks import ServedTask
+from scoremux_client import ServedTask
 from scoremux_files.settings import parse_file
 
 router = APIRouter()

@@ -10,16 +10,24 @@ from contextlib import suppress
 from functools import lru_cache
 
 from scoremux_api.callers import Caller
-from scoremux_client import NO_RETRIES, AsyncScoringClient, RejectedError, Response, Retries, Scored, ScoringClient
-from scoremux_client.contract import MACHINE, OUTPUTS, TASKS, TensorSpec
-from scoremux_client.errors import BusyError
-from scoremux_client.served_tasks import ServedTask, served_tasks
-from scoremux_client.transports.grpc import GrpcTransport
-from scoremux_client.transports.transport import Transport
-from scoremux_engine.scoring.permission import HEADER
+from scoremux_client import (
+    AsyncScoringClient,
+    BusyError,
+    GrpcTransport,
+    RejectedError,
+    Response,
+    Retries,
+    Scored,
+    ScoringClient,
+    ServedTask,
+    Transport,
+    served_tasks,
+)
+from scoremux_client.contract import GRANT_HEADER
 
 _GRANTS = 1024
 """Most grants whose clients are kept."""
+ONCE = Retries(patience_s=0, contact_s=0)
 _RETRIES = Retries(patience_s=10.0, contact_s=10.0)
 _TIMEOUT_S, _PROBE_S = 60.0, 5.0
 _TASKS_S, _TASKS_KEPT_S, _MOST_ASKING = 10.0, 1.0, 16
@@ -41,7 +49,7 @@ class TritonScorer:
 
     async def check(self) -> None:
         """Return if Triton answers, with a refusal too. Raises TransportError."""
-        client = AsyncScoringClient(self._sharing(None), timeout_s=_PROBE_S, retries=NO_RETRIES)
+        client = AsyncScoringClient(self._sharing(None), timeout_s=_PROBE_S, retries=ONCE)
         with suppress(RejectedError):
             await client.score([Response("", "")])
 
@@ -56,17 +64,17 @@ class TritonScorer:
             self._asked = {grant: of for grant, of in self._asked.items() if of[0] >= now or not of[1].done()}
             if len(self._asked) >= _GRANTS:
                 raise BusyError("too many callers ask for tasks")
-            found = self._asking.submit(served_tasks, self._sharing(caller.grant, (TASKS,))[0], timeout_s=_TASKS_S)
+            found = self._asking.submit(served_tasks, self._sharing(caller.grant, tasks=True)[0], timeout_s=_TASKS_S)
             self._asked[caller.grant] = asked = (now + _TASKS_KEPT_S, found)
         return asked[1]
 
     def uncalibrated(self, caller: Caller) -> list[str]:
         """Return tasks, of the first 64, that the machine decides without a calibration. Raises TransportError."""
-        served = served_tasks(self._sharing(caller.grant, (TASKS,))[0], timeout_s=_PROBE_S)
+        served = served_tasks(self._sharing(caller.grant, tasks=True)[0], timeout_s=_PROBE_S)
         tasks = [task.id for task in served[:_ASKED]]
-        client = ScoringClient(self._sharing(caller.grant, batch=True), timeout_s=_PROBE_S, retries=NO_RETRIES)
+        client = ScoringClient(self._sharing(caller.grant, batch=True), timeout_s=_PROBE_S, retries=ONCE)
         scored = client.score([Response(task, _PROBE) for task in tasks])
-        return [row.task for row in scored if row.ok and row.route == MACHINE and row.confidence is None]
+        return [row.task for row in scored if row.ok and not row.to_human and row.confidence is None]
 
     def batch_client(self, grant: str | None) -> ScoringClient:
         """Return a client for rows of a batch, which Triton computes after those of others. It must not be closed."""
@@ -81,11 +89,9 @@ class TritonScorer:
     def _client(self, grant: str | None) -> AsyncScoringClient:
         return AsyncScoringClient(self._sharing(grant), timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False)
 
-    def _sharing(
-        self, grant: str | None, outputs: Sequence[TensorSpec] = OUTPUTS, *, batch: bool = False
-    ) -> list[Transport]:
-        headers = {} if grant is None else {HEADER: grant}
+    def _sharing(self, grant: str | None, **options: bool) -> list[Transport]:
+        headers = {} if grant is None else {GRANT_HEADER: grant}
         return [
-            transport.sharing(headers, outputs, batch=batch) if isinstance(transport, GrpcTransport) else transport
+            transport.sharing(headers, **options) if isinstance(transport, GrpcTransport) else transport
             for transport in self._transports  # others are of a test, or the sandbox
         ]

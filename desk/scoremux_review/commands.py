@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from scoremux_client.errors import InputError
+from scoremux_files import InputError
 from scoremux_files.terminal import deprecated
 from scoremux_review import people_commands, retention
 from scoremux_review.people_commands import BY, Where, console, created, opened, say
 
 if TYPE_CHECKING:
-    from scoremux_files.rows.row_layout import RowLayout
     from scoremux_review.database.connection import Database
     from scoremux_review.pages.proxy import Networks
     from scoremux_review.pages.visits import Desk
@@ -143,15 +142,11 @@ def add(
 
     Example: scoremux review add scored-friday --database reviews.db
     """
-    from scoremux_files.rows.row_layout import column_names
-    from scoremux_review.reading.response_texts import layout_of
-
     with created(database) as desk:
         _add_programme(desk, policy, tasks, anchors)
         _add_papers(desk, validity=validity, qualification=qualification)
         for path in scored or ():
-            layout = layout_of(path, **column_names(column, path, id=None, text=None, student=None, keep=()))
-            _add_scored(desk, path, responses or (), layout)
+            _add_scored(desk, path, responses or (), column)
 
 
 def _add_programme(desk: Database, policy: Path | None, tasks: Path | None, anchors: Path | None) -> None:
@@ -193,11 +188,10 @@ def _add_tasks(desk: Database, tasks: Path) -> None:
                 say(f"task {task}: its levels are worth {is_now} now, were {was}; exports of older rows change")
 
 
-def _add_scored(desk: Database, path: Path, responses: Sequence[Path], layout: RowLayout) -> None:
+def _add_scored(desk: Database, path: Path, responses: Sequence[Path], columns: Sequence[str] | None) -> None:
     from scoremux_review.reading import alerts, intake
-    from scoremux_review.reading.response_texts import Texts
 
-    added = intake.add_scored(desk, path, Texts(responses, layout), BY)
+    added = intake.add_scored(desk, path, BY, responses, columns)
     say(f"{path}: {added.rows:,} rows, {added.already_there:,} known already, {added.to_read:,} to read")
     if added.rescored:
         remedy = "the desk keeps its own; to have the new ones, add this to a new database"

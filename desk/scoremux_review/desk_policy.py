@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from scoremux_client.errors import InputError
-from scoremux_files.settings import check, read_toml
+from scoremux_files.settings import read_table
 
 
 class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_nan=False):
@@ -48,7 +47,4 @@ class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_
     @classmethod
     def read(cls, path: Path) -> DeskPolicy:
         """Read a policy file. Raises InputError naming the key that is wrong."""
-        table = read_toml(path).get("review", {})
-        if not isinstance(table, dict):
-            raise InputError(f"{path}: review is not a table; write [review]")
-        return check(cls, table, f"{path}, [review]")
+        return read_table(path, "review", cls)

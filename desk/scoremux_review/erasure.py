@@ -6,32 +6,21 @@ is run again. The record keeps the digest of each row, whose salt goes with the 
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from scoremux_client import audit_lines
-from scoremux_client.errors import InputError
-from scoremux_files.atomic import replace_file, replacing
-from scoremux_files.errors import parsing, reading, writing
-from scoremux_files.rows.readers import chunks
+from scoremux_batch.jobs import JobFolder
+from scoremux_client.audit_lines import erase_digests, text_digest
+from scoremux_files import InputError
+from scoremux_files.row_files import chunks
 from scoremux_review.database import api_rows, log, reads, responses
 from scoremux_review.database.connection import Connection, Database
 
 _CHUNK_ROWS = 500
-_HEX = 64
-_KEYED = b"hmac-sha256:"
-_DIGEST = re.compile(rb"(hmac-)?sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -123,9 +112,10 @@ def _of_token(connection: Connection, request: ErasureRequest) -> tuple[list[Any
         named = [row for row in named if token_of.get(row.id, "") == request.token]
         return named, {batch for batch, token in batches.items() if token != request.token}
     for folder in request.outputs:
-        for path in sorted(folder.rglob("part-*.parquet")):
-            for name in owners.keys() & set(_ids_in(path)):
-                owners[name].add(next((batches[part] for part in path.parts if part in batches), ""))
+        for job in JobFolder.below(folder):
+            owner = next((batches[part] for part in job.folder.parts if part in batches), "")
+            for name in owners.keys() & {*job.ids()}:
+                owners[name].add(owner)
     if several := sorted(name for name, tokens in owners.items() if len(tokens) > 1):
         name = several[0]
         tokens = ", ".join(f"--token {token}" if token else "--token '' (from files)" for token in sorted(owners[name]))
@@ -136,21 +126,14 @@ def _of_token(connection: Connection, request: ErasureRequest) -> tuple[list[Any
     return named, set()
 
 
-def _ids_in(path: Path) -> list[str]:
-    with reading(path), parsing(f"{path} is no part of a job"):
-        ids: list[str] = pq.read_table(path, columns=["id"])["id"].to_pylist()
-        return ids
-
-
-def _erase_in_files(
-    request: ErasureRequest, texts: Collection[str], erased: Erased, others: Collection[str] = ()
-) -> None:
+def _erase_in_files(request: ErasureRequest, texts: Collection[str], erased: Erased, others: set[str]) -> None:
     keys = {None, request.audit_key}
-    digests = {audit_lines.text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
+    digests = {text_digest(sent, key) for text in texts for sent in _as_sent(text) for key in keys}
     for path in request.audit_logs:
         erased.digests += erase_digests(path, digests, request.before)
     for folder in request.outputs:
-        erased.outputs += erase_outputs(folder, request.ids, others)
+        jobs = (job for job in JobFolder.below(folder) if not others.intersection(job.folder.parts))
+        erased.outputs += sum(job.erase(request.ids) for job in jobs)
         under_way = sorted(path.parent.name for path in folder.rglob("batch_*/body.jsonl"))
         erased.refusals += (f"{batch} is under way; erase again when it has ended" for batch in under_way)
 
@@ -197,71 +180,3 @@ def _last_before(connection: Connection, before: datetime | None) -> int:
 def _as_sent(text: str) -> set[bytes]:
     """Return what may have been sent where the desk has this text: PostgreSQL stores no NUL."""
     return {text.encode("utf-8", "replace"), text.replace("␀", "\0").encode("utf-8", "replace")}
-
-
-def erase_digests(path: Path, digests: Collection[str], before: datetime | None = None) -> int:
-    """Overwrite digests of an audit log by zeros where they are, in the file and those that it was renamed to.
-
-    A server may append meanwhile, and a crash costs nothing: the next run overwrites the rest.
-
-    Args:
-        before: The digests of lines before this time are overwritten too.
-
-    Returns:
-        How many were overwritten.
-
-    Raises:
-        InputError: the log cannot be read or written, a line is not as a server writes it, or the log has digests with
-            a key and `digests` does not.
-    """
-    limit = audit_lines.time_of_line(before).encode() if before else b""
-    names, overwritten = {digest.encode() for digest in digests}, 0
-    for file in (path, *sorted(path.parent.glob(f"{path.name}.*Z"))):
-        with writing(file), file.open("r+b") as log:
-            for offset, time, digest in _digests(file, log):
-                if digest.startswith(_KEYED) and names and not any(n.startswith(_KEYED) for n in names):
-                    raise InputError(f"the digests of {file} have a key; give it with --audit-key-file")
-                if digest in names or time < limit:
-                    place = offset + audit_lines.BEGINNING_BYTES + len(digest) - _HEX
-                    overwritten += os.pwrite(log.fileno(), b"0" * _HEX, place) > 0 and digest[-_HEX:] != b"0" * _HEX
-            os.fsync(log.fileno())
-    return overwritten
-
-
-def erase_outputs(folder: Path, names: Collection[str], others: Collection[str] = ()) -> int:
-    """Take the rows of some ids out of the Parquet parts and the alerts of jobs in a folder; return how many.
-
-    others: Names of folders that are left as they are. Raises InputError for a file that cannot be read or written.
-    """
-    erased, gone = 0, pa.array(names, pa.string())
-    for path in sorted(path for path in folder.rglob("part-*.parquet") if not {*path.parts} & {*others}):
-        with writing(path), parsing(f"{path} is no part of a job"):
-            table = pq.read_table(path)
-            left = table.filter(pc.invert(pc.is_in(table["id"], gone)))
-            if lost := len(table) - len(left):
-                with replacing(path, mode=None) as aside:
-                    pq.write_table(left, aside, compression="zstd")
-            erased += lost
-    for path in sorted(folder.rglob("_alerts/part-*.jsonl")):
-        with writing(path), parsing(f"{path} is damaged"):
-            lines = path.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["id"] not in names]
-            if len(kept) < len(lines):
-                replace_file(path, kept, mode=None)
-            erased += len(lines) - len(kept)
-    return erased
-
-
-def _digests(path: Path, log: Any) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield offset, time and digest of the lines. Raises InputError for a line that is not as a server writes it."""
-    offset = 0
-    for number, line in enumerate(log, start=1):
-        digest = line[audit_lines.BEGINNING_BYTES :].partition(b'"')[0]
-        if audit_lines.begins_one(line[: audit_lines.BEGINNING_BYTES]) and _DIGEST.fullmatch(digest):
-            yield offset, line[audit_lines.TIME], digest
-        elif line.endswith(b"\n"):  # the last line may be incomplete while a server writes it
-            raise InputError(
-                f"{path}, line {number}: not as a server writes its audit log; erase in the server's own file, and "
-                "delete copies that another program has written"
-            )
-        offset += len(line)

@@ -16,7 +16,7 @@ No message ever holds a response's text.
 
 from __future__ import annotations
 
-from scoremux_client.errors import ScoremuxError
+from scoremux_files import ScoremuxError
 
 
 class ReviewError(ScoremuxError):

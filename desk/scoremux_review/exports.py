@@ -11,11 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from scoremux_assess.labels.weights import SAMPLE
-from scoremux_files.rows.readers import chunks
-from scoremux_files.rows.writers import write_rows
+from scoremux_files.row_files import chunks, write_rows
 from scoremux_review.database import drawn_rows, log, programme, responses
 from scoremux_review.database.connection import Connection, Database
+from scoremux_review.database.schema import DRAWN
 from scoremux_review.reading import decision_rows
 
 _TEXT, _INT, _LONG, _REAL = pa.string(), pa.int32(), pa.int64(), pa.float64()
@@ -168,7 +167,7 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
             chosen = next((other for other in labelled if _is_of(administration, [other])), None)
             if row.id == labelled[0].id and chosen is not None:
                 kept = row.kept or next((other.kept for other in came if other.id == first), "")
-                drawn = {"chosen_by": SAMPLE, "probability": chances[first]} if first in chances else {}
+                drawn = {"chosen_by": DRAWN, "probability": chances[first]} if first in chances else {}
                 yield {
                     **json.loads(kept or "{}"),
                     **{name: getattr(row, name) for name in ("task", "text", "saw", "size", "decision", "version")},

@@ -13,12 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Ratings
-from scoremux_assess.labels.weights import READ_BEHIND, population_of
-from scoremux_assess.statistics.agreement import BY_NAME, SEVERITY
-from scoremux_assess.statistics.estimates import Figure
-from scoremux_assess.statistics.intervals import estimates
-from scoremux_assess.statistics.reliability import COVERAGES, measure_confidence
+from scoremux_assess.labels import population_of
+from scoremux_assess.statistics.weighted_columns import Figure, figures_by_cell, risk_by_coverage
+from scoremux_review.database.schema import BEHIND
 from scoremux_review.machine_weights import Population, weigh
 
 KINDS = {
@@ -29,10 +26,7 @@ KINDS = {
 """What is compared with what a rater gave."""
 
 GROUPINGS = {"all": "All together", "rater": "By rater", "task": "By task", "week": "By week"}
-_SHOWN = (
-    *(BY_NAME[name] for name in ("exact", "adjacent", "qwk", "below", "above", "far_below", "far_above")),
-    SEVERITY,
-)
+_SHOWN = ("exact", "adjacent", "qwk", "below", "above", "far_below", "far_above", "severity")
 _FEW = 10
 
 Pairs = list[tuple[Any, int]]
@@ -117,13 +111,13 @@ def agreement(pairs: Pairs, by: str, weights: Mapping[int, float] | None = None)
         return []
     weight = np.array([1.0 if weights is None else weights[rating.row] for rating, _ in pairs])
     cell = np.searchsorted(names, groups)
-    ratings = Ratings.of([other for _, other in pairs], [rating.level for rating, _ in pairs], weight=weight)
     counts = np.bincount(cell[weight > 0], minlength=len(names))
-    figures = estimates(_SHOWN, ratings.take(weight > 0), cell[weight > 0], len(names))
+    levels, others = [rating.level for rating, _ in pairs], [other for _, other in pairs]
+    figures = figures_by_cell(_SHOWN, others, levels, weight, cell, len(names))
     tasks = Counter(group for group, _ in {(g, rating.task) for g, (rating, _) in zip(groups, pairs, strict=True)})
     figures["qwk"].value[[tasks[name] > 1 for name in names]] = np.nan
     return [
-        GroupAgreement(name, int(counts[n]), {statistic.name: figures[statistic.name].at(n) for statistic in _SHOWN})
+        GroupAgreement(name, int(counts[n]), {statistic: figures[statistic].at(n) for statistic in _SHOWN})
         for n, name in enumerate(names)
     ]
 
@@ -139,18 +133,15 @@ def curve(levels: Sequence[Any], population: Population) -> Curve:
     rows, weight = [d for d, w in zip(rows, weight, strict=True) if w > 0], weight[weight > 0]
     if len(rows) < _FEW:
         return Curve([], None, len(rows))
-    right, one = np.array([d.machine_level == d.level for d in rows]), np.zeros(len(rows), np.int64)
-    confidence = np.array([float(d.confidence) for d in rows])
-    known, total = measure_confidence(confidence, right, weight, one, 1), weight[np.argsort(-confidence)].cumsum()
-    kept = zip(known.kept[-1], known.kept_low[-1], known.kept_high[-1], strict=True)
-    risks = zip(COVERAGES.tolist(), map(_risk, map(Figure._make, kept)), strict=True)
-    points = [(share, risk) for share, risk in risks if total.searchsorted(share * total[-1]) >= _FEW - 1]
-    behind = np.array([d.chosen_by == READ_BEHIND for d in rows])
+    right = np.array([d.machine_level == d.level for d in rows])
+    points = list(risk_by_coverage([float(d.confidence) for d in rows], right, weight, _FEW))
+    behind = np.array([d.chosen_by == BEHIND for d in rows])
     if not behind.any():
         return Curve(points, None, len(rows))
-    ratings = Ratings.of([d.level for d in rows], [d.machine_level for d in rows], weight=weight).take(behind)
-    exact = estimates([BY_NAME["exact"]], ratings, one[behind], 1)["exact"].at(0)
-    return Curve(points, (float(weight[behind].sum() / weight.sum()), _risk(exact)), len(rows))
+    kept = weight * behind
+    levels, machine = [d.level for d in rows], [d.machine_level for d in rows]
+    right_share = figures_by_cell(["exact"], levels, machine, kept, np.zeros(len(rows), int), 1)["exact"].at(0)
+    return Curve(points, (float(weight[behind].sum() / weight.sum()), _risk(right_share)), len(rows))
 
 
 def _risk(right: Figure) -> Figure:

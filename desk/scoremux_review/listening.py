@@ -8,8 +8,7 @@ from typing import Any
 
 import uvicorn
 
-from scoremux_client.errors import InputError
-from scoremux_files.errors import reason
+from scoremux_files import InputError
 from scoremux_review.people_commands import say
 
 
@@ -39,6 +38,6 @@ def take_port(address: str, port: int) -> socket.socket:
     except OSError as error:
         taken.close()
         raise InputError(
-            f"port {port} of {address} cannot be used: {reason(error)}; give another one with --port"
+            f"port {port} of {address} cannot be used: {error.strerror}; give another one with --port"
         ) from error
     return taken

@@ -11,9 +11,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from scoremux_assess.labels.ratings import Floats
-from scoremux_assess.labels.weights import ALL, READ_BEHIND, ROUTE, SAMPLE
+from scoremux_review.database.schema import ALL, BEHIND, DRAWN, ROUTE
+
+Floats = npt.NDArray[np.float64]
 
 Unit = tuple[str, str]
 """A task as one version scored it."""
@@ -21,7 +23,7 @@ Unit = tuple[str, str]
 Population = Mapping[tuple[str, str, str], float]
 """Task, version and how rows were chosen to be read → how many there are."""
 
-_DESIGNS = {READ_BEHIND: (READ_BEHIND, ROUTE, ALL), ALL: (ALL, ROUTE), SAMPLE: (SAMPLE,), ROUTE: (ROUTE,)}
+_DESIGNS = {BEHIND: (BEHIND, ROUTE, ALL), ALL: (ALL, ROUTE), DRAWN: (DRAWN,), ROUTE: (ROUTE,)}
 """The first of these that people have read of a unit → the parts that together are all of its responses."""
 
 
@@ -78,8 +80,8 @@ def _parts_by_unit(decisions: Sequence[Any], population: Population) -> tuple[di
         first = next((way for way in _DESIGNS if way in chosen), "")
         sizes = {part: population.get((*unit, part), 0.0) for part in _DESIGNS.get(first, ())}
         keeps = population.get((*unit, ""), 0.0)
-        if first == READ_BEHIND:
-            sizes[READ_BEHIND] += keeps
+        if first == BEHIND:
+            sizes[BEHIND] += keeps
         elif first == ROUTE and keeps:
             partial.add(unit)
         parts[unit] = {part: size for part, size in sizes.items() if size}

@@ -12,8 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from scoremux_client.errors import InputError
-from scoremux_files.errors import reading
+from scoremux_files import InputError, reading
 from scoremux_files.terminal import print_table
 from scoremux_review.people_commands import Where, opened, say
 
@@ -56,9 +55,9 @@ def erase(
 
     Example: scoremux review erase --ids ids.txt --audit-log audit.jsonl --database reviews.db
     """
-    from scoremux_files.digests import read_key
+    from scoremux_batch.jobs import texts_of
+    from scoremux_files import read_key
     from scoremux_review import erasure
-    from scoremux_review.reading.response_texts import texts_of
 
     names = {*(one_id or ()), *(_lines(ids) if ids else ())}
     time, key = _time(before) if before else None, read_key(audit_key_file) if audit_logs and audit_key_file else None

@@ -12,7 +12,6 @@ from making import ROOT
 from scoremux_review.database.programme import load_policy
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.reading.intake import add_scored
-from scoremux_review.reading.response_texts import Texts
 
 TOUR = ROOT / "client" / "scoremux_review" / "tour"
 MOST_BYTES = 60_000
@@ -45,7 +44,7 @@ def test_tour(tmp_path: Path) -> None:
     for row in same:
         row |= {"confidence": 0.31, "level": 2, "probabilities": [0.24, 0.31, 0.45]}
     write_jsonl(tmp_path / "friday.jsonl", same)
-    add_scored(programme.database, tmp_path / "friday.jsonl", Texts())
+    add_scored(programme.database, tmp_path / "friday.jsonl")
     TOUR.mkdir(exist_ok=True)
     with chromium() as browser, served(programme.app) as url:
         context = browser.new_context(viewport={"width": 1280, "height": 800})

@@ -29,6 +29,7 @@ from scoremux_api.rows.live_intake import LiveIntake, ScoredArrival
 from scoremux_api.services import Services
 from scoremux_api.triton_scorer import TritonScorer
 from scoremux_api.webhooks.addresses import WebhookAddresses, resolved
+from scoremux_batch.jobs import ForPeople
 from scoremux_client import NO_RETRIES
 from scoremux_client.rows import Response
 from scoremux_client.testing import FakeTransport
@@ -78,9 +79,10 @@ def made(
 ) -> Iterator[Services]:
     """Give the services of an API; its database, by default a file of the folder, is new unless it exists."""
     database = Database(name or str(folder / "reviews.db"), create=True)
+    people = ForPeople(settings.pop("read_behind", None), settings.pop("alert", None))
     scorer = TritonScorer([transport or FakeTransport(TASKS)], NO_RETRIES)
     try:
-        yield Services(database, scorer, Callers(key, tokens), folder, **settings)
+        yield Services(database, scorer, Callers(key, tokens), folder, people=people, **settings)
     finally:
         database.close()
 

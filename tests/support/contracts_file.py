@@ -47,6 +47,28 @@ KEYS: dict[str, type[BaseModel]] = {
 }
 COLUMNS = {"score": PLACED, "final": FINAL, "labelled": LABELLED, "papers": PAPERS, "predictions": PREDICTIONS,
            "report": FIGURES}  # fmt: skip
+BRIDGE: dict[str, str] = {
+    "scoremux_assess.labels": "CHOSEN_BY fold population_of",
+    "scoremux_assess.statistics.weighted_columns": "Figure figures_by_cell risk_by_coverage rounded",
+    "scoremux_batch.jobs": "ForPeople JobFolder Origin alerts_of scored_rows texts_of",
+    "scoremux_client": (
+        "AsyncScoringClient BusyError DeadlineError FakeTransport GrpcTransport RejectedError Response "
+        "Retries Scored ScoringClient ServedTask Status Transport TransportError UnavailableError connect_all "
+        "served_tasks"
+    ),
+    "scoremux_client.audit_lines": "erase_digests text_digest",
+    "scoremux_client.contract": ("CONDITION_CODES GRANT_HEADER MAX_BATCH_ROWS NOBODY_CAN Reason TASK_ID_PATTERN"),
+    "scoremux_engine.scoring.permission": "Grant Permissions read_key",
+    "scoremux_files": (
+        "InputError ScoremuxError first_of locked parsing read_key reading release replacing sync writing"
+    ),
+    "scoremux_files.row_files": ("RowLayout cell_text check_kept chunks read_lines read_rows whole_number write_rows"),
+    "scoremux_files.settings": "parse_file read_table",
+    "scoremux_files.terminal": "print_table printable takes",
+    "scoremux_server.front_door.access_tokens": "TokenFile",
+}
+"""What the desk uses of scoremux, by module: names that programs of others may use as well."""
+
 OPENAPI = next(ROOT.glob("*/scoremux_api/openapi.json"))
 _METHODS = ("get", "post", "put", "delete")
 
@@ -65,6 +87,7 @@ def contracts() -> Contracts:
     for name, schema in COLUMNS.items():
         made[f"columns: {name}"] = {field.name: str(field.type) for field in schema}
     made["columns: data frames"] = dict.fromkeys(FRAMES, "")
+    made["Python, desk"] = {f"{module}.{name}": "" for module, names in BRIDGE.items() for name in names.split()}
     made["Python"] = dict.fromkeys((*scoremux_client.__all__, *scoremux_engine.__all__), "")
     return {kind: dict(sorted(names.items())) for kind, names in sorted(made.items())}
 

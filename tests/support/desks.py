@@ -17,7 +17,6 @@ from sqlalchemy import func, select, text
 from starlette.applications import Starlette
 from typer.testing import CliRunner
 
-from scoremux_files.rows.row_layout import RowLayout
 from scoremux_review.commands import review
 from scoremux_review.database import responses
 from scoremux_review.database.accounts import add_person, begin_session
@@ -31,7 +30,6 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading import assignments, conversations, human_decisions, leases, settling
 from scoremux_review.reading.intake import add_papers, add_scored
-from scoremux_review.reading.response_texts import Texts
 from scoremux_review.reading.task_access import Reader, TaskAccess
 from scoremux_review.reading.task_files import read_anchors
 
@@ -195,7 +193,7 @@ def make_programme(
         save_policy(connection, policy or DeskPolicy(), "test", clock[0])
         save_items(connection, ITEMS, "test", clock[0])
     write_jsonl(folder / "scored.jsonl", scored_rows(number) if rows is None else rows)
-    add_scored(database, folder / "scored.jsonl", Texts((), RowLayout(keep=keep)))
+    add_scored(database, folder / "scored.jsonl", columns=[f"keep={name}" for name in keep or ()])
     anchors = [
         {"task": "bio-7", "level": 2, "text": "It absorbs red and blue and reflects green.", "note": "Both halves."},
         {"task": "bio-7", "level": 1, "text": "It absorbs light with chlorophyll.", "note": "Reflection is missing."},

@@ -84,15 +84,13 @@ class GrpcTransport:
         future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
         return future
 
-    def sharing(
-        self,
-        headers: Mapping[str, str],
-        outputs: Sequence[contract.TensorSpec] = contract.OUTPUTS,
-        *,
-        batch: bool = False,
-    ) -> GrpcTransport:
-        """Return a transport with other options on the same connections, which it must not close."""
+    def sharing(self, headers: Mapping[str, str], *, tasks: bool = False, batch: bool = False) -> GrpcTransport:
+        """Return a transport with other options on the same connections, which it must not close.
+
+        tasks: it asks for the live tasks alone, for `served_tasks`.
+        """
         shared = copy(self)
+        outputs = (contract.TASKS,) if tasks else contract.OUTPUTS
         shared._headers, shared._outputs, shared._batch = dict(headers), [spec.name for spec in outputs], batch
         return shared
 

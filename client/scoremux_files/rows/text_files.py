@@ -113,7 +113,7 @@ def open_text(path: Path, offset: int = 0) -> BinaryIO:
     return converted
 
 
-def read_lines(path: Path, start: ReadPosition, limit_bytes: int) -> Iterator[TextLine]:
+def read_lines(path: Path, limit_bytes: int, start: ReadPosition = FILE_START) -> Iterator[TextLine]:
     """Yield the lines from `start` on, without a byte order mark. A longer line is read in pieces that are dropped."""
     offset, number = start.offset, start.line
     with open_text(path, offset) as file:
@@ -128,7 +128,7 @@ def read_lines(path: Path, start: ReadPosition, limit_bytes: int) -> Iterator[Te
 def read_jsonl(path: Path, layout: RowLayout, start: ReadPosition) -> Iterator[Record]:
     """Yield the records from `start` on. Blank lines are left out."""
     row = start.row
-    for line in read_lines(path, start, layout.line_bytes):
+    for line in read_lines(path, layout.line_bytes, start):
         if line.data is None or line.data.strip():
             row += 1
             values, reason = _parse(line.data, layout)
@@ -175,7 +175,7 @@ def _refusal_of_repeated(names: list[str], layout: RowLayout) -> str:
 
 
 def _delimiter(path: Path, layout: RowLayout) -> str:
-    lines = read_lines(path, FILE_START, layout.line_bytes)
+    lines = read_lines(path, layout.line_bytes)
     line = next((line for line in lines if line.data is None or line.data.strip()), None)
     text = line.data.decode("utf-8", "replace").replace("\0", "").lstrip() if line and line.data else ""
     if text.lstrip('"').startswith(_SEPARATOR) and (named := text.lstrip('"')[len(_SEPARATOR) :][:1]) in {*_DELIMITERS}:
@@ -198,7 +198,7 @@ class _CsvLines:
     """
 
     def __init__(self, path: Path, start: ReadPosition, layout: RowLayout, delimiter: str) -> None:
-        self._lines = read_lines(path, start, layout.line_bytes)
+        self._lines = read_lines(path, layout.line_bytes, start)
         self._delimiter = delimiter
         self._limit_bytes = layout.line_bytes
         self._returned: deque[TextLine] = deque()

@@ -8,11 +8,8 @@ import logging
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import fields
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import orjson
 from anyio import to_thread
@@ -20,16 +17,9 @@ from pydantic import ValidationError
 
 from scoremux_api.problems import ApiProblem, problem_of
 from scoremux_api.shapes import RowIn, as_json_row, parsed
-from scoremux_batch.parts import part_path, read_rejected, read_table
-from scoremux_client.contract import Status
-from scoremux_client.rows import Scored
-from scoremux_files.atomic import NEW, replacing, sync
-from scoremux_files.errors import first_of, parsing, reading, writing
-from scoremux_files.locks import locked
-from scoremux_files.rows.readers import chunks
-from scoremux_files.rows.row_layout import FILE_START, RowLayout
-from scoremux_files.rows.text_files import read_lines
-from scoremux_files.rows.writers import JOURNAL, beside_parts
+from scoremux_batch.jobs import JobFolder
+from scoremux_files import first_of, locked, replacing, sync, writing
+from scoremux_files.row_files import RowLayout, chunks, read_lines
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +37,13 @@ class BatchFiles:
     def __init__(self, root: Path, batch: str) -> None:
         self.folder = root.resolve() / batch
         self.body, self.rows = self.folder / "body.jsonl", self.folder / "rows.jsonl"
-        self.refused, self.scores = self.folder / "errors.jsonl", self.folder / "scores"
+        self.refused = self.folder / "errors.jsonl"
+        self.job = JobFolder(self.folder / "scores")
+        self._lock = self.folder / ".lock"
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the batch in the block. Raises BlockingIOError where another process computes it."""
-        return locked(self.folder / ".lock", timeout_s=0)
+        return locked(self._lock, timeout_s=0)
 
     async def receive(self, blocks: AsyncIterator[bytes]) -> str:
         """Write a body to disk, durably; return its sha256. Raises ApiProblem, InputError."""
@@ -80,7 +72,7 @@ class BatchFiles:
             new_errors.open("wb") as errors,
             new_rows.open("wb") as rows,
         ):
-            for line in read_lines(self.body, FILE_START, LAYOUT.line_bytes - 1):  # the last one may get a line end
+            for line in read_lines(self.body, LAYOUT.line_bytes - 1):  # the last one may get a line end
                 if line.data is None or line.data.strip():
                     total += 1
                     try:
@@ -97,23 +89,13 @@ class BatchFiles:
                 rows.write(b"\n")
         return total, failed
 
-    def parts(self) -> list[dict[str, Any]]:
-        """Return the journal's lines of the parts that are done. Raises InputError."""
-        path = beside_parts(self.scores, JOURNAL)
-        with reading(path), parsing(f"{path} is damaged"):
-            whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
-            return [json.loads(line) for line in whole.splitlines()[1:]]
-
     def results(self) -> Iterator[bytes]:
         """Return the outcomes of all rows that are done, in the order of the body, as JSON Lines. Raises ApiProblem."""
-        lines = self.parts()
-        numbers = accumulate((line["files"] for line in lines), initial=0)
-        paths = [part_path(self.scores, number) for number, line in zip(numbers, lines, strict=False) if line["rows"]]
+        paths = self.job.parts()
         if missing := [path.stem for path in paths if not path.exists()]:
             detail = f"these files of the results are missing: {first_of(missing)}; the operator can restore --folder"
             raise ApiProblem(500, "Results incomplete", detail)
-        tables = (read_table(path).to_pylist() for path in paths)
-        return (b"".join(orjson.dumps(as_json_row(_scored(row))) + b"\n" for row in rows) for rows in tables)
+        return (b"".join(orjson.dumps(as_json_row(row)) + b"\n" for row in self.job.outcomes(path)) for path in paths)
 
     def count_refused(self) -> int:
         """Return how many lines of the body `validate` refused."""
@@ -125,7 +107,7 @@ class BatchFiles:
         if self.refused.exists():
             with self.refused.open("rb") as file:
                 yield from iter(partial(file.read, 1 << 20), b"")
-        for some in chunks(read_rejected(self.scores), LAYOUT.part_rows):
+        for some in chunks(self.job.rejected(), LAYOUT.part_rows):
             yield b"".join(_error(row["line"], ApiProblem(409, "Row exists", row["reason"])) for row in some)
 
     def kept_bytes(self) -> int:
@@ -135,7 +117,9 @@ class BatchFiles:
 
     def remove_texts(self) -> None:
         """Remove the body and what was made of it, but for the outcomes."""
-        for path in (self.rows, *self.folder.glob(f"{NEW}*"), self.body):  # erasure looks for the body
+        kept = {self.refused, self.job.folder, self._lock}
+        texts = {*self.folder.glob("*")} - kept - {self.body}
+        for path in (*texts, self.body):  # erasure looks for the body
             path.unlink(missing_ok=True)
 
     def remove(self, reason: str = "") -> None:
@@ -162,10 +146,3 @@ def _new_row(data: bytes | None, texts: dict[int, int]) -> RowIn:
 
 def _error(line: int, problem: ApiProblem) -> bytes:
     return orjson.dumps({"line": line, **problem.body()}) + b"\n"
-
-
-def _scored(row: dict[str, Any]) -> Scored:
-    """Return the outcome in a row of a part."""
-    span = None if row["level_low"] is None else (row["level_low"], row["level_high"])
-    values = {field.name: row[field.name] for field in fields(Scored) if field.name in row}
-    return Scored(**{**values, "status": Status(row["status"]), "level_range": span})

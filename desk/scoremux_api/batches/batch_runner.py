@@ -12,8 +12,7 @@ import json
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -25,24 +24,16 @@ from scoremux_api.callers import Caller
 from scoremux_api.problems import ApiProblem
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import Services
-from scoremux_batch.in_process import score_slices
-from scoremux_batch.job import Job
-from scoremux_batch.journal import JobState, Journal
-from scoremux_batch.parts import remove_unfinished, write_part
-from scoremux_batch.slices import Slice, read_slices
-from scoremux_batch.sources import expand
-from scoremux_client.errors import InputError, TransportError
-from scoremux_client.rows import Response, Scored
-from scoremux_files.errors import first_of, writing
+from scoremux_client import Response, Scored, TransportError
+from scoremux_files import InputError, first_of
 from scoremux_review.erasure import expire
 from scoremux_review.errors import DatabaseError
-from scoremux_server.errors import SetupError
 
 _TURN_S, _LOOK_S, _TIDY_S = 300.0, 1.0, 3600.0
 _STOP_S, _ORPHAN_S = 5.0, 86_400.0
 KEPT_DAYS = 90
 """For batches, stored answers and what was delivered, without --keep-days; rows on the desk then stay."""
-_PASSING = (TransportError, DatabaseError, SetupError, OSError)
+_PASSING = (TransportError, DatabaseError, OSError)
 """What does not end a batch: it is computed later."""
 _TAKEN = "the desk has a row of this id with another text; give a new id"  # an id would outlive its erasure
 _LOST = "files_lost", "the files of the batch are gone; send its rows again"
@@ -131,12 +122,11 @@ class BatchRunner:
 
     def _end_without_texts(self, batch: str, files: BatchFiles) -> None:
         """End a batch whose texts are gone. A database that was restored does not know that it has ended before."""
-        parts = files.parts()
-        if not parts or not parts[-1]["source"]:
+        state = files.job.state()
+        if not state.source:
             return self._end("failed", batch, files, errors=_errors(*_LOST))
-        done, rejected = (sum(line[name] for line in parts) for name in ("rows", "rejected"))
-        failed = rejected + files.count_refused()
-        counts = RequestCounts(total=done + failed, completed=done, failed=failed)
+        failed = state.rejected + files.count_refused()
+        counts = RequestCounts(total=state.rows + failed, completed=state.rows, failed=failed)
         return self._end("completed", batch, files, counts=counts.model_dump_json())
 
     def _state(self, batch: str) -> str:
@@ -156,60 +146,47 @@ class BatchRunner:
         """Score a batch until it is done, or the turn is over."""
         with self._database.read() as connection:
             row = batch_table.row_of(connection, batch)
-        with writing(files.scores):
-            files.scores.mkdir(exist_ok=True)
-            remove_unfinished(files.scores)
-        # Each row says what computed it.
-        job = Job(expand([str(files.rows)]), LAYOUT, mixed_arithmetic=True, root=files.folder)
-        grant_of = self._services.callers.grant_of
-        client = self._services.scorer.batch_client(grant_of(row))
+        ends_at, refused = time.monotonic() + _TURN_S, files.count_refused()
+        client = self._services.scorer.batch_client(self._services.callers.grant_of(row))
 
-        def go_on(*_: Any) -> None:
+        def count(done: int, rejected: int) -> None:
+            with self._database.write() as connection:
+                batch_table.count(connection, batch, completed=done, failed=refused + rejected)
+
+        def check() -> None:
             if self._stopping.is_set() or self._state(batch) != "in_progress":
                 raise _TurnOverError
 
-        with Journal(files.scores, job) as journal:
-            state, texts, before = journal.state, deque[list[str | bytes]](), files.count_refused()
-
-            def count() -> None:
-                with self._database.write() as connection:
-                    batch_table.count(connection, batch, completed=state.rows, failed=before + state.rejected)
-
-            count()  # the process may have been killed when it had added a part
-            for part, scored in score_slices(job, self._slices(job, state, texts), client, note=go_on):
-                grant_of(row, part.tasks)
-                part.texts = texts.popleft()
-                journal.add(write_part(files.scores, *self._commit(row, part, scored)))
-                count()
-                go_on()
-            if state.source < len(job.sources):
-                raise _TurnOverError
+        is_done = files.job.score(
+            files.rows,
+            LAYOUT,
+            client,
+            refuse=partial(self._commit, row),
+            count=count,
+            check=check,
+            is_over=lambda: self._others_wait or self._changed.is_set() or time.monotonic() > ends_at,
+        )
+        if not is_done:
+            raise _TurnOverError
         self._move(batch, ("in_progress",), "finalizing")
 
-    def _slices(self, job: Job, state: JobState, texts: deque[list[str | bytes]]) -> Iterator[Slice]:
-        """Yield the slices of one turn, one at least, and keep their texts."""
-        ends_at = time.monotonic() + _TURN_S
-        for part in read_slices(job, state):
-            texts.append(part.texts)
-            yield part
-            if self._others_wait or self._changed.is_set() or time.monotonic() > ends_at:
-                return
-
-    def _commit(self, batch: Any, part: Slice, scored: list[Scored]) -> tuple[Slice, list[Scored]]:
+    def _commit(
+        self, batch: Any, texts: Sequence[Any], origins: Sequence[Sequence[str | None]], scored: Sequence[Scored]
+    ) -> Mapping[int, str]:
         """Commit the rows of a part that people read, before anybody sees the part's outcomes.
 
-        Return the part and its outcomes; rows that the desk has with another text are rejected.
+        Return the places of rows that the desk has with another text, and why they are rejected.
         """
-        texts = [None if text == HALF else str(text) for text in part.texts]
-        rows = [Response(task, text) for task, text in zip(part.tasks, texts, strict=True)]
+        self._services.callers.grant_of(batch, [outcome.task for outcome in scored])
+        sent = [None if text == HALF else str(text) for text in texts]
+        rows = [Response(outcome.task, text) for outcome, text in zip(scored, sent, strict=True)]
         alerts = asyncio.run(self._services.alerts(Caller(batch.token, ()), rows))
-        origins = [[cell or "" for cell in of] for of in zip(part.students, *part.kept.values(), strict=True)]
-        outcomes = zip(texts, scored, alerts, origins, strict=True)
-        arrivals = [ScoredArrival(text, outcome, alert, *origin) for text, outcome, alert, origin in outcomes]
+        arrivals = [
+            ScoredArrival(text, outcome, alert, *(cell or "" for cell in origin))
+            for text, outcome, alert, origin in zip(sent, scored, alerts, origins, strict=True)
+        ]
         taken = self._services.intake.commit_now(batch.token, arrivals, partly=True)
-        left = [place for place in range(len(scored)) if place not in taken]
-        rejected = [{"source": "", "line": part.lines[place], "reason": _TAKEN} for place in sorted(taken)]
-        return part.take(left, rejected), [scored[place] for place in left]
+        return dict.fromkeys(sorted(taken), _TAKEN)
 
     def _end(self, state: BatchState, batch: str, files: BatchFiles, **values: str) -> None:
         self._move(batch, UNDER_WAY, state, size=files.kept_bytes(), **values)

@@ -10,10 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
-from scoremux_client.errors import InputError
-from scoremux_files.atomic import replace_file
-from scoremux_files.errors import writing
-from scoremux_files.locks import locked
+from scoremux_files import InputError, locked, replacing, writing
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import IDENTITY, batches, settings
 
@@ -43,4 +40,5 @@ def claim(folder: Path, database: Database, *, sandbox: bool) -> None:
         if is_new:
             connection.execute(insert(settings).values(key=IDENTITY, value=identity))
         if not owner:
-            replace_file(file, [identity.encode()], mode=0o600)
+            with replacing(file, 0o600) as aside:
+                aside.write_text(identity, encoding="utf-8")

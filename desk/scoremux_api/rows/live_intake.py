@@ -6,24 +6,22 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from scoremux_api.problems import UPDATE_S, ApiProblem
-from scoremux_batch.people import ReadBehind
+from scoremux_batch.jobs import ForPeople, Origin
+from scoremux_client import Scored, ServedTask, TransportError
 from scoremux_client.contract import NOBODY_CAN
-from scoremux_client.errors import InputError, TransportError
-from scoremux_client.frames import columns_of
-from scoremux_client.rows import Scored
-from scoremux_client.served_tasks import ServedTask
-from scoremux_files.errors import first_of
+from scoremux_files import InputError, first_of
 from scoremux_review.database import api_rows, programme, responses
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.errors import DatabaseError
 from scoremux_review.reading import alerts, intake
-from scoremux_review.reading.response_texts import Origin
 
 _BY = "scoremux api"
 _PATIENCE_S = 10.0
+_NOBODY = ForPeople()
 
 _Key = tuple[str, str]
 
@@ -50,11 +48,11 @@ class LiveIntake:
     def __init__(
         self,
         database: Database,
-        read_behind: ReadBehind | None = None,
+        people: ForPeople = _NOBODY,
         served: Callable[[], Iterable[ServedTask]] = lambda: (),
     ) -> None:
         """served: lists the tasks of the scoring server, which the desk learns the points of levels from."""
-        self._database, self._read_behind = database, read_behind
+        self._database, self._read_behind = database, people.read_behind
         self._served, self._points = served, dict[str, tuple[float, ...]]()
         self._thread = ThreadPoolExecutor(1, "intake")
 
@@ -102,7 +100,8 @@ class LiveIntake:
         programme.save_items(connection, named, _BY, now)
         rows = []
         for line, arrival in enumerate(new, start=first):
-            outcome = {name: values[0] for name, values in columns_of([arrival.scored]).items()}
+            low, high = arrival.scored.level_range or (None, None)
+            outcome = asdict(arrival.scored) | {"level_low": low, "level_high": high}
             outcome["read_behind"] = self._share(token, arrival)
             at = arrival.administration or token
             origin = Origin(f"api {token}", line, arrival.text or "", arrival.student, at, arrival.kept)

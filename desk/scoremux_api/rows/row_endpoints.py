@@ -18,10 +18,11 @@ from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import CallerOf, Services, ServicesOf
 from scoremux_api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, example, parsed
-from scoremux_client.contract import MACHINE, TASK_ID_PATTERN
-from scoremux_client.rows import Response as Row
+from scoremux_client import Response as Row
+from scoremux_client.contract import TASK_ID_PATTERN
 from scoremux_review.database import api_rows, log, programme
 from scoremux_review.database.connection import Connection
+from scoremux_review.reading import intake
 
 _MOST_BYTES, _MOST_ENTRIES = 8 << 20, 1_000
 router = APIRouter()
@@ -112,7 +113,7 @@ def _changes(connection: Connection, row: Any, item: programme.Item) -> Iterator
     def change(at: datetime, state: RowState, level: int | None = None, code: str = "") -> RowChange:
         return RowChange(at=at, state=state, level=level, score=item.worth(level), condition=code or None)
 
-    by_machine = row.route == MACHINE or not row.reason
+    by_machine = row.reason in ("", intake.READ_BEHIND)
     undecided: tuple[Any, ...] = ("machine", _level(row), row.condition) if by_machine else ("pending",)
     yield change(datetime.fromtimestamp(row.at, timezone.utc), *undecided)
     decided: RowState = "final"

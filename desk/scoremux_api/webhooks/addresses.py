@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
 
-from scoremux_client.errors import InputError, ScoremuxError
+from scoremux_files import InputError, ScoremuxError
 
 _LOOKUP_S, _POLL_S = 5.0, 0.02
 MOST_LOOKUPS, MOST_OF_CALLER = 64, 2

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from ssl import SSLContext, create_default_context
 from typing import Any
 
 import anyio
@@ -21,8 +22,7 @@ import httpcore
 from standardwebhooks import Webhook
 
 from scoremux_api.webhooks.addresses import NotLookedUpError, WebhookAddresses
-from scoremux_client.errors import InputError
-from scoremux_client.transports.transport import Tls
+from scoremux_files import InputError
 from scoremux_review.database import outbox
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import DatabaseError
@@ -61,7 +61,7 @@ class Deliverer:
     """The loop that sends deliveries. It belongs to one event loop.
 
     Attributes:
-        tls: The certificates to trust, those of the system by default.
+        tls: With the certificates to trust, those of the system by default.
         attempt_s: How long a receiver may take for the head of its answer, finding its address included.
         poll_s: How often the outbox is looked at.
         in_force: Returns the keys of the tokens that are in force, by name: others get nothing.
@@ -69,13 +69,13 @@ class Deliverer:
 
     database: Database
     addresses: WebhookAddresses
-    tls: Tls = field(default_factory=Tls)
+    tls: SSLContext = field(default_factory=create_default_context)
     attempt_s: float = 10.0
     poll_s: float = 1.0
     in_force: Callable[[], Mapping[str, str] | None] = lambda: None
 
     def __post_init__(self) -> None:
-        self._context, self._busy, self._wake = self.tls.context(), Counter[str](), asyncio.Event()
+        self._busy, self._wake = Counter[str](), asyncio.Event()
         self._ended: list[tuple[Any, float, float, bool | None, str]] = []  # arguments of `outbox.end_lease`
 
     async def run(self) -> None:
@@ -181,7 +181,7 @@ class Deliverer:
         for number, address in enumerate(addresses, start=1):
             try:
                 stream = await backend.connect_tcp(address, port, timeout_s)
-                return await stream.start_tls(self._context, host, timeout_s) if host else stream
+                return await stream.start_tls(self.tls, host, timeout_s) if host else stream
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if number == len(addresses):
                     raise

@@ -15,7 +15,7 @@ from scoremux_api.problems import ApiProblem, declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_api.shapes import KnownMembers, body_shape, parsed
 from scoremux_api.webhooks.addresses import NotLookedUpError
-from scoremux_client.errors import InputError
+from scoremux_files import InputError
 from scoremux_review.database import outbox
 
 MOST_WEBHOOKS = 20

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from scoremux_files.rows.readers import chunks
+from scoremux_files.row_files import chunks
 from scoremux_review.database import schema
 from scoremux_review.database.schema import alerts, api_rows, deliveries, idempotency, row_subject, rows, webhooks
 

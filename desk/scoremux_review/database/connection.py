@@ -20,8 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from scoremux_client.errors import InputError
-from scoremux_files.errors import writing
+from scoremux_files import InputError, writing
 from scoremux_review.database.guards import create_guards
 from scoremux_review.database.migrations import migrate
 from scoremux_review.database.schema import FORMAT, metadata, people, rows, settings

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, and_, func, select
 
-from scoremux_assess.labels.weights import READ_BEHIND, ROUTE, SAMPLE
 from scoremux_review.database import responses
-from scoremux_review.database.schema import ERASED, PAPERS, decisions, rows
+from scoremux_review.database.schema import BEHIND, DRAWN, ERASED, PAPERS, ROUTE, decisions, rows
 
 
 def drawn_again(connection: Connection) -> dict[int, int]:
@@ -20,12 +19,12 @@ def drawn_again(connection: Connection) -> dict[int, int]:
     place = (rows.c.task, rows.c.name, rows.c.text)
     drawn, scored = rows.alias("drawn"), rows.alias("scored")
     same = and_(*(drawn.c[column.name] == scored.c[column.name] for column in place))
-    others = scored.c.chosen_by.not_in((SAMPLE, *PAPERS)) & (scored.c.state != ERASED)
+    others = scored.c.chosen_by.not_in((DRAWN, *PAPERS)) & (scored.c.state != ERASED)
     query = select(drawn.c.id, func.min(scored.c.id)).join_from(drawn, scored, same & others)
-    query = query.where(drawn.c.chosen_by == SAMPLE, drawn.c.state != ERASED).group_by(drawn.c.id)
+    query = query.where(drawn.c.chosen_by == DRAWN, drawn.c.state != ERASED).group_by(drawn.c.id)
     again = {int(row): int(first) for row, first in connection.execute(query)}
     first_drawn: dict[tuple[str, ...], int] = {}
-    samples = select(rows.c.id, *place).where(rows.c.chosen_by == SAMPLE, rows.c.state != ERASED)
+    samples = select(rows.c.id, *place).where(rows.c.chosen_by == DRAWN, rows.c.state != ERASED)
     for row in connection.execute(samples.order_by(rows.c.id)):
         first = first_drawn.setdefault((row.task, row.name, row.text), row.id)
         if first != row.id:
@@ -51,7 +50,7 @@ def chances(connection: Connection, again: dict[int, int]) -> dict[int, float]:
     read_behind = _read_behind(connection, again)
     for row in responses.rows_of(connection, again.keys() | again.values()):
         first = again.get(row.id, row.id)
-        counts = row.chosen_by not in (ROUTE, READ_BEHIND) or row.task in read_behind
+        counts = row.chosen_by not in (ROUTE, BEHIND) or row.task in read_behind
         row_weight = 1 / (row.read_behind or 1.0) if row.chosen_by and counts else 0.0
         weight[first] = weight.get(first, 0.0) + row_weight
     return {first: 1 / total for first, total in weight.items()}
@@ -64,4 +63,4 @@ def _read_behind(connection: Connection, again: dict[int, int]) -> set[str]:
     first_level = (decisions.c.kind == "first") & decisions.c.undone.is_(False) & decisions.c.level.is_not(None)
     query = select(rows.c.id, rows.c.task).join(decisions, (decisions.c.row == rows.c.id) & first_level)
     apart = {*again.values()}
-    return {row.task for row in connection.execute(query.where(rows.c.chosen_by == READ_BEHIND)) if row.id not in apart}
+    return {row.task for row in connection.execute(query.where(rows.c.chosen_by == BEHIND)) if row.id not in apart}

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from scoremux_client.errors import InputError
+from scoremux_files import InputError
 from scoremux_review.database import log
 from scoremux_review.database.schema import anchors, settings, tasks
 from scoremux_review.desk_policy import DeskPolicy

@@ -11,10 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scoremux_assess.labels.weights import SAMPLE
-from scoremux_files.rows.readers import chunks
+from scoremux_files.row_files import chunks
 from scoremux_review.database import api_rows
-from scoremux_review.database.schema import ERASED, PAPERS, alerts, decisions, people, remarks, rows
+from scoremux_review.database.schema import DRAWN, ERASED, PAPERS, alerts, decisions, people, remarks, rows
 
 BLOCK_ROWS = 5_000
 NOBODY = "nobody"
@@ -124,7 +123,7 @@ def count_chosen(connection: Connection) -> dict[tuple[str, str, str], float]:
 
     Rows that `scoremux sample` drew count as the responses that they stand for.
     """
-    drawn = case((rows.c.chosen_by == SAMPLE, 1 / rows.c.read_behind), else_=1.0)
+    drawn = case((rows.c.chosen_by == DRAWN, 1 / rows.c.read_behind), else_=1.0)
     place = (rows.c.task, rows.c.version, rows.c.chosen_by)
     query = select(*place, func.sum(drawn)).where(rows.c.level >= 0).group_by(*place)
     return {(task, version, chosen_by): number for task, version, chosen_by, number in connection.execute(query)}

@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Text, UniqueConstraint
 
+from scoremux_assess.labels import CHOSEN_BY
+
 metadata = sa.MetaData()
 
 
@@ -31,7 +33,10 @@ def unindexed(column: Column[str]) -> sa.ColumnElement[str]:
 
 _KEY = BigInteger().with_variant(Integer, "sqlite")
 
-PAPERS = ("validity", "qualification")
+ROUTE, BEHIND, ALL, DRAWN, VALIDITY = CHOSEN_BY
+"""How rows were chosen to be read: by their route, behind the machine, as all of a new task are, or drawn."""
+
+PAPERS = (VALIDITY, "qualification")
 """Papers with a known level: kinds of their reads and decisions, and states of their rows."""
 
 FORMAT = 10

@@ -12,9 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, insert, select, text
 
-from scoremux_client.errors import InputError
-from scoremux_files.errors import parsing
-from scoremux_files.rows.readers import chunks
+from scoremux_files import InputError, parsing
+from scoremux_files.row_files import chunks
 from scoremux_review.database import log, programme, responses, schema
 from scoremux_review.database.accounts import password_digest
 from scoremux_review.database.connection import Database

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from scoremux_client.errors import InputError
+from scoremux_files import InputError
 
 USER = "scoremux_user"
 """Where a request's scope has the name of who is signed in at the proxy."""

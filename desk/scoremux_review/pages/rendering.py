@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import Response
 
-from scoremux_assess.statistics.estimates import rounded
+from scoremux_assess.statistics.weighted_columns import rounded
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.database.reads import ADJUDICATION, REOPENED
 from scoremux_review.pages.visits import Visit

@@ -12,7 +12,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from scoremux_client.errors import InputError
+from scoremux_files import InputError
 from scoremux_review.database.accounts import Person
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import NotAllowedError, ReviewError

@@ -11,15 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import read_rows
-from scoremux_files.rows.writers import beside_parts
+from scoremux_batch.jobs import alerts_of
 from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import alert_views, alerts, inserted, people, rows
 from scoremux_review.reading.task_access import TaskAccess
-
-_FOLDER = "alerts"
 
 
 def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
@@ -28,19 +24,15 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
     Returns:
         How many are new, and how many are of rows that the database does not have.
     """
-    folder = beside_parts(path, _FOLDER) if path.is_dir() else path.with_name(f"{path.name}.{_FOLDER}")
     new = unknown = 0
-    for file in sorted(folder.glob("part-*.jsonl")):
-        for number, alert in enumerate(read_rows(file), start=1):
-            if not alert.keys() >= {"source", "line", "id", "alert_task"}:
-                raise InputError(f"{file}, line {number}: not an alert that `scoremux score` wrote")
-            with database.write() as connection:
-                row = _row_of(connection, alert, path.name)
-                if row is None:
-                    unknown += 1
-                    continue
-                values = {"task": str(alert["alert_task"]), "probability": alert.get("probability")}
-                new += add_alert(connection, row, by, database.now(), **values)
+    for alert in alerts_of(path):
+        with database.write() as connection:
+            row = _row_of(connection, alert, path.name)
+            if row is None:
+                unknown += 1
+                continue
+            values = {"task": str(alert["alert_task"]), "probability": alert.get("probability")}
+            new += add_alert(connection, row, by, database.now(), **values)
     return new, unknown
 
 

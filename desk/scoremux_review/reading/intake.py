@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.labels import weights
-from scoremux_assess.labels.similar_texts import fold
-from scoremux_client.contract import HUMAN, NOBODY_CAN, Reason
-from scoremux_client.errors import InputError
-from scoremux_files.rows.readers import cell_text, chunks, read_rows, whole_number
-from scoremux_files.rows.writers import without_apostrophe
+from scoremux_assess.labels import fold
+from scoremux_batch.jobs import Origin, scored_rows
+from scoremux_client.contract import NOBODY_CAN, Reason
+from scoremux_files import InputError
+from scoremux_files.row_files import cell_text, chunks, whole_number
 from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.database.connection import Connection, Database
+from scoremux_review.database.schema import ALL, BEHIND, DRAWN, ROUTE
 from scoremux_review.desk_policy import DeskPolicy
-from scoremux_review.reading.response_texts import Origin, Texts
 from scoremux_review.reading.task_files import read_papers
 
 CHUNK_ROWS = 500
@@ -31,7 +30,6 @@ sample` drew."""
 
 _MOST_LINE, _MOST_LEVEL, _MOST_NAME_BYTES = 2**63 - 1, 10_000, 2_000
 _COMPARED = ("status", "level", "route", "version", "chosen_by", "read_behind")
-_NEEDED = {"id", "task", "status", "level"}
 
 
 @dataclass
@@ -50,14 +48,25 @@ class Added:
     to_read: int = 0
 
 
-def add_scored(database: Database, path: Path, texts: Texts, by: str = "scoremux review") -> Added:
+def add_scored(
+    database: Database,
+    path: Path,
+    by: str = "scoremux review",
+    responses: Sequence[Path] = (),
+    columns: Sequence[str] | None = None,
+) -> Added:
     """Add what `scoremux score` wrote, a folder of parts or one file. Adding it again adds only what is new.
 
-    Raises InputError naming file and row; rows before it are added.
+    Args:
+        responses, columns: As for `scored_rows`.
+
+    Raises:
+        InputError: names file and row; rows before it are added.
     """
     with database.read() as connection:
         policy = programme.load_policy(connection)
-    lines = (_checked(path, number, row, texts, policy) for number, row in enumerate(read_rows(path), start=1))
+    scored = enumerate(scored_rows(path, responses, columns), start=1)
+    lines = (_checked(path, number, row, origin, policy) for number, (row, origin) in scored)
     added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
         body = {"file": path.name, "rows": added.rows, "known": added.already_there, "to_read": added.to_read}
@@ -144,11 +153,13 @@ def insert_rows(
     return [row for row, _ in new], reads.add_first_reads(connection, first)
 
 
-def _checked(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: DeskPolicy) -> dict[str, Any]:
+def _checked(path: Path, number: int, row: dict[str, Any], origin: Origin, policy: DeskPolicy) -> dict[str, Any]:
     try:
-        columns = _scored_row(path, number, row, texts, policy)
+        columns = _scored_row(path, number, row, origin, policy)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{path}, row {number}: not what `scoremux score` writes; a number is none") from error
+        raise InputError(
+            f"{path}, row {number}: not what `scoremux score` writes; a numeric column has no number"
+        ) from error
     if not 0 <= columns["line"] <= _MOST_LINE or abs(columns["level"]) > _MOST_LEVEL:
         raise InputError(f"{path}, row {number}: its line or level is out of range")
     if len(columns["source"].encode()) + len(columns["name"].encode("utf-8", "replace")) > _MOST_NAME_BYTES:
@@ -156,16 +167,14 @@ def _checked(path: Path, number: int, row: dict[str, Any], texts: Texts, policy:
     return columns
 
 
-def _scored_row(path: Path, number: int, row: dict[str, Any], texts: Texts, policy: DeskPolicy) -> dict[str, Any]:
-    if not row.keys() >= _NEEDED:
-        raise InputError(f"{path}, row {number}: not what `scoremux score` writes; id, task, status, level needed")
-    name, task = _plain(path, row["id"]), _plain(path, row["task"]).partition("@")[0]
-    origin, drawn = texts.of(path, number, name, row), None
+def _scored_row(path: Path, number: int, row: dict[str, Any], origin: Origin, policy: DeskPolicy) -> dict[str, Any]:
+    name, task = str(row["id"]), str(row["task"]).partition("@")[0]
+    drawn = None
     if origin.administration is None:
         origin = origin._replace(administration=path.name)
-    if row.get("chosen_by") == weights.SAMPLE:
+    if row.get("chosen_by") == DRAWN:
         drawn = _drawn_with(path, number, row)
-        origin = origin._replace(source=f"{weights.SAMPLE} {path.name}", line=number)
+        origin = origin._replace(source=f"{DRAWN} {path.name}", line=number)
     outcome = {**row, "level": whole_number(path, number, row["level"])}
     return row_of(task, name, origin, outcome, policy, number, drawn)
 
@@ -199,11 +208,11 @@ def row_of(
     if reason == Reason.HELD.value:
         read_behind = 1.0
     if drawn is not None:
-        chosen_by, reason, read_behind = weights.SAMPLE, SAMPLE, drawn
-    if chosen_by not in (weights.READ_BEHIND, weights.SAMPLE):
+        chosen_by, reason, read_behind = DRAWN, SAMPLE, drawn
+    if chosen_by not in (BEHIND, DRAWN):
         read_behind = None
     certainty = confidence if confidence is not None else max(probabilities, default=0.0)
-    order = "random" if chosen_by in (weights.READ_BEHIND, weights.SAMPLE) else policy.order
+    order = "random" if chosen_by in (BEHIND, DRAWN) else policy.order
     priority = {"uncertainty": certainty, "time": float(number)}.get(order, share(f"order {task} {name} {origin.line}"))
     return _row(
         task, origin.text, origin.source, origin.line, name, origin.administration or "", priority,
@@ -253,15 +262,16 @@ def chosen(status: str, route: str, read_behind: float | None) -> tuple[str, str
     """
     if status in NOBODY_CAN:
         return "", ""
+    reason = route.partition(":")[2]
     if route == Reason.HELD.route:  # all that the machine would keep
-        return weights.READ_BEHIND, Reason.HELD.value
+        return BEHIND, reason
     if route in (Reason.NEW_TASK.route, Reason.UNCALIBRATED.route):
-        return "all", route.removeprefix(HUMAN)
+        return ALL, reason
     if route.startswith("human"):
-        return "route", route.partition(":")[2] or "HUMAN"
+        return ROUTE, reason or "HUMAN"
     if not route:
-        return "all", EVERYTHING
-    return ("read_behind", READ_BEHIND) if read_behind else ("", "")
+        return ALL, EVERYTHING
+    return (BEHIND, READ_BEHIND) if read_behind else ("", "")
 
 
 def _drawn_with(path: Path, number: int, row: dict[str, Any]) -> float:
@@ -270,10 +280,6 @@ def _drawn_with(path: Path, number: int, row: dict[str, Any]) -> float:
     if probability is None or not 0 < probability <= 1:
         raise InputError(f"{path}, row {number}: probability is not a number above 0 and at most 1")
     return probability
-
-
-def _plain(path: Path, cell: object) -> str:
-    return without_apostrophe(str(cell)) if path.suffix.lower() == ".csv" else str(cell)
 
 
 def _numbers(cell: Any) -> list[float]:

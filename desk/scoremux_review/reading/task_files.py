@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scoremux_client.errors import InputError
-from scoremux_files.errors import reading
-from scoremux_files.rows.readers import read_rows, whole_number
+from scoremux_files import InputError, reading
+from scoremux_files.row_files import read_rows, whole_number
 from scoremux_files.settings import parse_file
 from scoremux_review.database.programme import TEXTS, Item
 

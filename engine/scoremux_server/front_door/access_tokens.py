@@ -105,6 +105,11 @@ class AccessTokenFile:
         except ValueError as error:
             raise SetupError(f"{self.path} cannot be read: {error}") from None
 
+    def in_force(self) -> dict[str, Token]:
+        """Return the tokens that have not expired, by name. Raises SetupError as `read` does."""
+        now = datetime.now(timezone.utc)
+        return {token.name: token for token in self.read() if token.ends > now}
+
     def add(self, name: str, tasks: list[str], rate: int, days: int, *, weight: int = 1) -> str:
         """Make a token and return it: it is stored nowhere. Raises SetupError for a wrong value or a taken name."""
         secret = _MARK + secrets.token_urlsafe(_SECRET_BYTES)

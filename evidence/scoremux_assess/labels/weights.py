@@ -25,7 +25,8 @@ import numpy as np
 from scoremux_assess.labels.ratings import Floats, Mask, Values, by_cell, undefined
 from scoremux_files.errors import first_of
 
-ROUTE, READ_BEHIND, ALL, SAMPLE, VALIDITY = "route", "read_behind", "all", "sample", "validity"
+CHOSEN_BY = ROUTE, READ_BEHIND, ALL, SAMPLE, VALIDITY = "route", "read_behind", "all", "sample", "validity"
+"""Values of the column `chosen_by`, in this order."""
 
 _ROUTED = (
     "about the responses that were sent to people, not about all responses: no row of those that the machine keeps was "

@@ -31,7 +31,7 @@ class Hooks:
     """A database with webhooks of the token lms, and a receiver; clock: seconds that the database shows."""
 
     def __init__(self, name: str, receiver: Receiver, authority: Path, clock: list[float]) -> None:
-        self.clock, self.receiver, self.tls, self.name = clock, receiver, Tls(authority), name
+        self.clock, self.receiver, self.tls, self.name = clock, receiver, Tls(authority).context(), name
         self.database = Database(name, clock=lambda: self.clock[0], create=True)
 
     def hook(self, path: str, host: str = HOST, token: str = "lms", key: str = "") -> tuple[str, str]:

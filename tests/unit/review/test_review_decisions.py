@@ -15,7 +15,6 @@ from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, To
 from scoremux_review.reading import decision_rows
 from scoremux_review.reading.human_decisions import compare
 from scoremux_review.reading.intake import READ_BEHIND, add_scored
-from scoremux_review.reading.response_texts import Texts
 
 
 def test_routed_rows_come_least_certain_first_read_behind_at_random(at_work: Any) -> None:
@@ -134,7 +133,7 @@ def test_group_is_decided_by_its_ticks(at_work: Any) -> None:
     behind = {**row, "id": "behind", "line": 990, "text": base, "route": "machine", "read_behind": 0.1}
     work = at_work(rows=[*rows, behind], policy=DeskPolicy(groups=True))
     write_jsonl(work.programme.folder / "later.jsonl", [{**rows[0], "id": "later", "line": 1}])
-    add_scored(work.database, work.programme.folder / "later.jsonl", Texts())
+    add_scored(work.database, work.programme.folder / "later.jsonl")
     lead = work.take("anna", "bio-7", "LOW_CONFIDENCE")
     members = {work.row(member.row).name: member for member in work.members(lead)}
     assert set(members) == {"d1", "d2", "d4"}  # never a read-behind row, or one of another administration

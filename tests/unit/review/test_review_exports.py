@@ -33,7 +33,6 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase
 from scoremux_review.reading import alerts
 from scoremux_review.reading.intake import add_scored
-from scoremux_review.reading.response_texts import Texts
 from scoremux_train.data import read_data
 
 
@@ -182,7 +181,7 @@ def test_administrations_go_from_labels_over_a_job_and_the_desk_to_labels(tmp_pa
 def test_an_odd_administration_keeps_its_rows_and_alerts(at_work: Any, tmp_path: Path, administration: Any) -> None:
     work, row = at_work(), {**scored_rows(1)[0], "id": "x", "administration": administration}
     (tmp_path / "odd.jsonl").write_text(json.dumps(row))
-    add_scored(work.database, tmp_path / "odd.jsonl", Texts())
+    add_scored(work.database, tmp_path / "odd.jsonl")
     [(stored,)] = work.execute("SELECT administration FROM rows WHERE name = 'x'")
     assert stored == (administration or "").replace("\ud800", "?").replace("\0", "␀")
     (tmp_path / "odd.jsonl.alerts").mkdir()
@@ -204,7 +203,7 @@ def test_rows_drawn_of_scored_responses_have_their_groups(at_work: Any, tmp_path
     for row in drawn:
         del row["gender"]
     write_jsonl(tmp_path / "queue.jsonl", drawn)
-    add_scored(work.database, tmp_path / "queue.jsonl", Texts())
+    add_scored(work.database, tmp_path / "queue.jsonl")
     while (read := work.take("anna")) is not None:
         work.decide("anna", read.token, 1)
     exports.export_labelled(work.database, tmp_path / "l.jsonl")
@@ -299,7 +298,7 @@ def test_labelled_rows_are_named_by_id_and_administration(at_work: Any, tmp_path
         return {(row["id"], row["administration"]): row["text"] for row in rows}
 
     earlier = exported("earlier.csv")
-    add_scored(work.database, tmp_path / "june.jsonl", Texts())
+    add_scored(work.database, tmp_path / "june.jsonl")
     told = exported("labelled.jsonl")
     assert names(earlier).items() < names(told).items() and len(names(told)) == len(told)  # no name changes later
     again = [row["id"] for row in june[:4] if row["route"] != "machine" or row["read_behind"]]
@@ -377,6 +376,6 @@ def test_rows_on_hold_stand_for_what_the_machine_would_keep(tmp_path: Path) -> N
         row |= {"route": "human:HELD", "read_behind": None}
     desk = Database(str(tmp_path / "r.db"), create=True)
     write_jsonl(tmp_path / "held.jsonl", rows)
-    add_scored(desk, tmp_path / "held.jsonl", Texts())
+    add_scored(desk, tmp_path / "held.jsonl")
     exports.export_final(desk, tmp_path / "final.jsonl")
     assert {(row["route"], row["read_behind"]) for row in read_rows(tmp_path / "final.jsonl")} == {("human:HELD", 1.0)}

@@ -21,20 +21,19 @@ from scoremux_review.errors import BrokenRecordError
 from scoremux_review.exports import export_final
 from scoremux_review.pages.rendering import reason_name
 from scoremux_review.reading.intake import add_scored
-from scoremux_review.reading.response_texts import Texts
 from scoremux_review.reading.task_files import read_items
 
 
 def test_file_added_again_brings_only_new_rows(at_work: Any) -> None:
     work = at_work(40)
     folder = work.programme.folder
-    again = add_scored(work.database, folder / "scored.jsonl", Texts())
+    again = add_scored(work.database, folder / "scored.jsonl")
     assert (again.rows, again.already_there, again.rescored, again.to_read) == (40, 40, 0, 0)
     write_jsonl(folder / "more.jsonl", scored_rows(50))
-    assert add_scored(work.database, folder / "more.jsonl", Texts()).already_there == 40
+    assert add_scored(work.database, folder / "more.jsonl").already_there == 40
     other_version = [row | {"version": "d" * 64} for row in scored_rows(60)]
     write_jsonl(folder / "again.jsonl", other_version)
-    again = add_scored(work.database, folder / "again.jsonl", Texts())
+    again = add_scored(work.database, folder / "again.jsonl")
     assert (again.rows, again.already_there, again.rescored) == (60, 50, 50)
 
 
@@ -60,7 +59,7 @@ def test_another_response_at_a_known_place_is_refused_not_taken_for_the_known_on
     work = at_work(10)
     write_jsonl(work.programme.folder / "next.jsonl", [row | change for row in scored_rows(10)])
     with pytest.raises(InputError, match=r"another text or task than when scored\.jsonl brought it") as caught:
-        add_scored(work.database, work.programme.folder / "next.jsonl", Texts())
+        add_scored(work.database, work.programme.folder / "next.jsonl")
     assert "Another year" not in str(caught.value)
 
 
@@ -72,12 +71,12 @@ def test_texts_are_read_from_the_scored_sources(tmp_path: Path, at_work: Any) ->
         row["source"] = str(tmp_path / "responses.jsonl")
     without = [{k: v for k, v in row.items() if k != "text"} for row in plain]
     write_jsonl(tmp_path / "a.jsonl", without)
-    assert add_scored(work.database, tmp_path / "a.jsonl", Texts()).rows == 6
+    assert add_scored(work.database, tmp_path / "a.jsonl").rows == 6
     alone = [{k: v for k, v in row.items() if k not in ("source", "line")} for row in without]
     write_jsonl(tmp_path / "b.jsonl", alone)
     with pytest.raises(InputError, match="review add` --responses FILE"):
-        add_scored(work.database, tmp_path / "b.jsonl", Texts())
-    added = add_scored(work.database, tmp_path / "b.jsonl", Texts([tmp_path / "responses.jsonl"]))
+        add_scored(work.database, tmp_path / "b.jsonl")
+    added = add_scored(work.database, tmp_path / "b.jsonl", responses=[tmp_path / "responses.jsonl"])
     assert added.already_there == 6  # the same rows by source, line and id
     texts = work.execute("SELECT text FROM rows WHERE state != 'validity'")
     assert {row.text for row in texts} == {row["text"] for row in plain}
@@ -89,7 +88,7 @@ def test_rows_of_a_new_task_are_all_read_and_no_choice_of_the_machine(
 ) -> None:
     work, row = at_work(0), scored_rows(1)[0]
     write_jsonl(tmp_path / "new.jsonl", [row | {"confidence": 0.9, "condition": "", "route": f"human:{reason}"}])
-    assert add_scored(work.database, tmp_path / "new.jsonl", Texts()).to_read == 1
+    assert add_scored(work.database, tmp_path / "new.jsonl").to_read == 1
     (chosen,) = work.execute("SELECT chosen_by, reason FROM rows WHERE state = 'waiting'")
     assert tuple(chosen) == ("all", reason)
     assert reason_name(reason) == {"NEW_TASK": "New task", "UNCALIBRATED": "No calibration"}[reason]
@@ -101,7 +100,7 @@ def test_uncalibrated_rows_that_a_profile_leaves_to_the_machine_are_the_machines
     rows = [row | {"id": f"r{n}", "line": n + 1, "read_behind": 0.25 if n % 4 == 0 else None} for n in range(40)]
     rows += [row | {"id": "old", "line": 50, "route": ""}]
     write_jsonl(tmp_path / "new.jsonl", rows)
-    assert add_scored(work.database, tmp_path / "new.jsonl", Texts()).to_read == 11
+    assert add_scored(work.database, tmp_path / "new.jsonl").to_read == 11
     chosen = work.execute(
         "SELECT state, chosen_by, reason, read_behind, count(*) AS n FROM rows WHERE source = 'responses.jsonl' "
         "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2"
@@ -125,7 +124,7 @@ def test_code_in_the_place_of_a_score_is_the_machines_last_word(tmp_path: Path, 
     rows = [row | coded | {"confidence": None, "route": "machine"}]
     rows += [row | {"id": "r1", "line": 2, "confidence": 0.4, "condition": "", "route": "human:LOW_CONFIDENCE"}]
     write_jsonl(tmp_path / "coded.jsonl", rows)
-    assert add_scored(work.database, tmp_path / "coded.jsonl", Texts()).to_read == 1
+    assert add_scored(work.database, tmp_path / "coded.jsonl").to_read == 1
     export_final(work.database, tmp_path / "final.jsonl")
     (final, _) = read_rows(tmp_path / "final.jsonl")
     assert (final["status"], final["code"], final["decided_by"]) == ("CONDITION", "B", "machine")
@@ -138,7 +137,7 @@ def test_row_that_nobody_can_grade_is_counted_apart(tmp_path: Path, at_work: Any
     rows += [row | nothing | {"id": f"r{n}", "line": n, "status": status}
              for n, status in enumerate(("UNKNOWN_TASK", "INVALID_TEXT"), start=2)]  # fmt: skip
     write_jsonl(tmp_path / "odd.jsonl", rows)
-    assert add_scored(work.database, tmp_path / "odd.jsonl", Texts()).to_read == 0
+    assert add_scored(work.database, tmp_path / "odd.jsonl").to_read == 0
     export_final(work.database, tmp_path / "final.jsonl")
     assert [row["decided_by"] for row in read_rows(tmp_path / "final.jsonl")] == ["machine", "nobody", "nobody"]
     with work.database.read() as connection:
@@ -152,7 +151,7 @@ def test_null_in_a_scored_file_is_a_blank_response(tmp_path: Path, at_work: Any)
     del row["text"]
     (tmp_path / "responses.jsonl").write_text('{"id": "r0", "task": "bio-7", "text": null}\n')
     write_jsonl(tmp_path / "scored.jsonl", [row])
-    add_scored(work.database, tmp_path / "scored.jsonl", Texts([tmp_path / "responses.jsonl"]))
+    add_scored(work.database, tmp_path / "scored.jsonl", responses=[tmp_path / "responses.jsonl"])
     assert work.execute("SELECT text, state FROM rows WHERE name = 'r0'") == [("", "waiting")]
 
 
@@ -210,6 +209,6 @@ def test_odd_number_or_huge_id_is_named_by_its_row(tmp_path: Path, change: dict[
     write_jsonl(tmp_path / "scored.jsonl", [rows[0], {**rows[1], **change}, rows[2]])
     database = Database(str(tmp_path / "reviews.db"), create=True)
     with pytest.raises(InputError, match=message) as refused:
-        add_scored(database, tmp_path / "scored.jsonl", Texts())
+        add_scored(database, tmp_path / "scored.jsonl")
     assert len(str(refused.value)) < 400
     database.close()

@@ -20,7 +20,6 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase, erase_digests
 from scoremux_review.reading.alerts import add_alerts, handle_alert
 from scoremux_review.reading.intake import add_scored
-from scoremux_review.reading.response_texts import Texts
 
 DAY_S = 86_400.0
 
@@ -34,7 +33,7 @@ def test_rows_of_an_age_go_and_newer_ones_of_the_same_student_stay(at_work: Any,
     work.wait(400 * DAY_S)
     newer = [{**row, "source": "second.jsonl", "task": "phy-3", "level": 0} for row in scored_rows(8)]
     write_jsonl(tmp_path / "second.jsonl", newer)
-    add_scored(work.database, tmp_path / "second.jsonl", Texts())
+    add_scored(work.database, tmp_path / "second.jsonl")
     before = datetime.fromtimestamp(1.8e9 + DAY_S, timezone.utc)
     assert erase(work.database, ErasureRequest(before=before), "dana").rows == states(work)["erased"] == 20
     assert states(work)["validity"] == 1  # known levels have no age
@@ -85,7 +84,7 @@ def test_student_who_comes_back_is_a_new_row_and_can_be_erased_again(at_work: An
     for number in range(1, 3):
         assert erase(work.database, ErasureRequest(["r2"]), "dana").rows == 1
         write_jsonl(tmp_path / f"back{number}.jsonl", [{**scored_rows(3)[2], "source": f"back{number}.jsonl"}])
-        add_scored(work.database, tmp_path / f"back{number}.jsonl", Texts())
+        add_scored(work.database, tmp_path / f"back{number}.jsonl")
         assert states(work)["erased"] == number
         (row,) = work.execute("SELECT count(*) AS n FROM rows WHERE name = 'r2'")
         assert row.n == 1

@@ -14,7 +14,6 @@ from desks import Browser, Programme, Work, make_programme, scored_rows, write_a
 from making import ROOT
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
-from scoremux_files.rows.row_layout import RowLayout
 from scoremux_review.database import log
 from scoremux_review.database.accounts import change_person, listed
 from scoremux_review.database.connection import Database
@@ -27,7 +26,6 @@ from scoremux_review.exports import export_final
 from scoremux_review.pages.desk_app import Desk, create_app
 from scoremux_review.reading.alerts import add_alerts, handle_alert, listed_alerts, raise_alert, see_alerts
 from scoremux_review.reading.intake import add_papers, add_scored
-from scoremux_review.reading.response_texts import Texts
 
 TABLES = [table.name for table in metadata.sorted_tables if table.name not in NOT_COVERED]
 
@@ -193,7 +191,7 @@ def test_desk_of_format_1_is_migrated_and_worked_at(tmp_path: Path) -> None:
     programme = Programme(tmp_path, database, create_app(Desk(database)), people)
     work = Work(programme, DeskPolicy(groups=False))
     write_jsonl(tmp_path / "new.jsonl", [row | {"source": "new", "gender": "f"} for row in scored_rows(2)])
-    add_scored(database, tmp_path / "new.jsonl", Texts((), RowLayout(keep=["gender"])))
+    add_scored(database, tmp_path / "new.jsonl", columns=["keep=gender"])
     with database.read() as connection:
         noted = verify(connection, noted)
     read = work.take("lee")

@@ -1,4 +1,4 @@
-"""The texts of scored rows: `scoremux score` writes none, so they are read again from where it read them.
+"""Scored rows with the texts of their responses, which `scoremux score` does not write: they are read from its sources.
 
 Columns have the names that the job was given; its journal, or the note beside its file, has them.
 """
@@ -11,20 +11,24 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scoremux_client.errors import InputError
-from scoremux_files.errors import parsing, reading
-from scoremux_files.rows.readers import cell_text, read_records
-from scoremux_files.rows.row_layout import Record, RowLayout, list_columns
+from scoremux_batch.people import ALERTS
+from scoremux_files.errors import InputError, parsing, reading
+from scoremux_files.rows.readers import cell_text, read_records, read_rows
+from scoremux_files.rows.row_layout import Record, Row, RowLayout, column_names, list_columns
 from scoremux_files.rows.writers import JOURNAL, beside_parts, check_kept, done_note, without_apostrophe
 
 ADMINISTRATION = "administration"
 """A column of scored rows that tells apart responses of one id."""
 
+_NEEDED = {"id", "task", "status", "level"}
+_AS_WRITTEN = ("text", "source")
+"""Columns of a CSV file whose cells have no apostrophe before a formula."""
+
 _LAYOUT = [field.name for field in fields(RowLayout)]
 
 
 class Origin(NamedTuple):
-    """Where a response is, what it says, who wrote it (empty: not known), and what its job kept of it.
+    """Where a response is, its text, who wrote it (empty: not known), and the columns that its job kept.
 
     Attributes:
         administration: None where the job kept no column of this name.
@@ -39,27 +43,64 @@ class Origin(NamedTuple):
     kept: str = ""
 
 
-def layout_of(scored: Path, **columns: Any) -> RowLayout:
-    """Return how the job that wrote a folder of parts, or one file, read its rows. Raises InputError.
+def scored_rows(
+    path: Path, responses: Sequence[Path] = (), columns: Sequence[str] | None = None
+) -> Iterator[tuple[Row, Origin]]:
+    """Yield the rows that `scoremux score` wrote, a folder of parts or one file, with the responses that they are of.
 
     Args:
-        columns: Names of columns, which count before those of the job.
+        responses: The files that were scored, which scored files without source and line need.
+        columns: Names of columns as `--column KEY=NAME` gives them, which count before those of the job.
+
+    Raises:
+        InputError: names file and row.
     """
-    layout, note = dict[str, Any](), beside_parts(scored, JOURNAL) if scored.is_dir() else done_note(scored)
+    names = column_names(columns, path, id=None, text=None, student=None, keep=())
+    texts = _Texts(responses, _layout_of(path, names))
+    is_csv = path.suffix.lower() == ".csv"
+    for number, cells in enumerate(read_rows(path), start=1):
+        row = {**cells, **_without_apostrophes(cells)} if is_csv else cells
+        foreign = f"{path}, row {number}: not what `scoremux score` writes"
+        if not row.keys() >= _NEEDED:
+            raise InputError(f"{foreign}; id, task, status, level needed")
+        with parsing(f"{foreign}; a numeric column has no number"):
+            origin = texts.of(path, number, row)
+        yield row, origin
+
+
+def _without_apostrophes(cells: Row) -> Row:
+    """Return the cells of a CSV file as they were before formulas got an apostrophe, but for the text and its place."""
+    return {name: without_apostrophe(cell) for name, cell in cells.items() if name not in _AS_WRITTEN}
+
+
+def alerts_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the alerts that `scoremux score --alert` wrote beside its output. Raises InputError."""
+    folder = beside_parts(path, ALERTS) if path.is_dir() else path.with_name(f"{path.name}.{ALERTS}")
+    for file in sorted(folder.glob("part-*.jsonl")):
+        for number, alert in enumerate(read_rows(file), start=1):
+            if not alert.keys() >= {"source", "line", "id", "alert_task"}:
+                raise InputError(f"{file}, line {number}: not an alert that `scoremux score` wrote")
+            yield alert
+
+
+def texts_of(files: Sequence[Path], ids: Collection[str]) -> set[str]:
+    """Return the texts that files of responses have for some ids. Raises InputError."""
+    found = (record.values.get("text") for _, name, record in _named_records(files, RowLayout()) if name in ids)
+    return {text for text in found if isinstance(text, str)}
+
+
+def _layout_of(scored: Path, names: dict[str, Any]) -> RowLayout:
+    """Return how the job that wrote a folder of parts, or one file, read its rows. Raises InputError."""
+    layout = dict[str, Any]()
+    note = beside_parts(scored, JOURNAL) if scored.is_dir() else done_note(scored)
     if note.is_file():
         with reading(note), parsing(f"{note} is damaged"), note.open(encoding="utf-8") as file:
             content = json.loads(file.readline())
             layout = content["layout"] if scored.is_dir() else content["job"]["layout"]
-    named = {name: column for name, column in columns.items() if column}
-    chosen = RowLayout(**{name: value for name, value in layout.items() if name in _LAYOUT} | named)
+    given = {name: column for name, column in names.items() if column}
+    chosen = RowLayout(**{name: value for name, value in layout.items() if name in _LAYOUT} | given)
     check_kept(chosen.keep or (), chosen.text)
     return replace(chosen, task=chosen.text)  # the task is in the scored row
-
-
-def texts_of(files: Sequence[Path], names: Collection[str]) -> set[str]:
-    """Return the texts that files of responses have for some ids. Raises InputError."""
-    found = (record.values.get("text") for _, name, record in _named_records(files, RowLayout()) if name in names)
-    return {text for text in found if isinstance(text, str)}
 
 
 def _named_records(files: Sequence[Path], layout: RowLayout) -> Iterator[tuple[Path, str, Record]]:
@@ -70,12 +111,10 @@ def _named_records(files: Sequence[Path], layout: RowLayout) -> Iterator[tuple[P
             yield path, str(number if name in (None, "") else name), record
 
 
-class Texts:
+class _Texts:
     """Finds texts by source and line, as the parts of a job have them, or by id in files of responses."""
 
-    def __init__(self, responses: Sequence[Path] = (), layout: RowLayout | None = None) -> None:
-        """Read the files of responses, which scored files without source and line need. Raises InputError."""
-        layout = layout or RowLayout()
+    def __init__(self, responses: Sequence[Path], layout: RowLayout) -> None:
         self._layout, self._keep = replace(layout, keep=None), layout.keep or ()
         self._by_id: dict[str, Origin] = {}
         self._source = ""
@@ -86,39 +125,36 @@ class Texts:
                 raise InputError(f"{path}, line {record.line}: id {name!r} is given twice")
             self._by_id[name] = self._origin(path, record)
 
-    def of(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
-        """Return where the scored row of a number comes from, and what it keeps. Raises InputError.
-
-        Its own student counts before the response's.
-        """
+    def of(self, path: Path, number: int, row: Row) -> Origin:
+        """Return the origin of a scored row. Its own student counts before the response's."""
 
         def cell(column: str) -> str:
-            value = cell_text(row.get(column)) or ""
-            return without_apostrophe(value) if path.suffix.lower() == ".csv" else value
+            return cell_text(row.get(column)) or ""
 
         if missing := [column for column in self._keep if column not in row]:
             raise InputError(f"{path}, row {number}: no column {missing[0]} (its columns: {list_columns(list(row))})")
         kept = {column: cell(column) or None for column in self._keep if column != ADMINISTRATION}
         student = cell(self._layout.student if self._layout.student in row else "student")
-        origin = self._find(path, number, name, row)
+        origin = self._find(path, number, row)
         return origin._replace(
             student=student or origin.student,
             administration=cell(ADMINISTRATION) if ADMINISTRATION in row else None,
             kept=json.dumps(kept, ensure_ascii=False) if kept else "",
         )
 
-    def _find(self, path: Path, number: int, name: str, row: dict[str, Any]) -> Origin:
+    def _find(self, path: Path, number: int, row: Row) -> Origin:
+        name, source, line = str(row["id"]), row.get("source"), row.get("line")
         if isinstance(row.get("text"), str):
-            return Origin(str(row.get("source") or path), int(row.get("line") or number), row["text"], "")
+            return Origin(str(source or path), int(line or number), row["text"], "")
         if self._by_id:
             if name not in self._by_id:
                 raise InputError(f"{path}, row {number}: id {name!r} is not in the files of responses")
             return self._by_id[name]
-        if not row.get("source") or not row.get("line"):
+        if not source or not line:
             raise InputError(
                 f"{path} has no texts, and does not say where they are: give `scoremux review add` --responses FILE"
             )
-        return self._origin(Path(row["source"]), self._at(str(row["source"]), int(row["line"])))
+        return self._origin(Path(source), self._at(str(source), int(line)))
 
     def _at(self, source: str, line: int) -> Record:
         # Parts have their rows in the order of the source, so one pass over it is enough.
