@@ -41,7 +41,8 @@ class Bodies:
     def __init__(self, folder: Path) -> None:
         """Take the folder for what is too large for memory; nothing has a name there."""
         self._folder = folder
-        self.number, self.bytes = Counter[str](), Counter[str]()
+        self.number = Counter[str]()
+        self.bytes = Counter[str]()
         self.turns = WeakValueDictionary[str, asyncio.Lock]()  # of tokens: large bodies are worked on one at a time
         self._logged = dict[str, float]()
 
@@ -89,7 +90,8 @@ class Body:
 
     async def blocks(self, request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         """Yield the body, which is never read beyond its most bytes. Raises ApiProblem (408, 413, 429, 503)."""
-        began, stream = time.monotonic(), aiter(request.stream())
+        began = time.monotonic()
+        stream = aiter(request.stream())
         while True:
             try:
                 with anyio.fail_after(began + BODY_S + self.size / LEAST_BYTES_PER_S - time.monotonic()):

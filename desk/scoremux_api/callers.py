@@ -49,7 +49,8 @@ class Callers:
     """
 
     def __init__(self, key: bytes | None, tokens: Path | None = None) -> None:
-        self._key, self._permissions = key, None if key is None else Permissions(key)
+        self._key = key
+        self._permissions = None if key is None else Permissions(key)
         self._tokens = AccessTokenFile(tokens) if tokens else None
         self._read: Mapping[str, Any] = {}
         self._read_at = -_READ_EVERY_S

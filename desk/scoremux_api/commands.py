@@ -80,7 +80,8 @@ def api(options: ApiOptions) -> None:
     from scoremux_review.listening import take_port
     from scoremux_review.reading.task_files import read_items
 
-    urls, settings = options.url or [], _settings(options)
+    urls = options.url or []
+    settings = _settings(options)
     if options.sandbox == bool(urls):
         raise InputError("give --url, the address of Triton, or --sandbox, which needs none")
     if wrong := next((url for url in urls if url.startswith("http")), None):
@@ -125,7 +126,8 @@ def revoke(
         from scoremux_review.database import outbox
 
         with closing(opened(database)) as desk, desk.read() as connection:
-            stopped, waiting = outbox.webhooks_of(connection, name), outbox.count_waiting(connection)
+            stopped = outbox.webhooks_of(connection, name)
+            waiting = outbox.count_waiting(connection)
         number = sum(waiting.get(hook.id, 0) for hook in stopped)
         say(f"{len(stopped)} webhooks stop; {number:,} deliveries wait (`scoremux review webhooks`)")
 

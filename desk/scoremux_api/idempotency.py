@@ -30,7 +30,9 @@ class Once:
     """Answers a request, and stores the answer if the request has a key."""
 
     def __init__(self, database: Database, token: str, key: str | None, request: Request) -> None:
-        self._database, self._token, self._key = database, token, key
+        self._database = database
+        self._token = token
+        self._key = key
         self._place = f"{request.method}\n{request.url.path}\n".encode()
         self._this = (idempotency.c.token == token) & (idempotency.c.key == key)
         self._holder = secrets.token_hex(8)
@@ -49,7 +51,8 @@ class Once:
         stored = await asyncio.to_thread(self._begin, hashlib.sha256(self._place + body).hexdigest())
         if stored is not None:
             return Response(stored[1], stored[0], {"idempotent-replayed": "true"}, "application/json")
-        response, renewing = None, asyncio.create_task(self._renew())
+        response = None
+        renewing = asyncio.create_task(self._renew())
         try:
             response = await work()
         finally:

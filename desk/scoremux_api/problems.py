@@ -37,7 +37,10 @@ class ApiProblem(ScoremuxError):
 
     def __init__(self, status: int, title: str, detail: str, retry_after: int | None = None) -> None:
         super().__init__(detail)
-        self.status, self.title, self.detail, self.retry_after = status, title, detail, retry_after
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.retry_after = retry_after
 
     def body(self) -> dict[str, Any]:
         """Return what `ProblemBody` describes."""

@@ -33,7 +33,9 @@ from scoremux_review.reading.task_access import Reader, TaskAccess
 
 TASKS: dict[str, list[float]] = {"sandbox-1": [0, 0.5, 1], "sandbox-2": [0, 1]}
 HUMAN_S = 5.0
-_HUMAN, _SECOND, _BY = "sandbox", "sandbox-2", "scoremux api --sandbox"
+_HUMAN = "sandbox"
+_SECOND = "sandbox-2"
+_BY = "scoremux api --sandbox"
 _CORRECTED = "corrected"
 _BLOCK_ROWS = 512
 _REFUSED = {
@@ -59,7 +61,8 @@ class SandboxScorer(TritonScorer):
     """Scores by ids, which go to a transport in place of texts."""
 
     def __init__(self, database: Database) -> None:
-        self._database, self._refused = database, set[str]()
+        self._database = database
+        self._refused = set[str]()
         self.transport = FakeTransport(TASKS, level=lambda _task, _name: 1)
         super().__init__([self.transport], ONCE)
 

@@ -17,7 +17,8 @@ from scoremux_files.row_files import check_kept
 
 Shape = TypeVar("Shape", bound=BaseModel)
 _MOST_VALUES = 32 * MAX_BATCH_ROWS
-_MOST_GROUPS, _MOST_LETTERS = 20, 200
+_MOST_GROUPS = 20
+_MOST_LETTERS = 200
 NAME = r"^[^\u0000-\u001f\u007f]{0,200}$"
 _GROUP = re.compile(r"\w[\w.-]{0,59}")
 ROW_ID = r"^[^\u0000-\u001f\u007f]{1,200}$"
@@ -35,7 +36,8 @@ class KnownMembers(BaseModel, extra="forbid"):
     @classmethod
     def _refuse_others(cls, members: Any) -> Any:
         if not isinstance(members, dict) or members.keys() - cls.model_fields.keys():
-            known, message = ", ".join(cls.model_fields), "Input should be an object with these members alone: {known}"
+            known = ", ".join(cls.model_fields)
+            message = "Input should be an object with these members alone: {known}"
             raise PydanticCustomError("unknown_member", message, {"known": known})
         return members
 

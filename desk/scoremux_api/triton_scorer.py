@@ -29,16 +29,21 @@ _GRANTS = 1024
 """Most grants whose clients are kept."""
 ONCE = Retries(patience_s=0, contact_s=0)
 _RETRIES = Retries(patience_s=10.0, contact_s=10.0)
-_TIMEOUT_S, _PROBE_S = 60.0, 5.0
-_TASKS_S, _TASKS_KEPT_S, _MOST_ASKING = 10.0, 1.0, 16
-_ASKED, _PROBE = 64, "Who decides about this?"
+_TIMEOUT_S = 60.0
+_PROBE_S = 5.0
+_TASKS_S = 10.0
+_TASKS_KEPT_S = 1.0
+_MOST_ASKING = 16
+_ASKED = 64
+_PROBE = "Who decides about this?"
 
 
 class TritonScorer:
     """Scores rows on Triton. All grants share the connections of `transports`; only the header differs."""
 
     def __init__(self, transports: Sequence[Transport], retries: Retries = _RETRIES) -> None:
-        self._transports, self._retries = transports, retries
+        self._transports = transports
+        self._retries = retries
         self._client_of = lru_cache(_GRANTS)(self._client)
         self._asking = ThreadPoolExecutor(_MOST_ASKING, "tasks")
         self._asked: dict[str | None, tuple[float, Future[list[ServedTask]]]] = {}  # until when each answer counts
@@ -59,7 +64,8 @@ class TritonScorer:
 
     def ask_tasks(self, caller: Caller) -> Future[list[ServedTask]]:
         """Ask for the live tasks that the caller may score, as they were a second ago at most. Raises BusyError."""
-        now, asked = time.monotonic(), self._asked.get(caller.grant)
+        now = time.monotonic()
+        asked = self._asked.get(caller.grant)
         if asked is None or (asked[0] < now and asked[1].done()):
             self._asked = {grant: of for grant, of in self._asked.items() if of[0] >= now or not of[1].done()}
             if len(self._asked) >= _GRANTS:

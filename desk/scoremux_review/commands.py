@@ -46,7 +46,8 @@ review = typer.Typer(
     help="Open the review desk, where people read responses and decide their scores.",
     epilog="Example: scoremux review scored --tasks REPO/store --database reviews.db",
 )
-_MOST_SHOWN, _MOST_DEAD = 10, 1_000
+_MOST_SHOWN = 10
+_MOST_DEAD = 1_000
 _Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
 _Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
 _Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with the table `review`.")]
@@ -268,7 +269,8 @@ def webhooks(
     with closing(opened(database)) as desk, desk.write() as connection:
         if remove and not outbox.delete_webhook(connection, remove):
             raise InputError(f"there is no webhook {remove}; without --remove this lists them")
-        listed, waiting = outbox.webhooks_of(connection), outbox.count_waiting(connection)
+        listed = outbox.webhooks_of(connection)
+        waiting = outbox.count_waiting(connection)
         dead = outbox.deliveries_of(connection, None, schema.DEAD, _MOST_DEAD)
         sent = outbox.send_again(connection, desk.now()) if send_again else 0
     for hook in listed:

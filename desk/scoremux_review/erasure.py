@@ -71,7 +71,10 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     """Erase, and note in the record what was erased and by whom. Raises InputError; run it again then."""
     if not request.ids and request.before is None:
         raise InputError("nothing to erase: give --ids, --id or --before")
-    erased, rows, names, texts = Erased(), set[int](), set(request.ids), set(request.texts)
+    erased = Erased()
+    rows = set[int]()
+    names = set(request.ids)
+    texts = set(request.texts)
     with database.read() as connection:
         named, others = _of_token(connection, request)
         for row in chain(named, responses.responses_up_to(connection, _last_before(connection, request.before))):

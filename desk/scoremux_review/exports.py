@@ -17,7 +17,10 @@ from scoremux_review.database.connection import Connection, Database
 from scoremux_review.database.schema import DRAWN
 from scoremux_review.reading import decision_rows
 
-_TEXT, _INT, _LONG, _REAL = pa.string(), pa.int32(), pa.int64(), pa.float64()
+_TEXT = pa.string()
+_INT = pa.int32()
+_LONG = pa.int64()
+_REAL = pa.float64()
 FINAL = pa.schema([
     ("id", _TEXT), ("task", _TEXT), ("status", _TEXT), ("level", _INT), ("score", _REAL), ("code", _TEXT),
     ("decided_by", _TEXT), ("rater", _TEXT), ("saw", _TEXT), ("decided_at", _TEXT), ("decision", _LONG),
@@ -82,7 +85,8 @@ def _write(database: Database, path: Path, schema: Any, rows_of: _Rows, administ
     """Write rows with the columns of a schema and those that jobs kept."""
     with database.read() as connection:
         kept = responses.kept_names(connection, administration)
-    schema, number = pa.schema([*schema, *((name, pa.string()) for name in kept)]), 0
+    schema = pa.schema([*schema, *((name, pa.string()) for name in kept)])
+    number = 0
 
     def tables() -> Iterator[Any]:
         nonlocal number
@@ -124,16 +128,24 @@ def _read_row(row: Any, *drawn: Any) -> Any:
 def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
     """Return the columns of `FINAL`; read: the row of the same response whose state and decision count."""
     if read.state == "done":
-        level, code, status = read.final_level, read.final_code, "CONDITION" if read.final_code else "OK"
+        level = read.final_level
+        code = read.final_code
+        status = "CONDITION" if read.final_code else "OK"
         decided_by = read.kind if read.kind == "adjudication" else "agreement" if read.second is not None else "rater"
     elif read.state == "machine":
-        level, code, status = row.level, row.condition, row.status
+        level = row.level
+        code = row.condition
+        status = row.status
         decided_by = "machine" if level >= 0 or code else responses.NOBODY
     else:
-        level, code, status, decided_by = None, "", "PENDING", ""
+        level = None
+        code = ""
+        status = "PENDING"
+        decided_by = ""
     scored = level is not None and level >= 0
     if scored and level >= len(points):
-        scored, status = False, ODD
+        scored = False
+        status = ODD
     return {
         **json.loads(row.kept or "{}"),
         **{name: getattr(row, name, None) for name in FINAL.names},

@@ -112,7 +112,8 @@ def agreement(pairs: Pairs, by: str, weights: Mapping[int, float] | None = None)
     weight = np.array([1.0 if weights is None else weights[rating.row] for rating, _ in pairs])
     cell = np.searchsorted(names, groups)
     counts = np.bincount(cell[weight > 0], minlength=len(names))
-    levels, others = [rating.level for rating, _ in pairs], [other for _, other in pairs]
+    levels = [rating.level for rating, _ in pairs]
+    others = [other for _, other in pairs]
     figures = figures_by_cell(_SHOWN, others, levels, weight, cell, len(names))
     tasks = Counter(group for group, _ in {(g, rating.task) for g, (rating, _) in zip(groups, pairs, strict=True)})
     figures["qwk"].value[[tasks[name] > 1 for name in names]] = np.nan
@@ -130,7 +131,8 @@ def curve(levels: Sequence[Any], population: Population) -> Curve:
         and d.confidence is not None
     ]  # fmt: skip
     weight = weigh(rows, [""] * len(rows), population)[0]
-    rows, weight = [d for d, w in zip(rows, weight, strict=True) if w > 0], weight[weight > 0]
+    rows = [d for d, w in zip(rows, weight, strict=True) if w > 0]
+    weight = weight[weight > 0]
     if len(rows) < _FEW:
         return Curve([], None, len(rows))
     right = np.array([d.machine_level == d.level for d in rows])
@@ -139,7 +141,8 @@ def curve(levels: Sequence[Any], population: Population) -> Curve:
     if not behind.any():
         return Curve(points, None, len(rows))
     kept = weight * behind
-    levels, machine = [d.level for d in rows], [d.machine_level for d in rows]
+    levels = [d.level for d in rows]
+    machine = [d.machine_level for d in rows]
     right_share = figures_by_cell(["exact"], levels, machine, kept, np.zeros(len(rows), int), 1)["exact"].at(0)
     return Curve(points, (float(weight[behind].sum() / weight.sum()), _risk(right_share)), len(rows))
 

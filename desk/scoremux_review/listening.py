@@ -18,7 +18,8 @@ class AnnouncedServer(uvicorn.Server):
     def __init__(self, app: Any, taken: socket.socket, line: str, **options: Any) -> None:
         quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
         super().__init__(uvicorn.Config(app, **quiet, **options))
-        self._taken, self._line = taken, line
+        self._taken = taken
+        self._line = line
 
     def serve_until_stopped(self) -> None:
         with suppress(KeyboardInterrupt):

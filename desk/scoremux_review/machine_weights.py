@@ -75,7 +75,8 @@ def _parts_by_unit(decisions: Sequence[Any], population: Population) -> tuple[di
     read: dict[Unit, set[str]] = {}
     for d in decisions:
         read.setdefault((d.task, d.version), set()).add(d.chosen_by)
-    parts, partial = {}, set()
+    parts = {}
+    partial = set()
     for unit, chosen in read.items():
         first = next((way for way in _DESIGNS if way in chosen), "")
         sizes = {part: population.get((*unit, part), 0.0) for part in _DESIGNS.get(first, ())}

@@ -60,7 +60,8 @@ def erase(
     from scoremux_review import erasure
 
     names = {*(one_id or ()), *(_lines(ids) if ids else ())}
-    time, key = _time(before) if before else None, read_key(audit_key_file) if audit_logs and audit_key_file else None
+    time = _time(before) if before else None
+    key = read_key(audit_key_file) if audit_logs and audit_key_file else None
     texts = texts_of(responses or (), names)
     request = erasure.ErasureRequest(names, time, audit_logs or (), key, texts, outputs or (), token)
     with closing(opened(database)) as desk:
@@ -104,7 +105,8 @@ def backup(
 
     if "://" not in to and Path(to).exists():
         raise InputError(f"{to} exists; name a new file")
-    source, target = Database(database), Database(to, create=True)
+    source = Database(database)
+    target = Database(to, create=True)
     try:
         number, digest = copy_database(source, target)
     except BaseException:

@@ -43,7 +43,8 @@ _LINES: dict[int | str, dict[str, Any]] = {
 async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, once: OnceOf) -> Response:
     """Take a batch, a row as for `/v1/score` in each line; its results come later."""
     batch = f"batch_{int(services.database.now() * 1000):012x}{secrets.token_hex(8)}"  # sorted by time
-    files, claim = BatchFiles(services.folder, batch), Lock()  # who takes it adds the batch, or removes its files
+    files = BatchFiles(services.folder, batch)
+    claim = Lock()  # who takes it adds the batch, or removes its files
 
     def add() -> Response:
         values: dict[str, Any] = {"id": batch, "token": caller.token, "state": "validating", "size": taken.size}
@@ -123,7 +124,8 @@ def cancel_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
         row = batch_table.row_of(connection, batch, caller.token)
         # Without its files nothing here would end the batch; an API that has them stops, too.
         after: BatchState = "cancelling" if BatchFiles(services.folder, batch).folder.exists() else "cancelled"
-        now, is_cancelled = services.database.now(), row.state in (after, "cancelled")
+        now = services.database.now()
+        is_cancelled = row.state in (after, "cancelled")
         if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, after, now):
             raise ApiProblem(409, "Batch has ended", f"the batch is {row.state}")
         services.batches_changed.set()

@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 LAYOUT = RowLayout(part_rows=1024, student="student", keep=["administration", "keep"])
 """Results appear by the part, and after a crash no more than a part is computed again."""
 
-MOST_BYTES, MOST_LINES = 256 << 20, 500_000
+MOST_BYTES = 256 << 20
+MOST_LINES = 500_000
 HALF = "\ud800"
 """Half of a surrogate pair, with which a text gets INVALID_TEXT as one that is `null` does."""
 
@@ -36,7 +37,8 @@ class BatchFiles:
 
     def __init__(self, root: Path, batch: str) -> None:
         self.folder = root.resolve() / batch
-        self.body, self.rows = self.folder / "body.jsonl", self.folder / "rows.jsonl"
+        self.body = self.folder / "body.jsonl"
+        self.rows = self.folder / "rows.jsonl"
         self.refused = self.folder / "errors.jsonl"
         self.job = JobFolder(self.folder / "scores")
         self._lock = self.folder / ".lock"
@@ -138,7 +140,8 @@ def _new_row(data: bytes | None, texts: dict[int, int]) -> RowIn:
     if data is None:
         raise ApiProblem(422, "Invalid request", f"the line is longer than {LAYOUT.line_bytes:,} bytes")
     row = parsed(RowIn, data)
-    key, text = hash((row.task.partition("@")[0], row.id)), hash(row.text)
+    key = hash((row.task.partition("@")[0], row.id))
+    text = hash(row.text)
     if row.text is not None and texts.setdefault(key, text) != text:
         raise ApiProblem(409, "Row exists", "an earlier line has this id with another text; give a new id")
     return row

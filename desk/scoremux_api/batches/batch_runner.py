@@ -29,8 +29,11 @@ from scoremux_files import InputError, first_of
 from scoremux_review.erasure import expire
 from scoremux_review.errors import DatabaseError
 
-_TURN_S, _LOOK_S, _TIDY_S = 300.0, 1.0, 3600.0
-_STOP_S, _ORPHAN_S = 5.0, 86_400.0
+_TURN_S = 300.0
+_LOOK_S = 1.0
+_TIDY_S = 3600.0
+_STOP_S = 5.0
+_ORPHAN_S = 86_400.0
 KEPT_DAYS = 90
 """For batches, stored answers and what was delivered, without --keep-days; rows on the desk then stay."""
 _PASSING = (TransportError, DatabaseError, OSError)
@@ -49,9 +52,12 @@ class BatchRunner:
     """Runs batches one at a time: the oldest of each token, in turn."""
 
     def __init__(self, services: Services) -> None:
-        self._services, self._database = services, services.database
-        self._root, self._others_wait = services.folder, False
-        self._stopping, self._changed = threading.Event(), services.batches_changed
+        self._services = services
+        self._database = services.database
+        self._root = services.folder
+        self._others_wait = False
+        self._stopping = threading.Event()
+        self._changed = services.batches_changed
 
     @contextmanager
     def started(self) -> Iterator[None]:
@@ -146,7 +152,8 @@ class BatchRunner:
         """Score a batch until it is done, or the turn is over."""
         with self._database.read() as connection:
             row = batch_table.row_of(connection, batch)
-        ends_at, refused = time.monotonic() + _TURN_S, files.count_refused()
+        ends_at = time.monotonic() + _TURN_S
+        refused = files.count_refused()
         client = self._services.scorer.batch_client(self._services.callers.grant_of(row))
 
         def count(done: int, rejected: int) -> None:
@@ -198,8 +205,10 @@ class BatchRunner:
 
     def _tidy(self) -> None:
         """Remove rows, answers and batches that are too old, texts of ended batches, and folders without a batch."""
-        keep_days, now = self._services.keep_days or KEPT_DAYS, self._database.now()
-        limit, with_rows = now - keep_days * 86_400, self._services.keep_days is not None
+        keep_days = self._services.keep_days or KEPT_DAYS
+        now = self._database.now()
+        limit = now - keep_days * 86_400
+        with_rows = self._services.keep_days is not None
         erased = expire(self._database, limit, f"scoremux api --keep-days {keep_days}", with_rows=with_rows)
         if any(erased):
             log.warning("erased %d rows, %d answers and deliveries: older than %d days", *erased, keep_days)
@@ -210,7 +219,8 @@ class BatchRunner:
                 self._move(old.id, ("validating",), "failed", errors=_errors(*_LOST))
         unknown: list[str] = []
         for folder in self._root.glob("batch_*"):
-            files, row = BatchFiles(self._root, folder.name), rows.get(folder.name)
+            files = BatchFiles(self._root, folder.name)
+            row = rows.get(folder.name)
             if row is not None and row.changed_at >= limit and not files.body.exists():
                 continue  # it ended, and was tidied
             with suppress(BlockingIOError, FileNotFoundError):  # a request may have removed its folder meanwhile

@@ -52,8 +52,10 @@ class LiveIntake:
         served: Callable[[], Iterable[ServedTask]] = lambda: (),
     ) -> None:
         """served: lists the tasks of the scoring server, which the desk learns the points of levels from."""
-        self._database, self._read_behind = database, people.read_behind
-        self._served, self._points = served, dict[str, tuple[float, ...]]()
+        self._database = database
+        self._read_behind = people.read_behind
+        self._served = served
+        self._points = dict[str, tuple[float, ...]]()
         self._thread = ThreadPoolExecutor(1, "intake")
 
     async def commit(self, token: str, arrivals: Sequence[ScoredArrival]) -> None:
@@ -93,7 +95,9 @@ class LiveIntake:
         """Insert new rows with their reads; return their numbers."""
         if not new:
             return {}
-        first, policy, now = responses.next_id(connection), programme.load_policy(connection), self._database.now()
+        first = responses.next_id(connection)
+        policy = programme.load_policy(connection)
+        now = self._database.now()
         items = programme.all_items(connection)
         new_tasks = {task for arrival in new if not ((task := arrival.key[0]) in items and items[task].is_described)}
         named = [programme.Item(task, points) for task in sorted(new_tasks) if (points := self._points.get(task))]
@@ -123,7 +127,8 @@ class LiveIntake:
             self._points |= dict.fromkeys(tasks - self._points.keys(), ())
 
     def _is_for_people(self, token: str, arrival: ScoredArrival) -> bool:
-        scored, share = arrival.scored, self._share(token, arrival)
+        scored = arrival.scored
+        share = self._share(token, arrival)
         is_chosen = bool(arrival.alert or intake.chosen(scored.status, scored.route, share)[1])
         return is_chosen and scored.status not in NOBODY_CAN
 

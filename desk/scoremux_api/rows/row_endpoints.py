@@ -24,7 +24,8 @@ from scoremux_review.database import api_rows, log, programme
 from scoremux_review.database.connection import Connection
 from scoremux_review.reading import intake
 
-_MOST_BYTES, _MOST_ENTRIES = 8 << 20, 1_000
+_MOST_BYTES = 8 << 20
+_MOST_ENTRIES = 1_000
 router = APIRouter()
 RowState = Literal["machine", "pending", "final", "corrected"]
 
@@ -98,7 +99,8 @@ def row(
         if found is None or not caller.allows(task):
             detail = "people do not read this row: the machine has decided it, or the token never sent it"
             raise ApiProblem(404, "Not found", detail)
-        changes, item = list[RowChange](), programme.item_of(connection, task)
+        changes = list[RowChange]()
+        item = programme.item_of(connection, task)
         for change in _changes(connection, found, item):
             if not changes or change.model_copy(update={"at": changes[-1].at}) != changes[-1]:
                 changes.append(change)
@@ -121,7 +123,8 @@ def _changes(connection: Connection, row: Any, item: programme.Item) -> Iterator
         if "final" not in entry.body:
             continue
         if entry.body["round"] > 1:
-            decided, undecided = "corrected", ("pending",)
+            decided = "corrected"
+            undecided = ("pending",)
         if entry.body["state"] == "done":
             yield change(datetime.fromisoformat(entry.at), decided, *entry.body["final"][:2])
             decided = "corrected"

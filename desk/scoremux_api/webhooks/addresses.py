@@ -19,7 +19,8 @@ import httpx
 
 from scoremux_files import InputError, ScoremuxError
 
-_LOOKUP_S, _POLL_S = 5.0, 0.02
+_LOOKUP_S = 5.0
+_POLL_S = 0.02
 MOST_LOOKUPS, MOST_OF_CALLER = 64, 2
 """Names that are looked up at once: in all, and in one lane of a token, of which it has three."""
 _Place = tuple[str, int]
@@ -64,10 +65,12 @@ class WebhookAddresses:
 
     def __init__(self, allowed: Collection[str] = (), resolve: Callable[[str, int], Sequence[str]] = resolved) -> None:
         """Take the hosts, or HOST:PORT, that the operator lists, which may have any address."""
-        self._allowed, self._resolve = {host.lower() for host in allowed}, resolve
+        self._allowed = {host.lower() for host in allowed}
+        self._resolve = resolve
         self._running = dict[_Place, Future[Sequence[str]]]()  # one a host: a name that hangs takes one thread
         self._threads = ThreadPoolExecutor(MOST_LOOKUPS, "webhook-lookup")
-        self._used, self._lock = Counter[Hashable](), threading.Lock()
+        self._used = Counter[Hashable]()
+        self._lock = threading.Lock()
 
     async def of(self, url: str, lane: Hashable = None) -> tuple[httpx.URL, list[str]]:
         """Return the parts of a webhook's URL, and the addresses to which its requests may go.
@@ -80,7 +83,8 @@ class WebhookAddresses:
             NotLookedUpError: the name servers do not answer, or too many names are looked up.
         """
         parsed = _parsed(url)
-        host, port = parsed.host, parsed.port or (443 if parsed.scheme == "https" else 80)
+        host = parsed.host
+        port = parsed.port or (443 if parsed.scheme == "https" else 80)
         is_listed = not self._allowed.isdisjoint((host, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
         try:
             addresses = await self._addresses((host, port), lane)

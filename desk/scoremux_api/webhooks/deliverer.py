@@ -40,7 +40,8 @@ class _HeadStream(httpcore.AsyncNetworkStream):
     """A connection of which no more is read than a head may be long."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
-        self._stream, self._left = stream, _HEAD_BYTES
+        self._stream = stream
+        self._left = _HEAD_BYTES
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if not self._left:
@@ -75,7 +76,8 @@ class Deliverer:
     in_force: Callable[[], Mapping[str, str] | None] = lambda: None
 
     def __post_init__(self) -> None:
-        self._busy, self._wake = Counter[str](), asyncio.Event()
+        self._busy = Counter[str]()
+        self._wake = asyncio.Event()
         self._ended: list[tuple[Any, float, float, bool | None, str]] = []  # arguments of `outbox.end_lease`
 
     async def run(self) -> None:
@@ -90,13 +92,16 @@ class Deliverer:
         async with anyio.create_task_group() as sending:
             while True:
                 self._wake.clear()
-                ended, self._ended = self._ended, []
+                ended = self._ended
+                self._ended = []
                 try:
                     with anyio.CancelScope(shield=True):
                         leased, until = await asyncio.to_thread(self._turn, ended, dict(self._busy))
                 except Exception as error:
                     _log.warning("webhooks wait: %s", error, exc_info=not isinstance(error, DatabaseError))
-                    self._ended, leased, until = [*ended, *self._ended], [], 0.0
+                    self._ended = [*ended, *self._ended]
+                    leased = []
+                    until = 0.0
                 for delivery in leased:
                     self._busy[delivery.webhook] += 1
                     sending.start_soon(self._deliver, delivery, until)
@@ -122,7 +127,8 @@ class Deliverer:
 
     async def _deliver(self, delivery: Any, until: float) -> None:
         """Send one delivery, and note what came of it."""
-        delivered, answer = None, "the API was stopped"
+        delivered = None
+        answer = "the API was stopped"
         try:
             # This process may have been stopped for a while: then another one may have the lease by now.
             if until - self.database.now() > LEASE_S / 2:
@@ -153,7 +159,8 @@ class Deliverer:
         url, addresses = await self.addresses.of(
             delivery.url, (delivery.token, delivery.failures >= outbox.FEW_FAILURES)
         )
-        at, keys = datetime.now(timezone.utc), json.loads(delivery.secrets)
+        at = datetime.now(timezone.utc)
+        keys = json.loads(delivery.secrets)
         body = delivery.body.encode()
         headers: dict[bytes | str, bytes | str] = {
             "host": url.netloc.decode(), "content-length": str(len(body)),
@@ -161,7 +168,8 @@ class Deliverer:
             "connection": "close", "webhook-id": delivery.id, "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": " ".join(Webhook(key).sign(delivery.id, at, delivery.body) for key in keys),
         }  # fmt: skip
-        port, host = url.port or (443 if url.scheme == "https" else 80), url.raw_host.decode()
+        port = url.port or (443 if url.scheme == "https" else 80)
+        host = url.raw_host.decode()
         stream = await self._connected(addresses, port, host if url.scheme == "https" else "")
         try:
             target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=port, target=url.raw_path)
@@ -177,7 +185,8 @@ class Deliverer:
 
         Unlike a client, this uses no proxy of the environment, which would resolve the name again.
         """
-        backend, timeout_s = httpcore.AnyIOBackend(), self.attempt_s / 3
+        backend = httpcore.AnyIOBackend()
+        timeout_s = self.attempt_s / 3
         for number, address in enumerate(addresses, start=1):
             try:
                 stream = await backend.connect_tcp(address, port, timeout_s)

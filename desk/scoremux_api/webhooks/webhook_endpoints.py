@@ -21,7 +21,8 @@ from scoremux_review.database import outbox
 MOST_WEBHOOKS = 20
 """Of one token."""
 
-_MOST_LISTED, _MOST_BYTES = 100, 16_384
+_MOST_LISTED = 100
+_MOST_BYTES = 16_384
 router = APIRouter()
 Event = Literal["batch.completed", "row.final", "row.corrected"]
 State = Literal["waiting", "delivered", "dead"]

@@ -29,9 +29,12 @@ ROLES = ("rater", "leader", "director")
 
 SESSION_S = 12 * 3600.0
 MIN_PASSWORD = 10
-_WINDOW_S, _MOST_FAILURES, _MOST_FROM_ADDRESS = 300.0, 5, 50
+_WINDOW_S = 300.0
+_MOST_FAILURES = 5
+_MOST_FROM_ADDRESS = 50
 MOST_NAME = 80
-_NAME, _BROWSER = "name ", "browser "
+_NAME = "name "
+_BROWSER = "browser "
 _CLOCK_S = 300.0  # how far the clocks of two desks may differ
 _MOST_HASHES = 4
 _HASHING = threading.BoundedSemaphore(_MOST_HASHES)

@@ -13,7 +13,8 @@ from scoremux_files.row_files import chunks
 from scoremux_review.database import schema
 from scoremux_review.database.schema import alerts, api_rows, deliveries, idempotency, row_subject, rows, webhooks
 
-_CHUNK_ANSWERS, _MOST_NAMES = 20, 5_000
+_CHUNK_ANSWERS = 20
+_MOST_NAMES = 5_000
 
 
 def owned(connection: Connection, token: str, names: Iterable[str]) -> dict[tuple[str, str], Any]:

@@ -17,7 +17,8 @@ def drawn_again(connection: Connection) -> dict[int, int]:
     It is the first one with the same task, id and text that a job scored, else the first one that was drawn.
     """
     place = (rows.c.task, rows.c.name, rows.c.text)
-    drawn, scored = rows.alias("drawn"), rows.alias("scored")
+    drawn = rows.alias("drawn")
+    scored = rows.alias("scored")
     same = and_(*(drawn.c[column.name] == scored.c[column.name] for column in place))
     others = scored.c.chosen_by.not_in((DRAWN, *PAPERS)) & (scored.c.state != ERASED)
     query = select(drawn.c.id, func.min(scored.c.id)).join_from(drawn, scored, same & others)

@@ -19,7 +19,10 @@ from sqlalchemy import Connection, insert, select
 from scoremux_review.database.schema import record, remarks, rows
 from scoremux_review.errors import BrokenRecordError, ReviewError
 
-ERASURE, ROWS_ERASED, ROWS_ADDED, RESCORED = "erasure", "rows erased", "rows added", "rescored"
+ERASURE = "erasure"
+ROWS_ERASED = "rows erased"
+ROWS_ADDED = "rows added"
+RESCORED = "rescored"
 _NOTHING = "0" * 64
 
 
@@ -110,7 +113,8 @@ def read_entries(connection: Connection, expected: tuple[int, str] | None = None
     Raises:
         BrokenRecordError: names the first entry that is wrong.
     """
-    number, before = 0, _NOTHING
+    number = 0
+    before = _NOTHING
     query = select(record).order_by(record.c.number).execution_options(yield_per=10_000)
     for number, stored in enumerate(connection.execute(query), start=1):
         try:

@@ -20,7 +20,9 @@ from sqlalchemy import Connection, delete, exists, func, insert, or_, select, up
 from scoremux_review.database import log, programme
 from scoremux_review.database.schema import DEAD, DELIVERED, WAITING, api_rows, deliveries, row_subject, webhooks
 
-BATCH_COMPLETED, ROW_FINAL, ROW_CORRECTED = "batch.completed", "row.final", "row.corrected"
+BATCH_COMPLETED = "batch.completed"
+ROW_FINAL = "row.final"
+ROW_CORRECTED = "row.corrected"
 
 MOST_AT_ONCE, MOST_OF_TOKEN, MOST_IN_ALL = 10, 64, 256
 """Deliveries that one process sends at the same time, to a webhook, of a token and in all."""
@@ -156,7 +158,8 @@ def due(
     is_due = (deliveries.c.state == WAITING) & or_(deliveries.c.due_at <= now, deliveries.c.due_at > late)
     found: list[Any] = []
     waiting = {*connection.scalars(select(deliveries.c.webhook).where(is_due).distinct())}
-    all_webhooks, of_token = webhooks_of(connection) if waiting else (), Counter[str]()
+    all_webhooks = webhooks_of(connection) if waiting else ()
+    of_token = Counter[str]()
     for webhook in all_webhooks:
         of_token[webhook.token] += busy.get(webhook.id, 0)
     slow_last = sorted(all_webhooks, key=lambda webhook: (busy.get(webhook.id, 0), random.random()))

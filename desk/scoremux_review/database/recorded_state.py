@@ -42,7 +42,8 @@ class RecordedState:
 
     def add(self, entry: log.LogEntry) -> None:
         """Take in one entry."""
-        body, row = entry.body, entry.body["row"]
+        body = entry.body
+        row = entry.body["row"]
         self._add_programme(entry.action, body)
         self._add_work(entry.action, entry.number, body)
         if "remark" in body:

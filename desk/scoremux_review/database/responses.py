@@ -136,7 +136,8 @@ def rows_of(connection: Connection, chosen: Collection[int]) -> Iterator[Any]:
 
 def final_rows(connection: Connection, chosen: Collection[int] | None = None) -> Iterator[Any]:
     """Yield rows with the decision that counts (saw, at, kind, rater), first_level, and second (a rating's id)."""
-    first, second = _of_kind("first"), _of_kind("second")
+    first = _of_kind("first")
+    second = _of_kind("second")
     query = (
         select(rows, decisions.c.saw, decisions.c.at, decisions.c.kind, people.c.name.label("rater"),
                first.c.level.label("first_level"), second.c.id.label("second"))
@@ -156,7 +157,8 @@ def labelled_rows(connection: Connection, chosen: Collection[int] | None = None)
     Beside the row's columns: first_level, saw, size, decision and at of the first rating, second_level, and last_kind
     (of the decision that counts).
     """
-    first, second = _of_kind("first"), _of_kind("second")
+    first = _of_kind("first")
+    second = _of_kind("second")
     query = (
         select(rows, first.c.level.label("first_level"), first.c.saw, first.c.size, first.c.id.label("decision"),
                first.c.at, second.c.level.label("second_level"), decisions.c.kind.label("last_kind"))

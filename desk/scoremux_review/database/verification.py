@@ -54,7 +54,8 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
         BrokenRecordError: names the first entry, or the first thing, that is wrong.
     """
     check_schema(connection)
-    recorded, head = RecordedState(), log.head(connection)
+    recorded = RecordedState()
+    head = log.head(connection)
     for entry in log.read_entries(connection, expected):
         try:
             recorded.add(entry)
@@ -185,7 +186,8 @@ def _accounts(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
-    remarks, rows = schema.remarks, schema.rows
+    remarks = schema.remarks
+    rows = schema.rows
     query = select(remarks, rows.c.salt).join(rows, rows.c.id == remarks.c.row)
     for remark in connection.execute(query.execution_options(yield_per=_BLOCK_ROWS)):
         yield remark.entry, (remark.row, log.remark_digest(remark.salt, remark.text))

@@ -19,7 +19,8 @@ from scoremux_review.pages.rendering import clock, show, time_left
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import settling
 
-_MINUTE_S, _DAY_S = 60.0, 86_400.0
+_MINUTE_S = 60.0
+_DAY_S = 86_400.0
 _MOST_ENTRIES = 100
 _NOT_SHOWN = ("row", "decision", "lead", "remark", "note", "why")
 
@@ -37,7 +38,8 @@ _EXPORTS: dict[str, Callable[[Database, Path], int]] = {
 
 def pause(visit: Visit) -> Response:
     """Stop or resume the reading of a task, or of all."""
-    task, stop = visit.text("task"), visit.text("paused") == "1"
+    task = visit.text("task")
+    stop = visit.text("paused") == "1"
     with visit.writing() as access:
         programme.pause_tasks(access.connection, task, stop, access.reader.name, access.now)
     return see("/progress")
@@ -45,7 +47,10 @@ def pause(visit: Visit) -> Response:
 
 def reopen(visit: Visit) -> Response:
     """Reopen what one person decided."""
-    person, days, reason, task = visit.number("person"), visit.number("days"), why(visit), visit.text("task")
+    person = visit.number("person")
+    days = visit.number("days")
+    reason = why(visit)
+    task = visit.text("task")
     if person is None:
         raise ReviewError("say whose decisions are reopened")
     with visit.writing() as access:
@@ -60,15 +65,19 @@ def reopen(visit: Visit) -> Response:
 
 def people(visit: Visit) -> Response:
     with visit.desk.database.read() as connection:
-        listed, locked = accounts.listed(connection), accounts.locked_out(connection, visit.desk.database.now())
-    least, elsewhere = accounts.MIN_PASSWORD, bool(visit.desk.user_header)
+        listed = accounts.listed(connection)
+        locked = accounts.locked_out(connection, visit.desk.database.now())
+    least = accounts.MIN_PASSWORD
+    elsewhere = bool(visit.desk.user_header)
     return show(
         visit, "people.html", people=listed, locked=locked, roles=accounts.ROLES, least=least, elsewhere=elsewhere
     )
 
 
 def add_person(visit: Visit) -> Response:
-    name, role, typed = visit.text("name").strip(), visit.text("role"), visit.text("password")
+    name = visit.text("name").strip()
+    role = visit.text("role")
+    typed = visit.text("password")
     password = None if not typed and visit.desk.user_header else typed
     accounts.add_person(visit.desk.database, name, role, password, visit.person.name, visit.desk.hasher)
     return see("/people")
@@ -79,7 +88,9 @@ def change_person(visit: Visit) -> Response:
     if visit.text("account") == "unlock":
         accounts.lift_lockout(visit.desk.database, visit.text("name"), visit.person.name)
         return see("/people")
-    name, role, password = visit.text("name"), visit.text("role") or None, visit.text("password") or None
+    name = visit.text("name")
+    role = visit.text("role") or None
+    password = visit.text("password") or None
     active = {"open": True, "close": False}.get(visit.text("account"))
     database = visit.desk.database
     accounts.change_person(database, name, visit.person.name, role, active, password, visit.desk.hasher)
@@ -92,7 +103,8 @@ def record(visit: Visit, message: str = "", bad: bool = False) -> Response:
     number = int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else 0
     with visit.desk.database.read() as connection:
         entries = log.entries(connection, most=_MOST_ENTRIES, before=number)
-        head, policy = log.head(connection), programme.load_policy(connection)
+        head = log.head(connection)
+        policy = programme.load_policy(connection)
         people = {person.id: person.name for person in accounts.listed(connection)}
         named = {row.id: row.name for row in responses.rows_of(connection, {e.body["row"] for e in entries} - {None})}
     details = {entry.number: _details(entry, people) for entry in entries}
@@ -144,7 +156,8 @@ def export(visit: Visit) -> Response:
 
 def download(visit: Visit) -> Response:
     """Write an export and send it."""
-    name, database = visit.request.path_params["name"], visit.desk.database
+    name = visit.request.path_params["name"]
+    database = visit.desk.database
     write = _EXPORTS.get(name)
     if write is None:
         raise ReviewError("unknown export")

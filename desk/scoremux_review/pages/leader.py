@@ -20,7 +20,10 @@ from scoremux_review.reading import alerts as desk_alerts
 from scoremux_review.reading import assignments, conversations, decision_rows, settling
 from scoremux_review.reading.task_access import Reader, TaskAccess, assignments_of
 
-_MOST_SHOWN, _PAGE, _MOST_WHY, _MOST_ROW = 100, 25, 2000, 2**63 - 1
+_MOST_SHOWN = 100
+_PAGE = 25
+_MOST_WHY = 2000
+_MOST_ROW = 2**63 - 1
 _DAY_S = 86_400.0
 
 
@@ -39,7 +42,8 @@ def agreement(visit: Visit) -> Response:
     by, task, rater = (visit.request.query_params.get(name, "") for name in ("by", "task", "rater"))
     by = by if by in figures.GROUPINGS else "all"
     with visit.desk.database.read() as connection:
-        levels, population = decision_rows.blind_levels(connection, task), responses.count_chosen(connection)
+        levels = decision_rows.blind_levels(connection, task)
+        population = responses.count_chosen(connection)
         tasks = programme.all_items(connection)
         people = accounts.listed(connection)
     compared = {kind: figures.pairs(levels, kind, by, rater) for kind in figures.KINDS}
@@ -83,7 +87,9 @@ def questions(visit: Visit) -> Response:
 
 def answer(visit: Visit) -> Response:
     """Answer a rater's question."""
-    read, rater, text = visit.number("read") or 0, visit.number("rater") or 0, visit.text("answer").strip()
+    read = visit.number("read") or 0
+    rater = visit.number("rater") or 0
+    text = visit.text("answer").strip()
     with visit.writing() as access:
         conversations.answer(access, read, rater, text)
     return see("/questions")
@@ -92,7 +98,8 @@ def answer(visit: Visit) -> Response:
 def raters(visit: Visit) -> Response:
     """Show who reads what: pools, assignments, qualification, pauses."""
     with visit.desk.database.read() as connection:
-        people, now = [p for p in accounts.listed(connection) if p.active], visit.desk.database.now()
+        people = [p for p in accounts.listed(connection) if p.active]
+        now = visit.desk.database.now()
         access = {p.id: TaskAccess(connection, Reader(p.id, p.name), now) for p in people}
         return show(
             visit, "raters.html", people=people, pools=assignments.all_pools(connection),
@@ -113,7 +120,9 @@ def assign_work(visit: Visit) -> Response:
 
 def change_pool(visit: Visit) -> Response:
     """Say who is in a pool, and whose responses its members read."""
-    name, lines, members = visit.text("name").strip(), visit.text("assignments"), visit.text("members").splitlines()
+    name = visit.text("name").strip()
+    lines = visit.text("assignments")
+    members = visit.text("members").splitlines()
     with visit.writing() as access:
         if visit.text("new") and any(pool.name == name for pool in assignments.all_pools(access.connection)):
             raise ReviewError(f"there is a pool named {name!r} already; change it in its own form")
@@ -132,12 +141,14 @@ def decide_standing(visit: Visit) -> Response:
 def find_rows(visit: Visit) -> Response:
     """Find responses by their id, and read again what raters decided."""
     query = visit.request.query_params
-    name, chosen = query.get("id", "").strip(), _chosen(query)
+    name = query.get("id", "").strip()
+    chosen = _chosen(query)
     with visit.desk.database.read() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
         shown = decision_rows.decisions_again(connection, chosen, _PAGE + 1)
         others = decision_rows.row_decisions(connection, {decision.row for decision in shown})
-        people, tasks = accounts.listed(connection), programme.all_items(connection)
+        people = accounts.listed(connection)
+        tasks = programme.all_items(connection)
     older = None
     if len(shown) > _PAGE:
         shown = shown[:_PAGE]

@@ -56,7 +56,8 @@ def page(
     """
 
     async def endpoint(request: Request) -> Response:
-        form, sent_at = FormData(), time.monotonic() + least_s
+        form = FormData()
+        sent_at = time.monotonic() + least_s
         if request.method == "POST":
             _check_origin(desk, request)
             form = await request.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=_MOST_FORM)
@@ -104,7 +105,8 @@ class SafeHeaders:
     """Gives every answer its security headers, and refuses requests for other host names (DNS rebinding)."""
 
     def __init__(self, app: ASGIApp, desk: Desk) -> None:
-        self._app, self._hosts = app, desk.hosts()
+        self._app = app
+        self._hosts = desk.hosts()
         self._headers = _HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if desk.secure else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,7 +22,8 @@ _FEW_TASKS = 8
 def queues(visit: Visit) -> Response:
     """Show what waits: to leaders by task and reason with counts, to raters the tasks alone."""
     with visit.desk.database.read() as connection:
-        waiting, tasks = reads.all_queues(connection), programme.all_items(connection)
+        waiting = reads.all_queues(connection)
+        tasks = programme.all_items(connection)
         access = TaskAccess(connection, visit.reader, visit.desk.database.now())
         search = visit.request.query_params.get("find", "").strip()
         mine: dict[str, Any] = {
@@ -46,7 +47,8 @@ def start(visit: Visit) -> Response:
     """Choose a task, or a response that was put aside, and read; leaders may choose why responses are read, too."""
     if visit.text("reason") and not visit.reader.adjudicates:
         raise NotAllowedError("only leaders choose why responses are read")
-    task, reason = visit.text("task"), visit.text("reason")
+    task = visit.text("task")
+    reason = visit.text("reason")
     with visit.writing() as access:
         if visit.text("token"):
             _choose_queue_with(visit, access, conversations.take_up(access, visit.text("token")))
@@ -71,7 +73,8 @@ def decide(visit: Visit) -> Response:
         also=visit.texts("also"),
         after_s=None if after_ms is None else after_ms / 1000,
     )
-    message, shown = "", None
+    message = ""
+    shown = None
     with visit.writing() as access:
         try:
             human_decisions.decide(access, rating)
@@ -100,7 +103,8 @@ def undo(visit: Visit) -> Response:
 
 def put_aside(visit: Visit) -> Response:
     """Put the response aside, with a question to the leaders if one is asked."""
-    question, ask = visit.text("note").strip(), visit.text("ask") == "1"
+    question = visit.text("note").strip()
+    ask = visit.text("ask") == "1"
 
     def act(access: TaskAccess) -> str:
         if ask and not question:

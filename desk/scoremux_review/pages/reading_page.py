@@ -34,7 +34,9 @@ def _page(access: TaskAccess, read: Any | None, message: str) -> dict[str, Any]:
 
 def _strip(access: TaskAccess, message: str) -> dict[str, Any]:
     """Return what stands above a response: a message, the last decision while it can be undone, the pace of today."""
-    connection, person, now = access.connection, access.reader.id, access.now
+    connection = access.connection
+    person = access.reader.id
+    now = access.now
     pace = decision_rows.pace_since(connection, person, now - now % _DAY_S)
     last = decision_rows.last_decision(connection, person)
     if last is None or now - last.at > access.policy.undo_s:
@@ -46,7 +48,8 @@ def _strip(access: TaskAccess, message: str) -> dict[str, Any]:
 
 def _qualification_news(access: TaskAccess, decision: Any) -> str:
     """Return the message to a rater after a decision about a paper of a qualification set."""
-    task, standing = decision.task, access.standings.get(decision.task)
+    task = decision.task
+    standing = access.standings.get(decision.task)
     if decision.fast:
         return f"Decisions in less than {access.policy.fast_s:g} s do not count; this paper comes again."
     if standing is None or standing.since != decision.id:

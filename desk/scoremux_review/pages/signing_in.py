@@ -38,7 +38,8 @@ def sign_in(visit: Visit) -> Response:
     if not before or not accounts.same(visit.text("key"), before):
         return form(visit, "The form was too old. Please try again.", 403)
     address = visit.request.client.host if visit.request.client else ""
-    desk, name = visit.desk, visit.text("name")
+    desk = visit.desk
+    name = visit.text("name")
     mark_name = f"desk-browser-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
     mark = visit.request.cookies.get(mark_name, "")
     try:
@@ -56,7 +57,8 @@ def sign_in(visit: Visit) -> Response:
 def begin(visit: Visit, cookie: str) -> Response:
     """Give the browser its session, and send it to the queues."""
     answer = see("/")
-    desk, life = visit.desk, int(accounts.SESSION_S)
+    desk = visit.desk
+    life = int(accounts.SESSION_S)
     answer.set_cookie(desk.cookie, cookie, max_age=life, httponly=True, samesite="lax", secure=desk.secure)
     return answer
 

@@ -38,7 +38,8 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
 
 def raise_alert(access: TaskAccess, token: str) -> None:
     """Raise an alert for the response that a rater reads. Raises LeaseLostError."""
-    reader, lost = access.reader, "raise the alert there, or by its id"
+    reader = access.reader
+    lost = "raise the alert there, or by its id"
     read = reads.read_of_token(access.connection, token, reader.id, lost)
     add_alert(access.connection, read.row, reader.name, access.now, person=reader.id)
 

@@ -26,7 +26,8 @@ def put_aside(access: TaskAccess, token: str, question: str) -> None:
 
     Raises LeaseLostError, and ReviewError if this rater has put too many aside.
     """
-    connection, person = access.connection, access.reader.id
+    connection = access.connection
+    person = access.reader.id
     read = reads.read_of_token(connection, token, person, "it was not put aside", ["leased"])
     if len(reads.reads_aside(connection, person)) >= _MOST_ASIDE:
         raise ReviewError(f"you have put {_MOST_ASIDE} responses aside; decide one of them first")
@@ -38,7 +39,8 @@ def put_aside(access: TaskAccess, token: str, question: str) -> None:
 
 def take_up(access: TaskAccess, token: str) -> Any:
     """Lease a response again that this rater has put aside; return the read. Raises LeaseLostError."""
-    connection, person = access.connection, access.reader.id
+    connection = access.connection
+    person = access.reader.id
     read = reads.read_of_token(connection, token, person, "it is no longer put aside for you", reads.PENDING)
     if read.state == "aside":
         reads.release(connection, person)

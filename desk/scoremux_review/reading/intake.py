@@ -28,7 +28,9 @@ READ_BEHIND, EVERYTHING, SAMPLE = "READ_BEHIND", "ALL", "SAMPLE"
 """Reasons beside those of a route: a random share of what the machine scored; rows without a route; what `scoremux
 sample` drew."""
 
-_MOST_LINE, _MOST_LEVEL, _MOST_NAME_BYTES = 2**63 - 1, 10_000, 2_000
+_MOST_LINE = 2**63 - 1
+_MOST_LEVEL = 10_000
+_MOST_NAME_BYTES = 2_000
 _COMPARED = ("status", "level", "route", "version", "chosen_by", "read_behind")
 
 
@@ -103,7 +105,8 @@ def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by
 
 def _count_rescored(connection: Connection, chunk: list[dict[str, Any]], file: str) -> int:
     """Return how many known rows come with another score or route. Raises InputError for another text or level."""
-    rescored, on_desk = 0, responses.rows_at(connection, chunk)
+    rescored = 0
+    on_desk = responses.rows_at(connection, chunk)
     for row in chunk:
         before = on_desk.get((row["source"], row["line"], row["name"]))
         if before is None:
@@ -147,7 +150,8 @@ def insert_rows(
     new = responses.insert_new_rows(connection, chunk)
     if not new:
         return [], 0
-    first, last = new[0][0], new[-1][0]
+    first = new[0][0]
+    last = new[-1][0]
     body = {"file": file, "first": first, "last": last, "digest": responses.chunk_digest(new)}
     log.append(connection, now, by, log.ROWS_ADDED, body)
     return [row for row, _ in new], reads.add_first_reads(connection, first)
@@ -168,7 +172,8 @@ def _checked(path: Path, number: int, row: dict[str, Any], origin: Origin, polic
 
 
 def _scored_row(path: Path, number: int, row: dict[str, Any], origin: Origin, policy: DeskPolicy) -> dict[str, Any]:
-    name, task = str(row["id"]), str(row["task"]).partition("@")[0]
+    name = str(row["id"])
+    task = str(row["task"]).partition("@")[0]
     drawn = None
     if origin.administration is None:
         origin = origin._replace(administration=path.name)
@@ -199,16 +204,20 @@ def row_of(
     Raises:
         ValueError, TypeError, OverflowError: a cell that should be a number is none.
     """
-    probabilities, confidence = _numbers(outcome.get("probabilities")), _number(outcome.get("confidence"))
+    probabilities = _numbers(outcome.get("probabilities"))
+    confidence = _number(outcome.get("confidence"))
     low, high = (
         None if (end := _number(outcome.get(side))) is None else int(end) for side in ("level_low", "level_high")
     )
-    route, read_behind = str(outcome.get("route") or ""), _number(outcome.get("read_behind"))
+    route = str(outcome.get("route") or "")
+    read_behind = _number(outcome.get("read_behind"))
     chosen_by, reason = chosen(str(outcome["status"]), route, read_behind)
     if reason == Reason.HELD.value:
         read_behind = 1.0
     if drawn is not None:
-        chosen_by, reason, read_behind = DRAWN, SAMPLE, drawn
+        chosen_by = DRAWN
+        reason = SAMPLE
+        read_behind = drawn
     if chosen_by not in (BEHIND, DRAWN):
         read_behind = None
     certainty = confidence if confidence is not None else max(probabilities, default=0.0)
@@ -224,7 +233,8 @@ def row_of(
 
 
 def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int, row: dict[str, Any]) -> dict[str, Any]:
-    name, priority = str(row.get("id") or number), share(f"{kind} {task} {number}")
+    name = str(row.get("id") or number)
+    priority = share(f"{kind} {task} {number}")
     source = path.name if kind == "validity" else f"{kind} {path.name}"
     return _row(
         task, text, source, number, name, path.name, priority,

@@ -43,7 +43,9 @@ def take(access: TaskAccess, task: str, reason: str, draw: Callable[[], float] =
 
 def _kept(access: TaskAccess, task: str, reason: str) -> Any | None:
     """Return the read that this person has, if it is of the queue. Else give it back, and all whose time is over."""
-    connection, now, current = access.connection, access.now, current_read(access.connection, access.reader.id)
+    connection = access.connection
+    now = access.now
+    current = current_read(access.connection, access.reader.id)
     if current is not None:
         fits = task in ("", current.task) and reason in ("", current.reason)
         if fits and not programme.item_of(connection, current.task).paused:
@@ -87,7 +89,9 @@ def _next_read(access: TaskAccess, task: str, reason: str, draw: Callable[[], fl
 
 def _leased(access: TaskAccess, read: Any) -> Any:
     """Lease a read, and the duplicates of its response if they are decided together."""
-    connection, person, times = access.connection, access.reader.id, (access.now, access.policy.lease_s)
+    connection = access.connection
+    person = access.reader.id
+    times = (access.now, access.policy.lease_s)
     lease(connection, [read.id], person, *times)
     if access.policy.groups and read.kind == "first":
         members = _duplicates(connection, read, access.policy.across_administrations)

@@ -36,7 +36,8 @@ def read_papers(path: Path) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
     """Yield task, text, level and all columns of a file of papers with a known level. Raises InputError."""
     number = 0
     for number, row in enumerate(read_rows(path), start=1):
-        task, text = row.get("task"), row.get("text")
+        task = row.get("task")
+        text = row.get("text")
         if not isinstance(task, str) or not isinstance(text, str) or row.get("level") in (None, ""):
             raise InputError(f"{path}, row {number}: the columns task, text and level are needed")
         yield task, text, whole_number(path, number, row["level"]), row

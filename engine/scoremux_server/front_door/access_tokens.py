@@ -105,7 +105,7 @@ class AccessTokenFile:
         except ValueError as error:
             raise SetupError(f"{self.path} cannot be read: {error}") from None
 
-    def in_force(self) -> dict[str, Token]:
+    def in_force(self) -> dict[str, AccessToken]:
         """Return the tokens that have not expired, by name. Raises SetupError as `read` does."""
         now = datetime.now(timezone.utc)
         return {token.name: token for token in self.read() if token.ends > now}
