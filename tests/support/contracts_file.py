@@ -64,7 +64,7 @@ BRIDGE: dict[str, str] = {
     ),
     "scoremux_files.row_files": ("RowLayout cell_text check_kept chunks read_lines read_rows whole_number write_rows"),
     "scoremux_files.settings": "parse_file read_table",
-    "scoremux_files.terminal": "print_table printable takes",
+    "scoremux_files.terminal": "deprecated print_table printable takes",
     "scoremux_server.front_door.access_tokens": "AccessTokenFile",
 }
 """What the desk uses of scoremux, by module: names that programs of others may use as well."""
