@@ -17,6 +17,7 @@ import typer
 from click import Context
 from pydantic import BaseModel
 
+import scoremux
 import scoremux_client
 import scoremux_engine
 from making import ROOT
@@ -88,7 +89,8 @@ def contracts() -> Contracts:
         made[f"columns: {name}"] = {field.name: str(field.type) for field in schema}
     made["columns: data frames"] = dict.fromkeys(FRAMES, "")
     made["Python, desk"] = {f"{module}.{name}": "" for module, names in BRIDGE.items() for name in names.split()}
-    made["Python"] = dict.fromkeys((*scoremux_client.__all__, *scoremux_engine.__all__), "")
+    public = (*scoremux.__all__, *scoremux_client.__all__, *scoremux_engine.__all__)
+    made["Python"] = dict.fromkeys(public, "")
     return {kind: dict(sorted(names.items())) for kind, names in sorted(made.items())}
 
 

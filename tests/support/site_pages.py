@@ -95,9 +95,9 @@ def options() -> str:
 
 
 def python() -> str:
-    """Return the public names of the client library and the engine, with signatures and docstrings."""
+    """Return the public names, with signatures and docstrings."""
     lines = ["# Python\n"]
-    for package in ("scoremux_client", "scoremux_engine"):
+    for package in ("scoremux", "scoremux_client", "scoremux_engine"):
         lines.append(f"## {package}\n")
         for name in import_module(package).__all__:
             value = getattr(import_module(package), name)
