@@ -100,7 +100,9 @@ def lock(extra: str, path: Path) -> None:
     override = ROOT / "server_config/requirements/images.override"
     words = ["pip", "compile", "pyproject.toml", "--extra", extra, "--universal", "--python-version", "3.10"]
     uv = Path(sys.executable).with_name("uv")
-    run([uv, *words, "--override", override, "--format", "pylock.toml", "--quiet", "--output-file", path])
+    run(
+        [uv, *words, "--override", override, "--format", "pylock.toml", "--no-header", "--quiet", "--output-file", path]
+    )
 
 
 def try_wheels(version: str, out: Path) -> None:
