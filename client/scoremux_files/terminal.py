@@ -25,7 +25,7 @@ Options = TypeVar("Options")
 
 
 def deprecated(name: str, instead: str, ends: str) -> None:
-    """Say on standard error that a command or an option works until the version `ends`, and what replaces it."""
+    """Say on standard error until which version a command, an option or a key works, and what replaces it."""
     print(f"scoremux: {name} is deprecated and ends with version {ends}: use {instead}", file=sys.stderr)
 
 

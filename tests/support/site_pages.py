@@ -44,6 +44,7 @@ NAVIGATION: dict[str, list[str]] = {
 }  # fmt: skip
 """Reader → pages, as patterns; a pattern without a page is left out."""
 
+_SEARCHED = ("holds", "exit status", "LEVEL_RANGE")
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)\s#]+)(?=[)#])")
 
 
@@ -64,6 +65,9 @@ def make(out: Path) -> None:
     )
     if subprocess.run([Path(sys.executable).with_name("zensical"), "build", "--strict"], cwd=out).returncode:
         sys.exit("a page has a broken link: zensical names it above")
+    index = (out / "site/search.json").read_text(encoding="utf-8")
+    if missing := [words for words in _SEARCHED if words not in index]:
+        sys.exit(f"the search does not find {', '.join(missing)}")
 
 
 def navigation(pages: list[str]) -> Iterator[tuple[str, list[str]]]:
