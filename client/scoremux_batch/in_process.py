@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -144,8 +145,8 @@ class _Sent(NamedTuple):
 
     def in_order(self) -> tuple[Slice, list[Scored]]:
         """Return the outcomes in the order of the slice's rows."""
-        outcome_of = dict(zip(self.order, self.scored, strict=True))
-        return self.part, [outcome_of[place] for place in range(len(self.order))]
+        placed = sorted(zip(self.order, self.scored, strict=True), key=itemgetter(0))
+        return self.part, [outcome for _, outcome in placed]
 
 
 def _responses(

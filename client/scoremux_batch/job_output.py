@@ -44,10 +44,11 @@ class Output:
         if path.suffix and not self.is_file and not path.is_dir():
             raise InputError(f"{path}: rows are written to a folder, or to {', '.join(WRITERS)} files")
         self.folder = path.with_name(f".{path.name}.job") if self.is_file else path
-        self.rejected, self.alerts = (beside_parts(path, name) for name in (REJECTED, ALERTS))
         if self.is_file:
             self.rejected = path.with_name(f"{path.name}.{REJECTED}.jsonl")
             self.alerts = path.with_name(f"{path.name}.{ALERTS}")
+        else:
+            self.rejected, self.alerts = beside_parts(path, REJECTED), beside_parts(path, ALERTS)
         self._note = done_note(path)
 
     def finished(self, job: Job) -> JobCounts | None:
@@ -58,16 +59,18 @@ class Output:
         if beside_parts(self.folder, JOURNAL).exists():
             return None  # the journal says whose job it is
         note = self._read_note()
-        if note is None or not self.path.exists():
-            places = (self.path, self.rejected, self.alerts) if self.is_file else (self.rejected, self.alerts)
-            parts = () if self.is_file else self.path.glob("part-*")
-            foreign = next((place for place in (*places, *parts) if place.exists()), None)
-            if foreign and note is None:
-                raise InputError(f"{foreign} was not written by this job; move it, or give another --out")
+        if note is None:
+            mine = (self.rejected, self.alerts)
+            for place in (self.path, *mine) if self.is_file else (*mine, *self.path.glob("part-*")):
+                if place.exists():
+                    raise InputError(f"{place} was not written by this job; move it, or give another --out")
+            return None
+        if not self.path.exists():
             return None
         with parsing(f"{self._note} is damaged; give another --out"):
             job.check_same(self.path, note["job"])
-            if self._stamp() != {key: note[key] for key in self._stamp()}:
+            stamp = self._stamp()
+            if stamp != {key: note[key] for key in stamp}:
                 raise InputError(f"{self.path} has changed since it was written; move it, or give another --out")
             return JobCounts(int(note["rejected"]), Counter({name: int(n) for name, n in note["statuses"].items()}))
 
