@@ -8,8 +8,6 @@ These names are public; all others may change in any version. Each is imported w
 library alone brings neither the engine nor the statistics.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """`scoremux ask`: one answer from a running server."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated
 

@@ -5,8 +5,6 @@ sources and the folder under the same paths. Slices end in any order and are jou
 out of turn before a kill is done again.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

@@ -1,7 +1,5 @@
 """A job in one process: its client, the rows of slices that it sends, and the parts that it writes, in order."""
 
-from __future__ import annotations
-
 import time
 from array import array
 from collections import deque

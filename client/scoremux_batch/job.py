@@ -1,7 +1,5 @@
 """A job: its sources, the layout of their rows, and the options for people. Most of them stay when it resumes."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path

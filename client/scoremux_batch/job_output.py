@@ -1,7 +1,5 @@
 """Where a job writes: a folder of parts, or one file that is exported from a hidden folder of parts at the end."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

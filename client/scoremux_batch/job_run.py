@@ -1,7 +1,5 @@
 """A job as the command runs it: with progress and a summary, until it ends, fails or meets Ctrl-C."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

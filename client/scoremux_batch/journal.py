@@ -1,7 +1,5 @@
 """The journal of a job: the job itself, and which parts are done. A line of JSON each, put on disk at once."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter
@@ -102,7 +100,7 @@ class Journal:
         self._append(line)
         self.state.add(line)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """Parts: the files that a slice is written to, of outcomes and of rejected rows, and the file of an unfinished part."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter

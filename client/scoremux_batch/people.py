@@ -4,8 +4,6 @@ An alert is a row for which a task of the programme's own, the alert task, gives
 a threshold's probability. It is on disk before the job continues. A condition task gives codes in the same way.
 """
 
-from __future__ import annotations
-
 import hmac
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -35,7 +33,7 @@ class ReadBehind:
     key: bytes = field(repr=False)
 
     @classmethod
-    def read(cls, option: str, key_file: Path | None) -> ReadBehind:
+    def read(cls, option: str, key_file: Path | None) -> "ReadBehind":
         """Read a share, or the JSON file of `scoremux watch` with those of tasks; and the key. Raises InputError."""
         if key_file is None:
             raise InputError("--read-behind needs --key-file: a file with a secret of 16 bytes or more")
@@ -85,7 +83,7 @@ class Alert:
     threshold: float
 
     @classmethod
-    def parse(cls, option: str) -> Alert:
+    def parse(cls, option: str) -> "Alert":
         """Read ``TASK:THRESHOLD``. Raises InputError."""
         task, _, number = option.rpartition(":")
         if (threshold := _threshold(task, number)) is None:
@@ -124,7 +122,7 @@ class ConditionTask:
     threshold: float
 
     @classmethod
-    def parse(cls, option: str) -> ConditionTask:
+    def parse(cls, option: str) -> "ConditionTask":
         """Read ``TASK:CODES:THRESHOLD``. Raises InputError."""
         task, codes, number = [*option.rsplit(":", 2), "", ""][:3]
         if (threshold := _threshold(task, number)) is None or not codes or set(codes) - CONDITION_CODES.keys():

@@ -1,7 +1,5 @@
 """Slices of a job's files: the rows of one part, a function of the file and of where the slice begins."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,7 +66,7 @@ class Slice:
             self.kept.setdefault(name, []).append(cell_text(record.values.get(name)))
         self.text_bytes += len(text)
 
-    def take(self, places: Sequence[int], rejected: list[dict[str, Any]]) -> Slice:
+    def take(self, places: Sequence[int], rejected: list[dict[str, Any]]) -> "Slice":
         """Return some of its rows, with other rejected ones."""
 
         def taken(column: list[Any]) -> list[Any]:

@@ -1,7 +1,5 @@
 """The source files of a job: named by paths, folders and globs, and checked to stay the same while the job runs."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re
@@ -41,7 +39,7 @@ class SourceFile:
         if not _stat(Path(self.path)).is_same(self):
             raise InputError(f"{self.path} has changed since the job began; restore it, or give another --out")
 
-    def is_same(self, before: SourceFile) -> bool:
+    def is_same(self, before: "SourceFile") -> bool:
         """Return whether a file is as it was. Its content is read where `ctime_ns` is another, as after a restore."""
         if self.size != before.size:
             return False
@@ -49,7 +47,7 @@ class SourceFile:
             return self.mtime_ns == before.mtime_ns
         return self.ctime_ns == before.ctime_ns or self.with_digest().sha256 == before.sha256
 
-    def with_digest(self) -> SourceFile:
+    def with_digest(self) -> "SourceFile":
         with reading(Path(self.path)):
             return replace(self, sha256=file_digest(Path(self.path)))
 

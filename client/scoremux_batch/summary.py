@@ -1,7 +1,5 @@
 """Prints the progress of a job, its result, and the counts of a dry run."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -66,7 +64,7 @@ class ProgressReport:
             left = f", about {left_s:,.0f} s left" if left_s > 0 else ""
             self._console.print(f"{read_bytes / self._total:.0%}, {note}{left}")
 
-    def __enter__(self) -> ProgressReport:
+    def __enter__(self) -> "ProgressReport":
         self._bar.start()
         return self
 

@@ -5,8 +5,6 @@
 Response(task='en-6.3-ipp', id='r1', text=<23 long>)
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

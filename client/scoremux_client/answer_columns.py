@@ -1,7 +1,5 @@
 """The columns of a server's answer: checked against the contract and decoded, one `Scored` for each row."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The client for asyncio."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time
@@ -54,7 +52,7 @@ class AsyncScoringClient(Client):
         """Close the connections."""
         self._close()
 
-    async def __aenter__(self) -> AsyncScoringClient:
+    async def __aenter__(self) -> "AsyncScoringClient":
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -3,8 +3,6 @@
 Digests are erased where they are, while the server goes on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import os

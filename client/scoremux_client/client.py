@@ -3,8 +3,6 @@
 Both drive a `Call`: they feed it rows, let it advance, hand out outcomes in order, and wait until it notifies them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -161,7 +159,7 @@ class ScoringClient(Client):
         """Close the connections."""
         self._close()
 
-    def __enter__(self) -> ScoringClient:
+    def __enter__(self) -> "ScoringClient":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,8 +3,6 @@
 This is the one place that says it; a test holds every config.pbtxt against it.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import Enum

@@ -13,8 +13,6 @@ Scoring has no side effects, so the client sends a request again after an Unavai
 that was refused would be refused again. No message ever holds a response's text.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 
@@ -32,7 +30,7 @@ class TransportError(ScoremuxError):
         super().__init__(message)
         self.rows = rows
 
-    def at(self, rows: Sequence[int]) -> TransportError:
+    def at(self, rows: Sequence[int]) -> "TransportError":
         """Return the same error, naming the rows it concerns (ascending positions)."""
         where = f"{'row' if len(rows) == 1 else 'rows'} {spans(rows)}: " if rows else ""
         error = type(self)(f"{where}{self}", rows)

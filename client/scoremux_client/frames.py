@@ -3,8 +3,6 @@
 Rows are read from two columns, outcomes become new ones. pyarrow is imported only where a frame is given.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any

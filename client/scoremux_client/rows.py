@@ -1,7 +1,5 @@
 """Rows: a `Response` is encoded for the request, a `Scored` comes back (`answer_columns`)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,7 +84,7 @@ class Scored:
         return self.route.startswith(contract.HUMAN)
 
     @classmethod
-    def without_score(cls, response: Response, status: Status) -> Scored:
+    def without_score(cls, response: Response, status: Status) -> "Scored":
         """Return the outcome of a row that no server scored."""
         return cls(response.task, contract.NO_LEVEL, None, (), status, "", 0, False, response.id)
 

@@ -1,7 +1,5 @@
 """Which tasks a server has: asked for over the wire, without an admin endpoint."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

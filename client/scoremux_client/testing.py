@@ -10,8 +10,6 @@
 3
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading

@@ -3,8 +3,6 @@
 A new file lies beside its target under a name that starts with `NEW`, and appears by one rename.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import hashlib

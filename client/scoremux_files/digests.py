@@ -1,7 +1,5 @@
 """Reads regular files without blocking, and makes sha256 digests of files and of sets of files; reads their keys."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os
@@ -26,7 +24,7 @@ class Stamp(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Stamp:
+    def of(cls, status: os.stat_result) -> "Stamp":
         return cls(status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
 
 

@@ -7,8 +7,6 @@ Every package has its own tree under `ScoremuxError`; `reading` and `writing` ra
 No message ever holds a response's text.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager

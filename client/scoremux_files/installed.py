@@ -1,7 +1,5 @@
 """Which scoremux this is: its version, and the commit that it was built from."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from functools import cache
 from pathlib import Path

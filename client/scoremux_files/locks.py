@@ -1,7 +1,5 @@
 """Locks that end with their process. POSIX only."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import logging

@@ -1,7 +1,5 @@
 """TOML and JSON that people write: read once, and checked by pydantic models that name whatever is unknown or wrong."""
 
-from __future__ import annotations
-
 import json
 import reprlib
 import sys

@@ -1,7 +1,5 @@
 """Helpers of all commands: options as a dataclass, and tables of which no cell is ever cut. Needs the extra `cli`."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 import threading

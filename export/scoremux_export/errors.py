@@ -6,8 +6,6 @@ ScoremuxError
     └── ParityError    the exported graph does not give PEFT's logits
 """
 
-from __future__ import annotations
-
 from scoremux_client.errors import ScoremuxError
 
 

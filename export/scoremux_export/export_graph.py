@@ -1,7 +1,5 @@
 """`scoremux export backbone`: open, export, prove, publish."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import suppress

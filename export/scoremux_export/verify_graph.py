@@ -1,7 +1,5 @@
 """`scoremux export verify`: the changes by each precision that runs here, against float32 in ONNX Runtime."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

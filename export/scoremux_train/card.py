@@ -1,7 +1,5 @@
 """`card.md` of an adapter: the facts that a person should know before using it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

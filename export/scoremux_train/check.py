@@ -1,7 +1,5 @@
 """The data check: the flaws that a person should know of labelled responses before training on them."""
 
-from __future__ import annotations
-
 import math
 import operator
 from collections import Counter, defaultdict

@@ -5,8 +5,6 @@ those of the fold. 1 − QWK, as a mean of tasks, is taken to fall with a power 
 2017). The interval of the exponent is a jackknife over tasks, so that it includes the chance of single trainings.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +67,7 @@ class CrossValidated:
         return {BY_NAME[name].title: estimate.at(0) for name, estimate in self.estimates.items()}
 
     @classmethod
-    def of(cls, task: TrainedTask) -> CrossValidated:
+    def of(cls, task: TrainedTask) -> "CrossValidated":
         """Compare predictions with human levels."""
         read = task.prepared.rows
         rated = _rated(task, task.predicted)
@@ -112,7 +110,7 @@ class LearningCurve:
     exponent: Figure
 
     @classmethod
-    def of(cls, tasks: Sequence[TrainedTask]) -> LearningCurve | None:
+    def of(cls, tasks: Sequence[TrainedTask]) -> "LearningCurve | None":
         """Return the curve of tasks, None if no fold was trained on a part of its rows."""
         drawn = [task for task in tasks if task.curve and _rated(task, task.curve[QUARTERS[0]].predicted)]
         if not drawn:
@@ -206,7 +204,7 @@ class OutOfFold:
     curve: LearningCurve | None
 
     @classmethod
-    def of(cls, tasks: Sequence[TrainedTask]) -> OutOfFold:
+    def of(cls, tasks: Sequence[TrainedTask]) -> "OutOfFold":
         of_task = {task.prepared.task.id: CrossValidated.of(task) for task in tasks}
         curve = LearningCurve.of(tasks)
         measured = [rated for task in tasks if (rated := _rated(task, task.predicted))]

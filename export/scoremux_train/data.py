@@ -1,7 +1,5 @@
 """Labelled responses from files, and what is known of their tasks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

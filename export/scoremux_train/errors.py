@@ -8,8 +8,6 @@ ScoremuxError
 No message ever holds a response's text.
 """
 
-from __future__ import annotations
-
 from scoremux_client.errors import ScoremuxError
 
 

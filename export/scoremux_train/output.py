@@ -1,7 +1,5 @@
 """The output of training: a PEFT folder with a card for each task, and out-of-fold predictions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Progress of training on a terminal, and the time that it waits for another run to end."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """How to train: `train.toml`, with changes for single tasks."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -98,7 +96,7 @@ class Plan(_Strict):
             raise RecipeError(f"[tasks.{task}]: {error}") from error
 
     @classmethod
-    def read(cls, path: Path) -> Plan:
+    def read(cls, path: Path) -> "Plan":
         """Read `train.toml`. Raises RecipeError naming the key that is wrong."""
         try:
             return validate(cls.model_validate, read_toml(path, RecipeError))

@@ -1,7 +1,5 @@
 """Train what was prepared: which rows each table learns, the stages of training, and what tables predict."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -197,7 +195,7 @@ class _Tables:
         stages: _Stages,
         keys: Sequence[tuple[PreparedTask, _Part]],
         starts: Mapping[_Part, torch.Tensor],
-    ) -> _Tables:
+    ) -> "_Tables":
         """Train a table for each key, from the shared start of its part where there is one."""
         prepared = stages.prepared
         sets = [_training_set(prepared.plan, task, part) for task, part in keys]

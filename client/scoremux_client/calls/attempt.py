@@ -1,7 +1,5 @@
 """One attempt: rows that are sent to one server once, and why they may have no answer."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -26,11 +24,11 @@ class Server:
 
     transport: Transport
     merging: Transport
-    judge: Callable[[Server, TransportError | None], None]
+    judge: "Callable[[Server, TransportError | None], None]"
     up: bool = True
     probing: bool = False
     probe: Future[Columns] | None = None
-    attempts: set[Attempt] = field(default_factory=set)
+    attempts: "set[Attempt]" = field(default_factory=set)
     last_used: int = 0
     failed_probes: int = 0
     arithmetic: str = ""

@@ -4,8 +4,6 @@ The coroutines are generators that the clients resume in their own thread or eve
 own, a request of one row took a third more processor time.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator

@@ -1,7 +1,5 @@
 """Small requests that are made at the same time go to the server as one."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

@@ -1,7 +1,5 @@
 """How many rows a request carries: learned from how long the requests before it took."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from scoremux_client.contract import MAX_BATCH_ROWS

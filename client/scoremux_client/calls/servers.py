@@ -1,7 +1,5 @@
 """The servers of one client: which are up, which has the fewest requests, and when a failed request is sent again."""
 
-from __future__ import annotations
-
 import os
 import random
 import threading

@@ -1,7 +1,5 @@
 """Which transport an address chooses, and which headers go with every request."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack

@@ -4,8 +4,6 @@ Clients are shared by threads and by the caller's own event loops, so none of th
 starts a loop of its own at first use.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import threading

@@ -1,7 +1,5 @@
 """KServe v2 over gRPC."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +82,7 @@ class GrpcTransport:
         future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
         return future
 
-    def sharing(self, headers: Mapping[str, str], *, tasks: bool = False, batch: bool = False) -> GrpcTransport:
+    def sharing(self, headers: Mapping[str, str], *, tasks: bool = False, batch: bool = False) -> "GrpcTransport":
         """Return a transport with other options on the same connections, which it must not close.
 
         tasks: it asks for the live tasks alone, for `served_tasks`.
@@ -94,7 +92,7 @@ class GrpcTransport:
         shared._headers, shared._outputs, shared._batch = dict(headers), [spec.name for spec in outputs], batch
         return shared
 
-    def _answered(self, channel: _Channel, future: Future[Columns], result: Any, error: Any) -> None:
+    def _answered(self, channel: "_Channel", future: Future[Columns], result: Any, error: Any) -> None:
         failure = None if error is None else self._failure(error)
         self._ended(channel, failure)
         if not future.set_running_or_notify_cancel():
@@ -109,7 +107,7 @@ class GrpcTransport:
             future.set_exception(RejectedError(f"{self.url}: an answer that cannot be read: {type(bad).__name__}"))
 
     def _infer(
-        self, channel: _Channel, inputs: Columns, timeout_s: float | None, answered: Callable[[Any, Any], None]
+        self, channel: "_Channel", inputs: Columns, timeout_s: float | None, answered: Callable[[Any, Any], None]
     ) -> Any:
         return channel.client.async_infer(
             contract.MODEL,
@@ -132,10 +130,10 @@ class GrpcTransport:
         self._pid, self._lock = os.getpid(), threading.Lock()
         self._channels: list[_Channel] = []  # the last one takes requests, those before end theirs
 
-    def _open(self) -> _Channel:
+    def _open(self) -> "_Channel":
         return _Channel(triton.InferenceServerClient(self.url, creds=self._credentials, channel_args=_CHANNEL_OPTIONS))
 
-    def _ended(self, channel: _Channel, error: TransportError | None) -> None:
+    def _ended(self, channel: "_Channel", error: TransportError | None) -> None:
         """Count a request out. After one that got no answer in time, the next use a new connection.
 
         gRPC keeps a connection that a firewall has silently dropped for as long as the kernel does, and Triton does not

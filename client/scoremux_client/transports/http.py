@@ -4,8 +4,6 @@ The requests run on the event loop of this process, where any of them can be can
 whole exchange: httpx's own timeouts are for single reads and writes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence

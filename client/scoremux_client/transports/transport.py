@@ -3,8 +3,6 @@
 Tests take the transport of `scoremux_client.testing` instead.
 """
 
-from __future__ import annotations
-
 import re
 import ssl
 from concurrent.futures import Future

@@ -1,7 +1,5 @@
 """Whole columns of a file of rows, as Arrow arrays: for commands that look at all rows at once."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,7 +38,7 @@ class Codes:
     values: tuple[str, ...]
     code: Ints32
 
-    def take(self, rows: npt.NDArray[Any]) -> Codes:
+    def take(self, rows: npt.NDArray[Any]) -> "Codes":
         """Return some rows; every value stays."""
         return Codes(self.values, self.code[rows])
 
@@ -52,7 +50,7 @@ class Codes:
         """Return the column as text."""
         return pa.array(self.values, pa.string()).take(pa.array(self.code, mask=self.code < 0))
 
-    def renamed(self, new: Callable[[str], str]) -> Codes:
+    def renamed(self, new: Callable[[str], str]) -> "Codes":
         """Return the column with other values, some of which may become the same."""
         codes = _as_codes([new(value) for value in self.values])
         return codes.take(self.code)

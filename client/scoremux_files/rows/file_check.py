@@ -1,7 +1,5 @@
 """Checks of whole files before any row of them is used: a file that cannot be read is refused with what to do."""
 
-from __future__ import annotations
-
 import codecs
 from itertools import islice
 from pathlib import Path

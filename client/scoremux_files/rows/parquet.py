@@ -1,7 +1,5 @@
 """Records of Parquet files, read by pyarrow a batch at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

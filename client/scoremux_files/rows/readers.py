@@ -1,7 +1,5 @@
 """Reading files of rows: by file suffix, one record after the other."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator

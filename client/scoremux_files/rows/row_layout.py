@@ -1,7 +1,5 @@
 """The layout of a file of rows: its columns, the size of parts, and positions in the file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ This is our own code because pyarrow's readers give no line numbers, stop at the
 offset; a job needs all three.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io
@@ -222,7 +220,7 @@ class _CsvLines:
                 del self._record[1:]
             yield _CsvRecord(cells, reason, self._record[0], self._record[-1])
 
-    def __iter__(self) -> _CsvLines:
+    def __iter__(self) -> "_CsvLines":
         return self
 
     def __next__(self) -> str:

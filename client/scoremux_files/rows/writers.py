@@ -1,7 +1,5 @@
 """Writes files of scored rows: JSONL, CSV and Parquet."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence

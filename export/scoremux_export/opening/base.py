@@ -1,7 +1,5 @@
 """The base model of adapters: which it is, and whether the model to export is that one."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

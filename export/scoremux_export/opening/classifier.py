@@ -1,7 +1,5 @@
 """The model to export: a Hugging Face sequence classifier, an encoder or a decoder, with its tokenizer."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import json
@@ -57,7 +55,7 @@ class Classifier:
         return has_types and types not in (0, 1) and TOKEN_TYPE_IDS in self.tokenizer.model_input_names
 
     @classmethod
-    def open(cls, source: str, max_tokens: int | None = None) -> Classifier:
+    def open(cls, source: str, max_tokens: int | None = None) -> "Classifier":
         """Open a folder or hub id.
 
         Args:

@@ -1,7 +1,5 @@
 """The opened model as one ONNX graph, by torch's dynamo-based exporter."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -1,7 +1,5 @@
 """The parts of a model that are opened: sites and head, by name as PEFT finds them, and the LoRA variants of sites."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The opened model: its sites and its head read their adapter weights from inputs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The proof: random adapters through PEFT and through the exported graph must give the same logits."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence

@@ -4,8 +4,6 @@ A prefix is what all responses to a task begin with. With causal attention its k
 follows, so they are computed once and given to the graph as tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any

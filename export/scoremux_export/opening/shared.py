@@ -5,8 +5,6 @@ Some encoders feed a site with something that has no rows, such as an embedding 
 thing for every row must not repeat it again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 Plans are built and inspected in the tests, with TensorRT for RTX, which needs no GPU to build. None has run on one yet.
 """
 
-from __future__ import annotations
-
 import importlib
 import subprocess
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The graph in float16 or bfloat16: products in the narrow type, sums and norms in float32, as torch.autocast does."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

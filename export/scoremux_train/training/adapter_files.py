@@ -1,7 +1,5 @@
 """Trained tables as stock PEFT folders with `task.json` and `card.md`, and the other way round for a shared start."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which rows a step takes, and how they are put together: a mini-batch of every table, cut by length."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The state of training, and the file that keeps all of it, replaced in one step."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Mapping
@@ -33,7 +31,7 @@ class TrainingState:
     second: torch.Tensor
 
     @classmethod
-    def begin(cls, values: torch.Tensor) -> TrainingState:
+    def begin(cls, values: torch.Tensor) -> "TrainingState":
         """Return the state before the first step."""
         return cls(0, values, torch.zeros_like(values), torch.zeros_like(values))
 

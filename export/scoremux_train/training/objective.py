@@ -1,7 +1,5 @@
 """The objective and its steps: targets, their loss, and AdamW for each table by itself."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

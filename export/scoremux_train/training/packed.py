@@ -1,7 +1,5 @@
 """Rows one after another, [1, N, H], in place of padded ones: every product is over tokens that count."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +42,7 @@ class Packing:
     groups: Sequence[tuple[int, int, torch.Tensor | None]]
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: str) -> Packing:
+    def of(cls, lengths: Sequence[int], device: str) -> "Packing":
         """Return the packing of rows of these lengths."""
         ends = np.cumsum(lengths)
         starts = ends - lengths

@@ -1,7 +1,5 @@
 """Rows as the model sees them, the opened backbone, and the start of an earlier run: all that training needs."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -152,7 +150,7 @@ class _Backbone:
     head: tuple[HeadLinear, ...]
 
     @classmethod
-    def open(cls, source: str, plan: Plan) -> _Backbone:
+    def open(cls, source: str, plan: Plan) -> "_Backbone":
         classifier = Classifier.open(source)
         sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
         classifier.refuse_random([linear.name for linear in head])

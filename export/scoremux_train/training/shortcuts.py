@@ -1,7 +1,5 @@
 """Shortcuts that make the frozen backbone cheaper in training and leave its logits as they are."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any
@@ -157,7 +155,7 @@ class FrozenLinear(nn.Module):
             )
         return dx
 
-    def __deepcopy__(self, _memo: dict[int, Any]) -> FrozenLinear:
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "FrozenLinear":
         return self
 
 

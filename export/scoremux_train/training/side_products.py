@@ -1,7 +1,5 @@
 """(x @ A) @ B of rows that lie table after table: a product of one table's rows, not one of each row; and dropout."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast

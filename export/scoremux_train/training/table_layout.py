@@ -1,7 +1,5 @@
 """How one table's trained tensors lie in one flat row: A and B of every site, then the head."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

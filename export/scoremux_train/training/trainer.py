@@ -1,7 +1,5 @@
 """Training many tables at once: one pass of the frozen backbone for a mixed batch, one optimizer for each table."""
 
-from __future__ import annotations
-
 import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,7 +48,7 @@ class _Replica:
     side: SideProducts
     packed: PackedPass
 
-    def copy(self) -> _Replica:
+    def copy(self) -> "_Replica":
         """Return another that shares parameters."""
         shared = (*self.model.parameters(), *self.model.buffers())
         return copy.deepcopy(self, {id(part): part for part in shared})
