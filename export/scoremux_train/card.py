@@ -13,6 +13,7 @@ from scoremux_train.run import TrainedTask
 from scoremux_train.training.adapter_files import StartDescription
 
 CURVE = "QWK on the same held-out responses, by how many others the adapter was trained on"
+ONLY_LEVEL = "level {} was predicted of every response; nothing was learned that tells responses apart"
 _FEW = 10
 """With fewer responses of a level, its card says that the figures tell little about it."""
 
@@ -89,7 +90,7 @@ def _agreement(agreement: CrossValidated, folds: int) -> str:
         f"Attention: {SEEN_BY_START}." if agreement.seen_by_start else "",
         "Responses weigh 1 / the probability with which they were chosen to be read." if agreement.weighted else "",
         f"Intervals are of {agreement.students} students." if agreement.students is not None else "",
-        f"Attention: {only_level(agreement.only_level)}." if agreement.only_level is not None else "",
+        f"Attention: {ONLY_LEVEL.format(agreement.only_level)}." if agreement.only_level is not None else "",
     ]
     lines = [
         " ".join(note for note in notes if note),
@@ -134,7 +135,3 @@ def shown(figure: Figure) -> tuple[str, str]:
     value, low, high = (rounded(number, 3) for number in figure)
     interval = "no interval" if math.isnan(figure.low) else f"({low} – {high})"
     return "undefined" if math.isnan(figure.value) else value, interval
-
-
-def only_level(level: int) -> str:
-    return f"level {level} was predicted of every response; nothing was learned that tells responses apart"

@@ -18,7 +18,7 @@ from scoremux_engine.packages.package_files import CARD, TASK_JSON, TRAINED_JSON
 from scoremux_files.rows.readers import text_check
 from scoremux_files.rows.writers import write_rows
 from scoremux_files.terminal import print_table
-from scoremux_train.card import CURVE, card, only_level, shown
+from scoremux_train.card import CURVE, ONLY_LEVEL, card, shown
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, OutOfFold
 from scoremux_train.run import Trained, TrainedTask
@@ -65,19 +65,8 @@ def write(
     """
     plan, layout, start = prepared.plan, prepared.layout, trained.start
     description = None if start is None else start.description
-    cards = [
-        card(
-            task,
-            checks[task.prepared.task.id],
-            plan,
-            out_of_fold,
-            description,
-        )
-        for task in trained.tasks
-    ]
-    if start is not None:
-        write_start(out / START, layout, start, plan)
-    for task, text in zip(trained.tasks, cards, strict=True):
+    contents = []
+    for task in trained.tasks:
         described = task.prepared.task
         rows = TrainedRows.of(task.prepared.rows)
         if started_from is not None:
@@ -85,17 +74,20 @@ def write(
         texts = {
             TRAINED_JSON: rows.to_json(),
             TASK_JSON: described.model_dump_json(indent=1, exclude_defaults=True) + "\n",
-            CARD: text,
+            CARD: card(task, checks[described.id], plan, out_of_fold, description),
             README: f"---\n{WEIGHTS}: {prepared.weights}\n---\n\nWritten by `scoremux train`; see {CARD}.\n",
         }
-        recipe = task.prepared.recipe
+        contents.append(texts)
+    if start is not None:
+        write_start(out / START, layout, start, plan)
+    for task, texts in zip(trained.tasks, contents, strict=True):
         write_adapter(
-            out / described.id,
+            out / task.prepared.task.id,
             layout,
             task.table,
             task.prepared.levels,
             plan,
-            recipe,
+            task.prepared.recipe,
             texts,
         )
     if plan.folds:
@@ -156,7 +148,7 @@ def print_agreement(console: Console, out_of_fold: OutOfFold) -> None:
     _print_figures(console, out_of_fold)
     for name, agreement in of_task.items():
         if agreement.only_level is not None:
-            say(f"{name}: {only_level(agreement.only_level)}")
+            say(f"{name}: {ONLY_LEVEL.format(agreement.only_level)}")
     if curve is not None:
         say(f"\n{CURVE}, as a mean of {curve.tasks} tasks:")
         for line in (*curve.plot(curve.mean), *out_of_fold.forecast(of_task)):
