@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,6 @@ class ProgressReport:
         self._console, self._job = console, job
         self._starts = [0, *accumulate(source.size for source in job.sources)]
         self._total = self._starts[-1] or 1
-        self._lengths: dict[str, int] = {}
         self._started = self._printed_at = time.monotonic()
         self._rows_before, self._bytes_before = state.rows, self._bytes(state)
         self.rows = state.rows
@@ -75,18 +75,19 @@ class ProgressReport:
         if state.source >= len(self._job.sources):
             return self._starts[-1]
         source = self._job.sources[state.source]
-        return self._starts[state.source] + int(state.position.offset * self._bytes_of_step(source))
+        return self._starts[state.source] + int(state.position.offset * _bytes_of_step(source))
 
-    def _bytes_of_step(self, source: SourceFile) -> float:
-        """Return how many bytes one step of a position's offset is."""
-        if not source.path.lower().endswith(".parquet"):
-            return 1.0
-        if source.path not in self._lengths:
-            try:
-                self._lengths[source.path] = pq.read_metadata(Path(source.path)).num_rows
-            except (pa.ArrowException, OSError):
-                self._lengths[source.path] = 0
-        return source.size / max(1, self._lengths[source.path])
+
+@cache
+def _bytes_of_step(source: SourceFile) -> float:
+    """Return how many bytes one step of a position's offset is."""
+    if not source.path.lower().endswith(".parquet"):
+        return 1.0
+    try:
+        rows = pq.read_metadata(Path(source.path)).num_rows
+    except (pa.ArrowException, OSError):
+        rows = 0
+    return float(source.size / max(1, rows))
 
 
 def summarise(console: Console, state: JobState, new_rows: int, wall_s: float, latencies: Latencies) -> None:

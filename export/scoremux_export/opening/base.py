@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers.utils.hub import cached_file
 
-from scoremux_engine.packages.adapter_folders import BASE, WEIGHTS, Adapter, same_model
+from scoremux_engine.packages.adapter_folders import BASE, README, WEIGHTS, Adapter, same_model
 from scoremux_engine.packages.package_files import CONFIG_JSON
 from scoremux_export.errors import ModelError
 from scoremux_files.digests import file_digest
@@ -44,23 +44,24 @@ def refuse_other_base(adapters: Sequence[Adapter], model: str, same_weights: boo
     """
     digest = weights_digest(model) if any(adapter.weights for adapter in adapters) else ""
     for adapter in adapters:
-        if adapter.weights and adapter.weights == digest:
-            continue
+        config = adapter.folder / CONFIG_JSON
         if adapter.weights:
-            raise ModelError(
-                f"{adapter.folder / 'README.md'}: {WEIGHTS} is {adapter.weights}, and the weights of {model} have "
-                f"{digest}: the adapter was trained on another model"
-            )
-        if not same_weights and not same_model(adapter.base, model):
+            if adapter.weights != digest:
+                raise ModelError(
+                    f"{adapter.folder / README}: {WEIGHTS} is {adapter.weights}, and the weights of {model} have "
+                    f"{digest}: the adapter was trained on another model"
+                )
+        elif same_weights:
+            continue
+        elif not same_model(adapter.base, model):
             reason = f"{BASE} is {adapter.base}, not {model}" if adapter.base else f"it does not say its {BASE}"
             raise ModelError(
-                f"{adapter.folder / CONFIG_JSON}: {reason}; if {model} has the weights that the adapter was trained "
-                "on, add --same-weights"
+                f"{config}: {reason}; if {model} has the weights that the adapter was trained on, add --same-weights"
             )
-        if not same_weights and adapter.revision not in ("", "main") and not Path(model).is_dir():
+        elif adapter.revision not in ("", "main") and not Path(model).is_dir():
             raise ModelError(
-                f"{adapter.folder / CONFIG_JSON}: revision is {quote(adapter.revision)}, and {model} would be opened "
-                "at its newest; download that revision into a folder, and export the folder with --same-weights"
+                f"{config}: revision is {quote(adapter.revision)}, and {model} would be opened at its newest; download "
+                "that revision into a folder, and export the folder with --same-weights"
             )
 
 

@@ -196,7 +196,9 @@ def _pad_id(source: str, config: Any, tokenizer: Any) -> int:
 def _limits(model: Any, tokenizer: Any) -> list[int]:
     """Return the most tokens that the tokenizer, the position table and the rotary embeddings allow."""
     config = model.config.get_text_config()
-    limits = [int(n) for n in (tokenizer.model_max_length,) if n < _SANE_TOKENS]
+    limits = []
+    if tokenizer.model_max_length < _SANE_TOKENS:
+        limits.append(int(tokenizer.model_max_length))
     positions = int(getattr(config, "max_position_embeddings", None) or 0)
     if positions > 0:
         limits.append(positions)

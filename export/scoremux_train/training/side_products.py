@@ -39,26 +39,14 @@ class RowDropout:
         self._drawers = [np.random.Philox(key=key) for key in keys]
         self._dropped = [round(row.of.recipe.dropout * _STEPS) for row in rows]
 
-    def mask(
-        self,
-        spans: Sequence[Span],
-        x: torch.Tensor,
-    ) -> torch.Tensor:
+    def mask(self, spans: Sequence[Span], x: torch.Tensor) -> torch.Tensor:
         """Return a mask for x float [M, D], float32. spans: the places of each row in x."""
-        drawn = np.zeros(x.shape, np.uint8)
-        for (start, stop), drawer in zip(spans, self._drawers, strict=True):
-            part = drawn[start:stop].reshape(-1)
-            part[:] = drawer.random_raw(-(-part.size // 8)).view(np.uint8)[: part.size]
         mask = np.zeros(x.shape, np.float32)
-        is_one_rate = len(set(self._dropped)) == 1
-        places = [(0, len(x))] if is_one_rate else spans
-        for (start, stop), dropped in zip(places, self._dropped, strict=not is_one_rate):
+        for (start, stop), drawer, dropped in zip(spans, self._drawers, self._dropped, strict=True):
+            part = mask[start:stop].reshape(-1)
+            drawn = drawer.random_raw(-(-part.size // 8)).view(np.uint8)[: part.size]
             scale = np.float32(_STEPS / (_STEPS - dropped))
-            np.multiply(
-                drawn[start:stop] >= dropped,
-                scale,
-                out=mask[start:stop],
-            )
+            np.multiply(drawn >= dropped, scale, out=part)
         return torch.from_numpy(mask)
 
 
