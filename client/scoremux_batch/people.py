@@ -183,7 +183,7 @@ class ForPeople:
         alert: str | None,
         condition: str | None = None,
         alerts: Path = Path(ALERTS),
-    ) -> ForPeople:
+    ) -> "ForPeople":
         """Read the options of `scoremux score`; empty ones are not given. Raises InputError."""
         return cls(
             read_behind=ReadBehind.read(read_behind, key_file) if read_behind else None,

@@ -264,7 +264,8 @@ def _figures(tasks: Sequence[Sequence[tuple[LabelledRow, int]]], statistics: Seq
     human = [row.level for row in rows]
     weight = np.array([row.weight for row in rows])
     ratings = Ratings.of(human, machine, weight=weight, student=_students(rows))
-    place = np.repeat(np.arange(len(tasks)), [len(rated) for rated in tasks])
+    counts = [len(rated) for rated in tasks]
+    place = np.repeat(np.arange(len(tasks)), counts)
     return estimates(statistics, ratings, place, len(tasks))
 
 

@@ -1,7 +1,5 @@
 """The folder of a job: one file is scored a part at a time, what it wrote is read, and rows are erased from it."""
 
-from __future__ import annotations
-
 import json
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -113,7 +111,7 @@ class JobFolder:
         return read_rejected(self.folder)
 
     @staticmethod
-    def below(folder: Path) -> list[JobFolder]:
+    def below(folder: Path) -> "list[JobFolder]":
         """Return the folders of jobs in a folder, at any depth."""
         parts = {path.parent for path in folder.rglob("part-*.parquet")}
         alerts = {path.parent.parent for path in folder.rglob(f"_{ALERTS}/part-*.jsonl")}

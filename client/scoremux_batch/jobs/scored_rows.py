@@ -3,8 +3,6 @@
 Columns have the names that the job was given; its journal, or the note beside its file, has them.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, replace
