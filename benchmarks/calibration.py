@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from scoremux_assess.calibration.ranges import Growth
 from scoremux_assess.calibration.temperature import fit_temperatures
 from scoremux_assess.labels.ratings import Mask
 from scoremux_assess.statistics.reliability import measure_confidence
-from scoremux_decide.decision import Decision
+from scoremux_decide.decision import Decision, LevelRange
 from scoremux_decide.policy import ScoringPolicy
 from scoremux_files.rows.readers import read_rows
 
@@ -131,7 +132,7 @@ class Corpus:
             if self.copies:
                 text = np.where(random.random(size) < self.copies, random.integers(0, max(1, size // 10), size), 0)
                 text = np.where(text > 0, text, np.arange(size))
-                rows = replace(rows.take(text), text=text)
+                rows = replace(take(rows, text), text=text)
             if self.behind:
                 rows = _read_at_a_desk(random, task.draw(random, random.random(_AT_A_DESK * size)), self.behind)
             drawn[name] = rows
@@ -148,10 +149,10 @@ def expected_error(tasks: Tasks, folds: int = 5, seed: int = 0) -> tuple[float, 
     before = {task: _confidence(rows, 1.0) for task, rows in tasks.items()}
     after = {task: np.zeros(len(rows)) for task, rows in tasks.items()}
     for number in range(folds):
-        kept = [rows.take(fold[task] != number) for task, rows in tasks.items()]
+        kept = [take(rows, fold[task] != number) for task, rows in tasks.items()]
         for (task, rows), value in zip(tasks.items(), fit_temperatures(kept)[1], strict=True):
             out = fold[task] == number
-            after[task][out] = _confidence(rows.take(out), value)
+            after[task][out] = _confidence(take(rows, out), value)
     right = {task: rows.distance == 0 for task, rows in tasks.items()}
     fell = sum(
         calibration_error(after[task], right[task]) < calibration_error(before[task], right[task]) for task in tasks
@@ -237,6 +238,18 @@ class _Outcomes:
         }
 
 
+def take(rows: LabelledScores, places: Any) -> LabelledScores:
+    """Return some of the rows."""
+    columns = {part.name: getattr(rows, part.name) for part in fields(rows)}
+    return replace(rows, **{name: column[places] for name, column in columns.items() if column is not None})
+
+
+def covers(growth: Growth, level_range: LevelRange) -> Mask:
+    """Return whether each row's range holds the human's level."""
+    reach = np.array([level_range.reach_of(level) for level in growth.level])
+    return np.asarray((growth.needed <= reach) | (reach >= 1))
+
+
 def _draw(
     random: np.random.Generator, tasks: Tasks, size: int
 ) -> tuple[dict[str, LabelledScores], dict[str, LabelledScores]]:
@@ -245,8 +258,8 @@ def _draw(
     for name, rows in tasks.items():
         small = len(rows) <= size + _LEAST_REST
         picked = random.choice(len(rows), size, replace=small)
-        drawn[name] = rows.take(picked)
-        rest[name] = rows if small else rows.take(np.setdiff1d(np.arange(len(rows)), picked))
+        drawn[name] = take(rows, picked)
+        rest[name] = rows if small else take(rows, np.setdiff1d(np.arange(len(rows)), picked))
     return drawn, rest
 
 
@@ -255,7 +268,7 @@ def _read_at_a_desk(random: np.random.Generator, rows: LabelledScores, behind: f
     confidence = _confidence(rows, 1.0)
     chance = np.where(confidence < np.median(confidence), 1.0, behind)
     picked = random.random(len(rows)) < chance
-    return replace(rows.take(picked), weight=1 / chance[picked])
+    return replace(take(rows, picked), weight=1 / chance[picked])
 
 
 def _students(random: np.random.Generator, tasks: Sequence[str], size: int, answers: int) -> dict[str, Ints]:
@@ -276,7 +289,7 @@ def _count_held(held: dict[tuple[str, int], Floats], task: str, decision: Decisi
     """Add to each level of the machine how many rows' ranges hold the human's level, and how many rows there are."""
     assert decision.temperature is not None and decision.level_range is not None
     growth = Growth.of(rows, rows.calibrated(decision.temperature.value))
-    inside = growth.covers(decision.level_range)
+    inside = covers(growth, decision.level_range)
     for level in np.unique(rows.level):
         held[task, int(level)] += inside[rows.level == level].sum(), (rows.level == level).sum()
 

@@ -32,19 +32,6 @@ def show(
     as_json: bool = False,
 ) -> None:
     """Print the decision of each task, and notes for users. versions: the new digests by task."""
-    rows = []
-    for name, decision in calibration.decisions.items():
-        verdict, _ = calibration.verdicts.get(name, ("–", []))
-        count = str(calibration.rows.tasks[name].count)
-        rows.append(
-            [
-                name,
-                count,
-                str(verdict),
-                *_cells(decision),
-                short(versions.get(name)),
-            ]
-        )
     notes = [
         *_rows(calibration.rows, predictions),
         *_exceptions(calibration),
@@ -53,15 +40,14 @@ def show(
         *_left_out(calibration),
         *([_DRY] if dry_run else []),
     ]
+    values = values_of(calibration, versions, dry_run)
+    rows = []
+    for name, decision in calibration.decisions.items():
+        verdict, _ = calibration.verdicts.get(name, ("–", []))
+        count = str(calibration.rows.tasks[name].count)
+        rows.append([name, count, str(verdict), *_cells(decision), short(versions.get(name))])
     title = f"{len(rows)} tasks {'would be' if dry_run else 'are'} calibrated"
-    show_result(
-        as_json,
-        values_of(calibration, versions, dry_run),
-        _COLUMNS,
-        rows,
-        title,
-        notes=notes,
-    )
+    show_result(as_json, values, _COLUMNS, rows, title, notes=notes)
 
 
 def values_of(

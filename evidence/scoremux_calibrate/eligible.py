@@ -7,7 +7,7 @@ from enum import Enum
 
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.labels.label_table import LabelTable
-from scoremux_assess.labels.labelled_row import LabelledRow
+from scoremux_assess.labels.labelled_row import LabelledRow, Rows
 from scoremux_assess.labels.trained_rows import SAME_TEXT, TRAINED_ON, TrainedRows
 from scoremux_assess.labels.weights import ALL, LACKS_SAMPLE, ROUTE, routed_beside, routed_only
 from scoremux_client.errors import InputError
@@ -65,7 +65,7 @@ class TaskRows:
     version: str
     files: PackageFiles
     before: Decision | None
-    rows: Sequence[LabelledRow]
+    rows: Rows
     looks: tuple[Look, ...] = ()
     reason: CalibrationReason | None = None
     scores: LabelledScores | None = None
@@ -115,19 +115,14 @@ def eligible_rows(
     left_out = Counter(line.reason for line in labelled.left_out)
     past = _versions(store)
     by_task = _by_live_task(labelled, live, past, left_out)
-    without_rows = (name for name in sorted(live.keys() - by_task) if not _is_decided(store, live[name]))
-    reasons = dict.fromkeys(without_rows, CalibrationReason.NO_ROWS)
+    reasons = {}
     tasks = {}
-    for name, rows in sorted(by_task.items()):
-        task_rows = _eligible_of_task(
-            rows,
-            policy,
-            store,
-            live[name],
-            past[name],
-            left_out,
-            unverified,
-        )
+    for name, version in sorted(live.items()):
+        if name not in by_task:
+            if not (store.package_folder(version) / DECISION_JSON).exists():
+                reasons[name] = CalibrationReason.NO_ROWS
+            continue
+        task_rows = _eligible_of_task(by_task[name], policy, store, version, past[name], left_out, unverified)
         if task_rows.reason:
             reasons[name] = task_rows.reason
         if task_rows.reason not in _LEFT_OUT:
@@ -173,7 +168,7 @@ def _by_live_task(
 
 
 def _eligible_of_task(
-    rows: Sequence[LabelledRow],
+    rows: Rows,
     policy: ScoringPolicy,
     store: Store,
     live: str,
@@ -224,9 +219,7 @@ def _looks_of(
     return tuple(looks.values())
 
 
-def _held_out(
-    rows: Sequence[LabelledRow], trained: TrainedRows | None, left_out: Counter[str]
-) -> Sequence[LabelledRow]:
+def _held_out(rows: Rows, trained: TrainedRows | None, left_out: Counter[str]) -> Rows:
     """Return rows of one task that its adapter was not trained on, or that have a prediction from another fold."""
     if trained is None:
         return rows
@@ -236,15 +229,14 @@ def _held_out(
     return kept
 
 
-def _on_the_live_scale(
-    rows: Sequence[LabelledRow], task: Task, store: Store, past: Collection[str], left_out: Counter[str]
-) -> Sequence[LabelledRow]:
+def _on_the_live_scale(rows: Rows, task: Task, store: Store, past: Collection[str], left_out: Counter[str]) -> Rows:
     """Return rows of one task without those that people read when it had another number of levels."""
     levels = len(task.levels)
     other_scale = set()
-    for version in set(past).intersection(row.version for row in rows):
+    versions = {row.version for row in rows}
+    for version in past:
         folder = store.package_folder(version)
-        if folder.exists() and len(PackageFiles(folder).task.levels) != levels:
+        if version in versions and folder.exists() and len(PackageFiles(folder).task.levels) != levels:
             other_scale.add(version)
     kept = [row for row in rows if row.version not in other_scale]
     if len(kept) < len(rows):
@@ -252,7 +244,7 @@ def _on_the_live_scale(
     return kept
 
 
-def _with_census(rows: Sequence[LabelledRow], decisions: Mapping[str, Decision | None]) -> Sequence[LabelledRow]:
+def _with_census(rows: Rows, decisions: Mapping[str, Decision | None]) -> Rows:
     """Return rows of one task; those of a version that sent all responses to people are a sample of all responses.
 
     For rows that do not say which version scored them, none of the task's versions may keep a response.
@@ -274,13 +266,7 @@ def _with_census(rows: Sequence[LabelledRow], decisions: Mapping[str, Decision |
     return [replace(row, chosen_by=ALL) if row.chosen_by == ROUTE and row.version in census else row for row in rows]
 
 
-def _is_decided(store: Store, version: str) -> bool:
-    return (store.package_folder(version) / DECISION_JSON).exists()
-
-
-def _without_conditions(
-    rows: Sequence[LabelledRow], task: Task, policy: ScoringPolicy, left_out: Counter[str]
-) -> Sequence[LabelledRow]:
+def _without_conditions(rows: Rows, task: Task, policy: ScoringPolicy, left_out: Counter[str]) -> Rows:
     """Return the rows of a task whose texts have no condition."""
     finder = Finder(
         policy.conditions_of(task.id),

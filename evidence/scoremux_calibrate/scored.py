@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.calibration.labelled_scores import LabelledScores
-from scoremux_assess.labels.labelled_row import LabelledRow
+from scoremux_assess.labels.labelled_row import LabelledRow, Rows
 from scoremux_assess.labels.similar_texts import fold
 from scoremux_calibrate.eligible import Eligible
 from scoremux_client.rows import Scored
@@ -54,7 +54,7 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
 
 def _answers(
     engine: Engine,
-    rows: Sequence[LabelledRow],
+    rows: Rows,
     vectors: bool,
 ) -> list[Scored | None]:
     """Return the live version's answer for each row, None where it is not needed; each row is computed once at most."""
@@ -69,9 +69,7 @@ def _answers(
     return answers
 
 
-def _with_probabilities(
-    rows: Sequence[LabelledRow], answers: Sequence[Scored | None], left_out: Counter[str]
-) -> list[_ScoredRow]:
+def _with_probabilities(rows: Rows, answers: Sequence[Scored | None], left_out: Counter[str]) -> list[_ScoredRow]:
     """Return the rows of one task that have probabilities; count the others."""
     kept = []
     for row, answer in zip(rows, answers, strict=True):
@@ -128,7 +126,7 @@ def _stack(vectors: Sequence[npt.NDArray[np.float32] | None], width: int) -> npt
     return np.stack([none if vector is None else vector for vector in vectors])
 
 
-def _digest_of(rows: Sequence[LabelledRow]) -> str:
+def _digest_of(rows: Rows) -> str:
     """Return the digest of a set of rows: their names, texts and levels."""
     lines = sorted(
         repr(

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
+
+# A pattern of a file from outside must not stop a server: Python's `re` may take exponential time. Patterns of pydantic
+# run in Rust's `regex`, whose time is linear in the text, and pydantic is there: re2 would be one more package.
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from scoremux_engine.errors import PackageError

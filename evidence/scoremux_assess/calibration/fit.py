@@ -8,7 +8,7 @@ import numpy as np
 
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.ranges import Growth, fit_ranges
-from scoremux_assess.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
+from scoremux_assess.calibration.temperature import Change, temperatures_of
 from scoremux_assess.calibration.tested_rows import RowsUnderTest, effective_rows
 from scoremux_assess.calibration.thresholds import (
     NearMiss,
@@ -22,7 +22,7 @@ from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_assess.statistics.agreement import qwk
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
-from scoremux_decide.decision import NONE, OWN, POOLED, Decision, Expected, Temperature, Threshold, Unusual
+from scoremux_decide.decision import NONE, OWN, POOLED, Decision, Expected, Threshold, Unusual
 from scoremux_decide.policy import AgreementTarget, ScoringPolicy
 
 _LOW = Reason.LOW_CONFIDENCE.value
@@ -45,7 +45,7 @@ class Fitted:
     """
 
     decisions: dict[str, Decision]
-    worse: dict[str, tuple[float, float, float]]
+    worse: dict[str, Change]
     one_level: dict[str, float]
     below_gate: dict[str, float]
     near_misses: dict[str, NearMiss]
@@ -63,11 +63,7 @@ def fit(
     Raises:
         InputError: The policy compares with two humans, and the rows have one.
     """
-    held_out = dict(zip(tasks, held_out_temperatures([*tasks.values()]), strict=True))
-    changes = changes_of_brier(tasks, held_out)
-    worse = {name: change for name, change in changes.items() if change[1] > 0}
-    held_out |= {name: np.ones(len(tasks[name])) for name in worse}
-    temperatures = _temperatures(tasks, worse)
+    temperatures, held_out, worse = temperatures_of(tasks)
     with_one_level = dict(_one_level(policy, tasks))
     below_gate = dict(_below_gate(policy, tasks))
     to_people = {*with_one_level, *failing, *below_gate}
@@ -102,16 +98,6 @@ def fit(
     }
     near_misses = dict(_near_misses(policy, decisions, tasks))
     return Fitted(decisions, worse, with_one_level, below_gate, near_misses)
-
-
-def _temperatures(tasks: Tasks, worse: Collection[str]) -> dict[str, Temperature]:
-    """Return the temperature of each task. worse: tasks whose confidences a temperature makes worse."""
-    pooled, values = fit_temperatures([*tasks.values()])
-    temperatures = {}
-    for (name, rows), value in zip(tasks.items(), values, strict=True):
-        fitted = Temperature(value, OWN, len(rows)) if len(rows) else Temperature(pooled, POOLED, 0)
-        temperatures[name] = Temperature(1.0, NONE, len(rows)) if name in worse else fitted
-    return temperatures
 
 
 def _with_rows(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, LabelledScores]]:

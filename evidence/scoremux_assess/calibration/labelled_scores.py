@@ -1,8 +1,6 @@
 """Labelled rows of one task as columns: the machine's probabilities and levels, and people's levels."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -42,16 +40,6 @@ class LabelledScores:
 
     def __len__(self) -> int:
         return len(self.human)
-
-    def take(self, rows: Mask | Ints) -> LabelledScores:
-        columns = {part.name: getattr(self, part.name) for part in fields(self)}
-        taken = replace(
-            self,
-            **{name: column[rows] for name, column in columns.items() if column is not None},
-        )
-        if "losses" in vars(self):  # computed once for all that are taken
-            vars(taken)["losses"] = self.losses[rows]
-        return taken
 
     @property
     def weights(self) -> Floats:

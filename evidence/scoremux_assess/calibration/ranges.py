@@ -9,14 +9,12 @@ A number of all tasks together would hold for their mean, and for easy tasks mor
 with few rows has numbers of its own, too: those of its rows and of the other tasks', which count as five at most.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.calibration.labelled_scores import Floats, Ints, LabelledScores, Mask
+from scoremux_assess.calibration.labelled_scores import Floats, Ints, LabelledScores
 from scoremux_decide.decision import OWN, POOLED, LevelRange
 
 _OTHERS_WORTH = 5.0
@@ -40,7 +38,7 @@ class Growth:
     weight: Floats
 
     @classmethod
-    def of(cls, rows: LabelledScores, probabilities: Floats) -> Growth:
+    def of(cls, rows: LabelledScores, probabilities: Floats) -> "Growth":
         """Follow the ranges of rows. probabilities: calibrated ones, float64 [B, L]."""
         shares: list[Floats] = []
         needed = np.zeros(len(rows))
@@ -60,16 +58,8 @@ class Growth:
 
     def widths(self, level_range: LevelRange) -> Floats:
         """Return how many levels each row's range has, float64 [B]."""
-        reach = self._reach(level_range)
+        reach = np.array([level_range.reach_of(level) for level in range(len(self.shares))])[self.level]
         return np.where(reach >= 1, float(len(self.shares)), 1.0 + (self.shares[:-1] <= reach).sum(axis=0))
-
-    def covers(self, level_range: LevelRange) -> Mask:
-        """Return whether each row's range holds the human's level, bool [B]."""
-        reach = self._reach(level_range)
-        return (self.needed <= reach) | (reach >= 1)
-
-    def _reach(self, level_range: LevelRange) -> Floats:
-        return np.array([level_range.reach_of(level) for level in range(len(self.shares))])[self.level]
 
 
 def reach(needed: Floats, weight: Floats, confidence: float) -> float:

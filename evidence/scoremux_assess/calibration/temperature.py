@@ -6,10 +6,35 @@ import numpy as np
 
 from scoremux_assess.calibration.labelled_scores import LOG_TEMPERATURES, Floats, Ints, LabelledScores
 from scoremux_assess.labels.similar_texts import connected_rows
+from scoremux_decide.decision import NONE, OWN, POOLED, Temperature
 
 _FOLDS = 5
 _SPREAD = 0.3
 """Standard deviation of tasks' temperatures around the pooled one, on a log scale."""
+
+
+Change = tuple[float, float, float]
+"""A change of the Brier score, with its 95 % interval."""
+
+
+def temperatures_of(
+    tasks: Mapping[str, LabelledScores],
+) -> tuple[dict[str, Temperature], dict[str, Floats], dict[str, Change]]:
+    """Return the temperature of each task; those of its rows that the row's own label has no part in; and worse tasks.
+
+    A task is worse where a temperature makes its confidences worse on held-out rows; it keeps a temperature of 1.
+    """
+    pooled, values = fit_temperatures([*tasks.values()])
+    held_out = dict(zip(tasks, held_out_temperatures([*tasks.values()]), strict=True))
+    changes = changes_of_brier(tasks, held_out)
+    worse = {name: change for name, change in changes.items() if change[1] > 0}
+    temperatures = {}
+    for (name, rows), value in zip(tasks.items(), values, strict=True):
+        temperatures[name] = Temperature(value, OWN, len(rows)) if len(rows) else Temperature(pooled, POOLED, 0)
+        if name in worse:
+            temperatures[name] = Temperature(1.0, NONE, len(rows))
+            held_out[name] = np.ones(len(rows))
+    return temperatures, held_out, worse
 
 
 def fit_temperatures(tasks: Sequence[LabelledScores]) -> tuple[float, list[float]]:
@@ -63,9 +88,7 @@ def _lowest(loss: Floats) -> float:
     return float(LOG_TEMPERATURES[place] + (LOG_TEMPERATURES[1] - LOG_TEMPERATURES[0]) * (before - after) / (2 * bend))
 
 
-def changes_of_brier(
-    tasks: Mapping[str, LabelledScores], held_out: Mapping[str, Floats]
-) -> dict[str, tuple[float, float, float]]:
+def changes_of_brier(tasks: Mapping[str, LabelledScores], held_out: Mapping[str, Floats]) -> dict[str, Change]:
     """Return how temperatures change the Brier score of confidences on rows that they were not fitted to, by task.
 
     Mean of (confidence − right)² with the temperature minus that without, and its 95 % interval: above 0 is worse.

@@ -1,7 +1,5 @@
 """Rows on which promises are tested: equal texts once, weighted, with the students who wrote them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -40,7 +38,7 @@ class RowsUnderTest:
         return len(self.confidence)
 
     @classmethod
-    def of(cls, rows: LabelledScores, temperature: float | Floats) -> RowsUnderTest:
+    def of(cls, rows: LabelledScores, temperature: float | Floats) -> "RowsUnderTest":
         """Return one task's rows. temperature: of all rows, or of each."""
         each = np.broadcast_to(temperature, len(rows)).tolist()
         columns = zip(rows.probabilities.tolist(), rows.level.tolist(), each, strict=True)
@@ -74,14 +72,14 @@ class RowsUnderTest:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[RowsUnderTest]) -> RowsUnderTest:
+    def joined(cls, parts: "Sequence[RowsUnderTest]") -> "RowsUnderTest":
         """Return the rows of all parts; a student is the same in all of them."""
         return cls(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)))
 
-    def take(self, rows: Ints) -> RowsUnderTest:
+    def take(self, rows: Ints) -> "RowsUnderTest":
         return RowsUnderTest(*(getattr(self, column.name)[rows] for column in fields(self)))
 
-    def ranked(self) -> RowsUnderTest:
+    def ranked(self) -> "RowsUnderTest":
         """Return the rows in order of their confidence, the most confident first."""
         return self.take(np.argsort(-self.confidence, kind="stable"))
 

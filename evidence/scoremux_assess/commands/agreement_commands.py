@@ -82,7 +82,7 @@ def evaluate(
     _print_tasks(console, assessed)
     if assessed.figures["people"].n[-1]:
         _print_routes(console, assessed)
-    if assessed.groups is not None:
+    if assessed.groups.value:
         _print_groups(console, assessed.groups)
     if assessed.figures["human_qwk"].n[-1]:
         print_notes(console, [f"QWK of two humans, mean of tasks: {_interval(assessed.means, 'human_qwk', 0)}"])

@@ -18,7 +18,7 @@ from scoremux_files.rows.row_layout import COLUMN_HELP
 
 if TYPE_CHECKING:
     from scoremux_assess.labels.label_table import LabelTable
-    from scoremux_assess.labels.labelled_row import LabelColumns, LabelledRow
+    from scoremux_assess.labels.labelled_row import LabelColumns, Rows
     from scoremux_assess.sampling import SampledRows
 
 _QUEUES = (".parquet", ".jsonl")
@@ -76,7 +76,7 @@ class TaskSample:
     """The sample of a task: the rows of the queue, and of how many responses."""
 
     task: str
-    rows: Sequence[LabelledRow]
+    rows: Rows
     responses: int
     drawn: SampledRows
 
@@ -105,9 +105,7 @@ def choose(
     ]
 
 
-def _choose(
-    pool: Sequence[LabelledRow], in_labels: Sequence[bool], labelled: Sequence[LabelledRow], count: int, seed: int
-) -> TaskSample:
+def _choose(pool: Rows, in_labels: Sequence[bool], labelled: Rows, count: int, seed: int) -> TaskSample:
     """Draw responses of one task. in_labels: which of the pool are labelled."""
     import numpy as np
 
@@ -175,7 +173,7 @@ def read_without(files: Sequence[Path], columns: LabelColumns) -> LabelTable:
     return read_labels(files, columns, ("id", "task"))
 
 
-def _write(out: Path, rows: Sequence[LabelledRow]) -> None:
+def _write(out: Path, rows: Rows) -> None:
     import pyarrow as pa
 
     from scoremux_batch.parts import outcome_columns, text_column

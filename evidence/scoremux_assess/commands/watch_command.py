@@ -63,23 +63,17 @@ def watch(
     today = date.today()
     rate = AlarmRate(rules.false_alarms, rules.days)
     days_ago = [(today - timedelta(days=days)).isoformat() for days in (rules.late_days, 28)]
-    watched = read_watched(
-        final,
-        lru_cache(None)(lambda digest: _decision(packages, digest)),
-        days_ago[0],
-    )
+    watched = read_watched(final, lru_cache(None)(lambda digest: _decision(packages, digest)), days_ago[0])
     if not watched:
         raise InputError(f"there are no rows in {final}")
     readings = read_papers(papers, days_ago[1]) if papers else {}
     findings = find(watched, rate, today.isoformat(), readings)
-    shifts = find_shifts(watched, rate, today.isoformat())
-    drawn = planned_reads(findings, rules)
     morning = view.Morning(
         tasks=watched,
         findings=findings,
-        shifts=shifts,
+        shifts=find_shifts(watched, rate, today.isoformat()),
         lost=_lost(scored or [], watched),
-        drawn=drawn,
+        drawn=planned_reads(findings, rules),
         rules=rules,
         today=today.isoformat(),
         store=str(tasks),
@@ -87,19 +81,19 @@ def watch(
     values = view.page_values(morning)
     if out:
         named = {"title": f"Promises on {today}", "source": final.name, "version": version("scoremux")}
-        contents = {
-            out: render("scoremux_assess.promises", "morning.html", values | named),
-            out.with_suffix(".json"): json.dumps(view.as_json(morning), indent=1) + "\n",
-            out.with_suffix(".prom"): view.metrics(morning),
-        }
-        for path, content in contents.items():
-            with writing(path):
-                replace_file(path, [content.encode()], mode=None)
+        _write(out, render("scoremux_assess.promises", "morning.html", values | named))
+        _write(out.with_suffix(".json"), json.dumps(view.as_json(morning), indent=1) + "\n")
+        _write(out.with_suffix(".prom"), view.metrics(morning))
     print(values["summary"])
     for alarm in values["alarms"]:
         print(f"{alarm['task']}: {alarm['words']}")
     if any(finding.since and not finding.is_held for finding in findings):
         raise typer.Exit(ALARM_STATUS)
+
+
+def _write(path: Path, content: str) -> None:
+    with writing(path):
+        replace_file(path, [content.encode()], mode=None)
 
 
 def _decision(packages: Path, digest: str) -> Decision | None:

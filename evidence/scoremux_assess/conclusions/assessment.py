@@ -8,7 +8,16 @@ import numpy as np
 from scoremux_assess.conclusions.fairness import Fairness
 from scoremux_assess.conclusions.groups import Groups, fairness_by_column, measure_groups
 from scoremux_assess.conclusions.totals import Totals, measure_totals
-from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict, fewer_fails, fewer_passes, judge, worst
+from scoremux_assess.conclusions.verdicts import (
+    Criterion,
+    Judged,
+    Judgement,
+    Verdict,
+    fewer_fails,
+    fewer_passes,
+    judge,
+    worst,
+)
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.joining import UNKNOWN_LEVELS
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings, by_cell, fewer_rows
@@ -38,7 +47,7 @@ class Assessment:
         overall: The verdict on all criteria of a task and its groups.
         item: The verdict on those of the item.
         dropped: The share of scored rows left out since the human's level is off the scale or not a number.
-        fairness: How much of the error each column of groups explains; None without any.
+        fairness: How much of the error each column of groups explains.
         students: How many students each task has, and all tasks together; None where no column says it.
         totals: Of students over all tasks, or why there are none.
         versions: The digests that scored each task's rows.
@@ -47,12 +56,12 @@ class Assessment:
     tasks: tuple[str, ...]
     criteria: tuple[Criterion, ...]
     figures: Figures
-    judged: dict[Criterion, Judgement]
+    judged: Judged
     overall: Judgement
     item: Judgement
     dropped: Floats
-    groups: Groups | None
-    fairness: Fairness | None
+    groups: Groups
+    fairness: list[Fairness]
     by_level: list[LevelFigures]
     students: Ints | None
     means: Figures
@@ -80,15 +89,11 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
     tasks = tuple(scored.task.values[code] for code in used)
     groups = measure_groups(joined, task, [c for c in criteria if c not in judged])
-    of_parts = {} if groups is None else groups.judged
-    fewer = fewer_fails({c: j for c, j in {**judged, **of_parts}.items() if c.of != "item"})
+    fewer = fewer_fails({c: j for c, j in {**judged, **groups.judged}.items() if c.of != "item"})
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
-    groups = None if groups is None else groups.with_verdicts(fewer)
-    by_group = [] if groups is None else list(groups.worst_by_task(cells))
-    overall = worst(
-        [*((c, j) for c, j in judged.items() if c.of == "task"), *by_group],
-        cells,
-    )
+    groups = groups.with_verdicts(fewer)
+    of_task = ((c, j) for c, j in judged.items() if c.of == "task")
+    overall = worst([*of_task, *groups.worst_by_task(cells)], cells)
     right = ratings.human == ratings.machine
     level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in joined.levels[used]]
     dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
@@ -105,7 +110,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
         item=worst(((c, j) for c, j in judged.items() if c.of == "item"), cells),
         dropped=dropped,
         groups=groups,
-        fairness=fairness_by_column(joined, task, cells),
+        fairness=[*fairness_by_column(joined, task, cells)],
         by_level=measure_levels(ratings, task, level_counts),
         students=_students(ratings.students, task, cells),
         means=means_of(of_tasks),
@@ -130,9 +135,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     )
 
 
-def judge_tasks(
-    ratings: Ratings, task: Ints, cells: int, criteria: Sequence[Criterion]
-) -> tuple[dict[Criterion, Judgement], Judgement]:
+def judge_tasks(ratings: Ratings, task: Ints, cells: int, criteria: Sequence[Criterion]) -> tuple[Judged, Judgement]:
     """Return verdicts of tasks as a report without groups has them: on each criterion, and on all."""
     of_task = [criterion for criterion in criteria if criterion.of == "task"]
     found = estimates([criterion.statistic for criterion in of_task], ratings, task, cells)

@@ -6,7 +6,7 @@ low levels and negative at high ones is in none of them: `crossing` is the share
 explains beyond both.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,21 +20,20 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Fairness:
-    """Figures of the columns of groups, one a cell.
+class Fairness(NamedTuple):
+    """The figures of a column of groups.
 
     Attributes:
         column: A column of the truth.
         task: A place among the tasks, −1 for all rows.
-        figures: Of `NAMES`, [C]; NaN where they are not defined.
-        n: Rows in some group, [C].
+        figures: Of `NAMES`; NaN where they are not defined.
+        rows: Rows in some group.
     """
 
-    column: tuple[str, ...]
-    task: Ints
-    figures: dict[str, Floats]
-    n: Floats
+    column: str
+    task: int
+    figures: dict[str, float]
+    rows: int
 
 
 def explained(ratings: Ratings, group: Ints) -> dict[str, float]:

@@ -1,18 +1,16 @@
 """Groups of students: the figures of each, its gaps to the other students, and verdicts."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.conclusions.fairness import NAMES, Fairness, explained
+from scoremux_assess.conclusions.fairness import Fairness, explained
 from scoremux_assess.conclusions.level_gaps import LevelGaps, joined_gaps
-from scoremux_assess.conclusions.verdicts import GAPS, OF_GROUPS, Criterion, Judgement, Verdict, judge
+from scoremux_assess.conclusions.verdicts import GAPS, OF_GROUPS, Criterion, Judged, Judgement, Verdict, judge
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.ratings import Ints, Mask, Ratings, Values, by_cell, fewer_rows, undefined
-from scoremux_assess.statistics.estimates import Figures, difference, joined_figures, means_of, taken
+from scoremux_assess.statistics.estimates import Estimates, Figures, difference, joined_figures, means_of, taken
 from scoremux_assess.statistics.intervals import dsm_estimates, estimates
 from scoremux_client.errors import InputError
 
@@ -38,7 +36,7 @@ class Groups:
     task: Ints
     figures: Figures
     means: Figures
-    judged: dict[Criterion, Judgement]
+    judged: Judged
     levels: LevelGaps
     students: Ints
 
@@ -48,6 +46,8 @@ class Groups:
 
     def worst_by_task(self, cells: int) -> Iterator[tuple[Criterion, Judgement]]:
         """Yield the worst verdict of each task's groups by criterion, with the rows of the task that would decide."""
+        if not self.judged:
+            return
         of_tasks = self.task >= 0
         rows = self.figures["dsm"].n
         task = self.task[of_tasks]
@@ -80,17 +80,19 @@ class Groups:
             )
             yield criterion, Judgement(verdict, needed, p_pass, p_fail)
 
-    def with_verdicts(self, judged: Mapping[Criterion, Judgement]) -> Groups:
+    def with_verdicts(self, judged: Judged) -> "Groups":
         """Return the same groups with other verdicts on their criteria."""
         return replace(self, judged={c: judged[c] for c in self.judged})
 
 
-def measure_groups(
-    joined: JoinedColumns,
-    task: Ints,
-    criteria: Sequence[Criterion],
-) -> Groups | None:
-    """Return the statistics of each group of each task and of all rows; None without a column of groups."""
+_NOBODY = np.zeros(0, np.int64)
+_NONE = np.zeros(0)
+_NO_GAPS = LevelGaps(_NOBODY, _NOBODY, _NONE, Estimates.of(_NONE, _NONE, _NONE, _NONE, "difference"))
+NO_GROUPS = Groups((), (), _NOBODY, {}, {}, {}, _NO_GAPS, _NOBODY)
+
+
+def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criterion]) -> Groups:
+    """Return the statistics of each group of each task and of all rows."""
     names: list[tuple[str, str]] = []
     tasks = []
     students = []
@@ -110,7 +112,7 @@ def measure_groups(
             students.append(count)
             parts.append(figures)
     if not names:  # columns may have no value
-        return None
+        return NO_GROUPS
     columns, values = zip(*names, strict=True)
     figures = joined_figures(parts)
     of_task = np.concatenate(tasks)
@@ -130,9 +132,8 @@ def measure_groups(
     )
 
 
-def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Fairness | None:
-    """Return how much of the error each column of groups explains, in each task and in all rows."""
-    parts = []
+def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Iterator[Fairness]:
+    """Yield how much of the error each column of groups explains, in all rows and in each task."""
     independent = replace(joined.ratings, student=np.broadcast_to(-1, len(joined)))
     for column, codes in joined.truth.groups.items():
         members = _Members.of(independent, task, codes.code)
@@ -141,12 +142,7 @@ def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Fairnes
             rows = inside if place < 0 else inside.take(inside.cell == place)
             if len(np.unique(rows.group)) > 1:
                 figures = explained(rows.ratings, rows.group)
-                parts.append((column, place, figures, rows.ratings.rows.sum()))
-    if not parts:
-        return None
-    columns, places, values, counts = zip(*parts, strict=True)
-    by_name = {name: np.array([figures[name] for figures in values]) for name in NAMES}
-    return Fairness(columns, np.array(places), by_name, np.array(counts))
+                yield Fairness(column, place, figures, int(rows.ratings.rows.sum()))
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ class _Members:
     group: Ints
 
     @classmethod
-    def of(cls, ratings: Ratings, cell: Ints, group: Values) -> _Members:
+    def of(cls, ratings: Ratings, cell: Ints, group: Values) -> "_Members":
         groups = int(group.max(initial=-1)) + 2
         rows, pair = fewer_rows(ratings, cell * groups + group + 1)
         return cls(rows, pair // groups, pair % groups - 1)
@@ -191,7 +187,7 @@ class _Members:
             count = np.bincount(once[0], minlength=len(pairs))
         return cell, value, count, {**figures, **compared}
 
-    def take(self, rows: Mask) -> _Members:
+    def take(self, rows: Mask) -> "_Members":
         return _Members(
             self.ratings.take(rows),
             self.cell[rows],

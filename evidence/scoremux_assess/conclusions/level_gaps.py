@@ -8,8 +8,6 @@ at all levels nearly alike on an item of middling difficulty: the mean has that 
 On a hard item the gaps of a fair machine differ by level, so no verdict rests on them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -37,7 +35,7 @@ class LevelGaps:
     beyond: Estimates
 
     @classmethod
-    def of(cls, ratings: Ratings, task: Ints, group: Ints) -> LevelGaps:
+    def of(cls, ratings: Ratings, task: Ints, group: Ints) -> "LevelGaps":
         """Measure the gaps of each level that a group and other students of a task have.
 
         Args:
@@ -88,7 +86,7 @@ def _by_group(
             of_task,
         )
         value, low, high = (end / deviation[of_task] for end in (beyond.value, beyond.low, beyond.high))
-        beyond = Estimates(
+        beyond = Estimates.of(
             value,
             low,
             high,

@@ -5,10 +5,8 @@ whose true figure misses a criterion passes it in 5 % of cases at most, as `test
 passes all criteria together no more often than that.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -101,7 +99,7 @@ class Criterion(BaseModel, extra="forbid", frozen=True, strict=True):
     source: Annotated[str, Field(pattern=r"\S")]
 
     @model_validator(mode="after")
-    def _consistent(self) -> Criterion:
+    def _consistent(self) -> "Criterion":
         of_parts = {"group": (*GAPS, "dsm", *OF_GROUPS)}
         names = of_parts.get(self.of, tuple(BY_NAME))
         if self.statistic not in names:
@@ -139,9 +137,13 @@ class Judgement:
     p_pass: Floats
     p_fail: Floats
 
-    def take(self, cells: Values) -> Judgement:
+    def take(self, cells: Values) -> "Judgement":
         """Return the verdicts of some cells."""
         return Judgement(*(column[cells] for column in vars(self).values()))
+
+
+Judged = dict[Criterion, Judgement]
+"""Verdicts by criterion."""
 
 
 class _CriteriaFile(BaseModel):
@@ -181,14 +183,13 @@ def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
             p_fail = np.minimum(p_fail, chance_beyond(estimate, limit, -sign))
     verdict = np.where(outside, Verdict.FAIL, np.where(inside, Verdict.PASS, Verdict.NOT_ENOUGH_ROWS))
     verdict = np.where(np.isnan(estimate.low), Verdict.NOT_ENOUGH_ROWS, verdict)
-    if estimate.one_level is not None and estimate.by_chance is not None:
-        # A machine that gives one level only has no interval that would ever fail it, and can be right by chance alone.
-        constant = estimate.one_level == ONLY_MACHINE
-        p_pass = np.where(constant, 1.0, p_pass)
-        p_fail = np.where(constant, np.minimum(p_fail, estimate.by_chance), p_fail)
-        fails = outside | (estimate.by_chance <= _ALPHA)
-        verdict = np.where(constant, np.where(fails, Verdict.FAIL, Verdict.NOT_ENOUGH_ROWS), verdict)
-        verdict = np.where(estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS, verdict)
+    # A machine that gives one level only has no interval that would ever fail it, and can be right by chance alone.
+    constant = estimate.one_level == ONLY_MACHINE
+    p_pass = np.where(constant, 1.0, p_pass)
+    p_fail = np.where(constant, np.minimum(p_fail, estimate.by_chance), p_fail)
+    fails = outside | (estimate.by_chance <= _ALPHA)
+    verdict = np.where(constant, np.where(fails, Verdict.FAIL, Verdict.NOT_ENOUGH_ROWS), verdict)
+    verdict = np.where(estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS, verdict)
     few = estimate.n < _FEWEST_ROWS
     verdict = np.where(few, Verdict.NOT_ENOUGH_ROWS, verdict)
     p_pass, p_fail = (np.where(few, 1.0, p) for p in (p_pass, p_fail))
@@ -211,7 +212,7 @@ def holm(p: Floats) -> Floats:
     return corrected
 
 
-def fewer_fails(judged: Mapping[Criterion, Judgement]) -> dict[Criterion, Judgement]:
+def fewer_fails(judged: Judged) -> Judged:
     """Return verdicts of which FAIL is corrected for the number of all cells and criteria together."""
     if not judged:
         return {}

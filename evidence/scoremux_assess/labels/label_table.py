@@ -4,8 +4,6 @@ A response is named by task, id and administration. Lines of one name with diffe
 count once, and lines that contradict each other are refused.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -47,7 +45,7 @@ class LeftOutLine:
     reason: str
 
     @classmethod
-    def of(cls, row: LabelledRow, reason: str) -> LeftOutLine:
+    def of(cls, row: LabelledRow, reason: str) -> "LeftOutLine":
         """Return the line of a row."""
         file, _, line = row.where.rpartition(", line ")
         return cls(Path(file).name, int(line), reason)

@@ -231,6 +231,9 @@ class LabelledRow:
             raise InputError(f"{self.where}: the probabilities are not numbers from 0 to 1 that sum to 1")
 
 
+Rows = Sequence[LabelledRow]
+
+
 def number(value: object) -> tuple[float, bool]:
     """Return the number in a cell, NaN where there is none, and whether the cell has something else."""
     if value is None:

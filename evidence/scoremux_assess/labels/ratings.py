@@ -1,7 +1,5 @@
 """Rated rows as columns, and the sums over them from which every statistic follows."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -101,7 +99,7 @@ class Ratings:
         kept: Values | None = None,
         length: Values | None = None,
         student: Values | None = None,
-    ) -> Ratings:
+    ) -> "Ratings":
         """Return ratings of single rows.
 
         Args:
@@ -136,7 +134,7 @@ class Ratings:
     def __len__(self) -> int:
         return len(self.human)
 
-    def take(self, rows: Ints | Mask | slice) -> Ratings:
+    def take(self, rows: Ints | Mask | slice) -> "Ratings":
         """Return some of the rows: their positions, a mask, or a slice."""
         return Ratings(*(column[rows] for column in vars(self).values()))
 
@@ -177,22 +175,22 @@ class Sums:
         """Return the sums of one pair."""
         return PairSums(*self.tables[pair])
 
-    def take(self, cells: Ints) -> Sums:
+    def take(self, cells: Ints) -> "Sums":
         """Return the sums of some cells, in the order of `cells`."""
         return Sums({pair: table[:, cells] for pair, table in self.tables.items()})
 
-    def plus(self, other: Sums) -> Sums:
+    def plus(self, other: "Sums") -> "Sums":
         return Sums({pair: table + other.tables[pair] for pair, table in self.tables.items()})
 
-    def without(self, part: Sums) -> Sums:
+    def without(self, part: "Sums") -> "Sums":
         """Return the sums that are left without a part of the rows."""
         return Sums({pair: table - part.tables[pair] for pair, table in self.tables.items()})
 
-    def times(self, factor: Floats) -> Sums:
+    def times(self, factor: Floats) -> "Sums":
         """Return the sums of the same rows so many times over."""
         return Sums({pair: table * factor for pair, table in self.tables.items()})
 
-    def total(self, cell: Values, cells: int) -> Sums:
+    def total(self, cell: Values, cells: int) -> "Sums":
         """Return the sums of `cells` cells; cell: the one that each entry belongs to."""
         tables = self.tables.items()
         return Sums({pair: np.stack([by_cell(cell, row, cells) for row in table]) for pair, table in tables})

@@ -3,8 +3,6 @@
 The adapter's level of such a row says nothing about other responses.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -41,7 +39,7 @@ class TrainedRows:
     unnamed: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, rows: Iterable[LabelledRow]) -> TrainedRows:
+    def of(cls, rows: Iterable[LabelledRow]) -> "TrainedRows":
         """Return the digests of rows."""
         rows = list(rows)
         named, unnamed = ([row for row in rows if row.has_id == has_id] for has_id in (True, False))
@@ -53,7 +51,7 @@ class TrainedRows:
         )
 
     @classmethod
-    def read(cls, path: Path) -> TrainedRows | None:
+    def read(cls, path: Path) -> "TrainedRows | None":
         """Read a `trained.json`, None where there is none. Raises InputError."""
         with reading(path):
             if not path.exists():
@@ -71,7 +69,7 @@ class TrainedRows:
         """Return the text that `read` reads; the digests are sorted."""
         return json.dumps(_FORMAT | {name: sorted(digests) for name, digests in vars(self).items()}, indent=0) + "\n"
 
-    def plus(self, other: TrainedRows | None) -> TrainedRows:
+    def plus(self, other: "TrainedRows | None") -> "TrainedRows":
         """Return the digests of both."""
         return self if other is None else TrainedRows(*(vars(self)[name] | vars(other)[name] for name in vars(self)))
 
@@ -110,7 +108,7 @@ class TrainedVersions:
         cls,
         store: Path | None,
         versions: Iterable[tuple[str, str]],
-    ) -> TrainedVersions:
+    ) -> "TrainedVersions":
         """Read the digests of tasks and versions. store: REPO/store; None: nothing is known. Raises InputError."""
         by_task = dict[str, TrainedRows]()
         unknown = dict[str, None]()

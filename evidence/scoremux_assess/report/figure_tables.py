@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from scoremux_assess.conclusions.assessment import Assessment
 from scoremux_assess.conclusions.comparison import ALL, MEAN, Comparison
 from scoremux_assess.conclusions.groups import Groups
 from scoremux_assess.conclusions.totals import Totals
-from scoremux_assess.conclusions.verdicts import Criterion, Judgement, Verdict
+from scoremux_assess.conclusions.verdicts import Judged, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns, LeftOut
 from scoremux_assess.labels.ratings import Floats
 from scoremux_assess.statistics.estimates import Estimates, Figure, Figures
@@ -58,20 +58,14 @@ def records(assessed: Assessment) -> Iterator[Record]:
         yield from _records(_where(task), assessed.figures, judged, cell)
     yield from _records(_where(MEAN), assessed.means, {}, 0)
     groups = assessed.groups
-    if groups is not None:
-        names = _group_names(assessed, groups)
-        for cell, where in enumerate(names):
-            yield from _records(where, groups.figures, groups.judged, cell)
-        for place, cell in enumerate(groups.of_all()):
-            yield from _records(
-                names[cell] | {"task": MEAN},
-                groups.means,
-                {},
-                place,
-            )
-        for cell, group in enumerate(groups.levels.group):
-            statistic = f"dif_{groups.levels.level[cell]}"
-            yield {**names[group], "statistic": statistic, **_of_level(groups, cell)}
+    names = _group_names(assessed)
+    for cell, where in enumerate(names):
+        yield from _records(where, groups.figures, groups.judged, cell)
+    for place, cell in enumerate(groups.of_all()):
+        yield from _records(names[cell] | {"task": MEAN}, groups.means, {}, place)
+    for cell, group in enumerate(groups.levels.group):
+        statistic = f"dif_{groups.levels.level[cell]}"
+        yield {**names[group], "statistic": statistic, **_of_level(groups, cell)}
     yield from _fairness(assessed)
 
 
@@ -90,20 +84,12 @@ def _of_level(groups: Groups, cell: int) -> Record:
 
 def _fairness(assessed: Assessment) -> Iterator[Record]:
     """Yield a row for each figure of fairness; they have no intervals."""
-    fairness = assessed.fairness
-    if fairness is None:
-        return
     names = (*assessed.tasks, ALL)
-    for cell, column in enumerate(fairness.column):
-        where = _where(names[fairness.task[cell]], column)
-        for name, values in fairness.figures.items():
-            figure = {
-                "value": _number(values[cell]),
-                "low": None,
-                "high": None,
-                "n": int(fairness.n[cell]),
-            }
-            yield {**where, "statistic": name, **figure, **_verdict(None, cell)}
+    for column, task, figures, rows in assessed.fairness:
+        where = _where(names[task], column)
+        for name, value in figures.items():
+            figure = {"value": _number(value), "low": None, "high": None, "n": rows}
+            yield {**where, "statistic": name, **figure, **_verdict(None, task)}
 
 
 def _figure(estimate: Estimates, cell: int) -> Record:
@@ -149,8 +135,6 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
 
 def _groups(assessed: Assessment) -> list[Record]:
     groups = assessed.groups
-    if groups is None:
-        return []
     levels = groups.levels
     return [
         {
@@ -166,7 +150,7 @@ def _groups(assessed: Assessment) -> list[Record]:
                 for n in np.flatnonzero(levels.group == cell)
             ],
         }
-        for cell, names in enumerate(_group_names(assessed, groups))
+        for cell, names in enumerate(_group_names(assessed))
     ]
 
 
@@ -265,7 +249,7 @@ def write_rsm(path: Path, joined: JoinedColumns) -> None:
 def _records(
     names: Record,
     figures: Figures,
-    judged: Mapping[Criterion, Judgement],
+    judged: Judged,
     cell: int,
 ) -> Iterator[Record]:
     by_name = {criterion.statistic: judgement for criterion, judgement in judged.items()}
@@ -278,8 +262,9 @@ def _records(
         }
 
 
-def _group_names(assessed: Assessment, groups: Groups) -> list[Record]:
+def _group_names(assessed: Assessment) -> list[Record]:
     """Return the task, column and value of each cell of the groups."""
+    groups = assessed.groups
     names = (*assessed.tasks, ALL)
     cells = zip(groups.task, groups.column, groups.value, strict=True)
     return [_where(names[task], column, value) for task, column, value in cells]
@@ -341,7 +326,7 @@ def _cell(figures: RangeFigures | Routing, cell: int) -> Record:
     return {name: _number(column[cell]) for name, column in vars(figures).items()}
 
 
-def _verdicts(judged: Mapping[Criterion, Judgement], cell: int) -> Record:
+def _verdicts(judged: Judged, cell: int) -> Record:
     return {criterion.title: _verdict(judgement, cell) for criterion, judgement in judged.items()}
 
 

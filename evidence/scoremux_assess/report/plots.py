@@ -4,8 +4,6 @@ They are drawn here rather than by matplotlib, which with its dependencies would
 takes a second for a dozen plots: a report may have a thousand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from textwrap import wrap
 
@@ -151,7 +149,7 @@ class Plots:
 
     def _svg(
         self,
-        frame: _Frame,
+        frame: "_Frame",
         body: Sequence[str],
         title: str,
         description: str,

@@ -82,13 +82,11 @@ def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
 
 
 def groups_view(
-    groups: Groups | None,
+    groups: Groups,
     task: int,
     columns: tuple[str, ...] = GROUP_COLUMNS,
 ) -> Iterator[View]:
     """Yield the groups of a task, −1 for those of all rows, each followed by its mean over tasks."""
-    if groups is None:
-        return
     for place, cell in enumerate(np.flatnonzero(groups.task == task)):
         judged = worst(
             ((c, j.take(np.array([cell]))) for c, j in groups.judged.items()),
@@ -122,10 +120,8 @@ def _of_enough(
     return [few] * len(columns) if groups.students[cell] < LEAST_SHOWN <= groups.figures["exact"].n[cell] else shown_
 
 
-def levels_view(groups: Groups | None, task: int) -> Iterator[View]:
+def levels_view(groups: Groups, task: int) -> Iterator[View]:
     """Yield the levels of a task's groups that have rows enough to be shown."""
-    if groups is None:
-        return
     levels = groups.levels
     for cell in np.flatnonzero((groups.task[levels.group] == task) & (levels.beyond.n >= LEAST_SHOWN)):
         rows = levels.beyond.n[cell]
@@ -178,7 +174,7 @@ def criteria_with(verdict: Verdict, assessed: Assessment, cell: int) -> list[str
     groups = assessed.groups
     judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")
     titles = [c.title for c, j in judged if j.verdict[cell] == verdict and (c.required or verdict in _DECIDED)]
-    if groups is not None and verdict is not Verdict.NOT_MEASURED:
+    if verdict is not Verdict.NOT_MEASURED:
         of_groups = ((c, j.verdict[groups.task == cell]) for c, j in groups.judged.items())
         titles += [f"{c.title} of a group" for c, verdicts in of_groups if (verdicts == verdict).any()]
     return titles

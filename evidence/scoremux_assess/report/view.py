@@ -7,7 +7,7 @@ import numpy as np
 
 from scoremux_assess.conclusions.assessment import Assessment
 from scoremux_assess.conclusions.totals import FIGURES, Totals
-from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judgement, Verdict
+from scoremux_assess.conclusions.verdicts import MOST_WRONG, Criterion, Judged, Judgement, Verdict
 from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.report.plots import Plots
 from scoremux_assess.report.task_view import (
@@ -85,10 +85,9 @@ def _counts(judgement: Judgement) -> dict[Verdict, int]:
     return {verdict: int((judgement.verdict == verdict).sum()) for verdict in Verdict}
 
 
-def _all_judged(assessed: Assessment) -> dict[Criterion, Judgement]:
+def _all_judged(assessed: Assessment) -> Judged:
     groups = assessed.groups
-    of_groups = {c: j.take(groups.task >= 0) for c, j in groups.judged.items()} if groups else {}
-    return assessed.judged | of_groups
+    return assessed.judged | {c: j.take(groups.task >= 0) for c, j in groups.judged.items()}
 
 
 def _criterion(criterion: Criterion, judgement: Judgement) -> View:
@@ -148,16 +147,15 @@ def _forests(assessed: Assessment, plots: Plots) -> Iterator[View]:
         }
 
 
-def _limits(judged: dict[Criterion, Judgement], statistic: str) -> list[float]:
+def _limits(judged: Judged, statistic: str) -> list[float]:
     limits = [limit for c in judged if c.statistic == statistic for limit in (c.at_least, c.at_most)]
     return [limit for limit in limits if limit is not None]
 
 
 def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
     groups = assessed.groups
-    if groups is not None:
-        cells = np.flatnonzero(groups.task < 0)
-        names = [group_shown(groups, cell) for cell in cells]
+    names = [group_shown(groups, cell) for cell in groups.of_all()]
+    if names:
         title = "DSM by group, mean of tasks"
         svg = plots.forest(
             names,
@@ -200,7 +198,7 @@ def _totals(totals: Totals | str) -> View | None:
 
 def _failing_groups(assessed: Assessment) -> str:
     groups = assessed.groups
-    if groups is None:
+    if not groups.value:
         return ""
     verdicts = [judgement.verdict for judgement in groups.judged.values()]
     cells = [cell for cell in np.flatnonzero(groups.task >= 0) if any(v[cell] == Verdict.FAIL for v in verdicts)]

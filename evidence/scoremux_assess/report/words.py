@@ -28,9 +28,10 @@ View = dict[str, Any]
 def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
     """Return a figure and its interval as words; the mean of a single task is none."""
     value, low, high = estimate.at(cell)
-    if estimate.cells is None and 0 < estimate.n[cell] < LEAST_SHOWN:
+    is_mean = estimate.cells[cell] > 0
+    if not is_mean and 0 < estimate.n[cell] < LEAST_SHOWN:
         return {"value": "–", "interval": f"fewer than {LEAST_SHOWN} rows"}
-    if math.isnan(value) or (estimate.cells is not None and estimate.n[cell] < 2):
+    if math.isnan(value) or (is_mean and estimate.n[cell] < 2):
         return {"value": "–", "interval": ""}
     words = [rounded(x, digits).replace("-", "−") for x in (value, low, high)]
     interval = "" if math.isnan(low) else f"[{words[1]}, {words[2]}]"

@@ -1,14 +1,11 @@
 """A statistic with its 95 % interval in each cell, and how many rows would take the interval off a limit."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from scoremux_assess.labels.ratings import Floats, Values, undefined
 
@@ -57,6 +54,10 @@ class Figure(NamedTuple):
     high: float
 
 
+Ends = tuple[Floats, Floats]
+"""Where intervals begin and end."""
+
+
 def rounded(
     value: float,
     digits: int = 2,
@@ -74,9 +75,9 @@ class Estimates:
         value, low, high: NaN where it is not defined.
         n: The rows it is about.
         one_level: `PEOPLE` where a human of the pair gave one level only, else `ONLY_MACHINE` where the machine did;
-            None: nowhere.
-        by_chance: How often a good machine would give one level only on such rows; None as before.
-        cells: Of a mean over `n` cells: how many cells there are; None where nothing is a mean.
+            0 elsewhere.
+        by_chance: How often a good machine would give one level only on such rows.
+        cells: Of a mean over `n` cells: how many cells there are; 0 where nothing is a mean.
         bias: By how much the figure is above the truth on average, as the jackknife finds it.
         shared: The cell's variance and its covariances with the other cells, as the same students are in several, in
             multiples of the variance.
@@ -87,11 +88,25 @@ class Estimates:
     high: Floats
     n: Floats
     scale: str
-    one_level: npt.NDArray[np.int8] | None = None
-    by_chance: Floats | None = None
-    cells: Floats | None = None
-    shared: Floats | float = 1.0
-    bias: Floats | float = 0.0
+    one_level: Values
+    by_chance: Floats
+    cells: Floats
+    shared: Floats
+    bias: Floats
+
+    @classmethod
+    def of(cls, value: Floats, low: Floats, high: Floats, n: Floats, scale: str, **others: Values) -> "Estimates":
+        """Return estimates, in the other fields of which nothing is of note unless they are given."""
+        zeros = np.zeros(len(value))
+        ones = np.ones(len(value))
+        plain: dict[str, Any] = {
+            "one_level": zeros.astype(np.int8),
+            "by_chance": ones,
+            "cells": zeros,
+            "shared": ones,
+            "bias": zeros,
+        }
+        return cls(value, low, high, n, scale, **(plain | others))
 
     def at(self, cell: int) -> Figure:
         return Figure(
@@ -103,9 +118,9 @@ class Estimates:
     def of_fewer(self, cell: int) -> str:
         """Return the words that say of how many cells a mean is, where these are not all."""
         n = self.n[cell]
-        return "" if self.cells is None or n in (0, self.cells[cell]) else f" of {n:,.0f}"
+        return f" of {n:,.0f}" if 0 < n < self.cells[cell] else ""
 
-    def take(self, cells: Values) -> Estimates:
+    def take(self, cells: Values) -> "Estimates":
         return replace(
             self,
             **{name: column[cells] for name, column in self.columns().items()},
@@ -127,8 +142,6 @@ Figures = dict[str, Estimates]
 def joined_estimates(parts: Sequence[Estimates]) -> Estimates:
     """Return the estimates of one statistic in the cells of all parts, in order."""
     columns = {name: [vars(part)[name] for part in parts] for part in parts for name in part.columns()}
-    if "cells" in columns:
-        columns["cells"] = [part.n if part.cells is None else part.cells for part in parts]
     return replace(
         parts[0],
         **{name: np.concatenate(column) for name, column in columns.items()},
@@ -162,34 +175,20 @@ def mean_of(estimate: Estimates) -> Estimates:
     and its r counts as 0. Such a figure adds nothing to the interval. QWK of few rows is too low on average, in a mean
     of many tasks as well: the jackknife's bias is subtracted.
     """
+    is_correlation = estimate.scale == "correlation"
     constant = estimate.one_level == ONLY_MACHINE
-    value = np.where(constant & (estimate.scale == "correlation"), np.nan_to_num(estimate.value), estimate.value)
+    value = np.where(constant & is_correlation, np.nan_to_num(estimate.value), estimate.value)
     counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
-    value, low, high = (column[counts] for column in (value, estimate.low, estimate.high))
-    bias = np.broadcast_to(estimate.bias, len(counts))[counts] if estimate.scale == "correlation" else 0.0
-    mean = (value - bias).mean() if len(value) else np.nan
-    shared = np.broadcast_to(estimate.shared, len(counts))[counts]
+    columns = (value, estimate.low, estimate.high, estimate.bias, estimate.shared)
+    value, low, high, bias, shared = (column[counts] for column in columns)
+    mean = (value - bias if is_correlation else value).mean() if len(value) else np.nan
     ways = np.array([value - low, high - value]) ** 2
     # Cells that seem to err the other way than others make no interval narrower.
     sums = np.maximum(np.nansum(ways, axis=1), np.nansum(ways * shared, axis=1))
     below, above = np.where(np.isnan(low).all(), np.nan, np.sqrt(sums) / max(1, len(value)))
-    low = within(estimate.scale, mean - below)
-    high = within(estimate.scale, mean + above)
-    ends = (mean, low, high, counts.sum(), len(counts))
-    value, low, high, n, cells = (np.array([end], np.float64) for end in ends)
-    none = np.zeros(1)
-    return Estimates(
-        value,
-        low,
-        high,
-        n,
-        estimate.scale,
-        none.astype(np.int8),
-        none + 1,
-        cells,
-        none + 1,
-        none,
-    )
+    low, high = within(estimate.scale, np.array([mean - below, mean + above]))
+    mean, low, high, n = np.array([[mean], [low], [high], [len(value)]])
+    return Estimates.of(mean, low, high, n, estimate.scale, cells=np.array([len(counts)]))
 
 
 def difference(first: Estimates, second: Estimates) -> Estimates:
@@ -201,18 +200,7 @@ def difference(first: Estimates, second: Estimates) -> Estimates:
     constant = np.isnan(low) & (levels == ONLY_MACHINE).any(axis=0) & (levels != PEOPLE).all(axis=0)
     one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
     shared = np.maximum(first.shared, second.shared)
-    bias = np.zeros(len(value))
-    return Estimates(
-        value,
-        low,
-        high,
-        first.n,
-        "difference",
-        one_level,
-        np.ones(len(value)),
-        shared=shared,
-        bias=bias,
-    )
+    return Estimates.of(value, low, high, first.n, "difference", one_level=one_level, shared=shared)
 
 
 def wilson(
@@ -221,7 +209,7 @@ def wilson(
     rows: Floats,
     units: Floats,
     freedom: Floats,
-) -> tuple[Floats, Floats]:
+) -> Ends:
     """Return Wilson's 95 % interval of shares of independent rows.
 
     With students the number is an estimate: size · (t(rows − 1) / t(freedom))² of it count (Korn & Graubard 1998), not

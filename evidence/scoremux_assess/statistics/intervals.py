@@ -47,6 +47,7 @@ from scoremux_assess.statistics.agreement import BY_NAME, Statistic, dsm, human_
 from scoremux_assess.statistics.estimates import (
     ONLY_MACHINE,
     PEOPLE,
+    Ends,
     Estimates,
     Figures,
     straight,
@@ -76,25 +77,12 @@ def estimates(
     for units in _units(ratings, cell, pairs):
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
-            pulls[statistic.name].add(
-                units,
-                statistic.formula(left),
-                units.sums.of(statistic.pairs[0]).rows > 0,
-            )
-    by_statistic = {}
-    for statistic in statistics:
-        estimate = _interval(
-            pulls[statistic.name],
-            whole.of(statistic.pairs[0]),
-            statistic.step(whole),
-        )
-        by_statistic[statistic.name] = _with_levels(
-            estimate,
-            whole,
-            statistic.pairs,
-            pulls[statistic.name].units,
-        )
-    return by_statistic
+            about = units.sums.of(statistic.pairs[0]).rows > 0
+            pulls[statistic.name].add(units, statistic.formula(left), about)
+    return {
+        statistic.name: _estimate(pulls[statistic.name], whole, statistic.pairs, statistic.step(whole))
+        for statistic in statistics
+    }
 
 
 def dsm_estimates(
@@ -126,8 +114,7 @@ def dsm_estimates(
         pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
     with undefined():
         step = 1 / human_deviation(whole)
-    estimate = _interval(pulls, inside.of(Pair.MACHINE), step)
-    return _with_levels(estimate, whole, [Pair.MACHINE], pulls.units)
+    return _estimate(pulls, whole, [Pair.MACHINE], step, inside.of(Pair.MACHINE))
 
 
 @dataclass(frozen=True)
@@ -172,20 +159,13 @@ def _units(
         rows = order[starts[0] : starts[-1]]
         place = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         part = ratings.take(rows)
-        of_student = (
-            of_rows(part, pairs, levels)
-            .times(part.rows)
-            .total(
-                place,
-                len(starts) - 1,
-            )
-        )
+        of_row = of_rows(part, pairs, levels).times(part.rows)
         first = order[starts[:-1]]
         yield _Units(
             rows,
             cell[first],
             np.ones(len(first)),
-            of_student,
+            of_row.total(place, len(first)),
             student[first],
         )
 
@@ -210,30 +190,18 @@ class _Pulls:
             pull = self.middle[units.cell] - straight(left, self.scale)
         # Rounding must not pass for a difference.
         pull[np.abs(pull) < 1e-13] = 0.0
-        cells = len(self.value)
-        self._lost += by_cell(
-            units.cell,
-            units.count * np.nan_to_num(self.value[units.cell] - left),
-            cells,
-        )
-        self._moments += [
-            by_cell(
-                units.cell,
-                units.count * pull**power,
-                cells,
-            )
-            for power in range(5)
-        ]
-        self.units += by_cell(units.cell, units.count * about, cells)
-        if units.student is not None and cells > 1:
-            slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(
-                self.scale,
-                np.ones(cells),
-            )
+        self._lost += self._by_cell(units, np.nan_to_num(self.value[units.cell] - left))
+        self._moments += [self._by_cell(units, pull**power) for power in range(5)]
+        self.units += self._by_cell(units, about)
+        if units.student is not None and len(self.value) > 1:
+            slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(self.scale, np.ones(len(self.value)))
             with undefined():
                 moved = pull * slope[units.cell]
             moved = np.where(np.isfinite(moved), moved, 0).astype(np.float32)
             self._moved.append((units.student, units.cell, moved))
+
+    def _by_cell(self, units: _Units, values: Values) -> Floats:
+        return by_cell(units.cell, units.count * values, len(self.value))
 
     def shared(self) -> Floats:
         """Return `Estimates.shared`; of a cell that no student moves, in how many cells its students are, [C]."""
@@ -276,79 +244,91 @@ class _Pulls:
         return np.asarray((third - 3 * mean * second + 2 * mean**3) / (second - mean**2) ** 1.5)
 
 
-def _with_levels(
-    estimate: Estimates,
+def _estimate(
+    pulls: _Pulls,
     whole: Sums,
     pairs: Sequence[Pair],
-    units: Floats,
+    step: Floats,
+    rated: PairSums | None = None,
 ) -> Estimates:
-    """Return the estimate with `one_level` and `by_chance`; pairs: those that a statistic compares."""
+    """Return a statistic with its interval.
+
+    Args:
+        pairs: The raters that it compares.
+        step: How much it moves for each share of rows that is one level off.
+        rated: The sums of the rows that it is about; those of the first pair if None.
+    """
+    rated = rated or whole.of(pairs[0])
+    with undefined():
+        independent = np.minimum(rated.rows, rated.n**2 / rated.ww)
+        if pulls.scale == "share":
+            ends = _share_interval(pulls, rated.rows, independent)
+        else:
+            ends = _interval(pulls, independent, step)
+        low, high = within(pulls.scale, np.array(ends))
+    nowhere = np.isnan(pulls.value) | np.isnan(low) | np.isnan(high)
+    one_level, by_chance = _constant(whole, pairs, pulls.units)
+    return Estimates.of(
+        value=pulls.value,
+        low=np.where(nowhere, np.nan, low),
+        high=np.where(nowhere, np.nan, high),
+        n=rated.rows,
+        scale=pulls.scale,
+        one_level=one_level,
+        by_chance=by_chance,
+        shared=pulls.shared(),
+        bias=pulls.bias(),
+    )
+
+
+def _constant(whole: Sums, pairs: Sequence[Pair], units: Floats) -> tuple[Values, Floats]:
+    """Return `Estimates.one_level` and `by_chance`; pairs: the raters that a statistic compares."""
     first = whole.of(pairs[0])
     people = x_spread(first) == 0
     machine = np.zeros_like(people)
     by_chance = np.ones(len(people))
+    compared = set(pairs) - {Pair.HUMANS, Pair.LEVELS}
+    if pairs[0] == Pair.RECORD:
+        compared = {Pair.RECORD}
     if pairs[0] == Pair.ROUTES:
-        return replace(estimate, one_level=machine.astype(np.int8), by_chance=by_chance)
+        return machine.astype(np.int8), by_chance
     if Pair.HUMANS in pairs:
         people |= y_spread(first) == 0
-    for pair in {Pair.RECORD} if pairs[0] == Pair.RECORD else set(pairs) - {Pair.HUMANS, Pair.LEVELS}:
+    for pair in compared:
         p = whole.of(pair)
         constant = y_spread(p) == 0
         machine |= constant
         with undefined():
             other = (1 - p.same / p.n) * np.minimum(p.n**2 / p.ww, units)
         by_chance = np.where(constant, np.fmin(by_chance, 0.5**other), by_chance)
-    one_level = np.where(people, PEOPLE, np.where(machine, ONLY_MACHINE, 0)).astype(np.int8)
-    return replace(estimate, one_level=one_level, by_chance=by_chance)
+    one_level = np.where(people, PEOPLE, np.where(machine, ONLY_MACHINE, 0))
+    return one_level.astype(np.int8), by_chance
 
 
-def _interval(pulls: _Pulls, rated: PairSums, step: Floats) -> Estimates:
-    """Return the interval.
-
-    Args:
-        rated: The sums of the pair of raters whose rows it is about.
-        step: How much it moves for each share of rows that is one level off.
-    """
+def _interval(pulls: _Pulls, independent: Floats, step: Floats) -> Ends:
+    """Return the interval of anything but a share. independent: how many rows of equal weight tell as much."""
     value = pulls.value
-    scale = pulls.scale
-    with undefined():
-        independent = np.minimum(rated.rows, rated.n**2 / rated.ww)
-        if scale == "share":
-            low, high = _share_interval(value, rated.rows, independent, pulls)
-        else:
-            low, high = _skewed(pulls) if scale in ("difference", "size") else _student(pulls)
-            reach = (1 - 0.025 ** (1 / np.maximum(independent, 1))) * step
-            # The jackknife knows nothing where no unit moves the figure. A machine that gives one level throughout has
-            # a QWK of 0 without any movement, and nothing bounds what it would do with another row.
-            still = pulls.error() == 0
-            perfect = 1 - np.abs(value) < 1e-12
-            low, high = (np.where(still, np.nan, end) if scale == "correlation" else end for end in (low, high))
-            blind = perfect if scale == "correlation" else still
-            reach = value * np.expm1(reach) if scale == "ratio" else reach
-            low = np.where(blind, value - reach, low)
-            high = np.where(blind, value + reach, high)
-        low = within(scale, low)
-        high = within(scale, high)
-    nowhere = np.isnan(value) | np.isnan(low) | np.isnan(high)
-    low, high = (np.where(nowhere, np.nan, end) for end in (low, high))
-    return Estimates(
-        value,
-        low,
-        high,
-        rated.rows,
-        scale,
-        shared=pulls.shared(),
-        bias=pulls.bias(),
-    )
+    reach = (1 - 0.025 ** (1 / np.maximum(independent, 1))) * step
+    # The jackknife knows nothing where no unit moves the figure.
+    blind = still = pulls.error() == 0
+    low, high = _skewed(pulls) if pulls.scale in ("difference", "size") else _student(pulls)
+    if pulls.scale == "correlation":
+        # A machine that gives one level throughout has a QWK of 0 without any movement, and nothing bounds what it
+        # would do with another row.
+        low, high = (np.where(still, np.nan, end) for end in (low, high))
+        blind = 1 - np.abs(value) < 1e-12
+    elif pulls.scale == "ratio":
+        reach = value * np.expm1(reach)
+    return np.where(blind, value - reach, low), np.where(blind, value + reach, high)
 
 
-def _student(pulls: _Pulls) -> tuple[Floats, Floats]:
+def _student(pulls: _Pulls) -> Ends:
     half = student_t(pulls.units - 1) * pulls.error()
     back = np.tanh if pulls.scale == "correlation" else np.exp
     return back(pulls.middle - half), back(pulls.middle + half)
 
 
-def _skewed(pulls: _Pulls) -> tuple[Floats, Floats]:
+def _skewed(pulls: _Pulls) -> Ends:
     """Return the wider of Student's t and Hall's monotone transformation of it, on each side."""
     g = pulls.skewness() / np.sqrt(pulls.units)
     t = student_t(pulls.units - 1)
@@ -363,17 +343,13 @@ def _skewed(pulls: _Pulls) -> tuple[Floats, Floats]:
     return pulls.value - error * below, pulls.value - error * above
 
 
-def _share_interval(
-    share: Floats,
-    rows: Floats,
-    independent: Floats,
-    pulls: _Pulls,
-) -> tuple[Floats, Floats]:
+def _share_interval(pulls: _Pulls, rows: Floats, independent: Floats) -> Ends:
     """Return Wilson's interval for as many independent rows as explain the jackknife's standard error.
 
     Args:
         independent: How many of equal weight tell as much, where the jackknife finds no error.
     """
+    share = pulls.value
     units = pulls.units
     error = pulls.error()
     explaining = share * (1 - share) / (error**2 * (units - 1) / units)
