@@ -31,7 +31,7 @@ from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.micro_batches import MicroBatch
 from scoremux_engine.scoring.observer import POST, TOKENISE, BatchTrace, Columns, Observer, ScoredBatch
 from scoremux_engine.scoring.row_plan import Allowed, RowPlan, Rows, Texts
-from scoremux_engine.scoring.row_request import ANY_TERMS, Arrival, RowRequest, Terms
+from scoremux_engine.scoring.row_request import Arrival, RowRequest
 from scoremux_engine.scoring.scheduler import Scheduler
 from scoremux_engine.store.store import Store
 
@@ -157,23 +157,9 @@ class Engine:
         """
         return self._answer([self._run(Rows(texts, tasks, allowed), pooled=embeddings)])[0]
 
-    def submit(
-        self,
-        texts: Texts,
-        tasks: Texts,
-        done: Callable[[Columns | Exception], None],
-        allowed: Allowed = None,
-        *,
-        embeddings: bool = False,
-        terms: Terms = ANY_TERMS,
-    ) -> None:
-        """As `score_columns`, without waiting: `done` is called, from any thread, with the tensors or an error."""
-        try:
-            arrival = Arrival(Rows(texts, tasks, allowed), terms, embeddings, done)
-        except EngineError as error:
-            done(error)
-            return
-        if self.takes_at_once(texts):
+    def submit(self, arrival: Arrival) -> None:
+        """As `score_columns`, without waiting: the answer goes to `done` of the arrival."""
+        if self.takes_at_once(arrival.rows.texts):
             self.queue.submit_arrival(arrival)
         else:
             for request in self._admit([arrival]):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from scoremux_engine.commands.options import OtherStoreOption
 from scoremux_engine.commands.printing import show_table
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 
@@ -96,7 +97,7 @@ def serve(
             help="With --adapters: CSV file of tasks, as for `scoremux tasks add`.", rich_help_panel=_FIRST_START
         ),
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
+    store: OtherStoreOption = None,
     profile: Annotated[
         str | None,
         typer.Option(

@@ -339,7 +339,7 @@ def test_request_that_cannot_be_planned_fails_no_other(small_repository: Path) -
     engine.backbone.tokenizer = Failing.open(engine.backbone.folder / "tokenizer.json", engine.backbone.spec.max_tokens)
     for number in range(40):
         text = "the router" if number % 8 else "fails"
-        engine.submit([text], ["t-1"], partial(answers.__setitem__, number))
+        engine.submit(Arrival(Rows([text], ["t-1"]), done=partial(answers.__setitem__, number)))
     until(lambda: len(answers) == 40)
     assert sorted(n for n, answer in answers.items() if isinstance(answer, ValueError)) == [0, 8, 16, 24, 32]
     scored = [answer for answer in answers.values() if isinstance(answer, dict)]
@@ -356,7 +356,7 @@ def test_answer_that_cannot_be_handed_over_keeps_no_other_back(small_repository:
         answers[number] = answer
 
     for number in range(40):
-        engine.submit(["the router"], ["t-1"], partial(done, number))
+        engine.submit(Arrival(Rows(["the router"], ["t-1"]), done=partial(done, number)))
     until(lambda: len(answers) == 30)
     assert all(isinstance(answer, dict) for answer in answers.values())
 
@@ -367,9 +367,9 @@ def test_request_sees_one_manifest_and_its_answer_comes_once(small_repository: P
     answers: list[object] = []
     done: Callable[[object], None] = answers.append
     for _ in range(20):
-        engine.submit(["the router", "a bridge"], ["t-1", "t-2"], done)
-    engine.submit(["the router"], ["t-1", "t-2"], done)
-    until(lambda: len(answers) == 21)
-    assert [a for a in answers if isinstance(a, EngineError)]
+        engine.submit(Arrival(Rows(["the router", "a bridge"], ["t-1", "t-2"]), done=done))
+    with pytest.raises(EngineError, match="1 texts for 2 tasks"):
+        Rows(["the router"], ["t-1", "t-2"])
+    until(lambda: len(answers) == 20)
     for columns in (a for a in answers if isinstance(a, dict)):
         assert all((columns[name] == expected[name]).all() for name in ("LEVEL", "VERSION", "STATUS"))

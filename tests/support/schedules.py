@@ -76,7 +76,7 @@ def run_schedules(engine: Engine, requests: int, seed: int) -> Counter[str]:
             tenant=Tenant(f"token-{draw.randrange(4)}", draw.randint(1, 5)),
         )
         texts, tasks = zip(*mix, strict=True)
-        engine.submit(texts, tasks, partial(count, mix), embeddings=True, terms=terms)
+        engine.submit(Arrival(Rows(texts, tasks), terms, pooled=True, done=partial(count, mix)))
     for _ in range(12):
         free.acquire()
     return counts

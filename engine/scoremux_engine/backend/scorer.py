@@ -35,7 +35,8 @@ from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.observer import Columns
 from scoremux_engine.scoring.outcomes import TaskLists, nothing_on_request
 from scoremux_engine.scoring.permission import WATCHER, Grant, Permissions, read_key
-from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Tenant
+from scoremux_engine.scoring.row_plan import Rows
+from scoremux_engine.scoring.row_request import ANY_TERMS, EVERYBODY, Arrival, Tenant
 from scoremux_engine.selftest import pass_selftest
 from scoremux_engine.store.store import Store
 from scoremux_files.atomic import replace_file
@@ -144,14 +145,8 @@ class Scorer:
             request.answer({})
 
     def _submit(self, request: HeldRequest, grant: Grant | None) -> None:
-        self._engine.submit(
-            request.texts,
-            request.tasks,
-            partial(self._answer, request),
-            grant.allows if grant else None,
-            embeddings=request.embeddings,
-            terms=request.terms,
-        )
+        rows = Rows(request.texts, request.tasks, grant.allows if grant else None)
+        self._engine.submit(Arrival(rows, request.terms, request.embeddings, partial(self._answer, request)))
 
     def _answer(self, request: HeldRequest, outcome: Columns | Exception) -> None:
         try:

@@ -10,6 +10,10 @@ import typer
 from scoremux_engine.model.backbone import Backbone
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store (REPO/store).")]
+RepositoryArgument = Annotated[Path, typer.Argument(help="Model repository with a backbone and a store.")]
+OtherStoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of task packages (default: REPOSITORY/store).")
+]
 BackboneOption = Annotated[
     Path | None, typer.Option("--backbone", help="Folder of the exported backbone (default: next to the store).")
 ]

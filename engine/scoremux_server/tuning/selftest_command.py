@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scoremux_engine.commands.options import OtherStoreOption, RepositoryArgument
 from scoremux_engine.commands.printing import show_table
 from scoremux_engine.engine import Engine
 from scoremux_engine.errors import RunnerError
@@ -44,8 +45,8 @@ _MIXES = typer.Option(
 
 
 def selftest(
-    repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and a store.")],
-    store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
+    repository: RepositoryArgument,
+    store: OtherStoreOption = None,
     profile: Annotated[str | None, _PROFILE] = None,
     mixes: Annotated[int | None, _MIXES] = None,
     longest: Annotated[int | None, typer.Option(min=1, help="Longest text in tokens (default: the longest).")] = None,

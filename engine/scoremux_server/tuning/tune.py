@@ -16,6 +16,7 @@ import typer
 
 from scoremux_client.errors import InputError
 from scoremux_decide.bounds import upper_bound
+from scoremux_engine.commands.options import OtherStoreOption, RepositoryArgument
 from scoremux_engine.commands.printing import show_table
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.provenance import processor_name
@@ -32,8 +33,8 @@ _CONFIDENCE = 0.95
 
 
 def tune(
-    repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and a store.")],
-    store: Annotated[Path | None, typer.Option(help="Folder of task packages (default: REPOSITORY/store).")] = None,
+    repository: RepositoryArgument,
+    store: OtherStoreOption = None,
     texts: Annotated[
         Path | None,
         typer.Option(help="Responses: .jsonl, .csv or .parquet with `text` and maybe `task` (default: made-up ones)."),
