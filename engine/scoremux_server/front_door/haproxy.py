@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from scoremux_server.errors import SetupError
-from scoremux_server.triton.process import ChildProcess
+from scoremux_server.triton.processes import ChildProcess
 
 NEEDED = (3, 0)
 CONFIG, ACCESS_TOKENS_MAP = "haproxy.cfg", "tokens.map"

@@ -17,7 +17,7 @@ from scoremux_engine.packages.task_table import read_table
 from scoremux_engine.store.store import Store, refuse_duplicates
 from scoremux_files.errors import first_of
 from scoremux_server.errors import SetupError
-from scoremux_server.triton.process import tied
+from scoremux_server.triton.processes import tied
 
 _NAMED = 3
 """Tasks that a line names."""

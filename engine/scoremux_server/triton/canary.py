@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
@@ -83,7 +82,7 @@ class Canary:
         self._tasks: list[str] = []
         self._store_cause = ""
         self._task: str | None = None
-        self._answers: OrderedDict[str, tuple[float, ...]] = OrderedDict()  # version → probabilities
+        self._answers: dict[str, tuple[float, ...]] = {}  # version → probabilities
         self._in_flight: _InFlight | None = None
 
     @property
@@ -174,10 +173,10 @@ class Canary:
                 return Answer(CanaryVerdict.GOOD)
             return Answer(CanaryVerdict.WRONG, f"no canary was scored ({', '.join(sorted(statuses))})")
         self._task = first.task
-        before = self._answers.setdefault(first.version, first.probabilities)
-        self._answers.move_to_end(first.version)
+        before = self._answers.pop(first.version, first.probabilities)
+        self._answers[first.version] = before  # the last used is the last to be forgotten
         if len(self._answers) > _REMEMBERED:
-            self._answers.popitem(last=False)
+            del self._answers[next(iter(self._answers))]
         if before != first.probabilities:
             cause = f"the canary of {first.task}@{first.version[:12]} has other bits than the first time"
             return Answer(CanaryVerdict.WRONG, cause)

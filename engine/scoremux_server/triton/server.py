@@ -25,12 +25,11 @@ from scoremux_files.errors import writing
 from scoremux_files.installed import commit
 from scoremux_server.errors import InterruptedStartError, SetupError, StartError
 from scoremux_server.profile import Profile
-from scoremux_server.triton import processes
 from scoremux_server.triton.canary import Answer, Canary, CanaryVerdict
 from scoremux_server.triton.command_line import KEY_HEADER, command_line
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
-from scoremux_server.triton.process import TritonProcess
+from scoremux_server.triton.processes import TritonProcess, listens, stubs
 from scoremux_server.triton.repository import assemble
 from scoremux_server.triton.run_files import (
     RunFiles,
@@ -166,7 +165,7 @@ class TritonServer:
                 return None
             look(cause)
             self.run.close_regions()  # a stub makes its region while it starts
-            self.run.find_backend_folder(lambda: bool(processes.stubs(process.pid)))
+            self.run.find_backend_folder(lambda: bool(stubs(process.pid)))
             if process.exit_status is not None:
                 raise self._start_error(process.exit_status)
             self.canary.send()
@@ -252,7 +251,7 @@ class TritonServer:
 
     def _listens(self) -> bool:
         """Whether Triton's ports are those of the process that was started here, and not another program's."""
-        return processes.listens(self.process.pid, (self.endpoints.grpc, self.endpoints.http))
+        return listens(self.process.pid, (self.endpoints.grpc, self.endpoints.http))
 
     def _refuse_rows(self) -> bool:
         """Unload the scorer, which finishes the rows it has; return whether Triton does so.

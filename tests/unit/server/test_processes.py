@@ -13,7 +13,7 @@ import pytest
 
 from scoremux_server.errors import SetupError
 from scoremux_server.triton import processes
-from scoremux_server.triton.process import ChildProcess, open_log
+from scoremux_server.triton.processes import ChildProcess, open_log
 from waiting import until
 
 
@@ -63,7 +63,7 @@ WITHOUT_FILES = """
 import os, resource, sys
 from scoremux_server.errors import SetupError
 from scoremux_server.triton import processes
-from scoremux_server.triton.process import ChildProcess, open_log
+from scoremux_server.triton.processes import ChildProcess, open_log
 resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 files = []
 try:
@@ -181,7 +181,7 @@ def test_unwritable_log_is_named(tmp_path: Path) -> None:
 
 def test_standard_output_as_log_is_not_opened_again(tmp_path: Path) -> None:
     program = (
-        "import sys, subprocess; from pathlib import Path; from scoremux_server.triton.process import open_log\n"
+        "import sys, subprocess; from pathlib import Path; from scoremux_server.triton.processes import open_log\n"
         "print('one', flush=True)\n"
         "with open_log(Path('/dev/stdout')) as output:\n"
         "    subprocess.run([sys.executable, '-c', 'print(2)'], stdout=output)\n"
