@@ -3,8 +3,6 @@
 Every step is per row, number by number, so that a row's neighbours change no bit. numpy is all that it needs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +40,7 @@ class Decider:
     finder: Finder
 
     @classmethod
-    def parse(cls, data: bytes, where: str, question: str, reference: str, language: str, width: int) -> Decider:
+    def parse(cls, data: bytes, where: str, question: str, reference: str, language: str, width: int) -> "Decider":
         """Read `decision.json` of a task, for a backbone whose vectors have `width` numbers.
 
         Raises InputError, which names the file `where`, where a key is wrong, or the rules need what is not installed.

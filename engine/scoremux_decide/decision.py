@@ -3,8 +3,6 @@
 `fit` makes them from labelled responses and a policy, `apply` decides about rows with them.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -209,7 +207,7 @@ class Decision:
             raise ValueError("a threshold or a level_range needs a temperature, which is missing")
 
     @classmethod
-    def parse(cls, data: bytes, where: str) -> Decision:
+    def parse(cls, data: bytes, where: str) -> "Decision":
         """Read the file. Raises InputError naming the key that is wrong."""
         try:
             values = json.loads(data.decode())

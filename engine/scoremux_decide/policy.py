@@ -1,7 +1,5 @@
 """A policy: a programme's rules for confidence, conditions and what goes to people, read from a TOML file."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +39,7 @@ class AgreementTarget(_Table):
     one_level: Literal["people", "keep"] = "people"
 
     @model_validator(mode="after")
-    def _consistent(self) -> AgreementTarget:
+    def _consistent(self) -> "AgreementTarget":
         limits = [self.exact, self.within_of_humans, self.critical]
         if self.human_share is None and limits == [None] * 3:
             raise ValueError("give exact, within_of_humans, critical or human_share")

@@ -5,8 +5,6 @@
 >>> engine.score(["It hands out addresses."], ["en-6.3-ipp"])    # doctest: +SKIP
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from scoremux_engine.errors import BackboneError, EngineError, PackageError, RunnerError, StoreError

@@ -1,7 +1,5 @@
 """The engine: a batch of (text, task) rows in, one outcome a row out, in this process."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -127,7 +125,7 @@ class Engine:
         runner: RunnerChoice | None = None,
         bank_bytes: int = BUDGET_BYTES,
         uncalibrated: str = outcomes.PEOPLE,
-    ) -> Engine:
+    ) -> "Engine":
         """Open the backbone and the store of a repository.
 
         Args:

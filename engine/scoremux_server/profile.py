@@ -1,7 +1,5 @@
 """A profile: the runner and its precision, addresses, records, and how long a server starts and stops."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,7 +133,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     drain_s: int = Field(default=60, ge=1, description="Seconds that rows in flight have to finish, at a stop.")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Profile:
+    def _fits_together(self) -> "Profile":
         if (self.runner == "triton") != (self.backend != "none"):
             raise ValueError("runner 'triton' and a backend other than 'none' go together")
         if self.runner != "openvino" and self.precision != "float32":
@@ -175,7 +173,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         return texts | {key: str(Path(texts[key]).resolve()) for key in _FILES if texts[key]}
 
     @classmethod
-    def read(cls, name: str = DEFAULT, settings: Sequence[str] = ()) -> Profile:
+    def read(cls, name: str = DEFAULT, settings: Sequence[str] = ()) -> "Profile":
         """Return a profile of scoremux, or of a TOML file, changed by `key=value` settings. Raises SetupError."""
         path = Path(name) if name.endswith(".toml") else configuration("profiles") / f"{name}.toml"
         if not path.exists():

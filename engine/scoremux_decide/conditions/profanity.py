@@ -1,7 +1,5 @@
 """Profanity: the lists of glin-profanity, those of `profanity.json`, and what stars hide of their words."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass
@@ -36,7 +34,7 @@ class Profanity:
 
     @classmethod
     @cache
-    def of(cls, languages: tuple[str, ...]) -> Profanity:
+    def of(cls, languages: tuple[str, ...]) -> "Profanity":
         """Return the words of languages. Raises InputError without glin-profanity."""
         data = _data()
         listed: set[str] = set()

@@ -1,7 +1,5 @@
 """Batches → lines of the audit log, before their answers leave."""
 
-from __future__ import annotations
-
 import json
 import math
 from datetime import datetime, timezone

@@ -1,7 +1,5 @@
 """The parameters of Triton's models `scorer` and `backbone`, as their configurations name them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +47,7 @@ class Parameters(BaseModel, extra="ignore", frozen=True):
     audit_key_file: Path | None = None
 
     @classmethod
-    def of(cls, args: Mapping[str, str]) -> Parameters:
+    def of(cls, args: Mapping[str, str]) -> "Parameters":
         """Read the arguments with which Triton loads a model.
 
         Raises ValueError for a wrong number or where Triton is to cache responses.

@@ -1,7 +1,5 @@
 """The models inside Triton's Python backend, `scorer` and `backbone`: the one file that knows Triton's Python API."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -108,7 +106,7 @@ class Scorer:
         for request in map(HeldRequest, requests):
             self._try(self._accept, request)
 
-    def _try(self, step: Callable[..., None], request: HeldRequest, *values: Grant | None) -> None:
+    def _try(self, step: Callable[..., None], request: "HeldRequest", *values: Grant | None) -> None:
         """Take a step with a request, and refuse the request where that fails."""
         try:
             step(request, *values)
@@ -117,7 +115,7 @@ class Scorer:
                 self._engine.queue.count_dropped(request.rows, error.reason)
             self._refuse(request, error)
 
-    def _accept(self, request: HeldRequest) -> None:
+    def _accept(self, request: "HeldRequest") -> None:
         grant = self._permissions.of(request.parameters) if self._permissions else None
         request.read(Tenant(grant.name, grant.weight) if grant else EVERYBODY)
         if request.lists_tasks:
@@ -129,14 +127,14 @@ class Scorer:
         else:
             self._admission.submit(self._try, self._admit, request, grant)
 
-    def _admit(self, request: HeldRequest, grant: Grant | None) -> None:
+    def _admit(self, request: "HeldRequest", grant: Grant | None) -> None:
         if request.is_cancelled():  # Triton knew nothing of it when it handed the request over
             self._engine.queue.count_dropped(request.rows, "cancelled")
             self._answer(request, DroppedError("cancelled", "the request was cancelled"))
         else:
             self._submit(request, grant)
 
-    def _list_tasks(self, request: HeldRequest, grant: Grant | None) -> None:
+    def _list_tasks(self, request: "HeldRequest", grant: Grant | None) -> None:
         request.more = self._lists.columns(self._engine.bank.described(), request.rows, grant)
         if request.scores:
             self._room.enter(request)
@@ -144,11 +142,11 @@ class Scorer:
         else:
             request.answer({})
 
-    def _submit(self, request: HeldRequest, grant: Grant | None) -> None:
+    def _submit(self, request: "HeldRequest", grant: Grant | None) -> None:
         rows = Rows(request.texts, request.tasks, grant.allows if grant else None)
         self._engine.submit(Arrival(rows, request.terms, request.embeddings, partial(self._answer, request)))
 
-    def _answer(self, request: HeldRequest, outcome: Columns | Exception) -> None:
+    def _answer(self, request: "HeldRequest", outcome: Columns | Exception) -> None:
         try:
             if isinstance(outcome, Exception):
                 self._refuse(request, outcome)
@@ -157,7 +155,7 @@ class Scorer:
         finally:
             self._room.leave(request)
 
-    def _refuse(self, request: HeldRequest, error: Exception) -> None:
+    def _refuse(self, request: "HeldRequest", error: Exception) -> None:
         code = pb_utils.TritonError
         if isinstance(error, GrantError):  # not logged: a client could fill the log with them
             request.fail(str(error), code.INVALID_ARG)

@@ -1,7 +1,5 @@
 """The bank: the task versions that batches score with, in memory within a budget."""
 
-from __future__ import annotations
-
 import os
 import re
 import threading
@@ -119,7 +117,7 @@ class Bank:
         while not self._live.describe():
             self.refresh()
 
-    def checkout(self, requests: int = 1) -> BatchVersions:
+    def checkout(self, requests: int = 1) -> "BatchVersions":
         """Give versions to requests; they stay in place until each closed them. Raises StoreError as `refresh`."""
         if self._loader is None:
             self.refresh()
@@ -127,7 +125,7 @@ class Bank:
             self._note_change()
         return BatchVersions(self, requests)
 
-    def check_in(self, versions: BatchVersions) -> None:
+    def check_in(self, versions: "BatchVersions") -> None:
         """Let versions leave their places once the last of their requests has closed them."""
         with self._unpinned:
             versions.requests -= 1
@@ -174,7 +172,7 @@ class Bank:
                 full |= not self._load(package, replaces)
         return True
 
-    def find(self, task: str, digest: str | None, batch: BatchVersions) -> Version | Status:
+    def find(self, task: str, digest: str | None, batch: "BatchVersions") -> Version | Status:
         """Return the live version of a task, or the one of `digest`, pinned for `batch`; or why there is none."""
         if digest is not None:
             # A digest becomes a path.
@@ -198,7 +196,7 @@ class Bank:
         if self._loader is not None:
             self._loader.wake()
 
-    def _version(self, task: str, digest: str, batch: BatchVersions) -> Version | Status:
+    def _version(self, task: str, digest: str, batch: "BatchVersions") -> Version | Status:
         with self._lock:
             version = self._residents.get(digest)
             if version is not None:
@@ -247,7 +245,7 @@ class Bank:
             self._live.note_loaded(task, package.digest)
         return version
 
-    def _pin(self, version: Version, batch: BatchVersions) -> Version:
+    def _pin(self, version: Version, batch: "BatchVersions") -> Version:
         self._residents.pin(version)
         batch.pinned.append(version)
         return version
@@ -276,7 +274,7 @@ class BatchVersions:
         """Give the versions back for one request."""
         self._bank.check_in(self)
 
-    def __enter__(self) -> BatchVersions:
+    def __enter__(self) -> "BatchVersions":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,7 +1,5 @@
 """The versions in memory: the slots that hold their tables, least recently used first, within a budget of bytes."""
 
-from __future__ import annotations
-
 import heapq
 import math
 import mmap
@@ -38,14 +36,14 @@ class Version:
     digest: str
     size: SizeClass
     outputs: int
-    pool: Pool | None = None
+    pool: "Pool | None" = None
     slot: int = 0
     own_tables: Mapping[str, Array] | None = None
     decider: Decider = UNDECIDED
     prefix: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, package: TaskPackage, size: SizeClass, pool: Pool | None = None, slot: int = 0) -> Version:
+    def of(cls, package: TaskPackage, size: SizeClass, pool: "Pool | None" = None, slot: int = 0) -> "Version":
         """Return the version that a package is, with its tables in a slot, or else in its own memory."""
         return cls(
             package.task,

@@ -1,7 +1,5 @@
 """Commands that change a store: `add`, `rollback`, `retire`, `pin`, `gc`, `hold`, `release`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

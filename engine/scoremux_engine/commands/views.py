@@ -1,7 +1,5 @@
 """Commands that look at a store: `list`, `show`, `history`, `verify`."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -86,7 +84,7 @@ def _description(store: Store, task: str, digest: str) -> dict[str, Any]:
         return {"id": task, "problem": str(error)}
 
 
-def served_versions(url: str, tasks: Sequence[str], tls: Tls | None, token: str | None) -> dict[str, str]:
+def served_versions(url: str, tasks: Sequence[str], tls: "Tls | None", token: str | None) -> dict[str, str]:
     """Return each task's version on the server at `url`: a digest, or the status of a row without a score.
 
     It scores one empty text a task. Raises the client's TransportError.

@@ -1,7 +1,5 @@
 """The exported backbone on disk: `backbone.onnx`, `tokenizer.json` and `backbone.json`, which says what they are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -279,7 +277,7 @@ class Backbone:
         return load_file(self.folder / MEASURED) if self.spec.measured else {}
 
     @classmethod
-    def open(cls, folder: Path) -> Backbone:
+    def open(cls, folder: Path) -> "Backbone":
         """Read and verify. Raises BackboneError naming the file that is missing or was changed."""
         path = folder / SPEC
         spec = read_spec(BackboneSpec, path, "scoremux export backbone")

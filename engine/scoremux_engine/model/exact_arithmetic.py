@@ -6,8 +6,6 @@ of their products is a whole number below 2**53. A float64 holds such a sum exac
 a library adds, and with whatever instructions. The parts' results are then added in one order.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -53,7 +51,7 @@ class WholeParts:
     units: tuple[Array, ...]
 
     @classmethod
-    def of(cls, values: Array, axis: int, bits: int) -> WholeParts:
+    def of(cls, values: Array, axis: int, bits: int) -> "WholeParts":
         """Cut an array along the axis that is summed over; no whole number is beyond 2**bits."""
         rest = np.asarray(values, np.float64)
         _, exponent = np.frexp(np.abs(rest).max(axis=axis, keepdims=True, initial=0.0))

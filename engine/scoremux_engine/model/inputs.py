@@ -1,7 +1,5 @@
 """The model's view of a response: the response alone, a pair of texts, or a template, as `task.json` says."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ class Input(BaseModel, extra="forbid", frozen=True):
     template: str | None = None
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Input:
+    def _one_kind(self) -> "Input":
         names = {name for name in ("first", "second", "template") if getattr(self, name) is not None}
         if names not in ({"first", "second"}, {"template"}):
             raise ValueError("it is either a pair, `first` and `second`, or a `template`")
@@ -65,7 +63,7 @@ class Layout:
     side: int = 0
 
     @classmethod
-    def of(cls, source: Input, fields: Mapping[str, str]) -> Layout:
+    def of(cls, source: Input, fields: Mapping[str, str]) -> "Layout":
         """Fill in a task's fields, by the names of `FIELDS`.
 
         Raises ValueError where the input names a field that does not exist or is empty, or does not name the response

@@ -1,7 +1,5 @@
 """A TensorRT plan of the backbone on disk: `backbone.plan`, and `backbone.plan.json`, which says what it can run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 
@@ -55,7 +53,7 @@ class PlanSpec(StrictModel):
     parity: PlanParity | None = None
 
     @classmethod
-    def read(cls, folder: Path, backbone: str) -> PlanSpec:
+    def read(cls, folder: Path, backbone: str) -> "PlanSpec":
         """Read the spec of the plan in `folder`, made from the backbone of this digest. Raises BackboneError."""
         spec = read_spec(cls, folder / PLAN_SPEC, "scoremux export plan")
         if spec.backbone != backbone:

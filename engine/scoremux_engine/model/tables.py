@@ -1,7 +1,5 @@
 """Stacks the adapters of the tasks in one micro-batch as the tables that the graph takes as inputs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,7 +35,7 @@ class Tables:
         return tuple(array.shape[1:] for array in self.arrays.values())
 
     @cached_property
-    def bare(self) -> Tables:
+    def bare(self) -> "Tables":
         """These tables with prefixes of no tokens, for rows that do not begin with their task's."""
         if not any(map(is_prefix_input, self.arrays)):
             return self

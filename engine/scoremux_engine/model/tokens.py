@@ -1,7 +1,5 @@
 """Text → tokens, by the backbone's own `tokenizer.json`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +28,7 @@ class Tokens:
     types: list[int]
     truncated: bool
 
-    def after(self, count: int) -> Tokens:
+    def after(self, count: int) -> "Tokens":
         """Return all but the first `count` tokens."""
         return Tokens(self.ids[count:], self.types[count:], self.truncated) if count else self
 
@@ -68,7 +66,7 @@ class Tokenizer:
         self._encode = tokenizer.encode_batch_fast if tokenizer.post_processor else tokenizer.encode_batch
 
     @classmethod
-    def open(cls, file: Path, max_tokens: int) -> Tokenizer:
+    def open(cls, file: Path, max_tokens: int) -> "Tokenizer":
         """Read a `tokenizer.json`. Raises BackboneError where the library cannot."""
         try:
             return cls(HuggingFaceTokenizer.from_file(str(file)), max_tokens)
@@ -76,7 +74,7 @@ class Tokenizer:
             raise BackboneError(f"{file} is not a tokenizer: {error}") from error
 
     @classmethod
-    def of(cls, tokenizer: HuggingFaceTokenizer, max_tokens: int) -> Tokenizer:
+    def of(cls, tokenizer: HuggingFaceTokenizer, max_tokens: int) -> "Tokenizer":
         """Copy a tokenizer, such as the `backend_tokenizer` of one of transformers'."""
         return cls(HuggingFaceTokenizer.from_str(tokenizer.to_str()), max_tokens)
 

@@ -1,7 +1,5 @@
 """`adapter_config.json`: PEFT's description of a LoRA adapter, and which of its variants are served."""
 
-from __future__ import annotations
-
 import math
 import re
 from functools import cached_property
@@ -108,7 +106,7 @@ class AdapterConfig(BaseModel, extra="ignore", frozen=True):
         return _compile(self.rank_pattern), _compile(self.alpha_pattern)
 
     @classmethod
-    def parse(cls, data: bytes, path: Path) -> AdapterConfig:
+    def parse(cls, data: bytes, path: Path) -> "AdapterConfig":
         """Parse `adapter_config.json`, read from `path`. Raises PackageError naming a wrong or unsupported key."""
         try:
             raw = parse_object(data)

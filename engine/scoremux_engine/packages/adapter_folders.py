@@ -1,7 +1,5 @@
 """Folders of adapters as PEFT saves them: which there are, what they were trained on, and what they change of it."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -50,7 +48,7 @@ class Adapter:
     bias: bool
 
     @classmethod
-    def read(cls, folder: Path) -> Adapter:
+    def read(cls, folder: Path) -> "Adapter":
         """Read the configuration and the tensors' names. Raises PackageError naming file and key."""
         files, path = PackageFiles(folder), folder / TENSORS
         config, names = files.config, sorted(files.tensors.shapes)

@@ -1,7 +1,5 @@
 """A task package: one version of one task on disk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,12 +41,12 @@ class TaskPackage:
     prefix: tuple[int, ...] = ()
 
     @classmethod
-    def read(cls, folder: Path, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
+    def read(cls, folder: Path, backbone: Backbone, number: Number = np.float32) -> "TaskPackage":
         """Read and check the package in a folder in full. Raises PackageError naming what is wrong."""
         return cls.check(PackageFiles(folder), backbone, number)
 
     @classmethod
-    def check(cls, files: PackageFiles, backbone: Backbone, number: Number = np.float32) -> TaskPackage:
+    def check(cls, files: PackageFiles, backbone: Backbone, number: Number = np.float32) -> "TaskPackage":
         """Read and check a package in full. Raises PackageError naming what is wrong.
 
         The digest is of the bytes that were checked. number: the type of its tables.

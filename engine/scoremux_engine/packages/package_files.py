@@ -1,7 +1,5 @@
 """A package's files: which there are, what each says, and their digest. Each JSON file is read once."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from copy import copy
@@ -42,7 +40,7 @@ class PackageFiles:
     path: Path
     texts: dict[str, bytes] = field(default_factory=dict)
 
-    def replace(self, name: str, content: bytes) -> PackageFiles:
+    def replace(self, name: str, content: bytes) -> "PackageFiles":
         """Return the same files with another content of a JSON or Markdown file."""
         changed = copy(self)
         changed.texts = {**self.texts, name: content}

@@ -1,7 +1,5 @@
 """`task.json`: the description of a task, with its levels, texts and input."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -62,7 +60,7 @@ class Task(BaseModel, extra="forbid", frozen=True):
         return response if self.layout is None else self.layout.render(response)
 
     @classmethod
-    def parse(cls, data: bytes, path: Path) -> Task:
+    def parse(cls, data: bytes, path: Path) -> "Task":
         """Parse `task.json`, read from `path`. Raises PackageError naming the key that is wrong."""
         try:
             return parse_model(cls, data)

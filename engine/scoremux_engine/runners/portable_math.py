@@ -6,8 +6,6 @@ weights of more than 768 rows. They are written here in operations whose bits ar
 compared (`engine/equal_bits.md`); each process measures what it computes (`runners.arithmetic`).
 """
 
-from __future__ import annotations
-
 from functools import reduce
 from typing import Any
 
@@ -95,7 +93,7 @@ def split_product(node: Any, weights: Pieces) -> None:
     _read_instead(node, reduce(ops.add, products))
 
 
-def _replace_softmax(node: Any, masks: _Masks) -> None:
+def _replace_softmax(node: Any, masks: "_Masks") -> None:
     """Divide after the product with V where one reads the weights, else at once. The axis is the last."""
     x = node.input_value(0)
     largest = ops.reduce_max(masks.with_same_max(x), _integers([-1]), keep_dims=True)

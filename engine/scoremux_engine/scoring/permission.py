@@ -4,8 +4,6 @@ The front door knows the access token behind a request and sets the grant as a h
 one of the request's parameters. A client may send a parameter of the same name in the body, so a grant is signed.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import hmac
 import json
@@ -68,7 +66,7 @@ class Grant:
         return grant
 
     @staticmethod
-    def verified(key: bytes, grant: str) -> Grant:
+    def verified(key: bytes, grant: str) -> "Grant":
         """Return a grant that `signed` wrote with the same key. Raises GrantError; says nothing about its expiry."""
         claims, _, mac = grant[: MOST_BYTES + 1].rpartition(":")
         if len(grant) > MOST_BYTES or not grant.isascii() or not hmac.compare_digest(mac, _mac(key, claims)):

@@ -1,7 +1,5 @@
 """Texts and tasks → row plan: the rows to compute, and a status for every row."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -113,7 +111,7 @@ class RowPlan:
         return Outputs(logits, np.full((size, width), np.nan, dtype=np.float32))
 
     @classmethod
-    def joined(cls, plans: Sequence[RowPlan]) -> RowPlan:
+    def joined(cls, plans: "Sequence[RowPlan]") -> "RowPlan":
         """Return the plan of the rows of all these requests, one request after the other."""
         if len(plans) == 1:
             return plans[0]
@@ -138,7 +136,7 @@ class RowPlan:
         *,
         coding: bool = True,
         deadly: Collection[str] = (),
-    ) -> list[RowPlan]:
+    ) -> "list[RowPlan]":
         """Decode rows, find their versions and tokenise them. A row's fault becomes its status.
 
         Args:

@@ -1,7 +1,5 @@
 """The store as its writers change it: one atomic change at a time, also with other writers."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile
@@ -35,7 +33,7 @@ class _CheckedPackage:
     digest: str
 
     @classmethod
-    def of(cls, files: PackageFiles, backbone: Backbone) -> _CheckedPackage:
+    def of(cls, files: PackageFiles, backbone: Backbone) -> "_CheckedPackage":
         package = TaskPackage.check(files, backbone)
         return cls(files, package.task.id, package.digest)
 

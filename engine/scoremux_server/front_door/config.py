@@ -1,7 +1,5 @@
 """The front door's configuration: a TOML file."""
 
-from __future__ import annotations
-
 import ipaddress
 import ssl
 from pathlib import Path
@@ -44,7 +42,7 @@ class Backend(BaseModel, extra="forbid", frozen=True):
     plaintext: bool = False
 
     @model_validator(mode="after")
-    def _is_encrypted(self) -> Backend:
+    def _is_encrypted(self) -> "Backend":
         hosts = [host(address) for address in (self.grpc, self.http, self.ready)]
         if self.ca:
             if self.plaintext:
@@ -166,7 +164,7 @@ class FrontDoorConfig(BaseModel, extra="forbid", frozen=True):
     )
 
     @classmethod
-    def read(cls, file: Path) -> FrontDoorConfig:
+    def read(cls, file: Path) -> "FrontDoorConfig":
         """Return a file's configuration, its paths absolute. Raises SetupError naming what is unknown or wrong."""
         config = check(cls, read_toml(file, SetupError), str(file), SetupError)
         names = [backend.name for backend in config.backends]

@@ -1,7 +1,5 @@
 """The front door: HAProxy as a child process, with its files, which are loaded again when they change."""
 
-from __future__ import annotations
-
 import tempfile
 import threading
 import time
@@ -42,7 +40,7 @@ class DoorSettings:
     stamps: dict[Path, Stamp | None]
 
     @classmethod
-    def read(cls, file: Path) -> DoorSettings:
+    def read(cls, file: Path) -> "DoorSettings":
         """Return the content of the files now. Raises SetupError naming what is wrong or missing."""
         stamps = {file: _stamp(file)}
         config = FrontDoorConfig.read(file)

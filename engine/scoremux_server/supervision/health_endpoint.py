@@ -1,7 +1,5 @@
 """The HTTP endpoint of a watched server's health: `/healthz`, `/readyz` and `/metrics`."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import socket
@@ -38,7 +36,7 @@ class HealthEndpoint:
             raise SetupError(f"the watcher's port {port} on {address} cannot be used: {error}") from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
 
-    def __enter__(self) -> HealthEndpoint:
+    def __enter__(self) -> "HealthEndpoint":
         self._thread.start()
         return self
 

@@ -1,7 +1,5 @@
 """The addresses and ports where the server listens."""
 
-from __future__ import annotations
-
 import errno
 import ipaddress
 import socket
@@ -51,7 +49,7 @@ class Endpoints:
         return f"http://{_reachable(self.watch_address)}:{self.watch}"
 
     @classmethod
-    def choose(cls, *, checked: bool = True, **given: Any) -> Endpoints:
+    def choose(cls, *, checked: bool = True, **given: Any) -> "Endpoints":
         """Return endpoints with the given ports, which must be free if `checked`, and a free port for each 0.
 
         Raises SetupError where a port cannot be used.
@@ -68,7 +66,7 @@ class Endpoints:
         return replace(endpoints, **ports)
 
     @classmethod
-    def of(cls, profile: Profile, checked: bool = True) -> Endpoints:
+    def of(cls, profile: Profile, checked: bool = True) -> "Endpoints":
         """Return a profile's endpoints. checked, Raises: as for `choose`."""
         ports = {name: getattr(profile, f"{name}_port") for name in _NAMES}
         addresses = {name: getattr(profile, name) for name in ("address", "watch_address", "metrics_address")}

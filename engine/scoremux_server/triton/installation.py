@@ -1,7 +1,5 @@
 """The Triton that is started: the one in the PyTriton wheel, or one in a folder, as in NVIDIA's container."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys
@@ -51,7 +49,7 @@ class Installation:
     @classmethod
     def find(
         cls, triton: str = BUNDLED, variables: Mapping[str, str] = os.environ, *, checked: bool = True
-    ) -> Installation:
+    ) -> "Installation":
         """Return the bundled Triton or the one in a folder, whose release NVIDIA's container names in `variables`.
 
         Raises SetupError where the wheel is not installed, or, if `checked`, the folder has no Triton.

@@ -1,7 +1,5 @@
 """Digests of the scores that a machine computes, in a file: written on one machine, compared with another's."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -30,7 +28,7 @@ class MachineScores(BaseModel):
     probes: dict[str, str] = {}
 
     @classmethod
-    def read(cls, path: Path) -> MachineScores:
+    def read(cls, path: Path) -> "MachineScores":
         """Read a file of another machine. Raises InputError."""
         with reading(path):
             data = path.read_bytes()
@@ -44,7 +42,7 @@ class MachineScores(BaseModel):
         with writing(path):
             replace_file(path, [json.dumps(self.model_dump(), indent=1).encode()], mode=None)
 
-    def compare(self, there: MachineScores, path: Path) -> tuple[list[str], bool]:
+    def compare(self, there: "MachineScores", path: Path) -> tuple[list[str], bool]:
         """Say what is equal in another machine's file; return also whether something is, and nothing differs."""
         other, sentences = f"{path} ({there.processor})", list[str]()
         if self.backbone != there.backbone:

@@ -1,7 +1,5 @@
 """Trials: settings of the engine measured in turn, each in a process of its own, with given or made-up texts."""
 
-from __future__ import annotations
-
 import multiprocessing
 import random
 import resource
@@ -90,11 +88,11 @@ class Trial:
         """Median of the rounds, in rows per second."""
         return statistics.median(self.rows_per_s)
 
-    def changed_from(self, reference: Trial) -> int:
+    def changed_from(self, reference: "Trial") -> int:
         """Return for how many of the checked rows the level differs from the reference's."""
         return sum(a != b for a, b in zip(self.levels, reference.levels, strict=True))
 
-    def moved_tasks(self, reference: Trial, tasks: Sequence[str], most_changed: float) -> dict[str, tuple[int, int]]:
+    def moved_tasks(self, reference: "Trial", tasks: Sequence[str], most_changed: float) -> dict[str, tuple[int, int]]:
         """Return the tasks of which too many levels differ from the reference's, with how many of how many do.
 
         `most_changed` is the largest share of a task's levels that may differ; one may in any case.

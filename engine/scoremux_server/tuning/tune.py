@@ -1,7 +1,5 @@
 """`scoremux tune`: the fastest settings for a repository on this machine, by measurement."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
