@@ -98,8 +98,8 @@ def _aside(function: Any, *arguments: Any) -> Any:
 
 def _checked(folder: Path, choice: RunnerChoice) -> tuple[float, ...]:
     """Return wall and processor time of a check, and the distance; nothing where the processor lacks the precision."""
-    from scoremux_engine.runners.measure import measure
     from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
+    from scoremux_export.measure import measure
 
     backbone = Backbone.open(folder)
     backbone.tokenizer  # noqa: B018  # each start opens it, and so does the proof of an export

@@ -90,7 +90,7 @@ def measure(repository: Annotated[Path, typer.Argument(help="Model repository wi
     Example: scoremux export measure REPO
     """
     from scoremux_engine.model.backbone import Backbone
-    from scoremux_engine.runners.measure import measure as run
+    from scoremux_export.measure import measure as run
     from scoremux_files.terminal import printable
 
     for sentence in run(Backbone.open(repository / "backbone" / "1")):

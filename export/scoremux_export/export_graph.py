@@ -22,11 +22,11 @@ from scoremux_engine.model.backbone import (
     Site,
 )
 from scoremux_engine.packages.adapter_folders import Adapter
-from scoremux_engine.runners.measure import measure
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_engine.store.reader import StoreReader
 from scoremux_export.errors import ExportError, ModelError
+from scoremux_export.measure import measure
 from scoremux_export.opening.base import weights_digest
 from scoremux_export.opening.classifier import Classifier, copy_of
 from scoremux_export.opening.graph import ONE_FILE_BYTES, write_graph

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models
 
 from scoremux_engine.model.backbone import Backbone, BackboneSpec, HeadLinear, Parity, Site
 from scoremux_engine.runners.arithmetic import PROBE
-from scoremux_engine.runners.measure import measure
+from scoremux_export.measure import measure
 from scoremux_files.digests import file_digest
 
 HIDDEN, HEADS, WORDS, LONGEST = 64, 4, 64, 512

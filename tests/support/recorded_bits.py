@@ -33,8 +33,8 @@ from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone, BackboneSpec, Site
 from scoremux_engine.model.provenance import processor_name
 from scoremux_engine.runners.choose import DEFAULT, ON_CPU, RunnerChoice
-from scoremux_engine.runners.measure import measure
 from scoremux_engine.store.store import Store
+from scoremux_export.measure import measure
 
 RECORD = Path(__file__).parents[1] / "parity" / "bits.json"
 MODELS = RECORD.with_name("bits")

@@ -22,7 +22,7 @@ class Finder:
 
     Args:
         languages: Languages that its responses may be in, unless the rule names them; without any, none is refused.
-        where: The file with the rules: what they need is loaded now. Raises InputError naming what is missing.
+        where: The file with the rules, whose libraries are loaded now. Raises InputError naming one that is missing.
     """
 
     def __init__(

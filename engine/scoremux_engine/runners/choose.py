@@ -1,7 +1,5 @@
 """Which runner to make: by name, device and precision, as a profile or a caller says."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +31,7 @@ class RunnerChoice:
     one_task: bool = False
 
     @classmethod
-    def of(cls, parameters: Mapping[str, str]) -> RunnerChoice:
+    def of(cls, parameters: Mapping[str, str]) -> "RunnerChoice":
         """Return the choice that parameters of a Triton model are; 0 stands for None."""
         return cls(
             parameters.get("runner", DEFAULT.name),

@@ -1,10 +1,8 @@
 """Expected outputs: each process computes a few fixed rows before it is ready, and compares them with the export's.
 
-They lie beside the backbone in `measured.safetensors`: what ONNX Runtime gave in float32. A kernel that is wrong on
+They lie beside the backbone in `measured.safetensors`: outputs of ONNX Runtime in float32. A kernel that is wrong on
 some processor, without an error, is noticed for this very backbone.
 """
-
-from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,7 +38,7 @@ that changes. int8 multiplies alike on all of them.
 
 _GROUPS, _LEVELS, _PREFIX = 2, 8, 24
 _GAIN = 0.5
-"""How large what an adapter adds is beside what it is added to."""
+"""How large the products of adapters are beside those that they are added to."""
 _BATCHES = (
     (8, 3, 8, False),
     (16, 2, 16, True),
@@ -55,14 +53,14 @@ _PLAIN, _PREFIXED = (0, 4), (2, 5)
 
 
 def expected_outputs(backbone: Backbone, runner: BackboneRunner) -> dict[str, Floats]:
-    """Return what a runner gives for each batch, by name."""
+    """Return a runner's outputs for each batch, by name."""
     spec = backbone.spec
     outs = [runner.run(_rows(backbone, n), _tables(spec, n, _own(spec, n)), pooled=True) for n in range(len(_BATCHES))]
     return {f"{name}.{n}": array for n, out in enumerate(outs) for name, array in vars(out).items()}
 
 
 def allowed(measured: Mapping[str, Floats], precision: str) -> float:
-    """Return the largest distance in a precision: a multiple of what the export measured, within limits."""
+    """Return the largest distance in a precision: a multiple of the export's own, within limits."""
     (least, most, times), at_export = _ALLOWED[precision], measured.get(DISTANCE + precision)
     return most if at_export is None else min(most, max(least, times * float(at_export[0])))
 
@@ -70,8 +68,7 @@ def allowed(measured: Mapping[str, Floats], precision: str) -> float:
 def distance(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] = ()) -> float:
     """Return how far a runner's outputs are from the expected ones, on the farthest of its streams.
 
-    The distance of a row is |got − expected| / |expected|, of its logits or of its vector; infinity for what is no
-    number.
+    The distance of a row is |got − expected| / |expected|, of its logits or of its vector; infinity for NaN.
 
     Args:
         live: Further size classes that rows will have.
@@ -110,12 +107,15 @@ def _distances(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeCl
     more = [((_PREFIXED if size.prefix else _PLAIN)[n % 2], size) for n, size in enumerate(others)]
     steps = (1, _GROUPS) if runner.one_task else (1,)  # all rows, and those of the first task alone
     for (number, size), step in product((*own, *more), steps):
-        for out in runner.run_on_each_stream(_rows(backbone, number).part(step=step), _tables(spec, number, size)):
+        rows, tables = _rows(backbone, number).part(step=step), _tables(spec, number, size)
+        for out in runner.run_on_each_stream(rows, tables):
             for name, got in vars(out).items():
                 expected = backbone.measured[f"{name}.{number}"][::step]
-                expected = np.tile(expected, (1, got.shape[1] // expected.shape[1]))
+                times = got.shape[1] // expected.shape[1]
+                expected = np.tile(expected, (1, times))
                 apart = np.linalg.norm(got - expected, axis=1)
-                farthest = float((apart / np.linalg.norm(expected, axis=1)).max())
+                apart /= np.linalg.norm(expected, axis=1)
+                farthest = float(apart.max())
                 yield np.inf if np.isnan(farthest) else farthest
 
 
@@ -170,7 +170,7 @@ def _tables(spec: BackboneSpec, number: int, size: SizeClass) -> Tables:
 
 
 def _scale(name: str, shape: tuple[int, ...]) -> float:
-    """Return how large a table's numbers are: a product of it is about as large as what it reads, biases are small."""
+    """Return how large a table's numbers are: a product of it is about as large as its input, biases are small."""
     if names.is_prefix_input(name):
         return 1.0
     if len(shape) == 1:

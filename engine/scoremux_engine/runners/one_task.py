@@ -1,7 +1,5 @@
 """The form for micro-batches of one task: its adapter's products are computed for packed tokens, as the backbone's."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,8 +37,10 @@ class _OneTask(TokenPacking):
     def __init__(self, model: openvino.Model, spec: BackboneSpec) -> None:
         super().__init__(model, spec.max_tokens)
         self._tables = {name for site in spec.sites for name in site.inputs}
-        (group,) = (p for p in model.get_parameters() if names.GROUP in p.output(0).get_names())
-        self._group = ops.gather(group, ops.constant([0], np.int64), ops.constant(0, np.int64))
+        parameters = model.get_parameters()
+        (group,) = (p for p in parameters if names.GROUP in p.output(0).get_names())
+        zero = ops.constant(0, np.int64)
+        self._group = ops.gather(group, ops.constant([0], np.int64), zero)
         for node in self._nodes:
             if node.get_type_name() == "MatMul" and self._has_tokens(node.input_value(0)):
                 self._read_first(node)
@@ -48,7 +48,7 @@ class _OneTask(TokenPacking):
     def _read_first(self, product: Any) -> None:
         """Let a product of tokens with the tables of their rows be one with the first row's table.
 
-        Magnitudes and biases stay by row: what adds and multiplies them would become part of another kernel, which in
+        Magnitudes and biases stay by row: their sums and products would become part of another kernel, which in
         bfloat16 rounds less often.
         """
         gather = product.input_value(1).get_node()

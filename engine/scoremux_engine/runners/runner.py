@@ -1,7 +1,5 @@
 """The interface of backbone runners, the one that calls another Triton model, and how the CPU is shared out."""
 
-from __future__ import annotations
-
 import math
 import os
 import threading
@@ -53,7 +51,7 @@ class RowInputs:
         also = {names.TOKEN_TYPE_IDS: self.token_type_ids, names.PREFIX_TOKENS: self.prefix_tokens}
         return feeds | {name: array for name, array in also.items() if array is not None}
 
-    def part(self, count: int | None = None, step: int = 1) -> RowInputs:
+    def part(self, count: int | None = None, step: int = 1) -> "RowInputs":
         """Return each `step`th of the first `count` rows."""
         arrays: dict[str, Any] = {
             n: np.ascontiguousarray(a[:count:step]) for n, a in vars(self).items() if isinstance(a, np.ndarray)
@@ -69,7 +67,7 @@ class Outputs:
     pooled: Floats | None = None
 
     @classmethod
-    def joined(cls, parts: Sequence[Outputs]) -> Outputs:
+    def joined(cls, parts: "Sequence[Outputs]") -> "Outputs":
         """Return the rows of all parts, which are of one width, and either all have vectors or none."""
         if len(parts) == 1:
             return parts[0]
@@ -170,7 +168,7 @@ class Streams:
     threads: int
 
     @classmethod
-    def of(cls, threads: int | None, streams: int | None) -> Streams:
+    def of(cls, threads: int | None, streams: int | None) -> "Streams":
         """Share out `threads` (None: all cores) among `streams` (None: one a thread). Raises RunnerError."""
         cores = threads or available_cores()
         count = streams or cores

@@ -1,7 +1,5 @@
 """The scheduler: one queue of rows; the next micro-batch is formed from all waiting requests when a stream is free."""
 
-from __future__ import annotations
-
 import logging
 import math
 import threading

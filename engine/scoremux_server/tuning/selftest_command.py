@@ -1,7 +1,5 @@
 """`scoremux selftest`: do this store's rows keep their bits on this machine, and are they those of another machine?"""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys
