@@ -123,7 +123,8 @@ def _pages(command: Any, context: Context) -> Iterator[tuple[str, list[str]]]:
     options = [p for p in command.get_params(context) if p.param_type_name == "option" and not p.hidden]
     yield context.command_path, [option.opts[0] for option in options]
     for name, under in getattr(command, "commands", {}).items():
-        yield from _pages(under, Context(under, parent=context, info_name=name))
+        if not under.hidden:  # a deprecated one
+            yield from _pages(under, Context(under, parent=context, info_name=name))
 
 
 def test_help_pages_have_few_options() -> None:

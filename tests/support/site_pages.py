@@ -143,7 +143,8 @@ def _described(name: str, value: Any) -> list[str]:
 def _commands(command: Any, context: Context) -> Iterator[tuple[str, Any]]:
     yield context.command_path, command
     for name, under in sorted(getattr(command, "commands", {}).items()):
-        yield from _commands(under, Context(under, parent=context, info_name=name))
+        if not under.hidden:
+            yield from _commands(under, Context(under, parent=context, info_name=name))
 
 
 def _text(text: str | None) -> str:
