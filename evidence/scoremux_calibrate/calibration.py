@@ -45,7 +45,12 @@ def calibrate_tasks(
     engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False
 ) -> Calibration:
     """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction."""
-    return fit_decisions(score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified)))
+    return fit_decisions(
+        score_rows(
+            engine,
+            eligible_rows(store, policy, labelled, unverified=unverified),
+        )
+    )
 
 
 def fit_decisions(rows: Eligible) -> Calibration:
@@ -94,7 +99,13 @@ def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
     human, level, second, weight, student = map(np.concatenate, zip(*columns, strict=True))
     place = np.repeat(np.arange(len(tasks)), [len(of) for of in tasks.values()])
     who = None if (student < 0).all() else own_numbers(student)
-    ratings = Ratings.of(human, level, second, weight=weight, student=who)
+    ratings = Ratings.of(
+        human,
+        level,
+        second,
+        weight=weight,
+        student=who,
+    )
     judged, overall = judge_tasks(ratings, place, len(tasks), read_criteria(policy.criteria))
     verdicts = {}
     for n, name in enumerate(tasks):
@@ -180,4 +191,9 @@ def publish(
     live = {name: calibration.rows.tasks[name] for name in calibration.decisions}
     packages = [live[n].files.replace(DECISION_JSON, d.to_json()) for n, d in calibration.decisions.items()]
     before = {name: task_rows.version for name, task_rows in live.items()}
-    return store.publish(packages, engine.backbone, before=before, dry_run=dry_run)
+    return store.publish(
+        packages,
+        engine.backbone,
+        before=before,
+        dry_run=dry_run,
+    )

@@ -69,7 +69,11 @@ def _answers(
     return answers
 
 
-def _with_probabilities(rows: Rows, answers: Sequence[Scored | None], left_out: Counter[str]) -> list[_ScoredRow]:
+def _with_probabilities(
+    rows: Rows,
+    answers: Sequence[Scored | None],
+    left_out: Counter[str],
+) -> list[_ScoredRow]:
     """Return the rows of one task that have probabilities; count the others."""
     kept = []
     for row, answer in zip(rows, answers, strict=True):

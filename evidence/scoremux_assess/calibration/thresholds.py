@@ -65,7 +65,11 @@ def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
         if most is not None:
             allowed = _allowed(independent, most, promise.confidence)
             kept &= np.ceil(_shares(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
-            chance *= at_most(allowed, independent, _shares(ranked.weight, expected, ends))
+            chance *= at_most(
+                allowed,
+                independent,
+                _shares(ranked.weight, expected, ends),
+            )
     if promise.within is not None:
         kept &= _within(ranked, ends, promise.within, promise.confidence, correlation)
         chance *= _prospects(ranked, ends, promise.within)
@@ -212,7 +216,11 @@ def _rates(errors: Floats, rows: Floats) -> Floats:
         marginal[place] = np.log(joint.sum(axis=1)).sum()
         shares[place] = joint / joint.sum(axis=1, keepdims=True)
     weights = np.exp(marginal - marginal.max())
-    return np.tensordot(weights / weights.sum(), shares, axes=1)
+    return np.tensordot(
+        weights / weights.sum(),
+        shares,
+        axes=1,
+    )
 
 
 def _within(

@@ -88,7 +88,11 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     of_tasks = taken(figures, np.arange(cells))
     judged = {c: judge(c, of_tasks[c.statistic]) for c in criteria if c.of in ("task", "item")}
     tasks = tuple(scored.task.values[code] for code in used)
-    groups = measure_groups(joined, task, [c for c in criteria if c not in judged])
+    groups = measure_groups(
+        joined,
+        task,
+        [c for c in criteria if c not in judged],
+    )
     fewer = fewer_fails({c: j for c, j in {**judged, **groups.judged}.items() if c.of != "item"})
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
     groups = groups.with_verdicts(fewer)
@@ -135,10 +139,20 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     )
 
 
-def judge_tasks(ratings: Ratings, task: Ints, cells: int, criteria: Sequence[Criterion]) -> tuple[Judged, Judgement]:
+def judge_tasks(
+    ratings: Ratings,
+    task: Ints,
+    cells: int,
+    criteria: Sequence[Criterion],
+) -> tuple[Judged, Judgement]:
     """Return verdicts of tasks as a report without groups has them: on each criterion, and on all."""
     of_task = [criterion for criterion in criteria if criterion.of == "task"]
-    found = estimates([criterion.statistic for criterion in of_task], ratings, task, cells)
+    found = estimates(
+        [criterion.statistic for criterion in of_task],
+        ratings,
+        task,
+        cells,
+    )
     judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in of_task})
     return judged, fewer_passes(worst(judged.items(), cells))
 

@@ -48,7 +48,11 @@ class Comparison:
     left_out: tuple[LeftOut, ...]
 
 
-def compare_levels(rows: Ratings, cell: Values, cells: int) -> tuple[Figures, ...]:
+def compare_levels(
+    rows: Ratings,
+    cell: Values,
+    cells: int,
+) -> tuple[Figures, ...]:
     """Return shares of rows that moved, then old, new and change of the figures in `CHANGES`, with 95 % intervals.
 
     Args:
@@ -62,7 +66,12 @@ def compare_levels(rows: Ratings, cell: Values, cells: int) -> tuple[Figures, ..
     ones = np.ones(len(rows))
 
     def share(mask: Mask) -> Estimates:
-        part = replace(rows, human=mask.astype(np.float64), machine=ones, weight=ones)
+        part = replace(
+            rows,
+            human=mask.astype(np.float64),
+            machine=ones,
+            weight=ones,
+        )
         return estimates(["exact"], part, cell, cells)["exact"]
 
     shares = {
@@ -76,7 +85,12 @@ def compare_levels(rows: Ratings, cell: Values, cells: int) -> tuple[Figures, ..
     both = replace(rows, human=rows.second, second=rows.human).take(has_truth)
 
     def figures(ratings: Ratings, prefix: str) -> Figures:
-        found = estimates([prefix + name for name in CHANGES], ratings, cell[has_truth], cells)
+        found = estimates(
+            [prefix + name for name in CHANGES],
+            ratings,
+            cell[has_truth],
+            cells,
+        )
         return {name: found[prefix + name] for name in CHANGES}
 
     was = figures(replace(both, machine=both.second), "")
@@ -97,7 +111,11 @@ def compare(
     """
     before = read_scored(old)
     after = read_scored(new)
-    pairs = _of_one_scale(join(after, _as_known(before), ("NEW", "OLD")), before, after)
+    pairs = _of_one_scale(
+        join(after, _as_known(before), ("NEW", "OLD")),
+        before,
+        after,
+    )
     if not len(pairs):
         reasons = "; ".join(f"{rows.count:,} {rows.reason}" for rows in pairs.left_out)
         raise InputError(f"{old} and {new} have no scored row in common" + (f" ({reasons})" if reasons else ""))
@@ -134,14 +152,24 @@ def _as_known(scored: ScoredColumns) -> KnownColumns:
         task=scored.task,
         level=scored.level,
         second=np.full(rows, np.nan),
-        sample=Sample(weight=np.ones(rows), routed=no, behind=no, sampled=~no, stated=~no),
+        sample=Sample(
+            weight=np.ones(rows),
+            routed=no,
+            behind=no,
+            sampled=~no,
+            stated=~no,
+        ),
         version=scored.version,
         unusable=no,
         administration=scored.administration,
     )
 
 
-def _by_cell(ratings: Ratings, task: Codes, groups: dict[str, Codes]) -> tuple[list[str], list[Figures]]:
+def _by_cell(
+    ratings: Ratings,
+    task: Codes,
+    groups: dict[str, Codes],
+) -> tuple[list[str], list[Figures]]:
     """Return the names of cells, and their figures from `compare_levels`."""
     names = []
     parts = list[tuple[Figures, ...]]()
@@ -191,7 +219,11 @@ def _of_one_scale(pairs: JoinedColumns, before: ScoredColumns, after: ScoredColu
     )
 
 
-def _with_truth(pairs: JoinedColumns, joined: JoinedColumns | None, rows: int) -> tuple[Ratings, dict[str, Codes]]:
+def _with_truth(
+    pairs: JoinedColumns,
+    joined: JoinedColumns | None,
+    rows: int,
+) -> tuple[Ratings, dict[str, Codes]]:
     """Return the ratings for `compare_levels`, and the groups of their rows. rows: how many the new output has."""
     known = np.full(rows, np.nan)
     weight = np.ones(rows)

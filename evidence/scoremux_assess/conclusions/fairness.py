@@ -46,7 +46,12 @@ def explained(ratings: Ratings, group: Ints) -> dict[str, float]:
     levels = _indicators(ratings.human)
     both = (levels[:, :, None] * groups[:, None, :]).reshape(len(group), -1)
     by_level = _adjusted_r2(error, levels, weight, rows)
-    additive = _adjusted_r2(error, np.hstack([groups, levels]), weight, rows)
+    additive = _adjusted_r2(
+        error,
+        np.hstack([groups, levels]),
+        weight,
+        rows,
+    )
     return {
         "osa": _adjusted_r2(error**2, groups, weight, rows),
         "osd": _adjusted_r2(error, groups, weight, rows),

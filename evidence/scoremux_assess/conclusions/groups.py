@@ -87,11 +87,29 @@ class Groups:
 
 _NOBODY = np.zeros(0, np.int64)
 _NONE = np.zeros(0)
-_NO_GAPS = LevelGaps(_NOBODY, _NOBODY, _NONE, Estimates.of(_NONE, _NONE, _NONE, _NONE, "difference"))
-NO_GROUPS = Groups((), (), _NOBODY, {}, {}, {}, _NO_GAPS, _NOBODY)
+_NO_GAPS = LevelGaps(
+    _NOBODY,
+    _NOBODY,
+    _NONE,
+    Estimates.of(_NONE, _NONE, _NONE, _NONE, "difference"),
+)
+NO_GROUPS = Groups(
+    (),
+    (),
+    _NOBODY,
+    {},
+    {},
+    {},
+    _NO_GAPS,
+    _NOBODY,
+)
 
 
-def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criterion]) -> Groups:
+def measure_groups(
+    joined: JoinedColumns,
+    task: Ints,
+    criteria: Sequence[Criterion],
+) -> Groups:
     """Return the statistics of each group of each task and of all rows."""
     names: list[tuple[str, str]] = []
     tasks = []
@@ -132,7 +150,11 @@ def measure_groups(joined: JoinedColumns, task: Ints, criteria: Sequence[Criteri
     )
 
 
-def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Iterator[Fairness]:
+def fairness_by_column(
+    joined: JoinedColumns,
+    task: Ints,
+    cells: int,
+) -> Iterator[Fairness]:
     """Yield how much of the error each column of groups explains, in all rows and in each task."""
     independent = replace(joined.ratings, student=np.broadcast_to(-1, len(joined)))
     for column, codes in joined.truth.groups.items():
@@ -142,7 +164,12 @@ def fairness_by_column(joined: JoinedColumns, task: Ints, cells: int) -> Iterato
             rows = inside if place < 0 else inside.take(inside.cell == place)
             if len(np.unique(rows.group)) > 1:
                 figures = explained(rows.ratings, rows.group)
-                yield Fairness(column, place, figures, int(rows.ratings.rows.sum()))
+                yield Fairness(
+                    column,
+                    place,
+                    figures,
+                    int(rows.ratings.rows.sum()),
+                )
 
 
 @dataclass(frozen=True)
@@ -154,7 +181,12 @@ class _Members:
     group: Ints
 
     @classmethod
-    def of(cls, ratings: Ratings, cell: Ints, group: Values) -> "_Members":
+    def of(
+        cls,
+        ratings: Ratings,
+        cell: Ints,
+        group: Values,
+    ) -> "_Members":
         groups = int(group.max(initial=-1)) + 2
         rows, pair = fewer_rows(ratings, cell * groups + group + 1)
         return cls(rows, pair // groups, pair % groups - 1)
@@ -174,9 +206,19 @@ class _Members:
             at = np.full(int(self.cell.max(initial=0)) + 1, -1)
             at[cell[cells]] = np.arange(len(cells))
             rows = self.take(at[self.cell] >= 0)
-            dsm = dsm_estimates(rows.ratings, at[rows.cell], rows.group == group, len(cells))
+            dsm = dsm_estimates(
+                rows.ratings,
+                at[rows.cell],
+                rows.group == group,
+                len(cells),
+            )
             others = rows.take((rows.group >= 0) & (rows.group != group))
-            rest = estimates(GAPS.values(), others.ratings, at[others.cell], len(cells))
+            rest = estimates(
+                GAPS.values(),
+                others.ratings,
+                at[others.cell],
+                len(cells),
+            )
             gaps = {gap: difference(figures[name].take(cells), rest[name]) for gap, name in GAPS.items()}
             parts.append({"dsm": dsm, **gaps})
             order.append(cells)

@@ -46,7 +46,11 @@ class Totals:
         return np.asarray((self.by[name] >= self.cuts[:, None]).mean(axis=1))
 
 
-def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | str:
+def measure_totals(
+    joined: JoinedColumns,
+    task: Ints,
+    cells: int,
+) -> Totals | str:
     """Return totals, in points where the output has them, else in levels; or why there are none, empty for few."""
     ratings = joined.ratings
     student = ratings.students
@@ -79,7 +83,12 @@ def measure_totals(joined: JoinedColumns, task: Ints, cells: int) -> Totals | st
     for name, (totals, others) in compared.items():
         one = np.zeros(len(totals), np.int64)
         place = np.repeat(np.arange(len(cuts)), len(totals))
-        figures[name] = estimates(FIGURES, Ratings.of(others, totals), one, 1)
+        figures[name] = estimates(
+            FIGURES,
+            Ratings.of(others, totals),
+            one,
+            1,
+        )
         passes = Ratings.of(*((of >= cuts[:, None]).ravel() for of in (others, totals)))
         same[name] = estimates(["exact"], passes, place, len(cuts))["exact"]
     by = {

@@ -91,7 +91,11 @@ def join_truth(
         groups=[name for name in columns.groups if name not in kept],
         student="" if columns.student in kept else columns.student,
     )
-    table.require(required, "id", *([] if has_points else ["level"]))
+    table.require(
+        required,
+        "id",
+        *([] if has_points else ["level"]),
+    )
     known = _truth_columns(table, columns, absent, trained)
     if kept:
         of_output = _of_output(kept, scored, known)
@@ -301,7 +305,12 @@ def join(
     )
 
 
-def _given(column: Floats, both: Mask, place: Ints, highest: Ints32) -> tuple[Floats, Mask]:
+def _given(
+    column: Floats,
+    both: Mask,
+    place: Ints,
+    highest: Ints32,
+) -> tuple[Floats, Mask]:
     """Return a human's level of rows that have one in both files, and which of them are off the task's scale.
 
     A human may give levels below 0, as many as there are from 0 on: a lower one stands for a missing level.

@@ -122,7 +122,13 @@ def read_labels(
     table = LabelTable(paths=[*map(str, paths)])
     responses = _Responses()
     for file in (file for path in paths for file in files_of(path)):
-        for line, row, problem in _rows(file, columns, needed, table, strict):
+        for line, row, problem in _rows(
+            file,
+            columns,
+            needed,
+            table,
+            strict,
+        ):
             if reason := problem or responses.add(row):
                 table.left_out.append(LeftOutLine(file.name, line, reason))
     table.rows = list(responses.rows.values())
@@ -145,7 +151,13 @@ def _rows(
             fields |= present.keys()
             table.names |= dict.fromkeys(names)
         if record.reason or any(cell not in (None, "") for cell in record.values.values()):
-            row = labelled_row(file, record.line or 0, record.values, present, columns)
+            row = labelled_row(
+                file,
+                record.line or 0,
+                record.values,
+                present,
+                columns,
+            )
             if NO_NUMBER in row.remarks and len(table.words) < _MOST_WORDS:
                 table.words[str(record.values.get(present.get("level", ""), "")).strip()] += 1
             problem = record.reason or problem_of(row, needed, present, columns)

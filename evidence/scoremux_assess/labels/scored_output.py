@@ -20,7 +20,16 @@ def read_scored(path: Path) -> ScoredColumns:
     Raises InputError for a file that neither wrote.
     """
     needed = ("id", "task", "status", "level")
-    others = ("probabilities", "confidence", "version", "arithmetic", "route", "score", "level_low", "level_high")
+    others = (
+        "probabilities",
+        "confidence",
+        "version",
+        "arithmetic",
+        "route",
+        "score",
+        "level_low",
+        "level_high",
+    )
     more = ("fold", "points", "seen", "administration")
     columns = present_columns(
         path,

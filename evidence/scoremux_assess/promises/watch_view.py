@@ -50,7 +50,7 @@ def as_json(morning: Morning) -> dict[str, Any]:
         "lost": dict(morning.lost),
         "read_behind": {task: reads.share for task, reads in morning.drawn.items()},
         "warnings": [
-            {"task": s.task, "share": s.name, "usual": s.usual, "recent": s.recent, "since": s.since}
+            {"task": s.task, "share": s.name, "usual": s.usual, "recent": s.recent, "since": s.since,}
             for s in morning.shifts
         ],
         "promises": [
@@ -95,7 +95,11 @@ def page_values(morning: Morning) -> dict[str, Any]:
             {
                 "task": s.task,
                 "name": s.name,
-                "cells": [_percent(s.usual), _percent(s.recent), s.since],
+                "cells": [
+                    _percent(s.usual),
+                    _percent(s.recent),
+                    s.since,
+                ],
             }
             for s in morning.shifts
         ],
@@ -254,8 +258,16 @@ def _chart(finding: Finding) -> dict[str, Any]:
         return " ".join(f"{300 * week / last:.0f},{100 - 100 * share / most:.0f}" for week, share in points)
 
     height = 100 - 100 * finding.promised / most
-    lines = {"observed": line(observed), "expected": line(expected), "promised": f"{height:.0f}"}
-    return {"task": finding.watched.task, "most": _percent(most), **lines}
+    lines = {
+        "observed": line(observed),
+        "expected": line(expected),
+        "promised": f"{height:.0f}",
+    }
+    return {
+        "task": finding.watched.task,
+        "most": _percent(most),
+        **lines,
+    }
 
 
 def _planned(morning: Morning) -> str:

@@ -70,9 +70,19 @@ class Plots:
             for name, value, low, high in zip(names, estimate.value, estimate.low, estimate.high, strict=True)
             if np.isfinite(value)
         )
-        return self._svg(frame, body, title, "; ".join(spoken) or "no figure is defined")
+        return self._svg(
+            frame,
+            body,
+            title,
+            "; ".join(spoken) or "no figure is defined",
+        )
 
-    def distributions(self, levels: range, table: Ints, title: str) -> Markup:
+    def distributions(
+        self,
+        levels: range,
+        table: Ints,
+        title: str,
+    ) -> Markup:
         """Draw the shares of levels that human and machine gave; table: rows by level of human and machine."""
         human = table.sum(axis=1) / table.sum()
         machine = table.sum(axis=0) / table.sum()
@@ -93,7 +103,12 @@ class Plots:
         spoken = (f"level {n}: human {h:.0%}, machine {m:.0%}" for n, h, m in zip(levels, human, machine, strict=True))
         return self._svg(frame, body, title, "; ".join(spoken))
 
-    def reliability(self, reliability: Reliability, cell: int, title: str) -> Markup:
+    def reliability(
+        self,
+        reliability: Reliability,
+        cell: int,
+        title: str,
+    ) -> Markup:
         """Draw the share of right levels against the stated confidence, in tenths."""
         some = reliability.rows[cell] > 0
         columns = (reliability.stated, reliability.right, reliability.rows)
@@ -187,7 +202,12 @@ class _Frame:
         """Return where a value is from the top."""
         return self.bottom - (value - self._y[0]) / (self._y[1] - self._y[0]) * self._height
 
-    def dot(self, x: float, y: float, radius: float) -> str:
+    def dot(
+        self,
+        x: float,
+        y: float,
+        radius: float,
+    ) -> str:
         """Return a point of the machine's."""
         return f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{radius:.1f}" class="bar machine"/>'
 
@@ -200,7 +220,12 @@ class _Frame:
         places = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         return f'<polyline points="{places}" class="{style}"/>'
 
-    def band(self, x: Floats, low: Floats, high: Floats) -> str:
+    def band(
+        self,
+        x: Floats,
+        low: Floats,
+        high: Floats,
+    ) -> str:
         """Return the area between two lines."""
         ends = [*zip(x, high, strict=True), *zip(x[::-1], low[::-1], strict=True)]
         places = " ".join(f"{self.x(a):.1f},{self.y(b):.1f}" for a, b in ends)

@@ -18,7 +18,16 @@ GROUP_COLUMNS = ("exact", "gap_exact", "qwk", "gap_qwk", "smd", "dsm")
 ROUTE_COLUMNS = ("people", "exact", "qwk", "kept_exact", "kept_qwk", "record_exact", "record_qwk")
 """All machine scores, the machine's share and the score of record."""
 
-MEAN_COLUMNS = ("human_exact", "human_qwk", "human_mean", "human_sd", "machine_mean", "machine_sd", "below", "above")
+MEAN_COLUMNS = (
+    "human_exact",
+    "human_qwk",
+    "human_mean",
+    "human_sd",
+    "machine_mean",
+    "machine_sd",
+    "below",
+    "above",
+)
 """Agreement of two people, means and deviations, and errors by their direction."""
 
 _IN_FILES_ALONE = (*OF_EXPECTED, "r_disattenuated", "human_length_r")
@@ -66,7 +75,11 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
     }
 
 
-def row_view(assessed: Assessment, cell: int, mean: bool = False) -> View:
+def row_view(
+    assessed: Assessment,
+    cell: int,
+    mean: bool = False,
+) -> View:
     """Return the figures of a task, −1 for all rows, in the tables of all tasks; mean: of tasks, in place of a cell."""
     figures = assessed.means if mean else assessed.figures
     students = assessed.students
@@ -101,7 +114,11 @@ def groups_view(
                 columns,
                 task < 0 and bool((groups.task > 0).any()),
             ),
-            "verdict": verdict_shown(judged, 0, groups.figures["exact"].n[cell]),
+            "verdict": verdict_shown(
+                judged,
+                0,
+                groups.figures["exact"].n[cell],
+            ),
         }
         if task < 0 and (groups.task > 0).any():
             tasks = f"{rows_shown(groups.means, place)} tasks"
@@ -159,17 +176,30 @@ def routes_in_words(assessed: Assessment, cell: int) -> str:
     return "".join(f" {part}" for part in parts)
 
 
-def _risk(assessed: Assessment, cell: int, plots: Plots) -> View | None:
+def _risk(
+    assessed: Assessment,
+    cell: int,
+    plots: Plots,
+) -> View | None:
     if math.isnan(assessed.confidence.error[cell]):
         return None
     title = f"Risk against coverage, {assessed.tasks[cell]}"
     return {
         "title": title,
-        "svg": plots.risk(assessed.confidence, cell, title, policy_of(assessed, cell)),
+        "svg": plots.risk(
+            assessed.confidence,
+            cell,
+            title,
+            policy_of(assessed, cell),
+        ),
     }
 
 
-def criteria_with(verdict: Verdict, assessed: Assessment, cell: int) -> list[str]:
+def criteria_with(
+    verdict: Verdict,
+    assessed: Assessment,
+    cell: int,
+) -> list[str]:
     """Return the criteria of a task and its groups that have a verdict."""
     groups = assessed.groups
     judged = ((c, j) for c, j in assessed.judged.items() if c.of == "task")

@@ -106,7 +106,14 @@ class Estimates:
             "shared": ones,
             "bias": zeros,
         }
-        return cls(value, low, high, n, scale, **(plain | others))
+        return cls(
+            value,
+            low,
+            high,
+            n,
+            scale,
+            **(plain | others),
+        )
 
     def at(self, cell: int) -> Figure:
         return Figure(
@@ -128,7 +135,15 @@ class Estimates:
 
     def straightened(self, limit: float) -> list[Floats]:
         """Return the value, the ends of the interval and a limit, on a scale on which errors are nearly normal."""
-        return [straight(x, self.scale) for x in (self.value, self.low, self.high, limit)]
+        return [
+            straight(x, self.scale)
+            for x in (
+                self.value,
+                self.low,
+                self.high,
+                limit,
+            )
+        ]
 
     def columns(self) -> dict[str, Any]:
         """Return the arrays, by name."""
@@ -179,7 +194,13 @@ def mean_of(estimate: Estimates) -> Estimates:
     constant = estimate.one_level == ONLY_MACHINE
     value = np.where(constant & is_correlation, np.nan_to_num(estimate.value), estimate.value)
     counts = ~np.isnan(estimate.low) | (constant & ~np.isnan(value))
-    columns = (value, estimate.low, estimate.high, estimate.bias, estimate.shared)
+    columns = (
+        value,
+        estimate.low,
+        estimate.high,
+        estimate.bias,
+        estimate.shared,
+    )
     value, low, high, bias, shared = (column[counts] for column in columns)
     mean = (value - bias if is_correlation else value).mean() if len(value) else np.nan
     ways = np.array([value - low, high - value]) ** 2
@@ -187,8 +208,22 @@ def mean_of(estimate: Estimates) -> Estimates:
     sums = np.maximum(np.nansum(ways, axis=1), np.nansum(ways * shared, axis=1))
     below, above = np.where(np.isnan(low).all(), np.nan, np.sqrt(sums) / max(1, len(value)))
     low, high = within(estimate.scale, np.array([mean - below, mean + above]))
-    mean, low, high, n = np.array([[mean], [low], [high], [len(value)]])
-    return Estimates.of(mean, low, high, n, estimate.scale, cells=np.array([len(counts)]))
+    mean, low, high, n = np.array(
+        [
+            [mean],
+            [low],
+            [high],
+            [len(value)],
+        ]
+    )
+    return Estimates.of(
+        mean,
+        low,
+        high,
+        n,
+        estimate.scale,
+        cells=np.array([len(counts)]),
+    )
 
 
 def difference(first: Estimates, second: Estimates) -> Estimates:
@@ -200,7 +235,15 @@ def difference(first: Estimates, second: Estimates) -> Estimates:
     constant = np.isnan(low) & (levels == ONLY_MACHINE).any(axis=0) & (levels != PEOPLE).all(axis=0)
     one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
     shared = np.maximum(first.shared, second.shared)
-    return Estimates.of(value, low, high, first.n, "difference", one_level=one_level, shared=shared)
+    return Estimates.of(
+        value,
+        low,
+        high,
+        first.n,
+        "difference",
+        one_level=one_level,
+        shared=shared,
+    )
 
 
 def wilson(

@@ -78,9 +78,18 @@ def estimates(
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
             about = units.sums.of(statistic.pairs[0]).rows > 0
-            pulls[statistic.name].add(units, statistic.formula(left), about)
+            pulls[statistic.name].add(
+                units,
+                statistic.formula(left),
+                about,
+            )
     return {
-        statistic.name: _estimate(pulls[statistic.name], whole, statistic.pairs, statistic.step(whole))
+        statistic.name: _estimate(
+            pulls[statistic.name],
+            whole,
+            statistic.pairs,
+            statistic.step(whole),
+        )
         for statistic in statistics
     }
 
@@ -111,10 +120,20 @@ def dsm_estimates(
             whole.take(units.cell).without(units.sums),
             inside.take(units.cell).without(leaves),
         )
-        pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
+        pulls.add(
+            units,
+            left,
+            leaves.of(Pair.MACHINE).rows > 0,
+        )
     with undefined():
         step = 1 / human_deviation(whole)
-    return _estimate(pulls, whole, [Pair.MACHINE], step, inside.of(Pair.MACHINE))
+    return _estimate(
+        pulls,
+        whole,
+        [Pair.MACHINE],
+        step,
+        inside.of(Pair.MACHINE),
+    )
 
 
 @dataclass(frozen=True)
@@ -182,7 +201,12 @@ class _Pulls:
         self.units = np.zeros(len(value))
         self._lost = np.zeros(len(value))
 
-    def add(self, units: _Units, left: Floats, about: Mask) -> None:
+    def add(
+        self,
+        units: _Units,
+        left: Floats,
+        about: Mask,
+    ) -> None:
         """Take in units: the value without each, and whether the statistic is about it."""
         if self.scale == "correlation":  # r without the only row of another level: 0, as QWK is
             left = np.nan_to_num(left)
@@ -194,14 +218,21 @@ class _Pulls:
         self._moments += [self._by_cell(units, pull**power) for power in range(5)]
         self.units += self._by_cell(units, about)
         if units.student is not None and len(self.value) > 1:
-            slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(self.scale, np.ones(len(self.value)))
+            slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(
+                self.scale,
+                np.ones(len(self.value)),
+            )
             with undefined():
                 moved = pull * slope[units.cell]
             moved = np.where(np.isfinite(moved), moved, 0).astype(np.float32)
             self._moved.append((units.student, units.cell, moved))
 
     def _by_cell(self, units: _Units, values: Values) -> Floats:
-        return by_cell(units.cell, units.count * values, len(self.value))
+        return by_cell(
+            units.cell,
+            units.count * values,
+            len(self.value),
+        )
 
     def shared(self) -> Floats:
         """Return `Estimates.shared`; of a cell that no student moves, in how many cells its students are, [C]."""
@@ -281,7 +312,11 @@ def _estimate(
     )
 
 
-def _constant(whole: Sums, pairs: Sequence[Pair], units: Floats) -> tuple[Values, Floats]:
+def _constant(
+    whole: Sums,
+    pairs: Sequence[Pair],
+    units: Floats,
+) -> tuple[Values, Floats]:
     """Return `Estimates.one_level` and `by_chance`; pairs: the raters that a statistic compares."""
     first = whole.of(pairs[0])
     people = x_spread(first) == 0

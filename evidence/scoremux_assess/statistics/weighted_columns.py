@@ -1,22 +1,16 @@
 """Figures of weighted rows that a program has as columns: agreement by cell, and risk against coverage."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from scoremux_assess.labels.ratings import Floats, Mask, Ratings
-from scoremux_assess.statistics.agreement import BY_NAME, SEVERITY
-from scoremux_assess.statistics.estimates import Estimates
+from scoremux_assess.labels.ratings import Floats, Mask, Ratings, Values
+from scoremux_assess.statistics.agreement import SEVERITY
 from scoremux_assess.statistics.estimates import Figure as Figure
+from scoremux_assess.statistics.estimates import Figures
 from scoremux_assess.statistics.estimates import rounded as rounded
 from scoremux_assess.statistics.intervals import estimates
 from scoremux_assess.statistics.reliability import COVERAGES, measure_confidence
-
-_STATISTICS = {**BY_NAME, SEVERITY.name: SEVERITY}
 
 
 def figures_by_cell(
@@ -24,9 +18,9 @@ def figures_by_cell(
     human: Sequence[float],
     machine: Sequence[float],
     weight: Floats,
-    cell: npt.NDArray[Any],
+    cell: Values,
     cells: int,
-) -> dict[str, Estimates]:
+) -> Figures:
     """Return statistics of two columns of levels in each cell, with their intervals.
 
     Args:
@@ -38,7 +32,8 @@ def figures_by_cell(
     """
     used = weight > 0
     ratings = Ratings.of(human, machine, weight=weight).take(used)
-    return estimates([_STATISTICS[name] for name in names], ratings, cell[used], cells)
+    chosen = [SEVERITY if name == SEVERITY.name else name for name in names]
+    return estimates(chosen, ratings, cell[used], cells)
 
 
 def risk_by_coverage(
@@ -52,8 +47,9 @@ def risk_by_coverage(
         weight: Above 0, [B].
         fewest: Shares of fewer rows are left out.
     """
-    column, all_together = np.array(confidence, np.float64), np.zeros(len(confidence), np.int64)
-    known = measure_confidence(column, right, weight, all_together, 1)
+    column = np.array(confidence, np.float64)
+    one_cell = np.zeros(len(column), np.int64)
+    known = measure_confidence(column, right, weight, one_cell, 1)
     total = weight[np.argsort(-column)].cumsum()
     kept = zip(known.kept[-1], known.kept_low[-1], known.kept_high[-1], strict=True)
     for share, (right_share, low, high) in zip(COVERAGES.tolist(), kept, strict=True):
