@@ -1,7 +1,7 @@
 """What each start's own check costs, and which wrong kernels it notices (`scoremux_engine.runners.expected`).
 
     python -m benchmarks own_check --models minilm bert-base
-    python -m benchmarks wrong_products --models minilm FOLDER_OF_A_MODEL
+    python -m benchmarks wrong_products --backbone FOLDER
 
 `bert-base` has random weights: times do not depend on them. Each round is a process of its own, as the first call
 makes kernels.
@@ -31,13 +31,15 @@ from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
 from scoremux_engine.runners.expected import allowed, check, distance
+from scoremux_engine.runners.precisions import PRECISIONS
 
 EXPORT = "export"
 NOISE, SCALE = CHANGES = ("noise", "scale")
 EXPONENTS, STEPS = (-8.0, 0.0), 5
 """Changes of a product, beside the product, are powers of two; the interval of their exponents is halved so often."""
 MODELS: dict[str, Any] = {
-    "--models": {"nargs": "+", "default": ["minilm"], "help": "minilm, bert-base, or folders of models"}
+    "--models": {"nargs": "*", "default": ["minilm"], "choices": ["minilm", "bert-base"]},
+    "--backbone": {"help": "the folder of a further model"},
 }
 
 
@@ -75,7 +77,7 @@ def _bert_base(folder: Path) -> Path:
 )
 def own_check(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     """What the check against expected outputs adds to a start, and what measuring them adds to an export."""
-    for name in arguments.models:
+    for name in filter(None, [*arguments.models, arguments.backbone]):
         backbone = export(name, work)
         for choice in (*ON_CPU, RunnerChoice(EXPORT)):
             rounds = [r for _ in range(arguments.rounds) if (r := _aside(_checked, backbone.folder, choice))]
@@ -121,17 +123,21 @@ def _checked(folder: Path, choice: RunnerChoice) -> tuple[float, ...]:
         "median = median:.3f; largest = largest:.3f; the last as a cosine = cosine:.4f; of product = product"
     ),
     keys="model precision change",
-    options={**MODELS, "--every": {"type": int, "default": 1, "help": "try each n-th product (default: %(default)s)"}},
+    options={
+        **MODELS,
+        "--precisions": {"nargs": "+", "default": PRECISIONS},
+        "--every": {"type": int, "default": 1, "help": "try each n-th product (default: %(default)s)"},
+    },
 )
 def wrong_products(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     """How wrong one product must be until a start is refused, beside the product itself: noise, or a larger scale."""
     from scoremux_engine.runners.openvino import read
 
-    for name in arguments.models:
+    for name in filter(None, [*arguments.models, arguments.backbone]):
         backbone = export(name, work)
         graph = read(backbone)
         products = _products(graph)[:: arguments.every]
-        for precision, change in itertools.product(("float32", "bfloat16", "int8"), CHANGES):
+        for precision, change in itertools.product(arguments.precisions, CHANGES):
             sizes = {p: _smallest(backbone, graph, precision, change, p) for p in products}
             last = max(sizes, key=lambda p: sizes[p])
             found = [size for size in sizes.values() if size < math.inf]
