@@ -1,21 +1,18 @@
 """What an export measures with OpenVINO: int8's ranges, in portable float32, and each precision's distance."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import openvino
 
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import size_class, stack
-from scoremux_engine.runners import precisions
 from scoremux_engine.runners.expected import distance
 from scoremux_engine.runners.int8 import RANGES, Ranges, end_of_norm, name_of, random_rows
 from scoremux_engine.runners.openvino import OpenVinoRunner, read
 from scoremux_engine.runners.portable_math import make_portable
-from scoremux_engine.runners.runner import BackboneRunner
+from scoremux_engine.runners.precisions import BFLOAT16, FLOAT32, INT8
 
 PORTABLE = "x86-f32"
 """The arithmetic that ranges are measured in, so that int8 has the same bits everywhere."""
@@ -23,10 +20,6 @@ PORTABLE = "x86-f32"
 
 class RangeRunner(OpenVinoRunner):
     """Computes in portable float32, without packing: the outputs of LayerNorms are outputs of its model, too."""
-
-    def __init__(self, backbone: Backbone, graph: openvino.Model) -> None:
-        super().__init__(backbone, threads=1, graph=graph)
-        self._backbone = backbone
 
     def _prepared(self, model: Any, backbone: Backbone, **_: bool) -> tuple[Any, frozenset[str]]:
         named = {name_of(end_of_norm(node)) for node in model.get_ordered_ops() if node.get_type_name() == "MVN"}
@@ -37,14 +30,13 @@ class RangeRunner(OpenVinoRunner):
         self._ends, self.dtypes = list(ends), {}
         return model, frozenset()
 
-    def ranges(self) -> Ranges:
+    def ranges(self, backbone: Backbone) -> Ranges:
         """Return the ranges of what LayerNorms give for random tokens without adapters.
 
         Norms hold a column within a range that hardly depends on text and adapter. What is larger is later cut to it.
         """
-        spec, ranges = self._backbone.spec, Ranges()
-        tables = stack([{}], spec, size_class({}, 1))
-        for rows in random_rows(self._backbone) if self._ends else ():
+        ranges, tables = Ranges(), stack([{}], backbone.spec, size_class({}, 1))
+        for rows in random_rows(backbone) if self._ends else ():
             for name, array in zip(self._ends, self._compute(rows, tables, self._ends), strict=True):
                 columns = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
                 ranges[name] = np.maximum(columns, ranges.get(name, columns))
@@ -59,27 +51,16 @@ def distances(backbone: Backbone) -> dict[str, float | str]:
     """
     graph = read(backbone)
 
-    def apart(make: Callable[[], BackboneRunner]) -> float | str:
+    def of(precision: str, kind: type[OpenVinoRunner] = OpenVinoRunner) -> float | str:
         try:
-            return distance(backbone, make())
+            runner = kind(backbone, precision, 1, graph=graph)
+            if isinstance(runner, RangeRunner) and runner.arithmetic == PORTABLE:
+                named = {f"{RANGES}{name}": columns for name, columns in runner.ranges(backbone).items()}
+                backbone.measured |= {RANGES: np.zeros(1, np.float32)} | named
+            return distance(backbone, runner)
         except RunnerError as error:
             return str(error)
 
-    def float32() -> BackboneRunner:
-        runner = RangeRunner(backbone, graph)
-        if runner.arithmetic == PORTABLE:
-            named = {f"{RANGES}{name}": columns for name, columns in runner.ranges().items()}
-            backbone.measured |= {RANGES: np.zeros(1, np.float32)} | named
-        return runner
-
-    def made(precision: str) -> float | str:
-        return apart(lambda: OpenVinoRunner(backbone, precision, 1, graph=graph))
-
     with ThreadPoolExecutor(1) as pool:
-        bfloat16 = pool.submit(made, precisions.BFLOAT16)
-        first = apart(float32)
-        return {
-            precisions.FLOAT32: first,
-            precisions.BFLOAT16: bfloat16.result(),
-            precisions.INT8: made(precisions.INT8),
-        }
+        bfloat16 = pool.submit(of, BFLOAT16)
+        return {FLOAT32: of(FLOAT32, RangeRunner), INT8: of(INT8), BFLOAT16: bfloat16.result()}

@@ -26,7 +26,7 @@ from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PlanSpec
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.int8 import int8_constant, quantise, rounded
-from scoremux_engine.runners.openvino import AllCores, OpenVinoRunner, read
+from scoremux_engine.runners.openvino import AllCores, OpenVinoRunner
 from scoremux_engine.runners.packing import FIRST, PACK, ROWS, STEP, UNPACK, pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.ranges import RangeRunner
@@ -232,7 +232,7 @@ def test_without_ranges_no_product_has_constant_scales(backbone: Backbone) -> No
 def quantised(backbone: Backbone, *, norms: bool) -> dict[str, bool]:
     """Return for the first layer's products whether they have constant scales; all over tokens have int8 weights."""
     model = openvino.Core().read_model(backbone.onnx)
-    ranges = RangeRunner(backbone, read(backbone)).ranges() if norms else {}
+    ranges = RangeRunner(backbone).ranges(backbone) if norms else {}
     pack_tokens(model, backbone.spec.max_tokens)
     quantise(model, ranges)
     products = [op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"]
@@ -254,7 +254,7 @@ def kind(node: Any, place: int) -> str:
 
 def test_ranges_are_the_same_whenever_they_are_measured(backbone: Backbone) -> None:
     def measured() -> list[Any]:
-        return list(RangeRunner(backbone, read(backbone)).ranges().values())
+        return list(RangeRunner(backbone).ranges(backbone).values())
 
     assert len(measured()) == 5
     assert all((columns > 0).all() for columns in measured())
