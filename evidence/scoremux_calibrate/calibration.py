@@ -45,12 +45,7 @@ def calibrate_tasks(
     engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False
 ) -> Calibration:
     """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction."""
-    return fit_decisions(
-        score_rows(
-            engine,
-            eligible_rows(store, policy, labelled, unverified=unverified),
-        )
-    )
+    return fit_decisions(score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified)))
 
 
 def fit_decisions(rows: Eligible) -> Calibration:

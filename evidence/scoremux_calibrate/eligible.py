@@ -201,11 +201,7 @@ def _eligible_of_task(
     for row in rows:
         row.check(len(task.levels))
     reason = CalibrationReason.UNVERIFIED if foreign or any(row.seen_by_start for row in rows) else None
-    return replace(
-        task_rows,
-        rows=_without_conditions(rows, task, policy, left_out),
-        reason=reason,
-    )
+    return replace(task_rows, rows=_without_conditions(rows, task, policy, left_out), reason=reason)
 
 
 def _looks_of(

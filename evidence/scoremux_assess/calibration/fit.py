@@ -68,14 +68,7 @@ def fit(
     below_gate = dict(_below_gate(policy, tasks))
     to_people = {*with_one_level, *failing, *below_gate}
     tested = {}
-    thresholds = {
-        name: _everyone(
-            Reason.LOW_CONFIDENCE,
-            OWN,
-            len(tasks[name]),
-        )
-        for name in to_people
-    }
+    thresholds = {name: _everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name])) for name in to_people}
     if policy.target is not None:
         tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in to_people}
         thresholds |= _thresholds(policy, policy.target, tasks, tested, looks or {})
@@ -135,10 +128,7 @@ def _near_misses(
         threshold = decision.threshold
         temperature = decision.temperature
         if policy.target and temperature and threshold and threshold.confidence and threshold.least is None:
-            miss = nearest(
-                RowsUnderTest.of(tasks[name], temperature.value),
-                _promise(policy.target),
-            )
+            miss = nearest(RowsUnderTest.of(tasks[name], temperature.value), _promise(policy.target))
             if miss is not None:
                 needed = None if miss.needed is None else max(miss.needed, policy.rows.own)
                 yield name, replace(miss, needed=needed)
@@ -202,11 +192,7 @@ def _thresholds(
         if together.least is not None and target.human_share is None:
             leasts = choose_by_task(parts, together.least, _promise(target))
         for name, rows, least in zip(shared, parts, leasts, strict=True):
-            thresholds[name] = replace(
-                together,
-                least=least,
-                share=rows.share_below(least),
-            )
+            thresholds[name] = replace(together, least=least, share=rows.share_below(least))
     return thresholds
 
 
@@ -267,8 +253,4 @@ def _unusual(policy: ScoringPolicy, rows: LabelledScores) -> Unusual | None:
     if policy.unusual is None or rows.pooled is None or len(rows) < policy.rows.new:
         return None
     has_vector = ~np.isnan(rows.pooled[:, 0])
-    return fit_unusual(
-        rows.pooled[has_vector],
-        rows.level[has_vector],
-        policy.unusual.quantile,
-    )
+    return fit_unusual(rows.pooled[has_vector], rows.level[has_vector], policy.unusual.quantile)

@@ -70,11 +70,7 @@ class LabelledScores:
     def losses(self) -> Floats:
         """Negative log-likelihood of each row's human level at each of `LOG_TEMPERATURES`, float64 [B, T]."""
         logs = np.log(np.maximum(self.probabilities, np.finfo(np.float32).tiny))
-        logs -= logs.max(
-            axis=1,
-            keepdims=True,
-            initial=-np.inf,
-        )
+        logs -= logs.max(axis=1, keepdims=True, initial=-np.inf)
         of_human = logs[np.arange(len(self)), self.human]
         losses = []
         for power in np.exp(-LOG_TEMPERATURES):

@@ -65,11 +65,7 @@ def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
         if most is not None:
             allowed = _allowed(independent, most, promise.confidence)
             kept &= np.ceil(_shares(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
-            chance *= at_most(
-                allowed,
-                independent,
-                _shares(ranked.weight, expected, ends),
-            )
+            chance *= at_most(allowed, independent, _shares(ranked.weight, expected, ends))
     if promise.within is not None:
         kept &= _within(ranked, ends, promise.within, promise.confidence, correlation)
         chance *= _prospects(ranked, ends, promise.within)
@@ -179,11 +175,7 @@ def _by_cut(
         some = ends > 0
         independent[some, task] = effective_rows(usable, usable.correlation())[ends[some] - 1]
         for place, name in enumerate(names):
-            counts[place, some, task] = _shares(
-                usable.weight,
-                getattr(usable, name),
-                ends[some],
-            )
+            counts[place, some, task] = _shares(usable.weight, getattr(usable, name), ends[some])
     return independent, counts * independent
 
 
@@ -216,11 +208,7 @@ def _rates(errors: Floats, rows: Floats) -> Floats:
         marginal[place] = np.log(joint.sum(axis=1)).sum()
         shares[place] = joint / joint.sum(axis=1, keepdims=True)
     weights = np.exp(marginal - marginal.max())
-    return np.tensordot(
-        weights / weights.sum(),
-        shares,
-        axes=1,
-    )
+    return np.tensordot(weights / weights.sum(), shares, axes=1)
 
 
 def _within(

@@ -43,13 +43,7 @@ def fit_unusual(
     weights = _rounded(1 / (len(shrunk) * np.maximum(shrunk, 1e-12)))
     centres = _rounded(centres)
     distances = [_distances(vectors, centre, weights, rows) for centre, rows in zip(centres, groups, strict=True)]
-    limit = float(
-        np.quantile(
-            np.min(distances, axis=0),
-            quantile,
-            method="higher",
-        )
-    )
+    limit = float(np.quantile(np.min(distances, axis=0), quantile, method="higher"))
     return Unusual(
         float(_rounded(np.array([limit]))[0]),
         quantile,

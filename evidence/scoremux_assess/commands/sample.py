@@ -134,11 +134,7 @@ def _choose(pool: Rows, in_labels: Sequence[bool], labelled: Rows, count: int, s
         is_labelled,
     )
     chosen = [
-        replace(
-            rows[place],
-            chosen_by=SAMPLE,
-            probability=len(places) / len(pool) * probability,
-        )
+        replace(rows[place], chosen_by=SAMPLE, probability=len(places) / len(pool) * probability)
         for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
     ]
     return TaskSample(task, chosen, len(pool), drawn)

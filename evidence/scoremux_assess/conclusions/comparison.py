@@ -111,11 +111,7 @@ def compare(
     """
     before = read_scored(old)
     after = read_scored(new)
-    pairs = _of_one_scale(
-        join(after, _as_known(before), ("NEW", "OLD")),
-        before,
-        after,
-    )
+    pairs = _of_one_scale(join(after, _as_known(before), ("NEW", "OLD")), before, after)
     if not len(pairs):
         reasons = "; ".join(f"{rows.count:,} {rows.reason}" for rows in pairs.left_out)
         raise InputError(f"{old} and {new} have no scored row in common" + (f" ({reasons})" if reasons else ""))

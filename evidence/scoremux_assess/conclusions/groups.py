@@ -68,16 +68,8 @@ class Groups:
                 )
             p_pass = np.zeros(cells)
             p_fail = np.ones(cells)
-            np.maximum.at(
-                p_pass,
-                task[measured],
-                judgement.p_pass[of_tasks][measured],
-            )
-            np.minimum.at(
-                p_fail,
-                task[measured],
-                judgement.p_fail[of_tasks][measured],
-            )
+            np.maximum.at(p_pass, task[measured], judgement.p_pass[of_tasks][measured])
+            np.minimum.at(p_fail, task[measured], judgement.p_fail[of_tasks][measured])
             yield criterion, Judgement(verdict, needed, p_pass, p_fail)
 
     def with_verdicts(self, judged: Judged) -> "Groups":
@@ -230,8 +222,4 @@ class _Members:
         return cell, value, count, {**figures, **compared}
 
     def take(self, rows: Mask) -> "_Members":
-        return _Members(
-            self.ratings.take(rows),
-            self.cell[rows],
-            self.group[rows],
-        )
+        return _Members(self.ratings.take(rows), self.cell[rows], self.group[rows])

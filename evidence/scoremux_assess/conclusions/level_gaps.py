@@ -80,11 +80,7 @@ def _by_group(
         )
         gap = difference(one, rest)
         of_task = used // levels
-        beyond = _beyond(
-            gap,
-            one.n * rest.n / (one.n + rest.n),
-            of_task,
-        )
+        beyond = _beyond(gap, one.n * rest.n / (one.n + rest.n), of_task)
         value, low, high = (end / deviation[of_task] for end in (beyond.value, beyond.low, beyond.high))
         beyond = Estimates.of(
             value,

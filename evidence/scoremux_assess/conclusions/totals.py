@@ -64,13 +64,7 @@ def measure_totals(
         return ""
     machine, human, second = _in_points(joined)
     people = np.bincount(student, human)
-    cuts = np.unique(
-        np.quantile(
-            people[complete],
-            np.arange(1, 10) / 10,
-            method="higher",
-        )
-    )
+    cuts = np.unique(np.quantile(people[complete], np.arange(1, 10) / 10, method="higher"))
     compared = {"machine": (np.bincount(student, machine)[complete], people[complete])}
     twice = complete & ~np.isnan(np.bincount(student, second))
     if (ratings.kept == 0).any() and twice.sum() >= _FEWEST:

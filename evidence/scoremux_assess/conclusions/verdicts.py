@@ -234,11 +234,7 @@ def fewer_fails(judged: Judged) -> Judged:
 def fewer_passes(judgement: Judgement) -> Judgement:
     """Return verdicts of which PASS is corrected for the number of cells."""
     p_pass = holm(judgement.p_pass)
-    return replace(
-        judgement,
-        verdict=_undecided(judgement, Verdict.PASS, p_pass),
-        p_pass=p_pass,
-    )
+    return replace(judgement, verdict=_undecided(judgement, Verdict.PASS, p_pass), p_pass=p_pass)
 
 
 def _undecided(

@@ -54,7 +54,7 @@ class ScoredColumns(_Columns):
         confidence: P(level = human's level), or `stated` where the output has none.
         calibrated: Whether the output has confidences.
         stated: The greatest probability, NaN without any.
-        to_people: Whether the row's route is to people; None where the output has no routes.
+        to_people: Whether a policy sends the row to people.
         low, high: The range of levels that holds a human's, NaN where there is none.
         seen_by_start: Tasks of predictions whose shared start was trained on them in an earlier run.
         margins: Of all rows of the output, whichever rows of the others are taken.
@@ -72,7 +72,7 @@ class ScoredColumns(_Columns):
     confidence: Floats
     calibrated: bool
     stated: Floats
-    to_people: Mask | None
+    to_people: Mask
     low: Floats
     high: Floats
     seen_by_start: tuple[str, ...]
@@ -166,17 +166,10 @@ def _take(column: Any, rows: Ints) -> Any:
     return column.take(pa.array(rows)) if isinstance(column, (pa.Array, pa.ChunkedArray)) else column
 
 
-def to_people(route: Any | None) -> Mask | None:
-    """Return which rows go to people; None where no policy has decided that, as no task has a calibration."""
-    undecided = pa.array(
-        [
-            None,
-            "",
-            Reason.UNCALIBRATED.route,
-            Reason.NO_SCORE.route,
-        ]
-    )
+def to_people(route: Any | None, rows: int) -> Mask:
+    """Return which rows a policy sends to people: none where no task has a calibration, which would decide that."""
+    undecided = pa.array([None, "", Reason.UNCALIBRATED.route, Reason.NO_SCORE.route])
     if route is None or pc.all(pc.is_in(texts(route), undecided)).as_py():
-        return None
+        return np.zeros(rows, bool)
     routed = pc.fill_null(pc.starts_with(texts(route), HUMAN), False)
     return np.asarray(routed.to_numpy(zero_copy_only=False), bool)

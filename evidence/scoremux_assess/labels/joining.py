@@ -91,11 +91,7 @@ def join_truth(
         groups=[name for name in columns.groups if name not in kept],
         student="" if columns.student in kept else columns.student,
     )
-    table.require(
-        required,
-        "id",
-        *([] if has_points else ["level"]),
-    )
+    table.require(required, "id", *([] if has_points else ["level"]))
     known = _truth_columns(table, columns, absent, trained)
     if kept:
         of_output = _of_output(kept, scored, known)
@@ -334,7 +330,7 @@ def _as_sample(
     beside[both] = _beside_sample(task[both], truth, place[both])
     usable = both & ~beside
     reasons = [("were sent to people, beside a sample of all responses", beside)]
-    if routes is not None and scored.to_people is not None:
+    if routes is not None:
         stated = truth.sample.stated[place[usable]]
         weight[usable], shares = to_routes(task[usable], scored.to_people[usable], weight[usable], stated, routes)
         strange = usable & np.isin(task, list(shares))
@@ -367,9 +363,7 @@ def _routed_only(scored: ScoredColumns, compared: ScoredColumns, labels: KnownCo
         codes = task.code[rows & (task.code >= 0)]
         return np.bincount(codes, minlength=len(task.values)) > 0
 
-    kept = ~np.isnan(scored.level)
-    if scored.to_people is not None:
-        kept &= ~scored.to_people
+    kept = ~np.isnan(scored.level) & ~scored.to_people
     routed = with_some(compared.task, labels.sample.routed)
     behind = with_some(compared.task, labels.sample.behind)
     return with_some(scored.task, kept) & routed & ~behind
@@ -377,14 +371,12 @@ def _routed_only(scored: ScoredColumns, compared: ScoredColumns, labels: KnownCo
 
 def _routes(scored: ScoredColumns, has_score: Mask) -> Floats | None:
     """Return `JoinedColumns.routes`."""
-    if scored.to_people is None or not scored.to_people[has_score].any():
+    if not scored.to_people[has_score].any():
         return None
     place = 2 * scored.task.code[has_score].astype(np.int64)
     tasks = len(scored.task.values)
-    return by_cell(place + scored.to_people[has_score], np.ones(len(place)), 2 * tasks).reshape(
-        -1,
-        2,
-    )
+    counts = by_cell(place + scored.to_people[has_score], np.ones(len(place)), 2 * tasks)
+    return counts.reshape(-1, 2)
 
 
 def _population(compared: ScoredColumns, routed: Mask, weight: Floats) -> str:
@@ -407,7 +399,7 @@ def _population(compared: ScoredColumns, routed: Mask, weight: Floats) -> str:
 
 def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:
     """Return which rows the machine keeps, NaN for `routed` tasks; None where it keeps all or has no routes."""
-    if compared.to_people is None or not compared.to_people.any():
+    if not compared.to_people.any():
         return None
     return np.where(routed[compared.task.code], np.nan, ~compared.to_people)
 
@@ -437,11 +429,7 @@ def levels_by_task(scored: ScoredColumns) -> Ints32:
     """Return how many levels each task has: as many as it has probabilities."""
     most = np.zeros(len(scored.task.values), np.int32)
     named = scored.task.code >= 0
-    np.maximum.at(
-        most,
-        scored.task.code[named],
-        scored.width[named],
-    )
+    np.maximum.at(most, scored.task.code[named], scored.width[named])
     return np.where(most > 0, np.minimum(most, UNKNOWN_LEVELS), UNKNOWN_LEVELS).astype(np.int32)
 
 

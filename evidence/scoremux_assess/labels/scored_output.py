@@ -31,11 +31,7 @@ def read_scored(path: Path) -> ScoredColumns:
         "level_high",
     )
     more = ("fold", "points", "seen", "administration")
-    columns = present_columns(
-        path,
-        (*needed, *others, *more),
-        ("id", "task"),
-    )
+    columns = present_columns(path, (*needed, *others, *more), ("id", "task"))
     if "fold" in columns and "status" not in columns:
         columns = _outcomes(columns)
     elif not columns.keys() >= {*needed}:
@@ -66,7 +62,7 @@ def read_scored(path: Path) -> ScoredColumns:
         confidence=confidence if calibrated else spread.greatest,
         calibrated=calibrated,
         stated=spread.greatest,
-        to_people=to_people(columns.get("route")),
+        to_people=to_people(columns.get("route"), len(ids)),
         low=low,
         high=high,
         seen_by_start=_seen_by_start(columns),

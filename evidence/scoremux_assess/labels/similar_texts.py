@@ -64,11 +64,7 @@ def near_copies(texts: Sequence[str]) -> list[int]:
             common = has[rows].astype(np.float32) @ has[columns].astype(np.float32).T
             alike = common >= NEAR * (sizes[rows, None] + sizes[columns] - common)
             for row, column in zip(*np.nonzero(alike), strict=True):
-                join_groups(
-                    group,
-                    int(places[first + row]),
-                    int(places[other + column]),
-                )
+                join_groups(group, int(places[first + row]), int(places[other + column]))
     return [group_of(group, first_of[fold(text)]) for text in texts]
 
 

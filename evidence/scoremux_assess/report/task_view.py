@@ -114,11 +114,7 @@ def groups_view(
                 columns,
                 task < 0 and bool((groups.task > 0).any()),
             ),
-            "verdict": verdict_shown(
-                judged,
-                0,
-                groups.figures["exact"].n[cell],
-            ),
+            "verdict": verdict_shown(judged, 0, groups.figures["exact"].n[cell]),
         }
         if task < 0 and (groups.task > 0).any():
             tasks = f"{rows_shown(groups.means, place)} tasks"

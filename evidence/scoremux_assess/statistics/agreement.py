@@ -225,10 +225,7 @@ def true_variance(t: Sums) -> Floats:
     ratings = single.n + double.n
     squares = single.n + 3 * double.n
     between = _squares(t) - _ratio((single.x + double.y) ** 2, ratings)
-    return _ratio(
-        between - (single.n - 1) * human_error(t),
-        ratings - _ratio(squares, ratings),
-    )
+    return _ratio(between - (single.n - 1) * human_error(t), ratings - _ratio(squares, ratings))
 
 
 def _true_error(t: Sums) -> Floats:
@@ -259,11 +256,7 @@ def _record(t: Sums) -> PairSums:
         factor = (every.n - kept.n) / np.where(read > 0, record.n - kept.n, np.nan)
         factor = np.where(routed > 0, factor, 0.0)
         weighted = (k + factor * (r - k) for k, r in zip(kept[2:], record[2:], strict=True))
-        return PairSums(
-            record.rows,
-            kept.n + factor * (record.n - kept.n),
-            *weighted,
-        )
+        return PairSums(record.rows, kept.n + factor * (record.n - kept.n), *weighted)
 
 
 def _by_variance(t: Sums) -> Floats:

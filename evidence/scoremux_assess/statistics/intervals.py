@@ -78,11 +78,7 @@ def estimates(
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
             about = units.sums.of(statistic.pairs[0]).rows > 0
-            pulls[statistic.name].add(
-                units,
-                statistic.formula(left),
-                about,
-            )
+            pulls[statistic.name].add(units, statistic.formula(left), about)
     return {
         statistic.name: _estimate(
             pulls[statistic.name],
@@ -120,11 +116,7 @@ def dsm_estimates(
             whole.take(units.cell).without(units.sums),
             inside.take(units.cell).without(leaves),
         )
-        pulls.add(
-            units,
-            left,
-            leaves.of(Pair.MACHINE).rows > 0,
-        )
+        pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
     with undefined():
         step = 1 / human_deviation(whole)
     return _estimate(
@@ -228,11 +220,7 @@ class _Pulls:
             self._moved.append((units.student, units.cell, moved))
 
     def _by_cell(self, units: _Units, values: Values) -> Floats:
-        return by_cell(
-            units.cell,
-            units.count * values,
-            len(self.value),
-        )
+        return by_cell(units.cell, units.count * values, len(self.value))
 
     def shared(self) -> Floats:
         """Return `Estimates.shared`; of a cell that no student moves, in how many cells its students are, [C]."""

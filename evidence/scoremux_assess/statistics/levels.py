@@ -116,11 +116,5 @@ def _table(
     scale: range,
 ) -> Ints:
     at = (np.rint(x) - scale.start) * len(scale) + np.rint(y) - scale.start
-    return (
-        by_cell(at.astype(np.int64), rows, len(scale) ** 2)
-        .astype(np.int64)
-        .reshape(
-            len(scale),
-            len(scale),
-        )
-    )
+    table = by_cell(at.astype(np.int64), rows, len(scale) ** 2)
+    return table.astype(np.int64).reshape(len(scale), len(scale))

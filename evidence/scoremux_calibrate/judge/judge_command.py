@@ -108,11 +108,7 @@ def judge(
     digests = {digest for digest, _ in read_texts(responses, key, *columns)}
     store = Store(repository / "store")
     canary = text_digest(CANARY_TEXT.encode(), key)
-    drawn = draw(
-        _candidates(logs, backbone, store, digests, canary, tally),
-        rows,
-        seed,
-    )
+    drawn = draw(_candidates(logs, backbone, store, digests, canary, tally), rows, seed)
     texts = find_texts(responses, {row.digest for row in drawn}, key, *columns)
     judged = list(_judge(drawn, texts, store, backbone, tally))
     margins = {row.row.arithmetic: tolerance(row.row.arithmetic, arithmetic or ()) for row in judged}
