@@ -181,25 +181,29 @@ def judge(criterion: Criterion, estimate: Estimates) -> Judgement:
             to_pass = np.where(met, to_pass, np.fmax(to_pass, rows))
             p_pass = np.maximum(p_pass, chance_beyond(estimate, limit, sign))
             p_fail = np.minimum(p_fail, chance_beyond(estimate, limit, -sign))
-    verdict = np.where(outside, Verdict.FAIL, np.where(inside, Verdict.PASS, Verdict.NOT_ENOUGH_ROWS))
-    verdict = np.where(np.isnan(estimate.low), Verdict.NOT_ENOUGH_ROWS, verdict)
+    few = estimate.n < _FEWEST_ROWS
     # A machine that gives one level only has no interval that would ever fail it, and can be right by chance alone.
     constant = estimate.one_level == ONLY_MACHINE
-    p_pass = np.where(constant, 1.0, p_pass)
-    p_fail = np.where(constant, np.minimum(p_fail, estimate.by_chance), p_fail)
     fails = outside | (estimate.by_chance <= _ALPHA)
-    verdict = np.where(constant, np.where(fails, Verdict.FAIL, Verdict.NOT_ENOUGH_ROWS), verdict)
-    verdict = np.where(estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS, verdict)
-    few = estimate.n < _FEWEST_ROWS
-    verdict = np.where(few, Verdict.NOT_ENOUGH_ROWS, verdict)
-    p_pass, p_fail = (np.where(few, 1.0, p) for p in (p_pass, p_fail))
-    verdict = np.where(estimate.n < criterion.least_rows, Verdict.NOT_MEASURED, verdict).astype(np.int8)
-    undecided = (verdict == Verdict.NOT_ENOUGH_ROWS) & ~np.isnan(estimate.low) & (estimate.n >= LEAST_ROWS)
+    has_interval = ~np.isnan(estimate.low)
+    by_case = (
+        (estimate.n < criterion.least_rows, Verdict.NOT_MEASURED),
+        (few, Verdict.NOT_ENOUGH_ROWS),
+        (estimate.one_level == PEOPLE, Verdict.NOT_ENOUGH_LEVELS),
+        (constant & fails, Verdict.FAIL),
+        (constant | ~has_interval, Verdict.NOT_ENOUGH_ROWS),
+        (outside, Verdict.FAIL),
+        (inside, Verdict.PASS),
+    )
+    cases, verdicts = zip(*by_case, strict=True)
+    verdict = np.select(cases, verdicts, Verdict.NOT_ENOUGH_ROWS).astype(np.int8)
+    undecided = (verdict == Verdict.NOT_ENOUGH_ROWS) & has_interval & (estimate.n >= LEAST_ROWS)
+    p_fail = np.where(constant, np.minimum(p_fail, estimate.by_chance), p_fail)
     return Judgement(
-        verdict,
-        np.where(undecided, np.where(beyond, to_fail, to_pass), np.nan),
-        p_pass,
-        p_fail,
+        verdict=verdict,
+        needed=np.where(undecided, np.where(beyond, to_fail, to_pass), np.nan),
+        p_pass=np.where(few | constant, 1.0, p_pass),
+        p_fail=np.where(few, 1.0, p_fail),
     )
 
 
