@@ -18,7 +18,7 @@ from sqlalchemy import delete, insert, select, update
 from scoremux_api.problems import ApiProblem
 from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_review.database.connection import Connection, Database
-from scoremux_review.database.schema import idempotency
+from scoremux_review.database.schema import REQUEST, idempotency
 from scoremux_review.errors import DatabaseError
 
 _RENEW_S, _ABANDONED_S = 2.0, 10.0
@@ -34,7 +34,7 @@ class Once:
         self._token = token
         self._key = key
         self._place = f"{request.method}\n{request.url.path}\n".encode()
-        self._this = (idempotency.c.token == token) & (idempotency.c.key == key)
+        self._this = (REQUEST.token == token) & (REQUEST.key == key)
         self._holder = secrets.token_hex(8)
 
     async def answer(self, body: bytes, work: Callable[[], Awaitable[Response]]) -> Response:
@@ -94,13 +94,13 @@ class Once:
                 raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
             else:
                 connection.execute(update(idempotency).where(self._this).values(at=now, holder=self._holder))
-        self._this &= idempotency.c.holder == self._holder  # not a later request's that has the key
+        self._this &= REQUEST.holder == self._holder  # not a later request's that has the key
         return None
 
     def _end(self, response: Response | None) -> None:
         with self._database.write() as connection:
             if response is None:
-                connection.execute(delete(idempotency).where(self._this, idempotency.c.status.is_(None)))
+                connection.execute(delete(idempotency).where(self._this, REQUEST.status.is_(None)))
             else:
                 self.keep(connection, response)
 

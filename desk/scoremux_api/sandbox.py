@@ -26,7 +26,7 @@ from scoremux_client.contract import Reason
 from scoremux_files.row_files import chunks
 from scoremux_review.database import accounts, reads, schema
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import api_rows
+from scoremux_review.database.schema import API_ROW, api_rows
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading import human_decisions, settling
 from scoremux_review.reading.task_access import Reader, TaskAccess
@@ -92,9 +92,9 @@ class SandboxScorer(TritonScorer):
             accounts.add_person(self._database, name, "leader", None, _BY)
         with self._database.read() as connection:
             [account] = (account for account in accounts.listed(connection) if account.name == name)
-            mine = tuple_(api_rows.c.task, api_rows.c.name).in_(rows) & (schema.reads.c.state == "open")
-            joined = schema.reads.join(api_rows, api_rows.c.row == schema.reads.c.row)
-            waiting = connection.scalars(select(schema.reads.c.id).select_from(joined).where(mine)).all()
+            mine = tuple_(API_ROW.task, API_ROW.name).in_(rows) & (schema.READ.state == "open")
+            joined = schema.reads.join(api_rows, API_ROW.row == schema.READ.row)
+            waiting = connection.scalars(select(schema.READ.id).select_from(joined).where(mine)).all()
         for number in waiting:
             with self._database.write() as connection:
                 access = TaskAccess(connection, Reader.of(account), self._database.now())
@@ -109,7 +109,7 @@ class SandboxScorer(TritonScorer):
         """Be the leader who has rows read again, and the second human, who gives them level 1."""
         with self._database.write() as connection:
             access = TaskAccess(connection, Reader.of(account), self._database.now())
-            mine = select(api_rows.c.row).where(tuple_(api_rows.c.task, api_rows.c.name).in_(rows))
+            mine = select(API_ROW.row).where(tuple_(API_ROW.task, API_ROW.name).in_(rows))
             for row in connection.scalars(mine).all():
                 settling.reopen(access, row, _BY)
         self._decide(rows, _SECOND, 1)

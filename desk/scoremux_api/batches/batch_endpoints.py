@@ -20,7 +20,7 @@ from scoremux_api.callers import Caller
 from scoremux_api.idempotency import OnceOf
 from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.services import CallerOf, Services, ServicesOf
-from scoremux_review.database.schema import batches
+from scoremux_review.database.schema import BATCH, batches
 
 MOST_BATCHES, MOST_STORED = 1_000, 8 << 30
 """Of one token: batches that have not ended, and bytes of all until they expire."""
@@ -73,9 +73,9 @@ async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, on
 
 def _stored(services: Services, token: str) -> tuple[int, int]:
     """Return how many batches of a token have not ended, and the bytes of all that have not expired."""
-    mine = select(func.count().filter(batches.c.state.in_(UNDER_WAY)), func.coalesce(func.sum(batches.c.size), 0))
+    mine = select(func.count().filter(BATCH.state.in_(UNDER_WAY)), func.coalesce(func.sum(BATCH.size), 0))
     with services.database.read() as connection:
-        row = connection.execute(mine.where(batches.c.token == token, batches.c.state != "expired")).one()
+        row = connection.execute(mine.where(BATCH.token == token, BATCH.state != "expired")).one()
     return row[0], int(row[1])
 
 
@@ -89,9 +89,9 @@ def list_batches(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> BatchList:
     """List the token's batches, the newest first."""
-    query = select(batches).where(batches.c.token == caller.token).order_by(batches.c.id.desc()).limit(limit + 1)
+    query = select(batches).where(BATCH.token == caller.token).order_by(BATCH.id.desc()).limit(limit + 1)
     with services.database.read() as connection:
-        rows = connection.execute(query if after is None else query.where(batches.c.id < after)).all()
+        rows = connection.execute(query if after is None else query.where(BATCH.id < after)).all()
     return BatchList(data=[batch_table.batch_of(row) for row in rows[:limit]], has_more=len(rows) > limit)
 
 

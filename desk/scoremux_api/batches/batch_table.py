@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from scoremux_api.problems import not_found
 from scoremux_review.database import outbox
-from scoremux_review.database.schema import batches
+from scoremux_review.database.schema import BATCH, batches
 
 ID = re.compile("batch_[0-9a-f]{28}")
 BatchState = Literal[
@@ -76,8 +76,8 @@ def batch_of(row: Row[Any]) -> Batch:
 
 def row_of(connection: Connection, batch: str, token: str | None = None) -> Row[Any]:
     """Return a batch, or only that of a token. Raises ApiProblem (404)."""
-    query = select(batches).where(batches.c.id == batch)
-    query = query if token is None else query.where(batches.c.token == token)
+    query = select(batches).where(BATCH.id == batch)
+    query = query if token is None else query.where(BATCH.token == token)
     row = connection.execute(query).one_or_none() if ID.fullmatch(batch) else None
     if row is None:
         raise not_found("this batch")
@@ -86,7 +86,7 @@ def row_of(connection: Connection, batch: str, token: str | None = None) -> Row[
 
 def rows_in(connection: Connection, states: Sequence[BatchState]) -> Sequence[Row[Any]]:
     """Return the batches in some states, the oldest first."""
-    query = select(batches).where(batches.c.state.in_(states)).order_by(batches.c.id)
+    query = select(batches).where(BATCH.state.in_(states)).order_by(BATCH.id)
     return connection.execute(query).all()
 
 
@@ -101,7 +101,7 @@ def move(
     if row.state not in before:
         return False
     values |= {"state": after, "times": json.dumps(json.loads(row.times) | {after: now})}
-    connection.execute(update(batches).where(batches.c.id == batch).values(**values, changed_at=now))
+    connection.execute(update(batches).where(BATCH.id == batch).values(**values, changed_at=now))
     if after in (*ENDED, "expired"):
         body = batch_of(row_of(connection, batch)).model_dump(mode="json")
         outbox.add_event(connection, now, row.token, batch, outbox.BATCH_COMPLETED, body)
@@ -112,4 +112,4 @@ def count(connection: Connection, batch: str, **done: int) -> None:
     """Note how many rows are `completed` and `failed`."""
     row = row_of(connection, batch)
     counts = RequestCounts.model_validate_json(row.counts).model_copy(update=done)
-    connection.execute(update(batches).where(batches.c.id == batch).values(counts=counts.model_dump_json()))
+    connection.execute(update(batches).where(BATCH.id == batch).values(counts=counts.model_dump_json()))

@@ -12,7 +12,7 @@ from sqlalchemy import insert, select
 
 from scoremux_files import InputError, locked, replacing, writing
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import IDENTITY, batches, settings
+from scoremux_review.database.schema import BATCH, IDENTITY, SETTING, settings
 
 _SANDBOX = "sandbox-"
 
@@ -23,8 +23,8 @@ def claim(folder: Path, database: Database, *, sandbox: bool) -> None:
     with writing(folder), locked(folder / ".lock"), database.write() as connection:
         owner = file.read_text(encoding="utf-8").strip() if file.exists() else ""
         with_scores = {scores.parent.name for scores in folder.glob("batch_*/scores")}
-        knows = bool(with_scores.intersection(connection.scalars(select(batches.c.id))))
-        identity = connection.scalar(select(settings.c.value).where(settings.c.key == IDENTITY))
+        knows = bool(with_scores.intersection(connection.scalars(select(BATCH.id))))
+        identity = connection.scalar(select(SETTING.value).where(SETTING.key == IDENTITY))
         is_new = identity is None
         # A database of an earlier version, or a backup of one, is that of the batches that it knows.
         if identity is None:

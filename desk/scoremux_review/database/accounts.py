@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import attempts, inserted, people, sessions
+from scoremux_review.database.schema import ATTEMPT, PERSON, SESSION, attempts, inserted, people, sessions
 from scoremux_review.errors import ReviewError, SignInError
 
 ROLES = ("rater", "leader", "director")
@@ -74,7 +74,7 @@ def add_person(
     check_name(name, "a name")
     hashed = None if password is None else _hashed(password, hasher)
     with database.write() as connection:
-        if connection.execute(select(people.c.id).where(people.c.name == name)).one_or_none():
+        if connection.execute(select(PERSON.id).where(PERSON.name == name)).one_or_none():
             raise ReviewError(f"there is a person named {name!r} already")
         person = inserted(connection, people, name=name, role=role, password=hashed, active=True)
         body = {"person": person, "name": name, "role": role, "active": True, "password": password_digest(hashed)}
@@ -95,14 +95,14 @@ def change_person(
     _check_role(role)
     hashed = None if password is None else _hashed(password, hasher)
     with database.write() as connection:
-        account = connection.execute(select(people).where(people.c.name == name)).one_or_none()
+        account = connection.execute(select(people).where(PERSON.name == name)).one_or_none()
         if account is None:
             raise ReviewError(f"no person is named {name!r}")
         values = {"role": role, "active": active, "password": hashed}
         values = {key: value for key, value in values.items() if value is not None}
-        connection.execute(update(people).where(people.c.id == account.id).values(**values))
-        connection.execute(delete(sessions).where(sessions.c.person == account.id))
-        directors = select(func.count()).where(people.c.role == "director", people.c.active.is_(True))
+        connection.execute(update(people).where(PERSON.id == account.id).values(**values))
+        connection.execute(delete(sessions).where(SESSION.person == account.id))
+        directors = select(func.count()).where(PERSON.role == "director", PERSON.active.is_(True))
         if account.role == "director" and not connection.execute(directors).scalar_one():
             raise ReviewError("the desk needs a director")
         changes = {**values, "password": password_digest(hashed)} if hashed else values
@@ -114,8 +114,8 @@ def change_person(
 
 def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
     """Return all accounts by name: id, name, role, active."""
-    columns = (people.c.id, people.c.name, people.c.role, people.c.active)
-    return list(connection.execute(select(*columns).order_by(people.c.name)))
+    columns = (PERSON.id, PERSON.name, PERSON.role, PERSON.active)
+    return list(connection.execute(select(*columns).order_by(PERSON.name)))
 
 
 def sign_in(
@@ -133,7 +133,7 @@ def sign_in(
     """
     hasher = hasher or PasswordHasher()
     with database.write() as connection:
-        active = select(people).where(people.c.name == name, people.c.active.is_(True))
+        active = select(people).where(PERSON.name == name, PERSON.active.is_(True))
         account = connection.execute(active).one_or_none()
         known = account is not None and account.password and same(browser, _browser_mark(account))
         names = f"{_BROWSER}{account.id}" if account and known else f"{_NAME}{name[:MOST_NAME]}"
@@ -144,7 +144,7 @@ def sign_in(
         _note_failure(database, name, address, names, has_account=account is not None)
         raise SignInError(_WRONG)
     with database.write() as connection:
-        connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
+        connection.execute(delete(attempts).where(ATTEMPT.subject.in_(subjects)))
     return begin_session(database, account.id), _browser_mark(account)
 
 
@@ -162,7 +162,7 @@ def _is_password(account: Any | None, password: str, hasher: PasswordHasher) -> 
 def _count_attempt(connection: Connection, subjects: Mapping[str, int], now: float) -> None:
     """Count an attempt to sign in for each of its subjects. Raises SignInError if one has had too many."""
     # What lies ahead was noted before the clock was set back.
-    connection.execute(delete(attempts).where((attempts.c.at < now - _WINDOW_S) | (attempts.c.at > now + _CLOCK_S)))
+    connection.execute(delete(attempts).where((ATTEMPT.at < now - _WINDOW_S) | (ATTEMPT.at > now + _CLOCK_S)))
     for subject, most in subjects.items():
         if _failures(connection, subject) >= most:
             raise SignInError("too many attempts; wait five minutes")
@@ -186,8 +186,8 @@ def _note_failure(database: Database, name: str, address: str, subject: str, has
 
 def locked_out(connection: Connection, now: float) -> set[str]:
     """Return the names with too many failed sign-ins, of strangers or from a browser that is known."""
-    recent = select(attempts.c.subject).where(attempts.c.at >= now - _WINDOW_S).group_by(attempts.c.subject)
-    locked = set(connection.execute(recent.having(func.count() >= _MOST_FAILURES)).scalars())
+    recent = select(ATTEMPT.subject).where(ATTEMPT.at >= now - _WINDOW_S).group_by(ATTEMPT.subject)
+    locked = set(connection.scalars(recent.having(func.count() >= _MOST_FAILURES)))
     names = {subject.removeprefix(_NAME) for subject in locked if subject.startswith(_NAME)}
     return names | {account.name for account in listed(connection) if f"{_BROWSER}{account.id}" in locked}
 
@@ -195,14 +195,14 @@ def locked_out(connection: Connection, now: float) -> set[str]:
 def lift_lockout(database: Database, name: str, by: str) -> None:
     """Forget the failed sign-ins of a name, from known browsers too, so that the person need not wait."""
     with database.write() as connection:
-        account = connection.execute(select(people.c.id).where(people.c.name == name)).scalar_one_or_none()
+        account = connection.scalar(select(PERSON.id).where(PERSON.name == name))
         subjects = f"{_NAME}{name[:MOST_NAME]}", f"{_BROWSER}{account}"
-        connection.execute(delete(attempts).where(attempts.c.subject.in_(subjects)))
+        connection.execute(delete(attempts).where(ATTEMPT.subject.in_(subjects)))
         log.append(connection, database.now(), by, "lockout lifted", {"name": name})
 
 
 def _failures(connection: Connection, subject: str) -> int:
-    tried = select(func.count()).select_from(attempts).where(attempts.c.subject == subject)
+    tried = select(func.count()).select_from(attempts).where(ATTEMPT.subject == subject)
     return connection.execute(tried).scalar_one()
 
 
@@ -210,10 +210,10 @@ def begin_session(database: Database, person: int) -> str:
     cookie = secrets.token_urlsafe(32)
     with database.write() as connection:
         now = database.now()
-        connection.execute(delete(sessions).where(sessions.c.expires_at < now))
+        connection.execute(delete(sessions).where(SESSION.expires_at < now))
         values = {"digest": _digest(cookie), "person": person, "form_key": secrets.token_urlsafe(24)}
         connection.execute(insert(sessions).values(expires_at=now + SESSION_S, task="", reason="", **values))
-        name = connection.execute(select(people.c.name).where(people.c.id == person)).scalar_one()
+        name = connection.execute(select(PERSON.name).where(PERSON.id == person)).scalar_one()
         log.append(connection, now, name, "signed in", {})
     return cookie
 
@@ -221,31 +221,29 @@ def begin_session(database: Database, person: int) -> str:
 def person_of(connection: Connection, cookie: str, now: float) -> Person | None:
     """Return who a cookie belongs to; None for one that is unknown or expired."""
     # A session that ends later than any can was begun before the clock was set back.
-    lives = sessions.c.expires_at.between(now, now + SESSION_S + _CLOCK_S)
-    valid = (sessions.c.digest == _digest(cookie)) & lives & people.c.active.is_(True)
-    columns = (sessions.c.form_key, sessions.c.digest, sessions.c.task, sessions.c.reason)
-    query = select(people.c.id, people.c.name, people.c.role, *columns).join(sessions, sessions.c.person == people.c.id)
+    lives = SESSION.expires_at.between(now, now + SESSION_S + _CLOCK_S)
+    valid = (SESSION.digest == _digest(cookie)) & lives & PERSON.active.is_(True)
+    columns = (SESSION.form_key, SESSION.digest, SESSION.task, SESSION.reason)
+    query = select(PERSON.id, PERSON.name, PERSON.role, *columns).join(sessions, SESSION.person == PERSON.id)
     session = connection.execute(query.where(valid)).one_or_none()
     return None if session is None else Person(*session)
 
 
 def account_elsewhere(connection: Connection, name: object) -> int | None:
     """Return the open account of this name that has no password here."""
-    query = select(people.c.id).where(
-        people.c.name == str(name), people.c.active.is_(True), people.c.password.is_(None)
-    )
-    return connection.execute(query).scalar_one_or_none()
+    query = select(PERSON.id).where(PERSON.name == str(name), PERSON.active.is_(True), PERSON.password.is_(None))
+    return connection.scalar(query)
 
 
 def choose_queue(connection: Connection, person: Person, task: str, reason: str) -> Person:
     """Note which queue a person reads from; return the person with it."""
-    change = update(sessions).where(sessions.c.digest == person.session)
+    change = update(sessions).where(SESSION.digest == person.session)
     connection.execute(change.values(task=task, reason=reason))
     return replace(person, task=task, reason=reason)
 
 
 def end_session(connection: Connection, person: Person) -> None:
-    connection.execute(delete(sessions).where(sessions.c.digest == person.session))
+    connection.execute(delete(sessions).where(SESSION.digest == person.session))
 
 
 def same(value: str, expected: str) -> bool:

@@ -11,7 +11,19 @@ from sqlalchemy import Connection, delete, insert, select
 
 from scoremux_files.row_files import chunks
 from scoremux_review.database import schema
-from scoremux_review.database.schema import alerts, api_rows, deliveries, idempotency, row_subject, rows, webhooks
+from scoremux_review.database.schema import (
+    ALERT,
+    API_ROW,
+    DELIVERY,
+    REQUEST,
+    ROW,
+    WEBHOOK,
+    api_rows,
+    deliveries,
+    idempotency,
+    row_subject,
+    rows,
+)
 
 _CHUNK_ANSWERS = 20
 _MOST_NAMES = 5_000
@@ -19,8 +31,8 @@ _MOST_NAMES = 5_000
 
 def owned(connection: Connection, token: str, names: Iterable[str]) -> dict[tuple[str, str], Any]:
     """Return a token's rows that have one of these ids, by task and id, with `at`: when they came."""
-    query = select(rows, api_rows.c.at).join(api_rows, api_rows.c.row == rows.c.id).where(api_rows.c.token == token)
-    found = (connection.execute(query.where(api_rows.c.name.in_(some))) for some in chunks(names, _MOST_NAMES))
+    query = select(rows, API_ROW.at).join(api_rows, API_ROW.row == ROW.id).where(API_ROW.token == token)
+    found = (connection.execute(query.where(API_ROW.name.in_(some))) for some in chunks(names, _MOST_NAMES))
     return {(row.task, row.name): row for some in found for row in some}
 
 
@@ -32,29 +44,29 @@ def own(connection: Connection, token: str, new: Mapping[tuple[str, str], int], 
 
 def erase(connection: Connection, chosen: Sequence[int]) -> None:
     """Delete who owns some rows, and what was delivered, or waits to be, about them."""
-    these = api_rows.c.row.in_(chosen)
+    these = API_ROW.row.in_(chosen)
     for row in connection.execute(select(api_rows).where(these)).all():
-        owner = select(webhooks.c.id).where(webhooks.c.token == row.token)
-        about = (deliveries.c.subject == row_subject(row.task, row.name)) & deliveries.c.webhook.in_(owner)
+        owner = select(WEBHOOK.id).where(WEBHOOK.token == row.token)
+        about = (DELIVERY.subject == row_subject(row.task, row.name)) & DELIVERY.webhook.in_(owner)
         connection.execute(delete(deliveries).where(about))
     connection.execute(delete(api_rows).where(these))
 
 
 def tokens_of(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
     """Return the tokens that rows came with, by the rows' numbers; rows of files have none."""
-    query = select(api_rows.c.row, api_rows.c.token)
-    found = (connection.execute(query.where(api_rows.c.row.in_(some))) for some in chunks(numbers, _MOST_NAMES))
+    query = select(API_ROW.row, API_ROW.token)
+    found = (connection.execute(query.where(API_ROW.row.in_(some))) for some in chunks(numbers, _MOST_NAMES))
     return {row.row: row.token for some in found for row in some}
 
 
 def batches_of(connection: Connection) -> dict[str, str]:
     """Return the token of each batch."""
-    return {row.id: row.token for row in connection.execute(select(schema.batches.c.id, schema.batches.c.token))}
+    return {row.id: row.token for row in connection.execute(select(schema.BATCH.id, schema.BATCH.token))}
 
 
 def answered(connection: Connection, names: Collection[str]) -> Iterator[tuple[str, str, set[str]]]:
     """Yield token and key of the stored answers that have one of these ids, and which they have."""
-    stored = select(idempotency).where(idempotency.c.answer.is_not(None))
+    stored = select(idempotency).where(REQUEST.answer.is_not(None))
     for row in connection.execute(stored.execution_options(yield_per=_CHUNK_ANSWERS)) if names else ():
         if found := {*names} & _ids_in(row.answer):
             yield row.token, row.key, found
@@ -65,29 +77,29 @@ def answers_with(
 ) -> list[tuple[str, str]]:
     """Return token and key of the stored answers that are older, or have one of these ids, of a token or of all."""
     limit = before.timestamp() if before else 0.0
-    old = connection.execute(select(idempotency.c.token, idempotency.c.key).where(idempotency.c.at < limit))
+    old = connection.execute(select(REQUEST.token, REQUEST.key).where(REQUEST.at < limit))
     with_ids = ((owner, key) for owner, key, _ in answered(connection, names) if token in (None, owner))
     return [*{*((row.token, row.key) for row in old), *with_ids}]
 
 
 def delete_answers(connection: Connection, chosen: Iterable[tuple[str, str]]) -> int:
     """Delete stored answers by token and key; return how many there were."""
-    these = ((idempotency.c.token == token) & (idempotency.c.key == key) for token, key in chosen)
+    these = ((REQUEST.token == token) & (REQUEST.key == key) for token, key in chosen)
     return sum(connection.execute(delete(idempotency).where(this)).rowcount for this in these)
 
 
 def expire_answers(connection: Connection, before: float) -> int:
     """Delete stored answers, and deliveries that do not wait, from before a time; return how many."""
-    old = deliveries.c.created_at < before
-    sent = connection.execute(delete(deliveries).where(old, deliveries.c.state != schema.WAITING)).rowcount
-    return sent + connection.execute(delete(idempotency).where(idempotency.c.at < before)).rowcount
+    old = DELIVERY.created_at < before
+    sent = connection.execute(delete(deliveries).where(old, DELIVERY.state != schema.WAITING)).rowcount
+    return sent + connection.execute(delete(idempotency).where(REQUEST.at < before)).rowcount
 
 
 def expired_rows(connection: Connection, before: float) -> Sequence[int]:
     """Return the rows from before a time that nobody reads any more, and that have no open alert."""
-    is_open = select(alerts.c.row).where(alerts.c.handled_at.is_(None))
-    query = select(api_rows.c.row).join(rows).where(api_rows.c.at < before, rows.c.state.in_(("done", "machine")))
-    return connection.execute(query.where(api_rows.c.row.not_in(is_open)).order_by(api_rows.c.row)).scalars().all()
+    is_open = select(ALERT.row).where(ALERT.handled_at.is_(None))
+    query = select(API_ROW.row).join(rows).where(API_ROW.at < before, ROW.state.in_(("done", "machine")))
+    return connection.scalars(query.where(API_ROW.row.not_in(is_open)).order_by(API_ROW.row)).all()
 
 
 def _ids_in(answer: bytes) -> set[str]:

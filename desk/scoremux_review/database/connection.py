@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from scoremux_files import InputError, writing
 from scoremux_review.database.guards import create_guards
 from scoremux_review.database.migrations import migrate
-from scoremux_review.database.schema import FORMAT, metadata, people, rows, settings
+from scoremux_review.database.schema import FORMAT, SETTING, metadata, people, rows, settings
 from scoremux_review.errors import DatabaseError, OutdatedError
 
 __all__ = ["Connection", "Database"]
@@ -181,13 +181,13 @@ def _prepare_tables(connection: Connection, name: str, create: bool) -> bool:
             f"the database {name} was made by another version of scoremux; open it with that version, or export from "
             "it there and add the scored files to a new one: scoremux review add SCORED --database NEW"
         )
-    connection.execute(update(settings).where(settings.c.key == _FORMAT_KEY).values(value=str(FORMAT)))
+    connection.execute(update(settings).where(SETTING.key == _FORMAT_KEY).values(value=str(FORMAT)))
     return False
 
 
 def _stored_format(connection: Connection) -> str:
-    stored = select(settings.c.value).where(settings.c.key == _FORMAT_KEY)
-    return str(connection.execute(stored).scalar_one_or_none())
+    stored = select(SETTING.value).where(SETTING.key == _FORMAT_KEY)
+    return str(connection.scalar(stored))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, and_, func, select
 
 from scoremux_review.database import responses
-from scoremux_review.database.schema import BEHIND, DRAWN, ERASED, PAPERS, ROUTE, decisions, rows
+from scoremux_review.database.schema import BEHIND, DECISION, DRAWN, ERASED, PAPERS, ROUTE, ROW, decisions, rows
 
 
 def drawn_again(connection: Connection) -> dict[int, int]:
@@ -16,7 +16,7 @@ def drawn_again(connection: Connection) -> dict[int, int]:
 
     It is the first one with the same task, id and text that a job scored, else the first one that was drawn.
     """
-    place = (rows.c.task, rows.c.name, rows.c.text)
+    place = (ROW.task, ROW.name, ROW.text)
     drawn = rows.alias("drawn")
     scored = rows.alias("scored")
     same = and_(*(drawn.c[column.name] == scored.c[column.name] for column in place))
@@ -25,8 +25,8 @@ def drawn_again(connection: Connection) -> dict[int, int]:
     query = query.where(drawn.c.chosen_by == DRAWN, drawn.c.state != ERASED).group_by(drawn.c.id)
     again = {int(row): int(first) for row, first in connection.execute(query)}
     first_drawn: dict[tuple[str, ...], int] = {}
-    samples = select(rows.c.id, *place).where(rows.c.chosen_by == DRAWN, rows.c.state != ERASED)
-    for row in connection.execute(samples.order_by(rows.c.id)):
+    samples = select(ROW.id, *place).where(ROW.chosen_by == DRAWN, ROW.state != ERASED)
+    for row in connection.execute(samples.order_by(ROW.id)):
         first = first_drawn.setdefault((row.task, row.name, row.text), row.id)
         if first != row.id:
             again.setdefault(row.id, first)
@@ -35,9 +35,9 @@ def drawn_again(connection: Connection) -> dict[int, int]:
 
 def repeated_names(connection: Connection) -> dict[int, str]:
     """Return ids of rows whose id an earlier row of the same task and administration has: `7 (2)`, `7 (3)`, …"""
-    place = (rows.c.task, rows.c.name, rows.c.administration)
-    number = func.row_number().over(partition_by=place, order_by=rows.c.id).label("number")
-    numbered = select(rows.c.id, rows.c.name, number).where(rows.c.state != ERASED).subquery()
+    place = (ROW.task, ROW.name, ROW.administration)
+    number = func.row_number().over(partition_by=place, order_by=ROW.id).label("number")
+    numbered = select(ROW.id, ROW.name, number).where(ROW.state != ERASED).subquery()
     query = select(numbered).where(numbered.c.number > 1)
     return {row.id: f"{row.name} ({row.number})" for row in connection.execute(query)}
 
@@ -61,7 +61,7 @@ def _read_behind(connection: Connection, again: dict[int, int]) -> set[str]:
     """Return the tasks whose routed and read-behind rows together stand for all responses (`weights.routed_beside`)."""
     if not again:
         return set()
-    first_level = (decisions.c.kind == "first") & decisions.c.undone.is_(False) & decisions.c.level.is_not(None)
-    query = select(rows.c.id, rows.c.task).join(decisions, (decisions.c.row == rows.c.id) & first_level)
+    first_level = (DECISION.kind == "first") & DECISION.undone.is_(False) & DECISION.level.is_not(None)
+    query = select(ROW.id, ROW.task).join(decisions, (DECISION.row == ROW.id) & first_level)
     apart = {*again.values()}
-    return {row.task for row in connection.execute(query.where(rows.c.chosen_by == BEHIND)) if row.id not in apart}
+    return {row.task for row in connection.execute(query.where(ROW.chosen_by == BEHIND)) if row.id not in apart}

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from scoremux_review.database.schema import record, remarks, rows
+from scoremux_review.database.schema import ENTRY, REMARK, ROW, record, remarks
 from scoremux_review.errors import BrokenRecordError, ReviewError
 
 ERASURE = "erasure"
@@ -59,7 +59,7 @@ def append(
     last, before = head(connection)
     number = last + 1
     if remark:
-        salt = connection.execute(select(rows.c.salt).where(rows.c.id == row)).scalar_one()
+        salt = connection.execute(select(ROW.salt).where(ROW.id == row)).scalar_one()
         if not salt:
             raise ReviewError("the response was erased in the meantime; nothing is kept about it")
         body = {**body, "remark": remark_digest(salt, remark)}
@@ -78,28 +78,26 @@ def remark_digest(salt: str, remark: str) -> str:
 
 def head(connection: Connection) -> tuple[int, str]:
     """Return number and digest of the newest entry; (0, zeros) if there is none."""
-    last = connection.execute(
-        select(record.c.number, record.c.digest).order_by(record.c.number.desc()).limit(1)
-    ).one_or_none()
+    last = connection.execute(select(ENTRY.number, ENTRY.digest).order_by(ENTRY.number.desc()).limit(1)).one_or_none()
     return (last.number, last.digest) if last else (0, _NOTHING)
 
 
 def entries(connection: Connection, row: int | None = None, most: int = 200, before: int = 0) -> list[LogEntry]:
     """Return the newest entries, or those of one row; `before`: only entries with a smaller number."""
-    query = select(record.c.entry, record.c.digest, remarks.c.text)
-    query = query.outerjoin(remarks, remarks.c.entry == record.c.number).order_by(record.c.number.desc()).limit(most)
+    query = select(ENTRY.entry, ENTRY.digest, REMARK.text)
+    query = query.outerjoin(remarks, REMARK.entry == ENTRY.number).order_by(ENTRY.number.desc()).limit(most)
     if row is not None:
-        query = query.where(record.c.row == row)
+        query = query.where(ENTRY.row == row)
     if before:
-        query = query.where(record.c.number < before)
+        query = query.where(ENTRY.number < before)
     return [_entry(stored.entry, stored.digest, stored.text or "") for stored in connection.execute(query)]
 
 
 def entries_of(connection: Connection, action: str) -> Iterator[LogEntry]:
     """Yield the entries of one action, the first one first."""
     # Entries are canonical JSON: their keys are sorted.
-    query = select(record).where(record.c.entry.startswith(f'{{"action":"{action}"', autoescape=True))
-    for stored in connection.execute(query.order_by(record.c.number)):
+    query = select(record).where(ENTRY.entry.startswith(f'{{"action":"{action}"', autoescape=True))
+    for stored in connection.execute(query.order_by(ENTRY.number)):
         yield _entry(stored.entry, stored.digest)
 
 
@@ -115,7 +113,7 @@ def read_entries(connection: Connection, expected: tuple[int, str] | None = None
     """
     number = 0
     before = _NOTHING
-    query = select(record).order_by(record.c.number).execution_options(yield_per=10_000)
+    query = select(record).order_by(ENTRY.number).execution_options(yield_per=10_000)
     for number, stored in enumerate(connection.execute(query), start=1):
         try:
             values = json.loads(stored.entry)

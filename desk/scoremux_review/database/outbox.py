@@ -18,7 +18,18 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
 from scoremux_review.database import log, programme
-from scoremux_review.database.schema import DEAD, DELIVERED, WAITING, api_rows, deliveries, row_subject, webhooks
+from scoremux_review.database.schema import (
+    API_ROW,
+    DEAD,
+    DELIVERED,
+    DELIVERY,
+    WAITING,
+    WEBHOOK,
+    api_rows,
+    deliveries,
+    row_subject,
+    webhooks,
+)
 
 BATCH_COMPLETED = "batch.completed"
 ROW_FINAL = "row.final"
@@ -53,7 +64,7 @@ def save_webhook(
     waits for it, and without the secrets of before.
     """
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    mine = (webhooks.c.token == token) & (webhooks.c.url == url)
+    mine = (WEBHOOK.token == token) & (WEBHOOK.url == url)
     before = connection.execute(select(webhooks).where(mine)).one_or_none()
     keys = [secret, *(json.loads(before.secrets)[:1] if before and before.issued == issued else ())]
     values = {"events": json.dumps(list(events)), "secrets": json.dumps(keys), "issued": issued}
@@ -67,36 +78,36 @@ def save_webhook(
 
 def webhooks_of(connection: Connection, token: str = "", issued: str | None = None) -> Sequence[Any]:
     """Return the webhooks of a token name, or of all; issued: only those of the token with this key."""
-    query = select(webhooks).order_by(webhooks.c.token, webhooks.c.created_at, webhooks.c.id)
-    query = query.where(webhooks.c.token == token) if token else query
-    return connection.execute(query if issued is None else query.where(webhooks.c.issued == issued)).all()
+    query = select(webhooks).order_by(WEBHOOK.token, WEBHOOK.created_at, WEBHOOK.id)
+    query = query.where(WEBHOOK.token == token) if token else query
+    return connection.execute(query if issued is None else query.where(WEBHOOK.issued == issued)).all()
 
 
 def adopt_webhooks(connection: Connection, in_force: Mapping[str, str]) -> None:
     """Give webhooks that an earlier version kept, without the key of a token, that of the token of their name."""
     for token, issued in in_force.items():
-        mine = (webhooks.c.token == token) & (webhooks.c.issued == "")
+        mine = (WEBHOOK.token == token) & (WEBHOOK.issued == "")
         connection.execute(update(webhooks).where(mine).values(issued=issued))
 
 
 def count_waiting(connection: Connection, state: str = WAITING) -> Mapping[str, int]:
     """Return how many deliveries wait, or are in another state, by webhook."""
-    query = select(deliveries.c.webhook, func.count()).where(deliveries.c.state == state)
-    return {row[0]: row[1] for row in connection.execute(query.group_by(deliveries.c.webhook))}
+    query = select(DELIVERY.webhook, func.count()).where(DELIVERY.state == state)
+    return {row[0]: row[1] for row in connection.execute(query.group_by(DELIVERY.webhook))}
 
 
 def delete_webhook(connection: Connection, webhook: str) -> int:
     """Delete a webhook with its deliveries; return whether there is one."""
-    connection.execute(delete(deliveries).where(deliveries.c.webhook == webhook))
-    return connection.execute(delete(webhooks).where(webhooks.c.id == webhook)).rowcount
+    connection.execute(delete(deliveries).where(DELIVERY.webhook == webhook))
+    return connection.execute(delete(webhooks).where(WEBHOOK.id == webhook)).rowcount
 
 
 def deliveries_of(connection: Connection, webhook: str | None, state: str | None, most: int) -> Sequence[Any]:
     """Return the newest deliveries of a webhook, or of all, with its token and url; state: only those in this one."""
-    query = select(deliveries, webhooks.c.token, webhooks.c.url).join(webhooks)
-    query = query if webhook is None else query.where(deliveries.c.webhook == webhook)
-    query = query if state is None else query.where(deliveries.c.state == state)
-    return connection.execute(query.order_by(deliveries.c.number.desc()).limit(most)).all()
+    query = select(deliveries, WEBHOOK.token, WEBHOOK.url).join(webhooks)
+    query = query if webhook is None else query.where(DELIVERY.webhook == webhook)
+    query = query if state is None else query.where(DELIVERY.state == state)
+    return connection.execute(query.order_by(DELIVERY.number.desc()).limit(most)).all()
 
 
 def add_event(
@@ -122,7 +133,7 @@ def add_decision_event(connection: Connection, now: float, row: Any, level: int 
 
     Call this before the decision is in the record.
     """
-    owner = connection.execute(select(api_rows).where(api_rows.c.row == row.id)).one_or_none()
+    owner = connection.execute(select(api_rows).where(API_ROW.row == row.id)).one_or_none()
     if owner is None:
         return
     again = row.round > 1 or any(entry.body.get("state") == "done" for entry in log.entries(connection, row.id))
@@ -152,12 +163,12 @@ def due(
         in_force: Keys of the tokens that are in force, by name: other webhooks get nothing. None for all.
     """
     earlier = deliveries.alias()
-    same = (earlier.c.webhook == deliveries.c.webhook) & (earlier.c.subject == deliveries.c.subject)
-    behind = exists().where(same, earlier.c.number < deliveries.c.number, earlier.c.state != DELIVERED)
+    same = (earlier.c.webhook == DELIVERY.webhook) & (earlier.c.subject == DELIVERY.subject)
+    behind = exists().where(same, earlier.c.number < DELIVERY.number, earlier.c.state != DELIVERED)
     late = now + _UNDATED_S
-    is_due = (deliveries.c.state == WAITING) & or_(deliveries.c.due_at <= now, deliveries.c.due_at > late)
+    is_due = (DELIVERY.state == WAITING) & or_(DELIVERY.due_at <= now, DELIVERY.due_at > late)
     found: list[Any] = []
-    waiting = {*connection.scalars(select(deliveries.c.webhook).where(is_due).distinct())}
+    waiting = {*connection.scalars(select(DELIVERY.webhook).where(is_due).distinct())}
     all_webhooks = webhooks_of(connection) if waiting else ()
     of_token = Counter[str]()
     for webhook in all_webhooks:
@@ -167,9 +178,9 @@ def due(
         is_valid = in_force is None or in_force.get(webhook.token) == webhook.issued
         if webhook.id not in waiting or not is_valid or now < webhook.due_at <= late:
             continue
-        of_webhook = (webhooks.c[name] for name in ("url", "secrets", "token", "failures"))
+        of_webhook = (WEBHOOK[name] for name in ("url", "secrets", "token", "failures"))
         query = select(deliveries, *of_webhook).join(webhooks)
-        query = query.where(deliveries.c.webhook == webhook.id, is_due, ~behind).order_by(deliveries.c.number)
+        query = query.where(DELIVERY.webhook == webhook.id, is_due, ~behind).order_by(DELIVERY.number)
         room = min(
             (1 if webhook.failures >= FEW_FAILURES else MOST_AT_ONCE) - busy.get(webhook.id, 0),
             MOST_OF_TOKEN - of_token[webhook.token],
@@ -179,7 +190,7 @@ def due(
         of_token[webhook.token] += len(new)
         found += new
     if until is not None:
-        leased = deliveries.c.number.in_([delivery.number for delivery in found])
+        leased = DELIVERY.number.in_([delivery.number for delivery in found])
         connection.execute(update(deliveries).where(leased).values(due_at=until))
     return found
 
@@ -195,7 +206,7 @@ def end_lease(
         until: The end of the lease.
         delivered: Whether the receiver took it; None where nothing was tried, which counts for no attempt.
     """
-    mine = (deliveries.c.number == delivery.number) & (deliveries.c.due_at == until) & (deliveries.c.state == WAITING)
+    mine = (DELIVERY.number == delivery.number) & (DELIVERY.due_at == until) & (DELIVERY.state == WAITING)
     attempts = delivery.attempts + (delivered is not None)
     state = DELIVERED if delivered else DEAD if attempts >= MOST_ATTEMPTS else WAITING
     jitter = random.uniform(0.8, 1.2)
@@ -203,23 +214,23 @@ def end_lease(
     values = {"state": state, "answer": answer, "due_at": due_at, "attempts": attempts}
     if not connection.execute(update(deliveries).where(mine).values(**values)).rowcount or delivered is None:
         return
-    webhook = update(webhooks).where(webhooks.c.id == delivery.webhook)
+    webhook = update(webhooks).where(WEBHOOK.id == delivery.webhook)
     failures = delivery.failures + 1
     if delivered:
-        connection.execute(webhook.where(webhooks.c.failures > 0).values(failures=0, due_at=0.0))
+        connection.execute(webhook.where(WEBHOOK.failures > 0).values(failures=0, due_at=0.0))
     elif failures >= MOST_ATTEMPTS:
-        waiting = (deliveries.c.webhook == delivery.webhook) & (deliveries.c.state == WAITING)
+        waiting = (DELIVERY.webhook == delivery.webhook) & (DELIVERY.state == WAITING)
         connection.execute(update(deliveries).where(waiting).values(state=DEAD, answer=answer))
         connection.execute(webhook.values(failures=0, due_at=0.0))
     else:
         pause = pause_s(failures - FEW_FAILURES + 1) * jitter if failures >= FEW_FAILURES else 0.0
         # Of those that were sent together, and after a success, none counts.
-        these = webhook.where(webhooks.c.failures == delivery.failures)
+        these = webhook.where(WEBHOOK.failures == delivery.failures)
         connection.execute(these.values(failures=failures, due_at=now + pause))
 
 
 def send_again(connection: Connection, now: float) -> int:
     """Make dead deliveries due, and try all webhooks again; return how many there are."""
     connection.execute(update(webhooks).values(failures=0, due_at=0.0))
-    again = update(deliveries).where(deliveries.c.state == DEAD).values(state=WAITING, attempts=0, due_at=now)
+    again = update(deliveries).where(DELIVERY.state == DEAD).values(state=WAITING, attempts=0, due_at=now)
     return connection.execute(again).rowcount

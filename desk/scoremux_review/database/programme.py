@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from scoremux_files import InputError
 from scoremux_review.database import log
-from scoremux_review.database.schema import anchors, settings, tasks
+from scoremux_review.database.schema import ANCHOR, SETTING, TASK, anchors, settings, tasks
 from scoremux_review.desk_policy import DeskPolicy
 
 POLICY = "policy"
@@ -60,13 +60,13 @@ class Item:
 
 def load_policy(connection: Connection) -> DeskPolicy:
     """Return the policy that the database keeps, or the defaults."""
-    stored = connection.execute(select(settings.c.value).where(settings.c.key == POLICY)).scalar_one_or_none()
+    stored = connection.scalar(select(SETTING.value).where(SETTING.key == POLICY))
     return DeskPolicy.model_validate_json(stored) if stored else DeskPolicy()
 
 
 def save_policy(connection: Connection, policy: DeskPolicy, by: str, now: float) -> None:
     """Keep a policy in the database."""
-    connection.execute(delete(settings).where(settings.c.key == POLICY))
+    connection.execute(delete(settings).where(SETTING.key == POLICY))
     connection.execute(insert(settings).values(key=POLICY, value=policy.model_dump_json()))
     log.append(connection, now, by, "policy", policy.model_dump())
 
@@ -79,14 +79,14 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
     number = 0
     for item in items:
         number += 1
-        before = connection.execute(select(tasks).where(tasks.c.id == item.id)).one_or_none()
+        before = connection.execute(select(tasks).where(TASK.id == item.id)).one_or_none()
         stored = json.loads(before.texts) if before else {}
         texts = {name: getattr(item, name) or stored.get(name, "") for name in TEXTS}
         values = {"levels": json.dumps(item.levels), "texts": json.dumps(texts, ensure_ascii=False)}
         if before is None:
             connection.execute(insert(tasks).values(id=item.id, paused=False, **values))
         elif (before.levels, before.texts) != (values["levels"], values["texts"]):
-            connection.execute(update(tasks).where(tasks.c.id == item.id).values(**values))
+            connection.execute(update(tasks).where(TASK.id == item.id).values(**values))
         else:
             continue
         log.append(
@@ -101,7 +101,7 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now
     A task without a description gets the levels themselves as points. Raises InputError if a task with a description
     has fewer levels.
     """
-    items = {task.id: _item(task) for task in connection.execute(select(tasks).where(tasks.c.id.in_(levels)))}
+    items = {task.id: _item(task) for task in connection.execute(select(tasks).where(TASK.id.in_(levels)))}
     for task, number in levels.items():
         item = items.get(task, Item(task, ()))
         if len(item.levels) >= number:
@@ -113,25 +113,25 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now
 
 def item_of(connection: Connection, task: str) -> Item:
     """Return a task that a row names."""
-    return _item(connection.execute(select(tasks).where(tasks.c.id == task)).one())
+    return _item(connection.execute(select(tasks).where(TASK.id == task)).one())
 
 
 def all_items(connection: Connection) -> dict[str, Item]:
     """Return all tasks by their ids."""
-    return {row.id: _item(row) for row in connection.execute(select(tasks).order_by(tasks.c.id))}
+    return {row.id: _item(row) for row in connection.execute(select(tasks).order_by(TASK.id))}
 
 
 def pause_tasks(connection: Connection, task: str, paused: bool, by: str, now: float) -> None:
     """Stop or resume the reading of a task, or of all for an empty id."""
     change = update(tasks).values(paused=paused)
-    connection.execute(change.where(tasks.c.id == task) if task else change)
+    connection.execute(change.where(TASK.id == task) if task else change)
     log.append(connection, now, by, "paused" if paused else "resumed", {"task": task})
 
 
 def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: str, now: float) -> None:
     """Replace the anchor papers (task, level, text, note) of the tasks that `papers` has."""
     for task in dict.fromkeys(paper["task"] for paper in papers):
-        connection.execute(delete(anchors).where(anchors.c.task == task))
+        connection.execute(delete(anchors).where(ANCHOR.task == task))
         connection.execute(insert(anchors), [paper for paper in papers if paper["task"] == task])
         body = {"task": task, "digest": anchors_digest(anchors_of(connection, task))}
         log.append(connection, now, by, "anchors", body)
@@ -139,9 +139,7 @@ def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: st
 
 def anchors_of(connection: Connection, task: str) -> list[Any]:
     """Return the anchor papers of a task by level: level, text, note."""
-    return list(
-        connection.execute(select(anchors).where(anchors.c.task == task).order_by(anchors.c.level, anchors.c.id))
-    )
+    return list(connection.execute(select(anchors).where(ANCHOR.task == task).order_by(ANCHOR.level, ANCHOR.id)))
 
 
 def anchors_digest(papers: Iterable[Any]) -> str:

@@ -13,7 +13,20 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, literal, or_, select, update
 
-from scoremux_review.database.schema import PAPERS, inserted, people, queues, reads, rows, tasks, unindexed
+from scoremux_review.database.schema import (
+    PAPERS,
+    PERSON,
+    QUEUE,
+    READ,
+    ROW,
+    TASK,
+    inserted,
+    queues,
+    reads,
+    rows,
+    tasks,
+    unindexed,
+)
 from scoremux_review.errors import LeaseLostError
 
 ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
@@ -31,48 +44,48 @@ def all_queues(connection: Connection) -> Sequence[Any]:
     left_s is the reading time left for one person. A queue without a decision takes the pace of its task, or of all
     tasks; None before the first decision.
     """
-    paces = [queues.c.spent_s / func.nullif(queues.c.done, 0)]
-    for by in (queues.c.task, None):
-        spent_s, done = (func.sum(column).over(partition_by=by) for column in (queues.c.spent_s, queues.c.done))
+    paces = [QUEUE.spent_s / func.nullif(QUEUE.done, 0)]
+    for by in (QUEUE.task, None):
+        spent_s, done = (func.sum(column).over(partition_by=by) for column in (QUEUE.spent_s, QUEUE.done))
         paces.append(spent_s / func.nullif(done, 0))
-    left_s = queues.c.waiting * func.coalesce(*paces)
-    query = select(queues, tasks.c.paused, left_s.label("left_s")).join(tasks, tasks.c.id == queues.c.task)
-    return connection.execute(query.order_by(queues.c.task, queues.c.reason)).all()
+    left_s = QUEUE.waiting * func.coalesce(*paces)
+    query = select(queues, TASK.paused, left_s.label("left_s")).join(tasks, TASK.id == QUEUE.task)
+    return connection.execute(query.order_by(QUEUE.task, QUEUE.reason)).all()
 
 
 def reading_now(connection: Connection) -> dict[str, str]:
     """Return the task that each person reads now, by name."""
-    leased = (reads.c.state == "leased") & reads.c.lead.is_(None)
-    query = select(people.c.name, reads.c.task).join(reads, reads.c.person == people.c.id).where(leased)
+    leased = (READ.state == "leased") & READ.lead.is_(None)
+    query = select(PERSON.name, READ.task).join(reads, READ.person == PERSON.id).where(leased)
     return {row.name: row.task for row in connection.execute(query)}
 
 
 def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any | None:
     """Return the first read that meets conditions."""
-    return connection.execute(select(reads).where(*conditions).order_by(reads.c.id).limit(1)).one_or_none()
+    return connection.execute(select(reads).where(*conditions).order_by(READ.id).limit(1)).one_or_none()
 
 
 def current_read(connection: Connection, person: int) -> Any | None:
-    return read_where(connection, reads.c.person == person, reads.c.state == "leased", reads.c.lead.is_(None))
+    return read_where(connection, READ.person == person, READ.state == "leased", READ.lead.is_(None))
 
 
 def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
-    mine = (reads.c.person == person) & (reads.c.state == "aside")
-    return connection.execute(select(reads).where(mine).order_by(reads.c.id)).all()
+    mine = (READ.person == person) & (READ.state == "aside")
+    return connection.execute(select(reads).where(mine).order_by(READ.id)).all()
 
 
 def group_members(connection: Connection, read: int) -> Sequence[Any]:
     """Return the reads leased as members of a read's group, with the responses' texts."""
-    query = select(reads, rows.c.text).join(rows, rows.c.id == reads.c.row)
-    return connection.execute(query.where(reads.c.lead == read, reads.c.state == "leased").order_by(reads.c.id)).all()
+    query = select(reads, ROW.text).join(rows, ROW.id == READ.row)
+    return connection.execute(query.where(READ.lead == read, READ.state == "leased").order_by(READ.id)).all()
 
 
 def read_of_token(
     connection: Connection, token: str, person: int, lost: str, states: Collection[str] = ("leased", "aside", "done")
 ) -> Any:
     """Return the read of a person's lease by its token. Raises LeaseLostError; `lost`: the end of its message."""
-    mine = (reads.c.person == person) & reads.c.lead.is_(None)
-    read = read_where(connection, reads.c.token == token, mine, reads.c.state.in_(states))
+    mine = (READ.person == person) & READ.lead.is_(None)
+    read = read_where(connection, READ.token == token, mine, READ.state.in_(states))
     if read is None:
         raise LeaseLostError(f"this response went to someone else in the meantime; {lost}")
     return read
@@ -84,44 +97,44 @@ def lease(
     """Lease reads to a person, each with a token of its own; `lead`: the read whose group they are members of."""
     values = {"state": "leased", "person": person, "lead": lead}
     values |= {"leased_at": now, "shown_at": now, "lease_until": now + lease_s}
-    change = update(reads).where(reads.c.id == bindparam("chosen")).values(token=bindparam("new_token"), **values)
+    change = update(reads).where(READ.id == bindparam("chosen")).values(token=bindparam("new_token"), **values)
     if chosen:
         connection.execute(change, [{"chosen": read, "new_token": secrets.token_urlsafe(16)} for read in chosen])
 
 
 def release(connection: Connection, person: int) -> None:
     """Give back all that a person has the lease of."""
-    give_back(connection, reads.c.person == person, reads.c.state == "leased")
+    give_back(connection, READ.person == person, READ.state == "leased")
 
 
 def put_aside(connection: Connection, read: Any, until: float) -> None:
     """Keep a leased read for its rater until a time, without a lease; the members of its group are given back."""
-    give_back(connection, reads.c.lead == read.id, reads.c.state == "leased")
-    connection.execute(update(reads).where(reads.c.id == read.id).values(state="aside", lease_until=until))
+    give_back(connection, READ.lead == read.id, READ.state == "leased")
+    connection.execute(update(reads).where(READ.id == read.id).values(state="aside", lease_until=until))
 
 
 def finish(connection: Connection, read: Any, spent_s: float) -> None:
     """End a lease with a decision."""
-    connection.execute(update(reads).where(reads.c.id == read.id).values(state="done", lead=None))
+    connection.execute(update(reads).where(READ.id == read.id).values(state="done", lead=None))
     _count_done(connection, read, 1, spent_s)
 
 
 def take_back(connection: Connection, decision: Any, now: float, lease_s: float, lead: int | None) -> None:
     """Lease the read of an undone decision to the same person again."""
     lease(connection, [decision.read], decision.person, now, lease_s, lead)
-    _count_done(connection, read_where(connection, reads.c.id == decision.read), -1, -decision.spent_s)
+    _count_done(connection, read_where(connection, READ.id == decision.read), -1, -decision.spent_s)
 
 
 def add_first_reads(connection: Connection, first: int) -> int:
     """Add the first read of each waiting row from id `first` on; return how many."""
-    waiting = (rows.c.id >= first) & (unindexed(rows.c.state) == "waiting")
+    waiting = (ROW.id >= first) & (unindexed(ROW.state) == "waiting")
     columns = ["row", "kind", "round", "task", "reason", "priority", "state"]
-    chosen = select(
-        rows.c.id, literal("first"), rows.c.round, rows.c.task, rows.c.reason, rows.c.priority, literal("open")
-    ).where(waiting)
+    chosen = select(ROW.id, literal("first"), ROW.round, ROW.task, ROW.reason, ROW.priority, literal("open")).where(
+        waiting
+    )
     connection.execute(insert(reads).from_select(columns, chosen))
-    counted = select(rows.c.task, rows.c.reason, func.count().label("n")).where(waiting)
-    groups = connection.execute(counted.group_by(rows.c.task, rows.c.reason)).all()
+    counted = select(ROW.task, ROW.reason, func.count().label("n")).where(waiting)
+    groups = connection.execute(counted.group_by(ROW.task, ROW.reason)).all()
     for task, reason, n in groups:
         _count(connection, task, reason, n)
     return sum(group.n for group in groups)
@@ -139,63 +152,63 @@ def add_read(connection: Connection, row: Any, kind: str, reason: str, **values:
     created = inserted(connection, reads, state="open", **columns, **values)
     if kind not in PAPERS:
         _count(connection, row.task, reason, 1)
-    return read_where(connection, reads.c.id == created)
+    return read_where(connection, READ.id == created)
 
 
 def pending_read(connection: Connection, row: int, kind: str = "") -> Any | None:
     """Return the read of a row that waits for a decision; of one kind, or of any."""
-    kinds = [reads.c.kind == kind] if kind else []
-    return read_where(connection, reads.c.row == row, unindexed(reads.c.state).in_(PENDING), *kinds)
+    kinds = [READ.kind == kind] if kind else []
+    return read_where(connection, READ.row == row, unindexed(READ.state).in_(PENDING), *kinds)
 
 
 def give_back(connection: Connection, *conditions: ColumnElement[bool]) -> None:
     """End the leases of the reads that meet conditions, and give back those put aside. Papers are withdrawn."""
-    with_someone = reads.c.state.in_(("leased", "aside"))
-    for chosen, state in ((reads.c.kind.not_in(PAPERS), "open"), (reads.c.kind.in_(PAPERS), "withdrawn")):
+    with_someone = READ.state.in_(("leased", "aside"))
+    for chosen, state in ((READ.kind.not_in(PAPERS), "open"), (READ.kind.in_(PAPERS), "withdrawn")):
         change = update(reads).where(*conditions, with_someone, chosen)
         connection.execute(change.values(state=state, **_FREE))
 
 
 def give_back_group(connection: Connection, read: int) -> None:
     """Give back one read, and the members of its group."""
-    give_back(connection, or_(reads.c.id == read, reads.c.lead == read))
+    give_back(connection, or_(READ.id == read, READ.lead == read))
 
 
 def end_reservations(connection: Connection, person: int, may_read: Callable[[str], bool]) -> Sequence[int]:
     """Leave to anyone what only a person was to read, unless they may read its task; return the rows."""
-    mine = (reads.c.only_for == person) & reads.c.state.in_(PENDING)
-    reserved = connection.execute(select(reads).where(mine).order_by(reads.c.task, reads.c.id)).all()
+    mine = (READ.only_for == person) & READ.state.in_(PENDING)
+    reserved = connection.execute(select(reads).where(mine).order_by(READ.task, READ.id)).all()
     ended = [read for read in reserved if not may_read(read.task)]
-    connection.execute(update(reads).where(reads.c.id.in_([read.id for read in ended])).values(only_for=None))
+    connection.execute(update(reads).where(READ.id.in_([read.id for read in ended])).values(only_for=None))
     return [read.row for read in ended]
 
 
 def withdraw(connection: Connection, read: Any) -> None:
     """Withdraw a pending read, which is needed no more."""
-    connection.execute(update(reads).where(reads.c.id == read.id).values(state="withdrawn", **_FREE))
+    connection.execute(update(reads).where(READ.id == read.id).values(state="withdrawn", **_FREE))
     _count(connection, read.task, read.reason, -1)
 
 
 def withdraw_reads(connection: Connection, chosen: Sequence[int]) -> None:
     """Withdraw the pending reads of some rows. Groups with a member among them are given back."""
-    pending = select(reads).where(reads.c.row.in_(chosen))
-    for read in connection.execute(pending.where(reads.c.state.in_(PENDING[1:]))).all():
+    pending = select(reads).where(READ.row.in_(chosen))
+    for read in connection.execute(pending.where(READ.state.in_(PENDING[1:]))).all():
         give_back_group(connection, read.lead or read.id)
-    for read in connection.execute(pending.where(reads.c.state == "open")).all():
+    for read in connection.execute(pending.where(READ.state == "open")).all():
         withdraw(connection, read)
 
 
 def _count_done(connection: Connection, read: Any, number: int, spent_s: float) -> None:
     """Move a number of reads of a queue from waiting to done, or back; those of papers are not counted."""
     if read.kind not in PAPERS:
-        this = (queues.c.task == read.task) & (queues.c.reason == read.reason)
-        counts = {"waiting": queues.c.waiting - number, "done": queues.c.done + number}
-        connection.execute(update(queues).where(this).values(spent_s=queues.c.spent_s + spent_s, **counts))
+        this = (QUEUE.task == read.task) & (QUEUE.reason == read.reason)
+        counts = {"waiting": QUEUE.waiting - number, "done": QUEUE.done + number}
+        connection.execute(update(queues).where(this).values(spent_s=QUEUE.spent_s + spent_s, **counts))
 
 
 def _count(connection: Connection, task: str, reason: str, number: int) -> None:
     """Change the number of waiting reads of a queue."""
-    this = (queues.c.task == task) & (queues.c.reason == reason)
-    changed = connection.execute(update(queues).where(this).values(waiting=queues.c.waiting + number))
+    this = (QUEUE.task == task) & (QUEUE.reason == reason)
+    changed = connection.execute(update(queues).where(this).values(waiting=QUEUE.waiting + number))
     if not changed.rowcount:
         connection.execute(insert(queues).values(task=task, reason=reason, waiting=number, done=0, spent_s=0.0))

@@ -13,7 +13,20 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from scoremux_files.row_files import chunks
 from scoremux_review.database import api_rows
-from scoremux_review.database.schema import DRAWN, ERASED, PAPERS, alerts, decisions, people, remarks, rows
+from scoremux_review.database.schema import (
+    ALERT,
+    DECISION,
+    DRAWN,
+    ERASED,
+    PAPERS,
+    PERSON,
+    REMARK,
+    ROW,
+    decisions,
+    people,
+    remarks,
+    rows,
+)
 
 BLOCK_ROWS = 5_000
 NOBODY = "nobody"
@@ -52,25 +65,25 @@ def insert_new_rows(connection: Connection, chunk: Sequence[dict[str, Any]]) -> 
     salted = [{**row, "id": first + number, "salt": secrets.token_hex(16)} for number, row in enumerate(chunk)]
     sealed = [{**row, "digest": row_digest(row)} for row in salted]
     connection.execute(dialect.insert(rows).on_conflict_do_nothing(), sealed)
-    new = select(rows.c.id, rows.c.digest).where(rows.c.id >= first).order_by(rows.c.id)
+    new = select(ROW.id, ROW.digest).where(ROW.id >= first).order_by(ROW.id)
     return [(row.id, row.digest) for row in connection.execute(new)]
 
 
 def next_id(connection: Connection) -> int:
     """Return the id that the next row gets. The connection must be the only writer."""
-    return int(connection.execute(select(func.max(rows.c.id))).scalar() or 0) + 1
+    return int(connection.scalar(select(func.max(ROW.id))) or 0) + 1
 
 
 def rows_at(connection: Connection, chunk: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int, str], Any]:
     """Return the known rows at the sources and lines of other rows, by source, line and name."""
     sources, lines = ({row[name] for row in chunk} for name in ("source", "line"))
-    query = select(rows).where(rows.c.source.in_(sources), rows.c.line.in_(lines))
+    query = select(rows).where(ROW.source.in_(sources), ROW.line.in_(lines))
     return {(row.source, row.line, row.name): row for row in connection.execute(query)}
 
 
 def row_of(connection: Connection, row: int) -> Any:
     """Return a row by its id, None if there is none."""
-    return connection.execute(select(rows).where(rows.c.id == row)).one_or_none()
+    return connection.execute(select(rows).where(ROW.id == row)).one_or_none()
 
 
 def machine_score(row: Any) -> dict[str, Any] | None:
@@ -85,36 +98,36 @@ def machine_score(row: Any) -> dict[str, Any] | None:
 
 def rows_named(connection: Connection, name: str, most: int) -> Sequence[Any]:
     """Return the rows whose id in their file is `name`."""
-    return connection.execute(select(rows).where(rows.c.name == name).limit(most)).all()
+    return connection.execute(select(rows).where(ROW.name == name).limit(most)).all()
 
 
 def rows_beyond(connection: Connection, task: str, levels: int, most: int) -> Sequence[Any]:
     """Return name and level of a task's settled rows whose level it does not have."""
-    final = case((rows.c.state == "done", rows.c.final_level), else_=rows.c.level)
-    query = select(rows.c.name, final.label("level")).where(rows.c.task == task, final >= levels)
-    return connection.execute(query.where(rows.c.state.in_(("done", "machine"))).order_by(rows.c.id).limit(most)).all()
+    final = case((ROW.state == "done", ROW.final_level), else_=ROW.level)
+    query = select(ROW.name, final.label("level")).where(ROW.task == task, final >= levels)
+    return connection.execute(query.where(ROW.state.in_(("done", "machine"))).order_by(ROW.id).limit(most)).all()
 
 
 def set_row(connection: Connection, row: int, **values: Any) -> None:
     """Change columns of a row."""
-    connection.execute(update(rows).where(rows.c.id == row).values(**values))
+    connection.execute(update(rows).where(ROW.id == row).values(**values))
 
 
 def settled_by(connection: Connection, person: int, task: str, since: float) -> Sequence[int]:
     """Return the rows whose final score is a decision of this person's since then; `task`: of all if it is empty."""
     query = (
-        select(rows.c.id)
-        .join(decisions, decisions.c.id == rows.c.final_decision)
-        .where(rows.c.state == "done", decisions.c.person == person, decisions.c.at >= since)
+        select(ROW.id)
+        .join(decisions, DECISION.id == ROW.final_decision)
+        .where(ROW.state == "done", DECISION.person == person, DECISION.at >= since)
     )
-    return connection.execute(query.where(rows.c.task == task) if task else query).scalars().all()
+    return connection.scalars(query.where(ROW.task == task) if task else query).all()
 
 
 def count_states(connection: Connection) -> dict[str, int]:
     """Return how many rows are in each state: machine, waiting, second, adjudication, done, erased; or `NOBODY`."""
-    undecided = (rows.c.state == "machine") & (rows.c.level < 0) & (rows.c.condition == "")
-    state = case((undecided, NOBODY), else_=rows.c.state).label("state")
-    query = select(state, func.count().label("n")).where(rows.c.state.not_in(PAPERS)).group_by(state)
+    undecided = (ROW.state == "machine") & (ROW.level < 0) & (ROW.condition == "")
+    state = case((undecided, NOBODY), else_=ROW.state).label("state")
+    query = select(state, func.count().label("n")).where(ROW.state.not_in(PAPERS)).group_by(state)
     return {row.state: row.n for row in connection.execute(query)}
 
 
@@ -123,9 +136,9 @@ def count_chosen(connection: Connection) -> dict[tuple[str, str, str], float]:
 
     Rows that `scoremux sample` drew count as the responses that they stand for.
     """
-    drawn = case((rows.c.chosen_by == DRAWN, 1 / rows.c.read_behind), else_=1.0)
-    place = (rows.c.task, rows.c.version, rows.c.chosen_by)
-    query = select(*place, func.sum(drawn)).where(rows.c.level >= 0).group_by(*place)
+    drawn = case((ROW.chosen_by == DRAWN, 1 / ROW.read_behind), else_=1.0)
+    place = (ROW.task, ROW.version, ROW.chosen_by)
+    query = select(*place, func.sum(drawn)).where(ROW.level >= 0).group_by(*place)
     return {(task, version, chosen_by): number for task, version, chosen_by, number in connection.execute(query)}
 
 
@@ -139,14 +152,14 @@ def final_rows(connection: Connection, chosen: Collection[int] | None = None) ->
     first = _of_kind("first")
     second = _of_kind("second")
     query = (
-        select(rows, decisions.c.saw, decisions.c.at, decisions.c.kind, people.c.name.label("rater"),
+        select(rows, DECISION.saw, DECISION.at, DECISION.kind, PERSON.name.label("rater"),
                first.c.level.label("first_level"), second.c.id.label("second"))
-        .outerjoin(decisions, decisions.c.id == rows.c.final_decision)
-        .outerjoin(people, people.c.id == decisions.c.person)
-        .outerjoin(first, (first.c.row == rows.c.id) & (first.c.round == rows.c.round))
-        .outerjoin(second, (second.c.row == rows.c.id) & (second.c.round == rows.c.round))
-        .where(rows.c.state.not_in((*PAPERS, ERASED)))
-        .order_by(rows.c.id)
+        .outerjoin(decisions, DECISION.id == ROW.final_decision)
+        .outerjoin(people, PERSON.id == DECISION.person)
+        .outerjoin(first, (first.c.row == ROW.id) & (first.c.round == ROW.round))
+        .outerjoin(second, (second.c.row == ROW.id) & (second.c.round == ROW.round))
+        .where(ROW.state.not_in((*PAPERS, ERASED)))
+        .order_by(ROW.id)
     )  # fmt: skip
     yield from _streamed(connection, query, chosen)
 
@@ -161,50 +174,50 @@ def labelled_rows(connection: Connection, chosen: Collection[int] | None = None)
     second = _of_kind("second")
     query = (
         select(rows, first.c.level.label("first_level"), first.c.saw, first.c.size, first.c.id.label("decision"),
-               first.c.at, second.c.level.label("second_level"), decisions.c.kind.label("last_kind"))
-        .join(first, (first.c.row == rows.c.id) & (first.c.round == rows.c.round))
-        .outerjoin(second, (second.c.row == rows.c.id) & (second.c.round == rows.c.round))
-        .outerjoin(decisions, decisions.c.id == rows.c.final_decision)
-        .where(first.c.level.is_not(None), rows.c.state != ERASED)
-        .order_by(rows.c.id)
+               first.c.at, second.c.level.label("second_level"), DECISION.kind.label("last_kind"))
+        .join(first, (first.c.row == ROW.id) & (first.c.round == ROW.round))
+        .outerjoin(second, (second.c.row == ROW.id) & (second.c.round == ROW.round))
+        .outerjoin(decisions, DECISION.id == ROW.final_decision)
+        .where(first.c.level.is_not(None), ROW.state != ERASED)
+        .order_by(ROW.id)
     )  # fmt: skip
     yield from _streamed(connection, query, chosen)
 
 
 def kept_names(connection: Connection, administration: str = "") -> list[str]:
     """Return the names of the columns that jobs kept, or one of them did."""
-    query = select(rows.c.kept).where(rows.c.kept != "").distinct()
-    query = query.where(rows.c.administration == administration) if administration else query
-    return sorted({name for kept in connection.execute(query).scalars() for name in json.loads(kept)})
+    query = select(ROW.kept).where(ROW.kept != "").distinct()
+    query = query.where(ROW.administration == administration) if administration else query
+    return sorted({name for kept in connection.scalars(query) for name in json.loads(kept)})
 
 
 def validity_rows(connection: Connection) -> Iterator[Any]:
-    query = select(rows).where(rows.c.state == "validity").order_by(rows.c.id)
+    query = select(rows).where(ROW.state == "validity").order_by(ROW.id)
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
 
 
 def rows_with_names(connection: Connection, names: Collection[str]) -> Iterator[Any]:
     """Yield the rows of these names that are not erased."""
     for chunk in chunks(names, _MOST_NAMES):
-        yield from connection.execute(select(rows).where(rows.c.name.in_(chunk), rows.c.state != ERASED)).all()
+        yield from connection.execute(select(rows).where(ROW.name.in_(chunk), ROW.state != ERASED)).all()
 
 
 def responses_up_to(connection: Connection, last: int) -> Iterator[Any]:
     """Yield the responses with an id up to `last` that are not erased, without papers."""
-    older = select(rows).where(rows.c.id <= last, rows.c.state.not_in((*PAPERS, ERASED))).order_by(rows.c.id)
+    older = select(rows).where(ROW.id <= last, ROW.state.not_in((*PAPERS, ERASED))).order_by(ROW.id)
     yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(older)
 
 
 def count_open_alerts(connection: Connection, chosen: Collection[int]) -> int:
     """Return how many of some rows have an open alert."""
-    waiting = connection.execute(select(alerts.c.row).where(alerts.c.handled_at.is_(None)))
+    waiting = connection.execute(select(ALERT.row).where(ALERT.handled_at.is_(None)))
     return len(set(chosen).intersection(waiting.scalars()))
 
 
 def not_erased(connection: Connection, chosen: Sequence[int]) -> Sequence[int]:
     """Return those of some rows that are not erased, in the order of their ids."""
-    query = select(rows.c.id).where(rows.c.id.in_(chosen), rows.c.state != ERASED)
-    return connection.execute(query.order_by(rows.c.id)).scalars().all()
+    query = select(ROW.id).where(ROW.id.in_(chosen), ROW.state != ERASED)
+    return connection.scalars(query.order_by(ROW.id)).all()
 
 
 def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
@@ -214,14 +227,14 @@ def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
         A digest over what is left of them, in the order of their ids, for the record: their own digests stay, and can
         no longer be computed.
     """
-    change = update(rows).where(rows.c.id == bindparam("chosen"))
+    change = update(rows).where(ROW.id == bindparam("chosen"))
     blank = {"text": "", "salt": "", "source": "", "administration": "", "student": "", "kept": "", "priority": 0.0}
     change = change.values(line=bindparam("place"), folded_key=bindparam("place"), state=ERASED, **blank)
     change = change.values(name=bindparam("label"))
     connection.execute(change, [{"chosen": row, "place": row, "label": f"erased {row}"} for row in chosen])
-    connection.execute(delete(remarks).where(remarks.c.row.in_(chosen)))
+    connection.execute(delete(remarks).where(REMARK.row.in_(chosen)))
     api_rows.erase(connection, chosen)
-    left = connection.execute(select(rows).where(rows.c.id.in_(chosen)).order_by(rows.c.id))
+    left = connection.execute(select(rows).where(ROW.id.in_(chosen)).order_by(ROW.id))
     return chunk_digest((row.id, row_digest(dict(row._mapping))) for row in left)
 
 
@@ -230,9 +243,9 @@ def _streamed(connection: Connection, query: Any, chosen: Collection[int] | None
         yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
         return
     for chunk in chunks(sorted(chosen), _MOST_NAMES):
-        yield from connection.execute(query.where(rows.c.id.in_(chunk))).all()
+        yield from connection.execute(query.where(ROW.id.in_(chunk))).all()
 
 
 def _of_kind(kind: str) -> Any:
-    counted = (decisions.c.kind == kind) & decisions.c.undone.is_(False)
+    counted = (DECISION.kind == kind) & DECISION.undone.is_(False)
     return select(decisions).where(counted).subquery(kind)

@@ -349,6 +349,32 @@ batches = _table(
     Column("changed_at", Float, nullable=False),
 )
 
+# Columns by name: `ROW.task` is the column `task` of the table `rows`.
+ROW = rows.c
+READ = reads.c
+DECISION = decisions.c
+PERSON = people.c
+WEBHOOK = webhooks.c
+DELIVERY = deliveries.c
+ALERT = alerts.c
+VIEW = alert_views.c
+MESSAGE = messages.c
+REMARK = remarks.c
+QUEUE = queues.c
+TASK = tasks.c
+SETTING = settings.c
+API_ROW = api_rows.c
+REQUEST = idempotency.c
+BATCH = batches.c
+ASSIGNMENT = assignments.c
+POOL = pools.c
+MEMBER = pool_members.c
+STANDING = standings.c
+ANCHOR = anchors.c
+ATTEMPT = attempts.c
+SESSION = sessions.c
+ENTRY = record.c
+
 
 def row_subject(task: str, name: str) -> str:
     """Return what deliveries about a row have as subject; a task's id has no space."""

@@ -116,7 +116,7 @@ def _check_programme(connection: Connection, recorded: RecordedState) -> None:
         task: {"digest": digest, "paused": task in recorded.paused} for task, digest in recorded.tasks.items()
     }
     _compare("task", recorded_tasks, stored_tasks.items())
-    named = connection.execute(select(schema.anchors.c.task).distinct()).scalars().all()
+    named = connection.scalars(select(schema.ANCHOR.task).distinct()).all()
     papers = {task: programme.anchors_digest(programme.anchors_of(connection, task)) for task in named}
     if papers != recorded.anchors:
         raise BrokenRecordError("the anchor papers are not what the record says")
@@ -195,14 +195,14 @@ def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
 
 def _assignments(connection: Connection) -> dict[int, list[list[Any]]]:
     stored: dict[int, list[list[Any]]] = {}
-    for assignment in connection.execute(select(schema.assignments).order_by(schema.assignments.c.id)):
+    for assignment in connection.execute(select(schema.assignments).order_by(schema.ASSIGNMENT.id)):
         stored.setdefault(assignment.person, []).append([assignment.id, assignment.tasks, assignment.quota])
     return stored
 
 
 def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     members: dict[int, list[int]] = {}
-    for member in connection.execute(select(schema.pool_members).order_by(schema.pool_members.c.person)):
+    for member in connection.execute(select(schema.pool_members).order_by(schema.MEMBER.person)):
         members.setdefault(member.pool, []).append(member.person)
     for number, pool in _columns(connection, schema.pools):
         yield number, {**pool, "members": members.pop(number, [])}

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from scoremux_batch.jobs import alerts_of
 from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import alert_views, alerts, inserted, people, rows
+from scoremux_review.database.schema import ALERT, PERSON, ROW, VIEW, alert_views, alerts, inserted, people, rows
 from scoremux_review.reading.task_access import TaskAccess
 
 
@@ -47,7 +47,7 @@ def raise_alert(access: TaskAccess, token: str) -> None:
 def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
     """Note that a leader has seen alerts, each the first time."""
     for alert in shown:
-        mine = (alert_views.c.alert == alert.id) & (alert_views.c.person == access.reader.id)
+        mine = (VIEW.alert == alert.id) & (VIEW.person == access.reader.id)
         if access.connection.execute(select(alert_views).where(mine)).one_or_none() is None:
             body = {"alert": alert.id, "person": access.reader.id, "at": access.now}
             access.connection.execute(insert(alert_views).values(**body))
@@ -56,8 +56,8 @@ def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
 
 def handle_alert(access: TaskAccess, alert: int) -> None:
     """Note that an open alert is taken care of."""
-    this = (alerts.c.id == alert) & alerts.c.handled_at.is_(None)
-    row = access.connection.execute(select(alerts.c.row).where(this)).scalar_one_or_none()
+    this = (ALERT.id == alert) & ALERT.handled_at.is_(None)
+    row = access.connection.scalar(select(ALERT.row).where(this))
     if row is not None:
         handled = {"handled_by": access.reader.id, "handled_at": access.now}
         access.connection.execute(update(alerts).where(this).values(**handled))
@@ -66,37 +66,37 @@ def handle_alert(access: TaskAccess, alert: int) -> None:
 
 def count_open(connection: Connection) -> int:
     """Return how many alerts wait for a leader."""
-    waiting = select(func.count()).select_from(alerts).where(alerts.c.handled_at.is_(None))
+    waiting = select(func.count()).select_from(alerts).where(ALERT.handled_at.is_(None))
     return connection.execute(waiting).scalar_one()
 
 
 def listed_alerts(connection: Connection, most: int, row: int | None = None) -> Sequence[Any]:
     """Return the alerts of a row, or all, open ones first, with name and task of the row, and who raised them."""
     query = (
-        select(alerts, rows.c.name, rows.c.task.label("item"), people.c.name.label("by"))
-        .join(rows, rows.c.id == alerts.c.row)
-        .outerjoin(people, people.c.id == alerts.c.person)
-        .order_by(alerts.c.handled_at.is_not(None), alerts.c.id.desc())
+        select(alerts, ROW.name, ROW.task.label("item"), PERSON.name.label("by"))
+        .join(rows, ROW.id == ALERT.row)
+        .outerjoin(people, PERSON.id == ALERT.person)
+        .order_by(ALERT.handled_at.is_not(None), ALERT.id.desc())
     )
-    query = query if row is None else query.where(alerts.c.row == row)
+    query = query if row is None else query.where(ALERT.row == row)
     return connection.execute(query.limit(most)).all()
 
 
 def views_by_alert(connection: Connection) -> dict[int, list[tuple[str, float]]]:
     """Return who has seen each alert, and when."""
-    query = select(alert_views, people.c.name).join(people, people.c.id == alert_views.c.person)
+    query = select(alert_views, PERSON.name).join(people, PERSON.id == VIEW.person)
     views: dict[int, list[tuple[str, float]]] = {}
-    for view in connection.execute(query.order_by(alert_views.c.at)):
+    for view in connection.execute(query.order_by(VIEW.at)):
         views.setdefault(view.alert, []).append((view.name, view.at))
     return views
 
 
 def _row_of(connection: Connection, alert: dict[str, Any], file: str) -> int | None:
     """Return the row that an alert is of, by source and line, or by its id within its administration or scored file."""
-    named = rows.c.name == str(alert["id"])
-    place = (rows.c.source == str(alert["source"])) & (rows.c.line == int(alert["line"]))
-    for where in (place, rows.c.administration == (alert.get("administration", file) or "")):
-        row: int | None = connection.execute(select(rows.c.id).where(where, named).limit(1)).scalar_one_or_none()
+    named = ROW.name == str(alert["id"])
+    place = (ROW.source == str(alert["source"])) & (ROW.line == int(alert["line"]))
+    for where in (place, ROW.administration == (alert.get("administration", file) or "")):
+        row: int | None = connection.scalar(select(ROW.id).where(where, named).limit(1))
         if row is not None:
             return row
     return None
@@ -105,8 +105,8 @@ def _row_of(connection: Connection, alert: dict[str, Any], file: str) -> int | N
 def add_alert(connection: Connection, row: int, by: str, now: float, **values: Any) -> bool:
     """Add an alert unless a person's is open already, or the same task's was there before; return whether it is new."""
     body = {"person": None, "task": "", "probability": None, **values, "at": now}
-    count = select(func.count()).where(alerts.c.row == row, alerts.c.task == body["task"])
-    count = count if body["task"] else count.where(alerts.c.handled_at.is_(None))
+    count = select(func.count()).where(ALERT.row == row, ALERT.task == body["task"])
+    count = count if body["task"] else count.where(ALERT.handled_at.is_(None))
     if connection.execute(count).scalar_one():
         return False
     alert = inserted(connection, alerts, row=row, **body)

@@ -14,7 +14,20 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 
 from scoremux_review.database import accounts, programme
-from scoremux_review.database.schema import assignments, decisions, inserted, people, pool_members, pools, standings
+from scoremux_review.database.schema import (
+    ASSIGNMENT,
+    DECISION,
+    MEMBER,
+    PERSON,
+    POOL,
+    STANDING,
+    assignments,
+    inserted,
+    people,
+    pool_members,
+    pools,
+    standings,
+)
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading.task_access import PAUSED, Assignment, RaterStanding, Reader, TaskAccess, from_json
 
@@ -36,18 +49,18 @@ class RaterPool:
 
 def all_pools(connection: Connection) -> list[RaterPool]:
     members: dict[int, list[int]] = {}
-    for member in connection.execute(select(pool_members).order_by(pool_members.c.person)):
+    for member in connection.execute(select(pool_members).order_by(MEMBER.person)):
         members.setdefault(member.pool, []).append(member.person)
     return [
         RaterPool(pool.name, from_json(pool.assignments), members.get(pool.id, []))
-        for pool in connection.execute(select(pools).order_by(pools.c.name))
+        for pool in connection.execute(select(pools).order_by(POOL.name))
     ]
 
 
 def stopped_raters(connection: Connection) -> int:
     """Return how many raters wait for a leader, each for each task: not qualified, or paused."""
-    waiting = select(func.count()).select_from(standings).join(people, people.c.id == standings.c.person)
-    waiting = waiting.where(standings.c.state.in_(("failed", "paused")), people.c.active.is_(True))
+    waiting = select(func.count()).select_from(standings).join(people, PERSON.id == STANDING.person)
+    waiting = waiting.where(STANDING.state.in_(("failed", "paused")), PERSON.active.is_(True))
     return connection.execute(waiting).scalar_one()
 
 
@@ -55,11 +68,11 @@ def assign_work(access: TaskAccess, person: Reader, lines: str) -> None:
     """Say which tasks a person reads. Raises ReviewError if `lines` cannot be read (`_parse`)."""
     connection = access.connection
     values = [{"person": person.id, **vars(assignment)} for assignment in _parse(lines)]
-    connection.execute(delete(assignments).where(assignments.c.person == person.id))
+    connection.execute(delete(assignments).where(ASSIGNMENT.person == person.id))
     if values:
         connection.execute(insert(assignments), values)
-    query = select(assignments.c.id, assignments.c.tasks, assignments.c.quota).order_by(assignments.c.id)
-    assigned = [list(row) for row in connection.execute(query.where(assignments.c.person == person.id))]
+    query = select(ASSIGNMENT.id, ASSIGNMENT.tasks, ASSIGNMENT.quota).order_by(ASSIGNMENT.id)
+    assigned = [list(row) for row in connection.execute(query.where(ASSIGNMENT.person == person.id))]
     access.log("work assigned", {"person": person.id, "name": person.name, "assignments": assigned})
     TaskAccess(connection, person, access.now).end_reservations()
 
@@ -99,9 +112,9 @@ def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str
 
 def _replace_pool(connection: Connection, name: str, stored: list[Any], members: Sequence[int]) -> int | None:
     """Store a pool in place of the one of this name; return its number: the earlier one's if it is only removed."""
-    number: int | None = connection.execute(select(pools.c.id).where(pools.c.name == name)).scalar_one_or_none()
-    connection.execute(delete(pool_members).where(pool_members.c.pool == number))
-    connection.execute(delete(pools).where(pools.c.id == number))
+    number: int | None = connection.scalar(select(POOL.id).where(POOL.name == name))
+    connection.execute(delete(pool_members).where(MEMBER.pool == number))
+    connection.execute(delete(pools).where(POOL.id == number))
     if stored:
         number = inserted(connection, pools, name=name, assignments=json.dumps(stored))
     if members:
@@ -114,7 +127,7 @@ def decide_standing(access: TaskAccess, person: Reader, task: str, state: str) -
     connection = access.connection
     if state not in ACTIONS or task not in programme.all_items(connection):
         raise ReviewError("choose a task, and what follows")
-    last = connection.execute(select(func.max(decisions.c.id)).where(decisions.c.person == person.id)).scalar_one()
+    last = connection.execute(select(func.max(DECISION.id)).where(DECISION.person == person.id)).scalar_one()
     standing = RaterStanding(state, last or 0, None, None)
     TaskAccess(connection, person, access.now).set_standing(task, standing, access.reader.name)
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, insert, select
 
 from scoremux_review.database import reads
-from scoremux_review.database.schema import ERASED, messages, people, remarks, rows
+from scoremux_review.database.schema import ERASED, MESSAGE, PERSON, READ, REMARK, ROW, messages, people, remarks, rows
 from scoremux_review.database.schema import reads as read_table
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading.task_access import TaskAccess
@@ -54,23 +54,23 @@ def answer(access: TaskAccess, read: int, rater: int, text: str) -> None:
         raise ReviewError("unknown question")
     if not text:
         raise ReviewError("write an answer")
-    _say(access, reads.read_where(access.connection, read_table.c.id == read), rater, text, "answered")
+    _say(access, reads.read_where(access.connection, READ.id == read), rater, text, "answered")
 
 
 def conversation(connection: Connection, read: int, rater: int) -> Sequence[Any]:
     """Return the messages of a rater's reading, with text and the writer's name as `by`."""
-    return _messages(connection, (messages.c.read == read) & (messages.c.rater == rater))
+    return _messages(connection, (MESSAGE.read == read) & (MESSAGE.rater == rater))
 
 
 def row_messages(connection: Connection, row: int) -> Sequence[Any]:
     """Return all messages about a row, with text and the writer's name as `by`."""
-    return _messages(connection, messages.c.read.in_(select(read_table.c.id).where(read_table.c.row == row)))
+    return _messages(connection, MESSAGE.read.in_(select(READ.id).where(READ.row == row)))
 
 
 def last_writers(connection: Connection, rater: int) -> dict[int, int]:
     """Return who wrote the newest message of each of a rater's conversations, by read."""
-    newest = select(func.max(messages.c.entry)).where(messages.c.rater == rater).group_by(messages.c.read)
-    query = select(messages).where(messages.c.entry.in_(newest))
+    newest = select(func.max(MESSAGE.entry)).where(MESSAGE.rater == rater).group_by(MESSAGE.read)
+    query = select(messages).where(MESSAGE.entry.in_(newest))
     return {message.read: message.person for message in connection.execute(query)}
 
 
@@ -80,13 +80,13 @@ def open_questions(connection: Connection, most: int) -> Sequence[Any]:
     Columns: read, rater, the rater's name as `by`, row, and the row's name, task and text.
     """
     query = (
-        select(messages.c.read, messages.c.rater, people.c.name.label("by"), read_table.c.row, rows.c.name, rows.c.task,
-               rows.c.text)
-        .join(people, people.c.id == messages.c.rater)
-        .join(read_table, read_table.c.id == messages.c.read)
-        .join(rows, rows.c.id == read_table.c.row)
-        .where(messages.c.entry.in_(_unanswered()))
-        .order_by(messages.c.entry)
+        select(MESSAGE.read, MESSAGE.rater, PERSON.name.label("by"), READ.row, ROW.name, ROW.task,
+               ROW.text)
+        .join(people, PERSON.id == MESSAGE.rater)
+        .join(read_table, READ.id == MESSAGE.read)
+        .join(rows, ROW.id == READ.row)
+        .where(MESSAGE.entry.in_(_unanswered()))
+        .order_by(MESSAGE.entry)
     )  # fmt: skip
     return connection.execute(query.limit(most)).all()
 
@@ -97,16 +97,16 @@ def count_questions(connection: Connection) -> int:
 
 
 def _unanswered() -> Any:
-    newest = select(func.max(messages.c.entry)).group_by(messages.c.read, messages.c.rater)
-    query = select(messages.c.entry).where(messages.c.entry.in_(newest), messages.c.person == messages.c.rater)
-    lasting = select(read_table.c.id).join(rows, rows.c.id == read_table.c.row).where(rows.c.state != ERASED)
-    return query.where(messages.c.read.in_(lasting))
+    newest = select(func.max(MESSAGE.entry)).group_by(MESSAGE.read, MESSAGE.rater)
+    query = select(MESSAGE.entry).where(MESSAGE.entry.in_(newest), MESSAGE.person == MESSAGE.rater)
+    lasting = select(READ.id).join(rows, ROW.id == READ.row).where(ROW.state != ERASED)
+    return query.where(MESSAGE.read.in_(lasting))
 
 
 def _messages(connection: Connection, chosen: ColumnElement[bool]) -> Sequence[Any]:
-    query = select(messages, people.c.name.label("by"), remarks.c.text).join(people, people.c.id == messages.c.person)
-    query = query.outerjoin(remarks, remarks.c.entry == messages.c.entry).where(chosen)
-    return connection.execute(query.order_by(messages.c.entry)).all()
+    query = select(messages, PERSON.name.label("by"), REMARK.text).join(people, PERSON.id == MESSAGE.person)
+    query = query.outerjoin(remarks, REMARK.entry == MESSAGE.entry).where(chosen)
+    return connection.execute(query.order_by(MESSAGE.entry)).all()
 
 
 def _say(access: TaskAccess, read: Any, rater: int, text: str, action: str) -> None:

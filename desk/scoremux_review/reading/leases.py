@@ -10,7 +10,16 @@ from sqlalchemy import Connection, exists, or_, select, update
 
 from scoremux_review.database import programme, responses
 from scoremux_review.database.reads import ADJUDICATION, add_read, current_read, give_back, lease, release
-from scoremux_review.database.schema import decisions, queues, reads, rows, tasks, unindexed
+from scoremux_review.database.schema import (
+    DECISION,
+    QUEUE,
+    READ,
+    ROW,
+    TASK,
+    reads,
+    tasks,
+    unindexed,
+)
 from scoremux_review.reading.intake import share
 from scoremux_review.reading.task_access import QUALIFY, TaskAccess
 
@@ -49,13 +58,13 @@ def _kept(access: TaskAccess, task: str, reason: str) -> Any | None:
     if current is not None:
         fits = task in ("", current.task) and reason in ("", current.reason)
         if fits and not programme.item_of(connection, current.task).paused:
-            group = or_(reads.c.id == current.id, reads.c.lead == current.id) & (reads.c.state == "leased")
+            group = or_(READ.id == current.id, READ.lead == current.id) & (READ.state == "leased")
             times = {"shown_at": now, "lease_until": now + access.policy.lease_s}
-            connection.execute(update(reads).where(group, reads.c.person == current.person).values(**times))
+            connection.execute(update(reads).where(group, READ.person == current.person).values(**times))
             return current_read(connection, current.person)
         release(connection, current.person)
     # A lease that begins later than now was taken before the clock was set back.
-    give_back(connection, (reads.c.lease_until < now) | (reads.c.leased_at > now + _CLOCK_S))
+    give_back(connection, (READ.lease_until < now) | (READ.leased_at > now + _CLOCK_S))
     return None
 
 
@@ -64,16 +73,16 @@ def _queues_in_order(access: TaskAccess, task: str, reason: str, draw: Callable[
 
     Within a task they come at random, so that the order does not tell a rater why a response is read.
     """
-    query = select(queues.c.task, queues.c.reason, queues.c.waiting).join(tasks, tasks.c.id == queues.c.task)
-    query = query.where(queues.c.waiting > 0, tasks.c.paused.is_(False))
-    query = query if access.reader.adjudicates else query.where(queues.c.reason != ADJUDICATION)
-    query = query.where(queues.c.task == task) if task else query
-    query = query.where(queues.c.reason == reason) if reason else query
-    waiting = access.connection.execute(query.order_by(queues.c.task, queues.c.reason))
+    query = select(QUEUE.task, QUEUE.reason, QUEUE.waiting).join(tasks, TASK.id == QUEUE.task)
+    query = query.where(QUEUE.waiting > 0, TASK.paused.is_(False))
+    query = query if access.reader.adjudicates else query.where(QUEUE.reason != ADJUDICATION)
+    query = query.where(QUEUE.task == task) if task else query
+    query = query.where(QUEUE.reason == reason) if reason else query
+    waiting = access.connection.execute(query.order_by(QUEUE.task, QUEUE.reason))
     order = sorted(waiting, key=lambda queue: (queue.task, -(draw() ** (1 / queue.waiting))))
     # People qualify before any response is there.
-    sets = select(tasks.c.id).where(tasks.c.id == task, tasks.c.paused.is_(False), tasks.c.id.in_(access.sets))
-    first = [(qualifying, "") for qualifying in access.connection.execute(sets).scalars()]
+    sets = select(TASK.id).where(TASK.id == task, TASK.paused.is_(False), TASK.id.in_(access.sets))
+    first = [(qualifying, "") for qualifying in access.connection.scalars(sets)]
     return [*first, *((queue.task, queue.reason) for queue in order)]
 
 
@@ -101,23 +110,23 @@ def _leased(access: TaskAccess, read: Any) -> Any:
 
 def _next_open(connection: Connection, person: int, task: str, reason: str) -> Any | None:
     """Return the open read that comes next for a person: of a response that they have not decided."""
-    theirs = (decisions.c.row == reads.c.row) & (decisions.c.person + 0 == person) & decisions.c.undone.is_(False)
+    theirs = (DECISION.row == READ.row) & (DECISION.person + 0 == person) & DECISION.undone.is_(False)
     query = (
         select(reads)
-        .where(reads.c.task == task, reads.c.reason == reason, reads.c.state == "open")
-        .where(or_(reads.c.not_for.is_(None), reads.c.not_for != person))
-        .where(or_(reads.c.only_for.is_(None), reads.c.only_for == person))
-        .where(~exists(select(decisions.c.id).where(theirs)))
+        .where(READ.task == task, READ.reason == reason, READ.state == "open")
+        .where(or_(READ.not_for.is_(None), READ.not_for != person))
+        .where(or_(READ.only_for.is_(None), READ.only_for == person))
+        .where(~exists(select(DECISION.id).where(theirs)))
     )
-    return connection.execute(query.order_by(reads.c.priority, reads.c.id).limit(1)).one_or_none()
+    return connection.execute(query.order_by(READ.priority, READ.id).limit(1)).one_or_none()
 
 
 def _validity_read(connection: Connection, person: int, instead_of: Any) -> Any | None:
     """Add the read of a validity paper that this person has neither read nor put aside; None if there is none."""
-    query = select(reads.c.row).where(reads.c.person == person, reads.c.state.in_(("done", "aside")))
-    papers_read = set(connection.execute(query.where(reads.c.kind == "validity")).scalars())
-    of_task = select(rows.c.id).where(rows.c.state == "validity", rows.c.task == instead_of.task)
-    papers = [paper for paper in connection.execute(of_task).scalars() if paper not in papers_read]
+    query = select(READ.row).where(READ.person == person, READ.state.in_(("done", "aside")))
+    papers_read = set(connection.scalars(query.where(READ.kind == "validity")))
+    of_task = select(ROW.id).where(ROW.state == "validity", ROW.task == instead_of.task)
+    papers = [paper for paper in connection.scalars(of_task) if paper not in papers_read]
     if not papers:
         return None
     paper = responses.row_of(connection, min(papers, key=lambda row: share(f"{person} {row}")))
@@ -128,19 +137,19 @@ def _duplicates(connection: Connection, read: Any, across_administrations: bool)
     """Return the open first reads of the responses that are the same as a read's after folding."""
     row = responses.row_of(connection, read.row)
     same = (
-        select(rows.c.id)
-        .where(rows.c.folded_key == row.folded_key, rows.c.id != row.id, rows.c.chosen_by.in_(_GROUPED))
-        .where(unindexed(rows.c.state) == "waiting", unindexed(rows.c.task) == row.task)
+        select(ROW.id)
+        .where(ROW.folded_key == row.folded_key, ROW.id != row.id, ROW.chosen_by.in_(_GROUPED))
+        .where(unindexed(ROW.state) == "waiting", unindexed(ROW.task) == row.task)
         .limit(_MOST_LOOKED_AT)
     )
     if not across_administrations:
-        same = same.where(rows.c.administration == row.administration)
-    ids = connection.execute(same).scalars().all() if row.chosen_by in _GROUPED else ()
+        same = same.where(ROW.administration == row.administration)
+    ids = connection.scalars(same).all() if row.chosen_by in _GROUPED else ()
     query = (
-        select(reads.c.id)
-        .where(reads.c.row.in_(ids), unindexed(reads.c.state) == "open", unindexed(reads.c.kind) == "first")
-        .where(reads.c.not_for.is_(None), reads.c.only_for.is_(None))
-        .order_by(reads.c.id)
+        select(READ.id)
+        .where(READ.row.in_(ids), unindexed(READ.state) == "open", unindexed(READ.kind) == "first")
+        .where(READ.not_for.is_(None), READ.only_for.is_(None))
+        .order_by(READ.id)
         .limit(_MOST_MEMBERS)
     )
-    return connection.execute(query).scalars().all() if ids else ()
+    return connection.scalars(query).all() if ids else ()

@@ -12,8 +12,19 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 
 from scoremux_review.database import log, programme, reads, responses
-from scoremux_review.database.schema import assignments, decisions, pool_members, pools, rows, standings
-from scoremux_review.database.schema import reads as read_table
+from scoremux_review.database.schema import (
+    ASSIGNMENT,
+    DECISION,
+    MEMBER,
+    POOL,
+    READ,
+    ROW,
+    STANDING,
+    decisions,
+    pool_members,
+    rows,
+    standings,
+)
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
 
@@ -95,16 +106,16 @@ class TaskAccess:
     @cached_property
     def assignments(self) -> list[Assignment]:
         """Those that the person has alone, and those of their pools."""
-        query = select(pools.c.assignments).join(pool_members, pool_members.c.pool == pools.c.id)
-        query = query.where(pool_members.c.person == self.reader.id).order_by(pools.c.name)
-        shared = self.connection.execute(query).scalars()
+        query = select(POOL.assignments).join(pool_members, MEMBER.pool == POOL.id)
+        query = query.where(MEMBER.person == self.reader.id).order_by(POOL.name)
+        shared = self.connection.scalars(query)
         return [*assignments_of(self.connection, self.reader.id), *(a for lines in shared for a in from_json(lines))]
 
     @cached_property
     def sets(self) -> dict[str, list[int]]:
         """The papers of each task's qualification set; empty for leaders."""
         sets: dict[str, list[int]] = {}
-        query = select(rows.c.task, rows.c.id).where(rows.c.state == "qualification").order_by(rows.c.id)
+        query = select(ROW.task, ROW.id).where(ROW.state == "qualification").order_by(ROW.id)
         for paper in () if self.reader.adjudicates else self.connection.execute(query):
             sets.setdefault(paper.task, []).append(paper.id)
         return sets
@@ -112,16 +123,16 @@ class TaskAccess:
     @cached_property
     def standings(self) -> dict[str, RaterStanding]:
         """By task."""
-        columns = standings.c.task, standings.c.state, standings.c.since, standings.c.exact, standings.c.papers
-        query = select(*columns).where(standings.c.person == self.reader.id)
+        columns = STANDING.task, STANDING.state, STANDING.since, STANDING.exact, STANDING.papers
+        query = select(*columns).where(STANDING.person == self.reader.id)
         return {task: RaterStanding(*values) for task, *values in self.connection.execute(query)}
 
     @cached_property
     def decided(self) -> dict[str, int]:
         """How many decisions count for the quota, by task; those of qualification sets do not."""
-        query = select(decisions.c.task, func.count()).where(decisions.c.person == self.reader.id)
-        query = query.where(decisions.c.undone.is_(False), decisions.c.kind != "qualification")
-        return {row[0]: row[1] for row in self.connection.execute(query.group_by(decisions.c.task))}
+        query = select(DECISION.task, func.count()).where(DECISION.person == self.reader.id)
+        query = query.where(DECISION.undone.is_(False), DECISION.kind != "qualification")
+        return {row[0]: row[1] for row in self.connection.execute(query.group_by(DECISION.task))}
 
     def obstacle(self, task: str) -> str:
         """Return why this person may not read a task, empty if they may."""
@@ -149,8 +160,8 @@ class TaskAccess:
         all_decided = papers_decided(self.connection, self.reader.id, "qualification", task, self._since(task))
         decided = [decision for decision in all_decided if not decision.fast]
         done, decided_once = ({decision.row for decision in some} for some in (decided, all_decided))
-        put_aside = (read_table.c.person == self.reader.id) & (read_table.c.state == "aside")
-        aside = set(self.connection.execute(select(read_table.c.row).where(put_aside)).scalars())
+        put_aside = (READ.person == self.reader.id) & (READ.state == "aside")
+        aside = set(self.connection.scalars(select(READ.row).where(put_aside)))
         undecided = [paper for paper in self.sets[task] if paper not in done]
         for paper in sorted(undecided, key=decided_once.__contains__):  # what was decided too fast comes again, last
             if paper not in aside:
@@ -170,10 +181,10 @@ class TaskAccess:
 
     def set_standing(self, task: str, standing: RaterStanding, by: str = _BY) -> None:
         """Keep a standing, and give back what the person may no longer read."""
-        mine = (standings.c.person == self.reader.id) & (standings.c.task == task)
+        mine = (STANDING.person == self.reader.id) & (STANDING.task == task)
         columns = {"person": self.reader.id, "task": task, **vars(standing)}
         if standing.state in (PAUSED, FAILED):
-            reads.give_back(self.connection, read_table.c.person == self.reader.id, read_table.c.task == task)
+            reads.give_back(self.connection, READ.person == self.reader.id, READ.task == task)
         self.connection.execute(delete(standings).where(mine))
         self.connection.execute(insert(standings).values(**columns))
         self.standings[task] = standing
@@ -216,8 +227,8 @@ class TaskAccess:
 
 def assignments_of(connection: Connection, person: int) -> list[Assignment]:
     """Return the assignments that a person has alone."""
-    query = select(assignments.c.tasks, assignments.c.quota).where(assignments.c.person == person)
-    return [Assignment(row.tasks, row.quota) for row in connection.execute(query.order_by(assignments.c.id))]
+    query = select(ASSIGNMENT.tasks, ASSIGNMENT.quota).where(ASSIGNMENT.person == person)
+    return [Assignment(row.tasks, row.quota) for row in connection.execute(query.order_by(ASSIGNMENT.id))]
 
 
 def from_json(lines: str) -> list[Assignment]:
@@ -239,10 +250,10 @@ def papers_decided(
         The decision's columns, known_level and text of the paper.
     """
     query = (
-        select(decisions, rows.c.known_level, rows.c.text)
-        .join(rows, rows.c.id == decisions.c.row)
-        .where(decisions.c.person == person, decisions.c.kind == kind, decisions.c.undone.is_(False))
-        .where(decisions.c.at < before, decisions.c.id > since)
-        .order_by(decisions.c.id)
+        select(decisions, ROW.known_level, ROW.text)
+        .join(rows, ROW.id == DECISION.row)
+        .where(DECISION.person == person, DECISION.kind == kind, DECISION.undone.is_(False))
+        .where(DECISION.at < before, DECISION.id > since)
+        .order_by(DECISION.id)
     )
-    return connection.execute(query.where(decisions.c.task == task) if task else query).all()
+    return connection.execute(query.where(DECISION.task == task) if task else query).all()
