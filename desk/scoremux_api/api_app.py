@@ -1,7 +1,5 @@
 """The application: which endpoints there are, and what runs beside them; `/healthz` and `/readyz` are here."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """Who calls: the token's name and patterns, from the grant that the front door signed; and grants of the API's own."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterable, Mapping

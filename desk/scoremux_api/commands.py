@@ -149,10 +149,12 @@ def _settings(options: ApiOptions) -> dict[str, Any]:
     with writing(options.folder):
         options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return {
-        "folder": options.folder, "tasks": options.tasks, "keep_days": options.keep_days,
+        "folder": options.folder,
+        "tasks": options.tasks,
+        "keep_days": options.keep_days,
         "people": ForPeople.read(options.read_behind, options.key_file, options.alert),
         "allowed_hosts": frozenset(options.allow_webhook or ()),
-    }  # fmt: skip
+    }
 
 
 def _say_who_decides(scorer: TritonScorer, callers: Callers) -> None:

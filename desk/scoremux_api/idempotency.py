@@ -3,8 +3,6 @@
 Only answers of status 2xx are stored. Any other outcome frees the key, so that the request can be sent again.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import secrets

@@ -6,8 +6,6 @@ somebody else gives it level 1), `truncated`, `unknown` (the task does not exist
 begins with `limited` or `busy` is answered 429 or 503.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """What the endpoints share: the options of `scoremux api`, the database, and the way to Triton."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import threading

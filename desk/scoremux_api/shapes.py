@@ -1,7 +1,5 @@
 """The shapes of rows in requests and answers; batches have the same."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Annotated, Any, TypeVar
@@ -71,9 +69,13 @@ class RowIn(KnownMembers):
     """A response to score."""
 
     model_config = example(
-        id="r1", task="en-6.3-ipp", text="It hands out addresses.", student="s-204", administration="2026-fall",
+        id="r1",
+        task="en-6.3-ipp",
+        text="It hands out addresses.",
+        student="s-204",
+        administration="2026-fall",
         keep={"region": "north"},
-    )  # fmt: skip
+    )
 
     id: str = Field(pattern=ROW_ID, description="The platform's own name of the response; unique within a task.")
     task: str = Field(max_length=256, description="Task id, or `id@digest` to pin a version.")
@@ -102,9 +104,20 @@ class ScoredRow(BaseModel):
     """A row with its outcome; `null` where there is nothing."""
 
     model_config = example(
-        id="r1", task="en-6.3-ipp", status="OK", level=1, score=0.25, probabilities=[0.2, 0.7, 0.1], confidence=0.81,
-        range=[0, 1], condition=None, route="machine", version="9f0c…", truncated=False, arithmetic="x86-f32",
-    )  # fmt: skip
+        id="r1",
+        task="en-6.3-ipp",
+        status="OK",
+        level=1,
+        score=0.25,
+        probabilities=[0.2, 0.7, 0.1],
+        confidence=0.81,
+        range=[0, 1],
+        condition=None,
+        route="machine",
+        version="9f0c…",
+        truncated=False,
+        arithmetic="x86-f32",
+    )
 
     id: str
     task: str
@@ -136,12 +149,20 @@ def body_shape(shape: type[BaseModel]) -> dict[str, Any]:
 def as_json_row(scored: Scored) -> dict[str, Any]:
     """Return a row of an answer, as `ScoredRow` describes it; float32 values survive JSON with the same bits."""
     return {
-        "id": scored.id, "task": scored.task, "status": scored.status.value,
-        "level": scored.level if scored.level >= 0 else None, "score": scored.score,
-        "probabilities": scored.probabilities or None, "confidence": scored.confidence, "range": scored.level_range,
-        "condition": scored.condition or None, "route": scored.route or None, "version": scored.version or None,
-        "truncated": scored.truncated, "arithmetic": scored.arithmetic or None,
-    }  # fmt: skip
+        "id": scored.id,
+        "task": scored.task,
+        "status": scored.status.value,
+        "level": scored.level if scored.level >= 0 else None,
+        "score": scored.score,
+        "probabilities": scored.probabilities or None,
+        "confidence": scored.confidence,
+        "range": scored.level_range,
+        "condition": scored.condition or None,
+        "route": scored.route or None,
+        "version": scored.version or None,
+        "truncated": scored.truncated,
+        "arithmetic": scored.arithmetic or None,
+    }
 
 
 def parsed(shape: type[Shape], body: bytes) -> Shape:

@@ -1,7 +1,5 @@
 """`GET /v1/tasks`: the tasks that a token may score, with what the store says of their live versions."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from typing import Any
@@ -60,9 +58,13 @@ def _shown(task: ServedTask, store: Path | None = None) -> TaskOut:
     described = _content(version / "task.json") if version else {}
     decision = _content(version / "decision.json") if version else {}
     return TaskOut(
-        id=task.id, version=task.version, levels=list(range(len(task.levels))), points=list(task.levels),
-        question=described.get("question"), policy={k: decision[k] for k in _OF_POLICY if k in decision} or None,
-    )  # fmt: skip
+        id=task.id,
+        version=task.version,
+        levels=list(range(len(task.levels))),
+        points=list(task.levels),
+        question=described.get("question"),
+        policy={k: decision[k] for k in _OF_POLICY if k in decision} or None,
+    )
 
 
 def _content(path: Path) -> dict[str, Any]:

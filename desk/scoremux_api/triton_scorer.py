@@ -1,7 +1,5 @@
 """Rows go to Triton with the grant of the caller who sent them."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Sequence

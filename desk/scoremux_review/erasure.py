@@ -4,8 +4,6 @@ Audit logs go first and the desk last, since the desk has the texts whose digest
 is run again. The record keeps the digest of each row, whose salt goes with the text, and still holds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -91,7 +89,11 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
         with database.write() as connection:
             erased.rows += _erase_chunk(connection, chunk, by, database.now())
     with database.write() as connection:
-        body = {"asked": str(request), "rows": erased.rows, "digests": erased.digests}
+        body = {
+            "asked": str(request),
+            "rows": erased.rows,
+            "digests": erased.digests,
+        }
         log.append(connection, database.now(), by, log.ERASURE, body)
     erased.refusals += (f"the database says: {line}; let its owner do it" for line in database.compact())
     return erased

@@ -14,8 +14,6 @@
 No message ever holds a response's text.
 """
 
-from __future__ import annotations
-
 from scoremux_files import ScoremuxError
 
 

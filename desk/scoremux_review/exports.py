@@ -1,7 +1,5 @@
 """What leaves the desk: final scores with their provenance, and labelled rows for training."""
 
-from __future__ import annotations
-
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,30 +19,73 @@ _TEXT = pa.string()
 _INT = pa.int32()
 _LONG = pa.int64()
 _REAL = pa.float64()
-FINAL = pa.schema([
-    ("id", _TEXT), ("task", _TEXT), ("status", _TEXT), ("level", _INT), ("score", _REAL), ("code", _TEXT),
-    ("decided_by", _TEXT), ("rater", _TEXT), ("saw", _TEXT), ("decided_at", _TEXT), ("decision", _LONG),
-    ("machine_level", _INT), ("probabilities", pa.list_(_REAL)), ("confidence", _REAL), ("condition", _TEXT),
-    ("route", _TEXT), ("read_behind", _REAL), ("version", _TEXT), ("source", _TEXT), ("line", _LONG),
-    ("student", _TEXT), ("administration", _TEXT), ("added_at", _TEXT), ("first_level", _INT),
-])  # fmt: skip
+FINAL = pa.schema(
+    [
+        ("id", _TEXT),
+        ("task", _TEXT),
+        ("status", _TEXT),
+        ("level", _INT),
+        ("score", _REAL),
+        ("code", _TEXT),
+        ("decided_by", _TEXT),
+        ("rater", _TEXT),
+        ("saw", _TEXT),
+        ("decided_at", _TEXT),
+        ("decision", _LONG),
+        ("machine_level", _INT),
+        ("probabilities", pa.list_(_REAL)),
+        ("confidence", _REAL),
+        ("condition", _TEXT),
+        ("route", _TEXT),
+        ("read_behind", _REAL),
+        ("version", _TEXT),
+        ("source", _TEXT),
+        ("line", _LONG),
+        ("student", _TEXT),
+        ("administration", _TEXT),
+        ("added_at", _TEXT),
+        ("first_level", _INT),
+    ]
+)
 """Columns of final scores, in the order in which responses came to the desk, at `added_at`. status: as `scoremux score`
 has it, CONDITION with a code, PENDING until a human decides, ODD where the task does not have the level, which then is
 null. decided_by: machine, rater, agreement (of two), adjudication; nobody where the machine gave neither a level nor a
 code and no human can. first_level: of the first person, whoever decided."""
 
-LABELLED = pa.schema([
-    ("task", _TEXT), ("text", _TEXT), ("id", _TEXT), ("level", _INT), ("second", _INT), ("final", _INT),
-    ("chosen_by", _TEXT), ("probability", _REAL), ("settled_by", _TEXT), ("saw", _TEXT), ("size", _INT),
-    ("decision", _LONG), ("decided_at", _TEXT), ("version", _TEXT), ("student", _TEXT), ("administration", _TEXT),
-])  # fmt: skip
+LABELLED = pa.schema(
+    [
+        ("task", _TEXT),
+        ("text", _TEXT),
+        ("id", _TEXT),
+        ("level", _INT),
+        ("second", _INT),
+        ("final", _INT),
+        ("chosen_by", _TEXT),
+        ("probability", _REAL),
+        ("settled_by", _TEXT),
+        ("saw", _TEXT),
+        ("size", _INT),
+        ("decision", _LONG),
+        ("decided_at", _TEXT),
+        ("version", _TEXT),
+        ("student", _TEXT),
+        ("administration", _TEXT),
+    ]
+)
 """Columns of labelled rows. level: the first rater's, blind where `saw` says so, or the known one of a validity paper;
 second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
 all responses), read_behind and sample (random ones; probability: of being picked), validity, all (of a task without a
 calibration). size: responses decided as one. student: who wrote it, null where the scored file did not say.
 administration: the response's own, else the file or folder that brought it first."""
 
-PAPERS = pa.schema([("task", _TEXT), ("level", _INT), ("known_level", _INT), ("decided_at", _TEXT)])
+PAPERS = pa.schema(
+    [
+        ("task", _TEXT),
+        ("level", _INT),
+        ("known_level", _INT),
+        ("decided_at", _TEXT),
+    ]
+)
 """Columns of what raters gave validity papers, blind."""
 
 ODD = "ODD"
@@ -183,19 +224,28 @@ def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any
                 yield {
                     **json.loads(kept or "{}"),
                     **{name: getattr(row, name) for name in ("task", "text", "saw", "size", "decision", "version")},
-                    "id": names.get(came[0].id, row.name), "level": row.first_level,
-                    "second": row.second_level, "final": row.final_level,
-                    "chosen_by": chosen.chosen_by or "route", "probability": chosen.read_behind, **drawn,
+                    "id": names.get(came[0].id, row.name),
+                    "level": row.first_level,
+                    "second": row.second_level,
+                    "final": row.final_level,
+                    "chosen_by": chosen.chosen_by or "route",
+                    "probability": chosen.read_behind,
+                    **drawn,
                     "settled_by": row.last_kind if row.last_kind == "adjudication" else row.state,
-                    "decided_at": _time(row.at), "student": row.student or None,
+                    "decided_at": _time(row.at),
+                    "student": row.student or None,
                     "administration": came[0].administration,
-                }  # fmt: skip
+                }
         for row in () if administration else responses.validity_rows(connection):
             yield {
                 **{name: getattr(row, name) for name in ("task", "text", "chosen_by", "administration")},
-                "id": names.get(row.id, row.name), "level": row.known_level, "final": row.known_level,
-                "settled_by": "known", "size": 1, "student": row.student or None,
-            }  # fmt: skip
+                "id": names.get(row.id, row.name),
+                "level": row.known_level,
+                "final": row.known_level,
+                "settled_by": "known",
+                "size": 1,
+                "student": row.student or None,
+            }
 
 
 def _rows_of_responses(connection: Connection, again: Mapping[int, int]) -> dict[int, tuple[list[Any], list[Any]]]:

@@ -3,8 +3,6 @@
 The statistics and their intervals are those of `scoremux_assess`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -126,24 +124,40 @@ def agreement(pairs: Pairs, by: str, weights: Mapping[int, float] | None = None)
 def curve(levels: Sequence[Any], population: Population) -> Curve:
     """Return risk against coverage from the rows that humans decided blind, weighed as pairs with the machine are."""
     rows = [
-        d for d in levels
-        if (d.kind, d.round, d.lead) == ("first", d.last_round, None) and d.machine_level >= 0
+        d
+        for d in levels
+        if (d.kind, d.round, d.lead) == ("first", d.last_round, None)
+        and d.machine_level >= 0
         and d.confidence is not None
-    ]  # fmt: skip
+    ]
     weight = weigh(rows, [""] * len(rows), population)[0]
     rows = [d for d, w in zip(rows, weight, strict=True) if w > 0]
     weight = weight[weight > 0]
     if len(rows) < _FEW:
         return Curve([], None, len(rows))
     right = np.array([d.machine_level == d.level for d in rows])
-    points = list(risk_by_coverage([float(d.confidence) for d in rows], right, weight, _FEW))
+    points = list(
+        risk_by_coverage(
+            [float(d.confidence) for d in rows],
+            right,
+            weight,
+            _FEW,
+        )
+    )
     behind = np.array([d.chosen_by == BEHIND for d in rows])
     if not behind.any():
         return Curve(points, None, len(rows))
     kept = weight * behind
     levels = [d.level for d in rows]
     machine = [d.machine_level for d in rows]
-    right_share = figures_by_cell(["exact"], levels, machine, kept, np.zeros(len(rows), int), 1)["exact"].at(0)
+    right_share = figures_by_cell(
+        ["exact"],
+        levels,
+        machine,
+        kept,
+        np.zeros(len(rows), int),
+        1,
+    )["exact"].at(0)
     return Curve(points, (float(weight[behind].sum() / weight.sum()), _risk(right_share)), len(rows))
 
 

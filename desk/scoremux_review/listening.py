@@ -1,7 +1,5 @@
 """How the desk and `scoremux api` listen: the port is taken before anything else, and a line says when they answer."""
 
-from __future__ import annotations
-
 import socket
 from contextlib import suppress
 from typing import Any
@@ -16,7 +14,11 @@ class AnnouncedServer(uvicorn.Server):
     """Serves an application on a socket, and prints a line as soon as it answers."""
 
     def __init__(self, app: Any, taken: socket.socket, line: str, **options: Any) -> None:
-        quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+        quiet: dict[str, Any] = {
+            "log_level": "warning",
+            "access_log": False,
+            "server_header": False,
+        }
         super().__init__(uvicorn.Config(app, **quiet, **options))
         self._taken = taken
         self._line = line

@@ -4,8 +4,6 @@ People read all rows that the machine sends to them and a random share of those 
 both there are is known, so each part of a task counts with its share of all responses, however much of it was read.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -23,7 +21,12 @@ Unit = tuple[str, str]
 Population = Mapping[tuple[str, str, str], float]
 """Task, version and how rows were chosen to be read → how many there are."""
 
-_DESIGNS = {BEHIND: (BEHIND, ROUTE, ALL), ALL: (ALL, ROUTE), DRAWN: (DRAWN,), ROUTE: (ROUTE,)}
+_DESIGNS = {
+    BEHIND: (BEHIND, ROUTE, ALL),
+    ALL: (ALL, ROUTE),
+    DRAWN: (DRAWN,),
+    ROUTE: (ROUTE,),
+}
 """The first of these that people have read of a unit → the parts that together are all of its responses."""
 
 

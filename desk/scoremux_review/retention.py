@@ -1,7 +1,5 @@
 """`scoremux review erase`, `erasures` and `backup`."""
 
-from __future__ import annotations
-
 import getpass
 import os
 from contextlib import closing
@@ -63,7 +61,15 @@ def erase(
     time = _time(before) if before else None
     key = read_key(audit_key_file) if audit_logs and audit_key_file else None
     texts = texts_of(responses or (), names)
-    request = erasure.ErasureRequest(names, time, audit_logs or (), key, texts, outputs or (), token)
+    request = erasure.ErasureRequest(
+        names,
+        time,
+        audit_logs or (),
+        key,
+        texts,
+        outputs or (),
+        token,
+    )
     with closing(opened(database)) as desk:
         erased = erasure.erase(desk, request, by or _user())
     say(f"the desk: {erased.rows:,} rows erased")
@@ -90,7 +96,13 @@ def erasures(database: Where) -> None:
             counts = f"{entry.body['rows']:,}", f"{entry.body['digests']:,}"
             rows.append((entry.at[:16].replace("T", " "), entry.by, entry.body["asked"], *counts))
     columns = ("when (UTC)", "by", "asked", "rows", "digests")
-    print_table(Console(highlight=False), columns, rows, numbers=("rows", "digests"), fold=("asked",))
+    print_table(
+        Console(highlight=False),
+        columns,
+        rows,
+        numbers=("rows", "digests"),
+        fold=("asked",),
+    )
 
 
 def backup(

@@ -1,7 +1,5 @@
 """`/v1/batches`: files of rows in JSON Lines, computed in the background."""
 
-from __future__ import annotations
-
 import json
 import secrets
 from functools import partial

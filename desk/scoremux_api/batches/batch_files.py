@@ -1,7 +1,5 @@
 """The folder of one batch: the body as it came, its rows, and the parts of the job that scores them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -5,8 +5,6 @@ waits, so that no token waits for another's whole batch. Several processes may s
 lock says who computes it, and a process that was killed has let go of it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

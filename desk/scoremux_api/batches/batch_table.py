@@ -1,7 +1,5 @@
 """Batches in the database: whose they are, their states, and how many rows are done."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

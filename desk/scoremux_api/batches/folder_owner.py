@@ -3,8 +3,6 @@
 The identity of a database that `--sandbox` made says so: the sandbox opens no other, and only the sandbox opens it.
 """
 
-from __future__ import annotations
-
 import secrets
 from pathlib import Path
 

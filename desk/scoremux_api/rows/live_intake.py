@@ -1,7 +1,5 @@
 """Rows that people read are committed to the desk's database before their answer is sent."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

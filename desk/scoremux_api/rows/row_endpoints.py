@@ -1,7 +1,5 @@
 """`POST /v1/score`, and what became of a row: `machine` → `pending` → `final` → `corrected`."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -47,10 +45,19 @@ class RowOut(RowChange):
     """A row that people read, or may, and what became of it."""
 
     model_config = example(
-        at="2026-11-30T09:00:00Z", state="final", level=2, score=0.5, condition=None, id="r1", task="en-6.3-ipp",
-        reason="LOW_CONFIDENCE", machine_level=1, route="human:LOW_CONFIDENCE", version="9f0c…",
+        at="2026-11-30T09:00:00Z",
+        state="final",
+        level=2,
+        score=0.5,
+        condition=None,
+        id="r1",
+        task="en-6.3-ipp",
+        reason="LOW_CONFIDENCE",
+        machine_level=1,
+        route="human:LOW_CONFIDENCE",
+        version="9f0c…",
         history=[{"at": "2026-11-30T08:00:00Z", "state": "pending", "level": None, "score": None, "condition": None}],
-    )  # fmt: skip
+    )
 
     id: str
     task: str

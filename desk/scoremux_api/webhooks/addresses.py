@@ -4,8 +4,6 @@ A platform chooses the URL, and this server sends a request there: without a che
 can reach. A name is resolved once for each delivery, and the request goes to the address that was checked.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import socket

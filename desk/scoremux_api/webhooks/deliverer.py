@@ -4,8 +4,6 @@ Any number of processes may do so on one database: each leases the deliveries th
 leaves its leases, which end. Each attempt opens a connection of its own.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging
@@ -163,11 +161,15 @@ class Deliverer:
         keys = json.loads(delivery.secrets)
         body = delivery.body.encode()
         headers: dict[bytes | str, bytes | str] = {
-            "host": url.netloc.decode(), "content-length": str(len(body)),
-            "content-type": "application/json", "user-agent": "scoremux",
-            "connection": "close", "webhook-id": delivery.id, "webhook-timestamp": str(int(at.timestamp())),
+            "host": url.netloc.decode(),
+            "content-length": str(len(body)),
+            "content-type": "application/json",
+            "user-agent": "scoremux",
+            "connection": "close",
+            "webhook-id": delivery.id,
+            "webhook-timestamp": str(int(at.timestamp())),
             "webhook-signature": " ".join(Webhook(key).sign(delivery.id, at, delivery.body) for key in keys),
-        }  # fmt: skip
+        }
         port = url.port or (443 if url.scheme == "https" else 80)
         host = url.raw_host.decode()
         stream = await self._connected(addresses, port, host if url.scheme == "https" else "")

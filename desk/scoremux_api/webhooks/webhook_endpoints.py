@@ -1,7 +1,5 @@
 """`/v1/webhooks`: where a token wants to hear of its batches and rows, and what was sent there."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from datetime import datetime

@@ -4,8 +4,6 @@ A session is a random cookie, of which the database keeps the sha256 alone, and 
 back. Signing in always begins a new session.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import secrets
@@ -76,8 +74,21 @@ def add_person(
     with database.write() as connection:
         if connection.execute(select(PERSON.id).where(PERSON.name == name)).one_or_none():
             raise ReviewError(f"there is a person named {name!r} already")
-        person = inserted(connection, people, name=name, role=role, password=hashed, active=True)
-        body = {"person": person, "name": name, "role": role, "active": True, "password": password_digest(hashed)}
+        person = inserted(
+            connection,
+            people,
+            name=name,
+            role=role,
+            password=hashed,
+            active=True,
+        )
+        body = {
+            "person": person,
+            "name": name,
+            "role": role,
+            "active": True,
+            "password": password_digest(hashed),
+        }
         log.append(connection, database.now(), by, "person added", body)
     return person
 
@@ -106,10 +117,23 @@ def change_person(
         if account.role == "director" and not connection.execute(directors).scalar_one():
             raise ReviewError("the desk needs a director")
         changes = {**values, "password": password_digest(hashed)} if hashed else values
-        log.append(connection, database.now(), by, "person changed", {"person": account.id, "name": name, **changes})
+        log.append(
+            connection,
+            database.now(),
+            by,
+            "person changed",
+            {"person": account.id, "name": name, **changes},
+        )
         if role or active is False:  # they may no longer come, or read what a leader gave to them
             for row in reads.end_reservations(connection, account.id, lambda _: False):
-                log.append(connection, database.now(), by, "assigned", {"to": None}, row=row)
+                log.append(
+                    connection,
+                    database.now(),
+                    by,
+                    "assigned",
+                    {"to": None},
+                    row=row,
+                )
 
 
 def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
@@ -181,7 +205,13 @@ def _note_failure(database: Database, name: str, address: str, subject: str, has
         by = name if has_account else "unknown name"
         log.append(connection, now, by, "sign-in failed", {"address": address})
         if _failures(connection, subject) >= _MOST_FAILURES:
-            log.append(connection, now, by, "locked out", {"address": address, "minutes": _WINDOW_S / 60})
+            log.append(
+                connection,
+                now,
+                by,
+                "locked out",
+                {"address": address, "minutes": _WINDOW_S / 60},
+            )
 
 
 def locked_out(connection: Connection, now: float) -> set[str]:
@@ -198,7 +228,13 @@ def lift_lockout(database: Database, name: str, by: str) -> None:
         account = connection.scalar(select(PERSON.id).where(PERSON.name == name))
         subjects = f"{_NAME}{name[:MOST_NAME]}", f"{_BROWSER}{account}"
         connection.execute(delete(attempts).where(ATTEMPT.subject.in_(subjects)))
-        log.append(connection, database.now(), by, "lockout lifted", {"name": name})
+        log.append(
+            connection,
+            database.now(),
+            by,
+            "lockout lifted",
+            {"name": name},
+        )
 
 
 def _failures(connection: Connection, subject: str) -> int:
@@ -211,8 +247,19 @@ def begin_session(database: Database, person: int) -> str:
     with database.write() as connection:
         now = database.now()
         connection.execute(delete(sessions).where(SESSION.expires_at < now))
-        values = {"digest": _digest(cookie), "person": person, "form_key": secrets.token_urlsafe(24)}
-        connection.execute(insert(sessions).values(expires_at=now + SESSION_S, task="", reason="", **values))
+        values = {
+            "digest": _digest(cookie),
+            "person": person,
+            "form_key": secrets.token_urlsafe(24),
+        }
+        connection.execute(
+            insert(sessions).values(
+                expires_at=now + SESSION_S,
+                task="",
+                reason="",
+                **values,
+            )
+        )
         name = connection.execute(select(PERSON.name).where(PERSON.id == person)).scalar_one()
         log.append(connection, now, name, "signed in", {})
     return cookie
@@ -224,7 +271,12 @@ def person_of(connection: Connection, cookie: str, now: float) -> Person | None:
     lives = SESSION.expires_at.between(now, now + SESSION_S + _CLOCK_S)
     valid = (SESSION.digest == _digest(cookie)) & lives & PERSON.active.is_(True)
     columns = (SESSION.form_key, SESSION.digest, SESSION.task, SESSION.reason)
-    query = select(PERSON.id, PERSON.name, PERSON.role, *columns).join(sessions, SESSION.person == PERSON.id)
+    query = select(
+        PERSON.id,
+        PERSON.name,
+        PERSON.role,
+        *columns,
+    ).join(sessions, SESSION.person == PERSON.id)
     session = connection.execute(query.where(valid)).one_or_none()
     return None if session is None else Person(*session)
 

@@ -1,7 +1,5 @@
 """What the API has of responses beside the desk's rows: who owns them, deliveries about them, stored answers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -38,7 +36,16 @@ def owned(connection: Connection, token: str, names: Iterable[str]) -> dict[tupl
 
 def own(connection: Connection, token: str, new: Mapping[tuple[str, str], int], now: float) -> None:
     """Note that new rows, by task and id, came with a token."""
-    values = [{"row": row, "token": token, "task": task, "name": name, "at": now} for (task, name), row in new.items()]
+    values = [
+        {
+            "row": row,
+            "token": token,
+            "task": task,
+            "name": name,
+            "at": now,
+        }
+        for (task, name), row in new.items()
+    ]
     connection.execute(insert(api_rows), values)
 
 

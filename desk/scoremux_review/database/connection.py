@@ -5,8 +5,6 @@ once. The record needs that order anyway, since each entry holds the digest of t
 their safety from it.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time
@@ -247,7 +245,11 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # `FULL`: a decision that was answered survives a power cut.
     settings = {"journal_mode": "WAL", "synchronous": "FULL", "foreign_keys": "ON", "cache_size": -65_536}
     # What is erased is overwritten in the file, too; `empty_log` empties the log of changes.
-    for name, value in {**settings, "temp_store": "MEMORY", "secure_delete": "ON"}.items():
+    for name, value in {
+        **settings,
+        "temp_store": "MEMORY",
+        "secure_delete": "ON",
+    }.items():
         connection.execute(f"PRAGMA {name} = {value}")
 
 

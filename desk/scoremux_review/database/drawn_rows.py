@@ -3,8 +3,6 @@
 A response has one score of record and one line among the labelled rows, however often it came in.
 """
 
-from __future__ import annotations
-
 from sqlalchemy import Connection, and_, func, select
 
 from scoremux_review.database import responses

@@ -3,8 +3,6 @@
 A trigger that someone added would change what is written later.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from sqlalchemy import Connection, inspect, text

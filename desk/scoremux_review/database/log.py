@@ -5,8 +5,6 @@ all. An entry never holds a response's text, nor what people write about it: of 
 the row's salt, so that both can be erased and the record still holds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator
@@ -63,11 +61,37 @@ def append(
         if not salt:
             raise ReviewError("the response was erased in the meantime; nothing is kept about it")
         body = {**body, "remark": remark_digest(salt, remark)}
-    values = {"number": number, "at": _time(at), "by": by, "action": action, "body": body, "row": row, "before": before}
-    entry = json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    connection.execute(insert(record).values(number=number, entry=entry, digest=_digest(entry), row=row))
+    values = {
+        "number": number,
+        "at": _time(at),
+        "by": by,
+        "action": action,
+        "body": body,
+        "row": row,
+        "before": before,
+    }
+    entry = json.dumps(
+        values,
+        ensure_ascii=False,
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    connection.execute(
+        insert(record).values(
+            number=number,
+            entry=entry,
+            digest=_digest(entry),
+            row=row,
+        )
+    )
     if remark:
-        connection.execute(insert(remarks).values(entry=number, row=row, text=remark))
+        connection.execute(
+            insert(remarks).values(
+                entry=number,
+                row=row,
+                text=remark,
+            )
+        )
     return number
 
 

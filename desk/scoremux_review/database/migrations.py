@@ -1,7 +1,5 @@
 """Migrations: each brings the tables from one format to the next, in the transaction that opens the database."""
 
-from __future__ import annotations
-
 from sqlalchemy import Connection, Table, text
 
 from scoremux_review.database import schema
@@ -11,10 +9,12 @@ _API = 8
 """The next format has the tables of `scoremux api`."""
 
 _SINCE_10 = {
-    "webhooks ADD COLUMN issued TEXT": "''", "webhooks ADD COLUMN failures INTEGER": "0",
-    "webhooks ADD COLUMN due_at FLOAT": "0", "idempotency ADD COLUMN holder TEXT": "''",
+    "webhooks ADD COLUMN issued TEXT": "''",
+    "webhooks ADD COLUMN failures INTEGER": "0",
+    "webhooks ADD COLUMN due_at FLOAT": "0",
+    "idempotency ADD COLUMN holder TEXT": "''",
     "batches ADD COLUMN size BIGINT": "0",
-}  # fmt: skip
+}
 
 _STEPS: dict[int, tuple[list[Table], str]] = {
     # Entries hold digests of remarks, whose text is in a table. Entries of format 1 keep the text they have.
@@ -27,7 +27,16 @@ _STEPS: dict[int, tuple[list[Table], str]] = {
     5: ([], "ALTER TABLE rows ADD COLUMN student TEXT NOT NULL DEFAULT ''"),
     6: ([], "ALTER TABLE people DROP COLUMN leader"),  # all leaders see all raters
     7: ([], "ALTER TABLE rows ADD COLUMN kept TEXT NOT NULL DEFAULT ''"),  # columns that a job kept
-    _API: ([schema.api_rows, schema.webhooks, schema.deliveries, schema.idempotency, schema.batches], ""),
+    _API: (
+        [
+            schema.api_rows,
+            schema.webhooks,
+            schema.deliveries,
+            schema.idempotency,
+            schema.batches,
+        ],
+        "",
+    ),
     9: ([], "".join(f"ALTER TABLE {column} NOT NULL DEFAULT {value};" for column, value in _SINCE_10.items())),
 }
 """Format → what makes the next one of it: tables that are new, and statements."""

@@ -4,8 +4,6 @@ Each webhook of the token that asks for the type gets a delivery of its own. Del
 sent in order: the later ones wait for the first, also where it is dead, until someone sends it again.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import random
@@ -67,7 +65,11 @@ def save_webhook(
     mine = (WEBHOOK.token == token) & (WEBHOOK.url == url)
     before = connection.execute(select(webhooks).where(mine)).one_or_none()
     keys = [secret, *(json.loads(before.secrets)[:1] if before and before.issued == issued else ())]
-    values = {"events": json.dumps(list(events)), "secrets": json.dumps(keys), "issued": issued}
+    values = {
+        "events": json.dumps(list(events)),
+        "secrets": json.dumps(keys),
+        "issued": issued,
+    }
     if before is None:
         key = {"id": f"wh_{secrets.token_hex(12)}", "token": token, "url": url, "created_at": now}
         connection.execute(insert(webhooks).values(**key, **values))
@@ -121,11 +123,25 @@ def add_event(
         data: No name of a person and no text of a response.
     """
     at = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="milliseconds")
-    body = json.dumps({"type": event, "timestamp": at, "data": data}, separators=(",", ":"))
+    body = json.dumps(
+        {
+            "type": event,
+            "timestamp": at,
+            "data": data,
+        },
+        separators=(",", ":"),
+    )
     for webhook in webhooks_of(connection, token):
         if event in json.loads(webhook.events):
             values = {"id": f"msg_{secrets.token_hex(16)}", "webhook": webhook.id, "subject": subject, "type": event}
-            connection.execute(insert(deliveries).values(**values, body=body, created_at=now, due_at=now))
+            connection.execute(
+                insert(deliveries).values(
+                    **values,
+                    body=body,
+                    created_at=now,
+                    due_at=now,
+                )
+            )
 
 
 def add_decision_event(connection: Connection, now: float, row: Any, level: int | None, code: str) -> None:
@@ -138,12 +154,23 @@ def add_decision_event(connection: Connection, now: float, row: Any, level: int 
         return
     again = row.round > 1 or any(entry.body.get("state") == "done" for entry in log.entries(connection, row.id))
     data = {
-        "task": owner.task, "id": owner.name, "level": level,
-        "score": programme.item_of(connection, row.task).worth(level), "condition": code or None,
-        "reason": row.reason or None, "machine_level": row.level if row.level >= 0 else None,
-    }  # fmt: skip
+        "task": owner.task,
+        "id": owner.name,
+        "level": level,
+        "score": programme.item_of(connection, row.task).worth(level),
+        "condition": code or None,
+        "reason": row.reason or None,
+        "machine_level": row.level if row.level >= 0 else None,
+    }
     event = ROW_CORRECTED if again else ROW_FINAL
-    add_event(connection, now, owner.token, row_subject(owner.task, owner.name), event, data)
+    add_event(
+        connection,
+        now,
+        owner.token,
+        row_subject(owner.task, owner.name),
+        event,
+        data,
+    )
 
 
 def due(
@@ -232,5 +259,13 @@ def end_lease(
 def send_again(connection: Connection, now: float) -> int:
     """Make dead deliveries due, and try all webhooks again; return how many there are."""
     connection.execute(update(webhooks).values(failures=0, due_at=0.0))
-    again = update(deliveries).where(DELIVERY.state == DEAD).values(state=WAITING, attempts=0, due_at=now)
+    again = (
+        update(deliveries)
+        .where(DELIVERY.state == DEAD)
+        .values(
+            state=WAITING,
+            attempts=0,
+            due_at=now,
+        )
+    )
     return connection.execute(again).rowcount

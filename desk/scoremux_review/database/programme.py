@@ -1,7 +1,5 @@
 """What the desk knows before anybody reads: the policy, the tasks as raters see them, and their anchor papers."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -84,7 +82,13 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
         texts = {name: getattr(item, name) or stored.get(name, "") for name in TEXTS}
         values = {"levels": json.dumps(item.levels), "texts": json.dumps(texts, ensure_ascii=False)}
         if before is None:
-            connection.execute(insert(tasks).values(id=item.id, paused=False, **values))
+            connection.execute(
+                insert(tasks).values(
+                    id=item.id,
+                    paused=False,
+                    **values,
+                )
+            )
         elif (before.levels, before.texts) != (values["levels"], values["texts"]):
             connection.execute(update(tasks).where(TASK.id == item.id).values(**values))
         else:
@@ -108,7 +112,12 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now
             continue
         if item.is_described:
             raise InputError(f"task {task} has {len(item.levels)} levels, and its rows {number}; give its new --tasks")
-        save_items(connection, [replace(item, levels=tuple(map(float, range(number))))], by, now)
+        save_items(
+            connection,
+            [replace(item, levels=tuple(map(float, range(number))))],
+            by,
+            now,
+        )
 
 
 def item_of(connection: Connection, task: str) -> Item:
@@ -125,7 +134,13 @@ def pause_tasks(connection: Connection, task: str, paused: bool, by: str, now: f
     """Stop or resume the reading of a task, or of all for an empty id."""
     change = update(tasks).values(paused=paused)
     connection.execute(change.where(TASK.id == task) if task else change)
-    log.append(connection, now, by, "paused" if paused else "resumed", {"task": task})
+    log.append(
+        connection,
+        now,
+        by,
+        "paused" if paused else "resumed",
+        {"task": task},
+    )
 
 
 def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: str, now: float) -> None:
@@ -144,7 +159,21 @@ def anchors_of(connection: Connection, task: str) -> list[Any]:
 
 def anchors_digest(papers: Iterable[Any]) -> str:
     """Return the digest of a task's anchor papers."""
-    return digest_of(*(json.dumps([p.id, p.level, p.text, p.note], ensure_ascii=False, default=repr) for p in papers))
+    return digest_of(
+        *(
+            json.dumps(
+                [
+                    p.id,
+                    p.level,
+                    p.text,
+                    p.note,
+                ],
+                ensure_ascii=False,
+                default=repr,
+            )
+            for p in papers
+        )
+    )
 
 
 def digest_of(*texts: str) -> str:
@@ -153,4 +182,9 @@ def digest_of(*texts: str) -> str:
 
 
 def _item(row: Any) -> Item:
-    return Item(row.id, tuple(json.loads(row.levels)), paused=row.paused, **json.loads(row.texts))
+    return Item(
+        row.id,
+        tuple(json.loads(row.levels)),
+        paused=row.paused,
+        **json.loads(row.texts),
+    )

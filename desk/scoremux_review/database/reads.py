@@ -5,8 +5,6 @@ moves to another queue, or when its time is over. The connection must be the onl
 something is changed.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -35,7 +33,14 @@ ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
 PENDING = ("open", "leased", "aside")
 """States of a read that waits for a decision."""
 
-_FREE = {"person": None, "token": None, "lead": None, "leased_at": None, "lease_until": None, "shown_at": None}
+_FREE = {
+    "person": None,
+    "token": None,
+    "lead": None,
+    "leased_at": None,
+    "lease_until": None,
+    "shown_at": None,
+}
 
 
 def all_queues(connection: Connection) -> Sequence[Any]:
@@ -66,7 +71,12 @@ def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any 
 
 
 def current_read(connection: Connection, person: int) -> Any | None:
-    return read_where(connection, READ.person == person, READ.state == "leased", READ.lead.is_(None))
+    return read_where(
+        connection,
+        READ.person == person,
+        READ.state == "leased",
+        READ.lead.is_(None),
+    )
 
 
 def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
@@ -85,7 +95,12 @@ def read_of_token(
 ) -> Any:
     """Return the read of a person's lease by its token. Raises LeaseLostError; `lost`: the end of its message."""
     mine = (READ.person == person) & READ.lead.is_(None)
-    read = read_where(connection, READ.token == token, mine, READ.state.in_(states))
+    read = read_where(
+        connection,
+        READ.token == token,
+        mine,
+        READ.state.in_(states),
+    )
     if read is None:
         raise LeaseLostError(f"this response went to someone else in the meantime; {lost}")
     return read
@@ -122,16 +137,27 @@ def finish(connection: Connection, read: Any, spent_s: float) -> None:
 def take_back(connection: Connection, decision: Any, now: float, lease_s: float, lead: int | None) -> None:
     """Lease the read of an undone decision to the same person again."""
     lease(connection, [decision.read], decision.person, now, lease_s, lead)
-    _count_done(connection, read_where(connection, READ.id == decision.read), -1, -decision.spent_s)
+    _count_done(
+        connection,
+        read_where(connection, READ.id == decision.read),
+        -1,
+        -decision.spent_s,
+    )
 
 
 def add_first_reads(connection: Connection, first: int) -> int:
     """Add the first read of each waiting row from id `first` on; return how many."""
     waiting = (ROW.id >= first) & (unindexed(ROW.state) == "waiting")
     columns = ["row", "kind", "round", "task", "reason", "priority", "state"]
-    chosen = select(ROW.id, literal("first"), ROW.round, ROW.task, ROW.reason, ROW.priority, literal("open")).where(
-        waiting
-    )
+    chosen = select(
+        ROW.id,
+        literal("first"),
+        ROW.round,
+        ROW.task,
+        ROW.reason,
+        ROW.priority,
+        literal("open"),
+    ).where(waiting)
     connection.execute(insert(reads).from_select(columns, chosen))
     counted = select(ROW.task, ROW.reason, func.count().label("n")).where(waiting)
     groups = connection.execute(counted.group_by(ROW.task, ROW.reason)).all()
@@ -148,7 +174,13 @@ def add_read(connection: Connection, row: Any, kind: str, reason: str, **values:
         kind: first, second, adjudication, or one of `PAPERS`.
         values: Other columns, such as priority and not_for.
     """
-    columns = {"row": row.id, "kind": kind, "round": row.round, "task": row.task, "reason": reason}
+    columns = {
+        "row": row.id,
+        "kind": kind,
+        "round": row.round,
+        "task": row.task,
+        "reason": reason,
+    }
     created = inserted(connection, reads, state="open", **columns, **values)
     if kind not in PAPERS:
         _count(connection, row.task, reason, 1)
@@ -158,7 +190,12 @@ def add_read(connection: Connection, row: Any, kind: str, reason: str, **values:
 def pending_read(connection: Connection, row: int, kind: str = "") -> Any | None:
     """Return the read of a row that waits for a decision; of one kind, or of any."""
     kinds = [READ.kind == kind] if kind else []
-    return read_where(connection, READ.row == row, unindexed(READ.state).in_(PENDING), *kinds)
+    return read_where(
+        connection,
+        READ.row == row,
+        unindexed(READ.state).in_(PENDING),
+        *kinds,
+    )
 
 
 def give_back(connection: Connection, *conditions: ColumnElement[bool]) -> None:
@@ -211,4 +248,12 @@ def _count(connection: Connection, task: str, reason: str, number: int) -> None:
     this = (QUEUE.task == task) & (QUEUE.reason == reason)
     changed = connection.execute(update(queues).where(this).values(waiting=QUEUE.waiting + number))
     if not changed.rowcount:
-        connection.execute(insert(queues).values(task=task, reason=reason, waiting=number, done=0, spent_s=0.0))
+        connection.execute(
+            insert(queues).values(
+                task=task,
+                reason=reason,
+                waiting=number,
+                done=0,
+                spent_s=0.0,
+            )
+        )

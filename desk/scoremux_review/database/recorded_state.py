@@ -1,7 +1,5 @@
 """What the record says that the tables hold, from its first entry to its last."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +8,28 @@ from scoremux_review.database import log
 from scoremux_review.database.schema import ERASED
 
 _DECISION = (
-    "read", "row", "person", "task", "kind", "round", "level", "code", "saw", "at", "spent_s", "lead", "size", "fast",
-)  # fmt: skip
-UNSETTLED = {"state": "", "round": 1, "final_level": None, "final_code": "", "final_decision": None}
+    "read",
+    "row",
+    "person",
+    "task",
+    "kind",
+    "round",
+    "level",
+    "code",
+    "saw",
+    "at",
+    "spent_s",
+    "lead",
+    "size",
+    "fast",
+)
+UNSETTLED = {
+    "state": "",
+    "round": 1,
+    "final_level": None,
+    "final_code": "",
+    "final_decision": None,
+}
 """A row that has just come in, but for its state."""
 
 _Columns = dict[str, Any]
@@ -51,7 +68,11 @@ class RecordedState:
         if "final" in body:
             level, code, decision = body["final"]
             settled = {"final_level": level, "final_code": code, "final_decision": decision}
-            self.rows[row] = {"state": body["state"], "round": body["round"], **settled}
+            self.rows[row] = {
+                "state": body["state"],
+                "round": body["round"],
+                **settled,
+            }
 
     def _add_programme(self, action: str, body: dict[str, Any]) -> None:
         """Take in an entry about the policy, tasks, people and who reads what."""
@@ -73,9 +94,19 @@ class RecordedState:
             self.pools = {number: pool for number, pool in self.pools.items() if pool["name"] != body["name"]}
             if body["assignments"] or body["members"]:
                 lines = json.dumps(body["assignments"])
-                self.pools[body["pool"]] = {"name": body["name"], "members": body["members"], "assignments": lines}
+                self.pools[body["pool"]] = {
+                    "name": body["name"],
+                    "members": body["members"],
+                    "assignments": lines,
+                }
         elif action == "standing":
-            self.standings[body["person"], body["task"]] = _some(body, "state", "since", "exact", "papers")
+            self.standings[body["person"], body["task"]] = _some(
+                body,
+                "state",
+                "since",
+                "exact",
+                "papers",
+            )
 
     def _add_work(self, action: str, number: int, body: dict[str, Any]) -> None:
         """Take in an entry about rows, decisions, alerts and messages."""
@@ -90,7 +121,17 @@ class RecordedState:
             self.decisions[body["decision"]][action] = True
         elif action == "alert":
             handled = {"handled_by": None, "handled_at": None}
-            self.alerts[body["alert"]] = _some(body, "row", "person", "task", "probability", "at") | handled
+            self.alerts[body["alert"]] = (
+                _some(
+                    body,
+                    "row",
+                    "person",
+                    "task",
+                    "probability",
+                    "at",
+                )
+                | handled
+            )
         elif action == "alert seen":
             self.views[body["alert"], body["person"]] = _some(body, "at")
         elif action == "alert handled":

@@ -1,7 +1,5 @@
 """Responses with their scores: one row for each, from intake to export."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import secrets
@@ -35,10 +33,28 @@ NOBODY = "nobody"
 _MOST_NAMES = 500
 
 SEALED = (
-    "source", "line", "name", "task", "text", "status", "level", "probabilities", "confidence", "level_low",
-    "level_high", "condition", "route", "read_behind", "version", "chosen_by", "reason", "priority", "known_level",
-    "folded_key", "administration",
-)  # fmt: skip
+    "source",
+    "line",
+    "name",
+    "task",
+    "text",
+    "status",
+    "level",
+    "probabilities",
+    "confidence",
+    "level_low",
+    "level_high",
+    "condition",
+    "route",
+    "read_behind",
+    "version",
+    "chosen_by",
+    "reason",
+    "priority",
+    "known_level",
+    "folded_key",
+    "administration",
+)
 """Columns that never change. A row's digest is of these, its student, its kept columns and its salt, without which
 short answers could be guessed."""
 
@@ -49,7 +65,12 @@ def row_digest(row: Mapping[str, Any]) -> str:
     if (row["student"], row["kept"]) != ("", ""):  # columns since formats 6 and 8
         sealed += [row["student"], row["kept"]] if row["kept"] != "" else [row["student"]]
     # By `repr`: SQLite gives bytes where they were stored.
-    values = json.dumps(sealed, ensure_ascii=False, separators=(",", ":"), default=repr)
+    values = json.dumps(
+        sealed,
+        ensure_ascii=False,
+        separators=(",", ":"),
+        default=repr,
+    )
     return hashlib.sha256(values.encode()).hexdigest()
 
 
@@ -62,7 +83,14 @@ def insert_new_rows(connection: Connection, chunk: Sequence[dict[str, Any]]) -> 
     """Insert rows but those that are known by source, line and name; return ids and digests of the new ones."""
     first = next_id(connection)
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    salted = [{**row, "id": first + number, "salt": secrets.token_hex(16)} for number, row in enumerate(chunk)]
+    salted = [
+        {
+            **row,
+            "id": first + number,
+            "salt": secrets.token_hex(16),
+        }
+        for number, row in enumerate(chunk)
+    ]
     sealed = [{**row, "digest": row_digest(row)} for row in salted]
     connection.execute(dialect.insert(rows).on_conflict_do_nothing(), sealed)
     new = select(ROW.id, ROW.digest).where(ROW.id >= first).order_by(ROW.id)
@@ -152,15 +180,22 @@ def final_rows(connection: Connection, chosen: Collection[int] | None = None) ->
     first = _of_kind("first")
     second = _of_kind("second")
     query = (
-        select(rows, DECISION.saw, DECISION.at, DECISION.kind, PERSON.name.label("rater"),
-               first.c.level.label("first_level"), second.c.id.label("second"))
+        select(
+            rows,
+            DECISION.saw,
+            DECISION.at,
+            DECISION.kind,
+            PERSON.name.label("rater"),
+            first.c.level.label("first_level"),
+            second.c.id.label("second"),
+        )
         .outerjoin(decisions, DECISION.id == ROW.final_decision)
         .outerjoin(people, PERSON.id == DECISION.person)
         .outerjoin(first, (first.c.row == ROW.id) & (first.c.round == ROW.round))
         .outerjoin(second, (second.c.row == ROW.id) & (second.c.round == ROW.round))
         .where(ROW.state.not_in((*PAPERS, ERASED)))
         .order_by(ROW.id)
-    )  # fmt: skip
+    )
     yield from _streamed(connection, query, chosen)
 
 
@@ -173,14 +208,22 @@ def labelled_rows(connection: Connection, chosen: Collection[int] | None = None)
     first = _of_kind("first")
     second = _of_kind("second")
     query = (
-        select(rows, first.c.level.label("first_level"), first.c.saw, first.c.size, first.c.id.label("decision"),
-               first.c.at, second.c.level.label("second_level"), DECISION.kind.label("last_kind"))
+        select(
+            rows,
+            first.c.level.label("first_level"),
+            first.c.saw,
+            first.c.size,
+            first.c.id.label("decision"),
+            first.c.at,
+            second.c.level.label("second_level"),
+            DECISION.kind.label("last_kind"),
+        )
         .join(first, (first.c.row == ROW.id) & (first.c.round == ROW.round))
         .outerjoin(second, (second.c.row == ROW.id) & (second.c.round == ROW.round))
         .outerjoin(decisions, DECISION.id == ROW.final_decision)
         .where(first.c.level.is_not(None), ROW.state != ERASED)
         .order_by(ROW.id)
-    )  # fmt: skip
+    )
     yield from _streamed(connection, query, chosen)
 
 
@@ -228,10 +271,33 @@ def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
         no longer be computed.
     """
     change = update(rows).where(ROW.id == bindparam("chosen"))
-    blank = {"text": "", "salt": "", "source": "", "administration": "", "student": "", "kept": "", "priority": 0.0}
-    change = change.values(line=bindparam("place"), folded_key=bindparam("place"), state=ERASED, **blank)
+    blank = {
+        "text": "",
+        "salt": "",
+        "source": "",
+        "administration": "",
+        "student": "",
+        "kept": "",
+        "priority": 0.0,
+    }
+    change = change.values(
+        line=bindparam("place"),
+        folded_key=bindparam("place"),
+        state=ERASED,
+        **blank,
+    )
     change = change.values(name=bindparam("label"))
-    connection.execute(change, [{"chosen": row, "place": row, "label": f"erased {row}"} for row in chosen])
+    connection.execute(
+        change,
+        [
+            {
+                "chosen": row,
+                "place": row,
+                "label": f"erased {row}",
+            }
+            for row in chosen
+        ],
+    )
     connection.execute(delete(remarks).where(REMARK.row.in_(chosen)))
     api_rows.erase(connection, chosen)
     left = connection.execute(select(rows).where(ROW.id.in_(chosen)).order_by(ROW.id))

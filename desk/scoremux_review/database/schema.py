@@ -1,7 +1,5 @@
 """The tables. `record` only grows: triggers (`guards`) refuse any change to it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import sqlalchemy as sa

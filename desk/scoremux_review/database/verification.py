@@ -4,8 +4,6 @@ The record is read once, from the first entry on. What it says of accounts, task
 compared with the tables, column by column. README.md says what this proves, and against whom.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -196,7 +194,13 @@ def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
 def _assignments(connection: Connection) -> dict[int, list[list[Any]]]:
     stored: dict[int, list[list[Any]]] = {}
     for assignment in connection.execute(select(schema.assignments).order_by(schema.ASSIGNMENT.id)):
-        stored.setdefault(assignment.person, []).append([assignment.id, assignment.tasks, assignment.quota])
+        stored.setdefault(assignment.person, []).append(
+            [
+                assignment.id,
+                assignment.tasks,
+                assignment.quota,
+            ]
+        )
     return stored
 
 

@@ -1,7 +1,5 @@
 """The application: which page is where, and who may see it."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,7 +85,16 @@ def create_app(desk: Desk) -> Starlette:
         return await page(desk, shown, None)(request)
 
     routes = [
-        Route(path, page(desk, function, role, desk.answer_s if function in _STEADY else 0.0), methods=[method])
+        Route(
+            path,
+            page(
+                desk,
+                function,
+                role,
+                desk.answer_s if function in _STEADY else 0.0,
+            ),
+            methods=[method],
+        )
         for role, pages in _PAGES.items()
         for method, path, function in pages
     ]

@@ -1,7 +1,5 @@
 """Pages of directors: stopping tasks, people, the record, exports."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,11 +23,22 @@ _MOST_ENTRIES = 100
 _NOT_SHOWN = ("row", "decision", "lead", "remark", "note", "why")
 
 _WORDS = {
-    "aside_s": "what is put aside stays for", "guard_s": "no decision within", "fast_s": "fast below",
-    "spent_s": "reading time", "undo_s": "undo within", "lease_s": "lease", "to_read": "people read",
-    "known": "known before", "old": "before", "final": "counts now", "size": "responses together", "saw": "seen",
-    "compared": "machine's score seen later", "head": "newest entry", "password": "digest of the password",
-}  # fmt: skip
+    "aside_s": "what is put aside stays for",
+    "guard_s": "no decision within",
+    "fast_s": "fast below",
+    "spent_s": "reading time",
+    "undo_s": "undo within",
+    "lease_s": "lease",
+    "to_read": "people read",
+    "known": "known before",
+    "old": "before",
+    "final": "counts now",
+    "size": "responses together",
+    "saw": "seen",
+    "compared": "machine's score seen later",
+    "head": "newest entry",
+    "password": "digest of the password",
+}
 _EXPORTS: dict[str, Callable[[Database, Path], int]] = {
     **{f"final.{suffix}": exports.export_final for suffix in ("parquet", "csv", "jsonl")},
     **{f"labelled.{suffix}": exports.export_labelled for suffix in ("parquet", "csv", "jsonl")},
@@ -41,7 +50,13 @@ def pause(visit: Visit) -> Response:
     task = visit.text("task")
     stop = visit.text("paused") == "1"
     with visit.writing() as access:
-        programme.pause_tasks(access.connection, task, stop, access.reader.name, access.now)
+        programme.pause_tasks(
+            access.connection,
+            task,
+            stop,
+            access.reader.name,
+            access.now,
+        )
     return see("/progress")
 
 
@@ -58,7 +73,13 @@ def reopen(visit: Visit) -> Response:
         chosen = responses.settled_by(access.connection, person, task, since)
         for row in chosen:
             settling.reopen(access, row, reason)
-        body = {"person": person, "task": task or "all", "days": days, "rows": len(chosen), "why": reason}
+        body = {
+            "person": person,
+            "task": task or "all",
+            "days": days,
+            "rows": len(chosen),
+            "why": reason,
+        }
         access.log("reopened all", body)
     return see("/progress")
 
@@ -79,7 +100,14 @@ def add_person(visit: Visit) -> Response:
     role = visit.text("role")
     typed = visit.text("password")
     password = None if not typed and visit.desk.user_header else typed
-    accounts.add_person(visit.desk.database, name, role, password, visit.person.name, visit.desk.hasher)
+    accounts.add_person(
+        visit.desk.database,
+        name,
+        role,
+        password,
+        visit.person.name,
+        visit.desk.hasher,
+    )
     return see("/people")
 
 
@@ -93,7 +121,15 @@ def change_person(visit: Visit) -> Response:
     password = visit.text("password") or None
     active = {"open": True, "close": False}.get(visit.text("account"))
     database = visit.desk.database
-    accounts.change_person(database, name, visit.person.name, role, active, password, visit.desk.hasher)
+    accounts.change_person(
+        database,
+        name,
+        visit.person.name,
+        role,
+        active,
+        password,
+        visit.desk.hasher,
+    )
     return see("/people")
 
 
@@ -109,9 +145,16 @@ def record(visit: Visit, message: str = "", bad: bool = False) -> Response:
         named = {row.id: row.name for row in responses.rows_of(connection, {e.body["row"] for e in entries} - {None})}
     details = {entry.number: _details(entry, people) for entry in entries}
     return show(
-        visit, "record.html", entries=entries, head=head, message=message, bad=bad, policy=policy, details=details,
+        visit,
+        "record.html",
+        entries=entries,
+        head=head,
+        message=message,
+        bad=bad,
+        policy=policy,
+        details=details,
         named=named,
-    )  # fmt: skip
+    )
 
 
 def _details(entry: log.LogEntry, people: Mapping[int, str]) -> str:

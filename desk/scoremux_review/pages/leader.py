@@ -1,7 +1,5 @@
 """Pages of leaders: progress, agreement, alerts, and single responses with their history."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -31,10 +29,14 @@ def progress(visit: Visit) -> Response:
     """Show what is done and what is left, by task and by rater."""
     with visit.desk.database.read() as connection:
         return show(
-            visit, "progress.html", queues=reads.all_queues(connection), states=responses.count_states(connection),
-            raters=decision_rows.totals_by_rater(connection), reading=reads.reading_now(connection),
+            visit,
+            "progress.html",
+            queues=reads.all_queues(connection),
+            states=responses.count_states(connection),
+            raters=decision_rows.totals_by_rater(connection),
+            reading=reads.reading_now(connection),
             tasks=programme.all_items(connection),
-        )  # fmt: skip
+        )
 
 
 def agreement(visit: Visit) -> Response:
@@ -46,19 +48,35 @@ def agreement(visit: Visit) -> Response:
         population = responses.count_chosen(connection)
         tasks = programme.all_items(connection)
         people = accounts.listed(connection)
-    compared = {kind: figures.pairs(levels, kind, by, rater) for kind in figures.KINDS}
+    compared = {
+        kind: figures.pairs(
+            levels,
+            kind,
+            by,
+            rater,
+        )
+        for kind in figures.KINDS
+    }
     weights, about = figures.weights_beside_machine(levels, population, by, rater)
     tables = {
         kind: figures.agreement(pairs, by, weights if kind == "machine" else None) for kind, pairs in compared.items()
     }
     number = len(tasks[task].levels) if task in tasks else 0
     return show(
-            visit,
-        "agreement.html", tables=tables, about=about, curve=figures.curve(levels, population),
-        kinds=figures.KINDS, groupings=figures.GROUPINGS, by=by, task=task, tasks=tasks,
-        confusion={kind: figures.confusion(pairs, number) for kind, pairs in compared.items()}, rater=rater,
+        visit,
+        "agreement.html",
+        tables=tables,
+        about=about,
+        curve=figures.curve(levels, population),
+        kinds=figures.KINDS,
+        groupings=figures.GROUPINGS,
+        by=by,
+        task=task,
+        tasks=tasks,
+        confusion={kind: figures.confusion(pairs, number) for kind, pairs in compared.items()},
+        rater=rater,
         people=people,
-    )  # fmt: skip
+    )
 
 
 def alerts(visit: Visit) -> Response:
@@ -102,13 +120,17 @@ def raters(visit: Visit) -> Response:
         now = visit.desk.database.now()
         access = {p.id: TaskAccess(connection, Reader(p.id, p.name), now) for p in people}
         return show(
-            visit, "raters.html", people=people, pools=assignments.all_pools(connection),
+            visit,
+            "raters.html",
+            people=people,
+            pools=assignments.all_pools(connection),
             members={person.id: person.name for person in people},
             assignments={p.id: assignments_of(connection, p.id) for p in people},
             standings={person: of_person.standings for person, of_person in access.items()},
             decided={person: of_person.decided for person, of_person in access.items()},
-            tasks=programme.all_items(connection), actions=assignments.ACTIONS,
-        )  # fmt: skip
+            tasks=programme.all_items(connection),
+            actions=assignments.ACTIONS,
+        )
 
 
 def assign_work(visit: Visit) -> Response:
@@ -126,7 +148,12 @@ def change_pool(visit: Visit) -> Response:
     with visit.writing() as access:
         if visit.text("new") and any(pool.name == name for pool in assignments.all_pools(access.connection)):
             raise ReviewError(f"there is a pool named {name!r} already; change it in its own form")
-        assignments.change_pool(access, name, lines, [m.strip() for m in members if m.strip()])
+        assignments.change_pool(
+            access,
+            name,
+            lines,
+            [m.strip() for m in members if m.strip()],
+        )
     return see("/raters")
 
 
@@ -134,7 +161,12 @@ def decide_standing(visit: Visit) -> Response:
     """Let a person read a task, have them qualify again, or pause them."""
     with visit.writing() as access:
         person = _person(access.connection, visit)
-        assignments.decide_standing(access, person, visit.text("task"), visit.text("state"))
+        assignments.decide_standing(
+            access,
+            person,
+            visit.text("task"),
+            visit.text("state"),
+        )
     return see("/raters")
 
 
@@ -154,10 +186,17 @@ def find_rows(visit: Visit) -> Response:
         shown = shown[:_PAGE]
         older = urlencode({**query, "before": shown[-1].id})
     return show(
-            visit,
-        "rows.html", name=name, rows=rows, shown=shown, others=others, older=older, asked=query, people=people,
+        visit,
+        "rows.html",
+        name=name,
+        rows=rows,
+        shown=shown,
+        others=others,
+        older=older,
+        asked=query,
+        people=people,
         tasks=tasks,
-    )  # fmt: skip
+    )
 
 
 def row(visit: Visit) -> Response:
@@ -173,12 +212,18 @@ def row(visit: Visit) -> Response:
         if shown is None:
             return show(visit, "error.html", 404, message=f"row {number} does not exist", title="No such response")
         return show(
-            visit, "row.html", row=shown, item=programme.item_of(connection, shown.task),
-            probabilities=json.loads(shown.probabilities), history=log.entries(connection, row=number),
+            visit,
+            "row.html",
+            row=shown,
+            item=programme.item_of(connection, shown.task),
+            probabilities=json.loads(shown.probabilities),
+            history=log.entries(connection, row=number),
             people=[person for person in accounts.listed(connection) if person.active],
-            messages=conversations.row_messages(connection, number), alerts=raised,
-            views=desk_alerts.views_by_alert(connection), waits=reads.pending_read(connection, number),
-        )  # fmt: skip
+            messages=conversations.row_messages(connection, number),
+            alerts=raised,
+            views=desk_alerts.views_by_alert(connection),
+            waits=reads.pending_read(connection, number),
+        )
 
 
 def reopen(visit: Visit) -> Response:
@@ -216,8 +261,16 @@ def _chosen(query: Mapping[str, str]) -> dict[str, Any]:
         raise ReviewError("a day is written as 2027-01-31, and people and pages are chosen from lists") from None
     if "until" in times:
         times["until"] += _DAY_S
-    words = {"task": query.get("task", ""), "level": query.get("level", "").strip(), "fast": "fast" in query}
-    return {**numbers, **times, **{name: word for name, word in words.items() if word}}
+    words = {
+        "task": query.get("task", ""),
+        "level": query.get("level", "").strip(),
+        "fast": "fast" in query,
+    }
+    return {
+        **numbers,
+        **times,
+        **{name: word for name, word in words.items() if word},
+    }
 
 
 def _person(connection: Connection, visit: Visit) -> Reader:

@@ -4,8 +4,6 @@ It finds the session, checks the role and the form's key, runs the function in a
 pages.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """Proxies before the desk: what they say of addresses, and of who is signed in, is believed from them alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any

@@ -1,7 +1,5 @@
 """What a rater does: choose a queue, decide, undo, put aside, ask, raise an alert, compare."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +37,12 @@ def queues(visit: Visit) -> Response:
         open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != reads.ADJUDICATION}
         obstacles = {task: access.obstacle(task) for task in sorted(open_tasks | access.sets.keys())}
         readable = [tasks[task] for task, why in obstacles.items() if why != ELSEWHERE and (task in open_tasks or why)]
-        mine |= {"obstacles": obstacles, "sets": access.sets, "standings": access.standings, "policy": access.policy}
+        mine |= {
+            "obstacles": obstacles,
+            "sets": access.sets,
+            "standings": access.standings,
+            "policy": access.policy,
+        }
     return show(visit, "tasks.html", tasks=readable, **mine)
 
 

@@ -3,8 +3,6 @@
 Only what this person may see is handed to a template.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from starlette.responses import Response
@@ -22,7 +20,12 @@ _DAY_S = 86_400.0
 
 def next_response(visit: Visit, access: TaskAccess, message: str) -> dict[str, Any]:
     """Lease the next response of this person's queue, or keep the current one; return what its page shows."""
-    read = leases.take(access, visit.person.task, visit.person.reason, visit.desk.draw)
+    read = leases.take(
+        access,
+        visit.person.task,
+        visit.person.reason,
+        visit.desk.draw,
+    )
     return _page(access, read, message)
 
 
@@ -43,7 +46,12 @@ def _strip(access: TaskAccess, message: str) -> dict[str, Any]:
         return {"message": message, "last": None, "pace": pace}
     if not message and last.kind == "qualification":
         message = _qualification_news(access, last)
-    return {"message": message, "last": last, "last_item": programme.item_of(connection, last.task), "pace": pace}
+    return {
+        "message": message,
+        "last": last,
+        "last_item": programme.item_of(connection, last.task),
+        "pace": pace,
+    }
 
 
 def _qualification_news(access: TaskAccess, decision: Any) -> str:
@@ -69,7 +77,14 @@ def compare(visit: Visit) -> Response:
             raise NotAllowedError("this comparison has not been asked for")
         row = responses.row_of(connection, last.row)
         item = programme.item_of(connection, row.task)
-    return show(visit, "compare.html", last=last, row=row, item=item, machine=responses.machine_score(row))
+    return show(
+        visit,
+        "compare.html",
+        last=last,
+        row=row,
+        item=item,
+        machine=responses.machine_score(row),
+    )
 
 
 def feedback(visit: Visit) -> Response:
@@ -84,7 +99,13 @@ def feedback(visit: Visit) -> Response:
         items = programme.all_items(connection)
     number = policy.feedback or 0
     last = len(papers) // number * number if number else 0
-    return show(visit, "feedback.html", papers=papers[max(0, last - number) : last], policy=policy, items=items)
+    return show(
+        visit,
+        "feedback.html",
+        papers=papers[max(0, last - number) : last],
+        policy=policy,
+        items=items,
+    )
 
 
 def _response(access: TaskAccess, read: Any) -> dict[str, Any]:

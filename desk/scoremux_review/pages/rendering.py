@@ -1,7 +1,5 @@
 """Templates to HTML. Everything is escaped; nothing a rater must not see is handed to a template at all."""
 
-from __future__ import annotations
-
 import math
 from datetime import datetime, timezone
 from typing import Any
@@ -66,8 +64,18 @@ def time_left(left_s: float | None) -> str:
 
 def show(visit: Visit, template: str, status: int = 200, **values: Any) -> Response:
     """Render a page."""
-    place = {"fragment": visit.by_script, "path": visit.request.url.path, "person": visit.signed_in}
-    html = _environment.get_template(template).render({**place, **visit.waiting, **values})
+    place = {
+        "fragment": visit.by_script,
+        "path": visit.request.url.path,
+        "person": visit.signed_in,
+    }
+    html = _environment.get_template(template).render(
+        {
+            **place,
+            **visit.waiting,
+            **values,
+        }
+    )
     return Response(html, status, media_type="text/html")
 
 

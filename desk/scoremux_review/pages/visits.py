@@ -1,7 +1,5 @@
 """One request to the desk: who sent it, and the fields of its form."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Raters raise them, `scoremux score --alert` brings them, leaders see and handle them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,13 @@ def raise_alert(access: TaskAccess, token: str) -> None:
     reader = access.reader
     lost = "raise the alert there, or by its id"
     read = reads.read_of_token(access.connection, token, reader.id, lost)
-    add_alert(access.connection, read.row, reader.name, access.now, person=reader.id)
+    add_alert(
+        access.connection,
+        read.row,
+        reader.name,
+        access.now,
+        person=reader.id,
+    )
 
 
 def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
@@ -49,7 +53,11 @@ def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
     for alert in shown:
         mine = (VIEW.alert == alert.id) & (VIEW.person == access.reader.id)
         if access.connection.execute(select(alert_views).where(mine)).one_or_none() is None:
-            body = {"alert": alert.id, "person": access.reader.id, "at": access.now}
+            body = {
+                "alert": alert.id,
+                "person": access.reader.id,
+                "at": access.now,
+            }
             access.connection.execute(insert(alert_views).values(**body))
             access.log("alert seen", body, row=alert.row)
 
@@ -61,7 +69,15 @@ def handle_alert(access: TaskAccess, alert: int) -> None:
     if row is not None:
         handled = {"handled_by": access.reader.id, "handled_at": access.now}
         access.connection.execute(update(alerts).where(this).values(**handled))
-        access.log("alert handled", {"alert": alert, "person": access.reader.id, "at": access.now}, row=row)
+        access.log(
+            "alert handled",
+            {
+                "alert": alert,
+                "person": access.reader.id,
+                "at": access.now,
+            },
+            row=row,
+        )
 
 
 def count_open(connection: Connection) -> int:
@@ -104,11 +120,24 @@ def _row_of(connection: Connection, alert: dict[str, Any], file: str) -> int | N
 
 def add_alert(connection: Connection, row: int, by: str, now: float, **values: Any) -> bool:
     """Add an alert unless a person's is open already, or the same task's was there before; return whether it is new."""
-    body = {"person": None, "task": "", "probability": None, **values, "at": now}
+    body = {
+        "person": None,
+        "task": "",
+        "probability": None,
+        **values,
+        "at": now,
+    }
     count = select(func.count()).where(ALERT.row == row, ALERT.task == body["task"])
     count = count if body["task"] else count.where(ALERT.handled_at.is_(None))
     if connection.execute(count).scalar_one():
         return False
     alert = inserted(connection, alerts, row=row, **body)
-    log.append(connection, now, by, "alert", {"alert": alert, **body}, row=row)
+    log.append(
+        connection,
+        now,
+        by,
+        "alert",
+        {"alert": alert, **body},
+        row=row,
+    )
     return True

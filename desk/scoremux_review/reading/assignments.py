@@ -3,8 +3,6 @@
 The connection must be the only writer (`Database.write`) wherever something is changed.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence
@@ -73,7 +71,14 @@ def assign_work(access: TaskAccess, person: Reader, lines: str) -> None:
         connection.execute(insert(assignments), values)
     query = select(ASSIGNMENT.id, ASSIGNMENT.tasks, ASSIGNMENT.quota).order_by(ASSIGNMENT.id)
     assigned = [list(row) for row in connection.execute(query.where(ASSIGNMENT.person == person.id))]
-    access.log("work assigned", {"person": person.id, "name": person.name, "assignments": assigned})
+    access.log(
+        "work assigned",
+        {
+            "person": person.id,
+            "name": person.name,
+            "assignments": assigned,
+        },
+    )
     TaskAccess(connection, person, access.now).end_reservations()
 
 
@@ -104,7 +109,15 @@ def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str
             "a pool with members needs tasks, since who has none reads all tasks: name tasks, or take all members out"
         )
     number = _replace_pool(connection, name, stored, sorted(after))
-    access.log("pool", {"pool": number, "name": name, "assignments": stored, "members": sorted(after)})
+    access.log(
+        "pool",
+        {
+            "pool": number,
+            "name": name,
+            "assignments": stored,
+            "members": sorted(after),
+        },
+    )
     for person in active.values():
         if person.id in before | after:
             TaskAccess(connection, Reader.of(person), access.now).end_reservations()

@@ -4,8 +4,6 @@ Each conversation is about one reading of one rater. The connection must be the 
 something is changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +42,13 @@ def take_up(access: TaskAccess, token: str) -> Any:
     read = reads.read_of_token(connection, token, person, "it is no longer put aside for you", reads.PENDING)
     if read.state == "aside":
         reads.release(connection, person)
-        reads.lease(connection, [read.id], person, access.now, access.policy.lease_s)
+        reads.lease(
+            connection,
+            [read.id],
+            person,
+            access.now,
+            access.policy.lease_s,
+        )
     return read
 
 
@@ -54,7 +58,13 @@ def answer(access: TaskAccess, read: int, rater: int, text: str) -> None:
         raise ReviewError("unknown question")
     if not text:
         raise ReviewError("write an answer")
-    _say(access, reads.read_where(access.connection, READ.id == read), rater, text, "answered")
+    _say(
+        access,
+        reads.read_where(access.connection, READ.id == read),
+        rater,
+        text,
+        "answered",
+    )
 
 
 def conversation(connection: Connection, read: int, rater: int) -> Sequence[Any]:
@@ -80,14 +90,21 @@ def open_questions(connection: Connection, most: int) -> Sequence[Any]:
     Columns: read, rater, the rater's name as `by`, row, and the row's name, task and text.
     """
     query = (
-        select(MESSAGE.read, MESSAGE.rater, PERSON.name.label("by"), READ.row, ROW.name, ROW.task,
-               ROW.text)
+        select(
+            MESSAGE.read,
+            MESSAGE.rater,
+            PERSON.name.label("by"),
+            READ.row,
+            ROW.name,
+            ROW.task,
+            ROW.text,
+        )
         .join(people, PERSON.id == MESSAGE.rater)
         .join(read_table, READ.id == MESSAGE.read)
         .join(rows, ROW.id == READ.row)
         .where(MESSAGE.entry.in_(_unanswered()))
         .order_by(MESSAGE.entry)
-    )  # fmt: skip
+    )
     return connection.execute(query.limit(most)).all()
 
 
@@ -110,6 +127,16 @@ def _messages(connection: Connection, chosen: ColumnElement[bool]) -> Sequence[A
 
 
 def _say(access: TaskAccess, read: Any, rater: int, text: str, action: str) -> None:
-    body = {"read": read.id, "rater": rater, "person": access.reader.id, "at": access.now}
-    entry = access.log(action, body, row=read.row, remark=text[:_MOST_MESSAGE])
+    body = {
+        "read": read.id,
+        "rater": rater,
+        "person": access.reader.id,
+        "at": access.now,
+    }
+    entry = access.log(
+        action,
+        body,
+        row=read.row,
+        remark=text[:_MOST_MESSAGE],
+    )
     access.connection.execute(insert(messages).values(entry=entry, **body))

@@ -1,7 +1,5 @@
 """Decisions of people: a level or a code for a response. A decision that was undone stays, and does not count."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -77,14 +75,23 @@ def decisions_again(connection: Connection, chosen: Mapping[str, Any], most: int
         final_level and final_code.
     """
     query = (
-        select(decisions, PERSON.name.label("rater"), ROW.name, ROW.text, ROW.state, ROW.known_level,
-               ROW.level.label("machine_level"), ROW.final_level, ROW.final_code)
+        select(
+            decisions,
+            PERSON.name.label("rater"),
+            ROW.name,
+            ROW.text,
+            ROW.state,
+            ROW.known_level,
+            ROW.level.label("machine_level"),
+            ROW.final_level,
+            ROW.final_code,
+        )
         .join(rows, ROW.id == DECISION.row)
         .join(people, PERSON.id == DECISION.person)
         .where(_COUNTS, ROW.state.not_in(("waiting", "second")))
         .where(*(_CHOICES[name](value) for name, value in chosen.items()))
         .order_by(DECISION.id.desc())
-    )  # fmt: skip
+    )
     return connection.execute(query.limit(most)).all()
 
 
@@ -100,14 +107,20 @@ def row_decisions(connection: Connection, chosen: Collection[int]) -> dict[int, 
 def totals_by_rater(connection: Connection) -> Sequence[Any]:
     """Return what each person decided: id, name, n, spent_s, levels (not codes), fast, newest."""
     query = (
-        select(PERSON.id, PERSON.name, func.count().label("n"), func.sum(DECISION.spent_s).label("spent_s"),
-               func.count(DECISION.level).label("levels"), func.max(DECISION.at).label("newest"),
-               func.sum(case((DECISION.fast, 1), else_=0)).label("fast"))
+        select(
+            PERSON.id,
+            PERSON.name,
+            func.count().label("n"),
+            func.sum(DECISION.spent_s).label("spent_s"),
+            func.count(DECISION.level).label("levels"),
+            func.max(DECISION.at).label("newest"),
+            func.sum(case((DECISION.fast, 1), else_=0)).label("fast"),
+        )
         .join(decisions, DECISION.person == PERSON.id)
         .where(_COUNTS)
         .group_by(PERSON.id, PERSON.name)
         .order_by(PERSON.name)
-    )  # fmt: skip
+    )
     return connection.execute(query).all()
 
 
@@ -118,15 +131,28 @@ def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
     known_level, chosen_by, read_behind, version and last_round.
     """
     query = (
-        select(DECISION.row, DECISION.round, DECISION.task, DECISION.kind, DECISION.level,
-               DECISION.at, DECISION.lead, DECISION.size, PERSON.name.label("rater"),
-               ROW.level.label("machine_level"),
-               ROW.confidence, ROW.known_level, ROW.chosen_by, ROW.read_behind, ROW.version,
-               ROW.round.label("last_round"))
+        select(
+            DECISION.row,
+            DECISION.round,
+            DECISION.task,
+            DECISION.kind,
+            DECISION.level,
+            DECISION.at,
+            DECISION.lead,
+            DECISION.size,
+            PERSON.name.label("rater"),
+            ROW.level.label("machine_level"),
+            ROW.confidence,
+            ROW.known_level,
+            ROW.chosen_by,
+            ROW.read_behind,
+            ROW.version,
+            ROW.round.label("last_round"),
+        )
         .join(people, PERSON.id == DECISION.person)
         .join(rows, ROW.id == DECISION.row)
         .where(_COUNTS, DECISION.level.is_not(None), DECISION.saw == "blind")
         .where(DECISION.fast.is_(False))
         .order_by(DECISION.row, DECISION.id)
-    )  # fmt: skip
+    )
     return connection.execute(query.where(DECISION.task == task) if task else query).all()

@@ -3,8 +3,6 @@
 The connection must be the only writer (`Database.write`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,11 +49,26 @@ def decide(access: TaskAccess, rating: Rating) -> None:
         ReviewError: the level or the code is unknown to the task.
     """
     lost = "nothing was saved for it"
-    read = reads.read_of_token(access.connection, rating.token, access.reader.id, lost)
+    read = reads.read_of_token(
+        access.connection,
+        rating.token,
+        access.reader.id,
+        lost,
+    )
     members = reads.group_members(access.connection, read.id)
     if read.state != "done":
-        spent_s = _check(access, read, rating, programme.item_of(access.connection, read.task))
-        _save_group(access, [read, *(member for member in members if member.token in rating.also)], rating, spent_s)
+        spent_s = _check(
+            access,
+            read,
+            rating,
+            programme.item_of(access.connection, read.task),
+        )
+        _save_group(
+            access,
+            [read, *(member for member in members if member.token in rating.also)],
+            rating,
+            spent_s,
+        )
 
 
 def undo(access: TaskAccess) -> int:
@@ -107,11 +120,24 @@ def _check(access: TaskAccess, read: Any, rating: Rating, item: programme.Item) 
 
 def _save_group(access: TaskAccess, group: Sequence[Any], rating: Rating, spent_s: float) -> None:
     """Save one rating for all reads of a group; the first decision is the lead of the others."""
-    values: dict[str, Any] = {"at": access.now, "spent_s": round(spent_s / len(group), 3), "size": len(group)}
-    values |= {"fast": spent_s < access.policy.fast_s, "level": rating.level, "code": rating.code}
+    values: dict[str, Any] = {
+        "at": access.now,
+        "spent_s": round(spent_s / len(group), 3),
+        "size": len(group),
+    }
+    values |= {
+        "fast": spent_s < access.policy.fast_s,
+        "level": rating.level,
+        "code": rating.code,
+    }
     lead: int | None = None
     for read in group:
-        decision = _save(access, read, rating.note[:_MOST_NOTE], {**values, "lead": lead})
+        decision = _save(
+            access,
+            read,
+            rating.note[:_MOST_NOTE],
+            {**values, "lead": lead},
+        )
         lead = lead or decision
     reads.give_back_group(access.connection, group[0].id)  # what was not ticked
     if access.obstacle(group[0].task) == QUOTA:

@@ -1,7 +1,5 @@
 """Scored responses come in: a row for each, a read for each that a human is to see."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,21 +66,49 @@ def add_scored(
     with database.read() as connection:
         policy = programme.load_policy(connection)
     scored = enumerate(scored_rows(path, responses, columns), start=1)
-    lines = (_checked(path, number, row, origin, policy) for number, (row, origin) in scored)
+    lines = (
+        _checked(
+            path,
+            number,
+            row,
+            origin,
+            policy,
+        )
+        for number, (row, origin) in scored
+    )
     added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
-        body = {"file": path.name, "rows": added.rows, "known": added.already_there, "to_read": added.to_read}
+        body = {
+            "file": path.name,
+            "rows": added.rows,
+            "known": added.already_there,
+            "to_read": added.to_read,
+        }
         log.append(connection, database.now(), by, "added", body)
     return added
 
 
 def add_papers(database: Database, path: Path, kind: str, by: str = "scoremux review") -> int:
     """Add papers with a known level, of one of `PAPERS`; return how many are new. Raises as `add_scored` does."""
-    papers = (_paper(path, kind, n, *paper) for n, paper in enumerate(read_papers(path), start=1))
+    papers = (
+        _paper(
+            path,
+            kind,
+            n,
+            *paper,
+        )
+        for n, paper in enumerate(read_papers(path), start=1)
+    )
     added = _add_rows(database, papers, path.name, by)
     new = added.rows - added.already_there
     with database.write() as connection:
-        log.append(connection, database.now(), by, "added", {"file": path.name, kind: new})
+        log.append(
+            connection,
+            database.now(),
+            by,
+            "added",
+            {"file": path.name, kind: new},
+        )
     return new
 
 
@@ -144,7 +170,12 @@ def insert_rows(
     """
     levels: dict[str, int] = {}
     for row in chunk:
-        number = max(len(json.loads(row["probabilities"])), row["level"] + 1, (row["known_level"] or 0) + 1, 2)
+        number = max(
+            len(json.loads(row["probabilities"])),
+            row["level"] + 1,
+            (row["known_level"] or 0) + 1,
+            2,
+        )
         levels[row["task"]] = max(levels.get(row["task"], 0), number)
     programme.ensure_items(connection, levels, by, now)
     new = responses.insert_new_rows(connection, chunk)
@@ -152,7 +183,12 @@ def insert_rows(
         return [], 0
     first = new[0][0]
     last = new[-1][0]
-    body = {"file": file, "first": first, "last": last, "digest": responses.chunk_digest(new)}
+    body = {
+        "file": file,
+        "first": first,
+        "last": last,
+        "digest": responses.chunk_digest(new),
+    }
     log.append(connection, now, by, log.ROWS_ADDED, body)
     return [row for row, _ in new], reads.add_first_reads(connection, first)
 
@@ -224,12 +260,29 @@ def row_of(
     order = "random" if chosen_by in (BEHIND, DRAWN) else policy.order
     priority = {"uncertainty": certainty, "time": float(number)}.get(order, share(f"order {task} {name} {origin.line}"))
     return _row(
-        task, origin.text, origin.source, origin.line, name, origin.administration or "", priority,
-        status=str(outcome["status"]), level=outcome["level"], probabilities=json.dumps(probabilities),
-        confidence=confidence, level_low=low, level_high=high, condition=str(outcome.get("condition") or ""),
-        route=route, read_behind=read_behind, version=str(outcome.get("version") or ""), chosen_by=chosen_by,
-        reason=reason, state="waiting" if reason else "machine", student=origin.student, kept=origin.kept,
-    )  # fmt: skip
+        task,
+        origin.text,
+        origin.source,
+        origin.line,
+        name,
+        origin.administration or "",
+        priority,
+        status=str(outcome["status"]),
+        level=outcome["level"],
+        probabilities=json.dumps(probabilities),
+        confidence=confidence,
+        level_low=low,
+        level_high=high,
+        condition=str(outcome.get("condition") or ""),
+        route=route,
+        read_behind=read_behind,
+        version=str(outcome.get("version") or ""),
+        chosen_by=chosen_by,
+        reason=reason,
+        state="waiting" if reason else "machine",
+        student=origin.student,
+        kept=origin.kept,
+    )
 
 
 def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int, row: dict[str, Any]) -> dict[str, Any]:
@@ -237,9 +290,19 @@ def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int,
     priority = share(f"{kind} {task} {number}")
     source = path.name if kind == "validity" else f"{kind} {path.name}"
     return _row(
-        task, text, source, number, name, path.name, priority,
-        known_level=level, chosen_by=kind, reason="", state=kind, student=cell_text(row.get("student")) or "",
-    )  # fmt: skip
+        task,
+        text,
+        source,
+        number,
+        name,
+        path.name,
+        priority,
+        known_level=level,
+        chosen_by=kind,
+        reason="",
+        state=kind,
+        student=cell_text(row.get("student")) or "",
+    )
 
 
 def _row(
@@ -249,13 +312,36 @@ def _row(
     cells = (text, source, name, administration, values["student"], values.get("kept", ""))
     text, source, name, administration, student, kept = map(storable, cells)
     key = hashlib.blake2b(f"{task}\0{fold(text)}".encode(), digest_size=8).digest()
-    empty = {"status": "OK", "level": -1, "probabilities": "[]", "confidence": None, "level_low": None,
-             "level_high": None, "condition": "", "route": "", "read_behind": None, "version": "",
-             "known_level": None}  # fmt: skip
-    place = {"source": source, "line": line, "name": name, "administration": administration, "priority": priority}
+    empty = {
+        "status": "OK",
+        "level": -1,
+        "probabilities": "[]",
+        "confidence": None,
+        "level_low": None,
+        "level_high": None,
+        "condition": "",
+        "route": "",
+        "read_behind": None,
+        "version": "",
+        "known_level": None,
+    }
+    place = {
+        "source": source,
+        "line": line,
+        "name": name,
+        "administration": administration,
+        "priority": priority,
+    }
     folded_key = int.from_bytes(key, "big", signed=True)
     cleaned = {"text": text, "student": student, "kept": kept}
-    return {**empty, **place, "task": task, "folded_key": folded_key, **values, **cleaned}
+    return {
+        **empty,
+        **place,
+        "task": task,
+        "folded_key": folded_key,
+        **values,
+        **cleaned,
+    }
 
 
 def storable(cell: str) -> str:

@@ -1,7 +1,5 @@
 """Leases: which response a rater reads next. The connection must be the only writer (`Database.write`)."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -2,8 +2,6 @@
 must be the only writer (`Database.write`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,10 +43,21 @@ def settle(access: TaskAccess, decision: Any) -> dict[str, Any]:
         pending = reads.pending_read(connection, row.id, kind)
         if state == kind and pending is None:
             not_for = by_kind["first"].person if kind == "second" else None
-            reads.add_read(connection, row, kind, reason, priority=row.priority, not_for=not_for)
+            reads.add_read(
+                connection,
+                row,
+                kind,
+                reason,
+                priority=row.priority,
+                not_for=not_for,
+            )
         elif pending is not None and state != kind and (kind, state) != ("second", "waiting"):
             reads.withdraw(connection, pending)
-    return {"state": state, "round": row.round, "final": list(final.values())}
+    return {
+        "state": state,
+        "round": row.round,
+        "final": list(final.values()),
+    }
 
 
 def outcome(by_kind: Mapping[str, Any], twice: bool, policy: DeskPolicy) -> tuple[str, Any | None]:
@@ -70,12 +79,29 @@ def reopen(access: TaskAccess, row: int, why: str) -> None:
     if before is None or before.state not in ("done", "machine"):
         raise ReviewError(f"row {row} is not settled; only a settled row can be reopened")
     unsettled = {"final_level": None, "final_code": "", "final_decision": None}
-    responses.set_row(connection, row, state="waiting", round=before.round + 1, **unsettled)
+    responses.set_row(
+        connection,
+        row,
+        state="waiting",
+        round=before.round + 1,
+        **unsettled,
+    )
     again = responses.row_of(connection, row)
     not_for = decision_rows.last_rater(connection, row)
-    reads.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
+    reads.add_read(
+        connection,
+        again,
+        "first",
+        before.reason or REOPENED,
+        priority=-1.0,
+        not_for=not_for,
+    )
     body = {"old_level": before.final_level, "old_code": before.final_code}
-    body |= {"state": "waiting", "round": before.round + 1, "final": list(unsettled.values())}
+    body |= {
+        "state": "waiting",
+        "round": before.round + 1,
+        "final": list(unsettled.values()),
+    }
     access.log("reopened", body, row=row, remark=why)
 
 

@@ -97,7 +97,15 @@ class TaskAccess:
 
     def log(self, action: str, body: dict[str, Any], row: int | None = None, remark: str = "") -> int:
         """Append an entry about what this person does to the record; return its number (`log.append`)."""
-        return log.append(self.connection, self.now, self.reader.name, action, body, row, remark)
+        return log.append(
+            self.connection,
+            self.now,
+            self.reader.name,
+            action,
+            body,
+            row,
+            remark,
+        )
 
     @cached_property
     def policy(self) -> DeskPolicy:
@@ -157,7 +165,13 @@ class TaskAccess:
 
     def next_paper(self, task: str) -> Any | None:
         """Return a read of the next paper of a task's qualification set; after the last, settle the standing."""
-        all_decided = papers_decided(self.connection, self.reader.id, "qualification", task, self._since(task))
+        all_decided = papers_decided(
+            self.connection,
+            self.reader.id,
+            "qualification",
+            task,
+            self._since(task),
+        )
         decided = [decision for decision in all_decided if not decision.fast]
         done, decided_once = ({decision.row for decision in some} for some in (decided, all_decided))
         put_aside = (READ.person == self.reader.id) & (READ.state == "aside")
@@ -171,7 +185,13 @@ class TaskAccess:
             exact = sum(decision.level == decision.known_level for decision in decided)
             enough = exact >= self.pass_mark(task) * len(decided) - 1e-9
             self.set_standing(
-                task, RaterStanding("qualified" if enough else FAILED, decided[-1].id, exact, len(decided))
+                task,
+                RaterStanding(
+                    "qualified" if enough else FAILED,
+                    decided[-1].id,
+                    exact,
+                    len(decided),
+                ),
             )
         return None
 
@@ -188,13 +208,26 @@ class TaskAccess:
         self.connection.execute(delete(standings).where(mine))
         self.connection.execute(insert(standings).values(**columns))
         self.standings[task] = standing
-        log.append(self.connection, self.now, by, "standing", {**columns, "name": self.reader.name})
+        log.append(
+            self.connection,
+            self.now,
+            by,
+            "standing",
+            {**columns, "name": self.reader.name},
+        )
         self.end_reservations()
 
     def end_reservations(self) -> None:
         """Leave to anyone what only this person was to read and may no longer read: it would wait for ever."""
         for row in reads.end_reservations(self.connection, self.reader.id, lambda task: not self.obstacle(task)):
-            log.append(self.connection, self.now, _BY, "assigned", {"to": None}, row=row)
+            log.append(
+                self.connection,
+                self.now,
+                _BY,
+                "assigned",
+                {"to": None},
+                row=row,
+            )
 
     def _since(self, task: str) -> int:
         return self.standings[task].since if task in self.standings else 0
@@ -208,14 +241,29 @@ class TaskAccess:
         if number is None or self.reader.adjudicates:
             return False
         before = self.now - self.policy.undo_s
-        papers = papers_decided(self.connection, self.reader.id, "validity", task, self._since(task), before)[-number:]
+        papers = papers_decided(
+            self.connection,
+            self.reader.id,
+            "validity",
+            task,
+            self._since(task),
+            before,
+        )[-number:]
         if len(papers) < number:
             return False
         levels = len(programme.item_of(self.connection, task).levels)
         exact = sum(paper.level == paper.known_level for paper in papers)
         if exact >= self.policy.control_limit(levels, number) * number:
             return False
-        self.set_standing(task, RaterStanding(PAUSED, papers[-1].id, exact, number))
+        self.set_standing(
+            task,
+            RaterStanding(
+                PAUSED,
+                papers[-1].id,
+                exact,
+                number,
+            ),
+        )
         return True
 
     def _is_done(self, assignment: Assignment) -> bool:

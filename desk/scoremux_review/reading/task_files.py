@@ -1,7 +1,5 @@
 """Files of the programme: tasks (`task.json`) and papers with a known level."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +49,14 @@ def read_anchors(path: Path) -> list[dict[str, Any]]:
     for number, (task, text, level, row) in enumerate(read_papers(path), start=1):
         if not text.strip():
             raise InputError(f"{path}, row {number}: the anchor paper has no text")
-        papers.append({"task": task, "text": text, "level": level, "note": str(row.get("note") or "")})
+        papers.append(
+            {
+                "task": task,
+                "text": text,
+                "level": level,
+                "note": str(row.get("note") or ""),
+            }
+        )
     return papers
 
 
