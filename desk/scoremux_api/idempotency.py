@@ -11,12 +11,12 @@ from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, update
 
 from scoremux_api.problems import ApiProblem
 from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_review.database.connection import Connection, Database
-from scoremux_review.database.schema import REQUEST, idempotency
+from scoremux_review.database.schema import REQUEST, found, idempotency
 from scoremux_review.errors import DatabaseError
 
 _RENEW_S, _ABANDONED_S = 2.0, 10.0
@@ -79,7 +79,7 @@ class Once:
         """Return the stored answer; None where the request is to be worked on now. Raises ApiProblem."""
         now = self._database.now()
         with self._database.write() as connection:
-            row = connection.execute(select(idempotency).where(self._this)).one_or_none()
+            row = found(connection, idempotency, self._this)
             if row is None:
                 values = {"token": self._token, "key": self._key, "digest": digest, "at": now, "holder": self._holder}
                 connection.execute(insert(idempotency).values(values))

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import ATTEMPT, PERSON, SESSION, attempts, inserted, people, sessions
+from scoremux_review.database.schema import ATTEMPT, PERSON, SESSION, attempts, found, inserted, people, sessions
 from scoremux_review.errors import ReviewError, SignInError
 
 ROLES = ("rater", "leader", "director")
@@ -37,6 +37,7 @@ _CLOCK_S = 300.0  # how far the clocks of two desks may differ
 _MOST_HASHES = 4
 _HASHING = threading.BoundedSemaphore(_MOST_HASHES)
 """Each hash takes 64 MiB and a core: more at once would only take memory from the readers."""
+_HASHER = PasswordHasher()
 _WRONG = "the name or the password is wrong"
 
 
@@ -65,7 +66,7 @@ class Person:
 
 
 def add_person(
-    database: Database, name: str, role: str, password: str | None, by: str, hasher: PasswordHasher | None = None
+    database: Database, name: str, role: str, password: str | None, by: str, hasher: PasswordHasher = _HASHER
 ) -> int:
     """Add an account, without a password for a person who signs in elsewhere; return its id. Raises ReviewError."""
     _check_role(role)
@@ -100,13 +101,13 @@ def change_person(
     role: str | None = None,
     active: bool | None = None,
     password: str | None = None,
-    hasher: PasswordHasher | None = None,
+    hasher: PasswordHasher = _HASHER,
 ) -> None:
     """Change a role or a password, or close an account unless it is the last director's. Raises ReviewError."""
     _check_role(role)
     hashed = None if password is None else _hashed(password, hasher)
     with database.write() as connection:
-        account = connection.execute(select(people).where(PERSON.name == name)).one_or_none()
+        account = found(connection, people, PERSON.name == name)
         if account is None:
             raise ReviewError(f"no person is named {name!r}")
         values = {"role": role, "active": active, "password": hashed}
@@ -143,7 +144,7 @@ def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
 
 
 def sign_in(
-    database: Database, name: str, password: str, address: str, hasher: PasswordHasher | None = None, browser: str = ""
+    database: Database, name: str, password: str, address: str, hasher: PasswordHasher = _HASHER, browser: str = ""
 ) -> tuple[str, str]:
     """Check a password and begin a session. Raises SignInError.
 
@@ -155,7 +156,6 @@ def sign_in(
     Returns:
         The session's cookie, and the mark for the browser.
     """
-    hasher = hasher or PasswordHasher()
     with database.write() as connection:
         active = select(people).where(PERSON.name == name, PERSON.active.is_(True))
         account = connection.execute(active).one_or_none()
@@ -319,11 +319,11 @@ def password_digest(hashed: str | None) -> str | None:
     return None if hashed is None else hashlib.sha256(hashed.encode()).hexdigest()
 
 
-def _hashed(password: str, hasher: PasswordHasher | None) -> str:
+def _hashed(password: str, hasher: PasswordHasher) -> str:
     if len(password) < MIN_PASSWORD:
         raise ReviewError(f"a password has at least {MIN_PASSWORD} characters")
     with _HASHING:
-        return (hasher or PasswordHasher()).hash(password)
+        return hasher.hash(password)
 
 
 @lru_cache

@@ -25,6 +25,7 @@ from scoremux_review.database.schema import (
     WEBHOOK,
     api_rows,
     deliveries,
+    found,
     row_subject,
     webhooks,
 )
@@ -63,7 +64,7 @@ def save_webhook(
     """
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     mine = (WEBHOOK.token == token) & (WEBHOOK.url == url)
-    before = connection.execute(select(webhooks).where(mine)).one_or_none()
+    before = found(connection, webhooks, mine)
     keys = [secret, *(json.loads(before.secrets)[:1] if before and before.issued == issued else ())]
     values = {
         "events": json.dumps(list(events)),
@@ -149,7 +150,7 @@ def add_decision_event(connection: Connection, now: float, row: Any, level: int 
 
     Call this before the decision is in the record.
     """
-    owner = connection.execute(select(api_rows).where(API_ROW.row == row.id)).one_or_none()
+    owner = found(connection, api_rows, API_ROW.row == row.id)
     if owner is None:
         return
     again = row.round > 1 or any(entry.body.get("state") == "done" for entry in log.entries(connection, row.id))

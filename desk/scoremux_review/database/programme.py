@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from scoremux_files import InputError
 from scoremux_review.database import log
-from scoremux_review.database.schema import ANCHOR, SETTING, TASK, anchors, settings, tasks
+from scoremux_review.database.schema import ANCHOR, SETTING, TASK, anchors, found, settings, tasks
 from scoremux_review.desk_policy import DeskPolicy
 
 POLICY = "policy"
@@ -77,7 +77,7 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
     number = 0
     for item in items:
         number += 1
-        before = connection.execute(select(tasks).where(TASK.id == item.id)).one_or_none()
+        before = found(connection, tasks, TASK.id == item.id)
         stored = json.loads(before.texts) if before else {}
         texts = {name: getattr(item, name) or stored.get(name, "") for name in TEXTS}
         values = {"levels": json.dumps(item.levels), "texts": json.dumps(texts, ensure_ascii=False)}

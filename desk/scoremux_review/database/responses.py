@@ -21,6 +21,7 @@ from scoremux_review.database.schema import (
     REMARK,
     ROW,
     decisions,
+    found,
     people,
     remarks,
     rows,
@@ -111,7 +112,7 @@ def rows_at(connection: Connection, chunk: Sequence[Mapping[str, Any]]) -> dict[
 
 def row_of(connection: Connection, row: int) -> Any:
     """Return a row by its id, None if there is none."""
-    return connection.execute(select(rows).where(ROW.id == row)).one_or_none()
+    return found(connection, rows, ROW.id == row)
 
 
 def machine_score(row: Any) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """The tables. `record` only grows: triggers (`guards`) refuse any change to it."""
 
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,6 +9,9 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, In
 from scoremux_assess.labels import CHOSEN_BY
 
 metadata = sa.MetaData()
+
+
+_Filled = partial(Column, nullable=False)
 
 
 def _table(name: str, *parts: Any) -> sa.Table:
@@ -19,6 +23,11 @@ def inserted(connection: sa.Connection, table: sa.Table, **values: Any) -> int:
     key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
     assert key is not None  # an INSERT of one row has a key
     return int(key[0])
+
+
+def found(connection: sa.Connection, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> Any | None:
+    """Return the only row of a table that meets conditions, None if none does."""
+    return connection.execute(sa.select(table).where(*conditions)).one_or_none()
 
 
 def unindexed(column: Column[str]) -> sa.ColumnElement[str]:
@@ -49,75 +58,75 @@ WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 ERASED = "erased"
 """State of a row without text, id and salt."""
 
-settings = _table("settings", Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+settings = _table("settings", Column("key", Text, primary_key=True), _Filled("value", Text))
 
 people = _table(
     "people",
     Column("id", _KEY, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    _Filled("name", Text, unique=True),
     Column("password", Text),  # an argon2 hash; empty for people who sign in elsewhere
-    Column("role", Text, nullable=False),
-    Column("active", Boolean, nullable=False, default=True),
+    _Filled("role", Text),
+    _Filled("active", Boolean, default=True),
 )
 
 sessions = _table(
     "sessions",
     Column("digest", Text, primary_key=True),  # sha256 of the cookie
-    Column("person", ForeignKey("people.id"), nullable=False, index=True),
-    Column("form_key", Text, nullable=False),
-    Column("expires_at", Float, nullable=False),
-    Column("task", Text, nullable=False, default=""),
-    Column("reason", Text, nullable=False, default=""),
+    _Filled("person", ForeignKey("people.id"), index=True),
+    _Filled("form_key", Text),
+    _Filled("expires_at", Float),
+    _Filled("task", Text, default=""),
+    _Filled("reason", Text, default=""),
 )
 
 attempts = _table(
     "attempts",
     Column("id", _KEY, primary_key=True),
-    Column("subject", Text, nullable=False),
-    Column("at", Float, nullable=False),
+    _Filled("subject", Text),
+    _Filled("at", Float),
     Index("attempts_by_subject", "subject", "at"),
 )
 
 tasks = _table(
     "tasks",
     Column("id", Text, primary_key=True),
-    Column("levels", Text, nullable=False),  # JSON, the points of each level
-    Column("texts", Text, nullable=False),  # JSON: question, reference, rubric, language
-    Column("paused", Boolean, nullable=False, default=False),
+    _Filled("levels", Text),  # JSON, the points of each level
+    _Filled("texts", Text),  # JSON: question, reference, rubric, language
+    _Filled("paused", Boolean, default=False),
 )
 
 rows = _table(
     "rows",
     Column("id", _KEY, primary_key=True),
-    Column("source", Text, nullable=False),
-    Column("line", BigInteger, nullable=False),
-    Column("name", Text, nullable=False),  # the row's id in its file
-    Column("task", Text, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("level", Integer, nullable=False),  # the machine's, −1 without one
-    Column("probabilities", Text, nullable=False),  # JSON
+    _Filled("source", Text),
+    _Filled("line", BigInteger),
+    _Filled("name", Text),  # the row's id in its file
+    _Filled("task", Text),
+    _Filled("text", Text),
+    _Filled("status", Text),
+    _Filled("level", Integer),  # the machine's, −1 without one
+    _Filled("probabilities", Text),  # JSON
     Column("confidence", Float),
     Column("level_low", Integer),  # the range of levels that holds a human's
     Column("level_high", Integer),
-    Column("condition", Text, nullable=False, default=""),
-    Column("route", Text, nullable=False, default=""),
+    _Filled("condition", Text, default=""),
+    _Filled("route", Text, default=""),
     Column("read_behind", Float),  # the probability of being picked, where it was picked
-    Column("version", Text, nullable=False, default=""),
-    Column("chosen_by", Text, nullable=False),  # route, read_behind, all, sample, one of PAPERS, or empty
-    Column("reason", Text, nullable=False),  # its queue, empty where no human reads it
-    Column("priority", Float, nullable=False),
+    _Filled("version", Text, default=""),
+    _Filled("chosen_by", Text),  # route, read_behind, all, sample, one of PAPERS, or empty
+    _Filled("reason", Text),  # its queue, empty where no human reads it
+    _Filled("priority", Float),
     Column("known_level", Integer),  # of a validity paper
-    Column("folded_key", BigInteger, nullable=False),  # of the task and the folded text: duplicates share it
-    Column("administration", Text, nullable=False),  # the scored file or folder that brought the row
-    Column("student", Text, nullable=False, default=""),  # who wrote it, as the file says; empty where it does not
-    Column("kept", Text, nullable=False, default=""),  # JSON: columns that the job kept; for exports, never for pages
-    Column("salt", Text, nullable=False),
-    Column("digest", Text, nullable=False),  # of the salt and all columns above but the id
-    Column("state", Text, nullable=False),  # machine, waiting, second, adjudication, done, erased, or of PAPERS
-    Column("round", Integer, nullable=False, default=1),
+    _Filled("folded_key", BigInteger),  # of the task and the folded text: duplicates share it
+    _Filled("administration", Text),  # the scored file or folder that brought the row
+    _Filled("student", Text, default=""),  # who wrote it, as the file says; empty where it does not
+    _Filled("kept", Text, default=""),  # JSON: columns that the job kept; for exports, never for pages
+    _Filled("salt", Text),
+    _Filled("digest", Text),  # of the salt and all columns above but the id
+    _Filled("state", Text),  # machine, waiting, second, adjudication, done, erased, or of PAPERS
+    _Filled("round", Integer, default=1),
     Column("final_level", Integer),
-    Column("final_code", Text, nullable=False, default=""),
+    _Filled("final_code", Text, default=""),
     Column("final_decision", BigInteger),
     UniqueConstraint("source", "line", "name"),
     Index("rows_by_name", "name"),
@@ -128,23 +137,23 @@ rows = _table(
 anchors = _table(
     "anchors",
     Column("id", _KEY, primary_key=True),
-    Column("task", Text, nullable=False),
-    Column("level", Integer, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("note", Text, nullable=False, default=""),
+    _Filled("task", Text),
+    _Filled("level", Integer),
+    _Filled("text", Text),
+    _Filled("note", Text, default=""),
     Index("anchors_by_task", "task", "level"),
 )
 
 reads = _table(
     "reads",
     Column("id", _KEY, primary_key=True),
-    Column("row", ForeignKey("rows.id"), nullable=False, index=True),
-    Column("kind", Text, nullable=False),  # first, second, adjudication, validity, qualification
-    Column("round", Integer, nullable=False, default=1),
-    Column("task", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("priority", Float, nullable=False),
-    Column("state", Text, nullable=False),  # open, leased, aside, done, withdrawn
+    _Filled("row", ForeignKey("rows.id"), index=True),
+    _Filled("kind", Text),  # first, second, adjudication, validity, qualification
+    _Filled("round", Integer, default=1),
+    _Filled("task", Text),
+    _Filled("reason", Text),
+    _Filled("priority", Float),
+    _Filled("state", Text),  # open, leased, aside, done, withdrawn
     Column("not_for", BigInteger),
     Column("only_for", BigInteger),
     Column("person", BigInteger),
@@ -162,30 +171,30 @@ queues = _table(
     "queues",
     Column("task", Text, primary_key=True),
     Column("reason", Text, primary_key=True),
-    Column("waiting", Integer, nullable=False, default=0),
-    Column("done", Integer, nullable=False, default=0),
-    Column("spent_s", Float, nullable=False, default=0),
+    _Filled("waiting", Integer, default=0),
+    _Filled("done", Integer, default=0),
+    _Filled("spent_s", Float, default=0),
 )
 
 decisions = _table(
     "decisions",
     Column("id", _KEY, primary_key=True),
-    Column("read", ForeignKey("reads.id"), nullable=False),
-    Column("row", ForeignKey("rows.id"), nullable=False, index=True),
-    Column("person", ForeignKey("people.id"), nullable=False),
-    Column("task", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("round", Integer, nullable=False),
+    _Filled("read", ForeignKey("reads.id")),
+    _Filled("row", ForeignKey("rows.id"), index=True),
+    _Filled("person", ForeignKey("people.id")),
+    _Filled("task", Text),
+    _Filled("kind", Text),
+    _Filled("round", Integer),
     Column("level", Integer),
-    Column("code", Text, nullable=False, default=""),
-    Column("saw", Text, nullable=False),  # blind, machine, scores (of both raters)
-    Column("at", Float, nullable=False),
-    Column("spent_s", Float, nullable=False),
+    _Filled("code", Text, default=""),
+    _Filled("saw", Text),  # blind, machine, scores (of both raters)
+    _Filled("at", Float),
+    _Filled("spent_s", Float),
     Column("lead", BigInteger, index=True),  # the decision that this one was made with
-    Column("size", Integer, nullable=False, default=1),  # responses decided as one
-    Column("fast", Boolean, nullable=False, default=False),  # sooner than the policy's fast_s
-    Column("compared", Boolean, nullable=False, default=False),
-    Column("undone", Boolean, nullable=False, default=False),
+    _Filled("size", Integer, default=1),  # responses decided as one
+    _Filled("fast", Boolean, default=False),  # sooner than the policy's fast_s
+    _Filled("compared", Boolean, default=False),
+    _Filled("undone", Boolean, default=False),
     Index("decisions_by_person", "person", "id"),
     Index("decisions_by_task", "task", "kind", "undone"),
 )
@@ -201,11 +210,11 @@ Index(
 alerts = _table(
     "alerts",
     Column("id", _KEY, primary_key=True),
-    Column("row", ForeignKey("rows.id"), nullable=False, index=True),
+    _Filled("row", ForeignKey("rows.id"), index=True),
     Column("person", ForeignKey("people.id")),  # who raised it; empty where a task did
-    Column("task", Text, nullable=False, default=""),  # the alert task
+    _Filled("task", Text, default=""),  # the alert task
     Column("probability", Float),  # of danger, by the alert task; empty where it could not score the response
-    Column("at", Float, nullable=False),
+    _Filled("at", Float),
     Column("handled_by", BigInteger),
     Column("handled_at", Float, index=True),
 )
@@ -214,14 +223,14 @@ alert_views = _table(
     "alert_views",
     Column("alert", ForeignKey("alerts.id"), primary_key=True),
     Column("person", ForeignKey("people.id"), primary_key=True),
-    Column("at", Float, nullable=False),
+    _Filled("at", Float),
 )
 
 record = _table(
     "record",
     Column("number", _KEY, primary_key=True, autoincrement=False),
-    Column("entry", Text, nullable=False),  # canonical JSON, the digest of the entry before included
-    Column("digest", Text, nullable=False, unique=True),
+    _Filled("entry", Text),  # canonical JSON, the digest of the entry before included
+    _Filled("digest", Text, unique=True),
     Column("row", BigInteger, index=True),
 )
 
@@ -229,26 +238,26 @@ record = _table(
 remarks = _table(
     "remarks",
     Column("entry", _KEY, primary_key=True, autoincrement=False),
-    Column("row", ForeignKey("rows.id"), nullable=False, index=True),
-    Column("text", Text, nullable=False),
+    _Filled("row", ForeignKey("rows.id"), index=True),
+    _Filled("text", Text),
 )
 
 # Conversations of a rater with the leaders about one reading; the text is the entry's remark.
 messages = _table(
     "messages",
     Column("entry", _KEY, primary_key=True, autoincrement=False),
-    Column("read", ForeignKey("reads.id"), nullable=False, index=True),
-    Column("rater", ForeignKey("people.id"), nullable=False, index=True),
-    Column("person", ForeignKey("people.id"), nullable=False),  # who wrote it
-    Column("at", Float, nullable=False),
+    _Filled("read", ForeignKey("reads.id"), index=True),
+    _Filled("rater", ForeignKey("people.id"), index=True),
+    _Filled("person", ForeignKey("people.id")),  # who wrote it
+    _Filled("at", Float),
 )
 
 # Whose responses a person reads; without a row, those of all tasks.
 assignments = _table(
     "assignments",
     Column("id", _KEY, primary_key=True),
-    Column("person", ForeignKey("people.id"), nullable=False, index=True),
-    Column("tasks", Text, nullable=False),  # a pattern, such as bio-*
+    _Filled("person", ForeignKey("people.id"), index=True),
+    _Filled("tasks", Text),  # a pattern, such as bio-*
     Column("quota", Integer),  # most decisions; empty for no limit
 )
 
@@ -256,8 +265,8 @@ assignments = _table(
 pools = _table(
     "pools",
     Column("id", _KEY, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("assignments", Text, nullable=False),  # JSON: tasks and quota of each
+    _Filled("name", Text, unique=True),
+    _Filled("assignments", Text),  # JSON: tasks and quota of each
 )
 
 pool_members = _table(
@@ -271,8 +280,8 @@ standings = _table(
     "standings",
     Column("person", ForeignKey("people.id"), primary_key=True),
     Column("task", Text, primary_key=True),
-    Column("state", Text, nullable=False),  # qualified, failed, paused, again
-    Column("since", BigInteger, nullable=False),  # decisions after this one count for what comes next
+    _Filled("state", Text),  # qualified, failed, paused, again
+    _Filled("since", BigInteger),  # decisions after this one count for what comes next
     Column("exact", Integer),  # of the papers that it rests on
     Column("papers", Integer),
 )
@@ -283,40 +292,40 @@ standings = _table(
 api_rows = _table(
     "api_rows",
     Column("row", ForeignKey("rows.id"), primary_key=True),
-    Column("token", Text, nullable=False),
-    Column("task", Text, nullable=False),
-    Column("name", Text, nullable=False),  # the row's id
-    Column("at", Float, nullable=False),  # when it came
+    _Filled("token", Text),
+    _Filled("task", Text),
+    _Filled("name", Text),  # the row's id
+    _Filled("at", Float),  # when it came
     UniqueConstraint("token", "name", "task"),
 )
 
 webhooks = _table(
     "webhooks",
     Column("id", Text, primary_key=True),  # wh_…
-    Column("token", Text, nullable=False, index=True),
-    Column("issued", Text, nullable=False, default=""),  # `AccessToken.key` of the token; another one may get its name
-    Column("url", Text, nullable=False),
-    Column("events", Text, nullable=False),  # JSON: the types that it asks for
-    Column("secrets", Text, nullable=False),  # JSON: the newest first, two while they change
-    Column("created_at", Float, nullable=False),
-    Column("failures", Integer, nullable=False, default=0),  # since a delivery was taken
-    Column("due_at", Float, nullable=False, default=0.0),  # nothing is sent before
+    _Filled("token", Text, index=True),
+    _Filled("issued", Text, default=""),  # `AccessToken.key` of the token; another one may get its name
+    _Filled("url", Text),
+    _Filled("events", Text),  # JSON: the types that it asks for
+    _Filled("secrets", Text),  # JSON: the newest first, two while they change
+    _Filled("created_at", Float),
+    _Filled("failures", Integer, default=0),  # since a delivery was taken
+    _Filled("due_at", Float, default=0.0),  # nothing is sent before
 )
 
 # The outbox: written in the transaction that makes the event, sent by the API.
 deliveries = _table(
     "deliveries",
     Column("number", _KEY, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),  # msg_…
-    Column("webhook", ForeignKey("webhooks.id"), nullable=False),
-    Column("subject", Text, nullable=False),  # `row_subject` or a batch; those of one subject are sent in order
-    Column("type", Text, nullable=False),
-    Column("body", Text, nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("due_at", Float, nullable=False),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("state", Text, nullable=False, default=WAITING),
-    Column("answer", Text, nullable=False, default=""),  # to the last attempt
+    _Filled("id", Text, unique=True),  # msg_…
+    _Filled("webhook", ForeignKey("webhooks.id")),
+    _Filled("subject", Text),  # `row_subject` or a batch; those of one subject are sent in order
+    _Filled("type", Text),
+    _Filled("body", Text),
+    _Filled("created_at", Float),
+    _Filled("due_at", Float),
+    _Filled("attempts", Integer, default=0),
+    _Filled("state", Text, default=WAITING),
+    _Filled("answer", Text, default=""),  # to the last attempt
     Index("deliveries_by_subject", "subject", "webhook", "number"),
     Index("deliveries_by_webhook", "webhook", "number"),
     Index("deliveries_due", "state", "due_at"),
@@ -326,25 +335,25 @@ idempotency = _table(
     "idempotency",
     Column("token", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    Column("digest", Text, nullable=False),  # of the request
+    _Filled("digest", Text),  # of the request
     Column("status", Integer),  # empty while the request runs
     Column("answer", sa.LargeBinary),
-    Column("at", Float, nullable=False, index=True),
-    Column("holder", Text, nullable=False, default=""),  # the request that runs; it renews `at`
+    _Filled("at", Float, index=True),
+    _Filled("holder", Text, default=""),  # the request that runs; it renews `at`
 )
 
 batches = _table(
     "batches",
     Column("id", Text, primary_key=True),  # batch_…
-    Column("token", Text, nullable=False, index=True),
-    Column("patterns", Text, nullable=False),  # JSON: of the tasks that the token may use
-    Column("state", Text, nullable=False),
-    Column("counts", Text, nullable=False),  # JSON
-    Column("errors", Text, nullable=False, default="[]"),  # JSON
-    Column("times", Text, nullable=False, default="{}"),  # JSON: when it came into each state
-    Column("size", BigInteger, nullable=False, default=0),  # bytes on disk
-    Column("created_at", Float, nullable=False),
-    Column("changed_at", Float, nullable=False),
+    _Filled("token", Text, index=True),
+    _Filled("patterns", Text),  # JSON: of the tasks that the token may use
+    _Filled("state", Text),
+    _Filled("counts", Text),  # JSON
+    _Filled("errors", Text, default="[]"),  # JSON
+    _Filled("times", Text, default="{}"),  # JSON: when it came into each state
+    _Filled("size", BigInteger, default=0),  # bytes on disk
+    _Filled("created_at", Float),
+    _Filled("changed_at", Float),
 )
 
 # Columns by name: `ROW.task` is the column `task` of the table `rows`.

@@ -85,7 +85,7 @@ def reopen(visit: Visit) -> Response:
 
 
 def people(visit: Visit) -> Response:
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         listed = accounts.listed(connection)
         locked = accounts.locked_out(connection, visit.desk.database.now())
     least = accounts.MIN_PASSWORD
@@ -137,7 +137,7 @@ def record(visit: Visit, message: str = "", bad: bool = False) -> Response:
     """Show the newest entries of the record, or those before a number."""
     before = visit.request.query_params.get("before", "")
     number = int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else 0
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         entries = log.entries(connection, most=_MOST_ENTRIES, before=number)
         head = log.head(connection)
         policy = programme.load_policy(connection)
@@ -186,7 +186,7 @@ def _in_words(name: str, value: Any) -> str:
 def verify(visit: Visit) -> Response:
     """Compare the database with the record now."""
     try:
-        with visit.desk.database.read() as connection:
+        with visit.reading() as connection:
             number, digest = verification.verify(connection)
     except BrokenRecordError as error:
         return record(visit, error.sentence, bad=True)

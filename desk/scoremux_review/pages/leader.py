@@ -27,7 +27,7 @@ _DAY_S = 86_400.0
 
 def progress(visit: Visit) -> Response:
     """Show what is done and what is left, by task and by rater."""
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         return show(
             visit,
             "progress.html",
@@ -43,7 +43,7 @@ def agreement(visit: Visit) -> Response:
     """Show how raters agree with each other, with validity papers and with the machine."""
     by, task, rater = (visit.request.query_params.get(name, "") for name in ("by", "task", "rater"))
     by = by if by in figures.GROUPINGS else "all"
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         levels = decision_rows.blind_levels(connection, task)
         population = responses.count_chosen(connection)
         tasks = programme.all_items(connection)
@@ -81,7 +81,7 @@ def agreement(visit: Visit) -> Response:
 
 def alerts(visit: Visit) -> Response:
     """List the alerts, open ones first; a leader sees one by opening its response."""
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         shown = desk_alerts.listed_alerts(connection, _MOST_SHOWN)
         views = desk_alerts.views_by_alert(connection)
     return show(visit, "alerts.html", alerts=shown, views=views)
@@ -96,7 +96,7 @@ def end_alert(visit: Visit) -> Response:
 
 def questions(visit: Visit) -> Response:
     """Show the questions of raters that wait for an answer."""
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         waiting = conversations.open_questions(connection, _MOST_SHOWN)
         threads = [(question.read, question.rater) for question in waiting]
         earlier = {thread: conversations.conversation(connection, *thread) for thread in threads}
@@ -115,7 +115,7 @@ def answer(visit: Visit) -> Response:
 
 def raters(visit: Visit) -> Response:
     """Show who reads what: pools, assignments, qualification, pauses."""
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         people = [p for p in accounts.listed(connection) if p.active]
         now = visit.desk.database.now()
         access = {p.id: TaskAccess(connection, Reader(p.id, p.name), now) for p in people}
@@ -175,7 +175,7 @@ def find_rows(visit: Visit) -> Response:
     query = visit.request.query_params
     name = query.get("id", "").strip()
     chosen = _chosen(query)
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
         shown = decision_rows.decisions_again(connection, chosen, _PAGE + 1)
         others = decision_rows.row_decisions(connection, {decision.row for decision in shown})
@@ -202,12 +202,12 @@ def find_rows(visit: Visit) -> Response:
 def row(visit: Visit) -> Response:
     """Show a response with its scores and its history, and note who has seen its alerts."""
     number = _row_number(visit)
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         raised = desk_alerts.listed_alerts(connection, _MOST_SHOWN, number)
     if raised:
         with visit.writing() as access:
             desk_alerts.see_alerts(access, raised)
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         shown = responses.row_of(connection, number)
         if shown is None:
             return show(visit, "error.html", 404, message=f"row {number} does not exist", title="No such response")

@@ -19,7 +19,7 @@ _FEW_TASKS = 8
 
 def queues(visit: Visit) -> Response:
     """Show what waits: to leaders by task and reason with counts, to raters the tasks alone."""
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         waiting = reads.all_queues(connection)
         tasks = programme.all_items(connection)
         access = TaskAccess(connection, visit.reader, visit.desk.database.now())

@@ -71,7 +71,7 @@ def _qualification_news(access: TaskAccess, decision: Any) -> str:
 
 def compare(visit: Visit) -> Response:
     """Show the last decision beside the machine's score, once the record says that the rater looks at it."""
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         last = decision_rows.last_decision(connection, visit.person.id)
         if last is None or not last.compared:
             raise NotAllowedError("this comparison has not been asked for")
@@ -92,7 +92,7 @@ def feedback(visit: Visit) -> Response:
 
     Only papers count whose decision can no longer be undone, so a block's end tells nothing about the paper before it.
     """
-    with visit.desk.database.read() as connection:
+    with visit.reading() as connection:
         policy = programme.load_policy(connection)
         before = visit.desk.database.now() - policy.undo_s
         papers = papers_decided(connection, visit.person.id, "validity", before=before)

@@ -19,7 +19,7 @@ def form(visit: Visit, message: str = "", status: int = 200) -> Response:
     if visit.signed_in is not None:
         return see("/")
     if visit.user and not visit.request.query_params.get("out"):
-        with visit.desk.database.read() as connection:
+        with visit.reading() as connection:
             account = accounts.account_elsewhere(connection, visit.user)
         if account is not None:
             return begin(visit, accounts.begin_session(visit.desk.database, account))

@@ -1,7 +1,7 @@
 """One request to the desk: who sent it, and the fields of its form."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from scoremux_files import InputError
 from scoremux_review.database.accounts import Person
-from scoremux_review.database.connection import Database
+from scoremux_review.database.connection import Connection, Database
 from scoremux_review.errors import NotAllowedError, ReviewError
 from scoremux_review.pages.proxy import USER
 from scoremux_review.reading.leases import RANDOM
@@ -94,6 +94,10 @@ class Visit:
     @property
     def reader(self) -> Reader:
         return Reader.of(self.person)
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Give a transaction that changes nothing (`Database.read`)."""
+        return self.desk.database.read()
 
     @contextmanager
     def writing(self) -> Iterator[TaskAccess]:

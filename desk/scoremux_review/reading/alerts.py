@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from scoremux_batch.jobs import alerts_of
 from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import ALERT, PERSON, ROW, VIEW, alert_views, alerts, inserted, people, rows
+from scoremux_review.database.schema import ALERT, PERSON, ROW, VIEW, alert_views, alerts, found, inserted, people, rows
 from scoremux_review.reading.task_access import TaskAccess
 
 
@@ -52,7 +52,7 @@ def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
     """Note that a leader has seen alerts, each the first time."""
     for alert in shown:
         mine = (VIEW.alert == alert.id) & (VIEW.person == access.reader.id)
-        if access.connection.execute(select(alert_views).where(mine)).one_or_none() is None:
+        if found(access.connection, alert_views, mine) is None:
             body = {
                 "alert": alert.id,
                 "person": access.reader.id,

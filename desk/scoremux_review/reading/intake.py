@@ -2,20 +2,20 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isclose
 from pathlib import Path
 from typing import Any
 
 from scoremux_assess.labels import fold
 from scoremux_batch.jobs import Origin, scored_rows
 from scoremux_client.contract import NOBODY_CAN, Reason
-from scoremux_files import InputError
+from scoremux_files import InputError, parsing
 from scoremux_files.row_files import cell_text, chunks, whole_number
 from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.database.connection import Connection, Database
-from scoremux_review.database.schema import ALL, BEHIND, DRAWN, ROUTE
+from scoremux_review.database.schema import ALL, BEHIND, DRAWN, ROUTE, VALIDITY
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.reading.task_files import read_papers
 
@@ -29,6 +29,20 @@ sample` drew."""
 _MOST_LINE = 2**63 - 1
 _MOST_LEVEL = 10_000
 _MOST_NAME_BYTES = 2_000
+_TEXTS = ("text", "source", "administration", "student", "kept")
+_NO_SCORE = {
+    "status": "OK",
+    "level": -1,
+    "probabilities": "[]",
+    "confidence": None,
+    "level_low": None,
+    "level_high": None,
+    "condition": "",
+    "route": "",
+    "read_behind": None,
+    "version": "",
+    "known_level": None,
+}
 _COMPARED = ("status", "level", "route", "version", "chosen_by", "read_behind")
 
 
@@ -90,15 +104,7 @@ def add_scored(
 
 def add_papers(database: Database, path: Path, kind: str, by: str = "scoremux review") -> int:
     """Add papers with a known level, of one of `PAPERS`; return how many are new. Raises as `add_scored` does."""
-    papers = (
-        _paper(
-            path,
-            kind,
-            n,
-            *paper,
-        )
-        for n, paper in enumerate(read_papers(path), start=1)
-    )
+    papers = (_paper(path, kind, n, *paper) for n, paper in enumerate(read_papers(path), start=1))
     added = _add_rows(database, papers, path.name, by)
     new = added.rows - added.already_there
     with database.write() as connection:
@@ -154,7 +160,7 @@ def _count_rescored(connection: Connection, chunk: list[dict[str, Any]], file: s
 
 def _equal(before: Any, now: Any) -> bool:
     both_numbers = isinstance(before, float) and isinstance(now, float)
-    return isclose(before, now, rel_tol=1e-6) if both_numbers else bool(before == now)
+    return math.isclose(before, now, rel_tol=1e-6) if both_numbers else bool(before == now)
 
 
 def insert_rows(
@@ -194,22 +200,17 @@ def insert_rows(
 
 
 def _checked(path: Path, number: int, row: dict[str, Any], origin: Origin, policy: DeskPolicy) -> dict[str, Any]:
-    try:
+    where = f"{path}, row {number}"
+    with parsing(f"{where}: not what `scoremux score` writes; a numeric column has no number"):
         columns = _scored_row(path, number, row, origin, policy)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(
-            f"{path}, row {number}: not what `scoremux score` writes; a numeric column has no number"
-        ) from error
     if not 0 <= columns["line"] <= _MOST_LINE or abs(columns["level"]) > _MOST_LEVEL:
-        raise InputError(f"{path}, row {number}: its line or level is out of range")
-    if len(columns["source"].encode()) + len(columns["name"].encode("utf-8", "replace")) > _MOST_NAME_BYTES:
-        raise InputError(f"{path}, row {number}: source and id have more than {_MOST_NAME_BYTES:,} bytes together")
+        raise InputError(f"{where}: its line or level is out of range")
+    if len(columns["source"].encode()) + len(columns["name"].encode()) > _MOST_NAME_BYTES:
+        raise InputError(f"{where}: source and id have more than {_MOST_NAME_BYTES:,} bytes together")
     return columns
 
 
 def _scored_row(path: Path, number: int, row: dict[str, Any], origin: Origin, policy: DeskPolicy) -> dict[str, Any]:
-    name = str(row["id"])
-    task = str(row["task"]).partition("@")[0]
     drawn = None
     if origin.administration is None:
         origin = origin._replace(administration=path.name)
@@ -217,7 +218,8 @@ def _scored_row(path: Path, number: int, row: dict[str, Any], origin: Origin, po
         drawn = _drawn_with(path, number, row)
         origin = origin._replace(source=f"{DRAWN} {path.name}", line=number)
     outcome = {**row, "level": whole_number(path, number, row["level"])}
-    return row_of(task, name, origin, outcome, policy, number, drawn)
+    task = str(row["task"]).partition("@")[0]
+    return row_of(task, str(row["id"]), origin, outcome, policy, number, drawn)
 
 
 def row_of(
@@ -238,109 +240,71 @@ def row_of(
         drawn: The probability with which `scoremux sample` drew it; None where it did not.
 
     Raises:
-        ValueError, TypeError, OverflowError: a cell that should be a number is none.
+        ValueError, TypeError, OverflowError: a numeric column has no number.
     """
     probabilities = _numbers(outcome.get("probabilities"))
     confidence = _number(outcome.get("confidence"))
-    low, high = (
-        None if (end := _number(outcome.get(side))) is None else int(end) for side in ("level_low", "level_high")
-    )
+    status = str(outcome["status"])
     route = str(outcome.get("route") or "")
-    read_behind = _number(outcome.get("read_behind"))
-    chosen_by, reason = chosen(str(outcome["status"]), route, read_behind)
+    picked = _number(outcome.get("read_behind"))
+    chosen_by, reason = chosen(status, route, picked)
+    probability = picked if chosen_by == BEHIND else None
     if reason == Reason.HELD.value:
-        read_behind = 1.0
+        probability = 1.0
     if drawn is not None:
-        chosen_by = DRAWN
-        reason = SAMPLE
-        read_behind = drawn
-    if chosen_by not in (BEHIND, DRAWN):
-        read_behind = None
-    certainty = confidence if confidence is not None else max(probabilities, default=0.0)
-    order = "random" if chosen_by in (BEHIND, DRAWN) else policy.order
-    priority = {"uncertainty": certainty, "time": float(number)}.get(order, share(f"order {task} {name} {origin.line}"))
+        chosen_by, reason, probability = DRAWN, SAMPLE, drawn
+    certainty = max(probabilities, default=0.0) if confidence is None else confidence
+    priorities = {"uncertainty": certainty, "time": float(number)}
+    order = policy.order if probability is None else "random"
     return _row(
         task,
-        origin.text,
-        origin.source,
-        origin.line,
         name,
-        origin.administration or "",
-        priority,
-        status=str(outcome["status"]),
+        origin,
+        priorities.get(order, share(f"order {task} {name} {origin.line}")),
+        status=status,
         level=outcome["level"],
         probabilities=json.dumps(probabilities),
         confidence=confidence,
-        level_low=low,
-        level_high=high,
+        level_low=_level(outcome.get("level_low")),
+        level_high=_level(outcome.get("level_high")),
         condition=str(outcome.get("condition") or ""),
         route=route,
-        read_behind=read_behind,
+        read_behind=probability,
         version=str(outcome.get("version") or ""),
         chosen_by=chosen_by,
         reason=reason,
         state="waiting" if reason else "machine",
-        student=origin.student,
-        kept=origin.kept,
     )
 
 
 def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int, row: dict[str, Any]) -> dict[str, Any]:
-    name = str(row.get("id") or number)
-    priority = share(f"{kind} {task} {number}")
-    source = path.name if kind == "validity" else f"{kind} {path.name}"
+    source = path.name if kind == VALIDITY else f"{kind} {path.name}"
+    student = cell_text(row.get("student")) or ""
     return _row(
         task,
-        text,
-        source,
-        number,
-        name,
-        path.name,
-        priority,
+        str(row.get("id") or number),
+        Origin(source, number, text, student, path.name),
+        share(f"{kind} {task} {number}"),
         known_level=level,
         chosen_by=kind,
         reason="",
         state=kind,
-        student=cell_text(row.get("student")) or "",
     )
 
 
-def _row(
-    task: str, text: str, source: str, line: int, name: str, administration: str, priority: float, **values: Any
-) -> dict[str, Any]:
-    """Return a row for the database, its texts cleaned. values: other columns; without them a score's are empty."""
-    cells = (text, source, name, administration, values["student"], values.get("kept", ""))
-    text, source, name, administration, student, kept = map(storable, cells)
-    key = hashlib.blake2b(f"{task}\0{fold(text)}".encode(), digest_size=8).digest()
-    empty = {
-        "status": "OK",
-        "level": -1,
-        "probabilities": "[]",
-        "confidence": None,
-        "level_low": None,
-        "level_high": None,
-        "condition": "",
-        "route": "",
-        "read_behind": None,
-        "version": "",
-        "known_level": None,
-    }
-    place = {
-        "source": source,
-        "line": line,
-        "name": name,
-        "administration": administration,
-        "priority": priority,
-    }
-    folded_key = int.from_bytes(key, "big", signed=True)
-    cleaned = {"text": text, "student": student, "kept": kept}
+def _row(task: str, name: str, origin: Origin, priority: float, **values: Any) -> dict[str, Any]:
+    """Return a row for the database: its place and cleaned texts, and other columns; without them no score."""
+    texts = {cell: storable(getattr(origin, cell) or "") for cell in _TEXTS}
+    key = hashlib.blake2b(f"{task}\0{fold(texts['text'])}".encode(), digest_size=8).digest()
     return {
-        **empty,
-        **place,
+        **_NO_SCORE,
+        **texts,
         "task": task,
-        "folded_key": folded_key,
+        "name": storable(name),
+        "line": origin.line,
+        "priority": priority,
+        "folded_key": int.from_bytes(key, "big", signed=True),
         **values,
-        **cleaned,
     }
 
 
@@ -384,5 +348,10 @@ def _numbers(cell: Any) -> list[float]:
 
 
 def _number(cell: Any) -> float | None:
-    value = float(cell) if cell not in (None, "") else float("nan")
-    return None if value != value else value
+    value = math.nan if cell in (None, "") else float(cell)
+    return None if math.isnan(value) else value
+
+
+def _level(cell: Any) -> int | None:
+    number = _number(cell)
+    return None if number is None else int(number)
