@@ -6,7 +6,6 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -143,63 +142,13 @@ def add(
 
     Example: scoremux review add scored-friday --database reviews.db
     """
+    from scoremux_review import additions
+
     with created(database) as desk:
-        _add_programme(desk, policy, tasks, anchors)
-        _add_papers(desk, validity=validity, qualification=qualification)
+        additions.add_programme(desk, policy, tasks, anchors)
+        additions.add_papers(desk, validity=validity, qualification=qualification)
         for path in scored or ():
-            _add_scored(desk, path, responses or (), column)
-
-
-def _add_programme(desk: Database, policy: Path | None, tasks: Path | None, anchors: Path | None) -> None:
-    from scoremux_review.database import programme
-    from scoremux_review.desk_policy import DeskPolicy
-    from scoremux_review.reading import task_files
-
-    if policy:
-        rules = DeskPolicy.read(policy)
-        with desk.write() as connection:
-            programme.save_policy(connection, rules, BY, desk.now())
-    if tasks:
-        _add_tasks(desk, tasks)
-    if anchors:
-        papers = task_files.read_anchors(anchors)
-        with desk.write() as connection:
-            programme.replace_anchors(connection, papers, BY, desk.now())
-        say(f"{anchors}: {len(papers):,} anchor papers")
-
-
-def _add_papers(desk: Database, **files: Path | None) -> None:
-    from scoremux_review.reading import intake
-
-    for kind, file in files.items():
-        if file:
-            say(f"{file}: {intake.add_papers(desk, file, kind, BY):,} new {kind} papers")
-
-
-def _add_tasks(desk: Database, tasks: Path) -> None:
-    from scoremux_review.database import programme
-    from scoremux_review.reading import task_files
-
-    with desk.write() as connection:
-        before = programme.all_items(connection)
-        say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), BY, desk.now()):,} tasks")
-        for task, item in programme.all_items(connection).items():
-            if task in before and before[task].is_described and before[task].levels != item.levels:
-                was, is_now = (" ".join(f"{p:g}" for p in points) for points in (before[task].levels, item.levels))
-                say(f"task {task}: its levels are worth {is_now} now, were {was}; exports of older rows change")
-
-
-def _add_scored(desk: Database, path: Path, responses: Sequence[Path], columns: Sequence[str] | None) -> None:
-    from scoremux_review.reading import alerts, intake
-
-    added = intake.add_scored(desk, path, BY, responses, columns)
-    say(f"{path}: {added.rows:,} rows, {added.already_there:,} known already, {added.to_read:,} to read")
-    if added.rescored:
-        remedy = "the desk keeps its own; to have the new ones, add this to a new database"
-        say(f"{path}: {added.rescored:,} of the known rows have another score or route here; {remedy}")
-    new, unknown = alerts.add_alerts(desk, path, BY)
-    if new or unknown:
-        say(f"{path}: {new:,} new alerts, which leaders see first; {unknown:,} are of unknown rows")
+            additions.add_scored(desk, path, responses or (), column)
 
 
 @review.command()

@@ -76,72 +76,58 @@ class RecordedState:
 
     def _add_programme(self, action: str, body: dict[str, Any]) -> None:
         """Take in an entry about the policy, tasks, people and who reads what."""
-        if action == "policy":
-            self.policy = {name: value for name, value in body.items() if name != "row"}
-        elif action in ("person added", "person changed"):
-            account = self.people.setdefault(body["person"], {})
-            account |= {name: body[name] for name in ("name", "role", "active", "password") if name in body}
-        elif action == "task":
-            self.tasks[body["task"]] = body["digest"]
-        elif action in ("paused", "resumed"):
-            chosen = {body["task"]} if body["task"] else set(self.tasks)
-            self.paused = self.paused | chosen if action == "paused" else self.paused - chosen
-        elif action == "anchors":
-            self.anchors[body["task"]] = body["digest"]
-        elif action == "work assigned":
-            self.assignments[body["person"]] = body["assignments"]
-        elif action == "pool":
-            self.pools = {number: pool for number, pool in self.pools.items() if pool["name"] != body["name"]}
-            if body["assignments"] or body["members"]:
-                lines = json.dumps(body["assignments"])
-                self.pools[body["pool"]] = {
-                    "name": body["name"],
-                    "members": body["members"],
-                    "assignments": lines,
-                }
-        elif action == "standing":
-            self.standings[body["person"], body["task"]] = _some(
-                body,
-                "state",
-                "since",
-                "exact",
-                "papers",
-            )
+        match action:
+            case "policy":
+                self.policy = {name: value for name, value in body.items() if name != "row"}
+            case "person added" | "person changed":
+                account = self.people.setdefault(body["person"], {})
+                account |= {name: body[name] for name in ("name", "role", "active", "password") if name in body}
+            case "task":
+                self.tasks[body["task"]] = body["digest"]
+            case "paused" | "resumed":
+                chosen = {body["task"]} if body["task"] else set(self.tasks)
+                self.paused = self.paused | chosen if action == "paused" else self.paused - chosen
+            case "anchors":
+                self.anchors[body["task"]] = body["digest"]
+            case "work assigned":
+                self.assignments[body["person"]] = body["assignments"]
+            case "pool":
+                self.pools = {number: pool for number, pool in self.pools.items() if pool["name"] != body["name"]}
+                if body["assignments"] or body["members"]:
+                    lines = json.dumps(body["assignments"])
+                    self.pools[body["pool"]] = {
+                        "name": body["name"],
+                        "members": body["members"],
+                        "assignments": lines,
+                    }
+            case "standing":
+                self.standings[body["person"], body["task"]] = _some(body, "state", "since", "exact", "papers")
 
     def _add_work(self, action: str, number: int, body: dict[str, Any]) -> None:
         """Take in an entry about rows, decisions, alerts and messages."""
-        if action == "rows added":
-            self.chunks.append((body["first"], body["last"], body["digest"]))
-        elif action == log.RESCORED:
-            first, newest = body["digests"]
-            self.rescored[body["row"]] = (self.rescored.get(body["row"], (first,))[0], newest)
-        elif action == "decided":
-            self.decisions[body["decision"]] = _some(body, *_DECISION) | {"undone": False, "compared": False}
-        elif action in ("undone", "compared"):
-            self.decisions[body["decision"]][action] = True
-        elif action == "alert":
-            handled = {"handled_by": None, "handled_at": None}
-            self.alerts[body["alert"]] = (
-                _some(
-                    body,
-                    "row",
-                    "person",
-                    "task",
-                    "probability",
-                    "at",
-                )
-                | handled
-            )
-        elif action == "alert seen":
-            self.views[body["alert"], body["person"]] = _some(body, "at")
-        elif action == "alert handled":
-            self.alerts[body["alert"]] |= {"handled_by": body["person"], "handled_at": body["at"]}
-        elif action in ("asked", "answered"):
-            self.messages[number] = _some(body, "read", "rater", "person", "at")
-        elif action == log.ROWS_ERASED:
-            self.erased.append((body["rows"], body["digest"]))
-            for row in body["rows"]:
-                self.rows[row] = self.rows.get(row, UNSETTLED) | {"state": ERASED}
+        match action:
+            case "rows added":
+                self.chunks.append((body["first"], body["last"], body["digest"]))
+            case log.RESCORED:
+                first, newest = body["digests"]
+                self.rescored[body["row"]] = (self.rescored.get(body["row"], (first,))[0], newest)
+            case "decided":
+                self.decisions[body["decision"]] = _some(body, *_DECISION) | {"undone": False, "compared": False}
+            case "undone" | "compared":
+                self.decisions[body["decision"]][action] = True
+            case "alert":
+                handled = {"handled_by": None, "handled_at": None}
+                self.alerts[body["alert"]] = _some(body, "row", "person", "task", "probability", "at") | handled
+            case "alert seen":
+                self.views[body["alert"], body["person"]] = _some(body, "at")
+            case "alert handled":
+                self.alerts[body["alert"]] |= {"handled_by": body["person"], "handled_at": body["at"]}
+            case "asked" | "answered":
+                self.messages[number] = _some(body, "read", "rater", "person", "at")
+            case log.ROWS_ERASED:
+                self.erased.append((body["rows"], body["digest"]))
+                for row in body["rows"]:
+                    self.rows[row] = self.rows.get(row, UNSETTLED) | {"state": ERASED}
 
 
 def _some(body: dict[str, Any], *names: str) -> dict[str, Any]:

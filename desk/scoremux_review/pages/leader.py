@@ -48,15 +48,7 @@ def agreement(visit: Visit) -> Response:
         population = responses.count_chosen(connection)
         tasks = programme.all_items(connection)
         people = accounts.listed(connection)
-    compared = {
-        kind: figures.pairs(
-            levels,
-            kind,
-            by,
-            rater,
-        )
-        for kind in figures.KINDS
-    }
+    compared = {kind: figures.pairs(levels, kind, by, rater) for kind in figures.KINDS}
     weights, about = figures.weights_beside_machine(levels, population, by, rater)
     tables = {
         kind: figures.agreement(pairs, by, weights if kind == "machine" else None) for kind, pairs in compared.items()

@@ -80,16 +80,7 @@ def add_scored(
     with database.read() as connection:
         policy = programme.load_policy(connection)
     scored = enumerate(scored_rows(path, responses, columns), start=1)
-    lines = (
-        _checked(
-            path,
-            number,
-            row,
-            origin,
-            policy,
-        )
-        for number, (row, origin) in scored
-    )
+    lines = (_checked(path, number, row, origin, policy) for number, (row, origin) in scored)
     added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
         body = {
