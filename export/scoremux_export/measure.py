@@ -22,7 +22,7 @@ def measure(backbone: Backbone, reference: BackboneRunner | None = None) -> list
     measured = backbone.measured = expected_outputs(backbone, reference or REFERENCE.make(backbone))
     found: dict[str, float | str]
     try:
-        from scoremux_engine.runners.ranges import distances
+        from scoremux_engine.runners.norm_ranges import distances
 
         found = distances(backbone)
     except ImportError as error:

@@ -53,7 +53,7 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
 
     Args:
         model: The graph as it was read, maybe rewritten by `pack_tokens`.
-        ranges: Its ranges (`runners.ranges`); empty where constant scales are not to be used.
+        ranges: Its ranges (`runners.norm_ranges`); empty where constant scales are not to be used.
     """
     pieces: Pieces = {}
     for product in [node for node in model.get_ordered_ops() if _is_product_of_tokens(node)]:

@@ -26,10 +26,10 @@ from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.plan import PLAN, PLAN_LAYERS, PlanSpec
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.int8 import int8_constant, quantise, rounded
+from scoremux_engine.runners.norm_ranges import RangeRunner
 from scoremux_engine.runners.openvino import AllCores, OpenVinoRunner
 from scoremux_engine.runners.packing import FIRST, PACK, ROWS, STEP, UNPACK, pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
-from scoremux_engine.runners.ranges import RangeRunner
 from scoremux_engine.runners.runner import Floats, RowInputs
 from scoremux_export.errors import ExportError
 from scoremux_export.plans.build_plan import PlanRanges, export_plan, gpu_capability
