@@ -235,7 +235,10 @@ def webhooks(
 def deliveries(
     database: Where, send_again: Annotated[bool, typer.Option("--send-again", help="Send them again.")] = False
 ) -> None:
-    """Do what `scoremux review webhooks` does."""
+    """Do what `scoremux review webhooks` does.
+
+    Example: scoremux review webhooks --send-again --database reviews.db
+    """
     deprecated("scoremux review deliveries", "scoremux review webhooks", ends="0.3")
     webhooks(database, send_again)
 

@@ -146,7 +146,7 @@ def test_a_rare_stratum_has_a_part_of_the_sample(responses: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("probability", "message"), [(None, "probability"), (0, "probability"), (1.5, "probability"), ("x", "a number is")]
+    ("probability", "message"), [(None, "probability"), (0, "probability"), (1.5, "probability"), ("x", "no number")]
 )
 def test_a_sample_without_probabilities_is_refused(probability: object, message: str, tmp_path: Path) -> None:
     row = {"id": "a", "task": "t", "status": "OK", "level": 1, "text": "secret", "chosen_by": "sample"}
