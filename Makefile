@@ -57,7 +57,7 @@ slow: $(VENV)/.dev
 # need nothing else; others skip. LOWEST_EXTRAS=dev,judge LOWEST_TESTS=tests/unit tries all of them in 7 GB (CUDA).
 LOWEST = $(VENV)-lowest
 LOWEST_EXTRAS = serve,assess,judge,test
-LOWEST_TESTS = $(addprefix tests/unit/,client assess cli files review)
+LOWEST_TESTS = $(addprefix tests/unit/,client assess batch files review)
 lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(BOUNDED) -n 3 --dist loadfile $(LOWEST_TESTS)
 

@@ -71,8 +71,6 @@ def backbone(exported: Path) -> Backbone:
 
 @pytest.fixture(scope="session")
 def adapters(backbone: Backbone, once: Once) -> list[Path]:
-    """One adapter folder a task of TASKS."""
-
     def make(root: Path) -> None:
         for number, (task, (rank, levels)) in enumerate(TASKS.items()):
             make_adapter(root / task, backbone.spec, task, rank=rank, levels=levels, seed=number)
@@ -117,10 +115,10 @@ def exported_family(once: Once) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def family_repository(exported_family: Callable[[str], Path], once: Once) -> Callable[[str], Path]:
-    """The same with a store of adapters of many kinds (`family_stores.kinds_of`). Do not change it."""
+    """The same with a store of adapters of many kinds (`families.kinds_of`). Do not change it."""
 
     def make(name: str) -> Path:
-        from family_stores import make_store
+        from families import make_store
 
         return once(f"store-{name}", partial(make_store, name, exported_family(name)))
 

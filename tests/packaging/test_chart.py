@@ -18,7 +18,6 @@ from scoremux_client import Response, ScoringClient
 from scoremux_engine.backend.metrics import ALL
 from scoremux_server.front_door.config import FrontDoorConfig
 from scoremux_server.front_door.door import FrontDoor
-from scoremux_server.triton.installation import BUNDLED_RELEASE, Installation
 from serving import SCOREMUX, code
 from waiting import free_endpoints, until
 
@@ -95,8 +94,9 @@ def test_a_pod_has_no_rights_and_writes_to_scratch_volumes_only(objects: Objects
     assert all(volume["emptyDir"].get("sizeLimit") for volume in volumes.values() if "emptyDir" in volume)
 
 
-def test_probes_ask_the_watcher(objects: Objects) -> None:
+def test_probes_ask_the_watcher_of_the_images_triton(objects: Objects) -> None:
     container = server(objects)
+    assert "triton=/opt/tritonserver" in settings(objects)
     assert {"name": "watch", "containerPort": 8003} in container["ports"]
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "watch"}
     alive = {"path": "/healthz", "port": "watch"}
@@ -119,14 +119,6 @@ def test_the_server_accepts_its_arguments(objects: Objects, small_repository: Pa
     printed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert printed.returncode == 0, printed.stderr
     assert "--grpc-port=8001" in printed.stdout
-
-
-def test_the_bundled_triton_is_never_opened_to_a_network(objects: Objects) -> None:
-    assert "triton=/opt/tritonserver" in settings(objects)
-    with pytest.raises(Exception, match=r"set has triton=bundled, but the chart sets triton itself"):
-        render({"set": ["triton=bundled"]})
-    with pytest.raises(Exception, match="loopback only"):
-        Installation(Path("/opt"), BUNDLED_RELEASE, bundled=True).check_address("0.0.0.0")
 
 
 def test_clients_reach_the_door_or_the_server_and_nothing_else() -> None:
@@ -193,6 +185,7 @@ def test_values_that_make_no_sense_are_refused_by_name(values: dict[str, Any], n
     [
         ({"autoscaling": {"minReplicas": 9}}, r"minReplicas is 9, more than autoscaling\.maxReplicas, which is 8"),
         ({"set": ["watch_port=1"]}, "set has watch_port=1, but the chart sets watch_port itself"),
+        ({"set": ["triton=bundled"]}, "set has triton=bundled, but the chart sets triton itself"),
         ({"set": ["audit_log=/tmp/log"]}, "set has audit_log=/tmp/log, but the chart has no volume for an audit log"),
     ],
 )

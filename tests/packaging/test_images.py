@@ -44,7 +44,6 @@ def ignored(path: str) -> bool:
 
 
 def pip_commands() -> list[list[str]]:
-    """Return the words of every command that runs pip."""
     runs = [shlex.split(part) for name, rest in instructions() if name == "RUN" for part in rest.split("&&")]
     return [words for words in runs if "pip" in words]
 
@@ -187,59 +186,39 @@ def test_every_requirement_is_pinned_to_a_version_that_it_allows(lock: str) -> N
         for requirement in wanted(lock):
             if requirement.marker and not requirement.marker.evaluate(environment):
                 continue
-            chosen = [
-                pin for pin, _ in pins[requirement.name.lower()] if not pin.marker or pin.marker.evaluate(environment)
-            ]
-            assert len(chosen) == 1, (python, requirement.name)
-            (version,) = [specifier.version for specifier in chosen[0].specifier]
+            named = [pin for pin, _ in pins[requirement.name.lower()]]
+            (chosen,) = [pin for pin in named if not pin.marker or pin.marker.evaluate(environment)]
+            (version,) = [specifier.version for specifier in chosen.specifier]
             assert requirement.specifier.contains(version), (python, requirement, version)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_every_pin_is_exact_and_hashed(lock: str) -> None:
-    pins = [one for several in locked(lock).values() for one in several]
-    assert len(pins) >= LOCKS[lock]
-    for pin, hashes in pins:
-        assert [specifier.operator for specifier in pin.specifier] == ["=="], pin
-        assert hashes >= 1, pin
-
-
-@pytest.mark.parametrize("lock", LOCKS)
-def test_what_pinned_packages_require_is_pinned(lock: str) -> None:
+def test_locks_are_exact_hashed_and_complete_and_name_no_host(lock: str) -> None:
     pins, checked = locked(lock), 0
+    several = [one for pinned in pins.values() for one in pinned]
+    assert len(several) >= LOCKS[lock]
+    for pin, hashes in several:
+        assert [specifier.operator for specifier in pin.specifier] == ["=="] and hashes >= 1, pin
     for name in pins:
         with suppress(PackageNotFoundError):
-            lines = requires(name) or []
-            requirements = [Requirement(line) for line in lines]
+            requirements = [Requirement(line) for line in requires(name) or []]
             needed = {r.name.lower().replace("_", "-") for r in requirements if not r.marker or r.marker.evaluate()}
             assert needed - {"nvidia-pytriton"} <= pins.keys(), name
             checked += 1
     assert checked >= LOCKS[lock] // 2
+    places = r"://|(?:^|\s)(?:-e|--index|--extra-index|--find-links|-i|-f)\b|(?:^|\s)/\w"
+    assert not re.findall(places, (FOLDER / f"{lock}.txt").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_a_server_with_a_gpu_installs_the_default_runner_too() -> None:
-    """`calibrate` and `Engine.open` take OpenVINO where no profile.toml says otherwise."""
-    cpu, gpu = ({str(requirement) for requirement in wanted(lock)} for lock in ("cpu", "gpu"))
-    assert cpu ^ gpu == {"onnxruntime>=1.20", "onnxruntime-gpu>=1.20"}
-
-
-def test_what_the_lock_of_the_build_is_made_from_is_what_pyproject_says() -> None:
-    lines = (FOLDER / "build.in").read_text(encoding="utf-8").splitlines()
-    assert [Requirement(line) for line in lines if not line.startswith("#")] == wanted("build")
-
-
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.name)
-def test_no_path_and_no_host_is_in_a_lock(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert not re.findall(
-        r"://|(?:^|\s)(?:-e|--index|--extra-index|--find-links|-i|-f)\b|(?:^|\s)/\w", text, re.MULTILINE
-    )
-
-
-def test_what_images_install_is_locked_by_make_lock() -> None:
+def test_locks_are_made_by_make_lock_of_what_pyproject_says() -> None:
     assert {path.stem for path in FOLDER.glob("*.txt")} == set(LOCKS)
     (recipe,) = re.findall(r"^lock:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert re.findall(r"^\t\$\(LOCK\) .*/(\w+)\.txt$", recipe, re.MULTILINE) == list(LOCKS)
+    lines = (FOLDER / "build.in").read_text(encoding="utf-8").splitlines()
+    assert [Requirement(line) for line in lines if not line.startswith("#")] == wanted("build")
+    # `calibrate` and `Engine.open` take OpenVINO where no profile.toml says otherwise.
+    cpu, gpu = ({str(requirement) for requirement in wanted(lock)} for lock in ("cpu", "gpu"))
+    assert cpu ^ gpu == {"onnxruntime>=1.20", "onnxruntime-gpu>=1.20"}
 
 
 @pytest.fixture(scope="module")
@@ -265,16 +244,13 @@ def names_of(metadata: Message, extra: str) -> set[str]:
     return {r.name.lower() for r in chosen}
 
 
-def test_the_base_install_is_the_client_alone(metadata: Message) -> None:
+def test_the_base_install_is_the_client_alone_and_extras_bring_what_their_commands_need(metadata: Message) -> None:
     assert names_of(metadata, "") == {"numpy", "tritonclient", "httpx"}
-
-
-@pytest.mark.parametrize("extra", ["assess", "serve", "gpu", "export", "ray"])
-def test_an_extra_that_brings_commands_brings_what_the_command_needs(metadata: Message, extra: str) -> None:
-    brought = names_of(metadata, extra)
-    if "scoremux" in brought:  # by way of scoremux[cli]
-        brought |= names_of(metadata, "cli")
-    assert brought >= {"typer", "rich", "pyarrow"}
+    for extra in ("assess", "serve", "gpu", "export", "ray"):
+        brought = names_of(metadata, extra)
+        if "scoremux" in brought:  # by way of scoremux[cli]
+            brought |= names_of(metadata, "cli")
+        assert brought >= {"typer", "rich", "pyarrow"}, extra
 
 
 def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
@@ -282,6 +258,7 @@ def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfi
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
     ours = ["files", "client", "decide", "assess", "batch", "engine", "export", "train", "server", "calibrate"]
     assert packages == {"scoremux", *(f"scoremux_{name}" for name in ours)}
+    assert max(info.file_size for info in wheel.infolist()) < 200_000
     for model in ROOT.glob("model_repository/*/**/*"):
         if model.suffix in (".py", ".pbtxt"):
             assert f"scoremux_engine/{model.relative_to(ROOT)}" in names
@@ -304,10 +281,6 @@ def test_the_desk_is_a_distribution_of_its_own_for_the_same_version(tmp_path: Pa
     described = Parser().parsestr(wheel.read(next(n for n in names if n.endswith("/METADATA"))).decode())
     assert described["Version"] == metadata["Version"]
     assert f"scoremux[assess]=={metadata['Version']}" in described.get_all("Requires-Dist", [])
-
-
-def test_no_large_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    assert max(info.file_size for info in wheel.infolist()) < 200_000
 
 
 def test_importing_the_client_loads_numpy_only() -> None:

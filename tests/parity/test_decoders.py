@@ -17,8 +17,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from typer.testing import CliRunner
 
-from families import DECODERS, each_family, make_family
-from family_stores import kinds_of
+from families import DECODERS, each_family, kinds_of, make_family
 from making import WORDS
 from mixed_store import open_with_peft
 from model_inputs import TOKENIZERS, compare_with_transformers, make_tokenizer

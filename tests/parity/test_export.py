@@ -153,9 +153,11 @@ def test_a_pickle_file_is_never_opened(encoder: Path, tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_no_model_and_unknown_sites_are_refused(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be opened"):
         export_backbone(str(tmp_path), Opening("query"), tmp_path / "out")
+    with pytest.raises(ModelError, match=r"no module is named q_proj; .*dense.*query"):
+        export_backbone(str(encoder), Opening("q_proj"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -187,11 +189,6 @@ def test_a_special_token_that_transformers_adds_for_itself_is_text(encoder: Path
     assert "<|end|>" not in opened.words().get_vocab()
     as_before = transformers.AutoTokenizer.from_pretrained(encoder)("the <|end|> of a packet").input_ids
     assert opened.words().encode("the <|end|> of a packet").ids == as_before
-
-
-def test_unknown_sites_are_refused_with_the_names_there_are(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no module is named q_proj; .*dense.*query"):
-        export_backbone(str(encoder), Opening("q_proj"), tmp_path / "out")
 
 
 def test_a_linear_that_is_never_called_is_refused_by_name(encoder: Path, tmp_path: Path) -> None:
@@ -234,30 +231,26 @@ def test_damaged_weights_beside_the_graph_are_named(exported_family: Callable[[s
         Backbone.open(folder)
 
 
-@pytest.mark.parametrize("format", [{}, {"format": 2}])
-def test_an_export_of_another_format_is_refused(exported: Path, tmp_path: Path, format: dict[str, int]) -> None:
+def of_format(data: bytes, **format: int) -> bytes:
+    return json.dumps({key: value for key, value in json.loads(data).items() if key != "format"} | format).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        ("backbone.json", of_format, "of another version of scoremux; run `scoremux export backbone` again$"),
+        ("backbone.json", lambda data: of_format(data, format=2), "of another version of scoremux; run `scoremux exp"),
+        ("backbone.json", lambda data: data.replace(b'"max_tokens": 64', b'"max_tokens": 32'), "changed after the exp"),
+        *((name, lambda data: data[:-1], f"{name} was changed or cut") for name in ("backbone.onnx", "tokenizer.json")),
+    ],
+)
+def test_a_changed_export_is_refused(
+    exported: Path, tmp_path: Path, name: str, change: Callable[[bytes], bytes], sentence: str
+) -> None:
     folder = shutil.copytree(exported / "backbone" / "1", tmp_path / "1")
-    spec = json.loads((folder / "backbone.json").read_text())
-    del spec["format"]
-    (folder / "backbone.json").write_text(json.dumps({**spec, **format}, indent=1))
-    with pytest.raises(BackboneError, match=r"of another version of scoremux; run `scoremux export backbone` again$"):
-        Backbone.open(folder)
-
-
-@pytest.mark.parametrize("name", ["backbone.onnx", "tokenizer.json"])
-def test_a_damaged_file_is_named_when_the_backbone_is_opened(exported: Path, tmp_path: Path, name: str) -> None:
-    folder = shutil.copytree(exported / "backbone" / "1", tmp_path / "1")
-    data = (folder / name).read_bytes()
-    (folder / name).write_bytes(data[:-1])
-    with pytest.raises(BackboneError, match=rf"{name} was changed or cut short"):
-        Backbone.open(folder)
-
-
-def test_an_edited_description_is_refused(exported: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(exported / "backbone" / "1", tmp_path / "1")
-    spec = json.loads((folder / "backbone.json").read_text())
-    (folder / "backbone.json").write_text(json.dumps({**spec, "max_tokens": 32}))
-    with pytest.raises(BackboneError, match="changed after the export"):
+    (folder / name).write_bytes(changed := change((folder / name).read_bytes()))
+    assert changed != (exported / "backbone" / "1" / name).read_bytes()
+    with pytest.raises(BackboneError, match=sentence):
         Backbone.open(folder)
 
 

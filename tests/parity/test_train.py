@@ -144,7 +144,6 @@ def _peft(model: Path, layout: TableLayout, begun: torch.Tensor, recipe: Recipe)
 
 
 def _loop(model: Any, target: TrainingSet) -> None:
-    """The plain loop that everybody writes."""
     recipe, trained = target.recipe, [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-3, weight_decay=0.01)
     rarity = torch.bincount(torch.tensor([row.level for row in target.rows])).float() ** -recipe.class_weights

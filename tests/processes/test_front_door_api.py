@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-import http_peers
+import peers
 from apis import listening_api, row, score
 from doors import KEY, Place, needs_haproxy
 from scoremux_engine.scoring.permission import HEADER, Grant
@@ -96,8 +96,8 @@ def test_api_on_another_machine_is_refused(tmp_path: Path) -> None:
 
 
 def test_slow_bodies_end_at_the_door(tmp_path: Path) -> None:
-    web = http_peers.HttpPeer()  # in place of an API: it must see none of them
-    with http_peers.running(web), stand(tmp_path, patterns={"ours": "*"}, api=web.address, client_s=1) as made:
+    web = peers.HttpPeer()  # in place of an API: it must see none of them
+    with peers.running(web), stand(tmp_path, patterns={"ours": "*"}, api=web.address, client_s=1) as made:
         for path in ("/v1/score", "/v1/batches"):
             with made.place.connect() as connection:
                 more = "content-length: 1000\r\n"

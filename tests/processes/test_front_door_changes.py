@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from doors import Place, bearer, needs_haproxy
-from http_peers import running
+from peers import running
 from scoremux_files.atomic import replace_file
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.front_door import door as front_door
@@ -30,7 +30,7 @@ from scoremux_server.front_door.haproxy import Haproxy
 from scoremux_server.profile import LOOPBACK
 from scoremux_server.triton import processes
 from serving import SCOREMUX
-from small_backends import Watched, ask, opened, small_backend
+from stands import Watched, ask, opened, small_backend
 from waiting import until
 
 pytestmark = needs_haproxy
@@ -46,12 +46,10 @@ def many(count: int) -> list[AccessToken]:
 
 
 def entries(door: FrontDoor) -> list[str]:
-    """The lines of the tokens that HAProxy has loaded."""
     return (door.haproxy.folder / "tokens.map").read_text().splitlines()
 
 
 def ended_by(place: Place) -> None:
-    """Run a door that is stopped at once."""
     stop = threading.Event()
     stop.set()
     place.reports = []

@@ -111,7 +111,6 @@ def programme(tmp_path: Path) -> Iterator[Programme]:
 
 
 def let_time_pass(programme: Programme) -> None:
-    """Let the desk's clock go on by itself, from where it is."""
     began, now = time.monotonic(), programme.database.now()
     programme.database.now = lambda: now + time.monotonic() - began
 

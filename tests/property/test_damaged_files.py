@@ -68,7 +68,6 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 
 
 def _swap(value: Any, draw: random.Random) -> None:
-    """Replace, remove or add a value somewhere in a document."""
     while isinstance(value, (dict, list)) and value:
         key = draw.choice(list(value)) if isinstance(value, dict) else draw.randrange(len(value))
         if draw.random() < 0.5 or not isinstance(value[key], (dict, list)) or not value[key]:

@@ -110,18 +110,12 @@ def test_rows_that_read_long_prefixes_are_fewer() -> None:
     assert [most(prefix) for prefix in (0, 32, 256, 1024, 1 << 20)] == [200, 200, 50, 16, 1]
 
 
-def test_few_rows_of_one_length_keep_all_streams_at_work() -> None:
-    assert [len(part.rows) for part in plan([32] * 64, 4096, 4)] == [16] * 4
-    assert [len(part.rows) for part in plan([32] * 16, 4096, 4)] == [4] * 4
-    assert [len(part.rows) for part in plan([32] * 2, 4096, 4)] == [2]
-
-
-def test_parts_of_unlike_lengths_are_split_only_where_streams_are_done_earlier() -> None:
+def test_few_rows_keep_all_streams_at_work_and_those_that_may_kill_run_alone_and_first() -> None:
+    for count, sizes in ((64, [16] * 4), (16, [4] * 4), (2, [2])):
+        assert [len(part.rows) for part in plan([32] * count, 4096, 4)] == sizes
+    # Parts of unlike lengths are split only where streams are done earlier.
     assert [(p.bucket, len(p.rows)) for p in plan([64] * 5 + [40] * 8, 4096, 2)] == [(64, 5), (40, 8)]
     assert len(plan([64] * 12 + [40] * 2, 4096, 2)) > 2
-
-
-def test_rows_that_may_kill_run_alone_and_first() -> None:
     rows = [planned_row(place, 8) for place in range(5)]
     parts = split(rows, 4096, deadly={rows[1].digest, rows[3].digest})
     assert [places(part) for part in parts] == [[1], [3], [0, 2, 4]]

@@ -29,7 +29,6 @@ def run_names(server: Serving) -> set[str]:
 
 
 def left_over(names: set[str]) -> list[Path]:
-    """Return what runs of these names have left on this machine."""
     folders = (Path("/dev/shm"), Path(tempfile.gettempdir()))
     return [path for folder in folders for name in names for path in folder.glob(f"scoremux[-_]{name}*")]
 
@@ -97,5 +96,4 @@ def seconds_until_scored(url: str, row: Response, since: float, patience_s: floa
 
 
 def pid_of(server: Serving, victim: str) -> int:
-    """Return the process id of the stub or of tritonserver."""
     return server.stub if victim == "stub" else server.triton

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 import raters
-from raters import Raters
+from raters import GOOD_AND_BAD, OF_ALL_SORTS, MadeTask, Raters, replicate
 from scoremux_assess.conclusions.totals import measure_totals
 from scoremux_assess.conclusions.verdicts import Criterion, Verdict, judge, read_criteria, worst
 from scoremux_assess.labels.joining import read_joined
@@ -20,7 +20,6 @@ from scoremux_assess.labels.ratings import Ratings
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates, mean_of
 from scoremux_assess.statistics.intervals import dsm_estimates, estimates
-from two_humans import GOOD_AND_BAD, OF_ALL_SORTS, MadeTask, replicate
 from waiting import Result, Scaled
 
 NAMES = ("qwk", "smd", "exact", "adjacent", "r", "sd_ratio")

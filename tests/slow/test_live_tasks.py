@@ -100,7 +100,6 @@ def vary(original: Path, folder: Path, factor: float) -> Path:
 
 
 def change(store: Store, backbone: Backbone, versions: Versions, draw: random.Random, line: Timeline) -> None:
-    """Make one random change."""
     task = draw.choice(sorted(versions))
     live = store.manifest().tasks
     kind = draw.choice(["publish", "publish", "rollback", "retire"]) if task in live else "publish"

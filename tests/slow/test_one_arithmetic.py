@@ -51,7 +51,6 @@ def count_differences(backbone: Path, mixes: int, processor: str, part: int) -> 
 
 
 def differs_from_record(backbone: Path, mixes: str, bits: list[str]) -> bool:
-    """Compare with the record, or add what is not in it."""
     record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     key, digest = f"{Backbone.open(backbone).spec.digest} {mixes}", hashlib.sha256(" ".join(bits).encode()).hexdigest()
     recorded = record.setdefault(key, {"digest": digest, "processor": processor_name()})

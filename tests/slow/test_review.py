@@ -85,7 +85,6 @@ def simulate(kind: str, name: str, folder: Path, seconds: float, result: Result)
 
 
 def check(programme: Programme, seen: Seen) -> None:
-    """Compare what raters were told with what the database has."""
     with programme.database.read() as connection:
         query = select(reads.c.token, reads.c.kind, decisions.c.row, decisions.c.person, decisions.c.level)
         kept = connection.execute(query.join(decisions, decisions.c.read == reads.c.id)).all()

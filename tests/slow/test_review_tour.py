@@ -19,7 +19,6 @@ POINTS = {"bio-7": [0, 1, 2], "phy-3": [0, 0.25, 0.5, 0.75, 1], "geo-2": [0, 0.5
 
 
 def human(text: str, levels: int, draw: int) -> int:
-    """Return what a rater would give, seldom one level off."""
     good = sum(word in text.lower() for word in ("absor", "takes in", "reflect", "bounce", "throw", "dichte", "يبرد"))
     return max(0, min(levels - 1, good * (levels - 1) // 2 - (draw % 7 == 0)))
 

@@ -34,7 +34,6 @@ def _errors(shares: npt.NDArray[np.float64], reads: int, seed: int) -> npt.NDArr
 
 
 def _rows(right: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float64]) -> LabelledScores:
-    """Return rows of two levels."""
     level = np.arange(len(right)) % 2
     human, probabilities = np.where(right, level, 1 - level), np.stack([confidence, 1 - confidence], axis=1)
     return LabelledScores(np.where(level[:, None] == 0, probabilities, probabilities[:, ::-1]), level, human)

@@ -47,7 +47,6 @@ def test_no_right_start_is_refused(
 
 @contextmanager
 def busy() -> Iterator[None]:
-    """Keep another thread computing."""
     stop = threading.Event()
 
     def compute() -> None:

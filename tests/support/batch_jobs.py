@@ -47,12 +47,10 @@ def people(source: Path) -> list[str]:
 
 
 def alerts(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a job's alerts."""
     return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
 
 
 def arguments(sources: list[Path], out: Path, url: str) -> list[str]:
-    """Return the command of one job."""
     names = [str(source) for source in sources]
     return [SCOREMUX, "score", *names, "--out", str(out), "--url", url, "--part-rows", str(PART_ROWS)]
 
@@ -64,7 +62,6 @@ def content(out: Path) -> dict[str, bytes]:
 
 
 def finish(command: list[str]) -> None:
-    """Run a job to its end, in this process."""
     ended = run_here(*command[1:])
     if ended.returncode not in (0, 3, 4):
         raise AssertionError(f"exit status {ended.returncode}: {ended.stderr}")

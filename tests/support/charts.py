@@ -109,7 +109,6 @@ def server(objects: Objects) -> dict[str, Any]:
 
 
 def door(objects: Objects) -> dict[str, Any]:
-    """Return the pod's sidecar."""
     (container,) = pod(objects)["initContainers"]
     found: dict[str, Any] = container
     assert found["restartPolicy"] == "Always"

@@ -75,7 +75,6 @@ _METHODS = ("get", "post", "put", "delete")
 
 
 def contracts() -> Contracts:
-    """Return the contracts of the code."""
     made: Contracts = {"tensors": _tensors(), "statuses": dict.fromkeys(map(str, contract.Status), "")}
     made["routes"] = {reason.route: "" for reason in contract.Reason} | {contract.MACHINE: ""}
     made["condition codes"] = dict(contract.CONDITION_CODES)
@@ -95,7 +94,6 @@ def contracts() -> Contracts:
 
 
 def text_of(made: Contracts) -> str:
-    """Return what a file holds."""
     return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -74,7 +74,6 @@ class Place:
         (self.folder / "door.pem").write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
 
     def expire(self, name: str) -> None:
-        """Let a token's time be over."""
         file = json.loads(self.tokens.path.read_text())
         (token,) = [token for token in file["tokens"] if token["name"] == name]
         token["ends"] = "2020-01-01T00:00:00Z"

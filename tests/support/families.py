@@ -1,5 +1,6 @@
-"""Small models of many families, with seeded random weights: what has no weights in the registries."""
+"""Small models of many families, with adapters of many kinds."""
 
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ import transformers
 
 from computed import computed_precisions
 from making import WORDS
+from mixed_store import Kind, add_adapters
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import Tables
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
@@ -172,3 +174,33 @@ def export_family(name: str, folder: Path) -> None:
     opening = Opening(family.sites, dora=True, bias=True)
     beside = {"one_file_bytes": 1000} if family.decoder else {}
     export_backbone(str(source), opening, folder, AllRunners, **beside)
+
+
+_QUESTION = " ".join(WORDS)
+
+
+def template(repeats: int, after: str = "") -> dict[str, Any]:
+    """Return keys of `task.json` by which a question so many times as long as all words precedes each response."""
+    return {"question": _QUESTION, "input": {"template": "{question} " * repeats + "{response}" + after}}
+
+
+def kinds_of(family: str) -> tuple[Kind, ...]:
+    """Return adapters of several ranks, kinds and heads; one gives one value in points; decoders' have prefixes too."""
+    sites = FAMILIES[family].sites
+    options = ({}, {"use_rslora": True}, {"use_dora": True}, {"lora_bias": True}, {})
+    shapes = ((4, 5), (24, 2), (8, 3), (16, 20), (70, 4))
+    classes = (Kind(rank, levels, sites, kind) for (rank, levels), kind in zip(shapes, options, strict=True))
+    long, longer, pair = template(1, " [SEP] the"), template(3), {"first": "{question}", "second": "{response}"}
+    prefixed = (
+        Kind(8, 5, sites, task=long),
+        Kind(4, 2, sites, {"use_dora": True}, longer),
+        Kind(16, 3, sites, {"lora_bias": True}, {"question": _QUESTION, "input": pair}),
+        Kind(70, 4, sites, task=longer, outputs=1),
+    )
+    return (*classes, Kind(8, 4, sites, outputs=1), *(prefixed if FAMILIES[family].decoder else ()))
+
+
+def make_store(family: str, exported: Path, repository: Path) -> None:
+    """Copy what `families.export_family` wrote, and publish an adapter of each kind."""
+    shutil.copytree(exported, repository, dirs_exist_ok=True)
+    add_adapters(str(repository / "source"), repository, kinds_of(family), Backbone.open(repository / "backbone" / "1"))

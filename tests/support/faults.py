@@ -41,6 +41,26 @@ def run_with_fault(action: Callable[[], object], number: int, fault: Callable[[]
         os._exit(UNFORESEEN)
 
 
+def raised_in_child(action: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> str:
+    """Return the error that `action` raises in a forked child, empty if none; prepare: runs there before it."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        message = ""
+        try:
+            prepare()
+            action()
+        except BaseException as error:
+            message = f"{type(error).__name__}: {error}"
+        os.write(writer, message.encode()[:60_000])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        message = answer.read()
+    os.waitpid(child, 0)
+    return message
+
+
 def count_operations(action: Callable[[], object]) -> int:
     """Run `action` unharmed in a forked child; return how many file operations it has."""
     reader, writer = os.pipe()

@@ -32,7 +32,6 @@ def run(folder: Path, out: Path, checkpoint_s: float = 0.0, moment: tuple[int, f
 
 
 def run_in_child(folder: Path, out: Path) -> None:
-    """Train in a process of its own, to the end."""
     child = multiprocessing.get_context("fork").Process(target=run, args=(folder, out))
     child.start()
     child.join()
@@ -60,7 +59,6 @@ def run_with_kills(folder: Path, out: Path, kills: int, seed: int, operations: i
 
 
 def adapters(out: Path) -> dict[str, bytes]:
-    """Return what a run wrote, by path."""
     files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".training.lock")
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 

@@ -13,7 +13,6 @@ from scoremux_api.services import Services
 
 
 def openapi_text(app: FastAPI) -> str:
-    """Return what the file holds."""
     return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
 
 

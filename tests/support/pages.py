@@ -45,7 +45,6 @@ class Block:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """Yield a page's blocks of code."""
     lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
     number = 0
     while number < len(lines):

@@ -55,7 +55,6 @@ def stop(url: str, *, check: bool = True) -> None:
 
 
 def pid_of(url: str) -> int:
-    """Return the server's process."""
     return int((_home(url) / "data/postmaster.pid").read_text().split()[0])
 
 
@@ -89,7 +88,6 @@ def database_name(kind: str, folder: Path) -> Iterator[str]:
 
 
 def load(url: str, dump: Path) -> None:
-    """Run the statements of a dump in a database."""
     folder = programs()
     assert folder is not None, "no PostgreSQL here: ask programs() first"
     subprocess.run(["psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(dump), url], check=True, capture_output=True)

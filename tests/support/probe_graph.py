@@ -80,7 +80,6 @@ class Graph:
         return self.op("Gather", table, "group", axis=0)
 
     def adapter(self, x: str, site: Site) -> str:
-        """(x @ A[group]) @ B[group]"""
         return self.op("MatMul", self.op("MatMul", x, self.rows_of(f"A.{site.name}")), self.rows_of(f"B.{site.name}"))
 
     def by_row(self, table: str) -> str:

@@ -71,12 +71,10 @@ class Bits:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What must be equal for the digests to be."""
         return self.model, self.backbone, self.arithmetic, self.libraries
 
 
 def read_record() -> dict[tuple[str, ...], Bits]:
-    """Return what is recorded."""
     entries = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else []
     return {bits.key: bits for bits in (Bits(**entry) for entry in entries)}
 

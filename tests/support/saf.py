@@ -34,7 +34,6 @@ class SafRow:
 
 
 def read_rows(split: str = "test") -> list[SafRow]:
-    """Return the rows of one split of the corpus."""
     lines = (DATA / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     return [SafRow(r["response_id"], r["task_id"], r["text"], r["level"]) for r in map(json.loads, lines)]
 

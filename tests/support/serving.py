@@ -61,7 +61,6 @@ class Serving:
 
     @property
     def triton(self) -> int:
-        """Triton's process id."""
         (pid,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(pid)
 

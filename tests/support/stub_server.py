@@ -23,7 +23,6 @@ def reply(rows: int) -> bytes:
 
 
 def handlers() -> Any:
-    """Return the one method it has."""
     infer = grpc.unary_unary_rpc_method_handler(
         lambda rows, _: reply(rows), lambda data: service_pb2.ModelInferRequest.FromString(data).inputs[0].shape[0]
     )

@@ -29,7 +29,6 @@ def rows_of(count: int) -> list[Response]:
 
 
 def through_json(address: str, rows: list[Response], **headers: str) -> list[dict[str, Any]]:
-    """Score rows in requests of different sizes."""
     draw, answered, left = random.Random(8), list[dict[str, Any]](), rows
     with httpx.Client(base_url=f"http://{address}", timeout=120, headers=headers) as client:
         while left:

@@ -35,7 +35,6 @@ BUILT = SOURCES / "bin" / "tritonserver"
 
 @pytest.fixture(scope="module")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Triton with the backend for ONNX Runtime."""
     if BUILT.exists():
         return SOURCES
     if not (SOURCES / "build.sh").exists():

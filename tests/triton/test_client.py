@@ -44,7 +44,6 @@ def check(scored: list[Scored], count: int) -> None:
 
 @contextmanager
 def beside(work: Callable[..., None], *arguments: object) -> Iterator[None]:
-    """Run something in a thread meanwhile."""
     thread = threading.Thread(target=work, args=arguments)
     thread.start()
     try:

@@ -48,7 +48,6 @@ class Guarded:
             yield client
 
     def counters(self) -> tuple[Any, ...]:
-        """What Triton counted, and what HAProxy sent on."""
         with triton.InferenceServerClient(self.server.endpoints.grpc_url) as admin:
             (model,) = admin.get_inference_statistics("scorer").model_stats
         counted = model.inference_stats.success.count, model.inference_stats.fail.count, model.inference_count

@@ -77,7 +77,6 @@ class Prometheus:
             return json.loads(answer.read())["data"]
 
     def values(self, query: str) -> list[float]:
-        """Return the finite values that a query gives now."""
         values = [float(series["value"][1]) for series in self.get("query", query=query)["result"]]
         return [value for value in values if math.isfinite(value)]
 

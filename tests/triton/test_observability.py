@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from faults import mounted, root_only
-from http_peers import running
 from making import TASKS
+from peers import running
 from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError, UnavailableError
 from serving import Serving, Values, metrics, serving, value
 from waiting import until

@@ -38,7 +38,6 @@ def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one command made of the adapters. Do not change it."""
     scratch = tmp_path_factory.mktemp("served")
     with serving(scratch / "repo", scratch, options=["--adapters", str(trained)], start_s=180) as server:
         assert "adapters 3: 3 published now" in server.output

@@ -22,8 +22,8 @@ ELSEWHERE = (
     "pip install ",
     *(f"scoremux {c} " for c in ("serve", "ask", "tune", "sample", "review")),
 )
-"""CI itself does the first three; the server below runs on free ports, and `ask` takes port 8001; test_tune.py tunes a
-small model."""
+"""CI itself does the first three; the server below runs on free ports, and `ask` takes port 8001; test_profile.py tunes
+a small model."""
 
 CLIENT = ("client/README.md", "evidence/README.md", "client/wire.md")
 SHORTER = {"scoremux selftest repo": "scoremux selftest repo --mixes 3 --longest 16"}

@@ -99,7 +99,6 @@ def packed(values: Sequence[str]) -> Any:
 
 
 def send_grpc(channel: grpc.Channel, attempt: Attempt) -> list[str]:
-    """Return the statuses of the rows, or REFUSED."""
     request = service_pb2.ModelInferRequest(model_name="scorer")
     for name, values in (("TEXT", ["a router"] * len(attempt.tasks)), ("TASK", attempt.tasks)):
         request.inputs.add(name=name, datatype="BYTES", shape=[len(values), 1])
@@ -118,7 +117,6 @@ def send_grpc(channel: grpc.Channel, attempt: Attempt) -> list[str]:
 
 
 def send_http(connection: http.client.HTTPConnection, attempt: Attempt) -> list[str]:
-    """Return the statuses of the rows, or REFUSED."""
     body, size = http_body(attempt)
     connection.putrequest("POST", "/v2/models/scorer/infer")
     for name, value in attempt.headers:

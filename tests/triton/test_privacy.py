@@ -59,7 +59,6 @@ def repository(own_repository: Path, backbone: Backbone, tmp_path: Path) -> Path
 
 
 def every_status() -> list[Response]:
-    """Rows that get all the statuses a server gives."""
     return [
         Response("t-1", TEXT),
         Response("nobody", TEXT),
@@ -75,7 +74,6 @@ def every_status() -> list[Response]:
 
 
 def spoiled() -> Iterator[bytes]:
-    """HTTP bodies with the text in them and something wrong."""
     body = {
         "inputs": [
             {"name": name, "datatype": "BYTES", "shape": [1, 1], "data": [value]}
@@ -104,14 +102,12 @@ def post(connection: http.client.HTTPConnection, path: str, body: bytes, headers
 
 
 def failure(client: ScoringClient, rows: list[Response]) -> str:
-    """Return all that a program could print of an error."""
     with pytest.raises(TransportError) as caught:
         client.score(rows)
     return "".join(traceback.format_exception(caught.value)) + repr(caught.value)
 
 
 def fetched(url: str) -> str:
-    """Return the body of an answer, whatever its status."""
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
             return str(answer.read().decode())
@@ -142,7 +138,6 @@ def under_way(url: str) -> Iterator[list[str]]:
 
 
 def kill_the_stub(pid: int) -> None:
-    """Let the watcher have something to say."""
     (stub,) = processes.stubs(pid)
     os.kill(stub, signal.SIGKILL)
 

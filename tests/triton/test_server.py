@@ -287,13 +287,11 @@ def test_tritons_response_cache_is_refused(small_repository: Path) -> None:
         server.stop()
 
 
-def test_the_selftest_passed_and_rows_in_flight_are_noted(server: TritonServer) -> None:
+def test_a_server_starts_once_tests_itself_notes_rows_and_logs_no_key(server: TritonServer) -> None:
     kept = {path.name for path in server.run.path.iterdir()}
     assert {"selftest-passed", "rows-in-flight", "arithmetic"} <= kept
     assert server.arithmetic.startswith("x86-f32")
-
-
-def test_a_server_starts_once(server: TritonServer) -> None:
+    assert server.log and server._key not in server.log.read_text()
     with pytest.raises(SetupError, match="started already"):
         server.launch()
 
@@ -402,10 +400,6 @@ def test_over_grpc_strangers_change_nothing(server: TritonServer) -> None:
                 with pytest.raises(triton.InferenceServerException, match="restricted"):
                     make(client, headers)
         assert client.is_server_live() and client.is_model_ready("scorer")
-
-
-def test_the_key_is_in_no_log(server: TritonServer) -> None:
-    assert server.log and server._key not in server.log.read_text()
 
 
 def test_the_watcher_has_the_key_on_both_roads(server: TritonServer) -> None:

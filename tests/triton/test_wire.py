@@ -8,8 +8,8 @@ import subprocess
 import httpx
 import pytest
 
-from http_peers import running
 from making import ROOT
+from peers import running
 from scoremux_client import Response, ScoringClient
 from scoremux_server.triton.server import TritonServer
 from watching import responses

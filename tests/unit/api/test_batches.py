@@ -68,7 +68,6 @@ def ids(results: list[dict[str, Any]]) -> list[str]:
 
 
 def texts_of(transport: FakeTransport) -> list[str]:
-    """Return the texts that were sent, in order."""
     return [bytes(response.text or b"").decode() for request in transport.requests for response in request]
 
 
@@ -85,7 +84,6 @@ def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tokens(tmp_path: Path) -> AccessTokenFile:
-    """A file with the tokens north and south."""
     file = AccessTokenFile(tmp_path / "tokens.json")
     for name in ("north", "south"):
         file.add(name, ["t-1", "t-2"], 0, 9)

@@ -39,7 +39,6 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 def begin(address: str, path: str, length: int, body: bytes) -> socket.socket:
-    """Send the beginning of a request's body."""
     host, _, port = address.partition(":")
     connection = socket.create_connection((host, int(port)), timeout=60)
     head = f"POST {path} HTTP/1.1\r\nhost: a\r\n{HEADER}: {SLOW[HEADER]}\r\ncontent-length: {length}\r\n\r\n"
@@ -48,7 +47,6 @@ def begin(address: str, path: str, length: int, body: bytes) -> socket.socket:
 
 
 def heard(connection: socket.socket) -> tuple[int, str]:
-    """Return status and title of an answer."""
     answer = http.client.HTTPResponse(connection)
     answer.begin()
     return answer.status, json.loads(answer.read())["title"]

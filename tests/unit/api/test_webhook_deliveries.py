@@ -280,7 +280,6 @@ def test_a_receiver_that_is_down_is_tried_once_after_each_pause(hooks: Hooks) ->
         return sum(found.attempts for found in hooks.found())
 
     def rests() -> bool:
-        """Whether the webhook pauses, and nothing is being sent."""
         with hooks.database.read() as connection:
             (webhook,) = outbox.webhooks_of(connection)
         leased = [found for found in hooks.found(state="waiting") if found.due_at == hooks.clock[0] + LEASE_S]

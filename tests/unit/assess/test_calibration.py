@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import beta
 
 from making import ROOT
+from raters import GOOD_AND_BAD, replicate
 from scoremux_assess.calibration import fit as fitting
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.ranges import Growth, reach
@@ -24,7 +25,6 @@ from scoremux_decide.apply import calibrated, distance, range_around
 from scoremux_decide.bounds import upper_bound
 from scoremux_decide.decision import Decision, LevelRange, Threshold
 from scoremux_decide.policy import ScoringPolicy, read_policy
-from two_humans import GOOD_AND_BAD, replicate
 
 
 def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4, doubt: float = 0.5) -> LabelledScores:

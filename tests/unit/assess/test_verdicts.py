@@ -35,7 +35,6 @@ def criterion(statistic: str, at_least: float | None, at_most: float | None, of:
 
 
 def of(name: str, ratings: Ratings, student: list[int] | None = None) -> tuple[float, float, float]:
-    """Return value, low and high of a statistic over all rows."""
     ratings = ratings if student is None else replace(ratings, student=np.array(student))
     found = estimates([BY_NAME[name]], ratings, np.zeros(len(ratings), np.int64), 1)[name]
     return float(found.value[0]), float(found.low[0]), float(found.high[0])

@@ -46,7 +46,6 @@ DECISION = Decision(
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A store with a calibrated version, and the same one on hold."""
     for digest, decision in ((CALIBRATED, DECISION), (HELD, replace(DECISION, held=CALIBRATED))):
         folder = tmp_path / "store" / "packages" / digest
         folder.mkdir(parents=True)
@@ -81,7 +80,6 @@ class Desk:
 
 
 def watch(desk: Desk, store: Path, tmp_path: Path, *words: str, policy: str = "") -> tuple[dict[str, Any], str]:
-    """Return the JSON and the output of the command."""
     final, out, rules = tmp_path / "final.jsonl", tmp_path / "page.html", tmp_path / "policy.toml"
     final.write_text("".join(json.dumps(row) + "\n" for row in desk.rows), encoding="utf-8")
     rules.write_text(f"[watch]\n{policy}", encoding="utf-8")

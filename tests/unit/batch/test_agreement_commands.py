@@ -56,7 +56,6 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 
 def cells(text: str, first: str) -> str:
-    """Return the line of a table that begins with a word."""
     return next(line for line in text.splitlines() if line.startswith(first))
 
 

@@ -45,7 +45,6 @@ class RayCluster(NamedTuple):
     raylets: list[int]
 
     def scorers(self) -> list[psutil.Process]:
-        """Return the processes that score, of both nodes."""
         children = [child for raylet in self.raylets for child in psutil.Process(raylet).children()]
         return [child for child in children if child.cmdline()[:1] and "score_slice" in child.cmdline()[0]]
 

@@ -31,7 +31,6 @@ def slices(
 
 
 def rows(path: Path, layout: RowLayout | None = None) -> Rows:
-    """Return id, task, text and line of every row."""
     return [row for s in slices(path, layout) for row in zip(s.ids, s.tasks, s.texts, s.lines, strict=True)]
 
 

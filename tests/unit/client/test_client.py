@@ -154,7 +154,7 @@ def test_an_asynchronous_source_fills_its_chunks() -> None:
     assert [len(request) for request in transport.requests] == [30, 30, 30, 10]
 
 
-def test_identical_rows_are_sent_once_and_come_back_under_their_own_ids(score: Score) -> None:
+def test_identical_rows_are_sent_once_unless_wanted_and_come_back_under_their_own_ids(score: Score) -> None:
     transport = fake()
     rows = [Response("t-1", str(i % 3), f"id-{i}") for i in range(50)] + [Response("t-2", "0", "other")]
     scored = score(transport, rows, chunk_rows=2)
@@ -163,12 +163,8 @@ def test_identical_rows_are_sent_once_and_come_back_under_their_own_ids(score: S
     ]  # fmt: skip
     assert [s.id for s in scored] == [r.id for r in rows]
     assert levels(scored) == [i % 3 for i in range(50)] + [0]
-
-
-def test_identical_rows_are_all_sent_where_that_is_wanted(score: Score) -> None:
-    transport = fake()
-    score(transport, numbered(3) * 4, deduplicate=False)
-    assert sum(map(len, transport.requests)) == 12
+    score(everything := fake(), numbered(3) * 4, deduplicate=False)
+    assert sum(map(len, everything.requests)) == 12
 
 
 @pytest.mark.parametrize("kind", [UnavailableError, DeadlineError, RejectedError])
@@ -197,9 +193,6 @@ class TakesFew(FakeTransport):
 def test_requests_that_are_too_large_go_out_in_smaller_ones(score: Score) -> None:
     transport = TakesFew(TASKS, lambda _, text: int(text))
     assert levels(score(transport, numbered(10), chunk_rows=10, retries=NO_RETRIES)) == list(range(10))
-
-
-def test_one_row_that_is_too_large_fails(score: Score) -> None:
     transport = TakesFew(TASKS)
     transport.most = 0
     with pytest.raises(TooLargeError, match="row 0: host:1: the request is larger than max"):
@@ -391,16 +384,16 @@ def test_no_failure_shows_a_text(score: Score, result: Any) -> None:
     assert SECRET not in shown
 
 
-@pytest.mark.parametrize("row", [Response(7, "x"), Response("t-1", ["x"])])  # type: ignore[arg-type]
-def test_a_row_of_another_type_is_named(score: Score, row: Response) -> None:
-    with pytest.raises(InputError, match="row 2: task and text are"):
-        score(fake(), [*numbered(2), row])
-
-
-def test_what_is_no_row_is_answered_with_what_a_row_is(score: Score) -> None:
-    sentence = r"row 0: it is of type str, not a scoremux_client\.Response\(task=…, text=…\)"
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        *((row, "row 2: task and text are") for row in (Response(7, "x"), Response("t-1", ["x"]))),  # type: ignore[arg-type]
+        ("text", r"row 2: it is of type str, not a scoremux_client\.Response\(task=…, text=…\)"),
+    ],
+)
+def test_a_row_of_another_type_is_named(score: Score, row: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        score(fake(), ["text"])
+        score(fake(), [*numbered(2), row])
 
 
 def test_texts_that_json_cannot_carry_get_a_status_and_are_not_sent(score: Score) -> None:

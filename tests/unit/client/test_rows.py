@@ -1,6 +1,9 @@
-"""Rows to wire tensors and back."""
+"""Public names, and rows to and from the wire; every text comes back as it was sent."""
 
+import asyncio
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,11 +12,13 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import deserialize_bytes_tensor
 
-from scoremux_client import contract
+import scoremux
+from scoremux_client import AsyncScoringClient, InputError, Response, ScoringClient, contract
 from scoremux_client.answer_columns import decode
 from scoremux_client.contract import Status
-from scoremux_client.errors import InputError, RejectedError
-from scoremux_client.rows import Response, encode, to_bytes
+from scoremux_client.errors import RejectedError
+from scoremux_client.rows import encode, to_bytes
+from scoremux_client.testing import FakeTransport
 
 NAN = math.nan
 ROWS = [Response("t-1", "secret", "r1"), Response("t-2@" + "a" * 64, "other", None)]
@@ -54,16 +59,13 @@ def test_a_text_survives_the_wire_byte_for_byte(text: str) -> None:
     assert deserialize_bytes_tensor(tensor._get_content())[0] == text.encode()
 
 
-def test_bytes_are_sent_as_they_are_and_half_a_surrogate_pair_as_no_utf8() -> None:
+def test_bytes_are_sent_as_they_are_and_what_is_no_text_is_refused() -> None:
     assert to_bytes(b"\xff\xfe") == b"\xff\xfe"
     with pytest.raises(UnicodeDecodeError):
         to_bytes("half \ud800").decode()
-
-
-@pytest.mark.parametrize("text", [None, 7, NAN])
-def test_a_text_that_is_no_text_is_refused_as_input(text: Any) -> None:
-    with pytest.raises(InputError):
-        encode([Response("t-1", text)])
+    for text in (None, 7, NAN):
+        with pytest.raises(InputError):
+            encode([Response("t-1", text)])  # type: ignore[arg-type]
 
 
 def test_a_scored_row_comes_back_whole() -> None:
@@ -92,12 +94,6 @@ def test_a_tensor_that_is_missing_or_has_another_number_of_rows_is_refused_by_na
         decode(ROWS, answer(**{name: answer()[name][:1]}))
 
 
-@pytest.mark.parametrize(("name", "shape"), [("LEVEL_RANGE", (2, 1)), ("CONFIDENCE", (2,)), ("LEVEL", (2, 2))])
-def test_a_tensor_with_rows_of_another_shape_is_refused_by_name(name: str, shape: tuple[int, ...]) -> None:
-    with pytest.raises(RejectedError, match=f"{name} has rows of shape"):
-        decode(ROWS, answer(**{name: np.zeros(shape, dtype=answer()[name].dtype)}))
-
-
 def test_embeddings_come_back_with_the_rows_that_have_a_score() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     scored, none = decode(ROWS, answer(EMBEDDING=vectors))
@@ -108,27 +104,34 @@ def test_embeddings_come_back_with_the_rows_that_have_a_score() -> None:
         decode(ROWS, answer(EMBEDDING=vectors[:1]))
 
 
+WRONG_NUMBERS = {
+    "LEVEL": ([[2], [-1]], [[-1], [-1]], [[1], [0]]),
+    "SCORE": ([[NAN], [0]], [[math.inf], [0]], [[contract.NO_SCORE], [0]]),
+    "PROBABILITIES": (
+        [[0.25, NAN, 0], [0, 0, 0]],
+        [[0.75, 0.75, 0], [0, 0, 0]],
+        [[0.5, 0, 0.5], [0, 0, 0]],
+        [[0.25, 0.75, 0], [1, 0, 0]],
+    ),
+    "TOKENS": ([[-7], [0]],),
+    "CONFIDENCE": ([[1.5], [-1]], [[0.5], [0.5]]),
+    "LEVEL_RANGE": ([[0, 0], [-1, -1]],),
+}
 NOT_ALLOWED = [
     ("STATUS", np.array([[b"OK"], [b"FROM_THE_FUTURE"]], np.object_), "unknown STATUS .*; upgrade scoremux"),
     ("VERSION", np.array([[b"the dog ate it"], [b""]], np.object_), "unknown VERSION"),
     ("CONDITION", np.array([[b"I\x1b[2J"], [b""]], np.object_), "unknown CONDITION"),
     ("ROUTE", np.array([[b"\xff"], [b""]], np.object_), "unknown ROUTE"),
     ("LEVEL", np.array([[1.5], [-1]], np.float32), "LEVEL is float32, not INT32"),
-    ("LEVEL", np.array([[2], [-1]], np.int32), "LEVEL is not what"),
-    ("LEVEL", np.array([[-1], [-1]], np.int32), "LEVEL is not what"),
-    ("LEVEL", np.array([[1], [0]], np.int32), "LEVEL is not what"),
-    ("SCORE", np.array([[NAN], [0]], np.float32), "SCORE is not what"),
-    ("SCORE", np.array([[math.inf], [0]], np.float32), "SCORE is not what"),
-    ("SCORE", np.array([[contract.NO_SCORE], [0]], np.float32), "SCORE is not what"),
-    ("PROBABILITIES", np.array([[0.25, NAN, 0], [0, 0, 0]], np.float32), "PROBABILITIES is not what"),
-    ("PROBABILITIES", np.array([[0.75, 0.75, 0], [0, 0, 0]], np.float32), "PROBABILITIES is not what"),
-    ("PROBABILITIES", np.array([[0.5, 0, 0.5], [0, 0, 0]], np.float32), "PROBABILITIES is not what"),
-    ("PROBABILITIES", np.array([[0.25, 0.75, 0], [1, 0, 0]], np.float32), "PROBABILITIES is not what"),
-    ("TOKENS", np.array([[-7], [0]], np.int32), "TOKENS is not what"),
-    ("CONFIDENCE", np.array([[1.5], [-1]], np.float32), "CONFIDENCE is not what"),
-    ("CONFIDENCE", np.array([[0.5], [0.5]], np.float32), "CONFIDENCE is not what"),
-    ("LEVEL_RANGE", np.array([[0, 0], [-1, -1]], np.int32), "LEVEL_RANGE is not what"),
     ("EMBEDDING", np.zeros((2, 3)), "EMBEDDING is float64, not FP32"),
+    ("LEVEL_RANGE", np.zeros((2, 1), np.int32), "LEVEL_RANGE has rows of shape"),
+    ("CONFIDENCE", np.zeros(2, np.float32), "CONFIDENCE has rows of shape"),
+    ("LEVEL", np.zeros((2, 2), np.int32), "LEVEL has rows of shape"),
+    *(
+        (name, np.array(values, answer()[name].dtype), f"{name} is not what")
+        for name, several in WRONG_NUMBERS.items()
+        for values in several
+    ),
 ]
 
 
@@ -144,3 +147,51 @@ def test_a_response_is_shown_without_its_text(text: Any) -> None:
     shown = repr(Response("t-1", text))
     assert "secret" not in shown
     assert isinstance(text, str) or shown == f"Response(task='t-1', id=None, text=<{type(text).__name__}>)"
+
+
+def test_every_public_name_is_there() -> None:
+    for name in scoremux.__all__:
+        assert getattr(scoremux, name) is not None
+    with pytest.raises(AttributeError, match="nobody"):
+        getattr(scoremux, "nobody")  # noqa: B009
+
+
+def test_importing_it_and_its_client_loads_no_engine_and_no_statistics() -> None:
+    code = "import sys, scoremux; scoremux.Client; print(*sorted({n.partition('.')[0] for n in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"scoremux_engine", "scoremux_assess", "openvino", "typer", "pyarrow", "pydantic"} & set(loaded)
+
+
+def test_name_without_its_extra_says_how_to_install_it() -> None:
+    code = "import sys; sys.modules['tokenizers'] = None; import scoremux; scoremux.Engine"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last == "ImportError: scoremux.Engine needs tokenizers: pip install 'scoremux[serve]'"
+
+
+def test_agreement_of_two_columns() -> None:
+    found = scoremux.agreement([0, 1, 2, 1], [0, 1, 2, 2], [0, 1, None, 1])
+    assert (found.n, found.exact, found.adjacent, found.human_exact) == (4, 0.75, 1.0, 1.0)
+    assert found.qwk == pytest.approx(0.8)
+    assert math.isnan(scoremux.agreement([], []).qwk)
+    assert math.isnan(scoremux.agreement(np.array([1, 1]), np.array([1, 1])).human_qwk)
+    with pytest.raises(ValueError, match="differ in length"):
+        scoremux.agreement([0, 1], [0])
+
+
+ROW = Response("t-1", "secret answer")
+
+
+def test_single_row_is_refused_with_what_to_pass() -> None:
+    with ScoringClient(FakeTransport({"t-1": [0, 1]})) as client:
+        for given in (ROW, None):
+            with pytest.raises(InputError, match=r"pass a list of them: client\.score\(\[Response\(…\)\]\)") as refused:
+                client.score(given)  # type: ignore[arg-type]
+            assert "secret" not in str(refused.value)
+
+    async def score() -> None:
+        async with AsyncScoringClient(FakeTransport({"t-1": [0, 1]})) as client:
+            await client.score(ROW)  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match="rows are of type Response; pass a list of them"):
+        asyncio.run(score())

@@ -64,8 +64,21 @@ def bank(store: Store, bare: Backbone) -> Bank:
     return bank
 
 
-def test_a_store_may_have_no_tasks(bank: Bank) -> None:
+def test_changes_are_picked_up_by_the_next_refresh_and_no_more(bank: Bank, store: Store, bare: Backbone) -> None:
     assert (bank.tasks, find(bank, "t-1"), bank.levels_max) == ([], None, 1)
+    digests = {"t-1": publish(store, bare, "t-1", levels=3), "t-2": publish(store, bare, "t-2", levels=7)}
+    assert bank.tasks == []
+    bank.refresh()
+    assert live(bank) == digests
+    assert bank.levels_max == 7
+    before = find(bank, "t-2")
+    digests["t-1"] = publish(store, bare, "t-1", seed=1)
+    bank.refresh()
+    assert live(bank) == digests
+    assert find(bank, "t-2") is before
+    store.manifest_path.write_bytes(Manifest(backbone=bare.spec.digest, tasks={"t-1": digests["t-1"]}).to_json())
+    bank.refresh()
+    assert (bank.tasks, bank.levels_max, find(bank, "t-2")) == (["t-1"], 3, None)
 
 
 def test_a_store_that_is_not_there_is_no_empty_one(store: Store, bare: Backbone) -> None:
@@ -81,29 +94,6 @@ def test_a_store_that_is_not_there_is_no_empty_one(store: Store, bare: Backbone)
     store.folder.rename(away)  # what is in memory stays
     bank.refresh()
     assert live(bank) == {"t-1": digest}
-
-
-def test_publishes_are_picked_up_by_the_next_refresh_and_no_more(bank: Bank, store: Store, bare: Backbone) -> None:
-    digests = {"t-1": publish(store, bare, "t-1", levels=3), "t-2": publish(store, bare, "t-2", levels=7)}
-    assert bank.tasks == []
-    bank.refresh()
-    assert live(bank) == digests
-    assert bank.levels_max == 7
-    before = find(bank, "t-2")
-    digests["t-1"] = publish(store, bare, "t-1", seed=1)
-    bank.refresh()
-    assert live(bank) == digests
-    assert find(bank, "t-2") is before
-
-
-def test_a_task_that_left_the_manifest_leaves_the_bank(bank: Bank, store: Store, bare: Backbone) -> None:
-    publish(store, bare, "t-1")
-    publish(store, bare, "t-2", levels=9)
-    bank.refresh()
-    store.manifest_path.write_bytes(Manifest(backbone=bare.spec.digest, tasks={"t-1": live(bank)["t-1"]}).to_json())
-    bank.refresh()
-    assert (bank.tasks, bank.levels_max) == (["t-1"], 3)
-    assert find(bank, "t-2") is None
 
 
 def test_a_damaged_first_version_makes_its_own_task_alone_unavailable(bank: Bank, store: Store, bare: Backbone) -> None:

@@ -43,24 +43,19 @@ def die(folder: Path, deadly: str, number: int, *rows: str) -> int:
     return subprocess.run(command, capture_output=True, timeout=240, check=False).returncode
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
-def test_a_row_that_crashes_is_named_by_its_second_death(tmp_path: Path, number: int) -> None:
-    assert die(tmp_path, B, number, A, B, C) == -number
-    assert die(tmp_path, B, number, A, B, C) == -number
-    assert die(tmp_path, B, number, A, B, C) == 0
-    state = InFlight(tmp_path, overlap=2)
-    assert set(state.deadly) == {B}
-
-
-def test_a_row_that_crashes_alone_is_named_by_its_second_death(tmp_path: Path) -> None:
-    assert [die(tmp_path, A, signal.SIGSEGV, A) for _ in range(3)] == [-signal.SIGSEGV, -signal.SIGSEGV, 0]
-    assert set(InFlight(tmp_path, overlap=1).deadly) == {A}
-
-
-def test_a_death_without_a_crash_takes_one_more(tmp_path: Path) -> None:
-    statuses = [die(tmp_path, B, signal.SIGKILL, A, B, C) for _ in range(4)]
-    assert statuses == [-signal.SIGKILL] * 3 + [0]
-    assert set(InFlight(tmp_path, overlap=1).deadly) == {B}
+@pytest.mark.parametrize(
+    ("number", "rows", "deaths"),
+    [
+        *((number, (A, B, C), 2) for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)),
+        (signal.SIGSEGV, (B,), 2),
+        (signal.SIGKILL, (A, B, C), 3),  # a death without a crash takes one more
+    ],
+)
+def test_a_row_that_crashes_is_named_by_its_second_death(
+    tmp_path: Path, number: int, rows: tuple[str, ...], deaths: int
+) -> None:
+    assert [die(tmp_path, B, number, *rows) for _ in range(deaths + 1)] == [-number] * deaths + [0]
+    assert set(InFlight(tmp_path, overlap=2).deadly) == {B}
 
 
 def test_a_row_beside_one_that_kills_is_computed_and_no_longer_alone(tmp_path: Path) -> None:
@@ -137,14 +132,10 @@ def test_damaged_files_say_nothing(tmp_path: Path, content: bytes) -> None:
         pass
 
 
-def test_more_rows_than_a_request_may_have_are_noted_as_far_as_there_is_room(tmp_path: Path) -> None:
-    state = InFlight(tmp_path, overlap=1)
-    with state.running([row_digest("v", [n]) for n in range(2000)]):
-        pass
-
-
-def test_a_rows_digest_follows_its_version_and_its_tokens() -> None:
+def test_a_rows_digest_follows_its_version_and_tokens_and_as_many_are_noted_as_there_is_room(tmp_path: Path) -> None:
     assert len({row_digest("v", [1, 2]), row_digest("w", [1, 2]), row_digest("v", [1, 3]), row_digest("v", [])}) == 4
+    with InFlight(tmp_path, overlap=1).running([row_digest("v", [n]) for n in range(2000)]):
+        pass
 
 
 class Leaky(OnnxRuntimeRunner):

@@ -55,14 +55,11 @@ def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
     assert recorder.take() == Changes()
 
 
-def test_tasks_beyond_the_first_share_a_label_for_good() -> None:
+def test_tasks_beyond_the_first_share_a_label_for_good_which_is_no_task_id() -> None:
     recorder = Recorder(FirstLabels(2))
     recorder.observe(seen(["a", "b", "c", "d"]))
     recorder.observe(seen(["d", "b", "e"]))
     assert rows(recorder.take()) == {("a", "OK"): 1, ("b", "OK"): 2, ("_other", "OK"): 4}
-
-
-def test_labels_of_many_tasks_are_not_valid_task_ids() -> None:
     assert not any(contract.TASK_PATTERN.fullmatch(label) for label in (OTHER, UNKNOWN))
 
 

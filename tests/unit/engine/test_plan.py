@@ -128,15 +128,12 @@ def test_a_plan_is_built_without_a_gpu_and_computes_as_its_graph_says(own_backbo
     assert sum(layer.gives == ("Half",) for layer in products) > 10 * len(made.profiles)
 
 
-def test_an_unknown_precision_or_runtime_is_refused(own_backbone: Backbone) -> None:
+def test_an_unknown_precision_or_runtime_and_a_plan_of_another_backbone_are_refused(own_backbone: Backbone) -> None:
     repository = own_backbone.folder.parents[1]
     with pytest.raises(ExportError, match="precision is 'int4'"):
         export_plan(repository, "int4")
     with pytest.raises(ExportError, match="runtime is 'cuda'"):
         export_plan(repository, runtime="cuda")
-
-
-def test_a_plan_of_another_backbone_is_refused(own_backbone: Backbone) -> None:
     with pytest.raises(BackboneError, match=r"backbone\.plan\.json is missing: run `scoremux export plan` first"):
         PlanSpec.read(own_backbone.folder, own_backbone.spec.digest)
     write_plan(own_backbone.folder, own_backbone.spec.model_copy(update={"digest": "a" * 64}))
@@ -223,9 +220,6 @@ OPTIONS = precisions.options("float32")
 
 def test_outputs_of_norms_have_constant_scales_and_every_weight_over_tokens_is_int8(backbone: Backbone) -> None:
     assert quantised(backbone, norms=True) == {"q": True, "k": True, "v": True, "out": False, "up": True, "down": False}
-
-
-def test_without_ranges_no_product_has_constant_scales(backbone: Backbone) -> None:
     assert set(quantised(backbone, norms=False).values()) == {False}
 
 
@@ -404,7 +398,6 @@ class Ways:
 
 
 def ready(make: Callable[[], str]) -> AllCores[str]:
-    """Return one whose request is made, or failed to be."""
     cores = AllCores(make)
     assert cores.run("first", Ways(ONE).here, Ways(ONE).on_a_stream) == [ONE]
     cores._request.exception()
@@ -419,17 +412,15 @@ def test_a_shape_is_compared_once_and_then_computed_on_all_cores() -> None:
     assert ways.taken[4:] == ["stream", "here"]
 
 
-def test_a_shape_with_other_bits_stays_on_a_stream() -> None:
+def test_a_shape_with_other_bits_or_without_a_request_stays_on_a_stream() -> None:
     cores, ways = ready(lambda: "made"), Ways(NEXT)
     assert [cores.run("short", ways.here, ways.on_a_stream) for _ in range(3)] == [[ONE]] * 3
     assert ways.taken == ["stream", "here", "stream", "stream"]
 
-
-def test_streams_compute_where_the_request_cannot_be_made() -> None:
     def fail() -> str:
         raise RuntimeError("no memory")
 
-    cores, ways = ready(AllCores(fail)), Ways(ONE)
+    cores, ways = ready(fail), Ways(ONE)
     assert cores.run("short", ways.here, ways.on_a_stream) == [ONE]
     assert ways.taken == ["stream"]
 

@@ -90,22 +90,14 @@ def test_the_least_recently_used_leaves_first(bare: Backbone, packages: list[Tas
 
 def test_pinned_versions_stay_and_a_newcomer_gets_no_slot(bare: Backbone, packages: list[TaskPackage]) -> None:
     held = residents(bare, 2)
-    pinned = [inserted(held, p) for p in packages[:2]]
+    assert held.has_room
+    pinned = [inserted(held, p, evict=False) for p in packages[:2]]
+    assert not held.has_room and held.insert(packages[2], evict=False) is None and len(held) == 2
     for version in pinned:
         held.pin(version)
     assert held.insert(packages[2]) is None
     held.unpin(pinned)
     assert held.insert(packages[2]) is not None
-
-
-def test_without_leave_to_evict_only_free_room_is_taken(bare: Backbone, packages: list[TaskPackage]) -> None:
-    held = residents(bare, 2)
-    assert held.has_room
-    inserted(held, packages[0], evict=False)
-    inserted(held, packages[1], evict=False)
-    assert not held.has_room
-    assert held.insert(packages[2], evict=False) is None
-    assert len(held) == 2
 
 
 def test_the_budget_counts_pools_of_all_shapes(bare: Backbone, tmp_path: Path, packages: list[TaskPackage]) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,24 @@ from scoremux_engine.runners.runner import Streams, available_cores
 from scoremux_server.triton.installation import Installation
 
 
-def test_an_unknown_runner_is_refused_with_the_names_there_are(backbone: Backbone) -> None:
-    with pytest.raises(RunnerError, match="'pytorch'; there are onnxruntime, openvino"):
-        RunnerChoice("pytorch").make(backbone)
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        (RunnerChoice("pytorch"), "'pytorch'; there are onnxruntime, openvino"),
+        (RunnerChoice("openvino", precision="int4"), "precision is 'int4'"),
+        (RunnerChoice("onnxruntime", precision="int8"), "float32 only, not int8"),
+    ],
+)
+def test_an_unknown_runner_or_precision_is_refused(backbone: Backbone, choice: RunnerChoice, sentence: str) -> None:
+    with pytest.raises(RunnerError, match=sentence):
+        choice.make(backbone)
 
 
-def test_an_unknown_precision_is_refused(backbone: Backbone) -> None:
-    with pytest.raises(RunnerError, match="precision is 'int4'"):
-        RunnerChoice("openvino", precision="int4").make(backbone)
-
-
-def test_onnxruntime_has_no_other_precision(backbone: Backbone) -> None:
-    with pytest.raises(RunnerError, match="float32 only, not int8"):
-        RunnerChoice("onnxruntime", precision="int8").make(backbone)
+def test_float32_is_computed_everywhere_and_what_a_processor_does_not_compute_is_refused() -> None:
+    assert precisions.computed(("float32",)) == ["float32"]
+    assert precisions.computed(("bfloat16", "float32"))[-1] == "float32"
+    with pytest.raises(RunnerError, match=r"does not compute in int8; it computes in float32, bfloat16$"):
+        precisions.check("int8", lambda asked: [p for p in asked if p != "int8"])
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
@@ -44,16 +48,6 @@ def test_hardware_that_is_absent_is_said_and_never_replaced(backbone: Backbone, 
         pytest.skip("this onnxruntime has GPU providers")
     with pytest.raises(RunnerError, match=r"ExecutionProvider; .*pip install 'scoremux\[gpu\]'"):
         RunnerChoice("onnxruntime", device=device).make(backbone)
-
-
-def test_a_precision_that_the_processor_does_not_compute_is_refused_with_those_it_does() -> None:
-    with pytest.raises(RunnerError, match=r"does not compute in int8; it computes in float32, bfloat16$"):
-        precisions.check("int8", lambda asked: [p for p in asked if p != "int8"])
-
-
-def test_float32_is_computed_everywhere() -> None:
-    assert precisions.computed(("float32",)) == ["float32"]
-    assert precisions.computed(("bfloat16", "float32"))[-1] == "float32"
 
 
 CORES = len(os.sched_getaffinity(0))
@@ -65,24 +59,18 @@ CORES = len(os.sched_getaffinity(0))
 )
 def test_threads_are_shared_out_among_streams(threads: int, streams: int | None, shared: Streams) -> None:
     assert Streams.of(threads, streams) == shared
+    with pytest.raises(RunnerError, match=f"streams is 9, but there are {threads} threads"):
+        Streams.of(threads, 9)
 
 
-def test_more_streams_than_threads_are_refused() -> None:
-    with pytest.raises(RunnerError, match="streams is 5, but there are 4 threads"):
-        Streams.of(4, 5)
+QUOTAS = {"max 100000": CORES, "100000 100000": 1, "50000 100000": 1, "100000000 100000": CORES, "?": CORES}
 
 
-@pytest.mark.parametrize(
-    ("text", "cores"),
-    [("max 100000", CORES), ("100000 100000", 1), ("50000 100000", 1), ("100000000 100000", CORES), ("?", CORES)],
-)
-def test_a_control_groups_quota_bounds_the_cores(tmp_path: Path, text: str, cores: int) -> None:
-    (tmp_path / "cpu.max").write_text(text)
-    assert available_cores(tmp_path / "cpu.max") == cores
-
-
-def test_no_control_group_leaves_the_cores_this_process_may_run_on(tmp_path: Path) -> None:
+def test_a_control_groups_quota_bounds_the_cores(tmp_path: Path) -> None:
     assert available_cores(tmp_path / "absent") == CORES
+    for text, cores in QUOTAS.items():
+        (tmp_path / "cpu.max").write_text(text)
+        assert available_cores(tmp_path / "cpu.max") == cores
 
 
 PROGRAM = """
@@ -97,11 +85,8 @@ print([link for file in files if os.path.islink(file) and (link := os.readlink(f
 """
 
 
-def test_tritons_backends_are_told_not_to() -> None:
-    assert Installation.find().environment({})["ORT_DISABLE_TELEMETRY"] == "1"
-
-
 def test_the_runner_opens_no_connection_and_writes_no_session(small_repository: Path, tmp_path: Path) -> None:
+    assert Installation.find().environment({})["ORT_DISABLE_TELEMETRY"] == "1"  # of Triton's backends
     variables = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     variables.pop("ORT_DISABLE_TELEMETRY", None)
     command = [sys.executable, "-c", PROGRAM, str(small_repository / "backbone" / "1")]
@@ -180,35 +165,19 @@ def own_gelu(x: Any) -> Any:
     return ops.gelu(x, "erf")
 
 
-@pytest.fixture(scope="module")
-def digest() -> str:
-    return float32_digest()
-
-
 def float32_digest() -> str:
     return probe_digest(lambda backbone: OpenVinoRunner(backbone, "float32", threads=1, streams=1))
 
 
-@pytest.mark.parametrize(
-    ("part", "other"),
-    [
-        ("_gelu", own_gelu),
-        ("_replace_softmax", own_softmax),
-        ("_normalised", own_norm),
-        ("_mean", own_mean),
-        ("PIECE", 256),  # as where the L2 cache has 256 KiB
-    ],
-)
-def test_probe_sees_each_cause(
-    part: str, other: Callable[..., Any], digest: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if part == "PIECE" and name_of("x86-f32", digest) != "x86-f32":
-        pytest.skip("this processor may add in blocks of 256 itself")
-    monkeypatch.setattr(portable_math, part, other)
-    assert float32_digest() != digest
-
-
-def test_same_process_gets_the_same_digest_again(digest: str) -> None:
+def test_probe_sees_each_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = float32_digest()
+    parts = {"_gelu": own_gelu, "_replace_softmax": own_softmax, "_normalised": own_norm, "_mean": own_mean}
+    if name_of("x86-f32", digest) == "x86-f32":  # another processor may add in blocks of 256 itself
+        parts["PIECE"] = 256  # as where the L2 cache has 256 KiB
+    for part, other in parts.items():
+        with monkeypatch.context() as changed:
+            changed.setattr(portable_math, part, other)
+            assert float32_digest() != digest, part
     assert float32_digest() == digest
 
 

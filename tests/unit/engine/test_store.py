@@ -225,7 +225,6 @@ def source(bare: Backbone, tmp_path: Path) -> Store:
 
 
 def served(store: Store, backbone: Backbone) -> dict[str, str]:
-    """Return task → digest of what a reader would serve now."""
     tasks = {}
     for task, digest in store.manifest().tasks.items():
         try:

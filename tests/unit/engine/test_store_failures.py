@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from faults import DONE, KILLED, REFUSED, count_operations, kill, mounted, root_only, run_with_fault
+from faults import DONE, KILLED, REFUSED, count_operations, kill, mounted, raised_in_child, root_only, run_with_fault
 from making import make_adapter
 from scoremux_engine.errors import StoreError
 from scoremux_engine.model.backbone import Backbone
@@ -50,7 +50,6 @@ def test_a_full_disk_changes_nothing_and_the_next_change_works(bare: Backbone, t
 
 
 def _fill(path: Path) -> None:
-    """Take all the room that is left."""
     with path.open("ab", buffering=0) as file, pytest.raises(OSError, match="No space left"):
         while True:
             file.write(bytes(4096))
@@ -99,25 +98,7 @@ def test_somebody_without_permission_is_told_so(bare: Backbone) -> None:
 
 
 def _as_nobody(action: Callable[[], object]) -> str:
-    """Return the error that `action` raises in a child without privileges."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-        message = "nothing was raised"
-        try:
-            action()
-        except BaseException as error:
-            message = f"{type(error).__name__}: {error}"
-        os.write(writer, message.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as answer:
-        message = answer.read()
-    os.waitpid(child, 0)
-    return message
+    return raised_in_child(action, lambda: (os.setgroups([]), os.setgid(NOBODY), os.setuid(NOBODY)))
 
 
 Action = Callable[[Store], object]

@@ -35,7 +35,6 @@ def publish(store: Store, bare: Backbone, seed: int, task: str = "t") -> str:
 
 
 def age(store: Store, days: list[float]) -> None:
-    """Move the lines of history so many days into the past."""
     rows = [json.loads(line) for line in store.history.path.read_text().splitlines()]
     for row, past in zip(rows, days, strict=True):
         row["when"] = (datetime.now(timezone.utc) - timedelta(days=past)).isoformat()

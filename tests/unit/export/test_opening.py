@@ -54,7 +54,6 @@ def roberta() -> Any:
 
 
 def targeted(model: nn.Module, target_modules: str | list[str]) -> set[str]:
-    """Names of the modules that PEFT puts LoRA into."""
     config = peft.LoraConfig(task_type=peft.TaskType.SEQ_CLS, r=2, target_modules=target_modules)
     return set(peft.get_peft_model(copy.deepcopy(model), config).base_model.targeted_module_names)
 

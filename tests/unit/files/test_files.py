@@ -159,7 +159,6 @@ ROWS = [
 
 
 def lines(width: int | None, **options: Any) -> list[str]:
-    """Return what is printed at a terminal's width, None for a pipe."""
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=width is not None, color_system=None)
     print_table(console, COLUMNS, ROWS, **options)

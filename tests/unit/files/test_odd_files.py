@@ -1,4 +1,4 @@
-"""Odd files of rows: semicolons, tabs and UTF-16 are read; what cannot be read as a whole is refused with a remedy."""
+"""Files that users bring: names of columns, delimiters, encodings, archives, and every refusal."""
 
 import bz2
 import csv
@@ -13,13 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scoremux_assess.labels.label_table import read_labels
+from scoremux_assess.labels.labelled_row import label_columns
 from scoremux_batch.job import Job
 from scoremux_batch.slices import read_source
 from scoremux_batch.sources import expand
 from scoremux_files.errors import InputError
 from scoremux_files.rows.file_check import check_file
 from scoremux_files.rows.readers import read_records, read_rows
-from scoremux_files.rows.row_layout import RowLayout
+from scoremux_files.rows.row_layout import RowLayout, column_names
 from serving import run_here
 
 SECRET = "my grandmother is the router"
@@ -59,25 +61,22 @@ def test_delimiters_and_encodings_are_recognised(tmp_path: Path, name: str, enco
         assert list(read_source(job, 0, part.after, number)) == whole[number:]
 
 
-@pytest.mark.parametrize("first", ["sep=;", '"sep=;"'])
-def test_a_line_that_says_what_divides_cells_is_no_header(tmp_path: Path, first: str) -> None:
-    (tmp_path / "in.csv").write_text("\r\n".join([first, "id;task;a,b,c,d", "r1;t;x"]))
-    assert list(read_rows(tmp_path / "in.csv")) == [{"id": "r1", "task": "t", "a,b,c,d": "x"}]
-    (tmp_path / "tabs.tsv").write_text("sep=\t\nid\ttask\nr1\tt\n")
-    assert list(read_rows(tmp_path / "tabs.tsv")) == [{"id": "r1", "task": "t"}]
-
-
-def test_semicolons_in_a_quoted_header_do_not_divide_it(tmp_path: Path) -> None:
-    path = tmp_path / "in.csv"
-    path.write_text('id,level,"a; b; c; d"\nr1,2,x\n')
-    assert list(read_rows(path)) == [{"id": "r1", "level": "2", "a; b; c; d": "x"}]
-
-
-def test_blank_lines_before_a_header_are_no_header(tmp_path: Path) -> None:
-    path = tmp_path / "in.csv"
-    path.write_text("\n \n\nid;task;text\n\nr1;t;x, y\n")
-    (record,) = read_records(path, RowLayout())
-    assert (record.line, record.values) == (6, {"id": "r1", "task": "t", "text": "x, y"})
+@pytest.mark.parametrize(
+    ("name", "text", "row"),
+    [
+        ("in.csv", "sep=;\r\nid;task;a,b,c,d\r\nr1;t;x", {"id": "r1", "task": "t", "a,b,c,d": "x"}),
+        ("in.csv", '"sep=;"\r\nid;task;a,b,c,d\r\nr1;t;x', {"id": "r1", "task": "t", "a,b,c,d": "x"}),
+        ("in.tsv", "sep=\t\nid\ttask\nr1\tt\n", {"id": "r1", "task": "t"}),
+        ("in.csv", 'id,level,"a; b; c; d"\nr1,2,x\n', {"id": "r1", "level": "2", "a; b; c; d": "x"}),
+        ("in.csv", "\n \n\nid;task;text\n\nr1;t;x, y\n", {"id": "r1", "task": "t", "text": "x, y"}),
+        ("in.csv", "task,text\nt,a\0b\n", {"task": "t", "text": "a\0b"}),
+    ],
+)
+def test_the_header_is_found_and_divided(tmp_path: Path, name: str, text: str, row: dict[str, str]) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    assert list(read_rows(tmp_path / name)) == [row]
+    (record,) = read_records(tmp_path / name, RowLayout())
+    assert "text" not in row or (record.line == 1 + text[:-1].count("\n") and check_file(tmp_path / name, RowLayout()))
 
 
 def archive() -> bytes:
@@ -161,11 +160,6 @@ def test_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, data: by
     assert SECRET not in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_file_with_nul_in_a_response_is_read(tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_bytes(b"task,text\nt,x\nt,a\0b\n")
-    assert check_file(tmp_path / "in.csv", RowLayout())
-
-
 @pytest.mark.parametrize(("name", "data", "message"), [REFUSED[n] for n in (2, 8, 23, 29)], ids=range(4))
 @pytest.mark.parametrize("out", ["out", "out.csv"])
 def test_score_refuses_odd_files_at_the_start(tmp_path: Path, name: str, data: bytes, message: str, out: str) -> None:
@@ -176,3 +170,82 @@ def test_score_refuses_odd_files_at_the_start(tmp_path: Path, name: str, data: b
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1 and ended.stderr.startswith("scoremux: ")
     assert {path.name for path in tmp_path.iterdir()} == {name, "good.jsonl"}
+
+
+WORDS = ("wrong", "partial", "correct")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = "".join(f"t,answer {n},{WORDS[n % 3]},s{n % 30}\n" for n in range(60))
+    (tmp_path / "rows.csv").write_text(f"item,Antwort,Urteil,pupil\n{rows}")
+    (tmp_path / "columns.toml").write_text(
+        'task = "item"\ntext = "Antwort"\nlevel = "Urteil"\nstudent = "pupil"\n'
+        "[levels]\nwrong = 0\npartial = 1\ncorrect = 2\n"
+    )
+    return tmp_path / "rows.csv"
+
+
+def test_names_and_levels_of_the_file_count_for_every_command(data: Path) -> None:
+    columns = label_columns(None, "level", data=data)
+    assert (columns.task, columns.text, columns.level, columns.student) == ("item", "Antwort", "Urteil", "pupil")
+    rows = read_labels([data], columns, ("task", "text", "level")).rows
+    assert [row.level for row in rows[:3]] == [0, 1, 2] and rows[1].student == "s1"
+    checked = run_here("train", data, "--check")
+    assert (checked.returncode, checked.stderr) == (0, "") and "20 20 20" in checked.stdout
+
+
+def test_option_overrides_one_name(data: Path) -> None:
+    named = column_names(["text=item2"], data, id="id", text="text", group=())
+    assert named == {"id": "id", "text": "item2", "group": ()}
+    (data.parent / "columns.toml").write_text('group = ["region", "school"]\n')
+    assert column_names(None, data, group=())["group"] == ("region", "school")
+    assert column_names(["group=sex"], data, group=())["group"] == ("region", "school", "sex")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('lvl = "x"', "unknown key lvl; the keys are administration"),
+        ("text = 3", 'text: give KEY = "NAME"'),
+        ("[levels]\nright = 1.5", "under .levels. WORD = LEVEL"),
+        ("text = ", "columns.toml is not TOML"),
+    ],
+)
+def test_wrong_file_is_named(data: Path, content: str, complaint: str) -> None:
+    (data.parent / "columns.toml").write_text(content)
+    with pytest.raises(InputError, match=complaint):
+        column_names(None, data, text="text")
+
+
+def test_words_and_levels_without_rows_are_named_with_what_maps_them(data: Path) -> None:
+    (data.parent / "columns.toml").write_text('task = "item"\ntext = "Antwort"\nlevel = "Urteil"\n')
+    said = run_here("train", data, "--check").stderr
+    assert 'under [levels] of columns.toml beside the file, give their levels: "correct" = …, "partial" = …' in said
+    (data.parent / "columns.toml").unlink()
+    data.write_text("task,text,level\n" + "".join(f"t,answer {n},{1 + n % 3}\n" for n in range(60)))
+    said = run_here("train", data, "--check").stderr
+    assert "its levels are 1, 2, 3, and no row has 0; if these are points, name the column with --column score=" in said
+    assert run_here("train", data, "--check", "--column", "score=level").returncode == 0
+
+
+def test_texts_in_the_column_of_levels_are_not_shown(data: Path) -> None:
+    (data.parent / "columns.toml").unlink()
+    said = run_here(
+        "train", data, "--check", "--column", "task=item", "--column", "text=pupil", "--column", "level=Antwort"
+    )
+    assert "answer" not in said.stderr and said.returncode == 2
+
+
+def test_check_exits_with_3_where_rows_cannot_be_used(data: Path) -> None:
+    data.write_text(data.read_text() + "t,another,unsure,s1\n")
+    checked = run_here("train", data, "--check")
+    assert checked.returncode == 3 and "no number in Urteil or score" in checked.stdout
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".xls", ".ods"])
+def test_workbook_is_refused_with_the_clicks_that_save_it(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"rows{suffix}").write_bytes(b"PK\x03\x04")
+    for words in (("train", "--check"), ("score", "--out", tmp_path / "out", "--url", "localhost:9")):
+        said = run_here(words[0], tmp_path / f"rows{suffix}", *words[1:]).stderr
+        assert "in Excel, File > Save As > CSV UTF-8 writes the sheet as .csv" in said

@@ -47,22 +47,18 @@ def test_two_raters_never_lease_the_same_row(at_work: Any) -> None:
         work.decide("ben", work.take("lee", "bio-7").token)
 
 
-def test_repeated_request_decides_once(at_work: Any) -> None:
+def test_decision_is_one_level_or_one_code_and_a_repeated_request_decides_once(at_work: Any) -> None:
     work = at_work(40)
-    read = work.take("anna")
+    read = work.take("anna", "bio-7")
+    for level, code in ((9, ""), (None, ""), (1, "B"), (None, "X")):
+        with pytest.raises(ReviewError):
+            work.decide("anna", read.token, level, code=code)
     assert len(work.decide("anna", read.token, 1)) == 1
     assert work.decide("anna", read.token, 0) == ()
     assert work.row(read.row).final_level == 1
 
 
-def test_decision_is_one_level_or_one_code(at_work: Any) -> None:
-    work = at_work(40)
-    for level, code in ((9, ""), (None, ""), (1, "B"), (None, "X")):
-        with pytest.raises(ReviewError):
-            work.decide("anna", work.take("anna", "bio-7").token, level, code=code)
-
-
-def test_undo_gives_response_back_until_too_late(at_work: Any) -> None:
+def test_undo_gives_response_back_until_too_late_or_compared(at_work: Any) -> None:
     work = at_work(40)
     read = work.take("anna", "bio-7")
     work.decide("anna", read.token, 0)
@@ -75,10 +71,6 @@ def test_undo_gives_response_back_until_too_late(at_work: Any) -> None:
     work.wait(work.policy.undo_s + 1)
     with pytest.raises(TooLateError, match="too long ago"):
         work.undo("anna")
-
-
-def test_undo_is_refused_after_comparing(at_work: Any) -> None:
-    work = at_work(40)
     work.decide("anna", work.take("anna").token)
     work.act(compare, "anna")
     with pytest.raises(TooLateError, match="machine"):

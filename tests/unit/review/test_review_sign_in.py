@@ -218,8 +218,9 @@ def test_user_of_a_trusted_proxy_is_signed_in(programme: Programme) -> None:
     assert "Sign out" not in browser.page
 
 
-def test_users_name_from_another_address_is_refused(programme: Programme) -> None:
+def test_users_name_from_another_address_or_without_the_option_is_refused(programme: Programme) -> None:
     add_person(programme.database, "eve@example.org", "director", None, "dana")
+    assert "Password" in programme.client().get("/", headers=as_user("eve@example.org")).text
     for address in ("10.0.1.7", "192.168.0.1", "", "testclient"):
         browser = behind_proxy(programme, address)
         for path in ("/", "/login", "/static/desk.css"):
@@ -238,11 +239,6 @@ def test_name_without_an_account_that_signs_in_elsewhere_signs_nobody_in(program
         assert "The desk has no account for" in answer.text
         assert "Sign out" not in answer.text
     assert browser.get("/", headers=[("X-Forwarded-Email", "eve@example.org")] * 2).status_code == 403
-
-
-def test_header_of_a_user_is_nothing_without_the_option(programme: Programme) -> None:
-    add_person(programme.database, "eve@example.org", "director", None, "dana")
-    assert "Password" in programme.client().get("/", headers=as_user("eve@example.org")).text
 
 
 @pytest.mark.parametrize("words", ["*", "proxy.example.org", "10.0.0.300", ""])

@@ -21,7 +21,6 @@ POLICY = DeskPolicy(groups=False, undo_s=100)
 
 
 def with_papers(work: Work, kind: str, task: str, levels: list[int]) -> Work:
-    """Add papers with known levels."""
     papers = [{"task": task, "level": level, "text": f"{kind} {n}"} for n, level in enumerate(levels)]
     write_jsonl(work.programme.folder / f"papers-{kind}.jsonl", papers)
     assert add_papers(work.database, work.programme.folder / f"papers-{kind}.jsonl", kind) == len(papers)
@@ -77,8 +76,20 @@ def test_fast_decision_about_a_qualification_paper_does_not_count(at_work: Any) 
     assert work.standing("anna", "bio-7") == ("qualified", 3, 3)
 
 
-def test_pass_marks_are_those_of_naep() -> None:
-    assert [POLICY.pass_mark(levels) for levels in (2, 3, 4, 5, 6, 9)] == [0.9, 0.8, 0.7, 0.7, 0.7, 0.7]
+def test_control_limit_spares_raters_at_naeps_mark_and_finds_those_far_below() -> None:
+    """Of 1,000 made-up raters at the mark few are paused within 100 papers; 30 points lower most are."""
+    policy = DeskPolicy(control=20)
+    assert [policy.pass_mark(levels) for levels in (2, 3, 4, 5, 6, 9)] == [0.9, 0.8, 0.7, 0.7, 0.7, 0.7]
+    draw = random.Random(7)
+    for levels in (2, 3, 5):
+        mark = policy.pass_mark(levels)
+        least = policy.control_limit(levels, 20) * 20
+        paused = {}
+        for share in (mark, mark - 0.3):
+            runs = [[draw.random() < share for _ in range(100)] for _ in range(1000)]
+            paused[share] = sum(any(sum(run[n - 20 : n]) < least for n in range(20, 101)) for run in runs) / 1000
+        assert paused[mark] < 0.1
+        assert paused[mark - 0.3] > 0.85
 
 
 def test_qualification_paper_can_be_undone_and_put_aside_before_the_last(at_work: Any) -> None:
@@ -289,18 +300,3 @@ def test_confusion_and_severity_of_made_up_raters(at_work: Any) -> None:
     work = at_work(40)
     page = work.programme.client("lee").get("/agreement?task=bio-7&rater=anna&by=week")
     assert page.status_code == 200
-
-
-def test_control_limit_spares_raters_at_the_mark_and_finds_those_far_below() -> None:
-    """Of 1,000 made-up raters at the mark few are paused within 100 papers; 30 points lower most are."""
-    policy = DeskPolicy(control=20)
-    draw = random.Random(7)
-    for levels in (2, 3, 5):
-        mark = policy.pass_mark(levels)
-        least = policy.control_limit(levels, 20) * 20
-        paused = {}
-        for share in (mark, mark - 0.3):
-            runs = [[draw.random() < share for _ in range(100)] for _ in range(1000)]
-            paused[share] = sum(any(sum(run[n - 20 : n]) < least for n in range(20, 101)) for run in runs) / 1000
-        assert paused[mark] < 0.1
-        assert paused[mark - 0.3] > 0.85

@@ -119,7 +119,6 @@ def test_changed_schema_is_found(forge: Callable[..., None], statement: str, mes
 
 
 def another(column: Column[Any]) -> str:
-    """Return SQL for a value that a column does not have."""
     name = f'"{column.name}"'
     if isinstance(column.type, Boolean):
         return f"NOT {name}"

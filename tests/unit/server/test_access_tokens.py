@@ -51,14 +51,14 @@ def test_longest_patterns_of_a_token_fit_into_a_grant(tmp_path: Path) -> None:
         tokens.add("more", [*patterns, "*" * 128], 0, 1)
 
 
-def test_revoked_token_is_gone(tmp_path: Path) -> None:
-    tokens = AccessTokenFile(tmp_path / "tokens.json")
-    for name in ("a", "b"):
-        tokens.add(name, ["*"], 0, 1)
-    tokens.revoke("a")
-    assert [token.name for token in tokens.read()] == ["b"]
-    with pytest.raises(SetupError, match="has no token a; there is b"):
-        tokens.revoke("a")
+def test_missing_token_file_does_not_count_as_empty(tmp_path: Path) -> None:
+    tokens = AccessTokenFile(tmp_path / "none" / "tokens.json")
+    for use in (tokens.read, lambda: tokens.revoke("a")):
+        with pytest.raises(SetupError, match=r"none/tokens\.json is missing: put it back, or make one with `scoremux"):
+            use()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "empty.json").write_text('{"format": 1, "tokens": []}')
+    assert AccessTokenFile(tmp_path / "empty.json").read() == ()
 
 
 @pytest.mark.parametrize(
@@ -100,16 +100,6 @@ def test_file_that_is_damaged_or_of_another_format_is_refused(tmp_path: Path, te
         AccessTokenFile(tmp_path / "tokens.json").read()
 
 
-def test_missing_token_file_does_not_count_as_empty(tmp_path: Path) -> None:
-    tokens = AccessTokenFile(tmp_path / "none" / "tokens.json")
-    for use in (tokens.read, lambda: tokens.revoke("a")):
-        with pytest.raises(SetupError, match=r"none/tokens\.json is missing: put it back, or make one with `scoremux"):
-            use()
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "empty.json").write_text('{"format": 1, "tokens": []}')
-    assert AccessTokenFile(tmp_path / "empty.json").read() == ()
-
-
 def test_writers_of_tokens_take_turns(tmp_path: Path) -> None:
     tokens = AccessTokenFile(tmp_path / "tokens.json")
     threads = [threading.Thread(target=tokens.add, args=(f"t{n}", ["*"], 0, 1)) for n in range(12)]
@@ -118,6 +108,8 @@ def test_writers_of_tokens_take_turns(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(tokens.read()) == 12
+    tokens.revoke("t3")
+    assert {token.name for token in tokens.read()} == {f"t{n}" for n in range(12)} - {"t3"}
 
 
 def test_token_commands_print_a_token_once(tmp_path: Path) -> None:
@@ -140,25 +132,19 @@ def test_token_commands_print_a_token_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("revoke", "x", "--tokens", "/nonexist/x.json"), "/nonexist/x.json is missing: put it back, or make one"),
-        (("list", "--tokens", "/nonexist/x.json"), "/nonexist/x.json is missing: put it back, or make one"),
-        (
-            ("add", "x", "--tasks", "*", "--tokens", "/proc/zz/t.json"),
-            "/proc/zz/t.json cannot be written: No such file",
-        ),
-        (("add", "x", "--tasks", "*", "--tokens", "/proc/t.json"), "/proc/t.json cannot be written: "),
-        (
-            ("add", "x", "--tasks", "*", "--tokens", "/dev/null/t.json"),
-            "/dev/null/t.json cannot be written: File exists",
-        ),
-        (("revoke", "x", "--tokens", "/dev/null/t.json"), "/dev/null/t.json cannot be read: "),
-        (("list", "--tokens", "/proc"), "/proc cannot be read: "),
+        *((f"{command} /nonexist/x.json", "is missing: put it back, or make one") for command in ("revoke x", "list")),
+        ("add x --tasks * /proc/zz/t.json", "cannot be written: No such file"),
+        ("add x --tasks * /proc/t.json", "cannot be written: "),
+        ("add x --tasks * /dev/null/t.json", "cannot be written: File exists"),
+        ("revoke x /dev/null/t.json", "cannot be read: "),
+        ("list /proc", "cannot be read: "),
     ],
 )
-def test_unusable_token_file_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
-    failed = run_here("tokens", *words)
+def test_unusable_token_file_is_one_sentence(words: str, sentence: str) -> None:
+    *command, file = words.split()
+    failed = run_here("tokens", *command, "--tokens", file)
     assert (failed.returncode, failed.stdout) == (2, "")
-    assert failed.stderr.startswith(f"scoremux: {sentence}") and failed.stderr.count("\n") == 1
+    assert failed.stderr.startswith(f"scoremux: {file} {sentence}") and failed.stderr.count("\n") == 1
 
 
 def test_token_file_keeps_its_owner_and_its_mode(tmp_path: Path) -> None:

@@ -128,17 +128,6 @@ def test_metrics_tell_whether_the_server_tested_itself(selftest: str, sample: li
     assert re.findall(r"^scoremux_selftest (.*)$", text, re.MULTILINE) == sample
 
 
-def test_endpoint_takes_ipv6_and_refuses_other_paths_methods_and_a_taken_port(health: Health, port: int) -> None:
-    six = free_port()
-    with HealthEndpoint(health, "::1", six):
-        assert get(six, "/healthz", host="::1")[0] == 200
-    assert get(port, "/etc/passwd")[0] == 404
-    assert get(port, "/healthz", "HEAD") == (200, None)
-    assert get(port, "/readyz", "POST")[0] == 501
-    with pytest.raises(SetupError, match=rf"the watcher's port {port} on 127\.0\.0\.1 cannot be used"):
-        HealthEndpoint(health, "127.0.0.1", port)
-
-
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -164,8 +153,18 @@ def test_slow_clients_never_keep_a_probe_out_and_cost_few_files(port: int, dribb
         client.close()
 
 
-def test_reset_connection_prints_nothing(port: int, capfd: pytest.CaptureFixture[str]) -> None:
-    for _ in range(3):
+def test_endpoint_takes_ipv6_and_refuses_other_paths_methods_and_a_taken_port(
+    health: Health, port: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    six = free_port()
+    with HealthEndpoint(health, "::1", six):
+        assert get(six, "/healthz", host="::1")[0] == 200
+    assert get(port, "/etc/passwd")[0] == 404
+    assert get(port, "/healthz", "HEAD") == (200, None)
+    assert get(port, "/readyz", "POST")[0] == 501
+    with pytest.raises(SetupError, match=rf"the watcher's port {port} on 127\.0\.0\.1 cannot be used"):
+        HealthEndpoint(health, "127.0.0.1", port)
+    for _ in range(3):  # a connection that is reset prints nothing
         client = socket.create_connection(("127.0.0.1", port))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
@@ -275,9 +274,21 @@ def test_changed_bit_is_wrong_and_stays_wrong_after_a_reconnection(store: Path) 
     assert ask(asked)[0] is CanaryVerdict.GOOD
 
 
-def test_new_version_may_have_other_bits(store: Path) -> None:
-    asked, _ = canary(store, [columns(*FOUR), columns(("OK", [0.1, 0.9], "e" * 64))])
-    assert ask(asked)[0] is ask(asked)[0] is CanaryVerdict.GOOD
+def test_canary_asks_all_tasks_again_when_its_own_is_gone_and_tells_failures_apart(store: Path) -> None:
+    lost = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
+    errors = [RejectedError("the stub is not healthy"), UnavailableError("nobody there"), BusyError("it is full")]
+    other_version = columns(("OK", [0.1, 0.9], "e" * 64))
+    asked, transport = canary(store, [columns(*FOUR), lost, columns(*FOUR), *errors, other_version])
+    assert [ask(asked) for _ in range(7)] == [
+        (CanaryVerdict.GOOD, ""),
+        (CanaryVerdict.WRONG, "no canary was scored (UNKNOWN_TASK)"),
+        (CanaryVerdict.GOOD, ""),
+        (CanaryVerdict.REFUSED, "the stub is not healthy"),
+        (CanaryVerdict.UNREACHED, "nobody there"),
+        (CanaryVerdict.BUSY, "it is full"),
+        (CanaryVerdict.GOOD, ""),  # a new version may have other bits
+    ]
+    assert [len(sent) for sent in transport.sent[:3]] == [4, 1, 4]
 
 
 def test_remembered_versions_are_bounded_and_the_used_one_stays(store: Path) -> None:
@@ -290,23 +301,6 @@ def test_remembered_versions_are_bounded_and_the_used_one_stays(store: Path) -> 
     asked, _ = canary(store, [*answers, *last])
     assert {ask(asked)[0] for _ in answers} == {CanaryVerdict.GOOD}
     assert [ask(asked)[0] for _ in last] == [CanaryVerdict.WRONG, CanaryVerdict.GOOD, CanaryVerdict.WRONG]
-
-
-def test_canary_asks_all_tasks_again_when_its_own_is_gone(store: Path) -> None:
-    lost = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
-    asked, transport = canary(store, [columns(*FOUR), lost, columns(*FOUR)])
-    assert ask(asked)[0] is CanaryVerdict.GOOD
-    assert ask(asked) == (CanaryVerdict.WRONG, "no canary was scored (UNKNOWN_TASK)")
-    assert ask(asked)[0] is CanaryVerdict.GOOD
-    assert [len(sent) for sent in transport.sent] == [4, 1, 4]
-
-
-def test_refused_unreached_and_busy_canaries_are_told_apart(store: Path) -> None:
-    errors = [RejectedError("the stub is not healthy"), UnavailableError("nobody there"), BusyError("it is full")]
-    asked, _ = canary(store, [*errors])
-    assert ask(asked) == (CanaryVerdict.REFUSED, "the stub is not healthy")
-    assert ask(asked) == (CanaryVerdict.UNREACHED, "nobody there")
-    assert ask(asked) == (CanaryVerdict.BUSY, "it is full")
 
 
 def test_one_canary_is_in_flight_until_it_is_given_up(store: Path) -> None:
@@ -323,23 +317,16 @@ def test_one_canary_is_in_flight_until_it_is_given_up(store: Path) -> None:
     assert ask(asked)[0] is CanaryVerdict.GOOD
 
 
-def test_canary_of_an_empty_store_asks_for_an_unknown_task(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"format": 1, "backbone": "%s", "tasks": {}}' % ("f" * 64))
+def test_canary_of_an_empty_store_asks_for_an_unknown_task_and_an_unreadable_one_is_not_empty(tmp_path: Path) -> None:
     unknown = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
-    asked, transport = canary(tmp_path, [unknown, columns(*ONE)])
-    assert ask(asked)[0] is CanaryVerdict.GOOD
-    assert transport.sent == [[b"no-task-yet"]]
-
-
-def test_unreadable_store_does_not_count_as_empty(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"backbone": tru')
-    unknown = columns(("UNKNOWN_TASK", [np.nan, np.nan], ""))
-    asked, transport = canary(tmp_path, [unknown])
-    asked.send()
-    answer = asked.answer()
-    assert answer is not None and answer.verdict is CanaryVerdict.REFUSED
-    assert "manifest.json is damaged" in answer.cause == answer.store_cause
-    assert transport.sent == [[b"no-task-yet"]]
+    for text in ('{"format": 1, "backbone": "%s", "tasks": {}}' % ("f" * 64), '{"backbone": tru'):
+        (tmp_path / "manifest.json").write_text(text)
+        asked, transport = canary(tmp_path, [unknown])
+        asked.send()
+        answer = asked.answer()
+        assert answer is not None and transport.sent == [[b"no-task-yet"]]
+        assert answer.verdict is (CanaryVerdict.GOOD if "format" in text else CanaryVerdict.REFUSED)
+        assert answer.cause == answer.store_cause and ("manifest.json is damaged" in answer.cause) != ("format" in text)
 
 
 def test_unreadable_store_is_named_beside_a_good_canary(tmp_path: Path, store: Path) -> None:

@@ -19,7 +19,6 @@ from waiting import until
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    """A sleeping child in a group of its own."""
     command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None

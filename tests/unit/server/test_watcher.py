@@ -71,8 +71,6 @@ class FakeServer:
 
 
 def failing(times: int, stop: Stop, error: Exception = NOT_READY) -> Callable[[int], None]:
-    """Fail so many restarts, then ask for a stop."""
-
     def restart(number: int) -> None:
         if number <= times:
             raise error

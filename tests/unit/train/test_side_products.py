@@ -33,7 +33,6 @@ def tables() -> _NotedTables:
 
 @pytest.fixture
 def products() -> SideProducts:
-    """Three tables of one row each, of five tokens."""
     products = SideProducts()
     products.places = RowPlaces(tables=[(0, 1), (1, 2), (2, 3)], lengths=[5, 5, 5])
     return products

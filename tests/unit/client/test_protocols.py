@@ -1,8 +1,9 @@
-"""The HTTP transport against real servers in this process that answer as a test wants them to."""
+"""Requests and answers over gRPC and over HTTP: as the contract says, and every failure as an error of ours."""
 
 import contextlib
 import gzip
 import json
+import re
 import socket
 import ssl
 import struct
@@ -11,15 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 import trustme
 
-from http_peers import HttpPeer, running
-from peers import ROW, once
+from peers import ROW, HttpPeer, aborting, answer, listening, once, running
 from scoremux_client import (
     BusyError,
     DeadlineError,
+    GrpcTransport,
     HttpTransport,
     RejectedError,
     Response,
@@ -32,6 +35,83 @@ from scoremux_client import (
 )
 from scoremux_client.transports.connect import connect
 from scoremux_client.transports.transport import MOST_ANSWER_BYTES
+
+
+def test_a_request_goes_out_as_the_contract_says_and_its_answer_comes_back() -> None:
+    seen: list[Any] = []
+
+    def handler(request: Any, context: grpc.ServicerContext) -> Any:
+        seen.append(request)
+        return answer(request, context)
+
+    with listening(handler) as url, ScoringClient(url) as client:
+        first, _ = client.score([Response("t-1", "ä\0", "r1"), Response("t-1", "")])
+    assert (first.level, first.score, first.tokens, first.truncated, first.id) == (3, 0.75, 9, True, "r1")
+    assert seen[0].model_name == "scorer"
+    assert seen[0].parameters["deadline_ms"].int64_param == 120_000 and "batch" not in seen[0].parameters
+    assert [(i.name, i.datatype, list(i.shape)) for i in seen[0].inputs] == [
+        ("TEXT", "BYTES", [2, 1]),
+        ("TASK", "BYTES", [2, 1]),
+    ]
+    with listening(handler) as url, ScoringClient(url, timeout_s=None, batch=True) as client:
+        client.score([Response("t-1", "")])
+    assert seen[1].parameters["batch"].bool_param is True and "deadline_ms" not in seen[1].parameters
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "so it is", UnavailableError),
+        (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size", BusyError),
+        (grpc.StatusCode.UNAVAILABLE, "9 rows wait already: send again in 2.5 s", BusyError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests", BusyError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", TooLargeError),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "so it is", DeadlineError),
+        (grpc.StatusCode.INVALID_ARGUMENT, "so it is", RejectedError),
+        (grpc.StatusCode.UNAUTHENTICATED, "so it is", RejectedError),
+        (grpc.StatusCode.INTERNAL, "so it is", RejectedError),
+        (grpc.StatusCode.INTERNAL, "Stub process 'scorer_0_0' is not healthy.", UnavailableError),
+        (grpc.StatusCode.UNAVAILABLE, "a Triton behind the front door died with the request, or", UnavailableError),
+        (grpc.StatusCode.UNAVAILABLE, "no Triton behind the front door is ready: send again later", UnavailableError),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'scorer' has no available versions", UnavailableError),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'scorer' is not found", RejectedError),
+    ],
+)
+def test_a_grpc_status_becomes_our_error(code: grpc.StatusCode, message: str, kind: type[TransportError]) -> None:
+    with listening(aborting(code, message)) as url:
+        with pytest.raises(TransportError, match=rf"row 0: {url}: {message}") as caught:
+            once(url)
+        assert type(caught.value) is kind
+        assert caught.value.__cause__ is not None
+
+
+def test_an_answer_that_cannot_be_read_is_refused_without_its_content() -> None:
+    def handler(request: Any, context: grpc.ServicerContext) -> Any:
+        response = answer(request, context)
+        response.raw_output_contents[0] = b"secret"
+        return response
+
+    with listening(handler) as url:
+        with pytest.raises(RejectedError, match="an answer that cannot be read") as caught:
+            once(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_cancelled_future_takes_its_request_with_it() -> None:
+    arrived, gone = threading.Event(), threading.Event()
+
+    def handler(request: Any, context: grpc.ServicerContext) -> Any:
+        context.add_callback(gone.set)
+        arrived.set()
+        gone.wait(60)
+        return answer(request, context)
+
+    with listening(handler) as url, closing(GrpcTransport(url)) as transport:
+        future = transport.submit(rows.encode(ROW), None)
+        assert arrived.wait(60)
+        assert not gone.is_set()
+        future.cancel()
+        assert gone.wait(60)
 
 
 @pytest.fixture
@@ -63,34 +143,31 @@ def test_an_http_status_becomes_our_error(http: HttpPeer, status: int, error: st
 
 
 @pytest.mark.parametrize(
-    ("headers", "body"),
+    ("headers", "body", "kind", "sentence"),
     [
-        ({}, b"secret"),
-        ({}, b'{"outputs": "secret"}'),
-        ({"Inference-Header-Content-Length": "9"}, b'{"outputs": "secret"}'),
-        ({}, b'{"outputs": [{"name": "STATUS", "datatype": "FP32", "shape": [1], "data": ["secret"]}]}'),
+        ({}, b"secret", RejectedError, "cannot be read"),
+        ({}, b'{"outputs": "secret"}', RejectedError, "cannot be read"),
+        ({"Inference-Header-Content-Length": "9"}, b'{"outputs": "secret"}', RejectedError, "cannot be read"),
+        (
+            {},
+            b'{"outputs": [{"name": "STATUS", "datatype": "FP32", "shape": [1], "data": ["secret"]}]}',
+            RejectedError,
+            "cannot be read",
+        ),
+        ({"Content-Encoding": "gzip"}, gzip.compress(b" " * (200 << 20)), RejectedError, "cannot be read"),
+        ({}, b" " * (MOST_ANSWER_BYTES + 1), TooLargeError, r"row 0: .* the answer is larger than max"),
+        ({"Content-Length": "1000", "Connection": "close"}, b'{"outp', UnavailableError, ""),
     ],
+    ids=range(7),
 )
 def test_an_unreadable_http_body_is_refused_without_content(
-    http: HttpPeer, headers: dict[str, str], body: bytes
+    http: HttpPeer, headers: dict[str, str], body: bytes, kind: type[TransportError], sentence: str
 ) -> None:
     http.reply = (200, headers, body)
-    with pytest.raises(RejectedError, match="cannot be read") as caught:
+    with pytest.raises(kind) as caught:
         once(f"http://{http.address}")
-    assert "secret" not in f"{caught.value} {caught.value.__cause__}"
-
-
-def test_packed_answer_is_not_unpacked(http: HttpPeer) -> None:
-    http.reply = (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * (200 << 20)))
-    with pytest.raises(RejectedError, match="cannot be read"):
-        once(f"http://{http.address}")
+    assert re.search(sentence, str(caught.value)) and "secret" not in f"{caught.value} {caught.value.__cause__}"
     assert http.seen[0]["accept-encoding"] == "identity"
-
-
-def test_answer_without_end_is_given_up(http: HttpPeer) -> None:
-    http.reply = (200, {}, b" " * (MOST_ANSWER_BYTES + 1))
-    with pytest.raises(TooLargeError, match=r"row 0: .* the answer is larger than max"):
-        once(f"http://{http.address}")
 
 
 def test_servers_words_are_shown_on_one_line_without_responses(http: HttpPeer) -> None:
@@ -104,13 +181,7 @@ def test_servers_words_are_shown_on_one_line_without_responses(http: HttpPeer) -
     assert "dog" not in f"{caught.value} {caught.value.__cause__}"
 
 
-def test_an_http_answer_that_is_cut_short_is_no_answer(http: HttpPeer) -> None:
-    http.reply = (200, {"Content-Length": "1000", "Connection": "close"}, b'{"outp')
-    with pytest.raises(UnavailableError):
-        once(f"http://{http.address}")
-
-
-def test_a_cancelled_http_request_is_hung_up(http: HttpPeer) -> None:
+def test_a_cancelled_or_late_http_request_is_hung_up(http: HttpPeer) -> None:
     http.hold.clear()
     with closing(HttpTransport(http.address)) as transport:
         future = transport.submit(rows.encode(ROW), None)
@@ -118,10 +189,6 @@ def test_a_cancelled_http_request_is_hung_up(http: HttpPeer) -> None:
             threading.Event().wait(0.01)
         future.cancel()
         assert http.gone.wait(60)
-
-
-def test_an_http_deadline_ends_a_silent_request(http: HttpPeer) -> None:
-    http.hold.clear()
     with pytest.raises(DeadlineError):
         once(f"http://{http.address}", timeout_s=0.2)
 
