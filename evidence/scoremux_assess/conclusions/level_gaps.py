@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.labels.ratings import Floats, Ints, Pair, Ratings, sums, undefined
+from scoremux_assess.labels.ratings import Floats, Ints, Mask, Pair, Ratings, sums, undefined
 from scoremux_assess.statistics.agreement import SEVERITY, human_deviation
 from scoremux_assess.statistics.estimates import Estimates, difference, joined_estimates
 from scoremux_assess.statistics.intervals import estimates
@@ -67,35 +67,34 @@ def _by_group(
     key = task * levels + ratings.human.astype(np.int64) - lowest
     pairs = np.unique((task * width + group)[group >= 0])
     for number in range(width):
-        sides = (group == number, (group >= 0) & (group != number))
-        used = np.intersect1d(*(key[side] for side in sides))
-        one, rest = (
-            estimates(
-                [SEVERITY],
-                ratings.take(rows),
-                np.searchsorted(used, key[rows]),
-                len(used),
-            )["severity"]
-            for rows in (side & np.isin(key, used) for side in sides)
-        )
+        in_group = group == number
+        in_others = (group >= 0) & ~in_group
+        used = np.intersect1d(key[in_group], key[in_others])
+        one = _severity(ratings, key, used, in_group)
+        rest = _severity(ratings, key, used, in_others)
         gap = difference(one, rest)
         of_task = used // levels
+        scale = deviation[of_task]
         beyond = _beyond(gap, one.n * rest.n / (one.n + rest.n), of_task)
-        value, low, high = (end / deviation[of_task] for end in (beyond.value, beyond.low, beyond.high))
-        beyond = Estimates.of(
-            value,
-            low,
-            high,
-            np.minimum(one.n, rest.n),
-            "difference",
-        )
-        place = np.searchsorted(pairs, of_task * width + number)
         yield LevelGaps(
-            place,
-            used % levels + lowest,
-            gap.value / deviation[of_task],
-            beyond,
+            group=np.searchsorted(pairs, of_task * width + number),
+            level=used % levels + lowest,
+            gap=gap.value / scale,
+            beyond=replace(
+                beyond,
+                value=beyond.value / scale,
+                low=beyond.low / scale,
+                high=beyond.high / scale,
+                n=np.minimum(one.n, rest.n),
+            ),
         )
+
+
+def _severity(ratings: Ratings, key: Ints, used: Ints, side: Mask) -> Estimates:
+    """Return the mean of machine − human at each used level of each task. side: a group, or the others."""
+    rows = side & np.isin(key, used)
+    cell = np.searchsorted(used, key[rows])
+    return estimates([SEVERITY], ratings.take(rows), cell, len(used))["severity"]
 
 
 def _beyond(gap: Estimates, weight: Floats, task: Ints) -> Estimates:
