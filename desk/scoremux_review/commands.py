@@ -237,7 +237,7 @@ def deliveries(
 ) -> None:
     """Do what `scoremux review webhooks` does.
 
-    Example: scoremux review webhooks --send-again --database reviews.db
+    Example: scoremux review deliveries --send-again --database reviews.db
     """
     deprecated("scoremux review deliveries", "scoremux review webhooks", ends="0.3")
     webhooks(database, send_again)
