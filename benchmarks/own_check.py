@@ -30,13 +30,13 @@ from benchmarks.stores import export_once
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
-from scoremux_engine.runners.expected import allowed, check, distance
+from scoremux_engine.runners.expected import DISTANCE, allowed, check, distance
 from scoremux_engine.runners.precisions import PRECISIONS
 
 EXPORT = "export"
 NOISE, SCALE = CHANGES = ("noise", "scale")
-EXPONENTS, STEPS = (-8.0, 0.0), 5
-"""Changes of a product, beside the product, are powers of two; the interval of their exponents is halved so often."""
+FIRST, LARGEST, STEPS = 0.1, 1.0, 3
+"""Changes of a product, beside the product: the first and the largest that are tried, and how many after the first."""
 MODELS: dict[str, Any] = {
     "--models": {"nargs": "*", "default": ["minilm"], "choices": ["minilm", "bert-base"]},
     "--backbone": {"help": "the folder of a further model"},
@@ -126,6 +126,7 @@ def _checked(folder: Path, choice: RunnerChoice) -> tuple[float, ...]:
     options={
         **MODELS,
         "--precisions": {"nargs": "+", "default": PRECISIONS},
+        "--changes": {"nargs": "+", "default": CHANGES, "choices": CHANGES},
         "--every": {"type": int, "default": 1, "help": "try each n-th product (default: %(default)s)"},
     },
 )
@@ -137,7 +138,7 @@ def wrong_products(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
         backbone = export(name, work)
         graph = read(backbone)
         products = _products(graph)[:: arguments.every]
-        for precision, change in itertools.product(arguments.precisions, CHANGES):
+        for precision, change in itertools.product(arguments.precisions, arguments.changes):
             sizes = {p: _smallest(backbone, graph, precision, change, p) for p in products}
             last = max(sizes, key=lambda p: sizes[p])
             found = [size for size in sizes.values() if size < math.inf]
@@ -161,25 +162,24 @@ def _products(graph: Any) -> list[str]:
 
 
 def _smallest(backbone: Backbone, graph: Any, precision: str, change: str, product: str) -> float:
-    """Return the smallest change of a product that is refused; infinity where the largest is not."""
+    """Return the change of a product whose distance is what is allowed; infinity where the largest is not so far."""
     from openvino import opset13 as ops
 
     from scoremux_engine.runners.openvino import OpenVinoRunner
 
-    def refused(exponent: float) -> bool:
+    def apart(size: float) -> float:
         model = graph.clone()
         node = next(n for n in model.get_ordered_ops() if n.get_friendly_name() == product)
         weight = np.array(node.input_value(1).get_node().get_data())
         added = np.random.default_rng(0).normal(0, 1, weight.shape) if change == NOISE else weight
-        added = added * (2.0**exponent * np.linalg.norm(weight) / np.linalg.norm(added))
+        added = added * (size * np.linalg.norm(weight) / np.linalg.norm(added))
         node.input(1).replace_source_output(ops.constant((weight + added).astype(np.float32)).output(0))
-        runner = OpenVinoRunner(backbone, precision, 1, graph=model)
-        return distance(backbone, runner) > allowed(backbone.measured, precision)
+        return distance(backbone, OpenVinoRunner(backbone, precision, 1, graph=model))
 
-    low, high = EXPONENTS
-    if not refused(high):
-        return math.inf
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if refused(middle) else (middle, high)
-    return float(2.0**high)
+    most, own = allowed(backbone.measured, precision), float(backbone.measured[DISTANCE + precision][0])
+    size, far = FIRST, apart(FIRST)
+    for _ in range(STEPS):  # squares of distances add up, and grow with the square of the change
+        step = (most**2 - own**2) / max(far**2 - own**2, own**2 / 100)
+        size = min(LARGEST, size * min(10.0, step**0.5))
+        far = apart(size)
+    return size if far > 0.9 * most else math.inf
