@@ -157,13 +157,7 @@ class JoinedColumns:
 def _take(column: Any, rows: Ints) -> Any:
     if isinstance(column, dict):
         return {name: codes.take(rows) for name, codes in column.items()}
-    if isinstance(column, Sample):
-        return Sample(*(values[rows] for values in vars(column).values()))
-    if isinstance(column, np.ndarray):
-        return column[rows]
-    if isinstance(column, Codes):
-        return column.take(rows)
-    return column.take(pa.array(rows)) if isinstance(column, (pa.Array, pa.ChunkedArray)) else column
+    return column.take(rows) if hasattr(column, "take") else column
 
 
 def to_people(route: Any | None, rows: int) -> Mask:

@@ -70,6 +70,9 @@ class Sample:
     sampled: Mask
     stated: Mask
 
+    def take(self, rows: Values) -> "Sample":
+        return Sample(*(column[rows] for column in vars(self).values()))
+
 
 ROUTED_BESIDE = (
     "responses that were read since they were sent to people are part of no figure: the others are a sample of all "
