@@ -36,7 +36,7 @@ from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.store.store import Store
 from scoremux_server.errors import SetupError, StartError
 from scoremux_server.profile import Profile
-from scoremux_server.triton import process
+from scoremux_server.triton import processes
 from scoremux_server.triton.command_line import KEY_HEADER
 from scoremux_server.triton.server import TritonServer
 from waiting import free_endpoints, until
@@ -332,7 +332,7 @@ def test_the_bank_is_seen_in_tritons_metrics(server: TritonServer, client: Scori
 
 @pytest.mark.nightly
 def test_no_folder_of_a_backend_is_left_by_kills(small_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_ENDS_S", 60.0)  # a busy machine lets Triton end later
+    monkeypatch.setattr(processes, "_ENDS_S", 60.0)  # a busy machine lets Triton end later
     for _ in range(30):  # other Tritons on this machine start too, and at the same moment nobody knows whose is whose
         with unwatched(small_repository) as running:
             if (first := running.run.backend_folder) is None:
