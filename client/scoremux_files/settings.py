@@ -87,7 +87,7 @@ def parse_model(model: type[Model], data: bytes) -> Model:
 
 
 def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
-    """Return the result of a check by pydantic. Raises ValueError with its first errors: ``key: what is wrong; …``."""
+    """Return the result of a check by pydantic. Raises ValueError with its first errors: ``key: error; …``."""
     try:
         return check(value)
     except ValidationError as error:
