@@ -18,7 +18,8 @@ from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import MEASURED, SPEC, Backbone
 from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.runners import precisions
-from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
+from scoremux_engine.runners.arithmetic import PROBE
+from scoremux_engine.runners.choose import ON_CPU, REFERENCE, RunnerChoice
 from scoremux_engine.runners.expected import allowed, check, distance
 from scoremux_engine.runners.int8 import int8_constant, rounded
 from scoremux_engine.runners.openvino import OpenVinoRunner
@@ -66,6 +67,12 @@ def test_a_wrong_product_is_refused_by_one_sentence(
     monkeypatch.setattr(Wrong, "change", staticmethod(change), raising=False)
     with pytest.raises(RunnerError, match=rf"^{precision} is wrong on this processor \(.*\): .* is allowed; use \S"):
         check(backbone, Wrong(backbone, precision, 2, 2))
+
+
+def test_rows_and_tables_stay_those_of_earlier_exports() -> None:
+    """With others, a right start of what an earlier version exported would be refused."""
+    probe = Backbone.open(PROBE)
+    assert distance(probe, REFERENCE.make(probe), LIVE[:2]) < 1e-5
 
 
 @pytest.mark.parametrize("precision", computed_precisions())
