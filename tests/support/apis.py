@@ -50,7 +50,7 @@ def score(client: httpx.Client, *rows: dict[str, Any], **options: Any) -> httpx.
     return client.post("/v1/score", json={"rows": list(rows)}, **options)
 
 
-def grant(token: str, *patterns: str, ends_in_s: int = 600, key: bytes = KEY) -> dict[str, str]:
+def grant(token: str, *patterns: str, ends_in_s: int = 3600, key: bytes = KEY) -> dict[str, str]:
     return {HEADER: Grant(token, int(time.time()) + ends_in_s, patterns or ("*",)).signed(key)}
 
 
