@@ -50,29 +50,6 @@ _MOST_DEAD = 1_000
 _Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
 _Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
 _Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with the table `review`.")]
-_Responses = Annotated[
-    list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
-]
-_Validity = Annotated[Path | None, typer.Option(help="Papers with a known level (task, text, level), slipped in.")]
-_Qualification = Annotated[
-    Path | None, typer.Option(help="Papers with a known level that raters read before live work.")
-]
-_Anchors = Annotated[Path | None, typer.Option(help="Papers shown beside the response (task, text, level, note).")]
-_Column = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column",
-        metavar="KEY=NAME",
-        help="How --responses call the columns id, text and student, and which ones of SCORED exports keep (keep), "
-        "if the job does not say it; repeatable.",
-    ),
-]
-_PublicUrl = Annotated[
-    str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
-]
-_UserHeader = Annotated[
-    str, typer.Option(help="Header in which a proxy names who is signed in there, such as X-Forwarded-Email.")
-]
 
 
 @review.command("open")
@@ -83,8 +60,12 @@ def open_desk(
     policy: _Policy = None,
     port: Annotated[int, typer.Option(help="Where the desk listens.")] = 8080,
     address: Annotated[str, typer.Option(help="Address on which the desk listens.")] = "127.0.0.1",
-    public_url: _PublicUrl = None,
-    user_header: _UserHeader = "",
+    public_url: Annotated[
+        str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
+    ] = None,
+    user_header: Annotated[
+        str, typer.Option(help="Header in which a proxy names who is signed in there, such as X-Forwarded-Email.")
+    ] = "",
 ) -> None:
     """Add scored files to a database, as `add` does, and open the desk on it.
 
@@ -130,13 +111,29 @@ def _serve(desk: Desk, taken: socket.socket, proxies: Networks) -> None:
 def add(
     database: Where,
     scored: _Scored = None,
-    responses: _Responses = None,
+    responses: Annotated[
+        list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
+    ] = None,
     tasks: _Tasks = None,
     policy: _Policy = None,
-    validity: _Validity = None,
-    qualification: _Qualification = None,
-    anchors: _Anchors = None,
-    column: _Column = None,
+    validity: Annotated[
+        Path | None, typer.Option(help="Papers with a known level (task, text, level), slipped in.")
+    ] = None,
+    qualification: Annotated[
+        Path | None, typer.Option(help="Papers with a known level that raters read before live work.")
+    ] = None,
+    anchors: Annotated[
+        Path | None, typer.Option(help="Papers shown beside the response (task, text, level, note).")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="KEY=NAME",
+            help="How --responses call the columns id, text and student, and which ones of SCORED exports keep (keep), "
+            "if the job does not say it; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Add scored files, papers, texts of tasks or a policy, also while people work.
 

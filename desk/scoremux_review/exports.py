@@ -20,32 +20,32 @@ _INT = pa.int32()
 _LONG = pa.int64()
 _REAL = pa.float64()
 FINAL = pa.schema(
-    [
-        ("id", _TEXT),
-        ("task", _TEXT),
-        ("status", _TEXT),
-        ("level", _INT),
-        ("score", _REAL),
-        ("code", _TEXT),
-        ("decided_by", _TEXT),
-        ("rater", _TEXT),
-        ("saw", _TEXT),
-        ("decided_at", _TEXT),
-        ("decision", _LONG),
-        ("machine_level", _INT),
-        ("probabilities", pa.list_(_REAL)),
-        ("confidence", _REAL),
-        ("condition", _TEXT),
-        ("route", _TEXT),
-        ("read_behind", _REAL),
-        ("version", _TEXT),
-        ("source", _TEXT),
-        ("line", _LONG),
-        ("student", _TEXT),
-        ("administration", _TEXT),
-        ("added_at", _TEXT),
-        ("first_level", _INT),
-    ]
+    {
+        "id": _TEXT,
+        "task": _TEXT,
+        "status": _TEXT,
+        "level": _INT,
+        "score": _REAL,
+        "code": _TEXT,
+        "decided_by": _TEXT,
+        "rater": _TEXT,
+        "saw": _TEXT,
+        "decided_at": _TEXT,
+        "decision": _LONG,
+        "machine_level": _INT,
+        "probabilities": pa.list_(_REAL),
+        "confidence": _REAL,
+        "condition": _TEXT,
+        "route": _TEXT,
+        "read_behind": _REAL,
+        "version": _TEXT,
+        "source": _TEXT,
+        "line": _LONG,
+        "student": _TEXT,
+        "administration": _TEXT,
+        "added_at": _TEXT,
+        "first_level": _INT,
+    }
 )
 """Columns of final scores, in the order in which responses came to the desk, at `added_at`. status: as `scoremux score`
 has it, CONDITION with a code, PENDING until a human decides, ODD where the task does not have the level, which then is
@@ -53,24 +53,24 @@ null. decided_by: machine, rater, agreement (of two), adjudication; nobody where
 code and no human can. first_level: of the first person, whoever decided."""
 
 LABELLED = pa.schema(
-    [
-        ("task", _TEXT),
-        ("text", _TEXT),
-        ("id", _TEXT),
-        ("level", _INT),
-        ("second", _INT),
-        ("final", _INT),
-        ("chosen_by", _TEXT),
-        ("probability", _REAL),
-        ("settled_by", _TEXT),
-        ("saw", _TEXT),
-        ("size", _INT),
-        ("decision", _LONG),
-        ("decided_at", _TEXT),
-        ("version", _TEXT),
-        ("student", _TEXT),
-        ("administration", _TEXT),
-    ]
+    {
+        "task": _TEXT,
+        "text": _TEXT,
+        "id": _TEXT,
+        "level": _INT,
+        "second": _INT,
+        "final": _INT,
+        "chosen_by": _TEXT,
+        "probability": _REAL,
+        "settled_by": _TEXT,
+        "saw": _TEXT,
+        "size": _INT,
+        "decision": _LONG,
+        "decided_at": _TEXT,
+        "version": _TEXT,
+        "student": _TEXT,
+        "administration": _TEXT,
+    }
 )
 """Columns of labelled rows. level: the first rater's, blind where `saw` says so, or the known one of a validity paper;
 second: the second rater's; final: what was settled, by adjudication where they differed. chosen_by: route (no sample of
@@ -79,12 +79,12 @@ calibration). size: responses decided as one. student: who wrote it, null where 
 administration: the response's own, else the file or folder that brought it first."""
 
 PAPERS = pa.schema(
-    [
-        ("task", _TEXT),
-        ("level", _INT),
-        ("known_level", _INT),
-        ("decided_at", _TEXT),
-    ]
+    {
+        "task": _TEXT,
+        "level": _INT,
+        "known_level": _INT,
+        "decided_at": _TEXT,
+    }
 )
 """Columns of what raters gave validity papers, blind."""
 

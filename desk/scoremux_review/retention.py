@@ -14,38 +14,33 @@ from scoremux_files import InputError, reading
 from scoremux_files.terminal import print_table
 from scoremux_review.people_commands import Where, opened, say
 
-_Ids = Annotated[Path | None, typer.Option("--ids", help="File with an id a line.")]
-_Before = Annotated[
-    str | None, typer.Option("--before", help="Everything older than this day or time (UTC), such as 2026-01-31.")
-]
-_Token = Annotated[
-    str | None,
-    typer.Option(help="Whose ids they are: a token of `scoremux api`, or '' for rows of files; needed if they repeat."),
-]
-_AuditLogs = Annotated[list[Path] | None, typer.Option("--audit-log", help="Audit log of a server.")]
-_AuditKey = Annotated[Path | None, typer.Option(help="The key of its digests, if they have one.")]
-_Responses = Annotated[
-    list[Path] | None,
-    typer.Option("--responses", help="File that was scored: texts of the ids that the desk does not have."),
-]
-_Outputs = Annotated[
-    list[Path] | None,
-    typer.Option("--outputs", help="Folder that `scoremux score` wrote, or --folder of `scoremux api`; repeatable."),
-]
-_By = Annotated[str | None, typer.Option("--by", help="Who erases, for the record (default: this user).")]
-
 
 def erase(
     database: Where,
-    ids: _Ids = None,
+    ids: Annotated[Path | None, typer.Option("--ids", help="File with an id a line.")] = None,
     one_id: Annotated[list[str] | None, typer.Option("--id", help="An id; may be given again.")] = None,
-    before: _Before = None,
-    token: _Token = None,
-    audit_logs: _AuditLogs = None,
-    audit_key_file: _AuditKey = None,
-    responses: _Responses = None,
-    outputs: _Outputs = None,
-    by: _By = None,
+    before: Annotated[
+        str | None, typer.Option("--before", help="Everything older than this day or time (UTC), such as 2026-01-31.")
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose ids they are: a token of `scoremux api`, or '' for rows of files; needed if they repeat."
+        ),
+    ] = None,
+    audit_logs: Annotated[list[Path] | None, typer.Option("--audit-log", help="Audit log of a server.")] = None,
+    audit_key_file: Annotated[Path | None, typer.Option(help="The key of its digests, if they have one.")] = None,
+    responses: Annotated[
+        list[Path] | None,
+        typer.Option("--responses", help="File that was scored: texts of the ids that the desk does not have."),
+    ] = None,
+    outputs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--outputs", help="Folder that `scoremux score` wrote, or --folder of `scoremux api`; repeatable."
+        ),
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Who erases, for the record (default: this user).")] = None,
 ) -> None:
     """Erase texts and ids from the desk, the API's answers and audit logs. Run it again if it was interrupted.
 

@@ -63,7 +63,7 @@ def append(
         body = {**body, "remark": remark_digest(salt, remark)}
     values = {
         "number": number,
-        "at": _time(at),
+        "at": time_of(at),
         "by": by,
         "action": action,
         "body": body,
@@ -171,5 +171,6 @@ def _digest(entry: str) -> str:
     return hashlib.sha256(entry.encode()).hexdigest()
 
 
-def _time(at: float) -> str:
+def time_of(at: float) -> str:
+    """Return a time in UTC as ISO 8601, to the millisecond."""
     return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds")

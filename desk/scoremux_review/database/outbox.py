@@ -10,7 +10,6 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
@@ -123,7 +122,7 @@ def add_event(
         event: One of the three types above.
         data: No name of a person and no text of a response.
     """
-    at = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="milliseconds")
+    at = log.time_of(now)
     body = json.dumps(
         {
             "type": event,

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from scoremux_review.errors import NotAllowedError
@@ -24,49 +24,49 @@ _STATIC = Path(__file__).parent / "static"
 _STEADY = (rater.read, rater.decide, rater.undo, rater.put_aside)
 """Pages that take at least `Desk.answer_s`."""
 
-_PAGES: dict[str | None, list[tuple[str, str, Page]]] = {
-    None: [("GET", "/login", signing_in.form), ("POST", "/login", signing_in.sign_in)],
-    "rater": [
-        ("POST", "/logout", signing_in.sign_out),
-        ("GET", "/", rater.queues),
-        ("POST", "/start", rater.start),
-        ("GET", "/read", rater.read),
-        ("POST", "/decide", rater.decide),
-        ("POST", "/undo", rater.undo),
-        ("POST", "/aside", rater.put_aside),
-        ("POST", "/alert", rater.alert),
-        ("GET", "/compare", reading_page.compare),
-        ("POST", "/compare", rater.begin_compare),
-        ("GET", "/feedback", reading_page.feedback),
-        ("GET", "/help", rater.keys),
-    ],
-    "leader": [
-        ("GET", "/progress", leader.progress),
-        ("GET", "/agreement", leader.agreement),
-        ("GET", "/alerts", leader.alerts),
-        ("POST", "/alerts", leader.end_alert),
-        ("GET", "/raters", leader.raters),
-        ("POST", "/raters/work", leader.assign_work),
-        ("POST", "/raters/pool", leader.change_pool),
-        ("POST", "/raters/standing", leader.decide_standing),
-        ("GET", "/questions", leader.questions),
-        ("POST", "/questions", leader.answer),
-        ("GET", "/rows", leader.find_rows),
-        ("GET", "/rows/{row:int}", leader.row),
-        ("POST", "/rows/{row:int}/reopen", leader.reopen),
-        ("POST", "/rows/{row:int}/assign", leader.assign),
-    ],
-    "director": [
-        ("POST", "/tasks/pause", director.pause),
-        ("POST", "/reopen", director.reopen),
-        ("GET", "/people", director.people),
-        ("POST", "/people/add", director.add_person),
-        ("POST", "/people/change", director.change_person),
-        ("GET", "/record", director.record),
-        ("POST", "/record", director.verify),
-        ("GET", "/export", director.export),
-        ("GET", "/export/{name}", director.download),
-    ],
+_PAGES: dict[str | None, dict[str, Page]] = {
+    None: {"GET /login": signing_in.form, "POST /login": signing_in.sign_in},
+    "rater": {
+        "POST /logout": signing_in.sign_out,
+        "GET /": rater.queues,
+        "POST /start": rater.start,
+        "GET /read": rater.read,
+        "POST /decide": rater.decide,
+        "POST /undo": rater.undo,
+        "POST /aside": rater.put_aside,
+        "POST /alert": rater.alert,
+        "GET /compare": reading_page.compare,
+        "POST /compare": rater.begin_compare,
+        "GET /feedback": reading_page.feedback,
+        "GET /help": rater.keys,
+    },
+    "leader": {
+        "GET /progress": leader.progress,
+        "GET /agreement": leader.agreement,
+        "GET /alerts": leader.alerts,
+        "POST /alerts": leader.end_alert,
+        "GET /raters": leader.raters,
+        "POST /raters/work": leader.assign_work,
+        "POST /raters/pool": leader.change_pool,
+        "POST /raters/standing": leader.decide_standing,
+        "GET /questions": leader.questions,
+        "POST /questions": leader.answer,
+        "GET /rows": leader.find_rows,
+        "GET /rows/{row:int}": leader.row,
+        "POST /rows/{row:int}/reopen": leader.reopen,
+        "POST /rows/{row:int}/assign": leader.assign,
+    },
+    "director": {
+        "POST /tasks/pause": director.pause,
+        "POST /reopen": director.reopen,
+        "GET /people": director.people,
+        "POST /people/add": director.add_person,
+        "POST /people/change": director.change_person,
+        "GET /record": director.record,
+        "POST /record": director.verify,
+        "GET /export": director.export,
+        "GET /export/{name}": director.download,
+    },
 }
 """Pages by the least role that may see them; None: everyone."""
 
@@ -84,20 +84,12 @@ def create_app(desk: Desk) -> Starlette:
         )
         return await page(desk, shown, None)(request)
 
-    routes = [
-        Route(
-            path,
-            page(
-                desk,
-                function,
-                role,
-                desk.answer_s if function in _STEADY else 0.0,
-            ),
-            methods=[method],
-        )
-        for role, pages in _PAGES.items()
-        for method, path, function in pages
-    ]
+    routes: list[BaseRoute] = []
+    for role, pages in _PAGES.items():
+        for place, function in pages.items():
+            method, path = place.split()
+            least_s = desk.answer_s if function in _STEADY else 0.0
+            routes.append(Route(path, page(desk, function, role, least_s), methods=[method]))
     static = Mount("/static", StaticFiles(directory=_STATIC), name="static")
     icon = Route("/favicon.ico", lambda _: RedirectResponse("/static/desk.svg"))
     return Starlette(
