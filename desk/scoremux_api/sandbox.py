@@ -90,7 +90,10 @@ class SandboxScorer(TritonScorer):
             accounts.add_person(self._database, name, "leader", None, _BY)
         with self._database.read() as connection:
             [account] = (account for account in accounts.listed(connection) if account.name == name)
-            mine = tuple_(API_ROW.task, API_ROW.name).in_(rows) & (schema.READ.state == "open")
+            mine = tuple_(
+                API_ROW.task,
+                API_ROW.name,
+            ).in_(rows) & (schema.READ.state == "open")
             joined = schema.reads.join(api_rows, API_ROW.row == schema.READ.row)
             waiting = connection.scalars(select(schema.READ.id).select_from(joined).where(mine)).all()
         for number in waiting:

@@ -76,7 +76,11 @@ class TritonScorer:
         """Return tasks, of the first 64, that the machine decides without a calibration. Raises TransportError."""
         served = served_tasks(self._sharing(caller.grant, tasks=True)[0], timeout_s=_PROBE_S)
         tasks = [task.id for task in served[:_ASKED]]
-        client = ScoringClient(self._sharing(caller.grant, batch=True), timeout_s=_PROBE_S, retries=ONCE)
+        client = ScoringClient(
+            self._sharing(caller.grant, batch=True),
+            timeout_s=_PROBE_S,
+            retries=ONCE,
+        )
         scored = client.score([Response(task, _PROBE) for task in tasks])
         return [row.task for row in scored if row.ok and not row.to_human and row.confidence is None]
 

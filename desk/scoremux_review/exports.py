@@ -255,7 +255,13 @@ def _rows_of_responses(connection: Connection, again: Mapping[int, int]) -> dict
     gave a level: the first one's level counts, which is the one that a job scored if it has a level.
     """
     chosen = sorted(again.keys() | again.values())
-    several: dict[int, tuple[list[Any], list[Any]]] = {again.get(row, row): ([], []) for row in chosen}
+    several: dict[int, tuple[list[Any], list[Any]]] = {
+        again.get(
+            row,
+            row,
+        ): ([], [])
+        for row in chosen
+    }
     for row in sorted(responses.rows_of(connection, chosen), key=lambda row: row.id):
         several[again.get(row.id, row.id)][0].append(row)
     for row in responses.labelled_rows(connection, chosen):

@@ -95,7 +95,11 @@ def weights_beside_machine(
     decisions = [d for d, _ in pairs(levels, "machine")]
     weight, routed = weigh(decisions, [(_group(d, by), d.rater if rater else "") for d in decisions], population)
     others = any(d.task not in routed for d in decisions)
-    return {d.row: w for d, w in zip(decisions, weight, strict=True)}, population_of(routed, others, weighted=True)
+    return {d.row: w for d, w in zip(decisions, weight, strict=True)}, population_of(
+        routed,
+        others,
+        weighted=True,
+    )
 
 
 def agreement(pairs: Pairs, by: str, weights: Mapping[int, float] | None = None) -> list[GroupAgreement]:

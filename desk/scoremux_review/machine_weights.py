@@ -44,7 +44,14 @@ def weigh(decisions: Sequence[Any], groups: Sequence[Hashable], population: Popu
     parts, routed = _parts_by_unit(decisions, population)
     weight = np.array([d.size / (d.read_behind or 1.0) for d in decisions])
     unit_of = [(d.task, d.version) for d in decisions]
-    weight *= [d.chosen_by in parts.get(unit, ()) for d, unit in zip(decisions, unit_of, strict=True)]
+    weight *= [
+        d.chosen_by in parts.get(unit, ())
+        for d, unit in zip(
+            decisions,
+            unit_of,
+            strict=True,
+        )
+    ]
     used = np.flatnonzero(weight).tolist()
     sizes = {(unit, part): size for unit, of_unit in parts.items() for part, size in of_unit.items()}
     _scale(weight, {n: (unit_of[n], decisions[n].chosen_by) for n in used}, sizes)

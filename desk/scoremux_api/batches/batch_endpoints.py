@@ -71,7 +71,10 @@ async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, on
 
 def _stored(services: Services, token: str) -> tuple[int, int]:
     """Return how many batches of a token have not ended, and the bytes of all that have not expired."""
-    mine = select(func.count().filter(BATCH.state.in_(UNDER_WAY)), func.coalesce(func.sum(BATCH.size), 0))
+    mine = select(
+        func.count().filter(BATCH.state.in_(UNDER_WAY)),
+        func.coalesce(func.sum(BATCH.size), 0),
+    )
     with services.database.read() as connection:
         row = connection.execute(mine.where(BATCH.token == token, BATCH.state != "expired")).one()
     return row[0], int(row[1])

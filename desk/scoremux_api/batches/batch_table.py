@@ -68,7 +68,10 @@ def batch_of(row: Row[Any]) -> Batch:
     """Return a row of the table as the API shows it."""
     values: dict[str, Any] = {f"{state}_at": int(at) for state, at in json.loads(row.times).items()}
     values |= {"id": row.id, "status": row.state, "created_at": int(row.created_at)}
-    values |= {"request_counts": json.loads(row.counts), "errors": json.loads(row.errors) or None}
+    values |= {
+        "request_counts": json.loads(row.counts),
+        "errors": json.loads(row.errors) or None,
+    }
     return Batch.model_validate(values)
 
 

@@ -82,7 +82,11 @@ class LiveIntake:
                 raise ApiProblem(409, "Row exists", f"rows with another text have these ids: {names}; give new ids")
             for_people = [arrivals[place] for place in chosen if place not in taken]
             new = {arrival.key: arrival for arrival in for_people if arrival.key not in known}
-            numbers = {key: row.id for key, row in known.items()} | self._insert(connection, token, new.values())
+            numbers = {key: row.id for key, row in known.items()} | self._insert(
+                connection,
+                token,
+                new.values(),
+            )
             for arrival in for_people:
                 if alert := arrival.alert:
                     values = {"task": alert["alert_task"], "probability": alert["probability"]}

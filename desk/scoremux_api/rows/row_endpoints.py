@@ -84,7 +84,10 @@ async def score(request: Request, services: ServicesOf, caller: CallerOf, once: 
 async def _score(services: Services, caller: Caller, body: bytes) -> Response:
     rows = parsed(ScoreRequest, body).rows
     sent = [Row(row.task, row.text, row.id) for row in rows]
-    scored, alerts = await asyncio.gather(services.scorer.score(caller, sent), services.alerts(caller, sent))
+    scored, alerts = await asyncio.gather(
+        services.scorer.score(caller, sent),
+        services.alerts(caller, sent),
+    )
     outcomes = zip(rows, scored, alerts, strict=True)
     arrivals = [ScoredArrival(row.text, outcome, alert, *row.origin) for row, outcome, alert in outcomes]
     await services.intake.commit(caller.token, arrivals)

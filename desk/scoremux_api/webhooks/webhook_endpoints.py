@@ -119,7 +119,15 @@ def deliveries(webhook: str, services: ServicesOf, caller: CallerOf, state: Stat
     with services.database.read() as connection:
         _require(connection, services.callers, caller, webhook)
         found = outbox.deliveries_of(connection, webhook, state, _MOST_LISTED)
-    return DeliveryList(deliveries=[DeliveryOut(**row._mapping, data=json.loads(row.body)["data"]) for row in found])
+    return DeliveryList(
+        deliveries=[
+            DeliveryOut(
+                **row._mapping,
+                data=json.loads(row.body)["data"],
+            )
+            for row in found
+        ]
+    )
 
 
 def _require(connection: Any, callers: Callers, caller: Caller, webhook: str) -> None:

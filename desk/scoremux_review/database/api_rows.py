@@ -85,7 +85,14 @@ def answers_with(
     """Return token and key of the stored answers that are older, or have one of these ids, of a token or of all."""
     limit = before.timestamp() if before else 0.0
     old = connection.execute(select(REQUEST.token, REQUEST.key).where(REQUEST.at < limit))
-    with_ids = ((owner, key) for owner, key, _ in answered(connection, names) if token in (None, owner))
+    with_ids = (
+        (owner, key)
+        for owner, key, _ in answered(
+            connection,
+            names,
+        )
+        if token in (None, owner)
+    )
     return [*{*((row.token, row.key) for row in old), *with_ids}]
 
 

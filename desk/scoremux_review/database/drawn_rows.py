@@ -19,7 +19,10 @@ def drawn_again(connection: Connection) -> dict[int, int]:
     scored = rows.alias("scored")
     same = and_(*(drawn.c[column.name] == scored.c[column.name] for column in place))
     others = scored.c.chosen_by.not_in((DRAWN, *PAPERS)) & (scored.c.state != ERASED)
-    query = select(drawn.c.id, func.min(scored.c.id)).join_from(drawn, scored, same & others)
+    query = select(
+        drawn.c.id,
+        func.min(scored.c.id),
+    ).join_from(drawn, scored, same & others)
     query = query.where(drawn.c.chosen_by == DRAWN, drawn.c.state != ERASED).group_by(drawn.c.id)
     again = {int(row): int(first) for row, first in connection.execute(query)}
     first_drawn: dict[tuple[str, ...], int] = {}
@@ -35,7 +38,15 @@ def repeated_names(connection: Connection) -> dict[int, str]:
     """Return ids of rows whose id an earlier row of the same task and administration has: `7 (2)`, `7 (3)`, …"""
     place = (ROW.task, ROW.name, ROW.administration)
     number = func.row_number().over(partition_by=place, order_by=ROW.id).label("number")
-    numbered = select(ROW.id, ROW.name, number).where(ROW.state != ERASED).subquery()
+    numbered = (
+        select(
+            ROW.id,
+            ROW.name,
+            number,
+        )
+        .where(ROW.state != ERASED)
+        .subquery()
+    )
     query = select(numbered).where(numbered.c.number > 1)
     return {row.id: f"{row.name} ({row.number})" for row in connection.execute(query)}
 
@@ -60,6 +71,9 @@ def _read_behind(connection: Connection, again: dict[int, int]) -> set[str]:
     if not again:
         return set()
     first_level = (DECISION.kind == "first") & DECISION.undone.is_(False) & DECISION.level.is_not(None)
-    query = select(ROW.id, ROW.task).join(decisions, (DECISION.row == ROW.id) & first_level)
+    query = select(ROW.id, ROW.task).join(
+        decisions,
+        (DECISION.row == ROW.id) & first_level,
+    )
     apart = {*again.values()}
     return {row.task for row in connection.execute(query.where(ROW.chosen_by == BEHIND)) if row.id not in apart}

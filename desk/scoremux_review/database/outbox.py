@@ -106,7 +106,11 @@ def delete_webhook(connection: Connection, webhook: str) -> int:
 
 def deliveries_of(connection: Connection, webhook: str | None, state: str | None, most: int) -> Sequence[Any]:
     """Return the newest deliveries of a webhook, or of all, with its token and url; state: only those in this one."""
-    query = select(deliveries, WEBHOOK.token, WEBHOOK.url).join(webhooks)
+    query = select(
+        deliveries,
+        WEBHOOK.token,
+        WEBHOOK.url,
+    ).join(webhooks)
     query = query if webhook is None else query.where(DELIVERY.webhook == webhook)
     query = query if state is None else query.where(DELIVERY.state == state)
     return connection.execute(query.order_by(DELIVERY.number.desc()).limit(most)).all()

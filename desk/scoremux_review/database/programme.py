@@ -147,7 +147,10 @@ def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: st
     """Replace the anchor papers (task, level, text, note) of the tasks that `papers` has."""
     for task in dict.fromkeys(paper["task"] for paper in papers):
         connection.execute(delete(anchors).where(ANCHOR.task == task))
-        connection.execute(insert(anchors), [paper for paper in papers if paper["task"] == task])
+        connection.execute(
+            insert(anchors),
+            [paper for paper in papers if paper["task"] == task],
+        )
         body = {"task": task, "digest": anchors_digest(anchors_of(connection, task))}
         log.append(connection, now, by, "anchors", body)
 

@@ -54,7 +54,11 @@ def all_queues(connection: Connection) -> Sequence[Any]:
         spent_s, done = (func.sum(column).over(partition_by=by) for column in (QUEUE.spent_s, QUEUE.done))
         paces.append(spent_s / func.nullif(done, 0))
     left_s = QUEUE.waiting * func.coalesce(*paces)
-    query = select(queues, TASK.paused, left_s.label("left_s")).join(tasks, TASK.id == QUEUE.task)
+    query = select(
+        queues,
+        TASK.paused,
+        left_s.label("left_s"),
+    ).join(tasks, TASK.id == QUEUE.task)
     return connection.execute(query.order_by(QUEUE.task, QUEUE.reason)).all()
 
 
@@ -214,7 +218,14 @@ def give_back_group(connection: Connection, read: int) -> None:
 def end_reservations(connection: Connection, person: int, may_read: Callable[[str], bool]) -> Sequence[int]:
     """Leave to anyone what only a person was to read, unless they may read its task; return the rows."""
     mine = (READ.only_for == person) & READ.state.in_(PENDING)
-    reserved = connection.execute(select(reads).where(mine).order_by(READ.task, READ.id)).all()
+    reserved = connection.execute(
+        select(reads)
+        .where(mine)
+        .order_by(
+            READ.task,
+            READ.id,
+        )
+    ).all()
     ended = [read for read in reserved if not may_read(read.task)]
     connection.execute(update(reads).where(READ.id.in_([read.id for read in ended])).values(only_for=None))
     return [read.row for read in ended]
@@ -240,7 +251,14 @@ def _count_done(connection: Connection, read: Any, number: int, spent_s: float) 
     if read.kind not in PAPERS:
         this = (QUEUE.task == read.task) & (QUEUE.reason == read.reason)
         counts = {"waiting": QUEUE.waiting - number, "done": QUEUE.done + number}
-        connection.execute(update(queues).where(this).values(spent_s=QUEUE.spent_s + spent_s, **counts))
+        connection.execute(
+            update(queues)
+            .where(this)
+            .values(
+                spent_s=QUEUE.spent_s + spent_s,
+                **counts,
+            )
+        )
 
 
 def _count(connection: Connection, task: str, reason: str, number: int) -> None:

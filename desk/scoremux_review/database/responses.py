@@ -156,7 +156,14 @@ def count_states(connection: Connection) -> dict[str, int]:
     """Return how many rows are in each state: machine, waiting, second, adjudication, done, erased; or `NOBODY`."""
     undecided = (ROW.state == "machine") & (ROW.level < 0) & (ROW.condition == "")
     state = case((undecided, NOBODY), else_=ROW.state).label("state")
-    query = select(state, func.count().label("n")).where(ROW.state.not_in(PAPERS)).group_by(state)
+    query = (
+        select(
+            state,
+            func.count().label("n"),
+        )
+        .where(ROW.state.not_in(PAPERS))
+        .group_by(state)
+    )
     return {row.state: row.n for row in connection.execute(query)}
 
 
@@ -167,7 +174,14 @@ def count_chosen(connection: Connection) -> dict[tuple[str, str, str], float]:
     """
     drawn = case((ROW.chosen_by == DRAWN, 1 / ROW.read_behind), else_=1.0)
     place = (ROW.task, ROW.version, ROW.chosen_by)
-    query = select(*place, func.sum(drawn)).where(ROW.level >= 0).group_by(*place)
+    query = (
+        select(
+            *place,
+            func.sum(drawn),
+        )
+        .where(ROW.level >= 0)
+        .group_by(*place)
+    )
     return {(task, version, chosen_by): number for task, version, chosen_by, number in connection.execute(query)}
 
 

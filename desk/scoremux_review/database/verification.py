@@ -209,7 +209,13 @@ def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     for member in connection.execute(select(schema.pool_members).order_by(schema.MEMBER.person)):
         members.setdefault(member.pool, []).append(member.person)
     for number, pool in _columns(connection, schema.pools):
-        yield number, {**pool, "members": members.pop(number, [])}
+        yield (
+            number,
+            {
+                **pool,
+                "members": members.pop(number, []),
+            },
+        )
     yield from ((number, {"members": people}) for number, people in members.items())  # of no pool
 
 

@@ -166,7 +166,14 @@ def _details(entry: log.LogEntry, people: Mapping[int, str]) -> str:
         shown["members"] = ", ".join(people.get(member, str(member)) for member in shown["members"])
     if "at" in shown:
         shown["at"] = clock(shown["at"])
-    names = {name: _WORDS.get(name) or name.removesuffix("_s").replace("_", " ") for name in shown}
+    names = {
+        name: _WORDS.get(name)
+        or name.removesuffix("_s").replace(
+            "_",
+            " ",
+        )
+        for name in shown
+    }
     return "; ".join(f"{names[name]}: {_in_words(name, value)}" for name, value in shown.items())
 
 

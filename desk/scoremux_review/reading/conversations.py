@@ -116,7 +116,14 @@ def count_questions(connection: Connection) -> int:
 def _unanswered() -> Any:
     newest = select(func.max(MESSAGE.entry)).group_by(MESSAGE.read, MESSAGE.rater)
     query = select(MESSAGE.entry).where(MESSAGE.entry.in_(newest), MESSAGE.person == MESSAGE.rater)
-    lasting = select(READ.id).join(rows, ROW.id == READ.row).where(ROW.state != ERASED)
+    lasting = (
+        select(READ.id)
+        .join(
+            rows,
+            ROW.id == READ.row,
+        )
+        .where(ROW.state != ERASED)
+    )
     return query.where(MESSAGE.read.in_(lasting))
 
 

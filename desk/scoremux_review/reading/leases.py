@@ -77,9 +77,16 @@ def _queues_in_order(access: TaskAccess, task: str, reason: str, draw: Callable[
     query = query.where(QUEUE.task == task) if task else query
     query = query.where(QUEUE.reason == reason) if reason else query
     waiting = access.connection.execute(query.order_by(QUEUE.task, QUEUE.reason))
-    order = sorted(waiting, key=lambda queue: (queue.task, -(draw() ** (1 / queue.waiting))))
+    order = sorted(
+        waiting,
+        key=lambda queue: (queue.task, -(draw() ** (1 / queue.waiting))),
+    )
     # People qualify before any response is there.
-    sets = select(TASK.id).where(TASK.id == task, TASK.paused.is_(False), TASK.id.in_(access.sets))
+    sets = select(TASK.id).where(
+        TASK.id == task,
+        TASK.paused.is_(False),
+        TASK.id.in_(access.sets),
+    )
     first = [(qualifying, "") for qualifying in access.connection.scalars(sets)]
     return [*first, *((queue.task, queue.reason) for queue in order)]
 

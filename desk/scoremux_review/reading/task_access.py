@@ -117,7 +117,10 @@ class TaskAccess:
         query = select(POOL.assignments).join(pool_members, MEMBER.pool == POOL.id)
         query = query.where(MEMBER.person == self.reader.id).order_by(POOL.name)
         shared = self.connection.scalars(query)
-        return [*assignments_of(self.connection, self.reader.id), *(a for lines in shared for a in from_json(lines))]
+        return [
+            *assignments_of(self.connection, self.reader.id),
+            *(a for lines in shared for a in from_json(lines)),
+        ]
 
     @cached_property
     def sets(self) -> dict[str, list[int]]:
