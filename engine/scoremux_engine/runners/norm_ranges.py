@@ -1,4 +1,4 @@
-"""What an export measures with OpenVINO: int8's ranges, in portable float32, and each precision's distance."""
+"""Measurements of an export with OpenVINO: int8's ranges, in portable float32, and each precision's distance."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,23 +22,26 @@ class RangeRunner(OpenVinoRunner):
     """Computes in portable float32, without packing: the outputs of LayerNorms are outputs of its model, too."""
 
     def _prepared(self, model: Any, backbone: Backbone, **_: bool) -> tuple[Any, frozenset[str]]:
-        named = {name_of(end_of_norm(node)) for node in model.get_ordered_ops() if node.get_type_name() == "MVN"}
+        norms = [node for node in model.get_ordered_ops() if node.get_type_name() == "MVN"]
+        named = {name_of(end_of_norm(node)) for node in norms} - {""}
         make_portable(model, backbone.spec.max_tokens)
         values = [value for node in model.get_ordered_ops() for value in node.outputs()]
-        ends = {name: value for value in values if (name := name_of(value)) in named - {""}}
+        ends = {name: value for value in values if (name := name_of(value)) in named}
         model.add_outputs(list(ends.values()))
         self._ends, self.dtypes = list(ends), {}
         return model, frozenset()
 
     def ranges(self, backbone: Backbone) -> Ranges:
-        """Return the ranges of what LayerNorms give for random tokens without adapters.
+        """Return the ranges of the outputs of LayerNorms for random tokens without adapters.
 
-        Norms hold a column within a range that hardly depends on text and adapter. What is larger is later cut to it.
+        Norms hold a column within a range that hardly depends on text and adapter. Larger values are later cut to it.
         """
         ranges, tables = Ranges(), stack([{}], backbone.spec, size_class({}, 1))
         for rows in random_rows(backbone) if self._ends else ():
-            for name, array in zip(self._ends, self._compute(rows, tables, self._ends), strict=True):
-                columns = np.abs(array).max(axis=tuple(range(array.ndim - 1)))
+            arrays = self._compute(rows, tables, self._ends)
+            for name, array in zip(self._ends, arrays, strict=True):
+                before_columns = tuple(range(array.ndim - 1))
+                columns = np.abs(array).max(axis=before_columns)
                 ranges[name] = np.maximum(columns, ranges.get(name, columns))
         return ranges
 
