@@ -12,7 +12,7 @@ import pyarrow as pa
 from scoremux_files.row_files import chunks, write_rows
 from scoremux_review.database import drawn_rows, log, programme, responses
 from scoremux_review.database.connection import Connection, Database
-from scoremux_review.database.schema import DRAWN
+from scoremux_review.database.schema import DRAWN, Columns
 from scoremux_review.reading import decision_rows
 
 _TEXT = pa.string()
@@ -90,7 +90,7 @@ PAPERS = pa.schema(
 
 ODD = "ODD"
 
-_Rows = Callable[[Database, str], Iterator[dict[str, Any]]]
+_Rows = Callable[[Database, str], Iterator[Columns]]
 
 
 def odd_rows(database: Database, most: int) -> list[str]:
@@ -139,7 +139,7 @@ def _write(database: Database, path: Path, schema: Any, rows_of: _Rows, administ
     return number
 
 
-def _finals(database: Database, administration: str) -> Iterator[dict[str, Any]]:
+def _finals(database: Database, administration: str) -> Iterator[Columns]:
     with database.read() as connection:
         points = {task: item.levels for task, item in programme.all_items(connection).items()}
         again = drawn_rows.drawn_again(connection)
@@ -166,7 +166,7 @@ def _read_row(row: Any, *drawn: Any) -> Any:
     return next((other for other in drawn if other.state == "done"), drawn[0])
 
 
-def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
+def _final(row: Any, read: Any, points: Sequence[float]) -> Columns:
     """Return the columns of `FINAL`; read: the row of the same response whose state and decision count."""
     if read.state == "done":
         level = read.final_level
@@ -207,7 +207,7 @@ def _final(row: Any, read: Any, points: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _labelled(database: Database, administration: str) -> Iterator[dict[str, Any]]:
+def _labelled(database: Database, administration: str) -> Iterator[Columns]:
     with database.read() as connection:
         again = drawn_rows.drawn_again(connection)
         # One administration is a sample by its own design; how else a response was chosen adds nothing to its weight.

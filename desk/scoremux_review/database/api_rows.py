@@ -54,8 +54,9 @@ def erase(connection: Connection, chosen: Sequence[int]) -> None:
     these = API_ROW.row.in_(chosen)
     for row in connection.execute(select(api_rows).where(these)).all():
         owner = select(WEBHOOK.id).where(WEBHOOK.token == row.token)
-        about = (DELIVERY.subject == row_subject(row.task, row.name)) & DELIVERY.webhook.in_(owner)
-        connection.execute(delete(deliveries).where(about))
+        connection.execute(
+            delete(deliveries).where(DELIVERY.subject == row_subject(row.task, row.name), DELIVERY.webhook.in_(owner))
+        )
     connection.execute(delete(api_rows).where(these))
 
 

@@ -88,8 +88,7 @@ def webhooks_of(connection: Connection, token: str = "", issued: str | None = No
 def adopt_webhooks(connection: Connection, in_force: Mapping[str, str]) -> None:
     """Give webhooks that an earlier version kept, without the key of a token, that of the token of their name."""
     for token, issued in in_force.items():
-        mine = (WEBHOOK.token == token) & (WEBHOOK.issued == "")
-        connection.execute(update(webhooks).where(mine).values(issued=issued))
+        connection.execute(update(webhooks).where(WEBHOOK.token == token, WEBHOOK.issued == "").values(issued=issued))
 
 
 def count_waiting(connection: Connection, state: str = WAITING) -> Mapping[str, int]:
@@ -194,8 +193,12 @@ def due(
         in_force: Keys of the tokens that are in force, by name: other webhooks get nothing. None for all.
     """
     earlier = deliveries.alias()
-    same = (earlier.c.webhook == DELIVERY.webhook) & (earlier.c.subject == DELIVERY.subject)
-    behind = exists().where(same, earlier.c.number < DELIVERY.number, earlier.c.state != DELIVERED)
+    behind = exists().where(
+        earlier.c.webhook == DELIVERY.webhook,
+        earlier.c.subject == DELIVERY.subject,
+        earlier.c.number < DELIVERY.number,
+        earlier.c.state != DELIVERED,
+    )
     late = now + _UNDATED_S
     is_due = (DELIVERY.state == WAITING) & or_(DELIVERY.due_at <= now, DELIVERY.due_at > late)
     found: list[Any] = []
@@ -250,8 +253,11 @@ def end_lease(
     if delivered:
         connection.execute(webhook.where(WEBHOOK.failures > 0).values(failures=0, due_at=0.0))
     elif failures >= MOST_ATTEMPTS:
-        waiting = (DELIVERY.webhook == delivery.webhook) & (DELIVERY.state == WAITING)
-        connection.execute(update(deliveries).where(waiting).values(state=DEAD, answer=answer))
+        connection.execute(
+            update(deliveries)
+            .where(DELIVERY.webhook == delivery.webhook, DELIVERY.state == WAITING)
+            .values(state=DEAD, answer=answer)
+        )
         connection.execute(webhook.values(failures=0, due_at=0.0))
     else:
         pause = pause_s(failures - FEW_FAILURES + 1) * jitter if failures >= FEW_FAILURES else 0.0

@@ -64,8 +64,11 @@ def all_queues(connection: Connection) -> Sequence[Any]:
 
 def reading_now(connection: Connection) -> dict[str, str]:
     """Return the task that each person reads now, by name."""
-    leased = (READ.state == "leased") & READ.lead.is_(None)
-    query = select(PERSON.name, READ.task).join(reads, READ.person == PERSON.id).where(leased)
+    query = (
+        select(PERSON.name, READ.task)
+        .join(reads, READ.person == PERSON.id)
+        .where(READ.state == "leased", READ.lead.is_(None))
+    )
     return {row.name: row.task for row in connection.execute(query)}
 
 
@@ -84,8 +87,7 @@ def current_read(connection: Connection, person: int) -> Any | None:
 
 
 def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
-    mine = (READ.person == person) & (READ.state == "aside")
-    return connection.execute(select(reads).where(mine).order_by(READ.id)).all()
+    return connection.execute(select(reads).where(READ.person == person, READ.state == "aside").order_by(READ.id)).all()
 
 
 def group_members(connection: Connection, read: int) -> Sequence[Any]:
@@ -217,10 +219,9 @@ def give_back_group(connection: Connection, read: int) -> None:
 
 def end_reservations(connection: Connection, person: int, may_read: Callable[[str], bool]) -> Sequence[int]:
     """Leave to anyone what only a person was to read, unless they may read its task; return the rows."""
-    mine = (READ.only_for == person) & READ.state.in_(PENDING)
     reserved = connection.execute(
         select(reads)
-        .where(mine)
+        .where(READ.only_for == person, READ.state.in_(PENDING))
         .order_by(
             READ.task,
             READ.id,
@@ -263,8 +264,9 @@ def _count_done(connection: Connection, read: Any, number: int, spent_s: float) 
 
 def _count(connection: Connection, task: str, reason: str, number: int) -> None:
     """Change the number of waiting reads of a queue."""
-    this = (QUEUE.task == task) & (QUEUE.reason == reason)
-    changed = connection.execute(update(queues).where(this).values(waiting=QUEUE.waiting + number))
+    changed = connection.execute(
+        update(queues).where(QUEUE.task == task, QUEUE.reason == reason).values(waiting=QUEUE.waiting + number)
+    )
     if not changed.rowcount:
         connection.execute(
             insert(queues).values(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scoremux_review.database import log
-from scoremux_review.database.schema import ERASED
+from scoremux_review.database.schema import ERASED, Columns
 
 _DECISION = (
     "read",
@@ -32,28 +32,26 @@ UNSETTLED = {
 }
 """A row that has just come in, but for its state."""
 
-_Columns = dict[str, Any]
-
 
 @dataclass
 class RecordedState:
     """What the record says that the tables hold."""
 
-    policy: _Columns = field(default_factory=dict)
-    people: dict[int, _Columns] = field(default_factory=dict)  # with the digest of the password's hash
+    policy: Columns = field(default_factory=dict)
+    people: dict[int, Columns] = field(default_factory=dict)  # with the digest of the password's hash
     tasks: dict[str, str] = field(default_factory=dict)  # → digest of its levels and texts
     paused: set[str] = field(default_factory=set)
     anchors: dict[str, str] = field(default_factory=dict)  # task → digest of its anchor papers
     chunks: list[tuple[int, int, str]] = field(default_factory=list)  # first and last id, and digest, of rows
     rescored: dict[int, tuple[str, str]] = field(default_factory=dict)  # row → first and newest digest (old records)
-    rows: dict[int, _Columns] = field(default_factory=dict)  # state, round and final score, if not as the row came in
-    decisions: dict[int, _Columns] = field(default_factory=dict)
-    alerts: dict[int, _Columns] = field(default_factory=dict)
-    messages: dict[int, _Columns] = field(default_factory=dict)  # by entry
-    views: dict[tuple[int, int], _Columns] = field(default_factory=dict)  # by alert and person
+    rows: dict[int, Columns] = field(default_factory=dict)  # state, round and final score, if not as the row came in
+    decisions: dict[int, Columns] = field(default_factory=dict)
+    alerts: dict[int, Columns] = field(default_factory=dict)
+    messages: dict[int, Columns] = field(default_factory=dict)  # by entry
+    views: dict[tuple[int, int], Columns] = field(default_factory=dict)  # by alert and person
     assignments: dict[int, list[list[Any]]] = field(default_factory=dict)  # person → patterns of tasks, quotas
-    pools: dict[int, _Columns] = field(default_factory=dict)
-    standings: dict[tuple[int, str], _Columns] = field(default_factory=dict)  # by person and task
+    pools: dict[int, Columns] = field(default_factory=dict)
+    standings: dict[tuple[int, str], Columns] = field(default_factory=dict)  # by person and task
     remarks: dict[int, tuple[int, str]] = field(default_factory=dict)  # entry → its row, and the salted digest
     erased: list[tuple[list[int], str]] = field(default_factory=list)  # rows, and the digest over what was left of them
 
@@ -74,7 +72,7 @@ class RecordedState:
                 **settled,
             }
 
-    def _add_programme(self, action: str, body: dict[str, Any]) -> None:
+    def _add_programme(self, action: str, body: Columns) -> None:
         """Take in an entry about the policy, tasks, people and who reads what."""
         match action:
             case "policy":
@@ -103,7 +101,7 @@ class RecordedState:
             case "standing":
                 self.standings[body["person"], body["task"]] = _some(body, "state", "since", "exact", "papers")
 
-    def _add_work(self, action: str, number: int, body: dict[str, Any]) -> None:
+    def _add_work(self, action: str, number: int, body: Columns) -> None:
         """Take in an entry about rows, decisions, alerts and messages."""
         match action:
             case "rows added":
@@ -130,5 +128,5 @@ class RecordedState:
                     self.rows[row] = self.rows.get(row, UNSETTLED) | {"state": ERASED}
 
 
-def _some(body: dict[str, Any], *names: str) -> dict[str, Any]:
+def _some(body: Columns, *names: str) -> Columns:
     return {name: body[name] for name in names}

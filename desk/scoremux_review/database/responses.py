@@ -328,5 +328,4 @@ def _streamed(connection: Connection, query: Any, chosen: Collection[int] | None
 
 
 def _of_kind(kind: str) -> Any:
-    counted = (DECISION.kind == kind) & DECISION.undone.is_(False)
-    return select(decisions).where(counted).subquery(kind)
+    return select(decisions).where(DECISION.kind == kind, DECISION.undone.is_(False)).subquery(kind)

@@ -8,6 +8,9 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, In
 
 from scoremux_assess.labels import CHOSEN_BY
 
+Columns = dict[str, Any]
+"""Values of a row, by the names of their columns."""
+
 metadata = sa.MetaData()
 
 

@@ -17,6 +17,7 @@ from scoremux_review.database.accounts import password_digest
 from scoremux_review.database.connection import Database
 from scoremux_review.database.guards import check_schema
 from scoremux_review.database.recorded_state import UNSETTLED, RecordedState
+from scoremux_review.database.schema import Columns
 from scoremux_review.errors import BrokenRecordError
 
 NOT_COVERED = {
@@ -156,7 +157,7 @@ def _check_chunk(first: int, last: int, digest: str, digests: list[tuple[int, st
         raise BrokenRecordError(f"rows {first} to {last} are not those that were added")
 
 
-def _check_final(row: Any, decision: dict[str, Any] | None) -> None:
+def _check_final(row: Any, decision: Columns | None) -> None:
     """Check that a final score is that of a decision of the same row and round that counts."""
     final = (row["final_level"], row["final_code"])
     if decision is None:
@@ -178,7 +179,7 @@ def _compare(what: str, expected: dict[Any, Any], stored: Iterable[tuple[Any, An
         raise BrokenRecordError(f"{what} {next(iter(missing))} is in the record and not in the database")
 
 
-def _accounts(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
+def _accounts(connection: Connection) -> Iterator[tuple[int, Columns]]:
     for number, account in _columns(connection, schema.people):
         yield number, {**account, "password": password_digest(account["password"])}
 
@@ -204,7 +205,7 @@ def _assignments(connection: Connection) -> dict[int, list[list[Any]]]:
     return stored
 
 
-def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
+def _pools(connection: Connection) -> Iterator[tuple[int, Columns]]:
     members: dict[int, list[int]] = {}
     for member in connection.execute(select(schema.pool_members).order_by(schema.MEMBER.person)):
         members.setdefault(member.pool, []).append(member.person)
@@ -219,7 +220,7 @@ def _pools(connection: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from ((number, {"members": people}) for number, people in members.items())  # of no pool
 
 
-def _columns(connection: Connection, table: Table) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _columns(connection: Connection, table: Table) -> Iterator[tuple[Any, Columns]]:
     """Yield the key of each row of a table, a tuple where it has more than one column, and the other columns."""
     names = [column.name for column in table.primary_key]
     for row in _stream(connection, table):

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from scoremux_review.database import log, programme, reads, responses
+from scoremux_review.database.schema import Columns
 from scoremux_review.errors import NotAllowedError
 from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit
@@ -18,7 +19,7 @@ from scoremux_review.reading.task_access import FAILED, TaskAccess, papers_decid
 _DAY_S = 86_400.0
 
 
-def next_response(visit: Visit, access: TaskAccess, message: str) -> dict[str, Any]:
+def next_response(visit: Visit, access: TaskAccess, message: str) -> Columns:
     """Lease the next response of this person's queue, or keep the current one; return what its page shows."""
     read = leases.take(
         access,
@@ -29,13 +30,13 @@ def next_response(visit: Visit, access: TaskAccess, message: str) -> dict[str, A
     return _page(access, read, message)
 
 
-def _page(access: TaskAccess, read: Any | None, message: str) -> dict[str, Any]:
+def _page(access: TaskAccess, read: Any | None, message: str) -> Columns:
     """Return what the page of a response shows, or that of a queue in which nothing is left."""
     shown = {"read": read, "policy": access.policy, **_strip(access, message)}
     return shown if read is None else shown | _response(access, read)
 
 
-def _strip(access: TaskAccess, message: str) -> dict[str, Any]:
+def _strip(access: TaskAccess, message: str) -> Columns:
     """Return what stands above a response: a message, the last decision while it can be undone, the pace of today."""
     connection = access.connection
     person = access.reader.id
@@ -108,7 +109,7 @@ def feedback(visit: Visit) -> Response:
     )
 
 
-def _response(access: TaskAccess, read: Any) -> dict[str, Any]:
+def _response(access: TaskAccess, read: Any) -> Columns:
     """Return what the page shows of a response, with the other ratings if a leader decides between them."""
     connection = access.connection
     row = responses.row_of(connection, read.row)

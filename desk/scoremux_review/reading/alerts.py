@@ -51,8 +51,7 @@ def raise_alert(access: TaskAccess, token: str) -> None:
 def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
     """Note that a leader has seen alerts, each the first time."""
     for alert in shown:
-        mine = (VIEW.alert == alert.id) & (VIEW.person == access.reader.id)
-        if found(access.connection, alert_views, mine) is None:
+        if found(access.connection, alert_views, VIEW.alert == alert.id, VIEW.person == access.reader.id) is None:
             body = {
                 "alert": alert.id,
                 "person": access.reader.id,

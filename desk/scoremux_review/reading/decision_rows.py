@@ -42,11 +42,10 @@ def last_rater(connection: Connection, row: int) -> int | None:
 
 def pace_since(connection: Connection, person: int, since: float) -> tuple[int, float]:
     """Return how many decisions of a person since then count, and the mean seconds of one."""
-    mine = (DECISION.person == person) & (DECISION.at >= since)
     chosen = select(
         func.count(),
         func.coalesce(func.avg(DECISION.spent_s), 0.0),
-    ).where(mine, _COUNTS)
+    ).where(DECISION.person == person, DECISION.at >= since, _COUNTS)
     number, mean_s = connection.execute(chosen).one()
     return number, mean_s
 

@@ -15,7 +15,7 @@ from scoremux_files import InputError, parsing
 from scoremux_files.row_files import cell_text, chunks, whole_number
 from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.database.connection import Connection, Database
-from scoremux_review.database.schema import ALL, BEHIND, DRAWN, ROUTE, VALIDITY
+from scoremux_review.database.schema import ALL, BEHIND, DRAWN, ROUTE, VALIDITY, Columns
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.reading.task_files import read_papers
 
@@ -114,7 +114,7 @@ def share(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
 
 
-def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by: str) -> Added:
+def _add_rows(database: Database, lines: Iterable[Columns], file: str, by: str) -> Added:
     added = Added()
     for chunk in chunks(lines, CHUNK_ROWS):
         with database.write() as connection:
@@ -126,7 +126,7 @@ def _add_rows(database: Database, lines: Iterable[dict[str, Any]], file: str, by
     return added
 
 
-def _count_rescored(connection: Connection, chunk: list[dict[str, Any]], file: str) -> int:
+def _count_rescored(connection: Connection, chunk: list[Columns], file: str) -> int:
     """Return how many known rows come with another score or route. Raises InputError for another text or level."""
     rescored = 0
     on_desk = responses.rows_at(connection, chunk)
@@ -154,9 +154,7 @@ def _equal(before: Any, now: Any) -> bool:
     return math.isclose(before, now, rel_tol=1e-6) if both_numbers else bool(before == now)
 
 
-def insert_rows(
-    connection: Connection, chunk: list[dict[str, Any]], file: str, by: str, now: float
-) -> tuple[list[int], int]:
+def insert_rows(connection: Connection, chunk: list[Columns], file: str, by: str, now: float) -> tuple[list[int], int]:
     """Insert rows that the desk does not have, with their reads; note in the record that a file brought them.
 
     Returns:
@@ -190,7 +188,7 @@ def insert_rows(
     return [row for row, _ in new], reads.add_first_reads(connection, first)
 
 
-def _checked(path: Path, number: int, row: dict[str, Any], origin: Origin, policy: DeskPolicy) -> dict[str, Any]:
+def _checked(path: Path, number: int, row: Columns, origin: Origin, policy: DeskPolicy) -> Columns:
     where = f"{path}, row {number}"
     with parsing(f"{where}: not what `scoremux score` writes; a numeric column has no number"):
         columns = _scored_row(path, number, row, origin, policy)
@@ -201,7 +199,7 @@ def _checked(path: Path, number: int, row: dict[str, Any], origin: Origin, polic
     return columns
 
 
-def _scored_row(path: Path, number: int, row: dict[str, Any], origin: Origin, policy: DeskPolicy) -> dict[str, Any]:
+def _scored_row(path: Path, number: int, row: Columns, origin: Origin, policy: DeskPolicy) -> Columns:
     drawn = None
     if origin.administration is None:
         origin = origin._replace(administration=path.name)
@@ -221,7 +219,7 @@ def row_of(
     policy: DeskPolicy,
     number: int,
     drawn: float | None = None,
-) -> dict[str, Any]:
+) -> Columns:
     """Return a scored response as a row for the database.
 
     Args:
@@ -268,7 +266,7 @@ def row_of(
     )
 
 
-def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int, row: dict[str, Any]) -> dict[str, Any]:
+def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int, row: Columns) -> Columns:
     source = path.name if kind == VALIDITY else f"{kind} {path.name}"
     student = cell_text(row.get("student")) or ""
     return _row(
@@ -283,7 +281,7 @@ def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int,
     )
 
 
-def _row(task: str, name: str, origin: Origin, priority: float, **values: Any) -> dict[str, Any]:
+def _row(task: str, name: str, origin: Origin, priority: float, **values: Any) -> Columns:
     """Return a row for the database: its place and cleaned texts, and other columns; without them no score."""
     texts = {cell: storable(getattr(origin, cell) or "") for cell in _TEXTS}
     key = hashlib.blake2b(f"{task}\0{fold(texts['text'])}".encode(), digest_size=8).digest()
@@ -325,7 +323,7 @@ def chosen(status: str, route: str, read_behind: float | None) -> tuple[str, str
     return (BEHIND, READ_BEHIND) if read_behind else ("", "")
 
 
-def _drawn_with(path: Path, number: int, row: dict[str, Any]) -> float:
+def _drawn_with(path: Path, number: int, row: Columns) -> float:
     """Return the probability with which `scoremux sample` drew a row. Raises InputError."""
     probability = _number(row.get("probability"))
     if probability is None or not 0 < probability <= 1:

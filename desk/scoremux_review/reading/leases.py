@@ -115,13 +115,18 @@ def _leased(access: TaskAccess, read: Any) -> Any:
 
 def _next_open(connection: Connection, person: int, task: str, reason: str) -> Any | None:
     """Return the open read that comes next for a person: of a response that they have not decided."""
-    theirs = (DECISION.row == READ.row) & (DECISION.person + 0 == person) & DECISION.undone.is_(False)
     query = (
         select(reads)
         .where(READ.task == task, READ.reason == reason, READ.state == "open")
         .where(or_(READ.not_for.is_(None), READ.not_for != person))
         .where(or_(READ.only_for.is_(None), READ.only_for == person))
-        .where(~exists(select(DECISION.id).where(theirs)))
+        .where(
+            ~exists(
+                select(DECISION.id).where(
+                    DECISION.row == READ.row, DECISION.person + 0 == person, DECISION.undone.is_(False)
+                )
+            )
+        )
     )
     return connection.execute(query.order_by(READ.priority, READ.id).limit(1)).one_or_none()
 

@@ -177,8 +177,9 @@ class TaskAccess:
         )
         decided = [decision for decision in all_decided if not decision.fast]
         done, decided_once = ({decision.row for decision in some} for some in (decided, all_decided))
-        put_aside = (READ.person == self.reader.id) & (READ.state == "aside")
-        aside = set(self.connection.scalars(select(READ.row).where(put_aside)))
+        aside = set(
+            self.connection.scalars(select(READ.row).where(READ.person == self.reader.id, READ.state == "aside"))
+        )
         undecided = [paper for paper in self.sets[task] if paper not in done]
         for paper in sorted(undecided, key=decided_once.__contains__):  # what was decided too fast comes again, last
             if paper not in aside:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from scoremux_files import InputError, reading
 from scoremux_files.row_files import read_rows, whole_number
 from scoremux_files.settings import parse_file
 from scoremux_review.database.programme import TEXTS, Item
+from scoremux_review.database.schema import Columns
 
 
 def read_items(folder: Path) -> Iterator[Item]:
@@ -24,13 +24,13 @@ def read_items(folder: Path) -> Iterator[Item]:
     for path in paths:
         values = _read_object(path)
         try:
-            texts: dict[str, Any] = {name: str(values.get(name) or "") for name in TEXTS}
+            texts: Columns = {name: str(values.get(name) or "") for name in TEXTS}
             yield Item(str(values["id"]), tuple(map(float, values["levels"])), **texts)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: id and levels are needed, levels as a list of numbers") from error
 
 
-def read_papers(path: Path) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+def read_papers(path: Path) -> Iterator[tuple[str, str, int, Columns]]:
     """Yield task, text, level and all columns of a file of papers with a known level. Raises InputError."""
     number = 0
     for number, row in enumerate(read_rows(path), start=1):
@@ -43,7 +43,7 @@ def read_papers(path: Path) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
         raise InputError(f"there are no rows in {path}")
 
 
-def read_anchors(path: Path) -> list[dict[str, Any]]:
+def read_anchors(path: Path) -> list[Columns]:
     """Return the anchor papers of a file, with their notes. Raises InputError, also for a paper without a text."""
     papers = []
     for number, (task, text, level, row) in enumerate(read_papers(path), start=1):
@@ -60,6 +60,6 @@ def read_anchors(path: Path) -> list[dict[str, Any]]:
     return papers
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> Columns:
     with reading(path):
         return parse_file(path.read_bytes(), path)
