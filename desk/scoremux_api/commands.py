@@ -76,8 +76,9 @@ def api(options: ApiOptions) -> None:
     from scoremux_client import connect_all
     from scoremux_client.contract import GRANT_HEADER
     from scoremux_engine.scoring.permission import read_key
-    from scoremux_review.database import outbox, programme
+    from scoremux_review.database import programme
     from scoremux_review.listening import take_port
+    from scoremux_review.reading import outbox
     from scoremux_review.reading.task_files import read_items
 
     urls = options.url or []
@@ -123,7 +124,7 @@ def revoke(
     AccessTokenFile(file).revoke(name)
     say(f"revoked {name}")
     if database:
-        from scoremux_review.database import outbox
+        from scoremux_review.reading import outbox
 
         with closing(opened(database)) as desk, desk.read() as connection:
             stopped = outbox.webhooks_of(connection, name)

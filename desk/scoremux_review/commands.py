@@ -210,7 +210,8 @@ def webhooks(
 
     Example: scoremux review webhooks --send-again --database reviews.db
     """
-    from scoremux_review.database import outbox, schema
+    from scoremux_review.database import schema
+    from scoremux_review.reading import outbox
 
     with closing(opened(database)) as desk, desk.write() as connection:
         if remove and not outbox.delete_webhook(connection, remove):

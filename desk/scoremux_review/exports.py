@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from scoremux_files.row_files import chunks, write_rows
-from scoremux_review.database import drawn_rows, log, programme, responses
+from scoremux_review.database import log, programme, responses
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.database.schema import DRAWN, Columns
-from scoremux_review.reading import decision_rows
+from scoremux_review.reading import decision_rows, drawn_rows
 
 _TEXT = pa.string()
 _INT = pa.int32()

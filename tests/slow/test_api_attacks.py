@@ -26,9 +26,9 @@ from attacks import ATTACKS
 from doors import KEY, Place, backend_of, bearer, needs_haproxy, serving
 from killable import Killable
 from scoremux_engine.scoring.permission import HEADER, Grant
-from scoremux_review.database import outbox
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import deliveries
+from scoremux_review.reading import outbox
 from scoremux_server.triton.server import TritonServer
 from serving import SCOREMUX
 from waiting import Result, free_port, until

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection, Row, select, update
 
 from scoremux_api.problems import not_found
-from scoremux_review.database import outbox
 from scoremux_review.database.schema import BATCH, batches
+from scoremux_review.reading import outbox
 
 ID = re.compile("batch_[0-9a-f]{28}")
 BatchState = Literal[

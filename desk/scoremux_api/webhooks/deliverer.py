@@ -21,9 +21,9 @@ from standardwebhooks import Webhook
 
 from scoremux_api.webhooks.addresses import NotLookedUpError, WebhookAddresses
 from scoremux_files import InputError
-from scoremux_review.database import outbox
 from scoremux_review.database.connection import Database
 from scoremux_review.errors import DatabaseError
+from scoremux_review.reading import outbox
 
 LEASE_S = 30.0
 """Longer than an attempt takes, by more than the clocks of two machines differ."""

@@ -14,7 +14,7 @@ from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_api.shapes import KnownMembers, body_shape, parsed
 from scoremux_api.webhooks.addresses import NotLookedUpError
 from scoremux_files import InputError
-from scoremux_review.database import outbox
+from scoremux_review.reading import outbox
 
 MOST_WEBHOOKS = 20
 """Of one token."""

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import update
 
-from scoremux_review.database import outbox, reads, responses
+from scoremux_review.database import reads, responses
 from scoremux_review.database.reads import ADJUDICATION, REOPENED
 from scoremux_review.database.schema import PAPERS, READ
 from scoremux_review.database.schema import reads as read_table
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
-from scoremux_review.reading import decision_rows
+from scoremux_review.reading import decision_rows, outbox
 from scoremux_review.reading.intake import share
 from scoremux_review.reading.task_access import Reader, TaskAccess
 

@@ -20,7 +20,7 @@ from scoremux_api.services import Services
 from scoremux_batch.people import Alert, ReadBehind
 from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
-from scoremux_review.database import log, outbox
+from scoremux_review.database import log
 from scoremux_review.database.accounts import add_person
 from scoremux_review.database.programme import Item, save_items
 from scoremux_review.database.schema import alerts, api_rows, deliveries, idempotency, reads, record, rows
@@ -28,6 +28,7 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.erasure import ErasureRequest, erase, expire
 from scoremux_review.exports import export_labelled
 from scoremux_review.pages.desk_app import Desk, create_app
+from scoremux_review.reading import outbox
 from scoremux_review.reading.alerts import listed_alerts
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 from serving import run_here

@@ -23,7 +23,7 @@ from scoremux_api.batches.batch_runner import KEPT_DAYS
 from scoremux_api.webhooks import addresses
 from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_engine.scoring.permission import HEADER
-from scoremux_review.database import outbox
+from scoremux_review.reading import outbox
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 
 SLOW, OTHER = grant("slow"), grant("other")

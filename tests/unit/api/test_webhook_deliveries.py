@@ -20,10 +20,10 @@ from receivers import HOST, Receiver, receiving
 from scoremux_api.webhooks.addresses import WebhookAddresses
 from scoremux_api.webhooks.deliverer import LEASE_S, Deliverer
 from scoremux_client.transports.transport import Tls
-from scoremux_review.database import outbox
 from scoremux_review.database.connection import Database
-from scoremux_review.database.outbox import MOST_ATTEMPTS, pause_s
 from scoremux_review.database.schema import deliveries, webhooks
+from scoremux_review.reading import outbox
+from scoremux_review.reading.outbox import MOST_ATTEMPTS, pause_s
 from waiting import side_by_side, until
 
 

@@ -16,8 +16,8 @@ from scoremux_api.webhooks.addresses import MOST_OF_CALLER, NotLookedUpError, We
 from scoremux_api.webhooks.deliverer import Deliverer
 from scoremux_api.webhooks.webhook_endpoints import MOST_WEBHOOKS
 from scoremux_client.errors import InputError
-from scoremux_review.database import outbox
 from scoremux_review.database.schema import deliveries
+from scoremux_review.reading import outbox
 from scoremux_server.front_door.access_tokens import AccessTokenFile
 from serving import run_here
 from waiting import until
