@@ -36,10 +36,10 @@ _log = logging.getLogger(__name__)
 
 
 class Bodies:
-    """What is under way, by token."""
+    """The bodies under way, by token."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder for what is too large for memory; nothing has a name there."""
+        """Take the folder for bodies that are too large for memory; nothing has a name there."""
         self._folder = folder
         self.number = Counter[str]()
         self.bytes = Counter[str]()

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the same request with the same key is answered once, and then from what was stored.
+"""`Idempotency-Key`: the same request with the same key is answered once, and then from the stored answer.
 
 Only answers of status 2xx are stored. Any other outcome frees the key, so that the request can be sent again.
 """

@@ -28,8 +28,8 @@ class ApiProblem(ScoremuxError):
     """An answer that is an error.
 
     Attributes:
-        title: What kind of problem it is, always the same words; `type` is made of them.
-        detail: What was wrong in this request, and what to do.
+        title: The kind of problem, always in the same words; `type` is made of them.
+        detail: The fault of this request, and what to do.
         retry_after: Seconds after which the same request may succeed; None if it would fail again.
     """
 
@@ -41,7 +41,7 @@ class ApiProblem(ScoremuxError):
         self.retry_after = retry_after
 
     def body(self) -> dict[str, Any]:
-        """Return what `ProblemBody` describes."""
+        """Return the members of a `ProblemBody`."""
         kind = f"urn:scoremux:{self.title.lower().replace(' ', '-')}"
         problem = {"type": kind, "title": self.title, "status": self.status, "detail": self.detail}
         return {**problem, "retryable": self.retry_after is not None}

@@ -1,4 +1,4 @@
-"""What the endpoints share: the options of `scoremux api`, the database, and the way to Triton."""
+"""Services of the endpoints: the options of `scoremux api`, the database, and the way to Triton."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ LEAST_FREE_BYTES = 8 << 20
 
 @dataclass
 class Services:
-    """What endpoints need of the options of `scoremux api`, and one of each thing that they share.
+    """The options of `scoremux api` that endpoints need, and one of each thing that they share.
 
     Attributes:
         folder: Where batches are kept.
@@ -62,7 +62,7 @@ class Services:
                 raise ApiProblem(503, "Storage unavailable", "the disk of the API is full or read-only", UPDATE_S)
 
     async def alerts(self, caller: Caller, rows: Sequence[Response]) -> Sequence[Mapping[str, Any] | None]:
-        """Score rows for the alert task, too; return what is said of each that is an alert, None of the others.
+        """Score rows for the alert task, too; return an alert or None for each row.
 
         Raises ApiProblem where the alert task cannot be scored, TransportError as the scorer does.
         """

@@ -1,4 +1,4 @@
-"""`GET /v1/tasks`: the tasks that a token may score, with what the store says of their live versions."""
+"""`GET /v1/tasks`: the tasks that a token may score, with the store's description of their live versions."""
 
 import asyncio
 from pathlib import Path

@@ -57,7 +57,7 @@ class TritonScorer:
             await client.score([Response("", "")])
 
     async def tasks(self, caller: Caller) -> list[ServedTask]:
-        """Return what `ask_tasks` finds. Raises TransportError."""
+        """Return the tasks of `ask_tasks`. Raises TransportError."""
         return await asyncio.shield(asyncio.wrap_future(self.ask_tasks(caller)))
 
     def ask_tasks(self, caller: Caller) -> Future[list[ServedTask]]:

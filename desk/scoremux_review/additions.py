@@ -1,4 +1,4 @@
-"""What `scoremux review add` adds to the desk, and what it says of it."""
+"""The work of `scoremux review add`, and the lines that it prints."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def _add_tasks(desk: Database, tasks: Path) -> None:
 
 
 def add_scored(desk: Database, path: Path, responses: Sequence[Path], columns: Sequence[str] | None) -> None:
-    """Add what `scoremux score` wrote, and its alerts. Raises InputError."""
+    """Add the output of `scoremux score`, and its alerts. Raises InputError."""
     added = intake.add_scored(desk, path, BY, responses, columns)
     say(f"{path}: {added.rows:,} rows, {added.already_there:,} known already, {added.to_read:,} to read")
     if added.rescored:

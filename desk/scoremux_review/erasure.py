@@ -23,7 +23,7 @@ _CHUNK_ROWS = 500
 
 @dataclass(frozen=True)
 class ErasureRequest:
-    """What is to be erased, and where.
+    """The rows to erase, and where.
 
     Attributes:
         before: Everything older than this, too.
@@ -50,12 +50,12 @@ class ErasureRequest:
 
 @dataclass
 class Erased:
-    """What was erased, and what was not.
+    """The numbers of erased rows, answers and digests, and the refusals.
 
     Attributes:
         answers: Those that the API would give again.
         outputs: Rows of files that jobs wrote.
-        refusals: What was not erased, and why.
+        refusals: Rows that were not erased, and why.
     """
 
     rows: int = 0
@@ -183,5 +183,5 @@ def _last_before(connection: Connection, before: datetime | None) -> int:
 
 
 def _as_sent(text: str) -> set[bytes]:
-    """Return what may have been sent where the desk has this text: PostgreSQL stores no NUL."""
+    """Return the texts that may have been sent where the desk has this one: PostgreSQL stores no NUL."""
     return {text.encode("utf-8", "replace"), text.replace("␀", "\0").encode("utf-8", "replace")}

@@ -1,4 +1,4 @@
-"""What leaves the desk: final scores with their provenance, and labelled rows for training."""
+"""Exports of the desk: final scores with their provenance, and labelled rows for training."""
 
 import json
 from bisect import bisect_right
@@ -94,7 +94,7 @@ _Rows = Callable[[Database, str], Iterator[Columns]]
 
 
 def odd_rows(database: Database, most: int) -> list[str]:
-    """Return what is wrong with rows that are exported as ODD, the first ones of each task."""
+    """Return the faults of rows that are exported as ODD, the first ones of each task."""
     with database.read() as connection:
         return [
             f"response {row.name} has level {row.level}, and task {task} has {len(item.levels)} levels; reopen it"
@@ -114,7 +114,7 @@ def export_labelled(database: Database, path: Path, administration: str = "") ->
 
 
 def export_papers(database: Database, path: Path, _: str = "") -> int:
-    """Write what raters gave validity papers, for `scoremux watch`; return how many readings there are."""
+    """Write the readings of validity papers, for `scoremux watch`; return how many there are."""
     with database.read() as connection:
         reads = [read for read in decision_rows.blind_levels(connection) if read.kind == "validity"]
     lines = [{name: getattr(read, name, _time(read.at)) for name in PAPERS.names} for read in reads]

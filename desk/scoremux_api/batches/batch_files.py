@@ -111,7 +111,7 @@ class BatchFiles:
             yield b"".join(_error(row["line"], ApiProblem(409, "Row exists", row["reason"])) for row in some)
 
     def kept_bytes(self) -> int:
-        """Return the bytes of what is left when a batch has ended: outcomes and errors."""
+        """Return the bytes of the outcomes and errors, which are left when a batch has ended."""
         kept = (path for path in self.folder.rglob("*") if path not in (self.body, self.rows))
         return sum(path.stat().st_size for path in kept)
 

@@ -25,7 +25,7 @@ _Key = tuple[str, str]
 
 
 class ScoredArrival(NamedTuple):
-    """A scored row with its text, and what came with it; alert: what `Alert.describe` says of it."""
+    """A scored row with its text, and what came with it; alert: its description (`Alert.describe`)."""
 
     text: str | None
     scored: Scored

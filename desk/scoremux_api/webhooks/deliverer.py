@@ -1,4 +1,4 @@
-"""Sends what is in the outbox, at least once and in order by row or batch.
+"""Sends the deliveries of the outbox, at least once and in order by row or batch.
 
 Any number of processes may do so on one database: each leases the deliveries that it sends. A process that is killed
 leaves its leases, which end. Each attempt opens a connection of its own.
@@ -79,7 +79,7 @@ class Deliverer:
         self._ended: list[tuple[Any, float, float, bool | None, str]] = []  # arguments of `outbox.end_lease`
 
     async def run(self) -> None:
-        """Send until this is cancelled. What is being sent then is sent again by the next process, seconds later."""
+        """Send until this is cancelled. The next process sends again the deliveries that were being sent."""
         try:
             await self._run()
         finally:
@@ -112,7 +112,7 @@ class Deliverer:
                 outbox.end_lease(connection, *attempt)
 
     def _turn(self, ended: Sequence[Any], busy: Mapping[str, int]) -> tuple[list[Any], float]:
-        """Keep what attempts brought, and lease what is due now; return it, and the lease's end."""
+        """Keep the results of attempts, and lease the deliveries that are due; return them, and the lease's end."""
         in_force = self.in_force()
         with self.database.read() as connection:  # most of the time there is nothing to do, which needs no lock
             if not ended and not outbox.due(connection, self.database.now(), busy, None, in_force):

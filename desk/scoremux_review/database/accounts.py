@@ -46,7 +46,7 @@ class Person:
     """Someone who is signed in.
 
     Attributes:
-        form_key: What the forms of this session send back.
+        form_key: The key that the forms of this session send back.
         session: The digest of the session's cookie, which names it in the database.
         task: Whose responses they read; empty for all.
         reason: The queue they read from; empty for all.
@@ -194,7 +194,7 @@ def _count_attempt(connection: Connection, subjects: Mapping[str, int], now: flo
 
 
 def _browser_mark(account: Any) -> str:
-    """Return what only a browser has in which this account's password was given; a new password makes it useless."""
+    """Return the mark of browsers in which this account's password was given; a new password makes it useless."""
     return hmac.digest(account.password.encode(), f"browser {account.id}".encode(), "sha256").hex()
 
 

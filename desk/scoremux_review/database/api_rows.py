@@ -1,4 +1,4 @@
-"""What the API has of responses beside the desk's rows: who owns them, deliveries about them, stored answers."""
+"""The API's data about responses, beside the desk's rows: who owns them, deliveries about them, stored answers."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -50,7 +50,7 @@ class Database:
 
         Args:
             name: A file for SQLite, or a URL such as ``postgresql://user@host/desk``.
-            clock: What the time is, in seconds.
+            clock: Returns the time, in seconds.
             create: Make the file, and the tables if there are none.
 
         Raises:
@@ -115,7 +115,7 @@ class Database:
                 yield connection
 
     def compact(self) -> list[str]:
-        """Rewrite the tables, so that nothing that was deleted is left in the files; return what the database refuses.
+        """Rewrite the tables, so that nothing that was deleted is left in the files; return the database's refusals.
 
         Raises:
             DatabaseError: someone else reads or writes for too long, or the disk is too full for the copy.
@@ -146,7 +146,7 @@ class Database:
         self.engine.dispose()
 
     def remove_new(self) -> None:
-        """Close the database; remove what opening it created, unless there are people or rows by now."""
+        """Close the database; remove the file or tables that opening it made, unless they have people or rows."""
         keep = self.is_new
         if self.is_new:
             with suppress(DatabaseError), self._only_writer() as connection:
@@ -202,7 +202,7 @@ def _mapped() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of what a database says."""
+    """Return the first line of a database's message."""
     original = getattr(error, "orig", None) or error
     diagnosis = getattr(original, "diag", None)  # of PostgreSQL, whose details show whole rows
     return getattr(diagnosis, "message_primary", None) or str(original).strip().partition("\n")[0]

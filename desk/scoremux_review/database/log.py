@@ -31,8 +31,8 @@ class LogEntry:
     Attributes:
         at: When the entry was written, as ISO 8601.
         by: Name of the person, or of the command.
-        body: What the action says of itself, and the row.
-        remark: What the person wrote; empty if they wrote nothing, or if it was erased.
+        body: The details of the action, and the row.
+        remark: The person's own words; empty if there are none, or if they were erased.
     """
 
     number: int

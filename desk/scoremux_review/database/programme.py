@@ -1,4 +1,4 @@
-"""What the desk knows before anybody reads: the policy, the tasks as raters see them, and their anchor papers."""
+"""The programme, before anybody reads: the policy, the tasks as raters see them, and their anchor papers."""
 
 import hashlib
 import json
@@ -40,11 +40,11 @@ class Item:
         return self.levels != tuple(range(len(self.levels))) or bool(self.question)
 
     def worth(self, level: int | None) -> float | None:
-        """Return what a level is worth in points; None without one."""
+        """Return the points of a level; None without one."""
         return None if level is None or not 0 <= level < len(self.levels) else self.levels[level]
 
     def points(self, level: int) -> str:
-        """Return what a level is worth, such as ``0.25 pts``."""
+        """Return the points of a level in words, such as ``0.25 pts``."""
         if not 0 <= level < len(self.levels):
             return "–"
         return f"{self.levels[level]:g} {'pt' if self.levels[level] == 1 else 'pts'}"

@@ -1,4 +1,4 @@
-"""What the record says that the tables hold, from its first entry to its last."""
+"""The content of the tables as the record has it, from its first entry to its last."""
 
 import json
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ UNSETTLED = {
 
 @dataclass
 class RecordedState:
-    """What the record says that the tables hold."""
+    """The content of the tables as the record has it."""
 
     policy: Columns = field(default_factory=dict)
     people: dict[int, Columns] = field(default_factory=dict)  # with the digest of the password's hash
@@ -73,7 +73,7 @@ class RecordedState:
             }
 
     def _add_programme(self, action: str, body: Columns) -> None:
-        """Take in an entry about the policy, tasks, people and who reads what."""
+        """Take in an entry about the policy, tasks, people and their assignments."""
         match action:
             case "policy":
                 self.policy = {name: value for name, value in body.items() if name != "row"}

@@ -387,5 +387,5 @@ ENTRY = record.c
 
 
 def row_subject(task: str, name: str) -> str:
-    """Return what deliveries about a row have as subject; a task's id has no space."""
+    """Return the subject of deliveries about a row; a task's id has no space."""
     return f"{task} {name}"

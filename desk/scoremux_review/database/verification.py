@@ -1,6 +1,6 @@
 """Verification: whether the database is what its record says; and backups, which are verified copies.
 
-The record is read once, from the first entry on. What it says of accounts, tasks, rows, decisions and alerts is then
+The record is read once, from the first entry on. Its accounts, tasks, rows, decisions and alerts are then
 compared with the tables, column by column. README.md says what this proves, and against whom.
 """
 
@@ -170,7 +170,7 @@ def _check_final(row: Any, decision: Columns | None) -> None:
 
 
 def _compare(what: str, expected: dict[Any, Any], stored: Iterable[tuple[Any, Any]]) -> None:
-    """Compare what the record says of some things with what the tables have. Raises BrokenRecordError."""
+    """Compare entries of the record with rows of the tables. Raises BrokenRecordError."""
     missing = dict(expected)
     for name, columns in stored:
         if missing.pop(name, None) != columns:

@@ -158,7 +158,7 @@ def record(visit: Visit, message: str = "", bad: bool = False) -> Response:
 
 
 def _details(entry: log.LogEntry, people: Mapping[int, str]) -> str:
-    """Return what an entry says beside its row: people by name, times in UTC."""
+    """Return the details of an entry beside its row: people by name, times in UTC."""
     shown = {name: value for name, value in entry.body.items() if name not in _NOT_SHOWN and value not in (None, "")}
     for name in shown.keys() & {"person", "rater", "handled_by"}:
         shown[name] = people.get(shown[name], shown[name])

@@ -106,7 +106,7 @@ def answer(visit: Visit) -> Response:
 
 
 def raters(visit: Visit) -> Response:
-    """Show who reads what: pools, assignments, qualification, pauses."""
+    """Show the raters' work: pools, assignments, qualification, pauses."""
     with visit.reading() as connection:
         people = [p for p in accounts.listed(connection) if p.active]
         now = visit.desk.database.now()

@@ -1,4 +1,4 @@
-"""Proxies before the desk: what they say of addresses, and of who is signed in, is believed from them alone."""
+"""Proxies before the desk: the desk takes addresses, and the name of who is signed in, from them alone."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network

@@ -1,4 +1,4 @@
-"""What a rater does: choose a queue, decide, undo, put aside, ask, raise an alert, compare."""
+"""Actions of a rater: choose a queue, decide, undo, put aside, ask, raise an alert, compare."""
 
 from collections.abc import Callable
 from typing import Any

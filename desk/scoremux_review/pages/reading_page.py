@@ -1,4 +1,4 @@
-"""What a rater sees: the response that they read, and a decision beside the machine's score.
+"""Pages of a rater: the response that they read, and a decision beside the machine's score.
 
 Only what this person may see is handed to a template.
 """
@@ -20,7 +20,7 @@ _DAY_S = 86_400.0
 
 
 def next_response(visit: Visit, access: TaskAccess, message: str) -> Columns:
-    """Lease the next response of this person's queue, or keep the current one; return what its page shows."""
+    """Lease the next response of this person's queue, or keep the current one; return the values of its page."""
     read = leases.take(
         access,
         visit.person.task,
@@ -31,13 +31,13 @@ def next_response(visit: Visit, access: TaskAccess, message: str) -> Columns:
 
 
 def _page(access: TaskAccess, read: Any | None, message: str) -> Columns:
-    """Return what the page of a response shows, or that of a queue in which nothing is left."""
+    """Return the values of the page of a response, or of a queue in which nothing is left."""
     shown = {"read": read, "policy": access.policy, **_strip(access, message)}
     return shown if read is None else shown | _response(access, read)
 
 
 def _strip(access: TaskAccess, message: str) -> Columns:
-    """Return what stands above a response: a message, the last decision while it can be undone, the pace of today."""
+    """Return the values above a response: a message, the last decision while it can be undone, the pace of today."""
     connection = access.connection
     person = access.reader.id
     now = access.now
@@ -110,7 +110,7 @@ def feedback(visit: Visit) -> Response:
 
 
 def _response(access: TaskAccess, read: Any) -> Columns:
-    """Return what the page shows of a response, with the other ratings if a leader decides between them."""
+    """Return the values of a response on its page, with the other ratings if a leader decides between them."""
     connection = access.connection
     row = responses.row_of(connection, read.row)
     before = access.policy.machine == "before" and read.kind in ("first", "validity")

@@ -36,7 +36,7 @@ def check_addresses(address: str, url: str | None, user_header: str) -> None:
 
 @dataclass
 class Desk:
-    """What all pages share.
+    """The desk, which all pages share.
 
     Attributes:
         public_url: How browsers reach the desk through a proxy; with https, cookies are for encrypted connections

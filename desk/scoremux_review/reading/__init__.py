@@ -1,1 +1,1 @@
-"""What raters do: rows come in, wait in queues, are read, decided, and settled."""
+"""The work of raters: rows come in, wait in queues, are read, decided, and settled."""

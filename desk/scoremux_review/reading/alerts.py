@@ -17,7 +17,7 @@ from scoremux_review.reading.task_access import TaskAccess
 
 
 def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
-    """Add the alerts that `scoremux score --alert` wrote beside what it scored. Raises InputError.
+    """Add the alerts that `scoremux score --alert` wrote beside its output. Raises InputError.
 
     Returns:
         How many are new, and how many are of rows that the database does not have.

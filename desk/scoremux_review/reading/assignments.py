@@ -1,4 +1,4 @@
-"""What leaders say about raters: tasks and quotas of each person and pool, and standings.
+"""Leaders' decisions about raters: tasks and quotas of each person and pool, and standings.
 
 The connection must be the only writer (`Database.write`) wherever something is changed.
 """

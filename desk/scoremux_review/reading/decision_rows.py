@@ -112,7 +112,7 @@ def row_decisions(connection: Connection, chosen: Collection[int]) -> dict[int, 
 
 
 def totals_by_rater(connection: Connection) -> Sequence[Any]:
-    """Return what each person decided: id, name, n, spent_s, levels (not codes), fast, newest."""
+    """Return totals of each person's decisions: id, name, n, spent_s, levels (not codes), fast, newest."""
     query = (
         select(
             PERSON.id,

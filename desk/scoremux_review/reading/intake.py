@@ -48,7 +48,7 @@ _COMPARED = ("status", "level", "route", "version", "chosen_by", "read_behind")
 
 @dataclass
 class Added:
-    """What a file brought.
+    """Numbers of the rows of a file.
 
     Attributes:
         already_there: How many of them the desk had before.
@@ -69,7 +69,7 @@ def add_scored(
     responses: Sequence[Path] = (),
     columns: Sequence[str] | None = None,
 ) -> Added:
-    """Add what `scoremux score` wrote, a folder of parts or one file. Adding it again adds only what is new.
+    """Add the output of `scoremux score`, a folder of parts or one file. Adding it again adds only what is new.
 
     Args:
         responses, columns: As for `scored_rows`.

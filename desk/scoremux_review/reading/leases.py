@@ -92,7 +92,7 @@ def _queues_in_order(access: TaskAccess, task: str, reason: str, draw: Callable[
 
 
 def _next_read(access: TaskAccess, task: str, reason: str, draw: Callable[[], float]) -> Any | None:
-    """Return what comes next in a queue: a paper of the qualification set, an open read, or a validity paper."""
+    """Return the next read of a queue: a paper of the qualification set, an open read, or a validity paper."""
     read = access.next_paper(task) if access.obstacle(task) == QUALIFY else None
     if read is None and access.may_read(task):
         read = _next_open(access.connection, access.reader.id, task, reason)

@@ -58,8 +58,8 @@ def save_webhook(
     """Keep a webhook; return it, and its new secret.
 
     Where the token has this URL already, the webhook gets these events, and a second secret: deliveries are signed with
-    the new one and with the newest one of those before. A later token of the same name takes over the webhook with what
-    waits for it, and without the secrets of before.
+    the new one and with the newest one of those before. A later token of the same name takes over the webhook with its
+    waiting deliveries, and without the secrets of before.
     """
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     mine = (WEBHOOK.token == token) & (WEBHOOK.url == url)
@@ -121,7 +121,7 @@ def add_event(
     """Write a delivery of an event for each webhook of a token that asks for its type.
 
     Args:
-        subject: What the event is about: `row_subject`, or the id of a batch.
+        subject: The row or batch of the event: `row_subject`, or the id of a batch.
         event: One of the three types above.
         data: No name of a person and no text of a response.
     """
@@ -232,7 +232,7 @@ def due(
 def end_lease(
     connection: Connection, delivery: Any, until: float, now: float, delivered: bool | None, answer: str
 ) -> None:
-    """Keep what an attempt brought, and when the next one is due: of the delivery, and of the webhook.
+    """Keep the result of an attempt, and when the next one is due: of the delivery, and of the webhook.
 
     Another process may have the delivery by now, since the lease ended; then nothing changes.
 

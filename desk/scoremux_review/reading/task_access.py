@@ -1,4 +1,4 @@
-"""What a person may read: assignments and quotas, qualification sets before live work, control limits after it."""
+"""The tasks that a person may read: assignments, quotas, qualification before live work, control limits after it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _BY = "scoremux review"
 
 @dataclass(frozen=True)
 class Reader:
-    """A person who reads; leaders adjudicate, which means that they read what two raters disagree about."""
+    """A person who reads; leaders adjudicate: they read the responses that two raters disagree about."""
 
     id: int
     name: str
@@ -69,7 +69,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class RaterStanding:
-    """What was decided about a person and a task.
+    """The standing of a person in a task.
 
     Attributes:
         state: qualified, failed, paused or again.
@@ -291,7 +291,7 @@ def from_json(lines: str) -> list[Assignment]:
 def papers_decided(
     connection: Connection, person: int, kind: str, task: str = "", since: int = 0, before: float = float("inf")
 ) -> Sequence[Any]:
-    """Return what a person decided about papers with a known level, the first one first.
+    """Return a person's decisions about papers with a known level, the first one first.
 
     Args:
         task: Papers of this task, or of all tasks if it is empty.
