@@ -53,10 +53,12 @@ def left(joined: JoinedColumns) -> dict[str, tuple[int, tuple[str, ...]]]:
     return {rows.reason: (rows.count, rows.examples) for rows in joined.left_out}
 
 
-def test_rows_match_by_id_whatever_its_type_and_a_pinned_version_is_its_task(join: Join) -> None:
+def test_rows_match_by_id_and_task_whatever_their_type_and_a_pinned_version_is_its_task(join: Join) -> None:
     joined = join([ok(3, 2), ok("1", "0"), ok("2", 1, task=f"t-2@{'a' * 64}")])
     assert pairs(joined) == [("t-1", 1, 2), ("t-1", 0, 0), ("t-2", 2, 1)]
     assert joined.left_out == ()
+    truth = [{"id": "s1", "task": "t-1", "level": 1}, {"id": "s1", "task": "t-2", "level": 0}]
+    assert pairs(join([ok("s1", 1, "t-2"), ok("s1", 2, "t-1")], truth)) == [("t-2", 0, 1), ("t-1", 1, 2)]
 
 
 def test_students_and_groups_that_the_truth_lacks_are_those_of_the_output(join: Join) -> None:
@@ -68,11 +70,6 @@ def test_students_and_groups_that_the_truth_lacks_are_those_of_the_output(join: 
     assert own.truth.student is not None and own.truth.student.texts().to_pylist() == ["own1", "own2", "own3"]
     with pytest.raises(InputError, match=r"truth\.jsonl has no column pupil .*; name it with --column KEY=NAME"):
         join(scored, student="pupil")
-
-
-def test_rows_match_by_id_and_task_if_the_truth_has_tasks(join: Join) -> None:
-    truth = [{"id": "s1", "task": "t-1", "level": 1}, {"id": "s1", "task": "t-2", "level": 0}]
-    assert pairs(join([ok("s1", 1, "t-2"), ok("s1", 2, "t-1")], truth)) == [("t-2", 0, 1), ("t-1", 1, 2)]
 
 
 def test_every_row_that_is_not_compared_is_counted_with_ids(join: Join) -> None:
@@ -245,24 +242,13 @@ def test_csv_output_has_rows_without_a_confidence(tmp_path: Path, confidence: st
     assert joined.scored.confidence == pytest.approx([0.7, np.nan] if confidence else [0.5, 0.8], nan_ok=True)
 
 
-def test_a_calibrated_confidence_comes_before_the_greatest_probability(join: Join) -> None:
-    joined = join([ok("1", 0, probabilities=[0.9, 0.1], confidence=0.7)])
-    assert joined.scored.calibrated
-    assert joined.scored.confidence.tolist() == [0.7]
-
-
 @pytest.mark.parametrize("missing", ["id", "level", "task", "status"])
-def test_an_output_without_its_columns_is_refused(join: Join, missing: str) -> None:
+def test_an_output_without_its_columns_or_a_row_to_compare_is_refused(join: Join, missing: str) -> None:
     row = {key: value for key, value in ok("1", 0).items() if key != missing}
     with pytest.raises(InputError, match=rf"out\.jsonl has no column {missing}"):
         join([row])
-
-
-def test_nothing_to_compare_is_refused_with_the_reasons(join: Join) -> None:
-    with pytest.raises(
-        InputError,
-        match=r"no row of .*out\.jsonl has a score and a level.*2 are scored and not in.*; rows match by id, ",
-    ):
+    reasons = r"no row of .*out\.jsonl has a score and a level.*2 are scored and not in.*; rows match by id, "
+    with pytest.raises(InputError, match=reasons):
         join([ok("8", 0), ok("9", 0)])
 
 

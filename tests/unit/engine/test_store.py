@@ -167,15 +167,12 @@ def test_damaged_manifest_is_refused(store: Store, folders: list[Path], bare: Ba
     assert store.manifest_path.read_bytes() == data
 
 
-def test_folder_without_a_manifest_is_not_a_store(store: Store) -> None:
+def test_folder_without_a_manifest_is_not_a_store_and_a_store_that_lost_it_is_not_new(
+    store: Store, folders: list[Path], bare: Backbone
+) -> None:
     with pytest.raises(StoreError, match=r"is not a store: it has no manifest\.json"):
         store.manifest()
     assert store.stamp() is None
-
-
-def test_store_that_lost_its_manifest_is_not_taken_for_a_new_one(
-    store: Store, folders: list[Path], bare: Backbone
-) -> None:
     store.add(folders, bare)
     store.manifest_path.unlink()
     with pytest.raises(StoreError, match=r"manifest\.json is missing; restore it from a copy"):
