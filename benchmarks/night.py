@@ -1,5 +1,6 @@
-"""A state's night: short answers to many tasks by one `scoremux score`, five kills, lone rows beside it.
+"""Whole jobs of `scoremux score`: how fast they are, and a state's night with five kills and lone rows beside it.
 
+python -m benchmarks job --responses 8000 --rounds 3 --against CHECKOUT
 python -m benchmarks night --responses 20000
 python -m benchmarks night                      5 million rows: hours
 """
@@ -10,21 +11,28 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from benchmarks.case import ONE_PROFILE, case
+from benchmarks.case import ONE_PROFILE, RATE, case
+from benchmarks.child import call_aside, checkout_environment
 from benchmarks.contention import VICTIMS, Lone, one_by_one, send_lone
-from benchmarks.rows import Row
+from benchmarks.cost import ALL, QUERY_VALUE
+from benchmarks.rows import ROOT, Row, commit
 from benchmarks.serving import SCOREMUX, Served, serving
-from benchmarks.stores import Rows, pool_of, store_of
+from benchmarks.stores import Rows, make_store, pool_of, store_of
+from benchmarks.timing import figures, interleave, times_as_fast
 from scoremux_client import Retries, ScoringClient
 
 KILLS, PARTS, MOST_PART_ROWS = 5, 20, 16_384
@@ -48,13 +56,9 @@ IDLE_S, LOOK_EVERY_S, PATIENCE_S = 20.0, 5.0, 600.0
 def night(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """A job over short answers to many tasks, with kills and lone rows beside it."""
     repository, draw = store_of(arguments.tasks, work), random.Random(8)
-    tasks = sorted(json.loads((repository / "store" / "manifest.json").read_bytes())["tasks"])
-    pool = [(draw.choice(tasks), text) for _, text in pool_of("SCIENTSBANK")]
     source, out = work / "night.jsonl", work / f"night-{time.time_ns()}"
-    with source.open("w", encoding="utf-8") as lines:
-        for number in range(arguments.responses):
-            row = {"id": str(number), "task": draw.choice(tasks), "text": draw.choice(pool)[1]}
-            lines.write(json.dumps(row) + "\n")
+    tasks = _write_rows(source, repository, arguments.responses)
+    pool = [(draw.choice(tasks), text) for _, text in pool_of("SCIENTSBANK")]
     part_rows = min(MOST_PART_ROWS, -(-arguments.responses // PARTS))
     with serving(repository, work / "serve.log", "--profile", arguments.profile) as server:
         command = [SCOREMUX, "score", str(source), "--out", str(out), "--url", server.grpc_url]
@@ -86,6 +90,78 @@ def night(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
         "rate": arguments.rate,
         "machine_load": os.getloadavg()[0],
     }
+
+
+@case(
+    columns=(
+        f"precision; sites; code = code_commit; {RATE}; × query and value, code before = times_query_value:.3f; "
+        "× same sites, code before = times_before:.3f; micro-batches of one task = one_task:.2f; "
+        "RSS of the scorer, MB = rss_bytes/1e6:,.0f"
+    ),
+    keys="precision sites code",
+    options={
+        "--responses": {"type": int, "default": 50_000, "help": "default: %(default)s"},
+        "--precision": {"nargs": "+", "default": ["float32", "int8"]},
+        "--against": {"type": Path, "help": "a checkout of another commit, which serves the same repositories"},
+    },
+)
+def job(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Short answers to 27 tasks by `scoremux score` against `scoremux serve`."""
+    checkouts = {"this": ROOT, **({"before": arguments.against.absolute()} if arguments.against else {})}
+    everywhere, source = work / "all-linear", work / "job.jsonl"
+    if not (everywhere / "repository" / "store" / "manifest.json").exists():
+        call_aside("benchmarks.stores:publish_all_linear", everywhere.absolute())
+    repositories = {QUERY_VALUE: make_store(work), ALL: everywhere / "repository"}
+    _write_rows(source, repositories[ALL], arguments.responses)
+    for precision in arguments.precision:
+        with ExitStack() as held:
+            works, servers = {}, {}
+            for code, checkout in checkouts.items():
+                environment = checkout_environment(checkout)
+                for sites, repository in repositories.items():
+                    words = ("--profile", "cpu", "--set", f"precision={precision}")
+                    log = work / f"{code}-{sites}.log"
+                    server = held.enter_context(serving(repository, log, *words, environment=environment))
+                    works[code, sites] = partial(_score, source, work / "scored", server.grpc_url, environment)
+                    servers[code, sites] = server
+            timings = interleave(works, arguments.rounds, warm_up=1)
+            for (code, sites), timing in timings.items():
+                row = {"precision": precision, "sites": sites, "code": code, "code_commit": commit(checkouts[code])}
+                base, before = (
+                    timings[next(reversed(checkouts)), QUERY_VALUE],
+                    timings[next(reversed(checkouts)), sites],
+                )
+                ratios = {"times_query_value": times_as_fast(timing, base)}
+                if "before" in checkouts:
+                    ratios["times_before"] = times_as_fast(timing, before)
+                yield {**row, **figures(timing, arguments.responses), **ratios, **_looked_at(servers[code, sites])}
+
+
+def _score(source: Path, out: Path, url: str, environment: Mapping[str, str]) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    command = [SCOREMUX, "score", str(source), "--out", str(out), "--url", url]
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+
+
+def _looked_at(server: Served) -> dict[str, float]:
+    """Return the share of micro-batches of one task, and the memory of the process that computes."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    counts = [line.rsplit(" ", 1) for line in lines if line.startswith("scoremux_micro_batches_total{")]
+    one_task = sum(float(count) for name, count in counts if "one_task" in name)
+    rss = max(process.memory_info().rss for process in server.named("triton_python"))
+    return {"one_task": one_task / max(1.0, sum(float(count) for _, count in counts)), "rss_bytes": rss}
+
+
+def _write_rows(file: Path, repository: Path, count: int) -> list[str]:
+    """Write short answers to the tasks of a repository, in random order; return these."""
+    tasks = sorted(json.loads((repository / "store" / "manifest.json").read_bytes())["tasks"])
+    draw, texts = random.Random(8), [text for _, text in pool_of("SCIENTSBANK")]
+    with file.open("w", encoding="utf-8") as lines:
+        for number in range(count):
+            row = {"id": str(number), "task": draw.choice(tasks), "text": draw.choice(texts)}
+            lines.write(json.dumps(row) + "\n")
+    return tasks
 
 
 def _beside(

@@ -39,6 +39,7 @@ CASES: tuple[Case, ...] = (
     contention.neighbours,
     contention.abandoned,
     contention.kills,
+    night.job,
     night.night,
     growth.growth,
     decisions.decisions,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,13 +102,16 @@ def front_door(file: Path, backends: Sequence[dict[str, str]]) -> Iterator[None]
 
 
 @contextmanager
-def serving(repository: Path, log: Path, *arguments: str) -> Iterator[Served]:
+def serving(
+    repository: Path, log: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Served]:
     """Serve a repository; `arguments` are those of `scoremux serve`. Raises RuntimeError where it does not start."""
     ports = dict(zip(("grpc", "http", "metrics", "watch"), free_ports(4), strict=True))
     settings = [word for name, port in ports.items() for word in ("--set", f"{name}_port={port}")]
     command = [SCOREMUX, "serve", "--repository", str(repository), "--log", str(log.with_suffix(".triton.log"))]
     with log.open("wb") as output:
-        process = subprocess.Popen([*command, *settings, *arguments], stdout=output, stderr=output)
+        whole = [*command, *settings, *arguments]
+        process = subprocess.Popen(whole, stdout=output, stderr=output, env=environment)
     served = Served(psutil.Process(process.pid), **ports)
     try:
         deadline = time.monotonic() + START_S

@@ -100,7 +100,6 @@ class Engine:
             self._admit,
             self._hand_over,
             express=runner.express,
-            one_task=runner.one_task,
         )
 
     @property

@@ -53,11 +53,6 @@ class Profile(BaseModel, extra="forbid", frozen=True):
         "the fastest for many rows. With runner `openvino` a row that comes alone has all threads, where that changes "
         "no bit.",
     )
-    one_task: bool = Field(
-        default=False,
-        description="With runner `openvino`: micro-batches of one task are computed in a form of their own, with the "
-        "same bits; it keeps a second copy of the backbone's weights and buffers (MiniLM: 250 to 450 MB).",
-    )
     bank_bytes: int = Field(default=0, ge=0, description="Most bytes of resident adapters; 0: the engine's default.")
     micro_batch_tokens: int = Field(
         default=0, ge=0, description="Most padded tokens of a micro-batch; 0: the engine's default, 2048."
@@ -163,8 +158,7 @@ class Profile(BaseModel, extra="forbid", frozen=True):
     def choice(self) -> RunnerChoice:
         """The runner in the Python backend, inside the scorer or (backend `python`) inside the model `backbone`."""
         name = "onnxruntime" if self.runner == "triton" else self.runner
-        threads, streams = self.threads or None, self.streams or None
-        return RunnerChoice(name, self.device, self.precision, threads, streams, self.one_task)
+        return RunnerChoice(name, self.device, self.precision, self.threads or None, self.streams or None)
 
     @property
     def scorer_parameters(self) -> dict[str, str]:

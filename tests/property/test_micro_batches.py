@@ -1,7 +1,6 @@
 """Splitting rows into micro-batches: every row once, within the budget, in a bucket that its own length decides."""
 
 import random
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from scoremux_engine.model.buckets import Buckets, SizeClass
 from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.packages.task import Task
 from scoremux_engine.scoring.computation import pad
-from scoremux_engine.scoring.micro_batches import LEAST_TOKENS, ONE_TASK_TOKENS, MicroBatch, split
+from scoremux_engine.scoring.micro_batches import LEAST_TOKENS, MicroBatch, split
 from scoremux_engine.scoring.row_plan import PlannedRow
 
 MAX_TOKENS = 512
@@ -39,7 +38,7 @@ def tokens_of(rows: list[list[int]]) -> list[Tokens]:
 
 
 def planned_row(place: int, length: int, rank: int = 16, prefix: int = 0) -> PlannedRow:
-    version = Version(TASK, f"version-{rank}", SizeClass(-(-rank // 8) * 8, 8, prefix), 2)
+    version = Version(TASK, f"version-{rank}", SizeClass(rank, 8, prefix), 2)
     return PlannedRow(place, version, Tokens([place] * length, [0] * length, False), None, prefix, BUCKETS.of(length))
 
 
@@ -89,18 +88,6 @@ def test_streams_split_a_batch_further_but_not_into_crumbs(draw: random.Random) 
     assert len(parts) >= len(plan(lengths, budget))
     crumbs = sum(1 for part in parts if part.tokens < min(budget, LEAST_TOKENS) / 2)
     assert crumbs <= len({part.bucket for part in parts}) + sum(len(part.rows) == 1 for part in parts)
-
-
-def test_versions_with_enough_rows_have_micro_batches_of_their_own(draw: random.Random) -> None:
-    budget, bucket = draw.choice((256, 512, 2048)), draw.choice((8, 16, 64))
-    rows = [planned_row(place, bucket, rank) for place, rank in enumerate(draw.choices(range(9, 16), range(7), k=200))]
-    parts = split(rows, budget, draw.randint(1, 2), one_task=True)
-    assert sorted(place for part in parts for place in places(part)) == list(range(200))
-    waiting = Counter(row.version.digest for row in rows)
-    for part in parts:
-        versions = {row.version.digest for row in part.rows}
-        large = {version for version in versions if waiting[version] * bucket >= ONE_TASK_TOKENS}
-        assert not large or (len(large) == 1 and versions == large)
 
 
 def test_rows_that_read_long_prefixes_are_fewer() -> None:

@@ -63,25 +63,28 @@ def test_rows_of_a_decoder_with_prefixes_templates_and_pairs_keep_their_bits(
     assert run_selftest(engine, mixes=mixes, longest=96).changed is None
 
 
+@pytest.mark.parametrize("mixes", [8, pytest.param(120, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("family", ["mixed", *each_family(DECODERS)])
 @pytest.mark.parametrize("precision", computed_precisions())
-def test_rows_have_the_same_bits_in_the_form_of_one_task(
-    family: str, precision: str, mixed_repository: Path, family_repository: Callable[[str], Path]
+def test_a_row_has_the_same_bits_beside_rows_of_its_task_and_of_others(
+    family: str, precision: str, mixes: int, mixed_repository: Path, family_repository: Callable[[str], Path]
 ) -> None:
+    """Rows of one task are one segment of tokens (`runners.segments`), those of many tasks are many short ones."""
     repository = mixed_repository if family == "mixed" else family_repository(family)
-    engines = [Engine.open(repository, runner=RunnerChoice(precision=precision, one_task=own)) for own in (True, False)]
-    draw = random.Random(3)
-    rows = [(task, draw_response(draw)) for task in engines[0].bank.tasks for _ in range(40)]
-    mixed = draw.sample(rows, len(rows))
-    for order in (rows, mixed, rows[::7]):
-        texts, tasks = [text for _, text in order], [task for task, _ in order]
-        own, other = (engine.score_columns(texts, tasks, embeddings=True) for engine in engines)
-        for name in own:
-            assert own[name].tolist() == other[name].tolist(), name
-    runner = engines[0]._runner
-    assert isinstance(runner, OpenVinoRunner)
-    if precision == "float32" and family == "mixed":  # where some kernel differs, the form is left out
-        assert runner.one_task and len(runner._agreed) > 1
+    engine = Engine.open(repository, runner=RunnerChoice(precision=precision, threads=2, streams=2))
+    draw = random.Random(mixes)
+    rows = {task: [(draw_response(draw), task) for _ in range(24)] for task in engine.bank.tasks}
+
+    def bits(rows: list[tuple[str, str]]) -> list[bytes]:
+        columns = engine.score_columns(*map(list, zip(*rows, strict=True)), embeddings=True)
+        scores = zip(columns["EMBEDDING"], columns["PROBABILITIES"], strict=True)
+        return [vector.tobytes() + probabilities.tobytes() for vector, probabilities in scores]
+
+    alone = {row: found for of_task in rows.values() for row, found in zip(of_task, bits(of_task), strict=True)}
+    for number in range(mixes):
+        tasks = draw.sample(sorted(rows), min(len(rows), draw.choice((1, 2, 4, len(rows)))))
+        mix = draw.choices([row for task in tasks for row in rows[task]], k=round(200 ** draw.random()))
+        assert bits(mix) == [alone[row] for row in mix], (number, tasks)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

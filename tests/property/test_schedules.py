@@ -86,16 +86,12 @@ def test_every_row_of_random_schedules_is_computed_once_or_dropped_for_a_reason(
             )
             size = draw.randint(0, 40)
             rows = [(next(names), draw.choice((8, 8, 16, 64)), draw.choice((8, 16))) for _ in range(size)]
-            requests.append(make_request(rows, terms, tasks=3))
+            requests.append(make_request(rows, terms))
             requests[-1].asked_at = 0.0  # to be asked at once
         deadly = frozenset(row.digest for r in requests for row in r.plan.rows if draw.random() < 0.02 * (number % 3))
         recorded = Recorded(deadly)
         express = draw.random() < 0.5
-        scheduler = Scheduler(
-            *(recorded.compute, streams, streams, BUDGET, lambda deadly=deadly: deadly),
-            express=express,
-            one_task=draw.random() < 0.5,
-        )
+        scheduler = Scheduler(recorded.compute, streams, streams, BUDGET, lambda deadly=deadly: deadly, express=express)
         cancelled |= {index for index in range(len(requests)) if draw.random() < 0.2}
 
         def send(request: RowRequest, scheduler: Scheduler = scheduler, waits: bool = draw.random() < 0.5) -> None:
@@ -178,29 +174,6 @@ def order_of(*requests: RowRequest) -> list[list[int]]:
     for request in requests:
         wait_for(request)
     return recorded.parts[1:]
-
-
-def test_rows_of_a_task_are_gathered_where_enough_wait_and_a_third_task_waits_for_no_two_others() -> None:
-    def computed(one_task: bool) -> list[list[int]]:
-        scheduler, recorded, gate = blocked(one_task=one_task)
-        requests = [make_request([(n, 8, 8)], tasks=3) for n in range(3, 300) if n % 3 or n == 150]
-        requests.append(make_request([(n, 8, 8) for n in range(301, 400) if n % 3], tasks=3))
-        for request in requests:
-            scheduler.submit(request)
-        gate.set()
-        for request in requests:
-            wait_for(request)
-        assert sorted(name for part in recorded.parts[1:] for name in part) == sorted(
-            row.tokens.ids[0] for request in requests for row in request.plan.rows
-        )
-        return recorded.parts[1:]
-
-    apart, mixed = computed(True), computed(False)
-    assert sum(len({name % 3 for name in part}) > 1 for part in mixed) == len(mixed)
-    full = [part for part in apart if len(part) == BUDGET // 8]
-    assert len(full) >= 6 and sum(len({name % 3 for name in part}) == 1 for part in full) >= len(full) - 2
-    turn = next(number for number, part in enumerate(apart) if 150 in part)
-    assert turn <= sum(name < 150 for part in apart[:turn] for name in part) / (BUDGET // 8) + 2
 
 
 def test_large_request_is_not_passed_by_small_ones_for_longer_than_its_own_work_takes() -> None:

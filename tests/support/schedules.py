@@ -30,13 +30,11 @@ class NoVersions:
     def close(self) -> None: ...
 
 
-def make_request(
-    names: list[Row], terms: Terms = ANY_TERMS, arrived: float | None = None, tasks: int = 1
-) -> RowRequest:
-    """Return a request of rows, each a number that names it, its bucket and its rank class; `tasks`: take turns."""
+def make_request(names: list[Row], terms: Terms = ANY_TERMS, arrived: float | None = None) -> RowRequest:
+    """Return a request of rows, each a number that names it, its bucket and its rank class."""
     rows = []
     for place, (name, bucket, rank) in enumerate(names):
-        version = Version(TASK, f"v-{name % tasks}-{rank}", SizeClass(rank, 8), 2)
+        version = Version(TASK, f"v-{rank}", SizeClass(rank, 8), 2)
         rows.append(PlannedRow(place, version, Tokens([name], [0], False), None, 0, bucket))
     out = Outputs(np.full((len(rows), 2), np.nan, np.float32))
     arrival = Arrival(Rows([], []), terms, at=time.monotonic() if arrived is None else arrived)

@@ -88,7 +88,6 @@ DESK = "the database desk.db was made by another version of scoremux"
         ("calibrate labelled.csv --repository repository --policy policy.toml", STORE),
         ("judge audit.jsonl --responses labelled.csv --repository repository", "Not judged: repository/store/packages"),
         ("serve --repository measured", "backbone.json cannot be used: measured: unknown key"),
-        ("serve --repository repository --profile one-task.toml", "one-task.toml: unknown key one_task"),
         ("calibrate labelled.csv --repository repository --policy gate.toml", "gate.verdict: unknown key"),
         ("review verify --database desk.db", DESK),
         ("api --database desk.db --folder batches --url localhost:1", DESK),
@@ -99,7 +98,6 @@ def test_the_release_before_refuses_what_it_would_misread(
 ) -> None:
     shutil.copytree(FILES / "repository", files / "measured", ignore=shutil.ignore_patterns("backbone"))
     shutil.move(files / "todays-backbone", files / "measured/backbone")
-    (files / "one-task.toml").write_text("one_task = true\n")
     (files / "gate.toml").write_text('[gate]\nverdict = "off"\n')
     before = {path: path.read_bytes() for path in (files / "repository/store").rglob("*.json*")}
     refused = run(old, *words.split())

@@ -19,8 +19,7 @@ NO_TENSORRT = "plans are served by Triton's TensorRT backend alone: scoremux ser
 class RunnerChoice:
     """name: one of RUNNERS; device: for onnxruntime; precision: for openvino.
 
-    threads: on the CPU, None for all cores; streams: micro-batches computed at once, None for one a thread. one_task:
-    for openvino, whether micro-batches of one task have a form of their own.
+    threads: on the CPU, None for all cores; streams: micro-batches computed at once, None for one a thread.
     """
 
     name: str = "openvino"
@@ -28,7 +27,6 @@ class RunnerChoice:
     precision: str = "float32"
     threads: int | None = None
     streams: int | None = None
-    one_task: bool = False
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> "RunnerChoice":
@@ -39,7 +37,6 @@ class RunnerChoice:
             parameters.get("precision", DEFAULT.precision),
             threads=int(parameters.get("threads", "0")) or None,
             streams=int(parameters.get("streams", "0")) or None,
-            one_task=parameters.get("one_task") == str(True),
         )
 
     @property
@@ -51,7 +48,6 @@ class RunnerChoice:
             "precision": self.precision,
             "threads": str(self.threads or 0),
             "streams": str(self.streams or 0),
-            "one_task": str(self.one_task),
         }
 
     def make(self, backbone: Backbone) -> BackboneRunner:
@@ -69,7 +65,7 @@ class RunnerChoice:
             except ImportError as error:
                 raise RunnerError("openvino is not installed: pip install openvino") from error
 
-            return OpenVinoRunner(backbone, self.precision, self.threads, self.streams, one_task=self.one_task)
+            return OpenVinoRunner(backbone, self.precision, self.threads, self.streams)
         instead = f"; {NO_TENSORRT}" if self.name == "tensorrt" else ""
         raise RunnerError(f"runner is {self.name!r}; there are {', '.join(RUNNERS)}{instead}")
 

@@ -6,7 +6,6 @@ some processor, without an error, is noticed for this very backbone.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import product
 
 import numpy as np
 
@@ -105,12 +104,10 @@ def _distances(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeCl
     own = [(n, _own(spec, n)) for n in range(len(_BATCHES))]
     others = sorted({*live} - {size for _, size in own})
     more = [((_PREFIXED if size.prefix else _PLAIN)[n % 2], size) for n, size in enumerate(others)]
-    steps = (1, _GROUPS) if runner.one_task else (1,)  # all rows, and those of the first task alone
-    for (number, size), step in product((*own, *more), steps):
-        rows, tables = _rows(backbone, number).part(step=step), _tables(spec, number, size)
-        for out in runner.run_on_each_stream(rows, tables):
+    for number, size in (*own, *more):
+        for out in runner.run_on_each_stream(_rows(backbone, number), _tables(spec, number, size)):
             for name, got in vars(out).items():
-                expected = backbone.measured[f"{name}.{number}"][::step]
+                expected = backbone.measured[f"{name}.{number}"]
                 times = got.shape[1] // expected.shape[1]
                 expected = np.tile(expected, (1, times))
                 apart = np.linalg.norm(got - expected, axis=1)
@@ -125,7 +122,7 @@ def _own(spec: BackboneSpec, number: int) -> SizeClass:
 
 
 def _rows(backbone: Backbone, number: int) -> RowInputs:
-    """Return made-up rows within the tokens that the tokenizer puts around a text.
+    """Return made-up rows within the tokens that the tokenizer puts around a text: of two tasks, or one row.
 
     Each has another length.
     """

@@ -21,15 +21,15 @@ PORTABLE = "x86-f32"
 class RangeRunner(OpenVinoRunner):
     """Computes in portable float32, without packing: the outputs of LayerNorms are outputs of its model, too."""
 
-    def _prepared(self, model: Any, backbone: Backbone, **_: bool) -> tuple[Any, frozenset[str]]:
+    def _prepared(self, model: Any, backbone: Backbone) -> Any:
         norms = [node for node in model.get_ordered_ops() if node.get_type_name() == "MVN"]
         named = {name_of(end_of_norm(node)) for node in norms} - {""}
         make_portable(model, backbone.spec.max_tokens)
         values = [value for node in model.get_ordered_ops() for value in node.outputs()]
         ends = {name: value for value in values if (name := name_of(value)) in named}
         model.add_outputs(list(ends.values()))
-        self._ends, self.dtypes = list(ends), {}
-        return model, frozenset()
+        self._ends, self.dtypes, self.packed_inputs = list(ends), {}, frozenset[str]()
+        return model
 
     def ranges(self, backbone: Backbone) -> Ranges:
         """Return the ranges of the outputs of LayerNorms for random tokens without adapters.

@@ -1,13 +1,11 @@
 """The fast CPU runner: OpenVINO, in this process, in float32, bfloat16 or int8."""
 
 import ctypes
-import itertools
-import logging
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, cached_property, partial
@@ -26,13 +24,10 @@ from scoremux_engine.model.provenance import openvino_arithmetic
 from scoremux_engine.model.tables import Array, DTypes, Tables
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.arithmetic import name_of, probe_digest
-from scoremux_engine.runners.int8 import quantise, random_rows, stored_ranges
-from scoremux_engine.runners.one_task import pack_one_task, random_tables
-from scoremux_engine.runners.packing import PACKED_INPUTS, fold_constants, pack_tokens, packed_feeds
+from scoremux_engine.runners.int8 import quantise, stored_ranges
+from scoremux_engine.runners.packing import fold_constants, pack_tokens, packed_feeds
 from scoremux_engine.runners.portable_math import make_portable
 from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs, RowInputs, Streams, at_once
-
-log = logging.getLogger(__name__)
 
 Request = TypeVar("Request")
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -42,10 +37,6 @@ _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # shape's entries again takes 3 ms: some percent of the throughput of batches of 512 that never repeat a shape, nothing
 # where shapes repeat.
 _KEPT_ENTRIES = 250
-
-_FEW = 8
-"""Rows that both forms compute at the start; half of them are padded."""
-_OTHER_BITS = "micro-batches of one task have other bits in a form of their own: all are computed as mixed ones"
 
 # A stream keeps the memory of the largest micro-batch it has computed: some hundred MiB after long rows, whose
 # attention takes rows x length^2 numbers a head. So long after the last such micro-batch it is given back.
@@ -65,9 +56,6 @@ class OpenVinoRunner(BackboneRunner):
     precision: ``float32``; ``bfloat16`` (matrix products in bfloat16, sums in float32); ``int8`` (products of
     tokens with the backbone's weights, see `quantise`; the rest in float32). One that this processor does
     not compute is an error. threads and streams: as `Streams.of` takes them.
-    one_task: whether rows of one task have a compiled form of their own (`runners.one_task`), with its own copy of the
-    weights. It is used only if it gives random rows the same bits as the other form, at the start and again when a size
-    of tables comes for the first time.
     graph: what `read` returns, to read it once for several runners.
     """
 
@@ -81,7 +69,6 @@ class OpenVinoRunner(BackboneRunner):
         threads: int | None = None,
         streams: int | None = None,
         *,
-        one_task: bool = False,
         graph: openvino.Model | None = None,
     ) -> None:
         shared = Streams.of(threads, streams)
@@ -91,40 +78,24 @@ class OpenVinoRunner(BackboneRunner):
         self._threads, self._path = shared.threads, backbone.onnx
         core = openvino.Core()
         graph = graph or read(backbone)
-        models = [self._prepared(graph.clone(), backbone)]
-        if one_task:
-            models.append(self._prepared(graph.clone(), backbone, one_task=True))
-        self._forms = [_Form(self._compiled(core, m, shared), self.dtypes, shared.count, added) for m, added in models]
-        if one_task and not self._forms_agree(backbone):
-            del models[1:], self._forms[1:]
-        self.one_task, self.packed_inputs = len(models) > 1, models[0][1]
-        self._agreed: set[tuple[tuple[int, ...], ...]] = set()
-
-        model, added = models[-1]
+        model = self._prepared(graph.clone(), backbone)
+        self._side_by_side = self._compiled(core, model, shared)
 
         def on_all_cores() -> _Request:
             compiled = self._compiled(core, model, Streams(1, shared.count * shared.threads))
-            return _Request(compiled.create_infer_request(), self.dtypes, added)
+            return _Request(compiled.create_infer_request(), self.dtypes)
 
         self._all_cores = AllCores(on_all_cores) if shared.count > 1 else None
         self._kept = backbone.spec.kept
+        # The last to be free is the first to be used again: its caches are warm.
+        self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
         self._large_at = math.inf
+        for _ in range(shared.count):
+            self._idle.put(_Request(self._side_by_side.create_infer_request(), self.dtypes))
 
-    def _forms_agree(self, backbone: Backbone) -> bool:
-        """Whether both forms give random rows the same bits."""
-        for tables, rows in itertools.product(random_tables(backbone.spec), random_rows(backbone)):
-            few = rows.part(_FEW)
-            few.attention_mask[::2, -_FEW // 2 :] = 0
-            feeds = few.feeds | packed_feeds(few)
-            mixed, own = (form.infer(tables, feeds, [names.LOGITS, names.POOLED]) for form in self._forms)
-            if not _same_bits(mixed, own):
-                log.warning(_OTHER_BITS)
-                return False
-        return True
-
-    def _prepared(self, model: Any, backbone: Backbone, *, one_task: bool = False) -> tuple[Any, frozenset[str]]:
-        """Rewrite the model for its precision and for packed tokens; return it, and the inputs that packing adds."""
-        inputs = pack_one_task(model, backbone.spec) if one_task else pack_tokens(model, backbone.spec.max_tokens)
+    def _prepared(self, model: Any, backbone: Backbone) -> Any:
+        """Rewrite the model for its precision and for packed tokens; set what its inputs are."""
+        self.packed_inputs = pack_tokens(model, backbone.spec)
         if self.precision == precisions.INT8:
             ranges = stored_ranges(backbone)
             quantise(model, ranges if precisions.adds_int8_exactly() else {})
@@ -137,7 +108,7 @@ class OpenVinoRunner(BackboneRunner):
         self.dtypes: DTypes = dict.fromkeys(narrowed, _BFLOAT16) if self.precision == precisions.BFLOAT16 else {}
         if self.dtypes:
             model = _with_bfloat16_inputs(model, self.dtypes)
-        return model, inputs
+        return model
 
     def _compiled(self, core: openvino.Core, model: Any, streams: Streams) -> Any:
         try:
@@ -152,27 +123,28 @@ class OpenVinoRunner(BackboneRunner):
         return name_of(openvino_arithmetic(self.precision), _probe(self.precision, self._threads, self.streams))
 
     def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
-        feeds = rows.feeds | packed_feeds(rows)
-        forms = self._forms if _has_one_task(rows) else self._forms[:1]
-        return [out for form in forms for out in form.infer_on_each_stream(tables, feeds)]
+        feeds, outputs = self._feeds(rows), [names.LOGITS, names.POOLED]
+        requests = [self._idle.get() for _ in range(self.streams)]
+        try:
+            computed = at_once([partial(request.infer, tables, feeds, outputs) for request in requests])
+            return [Outputs(*arrays) for arrays in computed]
+        finally:
+            for request in requests:
+                self._idle.put(request)
+
+    def _feeds(self, rows: RowInputs) -> dict[str, Ints]:
+        return rows.feeds | {name: a for name, a in packed_feeds(rows).items() if name in self.packed_inputs}
 
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
-        feeds = rows.feeds | packed_feeds(rows)
+        feeds = self._feeds(rows)
         self._give_back(rows.input_ids.shape)
 
-        def on_a_stream() -> Sequence[Floats]:
-            mixed, *one_task = self._forms
-            if not (one_task and self.one_task and _has_one_task(rows)):
-                return mixed.infer(tables, feeds, outputs)
-            computed = one_task[0].infer(tables, feeds, outputs)
-            if tables.sizes not in self._agreed:
-                expected = mixed.infer(tables, feeds, outputs)
-                if not _same_bits(computed, expected):
-                    self.one_task = False
-                    log.warning(_OTHER_BITS)
-                    return expected
-                self._agreed.add(tables.sizes)
-            return computed
+        def on_a_stream() -> list[Floats]:
+            request = self._idle.get()
+            try:
+                return request.infer(tables, feeds, outputs)
+            finally:
+                self._idle.put(request)
 
         if not (rows.alone and self._all_cores):
             return on_a_stream()
@@ -184,10 +156,18 @@ class OpenVinoRunner(BackboneRunner):
         now = time.monotonic()
         if shape[0] * shape[1] ** 2 >= _LARGE:
             self._large_at = now
-        elif now - self._large_at > _GIVEN_BACK_S and all(form.give_back() for form in self._forms):
-            with suppress(AttributeError):  # another C library than glibc
-                ctypes.CDLL(None).malloc_trim(0)
-            self._large_at = math.inf
+        elif now - self._large_at > _GIVEN_BACK_S:
+            idle: list[_Request] = []
+            with suppress(queue.Empty):
+                while True:
+                    idle.append(self._idle.get_nowait())
+            if len(idle) == self.streams:  # nothing is computed
+                self._side_by_side.release_memory()
+                with suppress(AttributeError):  # another C library than glibc
+                    ctypes.CDLL(None).malloc_trim(0)
+                self._large_at = math.inf
+            for request in idle:
+                self._idle.put(request)
 
 
 @cache
@@ -196,70 +176,18 @@ def _probe(precision: str, threads: int, streams: int) -> str:
     return probe_digest(lambda backbone: OpenVinoRunner(backbone, precision, cores, streams))
 
 
-def _has_one_task(rows: RowInputs) -> bool:
-    return bool((rows.group == rows.group[0]).all())
-
-
-class _Form:
-    """A compiled model and its requests, one a stream; each computes one micro-batch at a time."""
-
-    def __init__(self, compiled: Any, dtypes: DTypes, streams: int, packed_inputs: Collection[str]) -> None:
-        self._compiled, self._streams = compiled, streams
-        # The last to be free is the first to be used again: its caches are warm.
-        self._idle: queue.LifoQueue[_Request] = queue.LifoQueue()
-        for _ in range(streams):
-            self._idle.put(_Request(compiled.create_infer_request(), dtypes, packed_inputs))
-
-    def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Iterable[str]) -> list[Floats]:
-        """Compute on the next stream that is free."""
-        request = self._idle.get()
-        try:
-            return request.infer(tables, feeds, names_out)
-        finally:
-            self._idle.put(request)
-
-    def infer_on_each_stream(self, tables: Tables, feeds: dict[str, Ints]) -> list[Outputs]:
-        """Compute the same on all streams at once."""
-        outputs = [names.LOGITS, names.POOLED]
-        requests = [self._idle.get() for _ in range(self._streams)]
-        try:
-            computed = at_once([partial(request.infer, tables, feeds, outputs) for request in requests])
-            return list(itertools.starmap(Outputs, computed))
-        finally:
-            for request in requests:
-                self._idle.put(request)
-
-    def give_back(self) -> bool:
-        """Give memory back; return whether nothing was computed, so that it could be."""
-        idle: list[_Request] = []
-        with suppress(queue.Empty):
-            while True:
-                idle.append(self._idle.get_nowait())
-        if len(idle) == self._streams:
-            self._compiled.release_memory()
-        for request in idle:
-            self._idle.put(request)
-        return len(idle) == self._streams
-
-
 class _Request:
-    """One inference at a time, and the tables it reads. packed_inputs: which inputs of `packed_feeds` it takes."""
+    """One inference at a time, and the tables it reads."""
 
-    def __init__(self, request: Any, dtypes: DTypes, packed_inputs: Collection[str]) -> None:
+    def __init__(self, request: Any, dtypes: DTypes) -> None:
         self._request = request
         self._dtypes = dtypes
-        self._left_out = PACKED_INPUTS - set(packed_inputs)
         self._bound: Tables | None = None
         self._arrays: dict[str, Array] = {}
 
     def infer(self, tables: Tables, feeds: dict[str, Ints], names_out: Iterable[str]) -> list[Floats]:
         self._bind(tables)
-        taken = {name: array for name, array in feeds.items() if name not in self._left_out}
-        out = self._request.infer(
-            taken,
-            share_inputs=True,
-            share_outputs=True,
-        )
+        out = self._request.infer(feeds, share_inputs=True, share_outputs=True)
         # Copied, since the request's next run writes to the same memory.
         return [np.array(out[name], dtype=np.float32) for name in names_out]
 

@@ -9,12 +9,14 @@ from openvino import opset13 as ops
 from openvino import passes
 
 from scoremux_engine.model import backbone as names
+from scoremux_engine.model.backbone import BackboneSpec
 from scoremux_engine.runners.runner import Ints, RowInputs
+from scoremux_engine.runners.segments import STEP, Segments
 
 PACK, UNPACK, FIRST, ROWS = "pack", "unpack", "first", "rows"
-PACKED_INPUTS = frozenset((PACK, UNPACK, FIRST, ROWS))
-STEP = 8
-"""Products read a multiple of this many tokens: with fewer than five rows, some take other kernels."""
+SEGMENTS, SEGMENTS_GROUP, SEGMENTS_PACK = "segments", "segments_group", "segments_pack"
+SEGMENTS_UNPACK = "segments_unpack"
+FIRST_SEGMENTS, FIRST_GROUP, FIRST_PACK = "first_segments", "first_segments_group", "first_segments_pack"
 
 # fmt: off
 _BY_ELEMENT = frozenset((
@@ -25,15 +27,25 @@ _BY_ELEMENT = frozenset((
 _BY_VECTOR = frozenset(("MVN", "ReduceMean", "ReduceSum"))
 _PROBE_ROWS = 10_007
 
+_FROM_SEGMENTS = {
+    (SEGMENTS, PACK): SEGMENTS_PACK,
+    (SEGMENTS, UNPACK): SEGMENTS_UNPACK,
+    (FIRST_SEGMENTS, FIRST): FIRST_PACK,
+}
+"""Layouts from and to → what is gathered."""
+
 Value = tuple[str, int]
 
 
-def pack_tokens(model: openvino.Model, max_tokens: int) -> frozenset[str]:
+def pack_tokens(model: openvino.Model, spec: BackboneSpec) -> frozenset[str]:
     """Rewrite a model so that x @ W, W a constant, is computed for tokens only; return the inputs that it has now.
 
     Between such products, all that is computed token by token (norms, activations, sums) stays packed, [1, N, H].
-    Everything else, attention and the adapters' products, reads [B, S, H] as before. Where the head reads a row's first
-    token alone, what comes after the last attention is computed for those tokens, [1, M, H].
+    Everything else, such as attention, reads [B, S, H] as before. Where the head reads a row's first token alone, what
+    comes after the last attention is computed for those tokens, [1, M, H].
+
+    The adapters' products, x @ A[group] and (x @ A[group]) @ B[group], read tokens by segments of one group
+    (`runners.segments`), [P, Q, H]: rows of one task are one segment.
 
     | input | |
     |---|---|
@@ -41,8 +53,13 @@ def pack_tokens(model: openvino.Model, max_tokens: int) -> frozenset[str]:
     | `unpack` int32 [B, S] | for each place, its packed token |
     | `first` int32 [M] | the packed token that is the first of each row |
     | `rows` int32 [B] | the first B of those M |
+    | `segments` int32 [P, Q] | for each place in a segment, its packed token |
+    | `segments_group` int32 [P] | the group of each segment |
+    | `segments_pack` int32 [N] | the place in [P · Q] of each packed token |
+    | `segments_unpack` int32 [B, S] | the place in [P · Q] of each place's token |
+    | `first_segments`, `first_segments_group`, `first_segments_pack` | the same for the M first tokens |
     """
-    return frozenset(TokenPacking(model, max_tokens).rewrite())
+    return frozenset(_Packing(model, spec).rewrite())
 
 
 def packed_feeds(rows: RowInputs) -> dict[str, Ints]:
@@ -53,11 +70,20 @@ def packed_feeds(rows: RowInputs) -> dict[str, Ints]:
     """
     attended = rows.attention_mask.astype(np.bool_)
     unpack = np.cumsum(attended.ravel(), dtype=np.int32).reshape(attended.shape) - 1
+    pack = _to_step(np.flatnonzero(attended).astype(np.int32))
+    segments, first = Segments.of(rows.group[pack // attended.shape[1]]), Segments.of(_to_step(rows.group))
     return {
-        PACK: _to_step(np.flatnonzero(attended).astype(np.int32)),
+        PACK: pack,
         UNPACK: unpack,
         FIRST: _to_step(unpack[:, 0]),
         ROWS: np.arange(len(attended), dtype=np.int32),
+        SEGMENTS: segments.tokens,
+        SEGMENTS_GROUP: segments.group,
+        SEGMENTS_PACK: segments.places,
+        SEGMENTS_UNPACK: segments.places[unpack],
+        FIRST_SEGMENTS: first.tokens,
+        FIRST_GROUP: first.group,
+        FIRST_PACK: first.places,
     }
 
 
@@ -74,27 +100,34 @@ def _to_step(tokens: Ints) -> Ints:
     return out
 
 
-class TokenPacking:
-    """Gives every value of tokens a layout: PACK, FIRST, or UNPACK, which is what it had.
+class _Packing:
+    """Gives every value of tokens a layout: PACK, FIRST, their SEGMENTS, or UNPACK, which is what it had.
 
     A value is known by its node's name and the output's place.
     """
 
-    def __init__(self, model: openvino.Model, max_tokens: int) -> None:
+    def __init__(self, model: openvino.Model, spec: BackboneSpec) -> None:
         fold_constants(model)
         self._model, self._nodes = model, model.get_ordered_ops()
-        self._widths = dict(_values_of_tokens(model, max_tokens))
+        self._widths = dict(_values_of_tokens(model, spec.max_tokens))
+        self._tables = {name for site in spec.sites for name in site.inputs}
+        for node in self._nodes:
+            if self._is_of_adapter(node):
+                self._widths.setdefault((node.get_name(), 0), 0)  # [B, S, R]: adapters alone read it, by segments
         self._layouts: dict[Value, str] = {}
         self._copies: dict[tuple[Value, str], Any] = {}
         shapes = {PACK: [-1], UNPACK: [-1, -1], FIRST: [-1], ROWS: [-1]}
+        shapes |= {SEGMENTS: [-1, -1], SEGMENTS_GROUP: [-1], SEGMENTS_PACK: [-1], SEGMENTS_UNPACK: [-1, -1]}
+        shapes |= {FIRST_SEGMENTS: [-1, -1], FIRST_GROUP: [-1], FIRST_PACK: [-1]}
         self._inputs = {name: _input(shape, name) for name, shape in shapes.items()}
         self._used: set[str] = set()
-        self._shared: set[Value] = set()  # weights of products, beside constants
 
     def rewrite(self) -> Collection[str]:
         after_attention = self._only_for_pooling()
         for node in self._nodes:
-            if node.get_name() in after_attention:
+            if self._is_of_adapter(node):
+                self._compute_segments(node, FIRST_SEGMENTS if node.get_name() in after_attention else SEGMENTS)
+            elif node.get_name() in after_attention:
                 self._compute(node, FIRST)
             elif self._is_product(node) or self._stays_packed(node):
                 self._compute(node, PACK)
@@ -114,6 +147,12 @@ class TokenPacking:
                 self._read(node, place, layout)
         self._layouts[node.get_name(), 0] = layout
 
+    def _compute_segments(self, node: Any, layout: str) -> None:
+        self._compute(node, layout)
+        table = node.input_value(1).get_node().input_value(0)
+        group = SEGMENTS_GROUP if layout == SEGMENTS else FIRST_GROUP
+        node.input(1).replace_source_output(self._gather(table, group, axis=0))
+
     def _read(self, node: Any, place: int, layout: str) -> None:
         """Have a node read an input in a layout: as it is, or from a copy that all readers share."""
         source = node.input_value(place)
@@ -127,21 +166,32 @@ class TokenPacking:
         return self._copies[key]
 
     def _make_copy(self, source: Any, layout: str) -> Any:
-        if layout == UNPACK:
-            return ops.squeeze(self._gather(source, UNPACK), ops.constant([0], np.int64)).output(0)
-        if layout == FIRST:
-            packed = source if self._layout(source) == PACK else self._copy(source, PACK)
-            return self._gather(packed, FIRST)
-        shape = ops.constant([1, -1, self._widths[value_of(source)]], np.int64)
-        return self._gather(ops.reshape(source, shape, special_zero=False).output(0), PACK)
+        """Gather what a layout has, from the layout that has it in few steps: those of one kind of tokens.
 
-    def _gather(self, source: Any, name: str) -> Any:
+        UNPACK ↔ PACK → FIRST, PACK ↔ SEGMENTS → UNPACK, FIRST ↔ FIRST_SEGMENTS
+        """
+        now = self._layout(source)
+        if now == UNPACK and layout == PACK:
+            return self._gather(self._in_a_row(source), PACK)
+        if (index := _FROM_SEGMENTS.get((now, layout))) is not None:
+            gathered = self._gather(self._in_a_row(source), index)
+        else:
+            needed = FIRST if layout == FIRST_SEGMENTS else PACK
+            gathered = self._gather(source if now == needed else self._copy(source, needed), layout)
+        return gathered if layout in (PACK, FIRST) else _without_first_axis(gathered)
+
+    def _in_a_row(self, source: Any) -> Any:
+        """Return a value's tokens as [1, N, H]."""
+        shape = ops.constant([1, -1, self._widths[value_of(source)]], np.int64)
+        return ops.reshape(source, shape, special_zero=False).output(0)
+
+    def _gather(self, source: Any, name: str, axis: int = 1) -> Any:
         self._used.add(name)
-        return ops.gather(source, self._inputs[name], ops.constant(1, np.int64)).output(0)
+        return ops.gather(source, self._inputs[name], ops.constant(axis, np.int64)).output(0)
 
     def _pool(self, node: Any) -> None:
         """Have the readers of each row's first token read it from its new place: x[0, rows]."""
-        of_rows = ops.squeeze(self._gather(node.input_value(0), ROWS), ops.constant([0], np.int64)).output(0)
+        of_rows = _without_first_axis(self._gather(node.input_value(0), ROWS))
         of_rows.set_names(node.output(0).get_names())
         for target in node.output(0).get_target_inputs():
             target.replace_source_output(of_rows)
@@ -156,9 +206,14 @@ class TokenPacking:
         """Whether it is tokens @ W."""
         if node.get_type_name() != "MatMul" or not self._has_tokens(node.input_value(0)):
             return False
-        weight = node.input_value(1)
-        is_weight = is_constant(weight) or value_of(weight) in self._shared
-        return is_weight and not node.get_attributes()["transpose_a"]
+        return is_constant(node.input_value(1)) and not node.get_attributes()["transpose_a"]
+
+    def _is_of_adapter(self, node: Any) -> bool:
+        """Whether it is tokens @ table[group]."""
+        if node.get_type_name() != "MatMul" or not self._has_tokens(node.input_value(0)):
+            return False
+        gather = node.input_value(1).get_node()
+        return gather.get_type_name() == "Gather" and bool(gather.input_value(0).get_names() & self._tables)
 
     def _is_by_token(self, node: Any) -> bool:
         kind, sources = node.get_type_name(), node.input_values()
@@ -180,7 +235,7 @@ class TokenPacking:
         pooling = {node.get_name() for node in self._nodes if self._is_pooling(node)}
         for_pooling = set(pooling)
         for node in reversed(self._nodes):
-            if self._is_product(node) or self._is_by_token(node):
+            if self._is_product(node) or self._is_by_token(node) or self._is_of_adapter(node):
                 readers = {reader.get_name() for reader in _readers(node)}
                 if readers and readers <= for_pooling:
                     for_pooling.add(node.get_name())
@@ -201,6 +256,10 @@ def _input(shape: list[int], name: str) -> Any:
     parameter = ops.parameter(shape, np.int32, name=name)
     parameter.output(0).set_names({name})
     return parameter
+
+
+def _without_first_axis(value: Any) -> Any:
+    return ops.squeeze(value, ops.constant([0], np.int64)).output(0)
 
 
 def value_of(source: Any) -> Value:

@@ -14,7 +14,7 @@ import openvino
 from openvino import opset13 as ops
 
 from scoremux_engine.model import backbone as names
-from scoremux_engine.runners.packing import UNPACK, Value, is_constant, value_of
+from scoremux_engine.runners.packing import SEGMENTS_UNPACK, UNPACK, Value, is_constant, value_of
 
 _KEEPS_LAST_AXIS = ("Reshape", "Squeeze", "Unsqueeze")
 _MOVES = (*_KEEPS_LAST_AXIS, "Transpose", "Split", "VariadicSplit")
@@ -164,7 +164,7 @@ def _repeats_padding(value: Any) -> bool:
     """Whether what a value has for padding is what it has for the row's last token: it is computed token by token."""
     node = value.get_node()
     kind, sources = node.get_type_name(), node.input_values()
-    if kind == "Gather" and sources[1].get_names() & {UNPACK}:
+    if kind == "Gather" and sources[1].get_names() & {UNPACK, SEGMENTS_UNPACK}:
         return True
     if kind == "MatMul":  # with a row's tables
         return not node.get_attributes()["transpose_a"] and _repeats_padding(sources[0])

@@ -81,8 +81,8 @@ class BackboneRunner:
     overlap: how many calls of `run` may be under way at once, from several threads. streams: how many of them compute
     side by side, so that a small batch is worth splitting. express: whether a call with one row may be under way beside
     them. in_place: whether `run` reads tables where they lie, so that large ones cost no more than small ones.
-    anytime: whether it computes before the first batch is scored. one_task: whether rows of one task are computed
-    faster without others beside them. dtypes: the types it takes tables in. precision: its name.
+    anytime: whether it computes before the first batch is scored. dtypes: the types it takes tables in.
+    precision: its name.
     """
 
     overlap: int
@@ -90,7 +90,6 @@ class BackboneRunner:
     express = False
     in_place = False
     anytime = False
-    one_task = False
     dtypes: DTypes = MappingProxyType({})
     precision: str
     _kept: Mapping[str, str]  # see `BackboneSpec.kept`

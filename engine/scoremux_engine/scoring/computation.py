@@ -78,9 +78,7 @@ class Computation:
         with trace.stage(TABLES):
             group, tables = self._lookup.find([row.version for row in rows], request.plan.versions)
             tables = tables if rows[0].prefix_tokens else tables.bare
-        groups = len(np.unique(group))
-        one_task = groups == 1 and self._runner.one_task
-        trace.parts.append(MicroBatchShape(len(rows), part.bucket, groups, part.fill, one_task))
+        trace.parts.append(MicroBatchShape(len(rows), part.bucket, len(np.unique(group)), part.fill))
         noted = self._in_flight.running([row.digest for row in rows]) if self._in_flight else nullcontext()
         with trace.stage(COMPUTE), noted:
             tokens = [row.tokens.after(row.prefix_tokens) for row in rows]

@@ -14,9 +14,6 @@ LEAST_TOKENS = 64
 
 _MOST_PARTS = 4
 
-ONE_TASK_TOKENS = 256
-"""With as many padded tokens of one task, a micro-batch of their own is faster: it costs a call, and saves a fifth."""
-
 PREFIX_TOKENS = 16_384
 """Padded tokens of prefixes that a micro-batch may read: each row gets a copy of its own while a layer runs."""
 
@@ -46,19 +43,13 @@ class MicroBatch:
 
 
 def split(
-    rows: Iterable[PlannedRow],
-    budget_tokens: int,
-    streams: int = 1,
-    deadly: Collection[str] = (),
-    *,
-    one_task: bool = False,
+    rows: Iterable[PlannedRow], budget_tokens: int, streams: int = 1, deadly: Collection[str] = ()
 ) -> list[MicroBatch]:
     """Split rows into micro-batches of one shape, as many rows as fit `budget_tokens` (at least one).
 
     Every row is in exactly one micro-batch. Those with most work come first: they decide when all are done. Rows are
     split further where the `streams` are done earlier then, by the cost of calls and tokens. `deadly` has the digests
-    of rows that may kill the process: each has a micro-batch of its own, before all others. With `one_task`, versions
-    that have enough rows have micro-batches of their own.
+    of rows that may kill the process: each has a micro-batch of its own, before all others.
     """
     together: dict[object, list[PlannedRow]] = {}
     apart: list[MicroBatch] = []
@@ -67,7 +58,8 @@ def split(
             apart.append(MicroBatch([row]))
         else:
             together.setdefault(row.shape, []).append(row)
-    groups = [part for group in together.values() for part in (_by_version(group) if one_task else [group])]
+    # Rows of a task are neighbours: micro-batches have few tasks, and a runner computes those of a task together.
+    groups = [sorted(group, key=lambda row: row.version.digest) for group in together.values()]
     if sum(map(len, groups)) == 1:
         return [*apart, MicroBatch(groups[0])]
     budgets = [budget_tokens]
@@ -83,17 +75,6 @@ def split(
         for part in range(count)
     ]
     return apart + sorted(parts, key=lambda part: -part.tokens)
-
-
-def _by_version(rows: Sequence[PlannedRow]) -> list[list[PlannedRow]]:
-    """Return rows of one shape: those of each version that has enough of them, and all others together."""
-    versions: dict[str, list[PlannedRow]] = {}
-    for row in rows:
-        versions.setdefault(row.version.digest, []).append(row)
-    fewest = ONE_TASK_TOKENS / rows[0].bucket
-    large = [group for group in versions.values() if len(group) >= fewest]
-    others = [row for group in versions.values() if len(group) < fewest for row in group]
-    return [*large, others] if others else large
 
 
 def most_rows(row: PlannedRow, budget_tokens: int) -> int:

@@ -20,16 +20,12 @@ Columns = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class MicroBatchShape:
-    """B rows padded to S = `bucket`, of G = `groups` task versions; fill: B over the most rows that it may have.
-
-    one_task: Whether they were computed in the runner's form for rows of one task.
-    """
+    """B rows padded to S = `bucket`, of G = `groups` task versions; fill: B over the most rows that it may have."""
 
     rows: int
     bucket: int
     groups: int
     fill: float = 1.0
-    one_task: bool = False
 
 
 class BatchTrace:

@@ -47,7 +47,6 @@ class Scheduler:
         done: Called with requests that ended together, each once.
         express: Whether a lone row may be computed beside as many micro-batches as may be under way: it ends
             sooner than any of them.
-        one_task: Whether rows of one task are computed together, apart from others, where there are enough.
         quiet_s: Seconds without two micro-batches at once, after which a lone row gets all cores: it ends a tenth
             sooner and costs two thirds more processor time.
     """
@@ -63,7 +62,6 @@ class Scheduler:
         done: Callable[[Sequence[RowRequest]], None] = lambda _: None,
         *,
         express: bool = False,
-        one_task: bool = False,
         quiet_s: float = 0.1,
     ) -> None:
         self.budget_tokens = budget_tokens
@@ -77,8 +75,7 @@ class Scheduler:
         self._most_working = overlap + express
         self._pool = ThreadPoolExecutor(self._most_working, "scoring")
         self._arrivals: list[Arrival] = []
-        self._one_task = one_task
-        self._turns = Turns(streams, overlap, budget_tokens, one_task=one_task)
+        self._turns = Turns(streams, overlap, budget_tokens)
         self._requests: set[RowRequest] = set()
         self._working = 0  # threads that take parts
         self._quiet_s, self._quiet_at = quiet_s, -math.inf
@@ -136,7 +133,7 @@ class Scheduler:
         may_kill = self._may_kill()
         parts = [
             Part(request, part.rows, bool(may_kill) and part.rows[0].digest in may_kill)
-            for part in split(request.plan.rows, self.budget_tokens, self._streams, may_kill, one_task=self._one_task)
+            for part in split(request.plan.rows, self.budget_tokens, self._streams, may_kill)
         ]
         with self._lock:
             if request.finished.is_set():  # dropped before it was here

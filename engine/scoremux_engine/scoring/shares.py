@@ -14,7 +14,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from scoremux_engine.scoring.permission import WATCHER
 from scoremux_engine.scoring.row_plan import PlannedRow
@@ -42,12 +41,6 @@ class Part:
     alone: bool = False
     taken: bool = False
     express: bool = False
-
-    @cached_property
-    def version(self) -> str:
-        """The digest of the version that all rows have; empty where they have several."""
-        first = self.rows[0].version.digest
-        return first if all(row.version.digest == first for row in self.rows) else ""
 
     @property
     def tokens(self) -> int:

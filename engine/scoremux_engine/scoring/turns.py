@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from scoremux_engine.errors import DroppedError
-from scoremux_engine.scoring.micro_batches import ONE_TASK_TOKENS, most_rows
+from scoremux_engine.scoring.micro_batches import most_rows
 from scoremux_engine.scoring.row_request import RowRequest
 from scoremux_engine.scoring.shares import Part, Shares
 
@@ -21,10 +21,10 @@ Dropped = list[tuple[RowRequest, DroppedError]]
 class Turns:
     """The parts that wait, and how many micro-batches run. Not thread-safe: the scheduler's lock guards it.
 
-    streams, overlap, budget_tokens, one_task: as for `Scheduler`.
+    streams, overlap, budget_tokens: as for `Scheduler`.
     """
 
-    def __init__(self, streams: int, overlap: int, budget_tokens: int, *, one_task: bool = False) -> None:
+    def __init__(self, streams: int, overlap: int, budget_tokens: int) -> None:
         self.shares = Shares()
         self.running = 0
         self.running_alone = False
@@ -33,7 +33,6 @@ class Turns:
         self._streams = streams
         self._overlap = overlap
         self._budget_tokens = budget_tokens
-        self._one_task = one_task
 
     def __len__(self) -> int:
         return len(self.shares) + len(self._apart)
@@ -101,7 +100,7 @@ class Turns:
         idle = max(1, self._streams - self.running)
         room = min(most, tokens // idle // row.bucket) - len(parts[0].rows)
         # Parts of one request were split on purpose.
-        for part in self._companions(parts[0], lead) if room > 0 else ():
+        for part in itertools.islice(self.shares.companions(lead), _MOST_CANDIDATES if room > 0 else 0):
             if len(part.rows) > room:
                 continue
             if not self._is_wanted(part, now, dropped):
@@ -112,20 +111,6 @@ class Turns:
             if not room:
                 break
         return parts
-
-    def _companions(self, taken: Part, lead: Part) -> list[Part]:
-        """Return the parts that may join the one that was taken of the lead, first come first.
-
-        Where the rows of its task are enough for a micro-batch of one task, these are the others of that task. Else
-        they are all but those that are enough alone.
-        """
-        candidates = list(itertools.islice(self.shares.companions(lead), _MOST_CANDIDATES))
-        if not self._one_task:
-            return candidates
-        same = [part for part in candidates if taken.version and part.version == taken.version]
-        if taken.version and taken.tokens + sum(part.tokens for part in same) >= ONE_TASK_TOKENS:
-            return same
-        return [part for part in candidates if not part.version or part.tokens < ONE_TASK_TOKENS]
 
     def _is_wanted(self, part: Part, now: float, dropped: Dropped) -> bool:
         """Whether the rest of a part's request is still to be computed."""

@@ -32,12 +32,8 @@ class Wrong(OpenVinoRunner):
     """A runner with one product made wrong: W becomes `change`(W)."""
 
     change: Callable[[Any], Any]
-    form_is_right: bool | None = None
-    """Which form is right: that of one task (True), the other (False), or none."""
 
-    def _prepared(self, model: Any, backbone: Backbone, *, one_task: bool = False) -> Any:
-        if one_task == self.form_is_right:
-            return super()._prepared(model, backbone, one_task=one_task)
+    def _prepared(self, model: Any, backbone: Backbone) -> Any:
         fold_constants(model)
         products = [
             n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul" and is_constant(n.input_value(1))
@@ -45,7 +41,7 @@ class Wrong(OpenVinoRunner):
         product = next(n for n in products if len(n.input_value(1).get_shape()) == 2)
         weight = np.asarray(product.input_value(1).get_node().get_data())
         product.input(1).replace_source_output(ops.constant(type(self).change(weight)).output(0))
-        return super()._prepared(model, backbone, one_task=one_task)
+        return super()._prepared(model, backbone)
 
 
 def negated(weight: Any) -> Any:
@@ -73,19 +69,6 @@ def test_rows_and_tables_stay_those_of_earlier_exports() -> None:
     """With others, a right start of what an earlier version exported would be refused."""
     probe = Backbone.open(PROBE)
     assert distance(probe, REFERENCE.make(probe), LIVE[:2]) < 1e-5
-
-
-@pytest.mark.parametrize("precision", computed_precisions())
-def test_the_form_of_one_task_is_checked_too(
-    mixed_repository: Path, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    backbone = Backbone.open(mixed_repository / "backbone" / "1")
-    check(backbone, OpenVinoRunner(backbone, precision, 2, 2, one_task=True), LIVE)
-    monkeypatch.setattr(Wrong, "change", staticmethod(negated), raising=False)
-    monkeypatch.setattr(Wrong, "form_is_right", False)
-    monkeypatch.setattr(Wrong, "_forms_agree", lambda *_: True)
-    with pytest.raises(RunnerError, match="is wrong on this processor"):
-        check(backbone, Wrong(backbone, precision, 2, 2, one_task=True))
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3, 4])
