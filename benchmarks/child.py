@@ -25,10 +25,11 @@ import numpy.typing as npt
 
 from benchmarks.data import Labelled
 from benchmarks.rows import ROOT
+from benchmarks.timing import Name
 
 Floats = npt.NDArray[np.float32]
 ENGINE, SERVED = "benchmarks.peers.scoremux:ScoremuxEngine", "benchmarks.peers.scoremux:ScoremuxTriton"
-Scorers = Mapping[str, tuple[str, Mapping[str, Any]]]
+Scorers = Mapping[Name, tuple[str, Mapping[str, Any]]]
 """Target (`module:Class`) and options by name."""
 
 
@@ -154,6 +155,10 @@ class Child:
 
         return processor_s(psutil.Process(self._process.pid))
 
+    def setting(self) -> str:
+        """Return the setting that the scorer chose; empty where it has none."""
+        return str(self._ask("setting")[0])
+
     def rss_bytes(self) -> int:
         """Return the resident bytes of the scorer's process, and of its children what they share with nobody."""
         import psutil
@@ -190,11 +195,11 @@ class Child:
 
 
 @contextlib.contextmanager
-def open_children(scorers: Scorers, rows: Sequence[Labelled], work: Path) -> Iterator[dict[str, Child]]:
+def open_children(scorers: Scorers[Name], rows: Sequence[Labelled], work: Path) -> Iterator[dict[Name, Child]]:
     """Start scorers side by side. Raises ChildError."""
     with contextlib.ExitStack() as stack:
         yield {
-            name: stack.enter_context(Child(target, options, rows, work / f"{number}.log"))
+            name: stack.enter_context(Child(target, options, rows, work / f"beside-{number}.log"))
             for number, (name, (target, options)) in enumerate(scorers.items())
         }
 
@@ -211,6 +216,9 @@ def _answer(pipe: Connection) -> None:
             kind, *arguments = pipe.recv()
             if kind == "memory":
                 pipe.send(scorer.pid)
+                continue
+            if kind == "setting":
+                pipe.send((str(getattr(scorer, "setting", "")),))
                 continue
             chosen, started = [rows[number] for number in arguments[0]], time.perf_counter()
             logits = scorer.logits(chosen)

@@ -22,13 +22,15 @@ from typing import Any, NamedTuple
 
 from benchmarks import data
 from benchmarks.case import case, data_folder
-from benchmarks.child import Child, ChildError, call_aside
+from benchmarks.child import Child, ChildError
 from benchmarks.data import Labelled
 from benchmarks.peers.base import Peer, load
 from benchmarks.peers.batches import TokenIds
 from benchmarks.peers.comparison import waves
+from benchmarks.peers.peft_torch import AUTOCAST, CONVERTED
 from benchmarks.peers.scoremux import PRECISIONS, publish_once
 from benchmarks.rows import Row
+from benchmarks.stores import make_all_linear
 from benchmarks.timing import Timing, times_as_fast
 
 QUERY_VALUE, ALL, WEIGHTS = "query and value", "all Linears", "all weights"
@@ -36,6 +38,7 @@ WHOLE = {
     "a model for each task, all in memory": "merged:Merged",
     "a model for each task, one at a time": "merged:OneAtATime",
 }
+PEFT_PRECISIONS = {"float32": PRECISIONS[:1], "bfloat16": (AUTOCAST, CONVERTED)}
 WORDS = {"float32": "f32", "bfloat16": "bf16"}
 """What OpenVINO calls them."""
 SHORTER = 8
@@ -53,12 +56,10 @@ class Way(NamedTuple):
 
 def ways(work: Path) -> Iterator[Way]:
     """Yield every way; the first is the reference."""
-    everywhere = work / "all-linear"
-    if not (everywhere / "repository" / "store" / "manifest.json").exists():
-        call_aside("benchmarks.stores:publish_all_linear", everywhere.absolute())
+    everywhere = make_all_linear(work)
     places = {
         QUERY_VALUE: (publish_once(str(work)).absolute(), ""),
-        ALL: ((everywhere / "repository").absolute(), str((everywhere / "adapters").absolute())),
+        ALL: (everywhere / "repository", str(everywhere / "adapters")),
     }
     for sites, (repository, adapters) in places.items():
         for precision in PRECISIONS:
@@ -67,7 +68,7 @@ def ways(work: Path) -> Iterator[Way]:
         options = {"repository": str(repository), "settings": ["precision=float32"]}
         yield _way("scoremux in Triton, with its client", sites, "float32", "scoremux:ScoremuxTriton", options)
         for precision in WORDS:
-            options = {"adapters": adapters, "bfloat16": precision == "bfloat16"}
+            options = {"adapters": adapters, "precisions": PEFT_PRECISIONS[precision]}
             yield _way("PEFT mixed batch, by length", sites, precision, "peft_torch:PeftMixed", options)
             yield _way("PEFT set_adapter, task after task", sites, precision, "peft_torch:PeftSwitched", options)
     for name, target in WHOLE.items():
@@ -88,8 +89,10 @@ def responses(texts: str, count: int) -> list[Labelled]:
     return [Labelled(str(n), tasks[n % len(tasks)], data.text_of(int(texts), n), 0) for n in numbers]
 
 
-def processor_time(peers: Sequence[Peer], rows: Sequence[Labelled], rounds: int, work: Path) -> dict[Peer, Timing]:
-    """Return processor time by peer; one that cannot be had here is named on standard error."""
+def processor_time(
+    peers: Sequence[Peer], rows: Sequence[Labelled], rounds: int, work: Path
+) -> dict[Peer, tuple[Timing, str]]:
+    """Return processor time and setting by peer; one that cannot be had here is named on standard error."""
     numbers, children, used = range(len(rows)), dict[Peer, Child](), dict[Peer, Timing]()
     with ExitStack() as held:
         for peer in peers:
@@ -104,12 +107,12 @@ def processor_time(peers: Sequence[Peer], rows: Sequence[Labelled], rounds: int,
                 before_s = child.processor_s()
                 child.logits(numbers)
                 used[peer].seconds.append(child.processor_s() - before_s)
-    return used
+        return {peer: (timing, children[peer].setting()) for peer, timing in used.items()}
 
 
 @case(
     columns=(
-        "texts; tokens = tokens:.0f; rows; way; sites; precision; processor s for 1,000 = cpu_s:.2f; "
+        "texts; tokens = tokens:.0f; rows; way; sites; precision; setting; processor s for 1,000 = cpu_s:.2f; "
         "spread = spread:.2f; × scoremux, query and value, float32 = times_first:.2f; price for 1,000 = price:.6f; "
         "of a core-hour = core_hour"
     ),
@@ -143,17 +146,19 @@ def _of_texts(chosen: Sequence[Way], rows: Sequence[Labelled], arguments: argpar
     of_peer = {way.peer: way for way in chosen}
     for wave in waves(list(of_peer)):
         used = processor_time(wave, rows, arguments.rounds, work)
-        for peer, timing in used.items():
+        for peer, (timing, setting) in used.items():
             way, cpu_s = of_peer[peer], timing.median_s / len(rows) * 1000
-            row = {"way": way.way, "sites": way.sites, "precision": way.precision, "cpu_s": cpu_s}
+            row = {"way": way.way, "sites": way.sites, "precision": way.precision, "setting": setting, "cpu_s": cpu_s}
             row |= {"rounds": len(timing.seconds), "spread": timing.spread}
-            row |= {"times_first": times_as_fast(used[wave[0]], timing)}
+            row |= {"times_first": times_as_fast(used[wave[0]][0], timing)}
             if arguments.price is not None:
                 row |= {"core_hour": arguments.price, "price": cpu_s / 3600 * arguments.price}
             found.setdefault(peer, row)
     beside = sorted((row for row in found.values() if row["sites"] != QUERY_VALUE), key=lambda row: row["cpu_s"])
     least = {row["way"]: row for row in reversed(beside)}
-    shown = "; ".join(f"{name} {row['cpu_s']:.1f} s ({row['precision']})" for name, row in sorted(least.items()))
+    shown = "; ".join(
+        f"{name} {row['cpu_s']:.1f} s ({row['setting'] or row['precision']})" for name, row in sorted(least.items())
+    )
     return [{**row, "shown": shown} if _default(row) else row for row in found.values()]
 
 

@@ -220,7 +220,7 @@ def decoder(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     of_corpus = [*data.read_rows(corpus), *data.read_rows(corpus, "train")]
     rows = random.Random(270).sample([row for row in of_corpus if row.task in TASKS], arguments.rows)
     folder = {"repository": str(repository.absolute())}
-    ways: Scorers = {name: (ENGINE, {**folder, "profile": p, "settings": s}) for name, (p, s) in ENGINES.items()}
+    ways: Scorers[str] = {name: (ENGINE, {**folder, "profile": p, "settings": s}) for name, (p, s) in ENGINES.items()}
     peft: Any = (
         "benchmarks.decoder:PeftDecoder",
         {"model": str(model.absolute()), "adapters": str(adapters.absolute())},
@@ -266,7 +266,7 @@ def prefix(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     options = {"repository": str(repository.absolute()), "settings": [f"precision={arguments.precision}"]}
     peft = {"model": str(model.absolute()), "adapters": str(adapters.absolute()), "max_tokens": PREFIXED_TOKENS}
     behind, whole = f"behind prefixes, {arguments.precision}", f"whole texts, {arguments.precision}"
-    ways: Scorers = {
+    ways: Scorers[str] = {
         behind: (ENGINE, options),
         whole: ("benchmarks.decoder:WholeTexts", options),
         PEFT: ("benchmarks.decoder:PeftDecoder", peft),

@@ -2,6 +2,7 @@
 
     python -m benchmarks load --data SAF
     python -m benchmarks closed_loop --data SCIENTSBANK
+    python -m benchmarks merged_calls --profile cpu,precision=int8
     python -m benchmarks load_input responses.jsonl load.json
 
 The last writes what perf_analyzer sends to a server of your own (columns `task` and `text`). Loads take turns,
@@ -12,12 +13,15 @@ perf_analyzer runs on the server's own cores.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import random
 import resource
 import statistics
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ from benchmarks.perf_analyzer import Load, find_program, write_input
 from benchmarks.rows import Row
 from benchmarks.serving import Served, serving
 from benchmarks.stores import make_store, pool_of
+from scoremux_client import AsyncScoringClient, Response
 from scoremux_engine.runners.runner import available_cores
 
 CONCURRENCY = (1, 4, 16, 64, 128)
@@ -193,6 +198,53 @@ def closed_loop(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     setting = {"data": arguments.data, "profile": arguments.profile, "popularity": arguments.popularity}
     ratios = {"of_batches": lone["rows_per_s"] / batches["rows_per_s"], "of_ceiling": lone["rows_per_s"] / ceiling}
     yield {**setting, "rounds": arguments.rounds, "lone": lone, "batches": batches, **ratios}
+
+
+@case(
+    columns=(
+        "data; profile; calls in flight = level; clients; rows/s = rows_per_s:,.0f; p50 ms = p50_ms:.1f; "
+        "× a client for each = times_apart:.2f"
+    ),
+    keys="data profile level clients",
+    options=ONE_PROFILE,
+    defaults={"rounds": 3, "rows": 2048},
+)
+def merged_calls(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Lone calls of AsyncScoringClient: of one client, which merges them, and of a client for each, which cannot."""
+    rows = traffic(pool_of(arguments.data), arguments.rows, "uniform")
+    profile, *settings = arguments.profile.split(",")
+    words = ("--profile", profile, *(word for setting in settings for word in ("--set", setting)))
+    ways = [(64, 64), (64, 1), (1, 1)]
+    measured: dict[tuple[int, int], list[dict[str, float]]] = {way: [] for way in ways}
+    with serving(make_store(work, arguments.data), work / "serve.log", *words) as server:
+        for number in range(arguments.rounds + 1):  # the first one warms up
+            for level, clients in ways:
+                some = rows[: max(256, len(rows) * level // 64)]
+                figures = asyncio.run(_call(server.grpc_url, some, level, clients))
+                measured[level, clients] += [figures] if number else []
+    for (level, clients), runs in measured.items():
+        setting = {"data": arguments.data, "profile": arguments.profile, "level": level, "clients": clients}
+        pairs = zip(runs, measured[ways[0]], strict=True)
+        times = {"times_apart": statistics.median(a["rows_per_s"] / b["rows_per_s"] for a, b in pairs)}
+        yield {**setting, "rounds": len(runs), **medians(runs), **(times if level > 1 else {})}
+
+
+async def _call(url: str, rows: Sequence[tuple[str, str]], level: int, clients: int) -> dict[str, float]:
+    """Score each row by a call of its own, `level` calls at a time."""
+    left, seconds = iter(rows), list[float]()
+
+    async def call(client: AsyncScoringClient) -> None:
+        for row in left:
+            started = time.perf_counter()
+            await client.score([Response(*row)])
+            seconds.append(time.perf_counter() - started)
+
+    async with AsyncExitStack() as held:
+        opened = [await held.enter_async_context(AsyncScoringClient(url, deduplicate=False)) for _ in range(clients)]
+        started = time.perf_counter()
+        await asyncio.gather(*(call(opened[n % clients]) for n in range(level)))
+        took_s = time.perf_counter() - started
+    return {"rows_per_s": len(rows) / took_s, "p50_ms": 1e3 * statistics.median(seconds)}
 
 
 def write_load(words: list[str]) -> None:

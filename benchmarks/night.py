@@ -13,10 +13,11 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -26,12 +27,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.case import ONE_PROFILE, RATE, case
-from benchmarks.child import call_aside, checkout_environment
+from benchmarks.child import checkout_environment
 from benchmarks.contention import VICTIMS, Lone, one_by_one, send_lone
 from benchmarks.cost import ALL, QUERY_VALUE
 from benchmarks.rows import ROOT, Row, commit
-from benchmarks.serving import SCOREMUX, Served, serving
-from benchmarks.stores import Rows, make_store, pool_of, store_of
+from benchmarks.serving import SCOREMUX, Served, processor_s, serving
+from benchmarks.stores import Rows, make_all_linear, make_store, pool_of, store_of
 from benchmarks.timing import figures, interleave, times_as_fast
 from scoremux_client import Retries, ScoringClient
 
@@ -95,8 +96,8 @@ def night(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
 @case(
     columns=(
         f"precision; sites; code = code_commit; {RATE}; × query and value, code before = times_query_value:.3f; "
-        "× same sites, code before = times_before:.3f; micro-batches of one task = one_task:.2f; "
-        "RSS of the scorer, MB = rss_bytes/1e6:,.0f"
+        "× same sites, code before = times_before:.3f; server, processor ms a row = server_ms:.3f; "
+        "micro-batches of one task = one_task:.2f; RSS of the scorer, MB = rss_bytes/1e6:,.0f"
     ),
     keys="precision sites code",
     options={
@@ -108,22 +109,20 @@ def night(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
 def job(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Short answers to 27 tasks by `scoremux score` against `scoremux serve`."""
     checkouts = {"this": ROOT, **({"before": arguments.against.absolute()} if arguments.against else {})}
-    everywhere, source = work / "all-linear", work / "job.jsonl"
-    if not (everywhere / "repository" / "store" / "manifest.json").exists():
-        call_aside("benchmarks.stores:publish_all_linear", everywhere.absolute())
-    repositories = {QUERY_VALUE: make_store(work), ALL: everywhere / "repository"}
+    source = work / "job.jsonl"
+    repositories = {QUERY_VALUE: make_store(work), ALL: make_all_linear(work) / "repository"}
     _write_rows(source, repositories[ALL], arguments.responses)
     for precision in arguments.precision:
         with ExitStack() as held:
-            works, servers = {}, {}
+            works, servers, spent = {}, {}, defaultdict[tuple[str, str], list[float]](list)
             for code, checkout in checkouts.items():
                 environment = checkout_environment(checkout)
                 for sites, repository in repositories.items():
                     words = ("--profile", "cpu", "--set", f"precision={precision}")
                     log = work / f"{code}-{sites}.log"
                     server = held.enter_context(serving(repository, log, *words, environment=environment))
-                    works[code, sites] = partial(_score, source, work / "scored", server.grpc_url, environment)
-                    servers[code, sites] = server
+                    servers[code, sites], out = server, work / "scored"
+                    works[code, sites] = partial(_score, source, out, server, environment, spent[code, sites])
             timings = interleave(works, arguments.rounds, warm_up=1)
             for (code, sites), timing in timings.items():
                 row = {"precision": precision, "sites": sites, "code": code, "code_commit": commit(checkouts[code])}
@@ -134,13 +133,18 @@ def job(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
                 ratios = {"times_query_value": times_as_fast(timing, base)}
                 if "before" in checkouts:
                     ratios["times_before"] = times_as_fast(timing, before)
-                yield {**row, **figures(timing, arguments.responses), **ratios, **_looked_at(servers[code, sites])}
+                server_ms = 1e3 * statistics.median(spent[code, sites][1:]) / arguments.responses
+                looked = {"server_ms": server_ms, **_looked_at(servers[code, sites])}
+                yield {**row, **figures(timing, arguments.responses), **ratios, **looked}
 
 
-def _score(source: Path, out: Path, url: str, environment: Mapping[str, str]) -> None:
+def _score(source: Path, out: Path, server: Served, environment: Mapping[str, str], spent: list[float]) -> None:
+    """Run a job, and add the processor time that its server took."""
     shutil.rmtree(out, ignore_errors=True)
-    command = [SCOREMUX, "score", str(source), "--out", str(out), "--url", url]
+    before_s = processor_s(server.process)
+    command = [SCOREMUX, "score", str(source), "--out", str(out), "--url", server.grpc_url]
     subprocess.run(command, env=environment, capture_output=True, check=True)
+    spent.append(processor_s(server.process) - before_s)
 
 
 def _looked_at(server: Served) -> dict[str, float]:

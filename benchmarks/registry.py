@@ -34,6 +34,7 @@ CASES: tuple[Case, ...] = (
     cost.cost,
     load.load,
     load.closed_loop,
+    load.merged_calls,
     api.json_api,
     contention.background,
     contention.neighbours,

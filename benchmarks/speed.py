@@ -11,38 +11,51 @@ rounds' own ratios. `--against` names a checkout of another commit, which export
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks import data
 from benchmarks.case import PROFILES, RATE, case, data_folder
 from benchmarks.child import ENGINE, SERVED, Child, checkout_environment, open_children
+from benchmarks.cost import ALL, QUERY_VALUE, WORDS
 from benchmarks.data import Labelled
 from benchmarks.peers.batches import TokenIds
 from benchmarks.rows import ROOT, Row, commit
-from benchmarks.stores import MIXED, UNIFORM, make_store
-from benchmarks.timing import Timing, figures, interleave, times_as_fast
+from benchmarks.stores import MIXED, UNIFORM, make_all_linear, make_store
+from benchmarks.timing import Name, Timing, figures, interleave, times_as_fast
 
 REFERENCE = "cpu-reference"
 MERGED = "benchmarks.peers.merged:OneModel"
+LIMIT, MIXED_TASKS, ONE_TASK = "the limit: the plain backbone in OpenVINO", "tasks mixed", "one task"
 MATMUL, MATMUL_WIDTH = "float32 matmul on all cores", 2048
 LONE_ROWS, LONE_TOKENS = 200, (16, 64, 512)
 
 
+class Engine(NamedTuple):
+    """What computes, and which rows; None: those of the corpus."""
+
+    checkout: Path
+    repository: Path
+    profile: str
+    rows: Sequence[Labelled] | None = None
+
+
 def time_engines(
-    engines: dict[str, tuple[Path, Path, str]],
+    engines: Mapping[Name, Engine],
     arguments: argparse.Namespace,
     work: Path,
-    others: Mapping[str, Callable[[], object]] | None = None,
-) -> dict[str, Timing]:
-    """Time engines on the same rows, round by round.
+    others: Mapping[Name, Callable[[], object]] | None = None,
+) -> dict[Name, Timing]:
+    """Time engines on the same texts, round by round.
 
     Args:
-        engines: name → (checkout, repository, profile).
+        engines: by name.
         arguments: of the command line.
         work: what is written along the way.
         others: more works that take turns with them, by name.
@@ -50,39 +63,58 @@ def time_engines(
     rows = data.sample(data_folder(arguments.data), arguments.rows)
     numbers = list(range(arguments.rows))
     with ExitStack() as held:
-        works: dict[str, Callable[[], object]] = dict(others or {})
-        for number, (name, (checkout, repository, profile)) in enumerate(engines.items()):
-            base, *settings = profile.split(",")
-            options = {"repository": repository.absolute(), "profile": base, "settings": settings}
-            environment = checkout_environment(checkout)
-            child = held.enter_context(Child(ENGINE, options, rows, work / f"{number}.log", environment=environment))
+        works: dict[Name, Callable[[], object]] = dict(others or {})
+        for number, (name, engine) in enumerate(engines.items()):
+            base, *settings = engine.profile.split(",")
+            options = {"repository": engine.repository.absolute(), "profile": base, "settings": settings}
+            environment = checkout_environment(engine.checkout)
+            log = work / f"{number}.log"
+            child = held.enter_context(Child(ENGINE, options, engine.rows or rows, log, environment=environment))
             works[name] = partial(child.logits, numbers)
         return interleave(works, arguments.rounds)
 
 
 @case(
     columns=(
-        f"data; profile; {RATE}; × {REFERENCE} = times_reference:.2f; "
+        "data; profile; sites, if not query and value = sites; rows of, if not tasks mixed = rows_of; "
+        f"{RATE}; × {REFERENCE} = times_reference:.2f; of the plain backbone = share_of_limit:.2f; "
         "of the float32 matmul peak, on real tokens = share_of_peak:.2f"
     ),
-    keys="data profile",
+    keys="data profile sites rows_of",
     options=PROFILES,
 )
 def profiles(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
-    """Rows a second of the engine in process, by profile."""
-    repository = make_store(work, arguments.data)
-    engines = {name: (ROOT, repository, name) for name in (REFERENCE, *arguments.profile)}
+    """Rows a second of the engine in process, by profile, and of the plain backbone."""
+    rows = data.sample(data_folder(arguments.data), arguments.rows)
+    stores = {
+        QUERY_VALUE: (make_store(work, arguments.data), rows),
+        ALL: (make_all_linear(work) / "repository", data.for_examples(rows)),
+    }
+    first = (REFERENCE, QUERY_VALUE, MIXED_TASKS)
+    engines = {first: Engine(ROOT, stores[QUERY_VALUE][0], REFERENCE)}
+    for profile in arguments.profile:
+        for sites, (repository, mixed) in stores.items():
+            one = [replace(row, task=mixed[0].task) for row in mixed]
+            engines[profile, sites, MIXED_TASKS] = Engine(ROOT, repository, profile, mixed)
+            engines[profile, sites, ONE_TASK] = Engine(ROOT, repository, profile, one)
     square = np.random.default_rng(0).normal(0, 1, (MATMUL_WIDTH, MATMUL_WIDTH)).astype(np.float32)
-    timings = time_engines(engines, arguments, work, {MATMUL: lambda: square @ square})
-    peak = 2 * MATMUL_WIDTH**3 / min(timings.pop(MATMUL).seconds)
-    tokens = sum(map(len, TokenIds().of(data.sample(data_folder(arguments.data), arguments.rows))))
-    operations = 2 * data.weights_in_products() * tokens
-    for name, timing in timings.items():
-        times = times_as_fast(timing, timings[REFERENCE])
-        setting = {"data": arguments.data, "rows": arguments.rows, "profile": name}
-        share = operations / timing.median_s / peak
-        speed = {"times_reference": times, "peak_gflops": peak / 1e9, "share_of_peak": share}
-        yield {**setting, **figures(timing, arguments.rows), **speed}
+    others: dict[tuple[str, str, str], Callable[[], object]] = {(MATMUL, "", ""): lambda: square @ square}
+    limits = {
+        (LIMIT, "", name): (MERGED, {"scratch": work.absolute(), "precision": word}) for name, word in WORDS.items()
+    }
+    with open_children(limits, data.for_examples(rows), work) as plain:
+        others |= {name: partial(child.logits, range(len(rows))) for name, child in plain.items()}
+        timings = time_engines(engines, arguments, work, others)
+    peak = 2 * MATMUL_WIDTH**3 / min(timings.pop((MATMUL, "", "")).seconds)
+    operations = 2 * data.weights_in_products() * sum(map(len, TokenIds().of(rows)))
+    for (profile, sites, rows_of), timing in timings.items():
+        setting = {"data": arguments.data, "rows": len(rows), "profile": profile}
+        if (sites, rows_of) != first[1:]:
+            setting |= {"sites": sites, "rows_of": rows_of}
+        speed = {"times_reference": times_as_fast(timing, timings[first]), "peak_gflops": peak / 1e9}
+        speed |= {"share_of_peak": operations / timing.median_s / peak}
+        limit = timings[LIMIT, "", "bfloat16" if "bfloat16" in profile else "float32"]
+        yield {**setting, **figures(timing, len(rows)), **speed, "share_of_limit": times_as_fast(timing, limit)}
 
 
 @case(
@@ -106,7 +138,7 @@ def rank_classes(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
         for code, checkout in checkouts.items():
             for store, ranks in stores.items():
                 repository = make_store(work, arguments.data, ranks, checkout)
-                engines[f"{code} {store}"] = (checkout, repository, profile)
+                engines[f"{code} {store}"] = Engine(checkout, repository, profile)
         timings = time_engines(engines, arguments, work)
         for code, checkout in checkouts.items():
             for store, ranks in stores.items():

@@ -52,6 +52,14 @@ def publish(repository: str | Path, adapters: Sequence[str | Path] | None = None
     Store(Path(repository) / "store").add(folders, Backbone.open(Path(repository) / "backbone" / "1"))
 
 
+def make_all_linear(work: Path) -> Path:
+    """Return a folder with `adapters` and `repository` of `publish_all_linear`, made unless it is there."""
+    folder = work.absolute() / "all-linear"
+    if not (folder / "repository" / "store" / "manifest.json").exists():
+        call_aside("benchmarks.stores:publish_all_linear", folder)
+    return folder
+
+
 def publish_all_linear(folder: str | Path) -> None:
     """Write `adapters`, the 27 with seeded random weights on all Linears, and publish them into `repository`."""
     from safetensors.numpy import load_file, save_file

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+Name = TypeVar("Name", bound=Hashable)
 WARM_UP = 2
 """Rounds that are run and not timed: a shape's first run makes its kernels."""
 
@@ -30,13 +32,13 @@ class Timing:
 
 
 def interleave(
-    works: Mapping[str, Callable[[], object]],
+    works: Mapping[Name, Callable[[], object]],
     rounds: int,
     warm_up: int = WARM_UP,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Timing]:
+) -> dict[Name, Timing]:
     """Run all works once a round, in turn; time the rounds after the first `warm_up`."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
+    seconds: dict[Name, list[float]] = {name: [] for name in works}
     for number in range(warm_up + rounds):
         for name, work in works.items():
             started = clock()

@@ -85,7 +85,7 @@ class AdapterHub(Batched):
                     parameters[f"{site}.loras.{task}.{matrix}"].copy_(torch.from_numpy(tensor))
 
     def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:
-        parts = batches.by_length([len(i) for i in ids], rows_most=128, tokens_most=8192)
+        parts = batches.by_length([len(i) for i in ids], self.setting.rows)
         return [sorted(part, key=lambda i: rows[i].task) for part in parts]
 
     def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:

@@ -6,16 +6,20 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.child import Child, Floats
 from benchmarks.data import Labelled, minilm
 from benchmarks.peers import batches
 
 LEVELS, RANK = 5, 8
+BATCHES = (32, 128, 256)
+"""Rows of a batch that a peer may choose from."""
+TRIED_ROWS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,27 +47,52 @@ class Peer:
     rounds: int = 2
 
 
+class Setting(NamedTuple):
+    """How a peer computes: the precision, and the most rows of a batch."""
+
+    precision: str
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {self.rows} rows".removeprefix(", ")
+
+
 class Batched:
     """A scorer of batches. Subclasses say how rows are batched (by task and length unless they do) and score a batch.
+
+    Of several settings, the first call keeps the one that is fastest for its first rows.
 
     at_once: batches that run side by side.
     """
 
     at_once = 1
 
-    def __init__(self) -> None:
+    def __init__(self, precisions: Sequence[str] = ("",), rows: Sequence[int] = BATCHES) -> None:
         self.pid = os.getpid()
         self.tokens = batches.TokenIds()
+        self._settings = [Setting(precision, most) for precision in precisions for most in rows]
+        self.setting = self._settings[0]
 
     def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:
         """Return the batches, as row numbers."""
-        return batches.by_task_and_length(rows, ids)
+        return batches.by_task_and_length(rows, ids, self.setting.rows)
 
     def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:
         """Return the logits of one batch, float32 [B, 5]."""
         raise NotImplementedError
 
     def logits(self, rows: Sequence[Labelled]) -> Floats:
+        if len(self._settings) > 1:
+            self.setting = min(self._settings, key=lambda setting: self._seconds(setting, rows[:TRIED_ROWS]))
+            self._settings = [self.setting]
+        return self._logits(rows)
+
+    def _seconds(self, setting: Setting, rows: Sequence[Labelled]) -> float:
+        self.setting, started = setting, time.perf_counter()
+        self._logits(rows)
+        return time.perf_counter() - started
+
+    def _logits(self, rows: Sequence[Labelled]) -> Floats:
         ids = self.tokens.of(rows)
         parts = self.parts(rows, ids)
         return batches.scattered(

@@ -30,7 +30,7 @@ class TokenIds:
         return [encoding.ids for encoding in self._tokenizer.encode_batch([row.text for row in rows])]
 
 
-def by_length(lengths: Sequence[int], rows_most: int = 64, tokens_most: int = 2048) -> list[list[int]]:
+def by_length(lengths: Sequence[int], rows_most: int = 64, tokens_most: int = 32_768) -> list[list[int]]:
     """Return row numbers in batches, shortest rows first; a batch has `tokens_most` tokens at most, padding included.
 
     A row that alone has more is a batch of its own.
@@ -45,12 +45,13 @@ def by_length(lengths: Sequence[int], rows_most: int = 64, tokens_most: int = 20
     return batches
 
 
-def by_task_and_length(rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:
+def by_task_and_length(rows: Sequence[Labelled], ids: Sequence[list[int]], rows_most: int) -> list[list[int]]:
     """Return row numbers in batches that hold rows of one task each, tasks in order of appearance."""
     numbers: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         numbers.setdefault(row.task, []).append(number)
-    return [[own[i] for i in batch] for own in numbers.values() for batch in by_length([len(ids[i]) for i in own])]
+    lengths = {task: [len(ids[i]) for i in own] for task, own in numbers.items()}
+    return [[own[i] for i in batch] for task, own in numbers.items() for batch in by_length(lengths[task], rows_most)]
 
 
 def padded(ids: Sequence[list[int]]) -> tuple[Ints, Ints]:

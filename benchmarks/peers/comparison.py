@@ -101,7 +101,7 @@ class SideBySide:
         _, together = child.logits(numbers)
         changed = (alone != together).any(axis=1).sum()
         looked = {"lone_row_ms": float(np.median(seconds)) * 1e3, "bits_changed": int(changed)}
-        self.figures[peer] |= {**looked, "rss_bytes": child.rss_bytes()}
+        self.figures[peer] |= {**looked, "rss_bytes": child.rss_bytes(), "setting": child.setting()}
 
     def _summarise(self, rows: int) -> None:
         timings = {peer: Timing(seconds) for peer, seconds in self._seconds.items() if seconds}
@@ -121,7 +121,7 @@ def reference(rows: Sequence[data.Labelled], work: Path) -> Floats:
 
 @case(
     columns=(
-        f" = peer; {RATE}; ours, float32, is × as fast = ours_times_as_fast.float32:.2f; "
+        f" = peer; setting; {RATE}; ours, float32, is × as fast = ours_times_as_fast.float32:.2f; "
         "bfloat16 = ours_times_as_fast.bfloat16:.2f; int8 = ours_times_as_fast.int8:.2f; "
         "a lone row, ms = lone_row_ms:.1f; RSS, MB = rss_bytes/1e6:,.0f; "
         "max abs Δlogit = max_logit_difference:.1e; rows of 16 with other bits alone = bits_changed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ import numpy as np
 from benchmarks.child import Floats
 from benchmarks.data import Labelled, example_adapters, module_name
 from benchmarks.peers import batches
-from benchmarks.peers.base import Batched, Peer, classifier
+from benchmarks.peers.base import BATCHES, Batched, Peer, classifier
 
+ARRIVING = (64,)
+CONVERTED, AUTOCAST = "converted to bfloat16", "bfloat16 by autocast"
+PRECISIONS = ("float32", AUTOCAST, CONVERTED)
 PEERS = (
     Peer("PEFT mixed batch, as rows arrive", "peft_torch:PeftMixed", {"by_length": False}, default=True, rounds=1),
     Peer("PEFT mixed batch, by length", "peft_torch:PeftMixed", rounds=0),
-    Peer("PEFT mixed batch, by length, bfloat16", "peft_torch:PeftMixed", {"bfloat16": True}, rounds=0),
-    Peer("PEFT set_adapter", "peft_torch:PeftSwitched"),
+    Peer("PEFT mixed batch, at its best", "peft_torch:PeftMixed", {"precisions": PRECISIONS}, rounds=0),
+    Peer("PEFT set_adapter, at its best", "peft_torch:PeftSwitched", {"precisions": PRECISIONS}),
 )
 
 
@@ -36,38 +40,55 @@ class PeftPeer(Batched):
     """What both ways share.
 
     Args:
-        bfloat16: compute in bfloat16 under autocast.
+        precisions: those to choose from.
         adapters: a folder of adapter folders; empty: the example adapters.
+        rows: most rows of a batch, to choose from.
     """
 
-    def __init__(self, scratch: str, bfloat16: bool = False, adapters: str = "") -> None:  # noqa: ARG002
-        super().__init__()
+    def __init__(
+        self,
+        scratch: str,  # noqa: ARG002
+        precisions: Sequence[str] = PRECISIONS[:1],
+        adapters: str = "",
+        rows: Sequence[int] = BATCHES,
+    ) -> None:
+        import torch
+
+        super().__init__(precisions, rows)
         folders = sorted(Path(adapters).iterdir()) if adapters else example_adapters()
-        self.model = with_adapters(classifier(), folders)
-        self._bfloat16 = bfloat16
+        self._model = with_adapters(classifier(), folders)
+        self._converted = copy.deepcopy(self._model).to(torch.bfloat16) if CONVERTED in precisions else None
+
+    @property
+    def model(self) -> Any:
+        """The model of the setting."""
+        return self._converted if self.setting.precision == CONVERTED else self._model
 
     def forward(self, ids: Sequence[list[int]], **options: Any) -> Floats:
         """Run one batch, padded to its longest row."""
         import torch
 
         array, mask = map(torch.from_numpy, batches.padded(ids))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+        by_autocast = self.setting.precision == AUTOCAST
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=by_autocast):
             logits = self.model(input_ids=array, attention_mask=mask, **options).logits
         return np.asarray(logits.float().numpy())
 
 
 class PeftMixed(PeftPeer):
-    """Mixed batches by `adapter_names`. by_length: batches of like length; else 64 rows as they arrive."""
+    """Mixed batches by `adapter_names`. by_length: batches of like length; else ARRIVING rows as they come."""
 
-    def __init__(self, scratch: str, by_length: bool = True, bfloat16: bool = False, adapters: str = "") -> None:
-        super().__init__(scratch, bfloat16, adapters)
+    def __init__(
+        self, scratch: str, by_length: bool = True, precisions: Sequence[str] = PRECISIONS[:1], adapters: str = ""
+    ) -> None:
+        super().__init__(scratch, precisions, adapters, BATCHES if by_length else ARRIVING)
         self._by_length = by_length
 
     def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:
         if self._by_length:
-            # Each adapter of a batch costs a pass over its rows: large batches pay here.
-            return batches.by_length([len(i) for i in ids], rows_most=128, tokens_most=8192)
-        return [list(range(at, min(at + 64, len(rows)))) for at in range(0, len(rows), 64)]
+            return batches.by_length([len(i) for i in ids], self.setting.rows)
+        most = self.setting.rows
+        return [list(range(at, min(at + most, len(rows)))) for at in range(0, len(rows), most)]
 
     def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:
         return self.forward(ids, adapter_names=list(map(module_name, tasks)))
@@ -76,17 +97,20 @@ class PeftMixed(PeftPeer):
 class PeftSwitched(PeftPeer):
     """Rows grouped by task, `set_adapter` before each group."""
 
-    _active = ""
+    _active: tuple[Any, str] = None, ""
 
     def run(self, tasks: Sequence[str], ids: Sequence[list[int]]) -> Floats:
-        if tasks[0] != self._active:
+        if (self.model, tasks[0]) != self._active:
             self.model.set_adapter(module_name(tasks[0]))
-            self._active = tasks[0]
+            self._active = self.model, tasks[0]
         return self.forward(ids)
 
 
 class PeftAlone(PeftSwitched):
     """Every row alone and unpadded: the reference."""
+
+    def __init__(self, scratch: str) -> None:
+        super().__init__(scratch, rows=(1,))
 
     def parts(self, rows: Sequence[Labelled], ids: Sequence[list[int]]) -> list[list[int]]:  # noqa: ARG002
         return [[i] for i in sorted(range(len(rows)), key=lambda i: rows[i].task)]

@@ -60,7 +60,7 @@ class TritonMerged(Batched):
     def __init__(self, scratch: str) -> None:
         from tritonclient import grpc
 
-        super().__init__()
+        super().__init__(rows=(64,))
         files = merged.merged_files(Path(scratch))
         folder = Path(scratch) / "triton_merged"
         write_repository(folder / "models", files)

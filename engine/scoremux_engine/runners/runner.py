@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -50,13 +50,6 @@ class RowInputs:
         feeds = {names.INPUT_IDS: self.input_ids, names.ATTENTION_MASK: self.attention_mask, names.GROUP: self.group}
         also = {names.TOKEN_TYPE_IDS: self.token_type_ids, names.PREFIX_TOKENS: self.prefix_tokens}
         return feeds | {name: array for name, array in also.items() if array is not None}
-
-    def part(self, count: int | None = None, step: int = 1) -> "RowInputs":
-        """Return each `step`th of the first `count` rows."""
-        arrays: dict[str, Any] = {
-            n: np.ascontiguousarray(a[:count:step]) for n, a in vars(self).items() if isinstance(a, np.ndarray)
-        }
-        return replace(self, **arrays)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ STEP = 8
 """Products read a multiple of this many tokens: with fewer than five rows, some take other kernels."""
 
 _TABLES_COST = 16
-"""What copying a segment's tables costs, in tokens of a segment."""
+"""The cost of copying the tables of a segment, in tokens."""
 _LENGTHS = STEP * np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128])
 
 Places = npt.NDArray[np.int32]
