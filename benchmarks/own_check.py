@@ -35,8 +35,9 @@ from scoremux_engine.runners.precisions import PRECISIONS
 
 EXPORT = "export"
 NOISE, SCALE = CHANGES = ("noise", "scale")
-FIRST, LARGEST, STEPS = 0.1, 1.0, 3
-"""Changes of a product, beside the product: the first and the largest that are tried, and how many after the first."""
+FIRST, LARGEST, STEPS, CLOSE = 0.1, 1.0, 8, 0.05
+"""Changes of a product, beside the product: the first and the largest that are tried, how many at most, and how close
+the last one's distance comes to what is allowed."""
 MODELS: dict[str, Any] = {
     "--models": {"nargs": "*", "default": ["minilm"], "choices": ["minilm", "bert-base"]},
     "--backbone": {"help": "the folder of a further model"},
@@ -120,7 +121,8 @@ def _checked(folder: Path, choice: RunnerChoice) -> tuple[float, ...]:
 @case(
     columns=(
         "model; precision; change; products; unnoticed; smallest refused: least = least:.3f; "
-        "median = median:.3f; largest = largest:.3f; the last as a cosine = cosine:.4f; of product = product"
+        "median = median:.3f; largest = largest:.3f; the last as a cosine = cosine:.4f; of product = product; "
+        "not refused at a cosine of 0.9 = beyond"
     ),
     keys="model precision change",
     options={
@@ -141,11 +143,17 @@ def wrong_products(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
         for precision, change in itertools.product(arguments.precisions, arguments.changes):
             sizes = {p: _smallest(backbone, graph, precision, change, p) for p in products}
             last = max(sizes, key=lambda p: sizes[p])
+            beyond = None if change != NOISE else sum(_cosine(size) < 0.9 for size in sizes.values())
             found = [size for size in sizes.values() if size < math.inf]
             yield {
                 **{"model": Path(name).name, "precision": precision, "change": change, "products": len(products)},
                 **{"unnoticed": len(sizes) - len(found), "least": min(found), "median": statistics.median(found)},
-                **{"largest": max(found), "product": last, "cosine": None if change != NOISE else _cosine(max(found))},
+                **{
+                    "largest": max(found),
+                    "product": last,
+                    "cosine": None if change != NOISE else _cosine(max(found)),
+                    "beyond": beyond,
+                },
             }
 
 
@@ -177,9 +185,17 @@ def _smallest(backbone: Backbone, graph: Any, precision: str, change: str, produ
         return distance(backbone, OpenVinoRunner(backbone, precision, 1, graph=model))
 
     most, own = allowed(backbone.measured, precision), float(backbone.measured[DISTANCE + precision][0])
-    size, far = FIRST, apart(FIRST)
-    for _ in range(STEPS):  # squares of distances add up, and grow with the square of the change
-        step = (most**2 - own**2) / max(far**2 - own**2, own**2 / 100)
-        size = min(LARGEST, size * min(10.0, step**0.5))
+    low, high, size = 0.0, math.inf, FIRST
+    for _ in range(STEPS):
         far = apart(size)
-    return size if far > 0.9 * most else math.inf
+        if abs(far / most - 1) < CLOSE:
+            return size
+        if far < most and size == LARGEST:
+            return math.inf
+        low, high = (size, high) if far < most else (low, size)
+        # Squares of distances add up, and grow with the square of the change.
+        guess = size * ((most**2 - own**2) / max(far**2 - own**2, own**2 / 100)) ** 0.5
+        if not low < guess < high:
+            guess = (low * high) ** 0.5 if low > 0 and high < math.inf else size * (3 if far < most else 1 / 3)
+        size = min(LARGEST, guess)
+    return min(high, LARGEST)
