@@ -76,13 +76,15 @@ class Computation:
         """
         rows, trace = part.rows, request.trace
         with trace.stage(TABLES):
-            group, tables = self._lookup.find([row.version for row in rows], request.plan.versions)
+            versions = [row.version for row in rows]
+            group, tables = self._lookup.find(versions, request.plan.versions)
             tables = tables if rows[0].prefix_tokens else tables.bare
         trace.parts.append(MicroBatchShape(len(rows), part.bucket, len(np.unique(group)), part.fill))
         noted = self._in_flight.running([row.digest for row in rows]) if self._in_flight else nullcontext()
         with trace.stage(COMPUTE), noted:
             tokens = [row.tokens.after(row.prefix_tokens) for row in rows]
-            inputs = pad(tokens, group, part.bucket, self._spec, [row.prefix_tokens for row in rows])
+            prefix_tokens = [row.prefix_tokens for row in rows]
+            inputs = pad(tokens, group, part.bucket, self._spec, prefix_tokens)
             vectors = part.pooled or any(row.needs_pooled for row in rows)
             return self._runner.run(replace(inputs, alone=part.alone), tables, pooled=vectors)
 
