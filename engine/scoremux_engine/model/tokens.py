@@ -107,12 +107,13 @@ class Tokenizer:
         """Return how an input is tokenised, for people."""
         encoding = self._with_offsets(text)
         kept = self._kept(text, encoding)
-        tokens = [encoding.tokens[i] for i in kept]
+        names, offsets = encoding.tokens, encoding.offsets
+        tokens = [names[i] for i in kept]
         gone = sorted(set(range(len(encoding))) - set(kept))
         if not gone:
             return Trace(tokens, "")
-        start, _ = encoding.offsets[gone[0]]
-        _, end = encoding.offsets[gone[-1]]
+        start, _ = offsets[gone[0]]
+        _, end = offsets[gone[-1]]
         response = text if isinstance(text, str) else text.texts[text.side]
         return Trace(tokens, response[start:end])
 
@@ -181,9 +182,10 @@ def _response_end(text: ModelInput, encoding: Any) -> int:
     """Return the place of the first token that reaches beyond the response, or of the one after its text's last."""
     side, end = (0, len(text)) if isinstance(text, str) else (text.side, text.end)
     last = 0
+    offsets = encoding.offsets  # once: the library makes the list anew each time
     for place, sequence in enumerate(encoding.sequence_ids):
         if sequence == side:
             last = place
-            if encoding.offsets[place][1] > end:
+            if offsets[place][1] > end:
                 return place
     return last + 1
