@@ -17,7 +17,8 @@ VOLUMES = (10_000_000, 100_000_000, 1_000_000_000)
 
 def figures() -> dict[str, dict[str, Any]]:
     """Return the rows that the tables are computed from, by a name of their own."""
-    profiles = (row for row in newest("profiles", ("data", "profile")) if row["profile"] == "cpu")
+    columns = ("data", "profile", "sites", "rows_of")
+    profiles = (row for row in newest("profiles", columns) if row["profile"] == "cpu" and not row.get("sites"))
     rows = {f"{row['data']} {row['profile']}": row for row in profiles}
     for name in ("client", "door"):
         rows |= {f"{name} {row['rows']}": row for row in newest(name, ("servers", "rows"))}
