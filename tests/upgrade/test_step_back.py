@@ -80,14 +80,14 @@ DESK = "the database desk.db was made by another version of scoremux"
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("serve --repository repository", STORE),
+        ("serve --repository repository --set watch_port=0", STORE),
         ("tasks verify --store repository/store", STORE),
         ("tasks hold bridge --by me --store repository/store", STORE),
         ("tasks rollback bridge --store repository/store", STORE),
         ("tasks gc --store repository/store", STORE),
         ("calibrate labelled.csv --repository repository --policy policy.toml", STORE),
         ("judge audit.jsonl --responses labelled.csv --repository repository", "Not judged: repository/store/packages"),
-        ("serve --repository measured", "backbone.json cannot be used: measured: unknown key"),
+        ("serve --repository measured --set watch_port=0", "backbone.json cannot be used: measured: unknown key"),
         ("calibrate labelled.csv --repository repository --policy gate.toml", "gate.verdict: unknown key"),
         ("review verify --database desk.db", DESK),
         ("api --database desk.db --folder batches --url localhost:1", DESK),
