@@ -25,13 +25,13 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.case import case
+from benchmarks.peers.scoremux import PRECISIONS
 from benchmarks.rows import Row, load
 from benchmarks.stores import export_once
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
 from scoremux_engine.runners.expected import DISTANCE, allowed, check, distance
-from scoremux_engine.runners.precisions import PRECISIONS
 
 EXPORT = "export"
 NOISE, SCALE = CHANGES = ("noise", "scale")

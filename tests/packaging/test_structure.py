@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -145,6 +146,12 @@ FORBIDDEN = (
     r"\b(trust_remote_code|allow_pickle)\b(?!\s*=\s*False\b)",
 )
 PATTERN = re.compile("|".join(FORBIDDEN), re.MULTILINE)
+
+
+def test_listing_benchmarks_loads_no_runner() -> None:
+    # It turns off oneDNN's cache of kernels by a variable, which the children of all benchmarks would inherit.
+    code = "import sys, benchmarks.registry; assert 'scoremux_engine.runners.precisions' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_nothing_shipped_runs_code_that_came_as_data() -> None:
