@@ -143,7 +143,11 @@ class Scorer:
             request.answer({})
 
     def _submit(self, request: "HeldRequest", grant: Grant | None) -> None:
-        rows = Rows(request.texts, request.tasks, grant.allows if grant else None)
+        try:
+            rows = Rows(request.texts, request.tasks, grant.allows if grant else None)
+        except EngineError as error:  # answered, so that it leaves the room
+            self._answer(request, error)
+            return
         self._engine.submit(Arrival(rows, request.terms, request.embeddings, partial(self._answer, request)))
 
     def _answer(self, request: "HeldRequest", outcome: Columns | Exception) -> None:
