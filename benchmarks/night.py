@@ -108,7 +108,10 @@ def night(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
 )
 def job(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
     """Short answers to 27 tasks by `scoremux score` against `scoremux serve`."""
-    checkouts = {"this": ROOT, **({"before": arguments.against.absolute()} if arguments.against else {})}
+    checkouts, earliest = {"this": ROOT}, "this"
+    if arguments.against:
+        earliest = "before"
+        checkouts[earliest] = arguments.against.absolute()
     source = work / "job.jsonl"
     repositories = {QUERY_VALUE: make_store(work), ALL: make_all_linear(work) / "repository"}
     _write_rows(source, repositories[ALL], arguments.responses)
@@ -126,13 +129,9 @@ def job(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
             timings = interleave(works, arguments.rounds, warm_up=1)
             for (code, sites), timing in timings.items():
                 row = {"precision": precision, "sites": sites, "code": code, "code_commit": commit(checkouts[code])}
-                base, before = (
-                    timings[next(reversed(checkouts)), QUERY_VALUE],
-                    timings[next(reversed(checkouts)), sites],
-                )
-                ratios = {"times_query_value": times_as_fast(timing, base)}
-                if "before" in checkouts:
-                    ratios["times_before"] = times_as_fast(timing, before)
+                ratios = {"times_query_value": times_as_fast(timing, timings[earliest, QUERY_VALUE])}
+                if arguments.against:
+                    ratios["times_before"] = times_as_fast(timing, timings[earliest, sites])
                 server_ms = 1e3 * statistics.median(spent[code, sites][1:]) / arguments.responses
                 looked = {"server_ms": server_ms, **_looked_at(servers[code, sites])}
                 yield {**row, **figures(timing, arguments.responses), **ratios, **looked}

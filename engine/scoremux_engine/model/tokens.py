@@ -182,7 +182,7 @@ def _response_end(text: ModelInput, encoding: Any) -> int:
     """Return the place of the first token that reaches beyond the response, or of the one after its text's last."""
     side, end = (0, len(text)) if isinstance(text, str) else (text.side, text.end)
     last = 0
-    offsets = encoding.offsets  # once: the library makes the list anew each time
+    offsets = encoding.offsets  # each access copies the whole list
     for place, sequence in enumerate(encoding.sequence_ids):
         if sequence == side:
             last = place

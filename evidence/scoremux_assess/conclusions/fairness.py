@@ -12,13 +12,6 @@ import numpy as np
 
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings
 
-NAMES = {
-    "osa": "overall score accuracy (OSA)",
-    "osd": "overall score difference (OSD)",
-    "csd": "conditional score difference (CSD)",
-    "crossing": "interaction of group and human level",
-}
-
 
 class Fairness(NamedTuple):
     """The figures of a column of groups.
@@ -26,7 +19,7 @@ class Fairness(NamedTuple):
     Attributes:
         column: A column of the truth.
         task: A place among the tasks, −1 for all rows.
-        figures: Of `NAMES`; NaN where they are not defined.
+        figures: `osa`, `osd`, `csd` and `crossing`; NaN where they are not defined.
         rows: Rows in some group.
     """
 
@@ -37,7 +30,7 @@ class Fairness(NamedTuple):
 
 
 def explained(ratings: Ratings, group: Ints) -> dict[str, float]:
-    """Return the figures of `NAMES` of rows of one cell, all of which are in some group."""
+    """Return the figures of rows of one cell, all of which are in some group."""
     rows = float(ratings.rows.sum())
     weight = ratings.rows * ratings.weight
     weight = weight * (rows / weight.sum())
