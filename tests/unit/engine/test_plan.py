@@ -302,7 +302,7 @@ def test_no_layer_takes_a_whole_table(exported_family: Callable[[str], Path], pr
         assert {reader.get_rt_info()["layerType"].value for reader in readers} <= READERS, name
 
 
-SHAPES = """
+BEGIN = """
 import sys
 from pathlib import Path
 
@@ -311,19 +311,20 @@ import numpy as np
 import psutil
 from making import random_tables
 from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners.openvino import OpenVinoRunner
+from scoremux_engine.runners import openvino
 from scoremux_engine.runners.runner import RowInputs
 
 backbone = Backbone.open(Path(sys.argv[1]))
-runner, tables = OpenVinoRunner(backbone, sys.argv[2], threads=1), random_tables(backbone.spec, groups=2)
+tables = random_tables(backbone.spec, groups=2)
+def run(rows, tokens):
+    ones = np.ones((rows, tokens), np.int64)
+    bits = runner.run(RowInputs(ones, ones, np.zeros(rows, np.int64), np.zeros_like(ones)), tables).logits.tobytes()
+    return bits, psutil.Process().memory_info().rss
+"""
+SHAPES = f"""{BEGIN}
+runner = openvino.OpenVinoRunner(backbone, sys.argv[2], threads=1)
 shapes = [(rows, tokens) for rows in range(1, 33) for tokens in range(8, 65, 2)]
-held = [psutil.Process().memory_info().rss]
-for part in range(3):
-    for rows, tokens in shapes[part::3]:
-        ones = np.ones((rows, tokens), np.int64)
-        runner.run(RowInputs(ones, ones, np.zeros(rows, np.int64), np.zeros_like(ones)), tables)
-    held.append(psutil.Process().memory_info().rss)
-print(*held)
+print(psutil.Process().memory_info().rss, *([run(*shape) for shape in shapes[part::3]][-1][1] for part in range(3)))
 """
 
 
@@ -340,24 +341,8 @@ def test_memory_stops_growing_with_the_shapes_seen(exported: Path, precision: st
     assert third - first < 0.5 * (first - start), [start, first, second, third]
 
 
-LARGE = """
-import sys
-from pathlib import Path
-
-import numpy as np
-
-import psutil
-from making import random_tables
-from scoremux_engine.model.backbone import Backbone
-from scoremux_engine.runners import openvino
-from scoremux_engine.runners.runner import RowInputs
-
-backbone = Backbone.open(Path(sys.argv[1]))
-runner, tables = openvino.OpenVinoRunner(backbone, threads=1), random_tables(backbone.spec, groups=2)
-def run(rows, tokens):
-    ones = np.ones((rows, tokens), np.int64)
-    bits = runner.run(RowInputs(ones, ones, np.zeros(rows, np.int64), np.zeros_like(ones)), tables).logits.tobytes()
-    return bits, psutil.Process().memory_info().rss
+LARGE = f"""{BEGIN}
+runner = openvino.OpenVinoRunner(backbone, threads=1)
 first, start = run(1, 8)
 _, large = run(2048, 64)
 _, kept = run(1, 8)

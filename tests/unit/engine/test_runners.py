@@ -1,4 +1,4 @@
-"""Which runner is made, how it shares out cores, and what its arithmetic is called; nothing is replaced silently."""
+"""Which runner is made, how it shares out cores, what its arithmetic is called, and segments of one group's tokens."""
 
 import os
 import subprocess
@@ -19,6 +19,7 @@ from scoremux_engine.runners.arithmetic import name_of, probe_digest, read_recor
 from scoremux_engine.runners.choose import RunnerChoice
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.runner import Streams, available_cores
+from scoremux_engine.runners.segments import STEP, Segments
 from scoremux_server.triton.installation import Installation
 
 
@@ -188,3 +189,23 @@ def test_an_unknown_digest_cannot_share_a_name() -> None:
         assert name_of("x86-f32", known.digest) == known.name
     assert name_of("x86-f32", "3fa1c2" + "0" * 58) == "x86-f32-3fa1c2"
     assert "x86-f32" in {a.name for a in recorded}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_each_place_has_a_token_of_its_segments_group(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    group = draw.integers(0, draw.integers(1, 30), draw.integers(1, 1500))
+    segments = Segments.of(group)
+    assert segments.tokens.ravel()[segments.places].tolist() == list(range(len(group)))
+    assert (group[segments.tokens] == segments.group[:, None]).all()
+    assert segments.tokens.shape[1] % STEP == 0
+    assert {array.dtype for array in vars(segments).values()} == {np.dtype(np.int32)}
+
+
+def test_tokens_of_one_group_are_one_segment_and_those_of_many_fill_theirs() -> None:
+    assert Segments.of(np.zeros(1000, np.int64)).tokens.shape == (1, 1000)
+    assert Segments.of(np.zeros(3, np.int64)).tokens.shape == (1, STEP)
+    assert Segments.of(np.repeat([0, 1], [400, 400])).tokens.shape == (2, 400)
+    many = Segments.of(np.repeat(np.arange(20), 21))
+    assert many.tokens.shape == (20, 24)
+    assert Segments.of(np.repeat(np.arange(11), [1000, *[8] * 10])).tokens.size <= 1600

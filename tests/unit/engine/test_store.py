@@ -278,15 +278,3 @@ def test_the_stamp_tells_every_way_in_which_tools_write(source: Store) -> None:
     aside.replace(path)
     stamps.append(source.stamp())
     assert len(set(stamps)) == len(stamps)
-
-
-def test_a_manifest_that_is_being_written_in_place_is_not_half_believed(source: Store) -> None:
-    whole = json.loads(source.manifest_bytes())
-    longer = json.dumps({**whole, "tasks": {**whole["tasks"], "c": "c" * 64}}).encode()
-    with source.manifest_path.open("wb", buffering=0) as file:
-        for start in range(0, len(longer), 50):
-            file.write(longer[start : start + 50])
-            if start + 50 < len(longer):
-                with pytest.raises(StoreError, match="is damaged"):
-                    source.manifest()
-    assert source.manifest().tasks["c"] == "c" * 64
