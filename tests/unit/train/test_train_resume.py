@@ -1,0 +1,26 @@
+"""`scoremux train`, killed at any moment: the same command goes on to the same adapters."""
+
+from pathlib import Path
+
+import pytest
+
+from interrupted_training import adapters, prepare, run_in_child, run_with_kills
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.nightly)])
+def test_a_killed_run_resumes_to_the_same_adapters(tmp_path: Path, kills: int) -> None:
+    folder = prepare(tmp_path)
+    run_in_child(folder, tmp_path / "whole")
+    assert run_with_kills(folder, tmp_path / "killed", kills=kills, seed=1, operations=30)
+    assert adapters(tmp_path / "killed") == adapters(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_another_recipe_is_not_used(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    plan = (folder / "train.toml").read_text()
+    (folder / "train.toml").write_text(plan.replace("rank = 4", "rank = 2"))
+    assert run_with_kills(folder, tmp_path / "out", kills=1, seed=2, operations=30) == 1
+    (folder / "train.toml").write_text(plan)
+    for out in ("out", "whole"):
+        run_in_child(folder, tmp_path / out)
+    assert adapters(tmp_path / "out") == adapters(tmp_path / "whole")
