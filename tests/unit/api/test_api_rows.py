@@ -186,6 +186,7 @@ def test_decision_tells_level_reason_and_the_machines_level(told: Told) -> None:
         "task": "t-1", "id": name, "level": 2, "score": 1.0, "condition": None, "reason": "LOW_CONFIDENCE",
         "machine_level": 1,
     }  # fmt: skip
+    assert told.client.get(path).json()["score"] == 1.0
     said = str(event) + told.client.get(path).text
     assert not {word for word in ("anna", "remark", "unsure") if word in said}
 
@@ -407,17 +408,6 @@ def test_wrong_groups_are_refused_without_a_word_of_them(tmp_path: Path, more: d
     with api(tmp_path, RoutedTransport()) as (client, _):
         answer = score(client, {**row("r1"), **more})
     assert answer.status_code == 422 and complaint in answer.json()["detail"] and "secret" not in answer.text
-
-
-def test_points_of_a_decision_are_those_that_the_server_names(running: tuple[TestClient, Services]) -> None:
-    client, services = running
-    score(client, row("r1", "unsure"))
-    work = work_of(services)
-    work.decide("anna", work.take("anna").token, 2)
-    decided = client.get("/v1/rows/t-1/r1").json()
-    assert (decided["level"], decided["score"]) == (2, 1.0)
-    (body,) = stored(services, select(deliveries.c.body).where(deliveries.c.type == "row.final").limit(1))
-    assert json.loads(body.body)["data"]["score"] == 1.0
 
 
 def test_an_id_of_two_tokens_is_erased_of_one(tmp_path: Path) -> None:

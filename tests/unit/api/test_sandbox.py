@@ -40,6 +40,8 @@ def test_ids_choose_the_outcome(sandbox: httpx.Client) -> None:
     ]
     assert sandbox.get("/v1/rows/sandbox-1/routed-1").json()["state"] == "pending"
     assert sandbox.get("/v1/rows/sandbox-1/r1").status_code == 404
+    ranges = [(row["confidence"] and round(row["confidence"], 3), row["range"]) for row in scored[:3]]
+    assert ranges == [(0.9, [1, 1]), (None, None), (0.55, [0, 1])]
 
 
 def test_human_decides_after_five_seconds(sandbox: httpx.Client) -> None:
@@ -53,16 +55,6 @@ def test_human_decides_after_five_seconds(sandbox: httpx.Client) -> None:
     assert (row["level"], row["machine_level"]) == (0, 1)
 
 
-def test_human_decides_under_each_policy_of_the_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox_module, "HUMAN_S", 1.0)
-    with api(tmp_path) as (client, services):
-        with services.database.write() as connection:
-            programme.save_policy(connection, DeskPolicy(guard_s=9), "test", 1.0)
-        services.scorer = SandboxScorer(services.database)
-        score(client, "human-1")
-        until(lambda: client.get("/v1/rows/sandbox-1/human-1").json()["state"] == "final")
-
-
 def test_batch_has_the_same_outcomes(sandbox: httpx.Client) -> None:
     lines = "\n".join(f'{{"id": "{name}", "task": "sandbox-2", "text": "any"}}' for name in ("r1", "blank-9"))
     batch = sandbox.post("/v1/batches", content=lines).raise_for_status().json()["id"]
@@ -71,9 +63,13 @@ def test_batch_has_the_same_outcomes(sandbox: httpx.Client) -> None:
     assert [line.count('"condition":"B"') for line in results.splitlines()] == [0, 1]
 
 
-def test_human_decides_only_what_the_sandbox_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_human_decides_only_what_the_sandbox_sent_whatever_the_desks_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sandbox_module, "HUMAN_S", 0.1)
     with api(tmp_path, RoutedTransport()) as (client, services):
+        with services.database.write() as connection:
+            programme.save_policy(connection, DeskPolicy(guard_s=9), "test", 1.0)
         apis_score(client, row("other", "unsure"), row("human-0", "unsure"))  # rows of a desk, read before others
         services.scorer = SandboxScorer(services.database)
         score(client, "human-1")
@@ -88,13 +84,6 @@ def test_first_request_is_refused_where_an_id_says_so(sandbox: httpx.Client) -> 
         assert (refused.status_code, refused.headers["retry-after"]) == (status, "1")
         assert refused.json()["retryable"]
         assert sandbox.post("/v1/score", json=rows).json()["rows"][0]["level"] == 1
-
-
-def test_rows_have_a_confidence_and_a_range(sandbox: httpx.Client) -> None:
-    sure, unsure, blank = score(sandbox, "r1", "routed-9", "blank-8")
-    assert (round(sure["confidence"], 3), sure["range"]) == (0.9, [1, 1])
-    assert (round(unsure["confidence"], 3), unsure["range"]) == (0.55, [0, 1])
-    assert (blank["confidence"], blank["range"]) == (None, None)
 
 
 def test_human_corrects_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
