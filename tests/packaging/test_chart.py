@@ -83,7 +83,7 @@ def test_the_image_can_be_named_by_its_digest() -> None:
     assert "digest" in schema_error({"image": {"digest": "sha256:0a"}})
 
 
-def test_a_pod_has_no_rights_and_writes_to_scratch_volumes_only(objects: Objects) -> None:
+def test_a_pod_has_no_rights_writes_to_scratch_volumes_only_and_has_the_watchers_probes(objects: Objects) -> None:
     assert pod(objects)["automountServiceAccountToken"] is False
     container = server(objects)
     assert container["resources"]["limits"]["memory"]
@@ -92,10 +92,6 @@ def test_a_pod_has_no_rights_and_writes_to_scratch_volumes_only(objects: Objects
     assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
     assert volumes["repository"]["persistentVolumeClaim"]["readOnly"] is True
     assert all(volume["emptyDir"].get("sizeLimit") for volume in volumes.values() if "emptyDir" in volume)
-
-
-def test_probes_ask_the_watcher_of_the_images_triton(objects: Objects) -> None:
-    container = server(objects)
     assert "triton=/opt/tritonserver" in settings(objects)
     assert {"name": "watch", "containerPort": 8003} in container["ports"]
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "watch"}

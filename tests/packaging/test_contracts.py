@@ -1,11 +1,14 @@
-"""What the last release promised is there, or the changelog tells its users what to do."""
+"""What the last release promised is there, or the changelog tells its users what to do; and the bridge to the desk."""
 
+import ast
 import json
 import re
+from importlib import import_module
+from inspect import ismodule
 
 import pytest
 
-from contracts_file import Contracts, broken, contracts
+from contracts_file import BRIDGE, Contracts, broken, contracts
 from making import ROOT
 
 RELEASES = sorted((ROOT / "tests/upgrade").glob("*/contracts.json"))
@@ -65,3 +68,32 @@ def test_every_kind_of_contract_has_names(now: Contracts) -> None:
     assert {"scoremux_canaries", "scoremux_rows_total"} <= now["metrics"].keys()
     assert now["keys: policy"]["watch"] == now["keys: policy"]["conditions.blank"] == "table"
     assert now["exit statuses"]["ALERT_STATUS"] == "4"
+
+
+MOST_NAMES, MOST_MODULES = 67, 12
+WHERE = "name it in BRIDGE of tests/support/contracts_file.py if others need it too; else let the desk have its own"
+
+
+def imported() -> dict[str, set[str]]:
+    """Return the names that files of the desk import of scoremux, by module."""
+    names: dict[str, set[str]] = {}
+    for path in (ROOT / "desk").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert not any(_is_ours(alias.name) for alias in node.names), f"{path}: import names of scoremux"
+            if isinstance(node, ast.ImportFrom) and _is_ours(node.module or ""):
+                names.setdefault(str(node.module), set()).update(alias.name for alias in node.names)
+    return names
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith("scoremux") and not module.startswith(("scoremux_review", "scoremux_api"))
+
+
+def test_desk_uses_the_names_of_the_bridge_which_is_narrow_and_has_no_modules() -> None:
+    places = [(module, name) for module, names in BRIDGE.items() for name in names.split()]
+    used = {(module, name) for module, names in imported().items() for name in names}
+    assert used - {*places} == set(), WHERE
+    assert {*places} - used == set(), "the desk does not use these any more: leave them out of BRIDGE"
+    assert not [place for place in places if ismodule(getattr(import_module(place[0]), place[1]))]
+    assert len({*places}) <= MOST_NAMES and len(BRIDGE) <= MOST_MODULES

@@ -115,8 +115,8 @@ def test_what_the_builder_gets_becomes_a_wheel_for_every_python_without_a_networ
         pytest.skip("not a git checkout")
     (build,) = (words[1:] for words in pip_commands() if "wheel" in words)
     command = [sys.executable, "-m", "pip", *(str(tmp_path) if word == "/wheels" else word for word in build)]
-    built = subprocess.run(command, cwd=context, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
+    done = subprocess.run(command, cwd=context, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
 
@@ -221,13 +221,17 @@ def test_locks_are_made_by_make_lock_of_what_pyproject_says() -> None:
     assert cpu ^ gpu == {"onnxruntime>=1.20", "onnxruntime-gpu>=1.20"}
 
 
+def built(source: Path, out: Path, *options: str) -> zipfile.ZipFile:
+    """Build a distribution; return its wheel."""
+    command = [sys.executable, "-m", "build", *options, "--no-isolation", "--outdir", str(out), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return zipfile.ZipFile(next(out.glob("*.whl")))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    target = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(ROOT)]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return zipfile.ZipFile(next(target.glob("*.whl")))
+    return built(ROOT, tmp_path_factory.mktemp("wheel"), "--wheel")
 
 
 @pytest.fixture(scope="module")
@@ -269,10 +273,7 @@ def test_every_package_and_the_hand_written_models_are_in_the_wheel(wheel: zipfi
 
 
 def test_the_desk_is_a_distribution_of_its_own_for_the_same_version(tmp_path: Path, metadata: Message) -> None:
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT / "desk")]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    wheel = zipfile.ZipFile(next(tmp_path.glob("*.whl")))
+    wheel = built(ROOT / "desk", tmp_path)
     names = wheel.namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"scoremux_api", "scoremux_review"}
     web = ROOT / "desk" / "scoremux_review" / "pages"

@@ -42,16 +42,6 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("line", [line for _, line in SCOREMUX], ids=[where for where, _ in SCOREMUX])
-def test_the_command_takes_the_options_that_a_page_shows(line: str) -> None:
-    command, words = typer.main.get_command(build()), spread(shlex.split(line)[1:])
-    context = command.make_context("scoremux", list(words))
-    while hasattr(command, "resolve_command"):
-        _, command, words = command.resolve_command(context, words)
-        assert command is not None
-        context = command.make_context(command.name, list(words), parent=context)
-
-
 @pytest.mark.parametrize("line", [line for _, line in MAKE], ids=[where for where, _ in MAKE])
 def test_make_has_the_target(line: str) -> None:
     assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -152,9 +142,9 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     assert (checked.returncode, said) == (0, [])
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_units_and_compose_file_give_options_that_commands_take(line: str) -> None:
-    command, words = typer.main.get_command(build()), spread(shlex.split(line))
+@pytest.mark.parametrize("line", [*(line for _, line in SCOREMUX), *(f"scoremux {line}" for line in LINES)])
+def test_the_command_takes_the_options_that_a_page_a_unit_or_the_compose_file_gives(line: str) -> None:
+    command, words = typer.main.get_command(build()), spread(shlex.split(line)[1:])
     context = command.make_context("scoremux", list(words))
     while hasattr(command, "resolve_command"):
         _, command, words = command.resolve_command(context, words)

@@ -2,36 +2,25 @@
 
 import json
 import zipfile
-from importlib import util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from making import ROOT
 from pages import tracked
 from scoremux_server.triton.installation import BUNDLED_RELEASE
 from site_pages import navigation
+from tests.packaging import release
 
 CHANGELOG = "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- New.\n\n## [0.1.0] - 2026-12-01\n\n- Old.\n"
 
 
-@pytest.fixture(scope="module")
-def release() -> ModuleType:
-    spec = util.spec_from_file_location("release", ROOT / "tests/packaging/release.py")
-    assert spec and spec.loader
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("version", ["", "next", "v0.2.0", "0.2"])
-def test_a_version_of_another_form_is_refused(release: ModuleType, version: str) -> None:
+def test_a_version_of_another_form_is_refused(version: str) -> None:
     with pytest.raises(SystemExit, match=r"not of the form 0\.2\.0"):
         release.check(version)
 
 
-def test_notes_are_the_section_of_the_version_else_what_is_unreleased(release: ModuleType) -> None:
+def test_notes_are_the_section_of_the_version_else_what_is_unreleased() -> None:
     assert release.notes(CHANGELOG, "0.1.0") == "# scoremux 0.1.0\n\n- Old.\n"
     assert release.notes(CHANGELOG, "0.2.0") == "# scoremux 0.2.0\n\n### Added\n\n- New.\n"
     with pytest.raises(SystemExit):
@@ -39,7 +28,7 @@ def test_notes_are_the_section_of_the_version_else_what_is_unreleased(release: M
 
 
 @pytest.mark.nightly
-def test_two_builds_have_equal_bytes_and_name_what_scanners_do_not_see(release: ModuleType, tmp_path: Path) -> None:
+def test_two_builds_have_equal_bytes_and_name_what_scanners_do_not_see(tmp_path: Path) -> None:
     release.build_twice("9.8.7", tmp_path)
     unseen = {}
     for wheel in tmp_path.glob("*.whl"):

@@ -26,50 +26,18 @@ else:
 SHARED_NAMES = {"__init__.py", "errors.py", "commands.py"}
 """File names that every package may have."""
 
-LOOSE = {
-    "engine/scoremux_engine": {"engine", "selftest", "errors"},
-    "engine/scoremux_server": {"serve", "commands", "profile", "errors"},
-    "export/scoremux_export": {"export_graph", "measure", "verify_graph", "commands", "errors"},
-    "export/scoremux_train": {
-        "commands",
-        "run",
-        "recipe",
-        "data",
-        "card",
-        "check",
-        "cross_validated",
-        "output",
-        "progress",
-        "errors",
-    },
-}
-"""Modules that lie in a package's own folder; all others lie in a folder with a topic."""
-
 PACKAGES = sorted(path for top in FOLDERS for path in (ROOT / top).glob("scoremux_*"))
 FILES = [file for package in PACKAGES for file in sorted(package.rglob("*.py"))]
 
 
-def test_file_names_are_unique() -> None:
+def test_names_of_files_and_classes_are_unique() -> None:
     places = defaultdict(list)
     for file in FILES:
-        if file.name not in SHARED_NAMES:
-            places[file.name].append(str(file.relative_to(ROOT)))
+        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        classes = [n.name for n in nodes if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
+        for name in [*classes, *({file.name} - SHARED_NAMES)]:
+            places[name].append(str(file.relative_to(ROOT)))
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
-
-
-def test_class_names_are_unique() -> None:
-    places = defaultdict(list)
-    for file in FILES:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(str(file.relative_to(ROOT)))
-    assert {name: files for name, files in places.items() if len(files) > 1} == {}
-
-
-@pytest.mark.parametrize("package", sorted(LOOSE))
-def test_loose_modules_are_those_of_the_map(package: str) -> None:
-    modules = {file.stem for file in (ROOT / package).glob("*.py")} - {"__init__"}
-    assert modules == LOOSE[package]
 
 
 def test_every_file_has_its_floor() -> None:
@@ -161,34 +129,27 @@ def test_nothing_shipped_runs_code_that_came_as_data() -> None:
     assert not {path: what for path, what in found.items() if what}
 
 
-@pytest.mark.parametrize(
-    "planted",
-    [
-        "import pickle",
-        "import os, marshal as m",
-        "def f():\n    from shelve import open",
-        "from joblib.numpy_pickle import load",
-        "x = eval('1')",
-        "run = exec\n",
-        "import builtins\nbuiltins.exec('')",
-        "__import__('x')",
-        "from importlib import import_module\nimport_module('pickle')",
-        "import torch\ntorch.load(p, weights_only=True)",
-        "import torch as t\nlist(map(t.load, paths))",
-        "from torch import load as fetch",
-        "import torch.jit\ntorch.jit.load(p)",
-        "import yaml\nyaml.load(s, Loader=yaml.SafeLoader)",
-        "np.load(p, allow_pickle=flag)",
-        "AutoModel.from_pretrained(m, **{'trust_remote_code': True})",
-    ],
+PLANTED = (
+    "import pickle",
+    "import os, marshal as m",
+    "def f():\n    from shelve import open",
+    "from joblib.numpy_pickle import load",
+    "x = eval('1')",
+    "run = exec\n",
+    "import builtins\nbuiltins.exec('')",
+    "__import__('x')",
+    "from importlib import import_module\nimport_module('pickle')",
+    "import torch\ntorch.load(p, weights_only=True)",
+    "import torch as t\nlist(map(t.load, paths))",
+    "from torch import load as fetch",
+    "import torch.jit\ntorch.jit.load(p)",
+    "import yaml\nyaml.load(s, Loader=yaml.SafeLoader)",
+    "np.load(p, allow_pickle=flag)",
+    "AutoModel.from_pretrained(m, **{'trust_remote_code': True})",
 )
-def test_what_is_planted_is_found(planted: str) -> None:
-    assert PATTERN.search(planted)
+HARMLESS = ("load(p, allow_pickle=False)", "model.eval()", "re.compile('a')", "yaml.safe_load(s)", "json.load(f)")
 
 
-@pytest.mark.parametrize(
-    "harmless",
-    ["load(p, allow_pickle=False)", "model.eval()", "re.compile('a')", "yaml.safe_load(s)", "json.load(f)"],
-)
-def test_what_is_harmless_is_not(harmless: str) -> None:
-    assert not PATTERN.search(harmless)
+@pytest.mark.parametrize("source", [*PLANTED, *HARMLESS])
+def test_what_is_planted_is_found_and_what_is_harmless_is_not(source: str) -> None:
+    assert bool(PATTERN.search(source)) == (source in PLANTED)
