@@ -95,20 +95,13 @@ def test_refused_command_leaves_no_new_database(
     assert not list(tmp_path.glob("reviews.db*"))
 
 
-def test_new_database_with_rows_is_kept_when_a_later_file_is_refused(tmp_path: Path) -> None:
+def test_refused_file_leaves_a_desk_with_the_rows_before_it(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "scored.jsonl", scored_rows(4))
     where = ("--database", tmp_path / "reviews.db")
-    with pytest.raises(InputError, match="No such file"):
-        run_review("add", tmp_path / "scored.jsonl", tmp_path / "nowhere.jsonl", *where)
+    for files in (("scored.jsonl", "nowhere.jsonl"), ("nowhere.jsonl",)):  # a new desk, and one that exists
+        with pytest.raises(InputError, match="No such file"):
+            run_review("add", *(tmp_path / file for file in files), *where)
     assert "4 rows, 4 known already" in run_review("add", tmp_path / "scored.jsonl", *where)
-
-
-def test_refused_file_leaves_an_existing_desk_as_it_was(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "scored.jsonl", scored_rows(4))
-    where = ("--database", tmp_path / "reviews.db")
-    run_review("add", tmp_path / "scored.jsonl", *where)
-    with pytest.raises(InputError, match="No such file"):
-        run_review("add", tmp_path / "nowhere.jsonl", *where)
     assert "intact" in run_review("verify", *where)
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("CREATE TABLE of_another_program (x)")

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
-from desks import make_programme, scored_rows, write_jsonl
+from desks import scored_rows, write_jsonl
 from making import ROOT
 from scoremux_client.errors import InputError
 from scoremux_decide.policy import read_policy
@@ -186,15 +185,6 @@ def test_policy_file_serves_desk_and_calibration(tmp_path: Path) -> None:
     example = ROOT / "examples" / "policy.toml"
     assert DeskPolicy.read(example) == DeskPolicy(second_reads=0.1, adjudicate="non-adjacent", validity=0.05)
     assert read_policy(example).digest
-
-
-def test_database_of_another_format_is_refused(tmp_path: Path) -> None:
-    programme = make_programme(tmp_path, 2)
-    with programme.database.write() as connection:
-        connection.execute(text("DELETE FROM settings WHERE key = 'format'"))
-    programme.database.close()
-    with pytest.raises(InputError, match="another version of scoremux"):
-        Database(str(tmp_path / "reviews.db"))
 
 
 @pytest.mark.parametrize(
