@@ -51,9 +51,10 @@ Send = Callable[[Response], object]
 SECONDS: dict[str, Any] = {"type": float, "default": 20.0, "help": "how long each phase lasts (default: %(default)s)"}
 
 
-def job(stop: threading.Event, url: str, corpus: str) -> int:
-    """Score rows as a batch job with 8 requests in flight until `stop`; return how many were scored."""
-    draw, pool, scored = random.Random(1), pool_of(corpus), 0
+def job(stop: threading.Event, url: str, corpus: str, task: str | None = None) -> int:
+    """Score rows, of one task or of all, as a batch job with 8 requests in flight until `stop`; return their number."""
+    draw, scored = random.Random(1), 0
+    pool = [(task or own, text) for own, text in pool_of(corpus)]
 
     def rows() -> Iterator[Response]:
         while not stop.is_set():

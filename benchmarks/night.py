@@ -1,6 +1,7 @@
 """Whole jobs of `scoremux score`: how fast they are, and a state's night with five kills and lone rows beside it.
 
 python -m benchmarks job --responses 8000 --rounds 3 --against CHECKOUT
+python -m benchmarks beside_jobs --rounds 3 --against CHECKOUT
 python -m benchmarks night --responses 20000
 python -m benchmarks night                      5 million rows: hours
 """
@@ -19,16 +20,17 @@ import time
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from benchmarks.case import ONE_PROFILE, RATE, case
-from benchmarks.child import checkout_environment
-from benchmarks.contention import VICTIMS, Lone, one_by_one, send_lone
+from benchmarks.child import aside, checkout_environment
+from benchmarks.contention import RAMP_S, SECONDS, VICTIMS, Lone, one_by_one, send_lone
 from benchmarks.cost import ALL, QUERY_VALUE
 from benchmarks.rows import ROOT, Row, commit
 from benchmarks.serving import SCOREMUX, Served, processor_s, serving
@@ -37,6 +39,8 @@ from benchmarks.timing import figures, interleave, times_as_fast
 from scoremux_client import Retries, ScoringClient
 
 KILLS, PARTS, MOST_PART_ROWS = 5, 20, 16_384
+JOB_ROWS = 200_000
+"""Rows of a job that must outlast the lone rows beside it."""
 IDLE_S, LOOK_EVERY_S, PATIENCE_S = 20.0, 5.0, 600.0
 
 
@@ -135,6 +139,83 @@ def job(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
                 server_ms = 1e3 * statistics.median(spent[code, sites][1:]) / arguments.responses
                 looked = {"server_ms": server_ms, **_looked_at(servers[code, sites])}
                 yield {**row, **figures(timing, arguments.responses), **ratios, **looked}
+
+
+@case(
+    columns=(
+        "precision; beside; code = code_commit; p50 ms = p50_ms:.1f; p99 ms = p99_ms:.1f; longest ms = longest_ms:.0f; "
+        "p99, × code before = times_before:.2f; lone rows = lone_rows; failed; load = machine_load:.1f"
+    ),
+    keys="precision beside code",
+    options={
+        "--precision": {"nargs": "+", "default": ["float32", "int8"]},
+        "--against": {"type": Path, "required": True, "help": "a checkout of another commit"},
+        "--rate": {"type": float, "default": 20.0, "help": "lone rows a second (default: %(default)s)"},
+        "--seconds": SECONDS,
+    },
+)
+def beside_jobs(arguments: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """Lone rows idle, beside a job of `scoremux score`, and those of a third task beside two jobs of one task each."""
+    checkouts = {"before": arguments.against.absolute(), "this": ROOT}
+    repository, source = make_all_linear(work) / "repository", work / "beside.jsonl"
+    tasks = _write_rows(source, repository, JOB_ROWS)
+    draw, texts = random.Random(9), [text for _, text in pool_of("SCIENTSBANK")]
+    pool = [(draw.choice(tasks), text) for text in texts]
+    pools = {"nothing": pool, "a job": pool, "two jobs of one task": [(tasks[2], text) for text in texts]}
+    for precision in arguments.precision:
+        measured = defaultdict[tuple[str, str], list[Lone]](list)
+        with ExitStack() as held:
+            servers = {}
+            for code, checkout in checkouts.items():
+                words, environment = ("--set", f"precision={precision}"), checkout_environment(checkout)
+                log = work / f"{code}.log"
+                servers[code] = held.enter_context(serving(repository, log, *words, environment=environment))
+            for number in range(arguments.rounds):
+                for beside, code in product(pools, sorted(servers, reverse=bool(number % 2))):
+                    url, environment = servers[code].grpc_url, checkout_environment(checkouts[code])
+                    disturbed = _disturbed(beside, source, work / f"beside-{code}", url, environment, tasks)
+                    with disturbed, ScoringClient(url) as client:
+                        ways = [one_by_one(client)]
+                        send_lone(ways, pools[beside], arguments.rate, RAMP_S, 99)
+                        lone = send_lone(ways, pools[beside], arguments.rate, arguments.seconds, number)
+                    measured[beside, code].append(lone)
+        for (beside, code), rounds in measured.items():
+            ratios = [a.at(0.99) / b.at(0.99) for a, b in zip(rounds, measured[beside, "before"], strict=True)]
+            yield {
+                "precision": precision,
+                "beside": beside,
+                "code": code,
+                "code_commit": commit(checkouts[code]),
+                "rounds": len(rounds),
+                "p50_ms": statistics.median(lone.at(0.5) for lone in rounds),
+                "p99_ms": statistics.median(lone.at(0.99) for lone in rounds),
+                "longest_ms": max(max(lone.ms) for lone in rounds),
+                "times_before": statistics.median(ratios),
+                "lone_rows": sum(len(lone.ms) for lone in rounds),
+                "failed": sum(lone.failed for lone in rounds),
+                "machine_load": os.getloadavg()[0],
+            }
+
+
+@contextmanager
+def _disturbed(
+    beside: str, source: Path, out: Path, url: str, environment: Mapping[str, str], tasks: list[str]
+) -> Iterator[None]:
+    """Run nothing, a job of another checkout, or two jobs of one task each beside a block."""
+    shutil.rmtree(out, ignore_errors=True)
+    with ExitStack() as held:
+        if beside == "a job":
+            command = [SCOREMUX, "score", str(source), "--out", str(out), "--url", url]
+            job = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            held.callback(job.wait)
+            held.callback(job.kill)
+        elif beside != "nothing":
+            for task in tasks[:2]:
+                held.enter_context(aside("benchmarks.contention:job", url, "SCIENTSBANK", task))
+        time.sleep(2 * RAMP_S if beside != "nothing" else 0)
+        yield
+        if beside == "a job" and job.poll() is not None:
+            raise RuntimeError("the job ended before the lone rows did: give it more rows")
 
 
 def _score(source: Path, out: Path, server: Served, environment: Mapping[str, str], spent: list[float]) -> None:

@@ -41,6 +41,7 @@ CASES: tuple[Case, ...] = (
     contention.abandoned,
     contention.kills,
     night.job,
+    night.beside_jobs,
     night.night,
     growth.growth,
     decisions.decisions,
