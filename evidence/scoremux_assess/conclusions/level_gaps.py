@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scoremux_assess.labels.ratings import Floats, Ints, Mask, Pair, Ratings, sums, undefined
-from scoremux_assess.statistics.agreement import SEVERITY, human_deviation
+from scoremux_assess.statistics.agreement import SEVERITY, x_deviation
 from scoremux_assess.statistics.estimates import Estimates, difference, joined_estimates
 from scoremux_assess.statistics.intervals import estimates
 
@@ -43,7 +43,7 @@ class LevelGaps:
         """
         rated = replace(ratings, human=np.rint(ratings.human))
         cells = int(task.max(initial=0)) + 1
-        deviation = human_deviation(sums(rated, task, cells, [Pair.MACHINE]))
+        deviation = x_deviation(sums(rated, task, cells, [Pair.MACHINE]).of(Pair.MACHINE))
         with undefined():
             return joined_gaps([*_by_group(rated, task, group, deviation)])
 

@@ -43,9 +43,6 @@ class Pair(Enum):
     SECOND = "second"
     """The second human and the machine, on the same rows."""
 
-    LEVELS = "levels"
-    """The weights of rows with each level of a human, of the machine, and the same of both, rounded: [2 L + 1, C]."""
-
     KEPT = "kept"
     """A human and the machine, on the rows that the machine keeps."""
 
@@ -60,6 +57,9 @@ class Pair(Enum):
 
     LENGTH_OF_HUMAN = "length of human"
     """The length of the text and the level of a human."""
+
+    LEVELS = "levels"
+    """The weights of rows with each level of a human, of the machine, and the same of both, rounded: [2 L + 1, C]."""
 
 
 @dataclass(frozen=True)
@@ -167,33 +167,38 @@ class PairSums(NamedTuple):
 
 @dataclass(frozen=True)
 class Sums:
-    """The fields of `PairSums` as float64 [12, C], by the name of a pair of raters; and `Pair.LEVELS`."""
+    """The sums of pairs of raters.
 
-    tables: dict[Pair, Floats]
+    Attributes:
+        pairs: In the order of `Pair`.
+        table: The fields of `PairSums` of each pair, float64 [12 P, C]; those of `Pair.LEVELS` are the last.
+    """
 
-    def of(self, pair: Pair) -> PairSums:
-        """Return the sums of one pair."""
-        return PairSums(*self.tables[pair])
+    pairs: Sequence[Pair]
+    table: Floats
+
+    def of(self, pair: Pair) -> Any:
+        """Return the sums of one pair: `PairSums`, or an array for `Pair.LEVELS`."""
+        first = len(PairSums._fields) * self.pairs.index(pair)
+        if pair is Pair.LEVELS:
+            return self.table[first:]
+        return PairSums(*self.table[first : first + len(PairSums._fields)])
 
     def take(self, cells: Ints) -> "Sums":
         """Return the sums of some cells, in the order of `cells`."""
-        return Sums({pair: table[:, cells] for pair, table in self.tables.items()})
-
-    def plus(self, other: "Sums") -> "Sums":
-        return Sums({pair: table + other.tables[pair] for pair, table in self.tables.items()})
+        return Sums(self.pairs, self.table[:, cells])
 
     def without(self, part: "Sums") -> "Sums":
         """Return the sums that are left without a part of the rows."""
-        return Sums({pair: table - part.tables[pair] for pair, table in self.tables.items()})
+        return Sums(self.pairs, self.table - part.table)
 
     def times(self, factor: Floats) -> "Sums":
         """Return the sums of the same rows so many times over."""
-        return Sums({pair: table * factor for pair, table in self.tables.items()})
+        return Sums(self.pairs, self.table * factor)
 
     def total(self, cell: Values, cells: int) -> "Sums":
         """Return the sums of `cells` cells; cell: the one that each entry belongs to."""
-        tables = self.tables.items()
-        return Sums({pair: np.stack([by_cell(cell, row, cells) for row in table]) for pair, table in tables})
+        return Sums(self.pairs, np.stack([by_cell(cell, row, cells) for row in self.table]))
 
 
 def level_range(ratings: Ratings) -> range:
@@ -203,45 +208,37 @@ def level_range(ratings: Ratings) -> range:
     return range(int(np.rint(lowest)), int(np.rint(highest)) + 1)
 
 
-def of_rows(ratings: Ratings, pairs: Iterable[Pair], levels: range) -> Sums:
+def of_rows(ratings: Ratings, pairs: Sequence[Pair], levels: range) -> Sums:
     """Return the sums of each row alone, [B]; rows of one kind count as one. levels: those that there are, L."""
-    tables = dict[Pair, Floats]()
+    tables = list[Floats]()
     for pair in pairs:
-        if pair == Pair.LEVELS:
+        if pair is Pair.LEVELS:
             human = np.rint(ratings.human)
             machine = np.rint(ratings.machine)
             hits = [level == np.array(levels)[:, None] for level in (human, machine)]
-            tables[pair] = np.concatenate([*hits, (human == machine)[None]]) * ratings.weight
+            tables.append(np.concatenate([*hits, (human == machine)[None]]) * ratings.weight)
             continue
         x, y, rated = _rated(ratings, pair)
         x = np.where(rated, x, 0.0)
         y = np.where(rated, y, 0.0)
         w = ratings.weight * rated
         distance = np.abs(x - y)
-        ones = rated.astype(np.float64)
-        moments = (
-            w * x,
-            w * y,
-            w * x * x,
-            w * y * y,
-            w * x * y,
+        moments = PairSums(
+            rows=rated.astype(np.float64),
+            n=w,
+            ww=w * w,
+            x=w * x,
+            y=w * y,
+            xx=w * x * x,
+            yy=w * y * y,
+            xy=w * x * y,
+            same=w * (distance == 0),
+            near=w * (distance <= 1),
+            below=w * (y < x),
+            far_below=w * (y < x - 1),
         )
-        shares = (
-            w * (distance == 0),
-            w * (distance <= 1),
-            w * (y < x),
-            w * (y < x - 1),
-        )
-        tables[pair] = np.stack(
-            [
-                ones,
-                w,
-                w * w,
-                *moments,
-                *shares,
-            ]
-        )
-    return Sums(tables)
+        tables.append(np.stack(moments))
+    return Sums(pairs, np.concatenate(tables))
 
 
 def _rated(ratings: Ratings, pair: Pair) -> tuple[Floats, Floats, Mask]:
@@ -276,7 +273,7 @@ def sums(
     total = of_rows(ratings.take(slice(0, 0)), pairs, levels).total(cell[:0], cells)
     for rows in slices(len(ratings)):
         part = ratings.take(rows)
-        total = total.plus(of_rows(part, pairs, levels).times(part.rows).total(cell[rows], cells))
+        total.table[:] += of_rows(part, pairs, levels).times(part.rows).total(cell[rows], cells).table
     return total
 
 

@@ -43,7 +43,7 @@ from scoremux_assess.labels.ratings import (
     sums,
     undefined,
 )
-from scoremux_assess.statistics.agreement import BY_NAME, Statistic, dsm, human_deviation, pairs_of, x_spread, y_spread
+from scoremux_assess.statistics.agreement import BY_NAME, Statistic, dsm, pairs_of, x_spread, y_spread
 from scoremux_assess.statistics.estimates import (
     ONLY_MACHINE,
     PEOPLE,
@@ -73,21 +73,13 @@ def estimates(
     ratings = balanced(ratings, cell, cells)
     pairs = pairs_of(statistics)
     whole = sums(ratings, cell, cells, pairs)
-    pulls = {statistic.name: _Pulls(statistic.formula(whole), statistic.scale) for statistic in statistics}
+    pulls = {statistic.name: _Pulls(statistic.value(whole), statistic.scale) for statistic in statistics}
     for units in _units(ratings, cell, pairs):
         left = whole.take(units.cell).without(units.sums)
         for statistic in statistics:
             about = units.sums.of(statistic.pairs[0]).rows > 0
-            pulls[statistic.name].add(units, statistic.formula(left), about)
-    return {
-        statistic.name: _estimate(
-            pulls[statistic.name],
-            whole,
-            statistic.pairs,
-            statistic.step(whole),
-        )
-        for statistic in statistics
-    }
+            pulls[statistic.name].add(units, statistic.value(left), about)
+    return {statistic.name: _estimate(pulls[statistic.name], whole, statistic) for statistic in statistics}
 
 
 def dsm_estimates(
@@ -117,15 +109,7 @@ def dsm_estimates(
             inside.take(units.cell).without(leaves),
         )
         pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
-    with undefined():
-        step = 1 / human_deviation(whole)
-    return _estimate(
-        pulls,
-        whole,
-        [Pair.MACHINE],
-        step,
-        inside.of(Pair.MACHINE),
-    )
+    return _estimate(pulls, whole, BY_NAME["smd"], inside.of(Pair.MACHINE))
 
 
 @dataclass(frozen=True)
@@ -266,27 +250,20 @@ class _Pulls:
 def _estimate(
     pulls: _Pulls,
     whole: Sums,
-    pairs: Sequence[Pair],
-    step: Floats,
+    statistic: Statistic,
     rated: PairSums | None = None,
 ) -> Estimates:
-    """Return a statistic with its interval.
-
-    Args:
-        pairs: The raters that it compares.
-        step: How much it moves for each share of rows that is one level off.
-        rated: The sums of the rows that it is about; those of the first pair if None.
-    """
-    rated = rated or whole.of(pairs[0])
+    """Return a statistic with its interval. rated: the sums of the rows that it is about; of its first pair if None."""
+    rated = rated or whole.of(statistic.pairs[0])
     with undefined():
         independent = np.minimum(rated.rows, rated.n**2 / rated.ww)
         if pulls.scale == "share":
             ends = _share_interval(pulls, rated.rows, independent)
         else:
-            ends = _interval(pulls, independent, step)
+            ends = _interval(pulls, independent, statistic.step(whole.of(Pair.MACHINE), rated))
         low, high = within(pulls.scale, np.array(ends))
     nowhere = np.isnan(pulls.value) | np.isnan(low) | np.isnan(high)
-    one_level, by_chance = _constant(whole, pairs, pulls.units)
+    one_level, by_chance = _constant(whole, statistic.pairs, pulls.units)
     return Estimates.of(
         value=pulls.value,
         low=np.where(nowhere, np.nan, low),
@@ -310,14 +287,11 @@ def _constant(
     people = x_spread(first) == 0
     machine = np.zeros_like(people)
     by_chance = np.ones(len(people))
-    compared = set(pairs) - {Pair.HUMANS, Pair.LEVELS}
-    if pairs[0] == Pair.RECORD:
-        compared = {Pair.RECORD}
     if pairs[0] == Pair.ROUTES:
         return machine.astype(np.int8), by_chance
     if Pair.HUMANS in pairs:
         people |= y_spread(first) == 0
-    for pair in compared:
+    for pair in set(pairs) - {Pair.HUMANS}:
         p = whole.of(pair)
         constant = y_spread(p) == 0
         machine |= constant
