@@ -81,16 +81,7 @@ def fit_decisions(rows: Eligible) -> Calibration:
 
 
 def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
-    columns = [
-        (
-            of.human,
-            of.level,
-            of.seconds,
-            of.weights,
-            of.students,
-        )
-        for of in tasks.values()
-    ]
+    columns = [(of.human, of.level, of.second, of.weight, of.student) for of in tasks.values()]
     human, level, second, weight, student = map(np.concatenate, zip(*columns, strict=True))
     place = np.repeat(np.arange(len(tasks)), [len(of) for of in tasks.values()])
     who = None if (student < 0).all() else own_numbers(student)

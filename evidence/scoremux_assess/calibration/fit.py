@@ -104,7 +104,7 @@ def _one_level(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, float
     if target is None or target.one_level == "keep" or target.human_share is not None:
         return
     for name, rows in _with_rows(policy, tasks):
-        share = float(np.bincount(rows.level, rows.weights).max() / rows.weights.sum())
+        share = float(np.bincount(rows.level, rows.weight).max() / rows.weight.sum())
         if share >= _ONE_LEVEL:
             yield name, share
 
@@ -115,7 +115,7 @@ def _below_gate(policy: ScoringPolicy, tasks: Tasks) -> Iterator[tuple[str, floa
         return
     for name, rows in _with_rows(policy, tasks):
         # Undefined where both give one and the same level: nothing shows that the machine tells responses apart.
-        kappa = float(np.nan_to_num(qwk(rows.human, rows.level, rows.weights)))
+        kappa = float(np.nan_to_num(qwk(rows.human, rows.level, rows.weight)))
         if kappa < policy.gate.qwk:
             yield name, kappa
 
@@ -240,7 +240,7 @@ def _expected(
     if not len(kept):
         return None
     effective = effective_rows(kept, kept.correlation())[-1]
-    shares = np.bincount(rows.level, rows.weights, rows.probabilities.shape[1]) / rows.weights.sum()
+    shares = np.bincount(rows.level, rows.weight, rows.probabilities.shape[1]) / rows.weight.sum()
     error = float(np.average(1 - kept.confidence, weights=kept.weight))
     return Expected(error, int(effective), tuple(shares.tolist()))
 

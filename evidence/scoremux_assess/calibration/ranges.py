@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scoremux_assess.calibration.labelled_scores import Floats, Ints, LabelledScores
+from scoremux_assess.calibration.labelled_scores import LabelledScores
+from scoremux_assess.labels.ratings import Floats, Ints
 from scoremux_decide.decision import OWN, POOLED, LevelRange
 
 _OTHERS_WORTH = 5.0
@@ -53,7 +54,7 @@ class Growth:
             rows.level,
             np.array(shares),
             np.minimum(needed, 1.0),
-            rows.weights,
+            rows.weight,
         )
 
     def widths(self, level_range: LevelRange) -> Floats:

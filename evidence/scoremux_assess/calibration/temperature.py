@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from scoremux_assess.calibration.labelled_scores import LOG_TEMPERATURES, Floats, Ints, LabelledScores
+from scoremux_assess.calibration.labelled_scores import LOG_TEMPERATURES, LabelledScores
+from scoremux_assess.labels.ratings import Floats, Ints
 from scoremux_assess.labels.similar_texts import connected_rows
 from scoremux_decide.decision import NONE, OWN, POOLED, Temperature
 
@@ -48,7 +49,8 @@ def fit_temperatures(tasks: Sequence[LabelledScores]) -> tuple[float, list[float
 def held_out_temperatures(tasks: Sequence[LabelledScores]) -> list[Floats]:
     """Return a temperature for each row of each task, fitted without its student's rows and without equal texts."""
     temperatures = [np.ones(len(rows)) for rows in tasks]
-    folds = [_folds(rows) for rows in tasks]
+    # Rows of one student, and equal texts, are in the same fold.
+    folds = [connected_rows([rows.student, rows.text]) % _FOLDS for rows in tasks]
     losses = [_weighted(rows) for rows in tasks]
     totals = [loss.sum(axis=0) for loss in losses]
     for fold in range(_FOLDS):
@@ -61,15 +63,8 @@ def held_out_temperatures(tasks: Sequence[LabelledScores]) -> list[Floats]:
 
 def _weighted(rows: LabelledScores) -> Floats:
     """Return losses whose weights add up to the number of rows of equal weight that tell as much (Kish)."""
-    weights = rows.weights
-    return np.asarray(rows.losses * (weights * weights.sum() / max((weights**2).sum(), 1e-300))[:, None])
-
-
-def _folds(rows: LabelledScores) -> Ints:
-    """Return the fold of each row, int64 [B]: rows of one student, and equal texts, are in the same."""
-    if rows.student is None and rows.text is None:
-        return np.arange(len(rows)) % _FOLDS
-    return connected_rows([rows.students, rows.texts]) % _FOLDS
+    weight = rows.weight
+    return np.asarray(rows.losses * (weight * weight.sum() / max((weight**2).sum(), 1e-300))[:, None])
 
 
 def _fit(losses: Sequence[Floats]) -> tuple[float, list[float]]:
@@ -99,7 +94,7 @@ def changes_of_brier(tasks: Mapping[str, LabelledScores], held_out: Mapping[str,
         place = np.arange(len(rows))
         after, before = (rows.calibrated(value)[place, rows.level] for value in (held_out[name], 1.0))
         change = (after - right) ** 2 - (before - right) ** 2
-        weight = rows.weights / max(rows.weights.sum(), 1e-300)
+        weight = rows.weight / max(rows.weight.sum(), 1e-300)
         mean = float((weight * change).sum())
         half = 1.96 * float(np.sqrt((weight**2 * (change - mean) ** 2).sum()))
         changes[name] = (mean, mean - half, mean + half)

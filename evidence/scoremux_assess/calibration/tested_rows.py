@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from scoremux_assess.calibration.labelled_scores import Floats, Ints, LabelledScores
-from scoremux_assess.labels.ratings import own_numbers
+from scoremux_assess.calibration.labelled_scores import LabelledScores
+from scoremux_assess.labels.ratings import Floats, Ints, own_numbers
 from scoremux_decide.apply import calibrated
 
 
@@ -46,8 +46,8 @@ class RowsUnderTest:
         shares = rows.calibrated(temperature)
         far = np.abs(np.arange(shares.shape[1])[None, :] - rows.level[:, None]) > 1
         wrong = rows.distance > 0
-        disagrees = rows.seconds != rows.human
-        has_second = ~np.isnan(rows.seconds)
+        disagrees = rows.second != rows.human
+        has_second = ~np.isnan(rows.second)
         table = (
             np.array(confidence, dtype=np.float32).astype(np.float64),
             (shares * far).sum(axis=1),
@@ -56,9 +56,9 @@ class RowsUnderTest:
             np.where(has_second, wrong & ~disagrees, np.nan),
             np.where(has_second, ~wrong & disagrees, np.nan),
         )
-        _, first, text = np.unique(rows.texts, return_index=True, return_inverse=True)
-        weight = np.bincount(text, rows.weights, len(first)).astype(np.float64)
-        sums = [np.bincount(text, rows.weights * column, len(first)) for column in table]
+        _, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
+        weight = np.bincount(text, rows.weight, len(first)).astype(np.float64)
+        sums = [np.bincount(text, rows.weight * column, len(first)) for column in table]
         confidence_, severe, errors, critical, worse, better = (column / weight for column in sums)
         return cls(
             confidence_,
@@ -68,7 +68,7 @@ class RowsUnderTest:
             worse,
             better,
             weight,
-            rows.students[first],
+            rows.student[first],
         )
 
     @classmethod

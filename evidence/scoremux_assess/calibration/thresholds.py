@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoremux_assess.calibration.labelled_scores import Floats, Ints, Mask
 from scoremux_assess.calibration.tested_rows import RowsUnderTest, effective_rows
+from scoremux_assess.labels.ratings import Floats, Ints, Mask
 from scoremux_decide.bounds import at_most, most_errors, upper_bound
 
 _CUTS = 60

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from scoremux_assess.calibration.labelled_scores import Floats, Ints
+from scoremux_assess.labels.ratings import Floats, Ints
 from scoremux_decide.decision import Unusual
 
 _MOST_CENTRES = 16
