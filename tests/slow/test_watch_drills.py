@@ -13,12 +13,12 @@ import pytest
 from scoremux_assess.calibration.fit import fit
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.promises.detectors import alarms, error_detector
-from scoremux_assess.promises.findings import AlarmRate, find, find_shifts
+from scoremux_assess.promises.findings import find, find_shifts
 from scoremux_assess.promises.watched_rows import Day, WatchedTask
 from scoremux_decide.bounds import at_most, most_errors
 from scoremux_decide.conditions.rules import Conditions
 from scoremux_decide.decision import Decision, Expected, Temperature, Threshold
-from scoremux_decide.policy import AgreementTarget, ScoringPolicy
+from scoremux_decide.policy import AgreementTarget, ScoringPolicy, WatchPolicy
 from waiting import Result, Scaled
 
 PROMISED, BEFORE, AFTER = 0.15, 0.12, 0.25
@@ -200,7 +200,7 @@ def test_shares_without_labels_are_warned_of(
                 name = (date(2026, 11, 30) - timedelta(days=ago)).isoformat()
                 days[name] = Day(having=Counter(having), asked=Counter(dict.fromkeys(having, rows)))
             tasks.append(WatchedTask(f"t-{task}", "a" * 64, decision, days))
-        shifts = find_shifts(tasks, AlarmRate(), "2026-11-30")
+        shifts = find_shifts(tasks, WatchPolicy(), "2026-11-30")
         found = [date.fromisoformat(str(shift.since)) for shift in shifts if half_year % 2 and shift.task == "t-0"]
         delays += [(min(found) - begun).days if found else 999] if half_year % 2 else []
         false += any(shift.task != "t-0" or not half_year % 2 for shift in shifts)
@@ -223,7 +223,7 @@ def test_another_population_is_told_from_another_machine(result: Result) -> None
             doubts = (doubt * random.uniform(0.5, 1.5, 100)).tolist()
             name = (date(2026, 11, 30) - timedelta(days=ago)).isoformat()
             days[name] = Day(rows=Counter(machine=100), kept=100, doubts=doubts, errors=errors)
-        (exact,) = find([WatchedTask("t-1", "a" * 64, decision, days)], AlarmRate(), "2026-11-30")
+        (exact,) = find([WatchedTask("t-1", "a" * 64, decision, days)], WatchPolicy(), "2026-11-30")
         found += exact.since is not None
         right += exact.since is not None and (exact.moved is not None) == other_population
     result(

@@ -51,7 +51,7 @@ def watch(
     """
     from scoremux_assess.labels.trained_rows import packages_of
     from scoremux_assess.promises import watch_view as view
-    from scoremux_assess.promises.findings import AlarmRate, find, find_shifts, planned_reads
+    from scoremux_assess.promises.findings import find, find_shifts, planned_reads
     from scoremux_assess.promises.watched_rows import read_papers, read_watched
     from scoremux_assess.report import render
     from scoremux_decide.policy import WatchPolicy, read_policy
@@ -61,17 +61,16 @@ def watch(
     rules = read_policy(policy).watch if policy else WatchPolicy()
     packages = packages_of(tasks)
     today = date.today()
-    rate = AlarmRate(rules.false_alarms, rules.days)
     days_ago = [(today - timedelta(days=days)).isoformat() for days in (rules.late_days, 28)]
     watched = read_watched(final, lru_cache(None)(lambda digest: _decision(packages, digest)), days_ago[0])
     if not watched:
         raise InputError(f"there are no rows in {final}")
     readings = read_papers(papers, days_ago[1]) if papers else {}
-    findings = find(watched, rate, today.isoformat(), readings)
+    findings = find(watched, rules, today.isoformat(), readings)
     morning = view.Morning(
         tasks=watched,
         findings=findings,
-        shifts=find_shifts(watched, rate, today.isoformat()),
+        shifts=find_shifts(watched, rules, today.isoformat()),
         lost=_lost(scored or [], watched),
         drawn=planned_reads(findings, rules),
         rules=rules,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 
@@ -36,14 +36,6 @@ _FIRST_ROWS = 500
 
 _RECENT_DAYS, _FIRST_DAYS, _NO_NEWS = 14, 28, 0.02
 """A share that is off by less is ignored; the spread of shares between days is that of the first ones."""
-
-
-@dataclass(frozen=True)
-class AlarmRate:
-    """How many false alarms are accepted in `days`, over all tasks: below 1, the chance of any; else their number."""
-
-    alarms: float = 0.05
-    days: int = 182
 
 
 @dataclass
@@ -117,7 +109,7 @@ class Shift:
 
 
 def find(
-    tasks: Sequence[WatchedTask], rate: AlarmRate, today: str, papers: Mapping[str, Papers] | None = None
+    tasks: Sequence[WatchedTask], rules: WatchPolicy, today: str, papers: Mapping[str, Papers] | None = None
 ) -> list[Finding]:
     """Return a finding for each promise of each task. An alarm stays until the task is calibrated again or held.
 
@@ -127,50 +119,40 @@ def find(
     for task in tasks:
         if promises := list(promises_of(task.decision)):
             doubts = np.array([doubt for day in task.days.values() for doubt in day.doubts])
-            moved = _moved(task, doubts, rate)
-            of_task = [_finding(task, *promise, rate, doubts, moved) for promise in promises]
-            findings += [replace(finding, papers=(papers or {}).get(task.task, Papers())) for finding in of_task]
+            moved = _moved(task, doubts, rules)
+            readings = (papers or {}).get(task.task, Papers())
+            findings += [_finding(task, *promise, rules, doubts, moved, readings) for promise in promises]
     current = _current(findings, tasks)
-    _raise_alarms(current, rate, today)
+    _raise_alarms(current, rules, today)
     for finding in current:
         if finding.promise == "exact":
-            finding.plan = tuple(
-                _reads_for(
-                    finding,
-                    loss,
-                    finding.term,
-                    len(current),
-                    rate,
-                )
-                for loss in LOSSES
-            )
+            lone = _lone_alarm(current, rules)
+            finding.plan = tuple(_reads_for(finding.promised, loss, finding.term * lone) for loss in LOSSES)
     return findings
 
 
-def _reads_for(
-    finding: Finding,
-    loss: float,
-    term: float,
-    promises: int,
-    rate: AlarmRate,
-) -> int:
-    """Return after how many reads half of such losses are found, if no other of the promises is broken."""
-    promised, lone = finding.promised, max(promises / rate.alarms, 1.0)  # the e-value of a lone alarm
-    return reads_needed(promised, 0.8 * promised, 0.2 * promised + loss, term * lone)
+def _lone_alarm(current: Sequence[Finding], rules: WatchPolicy) -> float:
+    """Return the e-value from which a promise has an alarm, if no other one is broken."""
+    return max(len(current) / rules.false_alarms, 1.0)
+
+
+def _reads_for(promised: float, loss: float, until_false: float) -> int:
+    """Return after how many reads half of such losses are found. until_false: reads with one false alarm."""
+    return reads_needed(promised, 0.8 * promised, 0.2 * promised + loss, until_false)
 
 
 def find_shifts(
     tasks: Sequence[WatchedTask],
-    rate: AlarmRate,
+    rules: WatchPolicy,
     today: str,
 ) -> list[Shift]:
-    """Return shares of live versions that are no longer usual: warnings, of which `rate` bounds the false ones too."""
+    """Return shares of live versions that are no longer usual: warnings, of which `rules` bound the false ones too."""
     shifts = []
     for task in _newest(tasks).values():
         usual = usual_shares(task.decision) if task.decision else {}
         names = {name for day in task.days.values() for name in day.asked}
-        shifts += [shift for name in sorted(names) if (shift := _shift(task, name, usual.get(name), rate))]
-    _raise_alarms(shifts, rate, today)
+        shifts += [shift for name in sorted(names) if (shift := _shift(task, name, usual.get(name), rules))]
+    _raise_alarms(shifts, rules, today)
     return [shift for shift in shifts if shift.since]
 
 
@@ -187,7 +169,7 @@ def _current(findings: Sequence[Finding], tasks: Sequence[WatchedTask]) -> list[
 
 def _raise_alarms(
     watched: Sequence[Finding | Shift],
-    rate: AlarmRate,
+    rules: WatchPolicy,
     today: str,
 ) -> None:
     """Set the day of the first alarm of each, judged together on each day."""
@@ -196,7 +178,7 @@ def _raise_alarms(
     for day in sorted(days):
         for number, one in enumerate(watched):
             last[number] = one.e_values.get(day, last[number])
-        for number in alarms(last, rate.alarms):
+        for number in alarms(last, rules.false_alarms):
             watched[number].since = watched[number].since or day
 
 
@@ -204,7 +186,7 @@ def _shift(
     task: WatchedTask,
     name: str,
     usual: float | None,
-    rate: AlarmRate,
+    rules: WatchPolicy,
 ) -> Shift | None:
     """Return the change of a share; None while its first rows are all there is to compare it with."""
     by_day = {day: (of_day.having[name], of_day.asked[name]) for day, of_day in task.days.items() if of_day.asked[name]}
@@ -227,7 +209,7 @@ def _shift(
         spread,
     )
     recent = counts[-_RECENT_DAYS:].sum(axis=0)
-    e_values = dict(zip(days[first:], reached / max(len(days), rate.days), strict=True))
+    e_values = dict(zip(days[first:], reached / max(len(days), rules.days), strict=True))
     return Shift(
         task.task,
         name,
@@ -238,14 +220,21 @@ def _shift(
 
 
 def _finding(
-    task: WatchedTask, promise: str, promised: float, least: float, rate: AlarmRate, doubts: Floats, moved: str | None
+    task: WatchedTask,
+    promise: str,
+    promised: float,
+    least: float,
+    rules: WatchPolicy,
+    doubts: Floats,
+    moved: str | None,
+    papers: Papers,
 ) -> Finding:
     days = _since_hold(task.days)
     errors = {name: np.array([float(abs(error) >= least) for error in day.errors]) for name, day in days.items()}
     every = np.concatenate([*errors.values(), np.zeros(0)])
     reached = error_detector(every, promised)
     ends = np.cumsum([len(part) for part in errors.values()])
-    term = max(_reads_in(rate.days, len(every), days), 1.0)
+    term = max(_reads_in(rules.days, len(every), days), 1.0)
     # A hold has answered alarms up to its last day; what was read during it still counts.
     last_held = max((name for name, day in task.days.items() if day.on_hold), default="")
     e_values = {
@@ -253,21 +242,20 @@ def _finding(
         for name, end in zip(errors, ends, strict=True)
         if name > last_held
     }
-    expected = float(doubts.mean()) if len(doubts) else None
     now = int(every.sum())
-    sequence = confidence_sequence(now, len(every))
     finding = Finding(
         watched=task,
         promise=promise,
         promised=promised,
         least=least,
-        expected=expected,
+        expected=float(doubts.mean()) if len(doubts) else None,
         errors=now,
         reads=len(every),
-        sequence=sequence,
+        sequence=confidence_sequence(now, len(every)),
         e_values=e_values,
         term=term,
         moved=moved,
+        papers=papers,
     )
     if finding.is_held:
         finding.recovered = recovery(every, promised)
@@ -292,8 +280,8 @@ class PlannedReads:
 def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, PlannedReads]:
     """Return the reads of each task that find a loss as `rules` wants it, or fewer where its cap is lower."""
     planned = {}
-    rate = AlarmRate(rules.false_alarms, rules.days)
     current = _current(findings, [finding.watched for finding in findings])
+    term = rules.days * _lone_alarm(current, rules)
     for finding in current:
         days = dict(list(finding.watched.days.items())[-_RECENT_DAYS:])
         kept_a_day = sum(day.kept for day in days.values()) / calendar_days(days)
@@ -301,30 +289,12 @@ def planned_reads(findings: Sequence[Finding], rules: WatchPolicy) -> dict[str, 
             continue
         reads = 10.0
         for _ in range(3):  # with more reads, there are more that must raise no alarm
-            reads = (
-                _reads_for(
-                    finding,
-                    rules.find_loss,
-                    rules.days * reads,
-                    len(current),
-                    rate,
-                )
-                / rules.find_days
-            )
+            reads = _reads_for(finding.promised, rules.find_loss, term * reads) / rules.find_days
         share = min(rules.most_read, math.ceil(reads / kept_a_day * 1e4) / 1e4)
         a_day = share * kept_a_day
         days_needed = float(rules.find_days)
         if share == rules.most_read:  # fewer reads must raise no alarm, so fewer are needed
-            days_needed = (
-                _reads_for(
-                    finding,
-                    rules.find_loss,
-                    rules.days * a_day,
-                    len(current),
-                    rate,
-                )
-                / a_day
-            )
+            days_needed = _reads_for(finding.promised, rules.find_loss, term * a_day) / a_day
         planned[finding.watched.task] = PlannedReads(share, a_day, days_needed)
     return planned
 
@@ -336,7 +306,7 @@ def _since_hold(days: dict[str, Day]) -> dict[str, Day]:
     return dict(list(days.items())[first:])
 
 
-def _moved(task: WatchedTask, doubts: Floats, rate: AlarmRate) -> str | None:
+def _moved(task: WatchedTask, doubts: Floats, rules: WatchPolicy) -> str | None:
     """Return the day on which the expected error was first unlike that of the calibration."""
     usual = task.decision.expected if task.decision else None
     blocks = len(doubts) // _BLOCK
@@ -346,8 +316,8 @@ def _moved(task: WatchedTask, doubts: Floats, rate: AlarmRate) -> str | None:
     margin = 2 * np.sqrt(usual.error * (1 - usual.error) / max(usual.rows, 1))
     least = max(usual.error - margin, 0.0)
     most = min(usual.error + margin, 1.0)
-    term = _reads_in(rate.days, blocks, task.days)
-    above = np.flatnonzero(mean_detector(values, least, most) >= term / min(rate.alarms, 1.0))
+    term = _reads_in(rules.days, blocks, task.days)
+    above = np.flatnonzero(mean_detector(values, least, most) >= term / min(rules.false_alarms, 1.0))
     if not len(above):
         return None
     ends = np.cumsum([len(day.doubts) for day in task.days.values()])

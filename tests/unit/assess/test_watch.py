@@ -20,7 +20,7 @@ from scoremux_assess.promises.detectors import (
     reads_needed,
     recovery,
 )
-from scoremux_assess.promises.findings import AlarmRate, find, planned_reads
+from scoremux_assess.promises.findings import find, planned_reads
 from scoremux_assess.promises.watched_rows import Day, WatchedTask, read_watched
 from scoremux_batch.people import ReadBehind
 from scoremux_client.contract import Status
@@ -220,7 +220,7 @@ def test_reads_are_planned_for_days_without_rows_and_for_many_rows(store: Path, 
     assert shares[0] < shares[1] == 0.3, "most_read"
     assert "With 30% at most (most_read in [watch]) it is later: t-1 in " in (tmp_path / "page.html").read_text()
     task = WatchedTask("t-1", CALIBRATED, DECISION, {TODAY.isoformat(): Day(kept=10_000_000)})
-    assert planned_reads(find([task], AlarmRate(), TODAY.isoformat()), WatchPolicy())["t-1"].share == 0.0001
+    assert planned_reads(find([task], WatchPolicy(), TODAY.isoformat()), WatchPolicy())["t-1"].share == 0.0001
     (tmp_path / "none.json").write_text('{"read_behind": {}}')
     with pytest.raises(InputError, match="no task with a promise"):
         ReadBehind.read(str(tmp_path / "none.json"), tmp_path / "none.json")
