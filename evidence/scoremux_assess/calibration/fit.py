@@ -1,6 +1,5 @@
 """Labelled rows and a policy → the decision of each task."""
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -8,24 +7,15 @@ import numpy as np
 
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.ranges import Growth, fit_ranges
+from scoremux_assess.calibration.task_thresholds import everyone, promise_of, thresholds_of
 from scoremux_assess.calibration.temperature import Change, temperatures_of
-from scoremux_assess.calibration.tested_rows import RowsUnderTest, effective_rows
-from scoremux_assess.calibration.thresholds import (
-    NearMiss,
-    Promise,
-    choose,
-    choose_by_task,
-    nearest,
-    share_threshold,
-)
+from scoremux_assess.calibration.thresholds import NearMiss, RowsUnderTest, effective_rows, nearest
 from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_assess.statistics.agreement import qwk
 from scoremux_client.contract import Reason
-from scoremux_client.errors import InputError
-from scoremux_decide.decision import NONE, OWN, POOLED, Decision, Expected, Threshold, Unusual
-from scoremux_decide.policy import AgreementTarget, ScoringPolicy
+from scoremux_decide.decision import NONE, OWN, Decision, Expected, Unusual
+from scoremux_decide.policy import ScoringPolicy
 
-_LOW = Reason.LOW_CONFIDENCE.value
 _ONE_LEVEL = 0.95
 """The share of rows with one level of the machine from which on the level says nothing about a response."""
 
@@ -68,10 +58,10 @@ def fit(
     below_gate = dict(_below_gate(policy, tasks))
     to_people = {*with_one_level, *failing, *below_gate}
     tested = {}
-    thresholds = {name: _everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name])) for name in to_people}
+    thresholds = {name: everyone(Reason.LOW_CONFIDENCE, OWN, len(tasks[name])) for name in to_people}
     if policy.target is not None:
         tested = {n: RowsUnderTest.of(rows, held_out[n]) for n, rows in tasks.items() if n not in to_people}
-        thresholds |= _thresholds(policy, policy.target, tasks, tested, looks or {})
+        thresholds |= thresholds_of(policy, policy.target, tasks, tested, looks or {})
     ranges = {}
     if policy.range_confidence is not None:
         growths = {name: Growth.of(rows, rows.calibrated(held_out[name])) for name, rows in tasks.items()}
@@ -128,7 +118,7 @@ def _near_misses(
         threshold = decision.threshold
         temperature = decision.temperature
         if policy.target and temperature and threshold and threshold.confidence and threshold.least is None:
-            miss = nearest(RowsUnderTest.of(tasks[name], temperature.value), _promise(policy.target))
+            miss = nearest(RowsUnderTest.of(tasks[name], temperature.value), promise_of(policy.target))
             if miss is not None:
                 needed = None if miss.needed is None else max(miss.needed, policy.rows.own)
                 yield name, replace(miss, needed=needed)
@@ -139,93 +129,13 @@ def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> 
 
     rows: how many labelled ones it has.
     """
-    everyone = None if policy.target is None else _everyone(Reason.LOW_CONFIDENCE, NONE, rows)
+    everyone = None if policy.target is None else everyone(Reason.LOW_CONFIDENCE, NONE, rows)
     return Decision(
         policy.digest,
         policy.conditions_of(task),
         policy.truncated_to_people,
         threshold=everyone,
     )
-
-
-def _thresholds(
-    policy: ScoringPolicy,
-    target: AgreementTarget,
-    tasks: Tasks,
-    tested: Mapping[str, RowsUnderTest],
-    looks: Mapping[str, int],
-) -> dict[str, Threshold]:
-    """Return the threshold of each tested task: its own, one that tasks with fewer rows share, or all to people.
-
-    A shared one may be wrong as often as its tasks' looks allow on average, weighted by their rows.
-    """
-    thresholds = {}
-    shared = []
-    for name, rows in tested.items():
-        count = len(tasks[name])
-        if count < policy.rows.new:
-            thresholds[name] = _everyone(Reason.NEW_TASK, NONE, count)
-        elif count >= policy.rows.own:
-            wrong_at_look = _wrong(target, looks.get(name, 1))
-            thresholds[name] = _threshold(
-                target,
-                rows,
-                Threshold(_LOW, OWN, count, 1.0),
-                wrong_at_look,
-            )
-        else:
-            shared.append(name)
-    if shared:
-        counts = [len(tasks[name]) for name in shared]
-        parts = [tested[name] for name in shared]
-        empty = Threshold(
-            _LOW,
-            POOLED,
-            sum(counts),
-            1.0,
-            tasks=len(shared),
-        )
-        wrong = [_wrong(target, looks.get(name, 1)) for name in shared]
-        level = float(np.average(wrong, weights=np.maximum(counts, 1)))
-        together = _threshold(target, RowsUnderTest.joined(parts), empty, level)
-        leasts = [together.least] * len(shared)
-        if together.least is not None and target.human_share is None:
-            leasts = choose_by_task(parts, together.least, _promise(target))
-        for name, rows, least in zip(shared, parts, leasts, strict=True):
-            thresholds[name] = replace(together, least=least, share=rows.share_below(least))
-    return thresholds
-
-
-def _threshold(
-    target: AgreementTarget,
-    rows: RowsUnderTest,
-    empty: Threshold,
-    wrong: float,
-) -> Threshold:
-    """Return the threshold of rows that share one. empty: without a cut; wrong: as for `_promise`."""
-    if target.human_share is not None:
-        share = target.human_share
-        least = share_threshold(rows.confidence, rows.weight, share) if share < 1 else None
-        return replace(empty, least=least, share=rows.share_below(least))
-    if target.within_of_humans is not None and np.isnan(rows.worse).all():
-        raise InputError(
-            "within_of_humans needs rows with the levels of two humans (column `second`), and there are none"
-        )
-    least = choose(rows, _promise(target, wrong))
-    promised = target.model_dump(include={"exact", "critical", "within_of_humans", "confidence"})
-    return replace(empty, least=least, share=rows.share_below(least), **promised)
-
-
-def _wrong(target: AgreementTarget, look: int) -> float:
-    """Return the chance that the k-th look may be wrong, (1 − confidence) · 6 / (π² k²): 1 − confidence for all k."""
-    return (1 - target.confidence) * 6 / (math.pi * look) ** 2
-
-
-def _promise(target: AgreementTarget, wrong: float | None = None) -> Promise:
-    """Return the promise to test. wrong: the chance that it finds a broken promise; by default that of a first look."""
-    wrong = _wrong(target, 1) if wrong is None else wrong
-    errors = None if target.exact is None else 1 - target.exact
-    return Promise(errors, target.critical, 1 - wrong, target.within_of_humans)
 
 
 def _expected(
@@ -243,10 +153,6 @@ def _expected(
     shares = np.bincount(rows.level, rows.weight, rows.probabilities.shape[1]) / rows.weight.sum()
     error = float(np.average(1 - kept.confidence, weights=kept.weight))
     return Expected(error, int(effective), tuple(shares.tolist()))
-
-
-def _everyone(reason: Reason, source: str, rows: int) -> Threshold:
-    return Threshold(reason.value, source, rows, 1.0)
 
 
 def _unusual(policy: ScoringPolicy, rows: LabelledScores) -> Unusual | None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoremux_assess.calibration.tested_rows import RowsUnderTest, effective_rows
-from scoremux_assess.labels.ratings import Floats, Ints, Mask
+from scoremux_assess.calibration.labelled_scores import LabelledScores
+from scoremux_assess.labels.ratings import Floats, Ints, Mask, own_numbers
+from scoremux_decide.apply import calibrated
 from scoremux_decide.bounds import at_most, most_errors, upper_bound
 
 _CUTS = 60
@@ -23,13 +24,119 @@ _CUTS = 60
 _LIKELY, _TIMES = 0.8, tuple(1.15**step for step in range(1, 25))
 """How many times the rows are tried until some cut shows a promise with a chance of 80 %."""
 
-_LEAST_ROWS = 5
-"""Rows of its own, of those that the machine would keep, without which a task has no part in a shared threshold."""
+@dataclass(frozen=True)
+class RowsUnderTest:
+    """B distinct texts of one or of several tasks. The levels of equal texts are averaged.
 
-_RATES = (np.arange(500) + 0.5) / 500
-_PRECISIONS = np.geomspace(2, 20, 9)
-"""How many rows of its own the other tasks' rates may be worth to a task. Tasks in which the machine is seldom sure are
-harder than the mean: with more, 30 % of tasks missed their target in simulation."""
+    Attributes:
+        confidence: Calibrated probability of the machine's level, float64 [B], the very bits that the scorer gives.
+        severe: Calibrated probability that it is two levels off or more, float64 [B].
+        errors: Share of wrong levels, float64 [B]: 0 or 1 but for equal texts.
+        critical: Share of levels two or more off.
+        worse: Share of rows where the machine is wrong and a second human right; NaN without a second human.
+        better: Share of rows where a second human alone is wrong.
+        weight: How many rows each stands for.
+        student: Who wrote it, int64 [B]; −1 where that is not known.
+    """
+
+    confidence: Floats
+    severe: Floats
+    errors: Floats
+    critical: Floats
+    worse: Floats
+    better: Floats
+    weight: Floats
+    student: Ints
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    @classmethod
+    def of(cls, rows: LabelledScores, temperature: float | Floats) -> "RowsUnderTest":
+        """Return one task's rows. temperature: of all rows, or of each."""
+        each = np.broadcast_to(temperature, len(rows)).tolist()
+        columns = zip(rows.probabilities.tolist(), rows.level.tolist(), each, strict=True)
+        confidence = [calibrated(probabilities, value)[level] for probabilities, level, value in columns]
+        shares = rows.calibrated(temperature)
+        far = np.abs(np.arange(shares.shape[1])[None, :] - rows.level[:, None]) > 1
+        wrong = rows.distance > 0
+        disagrees = rows.second != rows.human
+        has_second = ~np.isnan(rows.second)
+        table = (
+            np.array(confidence, dtype=np.float32).astype(np.float64),
+            (shares * far).sum(axis=1),
+            wrong,
+            rows.distance > 1,
+            np.where(has_second, wrong & ~disagrees, np.nan),
+            np.where(has_second, ~wrong & disagrees, np.nan),
+        )
+        _, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
+        weight = np.bincount(text, rows.weight, len(first)).astype(np.float64)
+        means = (np.bincount(text, rows.weight * column, len(first)) / weight for column in table)
+        return cls(*means, weight, rows.student[first])
+
+    @classmethod
+    def joined(cls, parts: "Sequence[RowsUnderTest]") -> "RowsUnderTest":
+        """Return the rows of all parts; a student is the same in all of them."""
+        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
+
+    def take(self, rows: Ints) -> "RowsUnderTest":
+        return RowsUnderTest(*(column[rows] for column in vars(self).values()))
+
+    def ranked(self) -> "RowsUnderTest":
+        """Return the rows in order of their confidence, the most confident first."""
+        return self.take(np.argsort(-self.confidence, kind="stable"))
+
+    def share_below(self, least: float | None) -> float:
+        """Return the share of rows that a threshold sends to people; None sends all."""
+        if least is None or not len(self):
+            return 1.0
+        return round(
+            float(self.weight[self.confidence < least].sum() / self.weight.sum()),
+            6,
+        )
+
+    def numbered_students(self) -> Ints:
+        """Return a number from 0 for each student, [B]; a row without a student has one of its own."""
+        return np.asarray(np.unique(own_numbers(self.student), return_inverse=True)[1])
+
+    def correlation(self) -> float:
+        """Return how alike the errors of one student's rows are, beyond their confidences; from 0 to 1.
+
+        The intraclass correlation of e − (1 − confidence), by moments, and one standard error more.
+        """
+        student = self.numbered_students()
+        residual = self.errors - (1 - self.confidence)
+        counts = np.bincount(student)
+        pairs = float((counts * (counts - 1)).sum())
+        if not pairs:
+            return 0.0
+        totals = np.bincount(student, residual)
+        products = float((totals**2).sum() - (residual**2).sum())
+        estimate = products / pairs / max(float((residual**2).mean()), 1e-12)
+        return float(np.clip(estimate + np.sqrt(2 / pairs), 0, 1))
+
+
+def effective_rows(rows: RowsUnderTest, correlation: float) -> Floats:
+    """Return how many independent rows of equal weight tell as much as the first k rows, float64 [B], for each k.
+
+    (Σ w)² / ((1 − ρ) Σ w² + ρ Σ over students (Σ w)²), after Kish (1965): k where weights are equal and each row is
+    another student's.
+    """
+    weight = rows.weight
+    student = rows.numbered_students()
+    order = np.argsort(student, kind="stable")
+    running = np.cumsum(weight[order])
+    first = np.flatnonzero(np.diff(student[order], prepend=-1))
+    before = np.repeat(
+        running[first] - weight[order][first],
+        np.diff(np.append(first, len(order))),
+    )
+    earlier = np.empty_like(weight)
+    earlier[order] = running - weight[order] - before
+    squares = np.cumsum(weight**2)
+    by_student = np.cumsum(weight**2 + 2 * earlier * weight)
+    return np.asarray(np.cumsum(weight) ** 2 / ((1 - correlation) * squares + correlation * by_student))
 
 
 @dataclass(frozen=True)
@@ -54,7 +161,7 @@ def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
         return None
     correlation = rows.correlation()
     ranked = rows.ranked()
-    ends = _cuts(ranked.confidence)
+    ends = cuts_of(ranked.confidence)
     independent = np.floor(effective_rows(ranked, correlation)[ends - 1] + 1e-9).astype(np.int64)
     kept = np.ones(len(ends), bool)
     chance = np.ones(len(ends))
@@ -64,8 +171,8 @@ def choose(rows: RowsUnderTest, promise: Promise) -> float | None:
     ):
         if most is not None:
             allowed = _allowed(independent, most, promise.confidence)
-            kept &= np.ceil(_shares(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
-            chance *= at_most(allowed, independent, _shares(ranked.weight, expected, ends))
+            kept &= np.ceil(shares_up_to(ranked.weight, observed, ends) * independent - 1e-9) <= allowed
+            chance *= at_most(allowed, independent, shares_up_to(ranked.weight, expected, ends))
     if promise.within is not None:
         kept &= _within(ranked, ends, promise.within, promise.confidence, correlation)
         chance *= _prospects(ranked, ends, promise.within)
@@ -99,9 +206,9 @@ def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
     if most is None or not len(rows):
         return None
     ranked = rows.ranked()
-    ends = _cuts(ranked.confidence)
+    ends = cuts_of(ranked.confidence)
     independent = effective_rows(ranked, rows.correlation())[ends - 1]
-    expected = _shares(ranked.weight, 1 - ranked.confidence, ends)
+    expected = shares_up_to(ranked.weight, 1 - ranked.confidence, ends)
 
     def chances(times: float) -> Floats:
         counts = np.floor(independent * times + 1e-9).astype(np.int64)
@@ -109,7 +216,7 @@ def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
 
     place = int(chances(1.0).argmax())
     least = float(ranked.confidence[ends[place] - 1])
-    errors = float(_shares(ranked.weight, ranked.errors, ends)[place])
+    errors = float(shares_up_to(ranked.weight, ranked.errors, ends)[place])
     enough = (int(np.ceil(times * len(rows))) for times in _TIMES if chances(times).max() >= _LIKELY)
     return NearMiss(
         least,
@@ -117,98 +224,6 @@ def nearest(rows: RowsUnderTest, promise: Promise) -> NearMiss | None:
         errors,
         next(enough, None),
     )
-
-
-def choose_by_task(
-    tasks: Sequence[RowsUnderTest],
-    least: float,
-    promise: Promise,
-) -> list[float | None]:
-    """Return for each of the tasks that share a threshold the least confidence that its own rows do not contradict.
-
-    The error rates of tasks are shrunk to their mean: Beta-distributed around it, with a precision that their counts
-    make likely. A task is left the first confidence from `least` on at which the probability that its rate is above
-    the promise is 1 − confidence at most; None without one. `within` is asked of the rows with a second human.
-    """
-    ranked = [rows.ranked() for rows in tasks]
-    everything = np.sort(np.concatenate([rows.confidence for rows in ranked]))[::-1]
-    cuts = [float(everything[end - 1]) for end in _cuts(everything) if everything[end - 1] >= least][::-1]
-    limits = ((promise.errors, ("errors",)), (promise.critical, ("critical",)), (promise.within, ("worse", "better")))
-    tests = [(most, *_by_cut(ranked, cuts, names)) for most, names in limits if most is not None]
-    chosen: list[float | None] = [None] * len(tasks)
-    for place, cut in reversed(list(enumerate(cuts))):
-        kept = np.ones(len(tasks), bool)
-        for most, independent, counts in tests:
-            rates = [_rates(count, independent[place]) for count in counts[:, place]]
-            kept &= (independent[place] >= _LEAST_ROWS) & (_doubt(rates, most) <= 1 - promise.confidence)
-        for task in np.flatnonzero(kept):
-            chosen[task] = cut
-    return chosen
-
-
-def share_threshold(confidence: Floats, weight: Floats, share: float) -> float:
-    """Return the confidence below which this share of the rows lies."""
-    if share <= 0:
-        return 0.0
-    if not len(confidence):
-        return 1.0
-    order = np.argsort(confidence, kind="stable")
-    below = np.cumsum(weight[order]) - weight[order]
-    place = np.searchsorted(below, np.floor(share * len(order) + 0.5) / len(order) * weight.sum() * (1 - 1e-12))
-    return float(confidence[order][min(place, len(order) - 1)])
-
-
-def _by_cut(
-    ranked: Sequence[RowsUnderTest],
-    cuts: Sequence[float],
-    names: Sequence[str],
-) -> tuple[Floats, Floats]:
-    """Return how many independent rows of each task each cut keeps, [C, T], and their sums of columns, [N, C, T].
-
-    Rows without a value in these columns are left out. ranked: rows of each task, in order of their confidence.
-    """
-    independent = np.zeros((len(cuts), len(ranked)))
-    counts = np.zeros((len(names), len(cuts), len(ranked)))
-    for task, rows in enumerate(ranked):
-        usable = rows.take(np.flatnonzero(~np.isnan(getattr(rows, names[0]))))
-        ends = np.searchsorted(-usable.confidence, -np.array(cuts), side="right")
-        some = ends > 0
-        independent[some, task] = effective_rows(usable, usable.correlation())[ends[some] - 1]
-        for place, name in enumerate(names):
-            counts[place, some, task] = _shares(usable.weight, getattr(usable, name), ends[some])
-    return independent, counts * independent
-
-
-def _doubt(rates: Sequence[Floats], most: float) -> Floats:
-    """Return the probability that each task's rate, or the first less the second, is above `most`, [T].
-
-    rates: See `_rates`.
-    """
-    if len(rates) == 1:
-        return np.asarray(rates[0][:, most < _RATES].sum(axis=1))
-    return np.asarray(((rates[0] @ (_RATES[:, None] - _RATES > most)) * rates[1]).sum(axis=1))
-
-
-def _rates(errors: Floats, rows: Floats) -> Floats:
-    """Return how probable each of `_RATES` is as that of each task, from the rates of all, [T, R]."""
-    some = rows > 0
-    mean = float(((errors + 0.5) / (rows + 1))[some].mean()) if some.any() else 0.5
-    of_error = np.log(_RATES)
-    of_none = np.log1p(-_RATES)
-    logs = errors[:, None] * of_error + (rows - errors)[:, None] * of_none
-    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
-    marginal = np.zeros(len(_PRECISIONS))
-    shares = np.zeros((len(_PRECISIONS), len(rows), len(_RATES)))
-    for place, precision in enumerate(_PRECISIONS):
-        alpha = mean * precision
-        beta = (1 - mean) * precision
-        log_prior = (alpha - 1) * of_error + (beta - 1) * of_none
-        prior = np.exp(log_prior - log_prior.max())
-        joint = likelihood * (prior / prior.sum())
-        marginal[place] = np.log(joint.sum(axis=1)).sum()
-        shares[place] = joint / joint.sum(axis=1, keepdims=True)
-    weights = np.exp(marginal - marginal.max())
-    return np.tensordot(weights / weights.sum(), shares, axes=1)
 
 
 def _within(
@@ -245,7 +260,7 @@ def _prospects(ranked: RowsUnderTest, ends: Ints, most: float) -> Floats:
     """
     double = ~np.isnan(ranked.worse)
     disagreement = float((ranked.better + np.where(ranked.errors > 0, 1 - ranked.worse, 0.0))[double].mean())
-    wrong = _shares(ranked.weight, 1 - ranked.confidence, ends)
+    wrong = shares_up_to(ranked.weight, 1 - ranked.confidence, ends)
     worse = wrong * (1 - disagreement)
     better = (1 - wrong) * disagreement
     scores = (most - worse + better) * np.sqrt(ends / np.maximum(worse + better, 1e-6))
@@ -260,14 +275,14 @@ def _allowed(rows: Ints, most: float, confidence: float) -> Ints:
     )
 
 
-def _cuts(ranked: Floats) -> Ints:
+def cuts_of(ranked: Floats) -> Ints:
     """Return how many of the first rows each cut keeps, int64: rows of one confidence are on one side."""
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) + 1
     step = max(1, len(last) // _CUTS)
     return last[::-1][::step][::-1]
 
 
-def _shares(weight: Floats, column: Floats, ends: Ints) -> Floats:
+def shares_up_to(weight: Floats, column: Floats, ends: Ints) -> Floats:
     """Return the weighted mean of a column over the first rows up to each end."""
     return np.asarray((np.cumsum(weight * column) / np.cumsum(weight))[ends - 1])
 

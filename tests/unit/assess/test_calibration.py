@@ -16,8 +16,7 @@ from scoremux_assess.calibration import fit as fitting
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.ranges import Growth, reach
 from scoremux_assess.calibration.temperature import changes_of_brier, fit_temperatures, held_out_temperatures
-from scoremux_assess.calibration.tested_rows import RowsUnderTest, effective_rows
-from scoremux_assess.calibration.thresholds import Promise, choose, nearest
+from scoremux_assess.calibration.thresholds import Promise, RowsUnderTest, choose, effective_rows, nearest
 from scoremux_assess.calibration.unusual import fit_unusual
 from scoremux_assess.statistics.agreement import qwk
 from scoremux_client.errors import InputError
