@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.case import case
 from benchmarks.rows import Row
 from scoremux_assess.calibration.fit import fit
-from scoremux_assess.calibration.labelled_scores import Floats, Ints, LabelledScores
+from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.ranges import Growth
 from scoremux_assess.calibration.temperature import fit_temperatures
 from scoremux_assess.labels.ratings import Mask
@@ -127,7 +127,8 @@ class Corpus:
         drawn = {}
         for name, task in self.made_up.items():
             rows = replace(
-                task.draw(random, luck[students[name]]), student=students[name] if self.answers > 1 else None
+                task.draw(random, luck[students[name]]),
+                student=students[name] if self.answers > 1 else np.full(size, -1),
             )
             if self.copies:
                 text = np.where(random.random(size) < self.copies, random.integers(0, max(1, size // 10), size), 0)
@@ -315,7 +316,16 @@ def _confidence(rows: LabelledScores, temperature: float) -> Floats:
 
 def _rows(probabilities: Floats, human: Ints) -> LabelledScores:
     stated = probabilities.astype(np.float32).astype(np.float64)
-    return LabelledScores(stated, stated.argmax(axis=1), human.astype(np.int64))
+    unknown = np.full(len(human), -1)
+    return LabelledScores(
+        probabilities=stated,
+        level=stated.argmax(axis=1),
+        human=human.astype(np.int64),
+        second=np.full(len(human), np.nan),
+        weight=np.ones(len(human)),
+        student=unknown,
+        text=unknown,
+    )
 
 
 def calibration_error(confidence: Floats, right: Mask) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from raters import labelled_scores
 from scoremux_assess.calibration.fit import fit
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.promises.detectors import alarms, error_detector
@@ -36,7 +37,7 @@ def _errors(shares: npt.NDArray[np.float64], reads: int, seed: int) -> npt.NDArr
 def _rows(right: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float64]) -> LabelledScores:
     level = np.arange(len(right)) % 2
     human, probabilities = np.where(right, level, 1 - level), np.stack([confidence, 1 - confidence], axis=1)
-    return LabelledScores(np.where(level[:, None] == 0, probabilities, probabilities[:, ::-1]), level, human)
+    return labelled_scores(np.where(level[:, None] == 0, probabilities, probabilities[:, ::-1]), level, human)
 
 
 def _first_alarms(errors: npt.NDArray[np.float64], rate: float, days: int) -> npt.NDArray[np.float64]:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scoremux_assess.calibration.fit import fit
-from scoremux_assess.calibration.labelled_scores import Ints, LabelledScores
-from scoremux_assess.labels.ratings import Ratings
+from scoremux_assess.calibration.labelled_scores import LabelledScores
+from scoremux_assess.labels.ratings import Floats, Ints, Ratings
 from scoremux_decide.policy import ScoringPolicy
 
 Table = npt.NDArray[np.float64]
@@ -104,6 +104,14 @@ TABLES = {
 """Distributions like those of short-answer tasks, easy and hard ones."""
 
 
+def labelled_scores(probabilities: Floats, level: Ints, human: Ints, **others: Any) -> LabelledScores:
+    """Return rows of which only what is given is known."""
+    rows = len(human)
+    unknown: dict[str, Any] = {"second": np.full(rows, np.nan), "weight": np.ones(rows)}
+    unknown |= {"student": np.full(rows, -1), "text": np.full(rows, -1)}
+    return LabelledScores(probabilities, level, human, **unknown | others)
+
+
 HUMANS = 0.88
 """How often two humans agree."""
 
@@ -125,7 +133,7 @@ class MadeTask:
         human = _another(level, random.random(rows) >= chance, random)
         second = _another(human, random.random(rows) >= HUMANS, random).astype(np.float64)
         second[random.random(rows) >= double] = np.nan
-        return LabelledScores(probabilities, level, human, second)
+        return labelled_scores(probabilities, level, human, second=second)
 
 
 GOOD_AND_BAD = {**{f"good {n}": MadeTask() for n in range(19)}, "bad": MadeTask(right=0.5)}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from scoremux_assess.calibration.labelled_scores import LOG_TEMPERATURES, LabelledScores
-from scoremux_assess.labels.ratings import Floats, Ints
+from scoremux_assess.labels.ratings import Floats
 from scoremux_assess.labels.similar_texts import connected_rows
 from scoremux_decide.decision import NONE, OWN, POOLED, Temperature
 

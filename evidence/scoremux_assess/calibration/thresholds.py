@@ -24,6 +24,7 @@ _CUTS = 60
 _LIKELY, _TIMES = 0.8, tuple(1.15**step for step in range(1, 25))
 """How many times the rows are tried until some cut shows a promise with a chance of 80 %."""
 
+
 @dataclass(frozen=True)
 class RowsUnderTest:
     """B distinct texts of one or of several tasks. The levels of equal texts are averaged.

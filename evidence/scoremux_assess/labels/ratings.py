@@ -1,7 +1,7 @@
 """Rated rows as columns, and the sums over them from which every statistic follows."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum

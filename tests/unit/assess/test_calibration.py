@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import beta
 
 from making import ROOT
-from raters import GOOD_AND_BAD, replicate
+from raters import GOOD_AND_BAD, labelled_scores, replicate
 from scoremux_assess.calibration import fit as fitting
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.ranges import Growth, reach
@@ -36,7 +36,7 @@ def draw_rows(count: int, seed: int, temperature: float = 2.0, levels: int = 4, 
     human = (true.cumsum(axis=1) < random.random((count, 1))).sum(axis=1).clip(max=levels - 1)
     bold = np.maximum(true, 1e-6) ** temperature
     bold /= bold.sum(axis=1, keepdims=True)
-    return LabelledScores(bold.astype(np.float32).astype(np.float64), bold.argmax(axis=1), human)
+    return labelled_scores(bold.astype(np.float32).astype(np.float64), bold.argmax(axis=1), human)
 
 
 def fit(*values: Any) -> dict[str, Decision]:
@@ -198,7 +198,7 @@ def test_target_that_no_cut_reaches_sends_everything_to_people() -> None:
 
 def test_a_task_of_one_level_has_no_threshold_and_no_part_in_a_shared_one() -> None:
     """The machine gives everybody one level, which is right in nine of ten: a threshold would keep all of its rows."""
-    alike = LabelledScores(np.tile([0.88, 0.12], (90, 1)), np.zeros(90, np.int64), (np.arange(90) % 10 == 0) * 1)
+    alike = labelled_scores(np.tile([0.88, 0.12], (90, 1)), np.zeros(90, np.int64), (np.arange(90) % 10 == 0) * 1)
     tasks = {"alike": alike, "a": draw_rows(90, 2), "b": draw_rows(90, 3)}
     target = {"exact": 0.75}
     people, keep = (
@@ -227,7 +227,7 @@ def test_gate_is_asked_of_the_weighted_kappa() -> None:
 def test_odd_tasks_get_decisions_that_can_be_read(target: dict[str, float]) -> None:
     def rows(probabilities: list[float], human: int, count: int = 200) -> LabelledScores:
         column = np.tile(probabilities, (count, 1))
-        return LabelledScores(column, column.argmax(axis=1), np.full(count, human))
+        return labelled_scores(column, column.argmax(axis=1), np.full(count, human))
 
     tasks = {
         "one level": rows([1.0], 0), "one row": rows([0.4, 0.6], 0, 1), "no row": rows([0.4, 0.6], 0, 0),
@@ -254,7 +254,7 @@ def test_promise_of_a_true_error_of_a_tenth_is_found_in_58_percent_of_draws_of_1
     chosen = 0
     for seed in range(400):
         human = (np.random.default_rng(seed).random(100) < 0.1).astype(np.int64)
-        rows = LabelledScores(np.tile([0.9, 0.1], (100, 1)), np.zeros(100, np.int64), human)
+        rows = labelled_scores(np.tile([0.9, 0.1], (100, 1)), np.zeros(100, np.int64), human)
         chosen += choose(RowsUnderTest.of(rows, 1.0), Promise(0.15, None, 0.9)) is not None
     assert chosen / 400 == pytest.approx(0.583, abs=0.07)
 
@@ -270,7 +270,7 @@ def test_equal_texts_count_once() -> None:
 
 def test_rows_of_one_student_tell_less_the_more_alike_their_errors_are() -> None:
     student = np.repeat(np.arange(50), 4)
-    certain = LabelledScores(np.tile([0.6, 0.4], (200, 1)), np.zeros(200, np.int64), student % 2, student=student)
+    certain = labelled_scores(np.tile([0.6, 0.4], (200, 1)), np.zeros(200, np.int64), student % 2, student=student)
     alike = RowsUnderTest.of(certain, 1.0)
     assert alike.correlation() > 0.9
     assert effective_rows(alike, 1.0)[-1] == pytest.approx(50)
@@ -350,7 +350,7 @@ def test_what_is_unlike_all_levels_centres_is_unusual() -> None:
 def test_decisions_survive_their_file() -> None:
     example = read_policy(ROOT / "examples" / "policy.toml")
     rows, pooled = draw_rows(120, 9), np.random.default_rng(1).normal(size=(120, 8)).astype(np.float32)
-    decision = fit(example, {"t": LabelledScores(rows.probabilities, rows.level, rows.human, pooled=pooled)})["t"]
+    decision = fit(example, {"t": labelled_scores(rows.probabilities, rows.level, rows.human, pooled=pooled)})["t"]
     again = Decision.parse(decision.to_json(), "decision.json")
     assert again.to_json() == decision.to_json() and again.conditions == example.conditions
     assert (again.policy, again.unusual is None, len(again.conditions.rules)) == (example.digest, False, 10)
