@@ -25,7 +25,7 @@ from scoremux_assess.calibration.fit import fit
 from scoremux_assess.calibration.labelled_scores import LabelledScores
 from scoremux_assess.calibration.ranges import Growth
 from scoremux_assess.calibration.temperature import fit_temperatures
-from scoremux_assess.labels.ratings import Mask
+from scoremux_assess.labels.ratings import Floats, Ints, Mask
 from scoremux_assess.statistics.reliability import measure_confidence
 from scoremux_decide.decision import Decision, LevelRange
 from scoremux_decide.policy import ScoringPolicy

@@ -129,12 +129,12 @@ def decision_without_confidence(policy: ScoringPolicy, task: str, rows: int) -> 
 
     rows: how many labelled ones it has.
     """
-    everyone = None if policy.target is None else everyone(Reason.LOW_CONFIDENCE, NONE, rows)
+    threshold = None if policy.target is None else everyone(Reason.LOW_CONFIDENCE, NONE, rows)
     return Decision(
         policy.digest,
         policy.conditions_of(task),
         policy.truncated_to_people,
-        threshold=everyone,
+        threshold=threshold,
     )
 
 

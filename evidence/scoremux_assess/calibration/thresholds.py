@@ -73,8 +73,8 @@ class RowsUnderTest:
         )
         _, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
         weight = np.bincount(text, rows.weight, len(first)).astype(np.float64)
-        means = (np.bincount(text, rows.weight * column, len(first)) / weight for column in table)
-        return cls(*means, weight, rows.student[first])
+        means = [np.bincount(text, rows.weight * column, len(first)) / weight for column in table]
+        return cls(*[*means, weight, rows.student[first]])
 
     @classmethod
     def joined(cls, parts: "Sequence[RowsUnderTest]") -> "RowsUnderTest":

@@ -273,6 +273,7 @@ _ADJACENT = Statistic("adjacent", "adjacent agreement", _adjacent, "share")
 _QWK = Statistic("qwk", "QWK", _qwk, "correlation", step=_by_variance)
 _R = Statistic("r", "Pearson r", _r, "correlation", step=_by_variance)
 _SMD = Statistic("smd", "SMD", _smd, "difference", step=_by_deviation)
+_OF_SHARES = (_EXACT, _ADJACENT, _QWK, _SMD)
 _TRUE_SCORES = (Pair.HUMANS, Pair.DOUBLE, Pair.SECOND)
 _NEEDS_MACHINE = (Pair.MACHINE,)
 _LENGTHS = (Pair.LENGTH_OF_HUMAN, Pair.LENGTH)
@@ -325,13 +326,13 @@ STATISTICS = (
         _TRUE_SCORES, _by_root, _NEEDS_MACHINE,
     ),
     Statistic("people", "share sent to people", lambda p: _ratio(p.n - p.same, p.n), "share", (Pair.ROUTES,)),
-    *(measure.on(Pair.KEPT, name="kept_{}", words=" of the machine's share") for measure in (_EXACT, _ADJACENT, _QWK, _SMD)),
+    *(measure.on(Pair.KEPT, name="kept_{}", words=" of the machine's share") for measure in _OF_SHARES),
     *(
         measure.on(
             Pair.RECORD, name="record_{}", words=" of the score of record",
             formula=_of_record(measure.formula), needs=(Pair.KEPT, Pair.ROUTES),
         )
-        for measure in (_EXACT, _ADJACENT, _QWK, _SMD)
+        for measure in _OF_SHARES
     ),
     _R.on(Pair.LENGTH, name="length_{}", words=" of machine and length"),
     _R.on(Pair.LENGTH_OF_HUMAN, name="human_length_{}", words=" of human and length"),
