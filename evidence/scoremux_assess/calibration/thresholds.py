@@ -11,6 +11,7 @@ Rows of unequal weight, or of one student, count as the number of independent on
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,8 +74,9 @@ class RowsUnderTest:
         )
         _, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
         weight = np.bincount(text, rows.weight, len(first)).astype(np.float64)
-        means = [np.bincount(text, rows.weight * column, len(first)) / weight for column in table]
-        return cls(*[*means, weight, rows.student[first]])
+        columns: list[Any] = [np.bincount(text, rows.weight * column, len(first)) / weight for column in table]
+        columns += [weight, rows.student[first]]
+        return cls(*columns)
 
     @classmethod
     def joined(cls, parts: "Sequence[RowsUnderTest]") -> "RowsUnderTest":
