@@ -74,9 +74,9 @@ class RowsUnderTest:
         )
         _, first, text = np.unique(own_numbers(rows.text), return_index=True, return_inverse=True)
         weight = np.bincount(text, rows.weight, len(first)).astype(np.float64)
-        columns: list[Any] = [np.bincount(text, rows.weight * column, len(first)) / weight for column in table]
-        columns += [weight, rows.student[first]]
-        return cls(*columns)
+        sums: list[Any] = [np.bincount(text, rows.weight * column, len(first)) / weight for column in table]
+        sums += [weight, rows.student[first]]
+        return cls(*sums)
 
     @classmethod
     def joined(cls, parts: "Sequence[RowsUnderTest]") -> "RowsUnderTest":
