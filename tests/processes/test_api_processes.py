@@ -15,13 +15,10 @@ import httpx
 import psutil
 import pytest
 from sqlalchemy import select
-from standardwebhooks import Webhook
 
 import postgres
 from apis import api_process, routed_process, row, score
-from desks import Work
 from peers import answer, listening
-from receivers import receiving
 from scoremux_review.database import reads
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import api_rows, rows
@@ -197,31 +194,3 @@ def test_postgresql_that_is_away_is_a_problem_to_retry(tmp_path: Path) -> None:
                 process.resume()
         until(lambda: score(client, row("c")).status_code == 200)
         assert names_in(url) == ["a", "b", "c"]
-
-
-@pytest.mark.nightly
-def test_a_decision_is_delivered_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = tmp_path / "reviews.db"
-    with receiving(tmp_path) as (receiver, authority):
-        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-        with routed_process(str(name), tmp_path) as (client, process):
-            url = receiver.url("/hangs", "localhost")
-            webhook = client.post("/v1/webhooks", json={"url": url, "events": ["row.final"]}).json()
-            assert score(client, row("r1")).json()["rows"][0]["route"] == "human:LOW_CONFIDENCE"
-            work = Work.open(name, anna="rater")
-            with closing(work.database):
-                work.decide("anna", work.take("anna").token, 2, wait_s=0)
-            until(lambda: receiver.came)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        receiver.release.set()
-        with routed_process(str(name), tmp_path) as (client, _):
-            (delivery,) = client.get(f"/v1/webhooks/{webhook['id']}/deliveries").json()["deliveries"]
-            assert (delivery["state"], delivery["attempts"]) == ("waiting", 0)
-            until(lambda: client.get(f"/v1/webhooks/{webhook['id']}/deliveries?state=delivered").json()["deliveries"])
-            assert client.get("/v1/rows/t-1/r1").json()["state"] == "final"
-    assert receiver.ids("/hangs") == [delivery["id"]] * 2
-    _, headers, body = receiver.came[1]
-    assert Webhook(webhook["secret"]).verify(body, headers)["data"] == json.loads(body)["data"] == delivery["data"]
-    assert delivery["data"] == {"task": "t-1", "id": "r1", "level": 2, "condition": None,
-                                "reason": "LOW_CONFIDENCE", "machine_level": 1}  # fmt: skip

@@ -1,22 +1,26 @@
 """Stubs and Tritons that are killed or stopped under load: how soon rows are scored again, and that none is lost."""
 
+from __future__ import annotations
+
 import os
 import random
 import re
 import signal
 import statistics
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from load import Load, made_up_rows
-from scoremux_client import NO_RETRIES, Response, Retries, ScoringClient, TransportError
+from scoremux_client import NO_RETRIES, Response, Retries, Scored, ScoringClient, TransportError
 from serving import Serving, serving
-from waiting import Result, Scaled
+from waiting import Result, Scaled, until
+from watching import responses
 
 SCORING_AGAIN_S = 3.5
 HANG_S = 5.0
@@ -55,7 +59,7 @@ def test_no_row_is_lost_and_scoring_goes_on(
     most_s: float,
 ) -> None:
     draw, took = random.Random(times), []
-    rows = made_up_rows(saf_tasks, 256, seed=32)
+    rows = responses(256, 32, saf_tasks)
     with serving(saf_repository, tmp_path, "runner=openvino") as server:
         url = server.endpoints.grpc_url
         with ScoringClient(url) as client:
@@ -97,3 +101,50 @@ def seconds_until_scored(url: str, row: Response, since: float, patience_s: floa
 
 def pid_of(server: Serving, victim: str) -> int:
     return server.stub if victim == "stub" else server.triton
+
+
+class Load:
+    """A context manager. Each client scores random `rows` on a thread of its own, with its own retries.
+
+    A request that raises counts all its rows as lost; `wrong` counts rows whose outcome is not the expected one.
+    """
+
+    def __init__(
+        self, clients: Sequence[Callable[[], ScoringClient]], rows: Sequence[Response], expected: Sequence[Scored]
+    ) -> None:
+        self.scored = self.lost = self.wrong = 0
+        self.errors: list[str] = []
+        self._rows, self._expected = rows, expected
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._threads = [threading.Thread(target=self._send, args=pair) for pair in enumerate(clients)]
+
+    def _send(self, seed: int, open_client: Callable[[], ScoringClient], size: int = 64) -> None:
+        draw = random.Random(seed)
+        with open_client() as client:
+            while not self._stop.is_set():
+                chosen = [draw.randrange(len(self._rows)) for _ in range(size)]
+                try:
+                    outcomes = client.score([self._rows[i] for i in chosen])
+                except TransportError as error:
+                    with self._lock:
+                        self.lost += size
+                        self.errors.append(str(error))
+                    continue
+                wrong = sum(outcome != self._expected[i] for outcome, i in zip(outcomes, chosen, strict=True))
+                with self._lock:
+                    self.scored += size
+                    self.wrong += wrong
+
+    def wait_for_answer(self) -> None:
+        """Wait until a first request is answered."""
+        until(lambda: self.scored, shown=lambda: self.errors)
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()

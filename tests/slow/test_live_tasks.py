@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from load import made_up_rows
 from saf import ADAPTERS
 from scoremux_client import Response, Scored, ScoringClient, Status
 from scoremux_engine import Engine
@@ -25,6 +24,7 @@ from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.store.store import Store
 from serving import serving
 from waiting import Result, Scaled
+from watching import responses
 
 TENSORS = "adapter_model.safetensors"
 BATCH_ROWS, CLIENTS, VERSIONS = 32, 2, 4
@@ -57,7 +57,7 @@ class Seen:
 
     def send(self, url: str, seed: int, tasks: list[str], stop: threading.Event) -> None:
         """Score random rows until `stop` is set."""
-        pool = made_up_rows(tasks, 512, seed)
+        pool = responses(512, seed, tasks)
         draw = random.Random(seed)
         with ScoringClient(url) as client:
             while not stop.is_set():

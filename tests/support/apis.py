@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ import httpx
 import uvicorn
 from fastapi.testclient import TestClient
 
+from chromium import served
 from scoremux_api.api_app import create_app
 from scoremux_api.callers import Callers
 from scoremux_api.rows.live_intake import LiveIntake, ScoredArrival
@@ -100,16 +100,11 @@ def api(folder: Path, *options: Any, **more: Any) -> Iterator[tuple[TestClient, 
 @contextmanager
 def listening_api(folder: Path, *options: Any, **more: Any) -> Iterator[str]:
     """Serve an API on a free port of loopback, in a thread; give its ``host:port``."""
-    with made(folder, *options, **more) as services, socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(services), log_level="warning", server_header=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        until(lambda: server.started)
-        try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    with (
+        made(folder, *options, **more) as services,
+        served(create_app(services), lifespan="on", timeout_graceful_shutdown=None, server_header=False) as url,
+    ):
+        yield url.replace("http://localhost", "127.0.0.1")
 
 
 Process = tuple[httpx.Client, subprocess.Popen[bytes]]

@@ -54,9 +54,10 @@ def open_page(opener: Browser | BrowserContext, **options: Any) -> Page:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Serve an application on a free port; give its URL."""
-    config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
+def served(app: Any, **options: Any) -> Iterator[str]:
+    """Serve an application on a free port; give its URL. options: of uvicorn."""
+    options = {"lifespan": "off", "timeout_graceful_shutdown": 5, **options}
+    config = uvicorn.Config(app, port=0, log_level="warning", **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -12,10 +12,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import tritonclient.grpc as triton
 
 from making import ROOT
+from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.installation import Installation
 from waiting import free_endpoints
@@ -73,7 +73,7 @@ class MortalTriton:
         shutil.copy(ROOT / "model_repository" / "scorer" / "config.pbtxt", model / "config.pbtxt")
         self._triton = Installation.find()
         self._triton.backends(self._folder / "backends")
-        self._start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,10 +83,6 @@ class MortalTriton:
     @property
     def log(self) -> str:
         return (self._folder / "log").read_text()
-
-    def restart(self) -> None:
-        """Start again on the same ports after `kill`."""
-        self._start()
 
     def kill(self) -> None:
         """kill -9 the server and its stub."""
@@ -115,16 +111,15 @@ class MortalTriton:
                     admin.load_model("scorer", client_timeout=60)
                 except triton.InferenceServerException:  # it gave up a stub that got no processor for a second
                     self.kill()
-                    self.restart()
+                    self.start()
         admin.close()
 
     def _stubs(self) -> list[int]:
-        with suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self._process.pid).children()
-            return [c.pid for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
+        with suppress(OSError):
+            return [*processes.stubs(self._process.pid)]
         return []
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Start, up to three times: Triton gives up a stub that gets no processor for a second while it loads."""
         ports = self.endpoints
         arguments = [

@@ -5,7 +5,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,11 +117,11 @@ def watched(repository: Path, log: Path, report: Callable[[str], None] | None = 
     assert not list(SHARED_MEMORY.glob(f"{watch.server.run.shm_prefix[:-1]}*"))
 
 
-def responses(count: int, seed: int | None = None) -> list[Response]:
-    """Return random rows of the small tasks. seed: `count` by default."""
+def responses(count: int, seed: int | None = None, tasks: Sequence[str] = tuple(TASKS)) -> list[Response]:
+    """Return random rows of tasks. seed: `count` by default."""
     draw = random.Random(count if seed is None else seed)
     texts = (" ".join(draw.choices(WORDS, k=draw.randint(0, 60))) for _ in range(count))
-    return [Response(draw.choice(list(TASKS)), text, str(i)) for i, text in enumerate(texts)]
+    return [Response(draw.choice(tasks), text, str(i)) for i, text in enumerate(texts)]
 
 
 def score(watch: Watched, rows: list[Response]) -> list[Scored]:

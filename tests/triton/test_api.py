@@ -66,33 +66,22 @@ def test_scores_have_the_bits_of_the_python_client(server: TritonServer, tmp_pat
     assert len({scored.status for scored in expected}) == 3
 
 
-def test_rows_are_scored_with_the_grant_of_their_caller(small_repository: Path, tmp_path: Path) -> None:
-    with (
-        serving(small_repository, tmp_path / "log") as server,
-        listening_api(tmp_path, GrpcTransport(server.endpoints.grpc_url), key=KEY) as address,
-        httpx.Client(base_url=f"http://{address}", timeout=120) as client,
-    ):
-        rows = [{"id": task, "task": task, "text": "It hands out addresses."} for task in TASKS]
-        for patterns, allowed in ((["t-1", "t-2"], {"t-1", "t-2"}), (["t-3"], {"t-3"}), (["*"], set(TASKS))):
-            answer = client.post("/v1/score", json={"rows": rows}, headers=granted(patterns)).json()["rows"]
-            assert {row["id"] for row in answer if row["status"] == "OK"} == allowed
-            assert {row["status"] for row in answer if row["id"] not in allowed} <= {"FORBIDDEN_TASK"}
-            listed = client.get("/v1/tasks", headers=granted(patterns)).json()["tasks"]
-            assert {task["id"] for task in listed} == allowed
-        assert client.get("/readyz").status_code == 200
-
-
-def test_batch_is_scored_with_a_grant_of_its_token(small_repository: Path, tmp_path: Path) -> None:
+def test_rows_and_batches_are_scored_with_the_grant_of_their_caller(small_repository: Path, tmp_path: Path) -> None:
     rows = [{"id": task, "task": task, "text": "It hands out addresses."} for task in TASKS]
     (tokens := AccessTokenFile(tmp_path / "tokens.json")).add("test", ["*"], 0, 1)
     with (
         serving(small_repository, tmp_path / "log") as server,
         listening_api(tmp_path, GrpcTransport(server.endpoints.grpc_url), key=KEY, tokens=tokens.path) as address,
-        httpx.Client(base_url=f"http://{address}", timeout=120, headers=granted(["t-1"])) as client,
+        httpx.Client(base_url=f"http://{address}", timeout=120) as client,
     ):
-        body = "".join(json.dumps(row) + "\n" for row in rows)
-        batch = client.post("/v1/batches", content=body).json()["id"]
+        for patterns, allowed in ((["t-1", "t-2"], {"t-1", "t-2"}), (["*"], set(TASKS)), (["t-1"], {"t-1"})):
+            client.headers.update(granted(patterns))
+            answer = client.post("/v1/score", json={"rows": rows}).json()["rows"]
+            assert {row["id"] for row in answer if row["status"] == "OK"} == allowed
+            assert {row["status"] for row in answer if row["id"] not in allowed} <= {"FORBIDDEN_TASK"}
+            assert {task["id"] for task in client.get("/v1/tasks").json()["tasks"]} == allowed
+        assert client.get("/readyz").status_code == 200
+        batch = client.post("/v1/batches", content="".join(json.dumps(row) + "\n" for row in rows)).json()["id"]
         until(lambda: client.get(f"/v1/batches/{batch}").json()["status"] == "completed")
-        results = [json.loads(line) for line in client.get(f"/v1/batches/{batch}/results").text.splitlines()]
-        assert results == client.post("/v1/score", json={"rows": rows}).json()["rows"]
-    assert [row["id"] for row in results if row["status"] == "OK"] == ["t-1"]
+        results = client.get(f"/v1/batches/{batch}/results").text.splitlines()
+        assert [json.loads(line) for line in results] == answer

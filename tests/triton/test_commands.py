@@ -69,12 +69,6 @@ def test_ask_shows_one_answer(server: TritonServer) -> None:
     assert unknown.returncode == 2 and "no task nope at" in unknown.stderr and "t-1, t-2" in unknown.stderr
 
 
-def test_serve_says_what_is_missing(tmp_path: Path) -> None:
-    failed = run_here("serve", "--repository", tmp_path)
-    assert failed.returncode == 2
-    assert "run `scoremux export backbone MODEL" in failed.stderr
-
-
 def test_what_triton_refuses_is_one_sentence(own_repository: Path) -> None:
     given = ("serve", "--repository", own_repository, *port_options())
     said = refusal(*given, "--set", "precision=int8", ONEDNN_MAX_CPU_ISA="AVX2")

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +26,6 @@ from scoremux_client import (
     ScoringClient,
     Status,
     TransportError,
-    UnavailableError,
     contract,
 )
 from scoremux_engine import Engine
@@ -39,7 +37,7 @@ from scoremux_server.profile import Profile
 from scoremux_server.triton import processes
 from scoremux_server.triton.command_line import KEY_HEADER
 from scoremux_server.triton.server import TritonServer
-from waiting import free_endpoints, until
+from waiting import free_endpoints
 from watching import RESTRICTED, responses, unwatched
 
 
@@ -244,29 +242,6 @@ def test_a_server_listens_on_ip_6_too(changed: TritonServer) -> None:
         assert b"nv_inference" in answer.read()
 
 
-def test_a_restart_changes_no_bit_and_leaves_nothing_behind(client: ScoringClient, small_repository: Path) -> None:
-    rows = responses(30)
-    with unwatched(small_repository) as again, ScoringClient(again.endpoints.grpc_url) as other:
-        assert other.score(rows) == client.score(rows)
-        assert list(Path("/dev/shm").glob(f"{again.run.shm_prefix}*"))
-    assert not list(Path("/dev/shm").glob(f"{again.run.shm_prefix}*"))
-    with ScoringClient(again.endpoints.grpc_url) as other, pytest.raises(UnavailableError):
-        other.score(responses(1))
-
-
-def test_a_server_that_cannot_start_shows_the_tail_of_its_log(own_repository: Path) -> None:
-    graph = own_repository / "backbone" / "1" / "backbone.onnx"
-    graph.write_bytes(graph.read_bytes()[:-100])
-    server = TritonServer(own_repository, free_endpoints())
-    try:
-        server.launch()
-        with pytest.raises(StartError, match=r"backbone\.onnx was changed or cut short"):
-            server.wait_until_ready()
-    finally:
-        server.stop()
-    assert not list(Path("/dev/shm").glob(f"{server.run.shm_prefix}*"))
-
-
 class CachedServer(TritonServer):
     """A Triton whose scorer is to answer from Triton's response cache."""
 
@@ -313,21 +288,6 @@ def test_every_precision_of_openvino_is_served_bit_for_bit(small_repository: Pat
     assert [(s.level, s.probabilities, s.version) for s in got] == [
         (s.level, s.probabilities, s.version) for s in expected
     ]
-
-
-def test_the_bank_is_seen_in_tritons_metrics(server: TritonServer, client: ScoringClient) -> None:
-    client.score(responses(8))
-
-    def counted() -> dict[str, float]:
-        with urllib.request.urlopen(server.endpoints.metrics_url, timeout=60) as answer:
-            lines = answer.read().decode().splitlines()
-        return {m[1]: float(m[2]) for line in lines if (m := re.match(r"(scoremux_\w+)(?:\{.*\})? (\S+)", line))}
-
-    until(lambda: counted().get("scoremux_bank_loads_total", 0) >= len(TASKS), shown=counted)
-    values = counted()
-    assert values["scoremux_tasks"] == values["scoremux_bank_versions"] == len(TASKS)
-    assert values["scoremux_bank_bytes"] > 0
-    assert values["scoremux_bank_evictions_total"] == values["scoremux_bank_failures_total"] == 0
 
 
 @pytest.mark.nightly

@@ -15,9 +15,8 @@ import pytest
 from tritonclient.grpc import service_pb2_grpc
 
 import serving as command_line
-from fuzzing import fuzz
-from malformed import classify, huge
-from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError, UnavailableError
+from malformed import classify, fuzz, huge
+from scoremux_client import NO_RETRIES, Response, ScoringClient, TransportError
 from scoremux_server.errors import CrashLoopError, SetupError
 from scoremux_server.supervision.watcher import Watcher
 from scoremux_server.triton import processes
@@ -265,30 +264,6 @@ def test_a_start_without_a_readable_store_is_refused(own_repository: Path, tmp_p
     (own_repository / "store" / "manifest.json").write_text('{"tasks": tru')
     with pytest.raises(SetupError, match=r"manifest\.json is damaged"):
         Watcher(TritonServer(own_repository, free_endpoints(), log=tmp_path / "log")).run(threading.Event())
-
-
-def test_a_stop_finishes_rows_in_flight_and_refuses_new_ones(small_repository: Path, tmp_path: Path) -> None:
-    rows = [Response("t-4", f"{n} router packet" + " router packet" * 40) for n in range(6 * 512)]
-    with watched(small_repository, tmp_path / "log") as watch:
-        with ScoringClient(
-            watch.server.endpoints.grpc_url, retries=NO_RETRIES, chunk_rows=512, window=6, timeout_s=300
-        ) as client:
-            going = client.score_iter(rows)
-            first = next(going)  # the other five requests are under way
-            watch.stop.set()
-            watch.wait_until(False)
-            refused: TransportError | None = None
-            while refused is None and watch.thread.is_alive():
-                try:
-                    score(watch, rows[:1])
-                except TransportError as error:
-                    refused = error
-                time.sleep(0.01)
-            assert [scored.ok for scored in (first, *going)] == [True] * len(rows)
-        watch.thread.join(120)
-    assert isinstance(refused, UnavailableError)
-    assert watch.error is None
-    assert not processes.living(watch.server.process.pid)
 
 
 def test_a_killed_watcher_takes_triton_with_it_and_the_next_start_finds_its_ports_free(
