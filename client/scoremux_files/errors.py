@@ -8,9 +8,13 @@ No message ever holds a response's text.
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _REASONS = {
     errno.ELOOP: "it is a symbolic link; copy what it points to (cp -rL)",
@@ -44,6 +48,25 @@ def first_of(names: Sequence[str], most: int = 10, separator: str = ", ") -> str
     """Return the first `most` names for a message, and how many more there are: "a, b and 3 more"."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return separator.join(names[:most]) + more
+
+
+def for_each(
+    items: Sequence[Item], read: Callable[[Item], Result], raises: type[ScoremuxError], what: str
+) -> list[Result]:
+    """Return what a function reads of each item. Raises one error for all errors of the class `raises`.
+
+    what: The items, as the message calls them.
+    """
+    results, wrong = list[Result](), list[ScoremuxError]()
+    for item in items:
+        try:
+            results.append(read(item))
+        except raises as error:
+            wrong.append(error)
+    if wrong:
+        head = f"{len(wrong)} of {len(items)} {what} are refused:"
+        raise wrong[0] if len(wrong) == 1 else raises("\n  ".join([head, *map(str, wrong)]))
+    return results
 
 
 def reading(path: Path, raises: type[Exception] = InputError) -> AbstractContextManager[None]:

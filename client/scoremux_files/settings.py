@@ -17,6 +17,7 @@ else:
     import tomli as tomllib
 
 _ERRORS_SHOWN = 5
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = _QUOTE.maxother = 80
 T = TypeVar("T")
@@ -92,7 +93,7 @@ def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
         return check(value)
     except ValidationError as error:
         complaints = error.errors(include_url=False, include_input=False)
-        said = ["unknown key" if c["type"] == "extra_forbidden" else c["msg"] for c in complaints]
+        said = ["unknown key" if c["type"] in _UNKNOWN_KEY else c["msg"] for c in complaints]
         keys = [quote_key(".".join(map(str, c["loc"]))) or "file" for c in complaints]
         lines = [f"{key}: {what.removeprefix('Value error, ')}" for key, what in zip(keys, said, strict=True)]
         raise ValueError(first_of(lines, _ERRORS_SHOWN, "; ")) from error

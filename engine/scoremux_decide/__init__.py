@@ -1,1 +1,1 @@
-"""Decisions about scored rows: the confidence, condition and route of each. All but `policy` need numpy only."""
+"""Decisions about scored rows: the confidence, condition and route of each. They need numpy and pydantic only."""

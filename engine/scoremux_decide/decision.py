@@ -5,24 +5,18 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, GetPydanticSchema, StrictBool
+from pydantic_core import core_schema
 
 from scoremux_client.contract import Reason
 from scoremux_client.errors import InputError
 from scoremux_decide.conditions.rules import Conditions
-from scoremux_decide.records import (
-    list_of,
-    matrix,
-    number,
-    one_of,
-    parse_record,
-    table_of,
-    vector,
-    whole,
-)
+from scoremux_decide.records import CheckedRecord, number, one_of, parse_record, whole
+from scoremux_files.settings import parse_object
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,16 +24,24 @@ FORMAT = 1
 OWN, POOLED, NONE = "own", "pooled", "none"
 """Where a number comes from: the task's own rows, those of several tasks together, or nowhere."""
 
-MOST_BYTES = 1 << 20
 LEAST_TEMPERATURE = 0.05
 """With less, the powers of all of a row's probabilities could be 0."""
 
-_MOST_CENTRES, _MOST_WIDTH = 64, 1 << 16
-_SHARE, _COUNT, _SOURCE = number(0, 1), whole(0, 1 << 40), one_of(OWN, POOLED, NONE)
+_Share = Annotated[float, number(0, 1)]
+_Count = Annotated[int, whole(0, 1 << 40)]
+_Source = Annotated[str, one_of(OWN, POOLED, NONE)]
+_Reason = Annotated[str, one_of(Reason.LOW_CONFIDENCE.value, Reason.NEW_TASK.value)]
+_Row = Annotated[list[Annotated[float, number(-1e100, 1e100)]], Field(min_length=1, max_length=1 << 16)]
+_Rows = Annotated[list[_Row], Field(min_length=1, max_length=64)]
+
+
+def _as_array(lists: Any) -> GetPydanticSchema:
+    """Return the schema of lists of this type that become an array."""
+    return GetPydanticSchema(lambda _, schema: core_schema.no_info_after_validator_function(np.array, schema(lists)))
 
 
 @dataclass(frozen=True)
-class Temperature:
+class Temperature(CheckedRecord):
     """confidence = p[level]^(1/value) / Σ p^(1/value).
 
     Attributes:
@@ -48,12 +50,12 @@ class Temperature:
     """
 
     value: Annotated[float, number(LEAST_TEMPERATURE, 100)]
-    source: Annotated[str, _SOURCE]
-    rows: Annotated[int, _COUNT]
+    source: _Source
+    rows: _Count
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(CheckedRecord):
     """A row goes to people if its confidence is below `least`.
 
     Attributes:
@@ -68,16 +70,16 @@ class Threshold:
         confidence: Confidence of the promise; None without one.
     """
 
-    reason: Annotated[str, one_of(Reason.LOW_CONFIDENCE.value, Reason.NEW_TASK.value)]
-    source: Annotated[str, _SOURCE]
-    rows: Annotated[int, _COUNT]
-    share: Annotated[float, _SHARE]
-    least: Annotated[float | None, _SHARE] = None
-    exact: Annotated[float | None, _SHARE] = None
-    critical: Annotated[float | None, _SHARE] = None
-    within_of_humans: Annotated[float | None, _SHARE] = None
-    confidence: Annotated[float | None, _SHARE] = None
-    tasks: Annotated[int, _COUNT] = 1
+    reason: _Reason
+    source: _Source
+    rows: _Count
+    share: _Share
+    least: _Share | None = None
+    exact: _Share | None = None
+    critical: _Share | None = None
+    within_of_humans: _Share | None = None
+    confidence: _Share | None = None
+    tasks: _Count = 1
 
 
 NEW_TASK = Threshold(Reason.NEW_TASK.value, NONE, 0, 1.0)
@@ -88,7 +90,7 @@ UNCALIBRATED = Threshold(Reason.UNCALIBRATED.value, NONE, 0, 1.0)
 
 
 @dataclass(frozen=True)
-class LevelRange:
+class LevelRange(CheckedRecord):
     """The range of levels around the machine's that holds the human's with this `confidence`.
 
     Attributes:
@@ -100,12 +102,12 @@ class LevelRange:
         by_level: `reach` by the machine's level, so that the confidence holds for each; None: `reach` is for all.
     """
 
-    reach: Annotated[float, _SHARE]
-    confidence: Annotated[float, _SHARE]
-    source: Annotated[str, _SOURCE]
-    rows: Annotated[int, _COUNT]
+    reach: _Share
+    confidence: _Share
+    source: _Source
+    rows: _Count
     width: Annotated[float, number(0, 1 << 20)]
-    by_level: Annotated[tuple[float, ...] | None, list_of(_SHARE, "numbers")] = None
+    by_level: tuple[_Share, ...] | None = None
 
     def reach_of(self, level: int) -> float:
         """Return the `reach` of ranges around a machine's level; 1 for a level without a fitted one."""
@@ -115,7 +117,7 @@ class LevelRange:
 
 
 @dataclass(frozen=True)
-class Unusual:
+class Unusual(CheckedRecord):
     """A row is unusual if its vector x is farther than `limit` from every centre c: Σ (x − c)² · weights.
 
     Attributes:
@@ -127,10 +129,10 @@ class Unusual:
     """
 
     limit: Annotated[float, number(0, 1e300)]
-    quantile: Annotated[float, _SHARE]
-    rows: Annotated[int, _COUNT]
-    centres: Annotated[Floats, matrix(_MOST_CENTRES, _MOST_WIDTH)]
-    weights: Annotated[Floats, vector(_MOST_WIDTH)]
+    quantile: _Share
+    rows: _Count
+    centres: Annotated[Floats, _as_array(_Rows)]
+    weights: Annotated[Floats, _as_array(_Row)]
 
     def __post_init__(self) -> None:
         if self.centres.shape[1] != len(self.weights) or (self.weights < 0).any():
@@ -138,7 +140,7 @@ class Unusual:
 
 
 @dataclass(frozen=True)
-class Expected:
+class Expected(CheckedRecord):
     """The expectation of responses to come, from the labelled rows.
 
     Attributes:
@@ -147,13 +149,13 @@ class Expected:
         levels: The share of each of the machine's levels among all rows; None where it was not recorded.
     """
 
-    error: Annotated[float, _SHARE]
-    rows: Annotated[int, _COUNT]
-    levels: Annotated[tuple[float, ...] | None, list_of(_SHARE, "numbers")] = None
+    error: _Share
+    rows: _Count
+    levels: tuple[_Share, ...] | None = None
 
 
 @dataclass(frozen=True)
-class Look:
+class Look(CheckedRecord):
     """One test of a promise: with each, the next one has to say more (`fit`).
 
     Attributes:
@@ -166,13 +168,13 @@ class Look:
 
     date: str
     target: str
-    rows: Annotated[int, _COUNT]
+    rows: _Count
     population: tuple[str, ...]
     digest: str
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(CheckedRecord):
     """The decision of a policy for one task version.
 
     Attributes:
@@ -191,14 +193,14 @@ class Decision:
 
     policy: str
     conditions: Conditions
-    truncated: bool = False
+    truncated: StrictBool = False
     temperature: Temperature | None = None
     threshold: Threshold | None = None
     level_range: LevelRange | None = None
     unusual: Unusual | None = None
     arithmetic: str | None = None
     expected: Expected | None = None
-    looks: Annotated[tuple[Look, ...], list_of(table_of(Look), "tables")] = ()
+    looks: tuple[Look, ...] = ()
     held: str | None = None
 
     def __post_init__(self) -> None:
@@ -210,12 +212,9 @@ class Decision:
     def parse(cls, data: bytes, where: str) -> "Decision":
         """Read the file. Raises InputError naming the key that is wrong."""
         try:
-            values = json.loads(data.decode())
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: it is not JSON") from error
-        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-            raise InputError(f"{where}: it has not format {FORMAT}; run `scoremux calibrate` again to write it")
-        try:
+            values = parse_object(data)
+            if values.pop("format", None) != FORMAT:
+                raise ValueError(f"it has not format {FORMAT}; run `scoremux calibrate` again to write it")
             return parse_record(cls, values)
         except ValueError as error:
             raise InputError(f"{where}: {error}") from error

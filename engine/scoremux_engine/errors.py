@@ -14,8 +14,6 @@
 No message ever holds a response's text.
 """
 
-from collections.abc import Sequence
-
 from scoremux_client.errors import ScoremuxError
 
 
@@ -36,12 +34,6 @@ class ClosedError(PackageError):
 
     def __str__(self) -> str:
         return f"{self.args[0]}; export the backbone again with --for and all adapters"
-
-
-def together(wrong: Sequence[PackageError], number: int) -> PackageError:
-    """Return one error for those of some adapters; number: of how many."""
-    head = f"{len(wrong)} of {number} adapters are refused:"
-    return wrong[0] if len(wrong) == 1 else PackageError("\n  ".join([head, *map(str, wrong)]))
 
 
 class StoreError(EngineError):

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, StrictBool
 
 from scoremux_decide.conditions.copies import is_altered, is_answer, is_restated, is_run
 from scoremux_decide.conditions.foreign import in_other_script, is_foreign
@@ -13,7 +15,7 @@ from scoremux_decide.conditions.placeholders import is_placeholder
 from scoremux_decide.conditions.profanity import Profanity
 from scoremux_decide.conditions.response import ResponseText
 from scoremux_decide.conditions.source_text import RUN
-from scoremux_decide.records import lists_of_texts, number, one_of, texts, whole
+from scoremux_decide.records import CheckedRecord, number, one_of, whole
 
 CODE, FLAG = "code", "flag"
 
@@ -31,11 +33,14 @@ _WHO_REFUSES = (vocabulary("me") | vocabulary("school")) - {"ill"}  # of "I'll",
 _SUBJECTS = vocabulary("subjects of things")
 
 
-def _lists(value: Any) -> tuple[str, ...]:
-    named: tuple[str, ...] = texts(value)
-    if wrong := set(named) - set(LANGUAGES):
+def _with_lists(languages: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := set(languages) - set(LANGUAGES):
         raise ValueError(f"has no list for {min(wrong)[:20]}; there are lists for {', '.join(LANGUAGES)}")
-    return named
+    return languages
+
+
+Lists = Annotated[tuple[str, ...], AfterValidator(_with_lists)]
+"""Languages that have built-in lists."""
 
 
 def _patterns_of(phrases: Mapping[str, Sequence[str]]) -> list[str]:
@@ -43,7 +48,7 @@ def _patterns_of(phrases: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(CheckedRecord):
     """A rule with its thresholds; the example policy explains them. action: `code` or `flag`."""
 
     code: ClassVar[str]
@@ -79,8 +84,8 @@ class PhrasesRule(Rule):
     """Phrases of the built-in lists of some languages (`lists`), and those of the policy (`phrases`)."""
 
     name: ClassVar[str]
-    lists: Annotated[tuple[str, ...], _lists] = ()
-    phrases: Annotated[Mapping[str, tuple[str, ...]], lists_of_texts] = field(default_factory=dict)
+    lists: Lists = ()
+    phrases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def patterns(self) -> Phrases:
@@ -114,7 +119,7 @@ class ProfanityRule(Rule):
     """Profanity, wherever it is in the response. lists: languages whose words count in every task."""
 
     code = "P"
-    lists: Annotated[tuple[str, ...], _lists] = ()
+    lists: Lists = ()
 
     def applies(self, response: ResponseText) -> bool:
         # A word of one language may be a plain word of another, such as the German word for thick.
@@ -204,7 +209,7 @@ class CopiedRule(Rule):
     code = "C"
     run: Annotated[int, whole(RUN, 1000)]
     share: Annotated[float, number(0, 1)]
-    altered: bool = False
+    altered: StrictBool = False
 
     def applies(self, response: ResponseText) -> bool:
         words, question, reference = response.words, response.task.question, response.task.reference
@@ -222,7 +227,6 @@ class UninterpretableRule(Rule):
     """No words: of at least `letters` letter trigrams, less than a `share` is known to some language."""
 
     code = "U"
-    removed_keys: ClassVar[tuple[str, ...]] = ("salad",)
     letters: Annotated[int, whole(1, 10_000)]
     share: Annotated[float, number(0, 1)]
 
@@ -248,7 +252,7 @@ class LanguageRule(Rule):
     letters: Annotated[int, whole(1, 10_000)]
     probability: Annotated[float, number(0, 1)]
     languages: tuple[str, ...] = ()
-    short: bool = False
+    short: StrictBool = False
 
     def applies(self, response: ResponseText) -> bool:
         accepted = response.task.languages
@@ -284,7 +288,7 @@ class InsufficientRule(Rule):
 
 
 @dataclass(frozen=True)
-class Conditions:
+class Conditions(CheckedRecord):
     """The rules of a policy, in the order in which they are tried; None: not tried."""
 
     blank: BlankRule | None = None

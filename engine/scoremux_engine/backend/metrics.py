@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 
 class Kind(Enum):
-    """How a metric moves: only up, up and down, or as a distribution over buckets."""
+    """How a metric moves: only up, up and down, or as a distribution over buckets; and Triton's method for it."""
 
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
+    COUNTER = "increment"
+    GAUGE = "set"
+    HISTOGRAM = "observe"
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,8 @@ _BY_TASK = {ROWS: contract.STATUS.name, ROUTES: contract.ROUTE.name, CONDITIONS:
 """Metric that counts rows by task and value → the answer's tensor that has the value; empty ones do not count."""
 
 
-@dataclass
-class Changes:
-    """Events since the last look. added: growth of counters; set: values of gauges; observed: of histograms."""
-
-    added: dict[Series, float] = field(default_factory=dict)
-    set: dict[Series, float] = field(default_factory=dict)
-    observed: list[tuple[Series, float]] = field(default_factory=list)
+Changes = list[tuple[Series, float]]
+"""Events since the last look: the growth of a counter, the value of a gauge, or one value of a histogram."""
 
 
 class Recorder:
@@ -155,7 +150,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._values = defaultdict[Series, float](int)
         self._taken: dict[Series, float] = {}
-        self._observed: list[tuple[Series, float]] = []
+        self._observed: Changes = []
 
     def observe(self, batch: ScoredBatch) -> None:
         labels = [self._labels.of(task) for task in batch.plan.tasks]
@@ -164,10 +159,8 @@ class Recorder:
             values = [value.decode() for value in batch.columns[column][:, 0]]
             rows = zip(labels, values, strict=True)
             counts.update((metric, labelled) for labelled in rows if labelled[1])
-        truncated = int(batch.columns[contract.TRUNCATED.name].sum())
-        tokens = int(batch.columns[contract.TOKENS.name].sum())
-        counts[TOKENS, ()] = tokens
-        counts[TRUNCATED_ROWS, ()] = truncated
+        for metric, spec in ((TOKENS, contract.TOKENS), (TRUNCATED_ROWS, contract.TRUNCATED)):
+            counts[metric, ()] = int(batch.columns[spec.name].sum())
         with self._lock:
             for series, count in counts.items():
                 self._values[series] += count
@@ -205,15 +198,11 @@ class Recorder:
         """Return the changes since the last call; a new series is there before it grows."""
         with self._lock:
             before, self._taken = self._taken, dict(self._values)
-            changes = Changes(observed=self._observed)
-            self._observed = []
+            changes, self._observed = self._observed, []
         for series, value in self._taken.items():
-            if value == before.get(series):
-                continue
-            if series[0].kind is Kind.COUNTER:
-                changes.added[series] = value - before.get(series, 0)
-            else:
-                changes.set[series] = value
+            if value != before.get(series):
+                counted = before.get(series, 0) if series[0].kind is Kind.COUNTER else 0
+                changes.append((series, value - counted))
         return changes
 
     def _observe(self, trace: BatchTrace) -> None:
@@ -237,21 +226,16 @@ class Families:
     """The metrics as Triton publishes them on its metrics port; `family` is its class of that name."""
 
     def __init__(self, family: Any) -> None:
-        kinds = {Kind.COUNTER: family.COUNTER, Kind.GAUGE: family.GAUGE, Kind.HISTOGRAM: family.HISTOGRAM}
         # A family lives as long as this process holds it.
-        self._families = {m: family(name=m.name, description=m.text, kind=kinds[m.kind]) for m in ALL}
+        self._families = {m: family(name=m.name, description=m.text, kind=getattr(family, m.kind.name)) for m in ALL}
         self._shown: dict[Series, Any] = {}
         for metric in ALL:
             if not metric.labels:
                 self._of((metric, ()))  # 0 is a value too
 
     def publish(self, changes: Changes) -> None:
-        for series, grown in changes.added.items():
-            self._of(series).increment(grown)
-        for series, value in changes.set.items():
-            self._of(series).set(value)
-        for series, value in changes.observed:
-            self._of(series).observe(value)
+        for series, value in changes:
+            getattr(self._of(series), series[0].kind.value)(value)
 
     def _of(self, series: Series) -> Any:
         if series not in self._shown:

@@ -66,7 +66,8 @@ class Scorer:
         self._recorder = Recorder(FirstLabels(parameters.metrics_tasks))
         kind = parameters.choice.name, parameters.choice.device, runner.precision
         served = Provenance(version("scoremux"), *kind, backbone.spec.digest, runner.arithmetic)
-        self._audit = audit = _audit(parameters, served, self._recorder)
+        log, rotate_bytes, key_file = parameters.audit_log, parameters.audit_rotate_bytes, parameters.audit_key_file
+        self._audit = audit = Audit(log, served, self._recorder, rotate_bytes, key_file) if log else None
         self._in_flight = InFlight(folder, runner.overlap + runner.express) if folder else None
         self._engine = Engine(
             backbone,
@@ -265,13 +266,6 @@ class BackboneModel:
             message = f"the backbone failed: {type(error).__name__}"
             pb_utils.Logger.log_error(message)
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
-
-
-def _audit(parameters: Parameters, served: Provenance, recorder: Recorder) -> Audit | None:
-    path = parameters.audit_log
-    if path is None:
-        return None
-    return Audit(path, served, recorder, parameters.audit_rotate_bytes, parameters.audit_key_file)
 
 
 def _runner(parameters: Parameters, backbone: Backbone) -> BackboneRunner:

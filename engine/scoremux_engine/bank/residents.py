@@ -84,16 +84,11 @@ class Pool:
     """
 
     def __init__(self, backbone: BackboneSpec, size: SizeClass, dtypes: DTypes, capacity: int) -> None:
-        self._pages: dict[str, PagedArray] = {}
-        empty: dict[str, Array] = {}
-        for name, shape in input_shapes(backbone, size).items():
-            dtype, of_all = dtypes.get(name, np.dtype(np.float32)), (capacity, *shape)
-            if math.prod(shape):
-                self._pages[name] = PagedArray(of_all, dtype)
-            else:  # tables of prefixes in an adapter without a prefix
-                empty[name] = np.zeros(of_all, dtype)
-        paged = {name: pages.array for name, pages in self._pages.items()}
-        self.tables = Tables({**paged, **empty})
+        self._pages = {
+            name: PagedArray((capacity, *shape), dtypes.get(name, np.dtype(np.float32)))
+            for name, shape in input_shapes(backbone, size).items()
+        }
+        self.tables = Tables({name: pages.array for name, pages in self._pages.items()})
         self.slot_bytes: int = sum(array[0].nbytes for array in self.tables.arrays.values())
         self.used_bytes = 0
         """Memory that the slots in use take, in whole pages."""
@@ -135,7 +130,8 @@ class PagedArray:
         size = shape[0] * self._row_bytes
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", _NO_RESERVE)
         try:
-            self._memory = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, flags=flags)
+            # One page at least: without a prefix, an adapter's tables of it are empty.
+            self._memory = mmap.mmap(-1, max(1, -(-size // mmap.PAGESIZE)) * mmap.PAGESIZE, flags=flags)
         except (OSError, OverflowError) as error:
             raise MemoryError from error
         # A huge page would take 2 MiB for the first row of every array.

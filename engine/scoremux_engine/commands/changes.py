@@ -1,8 +1,10 @@
 """Commands that change a store: `add`, `rollback`, `retire`, `pin`, `gc`, `hold`, `release`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -56,8 +58,8 @@ def add(
     remarks = [*other_bases(adapters, opened), *limits]
     changes = opened_store.publish(adapters, opened, dry_run=dry_run)
     # One change per folder, in the folders' order.
-    rows = [row_of(opened_store, change, adapter.remark) for change, adapter in zip(changes, described, strict=True)]
-    show_changes(rows, dry_run, remarks, as_json=as_json)
+    origins = [adapter.remark for adapter in described]
+    _show(opened_store, changes, dry_run, origins=origins, remarks=remarks, as_json=as_json)
 
 
 def rollback(
@@ -71,9 +73,8 @@ def rollback(
     Example: scoremux tasks rollback en-6.3-ipp --store repo/store
     """
     opened = Store(store)
-    row = row_of(opened, opened.rollback(task, to, dry_run=dry_run))
-    row["change"] = {"updated": "rolled back", "new": "returned"}.get(row["change"], row["change"])
-    show_changes([row], dry_run)
+    change = opened.rollback(task, to, dry_run=dry_run)
+    _show(opened, [change], dry_run, kinds={"updated": "rolled back", "new": "returned"})
 
 
 def retire(
@@ -86,7 +87,7 @@ def retire(
     Example: scoremux tasks retire en-6.3-ipp --store REPO/store
     """
     opened = Store(store)
-    show_changes([row_of(opened, change) for change in opened.retire(tasks, dry_run=dry_run)], dry_run)
+    _show(opened, opened.retire(tasks, dry_run=dry_run), dry_run)
 
 
 def pin(
@@ -151,7 +152,7 @@ def hold(
             packages.append(files.replace(DECISION_JSON, replace(decision, held=digest).to_json()))
             before[task] = digest
     changes = opened.publish(packages, open_backbone(store, None), before=before, action="hold", who=by)
-    show_changes([row_of(opened, change) for change in changes])
+    _show(opened, changes)
 
 
 def release(
@@ -169,33 +170,37 @@ def release(
     if version_on_hold is None:
         raise InputError(f"{name} is not on hold")
     change = opened.rollback(name, version_on_hold, before=digest, action="release", who=by)
-    show_changes([row_of(opened, change)])
+    _show(opened, [change])
 
 
-def row_of(store: Store, change: Change, remark: str = "") -> dict[str, Any]:
-    """Return a change as JSON shows it. remark: the source of its `task.json`, where the folder lacks some."""
-    row: dict[str, Any] = {
-        "task": change.task,
-        "change": change.kind,
-        "from": change.before,
-        "to": change.after,
-    }
-    if change.before and change.after:
-        after = store.packages_path / change.after
-        was_calibrated = (store.packages_path / change.before / DECISION_JSON).exists()
-        if was_calibrated and after.exists() and not (after / DECISION_JSON).exists():
-            row["uncalibrated"] = True
-    if remark:
-        row["task_json"] = remark
-    return row
-
-
-def show_changes(
-    rows: Sequence[dict[str, Any]], dry_run: bool = False, remarks: Sequence[str] = (), *, as_json: bool = False
+def _show(
+    store: Store,
+    changes: Sequence[Change],
+    dry_run: bool = False,
+    *,
+    kinds: Mapping[str, str] = MappingProxyType({}),
+    origins: Sequence[str] = (),
+    remarks: Sequence[str] = (),
+    as_json: bool = False,
 ) -> None:
-    """Print changes as `row_of` gives them. remarks: sentences for standard error."""
-    values = [{**row, "dry_run": True} if dry_run else row for row in rows]
-    more = ["task.json"] if any("task_json" in row for row in rows) else []
+    """Print changes.
+
+    Args:
+        kinds: Kind of a change → how this command calls it.
+        origins: The source of each one's `task.json`, "" where the folder has it whole.
+        remarks: Sentences for standard error.
+    """
+    rows: list[dict[str, Any]] = []
+    for change, origin in zip_longest(changes, origins):
+        kind = kinds.get(change.kind, change.kind)
+        parts = {
+            "uncalibrated": _loses_calibration(store, change),
+            "task_json": origin,
+            "dry_run": dry_run,
+        }
+        row = {"task": change.task, "change": kind, "from": change.before, "to": change.after}
+        rows.append(row | {name: part for name, part in parts.items() if part})
+    more = ["task.json"] if any(origins) else []
     uncalibrated = [row["task"] for row in rows if "uncalibrated" in row]
     if uncalibrated and not as_json:
         remarks = [
@@ -208,9 +213,17 @@ def show_changes(
         for r in rows
     ]
     title = "nothing was changed (--dry-run)" if dry_run else ""
-    show_result(as_json, values, ("task", "change", "from", "version", *more), cells, title, fold=more)
+    show_result(as_json, rows, ("task", "change", "from", "version", *more), cells, title, fold=more)
     for sentence in remarks:
         Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(sentence)
+
+
+def _loses_calibration(store: Store, change: Change) -> bool:
+    if not (change.before and change.after):
+        return False
+    after = store.packages_path / change.after
+    was_calibrated = (store.packages_path / change.before / DECISION_JSON).exists()
+    return was_calibrated and after.exists() and not (after / DECISION_JSON).exists()
 
 
 def _decision(store: Store, task: str, digest: str) -> Decision:

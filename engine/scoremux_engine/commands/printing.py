@@ -1,7 +1,7 @@
 """Tables and JSON on standard output."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,31 +16,17 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def show_table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    title: str = "",
-    fold: Collection[str] = (),
-    notes: Iterable[str] = (),
-) -> None:
-    """Print a table on standard output; see `print_table`."""
-    print_table(Console(highlight=False), columns, rows, title=title, fold=fold, notes=notes)
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", **layout: Any) -> None:
+    """Print a table on standard output; layout: as for `print_table`."""
+    print_table(Console(highlight=False), columns, rows, title=title, **layout)
 
 
-def show_result(
-    as_json: bool,
-    value: Any,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    title: str = "",
-    fold: Collection[str] = (),
-    notes: Iterable[str] = (),
-) -> None:
-    """Print a value as JSON, or the same as a table; see `show_table`."""
+def show_result(as_json: bool, value: Any, *table: Any, **layout: Any) -> None:
+    """Print a value as JSON, or the same as a table, which `show_table` takes."""
     if as_json:
         show_json(value)
     else:
-        show_table(columns, rows, title, fold, notes)
+        show_table(*table, **layout)
 
 
 def short(digest: str | None) -> str:

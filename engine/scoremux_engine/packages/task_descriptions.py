@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from scoremux_client.contract import TASK_ID_PATTERN
-from scoremux_engine.errors import PackageError, together
+from scoremux_engine.errors import PackageError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.adapter_tables import PREFIX
 from scoremux_engine.packages.adapter_tokens import compare_tokens
 from scoremux_engine.packages.package_files import MAX_TEXT_BYTES, TASK_JSON, PackageFiles
 from scoremux_engine.packages.task import MOST_LEVELS, Task
 from scoremux_files.digests import read_file
-from scoremux_files.errors import reading
+from scoremux_files.errors import for_each, reading
 from scoremux_files.settings import parse_file, quote, quote_key
 
 _MODEL_JSON = "config.json"
@@ -55,38 +55,34 @@ def describe(
         PackageError: A row of the table lacks its folder, or an adapter cannot be described, saw other tokens, or has a
             `config.json` by which the outputs of its head are not ascending levels.
     """
-    table = table or {}
-    names = [folder.absolute().name for folder in folders]
-    for name in table:
+    names = {folder.absolute().name for folder in folders}
+    for name in table or ():
         if name not in names:
             raise PackageError(f"the table has a task in the folder {quote_key(name)}, which is not among the adapters")
-    described, wrong = list[tuple[PackageFiles, str]](), list[PackageError]()
-    for folder, name in zip(folders, names, strict=True):
-        try:
-            described.append(describe_files(PackageFiles(folder), backbone, table.get(name, {})))
-        except PackageError as error:
-            wrong.append(error)
-    if wrong:
-        raise together(wrong, len(folders))
+    described = for_each(
+        folders, lambda folder: describe_folder(folder, backbone, table or {}), PackageError, "adapters"
+    )
     limits = compare_tokens(folders, backbone)
     return [DescribedAdapter(*pair, limit) for pair, limit in zip(described, limits, strict=True)]
 
 
-def describe_files(files: PackageFiles, backbone: Backbone, row: TaskFields) -> tuple[PackageFiles, str]:
+def describe_folder(folder: Path, backbone: Backbone, table: Mapping[str, TaskFields]) -> tuple[PackageFiles, str]:
     """Return the files of an adapter with its `task.json`, and what that was made from. Raises PackageError.
 
     Of the backbone only the head is read.
     """
-    existing = _fields_of(files)
+    files, row = PackageFiles(folder), table.get(folder.absolute().name, {})
+    path = folder / TASK_JSON
+    existing = parse_file(files.read(TASK_JSON), path, PackageError) if os.path.lexists(path) else None
     width, labels = _outputs(files, backbone)
     if existing is not None and not row:
         return files, ""
     fields, remarks = {**(existing or {}), **row}, ["from the table"] if row else []
     if existing is None and "id" not in fields:
-        fields["id"] = _name(files.path)
+        fields["id"] = _name(folder)
         remarks.append("id: the folder's name")
     if existing is None and "levels" not in fields:
-        fields["levels"], source = _levels(files.path, width, labels)
+        fields["levels"], source = _levels(folder, width, labels)
         remarks.append(f"levels {' '.join(f'{level:g}' for level in fields['levels'])}: {source}")
     ordered = {name: fields.pop(name) for name in Task.model_fields if name in fields}
     data = json.dumps({**ordered, **fields}, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
@@ -119,12 +115,6 @@ def _levels(folder: Path, width: int | None, labels: list[str]) -> tuple[list[fl
             f"them into {TASK_JSON} as levels, where the first output must be of the lowest"
         )
     return [float(level) for level in range(min(width, MOST_LEVELS + 1))], "one for each output of the head"
-
-
-def _fields_of(files: PackageFiles) -> TaskFields | None:
-    """Return the fields of an adapter's own `task.json`, None where it has none."""
-    path = files.path / TASK_JSON
-    return parse_file(files.read(TASK_JSON), path, PackageError) if os.path.lexists(path) else None
 
 
 def _outputs(files: PackageFiles, backbone: Backbone) -> tuple[int | None, list[str]]:

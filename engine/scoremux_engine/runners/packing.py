@@ -17,6 +17,7 @@ PACK, UNPACK, FIRST, ROWS = "pack", "unpack", "first", "rows"
 SEGMENTS, SEGMENTS_GROUP, SEGMENTS_PACK = "segments", "segments_group", "segments_pack"
 SEGMENTS_UNPACK = "segments_unpack"
 FIRST_SEGMENTS, FIRST_GROUP, FIRST_PACK = "first_segments", "first_segments_group", "first_segments_pack"
+_OF_TWO_AXES = (UNPACK, SEGMENTS, SEGMENTS_UNPACK, FIRST_SEGMENTS)
 
 # fmt: off
 _BY_ELEMENT = frozenset((
@@ -116,13 +117,10 @@ class _Packing:
                 self._widths.setdefault((node.get_name(), 0), 0)  # [B, S, R]: adapters alone read it, by segments
         self._layouts: dict[Value, str] = {}
         self._copies: dict[tuple[Value, str], Any] = {}
-        shapes = {PACK: [-1], UNPACK: [-1, -1], FIRST: [-1], ROWS: [-1]}
-        shapes |= {SEGMENTS: [-1, -1], SEGMENTS_GROUP: [-1], SEGMENTS_PACK: [-1], SEGMENTS_UNPACK: [-1, -1]}
-        shapes |= {FIRST_SEGMENTS: [-1, -1], FIRST_GROUP: [-1], FIRST_PACK: [-1]}
-        self._inputs = {name: _input(shape, name) for name, shape in shapes.items()}
-        self._used: set[str] = set()
+        self._inputs: dict[str, Any] = {}
 
     def rewrite(self) -> Collection[str]:
+        """Rewrite the model; return the names of the inputs that it has now."""
         after_attention = self._only_for_pooling()
         for node in self._nodes:
             if self._is_of_adapter(node):
@@ -136,10 +134,10 @@ class _Packing:
             else:
                 for place in range(node.get_input_size()):
                     self._read(node, place, UNPACK)
-        if self._used:
-            self._model.add_parameters([self._inputs[name] for name in sorted(self._used)])
+        if self._inputs:
+            self._model.add_parameters([self._inputs[name] for name in sorted(self._inputs)])
             self._model.validate_nodes_and_infer_types()
-        return self._used
+        return self._inputs
 
     def _compute(self, node: Any, layout: str) -> None:
         for place, source in enumerate(node.input_values()):
@@ -186,7 +184,8 @@ class _Packing:
         return ops.reshape(source, shape, special_zero=False).output(0)
 
     def _gather(self, source: Any, name: str, axis: int = 1) -> Any:
-        self._used.add(name)
+        if name not in self._inputs:
+            self._inputs[name] = _input(name)
         return ops.gather(source, self._inputs[name], ops.constant(axis, np.int64)).output(0)
 
     def _pool(self, node: Any) -> None:
@@ -204,9 +203,8 @@ class _Packing:
 
     def _is_product(self, node: Any) -> bool:
         """Whether it is tokens @ W."""
-        if node.get_type_name() != "MatMul" or not self._has_tokens(node.input_value(0)):
-            return False
-        return is_constant(node.input_value(1)) and not node.get_attributes()["transpose_a"]
+        of_tokens = node.get_type_name() == "MatMul" and self._has_tokens(node.input_value(0))
+        return of_tokens and is_constant(node.input_value(1)) and not node.get_attributes()["transpose_a"]
 
     def _is_of_adapter(self, node: Any) -> bool:
         """Whether it is tokens @ table[group]."""
@@ -252,7 +250,8 @@ class _Packing:
         return any(packed) and any(self._is_product(reader) or self._is_by_token(reader) for reader in _readers(node))
 
 
-def _input(shape: list[int], name: str) -> Any:
+def _input(name: str) -> Any:
+    shape = [-1, -1] if name in _OF_TWO_AXES else [-1]
     parameter = ops.parameter(shape, np.int32, name=name)
     parameter.output(0).set_names({name})
     return parameter

@@ -5,10 +5,10 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from scoremux_engine.errors import PackageError, StoreError, together
+from scoremux_engine.errors import PackageError, StoreError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import TRAINED_JSON, PackageFiles
@@ -18,24 +18,18 @@ from scoremux_engine.store.manifest import MANIFEST_JSON, PINS_JSON, Manifest, P
 from scoremux_engine.store.reader import StoreReader
 from scoremux_files.atomic import NEW, OLD, replace_file, sync, write_blocks
 from scoremux_files.digests import set_digest
-from scoremux_files.errors import reason
+from scoremux_files.errors import for_each, reason
 from scoremux_files.locks import locked
 
 LEFTOVERS = (NEW, OLD)
 
 
-@dataclass(frozen=True)
-class _CheckedPackage:
+class _CheckedPackage(NamedTuple):
     """A package that was checked in full; its tensors are read again when it is written."""
 
     files: PackageFiles
     task: str
     digest: str
-
-    @classmethod
-    def of(cls, files: PackageFiles, backbone: Backbone) -> "_CheckedPackage":
-        package = TaskPackage.check(files, backbone)
-        return cls(files, package.task.id, package.digest)
 
 
 class Store(StoreReader):
@@ -69,14 +63,12 @@ class Store(StoreReader):
 
         Raises StoreError where a version in `before` is not live any more.
         """
-        checked, wrong = list[_CheckedPackage](), list[PackageError]()
-        for files in packages:
-            try:
-                checked.append(_CheckedPackage.of(files, backbone))
-            except PackageError as error:
-                wrong.append(error)
-        if wrong:
-            raise together(wrong, len(packages))
+
+        def check(files: PackageFiles) -> _CheckedPackage:
+            package = TaskPackage.check(files, backbone)
+            return _CheckedPackage(files, package.task.id, package.digest)
+
+        checked = for_each(packages, check, PackageError, "adapters")
         refuse_duplicates([package.files for package in checked])
         if dry_run:
             return _changes(self._current(backbone), checked)
@@ -130,18 +122,20 @@ class Store(StoreReader):
         """Keep versions (`TASK` or `TASK@DIGEST`) from `gc`. Return all pins, digest → task."""
         with self.transaction():
             pins = self.pins()
-            added = {digest: task for task, digest in map(self.find, references)}
-            return self._replace_pins(pins, {**pins, **added})
+            added = {digest: task for task, digest in map(self.find, references) if digest not in pins}
+            changes = [Change(task, None, digest) for digest, task in added.items()]
+            return self._replace_pins("pin", changes, pins | added)
 
     def unpin(self, references: Sequence[str]) -> dict[str, str]:
         """Undo `pin`. Return all pins left. Raises StoreError naming a version that is not pinned."""
         with self.transaction():
-            pins = self.pins()
-            left = dict(pins)
+            pins, changes = self.pins(), list[Change]()
             for reference in references:
-                if left.pop(self.find(reference)[1], None) is None:
+                task, digest = self.find(reference)
+                if pins.pop(digest, None) is None:
                     raise StoreError(f"{reference} is not pinned in {self.folder}")
-            return self._replace_pins(pins, left)
+                changes.append(Change(task, digest, None))
+            return self._replace_pins("unpin", changes, pins)
 
     def _refuse_damaged(self, task: str, digest: str) -> None:
         files = PackageFiles(self.package_folder(digest))
@@ -191,15 +185,11 @@ class Store(StoreReader):
         content = Manifest(format=file_format, backbone=manifest.backbone, tasks=live)
         self._replace(action, changes, MANIFEST_JSON, content, who)
 
-    def _replace_pins(self, before: Mapping[str, str], after: dict[str, str]) -> dict[str, str]:
+    def _replace_pins(self, action: str, changes: Sequence[Change], pins: dict[str, str]) -> dict[str, str]:
         """Replace the pins; return them."""
-        added = [Change(task, None, digest) for digest, task in after.items() if digest not in before]
-        removed = [Change(task, digest, None) for digest, task in before.items() if digest not in after]
-        if changes := added or removed:
-            action = "pin" if added else "unpin"
-            pinned = PinnedVersions(pins=dict(sorted(after.items())))
-            self._replace(action, changes, PINS_JSON, pinned)
-        return after
+        if changes:
+            self._replace(action, changes, PINS_JSON, PinnedVersions(pins=dict(sorted(pins.items()))))
+        return pins
 
     def _replace(self, action: str, changes: Sequence[Change], name: str, file: StoreFile, who: str = "") -> None:
         """Replace a file and append to the history; after a crash in between, the next change completes it."""

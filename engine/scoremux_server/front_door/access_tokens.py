@@ -7,9 +7,9 @@ import secrets
 import stat
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from scoremux_engine.scoring.permission import MOST_WEIGHT, NAME, TASKS, Grant
@@ -50,12 +50,6 @@ class AccessToken(BaseModel, extra="forbid", frozen=True):
     weight: int = Field(default=1, ge=1, le=MOST_WEIGHT)
     created: datetime
     ends: datetime
-
-    @model_validator(mode="before")
-    @classmethod
-    def _ignore_a_rate_of_rows(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the values without `rows_per_s`, which older files have."""
-        return {key: value for key, value in values.items() if key != "rows_per_s"}
 
     @field_validator("tasks")
     @classmethod

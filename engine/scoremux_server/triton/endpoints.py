@@ -54,15 +54,16 @@ class Endpoints:
 
         Raises SetupError where a port cannot be used.
         """
-        endpoints = cls(**given)
-        ports = {name: getattr(endpoints, name) for name in _NAMES}
+        endpoints, ports = cls(**given), dict[str, Any]()
         hosts = dict.fromkeys(("grpc", "http"), endpoints.address)
         hosts |= {"metrics": endpoints.metrics_host, "watch": endpoints.watch_address}
-        if checked:
-            ports = _reserve_all(hosts, ports)
-        else:
-            free = _reserve_all(dict.fromkeys(ports, LOOPBACK), dict.fromkeys(ports, 0))
-            ports = {name: port or free[name] for name, port in ports.items()}
+        with ExitStack() as listeners:  # all at once, so that no port is chosen twice
+            for name, host in hosts.items():
+                port = getattr(endpoints, name)
+                if checked:
+                    ports[name] = _reserve(host, port, name, listeners)
+                else:
+                    ports[name] = port or _reserve(LOOPBACK, 0, name, listeners)
         return replace(endpoints, **ports)
 
     @classmethod
@@ -94,11 +95,6 @@ def reserve(address: str, port: int, name: str) -> None:
 
 def _reachable(address: str) -> str:
     return bracketed({"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address))
-
-
-def _reserve_all(hosts: dict[str, str], ports: dict[str, int]) -> dict[str, int]:
-    with ExitStack() as listeners:  # all at once, so that no port is chosen twice
-        return {name: _reserve(hosts[name], port, name, listeners) for name, port in ports.items()}
 
 
 def _reserve(address: str, port: int, name: str, listeners: ExitStack) -> int:

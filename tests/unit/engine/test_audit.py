@@ -51,7 +51,7 @@ class Audited:
         return [json.loads(line) for line in self.path.read_text().splitlines()]
 
     def counted(self) -> dict[str, int]:
-        added = self.recorder.take().added
+        added = dict(self.recorder.take())
         return {metric.name: count for (metric, labels), count in added.items() if not labels}
 
 

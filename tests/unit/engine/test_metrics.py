@@ -38,7 +38,7 @@ def seen(tasks: list[str | None], statuses: list[Status] | None = None) -> Score
 
 
 def rows(changes: Changes, counted: metrics.Metric = metrics.ROWS) -> dict[tuple[str, ...], int]:
-    return {labels: count for (metric, labels), count in changes.added.items() if metric is counted}
+    return {labels: count for (metric, labels), count in changes if metric is counted}
 
 
 def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
@@ -49,10 +49,10 @@ def test_rows_are_counted_by_task_and_status_and_given_away_once() -> None:
     routes = {("a", "machine"): 1, ("a", "human:NEW_TASK"): 1, ("b", "machine"): 2, ("_unknown", "human:NEW_TASK"): 1}
     assert rows(changes, metrics.ROUTES) == routes
     assert rows(changes, metrics.CONDITIONS) == {("a", "B"): 1}
-    assert changes.added[metrics.TOKENS, ()] == 50
-    assert changes.added[metrics.PADDED_TOKENS, ()] == 3 * 16 + 64
-    assert changes.added[metrics.TRUNCATED_ROWS, ()] == 1
-    assert recorder.take() == Changes()
+    assert rows(changes, metrics.TOKENS) == {(): 50}
+    assert rows(changes, metrics.PADDED_TOKENS) == {(): 3 * 16 + 64}
+    assert rows(changes, metrics.TRUNCATED_ROWS) == {(): 1}
+    assert recorder.take() == []
 
 
 def test_tasks_beyond_the_first_share_a_label_for_good_which_is_no_task_id() -> None:
@@ -67,7 +67,7 @@ def test_shapes_and_stages_are_observed() -> None:
     recorder = Recorder(FirstLabels(100))
     recorder.observe(seen(["a", "b"]))
     observed: dict[str, list[float]] = {}
-    for (metric, labels), value in recorder.take().observed:
+    for (metric, labels), value in recorder.take():
         observed.setdefault("/".join((metric.name, *labels)), []).append(value)
     assert observed["scoremux_batch_rows"] == [2]
     assert observed["scoremux_micro_batch_rows"] == [3, 1]
@@ -85,17 +85,17 @@ def test_the_banks_counters_grow_by_what_is_new() -> None:
     stats = BankStats(tasks=5, resident=4, used_bytes=1000, loads=7, waits=2, evictions=0, failures=0)
     recorder.set_bank(stats)
     first = recorder.take()
-    by_name = {metric.name: value for (metric, _), value in (*first.added.items(), *first.set.items())}
+    by_name = {metric.name: value for (metric, _), value in first}
     assert (by_name["scoremux_bank_loads_total"], by_name["scoremux_tasks"]) == (7, 5)
     recorder.set_bank(stats)
-    assert recorder.take() == Changes()
+    assert recorder.take() == []
     recorder.set_bank(BankStats(tasks=5, resident=3, used_bytes=1000, loads=9, waits=2, evictions=1, failures=0))
     later = recorder.take()
-    assert {m.name: v for (m, _), v in later.added.items()} == {
+    assert {m.name: v for (m, _), v in later} == {
         "scoremux_bank_loads_total": 2,
         "scoremux_bank_evictions_total": 1,
+        "scoremux_bank_versions": 3,
     }
-    assert {m.name: v for (m, _), v in later.set.items()} == {"scoremux_bank_versions": 3}
 
 
 def test_no_batch_is_lost_or_counted_twice_between_threads() -> None:
@@ -121,12 +121,13 @@ def test_queue_is_published_where_it_changed() -> None:
     recorder.set_queue(QueueStats(0, {}, {}), (0, 0))
     recorder.take()
     recorder.set_queue(QueueStats(0, {}, {}), (0, 0))
-    assert recorder.take() == Changes()
+    assert recorder.take() == []
     for _ in range(2):
         recorder.set_queue(QueueStats(0, {"late": 3}, {"a": 64, "b": 8, "c": 8}), (5, 2))  # none is planned yet
     changes = recorder.take()
-    assert changes.set == {(metrics.WAITING_ROWS, (name,)): rows for name, rows in (("interactive", 5), ("batch", 2))}
-    assert changes.added == {
+    assert dict(changes) == {
+        (metrics.WAITING_ROWS, ("interactive",)): 5,
+        (metrics.WAITING_ROWS, ("batch",)): 2,
         (metrics.DROPPED_ROWS, ("late",)): 3,
         (metrics.SHARE_TOKENS, ("a",)): 64,
         (metrics.SHARE_TOKENS, ("_other",)): 16,

@@ -34,9 +34,8 @@ def test_only_the_digest_of_a_token_is_kept(tmp_path: Path) -> None:
         assert Grant.verified(KEY, grant) == Grant("grader", int(ends), ("en-*", "de-1"), 3)
     assert tokens.add("other", ["de-*", "*"], 0, 1) != secret
     stored = json.loads(tokens.path.read_text())
-    for token in stored["tokens"]:  # as files from before there were weights, and from when there were rates of rows
+    for token in stored["tokens"]:  # as files from before there were weights
         del token["weight"]
-        token["rows_per_s"] = 50
     tokens.path.write_text(json.dumps(stored))
     assert [token.weight for token in tokens.read()] == [1] * 2
 
