@@ -68,20 +68,11 @@ class Slice:
 
     def take(self, places: Sequence[int], rejected: list[dict[str, Any]]) -> "Slice":
         """Return some of its rows, with other rejected ones."""
-
-        def taken(column: list[Any]) -> list[Any]:
-            return [column[place] for place in places]
-
-        return replace(
-            self,
-            ids=taken(self.ids),
-            tasks=taken(self.tasks),
-            texts=taken(self.texts),
-            lines=taken(self.lines),
-            students=taken(self.students),
-            kept={name: taken(cells) for name, cells in self.kept.items()},
-            rejected=rejected,
-        )
+        columns = dict[str, Any]()
+        for name in ("ids", "tasks", "texts", "lines", "students"):
+            columns[name] = [getattr(self, name)[place] for place in places]
+        kept = {name: [cells[place] for place in places] for name, cells in self.kept.items()}
+        return replace(self, **columns, kept=kept, rejected=rejected)
 
     def full(self, layout: RowLayout) -> bool:
         """Whether the next slice begins."""

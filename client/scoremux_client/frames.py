@@ -37,31 +37,23 @@ class FrameRows:
         self._tasks, self._texts = (self._table[name].to_pylist() for name in (task, text))
 
     def responses(self) -> Iterator[Response]:
-        """Yield the rows to send."""
+        """Yield the rows. A text of None is not sent."""
         for task, text in zip(self._tasks, self._texts, strict=True):
-            if task is not None and text is not None:
-                yield Response(task, text)
+            yield Response("", None) if task is None else Response(task, text)
 
     def with_outcomes(self, scored: Iterable[Scored]) -> Any:
         """Return the rows in order, columns added: of pandas or Polars where they came from there, else of pyarrow."""
         pa = importlib.import_module("pyarrow")
         table, library = self._table, type(self._frame).__module__.partition(".")[0]
-        for name, values in columns_of(list(self._merged(scored))).items():
+        columns = columns_of(list(scored))
+        for row in (row for row, task in enumerate(self._tasks) if task is None):
+            columns["status"][row] = Status.INVALID_TASK.value
+        for name, values in columns.items():
             kind = pa.list_(pa.float32()) if _TYPES[name] == _LIST else getattr(pa, _TYPES[name])()
             table = table.append_column(name, pa.array(values, kind))
         if library == "pandas":
             return table.to_pandas()
         return importlib.import_module("polars").from_arrow(table) if library == "polars" else table
-
-    def _merged(self, scored: Iterable[Scored]) -> Iterator[Scored]:
-        outcomes = iter(scored)
-        for task, text in zip(self._tasks, self._texts, strict=True):
-            if task is None:
-                yield Scored.without_score(Response("", ""), Status.INVALID_TASK)
-            elif text is None:
-                yield Scored.without_score(Response(task, ""), Status.INVALID_TEXT)
-            else:
-                yield next(outcomes)
 
 
 def _table_of(frame: Any) -> Any:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from scoremux_assess.labels.weights import routed_beside, routed_only
 from scoremux_assess.statistics.agreement import BY_NAME
 from scoremux_assess.statistics.estimates import Estimates, Figure, Figures, mean_of, rounded, student_t, within
 from scoremux_assess.statistics.intervals import estimates
-from scoremux_train.run import QUARTERS, TrainedTask
+from scoremux_train.run import ALL, QUARTERS, TrainedTask
 
 STATISTICS = ("qwk", "exact", "adjacent", "smd")
 LEAST_TASKS = 5
@@ -70,7 +69,7 @@ class CrossValidated:
     def of(cls, task: TrainedTask) -> "CrossValidated":
         """Compare predictions with human levels."""
         read = task.prepared.rows
-        rated = _rated(task, task.predicted)
+        rated = _rated(task)
         if not rated:
             return cls()
         rows, machine = zip(*rated, strict=True)
@@ -112,14 +111,13 @@ class LearningCurve:
     @classmethod
     def of(cls, tasks: Sequence[TrainedTask]) -> "LearningCurve | None":
         """Return the curve of tasks, None if no fold was trained on a part of its rows."""
-        drawn = [task for task in tasks if task.curve and _rated(task, task.curve[QUARTERS[0]].predicted)]
+        drawn = [task for task in tasks if _rated(task, least=QUARTERS[0])]
         if not drawn:
             return None
         rows, by_size = [], []
         for quarters in QUARTERS:
-            points = [task.curve[quarters] for task in drawn]
-            rated = [_rated(task, point.predicted) for task, point in zip(drawn, points, strict=True)]
-            rows.append(float(np.mean([point.rows for point in points])))
+            rated = [_rated(task, quarters, QUARTERS[0]) for task in drawn]
+            rows.append(float(np.mean([np.mean(task.learned[quarters]) for task in drawn])))
             by_size.append(_figures(rated, ["qwk"])["qwk"])
         kappas = np.array([estimate.value for estimate in by_size])
         kappas = np.compress(~np.isnan(kappas).any(axis=0), kappas, axis=1)
@@ -207,7 +205,7 @@ class OutOfFold:
     def of(cls, tasks: Sequence[TrainedTask]) -> "OutOfFold":
         of_task = {task.prepared.task.id: CrossValidated.of(task) for task in tasks}
         curve = LearningCurve.of(tasks)
-        measured = [rated for task in tasks if (rated := _rated(task, task.predicted))]
+        measured = [rated for task in tasks if (rated := _rated(task))]
         means = [mean_of(figures) for figures in _figures(measured, STATISTICS).values()] if measured else []
         return cls(of_task, means, curve)
 
@@ -277,10 +275,15 @@ def _students(rows: Sequence[LabelledRow]) -> Ints | None:
     return np.unique(writers, return_inverse=True)[1].reshape(-1)
 
 
-def _rated(task: TrainedTask, predicted: Sequence[Any]) -> list[tuple[LabelledRow, int]]:
-    """Return each held-out row that stands for some, with the machine's level."""
-    rows = zip(task.prepared.rows, predicted, strict=True)
-    return [(row, int(np.argmax(p))) for row, p in rows if len(p) and not math.isnan(row.weight)]
+def _rated(task: TrainedTask, quarters: int = ALL, least: int = ALL) -> list[tuple[LabelledRow, int]]:
+    """Return each held-out row that stands for some, with the machine's level.
+
+    Args:
+        quarters: How many quarters of the other rows the machine had learned.
+        least: Leave out rows without a prediction of a machine that had learned so many.
+    """
+    rows = zip(task.prepared.rows, task.predicted[quarters], task.predicted[least], strict=True)
+    return [(row, int(np.argmax(p))) for row, p, other in rows if len(other) and not math.isnan(row.weight)]
 
 
 def _rounded(count: float) -> str:

@@ -17,7 +17,7 @@ from scoremux_engine.packages.task import Task
 from scoremux_engine.packages.task_table import read_table
 from scoremux_files.rows.readers import same_text
 from scoremux_files.rows.row_layout import Row
-from scoremux_files.settings import validate
+from scoremux_files.settings import check
 from scoremux_train.errors import DataError
 
 _MOST_PARTS = 0.1
@@ -79,10 +79,7 @@ def read_data(
         fields = {**tasks.get(task, {}), "id": task}
         if not fields.get("levels"):
             fields["levels"] = _levels(rows)
-        try:
-            data.tasks[task] = validate(Task.model_validate, fields)
-        except ValueError as error:
-            raise DataError(f"task {task}: {error}") from error
+        data.tasks[task] = check(Task, fields, f"task {task}", DataError)
         _refuse_points(rows, data.tasks[task], columns)
         data.rows[task] = _weighed(list(_labelled(rows, data.tasks[task], data.bad)))
     return data

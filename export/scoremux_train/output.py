@@ -21,7 +21,7 @@ from scoremux_files.terminal import print_table
 from scoremux_train.card import CURVE, ONLY_LEVEL, card, shown
 from scoremux_train.check import TaskCheck
 from scoremux_train.cross_validated import STATISTICS, OutOfFold
-from scoremux_train.run import Trained, TrainedTask
+from scoremux_train.run import ALL, Trained, TrainedTask
 from scoremux_train.training.adapter_files import START, write_adapter, write_start
 from scoremux_train.training.preparation import Prepared
 
@@ -103,7 +103,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
         prepared = task.prepared
         described = prepared.task
         adapter = adapter_digest(PackageFiles(out / described.id))
-        for row, fold, probabilities in zip(prepared.rows, prepared.fold_of, task.predicted, strict=True):
+        for row, fold, probabilities in zip(prepared.rows, prepared.fold_of, task.predicted[ALL], strict=True):
             predicted = {
                 "id": row.id,
                 "task": described.id,

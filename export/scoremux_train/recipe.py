@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from scoremux_files.settings import read_toml, validate
+from scoremux_files.settings import check, read_toml
 from scoremux_train.errors import RecipeError
 
 _LR, _MOST_TIMES, _MANY_ROWS = 1e-3, 2.0, 160
@@ -90,18 +90,12 @@ class Plan(_Strict):
         changes = self.tasks.get(task)
         if not changes:
             return self.recipe
-        try:
-            return validate(Recipe.model_validate, {**self.recipe.model_dump(), **changes})
-        except ValueError as error:
-            raise RecipeError(f"[tasks.{task}]: {error}") from error
+        return check(Recipe, {**self.recipe.model_dump(), **changes}, f"[tasks.{task}]", RecipeError)
 
     @classmethod
     def read(cls, path: Path) -> "Plan":
         """Read `train.toml`. Raises RecipeError naming the key that is wrong."""
-        try:
-            return validate(cls.model_validate, read_toml(path, RecipeError))
-        except ValueError as error:
-            raise RecipeError(f"{path}: {error}") from error
+        return check(cls, read_toml(path, RecipeError), str(path), RecipeError)
 
 
 def derived_key(*parts: object) -> int:

@@ -1,8 +1,8 @@
 """Train what was prepared: which rows each table learns, the stages of training, and what tables predict."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 from scoremux_train.training.preparation import WHOLE, Prepared, PreparedTask, assign
 from scoremux_train.training.table_layout import START_OUTPUTS
-from scoremux_train.training.trainer import Probabilities, Trainer
+from scoremux_train.training.trainer import Probabilities
 
 CHECKPOINTS = ".training"
 QUARTERS = (1, 2, 4)
@@ -36,32 +36,20 @@ class _Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """Predictions of tables that learned a part of the rows outside of their fold.
-
-    Attributes:
-        rows: The mean number of rows that the tables learned.
-        predicted: As in `TrainedTask`; empty for rows of folds without such a table.
-    """
-
-    rows: float
-    predicted: Sequence[Probabilities]
-
-
-@dataclass(frozen=True)
 class TrainedTask:
     """A task with its trained table.
 
     Attributes:
-        predicted: The prediction for each row by a table that had not learned it; empty arrays without folds.
+        predicted: By the number of quarters, the prediction for each row by a table that learned so many of those
+            outside of the row's fold; an empty array where there is no such table.
         table: The last table of the task, trained on all rows unless the run has only some of the folds.
-        curve: The points of the learning curve, by the number of quarters; empty where none was trained.
+        learned: How many rows the tables of the learning curve learned, by the number of quarters.
     """
 
     prepared: PreparedTask
-    predicted: Sequence[Probabilities]
+    predicted: Mapping[int, Sequence[Probabilities]]
     table: torch.Tensor
-    curve: Mapping[int, CurvePoint] = field(default_factory=dict)
+    learned: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,23 +80,43 @@ def train(
     curve_folds = range(min(plan.curve_folds, plan.folds)) if WHOLE in prepared.folds else range(0)
     parts = [_Part(fold, quarters) for quarters in QUARTERS[:-1] for fold in curve_folds]
     # The start of an earlier run has learned all rows of its tasks: no table that begins from it has learned fewer.
-    keys = [(task, part) for task in prepared.tasks for part in folds]
-    keys += [(task, part) for part in parts for task in prepared.tasks if not task.seen_by_start]
+    tables = [(task, part) for task in prepared.tasks for part in folds]
+    tables += [(task, part) for part in parts for task in prepared.tasks if not task.seen_by_start]
     starts: dict[_Part, torch.Tensor] = {}
     if start is not None:
         starts = dict.fromkeys([*folds, *parts], start.table)
     elif plan.shared.epochs:
         starts = stages.train_starts([*folds, *parts])
         start = Start(_description(prepared), starts[_Part(WHOLE)]) if WHOLE in prepared.folds else None
-    tables = _Tables.train(stages, keys, starts)
-    predicted = tables.predict(prepared.trainer)
-    tasks = []
-    for task in prepared.tasks:
-        of_rows = [predicted.get((ALL, example.key), _NOTHING) for example in task.examples]
-        table = tables.values[tables.places[task.task.id, folds[-1]]]
-        curve = tables.curve(task, curve_folds, predicted) if curve_folds and not task.seen_by_start else {}
-        tasks.append(TrainedTask(task, of_rows, table, curve))
-    return Trained(tasks, start)
+    sets = [_training_set(plan, task, part) for task, part in tables]
+    of_starts = [prepared.layout.at_scale(starts[part], task.task.levels) if starts else None for task, part in tables]
+    values = stages.train("tasks", sets, of_starts)
+    held_out = [
+        StepRow(place, sets[place], example)
+        for place, (task, part) in enumerate(tables)
+        for example, fold in zip(task.examples, task.fold_of, strict=True)
+        if fold == part.fold
+    ]
+    predictions = prepared.trainer.predict(held_out, values)
+    predicted = {(tables[row.table][1].quarters, row.example.key): p for row, p in predictions}
+    learned, last = defaultdict[tuple[str, int], list[int]](list), dict[str, torch.Tensor]()
+    for (task, part), one, table in zip(tables, sets, values, strict=True):
+        if part.fold in curve_folds:
+            learned[task.task.id, part.quarters].append(len(one.rows))
+        if part == folds[-1]:
+            last[task.task.id] = table
+    return Trained(
+        [
+            TrainedTask(
+                task,
+                {n: [predicted.get((n, row.key), _NOTHING) for row in task.examples] for n in QUARTERS},
+                last[task.task.id],
+                {n: learned[task.task.id, n] for n in QUARTERS},
+            )
+            for task in prepared.tasks
+        ],
+        start,
+    )
 
 
 def train_start(
@@ -179,59 +187,6 @@ class _Stages:
         if state.step > before:
             checkpoint.save(state)
         return state.values
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """The trained tables of tasks, each with the rows that it learned; values float32 [T, width]."""
-
-    keys: Sequence[tuple[PreparedTask, _Part]]
-    sets: Sequence[TrainingSet]
-    values: torch.Tensor
-
-    @classmethod
-    def train(
-        cls,
-        stages: _Stages,
-        keys: Sequence[tuple[PreparedTask, _Part]],
-        starts: Mapping[_Part, torch.Tensor],
-    ) -> "_Tables":
-        """Train a table for each key, from the shared start of its part where there is one."""
-        prepared = stages.prepared
-        sets = [_training_set(prepared.plan, task, part) for task, part in keys]
-        at_scale = [prepared.layout.at_scale(starts[part], task.task.levels) if starts else None for task, part in keys]
-        return cls(keys, sets, stages.train("tasks", sets, at_scale))
-
-    @cached_property
-    def places(self) -> dict[tuple[str, _Part], int]:
-        """The place of each table, by its task's id and part."""
-        return {(task.task.id, part): place for place, (task, part) in enumerate(self.keys)}
-
-    def predict(self, trainer: Trainer) -> dict[tuple[int, int], Probabilities]:
-        """Predict the rows that are held out in each table's fold; return probabilities by quarters and row's key."""
-        rows = [
-            StepRow(place, self.sets[place], example)
-            for place, (task, part) in enumerate(self.keys)
-            for example, fold in zip(task.examples, task.fold_of, strict=True)
-            if fold == part.fold
-        ]
-        answers = trainer.predict(rows, self.values)
-        return {(self.keys[row.table][1].quarters, row.example.key): p for row, p in answers}
-
-    def curve(
-        self, task: PreparedTask, folds: Sequence[int], predicted: Mapping[tuple[int, int], Probabilities]
-    ) -> dict[int, CurvePoint]:
-        """Return the learning curve of a task, from tables of some folds."""
-        points = {}
-        for quarters in QUARTERS:
-            places = [self.places[task.task.id, _Part(fold, quarters)] for fold in folds]
-            mean = float(np.mean([len(self.sets[place].rows) for place in places]))
-            answers = [
-                predicted[quarters, row.key] if fold in folds else _NOTHING
-                for row, fold in zip(task.examples, task.fold_of, strict=True)
-            ]
-            points[quarters] = CurvePoint(mean, answers)
-        return points
 
 
 def _training_set(plan: Plan, task: PreparedTask, part: _Part) -> TrainingSet:

@@ -193,9 +193,7 @@ def _read_rows(path: Path, names: Sequence[str]) -> tuple[Columns, list[str]]:
         present.update(dict.fromkeys(row))
         for name, values in columns.items():
             value = row.get(name)
-            if isinstance(value, float) and math.isnan(value):
-                value = None
-            values.append(value if value is None or isinstance(value, (str, list)) else str(value))
+            values.append(None if isinstance(value, float) and math.isnan(value) else value)
     return {name: _array(values) for name, values in columns.items() if name in present}, list(present)
 
 

@@ -1,7 +1,7 @@
 """Checks of whole files before any row of them is used: a file that cannot be read is refused with what to do."""
 
 import codecs
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from scoremux_files.errors import InputError, reading
@@ -36,24 +36,16 @@ def _check_text(path: Path) -> None:
         encoding = UTF16.get(file.read(2), "utf-8")
         file.seek(0)
         decoder, line = codecs.getincrementaldecoder(encoding)(), 1
-        for number, block in enumerate(iter(lambda: file.read(_BLOCK_BYTES), b"")):
+        for number, block in enumerate(chain(iter(lambda: file.read(_BLOCK_BYTES), b""), [b""])):
             # UTF-16 has NUL in every line; UTF-8 may have it in a response.
             if number == 0 and encoding == "utf-8" and b"\0" in block.partition(b"\n")[0]:
                 raise InputError(f"{path}: {NO_TEXT}")
             try:
-                line += decoder.decode(block).count("\n")
+                line += decoder.decode(block, final=not block).count("\n")
             except UnicodeDecodeError as error:
                 line += error.object[: error.start].decode(encoding, "replace").count("\n")
-                raise InputError(_wrong_encoding(path, line, encoding)) from None
-        try:
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            raise InputError(_wrong_encoding(path, line, encoding)) from None
-
-
-def _wrong_encoding(path: Path, line: int, encoding: str) -> str:
-    what = NOT_UTF8 if encoding == "utf-8" else f"not {encoding[:6].upper()}; save it as UTF-8"
-    return f"{path}, line {line}: {what}"
+                what = NOT_UTF8 if encoding == "utf-8" else f"not {encoding[:6].upper()}; save it as UTF-8"
+                raise InputError(f"{path}, line {line}: {what}") from None
 
 
 def _check_objects(path: Path, records: list[Row], layout: RowLayout) -> None:

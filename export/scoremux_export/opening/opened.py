@@ -1,9 +1,9 @@
 """The opened model: its sites and its head read their adapter weights from inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,23 +24,8 @@ from scoremux_export.opening.shared import SharedRows
 Tables = dict[str, torch.Tensor]
 
 
-class SiteProducts(Protocol):
-    """Computes sites in training."""
-
-    @property
-    def follows_shared_rows(self) -> bool:
-        """Whether the pass needs `SharedRows`."""
-        ...
-
-    def apply(self, site: str, x: torch.Tensor, base: nn.Module, tables: Tables) -> torch.Tensor:
-        """Return base(x) + (x @ A[group]) @ B[group]."""
-        ...
-
-    def learn(self) -> None:
-        """Remember which sites read the same x in the pass that ends."""
-        ...
-
-    def forget(self) -> None: ...
+SiteProduct = Callable[[str, torch.Tensor, nn.Module, Tables], torch.Tensor]
+"""product(site, x, base, tables): returns base(x) + (x @ A[group]) @ B[group]."""
 
 
 @dataclass
@@ -50,7 +35,7 @@ class SiteInputs:
     Attributes:
         last: The place of each row's last token that is not padding, int64 [B].
         pooled: The input of the head's first Linear, float32 [B, H]; None before it was called.
-        side: Computes sites in training; None in an exported graph.
+        product: Computes sites in training; None in an exported graph.
         used: The names of the tables that the pass read.
     """
 
@@ -58,7 +43,7 @@ class SiteInputs:
     last: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
     shared: SharedRows = field(default_factory=SharedRows)
-    side: SiteProducts | None = None
+    product: SiteProduct | None = None
     tables: Tables = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
@@ -77,8 +62,6 @@ class SiteInputs:
     def forget(self) -> None:
         """Let go of the pass's tensors."""
         self.group, self.last, self.pooled, self.tables, self.shared = None, None, None, {}, SharedRows()
-        if self.side is not None:
-            self.side.forget()
 
 
 class OpenSite(nn.Module):
@@ -95,17 +78,17 @@ class OpenSite(nn.Module):
         self._site = site
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        name, inputs, side = self._site.name, self._inputs, self._inputs.side
+        name, inputs, product = self._site.name, self._inputs, self._inputs.product
         if x.dim() not in (2, 3):
             raise ModelError(f"{name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
         first = x.shape[0]
         if isinstance(first, int):  # under export B is a symbol
             # 1 is a tensor that all rows share, or rows packed in training.
-            has_rows = x.dim() == 2 or (first != 1 and side is None)
+            has_rows = x.dim() == 2 or (first != 1 and product is None)
             if has_rows and first != inputs.rows:
                 raise ModelError(f"{name} is called with {list(x.shape)}, not row by row; it cannot be a site")
-        y = self._merged(x) if side is None else side.apply(name, x, self.base, inputs.tables)
-        is_shared = isinstance(first, int) and first == 1 and (side is None or y.shape[0] != 1)
+        y = self._merged(x) if product is None else product(name, x, self.base, inputs.tables)
+        is_shared = isinstance(first, int) and first == 1 and (product is None or y.shape[0] != 1)
         return inputs.shared.follow(y) if is_shared else y
 
     def _merged(self, x: torch.Tensor) -> torch.Tensor:
@@ -192,9 +175,9 @@ class OpenedModel(nn.Module):
         """Names of the tables that the last forward pass read."""
         return set(self._inputs.used)
 
-    def set_sites(self, products: SiteProducts) -> None:
-        """Let `products` compute the sites."""
-        self._inputs.side = products
+    def set_sites(self, product: SiteProduct) -> None:
+        """Let `product` compute the sites."""
+        self._inputs.product = product
 
     def forward(
         self,
@@ -220,11 +203,9 @@ class OpenedModel(nn.Module):
             prefixes.tokens, prefixes.mask, prefixes.gather = prefix_tokens, attention_mask, inputs.gather
             also["position_ids"] = prefixes.positions(input_ids)
         try:
-            follow = inputs.side is None or inputs.side.follows_shared_rows
-            with inputs.shared if follow else nullcontext():
+            # Rows without a mask are packed (`packed.py`): they share nothing.
+            with nullcontext() if attention_mask is None else inputs.shared:
                 output: Any = self.model(input_ids=input_ids, attention_mask=attention_mask, **also)
-            if inputs.side is not None:
-                inputs.side.learn()
             if inputs.pooled is None:
                 raise ModelError("the model's forward calls no Linear of its head")
             return output.logits, inputs.pooled, *prefixes.outputs().values()

@@ -5,10 +5,10 @@ Plans are built and inspected in the tests, with TensorRT for RTX, which needs n
 
 import importlib
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scoremux_engine.engine import BUDGET_TOKENS
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
@@ -22,12 +22,8 @@ Shape = tuple[int, ...]
 Profile = dict[str, tuple[Shape, Shape, Shape]]
 """Input name → smallest, likeliest and largest shape."""
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""Runtime → Python module. Triton serves plans of the first; the second builds without a GPU, which proves a graph."""
-
 FLOAT32 = "float32"
 PRECISIONS = (FLOAT32, *NARROW)
-CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,7 @@ def export_plan(
     precision: str = "float16",
     ranges: PlanRanges | None = None,
     *,
-    runtime: str = "tensorrt",
-    capabilities: Sequence[str] = CAPABILITIES,
+    capabilities: Sequence[str] = (),
 ) -> PlanSpec:
     """Build ``repository/backbone/1/backbone.plan``, and describe it in ``backbone.plan.json``.
 
@@ -81,25 +76,25 @@ def export_plan(
     written in that precision first and compared with the float32 graph.
 
     Args:
-        runtime: `tensorrt`, on the GPU that will run the plan; `tensorrt-rtx`, on any machine, to prove that the graph
-            can be built: nothing here serves its plans.
-        capabilities: With `tensorrt-rtx`, the compute capabilities to build for.
+        capabilities: Compute capabilities such as `8.9`, for which TensorRT for RTX builds the plan on any machine, to
+            prove that the graph can be built: nothing here serves its plans. Without them TensorRT builds it on the
+            GPU that will run it.
 
     Raises:
-        ExportError: The runtime or the GPU that it needs is missing, or it refuses the graph.
+        ExportError: TensorRT or the GPU that it needs is missing, or it refuses the graph.
     """
     if precision not in PRECISIONS:
         raise ExportError(f"precision is {precision!r}; a plan is built in {', '.join(PRECISIONS)}")
-    load_runtime(runtime)
-    built_for = tuple(capabilities) if runtime == "tensorrt-rtx" else (gpu_capability(),)
+    trt = load_tensorrt(for_rtx=bool(capabilities))
+    built_for = tuple(capabilities) or (gpu_capability(),)
     backbone, ranges = Backbone.open(repository / "backbone" / "1"), ranges or PlanRanges()
     graph = backbone.onnx if precision == FLOAT32 else write_reduced(backbone, precision)
     parity = None if precision == FLOAT32 else compare_reduced(backbone, precision)
     profiles = ranges.profiles(backbone.spec)
-    plan = build_plan(graph, [ranges.shapes(backbone.spec, p) for p in profiles], runtime, built_for)
+    plan = build_plan(graph, [ranges.shapes(backbone.spec, p) for p in profiles], trt, capabilities)
     spec = PlanSpec(
         backbone=backbone.spec.digest,
-        runtime=runtime,
+        runtime="tensorrt-rtx" if capabilities else "tensorrt",
         version=plan.version,
         precision=precision,
         capabilities=built_for,
@@ -116,21 +111,17 @@ def export_plan(
     return spec
 
 
-def gpu_capability(run: Callable[[Sequence[str]], str] | None = None) -> str:
+def gpu_capability() -> str:
     """Return the compute capability of the first GPU. Raises ExportError where there is none."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
-        listed = (run or _output)(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise ExportError("TensorRT builds a plan on the GPU that runs it, and this machine shows none") from error
     return listed.splitlines()[0].strip()
 
 
-def _output(command: Sequence[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-@dataclass(frozen=True)
-class BuiltPlan:
+class BuiltPlan(NamedTuple):
     """content: the plan; version: TensorRT's; inspected: its inspector's text, profile after profile."""
 
     content: Any
@@ -138,28 +129,21 @@ class BuiltPlan:
     inspected: str
 
 
-def load_runtime(runtime: str) -> Any:
-    """Return TensorRT's Python module. Raises ExportError where the runtime is unknown or not installed."""
-    if runtime not in MODULES:
-        raise ExportError(f"runtime is {runtime!r}; a plan is built with {' or '.join(MODULES)}")
+def load_tensorrt(*, for_rtx: bool = False) -> Any:
+    """Return the Python module of TensorRT, or of TensorRT for RTX. Raises ExportError where it is not installed."""
+    name = "tensorrt_rtx" if for_rtx else "tensorrt"
     try:
-        return importlib.import_module(MODULES[runtime])
+        return importlib.import_module(name)
     except ImportError as error:
         where = "it comes with NVIDIA's Triton containers"
-        raise ExportError(f"the Python module {MODULES[runtime]} is not installed: {where} ({error})") from error
+        raise ExportError(f"the Python module {name} is not installed: {where} ({error})") from error
 
 
-def build_plan(graph: Path, profiles: Sequence[Profile], runtime: str, capabilities: Sequence[str]) -> BuiltPlan:
-    """Build a plan.
+def build_plan(graph: Path, profiles: Sequence[Profile], trt: Any, capabilities: Sequence[str]) -> BuiltPlan:
+    """Build a plan. trt: see `load_tensorrt`; capabilities: those that TensorRT for RTX builds for, none for TensorRT.
 
-    Args:
-        runtime: `tensorrt`, which needs the GPU that will run the plan, or `tensorrt-rtx`, which needs none.
-        capabilities: For `tensorrt-rtx`, compute capabilities such as `8.9`.
-
-    Raises:
-        ExportError: The runtime is not installed, or refuses the graph; the message has its errors.
+    Raises ExportError where TensorRT refuses the graph; the message has its errors.
     """
-    trt = load_runtime(runtime)
     log = _log(trt)
     builder = _checked(trt.Builder(log), log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -169,7 +153,7 @@ def build_plan(graph: Path, profiles: Sequence[Profile], runtime: str, capabilit
         raise ExportError(f"TensorRT cannot read {graph}: {errors}")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if runtime == "tensorrt-rtx":
+    if capabilities:
         config.num_compute_capabilities = len(capabilities)
         for number, capability in enumerate(capabilities):
             config.set_compute_capability(_capability(trt, capability), number)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 
 import torch
 
@@ -143,19 +142,18 @@ def micro_batches(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[St
 
 def whole_tables(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[StepRow]]:
     """Yield the rows of as many tables as have at most `most_tokens` tokens; of a larger table, parts of its rows."""
+    tokens_of = Counter[int]()
+    for row in rows:
+        tokens_of[row.table] += len(row.tokens)
     batch: list[StepRow] = []
     tokens = 0
-    for _, of_table in groupby(sorted(rows, key=lambda row: row.table), lambda row: row.table):
-        added = list(of_table)
-        if batch and tokens + sum(len(row.tokens) for row in added) > most_tokens:
+    for row in sorted(rows, key=lambda row: row.table):
+        needed = tokens_of.pop(row.table, len(row.tokens))  # the first row of a table needs room for all of them
+        if batch and tokens + needed > most_tokens:
             yield batch
             batch, tokens = [], 0
-        for row in added:
-            if batch and tokens + len(row.tokens) > most_tokens:
-                yield batch
-                batch, tokens = [], 0
-            batch.append(row)
-            tokens += len(row.tokens)
+        batch.append(row)
+        tokens += len(row.tokens)
     if batch:
         yield batch
 

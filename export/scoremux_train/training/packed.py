@@ -174,15 +174,6 @@ def attend_packed(
     return whole.view(1, packing.count, heads, width), None
 
 
-def _reordered(
-    x: torch.Tensor,
-    there: torch.Tensor,
-    back: torch.Tensor,
-) -> torch.Tensor:
-    y: torch.Tensor = _Reorder.apply(x, there, back)  # type: ignore[no-untyped-call]
-    return y
-
-
 class _Reorder(torch.autograd.Function):
     """y = x[there]; dx = dy[back]: tokens that `there` leaves out or has twice get no gradient from y."""
 
@@ -199,6 +190,9 @@ class _Reorder(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         return gradients[0].index_select(0, ctx.back), None, None
+
+
+_reordered: Any = _Reorder.apply
 
 
 transformers.AttentionInterface.register(ATTENTION, attend_packed)

@@ -126,7 +126,9 @@ def prepare(
     if earlier is not None:
         tasks = [replace(task, seen_by_start=task.task.id in earlier.description.tasks) for task in tasks]
     digest = _fingerprint(plan, tasks, model, device, earlier)
-    trainer = _open_trainer(backbone, layout, device, cores)
+    pad_id = backbone.classifier.pad_id
+    opened = OpenedModel(model, backbone.sites, backbone.head, pad_id)
+    trainer = Trainer(opened, layout, pad_id, device, cores=cores)
     return Prepared(
         plan,
         tasks,
@@ -158,50 +160,30 @@ class _Backbone:
         return cls(classifier, tokenizer, weights_digest(source), sites, head)
 
 
-def _prepare_task(
-    task: Task,
-    training: TrainingRows,
-    plan: Plan,
-    backbone: _Backbone,
-) -> PreparedTask:
-    """Assign the rows of a task to folds, and turn them into what the model sees."""
+def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Backbone) -> PreparedTask:
+    """Assign the rows of a task to folds, and turn them into what the model sees.
+
+    Raises DataError where the task's input leaves no room to responses.
+    """
     rows, groups = training
-    fold_of = [WHOLE - 1] * len(rows)
-    if plan.folds:
-        levels = [int(row.level) for row in rows]
-        fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
-    recipe = plan.of(task.id)
-    examples = _examples(task, rows, backbone.tokenizer, backbone.classifier)
-    return PreparedTask(task, recipe, rows, examples, groups, fold_of)
-
-
-def _examples(
-    task: Task,
-    rows: Sequence[LabelledRow],
-    tokenizer: Tokenizer,
-    classifier: Classifier,
-) -> list[Example]:
-    """Return rows as the model sees them. Raises DataError where the task's input leaves no room to them."""
-    texts = [task.render(row.response) for row in rows]
+    tokenizer, classifier = backbone.tokenizer, backbone.classifier
     if task.layout is not None and (room := tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
         raise DataError(
             f"task {task.id}: its input leaves {room} of {tokenizer.max_tokens} tokens to the response; leave "
             f"{LEAST_ROOM_TOKENS}"
         )
-    times = Counter(row.id for row in rows)
-    return [
-        Example(
-            derived_key(
-                task.id,
-                row.id,
-                *([row.administration] if times[row.id] > 1 else []),
-            ),
-            int(row.level),
-            tokens.ids or [classifier.pad_id],  # as in serving
-            (tokens.types or [0]) if classifier.token_types else (),
-        )
-        for row, tokens in zip(rows, tokenizer.encode(texts), strict=True)
-    ]
+    fold_of = [WHOLE - 1] * len(rows)
+    if plan.folds:
+        levels = [int(row.level) for row in rows]
+        fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
+    times, has_types = Counter(row.id for row in rows), classifier.token_types
+    examples = []
+    for row, tokens in zip(rows, tokenizer.encode([task.render(row.response) for row in rows]), strict=True):
+        administration = [row.administration] if times[row.id] > 1 else []
+        ids = tokens.ids or [classifier.pad_id]  # as in serving
+        types = (tokens.types or [0]) if has_types else ()
+        examples.append(Example(derived_key(task.id, row.id, *administration), int(row.level), ids, types))
+    return PreparedTask(task, plan.of(task.id), rows, examples, groups, fold_of)
 
 
 def assign(
@@ -250,13 +232,6 @@ def _lay_out(
             if any(getattr(task.recipe, name) != getattr(plan.recipe, name) for name in SHARED_BY_START):
                 raise RecipeError(f"[tasks.{task.task.id}]: rank and alpha must be those of the shared start")
     return layout, earlier
-
-
-def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: int) -> Trainer:
-    """Open the backbone's sites and head, and return a trainer of tables in it."""
-    classifier = backbone.classifier
-    opened = OpenedModel(classifier.model, backbone.sites, backbone.head, classifier.pad_id)
-    return Trainer(opened, layout, classifier.pad_id, device, cores=cores)
 
 
 def _fingerprint(

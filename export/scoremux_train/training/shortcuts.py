@@ -134,25 +134,15 @@ class FrozenLinear(nn.Module):
         other: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return dy @ W + other, outside of autograd."""
+        product = torch.ops.mkldnn._linear_pointwise
+        dx: torch.Tensor
         if self._packed is None:
-            return dy @ self.weight if other is None else other + dy @ self.weight
+            dx = dy @ self.weight
+            return dx if other is None else other + dx
         if other is None:
-            dx: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-                dy,
-                self._packed_back,
-                None,
-                "none",
-                [],
-                "",
-            )
+            dx = product(dy, self._packed_back, None, "none", [], "")
         else:
-            dx = torch.ops.mkldnn._linear_pointwise.binary(
-                dy,
-                other,
-                self._packed_back,
-                None,
-                "add",
-            )
+            dx = product.binary(dy, other, self._packed_back, None, "add")
         return dx
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> "FrozenLinear":

@@ -96,11 +96,6 @@ class SideProducts:
         self._readers: dict[int, tuple[torch.Tensor, list[str]]] = {}
         self._ready: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    @property
-    def follows_shared_rows(self) -> bool:
-        """Whether the pass needs `SharedRows`: packed rows share nothing."""
-        return not self.places.tokens
-
     def apply(
         self,
         site: str,

@@ -77,8 +77,10 @@ class _Replica:
                 group=torch.tensor(group, device=self.device),
                 tables=tables,
             )[0]
+            self.side.learn()
             return logits
         finally:
+            self.side.forget()
             self.packed.packing = None
 
 
@@ -147,7 +149,7 @@ class Trainer:
             PackedPass(),
         )
         freeze_linears(model.model)
-        model.set_sites(replica.side)
+        model.set_sites(replica.side.apply)
         logits = partial(self._example_logits, replica)
         use_fused_attention(model.model, logits)
         if shortcuts:
@@ -170,6 +172,10 @@ class Trainer:
             after_step: Called after each step with the state and the number of rows that the step took.
         """
         gradients = torch.zeros_like(state.values)
+
+        def step_of_table(_: _Replica, t: int) -> None:
+            descend(state, t, gradients[t], sets[t], self.layout.adapter_width)
+
         for step in range(state.step, max(training_set.steps for training_set in sets)):
             active = [t for t, training_set in enumerate(sets) if step < training_set.steps]
             rows = [row for t in active for row in step_rows(t, sets[t], step)]
@@ -177,7 +183,7 @@ class Trainer:
             work = partial(self._gradient, state.values, step)
             for tables, gradient in self._workers.map(work, self._split(rows, MICRO_TOKENS)):
                 gradients.index_add_(0, tables, gradient)
-            for _ in self._workers.map(partial(self._descend, sets, state, gradients), active):
+            for _ in self._workers.map(step_of_table, active):
                 pass
             state.step = step + 1
             after_step(state, len(rows))
@@ -200,17 +206,6 @@ class Trainer:
         tables, leaf, logits = self._forward(replica, batch, values, dropout)
         loss(logits, batch).backward()  # type: ignore[no-untyped-call]
         return tables, leaf.grad.cpu()  # type: ignore[union-attr]
-
-    def _descend(
-        self, sets: Sequence[TrainingSet], state: TrainingState, gradients: torch.Tensor, _replica: _Replica, t: int
-    ) -> None:
-        descend(
-            state,
-            t,
-            gradients[t],
-            sets[t],
-            self.layout.adapter_width,
-        )
 
     @torch.inference_mode()
     def _predict(

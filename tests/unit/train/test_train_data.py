@@ -6,8 +6,10 @@ import math
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ from scoremux_train.data import Data, read_data, read_tasks, training_rows
 from scoremux_train.errors import DataError, RecipeError
 from scoremux_train.output import print_agreement
 from scoremux_train.recipe import Plan, Recipe
-from scoremux_train.run import QUARTERS, CurvePoint, TrainedTask
+from scoremux_train.run import ALL, QUARTERS, TrainedTask
 from scoremux_train.training.batches import Example, TrainingSet
 from scoremux_train.training.preparation import PreparedTask, assign
 
@@ -180,7 +182,7 @@ def test_a_wrong_recipe_names_its_key(tmp_path: Path) -> None:
             with pytest.raises(RecipeError, match=rf"train\.toml: {table}\.{key}: unknown"):
                 Plan.read(path)
     path.write_text("threads = 2\n")
-    with pytest.raises(RecipeError, match=r"train\.toml: threads: unknown"):
+    with pytest.raises(RecipeError, match=r"train\.toml: unknown key threads; the keys are seed, "):
         Plan.read(path)
     path.write_text("folds = 1\n")
     with pytest.raises(RecipeError, match=r"train\.toml: folds: 1 leaves no row to train on; give 2 or more, or 0"):
@@ -211,6 +213,11 @@ def test_a_second_run_on_one_folder_is_refused(tmp_path: Path) -> None:
         train([path], "a-model", tmp_path / "out")
 
 
+def _last(probabilities: Sequence[Any]) -> dict[int, Sequence[Any]]:
+    """Return predictions of tables that learned all other rows, as of a run without a learning curve."""
+    return {quarters: probabilities if quarters == ALL else [()] * len(probabilities) for quarters in QUARTERS}
+
+
 def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() -> None:
     levels = [n % 3 % 2 for n in range(60)]
     rows = [
@@ -222,11 +229,11 @@ def test_figures_weigh_rows_and_say_when_one_level_was_predicted_throughout() ->
     right = [
         np.array([1 - level, level], np.float32) if n % 2 else np.ones(2, np.float32) for n, level in enumerate(levels)
     ]
-    figures = CrossValidated.of(TrainedTask(prepared, right, torch.zeros(0)))
+    figures = CrossValidated.of(TrainedTask(prepared, _last(right), torch.zeros(0)))
     assert (figures.rows, figures.students, figures.weighted, figures.only_level) == (40, 30, True, None)
     # All get level 0 but rows of odd number and level 1: wrong are 10 of the 20 rows of weight 4.
     assert figures.figures["exact agreement"].value == pytest.approx((20 + 40) / 100)
-    constant = TrainedTask(prepared, [np.array([0.9, 0.1], np.float32)] * 60, torch.zeros(0))
+    constant = TrainedTask(prepared, _last([np.array([0.9, 0.1], np.float32)] * 60), torch.zeros(0))
     console = Console(file=io.StringIO(), width=200)
     print_agreement(console, OutOfFold.of([constant]))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
@@ -248,7 +255,7 @@ def test_train_evaluate_and_report_print_the_same_mean_and_count_a_constant_mach
         machine = [0 if name == "same" or n in (1, 3, 5) else row.level for n, row in enumerate(read)]
         probabilities = [np.eye(2, dtype=np.float32)[level] for level in machine]
         prepared = PreparedTask(data.tasks[name], Recipe(), read, [], [0] * 40, [n % 5 for n in range(40)])
-        trained.append(TrainedTask(prepared, probabilities, torch.zeros(0)))
+        trained.append(TrainedTask(prepared, _last(probabilities), torch.zeros(0)))
         scored += [
             {"id": row.id, "task": name, "status": "OK", "level": level, "probabilities": p.tolist()}
             for row, level, p in zip(read, machine, probabilities, strict=True)
@@ -287,7 +294,7 @@ def test_routed_rows_beside_a_sample_of_all_responses_are_part_of_no_figure(tmp_
         read = data.rows["t"]
         prepared = PreparedTask(data.tasks["t"], Recipe(), read, [], [0] * len(read), [0] * len(read))
         machine = [row.level if row.id.endswith("right") else 1 - row.level for row in read]
-        trained = TrainedTask(prepared, [np.eye(2, dtype=np.float32)[level] for level in machine], torch.zeros(0))
+        trained = TrainedTask(prepared, _last(np.eye(2, dtype=np.float32)[machine]), torch.zeros(0))
         console = Console(file=io.StringIO(), width=200)
         print_agreement(console, OutOfFold.of([trained]))
         text = card(trained, check(data, 5)[0], Plan(), OutOfFold.of([trained]))
@@ -317,14 +324,15 @@ def _curve(exponent: float, seed: int, tasks: int = 20) -> LearningCurve:
     for number in range(tasks):
         human = draw.integers(0, 4, 60)
         rows = [LabelledRow(str(n), "t", level, None) for n, level in enumerate(human.tolist())]
-        curve = {}
+        predicted = {}
         for quarters in QUARTERS:
             wrong = draw.random(60) < draw.uniform(0.45, 0.65) * quarters**-exponent
             machine = np.where(wrong, draw.integers(0, 4, 60), human)
-            curve[quarters] = CurvePoint(20.0 * quarters, list(np.eye(4, dtype=np.float32)[machine]))
+            predicted[quarters] = list(np.eye(4, dtype=np.float32)[machine])
         task = Task(id=f"t-{number}", levels=(0, 1, 2, 3))
         prepared = PreparedTask(task, Recipe(), rows, [], [0] * 60, [0] * 60)
-        trained.append(TrainedTask(prepared, curve[4].predicted, torch.zeros(0), curve))
+        learned = {quarters: [20 * quarters] for quarters in QUARTERS}
+        trained.append(TrainedTask(prepared, predicted, torch.zeros(0), learned))
     curve_of_all = LearningCurve.of(trained)
     assert curve_of_all is not None
     return curve_of_all
