@@ -156,10 +156,14 @@ def _of_texts(chosen: Sequence[Way], rows: Sequence[Labelled], arguments: argpar
             found.setdefault(peer, row)
     beside = sorted((row for row in found.values() if row["sites"] != QUERY_VALUE), key=lambda row: row["cpu_s"])
     least = {row["way"]: row for row in reversed(beside)}
-    shown = "; ".join(
-        f"{name} {row['cpu_s']:.1f} s ({row['setting'] or row['precision']})" for name, row in sorted(least.items())
-    )
+    shown = "; ".join(f"{name} {row['cpu_s']:.1f} s ({_with_precision(row)})" for name, row in sorted(least.items()))
     return [{**row, "shown": shown} if _default(row) else row for row in found.values()]
+
+
+def _with_precision(row: Row) -> str:
+    """Return the setting that was measured, with its precision."""
+    precision, setting = row["precision"], row["setting"]
+    return str(setting) if precision in setting else f"{precision}, {setting}".removesuffix(", ")
 
 
 def _default(row: Row) -> bool:
