@@ -31,7 +31,7 @@ from benchmarks.stores import export_once
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.runners.choose import ON_CPU, RunnerChoice
-from scoremux_engine.runners.expected import DISTANCE, allowed, check, distance
+from scoremux_engine.runners.expected import Distance, check, distances
 
 EXPORT = "export"
 NOISE, SCALE = CHANGES = ("noise", "scale")
@@ -70,7 +70,8 @@ def _bert_base(folder: Path) -> Path:
 @case(
     columns=(
         "model; runner; precision; seconds = seconds:.2f; slowest = slowest:.2f; processor s = processor_s:.2f; "
-        "distance = distance:.1e; allowed = allowed:.1e; load of the machine = load:.1f"
+        "distance = distance:.1e; allowed = allowed:.1e; from the export's own = own:.1e; "
+        "load of the machine = load:.1f"
     ),
     keys="model runner precision",
     options=MODELS,
@@ -88,8 +89,8 @@ def own_check(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
             row = {"model": Path(name).name, "runner": choice.name, "precision": choice.precision, "load": load()}
             row |= {"seconds": statistics.median(walls), "slowest": max(walls)}
             row |= {"processor_s": statistics.median(processor)}
-            if choice.name != EXPORT:
-                row |= {"distance": rounds[0][2], "allowed": allowed(backbone.measured, choice.precision)}
+            for names, found in zip((("distance", "allowed"), ("own",)), rounds[0][2], strict=False):
+                row |= dict(zip(names, (found.farthest, found.allowed), strict=False))
             yield row
 
 
@@ -99,8 +100,8 @@ def _aside(function: Any, *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _checked(folder: Path, choice: RunnerChoice) -> tuple[float, ...]:
-    """Return wall and processor time of a check, and the distance; nothing where the processor lacks the precision."""
+def _checked(folder: Path, choice: RunnerChoice) -> tuple[Any, ...]:
+    """Return wall and processor time of a check, and distances; nothing where the processor lacks the precision."""
     from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
     from scoremux_export.measure import measure
 
@@ -110,12 +111,14 @@ def _checked(folder: Path, choice: RunnerChoice) -> tuple[float, ...]:
         runner = OnnxRuntimeRunner(backbone) if choice.name == EXPORT else choice.make(backbone)
     except RunnerError:
         return ()
+    if choice.name != EXPORT:
+        runner.arithmetic  # noqa: B018  # each start has its name
     work = partial(measure, backbone, runner) if choice.name == EXPORT else partial(check, backbone, runner)
     clocks = time.perf_counter, time.process_time
     started = [clock() for clock in clocks]
     work()
     taken = [clock() - start for clock, start in zip(clocks, started, strict=True)]
-    return *taken, 0.0 if choice.name == EXPORT else distance(backbone, runner)
+    return *taken, [] if choice.name == EXPORT else distances(backbone, runner)
 
 
 @case(
@@ -134,14 +137,15 @@ def _checked(folder: Path, choice: RunnerChoice) -> tuple[float, ...]:
 )
 def wrong_products(arguments: argparse.Namespace, work: Path) -> Iterable[Row]:
     """How wrong one product must be until a start is refused, beside the product itself: noise, or a larger scale."""
-    from scoremux_engine.runners.openvino import read
+    from scoremux_engine.runners.openvino import OpenVinoRunner, read
 
     for name in filter(None, [*arguments.models, arguments.backbone]):
         backbone = export(name, work)
         graph = read(backbone)
         products = _products(graph)[:: arguments.every]
         for precision, change in itertools.product(arguments.precisions, arguments.changes):
-            sizes = {p: _smallest(backbone, graph, precision, change, p) for p in products}
+            right = distances(backbone, OpenVinoRunner(backbone, precision, 1, graph=graph))
+            sizes = {p: _smallest(backbone, graph, right, precision, change, p) for p in products}
             last = max(sizes, key=lambda p: sizes[p])
             beyond = None if change != NOISE else sum(_cosine(size) < 0.9 for size in sizes.values())
             found = [size for size in sizes.values() if size < math.inf]
@@ -169,33 +173,46 @@ def _products(graph: Any) -> list[str]:
     return [n.get_friendly_name() for n in products if len(n.input_value(1).get_shape()) == 2]
 
 
-def _smallest(backbone: Backbone, graph: Any, precision: str, change: str, product: str) -> float:
-    """Return the change of a product whose distance is what is allowed; infinity where the largest is not so far."""
+def _smallest(
+    backbone: Backbone, graph: Any, right: list[Distance], precision: str, change: str, product: str
+) -> float:
+    """Return the change of a product whose distance is what is allowed; infinity where the largest is not so far.
+
+    right: The distances without a change.
+    """
     from openvino import opset13 as ops
 
     from scoremux_engine.runners.openvino import OpenVinoRunner
 
-    def apart(size: float) -> float:
+    def changed(size: float) -> list[Distance]:
         model = graph.clone()
         node = next(n for n in model.get_ordered_ops() if n.get_friendly_name() == product)
         weight = np.array(node.input_value(1).get_node().get_data())
         added = np.random.default_rng(0).normal(0, 1, weight.shape) if change == NOISE else weight
         added = added * (size * np.linalg.norm(weight) / np.linalg.norm(added))
         node.input(1).replace_source_output(ops.constant((weight + added).astype(np.float32)).output(0))
-        return distance(backbone, OpenVinoRunner(backbone, precision, 1, graph=model))
+        return distances(backbone, OpenVinoRunner(backbone, precision, 1, graph=model))
 
-    most, own = allowed(backbone.measured, precision), float(backbone.measured[DISTANCE + precision][0])
     low, high, size = 0.0, math.inf, FIRST
     for _ in range(STEPS):
-        far = apart(size)
-        if abs(far / most - 1) < CLOSE:
+        found = changed(size)
+        share = max(one.farthest / one.allowed for one in found)
+        if abs(share - 1) < CLOSE:
             return size
-        if far < most and size == LARGEST:
+        if share < 1 and size == LARGEST:
             return math.inf
-        low, high = (size, high) if far < most else (low, size)
-        # Squares of distances add up, and grow with the square of the change.
-        guess = size * ((most**2 - own**2) / max(far**2 - own**2, own**2 / 100)) ** 0.5
+        low, high = (size, high) if share < 1 else (low, size)
+        guess = size * min(_factor(*pair) for pair in zip(found, right, strict=True))
         if not low < guess < high:
-            guess = (low * high) ** 0.5 if low > 0 and high < math.inf else size * (3 if far < most else 1 / 3)
+            guess = (low * high) ** 0.5 if low > 0 and high < math.inf else size * (3 if share < 1 else 1 / 3)
         size = min(LARGEST, guess)
     return min(high, LARGEST)
+
+
+def _factor(found: Distance, right: Distance) -> float:
+    """Return how many times as large a change is that gives what is allowed.
+
+    Squares of distances add up, and grow with the square of the change.
+    """
+    own = right.farthest**2
+    return float(((found.allowed**2 - own) / max(found.farthest**2 - own, own / 100, 1e-12)) ** 0.5)

@@ -144,9 +144,7 @@ def distances(engine: Engine, reference: Engine) -> dict[str, float]:
     scored, expected = (side.score_plainly(texts, tasks) for side in (engine, reference))
     for score, other in zip(scored, expected, strict=True):
         pairs = zip(score.probabilities, other.probabilities, strict=True)
-        distance = max((abs(p - q) for p, q in pairs), default=0.0)
-        if not distance:
-            distance = float(score.level != other.level)
+        distance = max((abs(p - q) for p, q in pairs), default=float(score.level != other.level))
         farthest[score.task] = max(farthest[score.task], distance)
     return farthest
 

@@ -1,11 +1,10 @@
 """Measurements of a backbone, made once: its expected outputs, int8's ranges, and each precision's distance."""
 
-import numpy as np
 from safetensors.numpy import save
 
 from scoremux_engine.model.backbone import MEASURED, SPEC, Backbone
 from scoremux_engine.runners.choose import REFERENCE
-from scoremux_engine.runners.expected import DISTANCE, allowed, expected_outputs, said
+from scoremux_engine.runners.expected import outputs
 from scoremux_engine.runners.runner import BackboneRunner
 from scoremux_files.atomic import replace_file
 from scoremux_files.digests import digest_of
@@ -19,23 +18,14 @@ def measure(backbone: Backbone, reference: BackboneRunner | None = None) -> list
 
     Returns a sentence about each of OpenVINO's precisions.
     """
-    measured = backbone.measured = expected_outputs(backbone, reference or REFERENCE.make(backbone))
-    found: dict[str, float | str]
+    backbone.measured = dict(outputs(backbone, reference or REFERENCE.make(backbone)))
     try:
-        from scoremux_engine.runners.norm_ranges import distances
+        from scoremux_engine.runners.norm_ranges import measure_precisions
 
-        found = distances(backbone)
+        sentences = measure_precisions(backbone)
     except ImportError as error:
-        found = {"OpenVINO's precisions": str(error)}
-    sentences = list[str]()
-    for name, apart in found.items():
-        if isinstance(apart, str):
-            sentences.append(f"{name}: not measured: {apart}")
-            continue
-        measured[DISTANCE + name] = np.array([apart], np.float32)
-        most = allowed(measured, name)
-        sentences.append(said(name, apart, most) + ("" if apart <= most else "; it is refused"))
-    data = save(measured)
+        sentences = [f"OpenVINO's precisions: not measured: {error}"]
+    data = save(backbone.measured)
     backbone.spec = backbone.spec.model_copy(update={"measured": digest_of([data])})
     replace_file(backbone.folder / MEASURED, [data])
     replace_file(backbone.folder / SPEC, [f"{backbone.spec.model_dump_json(indent=1)}\n".encode()])

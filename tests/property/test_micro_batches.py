@@ -10,7 +10,7 @@ from scoremux_engine.bank.residents import Version
 from scoremux_engine.model.buckets import Buckets, SizeClass
 from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.packages.task import Task
-from scoremux_engine.scoring.computation import pad
+from scoremux_engine.runners.runner import pad
 from scoremux_engine.scoring.micro_batches import LEAST_TOKENS, MicroBatch, split
 from scoremux_engine.scoring.row_plan import PlannedRow
 

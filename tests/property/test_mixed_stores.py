@@ -30,8 +30,7 @@ from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.runners.choose import DEFAULT, RunnerChoice
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.precisions import PRECISIONS
-from scoremux_engine.runners.runner import Floats, RowInputs
-from scoremux_engine.scoring.computation import pad
+from scoremux_engine.runners.runner import Floats, RowInputs, pad
 from scoremux_engine.selftest import run_selftest
 from scoremux_engine.store.store import Store
 from scoremux_export.export_graph import export_backbone

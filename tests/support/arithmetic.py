@@ -52,7 +52,7 @@ def main(folder: Path, mixes: int, longest: int, seed: int) -> None:
     from scoremux_engine.model.tables import SizeClass, Tables, input_shapes
     from scoremux_engine.model.tokens import Tokens
     from scoremux_engine.runners.openvino import OpenVinoRunner
-    from scoremux_engine.scoring.computation import pad
+    from scoremux_engine.runners.runner import pad
 
     backbone, draw = Backbone.open(folder), np.random.default_rng(seed)
     runner = OpenVinoRunner(backbone, "float32", threads=1, streams=1)

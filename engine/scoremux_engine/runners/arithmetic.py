@@ -5,7 +5,7 @@ The backbone `probe` has every kind of product, activation, softmax, norm and me
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -56,10 +56,16 @@ def name_of(likely: str, digest: str) -> str:
     return recorded.name if recorded else f"{likely}-{digest[:_SHOWN_DIGITS]}"
 
 
-def probe_digest(make: Callable[[Backbone], BackboneRunner]) -> str:
-    """Return a digest of a runner's outputs for the probe, at six lengths, on each of its streams."""
+@cache
+def probe_digest(make: Callable[..., BackboneRunner], *arguments: Hashable) -> str:
+    """Return a digest of a runner's outputs for the probe, at six lengths, on each of its streams.
+
+    Args:
+        make: Returns the runner of a backbone.
+        arguments: What `make` takes besides the backbone.
+    """
     backbone = Backbone.open(PROBE)
-    runner, digest = make(backbone), hashlib.sha256()
+    runner, digest = make(backbone, *arguments), hashlib.sha256()
     for number, (tokens, rows) in enumerate(_ROWS_BY_TOKENS.items()):
         outputs = runner.run_on_each_stream(_rows(tokens, rows), _tables(backbone, number))
         # Streams whose bits are equal count as one.

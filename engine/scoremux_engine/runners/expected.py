@@ -1,11 +1,13 @@
 """Expected outputs: each process computes a few fixed rows before it is ready, and compares them with the export's.
 
-They lie beside the backbone in `measured.safetensors`: outputs of ONNX Runtime in float32. A kernel that is wrong on
-some processor, without an error, is noticed for this very backbone.
+They lie beside the backbone in `measured.safetensors`: outputs of ONNX Runtime in float32, and of OpenVINO in int8, for
+processes of the same arithmetic. A kernel that is wrong on some processor, without an error, is noticed for this very
+backbone.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,13 +17,23 @@ from scoremux_engine.model.backbone import Backbone, BackboneSpec
 from scoremux_engine.model.buckets import SizeClass, padded_prefix
 from scoremux_engine.model.provenance import processor_name
 from scoremux_engine.model.tables import Tables, input_shapes
+from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.runners.arithmetic import made_up
-from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs
+from scoremux_engine.runners.runner import BackboneRunner, Floats, RowInputs, pad
+
+NamedOutput = tuple[str, Floats]
 
 log = logging.getLogger(__name__)
 
 DISTANCE = "distance."
 """How the names of distances that the export measured begin; the precision follows."""
+
+_SAME_ARITHMETIC = 1e-3
+"""The largest distance from outputs of the same arithmetic, whose bits are equal.
+
+Others are not compared: where the last bit of one float32 differs, numbers are rounded to other integers, and the
+outputs of a deep model move as far as they are from float32's.
+"""
 
 _ALLOWED = {
     "float32": (5e-3, 5e-3, 1.0),
@@ -51,28 +63,80 @@ _PLAIN, _PREFIXED = (0, 4), (2, 5)
 """Batches of rank 8, which is in every rank class: without and with a prefix."""
 
 
-def expected_outputs(backbone: Backbone, runner: BackboneRunner) -> dict[str, Floats]:
-    """Return a runner's outputs for each batch, by name."""
+class Distance(NamedTuple):
+    """How far outputs are from expected ones, and how far they may be.
+
+    source: Whose outputs are expected, in words.
+    """
+
+    source: str
+    farthest: float
+    allowed: float
+
+    @property
+    def is_too_far(self) -> bool:
+        return not self.farthest <= self.allowed  # it may be NaN
+
+    def __str__(self) -> str:
+        return f"{self.farthest:.1e} from {self.source}, {self.allowed:.1e} is allowed"
+
+
+def outputs(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] | None = None) -> list[NamedOutput]:
+    """Return a runner's outputs for made-up rows, on each of its streams, by their names in the file.
+
+    Args:
+        live: Size classes that rows will have, each of which gets a batch; None: each batch is of its own size class.
+    """
     spec = backbone.spec
-    outs = [runner.run(_rows(backbone, n), _tables(spec, n, _own(spec, n)), pooled=True) for n in range(len(_BATCHES))]
-    return {f"{name}.{n}": array for n, out in enumerate(outs) for name, array in vars(out).items()}
+    sizes = [_own(spec, number) for number in range(len(_BATCHES))]
+    batches = list(enumerate(sizes))
+    if live is not None:
+        others = sorted({*live}.difference(sizes))
+        batches = [((_PREFIXED if size.prefix else _PLAIN)[n % 2], size) for n, size in enumerate(others)]
+    return [
+        (f"{name}.{number}", array)
+        for number, size in batches
+        for out in runner.run_on_each_stream(_rows(backbone, number), _tables(spec, number, size))
+        for name, array in vars(out).items()
+    ]
 
 
-def allowed(measured: Mapping[str, Floats], precision: str) -> float:
-    """Return the largest distance in a precision: a multiple of the export's own, within limits."""
+def farthest(computed: Iterable[NamedOutput], expected: Mapping[str, Floats], kind: str = "") -> float:
+    """Return the distance of the farthest row, of its logits or of its vector: |got − expected| / |expected|.
+
+    It is NaN where one is not finite.
+
+    Args:
+        kind: How the names of the expected outputs begin; none for float32's.
+    """
+    distances = []
+    for name, got in computed:
+        rows = expected[f"{kind}{name}"]
+        rows = np.tile(rows, (1, got.shape[1] // rows.shape[1]))
+        distances.append(np.linalg.norm(got - rows, axis=1) / np.linalg.norm(rows, axis=1))
+    return float(np.concatenate(distances).max())
+
+
+def from_float32(apart: float, measured: Mapping[str, Floats], precision: str) -> Distance:
+    """Return a distance of a precision from float32 with what is allowed: a multiple of the export's, within limits."""
     (least, most, times), at_export = _ALLOWED[precision], measured.get(DISTANCE + precision)
-    return most if at_export is None else min(most, max(least, times * float(at_export[0])))
+    allowed = most if at_export is None else min(most, max(least, times * float(at_export[0])))
+    return Distance("the expected outputs", apart, allowed)
 
 
-def distance(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] = ()) -> float:
-    """Return how far a runner's outputs are from the expected ones, on the farthest of its streams.
-
-    The distance of a row is |got − expected| / |expected|, of its logits or of its vector; infinity for NaN.
+def distances(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] = ()) -> list[Distance]:
+    """Return how far a runner is from float32 and, where the export was in its arithmetic, from the export.
 
     Args:
         live: Further size classes that rows will have.
     """
-    return max(_distances(backbone, runner, live))
+    measured, computed = backbone.measured, outputs(backbone, runner)
+    apart = farthest([*computed, *outputs(backbone, runner, live)], measured)
+    found = [from_float32(apart, measured, runner.precision)]
+    if runner.precision == "int8" and f"{runner.arithmetic}.logits.0" in measured:
+        apart = farthest(computed, measured, f"{runner.arithmetic}.")
+        found.append(Distance("those in int8", apart, _SAME_ARITHMETIC))
+    return found
 
 
 def check(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] = ()) -> str:
@@ -84,36 +148,11 @@ def check(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] 
         command = f"scoremux export measure {backbone.folder.parents[1]}"
         log.warning("the backbone has no expected outputs, so a wrong kernel would stay unnoticed: run `%s`", command)
         return ""
-    apart, most = distance(backbone, runner, live), allowed(backbone.measured, runner.precision)
-    if apart > most:
-        instead = "precision=float32" if runner.precision != "float32" else "the profile cpu-reference"
-        raise RunnerError(
-            f"{runner.precision} is wrong on this processor ({processor_name()}): outputs of the backbone are "
-            f"{apart:.2g} from the expected ones, {most:.2g} is allowed; use {instead}"
-        )
-    return said(runner.precision, apart, most)
-
-
-def said(precision: str, apart: float, most: float) -> str:
-    """Return a sentence about a distance."""
-    return f"{precision}: {apart:.1e} from the expected outputs, {most:.1e} is allowed"
-
-
-def _distances(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass]) -> Iterator[float]:
-    spec = backbone.spec
-    own = [(n, _own(spec, n)) for n in range(len(_BATCHES))]
-    others = sorted({*live} - {size for _, size in own})
-    more = [((_PREFIXED if size.prefix else _PLAIN)[n % 2], size) for n, size in enumerate(others)]
-    for number, size in (*own, *more):
-        for out in runner.run_on_each_stream(_rows(backbone, number), _tables(spec, number, size)):
-            for name, got in vars(out).items():
-                expected = backbone.measured[f"{name}.{number}"]
-                times = got.shape[1] // expected.shape[1]
-                expected = np.tile(expected, (1, times))
-                apart = np.linalg.norm(got - expected, axis=1)
-                apart /= np.linalg.norm(expected, axis=1)
-                farthest = float(apart.max())
-                yield np.inf if np.isnan(farthest) else farthest
+    found, precision = distances(backbone, runner, live), runner.precision
+    if wrong := next((one for one in found if one.is_too_far), None):
+        instead = "precision=float32" if precision != "float32" else "the profile cpu-reference"
+        raise RunnerError(f"{precision} is wrong on this processor ({processor_name()}): {wrong}; use {instead}")
+    return f"{precision}: {'; '.join(map(str, found))}"
 
 
 def _own(spec: BackboneSpec, number: int) -> SizeClass:
@@ -126,23 +165,21 @@ def _rows(backbone: Backbone, number: int) -> RowInputs:
 
     Each has another length.
     """
-    spec = backbone.spec
-    tokens, count, _, prefixed = _BATCHES[number]
+    spec, around = backbone.spec, backbone.tokenizer.encode([""])[0].ids
+    longest, count, _, prefixed = _BATCHES[number]
     before = _PREFIX if prefixed and spec.prefix_layers else 0
-    tokens = min(tokens, spec.max_tokens - before)
-    around = backbone.tokenizer.encode([""])[0].ids
-    places = np.arange(count * tokens, dtype=np.int64).reshape(count, tokens) + 1000 * number
-    ids = places * 7919 * (places + 104729) % max(1, backbone.tokenizer.size)
-    lengths = tokens - np.arange(count)[:, None] * (tokens // 8)
-    if 0 < len(around) < tokens // 2:
-        ids[:, 0] = around[0]
-        for place, token in enumerate(reversed(around[1:])):
-            np.put_along_axis(ids, lengths - 1 - place, token, axis=1)
-    mask = (np.arange(tokens) < lengths).astype(np.int64)
-    ids, zeros = np.where(mask, ids, spec.pad_id), np.zeros_like(ids)
-    types = zeros + mask * (np.arange(tokens) >= tokens // 2) if spec.token_types else None
-    group = np.arange(count, dtype=np.int64) % _GROUPS
-    return RowInputs(ids, mask, group, types, zeros[:, 0] + before if spec.prefix_layers else None)
+    longest = min(longest, spec.max_tokens - before)
+    rows = []
+    for row in range(count):
+        length = longest - row * (longest // 8)
+        places = np.arange(length) + longest * row + 1000 * number
+        ids = places * 7919 * (places + 104729) % max(1, backbone.tokenizer.size)
+        if 0 < len(around) < longest // 2:
+            ids[0] = around[0]
+            ids[length - len(around) + 1 :] = around[1:]
+        second = np.arange(length) >= longest // 2
+        rows.append(Tokens(ids.tolist(), second.tolist(), truncated=False))
+    return pad(rows, np.arange(count) % _GROUPS, longest, spec, [before] * count)
 
 
 def _tables(spec: BackboneSpec, number: int, size: SizeClass) -> Tables:
@@ -157,12 +194,11 @@ def _tables(spec: BackboneSpec, number: int, size: SizeClass) -> Tables:
         array = made_up((_GROUPS, *shape), place + 100 * number) * _scale(name, shape)
         if name.startswith(names.magnitude_input("")):
             array += 1
-        if shapes[name] != shape:
-            wider = [(0, many - few) for few, many in zip(shape, shapes[name], strict=True)]
-            array = np.pad(array, [(0, 0), *wider], "constant" if names.is_prefix_input(name) else "wrap")
         if name.startswith("B."):
             array /= size.rank // rank
-        arrays[name] = np.ascontiguousarray(array, np.float32)
+        sizes = zip(shape, shapes[name], strict=True)
+        wider = [(0, 0), *((0, many - few) for few, many in sizes)]
+        arrays[name] = np.pad(array, wider, "constant" if names.is_prefix_input(name) else "wrap")
     return Tables(arrays)
 
 

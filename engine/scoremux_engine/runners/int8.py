@@ -10,9 +10,10 @@ from openvino import opset13 as ops
 
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
+from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.runners.packing import Value, is_constant, same_for_all, value_of
 from scoremux_engine.runners.portable_math import Pieces, split_product
-from scoremux_engine.runners.runner import Floats, RowInputs
+from scoremux_engine.runners.runner import Floats, RowInputs, pad
 
 Ranges = dict[str, Floats]
 """The graph's name of what a LayerNorm gives, x [.., D] → the largest |x| by column, float32 [D]."""
@@ -36,7 +37,7 @@ def stored_ranges(backbone: Backbone) -> Ranges:
             f"{backbone.folder} has no ranges, which int8 needs: run `scoremux export measure "
             f"{backbone.folder.parents[1]}` where OpenVINO computes in x86-f32 (scoremux selftest names the arithmetic)"
         )
-    named = (name for name in backbone.measured if name.startswith(RANGES) and name != RANGES)
+    named = [name for name in [*backbone.measured] if name.startswith(RANGES) and name != RANGES]
     return {name.removeprefix(RANGES): backbone.measured[name] for name in named}
 
 
@@ -128,18 +129,15 @@ def name_of(value: Any) -> str:
 
 def _unmoved(source: Any) -> Any:
     """Return the source of a value of tokens, before tokens were moved, each with all its columns."""
-    while source.get_node().get_type_name() in _MOVES and _columns(source) == _columns(
-        source.get_node().input_value(0)
-    ):
-        source = source.get_node().input_value(0)
+    while (node := source.get_node()).get_type_name() in _MOVES and _columns(source) == _columns(node.input_value(0)):
+        source = node.input_value(0)
     return source
 
 
-def _columns(value: Any) -> int:
-    """Return D of a value [.., D]; 0 where it is not known."""
+def _columns(value: Any) -> Any:
+    """Return D of a value [.., D] as OpenVINO's dimension; None where the number of axes is not known, or 0."""
     shape = value.get_partial_shape()
-    is_fixed = shape.rank.is_static and len(shape) > 0 and shape[len(shape) - 1].is_static
-    return int(shape[len(shape) - 1].get_length()) if is_fixed else 0
+    return shape[-1] if shape.rank.is_static and len(shape) else None
 
 
 def random_rows(backbone: Backbone) -> Iterator[RowInputs]:
@@ -159,12 +157,5 @@ def random_rows(backbone: Backbone) -> Iterator[RowInputs]:
         if 0 < len(around) < shape[1]:
             ids[:, 0] = around[0]
             ids[:, shape[1] - len(around) + 1 :] = around[1:]
-        zeros = np.zeros_like(ids)
-        second = zeros + np.arange(_ROWS)[:, None] % 2
-        yield RowInputs(
-            ids,
-            np.ones_like(ids),
-            group=zeros[:, 0],
-            token_type_ids=second if spec.token_types else None,
-            prefix_tokens=zeros[:, 0] if spec.prefix_layers else None,
-        )
+        rows = [Tokens(row.tolist(), [number % 2] * shape[1], truncated=False) for number, row in enumerate(ids)]
+        yield pad(rows, np.zeros(_ROWS, np.int64), shape[1], spec)

@@ -8,7 +8,7 @@ import numpy as np
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import size_class, stack
-from scoremux_engine.runners.expected import distance
+from scoremux_engine.runners.expected import DISTANCE, farthest, from_float32, outputs
 from scoremux_engine.runners.int8 import RANGES, Ranges, end_of_norm, name_of, random_rows
 from scoremux_engine.runners.openvino import OpenVinoRunner, read
 from scoremux_engine.runners.portable_math import make_portable
@@ -23,11 +23,9 @@ class RangeRunner(OpenVinoRunner):
 
     def _prepared(self, model: Any, backbone: Backbone) -> Any:
         norms = [node for node in model.get_ordered_ops() if node.get_type_name() == "MVN"]
-        named = {name_of(end_of_norm(node)) for node in norms} - {""}
-        make_portable(model, backbone.spec.max_tokens)
-        values = [value for node in model.get_ordered_ops() for value in node.outputs()]
-        ends = {name: value for value in values if (name := name_of(value)) in named}
+        ends = {name: end for end in map(end_of_norm, norms) if (name := name_of(end))}
         model.add_outputs(list(ends.values()))
+        make_portable(model, backbone.spec.max_tokens)
         self._ends, self.dtypes, self.packed_inputs = list(ends), {}, frozenset[str]()
         return model
 
@@ -46,24 +44,30 @@ class RangeRunner(OpenVinoRunner):
         return ranges
 
 
-def distances(backbone: Backbone) -> dict[str, float | str]:
-    """Return by precision the distance from the expected outputs, or why there is none.
+def measure_precisions(backbone: Backbone) -> list[str]:
+    """Add each precision's distance from the expected outputs to `backbone.measured`; return a sentence about each.
 
-    int8's ranges are added to `backbone.measured` where the arithmetic is PORTABLE. One thread and one stream are
-    enough, as no bit depends on their number.
+    int8's ranges are added where the arithmetic is PORTABLE, and its outputs, by the name of its arithmetic. One thread
+    and one stream are enough, as no bit depends on their number.
     """
-    graph = read(backbone)
+    graph, measured = read(backbone), backbone.measured
 
-    def of(precision: str, kind: type[OpenVinoRunner] = OpenVinoRunner) -> float | str:
+    def measure(precision: str, kind: type[OpenVinoRunner] = OpenVinoRunner) -> str:
         try:
             runner = kind(backbone, precision, 1, graph=graph)
             if isinstance(runner, RangeRunner) and runner.arithmetic == PORTABLE:
                 named = {f"{RANGES}{name}": columns for name, columns in runner.ranges(backbone).items()}
-                backbone.measured |= {RANGES: np.zeros(1, np.float32)} | named
-            return distance(backbone, runner)
+                measured.update({RANGES: np.zeros(1, np.float32)} | named)
+            computed = outputs(backbone, runner)
+            if precision == INT8:
+                measured.update({f"{runner.arithmetic}.{name}": array for name, array in computed})
         except RunnerError as error:
-            return str(error)
+            return f"{precision}: not measured: {error}"
+        apart = farthest(computed, measured)
+        measured[f"{DISTANCE}{precision}"] = np.array([apart], np.float32)
+        found = from_float32(apart, measured, precision)
+        return f"{precision}: {found}{'; it is refused' if found.is_too_far else ''}"
 
     with ThreadPoolExecutor(1) as pool:
-        bfloat16 = pool.submit(of, BFLOAT16)
-        return {FLOAT32: of(FLOAT32, RangeRunner), INT8: of(INT8), BFLOAT16: bfloat16.result()}
+        bfloat16 = pool.submit(measure, BFLOAT16)
+        return [measure(FLOAT32, RangeRunner), measure(INT8), bfloat16.result()]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 # From 1.32 on it reports to Microsoft; this variable prevents it, disable_telemetry_events() comes too late.
@@ -62,16 +62,13 @@ class OnnxRuntimeRunner(BackboneRunner):
     def arithmetic(self) -> str:
         """See `BackboneRunner`. A GPU is named by its model: nothing is measured there."""
         likely = library_arithmetic("onnxruntime", self.precision, self._device)
-        return name_of(likely, _probe(self._threads, self.streams)) if self._device == "cpu" else likely
+        if self._device != "cpu":
+            return likely
+        return name_of(likely, probe_digest(OnnxRuntimeRunner, "cpu", self._threads * self.streams, self.streams))
 
     def _compute(self, rows: RowInputs, tables: Tables, outputs: list[str]) -> Sequence[Floats]:
         computed: list[Floats] = self._session.run(outputs, {**rows.feeds, **tables.arrays})
         return computed
-
-
-@cache
-def _probe(threads: int, streams: int) -> str:
-    return probe_digest(lambda backbone: OnnxRuntimeRunner(backbone, threads=threads * streams, streams=streams))
 
 
 def _available(device: str) -> str:

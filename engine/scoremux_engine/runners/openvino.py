@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 import ml_dtypes
@@ -120,7 +120,9 @@ class OpenVinoRunner(BackboneRunner):
 
     @cached_property
     def arithmetic(self) -> str:
-        return name_of(openvino_arithmetic(self.precision), _probe(self.precision, self._threads, self.streams))
+        cores = self._threads * self.streams
+        digest = probe_digest(OpenVinoRunner, self.precision, cores, self.streams)
+        return name_of(openvino_arithmetic(self.precision), digest)
 
     def run_on_each_stream(self, rows: RowInputs, tables: Tables) -> list[Outputs]:
         feeds, outputs = self._feeds(rows), [names.LOGITS, names.POOLED]
@@ -168,12 +170,6 @@ class OpenVinoRunner(BackboneRunner):
                 self._large_at = math.inf
             for request in idle:
                 self._idle.put(request)
-
-
-@cache
-def _probe(precision: str, threads: int, streams: int) -> str:
-    cores = threads * streams
-    return probe_digest(lambda backbone: OpenVinoRunner(backbone, precision, cores, streams))
 
 
 class _Request:

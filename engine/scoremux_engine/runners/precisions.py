@@ -1,7 +1,7 @@
 """Which precisions OpenVINO computes on this processor; each is tried, since CPU flags do not say."""
 
 import os
-import time
+import timeit
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -48,40 +48,36 @@ def options(precision: str, streams: int = 1, threads: int = 1) -> dict[str, Any
 
 
 @cache
-def computed(precisions: tuple[str, ...] = PRECISIONS) -> list[str]:
-    """Return those precisions that this processor has kernels for; a small block of products is computed in each.
+def is_computed(precision: str) -> bool:
+    """Whether this processor has kernels for a precision; a small block of products is computed in it.
 
     OpenVINO may refuse one, emulate it, return nothing without an error, or (int8 without VNNI) compute few tokens in
     another way than many: the outputs are compared with float32, and with those for fewer tokens.
     """
-    # Where it is not listed it would be emulated, and that takes long to find out.
-    listed = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    candidates = [p for p in precisions if p != FLOAT32 and (p != BFLOAT16 or "BF16" in listed)]
-    supported = [FLOAT32]
-    for precision in candidates:
-        values, expected, float32_s = _in_float32()
-        try:
-            request, result, seconds = _run(precision, values)
-        except RuntimeError:
-            continue
-        if (
-            result.shape == expected.shape
-            and np.abs(result - expected).max() <= _TOLERANCE * np.abs(expected).max()
-            and all(_infer(request, values[:, :n]) == result[:, :n].tobytes() for n in _FEWER_TOKENS)
-            and seconds <= _EMULATED * float32_s
-        ):
-            supported.append(precision)
-    return [precision for precision in precisions if precision in supported]
-
-
-def check(precision: str, computed: Callable[[tuple[str, ...]], list[str]] = computed) -> str:
-    """Return the precision. Raises RunnerError where it is not offered, or this processor does not compute it."""
     if precision == FLOAT32:
-        return precision
+        return True
+    # Where it is not listed it would be emulated, and that takes long to find out.
+    if precision == BFLOAT16 and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return False
+    (expected, *_), float32_s = _run(FLOAT32)
+    try:
+        (result, *fewer), seconds = _run(precision)
+    except RuntimeError:
+        return False
+    return bool(
+        result.shape == expected.shape
+        and np.abs(result - expected).max() <= _TOLERANCE * np.abs(expected).max()
+        and all(few.tobytes() == result[:, : few.shape[1]].tobytes() for few in fewer)
+        and seconds <= _EMULATED * float32_s
+    )
+
+
+def check(precision: str, is_computed: Callable[[str], bool] = is_computed) -> str:
+    """Return the precision. Raises RunnerError where it is not offered, or this processor does not compute it."""
     if precision not in PRECISIONS:
         raise RunnerError(f"precision is {precision!r}; OpenVINO runs {', '.join(PRECISIONS)}")
-    if precision not in computed((precision,)):
-        others = ", ".join(computed(PRECISIONS))
+    if not is_computed(precision):
+        others = ", ".join(filter(is_computed, PRECISIONS))
         raise RunnerError(f"this processor does not compute in {precision}; it computes in {others}")
     return precision
 
@@ -98,34 +94,21 @@ def adds_int8_exactly() -> bool:
     model = openvino.Model([product], [tokens], "ones")
     compiled = openvino.Core().compile_model(model, "CPU", options(INT8))
     values = np.ones((1, _TOKENS, _WIDTH), np.float32)
-    result = compiled.create_infer_request().infer([values])[0]
-    return bool(np.allclose(result, _WIDTH, rtol=1e-3))
+    return bool(np.allclose(compiled([values])[0], _WIDTH, rtol=1e-3))
 
 
 @cache
-def _in_float32() -> tuple[Values, Values, float]:
-    """Return tokens, what the block gives for them in float32, and in how many seconds."""
-    values = np.random.default_rng(0).normal(0, 1, (1, _TOKENS, _WIDTH)).astype(np.float32)
-    return values, *_run(FLOAT32, values)[1:]
-
-
-def _run(precision: str, values: Values) -> tuple[Any, Values, float]:
-    """Return a request of the block, its result and its seconds."""
-    compiled = openvino.Core().compile_model(_block(precision), "CPU", options(precision))
-    request = compiled.create_infer_request()
-    result = np.array(request.infer([values])[0])
+def _run(precision: str) -> tuple[list[Values], float]:
+    """Return what the block gives for all tokens and for the first few, and in how many seconds."""
+    draw = np.random.default_rng(0)
+    values = draw.normal(0, 1, (1, _TOKENS, _WIDTH))
+    values = values.astype(np.float32)
+    block = openvino.Core().compile_model(_block(precision), "CPU", options(precision))
+    parts = [values[:, :tokens] for tokens in (_TOKENS, *_FEWER_TOKENS)]
+    results = [np.array(block([part])[0]) for part in parts]
     # Three tries: on a busy machine, a single one may take many times as long as it should.
-    return request, result, min(_timed(request, values) for _ in range(_TRIES))
-
-
-def _infer(request: Any, values: Values) -> bytes:
-    return np.array(request.infer([values])[0]).tobytes()
-
-
-def _timed(request: Any, values: Values) -> float:
-    started = time.perf_counter()
-    request.infer([values])
-    return time.perf_counter() - started
+    seconds = timeit.repeat(lambda: block([values]), number=1, repeat=_TRIES)
+    return results, min(seconds)
 
 
 def _block(precision: str) -> Any:

@@ -3,10 +3,11 @@
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from scoremux_engine.errors import RunnerError
 from scoremux_engine.model import backbone as names
 from scoremux_engine.model.backbone import BackboneSpec
 from scoremux_engine.model.tables import DTypes, Tables
+from scoremux_engine.model.tokens import Tokens
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -50,6 +52,44 @@ class RowInputs:
         feeds = {names.INPUT_IDS: self.input_ids, names.ATTENTION_MASK: self.attention_mask, names.GROUP: self.group}
         also = {names.TOKEN_TYPE_IDS: self.token_type_ids, names.PREFIX_TOKENS: self.prefix_tokens}
         return feeds | {name: array for name, array in also.items() if array is not None}
+
+
+def pad(
+    tokens: Sequence[Tokens], group: Ints, bucket: int, spec: BackboneSpec, prefix_tokens: Sequence[int] | None = None
+) -> RowInputs:
+    """Return the rows as the graph takes them, padded on the right to `bucket`.
+
+    A row without tokens, which some tokenizers make of an empty text, becomes one padding token, not masked: with all
+    of it masked, attention would have nothing to read.
+
+    Args:
+        group: int64 [B], which of the tables each row reads.
+        spec: The padding token, whether the graph takes token types, and whether it reads prefixes.
+        prefix_tokens: How many tokens of its prefix each row reads before these; None: no row has a prefix.
+    """
+    places = np.arange(bucket)
+    lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)[:, None]
+    mask = places < lengths
+    attended = places < np.maximum(lengths, 1)
+    types = before = None
+    if spec.token_types:
+        types = _spread((row.types for row in tokens), mask, 0)
+    if spec.prefix_layers:
+        before = np.array(prefix_tokens or [0] * len(tokens), dtype=np.int64)
+    return RowInputs(
+        _spread((row.ids for row in tokens), mask, spec.pad_id),
+        attended.astype(np.int64),
+        group,
+        types,
+        before,
+    )
+
+
+def _spread(values: Iterable[list[int]], mask: npt.NDArray[np.bool_], fill: int) -> Ints:
+    """Return int64 [B, S]: each row's values where `mask` is set, `fill` elsewhere."""
+    out = np.full(mask.shape, fill, dtype=np.int64)
+    out[mask] = np.fromiter(chain.from_iterable(values), dtype=np.int64, count=int(mask.sum()))
+    return out
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 
 from scoremux_engine.bank.residents import Version
 from scoremux_engine.model.backbone import Backbone, BackboneSpec
@@ -14,7 +12,7 @@ from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.tables import DTypes, Tables, size_class, stack
 from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.packages.package import TaskPackage
-from scoremux_engine.runners.runner import BackboneRunner, Ints, Outputs, RowInputs
+from scoremux_engine.runners.runner import BackboneRunner, Ints, Outputs, pad
 from scoremux_engine.scoring.in_flight import InFlight
 from scoremux_engine.scoring.micro_batches import MicroBatch
 from scoremux_engine.scoring.observer import COMPUTE, TABLES, MicroBatchShape
@@ -89,37 +87,6 @@ class Computation:
             return self._runner.run(replace(inputs, alone=part.alone), tables, pooled=vectors)
 
 
-def pad(
-    tokens: Sequence[Tokens], group: Ints, bucket: int, spec: BackboneSpec, prefix_tokens: Sequence[int] | None = None
-) -> RowInputs:
-    """Return the rows as the graph takes them, padded on the right to `bucket`.
-
-    A row without tokens, which some tokenizers make of an empty text, becomes one padding token, not masked: with all
-    of it masked, attention would have nothing to read.
-
-    Args:
-        group: int64 [B], which of the tables each row reads.
-        spec: The padding token, whether the graph takes token types, and whether it reads prefixes.
-        prefix_tokens: How many tokens of its prefix each row reads before these; None: no row has a prefix.
-    """
-    places = np.arange(bucket)
-    lengths = np.array([len(row.ids) for row in tokens], dtype=np.int64)[:, None]
-    mask = places < lengths
-    attended = places < np.maximum(lengths, 1)
-    types = before = None
-    if spec.token_types:
-        types = _spread((row.types for row in tokens), mask, 0)
-    if spec.prefix_layers:
-        before = np.array(prefix_tokens or [0] * len(tokens), dtype=np.int64)
-    return RowInputs(
-        _spread((row.ids for row in tokens), mask, spec.pad_id),
-        attended.astype(np.int64),
-        group,
-        types,
-        before,
-    )
-
-
 def add_prefix(package: TaskPackage, backbone: Backbone, runner: BackboneRunner) -> TaskPackage:
     """Return the package with the keys and values of its prefix among its tables.
 
@@ -135,10 +102,3 @@ def add_prefix(package: TaskPackage, backbone: Backbone, runner: BackboneRunner)
     keys_and_values = runner.keys_and_values(rows, tables)
     prefix = {name: array[0, :, : len(ids)] for name, array in keys_and_values.items()}
     return replace(package, tables={**package.tables, **prefix})
-
-
-def _spread(values: Iterable[list[int]], mask: npt.NDArray[np.bool_], fill: int) -> Ints:
-    """Return int64 [B, S]: each row's values where `mask` is set, `fill` elsewhere."""
-    out = np.full(mask.shape, fill, dtype=np.int64)
-    out[mask] = np.fromiter(chain.from_iterable(values), dtype=np.int64, count=int(mask.sum()))
-    return out

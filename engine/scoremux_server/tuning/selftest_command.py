@@ -109,7 +109,7 @@ def _test(
     )
     reference: Engine | None = None
     served = Profile.read(profile or default_profile(repository)).choice
-    each = [replace(served, name=choice.name, device=choice.device, precision=choice.precision) for choice in ON_CPU]
+    each = [replace(choice, threads=served.threads, streams=served.streams) for choice in ON_CPU]
     for choice in [served] if profile else each:
         setting = f"{choice.name} {choice.precision}"
         try:

@@ -19,8 +19,8 @@ from scoremux_engine.bank.residents import Version
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tables import DTypes, Tables, size_class, stack
-from scoremux_engine.runners.runner import BackboneRunner, RowInputs
-from scoremux_engine.scoring.computation import add_prefix, pad
+from scoremux_engine.runners.runner import BackboneRunner, RowInputs, pad
+from scoremux_engine.scoring.computation import add_prefix
 from scoremux_engine.store.reader import StoreReader
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)

@@ -19,8 +19,8 @@ from scoremux_engine.model.tokens import Tokens
 from scoremux_engine.packages.adapter_tables import Number
 from scoremux_engine.packages.package import TaskPackage
 from scoremux_engine.packages.package_files import TASK_JSON
-from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs
-from scoremux_engine.scoring.computation import add_prefix, pad
+from scoremux_engine.runners.runner import BackboneRunner, Floats, Ints, Outputs, pad
+from scoremux_engine.scoring.computation import add_prefix
 from scoremux_export.errors import ParityError
 from scoremux_export.opening.classifier import copy_of
 from scoremux_export.opening.openable import Opening

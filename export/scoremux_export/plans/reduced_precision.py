@@ -14,7 +14,7 @@ from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.model.plan import PlanParity
 from scoremux_engine.model.tables import Tables, input_shapes
 from scoremux_engine.runners.onnxruntime import OnnxRuntimeRunner
-from scoremux_engine.scoring.computation import pad
+from scoremux_engine.runners.runner import pad
 from scoremux_engine.selftest import MADE_UP_WORDS
 from scoremux_export.errors import ExportError
 from scoremux_export.opening.graph import ONE_FILE_BYTES

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from scoremux_engine.model.buckets import SizeClass
 from scoremux_engine.runners import precisions
 from scoremux_engine.runners.arithmetic import PROBE
 from scoremux_engine.runners.choose import ON_CPU, REFERENCE, RunnerChoice
-from scoremux_engine.runners.expected import allowed, check, distance
+from scoremux_engine.runners.expected import check, distances
 from scoremux_engine.runners.int8 import int8_constant, rounded
 from scoremux_engine.runners.openvino import OpenVinoRunner
 from scoremux_engine.runners.packing import fold_constants, is_constant
@@ -48,10 +49,10 @@ def negated(weight: Any) -> Any:
     return -weight
 
 
-def turned(weight: Any) -> Any:
-    """Return weights whose products have a cosine of about 0.9 with the true ones."""
-    noise = np.random.default_rng(0).normal(0, 1, weight.shape).astype(np.float32)
-    return weight + noise * np.float32(0.484 * np.linalg.norm(weight) / np.linalg.norm(noise))
+def turned(weight: Any, noise: float = 0.484) -> Any:
+    """Return weights whose products have a cosine of about 0.9 with the true ones, or nearer to 1 with less noise."""
+    drawn = np.random.default_rng(0).normal(0, 1, weight.shape).astype(np.float32)
+    return weight + drawn * np.float32(noise * np.linalg.norm(weight) / np.linalg.norm(drawn))
 
 
 @pytest.mark.parametrize("change", [negated, turned])
@@ -65,10 +66,28 @@ def test_a_wrong_product_is_refused_by_one_sentence(
         check(backbone, Wrong(backbone, precision, 2, 2))
 
 
+@pytest.mark.skipif("int8" not in computed_precisions(), reason="this processor does not compute in int8")
+def test_int8_is_compared_with_the_export_where_both_have_one_arithmetic(
+    mixed_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise that is within what is allowed from float32 is found; bits are equal without it."""
+    backbone = Backbone.open(mixed_repository / "backbone" / "1")
+    assert distances(backbone, OpenVinoRunner(backbone, "int8", 2, 2), LIVE)[1].farthest == 0
+    monkeypatch.setattr(Wrong, "change", staticmethod(partial(turned, noise=0.1)), raising=False)
+    wrong = Wrong(backbone, "int8", 2, 2)
+    with pytest.raises(RunnerError, match=r"from those in int8, 1.0e-03 is allowed; use precision=float32$"):
+        check(backbone, wrong, LIVE)
+    monkeypatch.setattr(wrong, "arithmetic", "avx512-int8")
+    assert check(backbone, wrong, LIVE).count("is allowed") == 1
+    monkeypatch.undo()
+    backbone.measured = {name: array for name, array in backbone.measured.items() if "int8." not in name}
+    assert check(backbone, OpenVinoRunner(backbone, "int8", 1), LIVE).count("is allowed") == 1
+
+
 def test_rows_and_tables_stay_those_of_earlier_exports() -> None:
     """With others, a right start of what an earlier version exported would be refused."""
     probe = Backbone.open(PROBE)
-    assert distance(probe, REFERENCE.make(probe), LIVE[:2]) < 1e-5
+    assert distances(probe, REFERENCE.make(probe), LIVE[:2])[0].farthest < 1e-5
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3, 4])
@@ -80,7 +99,7 @@ def test_a_right_start_is_not_refused_in_any_size_class(
         pytest.skip(f"this processor does not compute in {choice.precision}")
     backbone = Backbone.open(mixed_repository / "backbone" / "1")
     runner = RunnerChoice(choice.name, precision=choice.precision, threads=streams, streams=streams).make(backbone)
-    assert distance(backbone, runner, LIVE) <= allowed(backbone.measured, choice.precision)
+    assert not any(one.is_too_far for one in distances(backbone, runner, LIVE))
 
 
 @pytest.mark.parametrize("family", ["qwen3", "modernbert"])
@@ -88,7 +107,7 @@ def test_rows_with_prefixes_and_without_bias_are_checked_too(
     exported_family: Callable[[str], Path], family: str
 ) -> None:
     backbone = Backbone.open(exported_family(family) / "backbone" / "1")
-    assert distance(backbone, OpenVinoRunner(backbone, threads=1), LIVE) < 1e-4
+    assert distances(backbone, OpenVinoRunner(backbone, threads=1), LIVE)[0].farthest < 1e-4
 
 
 def test_an_older_export_serves_float32_until_it_is_measured(
@@ -112,7 +131,8 @@ def test_an_older_export_serves_float32_until_it_is_measured(
     assert Backbone.open(folder).spec.digest == spec["digest"]
     assert (own_repository / "store" / "manifest.json").read_bytes() == manifest
     for precision in computed_precisions():
-        Engine.open(own_repository, runner=RunnerChoice(precision=precision))
+        engine = Engine.open(own_repository, runner=RunnerChoice(precision=precision))
+        assert (f"{engine.arithmetic}.logits.0" in engine.backbone.measured) == (precision == "int8")
 
 
 @pytest.mark.skipif("int8" not in computed_precisions(), reason="this processor does not compute in int8")
