@@ -11,12 +11,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from scoremux_batch.jobs import JobFolder
 from scoremux_client.audit_lines import erase_digests, text_digest
 from scoremux_files import InputError
 from scoremux_files.row_files import chunks
 from scoremux_review.database import api_rows, log, reads, responses
 from scoremux_review.database.connection import Connection, Database
+from scoremux_review.database.schema import ALERT, ERASED, PAPERS, ROW
 
 _CHUNK_ROWS = 500
 
@@ -75,12 +78,17 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
     texts = set(request.texts)
     with database.read() as connection:
         named, others = _of_token(connection, request)
-        for row in chain(named, responses.responses_up_to(connection, _last_before(connection, request.before))):
+        last = _last_before(connection, request.before)
+        older = responses.rows_where(connection, ROW.id <= last, ROW.state.not_in((*PAPERS, ERASED)))
+        for row in chain(named, older):
             rows.add(row.id)
             texts.add(row.text)
             names.add(row.name)
-        if waiting := responses.count_open_alerts(connection, rows):
-            raise InputError(f"{waiting:,} of these responses have an alert that nobody has handled; handle it first")
+        with_alerts = rows.intersection(connection.scalars(select(ALERT.row).where(ALERT.handled_at.is_(None))))
+        if with_alerts:
+            raise InputError(
+                f"{len(with_alerts):,} of these responses have an alert that nobody has handled; handle it first"
+            )
         answers = api_rows.answers_with(connection, names, request.before, request.token)
     _erase_in_files(request, texts, erased, others)
     with database.write() as connection:
@@ -166,10 +174,11 @@ def expire(database: Database, before: float, by: str, *, with_rows: bool = True
 
 
 def _erase_chunk(connection: Connection, chunk: Sequence[int], by: str, now: float) -> int:
-    rows = responses.not_erased(connection, chunk)  # someone else may have erased some meanwhile
+    # Someone else may have erased some meanwhile.
+    rows = [row.id for row in responses.rows_where(connection, ROW.id.in_(chunk), ROW.state != ERASED)]
     reads.withdraw_reads(connection, rows)
     if rows:
-        body = {"rows": list(rows), "digest": responses.erase_rows(connection, rows)}
+        body = {"rows": rows, "digest": responses.erase_rows(connection, rows)}
         log.append(connection, now, by, log.ROWS_ERASED, body)
     return len(rows)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from scoremux_files.row_files import chunks, write_rows
 from scoremux_review.database import log, programme, responses
 from scoremux_review.database.connection import Connection, Database
-from scoremux_review.database.schema import DRAWN, Columns
+from scoremux_review.database.schema import DRAWN, ROW, VALIDITY, Columns
 from scoremux_review.reading import decision_rows, drawn_rows
 
 _TEXT = pa.string()
@@ -236,7 +236,7 @@ def _labelled(database: Database, administration: str) -> Iterator[Columns]:
                     "student": row.student or None,
                     "administration": came[0].administration,
                 }
-        for row in () if administration else responses.validity_rows(connection):
+        for row in () if administration else responses.rows_where(connection, ROW.state == VALIDITY):
             yield {
                 **{name: getattr(row, name) for name in ("task", "text", "chosen_by", "administration")},
                 "id": names.get(row.id, row.name),

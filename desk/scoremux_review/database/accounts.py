@@ -15,11 +15,23 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select
 
 from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import ATTEMPT, PERSON, SESSION, attempts, found, inserted, people, sessions
+from scoremux_review.database.schema import (
+    ATTEMPT,
+    PERSON,
+    SESSION,
+    attempts,
+    changed,
+    deleted,
+    found,
+    inserted,
+    number_of,
+    people,
+    sessions,
+)
 from scoremux_review.errors import ReviewError, SignInError
 
 ROLES = ("rater", "leader", "director")
@@ -73,23 +85,11 @@ def add_person(
     check_name(name, "a name")
     hashed = None if password is None else _hashed(password, hasher)
     with database.write() as connection:
-        if connection.execute(select(PERSON.id).where(PERSON.name == name)).one_or_none():
+        if found(connection, people, PERSON.name == name):
             raise ReviewError(f"there is a person named {name!r} already")
-        person = inserted(
-            connection,
-            people,
-            name=name,
-            role=role,
-            password=hashed,
-            active=True,
-        )
-        body = {
-            "person": person,
-            "name": name,
-            "role": role,
-            "active": True,
-            "password": password_digest(hashed),
-        }
+        values = {"name": name, "role": role, "active": True}
+        person: int = inserted(connection, people, password=hashed, **values)
+        body = {"person": person, "password": password_digest(hashed), **values}
         log.append(connection, database.now(), by, "person added", body)
     return person
 
@@ -112,29 +112,16 @@ def change_person(
             raise ReviewError(f"no person is named {name!r}")
         values = {"role": role, "active": active, "password": hashed}
         values = {key: value for key, value in values.items() if value is not None}
-        connection.execute(update(people).where(PERSON.id == account.id).values(**values))
-        connection.execute(delete(sessions).where(SESSION.person == account.id))
-        directors = select(func.count()).where(PERSON.role == "director", PERSON.active.is_(True))
-        if account.role == "director" and not connection.execute(directors).scalar_one():
+        changed(connection, people, PERSON.id == account.id, **values)
+        deleted(connection, sessions, SESSION.person == account.id)
+        if account.role == "director" and not number_of(connection, PERSON.role == "director", PERSON.active.is_(True)):
             raise ReviewError("the desk needs a director")
-        changes = {**values, "password": password_digest(hashed)} if hashed else values
-        log.append(
-            connection,
-            database.now(),
-            by,
-            "person changed",
-            {"person": account.id, "name": name, **changes},
-        )
+        body = {"person": account.id, "name": name, **values}
+        if hashed:
+            body["password"] = password_digest(hashed)
+        log.append(connection, database.now(), by, "person changed", body)
         if role or active is False:  # they may no longer come, or read what a leader gave to them
-            for row in reads.end_reservations(connection, account.id, lambda _: False):
-                log.append(
-                    connection,
-                    database.now(),
-                    by,
-                    "assigned",
-                    {"to": None},
-                    row=row,
-                )
+            reads.end_reservations(connection, account.id, lambda _: False, database.now(), by)
 
 
 def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
@@ -157,8 +144,7 @@ def sign_in(
         The session's cookie, and the mark for the browser.
     """
     with database.write() as connection:
-        active = select(people).where(PERSON.name == name, PERSON.active.is_(True))
-        account = connection.execute(active).one_or_none()
+        account = found(connection, people, PERSON.name == name, PERSON.active.is_(True))
         known = account is not None and account.password and same(browser, _browser_mark(account))
         names = f"{_BROWSER}{account.id}" if account and known else f"{_NAME}{name[:MOST_NAME]}"
         subjects = {names: _MOST_FAILURES} | ({} if known else {f"address {address}": _MOST_FROM_ADDRESS})
@@ -168,7 +154,7 @@ def sign_in(
         _note_failure(database, name, address, names, has_account=account is not None)
         raise SignInError(_WRONG)
     with database.write() as connection:
-        connection.execute(delete(attempts).where(ATTEMPT.subject.in_(subjects)))
+        deleted(connection, attempts, ATTEMPT.subject.in_(subjects))
     return begin_session(database, account.id), _browser_mark(account)
 
 
@@ -186,9 +172,9 @@ def _is_password(account: Any | None, password: str, hasher: PasswordHasher) -> 
 def _count_attempt(connection: Connection, subjects: Mapping[str, int], now: float) -> None:
     """Count an attempt to sign in for each of its subjects. Raises SignInError if one has had too many."""
     # What lies ahead was noted before the clock was set back.
-    connection.execute(delete(attempts).where((ATTEMPT.at < now - _WINDOW_S) | (ATTEMPT.at > now + _CLOCK_S)))
+    deleted(connection, attempts, (ATTEMPT.at < now - _WINDOW_S) | (ATTEMPT.at > now + _CLOCK_S))
     for subject, most in subjects.items():
-        if _failures(connection, subject) >= most:
+        if number_of(connection, ATTEMPT.subject == subject) >= most:
             raise SignInError("too many attempts; wait five minutes")
     connection.execute(insert(attempts), [{"subject": subject, "at": now} for subject in subjects])
 
@@ -204,14 +190,8 @@ def _note_failure(database: Database, name: str, address: str, subject: str, has
         now = database.now()
         by = name if has_account else "unknown name"
         log.append(connection, now, by, "sign-in failed", {"address": address})
-        if _failures(connection, subject) >= _MOST_FAILURES:
-            log.append(
-                connection,
-                now,
-                by,
-                "locked out",
-                {"address": address, "minutes": _WINDOW_S / 60},
-            )
+        if number_of(connection, ATTEMPT.subject == subject) >= _MOST_FAILURES:
+            log.append(connection, now, by, "locked out", {"address": address, "minutes": _WINDOW_S / 60})
 
 
 def locked_out(connection: Connection, now: float) -> set[str]:
@@ -227,38 +207,22 @@ def lift_lockout(database: Database, name: str, by: str) -> None:
     with database.write() as connection:
         account = connection.scalar(select(PERSON.id).where(PERSON.name == name))
         subjects = f"{_NAME}{name[:MOST_NAME]}", f"{_BROWSER}{account}"
-        connection.execute(delete(attempts).where(ATTEMPT.subject.in_(subjects)))
-        log.append(
-            connection,
-            database.now(),
-            by,
-            "lockout lifted",
-            {"name": name},
-        )
-
-
-def _failures(connection: Connection, subject: str) -> int:
-    tried = select(func.count()).select_from(attempts).where(ATTEMPT.subject == subject)
-    return connection.execute(tried).scalar_one()
+        deleted(connection, attempts, ATTEMPT.subject.in_(subjects))
+        log.append(connection, database.now(), by, "lockout lifted", {"name": name})
 
 
 def begin_session(database: Database, person: int) -> str:
     cookie = secrets.token_urlsafe(32)
     with database.write() as connection:
         now = database.now()
-        connection.execute(delete(sessions).where(SESSION.expires_at < now))
-        values = {
-            "digest": _digest(cookie),
-            "person": person,
-            "form_key": secrets.token_urlsafe(24),
-        }
-        connection.execute(
-            insert(sessions).values(
-                expires_at=now + SESSION_S,
-                task="",
-                reason="",
-                **values,
-            )
+        deleted(connection, sessions, SESSION.expires_at < now)
+        inserted(
+            connection,
+            sessions,
+            digest=_digest(cookie),
+            person=person,
+            form_key=secrets.token_urlsafe(24),
+            expires_at=now + SESSION_S,
         )
         name = connection.execute(select(PERSON.name).where(PERSON.id == person)).scalar_one()
         log.append(connection, now, name, "signed in", {})
@@ -270,12 +234,14 @@ def person_of(connection: Connection, cookie: str, now: float) -> Person | None:
     # A session that ends later than any can was begun before the clock was set back.
     lives = SESSION.expires_at.between(now, now + SESSION_S + _CLOCK_S)
     valid = (SESSION.digest == _digest(cookie)) & lives & PERSON.active.is_(True)
-    columns = (SESSION.form_key, SESSION.digest, SESSION.task, SESSION.reason)
     query = select(
         PERSON.id,
         PERSON.name,
         PERSON.role,
-        *columns,
+        SESSION.form_key,
+        SESSION.digest,
+        SESSION.task,
+        SESSION.reason,
     ).join(sessions, SESSION.person == PERSON.id)
     session = connection.execute(query.where(valid)).one_or_none()
     return None if session is None else Person(*session)
@@ -289,13 +255,12 @@ def account_elsewhere(connection: Connection, name: object) -> int | None:
 
 def choose_queue(connection: Connection, person: Person, task: str, reason: str) -> Person:
     """Note which queue a person reads from; return the person with it."""
-    change = update(sessions).where(SESSION.digest == person.session)
-    connection.execute(change.values(task=task, reason=reason))
+    changed(connection, sessions, SESSION.digest == person.session, task=task, reason=reason)
     return replace(person, task=task, reason=reason)
 
 
 def end_session(connection: Connection, person: Person) -> None:
-    connection.execute(delete(sessions).where(SESSION.digest == person.session))
+    deleted(connection, sessions, SESSION.digest == person.session)
 
 
 def same(value: str, expected: str) -> bool:

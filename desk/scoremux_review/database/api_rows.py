@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, insert, select
 
 from scoremux_files.row_files import chunks
 from scoremux_review.database import schema
@@ -17,6 +17,7 @@ from scoremux_review.database.schema import (
     ROW,
     WEBHOOK,
     api_rows,
+    deleted,
     deliveries,
     idempotency,
     row_subject,
@@ -36,16 +37,8 @@ def owned(connection: Connection, token: str, names: Iterable[str]) -> dict[tupl
 
 def own(connection: Connection, token: str, new: Mapping[tuple[str, str], int], now: float) -> None:
     """Note that new rows, by task and id, came with a token."""
-    values = [
-        {
-            "row": row,
-            "token": token,
-            "task": task,
-            "name": name,
-            "at": now,
-        }
-        for (task, name), row in new.items()
-    ]
+    arrived = {"token": token, "at": now}
+    values = [{"row": row, "task": task, "name": name, **arrived} for (task, name), row in new.items()]
     connection.execute(insert(api_rows), values)
 
 
@@ -53,11 +46,10 @@ def erase(connection: Connection, chosen: Sequence[int]) -> None:
     """Delete who owns some rows, and what was delivered, or waits to be, about them."""
     these = API_ROW.row.in_(chosen)
     for row in connection.execute(select(api_rows).where(these)).all():
+        subject = row_subject(row.task, row.name)
         owner = select(WEBHOOK.id).where(WEBHOOK.token == row.token)
-        connection.execute(
-            delete(deliveries).where(DELIVERY.subject == row_subject(row.task, row.name), DELIVERY.webhook.in_(owner))
-        )
-    connection.execute(delete(api_rows).where(these))
+        deleted(connection, deliveries, DELIVERY.subject == subject, DELIVERY.webhook.in_(owner))
+    deleted(connection, api_rows, these)
 
 
 def tokens_of(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
@@ -69,7 +61,7 @@ def tokens_of(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
 
 def batches_of(connection: Connection) -> dict[str, str]:
     """Return the token of each batch."""
-    return {row.id: row.token for row in connection.execute(select(schema.BATCH.id, schema.BATCH.token))}
+    return dict(connection.execute(select(schema.BATCH.id, schema.BATCH.token)).tuples())
 
 
 def answered(connection: Connection, names: Collection[str]) -> Iterator[tuple[str, str, set[str]]]:
@@ -82,32 +74,28 @@ def answered(connection: Connection, names: Collection[str]) -> Iterator[tuple[s
 
 def answers_with(
     connection: Connection, names: set[str], before: datetime | None, token: str | None = None
-) -> list[tuple[str, str]]:
+) -> set[tuple[str, str]]:
     """Return token and key of the stored answers that are older, or have one of these ids, of a token or of all."""
     limit = before.timestamp() if before else 0.0
     old = connection.execute(select(REQUEST.token, REQUEST.key).where(REQUEST.at < limit))
-    with_ids = (
-        (owner, key)
-        for owner, key, _ in answered(
-            connection,
-            names,
-        )
-        if token in (None, owner)
-    )
-    return [*{*((row.token, row.key) for row in old), *with_ids}]
+    chosen = {(row.token, row.key) for row in old}
+    for owner, key, _ in answered(connection, names):
+        if token in (None, owner):
+            chosen.add((owner, key))
+    return chosen
 
 
 def delete_answers(connection: Connection, chosen: Iterable[tuple[str, str]]) -> int:
     """Delete stored answers by token and key; return how many there were."""
     these = ((REQUEST.token == token) & (REQUEST.key == key) for token, key in chosen)
-    return sum(connection.execute(delete(idempotency).where(this)).rowcount for this in these)
+    return sum(deleted(connection, idempotency, this) for this in these)
 
 
 def expire_answers(connection: Connection, before: float) -> int:
     """Delete stored answers, and deliveries that do not wait, from before a time; return how many."""
     old = DELIVERY.created_at < before
-    sent = connection.execute(delete(deliveries).where(old, DELIVERY.state != schema.WAITING)).rowcount
-    return sent + connection.execute(delete(idempotency).where(REQUEST.at < before)).rowcount
+    sent = deleted(connection, deliveries, old, DELIVERY.state != schema.WAITING)
+    return sent + deleted(connection, idempotency, REQUEST.at < before)
 
 
 def expired_rows(connection: Connection, before: float) -> Sequence[int]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
-from scoremux_review.database.schema import ENTRY, REMARK, ROW, record, remarks
+from scoremux_review.database.schema import ENTRY, REMARK, ROW, inserted, record, remarks
 from scoremux_review.errors import BrokenRecordError, ReviewError
 
 ERASURE = "erasure"
@@ -76,22 +76,16 @@ def append(
         sort_keys=True,
         separators=(",", ":"),
     )
-    connection.execute(
-        insert(record).values(
-            number=number,
-            entry=entry,
-            digest=_digest(entry),
-            row=row,
-        )
+    inserted(
+        connection,
+        record,
+        number=number,
+        entry=entry,
+        digest=_digest(entry),
+        row=row,
     )
     if remark:
-        connection.execute(
-            insert(remarks).values(
-                entry=number,
-                row=row,
-                text=remark,
-            )
-        )
+        inserted(connection, remarks, entry=number, row=row, text=remark)
     return number
 
 

@@ -2,15 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select
 
 from scoremux_files import InputError
 from scoremux_review.database import log
-from scoremux_review.database.schema import ANCHOR, SETTING, TASK, anchors, found, settings, tasks
+from scoremux_review.database.schema import (
+    ANCHOR,
+    SETTING,
+    TASK,
+    anchors,
+    changed,
+    deleted,
+    found,
+    inserted,
+    settings,
+    tasks,
+)
 from scoremux_review.desk_policy import DeskPolicy
 
 POLICY = "policy"
@@ -64,8 +75,8 @@ def load_policy(connection: Connection) -> DeskPolicy:
 
 def save_policy(connection: Connection, policy: DeskPolicy, by: str, now: float) -> None:
     """Keep a policy in the database."""
-    connection.execute(delete(settings).where(SETTING.key == POLICY))
-    connection.execute(insert(settings).values(key=POLICY, value=policy.model_dump_json()))
+    deleted(connection, settings, SETTING.key == POLICY)
+    inserted(connection, settings, key=POLICY, value=policy.model_dump_json())
     log.append(connection, now, by, "policy", policy.model_dump())
 
 
@@ -82,15 +93,9 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
         texts = {name: getattr(item, name) or stored.get(name, "") for name in TEXTS}
         values = {"levels": json.dumps(item.levels), "texts": json.dumps(texts, ensure_ascii=False)}
         if before is None:
-            connection.execute(
-                insert(tasks).values(
-                    id=item.id,
-                    paused=False,
-                    **values,
-                )
-            )
+            inserted(connection, tasks, id=item.id, **values)
         elif (before.levels, before.texts) != (values["levels"], values["texts"]):
-            connection.execute(update(tasks).where(TASK.id == item.id).values(**values))
+            changed(connection, tasks, TASK.id == item.id, **values)
         else:
             continue
         log.append(
@@ -112,12 +117,8 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now
             continue
         if item.is_described:
             raise InputError(f"task {task} has {len(item.levels)} levels, and its rows {number}; give its new --tasks")
-        save_items(
-            connection,
-            [replace(item, levels=tuple(map(float, range(number))))],
-            by,
-            now,
-        )
+        levels_alone = tuple(map(float, range(number)))
+        save_items(connection, [replace(item, levels=levels_alone)], by, now)
 
 
 def item_of(connection: Connection, task: str) -> Item:
@@ -132,8 +133,8 @@ def all_items(connection: Connection) -> dict[str, Item]:
 
 def pause_tasks(connection: Connection, task: str, paused: bool, by: str, now: float) -> None:
     """Stop or resume the reading of a task, or of all for an empty id."""
-    change = update(tasks).values(paused=paused)
-    connection.execute(change.where(TASK.id == task) if task else change)
+    these = [TASK.id == task] if task else []
+    changed(connection, tasks, *these, paused=paused)
     log.append(
         connection,
         now,
@@ -146,11 +147,9 @@ def pause_tasks(connection: Connection, task: str, paused: bool, by: str, now: f
 def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: str, now: float) -> None:
     """Replace the anchor papers (task, level, text, note) of the tasks that `papers` has."""
     for task in dict.fromkeys(paper["task"] for paper in papers):
-        connection.execute(delete(anchors).where(ANCHOR.task == task))
-        connection.execute(
-            insert(anchors),
-            [paper for paper in papers if paper["task"] == task],
-        )
+        deleted(connection, anchors, ANCHOR.task == task)
+        of_task = [paper for paper in papers if paper["task"] == task]
+        connection.execute(insert(anchors), of_task)
         body = {"task": task, "digest": anchors_digest(anchors_of(connection, task))}
         log.append(connection, now, by, "anchors", body)
 
@@ -162,26 +161,16 @@ def anchors_of(connection: Connection, task: str) -> list[Any]:
 
 def anchors_digest(papers: Iterable[Any]) -> str:
     """Return the digest of a task's anchor papers."""
-    return digest_of(
-        *(
-            json.dumps(
-                [
-                    p.id,
-                    p.level,
-                    p.text,
-                    p.note,
-                ],
-                ensure_ascii=False,
-                default=repr,
-            )
-            for p in papers
-        )
-    )
+    return digest_of(*(_as_json([paper.id, paper.level, paper.text, paper.note]) for paper in papers))
 
 
 def digest_of(*texts: str) -> str:
     """Return the sha256 of some texts."""
-    return hashlib.sha256(json.dumps(texts, ensure_ascii=False, default=repr).encode()).hexdigest()
+    return hashlib.sha256(_as_json(texts).encode()).hexdigest()
+
+
+def _as_json(values: Sequence[Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, default=repr)
 
 
 def _item(row: Any) -> Item:

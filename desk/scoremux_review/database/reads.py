@@ -9,8 +9,9 @@ import secrets
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, literal, or_, select
 
+from scoremux_review.database import log
 from scoremux_review.database.schema import (
     PAPERS,
     PERSON,
@@ -18,6 +19,7 @@ from scoremux_review.database.schema import (
     READ,
     ROW,
     TASK,
+    changed,
     inserted,
     queues,
     reads,
@@ -33,14 +35,7 @@ ADJUDICATION, REOPENED = "ADJUDICATION", "REOPENED"
 PENDING = ("open", "leased", "aside")
 """States of a read that waits for a decision."""
 
-_FREE = {
-    "person": None,
-    "token": None,
-    "lead": None,
-    "leased_at": None,
-    "lease_until": None,
-    "shown_at": None,
-}
+_FREE = dict.fromkeys(("person", "token", "lead", "leased_at", "lease_until", "shown_at"))
 
 
 def all_queues(connection: Connection) -> Sequence[Any]:
@@ -69,7 +64,7 @@ def reading_now(connection: Connection) -> dict[str, str]:
         .join(reads, READ.person == PERSON.id)
         .where(READ.state == "leased", READ.lead.is_(None))
     )
-    return {row.name: row.task for row in connection.execute(query)}
+    return dict(connection.execute(query).tuples())
 
 
 def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any | None:
@@ -100,11 +95,11 @@ def read_of_token(
     connection: Connection, token: str, person: int, lost: str, states: Collection[str] = ("leased", "aside", "done")
 ) -> Any:
     """Return the read of a person's lease by its token. Raises LeaseLostError; `lost`: the end of its message."""
-    mine = (READ.person == person) & READ.lead.is_(None)
     read = read_where(
         connection,
         READ.token == token,
-        mine,
+        READ.person == person,
+        READ.lead.is_(None),
         READ.state.in_(states),
     )
     if read is None:
@@ -116,11 +111,19 @@ def lease(
     connection: Connection, chosen: Sequence[int], person: int, now: float, lease_s: float, lead: int | None = None
 ) -> None:
     """Lease reads to a person, each with a token of its own; `lead`: the read whose group they are members of."""
-    values = {"state": "leased", "person": person, "lead": lead}
-    values |= {"leased_at": now, "shown_at": now, "lease_until": now + lease_s}
-    change = update(reads).where(READ.id == bindparam("chosen")).values(token=bindparam("new_token"), **values)
-    if chosen:
-        connection.execute(change, [{"chosen": read, "new_token": secrets.token_urlsafe(16)} for read in chosen])
+    for read in chosen:
+        changed(
+            connection,
+            reads,
+            READ.id == read,
+            state="leased",
+            person=person,
+            lead=lead,
+            token=secrets.token_urlsafe(16),
+            leased_at=now,
+            shown_at=now,
+            lease_until=now + lease_s,
+        )
 
 
 def release(connection: Connection, person: int) -> None:
@@ -131,21 +134,22 @@ def release(connection: Connection, person: int) -> None:
 def put_aside(connection: Connection, read: Any, until: float) -> None:
     """Keep a leased read for its rater until a time, without a lease; the members of its group are given back."""
     give_back(connection, READ.lead == read.id, READ.state == "leased")
-    connection.execute(update(reads).where(READ.id == read.id).values(state="aside", lease_until=until))
+    changed(connection, reads, READ.id == read.id, state="aside", lease_until=until)
 
 
 def finish(connection: Connection, read: Any, spent_s: float) -> None:
     """End a lease with a decision."""
-    connection.execute(update(reads).where(READ.id == read.id).values(state="done", lead=None))
-    _count_done(connection, read, 1, spent_s)
+    changed(connection, reads, READ.id == read.id, state="done", lead=None)
+    _count(connection, read, -1, 1, spent_s)
 
 
 def take_back(connection: Connection, decision: Any, now: float, lease_s: float, lead: int | None) -> None:
     """Lease the read of an undone decision to the same person again."""
     lease(connection, [decision.read], decision.person, now, lease_s, lead)
-    _count_done(
+    _count(
         connection,
         read_where(connection, READ.id == decision.read),
+        1,
         -1,
         -decision.spent_s,
     )
@@ -165,11 +169,11 @@ def add_first_reads(connection: Connection, first: int) -> int:
         literal("open"),
     ).where(waiting)
     connection.execute(insert(reads).from_select(columns, chosen))
-    counted = select(ROW.task, ROW.reason, func.count().label("n")).where(waiting)
-    groups = connection.execute(counted.group_by(ROW.task, ROW.reason)).all()
-    for task, reason, n in groups:
-        _count(connection, task, reason, n)
-    return sum(group.n for group in groups)
+    counted = select(literal("first").label("kind"), ROW.task, ROW.reason, func.count().label("n")).where(waiting)
+    queues_of_rows = connection.execute(counted.group_by(ROW.task, ROW.reason)).all()
+    for queue in queues_of_rows:
+        _count(connection, queue, queue.n)
+    return sum(queue.n for queue in queues_of_rows)
 
 
 def add_read(connection: Connection, row: Any, kind: str, reason: str, **values: Any) -> Any:
@@ -180,17 +184,20 @@ def add_read(connection: Connection, row: Any, kind: str, reason: str, **values:
         kind: first, second, adjudication, or one of `PAPERS`.
         values: Other columns, such as priority and not_for.
     """
-    columns = {
-        "row": row.id,
-        "kind": kind,
-        "round": row.round,
-        "task": row.task,
-        "reason": reason,
-    }
-    created = inserted(connection, reads, state="open", **columns, **values)
-    if kind not in PAPERS:
-        _count(connection, row.task, reason, 1)
-    return read_where(connection, READ.id == created)
+    created = inserted(
+        connection,
+        reads,
+        row=row.id,
+        kind=kind,
+        round=row.round,
+        task=row.task,
+        reason=reason,
+        state="open",
+        **values,
+    )
+    read = read_where(connection, READ.id == created)
+    _count(connection, read, 1)
+    return read
 
 
 def pending_read(connection: Connection, row: int, kind: str = "") -> Any | None:
@@ -208,8 +215,7 @@ def give_back(connection: Connection, *conditions: ColumnElement[bool]) -> None:
     """End the leases of the reads that meet conditions, and give back those put aside. Papers are withdrawn."""
     with_someone = READ.state.in_(("leased", "aside"))
     for chosen, state in ((READ.kind.not_in(PAPERS), "open"), (READ.kind.in_(PAPERS), "withdrawn")):
-        change = update(reads).where(*conditions, with_someone, chosen)
-        connection.execute(change.values(state=state, **_FREE))
+        changed(connection, reads, *conditions, with_someone, chosen, state=state, **_FREE)
 
 
 def give_back_group(connection: Connection, read: int) -> None:
@@ -217,25 +223,25 @@ def give_back_group(connection: Connection, read: int) -> None:
     give_back(connection, or_(READ.id == read, READ.lead == read))
 
 
-def end_reservations(connection: Connection, person: int, may_read: Callable[[str], bool]) -> Sequence[int]:
-    """Leave to anyone what only a person was to read, unless they may read its task; return the rows."""
-    reserved = connection.execute(
-        select(reads)
-        .where(READ.only_for == person, READ.state.in_(PENDING))
-        .order_by(
-            READ.task,
-            READ.id,
-        )
-    ).all()
-    ended = [read for read in reserved if not may_read(read.task)]
-    connection.execute(update(reads).where(READ.id.in_([read.id for read in ended])).values(only_for=None))
-    return [read.row for read in ended]
+def end_reservations(
+    connection: Connection,
+    person: int,
+    may_read: Callable[[str], bool],
+    now: float,
+    by: str,
+) -> None:
+    """Leave to anyone what only a person was to read, unless they may read its task; note it in the record."""
+    reserved = select(reads).where(READ.only_for == person, READ.state.in_(PENDING))
+    for read in connection.execute(reserved.order_by(READ.task, READ.id)).all():
+        if not may_read(read.task):
+            changed(connection, reads, READ.id == read.id, only_for=None)
+            log.append(connection, now, by, "assigned", {"to": None}, row=read.row)
 
 
 def withdraw(connection: Connection, read: Any) -> None:
     """Withdraw a pending read, which is needed no more."""
-    connection.execute(update(reads).where(READ.id == read.id).values(state="withdrawn", **_FREE))
-    _count(connection, read.task, read.reason, -1)
+    changed(connection, reads, READ.id == read.id, state="withdrawn", **_FREE)
+    _count(connection, read, -1)
 
 
 def withdraw_reads(connection: Connection, chosen: Sequence[int]) -> None:
@@ -247,33 +253,12 @@ def withdraw_reads(connection: Connection, chosen: Sequence[int]) -> None:
         withdraw(connection, read)
 
 
-def _count_done(connection: Connection, read: Any, number: int, spent_s: float) -> None:
-    """Move a number of reads of a queue from waiting to done, or back; those of papers are not counted."""
-    if read.kind not in PAPERS:
-        this = (QUEUE.task == read.task) & (QUEUE.reason == read.reason)
-        counts = {"waiting": QUEUE.waiting - number, "done": QUEUE.done + number}
-        connection.execute(
-            update(queues)
-            .where(this)
-            .values(
-                spent_s=QUEUE.spent_s + spent_s,
-                **counts,
-            )
-        )
-
-
-def _count(connection: Connection, task: str, reason: str, number: int) -> None:
-    """Change the number of waiting reads of a queue."""
-    changed = connection.execute(
-        update(queues).where(QUEUE.task == task, QUEUE.reason == reason).values(waiting=QUEUE.waiting + number)
-    )
-    if not changed.rowcount:
-        connection.execute(
-            insert(queues).values(
-                task=task,
-                reason=reason,
-                waiting=number,
-                done=0,
-                spent_s=0.0,
-            )
-        )
+def _count(connection: Connection, read: Any, waiting: int, done: int = 0, spent_s: float = 0.0) -> None:
+    """Add to the numbers of a read's queue; those of papers are not counted."""
+    if read.kind in PAPERS:
+        return
+    added = {"waiting": waiting, "done": done, "spent_s": spent_s}
+    sums = {name: QUEUE[name] + number for name, number in added.items()}
+    this = (QUEUE.task == read.task) & (QUEUE.reason == read.reason)
+    if not changed(connection, queues, this, **sums):
+        inserted(connection, queues, task=read.task, reason=read.reason, **added)

@@ -1,28 +1,15 @@
 """The content of the tables as the record has it, from its first entry to its last."""
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from scoremux_review.database import log
+from sqlalchemy import Table
+
+from scoremux_review.database import log, schema
 from scoremux_review.database.schema import ERASED, Columns
 
-_DECISION = (
-    "read",
-    "row",
-    "person",
-    "task",
-    "kind",
-    "round",
-    "level",
-    "code",
-    "saw",
-    "at",
-    "spent_s",
-    "lead",
-    "size",
-    "fast",
-)
 UNSETTLED = {
     "state": "",
     "round": 1,
@@ -35,23 +22,21 @@ UNSETTLED = {
 
 @dataclass
 class RecordedState:
-    """The content of the tables as the record has it."""
+    """The content of the tables as the record has it.
+
+    Attributes:
+        tables: By the names of tables and the keys of their rows: all other columns.
+    """
 
     policy: Columns = field(default_factory=dict)
+    tables: defaultdict[str, dict[Any, Columns]] = field(default_factory=lambda: defaultdict(dict))
     people: dict[int, Columns] = field(default_factory=dict)  # with the digest of the password's hash
-    tasks: dict[str, str] = field(default_factory=dict)  # → digest of its levels and texts
-    paused: set[str] = field(default_factory=set)
+    tasks: dict[str, Columns] = field(default_factory=dict)  # digest of its levels and texts, and whether it is paused
+    members: set[tuple[int, int]] = field(default_factory=set)  # pools, and people in them
     anchors: dict[str, str] = field(default_factory=dict)  # task → digest of its anchor papers
     chunks: list[tuple[int, int, str]] = field(default_factory=list)  # first and last id, and digest, of rows
     rescored: dict[int, tuple[str, str]] = field(default_factory=dict)  # row → first and newest digest (old records)
     rows: dict[int, Columns] = field(default_factory=dict)  # state, round and final score, if not as the row came in
-    decisions: dict[int, Columns] = field(default_factory=dict)
-    alerts: dict[int, Columns] = field(default_factory=dict)
-    messages: dict[int, Columns] = field(default_factory=dict)  # by entry
-    views: dict[tuple[int, int], Columns] = field(default_factory=dict)  # by alert and person
-    assignments: dict[int, list[list[Any]]] = field(default_factory=dict)  # person → patterns of tasks, quotas
-    pools: dict[int, Columns] = field(default_factory=dict)
-    standings: dict[tuple[int, str], Columns] = field(default_factory=dict)  # by person and task
     remarks: dict[int, tuple[int, str]] = field(default_factory=dict)  # entry → its row, and the salted digest
     erased: list[tuple[list[int], str]] = field(default_factory=list)  # rows, and the digest over what was left of them
 
@@ -81,25 +66,34 @@ class RecordedState:
                 account = self.people.setdefault(body["person"], {})
                 account |= {name: body[name] for name in ("name", "role", "active", "password") if name in body}
             case "task":
-                self.tasks[body["task"]] = body["digest"]
+                self.tasks.setdefault(body["task"], {"paused": False})["digest"] = body["digest"]
             case "paused" | "resumed":
-                chosen = {body["task"]} if body["task"] else set(self.tasks)
-                self.paused = self.paused | chosen if action == "paused" else self.paused - chosen
+                for task in self.tasks if body["task"] == "" else self.tasks.keys() & {body["task"]}:
+                    self.tasks[task]["paused"] = action == "paused"
             case "anchors":
                 self.anchors[body["task"]] = body["digest"]
             case "work assigned":
-                self.assignments[body["person"]] = body["assignments"]
+                person = body["person"]
+                others = {n: a for n, a in self.tables["assignments"].items() if a["person"] != person}
+                self.tables["assignments"] = others
+                for number, tasks, quota in body["assignments"]:
+                    others[number] = {"person": person, "tasks": tasks, "quota": quota}
             case "pool":
-                self.pools = {number: pool for number, pool in self.pools.items() if pool["name"] != body["name"]}
-                if body["assignments"] or body["members"]:
-                    lines = json.dumps(body["assignments"])
-                    self.pools[body["pool"]] = {
-                        "name": body["name"],
-                        "members": body["members"],
-                        "assignments": lines,
-                    }
+                self._replace_pool(body["name"], body["pool"], body["assignments"], body["members"])
             case "standing":
-                self.standings[body["person"], body["task"]] = _some(body, "state", "since", "exact", "papers")
+                self.tables["standings"][body["person"], body["task"]] = _columns(schema.standings, body)
+
+    def _replace_pool(self, name: str, number: int, assignments: list[Any], members: list[int]) -> None:
+        pools = self.tables["pools"]
+        for before in [n for n, pool in pools.items() if pool["name"] == name]:
+            del pools[before]
+            self.members = {member for member in self.members if member[0] != before}
+        if assignments:
+            pools[number] = {
+                "name": name,
+                "assignments": json.dumps(assignments),
+            }
+        self.members |= {(number, person) for person in members}
 
     def _add_work(self, action: str, number: int, body: Columns) -> None:
         """Take in an entry about rows, decisions, alerts and messages."""
@@ -110,23 +104,27 @@ class RecordedState:
                 first, newest = body["digests"]
                 self.rescored[body["row"]] = (self.rescored.get(body["row"], (first,))[0], newest)
             case "decided":
-                self.decisions[body["decision"]] = _some(body, *_DECISION) | {"undone": False, "compared": False}
+                counts = {"undone": False, "compared": False}
+                self.tables["decisions"][body["decision"]] = _columns(schema.decisions, body, counts)
             case "undone" | "compared":
-                self.decisions[body["decision"]][action] = True
+                self.tables["decisions"][body["decision"]][action] = True
             case "alert":
                 handled = {"handled_by": None, "handled_at": None}
-                self.alerts[body["alert"]] = _some(body, "row", "person", "task", "probability", "at") | handled
+                self.tables["alerts"][body["alert"]] = _columns(schema.alerts, body, handled)
             case "alert seen":
-                self.views[body["alert"], body["person"]] = _some(body, "at")
+                self.tables["alert_views"][body["alert"], body["person"]] = _columns(schema.alert_views, body)
             case "alert handled":
-                self.alerts[body["alert"]] |= {"handled_by": body["person"], "handled_at": body["at"]}
+                self.tables["alerts"][body["alert"]] |= {"handled_by": body["person"], "handled_at": body["at"]}
             case "asked" | "answered":
-                self.messages[number] = _some(body, "read", "rater", "person", "at")
+                self.tables["messages"][number] = _columns(schema.messages, body)
             case log.ROWS_ERASED:
                 self.erased.append((body["rows"], body["digest"]))
                 for row in body["rows"]:
                     self.rows[row] = self.rows.get(row, UNSETTLED) | {"state": ERASED}
 
 
-def _some(body: Columns, *names: str) -> Columns:
-    return {name: body[name] for name in names}
+def _columns(table: Table, body: Columns, others: Columns | None = None) -> Columns:
+    """Return the columns of a table's row, but for its key: as an entry has them, and others."""
+    known = others or {}
+    names = (column.name for column in table.columns if not column.primary_key and column.name not in known)
+    return {name: body[name] for name in names} | known

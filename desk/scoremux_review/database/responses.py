@@ -6,13 +6,12 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scoremux_files.row_files import chunks
 from scoremux_review.database import api_rows
 from scoremux_review.database.schema import (
-    ALERT,
     DECISION,
     DRAWN,
     ERASED,
@@ -20,7 +19,9 @@ from scoremux_review.database.schema import (
     PERSON,
     REMARK,
     ROW,
+    changed,
     decisions,
+    deleted,
     found,
     people,
     remarks,
@@ -84,15 +85,10 @@ def insert_new_rows(connection: Connection, chunk: Sequence[dict[str, Any]]) -> 
     """Insert rows but those that are known by source, line and name; return ids and digests of the new ones."""
     first = next_id(connection)
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    salted = [
-        {
-            **row,
-            "id": first + number,
-            "salt": secrets.token_hex(16),
-        }
-        for number, row in enumerate(chunk)
-    ]
-    sealed = [{**row, "digest": row_digest(row)} for row in salted]
+    sealed = []
+    for number, row in enumerate(chunk, start=first):
+        salted = {**row, "id": number, "salt": secrets.token_hex(16)}
+        sealed.append({**salted, "digest": row_digest(salted)})
     connection.execute(dialect.insert(rows).on_conflict_do_nothing(), sealed)
     new = select(ROW.id, ROW.digest).where(ROW.id >= first).order_by(ROW.id)
     return [(row.id, row.digest) for row in connection.execute(new)]
@@ -139,7 +135,7 @@ def rows_beyond(connection: Connection, task: str, levels: int, most: int) -> Se
 
 def set_row(connection: Connection, row: int, **values: Any) -> None:
     """Change columns of a row."""
-    connection.execute(update(rows).where(ROW.id == row).values(**values))
+    changed(connection, rows, ROW.id == row, **values)
 
 
 def settled_by(connection: Connection, person: int, task: str, since: float) -> Sequence[int]:
@@ -156,15 +152,9 @@ def count_states(connection: Connection) -> dict[str, int]:
     """Return how many rows are in each state: machine, waiting, second, adjudication, done, erased; or `NOBODY`."""
     undecided = (ROW.state == "machine") & (ROW.level < 0) & (ROW.condition == "")
     state = case((undecided, NOBODY), else_=ROW.state).label("state")
-    query = (
-        select(
-            state,
-            func.count().label("n"),
-        )
-        .where(ROW.state.not_in(PAPERS))
-        .group_by(state)
-    )
-    return {row.state: row.n for row in connection.execute(query)}
+    query = select(state, func.count())
+    query = query.where(ROW.state.not_in(PAPERS)).group_by(state)
+    return dict(connection.execute(query).tuples())
 
 
 def count_chosen(connection: Connection) -> dict[tuple[str, str, str], float]:
@@ -174,44 +164,35 @@ def count_chosen(connection: Connection) -> dict[tuple[str, str, str], float]:
     """
     drawn = case((ROW.chosen_by == DRAWN, 1 / ROW.read_behind), else_=1.0)
     place = (ROW.task, ROW.version, ROW.chosen_by)
-    query = (
-        select(
-            *place,
-            func.sum(drawn),
-        )
-        .where(ROW.level >= 0)
-        .group_by(*place)
-    )
-    return {(task, version, chosen_by): number for task, version, chosen_by, number in connection.execute(query)}
+    query = select(*place, func.sum(drawn))
+    query = query.where(ROW.level >= 0).group_by(*place)
+    found_rows = connection.execute(query)
+    return {(task, version, chosen_by): number for task, version, chosen_by, number in found_rows}
 
 
 def rows_of(connection: Connection, chosen: Collection[int]) -> Iterator[Any]:
     """Yield some rows by their ids."""
-    yield from _streamed(connection, select(rows), chosen)
+    return _streamed(connection, select(rows), chosen)
+
+
+def rows_where(connection: Connection, *conditions: ColumnElement[bool]) -> Iterator[Any]:
+    """Yield the rows that meet conditions, in the order of their ids."""
+    return _streamed(connection, select(rows).where(*conditions).order_by(ROW.id), None)
 
 
 def final_rows(connection: Connection, chosen: Collection[int] | None = None) -> Iterator[Any]:
     """Yield rows with the decision that counts (saw, at, kind, rater), first_level, and second (a rating's id)."""
-    first = _of_kind("first")
-    second = _of_kind("second")
-    query = (
-        select(
-            rows,
-            DECISION.saw,
-            DECISION.at,
-            DECISION.kind,
-            PERSON.name.label("rater"),
-            first.c.level.label("first_level"),
-            second.c.id.label("second"),
-        )
-        .outerjoin(decisions, DECISION.id == ROW.final_decision)
-        .outerjoin(people, PERSON.id == DECISION.person)
-        .outerjoin(first, (first.c.row == ROW.id) & (first.c.round == ROW.round))
-        .outerjoin(second, (second.c.row == ROW.id) & (second.c.round == ROW.round))
-        .where(ROW.state.not_in((*PAPERS, ERASED)))
-        .order_by(ROW.id)
+    query = select(
+        rows,
+        DECISION.saw,
+        DECISION.at,
+        DECISION.kind,
+        PERSON.name.label("rater"),
+        _FIRST.level.label("first_level"),
+        _SECOND.id.label("second"),
     )
-    yield from _streamed(connection, query, chosen)
+    query = query.select_from(_RATED).where(ROW.state.not_in((*PAPERS, ERASED)))
+    return _streamed(connection, query.order_by(ROW.id), chosen)
 
 
 def labelled_rows(connection: Connection, chosen: Collection[int] | None = None) -> Iterator[Any]:
@@ -220,26 +201,18 @@ def labelled_rows(connection: Connection, chosen: Collection[int] | None = None)
     Beside the row's columns: first_level, saw, size, decision and at of the first rating, second_level, and last_kind
     (of the decision that counts).
     """
-    first = _of_kind("first")
-    second = _of_kind("second")
-    query = (
-        select(
-            rows,
-            first.c.level.label("first_level"),
-            first.c.saw,
-            first.c.size,
-            first.c.id.label("decision"),
-            first.c.at,
-            second.c.level.label("second_level"),
-            DECISION.kind.label("last_kind"),
-        )
-        .join(first, (first.c.row == ROW.id) & (first.c.round == ROW.round))
-        .outerjoin(second, (second.c.row == ROW.id) & (second.c.round == ROW.round))
-        .outerjoin(decisions, DECISION.id == ROW.final_decision)
-        .where(first.c.level.is_not(None), ROW.state != ERASED)
-        .order_by(ROW.id)
+    query = select(
+        rows,
+        _FIRST.level.label("first_level"),
+        _FIRST.saw,
+        _FIRST.size,
+        _FIRST.id.label("decision"),
+        _FIRST.at,
+        _SECOND.level.label("second_level"),
+        DECISION.kind.label("last_kind"),
     )
-    yield from _streamed(connection, query, chosen)
+    query = query.select_from(_RATED).where(_FIRST.level.is_not(None), ROW.state != ERASED)
+    return _streamed(connection, query.order_by(ROW.id), chosen)
 
 
 def kept_names(connection: Connection, administration: str = "") -> list[str]:
@@ -249,33 +222,10 @@ def kept_names(connection: Connection, administration: str = "") -> list[str]:
     return sorted({name for kept in connection.scalars(query) for name in json.loads(kept)})
 
 
-def validity_rows(connection: Connection) -> Iterator[Any]:
-    query = select(rows).where(ROW.state == "validity").order_by(ROW.id)
-    yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
-
-
 def rows_with_names(connection: Connection, names: Collection[str]) -> Iterator[Any]:
     """Yield the rows of these names that are not erased."""
-    for chunk in chunks(names, _MOST_NAMES):
-        yield from connection.execute(select(rows).where(ROW.name.in_(chunk), ROW.state != ERASED)).all()
-
-
-def responses_up_to(connection: Connection, last: int) -> Iterator[Any]:
-    """Yield the responses with an id up to `last` that are not erased, without papers."""
-    older = select(rows).where(ROW.id <= last, ROW.state.not_in((*PAPERS, ERASED))).order_by(ROW.id)
-    yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(older)
-
-
-def count_open_alerts(connection: Connection, chosen: Collection[int]) -> int:
-    """Return how many of some rows have an open alert."""
-    waiting = connection.execute(select(ALERT.row).where(ALERT.handled_at.is_(None)))
-    return len(set(chosen).intersection(waiting.scalars()))
-
-
-def not_erased(connection: Connection, chosen: Sequence[int]) -> Sequence[int]:
-    """Return those of some rows that are not erased, in the order of their ids."""
-    query = select(ROW.id).where(ROW.id.in_(chosen), ROW.state != ERASED)
-    return connection.scalars(query.order_by(ROW.id)).all()
+    for some in chunks(names, _MOST_NAMES):
+        yield from rows_where(connection, ROW.name.in_(some), ROW.state != ERASED)
 
 
 def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
@@ -285,47 +235,48 @@ def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:
         A digest over what is left of them, in the order of their ids, for the record: their own digests stay, and can
         no longer be computed.
     """
-    change = update(rows).where(ROW.id == bindparam("chosen"))
-    blank = {
-        "text": "",
-        "salt": "",
-        "source": "",
-        "administration": "",
-        "student": "",
-        "kept": "",
-        "priority": 0.0,
-    }
-    change = change.values(
-        line=bindparam("place"),
-        folded_key=bindparam("place"),
+    these = ROW.id.in_(chosen)
+    empty = dict.fromkeys(("text", "salt", "source", "administration", "student", "kept"), "")
+    changed(
+        connection,
+        rows,
+        these,
+        **empty,
+        priority=0.0,
         state=ERASED,
-        **blank,
+        line=ROW.id,
+        folded_key=ROW.id,
+        name="erased " + cast(ROW.id, Text),
     )
-    change = change.values(name=bindparam("label"))
-    connection.execute(
-        change,
-        [
-            {
-                "chosen": row,
-                "place": row,
-                "label": f"erased {row}",
-            }
-            for row in chosen
-        ],
-    )
-    connection.execute(delete(remarks).where(REMARK.row.in_(chosen)))
+    deleted(connection, remarks, REMARK.row.in_(chosen))
     api_rows.erase(connection, chosen)
-    left = connection.execute(select(rows).where(ROW.id.in_(chosen)).order_by(ROW.id))
-    return chunk_digest((row.id, row_digest(dict(row._mapping))) for row in left)
+    return chunk_digest((row.id, row_digest(row._mapping)) for row in rows_where(connection, these))
 
 
 def _streamed(connection: Connection, query: Any, chosen: Collection[int] | None) -> Iterator[Any]:
     if chosen is None:
-        yield from connection.execution_options(yield_per=BLOCK_ROWS).execute(query)
+        yield from connection.execute(query.execution_options(yield_per=BLOCK_ROWS))
         return
-    for chunk in chunks(sorted(chosen), _MOST_NAMES):
-        yield from connection.execute(query.where(ROW.id.in_(chunk))).all()
+    for some in chunks(sorted(chosen), _MOST_NAMES):
+        yield from connection.execute(query.where(ROW.id.in_(some))).all()
 
 
 def _of_kind(kind: str) -> Any:
-    return select(decisions).where(DECISION.kind == kind, DECISION.undone.is_(False)).subquery(kind)
+    return select(decisions).where(DECISION.kind == kind, DECISION.undone.is_(False)).subquery(kind).c
+
+
+def _of_round(rating: Any) -> ColumnElement[bool]:
+    """Return the condition that a rating is of a row's present round."""
+    return (rating.row == ROW.id) & (rating.round == ROW.round)
+
+
+_FIRST, _SECOND = _of_kind("first"), _of_kind("second")
+"""Columns of the ratings that count."""
+
+_RATED = (
+    rows.outerjoin(decisions, DECISION.id == ROW.final_decision)
+    .outerjoin(people, PERSON.id == DECISION.person)
+    .outerjoin(_FIRST.id.table, _of_round(_FIRST))
+    .outerjoin(_SECOND.id.table, _of_round(_SECOND))
+)
+"""Rows with the decision that counts, who made it, and the ratings of their present round."""

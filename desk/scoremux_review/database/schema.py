@@ -15,22 +15,39 @@ metadata = sa.MetaData()
 
 
 _Filled = partial(Column, nullable=False)
+_Words = partial(_Filled, type_=Text, default="")
+_Condition = sa.ColumnElement[bool]
 
 
 def _table(name: str, *parts: Any) -> sa.Table:
     return sa.Table(name, metadata, *parts)
 
 
-def inserted(connection: sa.Connection, table: sa.Table, **values: Any) -> int:
-    """Insert a row; return its number."""
+def inserted(connection: sa.Connection, table: sa.Table, **values: Any) -> Any:
+    """Insert a row; return its key, the first column of it."""
     key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
     assert key is not None  # an INSERT of one row has a key
-    return int(key[0])
+    return key[0]
 
 
-def found(connection: sa.Connection, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> Any | None:
+def changed(connection: sa.Connection, table: sa.Table, *conditions: _Condition, **values: Any) -> int:
+    """Change columns of the rows that meet conditions; return how many there are."""
+    return connection.execute(sa.update(table).where(*conditions).values(**values)).rowcount
+
+
+def deleted(connection: sa.Connection, table: sa.Table, *conditions: _Condition) -> int:
+    """Delete the rows that meet conditions; return how many there were."""
+    return connection.execute(sa.delete(table).where(*conditions)).rowcount
+
+
+def found(connection: sa.Connection, table: sa.Table, *conditions: _Condition) -> Any | None:
     """Return the only row of a table that meets conditions, None if none does."""
     return connection.execute(sa.select(table).where(*conditions)).one_or_none()
+
+
+def number_of(connection: sa.Connection, *conditions: _Condition) -> int:
+    """Return how many rows meet conditions, which name their table."""
+    return connection.execute(sa.select(sa.func.count()).where(*conditions)).scalar_one()
 
 
 def unindexed(column: Column[str]) -> sa.ColumnElement[str]:
@@ -42,6 +59,12 @@ def unindexed(column: Column[str]) -> sa.ColumnElement[str]:
 
 
 _KEY = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _number() -> Column[int]:
+    """Return the column of the numbers that the database gives to the rows of a table."""
+    return Column("id", _KEY, primary_key=True)
+
 
 ROUTE, BEHIND, ALL, DRAWN, VALIDITY = CHOSEN_BY
 """How rows were chosen to be read: by their route, behind the machine, as all of a new task are, or drawn."""
@@ -65,7 +88,7 @@ settings = _table("settings", Column("key", Text, primary_key=True), _Filled("va
 
 people = _table(
     "people",
-    Column("id", _KEY, primary_key=True),
+    _number(),
     _Filled("name", Text, unique=True),
     Column("password", Text),  # an argon2 hash; empty for people who sign in elsewhere
     _Filled("role", Text),
@@ -78,13 +101,13 @@ sessions = _table(
     _Filled("person", ForeignKey("people.id"), index=True),
     _Filled("form_key", Text),
     _Filled("expires_at", Float),
-    _Filled("task", Text, default=""),
-    _Filled("reason", Text, default=""),
+    _Words("task"),
+    _Words("reason"),
 )
 
 attempts = _table(
     "attempts",
-    Column("id", _KEY, primary_key=True),
+    _number(),
     _Filled("subject", Text),
     _Filled("at", Float),
     Index("attempts_by_subject", "subject", "at"),
@@ -100,7 +123,7 @@ tasks = _table(
 
 rows = _table(
     "rows",
-    Column("id", _KEY, primary_key=True),
+    _number(),
     _Filled("source", Text),
     _Filled("line", BigInteger),
     _Filled("name", Text),  # the row's id in its file
@@ -112,24 +135,24 @@ rows = _table(
     Column("confidence", Float),
     Column("level_low", Integer),  # the range of levels that holds a human's
     Column("level_high", Integer),
-    _Filled("condition", Text, default=""),
-    _Filled("route", Text, default=""),
+    _Words("condition"),
+    _Words("route"),
     Column("read_behind", Float),  # the probability of being picked, where it was picked
-    _Filled("version", Text, default=""),
+    _Words("version"),
     _Filled("chosen_by", Text),  # route, read_behind, all, sample, one of PAPERS, or empty
     _Filled("reason", Text),  # its queue, empty where no human reads it
     _Filled("priority", Float),
     Column("known_level", Integer),  # of a validity paper
     _Filled("folded_key", BigInteger),  # of the task and the folded text: duplicates share it
     _Filled("administration", Text),  # the scored file or folder that brought the row
-    _Filled("student", Text, default=""),  # who wrote it, as the file says; empty where it does not
-    _Filled("kept", Text, default=""),  # JSON: columns that the job kept; for exports, never for pages
+    _Words("student"),  # who wrote it, as the file says; empty where it does not
+    _Words("kept"),  # JSON: columns that the job kept; for exports, never for pages
     _Filled("salt", Text),
     _Filled("digest", Text),  # of the salt and all columns above but the id
     _Filled("state", Text),  # machine, waiting, second, adjudication, done, erased, or of PAPERS
     _Filled("round", Integer, default=1),
     Column("final_level", Integer),
-    _Filled("final_code", Text, default=""),
+    _Words("final_code"),
     Column("final_decision", BigInteger),
     UniqueConstraint("source", "line", "name"),
     Index("rows_by_name", "name"),
@@ -139,17 +162,17 @@ rows = _table(
 
 anchors = _table(
     "anchors",
-    Column("id", _KEY, primary_key=True),
+    _number(),
     _Filled("task", Text),
     _Filled("level", Integer),
     _Filled("text", Text),
-    _Filled("note", Text, default=""),
+    _Words("note"),
     Index("anchors_by_task", "task", "level"),
 )
 
 reads = _table(
     "reads",
-    Column("id", _KEY, primary_key=True),
+    _number(),
     _Filled("row", ForeignKey("rows.id"), index=True),
     _Filled("kind", Text),  # first, second, adjudication, validity, qualification
     _Filled("round", Integer, default=1),
@@ -181,7 +204,7 @@ queues = _table(
 
 decisions = _table(
     "decisions",
-    Column("id", _KEY, primary_key=True),
+    _number(),
     _Filled("read", ForeignKey("reads.id")),
     _Filled("row", ForeignKey("rows.id"), index=True),
     _Filled("person", ForeignKey("people.id")),
@@ -189,7 +212,7 @@ decisions = _table(
     _Filled("kind", Text),
     _Filled("round", Integer),
     Column("level", Integer),
-    _Filled("code", Text, default=""),
+    _Words("code"),
     _Filled("saw", Text),  # blind, machine, scores (of both raters)
     _Filled("at", Float),
     _Filled("spent_s", Float),
@@ -212,10 +235,10 @@ Index(
 
 alerts = _table(
     "alerts",
-    Column("id", _KEY, primary_key=True),
+    _number(),
     _Filled("row", ForeignKey("rows.id"), index=True),
     Column("person", ForeignKey("people.id")),  # who raised it; empty where a task did
-    _Filled("task", Text, default=""),  # the alert task
+    _Words("task"),  # the alert task
     Column("probability", Float),  # of danger, by the alert task; empty where it could not score the response
     _Filled("at", Float),
     Column("handled_by", BigInteger),
@@ -258,7 +281,7 @@ messages = _table(
 # Whose responses a person reads; without a row, those of all tasks.
 assignments = _table(
     "assignments",
-    Column("id", _KEY, primary_key=True),
+    _number(),
     _Filled("person", ForeignKey("people.id"), index=True),
     _Filled("tasks", Text),  # a pattern, such as bio-*
     Column("quota", Integer),  # most decisions; empty for no limit
@@ -267,7 +290,7 @@ assignments = _table(
 # Raters who share assignments: each member's are those of the pool and their own.
 pools = _table(
     "pools",
-    Column("id", _KEY, primary_key=True),
+    _number(),
     _Filled("name", Text, unique=True),
     _Filled("assignments", Text),  # JSON: tasks and quota of each
 )
@@ -306,7 +329,7 @@ webhooks = _table(
     "webhooks",
     Column("id", Text, primary_key=True),  # wh_…
     _Filled("token", Text, index=True),
-    _Filled("issued", Text, default=""),  # `AccessToken.key` of the token; another one may get its name
+    _Words("issued"),  # `AccessToken.key` of the token; another one may get its name
     _Filled("url", Text),
     _Filled("events", Text),  # JSON: the types that it asks for
     _Filled("secrets", Text),  # JSON: the newest first, two while they change
@@ -328,7 +351,7 @@ deliveries = _table(
     _Filled("due_at", Float),
     _Filled("attempts", Integer, default=0),
     _Filled("state", Text, default=WAITING),
-    _Filled("answer", Text, default=""),  # to the last attempt
+    _Words("answer"),  # to the last attempt
     Index("deliveries_by_subject", "subject", "webhook", "number"),
     Index("deliveries_by_webhook", "webhook", "number"),
     Index("deliveries_due", "state", "due_at"),
@@ -342,7 +365,7 @@ idempotency = _table(
     Column("status", Integer),  # empty while the request runs
     Column("answer", sa.LargeBinary),
     _Filled("at", Float, index=True),
-    _Filled("holder", Text, default=""),  # the request that runs; it renews `at`
+    _Words("holder"),  # the request that runs; it renews `at`
 )
 
 batches = _table(

@@ -33,6 +33,17 @@ NOT_COVERED = {
 }
 """Tables that are not compared with the record, and why."""
 
+_COMPARED = {
+    "decisions": "decision",
+    "alerts": "alert",
+    "alert_views": "view of alert",
+    "assignments": "assignment",
+    "pools": "pool",
+    "standings": "standing",
+    "messages": "message",
+}
+"""Tables of which the record has all columns, and the name of a row of each."""
+
 _BLOCK_ROWS = 10_000
 _LEFT_OUT = (schema.sessions.name, schema.attempts.name)
 """Who is signed in now is of no use later, and what a stolen backup must not have."""
@@ -62,16 +73,12 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
             raise BrokenRecordError(f"entry {entry.number} of the record cannot be understood") from error
     _check_programme(connection, recorded)
     _compare("account", recorded.people, _accounts(connection))
-    _compare("decision", recorded.decisions, _columns(connection, schema.decisions))
-    _compare("alert", recorded.alerts, _columns(connection, schema.alerts))
-    _compare("view of alert", recorded.views, _columns(connection, schema.alert_views))
+    for name, what in _COMPARED.items():
+        _compare(what, recorded.tables[name], _columns(connection, schema.metadata.tables[name]))
+    _compare("member of pool", {key: {} for key in recorded.members}, _columns(connection, schema.pool_members))
     erased = {row for chosen, _ in recorded.erased for row in chosen}
     remaining = {entry: remark for entry, remark in recorded.remarks.items() if remark[0] not in erased}
     _compare("remark", remaining, _remarks(connection))
-    _compare("assignment", {k: v for k, v in recorded.assignments.items() if v}, _assignments(connection).items())
-    _compare("pool", recorded.pools, _pools(connection))
-    _compare("standing", recorded.standings, _columns(connection, schema.standings))
-    _compare("message", recorded.messages, _columns(connection, schema.messages))
     _check_rows(connection, recorded)
     return head
 
@@ -107,14 +114,11 @@ def _check_programme(connection: Connection, recorded: RecordedState) -> None:
     stored.pop(schema.IDENTITY, None)
     if policy != recorded.policy or stored != {"format": str(schema.FORMAT)}:
         raise BrokenRecordError("the policy or the format is not what the record says")
-    stored_tasks = {
-        task.id: {"digest": programme.digest_of(task.levels, task.texts), "paused": task.paused}
+    stored_tasks = (
+        (task.id, {"paused": task.paused, "digest": programme.digest_of(task.levels, task.texts)})
         for task in connection.execute(select(schema.tasks))
-    }
-    recorded_tasks = {
-        task: {"digest": digest, "paused": task in recorded.paused} for task, digest in recorded.tasks.items()
-    }
-    _compare("task", recorded_tasks, stored_tasks.items())
+    )
+    _compare("task", recorded.tasks, stored_tasks)
     named = connection.scalars(select(schema.ANCHOR.task).distinct()).all()
     papers = {task: programme.anchors_digest(programme.anchors_of(connection, task)) for task in named}
     if papers != recorded.anchors:
@@ -143,7 +147,7 @@ def _check_rows(connection: Connection, recorded: RecordedState) -> None:
         state = row["chosen_by"] if row["chosen_by"] in schema.PAPERS else "waiting" if row["reason"] else "machine"
         expected = recorded.rows.get(row["id"], UNSETTLED | {"state": state})
         _compare("row", {row["id"]: expected}, [(row["id"], {name: row[name] for name in expected})])
-        _check_final(row, recorded.decisions.get(row["final_decision"]))
+        _check_final(row, recorded.tables["decisions"].get(row["final_decision"]))
     _check_chunk(first, last, digest, digests)
     for first, last, digest in chunks:
         _check_chunk(first, last, digest, [])
@@ -190,34 +194,6 @@ def _remarks(connection: Connection) -> Iterator[tuple[int, tuple[int, str]]]:
     query = select(remarks, rows.c.salt).join(rows, rows.c.id == remarks.c.row)
     for remark in connection.execute(query.execution_options(yield_per=_BLOCK_ROWS)):
         yield remark.entry, (remark.row, log.remark_digest(remark.salt, remark.text))
-
-
-def _assignments(connection: Connection) -> dict[int, list[list[Any]]]:
-    stored: dict[int, list[list[Any]]] = {}
-    for assignment in connection.execute(select(schema.assignments).order_by(schema.ASSIGNMENT.id)):
-        stored.setdefault(assignment.person, []).append(
-            [
-                assignment.id,
-                assignment.tasks,
-                assignment.quota,
-            ]
-        )
-    return stored
-
-
-def _pools(connection: Connection) -> Iterator[tuple[int, Columns]]:
-    members: dict[int, list[int]] = {}
-    for member in connection.execute(select(schema.pool_members).order_by(schema.MEMBER.person)):
-        members.setdefault(member.pool, []).append(member.person)
-    for number, pool in _columns(connection, schema.pools):
-        yield (
-            number,
-            {
-                **pool,
-                "members": members.pop(number, []),
-            },
-        )
-    yield from ((number, {"members": people}) for number, people in members.items())  # of no pool
 
 
 def _columns(connection: Connection, table: Table) -> Iterator[tuple[Any, Columns]]:

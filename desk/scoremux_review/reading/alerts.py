@@ -7,12 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, select
 
 from scoremux_batch.jobs import alerts_of
 from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import ALERT, PERSON, ROW, VIEW, alert_views, alerts, found, inserted, people, rows
+from scoremux_review.database.schema import (
+    ALERT,
+    PERSON,
+    ROW,
+    VIEW,
+    alert_views,
+    alerts,
+    changed,
+    found,
+    inserted,
+    number_of,
+    people,
+    rows,
+)
 from scoremux_review.reading.task_access import TaskAccess
 
 
@@ -36,53 +49,37 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
 
 def raise_alert(access: TaskAccess, token: str) -> None:
     """Raise an alert for the response that a rater reads. Raises LeaseLostError."""
+    connection = access.connection
     reader = access.reader
     lost = "raise the alert there, or by its id"
-    read = reads.read_of_token(access.connection, token, reader.id, lost)
-    add_alert(
-        access.connection,
-        read.row,
-        reader.name,
-        access.now,
-        person=reader.id,
-    )
+    read = reads.read_of_token(connection, token, reader.id, lost)
+    add_alert(connection, read.row, reader.name, access.now, person=reader.id)
 
 
 def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
     """Note that a leader has seen alerts, each the first time."""
     for alert in shown:
-        if found(access.connection, alert_views, VIEW.alert == alert.id, VIEW.person == access.reader.id) is None:
-            body = {
-                "alert": alert.id,
-                "person": access.reader.id,
-                "at": access.now,
-            }
-            access.connection.execute(insert(alert_views).values(**body))
+        view = {"alert": alert.id, "person": access.reader.id}
+        if not number_of(access.connection, *(VIEW[name] == number for name, number in view.items())):
+            body = {**view, "at": access.now}
+            inserted(access.connection, alert_views, **body)
             access.log("alert seen", body, row=alert.row)
 
 
 def handle_alert(access: TaskAccess, alert: int) -> None:
     """Note that an open alert is taken care of."""
+    connection = access.connection
+    person = access.reader.id
     this = (ALERT.id == alert) & ALERT.handled_at.is_(None)
-    row = access.connection.scalar(select(ALERT.row).where(this))
-    if row is not None:
-        handled = {"handled_by": access.reader.id, "handled_at": access.now}
-        access.connection.execute(update(alerts).where(this).values(**handled))
-        access.log(
-            "alert handled",
-            {
-                "alert": alert,
-                "person": access.reader.id,
-                "at": access.now,
-            },
-            row=row,
-        )
+    if (stored := found(connection, alerts, this)) is not None:
+        changed(connection, alerts, this, handled_by=person, handled_at=access.now)
+        body = {"alert": alert, "person": person, "at": access.now}
+        access.log("alert handled", body, row=stored.row)
 
 
 def count_open(connection: Connection) -> int:
     """Return how many alerts wait for a leader."""
-    waiting = select(func.count()).select_from(alerts).where(ALERT.handled_at.is_(None))
-    return connection.execute(waiting).scalar_one()
+    return number_of(connection, ALERT.handled_at.is_(None))
 
 
 def listed_alerts(connection: Connection, most: int, row: int | None = None) -> Sequence[Any]:
@@ -126,17 +123,10 @@ def add_alert(connection: Connection, row: int, by: str, now: float, **values: A
         **values,
         "at": now,
     }
-    count = select(func.count()).where(ALERT.row == row, ALERT.task == body["task"])
-    count = count if body["task"] else count.where(ALERT.handled_at.is_(None))
-    if connection.execute(count).scalar_one():
+    same = (ALERT.row == row) & (ALERT.task == body["task"])
+    same = same if body["task"] else same & ALERT.handled_at.is_(None)
+    if number_of(connection, same):
         return False
     alert = inserted(connection, alerts, row=row, **body)
-    log.append(
-        connection,
-        now,
-        by,
-        "alert",
-        {"alert": alert, **body},
-        row=row,
-    )
+    log.append(connection, now, by, "alert", {"alert": alert, **body}, row)
     return True

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from scoremux_review.database import accounts, programme
 from scoremux_review.database.schema import (
@@ -20,11 +20,11 @@ from scoremux_review.database.schema import (
     POOL,
     STANDING,
     assignments,
+    deleted,
     inserted,
-    people,
+    number_of,
     pool_members,
     pools,
-    standings,
 )
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading.task_access import PAUSED, Assignment, RaterStanding, Reader, TaskAccess, from_json
@@ -57,28 +57,21 @@ def all_pools(connection: Connection) -> list[RaterPool]:
 
 def stopped_raters(connection: Connection) -> int:
     """Return how many raters wait for a leader, each for each task: not qualified, or paused."""
-    waiting = select(func.count()).select_from(standings).join(people, PERSON.id == STANDING.person)
-    waiting = waiting.where(STANDING.state.in_(("failed", "paused")), PERSON.active.is_(True))
-    return connection.execute(waiting).scalar_one()
+    active = (PERSON.id == STANDING.person) & PERSON.active.is_(True)
+    return number_of(connection, active, STANDING.state.in_(("failed", "paused")))
 
 
 def assign_work(access: TaskAccess, person: Reader, lines: str) -> None:
     """Say which tasks a person reads. Raises ReviewError if `lines` cannot be read (`_parse`)."""
     connection = access.connection
-    values = [{"person": person.id, **vars(assignment)} for assignment in _parse(lines)]
-    connection.execute(delete(assignments).where(ASSIGNMENT.person == person.id))
-    if values:
-        connection.execute(insert(assignments), values)
-    query = select(ASSIGNMENT.id, ASSIGNMENT.tasks, ASSIGNMENT.quota).order_by(ASSIGNMENT.id)
-    assigned = [list(row) for row in connection.execute(query.where(ASSIGNMENT.person == person.id))]
-    access.log(
-        "work assigned",
-        {
-            "person": person.id,
-            "name": person.name,
-            "assignments": assigned,
-        },
-    )
+    parsed = _parse(lines)
+    deleted(connection, assignments, ASSIGNMENT.person == person.id)
+    assigned = []
+    for one in parsed:
+        number = inserted(connection, assignments, person=person.id, **vars(one))
+        assigned.append([number, one.tasks, one.quota])
+    body = {"person": person.id, "name": person.name, "assignments": assigned}
+    access.log("work assigned", body)
     TaskAccess(connection, person, access.now).end_reservations()
 
 
@@ -109,15 +102,13 @@ def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str
             "a pool with members needs tasks, since who has none reads all tasks: name tasks, or take all members out"
         )
     number = _replace_pool(connection, name, stored, sorted(after))
-    access.log(
-        "pool",
-        {
-            "pool": number,
-            "name": name,
-            "assignments": stored,
-            "members": sorted(after),
-        },
-    )
+    body = {
+        "pool": number,
+        "name": name,
+        "assignments": stored,
+        "members": sorted(after),
+    }
+    access.log("pool", body)
     for person in active.values():
         if person.id in before | after:
             TaskAccess(connection, Reader.of(person), access.now).end_reservations()
@@ -126,8 +117,8 @@ def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str
 def _replace_pool(connection: Connection, name: str, stored: list[Any], members: Sequence[int]) -> int | None:
     """Store a pool in place of the one of this name; return its number: the earlier one's if it is only removed."""
     number: int | None = connection.scalar(select(POOL.id).where(POOL.name == name))
-    connection.execute(delete(pool_members).where(MEMBER.pool == number))
-    connection.execute(delete(pools).where(POOL.id == number))
+    deleted(connection, pool_members, MEMBER.pool == number)
+    deleted(connection, pools, POOL.id == number)
     if stored:
         number = inserted(connection, pools, name=name, assignments=json.dumps(stored))
     if members:
@@ -140,7 +131,7 @@ def decide_standing(access: TaskAccess, person: Reader, task: str, state: str) -
     connection = access.connection
     if state not in ACTIONS or task not in programme.all_items(connection):
         raise ReviewError("choose a task, and what follows")
-    last = connection.execute(select(func.max(DECISION.id)).where(DECISION.person == person.id)).scalar_one()
+    last = connection.scalar(select(func.max(DECISION.id)).where(DECISION.person == person.id))
     standing = RaterStanding(state, last or 0, None, None)
     TaskAccess(connection, person, access.now).set_standing(task, standing, access.reader.name)
 

@@ -7,10 +7,23 @@ something is changed.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from scoremux_review.database import reads
-from scoremux_review.database.schema import ERASED, MESSAGE, PERSON, READ, REMARK, ROW, messages, people, remarks, rows
+from scoremux_review.database.schema import (
+    ERASED,
+    MESSAGE,
+    PERSON,
+    READ,
+    REMARK,
+    ROW,
+    inserted,
+    messages,
+    number_of,
+    people,
+    remarks,
+    rows,
+)
 from scoremux_review.database.schema import reads as read_table
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading.task_access import TaskAccess
@@ -42,13 +55,7 @@ def take_up(access: TaskAccess, token: str) -> Any:
     read = reads.read_of_token(connection, token, person, "it is no longer put aside for you", reads.PENDING)
     if read.state == "aside":
         reads.release(connection, person)
-        reads.lease(
-            connection,
-            [read.id],
-            person,
-            access.now,
-            access.policy.lease_s,
-        )
+        reads.lease(connection, [read.id], person, access.now, access.policy.lease_s)
     return read
 
 
@@ -58,13 +65,8 @@ def answer(access: TaskAccess, read: int, rater: int, text: str) -> None:
         raise ReviewError("unknown question")
     if not text:
         raise ReviewError("write an answer")
-    _say(
-        access,
-        reads.read_where(access.connection, READ.id == read),
-        rater,
-        text,
-        "answered",
-    )
+    about = reads.read_where(access.connection, READ.id == read)
+    _say(access, about, rater, text, "answered")
 
 
 def conversation(connection: Connection, read: int, rater: int) -> Sequence[Any]:
@@ -80,8 +82,8 @@ def row_messages(connection: Connection, row: int) -> Sequence[Any]:
 def last_writers(connection: Connection, rater: int) -> dict[int, int]:
     """Return who wrote the newest message of each of a rater's conversations, by read."""
     newest = select(func.max(MESSAGE.entry)).where(MESSAGE.rater == rater).group_by(MESSAGE.read)
-    query = select(messages).where(MESSAGE.entry.in_(newest))
-    return {message.read: message.person for message in connection.execute(query)}
+    query = select(MESSAGE.read, MESSAGE.person).where(MESSAGE.entry.in_(newest))
+    return dict(connection.execute(query).tuples())
 
 
 def open_questions(connection: Connection, most: int) -> Sequence[Any]:
@@ -102,7 +104,7 @@ def open_questions(connection: Connection, most: int) -> Sequence[Any]:
         .join(people, PERSON.id == MESSAGE.rater)
         .join(read_table, READ.id == MESSAGE.read)
         .join(rows, ROW.id == READ.row)
-        .where(MESSAGE.entry.in_(_unanswered()))
+        .where(_unanswered())
         .order_by(MESSAGE.entry)
     )
     return connection.execute(query.limit(most)).all()
@@ -110,21 +112,16 @@ def open_questions(connection: Connection, most: int) -> Sequence[Any]:
 
 def count_questions(connection: Connection) -> int:
     """Return how many questions wait for an answer."""
-    return connection.execute(select(func.count()).select_from(_unanswered().subquery())).scalar_one()
+    return number_of(connection, _unanswered())
 
 
-def _unanswered() -> Any:
+def _unanswered() -> ColumnElement[bool]:
+    """Return the condition that a message is the last word of its conversation, and the rater's."""
     newest = select(func.max(MESSAGE.entry)).group_by(MESSAGE.read, MESSAGE.rater)
-    query = select(MESSAGE.entry).where(MESSAGE.entry.in_(newest), MESSAGE.person == MESSAGE.rater)
-    lasting = (
-        select(READ.id)
-        .join(
-            rows,
-            ROW.id == READ.row,
-        )
-        .where(ROW.state != ERASED)
-    )
-    return query.where(MESSAGE.read.in_(lasting))
+    erased = select(READ.id).join(rows, ROW.id == READ.row)
+    erased = erased.where(ROW.state == ERASED)
+    is_last = MESSAGE.entry.in_(newest) & MESSAGE.read.not_in(erased)
+    return is_last & (MESSAGE.person == MESSAGE.rater)
 
 
 def _messages(connection: Connection, chosen: ColumnElement[bool]) -> Sequence[Any]:
@@ -140,10 +137,5 @@ def _say(access: TaskAccess, read: Any, rater: int, text: str, action: str) -> N
         "person": access.reader.id,
         "at": access.now,
     }
-    entry = access.log(
-        action,
-        body,
-        row=read.row,
-        remark=text[:_MOST_MESSAGE],
-    )
-    access.connection.execute(insert(messages).values(entry=entry, **body))
+    entry = access.log(action, body, read.row, text[:_MOST_MESSAGE])
+    inserted(access.connection, messages, entry=entry, **body)

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select, update
+from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 
-from scoremux_review.database.schema import DECISION, PERSON, ROW, decisions, inserted, people, rows
+from scoremux_review.database.schema import DECISION, PERSON, ROW, changed, decisions, inserted, people, rows
 
 _COUNTS = DECISION.undone.is_(False)
 
@@ -52,7 +52,7 @@ def pace_since(connection: Connection, person: int, since: float) -> tuple[int, 
 
 def mark(connection: Connection, decision: int, **values: bool) -> None:
     """Change `undone` or `compared` of a decision."""
-    connection.execute(update(decisions).where(DECISION.id == decision).values(**values))
+    changed(connection, decisions, DECISION.id == decision, **values)
 
 
 _CHOICES: dict[str, Callable[[Any], ColumnElement[bool]]] = {

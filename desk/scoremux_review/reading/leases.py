@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, exists, or_, select, update
+from sqlalchemy import Connection, exists, or_, select
 
 from scoremux_review.database import programme, responses
 from scoremux_review.database.reads import ADJUDICATION, add_read, current_read, give_back, lease, release
@@ -14,6 +14,7 @@ from scoremux_review.database.schema import (
     READ,
     ROW,
     TASK,
+    changed,
     reads,
     tasks,
     unindexed,
@@ -56,9 +57,15 @@ def _kept(access: TaskAccess, task: str, reason: str) -> Any | None:
     if current is not None:
         fits = task in ("", current.task) and reason in ("", current.reason)
         if fits and not programme.item_of(connection, current.task).paused:
-            group = or_(READ.id == current.id, READ.lead == current.id) & (READ.state == "leased")
-            times = {"shown_at": now, "lease_until": now + access.policy.lease_s}
-            connection.execute(update(reads).where(group, READ.person == current.person).values(**times))
+            changed(
+                connection,
+                reads,
+                or_(READ.id == current.id, READ.lead == current.id),
+                READ.state == "leased",
+                READ.person == current.person,
+                shown_at=now,
+                lease_until=now + access.policy.lease_s,
+            )
             return current_read(connection, current.person)
         release(connection, current.person)
     # A lease that begins later than now was taken before the clock was set back.

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, exists, func, or_, select
 
 from scoremux_review.database import log, programme
 from scoremux_review.database.schema import (
@@ -23,8 +23,11 @@ from scoremux_review.database.schema import (
     WAITING,
     WEBHOOK,
     api_rows,
+    changed,
+    deleted,
     deliveries,
     found,
+    inserted,
     row_subject,
     webhooks,
 )
@@ -71,10 +74,10 @@ def save_webhook(
         "issued": issued,
     }
     if before is None:
-        key = {"id": f"wh_{secrets.token_hex(12)}", "token": token, "url": url, "created_at": now}
-        connection.execute(insert(webhooks).values(**key, **values))
+        key = f"wh_{secrets.token_hex(12)}"
+        inserted(connection, webhooks, id=key, token=token, url=url, created_at=now, **values)
     else:
-        connection.execute(update(webhooks).where(mine).values(**values))
+        changed(connection, webhooks, mine, **values)
     return connection.execute(select(webhooks).where(mine)).one(), secret
 
 
@@ -88,19 +91,19 @@ def webhooks_of(connection: Connection, token: str = "", issued: str | None = No
 def adopt_webhooks(connection: Connection, in_force: Mapping[str, str]) -> None:
     """Give webhooks that an earlier version kept, without the key of a token, that of the token of their name."""
     for token, issued in in_force.items():
-        connection.execute(update(webhooks).where(WEBHOOK.token == token, WEBHOOK.issued == "").values(issued=issued))
+        changed(connection, webhooks, WEBHOOK.token == token, WEBHOOK.issued == "", issued=issued)
 
 
 def count_waiting(connection: Connection, state: str = WAITING) -> Mapping[str, int]:
     """Return how many deliveries wait, or are in another state, by webhook."""
     query = select(DELIVERY.webhook, func.count()).where(DELIVERY.state == state)
-    return {row[0]: row[1] for row in connection.execute(query.group_by(DELIVERY.webhook))}
+    return dict(connection.execute(query.group_by(DELIVERY.webhook)).tuples())
 
 
 def delete_webhook(connection: Connection, webhook: str) -> int:
     """Delete a webhook with its deliveries; return whether there is one."""
-    connection.execute(delete(deliveries).where(DELIVERY.webhook == webhook))
-    return connection.execute(delete(webhooks).where(WEBHOOK.id == webhook)).rowcount
+    deleted(connection, deliveries, DELIVERY.webhook == webhook)
+    return deleted(connection, webhooks, WEBHOOK.id == webhook)
 
 
 def deliveries_of(connection: Connection, webhook: str | None, state: str | None, most: int) -> Sequence[Any]:
@@ -136,14 +139,16 @@ def add_event(
     )
     for webhook in webhooks_of(connection, token):
         if event in json.loads(webhook.events):
-            values = {"id": f"msg_{secrets.token_hex(16)}", "webhook": webhook.id, "subject": subject, "type": event}
-            connection.execute(
-                insert(deliveries).values(
-                    **values,
-                    body=body,
-                    created_at=now,
-                    due_at=now,
-                )
+            inserted(
+                connection,
+                deliveries,
+                id=f"msg_{secrets.token_hex(16)}",
+                webhook=webhook.id,
+                subject=subject,
+                type=event,
+                body=body,
+                created_at=now,
+                due_at=now,
             )
 
 
@@ -225,7 +230,7 @@ def due(
         found += new
     if until is not None:
         leased = DELIVERY.number.in_([delivery.number for delivery in found])
-        connection.execute(update(deliveries).where(leased).values(due_at=until))
+        changed(connection, deliveries, leased, due_at=until)
     return found
 
 
@@ -246,36 +251,31 @@ def end_lease(
     jitter = random.uniform(0.8, 1.2)
     due_at = now + pause_s(max(1, attempts)) * jitter
     values = {"state": state, "answer": answer, "due_at": due_at, "attempts": attempts}
-    if not connection.execute(update(deliveries).where(mine).values(**values)).rowcount or delivered is None:
+    if not changed(connection, deliveries, mine, **values) or delivered is None:
         return
-    webhook = update(webhooks).where(WEBHOOK.id == delivery.webhook)
+    webhook = WEBHOOK.id == delivery.webhook
     failures = delivery.failures + 1
     if delivered:
-        connection.execute(webhook.where(WEBHOOK.failures > 0).values(failures=0, due_at=0.0))
+        changed(connection, webhooks, webhook, WEBHOOK.failures > 0, failures=0, due_at=0.0)
     elif failures >= MOST_ATTEMPTS:
-        connection.execute(
-            update(deliveries)
-            .where(DELIVERY.webhook == delivery.webhook, DELIVERY.state == WAITING)
-            .values(state=DEAD, answer=answer)
-        )
-        connection.execute(webhook.values(failures=0, due_at=0.0))
+        waiting = (DELIVERY.webhook == delivery.webhook) & (DELIVERY.state == WAITING)
+        changed(connection, deliveries, waiting, state=DEAD, answer=answer)
+        changed(connection, webhooks, webhook, failures=0, due_at=0.0)
     else:
         pause = pause_s(failures - FEW_FAILURES + 1) * jitter if failures >= FEW_FAILURES else 0.0
         # Of those that were sent together, and after a success, none counts.
-        these = webhook.where(WEBHOOK.failures == delivery.failures)
-        connection.execute(these.values(failures=failures, due_at=now + pause))
+        same = WEBHOOK.failures == delivery.failures
+        changed(connection, webhooks, webhook, same, failures=failures, due_at=now + pause)
 
 
 def send_again(connection: Connection, now: float) -> int:
     """Make dead deliveries due, and try all webhooks again; return how many there are."""
-    connection.execute(update(webhooks).values(failures=0, due_at=0.0))
-    again = (
-        update(deliveries)
-        .where(DELIVERY.state == DEAD)
-        .values(
-            state=WAITING,
-            attempts=0,
-            due_at=now,
-        )
+    changed(connection, webhooks, failures=0, due_at=0.0)
+    return changed(
+        connection,
+        deliveries,
+        DELIVERY.state == DEAD,
+        state=WAITING,
+        attempts=0,
+        due_at=now,
     )
-    return connection.execute(again).rowcount

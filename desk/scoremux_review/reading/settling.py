@@ -5,11 +5,9 @@ must be the only writer (`Database.write`).
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import update
-
 from scoremux_review.database import reads, responses
 from scoremux_review.database.reads import ADJUDICATION, REOPENED
-from scoremux_review.database.schema import PAPERS, READ
+from scoremux_review.database.schema import PAPERS, READ, changed
 from scoremux_review.database.schema import reads as read_table
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
@@ -119,7 +117,7 @@ def assign(access: TaskAccess, row: int, person: Reader | None) -> None:
         TaskAccess(connection, person, access.now).require(read.task)
     reads.give_back_group(connection, read.lead or read.id)
     only_for = person.id if person else None
-    connection.execute(update(read_table).where(READ.id == read.id).values(only_for=only_for))
+    changed(connection, read_table, READ.id == read.id, only_for=only_for)
     access.log("assigned", {"to": person and person.name}, row=row)
 
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, func, select
 
 from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.database.schema import (
@@ -21,6 +21,8 @@ from scoremux_review.database.schema import (
     ROW,
     STANDING,
     decisions,
+    deleted,
+    inserted,
     pool_members,
     rows,
     standings,
@@ -143,7 +145,7 @@ class TaskAccess:
         """How many decisions count for the quota, by task; those of qualification sets do not."""
         query = select(DECISION.task, func.count()).where(DECISION.person == self.reader.id)
         query = query.where(DECISION.undone.is_(False), DECISION.kind != "qualification")
-        return {row[0]: row[1] for row in self.connection.execute(query.group_by(DECISION.task))}
+        return dict(self.connection.execute(query.group_by(DECISION.task)).tuples())
 
     def obstacle(self, task: str) -> str:
         """Return why this person may not read a task, empty if they may."""
@@ -209,8 +211,8 @@ class TaskAccess:
         columns = {"person": self.reader.id, "task": task, **vars(standing)}
         if standing.state in (PAUSED, FAILED):
             reads.give_back(self.connection, READ.person == self.reader.id, READ.task == task)
-        self.connection.execute(delete(standings).where(mine))
-        self.connection.execute(insert(standings).values(**columns))
+        deleted(self.connection, standings, mine)
+        inserted(self.connection, standings, **columns)
         self.standings[task] = standing
         log.append(
             self.connection,
@@ -223,15 +225,13 @@ class TaskAccess:
 
     def end_reservations(self) -> None:
         """Leave to anyone what only this person was to read and may no longer read: it would wait for ever."""
-        for row in reads.end_reservations(self.connection, self.reader.id, lambda task: not self.obstacle(task)):
-            log.append(
-                self.connection,
-                self.now,
-                _BY,
-                "assigned",
-                {"to": None},
-                row=row,
-            )
+        reads.end_reservations(
+            self.connection,
+            self.reader.id,
+            lambda task: not self.obstacle(task),
+            self.now,
+            _BY,
+        )
 
     def _since(self, task: str) -> int:
         return self.standings[task].since if task in self.standings else 0
