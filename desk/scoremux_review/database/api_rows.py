@@ -17,6 +17,7 @@ from scoremux_review.database.schema import (
     ROW,
     WEBHOOK,
     api_rows,
+    as_dict,
     deleted,
     deliveries,
     idempotency,
@@ -61,7 +62,7 @@ def tokens_of(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
 
 def batches_of(connection: Connection) -> dict[str, str]:
     """Return the token of each batch."""
-    return dict(connection.execute(select(schema.BATCH.id, schema.BATCH.token)).tuples())
+    return as_dict(connection, select(schema.BATCH.id, schema.BATCH.token))
 
 
 def answered(connection: Connection, names: Collection[str]) -> Iterator[tuple[str, str, set[str]]]:

@@ -19,6 +19,7 @@ from scoremux_review.database.schema import (
     READ,
     ROW,
     TASK,
+    as_dict,
     changed,
     inserted,
     queues,
@@ -64,7 +65,7 @@ def reading_now(connection: Connection) -> dict[str, str]:
         .join(reads, READ.person == PERSON.id)
         .where(READ.state == "leased", READ.lead.is_(None))
     )
-    return dict(connection.execute(query).tuples())
+    return as_dict(connection, query)
 
 
 def read_where(connection: Connection, *conditions: ColumnElement[bool]) -> Any | None:

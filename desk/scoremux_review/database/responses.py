@@ -19,6 +19,7 @@ from scoremux_review.database.schema import (
     PERSON,
     REMARK,
     ROW,
+    as_dict,
     changed,
     decisions,
     deleted,
@@ -154,7 +155,7 @@ def count_states(connection: Connection) -> dict[str, int]:
     state = case((undecided, NOBODY), else_=ROW.state).label("state")
     query = select(state, func.count())
     query = query.where(ROW.state.not_in(PAPERS)).group_by(state)
-    return dict(connection.execute(query).tuples())
+    return as_dict(connection, query)
 
 
 def count_chosen(connection: Connection) -> dict[tuple[str, str, str], float]:
@@ -265,7 +266,7 @@ def _of_kind(kind: str) -> Any:
     return select(decisions).where(DECISION.kind == kind, DECISION.undone.is_(False)).subquery(kind).c
 
 
-def _of_round(rating: Any) -> ColumnElement[bool]:
+def _of_round(rating: Any) -> Any:
     """Return the condition that a rating is of a row's present round."""
     return (rating.row == ROW.id) & (rating.round == ROW.round)
 

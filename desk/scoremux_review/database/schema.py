@@ -45,6 +45,11 @@ def found(connection: sa.Connection, table: sa.Table, *conditions: _Condition) -
     return connection.execute(sa.select(table).where(*conditions)).one_or_none()
 
 
+def as_dict(connection: sa.Connection, query: sa.Select[Any]) -> dict[Any, Any]:
+    """Return the second column of a query by the first one."""
+    return dict(connection.execute(query).tuples().all())
+
+
 def number_of(connection: sa.Connection, *conditions: _Condition) -> int:
     """Return how many rows meet conditions, which name their table."""
     return connection.execute(sa.select(sa.func.count()).where(*conditions)).scalar_one()

@@ -17,6 +17,7 @@ from scoremux_review.database.schema import (
     READ,
     REMARK,
     ROW,
+    as_dict,
     inserted,
     messages,
     number_of,
@@ -83,7 +84,7 @@ def last_writers(connection: Connection, rater: int) -> dict[int, int]:
     """Return who wrote the newest message of each of a rater's conversations, by read."""
     newest = select(func.max(MESSAGE.entry)).where(MESSAGE.rater == rater).group_by(MESSAGE.read)
     query = select(MESSAGE.read, MESSAGE.person).where(MESSAGE.entry.in_(newest))
-    return dict(connection.execute(query).tuples())
+    return as_dict(connection, query)
 
 
 def open_questions(connection: Connection, most: int) -> Sequence[Any]:

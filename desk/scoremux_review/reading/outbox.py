@@ -23,6 +23,7 @@ from scoremux_review.database.schema import (
     WAITING,
     WEBHOOK,
     api_rows,
+    as_dict,
     changed,
     deleted,
     deliveries,
@@ -97,7 +98,7 @@ def adopt_webhooks(connection: Connection, in_force: Mapping[str, str]) -> None:
 def count_waiting(connection: Connection, state: str = WAITING) -> Mapping[str, int]:
     """Return how many deliveries wait, or are in another state, by webhook."""
     query = select(DELIVERY.webhook, func.count()).where(DELIVERY.state == state)
-    return dict(connection.execute(query.group_by(DELIVERY.webhook)).tuples())
+    return as_dict(connection, query.group_by(DELIVERY.webhook))
 
 
 def delete_webhook(connection: Connection, webhook: str) -> int:

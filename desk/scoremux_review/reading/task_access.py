@@ -20,6 +20,7 @@ from scoremux_review.database.schema import (
     READ,
     ROW,
     STANDING,
+    as_dict,
     decisions,
     deleted,
     inserted,
@@ -145,7 +146,7 @@ class TaskAccess:
         """How many decisions count for the quota, by task; those of qualification sets do not."""
         query = select(DECISION.task, func.count()).where(DECISION.person == self.reader.id)
         query = query.where(DECISION.undone.is_(False), DECISION.kind != "qualification")
-        return dict(self.connection.execute(query.group_by(DECISION.task)).tuples())
+        return as_dict(self.connection, query.group_by(DECISION.task))
 
     def obstacle(self, task: str) -> str:
         """Return why this person may not read a task, empty if they may."""
