@@ -11,12 +11,11 @@ from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
-from sqlalchemy import delete, insert, update
 
 from scoremux_api.problems import ApiProblem
 from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_review.database.connection import Connection, Database
-from scoremux_review.database.schema import REQUEST, found, idempotency
+from scoremux_review.database.schema import REQUEST, changed, deleted, found, idempotency, inserted
 from scoremux_review.errors import DatabaseError
 
 _RENEW_S, _ABANDONED_S = 2.0, 10.0
@@ -66,12 +65,12 @@ class Once:
 
     def _note_running(self) -> None:
         with self._database.write() as connection:
-            connection.execute(update(idempotency).where(self._this).values(at=self._database.now()))
+            changed(connection, idempotency, self._this, at=self._database.now())
 
     def keep(self, connection: Connection, response: Response) -> None:
         """Store the answer, in the transaction of the work, if this request still has the key. Raises ApiProblem."""
-        stored = {"status": response.status_code, "answer": bytes(response.body)}
-        kept = connection.execute(update(idempotency).where(self._this).values(stored)).rowcount
+        answer = bytes(response.body)
+        kept = changed(connection, idempotency, self._this, status=response.status_code, answer=answer)
         if self._key is not None and not kept:
             raise ApiProblem(409, "Request in progress", "another request has this key now", 1)
 
@@ -81,8 +80,8 @@ class Once:
         with self._database.write() as connection:
             row = found(connection, idempotency, self._this)
             if row is None:
-                values = {"token": self._token, "key": self._key, "digest": digest, "at": now, "holder": self._holder}
-                connection.execute(insert(idempotency).values(values))
+                mine = {"token": self._token, "key": self._key, "holder": self._holder}
+                inserted(connection, idempotency, digest=digest, at=now, **mine)
             elif row.digest != digest:
                 detail = "this key came with another request before; use a new key"
                 raise ApiProblem(422, "Idempotency key reused", detail)
@@ -91,14 +90,14 @@ class Once:
             elif abs(now - row.at) < _ABANDONED_S:
                 raise ApiProblem(409, "Request in progress", "the request with this key is still running", 1)
             else:
-                connection.execute(update(idempotency).where(self._this).values(at=now, holder=self._holder))
+                changed(connection, idempotency, self._this, at=now, holder=self._holder)
         self._this &= REQUEST.holder == self._holder  # not a later request's that has the key
         return None
 
     def _end(self, response: Response | None) -> None:
         with self._database.write() as connection:
             if response is None:
-                connection.execute(delete(idempotency).where(self._this, REQUEST.status.is_(None)))
+                deleted(connection, idempotency, self._this, REQUEST.status.is_(None))
             else:
                 self.keep(connection, response)
 

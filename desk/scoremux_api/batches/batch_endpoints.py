@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 
 from scoremux_api.batches import batch_files, batch_table
 from scoremux_api.batches.batch_files import BatchFiles
@@ -18,7 +18,7 @@ from scoremux_api.callers import Caller
 from scoremux_api.idempotency import OnceOf
 from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.services import CallerOf, Services, ServicesOf
-from scoremux_review.database.schema import BATCH, batches
+from scoremux_review.database.schema import BATCH, batches, inserted
 
 MOST_BATCHES, MOST_STORED = 1_000, 8 << 30
 """Of one token: batches that have not ended, and bytes of all until they expire."""
@@ -45,11 +45,20 @@ async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, on
     claim = Lock()  # who takes it adds the batch, or removes its files
 
     def add() -> Response:
-        values: dict[str, Any] = {"id": batch, "token": caller.token, "state": "validating", "size": taken.size}
-        values |= {"patterns": json.dumps(caller.patterns)}
-        times = dict.fromkeys(("created_at", "changed_at"), services.database.now())
+        now = services.database.now()
         with services.database.write() as connection:
-            connection.execute(insert(batches).values(**values, **times, counts=RequestCounts().model_dump_json()))
+            inserted(
+                connection,
+                batches,
+                id=batch,
+                token=caller.token,
+                patterns=json.dumps(caller.patterns),
+                state="validating",
+                counts=RequestCounts().model_dump_json(),
+                size=taken.size,
+                created_at=now,
+                changed_at=now,
+            )
             added = batch_table.batch_of(batch_table.row_of(connection, batch)).model_dump_json()
             answer = Response(added, 202, {"location": f"/v1/batches/{batch}"}, "application/json")
             once.keep(connection, answer)

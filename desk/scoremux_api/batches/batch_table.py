@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 
 from scoremux_api.problems import not_found
-from scoremux_review.database.schema import BATCH, batches
+from scoremux_review.database.schema import BATCH, batches, changed
 from scoremux_review.reading import outbox
 
 ID = re.compile("batch_[0-9a-f]{28}")
@@ -101,8 +101,16 @@ def move(
     row = row_of(connection, batch)
     if row.state not in before:
         return False
-    values |= {"state": after, "times": json.dumps(json.loads(row.times) | {after: now})}
-    connection.execute(update(batches).where(BATCH.id == batch).values(**values, changed_at=now))
+    times = json.dumps(json.loads(row.times) | {after: now})
+    changed(
+        connection,
+        batches,
+        BATCH.id == batch,
+        state=after,
+        times=times,
+        changed_at=now,
+        **values,
+    )
     if after in (*ENDED, "expired"):
         body = batch_of(row_of(connection, batch)).model_dump(mode="json")
         outbox.add_event(connection, now, row.token, batch, outbox.BATCH_COMPLETED, body)
@@ -113,4 +121,4 @@ def count(connection: Connection, batch: str, **done: int) -> None:
     """Note how many rows are `completed` and `failed`."""
     row = row_of(connection, batch)
     counts = RequestCounts.model_validate_json(row.counts).model_copy(update=done)
-    connection.execute(update(batches).where(BATCH.id == batch).values(counts=counts.model_dump_json()))
+    changed(connection, batches, BATCH.id == batch, counts=counts.model_dump_json())

@@ -6,11 +6,11 @@ The identity of a database that `--sandbox` made says so: the sandbox opens no o
 import secrets
 from pathlib import Path
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from scoremux_files import InputError, locked, replacing, writing
 from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import BATCH, IDENTITY, SETTING, settings
+from scoremux_review.database.schema import BATCH, IDENTITY, SETTING, inserted, settings
 
 _SANDBOX = "sandbox-"
 
@@ -36,7 +36,7 @@ def claim(folder: Path, database: Database, *, sandbox: bool) -> None:
                 "database that it belongs to, or another folder"
             )
         if is_new:
-            connection.execute(insert(settings).values(key=IDENTITY, value=identity))
+            inserted(connection, settings, key=IDENTITY, value=identity)
         if not owner:
             with replacing(file, 0o600) as aside:
                 aside.write_text(identity, encoding="utf-8")
