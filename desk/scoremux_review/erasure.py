@@ -11,15 +11,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from scoremux_batch.jobs import JobFolder
 from scoremux_client.audit_lines import erase_digests, text_digest
 from scoremux_files import InputError
 from scoremux_files.row_files import chunks
 from scoremux_review.database import api_rows, log, reads, responses
 from scoremux_review.database.connection import Connection, Database
-from scoremux_review.database.schema import ALERT, ERASED, PAPERS, ROW
+from scoremux_review.database.schema import ERASED, PAPERS, ROW
 
 _CHUNK_ROWS = 500
 
@@ -84,25 +82,14 @@ def erase(database: Database, request: ErasureRequest, by: str) -> Erased:
             rows.add(row.id)
             texts.add(row.text)
             names.add(row.name)
-        with_alerts = rows.intersection(connection.scalars(select(ALERT.row).where(ALERT.handled_at.is_(None))))
-        if with_alerts:
-            raise InputError(
-                f"{len(with_alerts):,} of these responses have an alert that nobody has handled; handle it first"
-            )
+        if waiting := responses.count_open_alerts(connection, rows):
+            raise InputError(f"{waiting:,} of these responses have an alert that nobody has handled; handle it first")
         answers = api_rows.answers_with(connection, names, request.before, request.token)
     _erase_in_files(request, texts, erased, others)
     with database.write() as connection:
         erased.answers = api_rows.delete_answers(connection, answers)
-    for chunk in chunks(sorted(rows), _CHUNK_ROWS):
-        with database.write() as connection:
-            erased.rows += _erase_chunk(connection, chunk, by, database.now())
-    with database.write() as connection:
-        body = {
-            "asked": str(request),
-            "rows": erased.rows,
-            "digests": erased.digests,
-        }
-        log.append(connection, database.now(), by, log.ERASURE, body)
+    erased.rows = _erase_rows(database, sorted(rows), by)
+    _note(database, by, str(request), erased.rows, erased.digests)
     erased.refusals += (f"the database says: {line}; let its owner do it" for line in database.compact())
     return erased
 
@@ -112,18 +99,17 @@ def _of_token(connection: Connection, request: ErasureRequest) -> tuple[list[Any
 
     Raises InputError where no token is given, and an id is one of several.
     """
-    named = [*responses.rows_with_names(connection, set(request.ids))]
-    token_of = api_rows.tokens_of(connection, [row.id for row in named])
+    named = [*api_rows.rows_with_names(connection, set(request.ids))]
     batches = api_rows.batches_of(connection)
+    if request.token is not None:
+        named = [row for row in named if row.token == request.token]
+        return named, {batch for batch, token in batches.items() if token != request.token}
     owners: dict[str, set[str]] = {name: set() for name in request.ids}
     for row in named:
-        owners[row.name].add(token_of.get(row.id, ""))
+        owners[row.name].add(row.token)
     for token, _, answered in api_rows.answered(connection, owners.keys()):
         for name in answered:
             owners[name].add(token)
-    if request.token is not None:
-        named = [row for row in named if token_of.get(row.id, "") == request.token]
-        return named, {batch for batch, token in batches.items() if token != request.token}
     for folder in request.outputs:
         for job in JobFolder.below(folder):
             owner = next((batches[part] for part in job.folder.parts if part in batches), "")
@@ -157,30 +143,36 @@ def expire(database: Database, before: float, by: str, *, with_rows: bool = True
     Rows that wait to be read, or have an open alert, stay until the next time. Returns how many rows were erased, and
     how many answers and deliveries.
     """
-    erased = 0
     with database.write() as connection:
         answers = api_rows.expire_answers(connection, before)
         rows = api_rows.expired_rows(connection, before) if with_rows else ()
-    for chunk in chunks(rows, _CHUNK_ROWS):
-        with database.write() as connection:
-            erased += _erase_chunk(connection, chunk, by, database.now())
+    erased = _erase_rows(database, rows, by)
     if erased or answers:
         old = ErasureRequest(before=datetime.fromtimestamp(before, timezone.utc))
-        with database.write() as connection:
-            body = {"asked": f"settled rows of the API, {old}", "rows": erased, "digests": 0}
-            log.append(connection, database.now(), by, log.ERASURE, body)
+        _note(database, by, f"settled rows of the API, {old}", erased, 0)
         database.empty_log()
     return erased, answers
 
 
-def _erase_chunk(connection: Connection, chunk: Sequence[int], by: str, now: float) -> int:
-    # Someone else may have erased some meanwhile.
-    rows = [row.id for row in responses.rows_where(connection, ROW.id.in_(chunk), ROW.state != ERASED)]
-    reads.withdraw_reads(connection, rows)
-    if rows:
-        body = {"rows": rows, "digest": responses.erase_rows(connection, rows)}
-        log.append(connection, now, by, log.ROWS_ERASED, body)
-    return len(rows)
+def _erase_rows(database: Database, chosen: Sequence[int], by: str) -> int:
+    """Erase rows, some in each transaction; return how many nobody else has erased meanwhile."""
+    erased = 0
+    for chunk in chunks(chosen, _CHUNK_ROWS):
+        with database.write() as connection:
+            rows = [row.id for row in responses.rows_where(connection, ROW.id.in_(chunk), ROW.state != ERASED)]
+            reads.withdraw_reads(connection, rows)
+            if rows:
+                body = {"rows": rows, "digest": responses.erase_rows(connection, rows)}
+                log.append(connection, database.now(), by, log.ROWS_ERASED, body)
+            erased += len(rows)
+    return erased
+
+
+def _note(database: Database, by: str, asked: str, rows: int, digests: int) -> None:
+    """Note an erasure in the record."""
+    with database.write() as connection:
+        body = {"asked": asked, "rows": rows, "digests": digests}
+        log.append(connection, database.now(), by, log.ERASURE, body)
 
 
 def _last_before(connection: Connection, before: datetime | None) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from scoremux_files.row_files import chunks
 from scoremux_review.database import schema
@@ -53,11 +53,12 @@ def erase(connection: Connection, chosen: Sequence[int]) -> None:
     deleted(connection, api_rows, these)
 
 
-def tokens_of(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
-    """Return the tokens that rows came with, by the rows' numbers; rows of files have none."""
-    query = select(API_ROW.row, API_ROW.token)
-    found = (connection.execute(query.where(API_ROW.row.in_(some))) for some in chunks(numbers, _MOST_NAMES))
-    return {row.row: row.token for some in found for row in some}
+def rows_with_names(connection: Connection, names: Iterable[str]) -> Iterator[Any]:
+    """Yield the rows with these ids that are not erased, with the `token` that each came with; empty: from a file."""
+    token = func.coalesce(API_ROW.token, "").label("token")
+    query = select(rows, token).outerjoin(api_rows, API_ROW.row == ROW.id)
+    for some in chunks(names, _MOST_NAMES):
+        yield from connection.execute(query.where(ROW.name.in_(some), ROW.state != schema.ERASED)).all()
 
 
 def batches_of(connection: Connection) -> dict[str, str]:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from scoremux_files.row_files import chunks
 from scoremux_review.database import api_rows
 from scoremux_review.database.schema import (
+    ALERT,
     DECISION,
     DRAWN,
     ERASED,
@@ -223,10 +224,10 @@ def kept_names(connection: Connection, administration: str = "") -> list[str]:
     return sorted({name for kept in connection.scalars(query) for name in json.loads(kept)})
 
 
-def rows_with_names(connection: Connection, names: Collection[str]) -> Iterator[Any]:
-    """Yield the rows of these names that are not erased."""
-    for some in chunks(names, _MOST_NAMES):
-        yield from rows_where(connection, ROW.name.in_(some), ROW.state != ERASED)
+def count_open_alerts(connection: Connection, chosen: Collection[int]) -> int:
+    """Return how many of some rows have an open alert."""
+    waiting = connection.scalars(select(ALERT.row).where(ALERT.handled_at.is_(None)))
+    return len(set(chosen).intersection(waiting))
 
 
 def erase_rows(connection: Connection, chosen: Sequence[int]) -> str:

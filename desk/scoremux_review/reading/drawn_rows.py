@@ -14,23 +14,18 @@ def drawn_again(connection: Connection) -> dict[int, int]:
 
     It is the first one with the same task, id and text that a job scored, else the first one that was drawn.
     """
-    place = (ROW.task, ROW.name, ROW.text)
-    drawn = rows.alias("drawn")
-    scored = rows.alias("scored")
-    same = and_(*(drawn.c[column.name] == scored.c[column.name] for column in place))
-    others = scored.c.chosen_by.not_in((DRAWN, *PAPERS)) & (scored.c.state != ERASED)
-    query = select(
-        drawn.c.id,
-        func.min(scored.c.id),
-    ).join_from(drawn, scored, same & others)
-    query = query.where(drawn.c.chosen_by == DRAWN, drawn.c.state != ERASED).group_by(drawn.c.id)
-    again = {int(row): int(first) for row, first in connection.execute(query)}
-    first_drawn: dict[tuple[str, ...], int] = {}
-    samples = select(ROW.id, *place).where(ROW.chosen_by == DRAWN, ROW.state != ERASED)
-    for row in connection.execute(samples.order_by(ROW.id)):
-        first = first_drawn.setdefault((row.task, row.name, row.text), row.id)
-        if first != row.id:
-            again.setdefault(row.id, first)
+    drawn = rows.alias()
+    same = and_(*(drawn.c[name] == ROW[name] for name in ("task", "name", "text")))
+    is_drawn = (drawn.c.chosen_by == DRAWN) & (drawn.c.state != ERASED)
+    query = select(ROW.id, ROW.task, ROW.name, ROW.text, ROW.chosen_by).distinct()
+    query = query.join(drawn, same & is_drawn)
+    query = query.where(ROW.chosen_by.not_in(PAPERS), ROW.state != ERASED)
+    first: dict[tuple[str, ...], int] = {}
+    again: dict[int, int] = {}
+    for row in sorted(connection.execute(query), key=lambda row: (row.chosen_by == DRAWN, row.id)):
+        number = first.setdefault((row.task, row.name, row.text), row.id)
+        if number != row.id and row.chosen_by == DRAWN:
+            again[row.id] = number
     return again
 
 
