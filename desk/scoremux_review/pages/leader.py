@@ -1,9 +1,6 @@
 """Pages of leaders: progress, agreement, alerts, and single responses with their history."""
 
 import json
-from collections.abc import Mapping
-from datetime import datetime, timezone
-from typing import Any
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -16,13 +13,11 @@ from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import alerts as desk_alerts
 from scoremux_review.reading import assignments, conversations, decision_rows, settling
-from scoremux_review.reading.task_access import Reader, TaskAccess, assignments_of
+from scoremux_review.reading.task_access import Reader, TaskAccess
 
 _MOST_SHOWN = 100
 _PAGE = 25
 _MOST_WHY = 2000
-_MOST_ROW = 2**63 - 1
-_DAY_S = 86_400.0
 
 
 def progress(visit: Visit) -> Response:
@@ -117,7 +112,7 @@ def raters(visit: Visit) -> Response:
             people=people,
             pools=assignments.all_pools(connection),
             members={person.id: person.name for person in people},
-            assignments={p.id: assignments_of(connection, p.id) for p in people},
+            assignments={person: of_person.own_assignments for person, of_person in access.items()},
             standings={person: of_person.standings for person, of_person in access.items()},
             decided={person: of_person.decided for person, of_person in access.items()},
             tasks=programme.all_items(connection),
@@ -166,10 +161,9 @@ def find_rows(visit: Visit) -> Response:
     """Find responses by their id, and read again what raters decided."""
     query = visit.request.query_params
     name = query.get("id", "").strip()
-    chosen = _chosen(query)
     with visit.reading() as connection:
         rows = responses.rows_named(connection, name, _MOST_SHOWN) if name else []
-        shown = decision_rows.decisions_again(connection, chosen, _PAGE + 1)
+        shown = decision_rows.decisions_again(connection, query, _PAGE + 1)
         others = decision_rows.row_decisions(connection, {decision.row for decision in shown})
         people = accounts.listed(connection)
         tasks = programme.all_items(connection)
@@ -236,33 +230,9 @@ def assign(visit: Visit) -> Response:
 
 def _row_number(visit: Visit) -> int:
     number = int(visit.request.path_params["row"])
-    if number > _MOST_ROW:
+    if number > decision_rows.MOST_ROW:
         raise ReviewError("this row does not exist")
     return number
-
-
-def _chosen(query: Mapping[str, str]) -> dict[str, Any]:
-    """Return which decisions a leader asks for (`decision_rows.decisions_again`). Raises ReviewError."""
-    try:
-        numbers = {name: int(query[name]) for name in ("rater", "before") if query.get(name)}
-        if not all(0 <= number <= _MOST_ROW for number in numbers.values()):
-            raise ValueError
-        days = {name: datetime.fromisoformat(query[name]) for name in ("since", "until") if query.get(name)}
-        times = {name: day.replace(tzinfo=timezone.utc).timestamp() for name, day in days.items()}
-    except (ValueError, OverflowError):
-        raise ReviewError("a day is written as 2027-01-31, and people and pages are chosen from lists") from None
-    if "until" in times:
-        times["until"] += _DAY_S
-    words = {
-        "task": query.get("task", ""),
-        "level": query.get("level", "").strip(),
-        "fast": "fast" in query,
-    }
-    return {
-        **numbers,
-        **times,
-        **{name: word for name, word in words.items() if word},
-    }
 
 
 def _person(connection: Connection, visit: Visit) -> Reader:

@@ -14,7 +14,7 @@ from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit
 from scoremux_review.reading import decision_rows, leases
 from scoremux_review.reading.conversations import conversation
-from scoremux_review.reading.task_access import FAILED, TaskAccess, papers_decided
+from scoremux_review.reading.task_access import FAILED, TaskAccess
 
 _DAY_S = 86_400.0
 
@@ -94,9 +94,9 @@ def feedback(visit: Visit) -> Response:
     Only papers count whose decision can no longer be undone, so a block's end tells nothing about the paper before it.
     """
     with visit.reading() as connection:
-        policy = programme.load_policy(connection)
-        before = visit.desk.database.now() - policy.undo_s
-        papers = papers_decided(connection, visit.person.id, "validity", before=before)
+        access = TaskAccess(connection, visit.reader, visit.desk.database.now())
+        policy = access.policy
+        papers = access.papers_decided("validity", before=access.now - policy.undo_s)
         items = programme.all_items(connection)
     number = policy.feedback or 0
     last = len(papers) // number * number if number else 0

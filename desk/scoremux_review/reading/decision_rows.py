@@ -1,13 +1,19 @@
 """Decisions of people: a level or a code for a response. A decision that was undone stays, and does not count."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 
 from scoremux_review.database.schema import DECISION, PERSON, ROW, changed, decisions, inserted, people, rows
+from scoremux_review.errors import ReviewError
+
+MOST_ROW = 2**63 - 1
+"""The largest number that a row can have."""
 
 _COUNTS = DECISION.undone.is_(False)
+_DAY_S = 86_400.0
 
 
 def add_decision(connection: Connection, **values: Any) -> Any:
@@ -55,27 +61,44 @@ def mark(connection: Connection, decision: int, **values: bool) -> None:
     changed(connection, decisions, DECISION.id == decision, **values)
 
 
-_CHOICES: dict[str, Callable[[Any], ColumnElement[bool]]] = {
-    "rater": lambda person: DECISION.person == person,
+_CHOICES: dict[str, Callable[[str], ColumnElement[bool]]] = {
+    "rater": lambda person: DECISION.person == _number(person),
     "task": lambda task: DECISION.task == task,
     "level": lambda word: cast(DECISION.level, Text) == word if word.isdecimal() else DECISION.code == word,
-    "since": lambda at: DECISION.at >= at,
-    "until": lambda at: DECISION.at < at,
+    "since": lambda day: DECISION.at >= _start_of(day),
+    "until": lambda day: DECISION.at < _start_of(day) + _DAY_S,
     "fast": lambda _: DECISION.fast.is_(True),
-    "before": lambda number: DECISION.id < number,
+    "before": lambda decision: DECISION.id < _number(decision),
 }
-"""What a leader chooses decisions by; level: a level, or a code."""
+"""What a leader chooses decisions by; level: a level, or a code; until: that day is the last one."""
 
 
-def decisions_again(connection: Connection, chosen: Mapping[str, Any], most: int) -> Sequence[Any]:
-    """Return decisions that count for reading them again, the newest one first; chosen: values by `_CHOICES`.
+def _number(word: str) -> int:
+    number = int(word)
+    if not 0 <= number <= MOST_ROW:
+        raise ValueError(f"{word} is no number of a row")
+    return number
+
+
+def _start_of(day: str) -> float:
+    return datetime.fromisoformat(day).replace(tzinfo=timezone.utc).timestamp()
+
+
+def decisions_again(connection: Connection, asked: Mapping[str, str], most: int) -> Sequence[Any]:
+    """Return decisions that count for reading them again, the newest one first; asked: words by `_CHOICES`.
 
     A response that waits for a blind reading is left out: the person who looks at this page may be its next reader.
+    Raises ReviewError for a word that is not a day or a number.
 
     Returns:
         The decision's columns, the rater's name, and of the row name, text, state, known_level, machine_level,
         final_level and final_code.
     """
+    try:
+        words = {name: asked.get(name, "").strip() for name in _CHOICES}
+        chosen = [_CHOICES[name](word) for name, word in words.items() if word]
+    except (ValueError, OverflowError):
+        raise ReviewError("a day is written as 2027-01-31, and people and pages are chosen from lists") from None
     query = (
         select(
             decisions,
@@ -91,7 +114,7 @@ def decisions_again(connection: Connection, chosen: Mapping[str, Any], most: int
         .join(rows, ROW.id == DECISION.row)
         .join(people, PERSON.id == DECISION.person)
         .where(_COUNTS, ROW.state.not_in(("waiting", "second")))
-        .where(*(_CHOICES[name](value) for name, value in chosen.items()))
+        .where(*chosen)
         .order_by(DECISION.id.desc())
     )
     return connection.execute(query.limit(most)).all()

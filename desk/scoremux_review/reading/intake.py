@@ -80,16 +80,11 @@ def add_scored(
     with database.read() as connection:
         policy = programme.load_policy(connection)
     scored = enumerate(scored_rows(path, responses, columns), start=1)
-    lines = (_checked(path, number, row, origin, policy) for number, (row, origin) in scored)
+    lines = (_scored_row(path, number, row, origin, policy) for number, (row, origin) in scored)
     added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
-        body = {
-            "file": path.name,
-            "rows": added.rows,
-            "known": added.already_there,
-            "to_read": added.to_read,
-        }
-        log.append(connection, database.now(), by, "added", body)
+        counts = {"rows": added.rows, "known": added.already_there, "to_read": added.to_read}
+        log.append(connection, database.now(), by, "added", {"file": path.name, **counts})
     return added
 
 
@@ -99,13 +94,7 @@ def add_papers(database: Database, path: Path, kind: str, by: str = "scoremux re
     added = _add_rows(database, papers, path.name, by)
     new = added.rows - added.already_there
     with database.write() as connection:
-        log.append(
-            connection,
-            database.now(),
-            by,
-            "added",
-            {"file": path.name, kind: new},
-        )
+        log.append(connection, database.now(), by, "added", {"file": path.name, kind: new})
     return new
 
 
@@ -176,39 +165,36 @@ def insert_rows(connection: Connection, chunk: list[Columns], file: str, by: str
     new = responses.insert_new_rows(connection, chunk)
     if not new:
         return [], 0
-    first = new[0][0]
-    last = new[-1][0]
+    numbers = [row for row, _ in new]
     body = {
         "file": file,
-        "first": first,
-        "last": last,
+        "first": numbers[0],
+        "last": numbers[-1],
         "digest": responses.chunk_digest(new),
     }
     log.append(connection, now, by, log.ROWS_ADDED, body)
-    return [row for row, _ in new], reads.add_first_reads(connection, first)
+    return numbers, reads.add_first_reads(connection, numbers[0])
 
 
-def _checked(path: Path, number: int, row: Columns, origin: Origin, policy: DeskPolicy) -> Columns:
+def _scored_row(path: Path, number: int, row: Columns, origin: Origin, policy: DeskPolicy) -> Columns:
     where = f"{path}, row {number}"
+    drawn = None
+    if origin.administration is None:
+        origin = origin._replace(administration=path.name)
     with parsing(f"{where}: not what `scoremux score` writes; a numeric column has no number"):
-        columns = _scored_row(path, number, row, origin, policy)
+        if row.get("chosen_by") == DRAWN:
+            drawn = _number(row.get("probability"))
+            if drawn is None or not 0 < drawn <= 1:
+                raise InputError(f"{where}: probability is not a number above 0 and at most 1")
+            origin = origin._replace(source=f"{DRAWN} {path.name}", line=number)
+        outcome = {**row, "level": whole_number(path, number, row["level"])}
+        task = str(row["task"]).partition("@")[0]
+        columns = row_of(task, str(row["id"]), origin, outcome, policy, number, drawn)
     if not 0 <= columns["line"] <= _MOST_LINE or abs(columns["level"]) > _MOST_LEVEL:
         raise InputError(f"{where}: its line or level is out of range")
     if len(columns["source"].encode()) + len(columns["name"].encode()) > _MOST_NAME_BYTES:
         raise InputError(f"{where}: source and id have more than {_MOST_NAME_BYTES:,} bytes together")
     return columns
-
-
-def _scored_row(path: Path, number: int, row: Columns, origin: Origin, policy: DeskPolicy) -> Columns:
-    drawn = None
-    if origin.administration is None:
-        origin = origin._replace(administration=path.name)
-    if row.get("chosen_by") == DRAWN:
-        drawn = _drawn_with(path, number, row)
-        origin = origin._replace(source=f"{DRAWN} {path.name}", line=number)
-    outcome = {**row, "level": whole_number(path, number, row["level"])}
-    task = str(row["task"]).partition("@")[0]
-    return row_of(task, str(row["id"]), origin, outcome, policy, number, drawn)
 
 
 def row_of(
@@ -321,14 +307,6 @@ def chosen(status: str, route: str, read_behind: float | None) -> tuple[str, str
     if not route:
         return ALL, EVERYTHING
     return (BEHIND, READ_BEHIND) if read_behind else ("", "")
-
-
-def _drawn_with(path: Path, number: int, row: Columns) -> float:
-    """Return the probability with which `scoremux sample` drew a row. Raises InputError."""
-    probability = _number(row.get("probability"))
-    if probability is None or not 0 < probability <= 1:
-        raise InputError(f"{path}, row {number}: probability is not a number above 0 and at most 1")
-    return probability
 
 
 def _numbers(cell: Any) -> list[float]:

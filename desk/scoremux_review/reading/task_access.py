@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -100,30 +101,24 @@ class TaskAccess:
 
     def log(self, action: str, body: dict[str, Any], row: int | None = None, remark: str = "") -> int:
         """Append an entry about what this person does to the record; return its number (`log.append`)."""
-        return log.append(
-            self.connection,
-            self.now,
-            self.reader.name,
-            action,
-            body,
-            row,
-            remark,
-        )
+        return log.append(self.connection, self.now, self.reader.name, action, body, row, remark)
 
     @cached_property
     def policy(self) -> DeskPolicy:
         return programme.load_policy(self.connection)
 
     @cached_property
+    def own_assignments(self) -> list[Assignment]:
+        """Those that the person has alone."""
+        query = select(ASSIGNMENT.tasks, ASSIGNMENT.quota).where(ASSIGNMENT.person == self.reader.id)
+        return [Assignment(*row) for row in self.connection.execute(query.order_by(ASSIGNMENT.id))]
+
+    @cached_property
     def assignments(self) -> list[Assignment]:
         """Those that the person has alone, and those of their pools."""
         query = select(POOL.assignments).join(pool_members, MEMBER.pool == POOL.id)
-        query = query.where(MEMBER.person == self.reader.id).order_by(POOL.name)
-        shared = self.connection.scalars(query)
-        return [
-            *assignments_of(self.connection, self.reader.id),
-            *(a for lines in shared for a in from_json(lines)),
-        ]
+        shared = self.connection.scalars(query.where(MEMBER.person == self.reader.id).order_by(POOL.name))
+        return [*self.own_assignments, *(a for lines in shared for a in from_json(lines))]
 
     @cached_property
     def sets(self) -> dict[str, list[int]]:
@@ -171,18 +166,10 @@ class TaskAccess:
 
     def next_paper(self, task: str) -> Any | None:
         """Return a read of the next paper of a task's qualification set; after the last, settle the standing."""
-        all_decided = papers_decided(
-            self.connection,
-            self.reader.id,
-            "qualification",
-            task,
-            self._since(task),
-        )
+        all_decided = self.papers_decided("qualification", task)
         decided = [decision for decision in all_decided if not decision.fast]
         done, decided_once = ({decision.row for decision in some} for some in (decided, all_decided))
-        aside = set(
-            self.connection.scalars(select(READ.row).where(READ.person == self.reader.id, READ.state == "aside"))
-        )
+        aside = {read.row for read in reads.reads_aside(self.connection, self.reader.id)}
         undecided = [paper for paper in self.sets[task] if paper not in done]
         for paper in sorted(undecided, key=decided_once.__contains__):  # what was decided too fast comes again, last
             if paper not in aside:
@@ -191,15 +178,8 @@ class TaskAccess:
         if not undecided:
             exact = sum(decision.level == decision.known_level for decision in decided)
             enough = exact >= self.pass_mark(task) * len(decided) - 1e-9
-            self.set_standing(
-                task,
-                RaterStanding(
-                    "qualified" if enough else FAILED,
-                    decided[-1].id,
-                    exact,
-                    len(decided),
-                ),
-            )
+            state = "qualified" if enough else FAILED
+            self.set_standing(task, RaterStanding(state, decided[-1].id, exact, len(decided)))
         return None
 
     def pass_mark(self, task: str) -> float:
@@ -215,13 +195,8 @@ class TaskAccess:
         deleted(self.connection, standings, mine)
         inserted(self.connection, standings, **columns)
         self.standings[task] = standing
-        log.append(
-            self.connection,
-            self.now,
-            by,
-            "standing",
-            {**columns, "name": self.reader.name},
-        )
+        body = {**columns, "name": self.reader.name}
+        log.append(self.connection, self.now, by, "standing", body)
         self.end_reservations()
 
     def end_reservations(self) -> None:
@@ -234,8 +209,27 @@ class TaskAccess:
             _BY,
         )
 
-    def _since(self, task: str) -> int:
-        return self.standings[task].since if task in self.standings else 0
+    def papers_decided(self, kind: str, task: str = "", before: float = math.inf) -> Sequence[Any]:
+        """Return this person's decisions about papers with a known level, the first one first.
+
+        Args:
+            task: Papers of this task that count for what comes next, or of all tasks if it is empty.
+            before: Only decisions before this time, in seconds since the epoch.
+
+        Returns:
+            The decision's columns, known_level and text of the paper.
+        """
+        query = (
+            select(decisions, ROW.known_level, ROW.text)
+            .join(rows, ROW.id == DECISION.row)
+            .where(DECISION.person == self.reader.id, DECISION.kind == kind, DECISION.undone.is_(False))
+            .where(DECISION.at < before)
+            .order_by(DECISION.id)
+        )
+        if task:
+            since = self.standings[task].since if task in self.standings else 0
+            query = query.where(DECISION.task == task, DECISION.id > since)
+        return self.connection.execute(query).all()
 
     def _pause_by_papers(self, task: str) -> bool:
         """Pause this person if their newest validity papers of a task are under the control limit.
@@ -245,30 +239,14 @@ class TaskAccess:
         number = self.policy.control
         if number is None or self.reader.adjudicates:
             return False
-        before = self.now - self.policy.undo_s
-        papers = papers_decided(
-            self.connection,
-            self.reader.id,
-            "validity",
-            task,
-            self._since(task),
-            before,
-        )[-number:]
+        papers = self.papers_decided("validity", task, self.now - self.policy.undo_s)[-number:]
         if len(papers) < number:
             return False
         levels = len(programme.item_of(self.connection, task).levels)
         exact = sum(paper.level == paper.known_level for paper in papers)
         if exact >= self.policy.control_limit(levels, number) * number:
             return False
-        self.set_standing(
-            task,
-            RaterStanding(
-                PAUSED,
-                papers[-1].id,
-                exact,
-                number,
-            ),
-        )
+        self.set_standing(task, RaterStanding(PAUSED, papers[-1].id, exact, number))
         return True
 
     def _is_done(self, assignment: Assignment) -> bool:
@@ -278,35 +256,6 @@ class TaskAccess:
         return sum(matching) >= assignment.quota
 
 
-def assignments_of(connection: Connection, person: int) -> list[Assignment]:
-    """Return the assignments that a person has alone."""
-    query = select(ASSIGNMENT.tasks, ASSIGNMENT.quota).where(ASSIGNMENT.person == person)
-    return [Assignment(row.tasks, row.quota) for row in connection.execute(query.order_by(ASSIGNMENT.id))]
-
-
 def from_json(lines: str) -> list[Assignment]:
     """Return the assignments of a pool."""
     return [Assignment(*line) for line in json.loads(lines)]
-
-
-def papers_decided(
-    connection: Connection, person: int, kind: str, task: str = "", since: int = 0, before: float = float("inf")
-) -> Sequence[Any]:
-    """Return a person's decisions about papers with a known level, the first one first.
-
-    Args:
-        task: Papers of this task, or of all tasks if it is empty.
-        since: Only decisions with a larger id.
-        before: Only decisions before this time, in seconds since the epoch.
-
-    Returns:
-        The decision's columns, known_level and text of the paper.
-    """
-    query = (
-        select(decisions, ROW.known_level, ROW.text)
-        .join(rows, ROW.id == DECISION.row)
-        .where(DECISION.person == person, DECISION.kind == kind, DECISION.undone.is_(False))
-        .where(DECISION.at < before, DECISION.id > since)
-        .order_by(DECISION.id)
-    )
-    return connection.execute(query.where(DECISION.task == task) if task else query).all()
