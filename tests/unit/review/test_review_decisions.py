@@ -208,7 +208,7 @@ def test_decision_counts_only_after_the_response_was_shown_for_a_time(at_work: A
     assert [d.fast for d in work.execute("SELECT fast FROM decisions ORDER BY id")] == [True, True, False]
     with work.database.read() as connection:
         assert len(decision_rows.blind_levels(connection)) == 1
-        assert len(decision_rows.decisions_again(connection, {"fast": True}, 9)) == 2
+        assert len(decision_rows.decisions_again(connection, {"fast": "1"}, 9)) == 2
 
 
 def test_time_that_the_page_measured_counts_on_a_slow_network(at_work: Any) -> None:
