@@ -57,8 +57,9 @@ def rows_with_names(connection: Connection, names: Iterable[str]) -> Iterator[An
     """Yield the rows with these ids that are not erased, with the `token` that each came with; empty: from a file."""
     token = func.coalesce(API_ROW.token, "").label("token")
     query = select(rows, token).outerjoin(api_rows, API_ROW.row == ROW.id)
+    query = query.where(ROW.state != schema.ERASED)
     for some in chunks(names, _MOST_NAMES):
-        yield from connection.execute(query.where(ROW.name.in_(some), ROW.state != schema.ERASED)).all()
+        yield from connection.execute(query.where(ROW.name.in_(some))).all()
 
 
 def batches_of(connection: Connection) -> dict[str, str]:

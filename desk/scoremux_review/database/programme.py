@@ -150,7 +150,7 @@ def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: st
         deleted(connection, anchors, ANCHOR.task == task)
         of_task = [paper for paper in papers if paper["task"] == task]
         connection.execute(insert(anchors), of_task)
-        body = {"task": task, "digest": anchors_digest(anchors_of(connection, task))}
+        body = {"task": task, "digest": anchors_digest(connection, task)}
         log.append(connection, now, by, "anchors", body)
 
 
@@ -159,8 +159,9 @@ def anchors_of(connection: Connection, task: str) -> list[Any]:
     return list(connection.execute(select(anchors).where(ANCHOR.task == task).order_by(ANCHOR.level, ANCHOR.id)))
 
 
-def anchors_digest(papers: Iterable[Any]) -> str:
+def anchors_digest(connection: Connection, task: str) -> str:
     """Return the digest of a task's anchor papers."""
+    papers = anchors_of(connection, task)
     return digest_of(*(_as_json([paper.id, paper.level, paper.text, paper.note]) for paper in papers))
 
 

@@ -47,7 +47,7 @@ def found(connection: sa.Connection, table: sa.Table, *conditions: _Condition) -
 
 def as_dict(connection: sa.Connection, query: sa.Select[Any]) -> dict[Any, Any]:
     """Return the second column of a query by the first one."""
-    return dict(connection.execute(query).tuples().all())
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def number_of(connection: sa.Connection, *conditions: _Condition) -> int:

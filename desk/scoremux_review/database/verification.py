@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, insert, select, text
+from sqlalchemy import Connection, Table, insert, select, text
 
 from scoremux_files import InputError, parsing
 from scoremux_files.row_files import chunks
@@ -47,7 +47,6 @@ _COMPARED = {
 _BLOCK_ROWS = 10_000
 _LEFT_OUT = (schema.sessions.name, schema.attempts.name)
 """Who is signed in now is of no use later, and what a stolen backup must not have."""
-_CHUNK_ROWS = 1_000
 
 
 @parsing("the database has values of other types than were written", BrokenRecordError)
@@ -91,13 +90,12 @@ def copy_database(source: Database, target: Database) -> tuple[int, str]:
         BrokenRecordError: the copy is not what its record says; then neither is the source.
     """
     with source.read() as reading, target.write() as writing:
-        if writing.execute(select(func.count()).select_from(schema.people)).scalar_one():
+        if schema.number_of(writing, schema.PERSON.id > 0):
             raise InputError("there is a desk in the target already; name an empty database")
-        writing.execute(schema.settings.delete())
+        schema.deleted(writing, schema.settings)
         for table in schema.metadata.sorted_tables:
-            stored = reading.execution_options(yield_per=_CHUNK_ROWS).execute(select(table))
-            rows = (dict(row._mapping) for row in stored) if table.name not in _LEFT_OUT else iter(())
-            for chunk in chunks(rows, _CHUNK_ROWS):
+            rows = _stream(reading, table) if table.name not in _LEFT_OUT else ()
+            for chunk in chunks(rows, _BLOCK_ROWS):
                 writing.execute(insert(table), chunk)
             if not target.is_sqlite and (counted := table.autoincrement_column) is not None:
                 sequence = f"pg_get_serial_sequence('{table.name}', '{counted.name}')"
@@ -106,7 +104,7 @@ def copy_database(source: Database, target: Database) -> tuple[int, str]:
 
 
 def _check_programme(connection: Connection, recorded: RecordedState) -> None:
-    stored = {row.key: row.value for row in connection.execute(select(schema.settings))}
+    stored = schema.as_dict(connection, select(schema.settings))
     try:
         policy = json.loads(stored.pop(programme.POLICY, "{}"))
     except ValueError:
@@ -120,7 +118,7 @@ def _check_programme(connection: Connection, recorded: RecordedState) -> None:
     )
     _compare("task", recorded.tasks, stored_tasks)
     named = connection.scalars(select(schema.ANCHOR.task).distinct()).all()
-    papers = {task: programme.anchors_digest(programme.anchors_of(connection, task)) for task in named}
+    papers = {task: programme.anchors_digest(connection, task) for task in named}
     if papers != recorded.anchors:
         raise BrokenRecordError("the anchor papers are not what the record says")
 

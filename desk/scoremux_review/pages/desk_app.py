@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from scoremux_review.errors import NotAllowedError
-from scoremux_review.pages import director, leader, rater, reading_page, signing_in
+from scoremux_review.pages import director, leader, rater, signing_in
 from scoremux_review.pages.page_endpoints import Page, SafeHeaders, page
 from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Desk
@@ -35,9 +35,9 @@ _PAGES: dict[str | None, dict[str, Page]] = {
         "POST /undo": rater.undo,
         "POST /aside": rater.put_aside,
         "POST /alert": rater.alert,
-        "GET /compare": reading_page.compare,
+        "GET /compare": rater.compare,
         "POST /compare": rater.begin_compare,
-        "GET /feedback": reading_page.feedback,
+        "GET /feedback": rater.feedback,
         "GET /help": rater.keys,
     },
     "leader": {
