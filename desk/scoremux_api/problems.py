@@ -1,13 +1,14 @@
 """Errors as `application/problem+json` (RFC 9457). No problem holds a student's text."""
 
 import logging
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -24,6 +25,7 @@ _UNREAD = (408, 413)
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class ApiProblem(ScoremuxError):
     """An answer that is an error.
 
@@ -33,12 +35,13 @@ class ApiProblem(ScoremuxError):
         retry_after: Seconds after which the same request may succeed; None if it would fail again.
     """
 
-    def __init__(self, status: int, title: str, detail: str, retry_after: int | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.title = title
-        self.detail = detail
-        self.retry_after = retry_after
+    status: int
+    title: str
+    detail: str
+    retry_after: int | None = None
+
+    def __str__(self) -> str:
+        return self.detail
 
     def body(self) -> dict[str, Any]:
         """Return the members of a `ProblemBody`."""
@@ -54,18 +57,25 @@ class ApiProblem(ScoremuxError):
         return Response(orjson.dumps(self.body()), self.status, headers, MEDIA_TYPE)
 
 
-class ProblemBody(BaseModel):
+class Described(BaseModel, use_attribute_docstrings=True):
+    """A shape of the OpenAPI file; the docstring below a member describes it."""
+
+
+class ProblemBody(Described):
     """An error (RFC 9457)."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [ApiProblem(503, "Server busy", "the queue is full", 1).body()]}
     )
 
-    type: str = Field(description="A URN that names the kind of problem; it does not change.")
+    type: str
+    """A URN that names the kind of problem; it does not change."""
     title: str
     status: int
-    detail: str = Field(description="What was wrong, and what to do.")
-    retryable: bool = Field(description="Whether the same request may succeed later; then there is a Retry-After.")
+    detail: str
+    """What was wrong, and what to do."""
+    retryable: bool
+    """Whether the same request may succeed later; then there is a Retry-After."""
 
 
 def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from scoremux_api.problems import ApiProblem
+from scoremux_api.problems import ApiProblem, Described
 from scoremux_client import Scored, Status
 from scoremux_client.contract import MAX_BATCH_ROWS
 from scoremux_files import InputError
@@ -27,7 +27,7 @@ def example(**members: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [members]})
 
 
-class KnownMembers(BaseModel, extra="forbid"):
+class KnownMembers(Described, extra="forbid"):
     """Refuses other members with one error: pydantic has one for each, and names it, which may be a text."""
 
     @model_validator(mode="before")
@@ -77,16 +77,18 @@ class RowIn(KnownMembers):
         keep={"region": "north"},
     )
 
-    id: str = Field(pattern=ROW_ID, description="The platform's own name of the response; unique within a task.")
-    task: str = Field(max_length=256, description="Task id, or `id@digest` to pin a version.")
-    text: Annotated[str | None, BeforeValidator(sendable)] = Field(
-        description="The student's response; `null` gets the status INVALID_TEXT."
-    )
-    student: str = Field("", pattern=NAME, description="Who wrote it: responses of one student count as one draw.")
-    administration: str = Field("", pattern=NAME, description="When it was written, for the desk's exports.")
-    keep: Annotated[dict[str, str], BeforeValidator(_groups)] = Field(
-        {}, description="Groups of the student, such as a region: columns of the desk's exports, for fairness."
-    )
+    id: str = Field(pattern=ROW_ID)
+    """The platform's own name of the response; unique within a task."""
+    task: str = Field(max_length=256)
+    """Task id, or `id@digest` to pin a version."""
+    text: Annotated[str | None, BeforeValidator(sendable)]
+    """The student's response; `null` gets the status INVALID_TEXT."""
+    student: str = Field("", pattern=NAME)
+    """Who wrote it: responses of one student count as one draw."""
+    administration: str = Field("", pattern=NAME)
+    """When it was written, for the desk's exports."""
+    keep: Annotated[dict[str, str], BeforeValidator(_groups)] = {}  # noqa: RUF012
+    """Groups of the student, such as a region: columns of the desk's exports, for fairness."""
 
     @property
     def origin(self) -> tuple[str, str, str]:
@@ -100,7 +102,7 @@ class ScoreRequest(KnownMembers):
     rows: list[RowIn] = Field(min_length=1, max_length=MAX_BATCH_ROWS)
 
 
-class ScoredRow(BaseModel):
+class ScoredRow(Described):
     """A row with its outcome; `null` where there is nothing."""
 
     model_config = example(
@@ -121,17 +123,28 @@ class ScoredRow(BaseModel):
 
     id: str
     task: str
-    status: Status = Field(description="`OK`, or why the row has no score.")
-    level: int | None = Field(description="Index of the level, from 0.")
-    score: float | None = Field(description="The points that the level is worth.")
-    probabilities: list[float] | None = Field(description="Of each level of the task.")
-    confidence: float | None = Field(description="Calibrated probability that a human would give this level.")
-    range: tuple[int, int] | None = Field(description="Lowest and highest level that a human may have given.")
-    condition: str | None = Field(description="Code of a response that is no attempt, such as `B` for blank.")
-    route: str | None = Field(description="`machine`, or `human:` and a reason.")
-    version: str | None = Field(description="Digest of the task version that scored the row.")
-    truncated: bool = Field(description="Whether the text was longer than the model reads.")
-    arithmetic: str | None = Field(description="What computed the row; equal names give equal bits.")
+    status: Status
+    """`OK`, or why the row has no score."""
+    level: int | None
+    """Index of the level, from 0."""
+    score: float | None
+    """The points that the level is worth."""
+    probabilities: list[float] | None
+    """Of each level of the task."""
+    confidence: float | None
+    """Calibrated probability that a human would give this level."""
+    range: tuple[int, int] | None
+    """Lowest and highest level that a human may have given."""
+    condition: str | None
+    """Code of a response that is no attempt, such as `B` for blank."""
+    route: str | None
+    """`machine`, or `human:` and a reason."""
+    version: str | None
+    """Digest of the task version that scored the row."""
+    truncated: bool
+    """Whether the text was longer than the model reads."""
+    arithmetic: str | None
+    """What computed the row; equal names give equal bits."""
 
 
 class ScoreAnswer(BaseModel):

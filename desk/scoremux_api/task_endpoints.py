@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from scoremux_api.problems import declared, not_found
+from scoremux_api.problems import Described, declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_client import ServedTask
 from scoremux_files.settings import parse_file
@@ -16,17 +16,19 @@ router = APIRouter()
 _OF_POLICY = ("policy", "conditions", "truncated", "threshold", "level_range")
 
 
-class TaskOut(BaseModel):
+class TaskOut(Described):
     """A task of the scoring server. What only the store knows is `null` unless the API was given `--tasks`."""
 
     id: str
-    version: str = Field(description="Digest of the live version; also the ETag.")
-    levels: list[int] = Field(description="Indices of the levels, the lowest first.")
-    points: list[float] = Field(description="What each level is worth.")
+    version: str
+    """Digest of the live version; also the ETag."""
+    levels: list[int]
+    """Indices of the levels, the lowest first."""
+    points: list[float]
+    """What each level is worth."""
     question: str | None = None
-    policy: dict[str, Any] | None = Field(
-        None, description="Which rows go to people, as `decision.json` of the version has it; `policy` is its digest."
-    )
+    policy: dict[str, Any] | None = None
+    """Which rows go to people, as `decision.json` of the version has it; `policy` is its digest."""
 
 
 class TaskList(BaseModel):

@@ -48,8 +48,8 @@ review = typer.Typer(
 _MOST_SHOWN = 10
 _MOST_DEAD = 1_000
 _Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
-_Tasks = Annotated[Path | None, typer.Option("--tasks", help="Store, or folder of task folders, for their texts.")]
-_Policy = Annotated[Path | None, typer.Option("--policy", help="TOML file with the table `review`.")]
+_Tasks = Annotated[Path | None, typer.Option(help="Store, or folder of task folders, for their texts.")]
+_Policy = Annotated[Path | None, typer.Option(help="TOML file with the table `review`.")]
 
 
 @review.command("open")
@@ -112,7 +112,7 @@ def add(
     database: Where,
     scored: _Scored = None,
     responses: Annotated[
-        list[Path] | None, typer.Option("--responses", help="The file that was scored; needed only for single files.")
+        list[Path] | None, typer.Option(help="The file that was scored; needed only for single files.")
     ] = None,
     tasks: _Tasks = None,
     policy: _Policy = None,
@@ -128,7 +128,6 @@ def add(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            "--column",
             metavar="KEY=NAME",
             help="How --responses call the columns id, text and student, and which ones of SCORED exports keep (keep), "
             "if the job does not say it; repeatable.",
@@ -152,7 +151,7 @@ def add(
 def verify(
     database: Where,
     noted: Annotated[
-        str | None, typer.Option("--noted", help="NUMBER:DIGEST that was printed earlier; it must be in the record.")
+        str | None, typer.Option(help="NUMBER:DIGEST that was printed earlier; it must be in the record.")
     ] = None,
 ) -> None:
     """Check the record's chain of digests, and the database against it. Note what it prints, outside the database.
@@ -172,13 +171,11 @@ def verify(
 @review.command()
 def export(
     database: Where,
-    out: Annotated[Path | None, typer.Option("--out", help="Final scores: .parquet, .csv or .jsonl.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Final scores: .parquet, .csv or .jsonl.")] = None,
     labelled: Annotated[
-        Path | None, typer.Option("--labelled", help="Rows with human levels, for train, evaluate and calibrate.")
+        Path | None, typer.Option(help="Rows with human levels, for train, evaluate and calibrate.")
     ] = None,
-    papers: Annotated[
-        Path | None, typer.Option("--papers", help="What raters gave validity papers, for `scoremux watch`.")
-    ] = None,
+    papers: Annotated[Path | None, typer.Option(help="What raters gave validity papers, for `scoremux watch`.")] = None,
     administration: Annotated[
         str, typer.Option(help="Only the responses that a file or folder of this name brought (default: all).")
     ] = "",

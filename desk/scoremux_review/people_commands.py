@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 BY = "command line"
 """Who does it, for the record."""
 
-Where = Annotated[
-    str, typer.Option("--database", help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")
-]
+Where = Annotated[str, typer.Option(help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")]
 console = Console(stderr=True, markup=False)
 
 users = typer.Typer(

@@ -17,10 +17,10 @@ from scoremux_review.people_commands import Where, opened, say
 
 def erase(
     database: Where,
-    ids: Annotated[Path | None, typer.Option("--ids", help="File with an id a line.")] = None,
+    ids: Annotated[Path | None, typer.Option(help="File with an id a line.")] = None,
     one_id: Annotated[list[str] | None, typer.Option("--id", help="An id; may be given again.")] = None,
     before: Annotated[
-        str | None, typer.Option("--before", help="Everything older than this day or time (UTC), such as 2026-01-31.")
+        str | None, typer.Option(help="Everything older than this day or time (UTC), such as 2026-01-31.")
     ] = None,
     token: Annotated[
         str | None,
@@ -32,15 +32,13 @@ def erase(
     audit_key_file: Annotated[Path | None, typer.Option(help="The key of its digests, if they have one.")] = None,
     responses: Annotated[
         list[Path] | None,
-        typer.Option("--responses", help="File that was scored: texts of the ids that the desk does not have."),
+        typer.Option(help="File that was scored: texts of the ids that the desk does not have."),
     ] = None,
     outputs: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--outputs", help="Folder that `scoremux score` wrote, or --folder of `scoremux api`; repeatable."
-        ),
+        typer.Option(help="Folder that `scoremux score` wrote, or --folder of `scoremux api`; repeatable."),
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", help="Who erases, for the record (default: this user).")] = None,
+    by: Annotated[str | None, typer.Option(help="Who erases, for the record (default: this user).")] = None,
 ) -> None:
     """Erase texts and ids from the desk, the API's answers and audit logs. Run it again if it was interrupted.
 

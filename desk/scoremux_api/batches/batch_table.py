@@ -5,10 +5,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from sqlalchemy import Connection, Row, select
 
-from scoremux_api.problems import not_found
+from scoremux_api.problems import Described, not_found
 from scoremux_review.database.schema import BATCH, batches, changed
 from scoremux_review.reading import outbox
 
@@ -23,12 +23,15 @@ ENDED: tuple[BatchState, ...] = ("completed", "failed", "cancelled")
 """Nothing is computed any more, but the results are there."""
 
 
-class RequestCounts(BaseModel):
+class RequestCounts(Described):
     """Rows of a batch."""
 
-    total: int = Field(default=0, description="Lines of the file that are not blank; 0 until it is validated.")
-    completed: int = Field(default=0, description="Rows whose outcome is in the results.")
-    failed: int = Field(default=0, description="Lines that get no outcome; they are in the errors.")
+    total: int = 0
+    """Lines of the file that are not blank; 0 until it is validated."""
+    completed: int = 0
+    """Rows whose outcome is in the results."""
+    failed: int = 0
+    """Lines that get no outcome; they are in the errors."""
 
 
 class BatchError(BaseModel):
@@ -56,12 +59,13 @@ class Batch(BaseModel):
     cancelled_at: int | None = None
 
 
-class BatchList(BaseModel):
+class BatchList(Described):
     """Batches, the newest first."""
 
     object: Literal["list"] = "list"
     data: list[Batch]
-    has_more: bool = Field(description="Whether there are older ones; ask for them with `after`, the id of the last.")
+    has_more: bool
+    """Whether there are older ones; ask for them with `after`, the id of the last."""
 
 
 def batch_of(row: Row[Any]) -> Batch:

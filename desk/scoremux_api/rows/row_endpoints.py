@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from scoremux_api.callers import Caller
 from scoremux_api.idempotency import OnceOf
-from scoremux_api.problems import ApiProblem, declared
+from scoremux_api.problems import ApiProblem, Described, declared
 from scoremux_api.rows.live_intake import ScoredArrival
 from scoremux_api.services import CallerOf, Services, ServicesOf
 from scoremux_api.shapes import ROW_ID, ScoreAnswer, ScoreRequest, as_json_row, body_shape, example, parsed
@@ -28,7 +28,7 @@ router = APIRouter()
 RowState = Literal["machine", "pending", "final", "corrected"]
 
 
-class RowChange(BaseModel):
+class RowChange(Described):
     """A row at one time."""
 
     at: datetime
@@ -36,9 +36,12 @@ class RowChange(BaseModel):
         description="`machine`: the machine's level counts (people may read the row behind it); `pending`: people have "
         "not decided yet; `final`: they have; `corrected`: they have decided again."
     )
-    level: int | None = Field(description="Index of the level that counts, from 0; `null` while there is none.")
-    score: float | None = Field(description="The points that this level is worth.")
-    condition: str | None = Field(description="Code of a response that is no attempt.")
+    level: int | None
+    """Index of the level that counts, from 0; `null` while there is none."""
+    score: float | None
+    """The points that this level is worth."""
+    condition: str | None
+    """Code of a response that is no attempt."""
 
 
 class RowOut(RowChange):
@@ -61,11 +64,14 @@ class RowOut(RowChange):
 
     id: str
     task: str
-    reason: str | None = Field(description="Why people read it, such as `LOW_CONFIDENCE`.")
+    reason: str | None
+    """Why people read it, such as `LOW_CONFIDENCE`."""
     machine_level: int | None
     route: str | None
-    version: str | None = Field(description="Digest of the task version that the machine scored it with.")
-    history: list[RowChange] = Field(description="All changes of state or level, the first one first.")
+    version: str | None
+    """Digest of the task version that the machine scored it with."""
+    history: list[RowChange]
+    """All changes of state or level, the first one first."""
 
 
 @router.post(

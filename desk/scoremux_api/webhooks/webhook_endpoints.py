@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from scoremux_api.callers import Caller, Callers
-from scoremux_api.problems import ApiProblem, declared, not_found
+from scoremux_api.problems import ApiProblem, Described, declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
 from scoremux_api.shapes import KnownMembers, body_shape, parsed
 from scoremux_api.webhooks.addresses import NotLookedUpError
@@ -29,18 +29,20 @@ State = Literal["waiting", "delivered", "dead"]
 class WebhookRequest(KnownMembers):
     """A webhook to register."""
 
-    url: str = Field(max_length=2_000, description="https, and a host with public addresses alone.")
+    url: str = Field(max_length=2_000)
+    """https, and a host with public addresses alone."""
     events: list[Event] = Field(list(get_args(Event)), min_length=1, max_length=3)
 
 
-class WebhookOut(BaseModel):
+class WebhookOut(Described):
     """A webhook of the token."""
 
     id: str
     url: str
     events: list[Event]
     created_at: datetime
-    secret: str | None = Field(description="For a library of Standard Webhooks; only in the answer that makes it.")
+    secret: str | None
+    """For a library of Standard Webhooks; only in the answer that makes it."""
 
 
 class WebhookList(BaseModel):
@@ -49,16 +51,19 @@ class WebhookList(BaseModel):
     webhooks: list[WebhookOut]
 
 
-class DeliveryOut(BaseModel):
+class DeliveryOut(Described):
     """An event on its way to a webhook."""
 
-    id: str = Field(description="The header `webhook-id`, the same in each attempt.")
+    id: str
+    """The header `webhook-id`, the same in each attempt."""
     type: Event
     state: State
     attempts: int
-    answer: str = Field(description="What the last attempt brought.")
+    answer: str
+    """What the last attempt brought."""
     created_at: datetime
-    due_at: datetime = Field(description="When the next attempt is due, of a waiting one.")
+    due_at: datetime
+    """When the next attempt is due, of a waiting one."""
     data: dict[str, Any]
 
 

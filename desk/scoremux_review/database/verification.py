@@ -44,7 +44,7 @@ _COMPARED = {
 }
 """Tables of which the record has all columns, and the name of a row of each."""
 
-_BLOCK_ROWS = 10_000
+_BLOCK_ROWS = 1_000
 _LEFT_OUT = (schema.sessions.name, schema.attempts.name)
 """Who is signed in now is of no use later, and what a stolen backup must not have."""
 
