@@ -54,7 +54,7 @@ def pause(visit: Visit) -> Response:
             access.connection,
             task,
             stop,
-            access.reader.name,
+            access.by,
             access.now,
         )
     return see("/progress")

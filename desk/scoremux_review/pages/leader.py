@@ -1,6 +1,7 @@
 """Pages of leaders: progress, agreement, alerts, and single responses with their history."""
 
 import json
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -13,7 +14,7 @@ from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Visit, see
 from scoremux_review.reading import alerts as desk_alerts
 from scoremux_review.reading import assignments, conversations, decision_rows, settling
-from scoremux_review.reading.task_access import Reader, TaskAccess
+from scoremux_review.reading.task_access import TaskAccess
 
 _MOST_SHOWN = 100
 _PAGE = 25
@@ -105,7 +106,7 @@ def raters(visit: Visit) -> Response:
     with visit.reading() as connection:
         people = [p for p in accounts.listed(connection) if p.active]
         now = visit.desk.database.now()
-        access = {p.id: TaskAccess(connection, Reader(p.id, p.name), now) for p in people}
+        access = {p.id: TaskAccess(connection, p, now) for p in people}
         return show(
             visit,
             "raters.html",
@@ -235,10 +236,10 @@ def _row_number(visit: Visit) -> int:
     return number
 
 
-def _person(connection: Connection, visit: Visit) -> Reader:
+def _person(connection: Connection, visit: Visit) -> Any:
     for person in accounts.listed(connection):
         if person.active and person.id == visit.number("person"):
-            return Reader.of(person)
+            return person
     raise ReviewError("unknown person")
 
 

@@ -26,7 +26,7 @@ def queues(visit: Visit) -> Response:
     with visit.reading() as connection:
         waiting = reads.all_queues(connection)
         tasks = programme.all_items(connection)
-        access = TaskAccess(connection, visit.reader, visit.desk.database.now())
+        access = TaskAccess(connection, visit.person, visit.desk.database.now())
         search = visit.request.query_params.get("find", "").strip()
         mine: dict[str, Any] = {
             "current": reads.current_read(connection, visit.person.id),
@@ -36,7 +36,7 @@ def queues(visit: Visit) -> Response:
             "found": [id_ for id_, t in tasks.items() if search.casefold() in f"{id_}\n{t.question}".casefold()],
             "filters": search or len(tasks) > _FEW_TASKS,
         }
-        if visit.reader.adjudicates:
+        if access.adjudicates:
             return show(visit, "queues.html", queues=waiting, tasks=tasks, **mine)
         open_tasks = {queue.task for queue in waiting if queue.waiting and queue.reason != reads.ADJUDICATION}
         obstacles = {task: access.obstacle(task) for task in sorted(open_tasks | access.sets.keys())}
@@ -52,7 +52,7 @@ def queues(visit: Visit) -> Response:
 
 def start(visit: Visit) -> Response:
     """Choose a task, or a response that was put aside, and read; leaders may choose why responses are read, too."""
-    if visit.text("reason") and not visit.reader.adjudicates:
+    if visit.text("reason") and not visit.person.may("leader"):
         raise NotAllowedError("only leaders choose why responses are read")
     task = visit.text("task")
     reason = visit.text("reason")
@@ -101,7 +101,7 @@ def undo(visit: Visit) -> Response:
             human_decisions.undo(access)
         except TooLateError as error:
             message = error.sentence
-        if (current := reads.current_read(access.connection, access.reader.id)) is not None:
+        if (current := reads.current_read(access.connection, access.person)) is not None:
             _choose_queue_with(visit, access, current)
         return message
 
@@ -165,7 +165,7 @@ def feedback(visit: Visit) -> Response:
     Only papers count whose decision can no longer be undone, so a block's end tells nothing about the paper before it.
     """
     with visit.reading() as connection:
-        access = TaskAccess(connection, visit.reader, visit.desk.database.now())
+        access = TaskAccess(connection, visit.person, visit.desk.database.now())
         policy = access.policy
         papers = access.papers_decided("validity", before=access.now - policy.undo_s)
         items = programme.all_items(connection)
@@ -189,7 +189,7 @@ def _choose_queue_with(visit: Visit, access: TaskAccess, read: Any) -> None:
     """Have this person read from a queue that has a read: the one that they have chosen, if it does."""
     person = visit.person
     if person.task not in ("", read.task) or person.reason not in ("", read.reason):
-        reason = read.reason if access.reader.adjudicates else ""
+        reason = read.reason if access.adjudicates else ""
         visit.signed_in = accounts.choose_queue(access.connection, person, read.task, reason)
 
 
@@ -214,7 +214,7 @@ def _next_response(visit: Visit, access: TaskAccess, message: str) -> Columns:
 def _strip(access: TaskAccess, message: str) -> Columns:
     """Return the values above a response: a message, the last decision while it can be undone, the pace of today."""
     connection = access.connection
-    person = access.reader.id
+    person = access.person
     now = access.now
     pace = decision_rows.pace_since(connection, person, now - now % _DAY_S)
     last = decision_rows.last_decision(connection, person)

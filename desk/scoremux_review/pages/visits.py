@@ -16,7 +16,7 @@ from scoremux_review.database.connection import Connection, Database
 from scoremux_review.errors import NotAllowedError, ReviewError
 from scoremux_review.pages.proxy import USER
 from scoremux_review.reading.leases import RANDOM
-from scoremux_review.reading.task_access import Reader, TaskAccess
+from scoremux_review.reading.task_access import TaskAccess
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
@@ -91,10 +91,6 @@ class Visit:
             raise NotAllowedError("sign in first")
         return self.signed_in
 
-    @property
-    def reader(self) -> Reader:
-        return Reader.of(self.person)
-
     def reading(self) -> AbstractContextManager[Connection]:
         """Give a transaction that changes nothing (`Database.read`)."""
         return self.desk.database.read()
@@ -103,7 +99,7 @@ class Visit:
     def writing(self) -> Iterator[TaskAccess]:
         """Give this person a transaction as the only writer (`Database.write`)."""
         with self.desk.database.write() as connection:
-            yield TaskAccess(connection, self.reader, self.desk.database.now())
+            yield TaskAccess(connection, self.person, self.desk.database.now())
 
     @property
     def user(self) -> str:

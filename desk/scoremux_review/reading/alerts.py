@@ -50,16 +50,14 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
 def raise_alert(access: TaskAccess, token: str) -> None:
     """Raise an alert for the response that a rater reads. Raises LeaseLostError."""
     connection = access.connection
-    reader = access.reader
-    lost = "raise the alert there, or by its id"
-    read = reads.read_of_token(connection, token, reader.id, lost)
-    add_alert(connection, read.row, reader.name, access.now, person=reader.id)
+    read = reads.read_of_token(connection, token, access.person, "raise the alert there, or by its id")
+    add_alert(connection, read.row, access.by, access.now, person=access.person)
 
 
 def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
     """Note that a leader has seen alerts, each the first time."""
     for alert in shown:
-        view = {"alert": alert.id, "person": access.reader.id}
+        view = {"alert": alert.id, "person": access.person}
         if not number_of(access.connection, *(VIEW[name] == number for name, number in view.items())):
             body = {**view, "at": access.now}
             inserted(access.connection, alert_views, **body)
@@ -69,7 +67,7 @@ def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
 def handle_alert(access: TaskAccess, alert: int) -> None:
     """Note that an open alert is taken care of."""
     connection = access.connection
-    person = access.reader.id
+    person = access.person
     this = (ALERT.id == alert) & ALERT.handled_at.is_(None)
     if (stored := found(connection, alerts, this)) is not None:
         changed(connection, alerts, this, handled_by=person, handled_at=access.now)

@@ -27,7 +27,7 @@ from scoremux_review.database.schema import (
     pools,
 )
 from scoremux_review.errors import ReviewError
-from scoremux_review.reading.task_access import PAUSED, Assignment, RaterStanding, Reader, TaskAccess, from_json
+from scoremux_review.reading.task_access import PAUSED, Assignment, RaterStanding, TaskAccess, from_json
 
 ACTIONS = {"qualified": "Let read", "again": "Qualify again", PAUSED: "Pause"}
 """What a leader decides about a rater and a task."""
@@ -61,7 +61,7 @@ def stopped_raters(connection: Connection) -> int:
     return number_of(connection, active, STANDING.state.in_(("failed", "paused")))
 
 
-def assign_work(access: TaskAccess, person: Reader, lines: str) -> None:
+def assign_work(access: TaskAccess, person: Any, lines: str) -> None:
     """Say which tasks a person reads. Raises ReviewError if `lines` cannot be read (`_parse`)."""
     connection = access.connection
     parsed = _parse(lines)
@@ -111,7 +111,7 @@ def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str
     access.log("pool", body)
     for person in active.values():
         if person.id in before | after:
-            TaskAccess(connection, Reader.of(person), access.now).end_reservations()
+            TaskAccess(connection, person, access.now).end_reservations()
 
 
 def _replace_pool(connection: Connection, name: str, stored: list[Any], members: Sequence[int]) -> int | None:
@@ -126,14 +126,14 @@ def _replace_pool(connection: Connection, name: str, stored: list[Any], members:
     return number
 
 
-def decide_standing(access: TaskAccess, person: Reader, task: str, state: str) -> None:
+def decide_standing(access: TaskAccess, person: Any, task: str, state: str) -> None:
     """Let someone read a task, have them qualify again, or pause them: one of `ACTIONS`. Raises ReviewError."""
     connection = access.connection
     if state not in ACTIONS or task not in programme.all_items(connection):
         raise ReviewError("choose a task, and what follows")
     last = connection.scalar(select(func.max(DECISION.id)).where(DECISION.person == person.id))
     standing = RaterStanding(state, last or 0, None, None)
-    TaskAccess(connection, person, access.now).set_standing(task, standing, access.reader.name)
+    TaskAccess(connection, person, access.now).set_standing(task, standing, access.by)
 
 
 def _parse(lines: str) -> list[Assignment]:

@@ -39,7 +39,7 @@ def put_aside(access: TaskAccess, token: str, question: str) -> None:
     Raises LeaseLostError, and ReviewError if this rater has put too many aside.
     """
     connection = access.connection
-    person = access.reader.id
+    person = access.person
     read = reads.read_of_token(connection, token, person, "it was not put aside", ["leased"])
     if len(reads.reads_aside(connection, person)) >= _MOST_ASIDE:
         raise ReviewError(f"you have put {_MOST_ASIDE} responses aside; decide one of them first")
@@ -52,7 +52,7 @@ def put_aside(access: TaskAccess, token: str, question: str) -> None:
 def take_up(access: TaskAccess, token: str) -> Any:
     """Lease a response again that this rater has put aside; return the read. Raises LeaseLostError."""
     connection = access.connection
-    person = access.reader.id
+    person = access.person
     read = reads.read_of_token(connection, token, person, "it is no longer put aside for you", reads.PENDING)
     if read.state == "aside":
         reads.release(connection, person)
@@ -135,7 +135,7 @@ def _say(access: TaskAccess, read: Any, rater: int, text: str, action: str) -> N
     body = {
         "read": read.id,
         "rater": rater,
-        "person": access.reader.id,
+        "person": access.person,
         "at": access.now,
     }
     entry = access.log(action, body, read.row, text[:_MOST_MESSAGE])

@@ -52,7 +52,7 @@ def decide(access: TaskAccess, rating: Rating) -> None:
     read = reads.read_of_token(
         access.connection,
         rating.token,
-        access.reader.id,
+        access.person,
         lost,
     )
     members = reads.group_members(access.connection, read.id)
@@ -80,7 +80,7 @@ def undo(access: TaskAccess) -> int:
     """
     connection = access.connection
     group = _to_undo(access)
-    reads.release(connection, access.reader.id)
+    reads.release(connection, access.person)
     for decision in group:
         decision_rows.mark(connection, decision.id, undone=True)
         lead = None if decision is group[0] else group[0].read
@@ -95,7 +95,7 @@ def compare(access: TaskAccess) -> None:
 
     Raises ReviewError if they have decided nothing.
     """
-    last = decision_rows.last_decision(access.connection, access.reader.id)
+    last = decision_rows.last_decision(access.connection, access.person)
     if last is None:
         raise ReviewError("this response has no decision to compare")
     if not last.compared:
@@ -149,7 +149,7 @@ def _save(access: TaskAccess, read: Any, note: str, values: dict[str, Any]) -> i
     reads.finish(access.connection, read, values["spent_s"])
     columns = {name: getattr(read, name) for name in ("task", "kind", "round")} | values
     saw = "scores" if read.kind == "adjudication" else "machine" if access.policy.machine == "before" else "blind"
-    columns |= {"read": read.id, "person": access.reader.id, "saw": saw}
+    columns |= {"read": read.id, "person": access.person, "saw": saw}
     before = responses.row_of(access.connection, read.row)
     decision = decision_rows.add_decision(access.connection, row=read.row, **columns)
     body = {**columns, "decision": decision.id, **settle(access, decision)}
@@ -162,7 +162,7 @@ def _save(access: TaskAccess, read: Any, note: str, values: dict[str, Any]) -> i
 
 def _to_undo(access: TaskAccess) -> Sequence[Any]:
     """Return a rater's last decision and those made along with it. Raises as `undo` does."""
-    last = decision_rows.last_decision(access.connection, access.reader.id)
+    last = decision_rows.last_decision(access.connection, access.person)
     if last is None:
         raise TooLateError("there is nothing to undo")
     if access.now - last.at > access.policy.undo_s:

@@ -53,7 +53,7 @@ def _kept(access: TaskAccess, task: str, reason: str) -> Any | None:
     """Return the read that this person has, if it is of the queue. Else give it back, and all whose time is over."""
     connection = access.connection
     now = access.now
-    current = current_read(access.connection, access.reader.id)
+    current = current_read(access.connection, access.person)
     if current is not None:
         fits = task in ("", current.task) and reason in ("", current.reason)
         if fits and not programme.item_of(connection, current.task).paused:
@@ -80,7 +80,7 @@ def _queues_in_order(access: TaskAccess, task: str, reason: str, draw: Callable[
     """
     query = select(QUEUE.task, QUEUE.reason, QUEUE.waiting).join(tasks, TASK.id == QUEUE.task)
     query = query.where(QUEUE.waiting > 0, TASK.paused.is_(False))
-    query = query if access.reader.adjudicates else query.where(QUEUE.reason != ADJUDICATION)
+    query = query if access.adjudicates else query.where(QUEUE.reason != ADJUDICATION)
     query = query.where(QUEUE.task == task) if task else query
     query = query.where(QUEUE.reason == reason) if reason else query
     waiting = access.connection.execute(query.order_by(QUEUE.task, QUEUE.reason))
@@ -102,16 +102,16 @@ def _next_read(access: TaskAccess, task: str, reason: str, draw: Callable[[], fl
     """Return the next read of a queue: a paper of the qualification set, an open read, or a validity paper."""
     read = access.next_paper(task) if access.obstacle(task) == QUALIFY else None
     if read is None and access.may_read(task):
-        read = _next_open(access.connection, access.reader.id, task, reason)
+        read = _next_open(access.connection, access.person, task, reason)
     if read is not None and read.kind == "first" and draw() < access.policy.validity:
-        return _validity_read(access.connection, access.reader.id, read) or read
+        return _validity_read(access.connection, access.person, read) or read
     return read
 
 
 def _leased(access: TaskAccess, read: Any) -> Any:
     """Lease a read, and the duplicates of its response if they are decided together."""
     connection = access.connection
-    person = access.reader.id
+    person = access.person
     times = (access.now, access.policy.lease_s)
     lease(connection, [read.id], person, *times)
     if access.policy.groups and read.kind == "first":

@@ -13,7 +13,7 @@ from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading import decision_rows, outbox
 from scoremux_review.reading.intake import share
-from scoremux_review.reading.task_access import Reader, TaskAccess
+from scoremux_review.reading.task_access import TaskAccess
 
 
 def settle(access: TaskAccess, decision: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def reopen(access: TaskAccess, row: int, why: str) -> None:
     access.log("reopened", body, row=row, remark=why)
 
 
-def assign(access: TaskAccess, row: int, person: Reader | None) -> None:
+def assign(access: TaskAccess, row: int, person: Any | None) -> None:
     """Give the waiting read of a row to a person, or to anyone; a lease of another person ends. Raises ReviewError."""
     connection = access.connection
     read = reads.pending_read(connection, row)
@@ -112,9 +112,10 @@ def assign(access: TaskAccess, row: int, person: Reader | None) -> None:
     if person is not None:
         if read.not_for == person.id:
             raise ReviewError("this person has read the response already")
-        if read.kind == "adjudication" and not person.adjudicates:
+        theirs = TaskAccess(connection, person, access.now)
+        if read.kind == "adjudication" and not theirs.adjudicates:
             raise ReviewError("two raters disagree about this response; only a leader decides it")
-        TaskAccess(connection, person, access.now).require(read.task)
+        theirs.require(read.task)
     reads.give_back_group(connection, read.lead or read.id)
     only_for = person.id if person else None
     changed(connection, read_table, READ.id == read.id, only_for=only_for)

@@ -48,19 +48,6 @@ _BY = "scoremux review"
 
 
 @dataclass(frozen=True)
-class Reader:
-    """A person who reads; leaders adjudicate: they read the responses that two raters disagree about."""
-
-    id: int
-    name: str
-    adjudicates: bool = False
-
-    @classmethod
-    def of(cls, account: Any) -> Reader:
-        return cls(account.id, account.name, account.role != "rater")
-
-
-@dataclass(frozen=True)
 class Assignment:
     """The tasks that a person reads: a task's id or a pattern, with the most decisions, None for no limit."""
 
@@ -90,18 +77,21 @@ class RaterStanding:
 class TaskAccess:
     """One person in one transaction, and what they may read. Each part is read from the tables when it is needed first.
 
-    Leaders neither qualify nor are paused. The connection must be the only writer (`Database.write`) for all methods
-    but `obstacle` and `require`.
+    Leaders neither qualify nor are paused, and adjudicate: they read the responses that two raters disagree about. The
+    connection must be the only writer (`Database.write`) for all methods but `obstacle` and `require`.
     """
 
-    def __init__(self, connection: Connection, reader: Reader, now: float) -> None:
+    def __init__(self, connection: Connection, account: Any, now: float) -> None:
+        """Take the account (id, name, role) of the person."""
         self.connection = connection
-        self.reader = reader
+        self.person: int = account.id
+        self.by: str = account.name
+        self.adjudicates = account.role != "rater"
         self.now = now
 
     def log(self, action: str, body: dict[str, Any], row: int | None = None, remark: str = "") -> int:
         """Append an entry about what this person does to the record; return its number (`log.append`)."""
-        return log.append(self.connection, self.now, self.reader.name, action, body, row, remark)
+        return log.append(self.connection, self.now, self.by, action, body, row, remark)
 
     @cached_property
     def policy(self) -> DeskPolicy:
@@ -110,14 +100,14 @@ class TaskAccess:
     @cached_property
     def own_assignments(self) -> list[Assignment]:
         """Those that the person has alone."""
-        query = select(ASSIGNMENT.tasks, ASSIGNMENT.quota).where(ASSIGNMENT.person == self.reader.id)
+        query = select(ASSIGNMENT.tasks, ASSIGNMENT.quota).where(ASSIGNMENT.person == self.person)
         return [Assignment(*row) for row in self.connection.execute(query.order_by(ASSIGNMENT.id))]
 
     @cached_property
     def assignments(self) -> list[Assignment]:
         """Those that the person has alone, and those of their pools."""
         query = select(POOL.assignments).join(pool_members, MEMBER.pool == POOL.id)
-        shared = self.connection.scalars(query.where(MEMBER.person == self.reader.id).order_by(POOL.name))
+        shared = self.connection.scalars(query.where(MEMBER.person == self.person).order_by(POOL.name))
         return [*self.own_assignments, *(a for lines in shared for a in from_json(lines))]
 
     @cached_property
@@ -125,7 +115,7 @@ class TaskAccess:
         """The papers of each task's qualification set; empty for leaders."""
         sets: dict[str, list[int]] = {}
         query = select(ROW.task, ROW.id).where(ROW.state == "qualification").order_by(ROW.id)
-        for paper in () if self.reader.adjudicates else self.connection.execute(query):
+        for paper in () if self.adjudicates else self.connection.execute(query):
             sets.setdefault(paper.task, []).append(paper.id)
         return sets
 
@@ -133,13 +123,13 @@ class TaskAccess:
     def standings(self) -> dict[str, RaterStanding]:
         """By task."""
         columns = STANDING.task, STANDING.state, STANDING.since, STANDING.exact, STANDING.papers
-        query = select(*columns).where(STANDING.person == self.reader.id)
+        query = select(*columns).where(STANDING.person == self.person)
         return {task: RaterStanding(*values) for task, *values in self.connection.execute(query)}
 
     @cached_property
     def decided(self) -> dict[str, int]:
         """How many decisions count for the quota, by task; those of qualification sets do not."""
-        query = select(DECISION.task, func.count()).where(DECISION.person == self.reader.id)
+        query = select(DECISION.task, func.count()).where(DECISION.person == self.person)
         query = query.where(DECISION.undone.is_(False), DECISION.kind != "qualification")
         return as_dict(self.connection, query.group_by(DECISION.task))
 
@@ -148,7 +138,7 @@ class TaskAccess:
         matching = [assignment for assignment in self.assignments if fnmatchcase(task, assignment.tasks)]
         if self.assignments and not matching:
             return ELSEWHERE
-        standing = None if self.reader.adjudicates else self.standings.get(task)
+        standing = None if self.adjudicates else self.standings.get(task)
         if standing is not None and standing.state in (FAILED, PAUSED):
             return standing.state
         if task in self.sets and (standing is None or standing.state == "again"):
@@ -158,7 +148,7 @@ class TaskAccess:
     def require(self, task: str) -> None:
         """Raise ReviewError if this person may not read a task."""
         if obstacle := self.obstacle(task):
-            raise ReviewError(f"{self.reader.name} may not read responses to {task}: {_IN_WORDS[obstacle]}")
+            raise ReviewError(f"{self.by} may not read responses to {task}: {_IN_WORDS[obstacle]}")
 
     def may_read(self, task: str) -> bool:
         """Return whether live work of a task is open to this person; pause them if validity papers say so."""
@@ -169,7 +159,7 @@ class TaskAccess:
         all_decided = self.papers_decided("qualification", task)
         decided = [decision for decision in all_decided if not decision.fast]
         done, decided_once = ({decision.row for decision in some} for some in (decided, all_decided))
-        aside = {read.row for read in reads.reads_aside(self.connection, self.reader.id)}
+        aside = {read.row for read in reads.reads_aside(self.connection, self.person)}
         undecided = [paper for paper in self.sets[task] if paper not in done]
         for paper in sorted(undecided, key=decided_once.__contains__):  # what was decided too fast comes again, last
             if paper not in aside:
@@ -188,14 +178,14 @@ class TaskAccess:
 
     def set_standing(self, task: str, standing: RaterStanding, by: str = _BY) -> None:
         """Keep a standing, and give back what the person may no longer read."""
-        mine = (STANDING.person == self.reader.id) & (STANDING.task == task)
-        columns = {"person": self.reader.id, "task": task, **vars(standing)}
+        mine = (STANDING.person == self.person) & (STANDING.task == task)
+        columns = {"person": self.person, "task": task, **vars(standing)}
         if standing.state in (PAUSED, FAILED):
-            reads.give_back(self.connection, READ.person == self.reader.id, READ.task == task)
+            reads.give_back(self.connection, READ.person == self.person, READ.task == task)
         deleted(self.connection, standings, mine)
         inserted(self.connection, standings, **columns)
         self.standings[task] = standing
-        body = {**columns, "name": self.reader.name}
+        body = {**columns, "name": self.by}
         log.append(self.connection, self.now, by, "standing", body)
         self.end_reservations()
 
@@ -203,7 +193,7 @@ class TaskAccess:
         """Leave to anyone what only this person was to read and may no longer read: it would wait for ever."""
         reads.end_reservations(
             self.connection,
-            self.reader.id,
+            self.person,
             lambda task: not self.obstacle(task),
             self.now,
             _BY,
@@ -222,7 +212,7 @@ class TaskAccess:
         query = (
             select(decisions, ROW.known_level, ROW.text)
             .join(rows, ROW.id == DECISION.row)
-            .where(DECISION.person == self.reader.id, DECISION.kind == kind, DECISION.undone.is_(False))
+            .where(DECISION.person == self.person, DECISION.kind == kind, DECISION.undone.is_(False))
             .where(DECISION.at < before)
             .order_by(DECISION.id)
         )
@@ -237,7 +227,7 @@ class TaskAccess:
         Only papers count whose decision can no longer be undone, so that a pause tells nothing about the paper before.
         """
         number = self.policy.control
-        if number is None or self.reader.adjudicates:
+        if number is None or self.adjudicates:
             return False
         papers = self.papers_decided("validity", task, self.now - self.policy.undo_s)[-number:]
         if len(papers) < number:
