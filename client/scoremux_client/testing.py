@@ -89,6 +89,10 @@ class FakeTransport:
         self._answer(future, responses)
         return future
 
+    def sharing(self, headers: Mapping[str, str], **options: bool) -> "FakeTransport":  # noqa: ARG002
+        """Return this transport, which has no connections, where one of gRPC has others on the same connections."""
+        return self
+
     def close(self) -> None:
         """Refuse further requests."""
         self.closed = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scoremux_files import InputError, first_of, release
+from scoremux_files import InputError, first_of, read_key, release
 from scoremux_files.terminal import takes
 from scoremux_review.people_commands import Where, created, opened, say
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from scoremux_api.triton_scorer import TritonScorer
 
 _NAMED = 3
+_GRANT_KEY_BYTES = 32
+"""Shortest key that the front door signs grants with."""
 _KEPT_S = 75
 """Longer than HAProxy keeps a connection that nothing goes over."""
 _GRACE_S = 10
@@ -75,7 +77,6 @@ def api(options: ApiOptions) -> None:
     from scoremux_api.triton_scorer import TritonScorer
     from scoremux_client import connect_all
     from scoremux_client.contract import GRANT_HEADER
-    from scoremux_engine.scoring.permission import read_key
     from scoremux_review.database import programme
     from scoremux_review.listening import take_port
     from scoremux_review.reading import outbox
@@ -89,7 +90,7 @@ def api(options: ApiOptions) -> None:
         raise InputError(f"--url {wrong}: the API talks gRPC to Triton; give HOST:PORT or grpcs://HOST:PORT")
     headers = {GRANT_HEADER: ""} if options.grant_key else {}
     transports = [] if options.sandbox else connect_all(urls, None, headers, insecure=None)
-    callers = Callers(read_key(options.grant_key) if options.grant_key else None, options.tokens)
+    callers = Callers(read_key(options.grant_key, _GRANT_KEY_BYTES) if options.grant_key else None, options.tokens)
     with (
         closing(take_port("127.0.0.1", options.port)) as taken,
         created(options.database) as database,

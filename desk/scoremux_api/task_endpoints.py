@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from scoremux_api.problems import Described, declared, not_found
 from scoremux_api.services import CallerOf, ServicesOf
-from scoremux_client import ServedTask
 from scoremux_files.settings import parse_file
 
 router = APIRouter()
@@ -55,7 +54,7 @@ async def task(task: str, request: Request, response: Response, services: Servic
     return await asyncio.to_thread(_shown, served, services.tasks)
 
 
-def _shown(task: ServedTask, store: Path | None = None) -> TaskOut:
+def _shown(task: Any, store: Path | None = None) -> TaskOut:
     version = store / "packages" / task.version if store else None
     described = _content(version / "task.json") if version else {}
     decision = _content(version / "decision.json") if version else {}

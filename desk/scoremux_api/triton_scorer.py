@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 from scoremux_api.callers import Caller
 from scoremux_client import (
     AsyncScoringClient,
     BusyError,
-    GrpcTransport,
     RejectedError,
     Response,
     Retries,
     Scored,
     ScoringClient,
-    ServedTask,
-    Transport,
     served_tasks,
 )
 from scoremux_client.contract import GRANT_HEADER
@@ -37,14 +35,14 @@ _PROBE = "Who decides about this?"
 
 
 class TritonScorer:
-    """Scores rows on Triton. All grants share the connections of `transports`; only the header differs."""
+    """Scores rows on Triton. All grants share the connections of gRPC transports; only the header differs."""
 
-    def __init__(self, transports: Sequence[Transport], retries: Retries = _RETRIES) -> None:
+    def __init__(self, transports: Sequence[Any], retries: Retries = _RETRIES) -> None:
         self._transports = transports
         self._retries = retries
         self._client_of = lru_cache(_GRANTS)(self._client)
         self._asking = ThreadPoolExecutor(_MOST_ASKING, "tasks")
-        self._asked: dict[str | None, tuple[float, Future[list[ServedTask]]]] = {}  # until when each answer counts
+        self._asked: dict[str | None, tuple[float, Future[list[Any]]]] = {}  # until when each answer counts
 
     async def score(self, caller: Caller, responses: Sequence[Response]) -> list[Scored]:
         """Return one outcome for each row, in order. Raises TransportError where Triton gives none."""
@@ -56,12 +54,12 @@ class TritonScorer:
         with suppress(RejectedError):
             await client.score([Response("", "")])
 
-    async def tasks(self, caller: Caller) -> list[ServedTask]:
+    async def tasks(self, caller: Caller) -> list[Any]:
         """Return the tasks of `ask_tasks`. Raises TransportError."""
         return await asyncio.shield(asyncio.wrap_future(self.ask_tasks(caller)))
 
-    def ask_tasks(self, caller: Caller) -> Future[list[ServedTask]]:
-        """Ask for the live tasks that the caller may score, as they were a second ago at most. Raises BusyError."""
+    def ask_tasks(self, caller: Caller) -> Future[list[Any]]:
+        """Ask for the tasks of `served_tasks` that the caller may score, of a second ago at most. Raises BusyError."""
         now = time.monotonic()
         asked = self._asked.get(caller.grant)
         if asked is None or (asked[0] < now and asked[1].done()):
@@ -97,9 +95,6 @@ class TritonScorer:
     def _client(self, grant: str | None) -> AsyncScoringClient:
         return AsyncScoringClient(self._sharing(grant), timeout_s=_TIMEOUT_S, retries=self._retries, deduplicate=False)
 
-    def _sharing(self, grant: str | None, **options: bool) -> list[Transport]:
+    def _sharing(self, grant: str | None, **options: bool) -> list[Any]:
         headers = {} if grant is None else {GRANT_HEADER: grant}
-        return [
-            transport.sharing(headers, **options) if isinstance(transport, GrpcTransport) else transport
-            for transport in self._transports  # others are of a test, or the sandbox
-        ]
+        return [transport.sharing(headers, **options) for transport in self._transports]

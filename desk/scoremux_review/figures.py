@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scoremux_assess.labels import population_of
-from scoremux_assess.statistics.weighted_columns import Figure, figures_by_cell, risk_by_coverage
+from scoremux_assess.statistics.weighted_columns import figures_by_cell, risk_by_coverage
 from scoremux_review.database.schema import BEHIND
 from scoremux_review.machine_weights import Population, weigh
 
@@ -33,11 +33,11 @@ Pairs = list[tuple[Any, int]]
 
 @dataclass(frozen=True)
 class GroupAgreement:
-    """The agreement of one group; figures: statistic → value and interval."""
+    """The agreement of one group; figures: statistic → value, low and high."""
 
     group: str
     n: int
-    figures: dict[str, Figure]
+    figures: dict[str, Any]
 
     @property
     def enough(self) -> bool:
@@ -51,12 +51,12 @@ class Curve:
 
     Attributes:
         points: Coverage and risk: the share of all rows that the machine keeps, and the share of those that it misses,
-            with the latter's interval.
+            the latter as value, low and high.
         policy: The point where the routes are now; None without read-behind rows.
     """
 
-    points: list[tuple[float, Figure]]
-    policy: tuple[float, Figure] | None
+    points: list[tuple[float, Any]]
+    policy: tuple[float, Any] | None
     n: int
 
 
@@ -162,11 +162,8 @@ def curve(levels: Sequence[Any], population: Population) -> Curve:
         np.zeros(len(rows), int),
         1,
     )["exact"].at(0)
-    return Curve(points, (float(weight[behind].sum() / weight.sum()), _risk(right_share)), len(rows))
-
-
-def _risk(right: Figure) -> Figure:
-    return Figure(1 - right.value, 1 - right.high, 1 - right.low)
+    risk = right_share._replace(value=1 - right_share.value, low=1 - right_share.high, high=1 - right_share.low)
+    return Curve(points, (float(weight[behind].sum() / weight.sum()), risk), len(rows))
 
 
 def _between_raters(levels: Sequence[Any], both: bool) -> Pairs:

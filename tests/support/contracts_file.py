@@ -49,17 +49,17 @@ KEYS: dict[str, type[BaseModel]] = {
 COLUMNS = {"score": PLACED, "final": FINAL, "labelled": LABELLED, "papers": PAPERS, "predictions": PREDICTIONS,
            "report": FIGURES}  # fmt: skip
 BRIDGE: dict[str, str] = {
-    "scoremux_assess.labels": "CHOSEN_BY fold population_of",
-    "scoremux_assess.statistics.weighted_columns": "Figure figures_by_cell risk_by_coverage rounded",
+    "scoremux_assess.labels": "fold population_of",
+    "scoremux_assess.statistics.weighted_columns": "figures_by_cell risk_by_coverage",
     "scoremux_batch.jobs": "ForPeople JobFolder Origin alerts_of scored_rows texts_of",
     "scoremux_client": (
-        "AsyncScoringClient BusyError DeadlineError FakeTransport GrpcTransport RejectedError Response "
-        "Retries Scored ScoringClient ServedTask Status Transport TransportError UnavailableError connect_all "
+        "AsyncScoringClient BusyError DeadlineError FakeTransport RejectedError Response "
+        "Retries Scored ScoringClient Status TransportError UnavailableError connect_all "
         "served_tasks"
     ),
     "scoremux_client.audit_lines": "erase_digests text_digest",
     "scoremux_client.contract": ("CONDITION_CODES GRANT_HEADER MAX_BATCH_ROWS NOBODY_CAN Reason TASK_ID_PATTERN"),
-    "scoremux_engine.scoring.permission": "Grant Permissions read_key",
+    "scoremux_engine.scoring.permission": "Grant Permissions",
     "scoremux_files": (
         "InputError ScoremuxError first_of locked parsing read_key reading release replacing sync writing"
     ),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from scoremux_api.problems import UPDATE_S, ApiProblem
 from scoremux_batch.jobs import ForPeople, Origin
-from scoremux_client import Scored, ServedTask, TransportError
+from scoremux_client import Scored, TransportError
 from scoremux_client.contract import NOBODY_CAN
 from scoremux_files import InputError, first_of
 from scoremux_review.database import api_rows, programme, responses
@@ -47,7 +47,7 @@ class LiveIntake:
         self,
         database: Database,
         people: ForPeople = _NOBODY,
-        served: Callable[[], Iterable[ServedTask]] = lambda: (),
+        served: Callable[[], Iterable[Any]] = lambda: (),
     ) -> None:
         """served: lists the tasks of the scoring server, which the desk learns the points of levels from."""
         self._database = database

@@ -6,8 +6,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Text, UniqueConstraint
 
-from scoremux_assess.labels import CHOSEN_BY
-
 Columns = dict[str, Any]
 """Values of a row, by the names of their columns."""
 
@@ -71,7 +69,7 @@ def _number() -> Column[int]:
     return Column("id", _KEY, primary_key=True)
 
 
-ROUTE, BEHIND, ALL, DRAWN, VALIDITY = CHOSEN_BY
+ROUTE, BEHIND, ALL, DRAWN, VALIDITY = "route", "read_behind", "all", "sample", "validity"
 """How rows were chosen to be read: by their route, behind the machine, as all of a new task are, or drawn."""
 
 PAPERS = (VALIDITY, "qualification")

@@ -7,7 +7,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import Response
 
-from scoremux_assess.statistics.weighted_columns import rounded
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.database.reads import ADJUDICATION, REOPENED
 from scoremux_review.pages.visits import Visit
@@ -42,7 +41,10 @@ def percent(share: float | None) -> str:
 
 def figure(value: float | None, digits: int = 2) -> str:
     """Return a number with some digits, a dash for none."""
-    return "–" if value is None or math.isnan(value) else rounded(value, digits).replace("-", "−")
+    if value is None or math.isnan(value):
+        return "–"
+    rounded = round(value, digits) + 0.0  # a zero has no minus
+    return f"{rounded:.{digits}f}".replace("-", "−")
 
 
 def clock(at: float | None) -> str:
