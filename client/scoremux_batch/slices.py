@@ -68,11 +68,13 @@ class Slice:
 
     def take(self, places: Sequence[int], rejected: list[dict[str, Any]]) -> "Slice":
         """Return some of its rows, with other rejected ones."""
-        columns = dict[str, Any]()
+        columns: dict[str, Any] = {"kept": {}}
         for name in ("ids", "tasks", "texts", "lines", "students"):
-            columns[name] = [getattr(self, name)[place] for place in places]
-        kept = {name: [cells[place] for place in places] for name, cells in self.kept.items()}
-        return replace(self, **columns, kept=kept, rejected=rejected)
+            column = getattr(self, name)
+            columns[name] = [column[place] for place in places]
+        for name, cells in self.kept.items():
+            columns["kept"][name] = [cells[place] for place in places]
+        return replace(self, **columns, rejected=rejected)
 
     def full(self, layout: RowLayout) -> bool:
         """Whether the next slice begins."""

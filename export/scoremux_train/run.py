@@ -16,7 +16,7 @@ from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import Checkpoint, TrainingState
 from scoremux_train.training.preparation import WHOLE, Prepared, PreparedTask, assign
 from scoremux_train.training.table_layout import START_OUTPUTS
-from scoremux_train.training.trainer import Probabilities
+from scoremux_train.training.trainer import Probabilities, Trainer
 
 CHECKPOINTS = ".training"
 QUARTERS = (1, 2, 4)
@@ -33,6 +33,9 @@ class _Part(NamedTuple):
 
     fold: int
     quarters: int = ALL
+
+
+_Table = tuple[PreparedTask, _Part]
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,8 @@ def train(
         starts = stages.train_starts([*folds, *parts])
         start = Start(_description(prepared), starts[_Part(WHOLE)]) if WHOLE in prepared.folds else None
     sets = [_training_set(plan, task, part) for task, part in tables]
-    of_starts = [prepared.layout.at_scale(starts[part], task.task.levels) if starts else None for task, part in tables]
-    values = stages.train("tasks", sets, of_starts)
-    held_out = [
-        StepRow(place, sets[place], example)
-        for place, (task, part) in enumerate(tables)
-        for example, fold in zip(task.examples, task.fold_of, strict=True)
-        if fold == part.fold
-    ]
-    predictions = prepared.trainer.predict(held_out, values)
-    predicted = {(tables[row.table][1].quarters, row.example.key): p for row, p in predictions}
+    values = stages.train_tasks(tables, sets, starts)
+    predicted = _predict(prepared.trainer, tables, sets, values)
     learned, last = defaultdict[tuple[str, int], list[int]](list), dict[str, torch.Tensor]()
     for (task, part), one, table in zip(tables, sets, values, strict=True):
         if part.fold in curve_folds:
@@ -154,6 +149,14 @@ class _Stages:
         sets = [_start_set(self.prepared, part) for part in parts]
         return dict(zip(parts, self.train("start", sets, [None] * len(sets)), strict=True))
 
+    def train_tasks(
+        self, tables: Sequence[_Table], sets: Sequence[TrainingSet], starts: Mapping[_Part, torch.Tensor]
+    ) -> torch.Tensor:
+        """Train a table for each set, from the shared start of its part where there is one."""
+        layout = self.prepared.layout
+        at_scale = [layout.at_scale(starts[part], task.task.levels) if starts else None for task, part in tables]
+        return self.train("tasks", sets, at_scale)
+
     def train(
         self,
         stage: str,
@@ -187,6 +190,20 @@ class _Stages:
         if state.step > before:
             checkpoint.save(state)
         return state.values
+
+
+def _predict(
+    trainer: Trainer, tables: Sequence[_Table], sets: Sequence[TrainingSet], values: torch.Tensor
+) -> dict[tuple[int, int], Probabilities]:
+    """Predict the rows that are held out in each table's fold; return probabilities by quarters and row's key."""
+    rows = [
+        StepRow(place, sets[place], example)
+        for place, (task, part) in enumerate(tables)
+        for example, fold in zip(task.examples, task.fold_of, strict=True)
+        if fold == part.fold
+    ]
+    predictions = trainer.predict(rows, values)
+    return {(tables[row.table][1].quarters, row.example.key): p for row, p in predictions}
 
 
 def _training_set(plan: Plan, task: PreparedTask, part: _Part) -> TrainingSet:

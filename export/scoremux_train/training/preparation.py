@@ -126,9 +126,7 @@ def prepare(
     if earlier is not None:
         tasks = [replace(task, seen_by_start=task.task.id in earlier.description.tasks) for task in tasks]
     digest = _fingerprint(plan, tasks, model, device, earlier)
-    pad_id = backbone.classifier.pad_id
-    opened = OpenedModel(model, backbone.sites, backbone.head, pad_id)
-    trainer = Trainer(opened, layout, pad_id, device, cores=cores)
+    trainer = _open_trainer(backbone, layout, device, cores)
     return Prepared(
         plan,
         tasks,
@@ -232,6 +230,13 @@ def _lay_out(
             if any(getattr(task.recipe, name) != getattr(plan.recipe, name) for name in SHARED_BY_START):
                 raise RecipeError(f"[tasks.{task.task.id}]: rank and alpha must be those of the shared start")
     return layout, earlier
+
+
+def _open_trainer(backbone: _Backbone, layout: TableLayout, device: str, cores: int) -> Trainer:
+    """Open the backbone's sites and head, and return a trainer of tables in it."""
+    classifier = backbone.classifier
+    opened = OpenedModel(classifier.model, backbone.sites, backbone.head, classifier.pad_id)
+    return Trainer(opened, layout, classifier.pad_id, device, cores=cores)
 
 
 def _fingerprint(
