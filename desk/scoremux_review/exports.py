@@ -254,18 +254,14 @@ def _rows_of_responses(connection: Connection, again: Mapping[int, int]) -> dict
     All in the order in which they came: the first one's id and administration name the response. And those that people
     gave a level: the first one's level counts, which is the one that a job scored if it has a level.
     """
-    chosen = sorted(again.keys() | again.values())
-    several: dict[int, tuple[list[Any], list[Any]]] = {
-        again.get(
-            row,
-            row,
-        ): ([], [])
-        for row in chosen
-    }
-    for row in sorted(responses.rows_of(connection, chosen), key=lambda row: row.id):
-        several[again.get(row.id, row.id)][0].append(row)
+    chosen = again.keys() | again.values()
+    several: dict[int, tuple[list[Any], list[Any]]] = {}
+    for row in responses.rows_of(connection, chosen):
+        first = again.get(row.id, row.id)
+        several.setdefault(first, ([], []))[0].append(row)
     for row in responses.labelled_rows(connection, chosen):
-        labelled = several[again.get(row.id, row.id)][1]
+        first = again.get(row.id, row.id)
+        labelled = several[first][1]
         labelled.insert(len(labelled) if row.id in again else 0, row)
     return several
 

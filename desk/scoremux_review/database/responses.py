@@ -173,8 +173,8 @@ def count_chosen(connection: Connection) -> dict[tuple[str, str, str], float]:
 
 
 def rows_of(connection: Connection, chosen: Collection[int]) -> Iterator[Any]:
-    """Yield some rows by their ids."""
-    return _streamed(connection, select(rows), chosen)
+    """Yield some rows, in the order of their ids."""
+    return _streamed(connection, select(rows).order_by(ROW.id), chosen)
 
 
 def rows_where(connection: Connection, *conditions: ColumnElement[bool]) -> Iterator[Any]:

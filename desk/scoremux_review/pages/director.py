@@ -50,22 +50,14 @@ def pause(visit: Visit) -> Response:
     task = visit.text("task")
     stop = visit.text("paused") == "1"
     with visit.writing() as access:
-        programme.pause_tasks(
-            access.connection,
-            task,
-            stop,
-            access.by,
-            access.now,
-        )
+        programme.pause_tasks(access.connection, task, stop, access.by, access.now)
     return see("/progress")
 
 
 def reopen(visit: Visit) -> Response:
     """Reopen what one person decided."""
-    person = visit.number("person")
-    days = visit.number("days")
-    reason = why(visit)
-    task = visit.text("task")
+    person, days = visit.number("person"), visit.number("days")
+    reason, task = why(visit), visit.text("task")
     if person is None:
         raise ReviewError("say whose decisions are reopened")
     with visit.writing() as access:
@@ -86,49 +78,46 @@ def reopen(visit: Visit) -> Response:
 
 def people(visit: Visit) -> Response:
     with visit.reading() as connection:
-        listed = accounts.listed(connection)
-        locked = accounts.locked_out(connection, visit.desk.database.now())
-    least = accounts.MIN_PASSWORD
-    elsewhere = bool(visit.desk.user_header)
-    return show(
-        visit, "people.html", people=listed, locked=locked, roles=accounts.ROLES, least=least, elsewhere=elsewhere
-    )
+        return show(
+            visit,
+            "people.html",
+            people=accounts.listed(connection),
+            locked=accounts.locked_out(connection, visit.desk.database.now()),
+            roles=accounts.ROLES,
+            least=accounts.MIN_PASSWORD,
+            elsewhere=bool(visit.desk.user_header),
+        )
 
 
 def add_person(visit: Visit) -> Response:
-    name = visit.text("name").strip()
-    role = visit.text("role")
+    desk = visit.desk
     typed = visit.text("password")
-    password = None if not typed and visit.desk.user_header else typed
+    password = None if not typed and desk.user_header else typed
     accounts.add_person(
-        visit.desk.database,
-        name,
-        role,
+        desk.database,
+        visit.text("name").strip(),
+        visit.text("role"),
         password,
         visit.person.name,
-        visit.desk.hasher,
+        desk.hasher,
     )
     return see("/people")
 
 
 def change_person(visit: Visit) -> Response:
     """Change a role or a password, close an account, or lift its lockout."""
-    if visit.text("account") == "unlock":
-        accounts.lift_lockout(visit.desk.database, visit.text("name"), visit.person.name)
+    desk = visit.desk
+    person = (desk.database, visit.text("name"), visit.person.name)
+    account = visit.text("account")
+    if account == "unlock":
+        accounts.lift_lockout(*person)
         return see("/people")
-    name = visit.text("name")
-    role = visit.text("role") or None
-    password = visit.text("password") or None
-    active = {"open": True, "close": False}.get(visit.text("account"))
-    database = visit.desk.database
     accounts.change_person(
-        database,
-        name,
-        visit.person.name,
-        role,
-        active,
-        password,
-        visit.desk.hasher,
+        *person,
+        role=visit.text("role") or None,
+        active={"open": True, "close": False}.get(account),
+        password=visit.text("password") or None,
+        hasher=desk.hasher,
     )
     return see("/people")
 
@@ -166,15 +155,11 @@ def _details(entry: log.LogEntry, people: Mapping[int, str]) -> str:
         shown["members"] = ", ".join(people.get(member, str(member)) for member in shown["members"])
     if "at" in shown:
         shown["at"] = clock(shown["at"])
-    names = {
-        name: _WORDS.get(name)
-        or name.removesuffix("_s").replace(
-            "_",
-            " ",
-        )
-        for name in shown
-    }
-    return "; ".join(f"{names[name]}: {_in_words(name, value)}" for name, value in shown.items())
+    details = []
+    for name, value in shown.items():
+        words = _WORDS.get(name) or name.removesuffix("_s").replace("_", " ")
+        details.append(f"{words}: {_in_words(name, value)}")
+    return "; ".join(details)
 
 
 def _in_words(name: str, value: Any) -> str:

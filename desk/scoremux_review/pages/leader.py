@@ -93,11 +93,9 @@ def questions(visit: Visit) -> Response:
 
 def answer(visit: Visit) -> Response:
     """Answer a rater's question."""
-    read = visit.number("read") or 0
-    rater = visit.number("rater") or 0
-    text = visit.text("answer").strip()
+    read, rater = (visit.number(name) or 0 for name in ("read", "rater"))
     with visit.writing() as access:
-        conversations.answer(access, read, rater, text)
+        conversations.answer(access, read, rater, visit.text("answer").strip())
     return see("/questions")
 
 
@@ -131,17 +129,11 @@ def assign_work(visit: Visit) -> Response:
 def change_pool(visit: Visit) -> Response:
     """Say who is in a pool, and whose responses its members read."""
     name = visit.text("name").strip()
-    lines = visit.text("assignments")
-    members = visit.text("members").splitlines()
+    members = [member.strip() for member in visit.text("members").splitlines() if member.strip()]
     with visit.writing() as access:
         if visit.text("new") and any(pool.name == name for pool in assignments.all_pools(access.connection)):
             raise ReviewError(f"there is a pool named {name!r} already; change it in its own form")
-        assignments.change_pool(
-            access,
-            name,
-            lines,
-            [m.strip() for m in members if m.strip()],
-        )
+        assignments.change_pool(access, name, visit.text("assignments"), members)
     return see("/raters")
 
 
@@ -149,12 +141,7 @@ def decide_standing(visit: Visit) -> Response:
     """Let a person read a task, have them qualify again, or pause them."""
     with visit.writing() as access:
         person = _person(access.connection, visit)
-        assignments.decide_standing(
-            access,
-            person,
-            visit.text("task"),
-            visit.text("state"),
-        )
+        assignments.decide_standing(access, person, visit.text("task"), visit.text("state"))
     return see("/raters")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 
-from scoremux_review.database.schema import DECISION, PERSON, ROW, changed, decisions, inserted, people, rows
+from scoremux_review.database.schema import DECISION, PERSON, ROW, changed, decisions, people, rows
 from scoremux_review.errors import ReviewError
 
 MOST_ROW = 2**63 - 1
@@ -14,12 +14,6 @@ MOST_ROW = 2**63 - 1
 
 _COUNTS = DECISION.undone.is_(False)
 _DAY_S = 86_400.0
-
-
-def add_decision(connection: Connection, **values: Any) -> Any:
-    """Keep a decision, and return it."""
-    created = inserted(connection, decisions, **values)
-    return connection.execute(select(decisions).where(DECISION.id == created)).one()
 
 
 def last_decision(connection: Connection, person: int) -> Any | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.database import programme, reads, responses
-from scoremux_review.database.schema import ERASED, PAPERS
+from scoremux_review.database.schema import ERASED, PAPERS, decisions, inserted
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.reading import decision_rows
 from scoremux_review.reading.settling import settle
@@ -48,27 +48,13 @@ def decide(access: TaskAccess, rating: Rating) -> None:
         TooSoonError: it has not been shown for as long as the policy wants.
         ReviewError: the level or the code is unknown to the task.
     """
-    lost = "nothing was saved for it"
-    read = reads.read_of_token(
-        access.connection,
-        rating.token,
-        access.person,
-        lost,
-    )
-    members = reads.group_members(access.connection, read.id)
+    connection = access.connection
+    read = reads.read_of_token(connection, rating.token, access.person, "nothing was saved for it")
     if read.state != "done":
-        spent_s = _check(
-            access,
-            read,
-            rating,
-            programme.item_of(access.connection, read.task),
-        )
-        _save_group(
-            access,
-            [read, *(member for member in members if member.token in rating.also)],
-            rating,
-            spent_s,
-        )
+        spent_s = _check(access, read, rating)
+        members = reads.group_members(connection, read.id)
+        ticked = [member for member in members if member.token in rating.also]
+        _save_group(access, [read, *ticked], rating, spent_s)
 
 
 def undo(access: TaskAccess) -> int:
@@ -86,7 +72,7 @@ def undo(access: TaskAccess) -> int:
         lead = None if decision is group[0] else group[0].read
         reads.take_back(connection, decision, access.now, access.policy.lease_s, lead)
         body = {"decision": decision.id, "level": decision.level, "code": decision.code}
-        access.log("undone", body | settle(access, decision), row=decision.row)
+        access.log("undone", body | settle(access, decision.kind, decision.row), row=decision.row)
     return int(group[0].read)
 
 
@@ -103,8 +89,9 @@ def compare(access: TaskAccess) -> None:
         access.log("compared", {"decision": last.id}, row=last.row)
 
 
-def _check(access: TaskAccess, read: Any, rating: Rating, item: programme.Item) -> float:
+def _check(access: TaskAccess, read: Any, rating: Rating) -> float:
     """Return how long a leased response was read, in seconds. Raises as `decide` does."""
+    levels = programme.item_of(access.connection, read.task).levels
     guard_s = access.policy.guard_s
     if read.state != "leased":
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
@@ -113,8 +100,8 @@ def _check(access: TaskAccess, read: Any, rating: Rating, item: programme.Item) 
         raise TooSoonError(f"a decision counts {guard_s:g} s after a response appears; nothing was saved")
     if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CONDITION_CODES):
         raise ReviewError("choose one level or one code, not both")
-    if rating.level is not None and not 0 <= rating.level < len(item.levels):
-        raise ReviewError(f"task {item.id} has no level {rating.level}")
+    if rating.level is not None and not 0 <= rating.level < len(levels):
+        raise ReviewError(f"task {read.task} has no level {rating.level}")
     return float(min(_LONGEST_S, max(0.0, read.shown_at - read.leased_at + shown_s)))
 
 
@@ -132,12 +119,7 @@ def _save_group(access: TaskAccess, group: Sequence[Any], rating: Rating, spent_
     }
     lead: int | None = None
     for read in group:
-        decision = _save(
-            access,
-            read,
-            rating.note[:_MOST_NOTE],
-            {**values, "lead": lead},
-        )
+        decision = _save(access, read, rating.note[:_MOST_NOTE], {**values, "lead": lead})
         lead = lead or decision
     reads.give_back_group(access.connection, group[0].id)  # what was not ticked
     if access.obstacle(group[0].task) == QUOTA:
@@ -146,18 +128,19 @@ def _save_group(access: TaskAccess, group: Sequence[Any], rating: Rating, spent_
 
 def _save(access: TaskAccess, read: Any, note: str, values: dict[str, Any]) -> int:
     """End the lease of a read with a decision, settle its row, and record both; return the decision's id."""
-    reads.finish(access.connection, read, values["spent_s"])
+    connection = access.connection
+    reads.finish(connection, read, values["spent_s"])
     columns = {name: getattr(read, name) for name in ("task", "kind", "round")} | values
     saw = "scores" if read.kind == "adjudication" else "machine" if access.policy.machine == "before" else "blind"
     columns |= {"read": read.id, "person": access.person, "saw": saw}
-    before = responses.row_of(access.connection, read.row)
-    decision = decision_rows.add_decision(access.connection, row=read.row, **columns)
-    body = {**columns, "decision": decision.id, **settle(access, decision)}
+    before = responses.row_of(connection, read.row)
+    decision: int = inserted(connection, decisions, row=read.row, **columns)
+    body = {**columns, "decision": decision, **settle(access, read.kind, read.row)}
     if read.kind not in PAPERS:
         level = before.level if before.final_level is None else before.final_level
         body["old"] = {"level": level, "state": before.state}
     access.log("decided", body, row=read.row, remark=note)
-    return int(decision.id)
+    return decision
 
 
 def _to_undo(access: TaskAccess) -> Sequence[Any]:

@@ -16,16 +16,16 @@ from scoremux_review.reading.intake import share
 from scoremux_review.reading.task_access import TaskAccess
 
 
-def settle(access: TaskAccess, decision: Any) -> dict[str, Any]:
-    """Compute the state of a decision's row from the decisions that count; add and withdraw reads as it takes.
+def settle(access: TaskAccess, kind_of_read: str, number: int) -> dict[str, Any]:
+    """Compute the state of a decided row from the decisions that count; add and withdraw reads as it takes.
 
     Returns:
         State, round and final score of the row, for the record; nothing for a paper with a known level, which has none.
     """
-    if decision.kind in PAPERS:
+    if kind_of_read in PAPERS:
         return {}
     connection = access.connection
-    row = responses.row_of(connection, decision.row)
+    row = responses.row_of(connection, number)
     by_kind = decision_rows.row_ratings(connection, row.id, row.round)
     twice = share(f"second {row.task} {row.name} {row.line}") < access.policy.second_reads
     state, counts = outcome(by_kind, twice, access.policy)
@@ -41,14 +41,7 @@ def settle(access: TaskAccess, decision: Any) -> dict[str, Any]:
         pending = reads.pending_read(connection, row.id, kind)
         if state == kind and pending is None:
             not_for = by_kind["first"].person if kind == "second" else None
-            reads.add_read(
-                connection,
-                row,
-                kind,
-                reason,
-                priority=row.priority,
-                not_for=not_for,
-            )
+            reads.add_read(connection, row, kind, reason, priority=row.priority, not_for=not_for)
         elif pending is not None and state != kind and (kind, state) != ("second", "waiting"):
             reads.withdraw(connection, pending)
     return {
@@ -77,28 +70,16 @@ def reopen(access: TaskAccess, row: int, why: str) -> None:
     if before is None or before.state not in ("done", "machine"):
         raise ReviewError(f"row {row} is not settled; only a settled row can be reopened")
     unsettled = {"final_level": None, "final_code": "", "final_decision": None}
-    responses.set_row(
-        connection,
-        row,
-        state="waiting",
-        round=before.round + 1,
-        **unsettled,
-    )
+    now = {"state": "waiting", "round": before.round + 1}
+    responses.set_row(connection, row, **now, **unsettled)
     again = responses.row_of(connection, row)
     not_for = decision_rows.last_rater(connection, row)
-    reads.add_read(
-        connection,
-        again,
-        "first",
-        before.reason or REOPENED,
-        priority=-1.0,
-        not_for=not_for,
-    )
-    body = {"old_level": before.final_level, "old_code": before.final_code}
-    body |= {
-        "state": "waiting",
-        "round": before.round + 1,
+    reads.add_read(connection, again, "first", before.reason or REOPENED, priority=-1.0, not_for=not_for)
+    body = {
+        "old_level": before.final_level,
+        "old_code": before.final_code,
         "final": list(unsettled.values()),
+        **now,
     }
     access.log("reopened", body, row=row, remark=why)
 
