@@ -102,7 +102,7 @@ def api(options: ApiOptions) -> None:
             outbox.adopt_webhooks(connection, callers.in_force())
         if options.tasks:
             with database.write() as connection:
-                programme.save_items(connection, read_items(options.tasks), "scoremux api", database.now())
+                programme.save_items(connection, read_items(options.tasks), "scoremux api")
         if not options.sandbox:
             _say_who_decides(scorer, callers)
         _raise_descriptors()

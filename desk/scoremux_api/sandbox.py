@@ -98,7 +98,7 @@ class SandboxScorer(TritonScorer):
             waiting = connection.scalars(select(schema.READ.id).select_from(joined).where(mine)).all()
         for number in waiting:
             with self._database.write() as connection:
-                access = TaskAccess(connection, account, self._database.now())
+                access = TaskAccess(connection, account)
                 shown_at = access.now - access.policy.guard_s - 1
                 reads.lease(connection, [number], account.id, shown_at, access.policy.lease_s)
                 if (read := reads.current_read(connection, account.id)) is not None:
@@ -109,7 +109,7 @@ class SandboxScorer(TritonScorer):
     def _correct(self, rows: list[tuple[str, str]], account: Any) -> None:
         """Be the leader who has rows read again, and the second human, who gives them level 1."""
         with self._database.write() as connection:
-            access = TaskAccess(connection, account, self._database.now())
+            access = TaskAccess(connection, account)
             mine = select(API_ROW.row).where(tuple_(API_ROW.task, API_ROW.name).in_(rows))
             for row in connection.scalars(mine).all():
                 settling.reopen(access, row, _BY)

@@ -15,13 +15,13 @@ def add_programme(desk: Database, policy: Path | None, tasks: Path | None, ancho
     if policy:
         rules = DeskPolicy.read(policy)
         with desk.write() as connection:
-            programme.save_policy(connection, rules, BY, desk.now())
+            programme.save_policy(connection, rules, BY)
     if tasks:
         _add_tasks(desk, tasks)
     if anchors:
         papers = task_files.read_anchors(anchors)
         with desk.write() as connection:
-            programme.replace_anchors(connection, papers, BY, desk.now())
+            programme.replace_anchors(connection, papers, BY)
         say(f"{anchors}: {len(papers):,} anchor papers")
 
 
@@ -35,7 +35,7 @@ def add_papers(desk: Database, **files: Path | None) -> None:
 def _add_tasks(desk: Database, tasks: Path) -> None:
     with desk.write() as connection:
         before = programme.all_items(connection)
-        say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), BY, desk.now()):,} tasks")
+        say(f"{tasks}: {programme.save_items(connection, task_files.read_items(tasks), BY):,} tasks")
         for task, item in programme.all_items(connection).items():
             if task in before and before[task].is_described and before[task].levels != item.levels:
                 was, is_now = (" ".join(f"{p:g}" for p in points) for points in (before[task].levels, item.levels))

@@ -216,7 +216,7 @@ def webhooks(
         listed = outbox.webhooks_of(connection)
         waiting = outbox.count_waiting(connection)
         dead = outbox.deliveries_of(connection, None, schema.DEAD, _MOST_DEAD)
-        sent = outbox.send_again(connection, desk.now()) if send_again else 0
+        sent = outbox.send_again(connection) if send_again else 0
     for hook in listed:
         failing = f", failed {hook.failures} times in a row" if hook.failures else ""
         say(f"{hook.id}: {hook.url} of {hook.token} ({hook.issued}), {waiting.get(hook.id, 0):,} waiting{failing}")

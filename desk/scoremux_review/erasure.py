@@ -163,7 +163,7 @@ def _erase_rows(database: Database, chosen: Sequence[int], by: str) -> int:
             reads.withdraw_reads(connection, rows)
             if rows:
                 body = {"rows": rows, "digest": responses.erase_rows(connection, rows)}
-                log.append(connection, database.now(), by, log.ROWS_ERASED, body)
+                log.append(connection, by, log.ROWS_ERASED, body)
             erased += len(rows)
     return erased
 
@@ -172,7 +172,7 @@ def _note(database: Database, by: str, asked: str, rows: int, digests: int) -> N
     """Note an erasure in the record."""
     with database.write() as connection:
         body = {"asked": asked, "rows": rows, "digests": digests}
-        log.append(connection, database.now(), by, log.ERASURE, body)
+        log.append(connection, by, log.ERASURE, body)
 
 
 def _last_before(connection: Connection, before: datetime | None) -> int:

@@ -179,7 +179,7 @@ def test_good_receivers_get_all_beside_bad_ones(
         for number in range(EVENTS):
             with database.write() as connection:
                 for token in {token for token, _ in urls}:
-                    outbox.add_event(connection, database.now(), token, f"t r{number}", "row.final", {"n": number})
+                    outbox.add_event(connection, token, f"t r{number}", "row.final", {"n": number})
             if number == EVENTS // 2:
                 api.stop()
                 api.start()

@@ -199,7 +199,7 @@ def test_no_row_decision_or_event_is_lost(
 def sign_in(database: Database) -> tuple[dict[str, str], dict[str, str]]:
     """Make the people; return the cookie and the form key of each."""
     with database.write() as connection:
-        save_policy(connection, POLICY, "test", database.now())
+        save_policy(connection, POLICY, "test")
     roles = {LEADER: "leader", **dict.fromkeys(RATERS, "rater")}
     ids = {who: add_person(database, who, role, PASSWORD, "test", FAST_HASHER) for who, role in roles.items()}
     cookies = {who: begin_session(database, person) for who, person in ids.items()}

@@ -191,8 +191,8 @@ def make_programme(
     clock = [1.8e9]
     database = Database(name or str(folder / "reviews.db"), clock=lambda: clock[0], create=True)
     with database.write() as connection:
-        save_policy(connection, policy or DeskPolicy(), "test", clock[0])
-        save_items(connection, ITEMS, "test", clock[0])
+        save_policy(connection, policy or DeskPolicy(), "test")
+        save_items(connection, ITEMS, "test")
     write_jsonl(folder / "scored.jsonl", scored_rows(number) if rows is None else rows)
     add_scored(database, folder / "scored.jsonl", columns=[f"keep={name}" for name in keep or ()])
     anchors = [
@@ -202,7 +202,7 @@ def make_programme(
     ]
     write_jsonl(folder / "anchors.jsonl", anchors)
     with database.write() as connection:
-        replace_anchors(connection, read_anchors(folder / "anchors.jsonl"), "test", clock[0])
+        replace_anchors(connection, read_anchors(folder / "anchors.jsonl"), "test")
     write_jsonl(folder / "validity.jsonl", [{"task": "bio-7", "level": 1, "text": "Chlorophyll catches light."}])
     add_papers(database, folder / "validity.jsonl", "validity")
     roles = {"dana": "director", "lee": "leader", **dict.fromkeys(raters, "rater")}
@@ -228,7 +228,7 @@ class Work:
 
     def keep_policy(self) -> None:
         with self.database.write() as connection:
-            save_policy(connection, self.policy, "test", self.database.now())
+            save_policy(connection, self.policy, "test")
 
     def reader(self, name: str) -> Any:
         role = "leader" if name in ("lee", "dana") else "rater"
@@ -237,7 +237,7 @@ class Work:
     def act(self, act: Callable[..., Any], name: str, *arguments: Any) -> Any:
         """Call what a person does at the desk, in a transaction."""
         with self.database.write() as connection:
-            return act(TaskAccess(connection, self.reader(name), self.database.now()), *arguments)
+            return act(TaskAccess(connection, self.reader(name)), *arguments)
 
     def take(self, name: str, task: str = "", reason: str = "", draw: float = 1.0) -> Any:
         return self.act(leases.take, name, task, reason, lambda: draw)
@@ -279,7 +279,7 @@ class Work:
 
     def standing(self, name: str, task: str) -> tuple[Any, ...]:
         with self.database.read() as connection:
-            standing = TaskAccess(connection, self.reader(name), self.database.now()).standings[task]
+            standing = TaskAccess(connection, self.reader(name)).standings[task]
             return (standing.state, standing.exact, standing.papers)
 
     def reopen(self, name: str, row: int) -> None:

@@ -18,7 +18,7 @@ from scoremux_api.callers import Caller
 from scoremux_api.idempotency import OnceOf
 from scoremux_api.problems import ApiProblem, declared
 from scoremux_api.services import CallerOf, Services, ServicesOf
-from scoremux_review.database.schema import BATCH, batches, inserted
+from scoremux_review.database.schema import BATCH, batches, inserted, time_of
 
 MOST_BATCHES, MOST_STORED = 1_000, 8 << 30
 """Of one token: batches that have not ended, and bytes of all until they expire."""
@@ -45,8 +45,8 @@ async def add_batch(request: Request, services: ServicesOf, caller: CallerOf, on
     claim = Lock()  # who takes it adds the batch, or removes its files
 
     def add() -> Response:
-        now = services.database.now()
         with services.database.write() as connection:
+            now = time_of(connection)
             inserted(
                 connection,
                 batches,
@@ -134,9 +134,8 @@ def cancel_batch(batch: str, services: ServicesOf, caller: CallerOf) -> Batch:
         row = batch_table.row_of(connection, batch, caller.token)
         # Without its files nothing here would end the batch; an API that has them stops, too.
         after: BatchState = "cancelling" if BatchFiles(services.folder, batch).folder.exists() else "cancelled"
-        now = services.database.now()
         is_cancelled = row.state in (after, "cancelled")
-        if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, after, now):
+        if not is_cancelled and not batch_table.move(connection, batch, UNDER_WAY, after):
             raise ApiProblem(409, "Batch has ended", f"the batch is {row.state}")
         services.batches_changed.set()
         return batch_table.batch_of(batch_table.row_of(connection, batch))

@@ -199,7 +199,7 @@ class BatchRunner:
 
     def _move(self, batch: str, before: Sequence[BatchState], after: BatchState, **values: Any) -> None:
         with self._database.write() as connection:
-            batch_table.move(connection, batch, before, after, self._database.now(), **values)
+            batch_table.move(connection, batch, before, after, **values)
 
     def _tidy(self) -> None:
         """Remove rows, answers and batches that are too old, texts of ended batches, and folders without a batch."""

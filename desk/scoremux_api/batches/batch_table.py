@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Row, select
 
 from scoremux_api.problems import Described, not_found
-from scoremux_review.database.schema import BATCH, batches, changed
+from scoremux_review.database.schema import BATCH, batches, changed, time_of
 from scoremux_review.reading import outbox
 
 ID = re.compile("batch_[0-9a-f]{28}")
@@ -95,9 +95,7 @@ def rows_in(connection: Connection, states: Sequence[BatchState]) -> Sequence[Ro
     return connection.execute(query).all()
 
 
-def move(
-    connection: Connection, batch: str, before: Sequence[BatchState], after: BatchState, now: float, **values: Any
-) -> bool:
+def move(connection: Connection, batch: str, before: Sequence[BatchState], after: BatchState, **values: Any) -> bool:
     """Bring a batch from one of some states into another, with new values; return whether it was in one of them.
 
     Webhooks get an event when the batch ends, and when it expires.
@@ -105,6 +103,7 @@ def move(
     row = row_of(connection, batch)
     if row.state not in before:
         return False
+    now = time_of(connection)
     times = json.dumps(json.loads(row.times) | {after: now})
     changed(
         connection,
@@ -117,7 +116,7 @@ def move(
     )
     if after in (*ENDED, "expired"):
         body = batch_of(row_of(connection, batch)).model_dump(mode="json")
-        outbox.add_event(connection, now, row.token, batch, outbox.BATCH_COMPLETED, body)
+        outbox.add_event(connection, row.token, batch, outbox.BATCH_COMPLETED, body)
     return True
 
 

@@ -90,7 +90,7 @@ class LiveIntake:
             for arrival in for_people:
                 if alert := arrival.alert:
                     values = {"task": alert["alert_task"], "probability": alert["probability"]}
-                    alerts.add_alert(connection, numbers[arrival.key], _BY, self._database.now(), **values)
+                    alerts.add_alert(connection, numbers[arrival.key], _BY, **values)
         return taken
 
     def _insert(self, connection: Connection, token: str, new: Collection[ScoredArrival]) -> dict[_Key, int]:
@@ -99,11 +99,10 @@ class LiveIntake:
             return {}
         first = responses.next_id(connection)
         policy = programme.load_policy(connection)
-        now = self._database.now()
         items = programme.all_items(connection)
         new_tasks = {task for arrival in new if not ((task := arrival.key[0]) in items and items[task].is_described)}
         named = [programme.Item(task, points) for task in sorted(new_tasks) if (points := self._points.get(task))]
-        programme.save_items(connection, named, _BY, now)
+        programme.save_items(connection, named, _BY)
         rows = []
         for line, arrival in enumerate(new, start=first):
             low, high = arrival.scored.level_range or (None, None)
@@ -113,11 +112,11 @@ class LiveIntake:
             origin = Origin(f"api {token}", line, arrival.text or "", arrival.student, at, arrival.kept)
             rows.append(intake.row_of(*arrival.key, origin, outcome, policy, line))
         try:
-            numbers, _ = intake.insert_rows(connection, rows, f"api {token}", _BY, now)
+            numbers, _ = intake.insert_rows(connection, rows, f"api {token}", _BY)
         except InputError as error:
             raise ApiProblem(503, "Desk out of date", str(error), UPDATE_S) from None
         owned = {arrival.key: number for number, arrival in zip(numbers, new, strict=True)}
-        api_rows.own(connection, token, owned, now)
+        api_rows.own(connection, token, owned)
         return owned
 
     def _learn_points(self, tasks: set[str]) -> None:

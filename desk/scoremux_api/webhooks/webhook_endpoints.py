@@ -96,8 +96,7 @@ async def register(request: Request, services: ServicesOf, caller: CallerOf) -> 
             urls = {webhook.url for webhook in outbox.webhooks_of(connection, caller.token, issued)}
             if len(urls | {asked.url}) > MOST_WEBHOOKS:
                 raise ApiProblem(409, "Too many webhooks", f"a token has at most {MOST_WEBHOOKS} webhooks; delete one")
-            now = services.database.now()
-            return _shown(*outbox.save_webhook(connection, now, caller.token, asked.url, asked.events, issued))
+            return _shown(*outbox.save_webhook(connection, caller.token, asked.url, asked.events, issued))
 
     return await asyncio.to_thread(save)
 

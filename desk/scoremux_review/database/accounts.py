@@ -31,6 +31,7 @@ from scoremux_review.database.schema import (
     number_of,
     people,
     sessions,
+    time_of,
 )
 from scoremux_review.errors import ReviewError, SignInError
 
@@ -90,7 +91,7 @@ def add_person(
         values = {"name": name, "role": role, "active": True}
         person: int = inserted(connection, people, password=hashed, **values)
         body = {"person": person, "password": password_digest(hashed), **values}
-        log.append(connection, database.now(), by, "person added", body)
+        log.append(connection, by, "person added", body)
     return person
 
 
@@ -119,9 +120,9 @@ def change_person(
         body = {"person": account.id, "name": name, **values}
         if hashed:
             body["password"] = password_digest(hashed)
-        log.append(connection, database.now(), by, "person changed", body)
+        log.append(connection, by, "person changed", body)
         if role or active is False:  # they may no longer come, or read what a leader gave to them
-            reads.end_reservations(connection, account.id, lambda _: False, database.now(), by)
+            reads.end_reservations(connection, account.id, lambda _: False, by)
 
 
 def listed(connection: Connection) -> list[Row[tuple[int, str, str, bool]]]:
@@ -149,7 +150,7 @@ def sign_in(
         names = f"{_BROWSER}{account.id}" if account and known else f"{_NAME}{name[:MOST_NAME]}"
         subjects = {names: _MOST_FAILURES} | ({} if known else {f"address {address}": _MOST_FROM_ADDRESS})
         # Counted before the password is looked at, so that many at once do not get past the limit.
-        _count_attempt(connection, subjects, database.now())
+        _count_attempt(connection, subjects)
     if not _is_password(account, password, hasher) or account is None:
         _note_failure(database, name, address, names, has_account=account is not None)
         raise SignInError(_WRONG)
@@ -169,8 +170,9 @@ def _is_password(account: Any | None, password: str, hasher: PasswordHasher) -> 
     return account is not None and account.password is not None
 
 
-def _count_attempt(connection: Connection, subjects: Mapping[str, int], now: float) -> None:
+def _count_attempt(connection: Connection, subjects: Mapping[str, int]) -> None:
     """Count an attempt to sign in for each of its subjects. Raises SignInError if one has had too many."""
+    now = time_of(connection)
     # What lies ahead was noted before the clock was set back.
     deleted(connection, attempts, (ATTEMPT.at < now - _WINDOW_S) | (ATTEMPT.at > now + _CLOCK_S))
     for subject, most in subjects.items():
@@ -187,16 +189,16 @@ def _browser_mark(account: Any) -> str:
 def _note_failure(database: Database, name: str, address: str, subject: str, has_account: bool) -> None:
     """Keep a failed sign-in in the record. An unknown name is not kept: it may be a password in the wrong field."""
     with database.write() as connection:
-        now = database.now()
         by = name if has_account else "unknown name"
-        log.append(connection, now, by, "sign-in failed", {"address": address})
+        log.append(connection, by, "sign-in failed", {"address": address})
         if number_of(connection, ATTEMPT.subject == subject) >= _MOST_FAILURES:
-            log.append(connection, now, by, "locked out", {"address": address, "minutes": _WINDOW_S / 60})
+            log.append(connection, by, "locked out", {"address": address, "minutes": _WINDOW_S / 60})
 
 
-def locked_out(connection: Connection, now: float) -> set[str]:
+def locked_out(connection: Connection) -> set[str]:
     """Return the names with too many failed sign-ins, of strangers or from a browser that is known."""
-    recent = select(ATTEMPT.subject).where(ATTEMPT.at >= now - _WINDOW_S).group_by(ATTEMPT.subject)
+    recent = select(ATTEMPT.subject).where(ATTEMPT.at >= time_of(connection) - _WINDOW_S)
+    recent = recent.group_by(ATTEMPT.subject)
     locked = set(connection.scalars(recent.having(func.count() >= _MOST_FAILURES)))
     names = {subject.removeprefix(_NAME) for subject in locked if subject.startswith(_NAME)}
     return names | {account.name for account in listed(connection) if f"{_BROWSER}{account.id}" in locked}
@@ -208,13 +210,13 @@ def lift_lockout(database: Database, name: str, by: str) -> None:
         account = connection.scalar(select(PERSON.id).where(PERSON.name == name))
         subjects = f"{_NAME}{name[:MOST_NAME]}", f"{_BROWSER}{account}"
         deleted(connection, attempts, ATTEMPT.subject.in_(subjects))
-        log.append(connection, database.now(), by, "lockout lifted", {"name": name})
+        log.append(connection, by, "lockout lifted", {"name": name})
 
 
 def begin_session(database: Database, person: int) -> str:
     cookie = secrets.token_urlsafe(32)
     with database.write() as connection:
-        now = database.now()
+        now = time_of(connection)
         deleted(connection, sessions, SESSION.expires_at < now)
         inserted(
             connection,
@@ -225,12 +227,13 @@ def begin_session(database: Database, person: int) -> str:
             expires_at=now + SESSION_S,
         )
         name = connection.execute(select(PERSON.name).where(PERSON.id == person)).scalar_one()
-        log.append(connection, now, name, "signed in", {})
+        log.append(connection, name, "signed in", {})
     return cookie
 
 
-def person_of(connection: Connection, cookie: str, now: float) -> Person | None:
+def person_of(connection: Connection, cookie: str) -> Person | None:
     """Return who a cookie belongs to; None for one that is unknown or expired."""
+    now = time_of(connection)
     # A session that ends later than any can was begun before the clock was set back.
     lives = SESSION.expires_at.between(now, now + SESSION_S + _CLOCK_S)
     valid = (SESSION.digest == _digest(cookie)) & lives & PERSON.active.is_(True)

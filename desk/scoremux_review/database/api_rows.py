@@ -23,6 +23,7 @@ from scoremux_review.database.schema import (
     idempotency,
     row_subject,
     rows,
+    time_of,
 )
 
 _CHUNK_ANSWERS = 20
@@ -36,9 +37,9 @@ def owned(connection: Connection, token: str, names: Iterable[str]) -> dict[tupl
     return {(row.task, row.name): row for some in found for row in some}
 
 
-def own(connection: Connection, token: str, new: Mapping[tuple[str, str], int], now: float) -> None:
+def own(connection: Connection, token: str, new: Mapping[tuple[str, str], int]) -> None:
     """Note that new rows, by task and id, came with a token."""
-    arrived = {"token": token, "at": now}
+    arrived = {"token": token, "at": time_of(connection)}
     values = [{"row": row, "task": task, "name": name, **arrived} for (task, name), row in new.items()]
     connection.execute(insert(api_rows), values)
 

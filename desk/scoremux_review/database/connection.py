@@ -90,7 +90,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the database and changes nothing."""
         with _mapped(), self._reading.connect() as connection, connection.begin():
-            yield connection
+            yield connection.execution_options(began_at=self.now())
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -108,11 +108,11 @@ class Database:
         if self.is_sqlite:
             # SQLite's own waiting is by polling; within a process, writers take turns without it.
             with _mapped(), self._in_process, self._writing.begin() as connection:
-                yield connection
+                yield connection.execution_options(began_at=self.now())
         else:
             with _mapped(), self._writing.begin() as connection:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
-                yield connection
+                yield connection.execution_options(began_at=self.now())
 
     def compact(self) -> list[str]:
         """Rewrite the tables, so that nothing that was deleted is left in the files; return the database's refusals.

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from scoremux_review.database.schema import ENTRY, REMARK, ROW, inserted, record, remarks
+from scoremux_review.database.schema import ENTRY, REMARK, ROW, inserted, record, remarks, time_of
 from scoremux_review.errors import BrokenRecordError, ReviewError
 
 ERASURE = "erasure"
@@ -46,7 +46,6 @@ class LogEntry:
 
 def append(
     connection: Connection,
-    at: float,
     by: str,
     action: str,
     body: dict[str, Any],
@@ -63,7 +62,7 @@ def append(
         body = {**body, "remark": remark_digest(salt, remark)}
     values = {
         "number": number,
-        "at": time_of(at),
+        "at": iso_time(time_of(connection)),
         "by": by,
         "action": action,
         "body": body,
@@ -165,6 +164,6 @@ def _digest(entry: str) -> str:
     return hashlib.sha256(entry.encode()).hexdigest()
 
 
-def time_of(at: float) -> str:
+def iso_time(at: float) -> str:
     """Return a time in UTC as ISO 8601, to the millisecond."""
     return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds")

@@ -73,14 +73,14 @@ def load_policy(connection: Connection) -> DeskPolicy:
     return DeskPolicy.model_validate_json(stored) if stored else DeskPolicy()
 
 
-def save_policy(connection: Connection, policy: DeskPolicy, by: str, now: float) -> None:
+def save_policy(connection: Connection, policy: DeskPolicy, by: str) -> None:
     """Keep a policy in the database."""
     deleted(connection, settings, SETTING.key == POLICY)
     inserted(connection, settings, key=POLICY, value=policy.model_dump_json())
-    log.append(connection, now, by, "policy", policy.model_dump())
+    log.append(connection, by, "policy", policy.model_dump())
 
 
-def save_items(connection: Connection, items: Iterable[Item], by: str, now: float) -> int:
+def save_items(connection: Connection, items: Iterable[Item], by: str) -> int:
     """Keep tasks, of which those that are there already get their new texts; return how many there are.
 
     A text that is empty now stays as it was: a store has no rubric that only the programme's folder has.
@@ -98,13 +98,11 @@ def save_items(connection: Connection, items: Iterable[Item], by: str, now: floa
             changed(connection, tasks, TASK.id == item.id, **values)
         else:
             continue
-        log.append(
-            connection, now, by, "task", {"task": item.id, "digest": digest_of(values["levels"], values["texts"])}
-        )
+        log.append(connection, by, "task", {"task": item.id, "digest": digest_of(values["levels"], values["texts"])})
     return number
 
 
-def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now: float) -> None:
+def ensure_items(connection: Connection, levels: Mapping[str, int], by: str) -> None:
     """Add tasks, or levels to them, so that each has a number of levels at least.
 
     A task without a description gets the levels themselves as points. Raises InputError if a task with a description
@@ -118,7 +116,7 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str, now
         if item.is_described:
             raise InputError(f"task {task} has {len(item.levels)} levels, and its rows {number}; give its new --tasks")
         levels_alone = tuple(map(float, range(number)))
-        save_items(connection, [replace(item, levels=levels_alone)], by, now)
+        save_items(connection, [replace(item, levels=levels_alone)], by)
 
 
 def item_of(connection: Connection, task: str) -> Item:
@@ -131,27 +129,26 @@ def all_items(connection: Connection) -> dict[str, Item]:
     return {row.id: _item(row) for row in connection.execute(select(tasks).order_by(TASK.id))}
 
 
-def pause_tasks(connection: Connection, task: str, paused: bool, by: str, now: float) -> None:
+def pause_tasks(connection: Connection, task: str, paused: bool, by: str) -> None:
     """Stop or resume the reading of a task, or of all for an empty id."""
     these = [TASK.id == task] if task else []
     changed(connection, tasks, *these, paused=paused)
     log.append(
         connection,
-        now,
         by,
         "paused" if paused else "resumed",
         {"task": task},
     )
 
 
-def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: str, now: float) -> None:
+def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: str) -> None:
     """Replace the anchor papers (task, level, text, note) of the tasks that `papers` has."""
     for task in dict.fromkeys(paper["task"] for paper in papers):
         deleted(connection, anchors, ANCHOR.task == task)
         of_task = [paper for paper in papers if paper["task"] == task]
         connection.execute(insert(anchors), of_task)
         body = {"task": task, "digest": anchors_digest(connection, task)}
-        log.append(connection, now, by, "anchors", body)
+        log.append(connection, by, "anchors", body)
 
 
 def anchors_of(connection: Connection, task: str) -> list[Any]:

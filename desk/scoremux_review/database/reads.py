@@ -228,7 +228,6 @@ def end_reservations(
     connection: Connection,
     person: int,
     may_read: Callable[[str], bool],
-    now: float,
     by: str,
 ) -> None:
     """Leave to anyone what only a person was to read, unless they may read its task; note it in the record."""
@@ -236,7 +235,7 @@ def end_reservations(
     for read in connection.execute(reserved.order_by(READ.task, READ.id)).all():
         if not may_read(read.task):
             changed(connection, reads, READ.id == read.id, only_for=None)
-            log.append(connection, now, by, "assigned", {"to": None}, row=read.row)
+            log.append(connection, by, "assigned", {"to": None}, row=read.row)
 
 
 def withdraw(connection: Connection, read: Any) -> None:

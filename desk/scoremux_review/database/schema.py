@@ -21,6 +21,12 @@ def _table(name: str, *parts: Any) -> sa.Table:
     return sa.Table(name, metadata, *parts)
 
 
+def time_of(connection: sa.Connection) -> float:
+    """Return when a connection's transaction began, in seconds since the epoch by the database's clock."""
+    began_at: float = connection.get_execution_options()["began_at"]
+    return began_at
+
+
 def inserted(connection: sa.Connection, table: sa.Table, **values: Any) -> Any:
     """Insert a row; return its key, the first column of it."""
     key = connection.execute(sa.insert(table).values(**values)).inserted_primary_key

@@ -50,7 +50,7 @@ def pause(visit: Visit) -> Response:
     task = visit.text("task")
     stop = visit.text("paused") == "1"
     with visit.writing() as access:
-        programme.pause_tasks(access.connection, task, stop, access.by, access.now)
+        programme.pause_tasks(access.connection, task, stop, access.by)
     return see("/progress")
 
 
@@ -82,7 +82,7 @@ def people(visit: Visit) -> Response:
             visit,
             "people.html",
             people=accounts.listed(connection),
-            locked=accounts.locked_out(connection, visit.desk.database.now()),
+            locked=accounts.locked_out(connection),
             roles=accounts.ROLES,
             least=accounts.MIN_PASSWORD,
             elsewhere=bool(visit.desk.user_header),

@@ -103,8 +103,7 @@ def raters(visit: Visit) -> Response:
     """Show the raters' work: pools, assignments, qualification, pauses."""
     with visit.reading() as connection:
         people = [p for p in accounts.listed(connection) if p.active]
-        now = visit.desk.database.now()
-        access = {p.id: TaskAccess(connection, p, now) for p in people}
+        access = {p.id: TaskAccess(connection, p) for p in people}
         return show(
             visit,
             "raters.html",

@@ -70,7 +70,7 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
     visit = Visit(desk, request, None, form)
     try:
         with desk.database.read() as connection:
-            visit.signed_in = person_of(connection, request.cookies.get(desk.cookie, ""), desk.database.now())
+            visit.signed_in = person_of(connection, request.cookies.get(desk.cookie, ""))
             if visit.signed_in is not None and visit.user not in ("", visit.signed_in.name):
                 visit.signed_in = None  # another person has signed in at the proxy since
             if visit.signed_in is not None and visit.signed_in.may("leader"):

@@ -26,7 +26,7 @@ def queues(visit: Visit) -> Response:
     with visit.reading() as connection:
         waiting = reads.all_queues(connection)
         tasks = programme.all_items(connection)
-        access = TaskAccess(connection, visit.person, visit.desk.database.now())
+        access = TaskAccess(connection, visit.person)
         search = visit.request.query_params.get("find", "").strip()
         mine: dict[str, Any] = {
             "current": reads.current_read(connection, visit.person.id),
@@ -165,7 +165,7 @@ def feedback(visit: Visit) -> Response:
     Only papers count whose decision can no longer be undone, so a block's end tells nothing about the paper before it.
     """
     with visit.reading() as connection:
-        access = TaskAccess(connection, visit.person, visit.desk.database.now())
+        access = TaskAccess(connection, visit.person)
         policy = access.policy
         papers = access.papers_decided("validity", before=access.now - policy.undo_s)
         items = programme.all_items(connection)

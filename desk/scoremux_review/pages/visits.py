@@ -99,7 +99,7 @@ class Visit:
     def writing(self) -> Iterator[TaskAccess]:
         """Give this person a transaction as the only writer (`Database.write`)."""
         with self.desk.database.write() as connection:
-            yield TaskAccess(connection, self.person, self.desk.database.now())
+            yield TaskAccess(connection, self.person)
 
     @property
     def user(self) -> str:

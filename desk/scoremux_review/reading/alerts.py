@@ -25,6 +25,7 @@ from scoremux_review.database.schema import (
     number_of,
     people,
     rows,
+    time_of,
 )
 from scoremux_review.reading.task_access import TaskAccess
 
@@ -43,7 +44,7 @@ def add_alerts(database: Database, path: Path, by: str) -> tuple[int, int]:
                 unknown += 1
                 continue
             values = {"task": str(alert["alert_task"]), "probability": alert.get("probability")}
-            new += add_alert(connection, row, by, database.now(), **values)
+            new += add_alert(connection, row, by, **values)
     return new, unknown
 
 
@@ -51,7 +52,7 @@ def raise_alert(access: TaskAccess, token: str) -> None:
     """Raise an alert for the response that a rater reads. Raises LeaseLostError."""
     connection = access.connection
     read = reads.read_of_token(connection, token, access.person, "raise the alert there, or by its id")
-    add_alert(connection, read.row, access.by, access.now, person=access.person)
+    add_alert(connection, read.row, access.by, person=access.person)
 
 
 def see_alerts(access: TaskAccess, shown: Sequence[Any]) -> None:
@@ -112,19 +113,19 @@ def _row_of(connection: Connection, alert: dict[str, Any], file: str) -> int | N
     return None
 
 
-def add_alert(connection: Connection, row: int, by: str, now: float, **values: Any) -> bool:
+def add_alert(connection: Connection, row: int, by: str, **values: Any) -> bool:
     """Add an alert unless a person's is open already, or the same task's was there before; return whether it is new."""
     body = {
         "person": None,
         "task": "",
         "probability": None,
         **values,
-        "at": now,
+        "at": time_of(connection),
     }
     same = (ALERT.row == row) & (ALERT.task == body["task"])
     same = same if body["task"] else same & ALERT.handled_at.is_(None)
     if number_of(connection, same):
         return False
     alert = inserted(connection, alerts, row=row, **body)
-    log.append(connection, now, by, "alert", {"alert": alert, **body}, row)
+    log.append(connection, by, "alert", {"alert": alert, **body}, row)
     return True

@@ -72,7 +72,7 @@ def assign_work(access: TaskAccess, person: Any, lines: str) -> None:
         assigned.append([number, one.tasks, one.quota])
     body = {"person": person.id, "name": person.name, "assignments": assigned}
     access.log("work assigned", body)
-    TaskAccess(connection, person, access.now).end_reservations()
+    TaskAccess(connection, person).end_reservations()
 
 
 def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str]) -> None:
@@ -111,7 +111,7 @@ def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str
     access.log("pool", body)
     for person in active.values():
         if person.id in before | after:
-            TaskAccess(connection, person, access.now).end_reservations()
+            TaskAccess(connection, person).end_reservations()
 
 
 def _replace_pool(connection: Connection, name: str, stored: list[Any], members: Sequence[int]) -> int | None:
@@ -133,7 +133,7 @@ def decide_standing(access: TaskAccess, person: Any, task: str, state: str) -> N
         raise ReviewError("choose a task, and what follows")
     last = connection.scalar(select(func.max(DECISION.id)).where(DECISION.person == person.id))
     standing = RaterStanding(state, last or 0, None, None)
-    TaskAccess(connection, person, access.now).set_standing(task, standing, access.by)
+    TaskAccess(connection, person).set_standing(task, standing, access.by)
 
 
 def _parse(lines: str) -> list[Assignment]:

@@ -84,7 +84,7 @@ def add_scored(
     added = _add_rows(database, lines, path.name, by)
     with database.write() as connection:
         counts = {"rows": added.rows, "known": added.already_there, "to_read": added.to_read}
-        log.append(connection, database.now(), by, "added", {"file": path.name, **counts})
+        log.append(connection, by, "added", {"file": path.name, **counts})
     return added
 
 
@@ -94,7 +94,7 @@ def add_papers(database: Database, path: Path, kind: str, by: str = "scoremux re
     added = _add_rows(database, papers, path.name, by)
     new = added.rows - added.already_there
     with database.write() as connection:
-        log.append(connection, database.now(), by, "added", {"file": path.name, kind: new})
+        log.append(connection, by, "added", {"file": path.name, kind: new})
     return new
 
 
@@ -108,7 +108,7 @@ def _add_rows(database: Database, lines: Iterable[Columns], file: str, by: str) 
     for chunk in chunks(lines, CHUNK_ROWS):
         with database.write() as connection:
             added.rescored += _count_rescored(connection, chunk, file)
-            new, to_read = insert_rows(connection, chunk, file, by, database.now())
+            new, to_read = insert_rows(connection, chunk, file, by)
         added.rows += len(chunk)
         added.already_there += len(chunk) - len(new)
         added.to_read += to_read
@@ -143,7 +143,7 @@ def _equal(before: Any, now: Any) -> bool:
     return math.isclose(before, now, rel_tol=1e-6) if both_numbers else bool(before == now)
 
 
-def insert_rows(connection: Connection, chunk: list[Columns], file: str, by: str, now: float) -> tuple[list[int], int]:
+def insert_rows(connection: Connection, chunk: list[Columns], file: str, by: str) -> tuple[list[int], int]:
     """Insert rows that the desk does not have, with their reads; note in the record that a file brought them.
 
     Returns:
@@ -161,7 +161,7 @@ def insert_rows(connection: Connection, chunk: list[Columns], file: str, by: str
             2,
         )
         levels[row["task"]] = max(levels.get(row["task"], 0), number)
-    programme.ensure_items(connection, levels, by, now)
+    programme.ensure_items(connection, levels, by)
     new = responses.insert_new_rows(connection, chunk)
     if not new:
         return [], 0
@@ -172,7 +172,7 @@ def insert_rows(connection: Connection, chunk: list[Columns], file: str, by: str
         "last": numbers[-1],
         "digest": responses.chunk_digest(new),
     }
-    log.append(connection, now, by, log.ROWS_ADDED, body)
+    log.append(connection, by, log.ROWS_ADDED, body)
     return numbers, reads.add_first_reads(connection, numbers[0])
 
 

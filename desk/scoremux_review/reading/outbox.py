@@ -30,6 +30,7 @@ from scoremux_review.database.schema import (
     found,
     inserted,
     row_subject,
+    time_of,
     webhooks,
 )
 
@@ -57,7 +58,7 @@ def pause_s(attempts: int) -> float:
 
 
 def save_webhook(
-    connection: Connection, now: float, token: str, url: str, events: Sequence[str], issued: str = ""
+    connection: Connection, token: str, url: str, events: Sequence[str], issued: str = ""
 ) -> tuple[Any, str]:
     """Keep a webhook; return it, and its new secret.
 
@@ -76,7 +77,7 @@ def save_webhook(
     }
     if before is None:
         key = f"wh_{secrets.token_hex(12)}"
-        inserted(connection, webhooks, id=key, token=token, url=url, created_at=now, **values)
+        inserted(connection, webhooks, id=key, token=token, url=url, created_at=time_of(connection), **values)
     else:
         changed(connection, webhooks, mine, **values)
     return connection.execute(select(webhooks).where(mine)).one(), secret
@@ -119,9 +120,7 @@ def deliveries_of(connection: Connection, webhook: str | None, state: str | None
     return connection.execute(query.order_by(DELIVERY.number.desc()).limit(most)).all()
 
 
-def add_event(
-    connection: Connection, now: float, token: str, subject: str, event: str, data: Mapping[str, Any]
-) -> None:
+def add_event(connection: Connection, token: str, subject: str, event: str, data: Mapping[str, Any]) -> None:
     """Write a delivery of an event for each webhook of a token that asks for its type.
 
     Args:
@@ -129,11 +128,11 @@ def add_event(
         event: One of the three types above.
         data: No name of a person and no text of a response.
     """
-    at = log.time_of(now)
+    now = time_of(connection)
     body = json.dumps(
         {
             "type": event,
-            "timestamp": at,
+            "timestamp": log.iso_time(now),
             "data": data,
         },
         separators=(",", ":"),
@@ -153,7 +152,7 @@ def add_event(
             )
 
 
-def add_decision_event(connection: Connection, now: float, row: Any, level: int | None, code: str) -> None:
+def add_decision_event(connection: Connection, row: Any, level: int | None, code: str) -> None:
     """Tell the token that sent a row how the desk has decided it: `row.final`, and later `row.corrected`.
 
     Call this before the decision is in the record.
@@ -174,7 +173,6 @@ def add_decision_event(connection: Connection, now: float, row: Any, level: int 
     event = ROW_CORRECTED if again else ROW_FINAL
     add_event(
         connection,
-        now,
         owner.token,
         row_subject(owner.task, owner.name),
         event,
@@ -269,7 +267,7 @@ def end_lease(
         changed(connection, webhooks, webhook, same, failures=failures, due_at=now + pause)
 
 
-def send_again(connection: Connection, now: float) -> int:
+def send_again(connection: Connection) -> int:
     """Make dead deliveries due, and try all webhooks again; return how many there are."""
     changed(connection, webhooks, failures=0, due_at=0.0)
     return changed(
@@ -278,5 +276,5 @@ def send_again(connection: Connection, now: float) -> int:
         DELIVERY.state == DEAD,
         state=WAITING,
         attempts=0,
-        due_at=now,
+        due_at=time_of(connection),
     )

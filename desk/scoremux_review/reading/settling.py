@@ -36,7 +36,7 @@ def settle(access: TaskAccess, kind_of_read: str, number: int) -> dict[str, Any]
     }
     responses.set_row(connection, row.id, state=state, **final)
     if counts is not None:
-        outbox.add_decision_event(connection, access.now, row, counts.level, counts.code)
+        outbox.add_decision_event(connection, row, counts.level, counts.code)
     for kind, reason in (("second", row.reason or REOPENED), ("adjudication", ADJUDICATION)):
         pending = reads.pending_read(connection, row.id, kind)
         if state == kind and pending is None:
@@ -93,7 +93,7 @@ def assign(access: TaskAccess, row: int, person: Any | None) -> None:
     if person is not None:
         if read.not_for == person.id:
             raise ReviewError("this person has read the response already")
-        theirs = TaskAccess(connection, person, access.now)
+        theirs = TaskAccess(connection, person)
         if read.kind == "adjudication" and not theirs.adjudicates:
             raise ReviewError("two raters disagree about this response; only a leader decides it")
         theirs.require(read.task)

@@ -28,6 +28,7 @@ from scoremux_review.database.schema import (
     pool_members,
     rows,
     standings,
+    time_of,
 )
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
@@ -81,17 +82,17 @@ class TaskAccess:
     connection must be the only writer (`Database.write`) for all methods but `obstacle` and `require`.
     """
 
-    def __init__(self, connection: Connection, account: Any, now: float) -> None:
+    def __init__(self, connection: Connection, account: Any) -> None:
         """Take the account (id, name, role) of the person."""
         self.connection = connection
         self.person: int = account.id
         self.by: str = account.name
         self.adjudicates = account.role != "rater"
-        self.now = now
+        self.now = time_of(connection)
 
     def log(self, action: str, body: dict[str, Any], row: int | None = None, remark: str = "") -> int:
         """Append an entry about what this person does to the record; return its number (`log.append`)."""
-        return log.append(self.connection, self.now, self.by, action, body, row, remark)
+        return log.append(self.connection, self.by, action, body, row, remark)
 
     @cached_property
     def policy(self) -> DeskPolicy:
@@ -186,7 +187,7 @@ class TaskAccess:
         inserted(self.connection, standings, **columns)
         self.standings[task] = standing
         body = {**columns, "name": self.by}
-        log.append(self.connection, self.now, by, "standing", body)
+        log.append(self.connection, by, "standing", body)
         self.end_reservations()
 
     def end_reservations(self) -> None:
@@ -195,7 +196,6 @@ class TaskAccess:
             self.connection,
             self.person,
             lambda task: not self.obstacle(task),
-            self.now,
             _BY,
         )
 

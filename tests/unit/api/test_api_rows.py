@@ -357,7 +357,7 @@ def test_desk_that_knows_fewer_levels_is_a_problem_of_that_request_alone(
 ) -> None:
     client, services = running
     with services.database.write() as connection:
-        save_items(connection, [Item("t-1", (0, 0.5), "Why?")], "test", 1.0)
+        save_items(connection, [Item("t-1", (0, 0.5), "Why?")], "test")
     unusual = replace(MACHINE, id="a", probabilities=(0.1, 0.8, 0.1), route="human:UNUSUAL")
     arrivals = [ScoredArrival("x", replace(unusual, task=task)) for task in ("t-2", "t-1", "t-2", "t-1")]
 

@@ -69,7 +69,7 @@ def test_human_decides_only_what_the_sandbox_sent_whatever_the_desks_policy(
     monkeypatch.setattr(sandbox_module, "HUMAN_S", 0.1)
     with api(tmp_path, RoutedTransport()) as (client, services):
         with services.database.write() as connection:
-            programme.save_policy(connection, DeskPolicy(guard_s=9), "test", 1.0)
+            programme.save_policy(connection, DeskPolicy(guard_s=9), "test")
         apis_score(client, row("other", "unsure"), row("human-0", "unsure"))  # rows of a desk, read before others
         services.scorer = SandboxScorer(services.database)
         score(client, "human-1")

@@ -43,7 +43,7 @@ class Hooks:
 
     def event(self, subject: str = "t r1", token: str = "lms", **data: Any) -> None:
         with self.database.write() as connection:
-            outbox.add_event(connection, self.clock[0], token, subject, "row.final", data)
+            outbox.add_event(connection, token, subject, "row.final", data)
 
     def found(self, **columns: Any) -> list[Any]:
         with self.database.read() as connection:

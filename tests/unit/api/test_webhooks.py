@@ -141,9 +141,9 @@ def test_webhooks_belong_to_their_token(tmp_path: Path) -> None:
         assert listed.json() == {"webhooks": [{**again, "secret": None}]}
         assert client.get("/v1/webhooks", headers=other).json() == {"webhooks": []}
         with services.database.write() as connection:
-            outbox.add_event(connection, services.database.now(), "lms", "t r1", "row.final", {"id": "r1"})
-            outbox.add_event(connection, services.database.now(), "lms", "t r1", "row.corrected", {"id": "r1"})
-            outbox.add_event(connection, services.database.now(), "other", "t r1", "row.final", {"id": "r1"})
+            outbox.add_event(connection, "lms", "t r1", "row.final", {"id": "r1"})
+            outbox.add_event(connection, "lms", "t r1", "row.corrected", {"id": "r1"})
+            outbox.add_event(connection, "other", "t r1", "row.final", {"id": "r1"})
             connection.execute(update(deliveries).values(state="dead"))
         place = f"/v1/webhooks/{webhook}"
         (delivery,) = client.get(f"{place}/deliveries?state=dead", headers=lms).json()["deliveries"]
@@ -205,7 +205,7 @@ def test_webhooks_of_a_revoked_token_are_not_those_of_a_new_one_of_its_name(tmp_
         tokens.path.unlink()  # which revokes nobody
         assert client.get("/v1/webhooks", headers=lms).json() == {"webhooks": []}
         with services.database.write() as connection:
-            outbox.add_event(connection, services.database.now(), "lms", "t r1", "row.final", {"id": "r1"})
+            outbox.add_event(connection, "lms", "t r1", "row.final", {"id": "r1"})
     tokens.add("lms", ["*"], 0, 9)
     said = run_here("tokens", "revoke", "lms", "--tokens", tokens.path, "--database", tmp_path / "reviews.db").stderr
     assert "1 webhooks stop; 1 deliveries wait" in said

@@ -169,7 +169,7 @@ def test_paused_task_gives_no_work(at_work: Any) -> None:
     work = at_work(40)
     read = work.take("anna", "bio-7")
     with work.database.write() as connection:
-        pause_tasks(connection, "bio-7", True, "test", 0)
+        pause_tasks(connection, "bio-7", True, "test")
     assert work.take("anna", "bio-7") is None
     with pytest.raises(LeaseLostError):
         work.decide("anna", read.token)

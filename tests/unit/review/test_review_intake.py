@@ -43,7 +43,7 @@ def test_record_of_scores_that_an_earlier_version_replaced_holds(at_work: Any) -
         digest = responses.row_digest({**before._mapping, "level": 0})
         responses.set_row(connection, before.id, level=0, digest=digest)
         body = {"digests": [before.digest, digest], "state": before.state, "round": 1, "final": [None, "", None]}
-        log.append(connection, 1.8e9, "test", log.RESCORED, body, row=before.id)
+        log.append(connection, "test", log.RESCORED, body, row=before.id)
     work.verify()
     work.execute("UPDATE rows SET digest = :digest WHERE id = 3", digest=before.digest)
     with pytest.raises(BrokenRecordError, match="row 3 is not what was scored last"):

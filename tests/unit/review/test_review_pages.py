@@ -355,7 +355,7 @@ def test_pages_do_not_give_special_papers_away(tmp_path: Path) -> None:
 
 def test_record_is_in_words_and_a_missing_page_says_so(programme: Programme) -> None:
     with programme.database.write() as connection:
-        save_policy(connection, DeskPolicy(aside_s=86_400.0, guard_s=0.7, groups=False), "test", 1.0)
+        save_policy(connection, DeskPolicy(aside_s=86_400.0, guard_s=0.7, groups=False), "test")
     shown = programme.client("dana").get("/record").text
     assert "what is put aside stays for: 24 h 0 min; " in shown and "no decision within: 0.7 s" in shown
     assert "groups: no" in shown and "aside_s" not in shown and "False" not in shown
