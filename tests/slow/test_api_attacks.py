@@ -165,13 +165,12 @@ def test_good_receivers_get_all_beside_bad_ones(
         )
         command = (sys.executable, Path(attacks.__file__).with_name("apis.py"), name, tmp_path, "hangs", ports[2])
         database = stack.enter_context(closing(Database(str(name), create=True)))
-        now = database.now()
         with database.write() as connection:
             urls = [(f"good{n}", f"https://localhost:{ports[0]}/{n}") for n in range(GOOD)]
             urls += [(f"hang{n % 2}", f"https://hangs{n}.example/") for n in range(HANGING)]
             urls += [("endless", f"https://localhost:{ports[1]}/{n}") for n in range(ENDLESS)]
             for token, url in urls:
-                outbox.save_webhook(connection, now, token, url, ["row.final"])
+                outbox.save_webhook(connection, token, url, ["row.final"])
         api = Killable(tmp_path / "api", *command, url=f"http://127.0.0.1:{ports[2]}")
         for process in (good, endless, api):
             stack.callback(process.kill)

@@ -62,7 +62,7 @@ def running(tmp_path: Path) -> Iterator[tuple[TestClient, Services]]:
     with api(tmp_path, RoutedTransport(), **settings) as (client, services):
         with services.database.write() as connection:
             for token in ("local", "other"):
-                outbox.save_webhook(connection, 0.0, token, "https://localhost/", ["row.final", "row.corrected"])
+                outbox.save_webhook(connection, token, "https://localhost/", ["row.final", "row.corrected"])
         yield client, services
 
 

@@ -38,7 +38,7 @@ class Hooks:
         """Register a webhook; return its id and secret."""
         with self.database.write() as connection:
             url = path if "://" in path else self.receiver.url(path, host)
-            webhook, secret = outbox.save_webhook(connection, self.clock[0], token, url, ["row.final"], key)
+            webhook, secret = outbox.save_webhook(connection, token, url, ["row.final"], key)
         return webhook.id, secret
 
     def event(self, subject: str = "t r1", token: str = "lms", **data: Any) -> None:
