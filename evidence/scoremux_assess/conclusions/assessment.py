@@ -18,8 +18,7 @@ from scoremux_assess.conclusions.verdicts import (
     judge,
     worst,
 )
-from scoremux_assess.labels.joined_columns import JoinedColumns
-from scoremux_assess.labels.joining import UNKNOWN_LEVELS
+from scoremux_assess.labels.joined_columns import UNKNOWN_LEVELS, JoinedColumns
 from scoremux_assess.labels.ratings import Floats, Ints, Ratings, by_cell, fewer_rows
 from scoremux_assess.statistics.agreement import OF_EXPECTED, OF_ROWS, STATISTICS
 from scoremux_assess.statistics.estimates import Estimates, Figures, joined_figures, means_of, taken

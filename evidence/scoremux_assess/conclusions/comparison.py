@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, LeftOut, ScoredColumns
-from scoremux_assess.labels.joining import EXAMPLES, UNKNOWN_LEVELS, join, join_truth, levels_by_task, versions_of
+from scoremux_assess.labels.joined_columns import (
+    EXAMPLES,
+    UNKNOWN_LEVELS,
+    JoinedColumns,
+    KnownColumns,
+    LeftOut,
+    ScoredColumns,
+    taken,
+)
+from scoremux_assess.labels.joining import join, join_truth, versions_of
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, LabelColumns
 from scoremux_assess.labels.ratings import Mask, Ratings, Values, fewer_rows
 from scoremux_assess.labels.scored_output import read_scored
@@ -188,8 +196,8 @@ def _undefined(estimate: Estimates) -> Estimates:
 
 def _of_one_scale(pairs: JoinedColumns, before: ScoredColumns, after: ScoredColumns) -> JoinedColumns:
     """Leave out the rows of tasks that have another number of levels in the new output than in the old one."""
-    old = dict(zip(before.task.values, levels_by_task(before).tolist(), strict=True))
-    new = dict(zip(after.task.values, levels_by_task(after).tolist(), strict=True))
+    old = dict(zip(before.task.values, before.levels.tolist(), strict=True))
+    new = dict(zip(after.task.values, after.levels.tolist(), strict=True))
     changed = [n for n in old.keys() & new.keys() if old[n] != new[n] and UNKNOWN_LEVELS not in (old[n], new[n])]
     other = np.isin(
         pairs.scored.task.code,
@@ -201,14 +209,10 @@ def _of_one_scale(pairs: JoinedColumns, before: ScoredColumns, after: ScoredColu
         return pairs
     scales = ", ".join(f"{name} {old[name]} and {new[name]}" for name in sorted(changed)[:EXAMPLES])
     reason = f"are of tasks whose number of levels changed ({scales}), so that levels cannot be compared"
-    left_out = LeftOut(
-        reason,
-        len(rows),
-        tuple(map(str, pairs.scored.ids.take(rows[:EXAMPLES]).to_pylist())),
-    )
+    left_out = LeftOut.of(reason, pairs.scored.ids, rows)
     return replace(
         pairs,
-        scored=pairs.scored.take(kept),
+        scored=taken(pairs.scored, kept),
         ratings=pairs.ratings.take(kept),
         output=pairs.output[kept],
         left_out=(left_out, *pairs.left_out),

@@ -5,16 +5,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from scoremux_assess.labels.close_rows import Margins
 from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings
 from scoremux_assess.labels.weights import Sample
-from scoremux_client.contract import HUMAN, Reason
-from scoremux_files.rows.columns import Codes, Ints32, texts
+from scoremux_files.rows.columns import Codes, Ints32
 
-Columns = TypeVar("Columns", bound="_Columns")
+Columns = TypeVar("Columns", "ScoredColumns", "KnownColumns")
+
+EXAMPLES = 5
+"""Ids that are named for each reason."""
+
+UNKNOWN_LEVELS = 256
+"""How many levels a task has if the output has no probabilities: more than any scale."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +32,14 @@ class LeftOut:
     count: int
     examples: tuple[str, ...]
 
-
-class _Columns:
-    """Columns of the same rows: dataclasses of Arrow arrays, NumPy arrays and `Codes`."""
-
-    def take(self: Columns, rows: Ints) -> Columns:
-        return replace(
-            self,
-            **{name: _take(column, rows) for name, column in vars(self).items()},
-        )  # type: ignore[type-var]
+    @classmethod
+    def of(cls, reason: str, ids: Any, rows: Ints) -> "LeftOut":
+        """Return why some rows are left out. ids: of all rows; rows: the places of those that are."""
+        return cls(reason, len(rows), tuple(map(str, ids.take(rows[:EXAMPLES]).to_pylist())))
 
 
 @dataclass(frozen=True)
-class ScoredColumns(_Columns):
+class ScoredColumns:
     """The output of `scoremux score`, B rows.
 
     Attributes:
@@ -79,9 +77,17 @@ class ScoredColumns(_Columns):
     margins: Margins
     administration: Codes | None = None
 
+    @property
+    def levels(self) -> Ints32:
+        """How many levels each task has: as many as it has probabilities, [T]."""
+        most = np.zeros(len(self.task.values), np.int32)
+        named = self.task.code >= 0
+        np.maximum.at(most, self.task.code[named], self.width[named])
+        return np.where(most > 0, np.minimum(most, UNKNOWN_LEVELS), UNKNOWN_LEVELS).astype(np.int32)
+
 
 @dataclass(frozen=True)
-class KnownColumns(_Columns):
+class KnownColumns:
     """The levels of humans, B rows.
 
     Attributes:
@@ -154,16 +160,7 @@ class JoinedColumns:
         return len(self.ratings)
 
 
-def _take(column: Any, rows: Ints) -> Any:
-    if isinstance(column, dict):
-        return {name: codes.take(rows) for name, codes in column.items()}
-    return column.take(rows) if hasattr(column, "take") else column
-
-
-def to_people(route: Any | None, rows: int) -> Mask:
-    """Return which rows a policy sends to people: none where no task has a calibration, which would decide that."""
-    undecided = pa.array([None, "", Reason.UNCALIBRATED.route, Reason.NO_SCORE.route])
-    if route is None or pc.all(pc.is_in(texts(route), undecided)).as_py():
-        return np.zeros(rows, bool)
-    routed = pc.fill_null(pc.starts_with(texts(route), HUMAN), False)
-    return np.asarray(routed.to_numpy(zero_copy_only=False), bool)
+def taken(columns: Columns, rows: Ints) -> Columns:
+    """Return some rows; groups stay as they are."""
+    parts = {name: column.take(rows) for name, column in vars(columns).items() if hasattr(column, "take")}
+    return replace(columns, **parts)

@@ -11,7 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scoremux_assess.labels.joined_columns import JoinedColumns, KnownColumns, LeftOut, OffScale, ScoredColumns
+from scoremux_assess.labels.joined_columns import (
+    EXAMPLES,
+    UNKNOWN_LEVELS,
+    JoinedColumns,
+    KnownColumns,
+    LeftOut,
+    OffScale,
+    ScoredColumns,
+    taken,
+)
 from scoremux_assess.labels.label_table import LabelTable, read_labels
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, NO_LEVEL, NO_NUMBER, NO_SECOND, LabelColumns, LabelledRow
 from scoremux_assess.labels.points import evenly_spaced, filled, holds_points, shown_points
@@ -22,12 +31,6 @@ from scoremux_assess.labels.weights import SEEN_BY_START, heavy_rows, population
 from scoremux_client.contract import Status
 from scoremux_client.errors import InputError
 from scoremux_files.rows.columns import Codes, Ints32, encode, numbered, present_columns, texts
-
-EXAMPLES = 5
-"""Ids that are named for each reason."""
-
-UNKNOWN_LEVELS = 256
-"""How many levels a task has if the output has no probabilities: more than any scale."""
 
 
 def read_joined(
@@ -75,12 +78,7 @@ def join_truth(
     """
     table = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
     has_points = "score" in table.present
-    points = shown_points(
-        scored.task.code,
-        scored.level,
-        scored.score,
-        levels_by_task(scored),
-    )
+    points = shown_points(scored.task.code, scored.level, scored.score, scored.levels)
     if has_points:
         _take_levels(table, scored, points)
     student = "" if "student" in table.present else columns.student
@@ -138,7 +136,7 @@ def _take_levels(table: LabelTable, scored: ScoredColumns, points: Floats) -> No
         with_points[task].append(row)
     if np.isinf(points).any():
         raise InputError("versions of a task in the output have levels of different points: give levels, not points")
-    for task, of_task, count in zip(scored.task.values, points, levels_by_task(scored), strict=True):
+    for task, of_task, count in zip(scored.task.values, points, scored.levels, strict=True):
         human_points = np.array([(row.score, row.second) for row in with_points[task]], np.float64).ravel()
         of_task[:count] = filled(of_task[:count], human_points)
         for row in with_points[task]:
@@ -240,7 +238,7 @@ def join(
     """
     output, truth_name = names
     ours, theirs, distinct = _matching(scored, truth)
-    levels = levels_by_task(scored)
+    levels = scored.levels
     task = scored.task.code
     highest = np.append(levels, 0)[task]
     with undefined():
@@ -274,8 +272,9 @@ def join(
     absent = [(f"are in {truth_name} and not in {output}", times[theirs] == 0)]
     unusable = has_score & listed & np.isin(ours, theirs[truth.unusable])
     kept = np.flatnonzero(sampled)
-    scores = scored.take(kept)
-    labels = truth.take(place[kept])
+    scores = taken(scored, kept)
+    labels = taken(truth, place[kept])
+    labels = replace(labels, groups={name: codes.take(place[kept]) for name, codes in truth.groups.items()})
     routed = _routed_only(scored, scores, labels)
     return JoinedColumns(
         scored=scores,
@@ -425,14 +424,6 @@ def _matching(scored: ScoredColumns, truth: KnownColumns) -> tuple[Ints32, Ints3
     return places, numbers, distinct
 
 
-def levels_by_task(scored: ScoredColumns) -> Ints32:
-    """Return how many levels each task has: as many as it has probabilities."""
-    most = np.zeros(len(scored.task.values), np.int32)
-    named = scored.task.code >= 0
-    np.maximum.at(most, scored.task.code[named], scored.width[named])
-    return np.where(most > 0, np.minimum(most, UNKNOWN_LEVELS), UNKNOWN_LEVELS).astype(np.int32)
-
-
 def _lines_left_out(table: LabelTable) -> Iterator[LeftOut]:
     for reason in dict.fromkeys(line.reason for line in table.left_out):
         lines = [f"line {line.line}" for line in table.left_out if line.reason == reason]
@@ -441,15 +432,5 @@ def _lines_left_out(table: LabelTable) -> Iterator[LeftOut]:
 
 def _left_out(ids: Any, reasons: Iterable[tuple[str, Mask]]) -> tuple[LeftOut, ...]:
     """Return those reasons that hold for some row."""
-    left_out = []
-    for reason, mask in reasons:
-        rows = np.flatnonzero(mask)
-        if len(rows):
-            left_out.append(
-                LeftOut(
-                    reason,
-                    len(rows),
-                    tuple(map(str, ids.take(rows[:EXAMPLES]).to_pylist())),
-                )
-            )
-    return tuple(left_out)
+    places = ((reason, np.flatnonzero(mask)) for reason, mask in reasons)
+    return tuple(LeftOut.of(reason, ids, rows) for reason, rows in places if len(rows))

@@ -1,6 +1,5 @@
 """Rated rows as columns, and the sums over them from which every statistic follows."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -289,36 +288,14 @@ def kinds(ratings: Ratings, cell: Values) -> tuple[Ratings, Ints]:
     Rows of one kind have the same cell, levels, weight and rater of record. Expected levels are lost: they are the
     machine's; so are lengths.
     """
-    numbers = (
-        cell,
-        ratings.human,
-        ratings.machine,
-        ratings.second,
-        ratings.weight,
-        ratings.kept,
-    )
-    distinct, columns = zip(*map(_distinct, numbers), strict=True)
+    columns = (cell, ratings.human, ratings.machine, ratings.second, ratings.weight, ratings.kept)
+    distinct, codes = zip(*(np.unique(column, return_inverse=True) for column in columns), strict=True)
     sizes = [max(1, len(values)) for values in distinct]
-    key = np.ravel_multi_index(columns, sizes)
-    if math.prod(sizes) <= BLOCK_ROWS + 4 * len(ratings):
-        counts = by_cell(key, ratings.rows, math.prod(sizes))
-        keys = np.flatnonzero(counts)
-        rows = counts[keys]
-    else:
-        keys, place = np.unique(key, return_inverse=True)
-        rows = by_cell(place, ratings.rows, len(keys))
-    places = np.unravel_index(keys, sizes)
-    cells, human, machine, second, weight, kept = (
-        values[place] for values, place in zip(distinct, places, strict=True)
-    )
-    return Ratings.of(
-        human,
-        machine,
-        second,
-        weight=weight,
-        rows=rows,
-        kept=kept,
-    ), cells
+    keys, place = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
+    places = zip(distinct, np.unravel_index(keys, sizes), strict=True)
+    cells, human, machine, second, weight, kept = (values[at] for values, at in places)
+    rows = by_cell(place, ratings.rows, len(keys))
+    return Ratings.of(human, machine, second, weight=weight, rows=rows, kept=kept), cells
 
 
 def fewer_rows(ratings: Ratings, cell: Values) -> tuple[Ratings, Values]:
@@ -330,14 +307,6 @@ def own_numbers(student: Values) -> Values:
     """Return numbers of students; a row with −1, whose student is not known, gets one of its own."""
     unknown = student.max(initial=-1) + 1 + np.arange(len(student))
     return np.where(student < 0, unknown, student)
-
-
-def _distinct(column: Values) -> tuple[Values, Ints]:
-    """Return the values of a column, and the place of each row's among them."""
-    if column.strides == (0,):
-        return column[:1], np.broadcast_to(0, len(column))
-    values, places = np.unique(column, return_inverse=True)
-    return values, places
 
 
 def slices(rows: int) -> Iterator[slice]:

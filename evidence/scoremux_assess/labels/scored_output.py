@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoremux_assess.labels.close_rows import Margins
-from scoremux_assess.labels.joined_columns import ScoredColumns, to_people
+from scoremux_assess.labels.joined_columns import ScoredColumns
+from scoremux_assess.labels.ratings import Mask
+from scoremux_client.contract import HUMAN, Reason
 from scoremux_files.rows.columns import Codes, distributions, encode, levels, numbers, present_columns, texts
 from scoremux_files.rows.writers import without_apostrophe
 
@@ -62,7 +64,7 @@ def read_scored(path: Path) -> ScoredColumns:
         confidence=confidence if calibrated else spread.greatest,
         calibrated=calibrated,
         stated=spread.greatest,
-        to_people=to_people(columns.get("route"), len(ids)),
+        to_people=_to_people(columns.get("route"), len(ids)),
         low=low,
         high=high,
         seen_by_start=_seen_by_start(columns),
@@ -81,6 +83,15 @@ def codes_of(
 ) -> Codes:
     """Return a column as codes; −1 in all rows where a file has no such column."""
     return encode(columns[name]) if name in columns else Codes((), np.full(rows, -1, np.int32))
+
+
+def _to_people(route: Any | None, rows: int) -> Mask:
+    """Return which rows a policy sends to people: none where no task has a calibration, which would decide that."""
+    undecided = pa.array([None, "", Reason.UNCALIBRATED.route, Reason.NO_SCORE.route])
+    if route is None or pc.all(pc.is_in(texts(route), undecided)).as_py():
+        return np.zeros(rows, bool)
+    routed = pc.fill_null(pc.starts_with(texts(route), HUMAN), False)
+    return np.asarray(routed.to_numpy(zero_copy_only=False), bool)
 
 
 def _seen_by_start(columns: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,31 +1,53 @@
 """The desk's export of final scores → for each task and calibration, the rows that its promise is about."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from scoremux_assess.labels.ratings import Ints
 from scoremux_client.contract import HUMAN, MACHINE, Reason, Status
 from scoremux_client.errors import InputError
 from scoremux_decide.decision import Decision
 from scoremux_files.rows.readers import read_rows
+from scoremux_files.settings import validate
 
-_NEEDED = ("id", "task", "status", "machine_level", "route", "read_behind", "version", "decided_by", "added_at")
-_NUMBERS: dict[str, type[int | float]] = {
-    "machine_level": int, "level": int, "decision": int, "confidence": float, "read_behind": float,
-}  # fmt: skip
-"""Columns whose cells are numbers, or empty."""
-_ALSO = ("level", "confidence", "condition", "student", "administration", "decision")
 _HUMAN = ("rater", "agreement", "adjudication")
 CODED, UNSURE, UNUSUAL = "condition codes", "low confidence", "unusual"
 LEAST_PAPERS = 10
 _REMEDY = "write the file with `scoremux review export --out`, and the newest version"
+_Text = Annotated[str, BeforeValidator(lambda cell: "" if cell is None else cell)]
+
+
+class _FinalRow(BaseModel, allow_inf_nan=False, coerce_numbers_to_str=True):
+    """A row of the desk's export; added_at: its day, as YYYY-MM-DD. Older exports lack the columns with a default."""
+
+    id: _Text
+    task: _Text
+    status: _Text
+    machine_level: int | None
+    route: _Text
+    read_behind: float | None
+    version: _Text
+    decided_by: _Text
+    added_at: Annotated[_Text, AfterValidator(lambda time: date.fromisoformat(time[:10]).isoformat())]
+    level: int | None = None
+    first_level: int | None = None
+    confidence: float | None = None
+    condition: _Text = ""
+    student: _Text = ""
+    administration: _Text = ""
+    decision: int | None = None
+
+    @property
+    def machine_gave(self) -> int | None:
+        """The machine's level, None where it gave none."""
+        return None if (self.machine_level or 0) < 0 else self.machine_level
 
 
 @dataclass
@@ -97,34 +119,20 @@ def read_watched(
     watched = {}
     counted: set[tuple[str, ...]] = set()
     for number, cells in enumerate(read_rows(path), start=1):
-        row = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
-        if number == 1 and (missing := [name for name in _NEEDED if name not in row]):
-            raise InputError(f"{path}: no column {missing[0]}; {_REMEDY}")
-        if nested := [name for name in (*_NEEDED, *_ALSO) if isinstance(row.get(name), (list, dict))]:
-            raise InputError(f"{path}: row {number} has no text in the column {nested[0]}; {_REMEDY}")
-        for name, kind in _NUMBERS.items():
-            row[name] = _number(
-                path,
-                number,
-                name,
-                kind,
-                row.get(name),
-            )
-        version = str(row["version"] or "")
-        day_name = str(row["added_at"] or "")[:10]
+        values = {name: None if cell == "" else cell for name, cell in cells.items()}  # CSV knows no null
         try:
-            date.fromisoformat(day_name)
-        except ValueError:
-            raise InputError(f"{path}: row {number} has no date in the column added_at; {_REMEDY}") from None
-        decision = decision_of(version) if version else None
-        calibrated = (decision.held if decision else None) or version
-        key = str(row["task"]), calibrated
+            row = validate(_FinalRow.model_validate, values)
+        except ValueError as error:
+            raise InputError(f"{path}: row {number}: {error}; {_REMEDY}") from error
+        decision = decision_of(row.version) if row.version else None
+        calibrated = (decision.held if decision else None) or row.version
+        key = row.task, calibrated
         if key not in watched:
             watched[key] = WatchedTask(*key, decision_of(calibrated) if calibrated else None)
-        day = watched[key].days.setdefault(day_name, Day())
-        day.on_hold += calibrated != version
-        watched[key].administrations[str(row.get("administration") or "")] += 1
-        _count(row, day, day_name, late_before, counted)
+        day = watched[key].days.setdefault(row.added_at, Day())
+        day.on_hold += calibrated != row.version
+        watched[key].administrations[row.administration] += 1
+        _count(row, day, late_before, counted)
         for name, has_it in _shares(row, watched[key].decision):
             day.having[name] += has_it
             day.asked[name] += 1
@@ -133,74 +141,45 @@ def read_watched(
     return sorted(watched.values(), key=lambda task: (task.task, min(task.days)))
 
 
-def _number(
-    path: Path,
-    row: int,
-    name: str,
-    kind: type[int | float],
-    cell: Any,
-) -> int | float | None:
-    """Return a cell as a number. Raises InputError naming file, row and column."""
-    if cell is None:
-        return None
-    try:
-        value = float(cell)
-        if math.isfinite(value) and kind(value) == value:
-            return kind(value)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    what = "whole number" if kind is int else "number"
-    raise InputError(f"{path}: row {row} has no {what} in the column {name}; {_REMEDY}")
-
-
-def _count(
-    row: dict[str, Any],
-    day: Day,
-    day_name: str,
-    late_before: str,
-    counted: set[tuple[str, ...]],
-) -> None:
+def _count(row: _FinalRow, day: Day, late_before: str, counted: set[tuple[str, ...]]) -> None:
     """Count a row in its day. counted: the students and texts whose reading counts already."""
-    route = str(row["route"] or "")
-    level = row["machine_level"]
-    day.rows["people" if route.startswith(HUMAN) else route] += 1
-    day.pending += row["status"] == "PENDING"
-    day.final += row["status"] in (Status.OK.value, Status.CONDITION.value)
-    on_hold = route == Reason.HELD.route
-    if not (on_hold or route == MACHINE) or level is None or int(level) < 0:
+    level = row.machine_gave
+    day.rows["people" if row.route.startswith(HUMAN) else row.route] += 1
+    day.pending += row.status == "PENDING"
+    day.final += row.status in (Status.OK.value, Status.CONDITION.value)
+    on_hold = row.route == Reason.HELD.route
+    if not (on_hold or row.route == MACHINE) or level is None:
         return
     day.kept += 1
-    if (confidence := row.get("confidence")) is not None:
-        day.doubts.append(1 - float(confidence))
-    if not on_hold and row["read_behind"] is None:
+    if row.confidence is not None:
+        day.doubts.append(1 - row.confidence)
+    if not on_hold and row.read_behind is None:
         return
-    if row["decided_by"] in _HUMAN:
-        if _is_first(row, day_name, counted):
-            human = row["first_level"] if "first_level" in row else row.get("level")
-            if human is None or int(human) < 0:
+    if row.decided_by in _HUMAN:
+        if _is_first(row, counted):
+            human = row.first_level if "first_level" in row.model_fields_set else row.level
+            if human is None or human < 0:
                 day.coded += 1  # a code instead of a level: promises are about levels, as calibrations are
             else:
-                day.errors.append(int(level) - int(human))
-    elif day_name < late_before and not on_hold:
-        day.late.append(str(row["id"]))
+                day.errors.append(level - human)
+    elif row.added_at < late_before and not on_hold:
+        day.late.append(row.id)
 
 
-def _shares(row: dict[str, Any], decision: Decision | None) -> Iterator[tuple[str, bool]]:
+def _shares(row: _FinalRow, decision: Decision | None) -> Iterator[tuple[str, bool]]:
     """Yield the shares that a row is part of, and whether it has each. Levels of rows with a code count for none."""
     expected, threshold = (decision.expected, decision.threshold) if decision else (None, None)
-    coded = bool(row.get("condition"))
-    level = row["machine_level"]
     if expected is None or threshold is None:
         return
-    yield CODED, coded
-    if coded or level is None or int(level) < 0:
+    yield CODED, bool(row.condition)
+    if row.condition or row.machine_gave is None:
         return
     for place in range(len(expected.levels or ())):
-        yield f"level {place}", int(level) == place
-    if (confidence := row.get("confidence")) is not None and threshold.least is not None:
-        yield UNSURE, float(confidence) < threshold.least
+        yield f"level {place}", row.machine_gave == place
+    if row.confidence is not None and threshold.least is not None:
+        yield UNSURE, row.confidence < threshold.least
     if decision and decision.unusual:
-        yield UNUSUAL, row["route"] == Reason.UNUSUAL.route
+        yield UNUSUAL, row.route == Reason.UNUSUAL.route
 
 
 def usual_shares(decision: Decision) -> dict[str, float]:
@@ -212,39 +191,13 @@ def usual_shares(decision: Decision) -> dict[str, float]:
     return shares | ({UNUSUAL: 1 - decision.unusual.quantile} if decision.unusual else {})
 
 
-def _is_first(
-    row: dict[str, Any],
-    day_name: str,
-    counted: set[tuple[str, ...]],
-) -> bool:
+def _is_first(row: _FinalRow, counted: set[tuple[str, ...]]) -> bool:
     """Return whether this reading is the first of its student and of its text; add both to `counted`."""
-    task = str(row["task"])
-    student = row.get("student")
-    decision = row.get("decision")
-    marks = (
-        {
-            (
-                "student",
-                task,
-                str(row.get("administration") or ""),
-                str(student),
-            )
-        }
-        if student
-        else set()
-    )
-    marks |= (
-        set()
-        if decision is None
-        else {
-            (
-                "text",
-                task,
-                day_name,
-                str(int(decision)),
-            )
-        }
-    )
+    marks = set[tuple[str, ...]]()
+    if row.student:
+        marks.add(("student", row.task, row.administration, row.student))
+    if row.decision is not None:
+        marks.add(("text", row.task, row.added_at, str(row.decision)))
     is_first = counted.isdisjoint(marks)
     counted |= marks
     return is_first

@@ -207,23 +207,9 @@ def mean_of(estimate: Estimates) -> Estimates:
     # Cells that seem to err the other way than others make no interval narrower.
     sums = np.maximum(np.nansum(ways, axis=1), np.nansum(ways * shared, axis=1))
     below, above = np.where(np.isnan(low).all(), np.nan, np.sqrt(sums) / max(1, len(value)))
-    low, high = within(estimate.scale, np.array([mean - below, mean + above]))
-    mean, low, high, n = np.array(
-        [
-            [mean],
-            [low],
-            [high],
-            [len(value)],
-        ]
-    )
-    return Estimates.of(
-        mean,
-        low,
-        high,
-        n,
-        estimate.scale,
-        cells=np.array([len(counts)]),
-    )
+    ends = within(estimate.scale, np.array([mean - below, mean + above]))
+    mean, low, high, n = np.array([mean, *ends, len(value)])[:, None]
+    return Estimates.of(mean, low, high, n, estimate.scale, cells=np.array([len(counts)]))
 
 
 def difference(first: Estimates, second: Estimates) -> Estimates:

@@ -310,16 +310,20 @@ def nested(depth: int) -> list[Any]:
 @pytest.mark.parametrize(
     ("change", "folder", "words"),
     [
-        (lambda row: row.pop("read_behind"), "store", "no column read_behind; write the file with `scoremux review"),
-        (lambda row: row.update(added_at=None), "store", "row 1 has no date in the column added_at"),
+        (
+            lambda row: row.pop("read_behind"),
+            "store",
+            "row 1: read_behind: Field required; write the file with",
+        ),
+        (lambda row: row.update(added_at=None), "store", "row 1: added_at: "),
         (
             lambda row: row.update(machine_level="high"),
             "store",
-            "row 1 has no whole number in the column machine",
+            "row 1: machine_level: Input should be a valid integer",
         ),
-        (lambda row: row.update(level=1.5), "store", "row 1 has no whole number in the column level"),
-        (lambda row: row.update(confidence="inf"), "store", "row 1 has no number in the column confidence"),
-        (lambda row: row.update(version=nested(900)), "store", "row 1 has no text in the column version"),
+        (lambda row: row.update(level=1.5), "store", "row 1: level: Input should be a valid integer"),
+        (lambda row: row.update(confidence="inf"), "store", "row 1: confidence: Input should be a finite number"),
+        (lambda row: row.update(version=nested(900)), "store", "row 1: version: Input should be a valid string"),
         (dict.clear, "store", "there are no rows"),
         (dict, "stored", "not a store of tasks"),
     ],
