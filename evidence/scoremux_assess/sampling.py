@@ -2,13 +2,24 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from scoremux_assess.labels.label_table import LabelTable, common_key, read_labels
+from scoremux_assess.labels.labelled_row import LabelColumns, Rows
+from scoremux_assess.labels.ratings import Floats, Ints
+from scoremux_assess.labels.similar_texts import related
+from scoremux_assess.labels.weights import SAMPLE
+from scoremux_batch.parts import outcome_columns, text_column
+from scoremux_batch.sources import expand
+from scoremux_client.contract import Status
+from scoremux_client.rows import Response, Scored
+from scoremux_files.errors import InputError
+from scoremux_files.rows.writers import SCHEMA, write_rows
 
 EQUAL = 0.5
 """Share of the sample that is divided equally among strata; the rest is divided by their size.
@@ -34,6 +45,122 @@ class SampledRows:
     probability: Floats
     units: int
     left_out: int
+
+
+@dataclass(frozen=True)
+class TaskSample:
+    """The sample of a task: the rows of the queue, and of how many responses."""
+
+    task: str
+    rows: Rows
+    responses: int
+    drawn: SampledRows
+
+
+def choose(
+    pool: LabelTable,
+    labelled: LabelTable,
+    count: int,
+    seed: int,
+) -> list[TaskSample]:
+    """Draw `count` responses of each task, by task. Labelled responses and their near copies are not chosen."""
+    key = common_key(pool, labelled)
+    labelled_keys = {key(row) for row in labelled.rows}
+    of_labelled = labelled.by_task()
+    return [
+        _choose(
+            rows,
+            [key(row) in labelled_keys for row in rows],
+            of_labelled.get(task, ()),
+            count,
+            seed,
+        )
+        for task, rows in sorted(pool.by_task().items())
+    ]
+
+
+def _choose(pool: Rows, in_labels: Sequence[bool], labelled: Rows, count: int, seed: int) -> TaskSample:
+    """Draw responses of one task. in_labels: which of the pool are labelled."""
+    task = pool[0].task
+    places = thin(len(pool), seed, task)
+    # Labelled responses come last: what is drawn of the others has their places.
+    rows = [
+        *(pool[place] for place in places),
+        *(row for row in labelled if row.text),
+    ]
+    is_labelled = np.array(
+        [*(in_labels[place] for place in places), *[True] * (len(rows) - len(places))],
+        bool,
+    )
+    units = related([row.response for row in rows], [row.student for row in rows])
+    drawn = draw(
+        units,
+        ["".join(row.groups.values()) for row in rows],
+        count,
+        seed,
+        task,
+        is_labelled,
+    )
+    chosen = [
+        replace(rows[place], chosen_by=SAMPLE, probability=len(places) / len(pool) * probability)
+        for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
+    ]
+    return TaskSample(task, chosen, len(pool), drawn)
+
+
+def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) -> LabelTable:
+    """Return the responses of files. Raises InputError, also where there is none."""
+    table = read_labels(
+        [Path(source.path) for source in expand(sources, out)],
+        columns,
+        ("task", "text"),
+    )
+    table.require(columns)
+    if not table.rows:
+        raise InputError(f"there are no rows in {', '.join(sources[:3])}")
+    return table
+
+
+def read_without(files: Sequence[Path], columns: LabelColumns) -> LabelTable:
+    """Return rows that must not be chosen. Columns have the names of the responses' ones, or those of scoremux."""
+    columns = replace(
+        columns,
+        student=columns.student or "student",
+        groups=(),
+        own_names=True,
+    )
+    return read_labels(files, columns, ("id", "task"))
+
+
+def write_queue(out: Path, rows: Rows) -> None:
+    fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
+    more = [
+        ("text", pa.string()),
+        ("student", pa.string()),
+        ("chosen_by", pa.string()),
+        ("probability", pa.float64()),
+    ]
+    if any(row.administration for row in rows):
+        more.append(("administration", pa.string()))
+    schema = pa.schema([*fields, *more])
+    unscored = [Scored.without_score(Response(r.task, ""), Status.UNKNOWN_TASK) for r in rows]
+    columns = {
+        **outcome_columns(
+            [r.id for r in rows],
+            [r.task for r in rows],
+            unscored,
+        ),
+        "text": text_column([r.text for r in rows]),
+        "student": text_column([r.student for r in rows]),
+        "chosen_by": [r.chosen_by for r in rows],
+        "probability": [r.probability for r in rows],
+        "administration": text_column([r.administration for r in rows]),
+    }
+    write_rows(
+        out,
+        [pa.table([columns[name] for name in schema.names], schema=schema)],
+        schema,
+    )
 
 
 def thin(

@@ -10,10 +10,11 @@ import pytest
 
 from desks import Work, run_review
 from making import WORDS
-from scoremux_assess.commands.sample import read_unlabelled, read_without, sample
+from scoremux_assess.commands.sample import sample
 from scoremux_assess.labels.joining import read_joined
 from scoremux_assess.labels.label_table import read_labels
 from scoremux_assess.labels.labelled_row import LabelColumns
+from scoremux_assess.sampling import read_unlabelled, read_without
 from scoremux_client.errors import InputError
 from scoremux_files.rows.readers import read_rows
 
