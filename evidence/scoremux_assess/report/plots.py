@@ -21,6 +21,10 @@ _BESIDE, _LINE = 20, 46
 """Letters of the longest name that is beside its interval, and of a line above it."""
 
 
+Plot = dict[str, str]
+"""A plot's title, and the plot as SVG."""
+
+
 class Plots:
     """Draws the plots of one page, whose ids all differ."""
 
@@ -29,7 +33,7 @@ class Plots:
 
     def forest(
         self, names: Sequence[str], estimate: Estimates, limits: Sequence[float], label: str, title: str
-    ) -> Markup:
+    ) -> Plot:
         """Draw a figure of each name with its interval, and lines at the limits of a criterion."""
         ends = [
             x
@@ -82,7 +86,7 @@ class Plots:
         levels: range,
         table: Ints,
         title: str,
-    ) -> Markup:
+    ) -> Plot:
         """Draw the shares of levels that human and machine gave; table: rows by level of human and machine."""
         human = table.sum(axis=1) / table.sum()
         machine = table.sum(axis=0) / table.sum()
@@ -108,7 +112,7 @@ class Plots:
         reliability: Reliability,
         cell: int,
         title: str,
-    ) -> Markup:
+    ) -> Plot:
         """Draw the share of right levels against the stated confidence, in tenths."""
         some = reliability.rows[cell] > 0
         columns = (reliability.stated, reliability.right, reliability.rows)
@@ -126,7 +130,7 @@ class Plots:
 
     def risk(
         self, reliability: Reliability, cell: int, title: str, policy: tuple[float, float] = (np.nan, np.nan)
-    ) -> Markup:
+    ) -> Plot:
         """Draw the share of wrong levels among the most confident rows, against how many rows those are.
 
         policy: the share of rows that it leaves to the machine, and the share of wrong levels among them.
@@ -168,14 +172,14 @@ class Plots:
         body: Sequence[str],
         title: str,
         description: str,
-    ) -> Markup:
+    ) -> Plot:
         self._drawn += 1
         title_id = f"plot-{self._drawn}-title"
         text_id = f"plot-{self._drawn}-text"
         names = f'<title id="{title_id}">{escape(title)}</title><desc id="{text_id}">{escape(description)}</desc>'
         box = f'viewBox="0 0 {WIDTH} {frame.bottom + 38}"'
         opened = f'<svg {box} role="img" aria-labelledby="{title_id}" aria-describedby="{text_id}">'
-        return Markup(f"{opened}{names}{''.join(body)}</svg>")
+        return {"title": title, "svg": Markup(f"{opened}{names}{''.join(body)}</svg>")}
 
 
 class _Frame:

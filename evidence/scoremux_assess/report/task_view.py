@@ -45,7 +45,7 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
     """Return the values of the template that are about one task, a row of its tables included."""
     name = assessed.tasks[cell]
     levels = assessed.by_level[cell]
-    title = f"Levels of {name}, rows not weighted"
+    risk = f"Risk against coverage, {name}"
     error = assessed.confidence.error[cell]
     return {
         **row_view(assessed, cell),
@@ -58,11 +58,8 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
             assessed.figures["exact"].n[cell],
         ),
         "reasons": _reasons(assessed, cell),
-        "plot": {
-            "title": title,
-            "svg": plots.distributions(levels.levels, levels.confusion, title),
-        },
-        "risk": _risk(assessed, cell, plots),
+        "plot": plots.distributions(levels.levels, levels.confusion, f"Levels of {name}, rows not weighted"),
+        "risk": None if math.isnan(error) else plots.risk(assessed.confidence, cell, risk, policy_of(assessed, cell)),
         "routing": routes_in_words(assessed, cell).strip(),
         "levels": list(levels.levels),
         "confusion": list(_confusion(levels)),
@@ -100,37 +97,20 @@ def groups_view(
     columns: tuple[str, ...] = GROUP_COLUMNS,
 ) -> Iterator[View]:
     """Yield the groups of a task, −1 for those of all rows, each followed by its mean over tasks."""
+    few = {"value": "–", "interval": f"fewer than {LEAST_SHOWN} students"}
+    pooled = task < 0 and bool((groups.task > 0).any())
     for place, cell in enumerate(np.flatnonzero(groups.task == task)):
-        judged = worst(
-            ((c, j.take(np.array([cell]))) for c, j in groups.judged.items()),
-            1,
-        )
+        judged = worst(((c, j.take(np.array([cell]))) for c, j in groups.judged.items()), 1)
+        too_few = groups.students[cell] < LEAST_SHOWN <= groups.figures["exact"].n[cell]
         yield {
             "name": group_shown(groups, cell),
             "rows": rows_shown(groups.figures, cell),
-            "cells": _of_enough(
-                groups,
-                cell,
-                columns,
-                task < 0 and bool((groups.task > 0).any()),
-            ),
+            "cells": [few] * len(columns) if too_few else figures_shown(groups.figures, cell, columns, pooled),
             "verdict": verdict_shown(judged, 0, groups.figures["exact"].n[cell]),
         }
-        if task < 0 and (groups.task > 0).any():
+        if pooled:
             tasks = f"{rows_shown(groups.means, place)} tasks"
             yield {"name": "mean of tasks", "rows": tasks, "cells": figures_shown(groups.means, place, columns)}
-
-
-def _of_enough(
-    groups: Groups,
-    cell: int,
-    columns: tuple[str, ...],
-    pooled: bool,
-) -> list[View]:
-    """Return the figures of a group, none of them where it has too few students."""
-    few = {"value": "–", "interval": f"fewer than {LEAST_SHOWN} students"}
-    shown_ = figures_shown(groups.figures, cell, columns, pooled)
-    return [few] * len(columns) if groups.students[cell] < LEAST_SHOWN <= groups.figures["exact"].n[cell] else shown_
 
 
 def levels_view(groups: Groups, task: int) -> Iterator[View]:
@@ -170,25 +150,6 @@ def routes_in_words(assessed: Assessment, cell: int) -> str:
         width = f"{assessed.ranges.width[cell]:.2f}"
         parts.append(f"The range of levels holds the human's in {covered} of {rows:,} rows and has {width} on average.")
     return "".join(f" {part}" for part in parts)
-
-
-def _risk(
-    assessed: Assessment,
-    cell: int,
-    plots: Plots,
-) -> View | None:
-    if math.isnan(assessed.confidence.error[cell]):
-        return None
-    title = f"Risk against coverage, {assessed.tasks[cell]}"
-    return {
-        "title": title,
-        "svg": plots.risk(
-            assessed.confidence,
-            cell,
-            title,
-            policy_of(assessed, cell),
-        ),
-    }
 
 
 def criteria_with(

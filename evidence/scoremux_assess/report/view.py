@@ -135,16 +135,7 @@ def _forests(assessed: Assessment, plots: Plots) -> Iterator[View]:
         names = assessed.tasks[first : first + FOREST_ROWS]
         title = "QWK by task" if len(names) == len(assessed.tasks) else f"QWK, {names[0]} to {names[-1]}"
         part = qwk.take(np.arange(first, first + len(names)))
-        yield {
-            "title": title,
-            "svg": plots.forest(
-                names,
-                part,
-                limits,
-                "QWK",
-                title,
-            ),
-        }
+        yield plots.forest(names, part, limits, "QWK", title)
 
 
 def _limits(judged: Judged, statistic: str) -> list[float]:
@@ -157,14 +148,7 @@ def _group_plots(assessed: Assessment, plots: Plots) -> Iterator[View]:
     names = [group_shown(groups, cell) for cell in groups.of_all()]
     if names:
         title = "DSM by group, mean of tasks"
-        svg = plots.forest(
-            names,
-            groups.means["dsm"],
-            _limits(groups.judged, "dsm"),
-            "DSM",
-            title,
-        )
-        yield {"title": title, "svg": svg}
+        yield plots.forest(names, groups.means["dsm"], _limits(groups.judged, "dsm"), "DSM", title)
 
 
 def _totals(totals: Totals | str) -> View | None:
@@ -218,18 +202,8 @@ def _confidence(assessed: Assessment, calibrated: bool, plots: Plots) -> View | 
         "levels are apart, on average. The second plot shows how the share of wrong levels falls, with 95 % intervals, "
         "if the machine keeps only the rows of which it is most confident."
     )
-    first = "Reliability, all rows"
-    second = "Risk against coverage, all rows"
     plot_views = [
-        {"title": first, "svg": plots.reliability(reliability, -1, first)},
-        {
-            "title": second,
-            "svg": plots.risk(
-                reliability,
-                -1,
-                second,
-                policy_of(assessed, -1),
-            ),
-        },
+        plots.reliability(reliability, -1, "Reliability, all rows"),
+        plots.risk(reliability, -1, "Risk against coverage, all rows", policy_of(assessed, -1)),
     ]
     return {"sentence": sentence + routes_in_words(assessed, -1), "plots": plot_views}
