@@ -80,10 +80,12 @@ class ScoredColumns:
     @property
     def levels(self) -> Ints32:
         """How many levels each task has: as many as it has probabilities, [T]."""
+        code = self.task.code
+        named = code >= 0
         most = np.zeros(len(self.task.values), np.int32)
-        named = self.task.code >= 0
-        np.maximum.at(most, self.task.code[named], self.width[named])
-        return np.where(most > 0, np.minimum(most, UNKNOWN_LEVELS), UNKNOWN_LEVELS).astype(np.int32)
+        np.maximum.at(most, code[named], self.width[named])
+        most[most == 0] = UNKNOWN_LEVELS
+        return np.minimum(most, UNKNOWN_LEVELS)
 
 
 @dataclass(frozen=True)

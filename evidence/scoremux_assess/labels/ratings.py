@@ -289,13 +289,23 @@ def kinds(ratings: Ratings, cell: Values) -> tuple[Ratings, Ints]:
     machine's; so are lengths.
     """
     columns = (cell, ratings.human, ratings.machine, ratings.second, ratings.weight, ratings.kept)
-    distinct, codes = zip(*(np.unique(column, return_inverse=True) for column in columns), strict=True)
+    pairs = (np.unique(column, return_inverse=True) for column in columns)
+    distinct, codes = zip(*pairs, strict=True)
     sizes = [max(1, len(values)) for values in distinct]
-    keys, place = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
-    places = zip(distinct, np.unravel_index(keys, sizes), strict=True)
-    cells, human, machine, second, weight, kept = (values[at] for values, at in places)
+    key = np.ravel_multi_index(codes, sizes)
+    keys, place = np.unique(key, return_inverse=True)
+    places = np.unravel_index(keys, sizes)
+    cells, human, machine, second, weight, kept = (values[at] for values, at in zip(distinct, places, strict=True))
     rows = by_cell(place, ratings.rows, len(keys))
-    return Ratings.of(human, machine, second, weight=weight, rows=rows, kept=kept), cells
+    merged = Ratings.of(
+        human,
+        machine,
+        second,
+        weight=weight,
+        rows=rows,
+        kept=kept,
+    )
+    return merged, cells
 
 
 def fewer_rows(ratings: Ratings, cell: Values) -> tuple[Ratings, Values]:

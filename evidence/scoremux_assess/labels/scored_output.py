@@ -87,10 +87,13 @@ def codes_of(
 
 def _to_people(route: Any | None, rows: int) -> Mask:
     """Return which rows a policy sends to people: none where no task has a calibration, which would decide that."""
-    undecided = pa.array([None, "", Reason.UNCALIBRATED.route, Reason.NO_SCORE.route])
-    if route is None or pc.all(pc.is_in(texts(route), undecided)).as_py():
+    if route is None:
         return np.zeros(rows, bool)
-    routed = pc.fill_null(pc.starts_with(texts(route), HUMAN), False)
+    names = texts(route)
+    undecided = pa.array([None, "", Reason.UNCALIBRATED.route, Reason.NO_SCORE.route])
+    if pc.all(pc.is_in(names, undecided)).as_py():
+        return np.zeros(rows, bool)
+    routed = pc.fill_null(pc.starts_with(names, HUMAN), False)
     return np.asarray(routed.to_numpy(zero_copy_only=False), bool)
 
 

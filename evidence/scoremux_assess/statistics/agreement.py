@@ -245,11 +245,13 @@ def _of_record(formula: Formula) -> Formula:
     def figure(record: PairSums, kept: PairSums, every: PairSums) -> Floats:
         routed = every.rows - kept.rows
         read = record.rows - kept.rows
+        n = record.n - kept.n
         with undefined():
-            factor = (every.n - kept.n) / np.where(read > 0, record.n - kept.n, np.nan)
+            factor = (every.n - kept.n) / np.where(read > 0, n, np.nan)
             factor = np.where(routed > 0, factor, 0.0)
-            weighted = (k + factor * (r - k) for k, r in zip(kept[2:], record[2:], strict=True))
-            return formula(PairSums(record.rows, kept.n + factor * (record.n - kept.n), *weighted))
+            sums_of_both = zip(kept[2:], record[2:], strict=True)
+            weighted = (k + factor * (r - k) for k, r in sums_of_both)
+            return formula(PairSums(record.rows, kept.n + factor * n, *weighted))
 
     return figure
 
@@ -277,7 +279,6 @@ _OF_SHARES = (_EXACT, _ADJACENT, _QWK, _SMD)
 _TRUE_SCORES = (Pair.HUMANS, Pair.DOUBLE, Pair.SECOND)
 _NEEDS_MACHINE = (Pair.MACHINE,)
 _LENGTHS = (Pair.LENGTH_OF_HUMAN, Pair.LENGTH)
-# fmt: off
 STATISTICS = (
     _EXACT,
     _ADJACENT,
@@ -287,7 +288,10 @@ STATISTICS = (
     _R.on(Pair.EXPECTED, name="{}_expected", words=" of expected levels"),
     _SMD,
     Statistic(
-        "sd_ratio", "ratio of standard deviations", lambda p: _ratio(_y_deviation(p), x_deviation(p)), "ratio",
+        "sd_ratio",
+        "ratio of standard deviations",
+        lambda p: _ratio(_y_deviation(p), x_deviation(p)),
+        "ratio",
         step=_by_deviation,
     ),
     Statistic("human_mean", "mean level of people", lambda p: _ratio(p.x, p.n), "difference"),
@@ -309,8 +313,12 @@ STATISTICS = (
     *(measure.on(Pair.DOUBLE, name="double_{}", words=" where two humans read") for measure in (_EXACT, _QWK, _R)),
     *(
         measure.on(
-            Pair.HUMANS, Pair.DOUBLE, name="degradation_{}", words=", machine minus second human",
-            formula=_less(measure.formula), scale="difference",
+            Pair.HUMANS,
+            Pair.DOUBLE,
+            name="degradation_{}",
+            words=", machine minus second human",
+            formula=_less(measure.formula),
+            scale="difference",
         )
         for measure in (_EXACT, _QWK, _R)
     ),
@@ -318,19 +326,25 @@ STATISTICS = (
     Statistic(
         "true_mse", "mean squared error of true scores", _true_error, "difference", _TRUE_SCORES, needs=_NEEDS_MACHINE
     ),
+    Statistic("sem", "standard error of measurement of a human", _root(_human_error), "size", (Pair.HUMANS,), _by_root),
     Statistic(
-        "sem", "standard error of measurement of a human", _root(_human_error), "size", (Pair.HUMANS,), _by_root
-    ),
-    Statistic(
-        "machine_sem", "standard error of measurement of the machine", _root(_true_error), "size",
-        _TRUE_SCORES, _by_root, _NEEDS_MACHINE,
+        "machine_sem",
+        "standard error of measurement of the machine",
+        _root(_true_error),
+        "size",
+        _TRUE_SCORES,
+        _by_root,
+        _NEEDS_MACHINE,
     ),
     Statistic("people", "share sent to people", lambda p: _ratio(p.n - p.same, p.n), "share", (Pair.ROUTES,)),
     *(measure.on(Pair.KEPT, name="kept_{}", words=" of the machine's share") for measure in _OF_SHARES),
     *(
         measure.on(
-            Pair.RECORD, name="record_{}", words=" of the score of record",
-            formula=_of_record(measure.formula), needs=(Pair.KEPT, Pair.ROUTES),
+            Pair.RECORD,
+            name="record_{}",
+            words=" of the score of record",
+            formula=_of_record(measure.formula),
+            needs=(Pair.KEPT, Pair.ROUTES),
         )
         for measure in _OF_SHARES
     ),
@@ -340,7 +354,6 @@ STATISTICS = (
         "length_gap", "correlation with length, machine minus human", _less(_r), "difference", _LENGTHS, _by_variance
     ),
 )
-# fmt: on
 OF_EXPECTED = ("qwk_expected", "r_expected")
 OF_ROWS = (*OF_EXPECTED, "length_r", "human_length_r", "length_gap")
 """Statistics that need each row's expected level, or that or its length, which kinds of rows have lost."""
