@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,10 +19,9 @@ from scoremux_engine.store.store import Store
 from scoremux_files.rows.row_layout import column_names
 
 if TYPE_CHECKING:
-    from scoremux_calibrate.judge.judged_rows import JudgedRow, Standing
+    from scoremux_calibrate.judge.judged_rows import JudgedRow
     from scoremux_calibrate.judge.logged_rows import IdentifiedText, LoggedRow
     from scoremux_engine.model.backbone import Backbone
-    from scoremux_engine.store.store import Store
 
 _SHOWN = 10
 
@@ -92,7 +91,7 @@ def judge(
 
     Example: scoremux judge audit.log --responses responses.jsonl --repository repo
     """
-    from scoremux_calibrate.judge.judged_rows import Standing, tolerance
+    from scoremux_calibrate.judge.judged_rows import Standing
     from scoremux_calibrate.judge.logged_rows import draw, find_texts, read_texts
     from scoremux_files.digests import read_key
 
@@ -110,15 +109,11 @@ def judge(
     canary = text_digest(CANARY_TEXT.encode(), key)
     drawn = draw(_candidates(logs, backbone, store, digests, canary, tally), rows, seed)
     texts = find_texts(responses, {row.digest for row in drawn}, key, *columns)
-    judged = list(_judge(drawn, texts, store, backbone, tally))
-    margins = {row.row.arithmetic: tolerance(row.row.arithmetic, arithmetic or ()) for row in judged}
-    standings = [row.standing(margins[row.row.arithmetic]) for row in judged]
+    judged = list(_judge(drawn, texts, store, backbone, tally, arithmetic or ()))
     if out is not None:
-        _write(out, judged, standings)
-    contradicted = [row for row, standing in zip(judged, standings, strict=True) if standing is Standing.CONTRADICTED]
-    logged = _candidates(logs, backbone, store, digests, canary, Tally())
-    counts = Counter((row.arithmetic, row.margin <= margins.get(row.arithmetic, 0.0)) for row in logged)
-    summary = _summary(judged, standings, margins, counts)
+        _write(out, judged)
+    contradicted = [row for row in judged if row.standing is Standing.CONTRADICTED]
+    summary = _summary(judged, _candidates(logs, backbone, store, digests, canary, Tally()))
     if as_json:
         show_json(
             {
@@ -157,9 +152,14 @@ def _candidates(
 
 
 def _judge(
-    drawn: Sequence[LoggedRow], texts: Mapping[str, IdentifiedText], store: Store, backbone: Backbone, tally: Tally
+    drawn: Sequence[LoggedRow],
+    texts: Mapping[str, IdentifiedText],
+    store: Store,
+    backbone: Backbone,
+    tally: Tally,
+    ran: Collection[str],
 ) -> Iterator[JudgedRow]:
-    """Yield the judged rows; name packages that were changed."""
+    """Yield the judged rows; name packages that were changed. ran: arithmetics of the servers, see `tolerance`."""
     from scoremux_calibrate.judge.float64_runner import Float64Scorer
     from scoremux_calibrate.judge.judged_rows import judge_row
     from scoremux_engine.errors import PackageError
@@ -176,32 +176,25 @@ def _judge(
             tally.of_damaged += len(of_version)
             continue
         for row in of_version:
-            logits = scorer.logits(version, texts[row.digest].text)
-            yield judge_row(
-                row,
-                texts[row.digest].id,
-                logits,
-                version.task.levels,
-            )
+            response = texts[row.digest]
+            logits = scorer.logits(version, response.text)
+            yield judge_row(row, response.id, logits, version.task.levels, ran)
 
 
-def _summary(
-    judged: Sequence[JudgedRow],
-    standings: Sequence[Standing],
-    margins: dict[str, float],
-    counts: Counter[tuple[str, bool]],
-) -> dict[str, dict[str, Any]]:
+def _summary(judged: Sequence[JudgedRow], logged: Iterable[LoggedRow]) -> dict[str, dict[str, Any]]:
+    """Return the counts of each arithmetic; logged: all rows that could have been drawn."""
     from scoremux_calibrate.judge.judged_rows import Standing
 
+    limits = {row.row.arithmetic: row.limit for row in judged}
+    counts = Counter((row.arithmetic, row.margin <= limits.get(row.arithmetic, 0.0)) for row in logged)
     summary = {}
-    for name, limit in sorted(margins.items()):
-        places = [place for place, row in enumerate(judged) if row.row.arithmetic == name]
-        words = Counter(standings[place] for place in places)
-        differences = [judged[place].difference or 0.0 for place in places]
+    for name, limit in sorted(limits.items()):
+        rows = [row for row in judged if row.row.arithmetic == name]
+        words = Counter(row.standing for row in rows)
         summary[name] = {
-            "judged": len(places),
+            "judged": len(rows),
             **{standing.name.lower(): words[standing] for standing in Standing},
-            "largest_difference": max(differences),
+            "largest_difference": max(row.difference or 0.0 for row in rows),
             "tolerance": limit,
             "logged": counts[name, False] + counts[name, True],
             "logged_close": counts[name, True],
@@ -246,11 +239,7 @@ def _show(
         )
 
 
-def _write(
-    path: Path,
-    judged: Sequence[JudgedRow],
-    standings: Sequence[Standing],
-) -> None:
+def _write(path: Path, judged: Sequence[JudgedRow]) -> None:
     from scoremux_files.atomic import replace_file
     from scoremux_files.errors import writing
 
@@ -264,9 +253,9 @@ def _write(
             "level": row.level,
             "logits": list(row.logits),
             "margin": row.margin,
-            "verdict": standing.value,
+            "verdict": row.standing.value,
         }
-        for row, standing in zip(judged, standings, strict=True)
+        for row in judged
     )
     with writing(path):
         replace_file(path, (f"{json.dumps(line)}\n".encode() for line in lines))

@@ -43,6 +43,7 @@ class JudgedRow:
     Attributes:
         difference: How far the logged probabilities' logarithms are from float64's, at most, each pair of levels
             compared; None where the head gives one value, which no log holds.
+        limit: How far honest rows may be from float64; with a smaller margin, they are close.
     """
 
     row: LoggedRow
@@ -51,15 +52,17 @@ class JudgedRow:
     logits: tuple[float, ...]
     margin: float
     difference: float | None
+    limit: float
 
-    def standing(self, limit: float) -> Standing:
-        """Return the verdict. limit: How far honest rows may be from float64; with a smaller margin, they are close."""
+    @property
+    def standing(self) -> Standing:
+        """The verdict."""
         logged = self.row.probabilities
         if logged and self.row.level != logged.index(max(logged)):
             return Standing.CONTRADICTED  # the log contradicts itself
-        if self.difference is not None and self.difference > limit:
+        if self.difference is not None and self.difference > self.limit:
             return Standing.CONTRADICTED
-        if self.margin <= limit:
+        if self.margin <= self.limit:
             return Standing.CLOSE
         return Standing.SAME if self.level == self.row.level else Standing.CONTRADICTED
 
@@ -69,27 +72,23 @@ def judge_row(
     response_id: str,
     logits: npt.NDArray[np.float64],
     points: Sequence[float],
+    ran: Collection[str],
 ) -> JudgedRow:
-    """Compare a logged row with its logits in float64. points: those of the task's levels."""
-    margin = margin_of(logits, points)
+    """Compare a logged row with its logits in float64. points: those of the task's levels; ran: see `tolerance`."""
+    difference = None
     if len(logits) == 1:
         level = min(range(len(points)), key=lambda place: (abs(points[place] - float(logits[0])), place))
-        return JudgedRow(
-            row=row,
-            id=response_id,
-            level=level,
-            logits=(float(logits[0]),),
-            margin=margin,
-            difference=None,
-        )
-    difference = _difference(np.array(row.probabilities), logits)
+    else:
+        level = int(np.argmax(logits))
+        difference = _difference(np.array(row.probabilities), logits)
     return JudgedRow(
         row=row,
         id=response_id,
-        level=int(np.argmax(logits)),
+        level=level,
         logits=tuple(logits.tolist()),
-        margin=margin,
+        margin=margin_of(logits, points),
         difference=difference,
+        limit=tolerance(row.arithmetic, ran),
     )
 
 
