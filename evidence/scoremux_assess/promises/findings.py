@@ -200,14 +200,8 @@ def _shift(
         usual = float(counts[:first, 0].sum() / rows)
     if first >= len(days):
         return None
-    margin = _NO_NEWS + 2 * np.sqrt(usual * (1 - usual) / max(rows, 1))
     spread = spread_between_days(counts[:_FIRST_DAYS])
-    reached = share_detector(
-        counts[first:],
-        max(usual - margin, 0.0),
-        min(usual + margin, 1.0),
-        spread,
-    )
+    reached = share_detector(counts[first:], *_around(usual, rows, _NO_NEWS), spread)
     recent = counts[-_RECENT_DAYS:].sum(axis=0)
     e_values = dict(zip(days[first:], reached / max(len(days), rules.days), strict=True))
     return Shift(
@@ -313,15 +307,19 @@ def _moved(task: WatchedTask, doubts: Floats, rules: WatchPolicy) -> str | None:
     if usual is None or not blocks:
         return None
     values = doubts[: blocks * _BLOCK].reshape(blocks, _BLOCK).mean(axis=1)
-    margin = 2 * np.sqrt(usual.error * (1 - usual.error) / max(usual.rows, 1))
-    least = max(usual.error - margin, 0.0)
-    most = min(usual.error + margin, 1.0)
     term = _reads_in(rules.days, blocks, task.days)
-    above = np.flatnonzero(mean_detector(values, least, most) >= term / min(rules.false_alarms, 1.0))
+    reached = mean_detector(values, *_around(usual.error, usual.rows))
+    above = np.flatnonzero(reached >= term / min(rules.false_alarms, 1.0))
     if not len(above):
         return None
     ends = np.cumsum([len(day.doubts) for day in task.days.values()])
     return list(task.days)[int(np.searchsorted(ends, (above[0] + 1) * _BLOCK))]
+
+
+def _around(share: float, rows: int, more: float = 0.0) -> tuple[float, float]:
+    """Return the shares within two standard errors of one that so many rows have, and `more` on each side."""
+    margin = more + 2 * np.sqrt(share * (1 - share) / max(rows, 1))
+    return max(share - margin, 0.0), min(share + margin, 1.0)
 
 
 def _reads_in(

@@ -5,7 +5,7 @@ that level; a mean between two levels counts half at each. The machine's is its 
 where it gives that level: that from one human, less the error of a human there (Loukina et al. 2020, as in PRMSE).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -48,7 +48,8 @@ def measure_levels(
         most: How many levels each task has; None where that is not known.
     """
     merged, cell = kinds(ratings, task)
-    scales = [_scale(merged.take(cell == place), count) for place, count in enumerate(most)]
+    parts = [merged.take(cell == place) for place in range(len(most))]
+    scales = [_scale(part, count) for part, count in zip(parts, most, strict=True)]
     first = np.cumsum([0, *map(len, scales)])
     # The place of level 0 of each task among the levels of all.
     zero = first[:-1] - np.array([scale.start for scale in scales])
@@ -77,14 +78,14 @@ def measure_levels(
     of_exact = by_level("exact", rows, rows.human, task)
     of_human = by_level("sem", again, ends[counted], task[both])
     of_machine = by_level("machine_sem", rows, rows.machine, task)
-    tables = list(_tables(merged, cell, scales))
     return [
         LevelFigures(
             scale,
-            *table,
-            *(part.take(np.arange(start, end)) for part in (of_exact, of_human, of_machine)),
+            _table(part, part.machine, scale),
+            _table(part, part.second, scale),
+            *(of.take(np.arange(start, end)) for of in (of_exact, of_human, of_machine)),
         )
-        for scale, table, (start, end) in zip(scales, tables, pairwise(first.tolist()), strict=True)
+        for part, scale, (start, end) in zip(parts, scales, pairwise(first.tolist()), strict=True)
     ]
 
 
@@ -95,26 +96,10 @@ def _scale(rows: Ratings, count: int | None) -> range:
     return range(int(np.rint(levels.min(initial=0))), int(np.rint(highest)) + 1 if count is None else count)
 
 
-def _tables(
-    rows: Ratings,
-    cell: Ints,
-    scales: Sequence[range],
-) -> Iterator[tuple[Ints, Ints]]:
-    """Yield the confusion tables of human and machine, and of two humans, by task."""
-    for place, scale in enumerate(scales):
-        part = rows.take(cell == place)
-        double = part.take(~np.isnan(part.second))
-        pairs = ((part, part.human, part.machine), (double, double.human, double.second))
-        machine, humans = (_table(ratings.rows, x, y, scale) for ratings, x, y in pairs)
-        yield machine, humans
-
-
-def _table(
-    rows: Floats,
-    x: Floats,
-    y: Floats,
-    scale: range,
-) -> Ints:
-    at = (np.rint(x) - scale.start) * len(scale) + np.rint(y) - scale.start
-    table = by_cell(at.astype(np.int64), rows, len(scale) ** 2)
+def _table(ratings: Ratings, other: Floats, scale: range) -> Ints:
+    """Return rows by level of the human and of another rater, [L, L]; those without the other's level are left out."""
+    both = ~np.isnan(other)
+    human = np.rint(ratings.human[both]) - scale.start
+    at = human * len(scale) + np.rint(other[both]) - scale.start
+    table = by_cell(at.astype(np.int64), ratings.rows[both], len(scale) ** 2)
     return table.astype(np.int64).reshape(len(scale), len(scale))
