@@ -55,7 +55,7 @@ def test_lint_finds_nothing() -> None:
     assert found.returncode == 0, found.stdout
 
 
-def test_the_image_is_nvidias_triton_of_a_safe_release_and_has_no_other_triton() -> None:
+def test_the_base_image_is_a_safe_triton_of_nvidia_and_can_be_pinned() -> None:
     text = DOCKERFILE.read_text(encoding="utf-8")
     ((year, month),) = re.findall(r"^ARG TRITON_RELEASE=(\d+)\.(\d+)$", text, re.MULTILINE)
     assert (int(year), int(month)) >= max(SAFE_RELEASE, (26, 7))
@@ -65,25 +65,18 @@ def test_the_image_is_nvidias_triton_of_a_safe_release_and_has_no_other_triton()
     for hardware in HARDWARE:
         lock = (ROOT / "server_config" / "requirements" / f"{hardware}.txt").read_text(encoding="utf-8")
         assert "nvidia-pytriton" not in lock
-
-
-def test_every_base_image_can_be_pinned_by_its_digest() -> None:
-    text = DOCKERFILE.read_text(encoding="utf-8")
     bases = [rest.split()[0] for name, rest in instructions() if name == "FROM"]
     names = [re.fullmatch(r"[^$]+(?:\$\{TRITON_RELEASE\}-py3)?\$\{(\w+_DIGEST)\}", base) for base in bases]
     assert len(bases) == 2 and all(name and f"\nARG {name[1]}=\n" in text.partition("\nFROM ")[0] for name in names)
 
 
-def test_what_is_copied_exists_and_reaches_the_builder() -> None:
+def test_the_builder_gets_what_is_copied_and_nothing_private() -> None:
     copied = [rest.split()[:-1] for name, rest in instructions() if name == "COPY" and "--from" not in rest]
     assert copied
     for source in (one for sources in copied for one in sources):
         for path in {source.replace("${HARDWARE}", hardware) for hardware in HARDWARE}:
             assert (ROOT / path).exists(), path
             assert path == "." or not ignored(path), path
-
-
-def test_the_builder_gets_all_that_the_package_is_made_of_and_nothing_private() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not tracked:
         pytest.skip("not a git checkout")

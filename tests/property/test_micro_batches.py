@@ -50,7 +50,7 @@ def places(part: MicroBatch) -> list[int]:
     return [row.place for row in part.rows]
 
 
-def test_every_row_is_in_one_micro_batch(draw: random.Random) -> None:
+def test_every_row_is_in_one_micro_batch_of_a_bucket_that_neighbours_do_not_change(draw: random.Random) -> None:
     lengths, budget, ranks = draw_lengths(draw), draw_budget(draw), draw.choices([16, 64, 256], k=80)
     rows = [planned_row(place, *row) for place, row in enumerate(zip(lengths, ranks, strict=False))]
     parts = split(rows, budget, draw.randint(1, 64))
@@ -61,9 +61,6 @@ def test_every_row_is_in_one_micro_batch(draw: random.Random) -> None:
         assert {BUCKETS.of(lengths[place]) for place in places(part)} == {part.bucket}
         assert len(part.rows) == 1 or 1 < len(part.rows) <= budget // part.bucket
         assert places(part) == sorted(places(part))
-
-
-def test_order_and_neighbours_never_change_a_rows_bucket(draw: random.Random) -> None:
     lengths, budget = draw_lengths(draw), draw_budget(draw)
     order = draw.sample(range(len(lengths)), len(lengths))
     kept = order[: len(order) // 2 + 1]
@@ -72,7 +69,7 @@ def test_order_and_neighbours_never_change_a_rows_bucket(draw: random.Random) ->
     assert mixed == {row: whole[row] for row in kept}
 
 
-def test_rows_of_a_bucket_are_spread_evenly_and_most_tokens_come_first(draw: random.Random) -> None:
+def test_rows_are_spread_evenly_and_streams_split_a_batch_further_but_not_into_crumbs(draw: random.Random) -> None:
     budget = draw_budget(draw)
     parts = plan(draw_lengths(draw), budget)
     assert [part.tokens for part in parts] == sorted((part.tokens for part in parts), reverse=True)
@@ -80,9 +77,6 @@ def test_rows_of_a_bucket_are_spread_evenly_and_most_tokens_come_first(draw: ran
         sizes = [len(part.rows) for part in parts if part.bucket == bucket]
         assert max(sizes) - min(sizes) <= 1
         assert len(sizes) == -(-sum(sizes) // max(1, budget // bucket))
-
-
-def test_streams_split_a_batch_further_but_not_into_crumbs(draw: random.Random) -> None:
     lengths, budget = draw_lengths(draw), draw_budget(draw)
     parts = plan(lengths, budget, draw.randint(2, 64))
     assert len(parts) >= len(plan(lengths, budget))

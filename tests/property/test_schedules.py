@@ -176,12 +176,9 @@ def order_of(*requests: RowRequest) -> list[list[int]]:
     return recorded.parts[1:]
 
 
-def test_large_request_is_not_passed_by_small_ones_for_longer_than_its_own_work_takes() -> None:
+def test_large_request_is_not_passed_for_long_a_batch_job_gives_way_and_a_near_deadline_comes_first() -> None:
     large = make_request([(n, 64, 8) for n in range(100, 104)], arrived=time.monotonic() - 60)
     assert order_of(make_request([(1, 8, 8)]), large)[0] == [100, 101, 102, 103]
-
-
-def test_batch_job_gives_way_and_near_deadline_comes_first() -> None:
     now = time.monotonic()
     batch = make_request([(1, 8, 8)], Terms(batch=True), now - 10)
     urgent = make_request([(2, 16, 8)], Terms(deadline=now + 30), now + 60)

@@ -185,14 +185,11 @@ ABSENT = (
 )
 
 
-def test_other_http_endpoints_are_not_there(guarded: Guarded) -> None:
+def test_other_http_endpoints_are_not_there_but_what_clients_may_ask(guarded: Guarded) -> None:
     with guarded.nothing_reaches_triton():
         for (method, path), headers in product(ABSENT, ({}, {"scoremux-key": guarded.server._key})):
             status, text = call(guarded, method, path, b"{}" if method != "GET" else None, **headers)
             assert (status, "does not offer this endpoint" in text) == (404, True), (method, path)
-
-
-def test_what_clients_may_ask_besides(guarded: Guarded) -> None:
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/scorer/ready", "/v2", "/v2/models/scorer"):
         assert call(guarded, "GET", path)[0] == 200
     assert call(guarded, "GET", "/v2/health/live", authorization="Bearer x")[0] == 401

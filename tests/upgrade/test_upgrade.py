@@ -76,21 +76,15 @@ def test_tasks_are_calibrated_again_from_predictions_of_before() -> None:
     run("tasks", "verify", "--store", "repository/store")
 
 
-def test_finished_job_is_read_by_evaluate_report_and_desk(release: Path) -> None:
+def test_finished_work_is_read_and_training_resumes_or_is_refused(release: Path) -> None:
     run("evaluate", "job", "--truth", "labelled.csv")
     run("report", "job", "--truth", "labelled.csv", "--out", "report.html")
     run("review", "add", "job", "--database", "new.db", "--responses", "labelled.csv", "--tasks", "repository/store")
     assert len(final("new.db")) == len(expected(release)["rows"])
-
-
-def test_training_resumes_or_is_refused_with_a_remedy(release: Path) -> None:
     (release / "long.toml").write_text("folds = 2\n[recipe]\nepochs = 400\nrank = 4\n")
     words = ("train", "labelled.csv", "--backbone", "model", "--out", "training", "--config", "long.toml")
     ended = run_here(*words)
     assert ended.returncode == 0 or (ended.returncode == 2 and "remove training" in ended.stderr), ended.stderr
-
-
-def test_desk_has_every_response_and_decision(release: Path) -> None:
     run("review", "verify", "--database", "desk.db")
     assert sorted_rows(final("desk.db")) == sorted_rows(expected(release)["desk"])
 
@@ -105,15 +99,12 @@ def test_desk_in_postgresql_has_every_response_and_decision(release: Path) -> No
     assert sum(counts.values()) == len(expected(release)["rows"])
 
 
-def test_audit_log_is_judged(release: Path) -> None:
+def test_audit_log_is_judged_and_jobs_and_api_go_on(release: Path) -> None:
     words = ("--responses", "labelled.csv", "--responses", "many.csv", "--repository", "repository")
     words = (*words, "--allow-unjudged", "6")  # of the API, and without a score
     run("judge", "audit.jsonl", *words, "--rows", "40", "--out", "judged.jsonl")
     verdicts = Counter(row["verdict"] for row in read_rows(release / "judged.jsonl"))
     assert verdicts.keys() <= {"same", "close"} and verdicts.total() == 40
-
-
-def test_job_resumes_and_api_goes_on(release: Path) -> None:
     parts = {path: path.read_bytes() for path in release.glob("job-unfinished/part-*.parquet")}
     with serving(release / "repository", release) as server:
         url = server.endpoints.grpc_url

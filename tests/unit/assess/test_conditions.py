@@ -156,12 +156,9 @@ def test_attempts_are_left_alone(text: str) -> None:
     assert Finder(conditions(), *MADE_UP["tasks"]["en"], ["en"]).find(text) is None
 
 
-def test_what_a_reader_sees_decides() -> None:
+def test_what_a_reader_sees_decides_in_the_languages_of_the_policy() -> None:
     assert fold("Ｗａ\u200btеr\u00a0— DON’T Ärger") == "water — dont arger"
     assert fold("\u3164\u2800\ufeff\u00ad").strip() == ""
-
-
-def test_a_task_accepts_the_languages_that_the_policy_names() -> None:
     spanish = "El agua se calienta y después se evapora porque recibe energía del sol"
     assert Finder(conditions(), "", "", ["en"]).find(spanish) is not None
     assert Finder(conditions(), "", "", ["en", "es"]).find(spanish) is None
@@ -188,14 +185,11 @@ def test_a_wrong_rule_is_named(rules: dict[str, object], why: str) -> None:
         parse_record(Conditions, rules)
 
 
-def test_a_policy_adds_phrases_of_its_own() -> None:
+def test_a_policy_adds_phrases_and_a_letter_that_the_task_asks_for_is_an_answer() -> None:
     rules = parse_record(Conditions, {"refusal": {"action": "flag", "phrases": {"es": ["no lo sé"]}}})
     found = Finder(rules).find("¡No lo se!")
     assert found is not None and found.code == "R"
     assert Finder(rules).find("I don't know") is None
-
-
-def test_a_letter_that_the_task_asks_for_is_an_answer() -> None:
     letter = (
         "Dear Mrs Hill, thank you for your letter. We are sorry that the zip broke after a week. Please send "
         "the coat back to our shop, and we will repair it or give you a new one. Kind regards"

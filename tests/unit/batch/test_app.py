@@ -46,7 +46,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 
 def python(tmp_path: Path, code: str, *arguments: str | Path, hidden: Collection[str]) -> Ended:
     """Run code in an interpreter in which some modules look not installed."""
-    (tmp_path / "site").mkdir()
+    (tmp_path / "site").mkdir(exist_ok=True)
     (tmp_path / "site" / "sitecustomize.py").write_text(HIDE.format(hidden=set(hidden)))
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     words = [sys.executable, "-c", code, *map(str, arguments)]
@@ -63,21 +63,14 @@ def test_all_commands_are_registered() -> None:
     assert set(command.commands) == COMMANDS  # type: ignore[attr-defined]
 
 
-def test_help_lists_every_command_without_any_extra(tmp_path: Path) -> None:
+def test_help_shows_commands_in_groups_and_needs_no_extra(tmp_path: Path) -> None:
     shown = run(tmp_path, "--help", hidden=EXTRAS)
     assert shown.returncode == 0, shown.stderr
     assert {line.split()[1] for line in shown.stdout.splitlines() if line.startswith("│ ")} >= COMMANDS
-
-
-def test_help_shows_commands_in_groups(tmp_path: Path) -> None:
-    shown = run(tmp_path, "--help").stdout
-    titles = [line.split()[1] for line in shown.splitlines() if line.startswith("╭─ ")]
+    titles = [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("╭─ ")]
     assert [title for title in titles if title not in ("Options", "More")] == [
         "Build", "Serve", "Score", "Judge", "Operate"
     ]  # fmt: skip
-
-
-def test_version_is_printed_without_any_extra(tmp_path: Path) -> None:
     ended = run(tmp_path, "--version", hidden=EXTRAS - {"typer"})
     assert ended.returncode == 0 and re.fullmatch(VERSION, ended.stdout)
 
@@ -153,14 +146,11 @@ def test_serve_without_triton_answers_with_the_line_that_brings_it(tmp_path: Pat
     assert answer.stderr == "scoremux: no tritonserver is installed: pip install 'scoremux[serve]'\n"
 
 
-def test_scoremux_error_is_one_line_and_status_two(tmp_path: Path) -> None:
+def test_errors_are_one_line_and_status_two_and_unforeseen_ones_a_traceback(tmp_path: Path) -> None:
     answer = run(tmp_path, "evaluate", tmp_path / "gone.jsonl", "--truth", tmp_path / "gone.csv")
     assert answer.returncode == 2
     assert answer.stderr.startswith(f"scoremux: {tmp_path}/gone.jsonl cannot be read: ")
     assert answer.stderr.count("\n") == 1
-
-
-def test_module_that_no_extra_brings_is_a_traceback(tmp_path: Path) -> None:
     answer = run(tmp_path, "evaluate", "a.jsonl", "--truth", "b.jsonl", hidden=("csv",))
     assert answer.returncode == 1
     assert "ModuleNotFoundError: No module named 'csv'" in answer.stderr

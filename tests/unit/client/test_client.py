@@ -126,7 +126,7 @@ def test_nothing_is_sent_before_the_first_row_is_asked_for() -> None:
     assert len(transport.requests) == 1
 
 
-def test_a_slow_asynchronous_source_holds_up_nothing() -> None:
+def test_an_asynchronous_source_fills_its_chunks_and_holds_up_nothing_where_it_is_slow() -> None:
     async def main() -> list[int]:
         arrived: asyncio.Queue[int] = asyncio.Queue()
 
@@ -143,8 +143,6 @@ def test_a_slow_asynchronous_source_holds_up_nothing() -> None:
 
     assert asyncio.run(main()) == [0, 1, 2]
 
-
-def test_an_asynchronous_source_fills_its_chunks() -> None:
     async def source() -> AsyncIterator[Response]:
         for response in numbered(100):
             yield response

@@ -69,16 +69,13 @@ def test_a_frame_without_rows_gets_its_columns(make: Callable[[Any], Any]) -> No
     assert column(scored, "level") == []
 
 
-def test_types_are_the_wires_own() -> None:
+def test_types_are_the_wires_own_and_an_index_of_pandas_stays() -> None:
     in_pandas, in_polars, in_arrow = (score(make(DATA)) for make in (pd.DataFrame, pl.DataFrame, pa.table))
     assert (str(in_pandas["level"].dtype), str(in_pandas["score"].dtype)) == ("int32", "float32")
     assert (in_polars["level"].dtype, in_polars["score"].dtype) == (pl.Int32, pl.Float32)
     assert in_polars["score"].to_list()[2] is None
     assert (in_arrow.schema.field("level").type, in_arrow.schema.field("score").type) == (pa.int32(), pa.float32())
     assert in_arrow["score"].null_count == 3
-
-
-def test_an_index_of_pandas_stays() -> None:
     frame = pd.DataFrame(DATA, index=[9, 9, 3, 2, 1, 0])
     assert list(score(frame).index) == [9, 9, 3, 2, 1, 0]
 
@@ -112,14 +109,11 @@ def test_frame_of_another_library_comes_back_as_a_table(frame: Any) -> None:
     assert type(scored) is pa.Table and column(scored, "status") == STATUSES
 
 
-def test_what_is_no_frame_is_named() -> None:
+def test_what_is_no_frame_or_holds_what_arrow_cannot_is_named_without_its_cells() -> None:
     with pytest.raises(InputError, match=r"builtins\.dict is not a data frame with Arrow's interface"):
         score(DATA)
     with pytest.raises(InputError, match=r"polars\.LazyFrame is not a data frame .*call \.collect\(\) first"):
         score(pl.DataFrame(DATA).lazy())
-
-
-def test_a_column_that_arrow_cannot_hold_is_refused_without_its_cells() -> None:
     with pytest.raises(InputError, match=r"pandas\.DataFrame has a column that Arrow cannot hold") as error:
         score(pd.DataFrame({"item": ["t-1", "t-2"], "answer": ["secret", 7]}))
     assert "secret" not in str(error.value)

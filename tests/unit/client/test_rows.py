@@ -68,16 +68,13 @@ def test_bytes_are_sent_as_they_are_and_what_is_no_text_is_refused() -> None:
             encode([Response("t-1", text)])  # type: ignore[arg-type]
 
 
-def test_a_scored_row_comes_back_whole() -> None:
+def test_a_row_comes_back_whole_or_without_score_points_and_probabilities() -> None:
     scored = decode(ROWS, answer())[0]
     assert (scored.task, scored.id, scored.status, scored.ok) == ("t-1", "r1", Status.OK, True)
     assert (scored.level, scored.score, scored.probabilities) == (1, 0.5, (0.25, 0.75))
     assert (scored.version, scored.tokens, scored.truncated) == ("d" * 64, 7, True)
     assert (scored.confidence, scored.condition, scored.route, scored.to_human) == (0.5, "I", "human:CONDITION", True)
     assert (scored.level_range, scored.arithmetic) == ((0, 1), "x86-f32")
-
-
-def test_a_row_without_a_score_has_level_minus_one_no_points_and_no_probabilities() -> None:
     scored = decode(ROWS, answer())[1]
     assert (scored.status, scored.ok, scored.level) == (Status.UNKNOWN_TASK, False, -1)
     assert scored.score is None

@@ -45,14 +45,11 @@ def own_backbone(exported: Path, tmp_path: Path) -> Backbone:
     return Backbone.open(tmp_path / "repository" / "backbone" / "1")
 
 
-def test_there_is_a_profile_for_each_bucket_and_rank_class_and_rows_fill_the_budget(spec: BackboneSpec) -> None:
+def test_a_profile_for_each_bucket_and_rank_class_fixes_what_a_row_decides(spec: BackboneSpec) -> None:
     made = PlanRanges(budget_tokens=256, rank=20).profiles(spec)
     buckets = (8, 16, 24, 32, 40, 48, 56, 64)
     assert [(p.tokens, p.rank) for p in made] == [(bucket, rank) for rank in (8, 16, 64) for bucket in buckets]
     assert [p.rows for p in made[:8]] == [32, 16, 10, 8, 6, 5, 4, 4]
-
-
-def test_a_profile_fixes_what_a_row_decides_and_lets_range_what_others_do(spec: BackboneSpec) -> None:
     ranges = PlanRanges(budget_tokens=256, groups=100, levels=9)
     shapes = ranges.shapes(spec, ranges.profiles(spec)[1])
     site = spec.sites[0].name
@@ -253,15 +250,12 @@ def test_ranges_are_the_same_whenever_they_are_measured(backbone: Backbone) -> N
     assert [columns.tobytes() for columns in measured()] == [columns.tobytes() for columns in measured()]
 
 
-def test_values_are_rounded_to_the_nearest_step_and_cut_to_the_largest() -> None:
+def test_values_are_rounded_to_the_nearest_step_and_a_weight_is_off_by_half_of_one() -> None:
     values = np.linspace(-3, 3, 1_001, dtype=np.float32)
     got = compute(lambda x: rounded(x, 2.0), values)
     steps = np.clip(values / 2 * 127, -128, 127)
     assert np.abs(got / 2 * 127 - steps).max() <= 0.5 + 1e-3
     assert len(np.unique(got)) == 256
-
-
-def test_a_weight_is_off_by_half_a_step_of_its_own_output_at_most() -> None:
     draw = np.random.default_rng(3)
     rows = (draw.normal(0, 1, (40, 24)) * 10.0 ** draw.integers(-6, 6, (40, 1))).astype(np.float32)
     rows[7] = 0

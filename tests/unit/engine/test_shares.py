@@ -276,7 +276,7 @@ def test_room_counts_rows_from_acceptance_to_the_answer_by_class_and_an_empty_on
     assert refusal(room, held(1)) == ("full", "100 rows wait already: send again in 1.0 s")
 
 
-def test_full_queue_takes_small_requests_and_always_the_canary() -> None:
+def test_full_queue_takes_small_requests_and_the_canary_and_names_when_there_is_room() -> None:
     room = Room(2048, 10**9)
     for number in range(7):
         room.enter(held(290, f"t{number}"))
@@ -286,9 +286,6 @@ def test_full_queue_takes_small_requests_and_always_the_canary() -> None:
     assert refusal(room, held(1, "last"))[0] == "full"
     for _ in range(2):
         room.enter(held(64, WATCHER))
-
-
-def test_refusal_names_the_time_in_which_as_many_rows_leave() -> None:
     now = [0.0]
     room = Room(1000, 10**9, lambda: now[0])
     assert room.enter(held(1000)) is None  # type: ignore[func-returns-value]
@@ -426,16 +423,13 @@ def test_a_grant_that_could_be_read_otherwise_is_never_signed(grant: Grant) -> N
         grant.signed(KEY)
 
 
-def test_patterns_are_those_of_a_shell() -> None:
+def test_patterns_are_those_of_a_shell_and_none_takes_long() -> None:
     draw = random.Random(3)
     for _ in range(2000):
         patterns = ["".join(draw.choices("ab*?.-", k=draw.randint(1, 6))) for _ in range(draw.randint(1, 3))]
         task = "".join(draw.choices("ab.-", k=draw.randint(1, 7)))
         expected = any(fnmatch.fnmatchcase(task, pattern) for pattern in patterns)
         assert Grant("a", NOW, tuple(patterns)).allows(task) == expected, (patterns, task)
-
-
-def test_no_pattern_takes_long() -> None:
     grant = Grant("a", NOW, tuple("*a" * 60 + f"*b{number}" for number in range(25)))
     grant.allows("a")  # compiles the patterns
     started = time.process_time()

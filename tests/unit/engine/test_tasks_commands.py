@@ -198,14 +198,11 @@ def test_pin_gc_verify(commands: Commands) -> None:
     assert f"packages/{digest}" in commands.run("verify", status=1)
 
 
-def test_a_version_is_copied_to_another_store(commands: Commands, tmp_path: Path) -> None:
+def test_a_version_is_copied_to_another_store_and_a_missing_store_is_named(commands: Commands, tmp_path: Path) -> None:
     other, digest = Commands(tmp_path / "other", Path(commands._backbone[1])), commands.store.manifest().tasks["t-1"]
     (arrived,) = other.json("add", shutil.copytree(commands.store.package_folder(digest), tmp_path / digest))
     assert (arrived["task"], arrived["change"], arrived["to"]) == ("t-1", "new", digest)
     assert "1 packages, 0 problems" in other.run("verify")
-
-
-def test_missing_store_is_named(commands: Commands, tmp_path: Path) -> None:
     none = Commands(tmp_path / "none", Path(commands._backbone[1]))
     for command in (["list"], ["show", "t"], ["history"], ["rollback", "t"], ["retire", "t"], ["gc"]):
         with pytest.raises(StoreError, match=f"{tmp_path}/none is not a store"):

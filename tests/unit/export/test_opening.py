@@ -172,14 +172,11 @@ NAN = np.nan
 EXPECTED = np.array([[3, 1, 0], [0, 2, 1.5], [1, 0, NAN], [NAN, NAN, NAN]], dtype=np.float32)
 
 
-def test_equal_logits_give_a_clean_verdict() -> None:
+def test_verdict_counts_flips_with_their_margin_and_rows_without_a_level_but_for_kappa() -> None:
     verdict = compare(REFERENCE, EXPECTED, EXPECTED.copy(), [0, 1, 0, None])
     assert (verdict.rows, verdict.max_abs_logit_difference, verdict.equal) == (3, 0, 1)
     assert math.isnan(verdict.smallest_flip)
     assert verdict.qwk == verdict.reference_qwk == 1
-
-
-def test_a_flip_is_counted_with_the_references_margin() -> None:
     got = EXPECTED.copy()
     got[1, 2] = 2.25
     got[2, 1] = 1.5
@@ -188,9 +185,6 @@ def test_a_flip_is_counted_with_the_references_margin() -> None:
     assert verdict.max_abs_logit_difference == pytest.approx(1.5)
     assert (verdict.smallest_flip, verdict.largest_flip) == (0.5, 1.0)
     assert verdict.qwk < verdict.reference_qwk
-
-
-def test_rows_without_a_known_level_count_for_everything_but_kappa() -> None:
     verdict = compare(REFERENCE, EXPECTED, EXPECTED.copy(), [None, None, None, None])
     assert verdict.rows == 3
     assert math.isnan(verdict.qwk)
@@ -238,35 +232,26 @@ def behind(version: Version, tokenizer: Tokenizer, response: str) -> int:
     return version.prefix_tokens(ids, PAD)
 
 
-def test_a_prefix_is_all_that_precedes_the_response() -> None:
+def test_a_prefix_is_all_that_precedes_the_response_and_does_not_merge_with_it() -> None:
     tokenizer = make_tokenizer()
     version = make_version("why? {response}.", tokenizer)
     assert len(version.prefix) == 5
     assert [behind(version, tokenizer, text) for text in ("", "it is", "why? ")] == [5, 5, 5]
-
-
-def test_a_prefix_ends_before_what_merges_with_a_response() -> None:
     tokenizer = make_tokenizer((" ", "a"), ("?", " "))
     version = make_version("why? {response}.", tokenizer)
     assert len(version.prefix) == 3
     assert behind(version, tokenizer, "it is") == behind(version, tokenizer, "a") == 3
-
-
-def test_a_row_that_merges_with_the_prefix_after_all_is_computed_whole() -> None:
     tokenizer = make_tokenizer((" ", "q"))
     version = make_version("why? {response}.", tokenizer)
     assert len(version.prefix) == 5
     assert [behind(version, tokenizer, text) for text in ("q", "a q")] == [0, 5]
 
 
-def test_a_token_that_is_no_padding_is_left_to_compute() -> None:
+def test_a_padded_length_is_a_function_of_the_prefix_and_leaves_a_token_that_is_no_padding() -> None:
     tokenizer = make_tokenizer()
     version = make_version("why? {response}", tokenizer)
     assert len(version.prefix) == 4
     assert [behind(version, tokenizer, text) for text in ("", "~~", "~a")] == [4, 4, 4]
     version = make_version("why?~~{response}", tokenizer)
     assert [behind(version, tokenizer, text) for text in ("", "~~", "~a", "a")] == [0, 0, 5, 5]
-
-
-def test_a_padded_length_is_a_function_of_the_prefix_alone() -> None:
     assert [padded_prefix(n) for n in (0, 16, 32, 33, 200, 1024, 1025)] == [0, 32, 32, 48, 256, 1024, 2048]

@@ -186,16 +186,13 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "rows.csv"
 
 
-def test_names_and_levels_of_the_file_count_for_every_command(data: Path) -> None:
+def test_names_and_levels_of_the_file_count_for_every_command_and_an_option_overrides_one(data: Path) -> None:
     columns = label_columns(None, "level", data=data)
     assert (columns.task, columns.text, columns.level, columns.student) == ("item", "Antwort", "Urteil", "pupil")
     rows = read_labels([data], columns, ("task", "text", "level")).rows
     assert [row.level for row in rows[:3]] == [0, 1, 2] and rows[1].student == "s1"
     checked = run_here("train", data, "--check")
     assert (checked.returncode, checked.stderr) == (0, "") and "20 20 20" in checked.stdout
-
-
-def test_option_overrides_one_name(data: Path) -> None:
     named = column_names(["text=item2"], data, id="id", text="text", group=())
     assert named == {"id": "id", "text": "item2", "group": ()}
     (data.parent / "columns.toml").write_text('group = ["region", "school"]\n')

@@ -81,7 +81,7 @@ def test_hostile_response_is_shown_as_text(tmp_path: Path) -> None:
     assert any("&lt;script&gt;alert(1)" in page for page in pages)
 
 
-def test_answers_have_security_headers_and_load_nothing_from_elsewhere(shared: Programme) -> None:
+def test_pages_and_actions_are_for_their_roles_with_security_headers(shared: Programme) -> None:
     browser = shared.client("dana")
     for path in ("/", "/login", "/help", *LEADERS, *DIRECTORS, "/static/desk.js", "/nothing"):
         answer = browser.get(path)
@@ -92,17 +92,11 @@ def test_answers_have_security_headers_and_load_nothing_from_elsewhere(shared: P
         if answer.headers["content-type"].startswith("text/html"):
             assert not re.findall(r'(?:src|href|action)="(?:https?:)?//', answer.text)
             assert not re.findall(r"<style|style=|<script(?! src=\"/static/)|\son\w+=", answer.text)
-
-
-def test_page_is_for_its_role(shared: Programme) -> None:
     stranger, anna, lee, dana = (shared.client(name) for name in ("", "anna", "lee", "dana"))
     for path in LEADERS + DIRECTORS:
         assert "Sign in" in stranger.get(path).text
         assert [who.get(path).status_code for who in (anna, dana)] == [403, 200]
         assert lee.get(path).status_code == (200 if path in LEADERS else 403)
-
-
-def test_action_is_for_its_role(shared: Programme) -> None:
     refused = {"anna": ("/rows/1/reopen", "/rows/1/assign", "/tasks/pause", "/alerts", "/start"),
                "lee": ("/reopen", "/tasks/pause", "/people/add", "/record")}  # fmt: skip
     fields = {"why": "x", "paused": "1", "alert": "1", "reason": "ADJUDICATION"}

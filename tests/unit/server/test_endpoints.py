@@ -60,15 +60,12 @@ def test_port_that_cannot_be_used_for_another_reason_is_answered_without_a_hint(
         Endpoints.choose(grpc=free, http=free)
 
 
-def test_ports_for_another_machine_may_be_taken_here(taken: int) -> None:
+def test_other_machines_ports_may_be_taken_here_and_metrics_have_their_own_address(taken: int) -> None:
     endpoints = Endpoints.choose(grpc=taken, watch=taken, checked=False)
     assert (endpoints.grpc, endpoints.watch) == (taken, taken)
     assert 0 not in (endpoints.http, endpoints.metrics)
     far = Endpoints.choose(address="192.0.2.9", watch_address="192.0.2.9", metrics_address="192.0.2.8", checked=False)
     assert far.grpc_url.startswith("192.0.2.9:") and far.metrics_url.startswith("http://192.0.2.8:")
-
-
-def test_metrics_may_have_their_own_address(taken: int) -> None:
     endpoints = Endpoints.choose(metrics_address="127.0.0.2")
     assert endpoints.metrics_url == f"http://127.0.0.2:{endpoints.metrics}/metrics"
     assert endpoints.http_url == f"http://127.0.0.1:{endpoints.http}"

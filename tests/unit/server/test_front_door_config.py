@@ -118,14 +118,11 @@ def test_a_certificate_that_is_of_no_use_is_named_by_its_key(
         FrontDoor(place.file)
 
 
-def test_door_without_backends_is_before_the_triton_of_serve(tmp_path: Path) -> None:
+def test_door_without_backends_is_before_the_triton_of_serve_and_needs_haproxy(tmp_path: Path) -> None:
     place, profile = Place(tmp_path), Profile()
     ports = Endpoints(profile.grpc_port, profile.http_port, profile.metrics_port, watch=profile.watch_port)
     (local,) = FrontDoorConfig.read(place.file).backends
     assert local.model_copy(update={"name": "own", "plaintext": True}) == backend_of(ports)
-
-
-def test_a_missing_haproxy_is_answered_with_the_line_that_installs_it(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"needs HAProxy, which is not installed: apt-get install haproxy"):
         find_program(str(tmp_path))
 

@@ -258,13 +258,10 @@ def store(small_repository: Path) -> Path:
     return small_repository / "store"
 
 
-def test_first_scored_task_becomes_the_canary(store: Path) -> None:
+def test_first_scored_task_is_the_canary_and_a_changed_bit_stays_wrong_after_a_reconnection(store: Path) -> None:
     asked, transport = canary(store, [columns(("UNKNOWN_TASK", [np.nan, np.nan], ""), *FOUR[1:]), columns(FOUR[1])])
     assert ask(asked) == ask(asked) == (CanaryVerdict.GOOD, "")
     assert transport.sent == [[b"t-1", b"t-2", b"t-3", b"t-4"], [b"t-2"]]
-
-
-def test_changed_bit_is_wrong_and_stays_wrong_after_a_reconnection(store: Path) -> None:
     other = [("OK", [0.25, float(np.nextafter(np.float32(0.75), np.float32(1)))], "a" * 64)]
     asked, _ = canary(store, [columns(*FOUR), columns(*other), columns(*other), columns(*ONE)])
     assert ask(asked)[0] is CanaryVerdict.GOOD

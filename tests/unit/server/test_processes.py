@@ -28,7 +28,16 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_a_stopped_process_is_alive_and_a_zombie_is_not(child: subprocess.Popen[bytes]) -> None:
+def test_processes_and_groups_and_listeners_are_told_apart(child: subprocess.Popen[bytes]) -> None:
+    assert processes.group(child.pid) == [child.pid]
+    assert processes.stubs(child.pid) == {}
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
+        ports = [listener.getsockname()[1] for listener in (one, six)]
+        assert processes.listens(os.getpid(), ports)
+        assert not processes.listens(child.pid, ports[:1])
+        with socket.create_connection(("127.0.0.1", ports[0])) as client:
+            assert not processes.listens(os.getpid(), [client.getsockname()[1]])  # a connection is no listener
+    assert not processes.listens(os.getpid(), ports)
     child.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, child.pid, os.WSTOPPED)
     assert processes.alive(child.pid) and not processes.is_zombie(child.pid)
@@ -38,23 +47,6 @@ def test_a_stopped_process_is_alive_and_a_zombie_is_not(child: subprocess.Popen[
     child.wait()
     assert not processes.alive(child.pid) and not processes.is_zombie(child.pid)
     assert processes.arguments(child.pid) == []
-
-
-def test_group_is_its_leader_and_children(child: subprocess.Popen[bytes]) -> None:
-    assert processes.group(child.pid) == [child.pid]
-    assert processes.stubs(child.pid) == {}
-
-
-def test_listens_tells_a_listener_from_a_connection(child: subprocess.Popen[bytes]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
-        ports = [listener.getsockname()[1] for listener in (one, six)]
-        assert processes.listens(os.getpid(), ports)
-        assert not processes.listens(child.pid, ports[:1])
-        with socket.create_connection(("127.0.0.1", ports[0])) as client:
-            assert not processes.listens(os.getpid(), [client.getsockname()[1]])  # a connection is no listener
-    assert not processes.listens(os.getpid(), ports)
-    child.kill()
-    child.wait()
     assert not processes.listens(child.pid, ports)
 
 

@@ -99,17 +99,11 @@ def test_a_setting_that_does_not_fit_is_named(setting: str, sentence: str) -> No
         Profile.read("cpu-reference", [setting])
 
 
-def test_metrics_listen_at_the_address_unless_they_have_their_own() -> None:
+def test_unknown_profiles_gpus_of_openvino_and_a_metrics_address_of_its_own() -> None:
     assert Profile.read("cpu").metrics_address == Profile.read("cpu", ["metrics_address="]).metrics_address == ""
     assert Profile.read("cpu", ["metrics_address=0:0::1"]).metrics_address == "::1"
-
-
-def test_openvino_is_for_the_cpu() -> None:
     with pytest.raises(SetupError, match="the runner openvino computes on the cpu, not on cuda"):
         Profile.read("cpu", ["device=cuda"])
-
-
-def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
     with pytest.raises(SetupError, match=r"unknown profile tpu; there are cpu, cpu-reference, gpu-onnx"):
         Profile.read("tpu")
 
