@@ -123,14 +123,12 @@ def digest_scores(engine: Engine) -> dict[str, str]:
     """
     texts, tasks = _made_up_texts(engine, (3, 16, 64))
     digests: dict[str, str] = {}
-    for first in range(0, len(tasks), _MOST_ROWS):
-        part = slice(first, first + _MOST_ROWS)
-        for row in engine.score_plainly(texts[part], tasks[part], embeddings=True):
-            score = -1.0 if row.score is None else row.score
-            vector = () if row.embedding is None else row.embedding
-            values = np.array([row.level, score, *row.probabilities, *vector], np.float32).tobytes()
-            name = f"{row.task}@{row.version}"
-            digests[name] = hashlib.sha256(digests.get(name, "").encode() + values).hexdigest()
+    for row in engine.score_plainly(texts, tasks, embeddings=True):
+        score = -1.0 if row.score is None else row.score
+        vector = () if row.embedding is None else row.embedding
+        values = np.array([row.level, score, *row.probabilities, *vector], np.float32).tobytes()
+        name = f"{row.task}@{row.version}"
+        digests[name] = hashlib.sha256(digests.get(name, "").encode() + values).hexdigest()
     return digests
 
 
