@@ -87,12 +87,11 @@ def export_backbone(
             old_store = _refuse_store(store, spec.digest, replace_store)
             candidate = Backbone(folder, spec)
             runner = make_runner(candidate)
-            sentences = measure(candidate, runner)
+            for sentence in measure(candidate, runner):
+                report(sentence)
             parity = prove(original, candidate, runner, opening)
             spec = candidate.spec.model_copy(update={"parity": parity})
             (folder / SPEC).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            for sentence in sentences:
-                report(sentence)
             write_scorer(repository)
         if old_store is not None:
             store.rename(old_store)

@@ -53,8 +53,8 @@ def openvino_arithmetic(precision: str, cpuinfo: Path = _CPUINFO) -> str:
     usable = _SETS[: _ORDER.index(limit) + 1] if limit in _ORDER else _SETS
     flags = _flags(cpuinfo)
     sets = {name for flag, name in usable if flag in flags}
-    family = "amx" if _ORDER[-1] in sets else "avx512" if "AVX512_CORE" in sets else "avx2" if "AVX2" in sets else ""
-    family = family or platform.machine()
+    without_amx = "avx512" if "AVX512_CORE" in sets else "avx2" if "AVX2" in sets else platform.machine()
+    family = "amx" if _ORDER[-1] in sets else without_amx
     bfloat16 = "bf16" if {"AVX512_CORE_BF16", "AVX2_VNNI_2"} & sets else "emulated-bf16"
     if precision == "float32":
         return "x86-f32" if "AVX2" in sets else f"{family}-f32"

@@ -88,7 +88,8 @@ def outputs(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass
         live: Size classes that rows will have, each of which gets a batch; None: each batch is of its own size class.
     """
     spec = backbone.spec
-    sizes = [_own(spec, number) for number in range(len(_BATCHES))]
+    prefix = padded_prefix(_PREFIX) if spec.prefix_layers else 0
+    sizes = [SizeClass(rank, _LEVELS, prefix if prefixed else 0) for _, _, rank, prefixed in _BATCHES]
     batches = list(enumerate(sizes))
     if live is not None:
         others = sorted({*live}.difference(sizes))
@@ -153,11 +154,6 @@ def check(backbone: Backbone, runner: BackboneRunner, live: Iterable[SizeClass] 
         instead = "precision=float32" if precision != "float32" else "the profile cpu-reference"
         raise RunnerError(f"{precision} is wrong on this processor ({processor_name()}): {wrong}; use {instead}")
     return f"{precision}: {'; '.join(map(str, found))}"
-
-
-def _own(spec: BackboneSpec, number: int) -> SizeClass:
-    _, _, rank, prefixed = _BATCHES[number]
-    return SizeClass(rank, _LEVELS, padded_prefix(_PREFIX) if prefixed and spec.prefix_layers else 0)
 
 
 def _rows(backbone: Backbone, number: int) -> RowInputs:

@@ -11,7 +11,7 @@ from openvino import opset13 as ops
 from scoremux_engine.errors import RunnerError
 from scoremux_engine.model.backbone import Backbone
 from scoremux_engine.model.tokens import Tokens
-from scoremux_engine.runners.packing import Value, is_constant, same_for_all, value_of
+from scoremux_engine.runners.packing import Value, is_constant, read_instead, same_for_all, value_of
 from scoremux_engine.runners.portable_math import Pieces, split_product
 from scoremux_engine.runners.runner import Floats, RowInputs, pad
 
@@ -77,9 +77,7 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
             source = rounded_already[key]
         if shared not in weights:
             weights[shared] = int8_constant(rows)
-        computed = ops.matmul(source, weights[shared], False, True).output(0)
-        for target in product.output(0).get_target_inputs():
-            target.replace_source_output(computed)
+        read_instead(product, ops.matmul(source, weights[shared], False, True))
     model.validate_nodes_and_infer_types()
 
 

@@ -190,10 +190,7 @@ class _Packing:
 
     def _pool(self, node: Any) -> None:
         """Have the readers of each row's first token read it from its new place: x[0, rows]."""
-        of_rows = _without_first_axis(self._gather(node.input_value(0), ROWS))
-        of_rows.set_names(node.output(0).get_names())
-        for target in node.output(0).get_target_inputs():
-            target.replace_source_output(of_rows)
+        read_instead(node, _without_first_axis(self._gather(node.input_value(0), ROWS)).get_node())
 
     def _layout(self, source: Any) -> str:
         return self._layouts.get(value_of(source), UNPACK)
@@ -248,6 +245,13 @@ class _Packing:
         if all(p or (value_of(s), PACK) in self._copies for p, s in zip(packed, sources, strict=True)):
             return any(packed)
         return any(packed) and any(self._is_product(reader) or self._is_by_token(reader) for reader in _readers(node))
+
+
+def read_instead(node: Any, other: Any) -> None:
+    """Have the readers of a node's output read another's, which gets the names of the output."""
+    other.output(0).set_names(node.output(0).get_names())
+    for target in node.output(0).get_target_inputs():
+        target.replace_source_output(other.output(0))
 
 
 def _input(name: str) -> Any:

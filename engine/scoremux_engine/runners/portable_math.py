@@ -14,7 +14,7 @@ import openvino
 from openvino import opset13 as ops
 
 from scoremux_engine.model import backbone as names
-from scoremux_engine.runners.packing import SEGMENTS_UNPACK, UNPACK, Value, is_constant, value_of
+from scoremux_engine.runners.packing import SEGMENTS_UNPACK, UNPACK, Value, is_constant, read_instead, value_of
 
 _KEEPS_LAST_AXIS = ("Reshape", "Squeeze", "Unsqueeze")
 _MOVES = (*_KEEPS_LAST_AXIS, "Transpose", "Split", "VariadicSplit")
@@ -44,13 +44,13 @@ def make_portable(model: openvino.Model, max_tokens: int) -> None:
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "Gelu" and node.get_attributes()["approximation_mode"].lower() == "erf":
-            _read_instead(node, _gelu(node.input_value(0)))
+            read_instead(node, _gelu(node.input_value(0)))
         elif kind == "Softmax":
             _replace_softmax(node, masks)
         elif kind == "MVN":
-            _read_instead(node, _normalised(node))
+            read_instead(node, _normalised(node))
         elif kind == "ReduceMean":
-            _read_instead(node, _mean(node.input_value(0)))
+            read_instead(node, _mean(node.input_value(0)))
         elif kind == "MatMul" and is_constant(node.input_value(1)):
             split_product(node, weights)
     model.validate_nodes_and_infer_types()
@@ -90,7 +90,7 @@ def split_product(node: Any, weights: Pieces) -> None:
     lengths = _integers([min(PIECE, columns - start) for start in starts])
     pieces = ops.variadic_split(node.input_value(0), _integers(-1), lengths).outputs()
     products = [ops.matmul(x, w, False, by_column) for x, w in zip(pieces, weights[key], strict=True)]
-    _read_instead(node, reduce(ops.add, products))
+    read_instead(node, reduce(ops.add, products))
 
 
 def _replace_softmax(node: Any, masks: "_Masks") -> None:
@@ -199,12 +199,6 @@ def _sums(powers: Any) -> Any:
     keys = ops.gather(ops.shape_of(powers), _integers([-1]), _integers(0))
     ones = ops.broadcast(_number(1.0), ops.concat([keys, _integers([1])], 0))
     return ops.matmul(powers, ones, False, False)
-
-
-def _read_instead(node: Any, other: Any) -> None:
-    other.output(0).set_names(node.output(0).get_names())
-    for target in list(node.output(0).get_target_inputs()):
-        target.replace_source_output(other.output(0))
 
 
 def _number(value: float) -> Any:
