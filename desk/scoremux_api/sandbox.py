@@ -22,9 +22,9 @@ from scoremux_api.triton_scorer import ONCE, TritonScorer
 from scoremux_client import FakeTransport, Response, Scored, ScoringClient, Status
 from scoremux_client.contract import Reason
 from scoremux_files.row_files import chunks
-from scoremux_review.database import accounts, reads, schema
-from scoremux_review.database.connection import Database
-from scoremux_review.database.schema import API_ROW, api_rows
+from scoremux_review.database import accounts, reads
+from scoremux_review.database.connection import Connection, Database
+from scoremux_review.database.schema import API_ROW
 from scoremux_review.errors import ReviewError
 from scoremux_review.reading import human_decisions, settling
 from scoremux_review.reading.task_access import TaskAccess
@@ -90,17 +90,15 @@ class SandboxScorer(TritonScorer):
             accounts.add_person(self._database, name, "leader", None, _BY)
         with self._database.read() as connection:
             [account] = (account for account in accounts.listed(connection) if account.name == name)
-            mine = tuple_(
-                API_ROW.task,
-                API_ROW.name,
-            ).in_(rows) & (schema.READ.state == "open")
-            joined = schema.reads.join(api_rows, API_ROW.row == schema.READ.row)
-            waiting = connection.scalars(select(schema.READ.id).select_from(joined).where(mine)).all()
-        for number in waiting:
+            numbers = _numbers(connection, rows)
+        for number in numbers:
             with self._database.write() as connection:
+                waiting = reads.pending_read(connection, number)
+                if waiting is None or waiting.state != "open":
+                    continue
                 access = TaskAccess(connection, account)
                 shown_at = access.now - access.policy.guard_s - 1
-                reads.lease(connection, [number], account.id, shown_at, access.policy.lease_s)
+                reads.lease(connection, [waiting.id], account.id, shown_at, access.policy.lease_s)
                 if (read := reads.current_read(connection, account.id)) is not None:
                     human_decisions.decide(access, human_decisions.Rating(read.token, level=level))
         if name == _HUMAN and (wrong := [row for row in rows if row[1].startswith(_CORRECTED)]):
@@ -110,10 +108,14 @@ class SandboxScorer(TritonScorer):
         """Be the leader who has rows read again, and the second human, who gives them level 1."""
         with self._database.write() as connection:
             access = TaskAccess(connection, account)
-            mine = select(API_ROW.row).where(tuple_(API_ROW.task, API_ROW.name).in_(rows))
-            for row in connection.scalars(mine).all():
+            for row in _numbers(connection, rows):
                 settling.reopen(access, row, _BY)
         self._decide(rows, _SECOND, 1)
+
+
+def _numbers(connection: Connection, rows: list[tuple[str, str]]) -> Sequence[int]:
+    """Return the numbers of rows at the desk, by their tasks and ids."""
+    return connection.scalars(select(API_ROW.row).where(tuple_(API_ROW.task, API_ROW.name).in_(rows))).all()
 
 
 def _later(work: Callable[..., object], *arguments: object) -> None:

@@ -51,17 +51,14 @@ def erase(
     from scoremux_review import erasure
 
     names = {*(one_id or ()), *(_lines(ids) if ids else ())}
-    time = _time(before) if before else None
-    key = read_key(audit_key_file) if audit_logs and audit_key_file else None
-    texts = texts_of(responses or (), names)
     request = erasure.ErasureRequest(
         names,
-        time,
-        audit_logs or (),
-        key,
-        texts,
-        outputs or (),
-        token,
+        before=_time(before) if before else None,
+        audit_logs=audit_logs or (),
+        audit_key=read_key(audit_key_file) if audit_logs and audit_key_file else None,
+        texts=texts_of(responses or (), names),
+        outputs=outputs or (),
+        token=token,
     )
     with closing(opened(database)) as desk:
         erased = erasure.erase(desk, request, by or _user())

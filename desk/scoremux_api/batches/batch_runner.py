@@ -113,15 +113,13 @@ class BatchRunner:
         except BlockingIOError:
             return False
         except Exception as error:
-            is_lost = files.folder.exists() and not files.body.exists()
-            errors = None if is_lost else _failure(batch, error)
-            if errors is None and not is_lost:
-                return False
             with suppress(DatabaseError, InputError):  # it fails again in the next turn
-                if errors is None:
+                if files.folder.exists() and not files.body.exists():
                     self._end_without_texts(batch, files)
-                else:
+                elif (errors := _failure(batch, error)) is not None:
                     self._end("failed", batch, files, errors=errors)
+                else:
+                    return False
         return True
 
     def _end_without_texts(self, batch: str, files: BatchFiles) -> None:

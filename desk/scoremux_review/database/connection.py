@@ -242,14 +242,15 @@ def _files_of(path: Path) -> list[Path]:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where we say
-    # `FULL`: a decision that was answered survives a power cut.
-    settings = {"journal_mode": "WAL", "synchronous": "FULL", "foreign_keys": "ON", "cache_size": -65_536}
-    # What is erased is overwritten in the file, too; `empty_log` empties the log of changes.
-    for name, value in {
-        **settings,
+    settings = {
+        "journal_mode": "WAL",
+        "synchronous": "FULL",  # a decision that was answered survives a power cut
+        "foreign_keys": "ON",
+        "cache_size": -65_536,
         "temp_store": "MEMORY",
-        "secure_delete": "ON",
-    }.items():
+        "secure_delete": "ON",  # erased rows are overwritten in the file, too; `empty_log` empties the log of changes
+    }
+    for name, value in settings.items():
         connection.execute(f"PRAGMA {name} = {value}")
 
 

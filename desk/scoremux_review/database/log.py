@@ -10,11 +10,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
 from sqlalchemy import Connection, select
 
-from scoremux_review.database.schema import ENTRY, REMARK, ROW, inserted, record, remarks, time_of
+from scoremux_review.database.schema import ENTRY, REMARK, ROW, Columns, inserted, record, remarks, time_of
 from scoremux_review.errors import BrokenRecordError, ReviewError
 
 ERASURE = "erasure"
@@ -39,7 +38,7 @@ class LogEntry:
     at: str
     by: str
     action: str
-    body: dict[str, Any]
+    body: Columns
     digest: str
     remark: str = ""
 
@@ -48,7 +47,7 @@ def append(
     connection: Connection,
     by: str,
     action: str,
-    body: dict[str, Any],
+    body: Columns,
     row: int | None = None,
     remark: str = "",
 ) -> int:

@@ -14,6 +14,7 @@ from scoremux_review.database.schema import (
     ANCHOR,
     SETTING,
     TASK,
+    Columns,
     anchors,
     changed,
     deleted,
@@ -141,7 +142,7 @@ def pause_tasks(connection: Connection, task: str, paused: bool, by: str) -> Non
     )
 
 
-def replace_anchors(connection: Connection, papers: list[dict[str, Any]], by: str) -> None:
+def replace_anchors(connection: Connection, papers: list[Columns], by: str) -> None:
     """Replace the anchor papers (task, level, text, note) of the tasks that `papers` has."""
     for task in dict.fromkeys(paper["task"] for paper in papers):
         deleted(connection, anchors, ANCHOR.task == task)

@@ -20,6 +20,7 @@ from scoremux_review.database.schema import (
     PERSON,
     REMARK,
     ROW,
+    Columns,
     as_dict,
     changed,
     decisions,
@@ -83,7 +84,7 @@ def chunk_digest(digests: Iterable[tuple[int, str]]) -> str:
     return hashlib.sha256("".join(f"{row} {digest}\n" for row, digest in digests).encode()).hexdigest()
 
 
-def insert_new_rows(connection: Connection, chunk: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
+def insert_new_rows(connection: Connection, chunk: Sequence[Columns]) -> list[tuple[int, str]]:
     """Insert rows but those that are known by source, line and name; return ids and digests of the new ones."""
     first = next_id(connection)
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
@@ -113,7 +114,7 @@ def row_of(connection: Connection, row: int) -> Any:
     return found(connection, rows, ROW.id == row)
 
 
-def machine_score(row: Any) -> dict[str, Any] | None:
+def machine_score(row: Any) -> Columns | None:
     """Return the machine's score of a row as pages show it, None if it gave none."""
     if row.level < 0:
         return None

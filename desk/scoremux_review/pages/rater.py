@@ -28,7 +28,7 @@ def queues(visit: Visit) -> Response:
         tasks = programme.all_items(connection)
         access = TaskAccess(connection, visit.person)
         search = visit.request.query_params.get("find", "").strip()
-        mine: dict[str, Any] = {
+        mine: Columns = {
             "current": reads.current_read(connection, visit.person.id),
             "aside": reads.reads_aside(connection, visit.person.id),
             "writers": conversations.last_writers(connection, visit.person.id),

@@ -17,6 +17,7 @@ from scoremux_review.database.schema import (
     PERSON,
     ROW,
     VIEW,
+    Columns,
     alert_views,
     alerts,
     changed,
@@ -102,7 +103,7 @@ def views_by_alert(connection: Connection) -> dict[int, list[tuple[str, float]]]
     return views
 
 
-def _row_of(connection: Connection, alert: dict[str, Any], file: str) -> int | None:
+def _row_of(connection: Connection, alert: Columns, file: str) -> int | None:
     """Return the row that an alert is of, by source and line, or by its id within its administration or scored file."""
     named = ROW.name == str(alert["id"])
     place = (ROW.source == str(alert["source"])) & (ROW.line == int(alert["line"]))

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 
-from scoremux_review.database.schema import DECISION, PERSON, ROW, changed, decisions, people, rows
+from scoremux_review.database.schema import DECISION, PERSON, ROW, Columns, changed, decisions, people, rows
 from scoremux_review.errors import ReviewError
 
 MOST_ROW = 2**63 - 1
@@ -28,7 +28,7 @@ def decided_together(connection: Connection, decision: Any) -> Sequence[Any]:
     return connection.execute(query.order_by(DECISION.id)).all()
 
 
-def row_ratings(connection: Connection, row: int, number: int) -> dict[str, Any]:
+def row_ratings(connection: Connection, row: int, number: int) -> Columns:
     """Return the decisions of a row's round that count, by kind."""
     query = select(decisions).where(DECISION.row == row, DECISION.round == number, _COUNTS)
     return {rating.kind: rating for rating in connection.execute(query.order_by(DECISION.id))}

@@ -9,7 +9,7 @@ from typing import Any
 
 from scoremux_client.contract import CONDITION_CODES
 from scoremux_review.database import programme, reads, responses
-from scoremux_review.database.schema import ERASED, PAPERS, decisions, inserted
+from scoremux_review.database.schema import ERASED, PAPERS, Columns, decisions, inserted
 from scoremux_review.errors import LeaseLostError, ReviewError, TooLateError, TooSoonError
 from scoremux_review.reading import decision_rows
 from scoremux_review.reading.settling import settle
@@ -107,7 +107,7 @@ def _check(access: TaskAccess, read: Any, rating: Rating) -> float:
 
 def _save_group(access: TaskAccess, group: Sequence[Any], rating: Rating, spent_s: float) -> None:
     """Save one rating for all reads of a group; the first decision is the lead of the others."""
-    values: dict[str, Any] = {
+    values: Columns = {
         "at": access.now,
         "spent_s": round(spent_s / len(group), 3),
         "size": len(group),
@@ -126,7 +126,7 @@ def _save_group(access: TaskAccess, group: Sequence[Any], rating: Rating, spent_
         access.end_reservations()
 
 
-def _save(access: TaskAccess, read: Any, note: str, values: dict[str, Any]) -> int:
+def _save(access: TaskAccess, read: Any, note: str, values: Columns) -> int:
     """End the lease of a read with a decision, settle its row, and record both; return the decision's id."""
     connection = access.connection
     reads.finish(connection, read, values["spent_s"])

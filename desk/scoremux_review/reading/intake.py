@@ -219,10 +219,9 @@ def row_of(
     """
     probabilities = _numbers(outcome.get("probabilities"))
     confidence = _number(outcome.get("confidence"))
-    status = str(outcome["status"])
-    route = str(outcome.get("route") or "")
+    texts = {name: str(outcome.get(name) or "") for name in ("status", "route", "condition", "version")}
     picked = _number(outcome.get("read_behind"))
-    chosen_by, reason = chosen(status, route, picked)
+    chosen_by, reason = chosen(texts["status"], texts["route"], picked)
     probability = picked if chosen_by == BEHIND else None
     if reason == Reason.HELD.value:
         probability = 1.0
@@ -236,19 +235,16 @@ def row_of(
         name,
         origin,
         priorities.get(order, share(f"order {task} {name} {origin.line}")),
-        status=status,
         level=outcome["level"],
         probabilities=json.dumps(probabilities),
         confidence=confidence,
         level_low=_level(outcome.get("level_low")),
         level_high=_level(outcome.get("level_high")),
-        condition=str(outcome.get("condition") or ""),
-        route=route,
         read_behind=probability,
-        version=str(outcome.get("version") or ""),
         chosen_by=chosen_by,
         reason=reason,
         state="waiting" if reason else "machine",
+        **texts,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from scoremux_review.database import reads, responses
 from scoremux_review.database.reads import ADJUDICATION, REOPENED
-from scoremux_review.database.schema import PAPERS, READ, changed
+from scoremux_review.database.schema import PAPERS, READ, Columns, changed
 from scoremux_review.database.schema import reads as read_table
 from scoremux_review.desk_policy import DeskPolicy
 from scoremux_review.errors import ReviewError
@@ -16,7 +16,7 @@ from scoremux_review.reading.intake import share
 from scoremux_review.reading.task_access import TaskAccess
 
 
-def settle(access: TaskAccess, kind_of_read: str, number: int) -> dict[str, Any]:
+def settle(access: TaskAccess, kind_of_read: str, number: int) -> Columns:
     """Compute the state of a decided row from the decisions that count; add and withdraw reads as it takes.
 
     Returns:

@@ -21,6 +21,7 @@ from scoremux_review.database.schema import (
     READ,
     ROW,
     STANDING,
+    Columns,
     as_dict,
     decisions,
     deleted,
@@ -90,7 +91,7 @@ class TaskAccess:
         self.adjudicates = account.role != "rater"
         self.now = time_of(connection)
 
-    def log(self, action: str, body: dict[str, Any], row: int | None = None, remark: str = "") -> int:
+    def log(self, action: str, body: Columns, row: int | None = None, remark: str = "") -> int:
         """Append an entry about what this person does to the record; return its number (`log.append`)."""
         return log.append(self.connection, self.by, action, body, row, remark)
 
