@@ -4,7 +4,6 @@ A session is a random cookie, of which the database keeps the sha256 alone, and 
 back. Signing in always begins a new session.
 """
 
-import hashlib
 import hmac
 import secrets
 import threading
@@ -221,7 +220,7 @@ def begin_session(database: Database, person: int) -> str:
         inserted(
             connection,
             sessions,
-            digest=_digest(cookie),
+            digest=log.sha256_of(cookie),
             person=person,
             form_key=secrets.token_urlsafe(24),
             expires_at=now + SESSION_S,
@@ -236,7 +235,7 @@ def person_of(connection: Connection, cookie: str) -> Person | None:
     now = time_of(connection)
     # A session that ends later than any can was begun before the clock was set back.
     lives = SESSION.expires_at.between(now, now + SESSION_S + _CLOCK_S)
-    valid = (SESSION.digest == _digest(cookie)) & lives & PERSON.active.is_(True)
+    valid = (SESSION.digest == log.sha256_of(cookie)) & lives & PERSON.active.is_(True)
     query = select(
         PERSON.id,
         PERSON.name,
@@ -284,7 +283,7 @@ def _check_role(role: str | None) -> None:
 
 def password_digest(hashed: str | None) -> str | None:
     """Return the sha256 of a password's hash, which the record keeps: it proves the hash, and checks no password."""
-    return None if hashed is None else hashlib.sha256(hashed.encode()).hexdigest()
+    return None if hashed is None else log.sha256_of(hashed)
 
 
 def _hashed(password: str, hasher: PasswordHasher) -> str:
@@ -298,7 +297,3 @@ def _hashed(password: str, hasher: PasswordHasher) -> str:
 def _hash_of_unknown(hasher: PasswordHasher) -> str:
     """Return a hash that an unknown name is checked against, so that it takes as long as a known one."""
     return hasher.hash(secrets.token_urlsafe(16))
-
-
-def _digest(cookie: str) -> str:
-    return hashlib.sha256(cookie.encode()).hexdigest()

@@ -9,11 +9,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from scoremux_files import InputError, writing
 from scoremux_review.database.guards import create_guards
 from scoremux_review.database.migrations import migrate
-from scoremux_review.database.schema import FORMAT, SETTING, metadata, people, rows, settings
+from scoremux_review.database.schema import FORMAT, SETTING, changed, inserted, metadata, people, rows, settings
 from scoremux_review.errors import DatabaseError, OutdatedError
 
 __all__ = ["Connection", "Database"]
@@ -105,14 +105,12 @@ class Database:
 
     @contextmanager
     def _only_writer(self) -> Iterator[Connection]:
-        if self.is_sqlite:
-            # SQLite's own waiting is by polling; within a process, writers take turns without it.
-            with _mapped(), self._in_process, self._writing.begin() as connection:
-                yield connection.execution_options(began_at=self.now())
-        else:
-            with _mapped(), self._writing.begin() as connection:
+        # SQLite's own waiting is by polling; within a process, writers take turns without it.
+        turn: Any = self._in_process if self.is_sqlite else nullcontext()
+        with _mapped(), turn, self._writing.begin() as connection:
+            if not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
-                yield connection.execution_options(began_at=self.now())
+            yield connection.execution_options(began_at=self.now())
 
     def compact(self) -> list[str]:
         """Rewrite the tables, so that nothing that was deleted is left in the files; return the database's refusals.
@@ -172,14 +170,14 @@ def _prepare_tables(connection: Connection, name: str, create: bool) -> bool:
             raise _no_desk(name)
         metadata.create_all(connection)
         create_guards(connection)
-        connection.execute(insert(settings).values(key=_FORMAT_KEY, value=str(FORMAT)))
+        inserted(connection, settings, key=_FORMAT_KEY, value=str(FORMAT))
         return True
     if not migrate(connection, _stored_format(connection)):
         raise InputError(
             f"the database {name} was made by another version of scoremux; open it with that version, or export from "
             "it there and add the scored files to a new one: scoremux review add SCORED --database NEW"
         )
-    connection.execute(update(settings).where(SETTING.key == _FORMAT_KEY).values(value=str(FORMAT)))
+    changed(connection, settings, SETTING.key == _FORMAT_KEY, value=str(FORMAT))
     return False
 
 

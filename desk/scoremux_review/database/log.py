@@ -79,7 +79,7 @@ def append(
         record,
         number=number,
         entry=entry,
-        digest=_digest(entry),
+        digest=sha256_of(entry),
         row=row,
     )
     if remark:
@@ -89,7 +89,7 @@ def append(
 
 def remark_digest(salt: str, remark: str) -> str:
     """Return the sha256 of a row's salt and a remark about it."""
-    return _digest(json.dumps([salt, remark], ensure_ascii=False))
+    return sha256_of(json.dumps([salt, remark], ensure_ascii=False))
 
 
 def head(connection: Connection) -> tuple[int, str]:
@@ -134,7 +134,7 @@ def read_entries(connection: Connection, expected: tuple[int, str] | None = None
         try:
             values = json.loads(stored.entry)
             intact = (stored.number, stored.row) == (number, values["row"]) == (values["number"], values["row"])
-            intact = intact and values["before"] == before and _digest(stored.entry) == stored.digest
+            intact = intact and values["before"] == before and sha256_of(stored.entry) == stored.digest
         except (ValueError, KeyError, TypeError):
             intact = False
         if not intact:
@@ -159,8 +159,9 @@ def _entry(text: str, digest: str, remark: str = "") -> LogEntry:
     return LogEntry(number, at, by, action, body, digest, remark)
 
 
-def _digest(entry: str) -> str:
-    return hashlib.sha256(entry.encode()).hexdigest()
+def sha256_of(text: str) -> str:
+    """Return the sha256 of a text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def iso_time(at: float) -> str:

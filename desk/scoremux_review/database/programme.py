@@ -1,6 +1,5 @@
 """The programme, before anybody reads: the policy, the tasks as raters see them, and their anchor papers."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -165,7 +164,7 @@ def anchors_digest(connection: Connection, task: str) -> str:
 
 def digest_of(*texts: str) -> str:
     """Return the sha256 of some texts."""
-    return hashlib.sha256(_as_json(texts).encode()).hexdigest()
+    return log.sha256_of(_as_json(texts))
 
 
 def _as_json(values: Sequence[Any]) -> str:

@@ -1,6 +1,5 @@
 """Responses with their scores: one row for each, from intake to export."""
 
-import hashlib
 import json
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scoremux_files.row_files import chunks
-from scoremux_review.database import api_rows
+from scoremux_review.database import api_rows, log
 from scoremux_review.database.schema import (
     ALERT,
     DECISION,
@@ -76,12 +75,12 @@ def row_digest(row: Mapping[str, Any]) -> str:
         separators=(",", ":"),
         default=repr,
     )
-    return hashlib.sha256(values.encode()).hexdigest()
+    return log.sha256_of(values)
 
 
 def chunk_digest(digests: Iterable[tuple[int, str]]) -> str:
     """Return the sha256 of the lines ``<id> <digest>`` of some rows, in the order of their ids."""
-    return hashlib.sha256("".join(f"{row} {digest}\n" for row, digest in digests).encode()).hexdigest()
+    return log.sha256_of("".join(f"{row} {digest}\n" for row, digest in digests))
 
 
 def insert_new_rows(connection: Connection, chunk: Sequence[Columns]) -> list[tuple[int, str]]:
