@@ -36,6 +36,7 @@ from scoremux_review.database.schema import (
     deliveries,
     idempotency,
     inserted,
+    number_of,
     people,
     row_subject,
     rows,
@@ -47,7 +48,7 @@ from scoremux_review.erasure import ErasureRequest, erase
 from scoremux_review.errors import BrokenRecordError, DatabaseError, LeaseLostError, ReviewError, TooLateError
 from scoremux_review.people_commands import created
 from scoremux_review.reading import conversations, decision_rows
-from scoremux_review.reading.conversations import count_questions
+from scoremux_review.reading.conversations import IS_UNANSWERED
 
 API_TABLES = (api_rows, deliveries, webhooks, idempotency, batches)
 RATERS = tuple(f"rater{n}" for n in range(6))
@@ -223,7 +224,7 @@ def test_nothing_is_found_of_erased_students(database_name: str, tmp_path: Path)
         work.decide("ben", reading.token)
     if asked.row <= students:
         with work.database.read() as connection:
-            assert count_questions(connection) == 0
+            assert number_of(connection, IS_UNANSWERED) == 0
         with pytest.raises(ReviewError, match="erased"):
             work.act(conversations.answer, "lee", asked.id, asked.person, "yes")
     with pytest.raises(TooLateError, match="erased"):

@@ -20,6 +20,7 @@ from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import (
     ATTEMPT,
+    IS_ACTIVE,
     PERSON,
     SESSION,
     attempts,
@@ -114,7 +115,7 @@ def change_person(
         values = {key: value for key, value in values.items() if value is not None}
         changed(connection, people, PERSON.id == account.id, **values)
         deleted(connection, sessions, SESSION.person == account.id)
-        if account.role == "director" and not number_of(connection, PERSON.role == "director", PERSON.active.is_(True)):
+        if account.role == "director" and not number_of(connection, PERSON.role == "director", IS_ACTIVE):
             raise ReviewError("the desk needs a director")
         body = {"person": account.id, "name": name, **values}
         if hashed:
@@ -144,7 +145,7 @@ def sign_in(
         The session's cookie, and the mark for the browser.
     """
     with database.write() as connection:
-        account = found(connection, people, PERSON.name == name, PERSON.active.is_(True))
+        account = found(connection, people, PERSON.name == name, IS_ACTIVE)
         known = account is not None and account.password and same(browser, _browser_mark(account))
         names = f"{_BROWSER}{account.id}" if account and known else f"{_NAME}{name[:MOST_NAME]}"
         subjects = {names: _MOST_FAILURES} | ({} if known else {f"address {address}": _MOST_FROM_ADDRESS})
@@ -235,7 +236,7 @@ def person_of(connection: Connection, cookie: str) -> Person | None:
     now = time_of(connection)
     # A session that ends later than any can was begun before the clock was set back.
     lives = SESSION.expires_at.between(now, now + SESSION_S + _CLOCK_S)
-    valid = (SESSION.digest == log.sha256_of(cookie)) & lives & PERSON.active.is_(True)
+    valid = (SESSION.digest == log.sha256_of(cookie)) & lives & IS_ACTIVE
     query = select(
         PERSON.id,
         PERSON.name,
@@ -251,7 +252,7 @@ def person_of(connection: Connection, cookie: str) -> Person | None:
 
 def account_elsewhere(connection: Connection, name: object) -> int | None:
     """Return the open account of this name that has no password here."""
-    query = select(PERSON.id).where(PERSON.name == str(name), PERSON.active.is_(True), PERSON.password.is_(None))
+    query = select(PERSON.id).where(PERSON.name == str(name), IS_ACTIVE, PERSON.password.is_(None))
     return connection.scalar(query)
 
 

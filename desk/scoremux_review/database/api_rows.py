@@ -13,6 +13,7 @@ from scoremux_review.database.schema import (
     ALERT,
     API_ROW,
     DELIVERY,
+    IS_OPEN,
     REQUEST,
     ROW,
     WEBHOOK,
@@ -104,7 +105,7 @@ def expire_answers(connection: Connection, before: float) -> int:
 
 def expired_rows(connection: Connection, before: float) -> Sequence[int]:
     """Return the rows from before a time that nobody reads any more, and that have no open alert."""
-    is_open = select(ALERT.row).where(ALERT.handled_at.is_(None))
+    is_open = select(ALERT.row).where(IS_OPEN)
     query = select(API_ROW.row).join(rows).where(API_ROW.at < before, ROW.state.in_(("done", "machine")))
     return connection.scalars(query.where(API_ROW.row.not_in(is_open)).order_by(API_ROW.row)).all()
 

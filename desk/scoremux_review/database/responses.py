@@ -12,9 +12,11 @@ from scoremux_files.row_files import chunks
 from scoremux_review.database import api_rows, log
 from scoremux_review.database.schema import (
     ALERT,
+    COUNTS,
     DECISION,
     DRAWN,
     ERASED,
+    IS_OPEN,
     PAPERS,
     PERSON,
     REMARK,
@@ -226,7 +228,7 @@ def kept_names(connection: Connection, administration: str = "") -> list[str]:
 
 def count_open_alerts(connection: Connection, chosen: Collection[int]) -> int:
     """Return how many of some rows have an open alert."""
-    waiting = connection.scalars(select(ALERT.row).where(ALERT.handled_at.is_(None)))
+    waiting = connection.scalars(select(ALERT.row).where(IS_OPEN))
     return len(set(chosen).intersection(waiting))
 
 
@@ -264,7 +266,7 @@ def _streamed(connection: Connection, query: Any, chosen: Collection[int] | None
 
 
 def _of_kind(kind: str) -> Any:
-    return select(decisions).where(DECISION.kind == kind, DECISION.undone.is_(False)).subquery(kind).c
+    return select(decisions).where(DECISION.kind == kind, COUNTS).subquery(kind).c
 
 
 def _of_round(rating: Any) -> Any:

@@ -417,6 +417,11 @@ ATTEMPT = attempts.c
 SESSION = sessions.c
 ENTRY = record.c
 
+# Conditions that several queries have.
+COUNTS = DECISION.undone.is_(False)
+IS_ACTIVE = PERSON.active.is_(True)
+IS_OPEN = ALERT.handled_at.is_(None)
+
 
 def row_subject(task: str, name: str) -> str:
     """Return the subject of deliveries about a row; a task's id has no space."""

@@ -16,12 +16,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scoremux_review.database.accounts import person_of, same
+from scoremux_review.database.schema import IS_OPEN, number_of
 from scoremux_review.errors import NotAllowedError, OutdatedError, ReviewError
 from scoremux_review.pages.rendering import show
 from scoremux_review.pages.visits import Desk, Visit, see
-from scoremux_review.reading.alerts import count_open
-from scoremux_review.reading.assignments import stopped_raters
-from scoremux_review.reading.conversations import count_questions
+from scoremux_review.reading.assignments import IS_STOPPED
+from scoremux_review.reading.conversations import IS_UNANSWERED
 
 _MOST_FORM = 1 << 20
 _MOST_FIELDS = 200
@@ -39,7 +39,7 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
-_WAITING = {"open_alerts": count_open, "open_questions": count_questions, "stopped_raters": stopped_raters}
+_WAITING = {"open_alerts": IS_OPEN, "open_questions": IS_UNANSWERED, "stopped_raters": IS_STOPPED}
 Page = Callable[[Visit], Response]
 
 
@@ -74,7 +74,7 @@ def _answer(desk: Desk, function: Page, role: str | None, request: Request, form
             if visit.signed_in is not None and visit.user not in ("", visit.signed_in.name):
                 visit.signed_in = None  # another person has signed in at the proxy since
             if visit.signed_in is not None and visit.signed_in.may("leader"):
-                visit.waiting = {name: count(connection) for name, count in _WAITING.items()}
+                visit.waiting = {name: number_of(connection, each) for name, each in _WAITING.items()}
         if role is None:
             return function(visit)
         if visit.signed_in is None:

@@ -14,6 +14,7 @@ from scoremux_review.database import log, reads
 from scoremux_review.database.connection import Database
 from scoremux_review.database.schema import (
     ALERT,
+    IS_OPEN,
     PERSON,
     ROW,
     VIEW,
@@ -70,16 +71,11 @@ def handle_alert(access: TaskAccess, alert: int) -> None:
     """Note that an open alert is taken care of."""
     connection = access.connection
     person = access.person
-    this = (ALERT.id == alert) & ALERT.handled_at.is_(None)
+    this = (ALERT.id == alert) & IS_OPEN
     if (stored := found(connection, alerts, this)) is not None:
         changed(connection, alerts, this, handled_by=person, handled_at=access.now)
         body = {"alert": alert, "person": person, "at": access.now}
         access.log("alert handled", body, row=stored.row)
-
-
-def count_open(connection: Connection) -> int:
-    """Return how many alerts wait for a leader."""
-    return number_of(connection, ALERT.handled_at.is_(None))
 
 
 def listed_alerts(connection: Connection, most: int, row: int | None = None) -> Sequence[Any]:
@@ -88,7 +84,7 @@ def listed_alerts(connection: Connection, most: int, row: int | None = None) -> 
         select(alerts, ROW.name, ROW.task.label("item"), PERSON.name.label("by"))
         .join(rows, ROW.id == ALERT.row)
         .outerjoin(people, PERSON.id == ALERT.person)
-        .order_by(ALERT.handled_at.is_not(None), ALERT.id.desc())
+        .order_by(~IS_OPEN, ALERT.id.desc())
     )
     query = query if row is None else query.where(ALERT.row == row)
     return connection.execute(query.limit(most)).all()
@@ -124,7 +120,7 @@ def add_alert(connection: Connection, row: int, by: str, **values: Any) -> bool:
         "at": time_of(connection),
     }
     same = (ALERT.row == row) & (ALERT.task == body["task"])
-    same = same if body["task"] else same & ALERT.handled_at.is_(None)
+    same = same if body["task"] else same & IS_OPEN
     if number_of(connection, same):
         return False
     alert = inserted(connection, alerts, row=row, **body)

@@ -15,6 +15,7 @@ from scoremux_review.database import accounts, programme
 from scoremux_review.database.schema import (
     ASSIGNMENT,
     DECISION,
+    IS_ACTIVE,
     MEMBER,
     PERSON,
     POOL,
@@ -22,7 +23,6 @@ from scoremux_review.database.schema import (
     assignments,
     deleted,
     inserted,
-    number_of,
     pool_members,
     pools,
 )
@@ -31,6 +31,9 @@ from scoremux_review.reading.task_access import PAUSED, Assignment, RaterStandin
 
 ACTIONS = {"qualified": "Let read", "again": "Qualify again", PAUSED: "Pause"}
 """What a leader decides about a rater and a task."""
+
+IS_STOPPED = (PERSON.id == STANDING.person) & IS_ACTIVE & STANDING.state.in_(("failed", "paused"))
+"""The condition that a standing has a rater wait for a leader: not qualified, or paused."""
 
 _MOST_ASSIGNMENTS = 100
 _QUOTA = re.compile("[0-9]{1,9}")
@@ -53,12 +56,6 @@ def all_pools(connection: Connection) -> list[RaterPool]:
         RaterPool(pool.name, from_json(pool.assignments), members.get(pool.id, []))
         for pool in connection.execute(select(pools).order_by(POOL.name))
     ]
-
-
-def stopped_raters(connection: Connection) -> int:
-    """Return how many raters wait for a leader, each for each task: not qualified, or paused."""
-    active = (PERSON.id == STANDING.person) & PERSON.active.is_(True)
-    return number_of(connection, active, STANDING.state.in_(("failed", "paused")))
 
 
 def assign_work(access: TaskAccess, person: Any, lines: str) -> None:

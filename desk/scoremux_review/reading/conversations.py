@@ -20,7 +20,6 @@ from scoremux_review.database.schema import (
     as_dict,
     inserted,
     messages,
-    number_of,
     people,
     remarks,
     rows,
@@ -31,6 +30,11 @@ from scoremux_review.reading.task_access import TaskAccess
 
 _MOST_ASIDE = 20
 _MOST_MESSAGE = 2000
+
+_NEWEST = select(func.max(MESSAGE.entry)).group_by(MESSAGE.read, MESSAGE.rater)
+_OF_ERASED = select(READ.id).join(rows, ROW.id == READ.row).where(ROW.state == ERASED)
+IS_UNANSWERED = (MESSAGE.person == MESSAGE.rater) & MESSAGE.entry.in_(_NEWEST) & MESSAGE.read.not_in(_OF_ERASED)
+"""The condition that a message is the last word of its conversation, and the rater's."""
 
 
 def put_aside(access: TaskAccess, token: str, question: str) -> None:
@@ -105,24 +109,10 @@ def open_questions(connection: Connection, most: int) -> Sequence[Any]:
         .join(people, PERSON.id == MESSAGE.rater)
         .join(read_table, READ.id == MESSAGE.read)
         .join(rows, ROW.id == READ.row)
-        .where(_unanswered())
+        .where(IS_UNANSWERED)
         .order_by(MESSAGE.entry)
     )
     return connection.execute(query.limit(most)).all()
-
-
-def count_questions(connection: Connection) -> int:
-    """Return how many questions wait for an answer."""
-    return number_of(connection, _unanswered())
-
-
-def _unanswered() -> ColumnElement[bool]:
-    """Return the condition that a message is the last word of its conversation, and the rater's."""
-    newest = select(func.max(MESSAGE.entry)).group_by(MESSAGE.read, MESSAGE.rater)
-    erased = select(READ.id).join(rows, ROW.id == READ.row)
-    erased = erased.where(ROW.state == ERASED)
-    is_last = MESSAGE.entry.in_(newest) & MESSAGE.read.not_in(erased)
-    return is_last & (MESSAGE.person == MESSAGE.rater)
 
 
 def _messages(connection: Connection, chosen: ColumnElement[bool]) -> Sequence[Any]:

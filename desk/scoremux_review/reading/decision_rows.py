@@ -6,31 +6,30 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 
-from scoremux_review.database.schema import DECISION, PERSON, ROW, Columns, changed, decisions, people, rows
+from scoremux_review.database.schema import COUNTS, DECISION, PERSON, ROW, Columns, changed, decisions, people, rows
 from scoremux_review.errors import ReviewError
 
 MOST_ROW = 2**63 - 1
 """The largest number that a row can have."""
 
-_COUNTS = DECISION.undone.is_(False)
 _DAY_S = 86_400.0
 
 
 def last_decision(connection: Connection, person: int) -> Any | None:
     """Return the newest decision of a person that counts; of a group, the one that the others were made with."""
-    query = select(decisions).where(DECISION.person == person, DECISION.lead.is_(None), _COUNTS)
+    query = select(decisions).where(DECISION.person == person, DECISION.lead.is_(None), COUNTS)
     return connection.execute(query.order_by(DECISION.id.desc()).limit(1)).one_or_none()
 
 
 def decided_together(connection: Connection, decision: Any) -> Sequence[Any]:
     """Return a decision and those that were made with it, in their order."""
-    query = select(decisions).where((DECISION.id == decision.id) | (DECISION.lead == decision.id), _COUNTS)
+    query = select(decisions).where((DECISION.id == decision.id) | (DECISION.lead == decision.id), COUNTS)
     return connection.execute(query.order_by(DECISION.id)).all()
 
 
 def row_ratings(connection: Connection, row: int, number: int) -> Columns:
     """Return the decisions of a row's round that count, by kind."""
-    query = select(decisions).where(DECISION.row == row, DECISION.round == number, _COUNTS)
+    query = select(decisions).where(DECISION.row == row, DECISION.round == number, COUNTS)
     return {rating.kind: rating for rating in connection.execute(query.order_by(DECISION.id))}
 
 
@@ -45,7 +44,7 @@ def pace_since(connection: Connection, person: int, since: float) -> tuple[int, 
     chosen = select(
         func.count(),
         func.coalesce(func.avg(DECISION.spent_s), 0.0),
-    ).where(DECISION.person == person, DECISION.at >= since, _COUNTS)
+    ).where(DECISION.person == person, DECISION.at >= since, COUNTS)
     number, mean_s = connection.execute(chosen).one()
     return number, mean_s
 
@@ -107,7 +106,7 @@ def decisions_again(connection: Connection, asked: Mapping[str, str], most: int)
         )
         .join(rows, ROW.id == DECISION.row)
         .join(people, PERSON.id == DECISION.person)
-        .where(_COUNTS, ROW.state.not_in(("waiting", "second")))
+        .where(COUNTS, ROW.state.not_in(("waiting", "second")))
         .where(*chosen)
         .order_by(DECISION.id.desc())
     )
@@ -121,7 +120,7 @@ def row_decisions(connection: Connection, chosen: Collection[int]) -> dict[int, 
     for decision in connection.execute(
         query.where(
             DECISION.row.in_(chosen),
-            _COUNTS,
+            COUNTS,
         ).order_by(DECISION.id)
     ):
         by_row.setdefault(decision.row, []).append(decision)
@@ -141,7 +140,7 @@ def totals_by_rater(connection: Connection) -> Sequence[Any]:
             func.sum(case((DECISION.fast, 1), else_=0)).label("fast"),
         )
         .join(decisions, DECISION.person == PERSON.id)
-        .where(_COUNTS)
+        .where(COUNTS)
         .group_by(PERSON.id, PERSON.name)
         .order_by(PERSON.name)
     )
@@ -175,7 +174,7 @@ def blind_levels(connection: Connection, task: str = "") -> Sequence[Any]:
         )
         .join(people, PERSON.id == DECISION.person)
         .join(rows, ROW.id == DECISION.row)
-        .where(_COUNTS, DECISION.level.is_not(None), DECISION.saw == "blind")
+        .where(COUNTS, DECISION.level.is_not(None), DECISION.saw == "blind")
         .where(DECISION.fast.is_(False))
         .order_by(DECISION.row, DECISION.id)
     )

@@ -6,7 +6,7 @@ A response has one score of record and one line among the labelled rows, however
 from sqlalchemy import Connection, and_, func, select
 
 from scoremux_review.database import responses
-from scoremux_review.database.schema import BEHIND, DECISION, DRAWN, ERASED, PAPERS, ROUTE, ROW, decisions, rows
+from scoremux_review.database.schema import BEHIND, COUNTS, DECISION, DRAWN, ERASED, PAPERS, ROUTE, ROW, decisions, rows
 
 
 def drawn_again(connection: Connection) -> dict[int, int]:
@@ -65,7 +65,7 @@ def _read_behind(connection: Connection, again: dict[int, int]) -> set[str]:
     """Return the tasks whose routed and read-behind rows together stand for all responses (`weights.routed_beside`)."""
     if not again:
         return set()
-    first_level = (DECISION.kind == "first") & DECISION.undone.is_(False) & DECISION.level.is_not(None)
+    first_level = (DECISION.kind == "first") & COUNTS & DECISION.level.is_not(None)
     query = select(ROW.id, ROW.task).join(
         decisions,
         (DECISION.row == ROW.id) & first_level,

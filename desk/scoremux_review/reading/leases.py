@@ -9,6 +9,7 @@ from sqlalchemy import Connection, exists, or_, select
 from scoremux_review.database import programme, responses
 from scoremux_review.database.reads import ADJUDICATION, add_read, current_read, give_back, lease, release
 from scoremux_review.database.schema import (
+    COUNTS,
     DECISION,
     QUEUE,
     READ,
@@ -127,13 +128,7 @@ def _next_open(connection: Connection, person: int, task: str, reason: str) -> A
         .where(READ.task == task, READ.reason == reason, READ.state == "open")
         .where(or_(READ.not_for.is_(None), READ.not_for != person))
         .where(or_(READ.only_for.is_(None), READ.only_for == person))
-        .where(
-            ~exists(
-                select(DECISION.id).where(
-                    DECISION.row == READ.row, DECISION.person + 0 == person, DECISION.undone.is_(False)
-                )
-            )
-        )
+        .where(~exists(select(DECISION.id).where(DECISION.row == READ.row, DECISION.person + 0 == person, COUNTS)))
     )
     return connection.execute(query.order_by(READ.priority, READ.id).limit(1)).one_or_none()
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, select
 from scoremux_review.database import log, programme, reads, responses
 from scoremux_review.database.schema import (
     ASSIGNMENT,
+    COUNTS,
     DECISION,
     MEMBER,
     POOL,
@@ -132,7 +133,7 @@ class TaskAccess:
     def decided(self) -> dict[str, int]:
         """How many decisions count for the quota, by task; those of qualification sets do not."""
         query = select(DECISION.task, func.count()).where(DECISION.person == self.person)
-        query = query.where(DECISION.undone.is_(False), DECISION.kind != "qualification")
+        query = query.where(COUNTS, DECISION.kind != "qualification")
         return as_dict(self.connection, query.group_by(DECISION.task))
 
     def obstacle(self, task: str) -> str:
@@ -213,7 +214,7 @@ class TaskAccess:
         query = (
             select(decisions, ROW.known_level, ROW.text)
             .join(rows, ROW.id == DECISION.row)
-            .where(DECISION.person == self.person, DECISION.kind == kind, DECISION.undone.is_(False))
+            .where(DECISION.person == self.person, DECISION.kind == kind, COUNTS)
             .where(DECISION.at < before)
             .order_by(DECISION.id)
         )
