@@ -5,7 +5,9 @@ compared with the tables, column by column. README.md says what this proves, and
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Table, insert, select, text
@@ -124,39 +126,42 @@ def _check_programme(connection: Connection, recorded: RecordedState) -> None:
 
 
 def _check_rows(connection: Connection, recorded: RecordedState) -> None:
-    """Check each row's digest, the digests of the chunks, and each row's state and final score."""
-    chunks = iter(sorted(recorded.chunks))
-    first, last, digest = next(chunks, (0, 0, ""))
-    digests: list[tuple[int, str]] = []
+    """Check the rows of each chunk that was added, and what erasures left of them."""
+    chunks = sorted(recorded.chunks)
+    firsts = [first for first, _, _ in chunks]
     left = {row: "" for chosen, _ in recorded.erased for row in chosen}
-    for row in _stream(connection, schema.rows):
-        while row["id"] > last:
-            _check_chunk(first, last, digest, digests)
-            digests = []
-            first, last, digest = next(chunks, (row["id"], row["id"], ""))
-        added, newest = recorded.rescored.get(row["id"], (row["digest"], row["digest"]))
-        if row["digest"] != newest:
-            raise BrokenRecordError(f"row {row['id']} is not what was scored last")
-        if row["id"] in left:
-            left[row["id"]] = responses.row_digest(row)
-        elif responses.row_digest(row) != row["digest"]:
-            raise BrokenRecordError(f"row {row['id']} is not what was added")
-        digests.append((row["id"], added))
-        state = row["chosen_by"] if row["chosen_by"] in schema.PAPERS else "waiting" if row["reason"] else "machine"
-        expected = recorded.rows.get(row["id"], UNSETTLED | {"state": state})
-        _compare("row", {row["id"]: expected}, [(row["id"], {name: row[name] for name in expected})])
-        _check_final(row, recorded.tables["decisions"].get(row["final_decision"]))
-    _check_chunk(first, last, digest, digests)
-    for first, last, digest in chunks:
-        _check_chunk(first, last, digest, [])
+    rows = groupby(_stream(connection, schema.rows), lambda row: bisect_right(firsts, row["id"]))
+    computed = {chunk: responses.chunk_digest(_digests(some, recorded, left)) for chunk, some in rows}
+    for number, (first, last, digest) in enumerate(chunks, start=1):
+        if computed.pop(number, "") != digest:
+            raise BrokenRecordError(f"rows {first} to {last} are not those that were added")
+    if computed:
+        raise BrokenRecordError("the first row is not one that was added")
     for chosen, digest in recorded.erased:
         if digest != responses.chunk_digest((row, left[row]) for row in chosen):
             raise BrokenRecordError(f"what an erasure left of rows {chosen[0]} to {chosen[-1]} was changed")
 
 
-def _check_chunk(first: int, last: int, digest: str, digests: list[tuple[int, str]]) -> None:
-    if digest != (responses.chunk_digest(digests) if last else ""):
-        raise BrokenRecordError(f"rows {first} to {last} are not those that were added")
+def _digests(rows: Iterable[Columns], recorded: RecordedState, left: dict[int, str]) -> Iterator[tuple[int, str]]:
+    """Check digest, state and final score of rows; yield their ids and the digests with which they were added.
+
+    Args:
+        left: Digests of what erasures left of rows; those of these rows are filled in.
+    """
+    for row in rows:
+        number = row["id"]
+        added, newest = recorded.rescored.get(number, (row["digest"], row["digest"]))
+        if row["digest"] != newest:
+            raise BrokenRecordError(f"row {number} is not what was scored last")
+        if number in left:
+            left[number] = responses.row_digest(row)
+        elif responses.row_digest(row) != row["digest"]:
+            raise BrokenRecordError(f"row {number} is not what was added")
+        state = row["chosen_by"] if row["chosen_by"] in schema.PAPERS else "waiting" if row["reason"] else "machine"
+        expected = recorded.rows.get(number, UNSETTLED | {"state": state})
+        _compare("row", {number: expected}, [(number, {name: row[name] for name in expected})])
+        _check_final(row, recorded.tables["decisions"].get(row["final_decision"]))
+        yield number, added
 
 
 def _check_final(row: Any, decision: Columns | None) -> None:
