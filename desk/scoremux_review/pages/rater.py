@@ -88,7 +88,7 @@ def decide(visit: Visit) -> Response:
         except (LeaseLostError, TooSoonError) as error:
             message = error.sentence
         if message or visit.by_script:
-            shown = _next_response(visit, access, message)
+            shown = _page(access, leases.take(access, *visit.queue), message)
     return see("/read") if shown is None else show(visit, "read.html", **shown)
 
 
@@ -200,13 +200,12 @@ def _act(visit: Visit, act: Callable[[TaskAccess], str]) -> Response:
             message = act(access)
         except ReviewError as error:
             message = error.sentence
-        shown = _next_response(visit, access, message)
+        shown = _page(access, leases.take(access, *visit.queue), message)
     return show(visit, "read.html", **shown)
 
 
-def _next_response(visit: Visit, access: TaskAccess, message: str) -> Columns:
-    """Lease the next response of this person's queue, or keep the current one; return the values of its page."""
-    read = leases.take(access, visit.person.task, visit.person.reason, visit.desk.draw)
+def _page(access: TaskAccess, read: Any | None, message: str) -> Columns:
+    """Return the values of the page of a response, or of a queue in which nothing is left."""
     shown = {"read": read, "policy": access.policy, **_strip(access, message)}
     return shown if read is None else shown | _response(access, read)
 

@@ -50,9 +50,9 @@ def decide(access: TaskAccess, rating: Rating) -> None:
     """
     connection = access.connection
     read = reads.read_of_token(connection, rating.token, access.person, "nothing was saved for it")
+    members = reads.group_members(connection, read.id)
     if read.state != "done":
-        spent_s = _check(access, read, rating)
-        members = reads.group_members(connection, read.id)
+        spent_s = _check(access, read, rating, programme.item_of(connection, read.task))
         ticked = [member for member in members if member.token in rating.also]
         _save_group(access, [read, *ticked], rating, spent_s)
 
@@ -89,9 +89,8 @@ def compare(access: TaskAccess) -> None:
         access.log("compared", {"decision": last.id}, row=last.row)
 
 
-def _check(access: TaskAccess, read: Any, rating: Rating) -> float:
+def _check(access: TaskAccess, read: Any, rating: Rating, item: programme.Item) -> float:
     """Return how long a leased response was read, in seconds. Raises as `decide` does."""
-    levels = programme.item_of(access.connection, read.task).levels
     guard_s = access.policy.guard_s
     if read.state != "leased":
         raise LeaseLostError("this response was withdrawn in the meantime; nothing was saved for it")
@@ -100,8 +99,8 @@ def _check(access: TaskAccess, read: Any, rating: Rating) -> float:
         raise TooSoonError(f"a decision counts {guard_s:g} s after a response appears; nothing was saved")
     if (rating.level is None) == (rating.code == "") or (rating.code and rating.code not in CONDITION_CODES):
         raise ReviewError("choose one level or one code, not both")
-    if rating.level is not None and not 0 <= rating.level < len(levels):
-        raise ReviewError(f"task {read.task} has no level {rating.level}")
+    if rating.level is not None and not 0 <= rating.level < len(item.levels):
+        raise ReviewError(f"task {item.id} has no level {rating.level}")
     return float(min(_LONGEST_S, max(0.0, read.shown_at - read.leased_at + shown_s)))
 
 

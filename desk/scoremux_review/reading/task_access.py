@@ -90,11 +90,14 @@ class TaskAccess:
         self.person: int = account.id
         self.by: str = account.name
         self.adjudicates = account.role != "rater"
-        self.now = time_of(connection)
 
     def log(self, action: str, body: Columns, row: int | None = None, remark: str = "") -> int:
         """Append an entry about what this person does to the record; return its number (`log.append`)."""
         return log.append(self.connection, self.by, action, body, row, remark)
+
+    @cached_property
+    def now(self) -> float:
+        return time_of(self.connection)
 
     @cached_property
     def policy(self) -> DeskPolicy:
