@@ -88,7 +88,7 @@ def decide(visit: Visit) -> Response:
         except (LeaseLostError, TooSoonError) as error:
             message = error.sentence
         if message or visit.by_script:
-            shown = _page(access, leases.take(access, *visit.queue), message)
+            shown = _next_response(visit, access, message)
     return see("/read") if shown is None else show(visit, "read.html", **shown)
 
 
@@ -200,8 +200,14 @@ def _act(visit: Visit, act: Callable[[TaskAccess], str]) -> Response:
             message = act(access)
         except ReviewError as error:
             message = error.sentence
-        shown = _page(access, leases.take(access, *visit.queue), message)
+        shown = _next_response(visit, access, message)
     return show(visit, "read.html", **shown)
+
+
+def _next_response(visit: Visit, access: TaskAccess, message: str) -> Columns:
+    """Lease the next response of this person's queue, or keep the current one; return the values of its page."""
+    read = leases.take(access, visit.person.task, visit.person.reason, visit.desk.draw)
+    return _page(access, read, message)
 
 
 def _page(access: TaskAccess, read: Any | None, message: str) -> Columns:

@@ -91,11 +91,6 @@ class Visit:
             raise NotAllowedError("sign in first")
         return self.signed_in
 
-    @property
-    def queue(self) -> tuple[str, str, Callable[[], float]]:
-        """Task and reason of the queue that this person reads from, and what decides about the next response."""
-        return self.person.task, self.person.reason, self.desk.draw
-
     def reading(self) -> AbstractContextManager[Connection]:
         """Give a transaction that changes nothing (`Database.read`)."""
         return self.desk.database.read()

@@ -77,6 +77,7 @@ class RaterStanding:
     papers: int | None
 
 
+@dataclass
 class TaskAccess:
     """One person in one transaction, and what they may read. Each part is read from the tables when it is needed first.
 
@@ -84,12 +85,13 @@ class TaskAccess:
     connection must be the only writer (`Database.write`) for all methods but `obstacle` and `require`.
     """
 
-    def __init__(self, connection: Connection, account: Any) -> None:
-        """Take the account (id, name, role) of the person."""
-        self.connection = connection
-        self.person: int = account.id
-        self.by: str = account.name
-        self.adjudicates = account.role != "rater"
+    connection: Connection
+    account: Any  # id, name, role
+
+    def __post_init__(self) -> None:
+        self.person: int = self.account.id
+        self.by: str = self.account.name
+        self.adjudicates = self.account.role != "rater"
 
     def log(self, action: str, body: Columns, row: int | None = None, remark: str = "") -> int:
         """Append an entry about what this person does to the record; return its number (`log.append`)."""
