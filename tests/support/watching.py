@@ -15,9 +15,8 @@ from scoremux_client import NO_RETRIES, Response, Scored, ScoringClient
 from scoremux_server.errors import InterruptedStartError
 from scoremux_server.profile import Profile
 from scoremux_server.serve import health_headers
-from scoremux_server.supervision.diagnosis import Timing
 from scoremux_server.supervision.health_endpoint import HealthEndpoint
-from scoremux_server.supervision.watcher import Watcher
+from scoremux_server.supervision.watcher import Timing, Watcher
 from scoremux_server.triton import processes
 from scoremux_server.triton.endpoints import Endpoints
 from scoremux_server.triton.run_files import SHARED_MEMORY
@@ -51,12 +50,11 @@ class Watched:
 
     def __init__(self, repository: Path, log: Path, report: Callable[[str], None] | None, **keys: Any) -> None:
         keys, timing = _split(keys, Timing.__dataclass_fields__)
-        keys, restarts = _split(keys, ("backoff_s", "crash_loop_deaths"))
         key, server = keys.pop("grant_key", None), keys.pop("server", TritonServer)
         self.reports: list[str] = []
         report = report or self.reports.append
         self.server = server(repository, free_endpoints(), log=log, profile=Profile(**keys), grant_key=key)
-        self.watcher = Watcher(self.server, report, Timing(**timing), **restarts)
+        self.watcher = Watcher(self.server, report, Timing(**timing))
         self.health = self.watcher.health
         self.stop = threading.Event()
         self.error: BaseException | None = None
@@ -104,7 +102,7 @@ def _split(keys: dict[str, Any], names: Container[str]) -> tuple[dict[str, Any],
 
 @contextmanager
 def watched(repository: Path, log: Path, report: Callable[[str], None] | None = None, **keys: Any) -> Iterator[Watched]:
-    """A watched Triton that is ready; keys: of its profile, of `Timing` and of `Watcher`; `server`: its class."""
+    """A watched Triton that is ready; keys: of its profile and of `Timing`; `server`: its class."""
     watch = Watched(repository, log, report, **keys)
     watch.thread.start()
     try:

@@ -139,11 +139,16 @@ def _corrections() -> Mapping[str, str]:
     return {wrong: word for wrong, word in corrections.items() if wrong not in _phrase_words()}
 
 
-@cache
-def built_in(rule: str, languages: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the patterns of a rule in some languages."""
+def patterns_of(rule: str, languages: Iterable[str]) -> list[str]:
+    """Return the built-in patterns of a rule in some languages."""
     data = _data()
-    return tuple(pattern for code in languages for pattern in data["languages"][code].get(rule, ()))
+    return [pattern for code in languages for pattern in data["languages"][code].get(rule, ())]
+
+
+@cache
+def built_in(rule: str, languages: tuple[str, ...] = LANGUAGES) -> Phrases:
+    """Return the built-in phrases of a rule in some languages."""
+    return Phrases(patterns_of(rule, languages))
 
 
 def spare_words() -> frozenset[str]:

@@ -1,10 +1,9 @@
 """Whether a response is only a mark or a word in the place of an answer, such as a dash."""
 
 import re
-from functools import lru_cache
 
 from scoremux_decide.conditions.folding import words
-from scoremux_decide.conditions.phrases import LANGUAGES, Line, Phrases, built_in, joined, vocabulary
+from scoremux_decide.conditions.phrases import Line, built_in, joined, vocabulary
 
 _BESIDE = vocabulary("beside a placeholder")
 _MARKUP = re.compile(r"</?[a-z][^<>]{0,80}>|&(?:nbsp|zwnj|zwj|shy|ensp|emsp|#\d{1,6});")
@@ -32,16 +31,10 @@ def is_placeholder(folded: str) -> bool:
     if len(listed) > _MOST_WORDS:
         return False
     line = Line(joined(listed).split())
-    alone, phrases = _phrases()
-    if len(listed) <= _MOST_ALONE and alone.rest(line) == []:
+    if len(listed) <= _MOST_ALONE and built_in("placeholder alone").rest(line) == []:
         return True
-    rest = phrases.rest(line)
+    rest = built_in("placeholder").rest(line)
     return rest is not None and len(rest) <= _MOST_BESIDE and _BESIDE.issuperset(rest)
 
 
 _MARKS = frozenset("!\"#$%&'()*+,-./:;=?@[]^_`{|}~…–—•·“”„«»¿¡×÷<>\\°§¬‐‑―−")
-
-
-@lru_cache(maxsize=1)
-def _phrases() -> tuple[Phrases, Phrases]:
-    return Phrases(built_in("placeholder alone", LANGUAGES)), Phrases(built_in("placeholder", LANGUAGES))

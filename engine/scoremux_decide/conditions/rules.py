@@ -10,7 +10,16 @@ from pydantic import AfterValidator, StrictBool
 from scoremux_decide.conditions.copies import is_altered, is_answer, is_restated, is_run
 from scoremux_decide.conditions.foreign import in_other_script, is_foreign
 from scoremux_decide.conditions.letters import MOST_LETTERS, known_share, languages
-from scoremux_decide.conditions.phrases import LANGUAGES, Line, Phrases, built_in, plain, spare_words, vocabulary
+from scoremux_decide.conditions.phrases import (
+    LANGUAGES,
+    Line,
+    Phrases,
+    built_in,
+    patterns_of,
+    plain,
+    spare_words,
+    vocabulary,
+)
 from scoremux_decide.conditions.placeholders import is_placeholder
 from scoremux_decide.conditions.profanity import Profanity
 from scoremux_decide.conditions.response import ResponseText
@@ -89,24 +98,20 @@ class PhrasesRule(Rule):
 
     @cached_property
     def patterns(self) -> Phrases:
-        return Phrases([*_patterns_of(self.phrases), *built_in(self.name, self.lists)])
+        return Phrases([*_patterns_of(self.phrases), *patterns_of(self.name, self.lists)])
 
     @cached_property
     def policy_phrases(self) -> Phrases:
         return Phrases(_patterns_of(self.phrases))
 
-    @cached_property
-    def short_patterns(self) -> Phrases:
-        """Patterns that count only with few words beside them."""
-        return Phrases(built_in(f"{self.name} alone", self.lists))
-
     def nearly_alone(self, response: ResponseText, others: int) -> bool:
         """Return whether a short pattern has few words beside it; others: how many may be such as mean something."""
+        short_patterns = built_in(f"{self.name} alone", self.lists)
         for reading in response.short_readings:
-            rest = self.short_patterns.rest(reading)
+            rest = short_patterns.rest(reading)
             if rest is not None and len(rest) <= _BESIDE_SHORT:
                 few = sum(word not in spare_words() for word in rest) <= others
-                return few and self.counts(self.short_patterns, reading)
+                return few and self.counts(short_patterns, reading)
         return False
 
     def counts(self, patterns: Phrases, reading: Line) -> bool:  # noqa: ARG002
@@ -173,19 +178,11 @@ class HelpRule(AloneRule):
     code, name, question_is_spare = "H", "help", False
 
     def applies(self, response: ResponseText) -> bool:
-        refuses = any(map(self.refusals.in_line, response.readings))
+        # Patterns that turn a question into a refusal: "I don't know what to write".
+        refuses = any(map(built_in("refusal", self.lists).in_line, response.readings))
         if refuses and _REQUESTS.isdisjoint(response.readings[0].words):
             return False
-        return super().applies(response) or self.alone(self.questions, response)
-
-    @cached_property
-    def questions(self) -> Phrases:
-        return Phrases(built_in("help question", self.lists))
-
-    @cached_property
-    def refusals(self) -> Phrases:
-        """Patterns that turn a question into a refusal: "I don't know what to write"."""
-        return Phrases(built_in("refusal", self.lists))
+        return super().applies(response) or self.alone(built_in("help question", self.lists), response)
 
 
 @dataclass(frozen=True)

@@ -117,16 +117,11 @@ class Candidate:
             self.close()
             raise RunnerError(refused)
 
-    def run(self, trial: Trial, rows: int) -> None:
-        """Score the first `rows` rows with the trial's setting; add the measurements."""
+    def score(self, rows: int) -> tuple[float, int, list[int]]:
+        """Score the first `rows` rows; return the seconds, the most memory so far in bytes, and the levels."""
         self._connection.send(rows)
-        seconds, trial.peak_bytes, _ = self._receive()
-        trial.rows_per_s.append(rows / seconds)
-
-    def levels(self, rows: int) -> list[int]:
-        self._connection.send(rows)
-        levels: list[int] = self._receive()[2]
-        return levels
+        scored: tuple[float, int, list[int]] = self._receive()
+        return scored
 
     def close(self) -> None:
         self._connection.close()
@@ -154,21 +149,21 @@ def run_trials(
     trials = [(candidate, Trial(candidate.choice)) for candidate in candidates]
     for number in range(ROUNDS + 1):
         for candidate, trial in trials:
-            candidate.run(trial if number else Trial(trial.choice), rows)
+            seconds, trial.peak_bytes, _ = candidate.score(rows)
+            trial.rows_per_s += [rows / seconds] if number else []
         report(f"measured {len(trials)} settings with {rows} rows, round {number} of {ROUNDS}")
     for candidate, trial in trials:
-        trial.levels = candidate.levels(checked)
+        _, _, trial.levels = candidate.score(checked)
         report(f"levels of {checked} rows in {candidate.choice.name} {candidate.choice.precision}")
     return [trial for _, trial in trials]
 
 
 def rows_for(candidate: Candidate, sample: TrialRows, seconds: float) -> int:
     """Return how many rows of the sample a candidate scores in about `seconds`."""
-    first = Trial(candidate.choice)
-    for _ in range(2):
-        first.rows_per_s.clear()
-        candidate.run(first, min(_FEWEST_ROWS, len(sample)))
-    return min(len(sample), max(_FEWEST_ROWS, round(first.speed * seconds)))
+    few = min(_FEWEST_ROWS, len(sample))
+    candidate.score(few)  # a shape's first run is slow
+    taken_s, _, _ = candidate.score(few)
+    return min(len(sample), max(_FEWEST_ROWS, round(few / taken_s * seconds)))
 
 
 def _measure(

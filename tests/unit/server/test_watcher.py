@@ -8,7 +8,7 @@ import pytest
 
 from scoremux_server.errors import CrashLoopError, InterruptedStartError, SetupError, StartError
 from scoremux_server.profile import Profile
-from scoremux_server.supervision.watcher import Watcher
+from scoremux_server.supervision.watcher import Timing, Watcher
 from scoremux_server.triton.canary import Answer, CanaryVerdict
 
 NOT_READY = StartError("Triton was not ready:\nthe tail")
@@ -116,7 +116,7 @@ def test_restart_is_tried_again_whatever_keeps_it_from_happening(error: Exceptio
 def test_health_is_alive_through_the_longest_pause() -> None:
     stop = Stop()
     server = FakeServer(1, failing(3, stop))
-    watcher, beats = Watcher(server, backoff_s=90.0, backoff_most_s=90.0), list[int]()
+    watcher, beats = Watcher(server, timing=Timing(backoff_s=90.0, backoff_most_s=90.0)), list[int]()
     watcher.health.beat = lambda: beats.append(len(stop.waits))  # type: ignore[method-assign]
     watcher.run(stop)
     assert max(stop.waits) <= 1.0 and set(range(2, 272)) <= set(beats)
