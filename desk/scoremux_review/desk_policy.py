@@ -13,16 +13,20 @@ from pydantic import BaseModel, Field
 
 from scoremux_files.settings import read_table
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_NotNegative = Annotated[float, Field(ge=0)]
+
 
 class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_nan=False):
     """Rules of reading."""
 
     order: Literal["uncertainty", "time"] = "uncertainty"
-    second_reads: float = Field(default=0.0, ge=0, le=1)  # share
+    second_reads: _Share = 0.0
     adjudicate: Literal["non-exact", "non-adjacent", "never"] = "non-exact"
-    validity: float = Field(default=0.0, ge=0, le=1)  # share of papers with a known level among what a rater reads
+    validity: _Share = 0.0  # of papers with a known level among what a rater reads
     # Shares of exact levels with which raters qualify for tasks of 2, of 3, and of 4 or more levels.
-    pass_marks: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+    pass_marks: list[_Share] = Field(
         default=[0.9, 0.8, 0.7],
         min_length=3,
         max_length=3,
@@ -32,11 +36,11 @@ class DeskPolicy(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_
     machine: Literal["never", "after", "before"] = "never"  # when a rater may see its score
     groups: bool = True  # whether duplicates are decided together
     across_administrations: bool = False
-    lease_s: float = Field(default=900.0, gt=0)
-    aside_s: float = Field(default=86_400.0, gt=0)  # how long a response that was put aside stays with its rater
-    undo_s: float = Field(default=600.0, gt=0)
-    guard_s: float = Field(default=0.7, ge=0)  # no decision counts so soon after a response appears
-    fast_s: float = Field(default=2.0, ge=0)  # faster decisions are marked, and left out of agreement
+    lease_s: _Positive = 900.0
+    aside_s: _Positive = 86_400.0  # how long a response that was put aside stays with its rater
+    undo_s: _Positive = 600.0
+    guard_s: _NotNegative = 0.7  # no decision counts so soon after a response appears
+    fast_s: _NotNegative = 2.0  # faster decisions are marked, and left out of agreement
     confirm: bool = False  # whether a decision takes two presses
 
     def pass_mark(self, levels: int) -> float:

@@ -70,13 +70,15 @@ class BatchList(Described):
 
 def batch_of(row: Row[Any]) -> Batch:
     """Return a row of the table as the API shows it."""
-    values: dict[str, Any] = {f"{state}_at": int(at) for state, at in json.loads(row.times).items()}
-    values |= {"id": row.id, "status": row.state, "created_at": int(row.created_at)}
-    values |= {
-        "request_counts": json.loads(row.counts),
-        "errors": json.loads(row.errors) or None,
-    }
-    return Batch.model_validate(values)
+    times: dict[str, Any] = {f"{state}_at": int(at) for state, at in json.loads(row.times).items()}
+    return Batch(
+        id=row.id,
+        status=row.state,
+        request_counts=json.loads(row.counts),
+        errors=json.loads(row.errors) or None,
+        created_at=int(row.created_at),
+        **times,
+    )
 
 
 def row_of(connection: Connection, batch: str, token: str | None = None) -> Row[Any]:

@@ -56,9 +56,8 @@ class Item:
 
     def points(self, level: int) -> str:
         """Return the points of a level in words, such as ``0.25 pts``."""
-        if not 0 <= level < len(self.levels):
-            return "–"
-        return f"{self.levels[level]:g} {'pt' if self.levels[level] == 1 else 'pts'}"
+        worth = self.worth(level)
+        return "–" if worth is None else f"{worth:g} {'pt' if worth == 1 else 'pts'}"
 
     @property
     def keys(self) -> list[str]:

@@ -40,8 +40,9 @@ _WORDS = {
     "password": "digest of the password",
 }
 _EXPORTS: dict[str, Callable[[Database, Path], int]] = {
-    **{f"final.{suffix}": exports.export_final for suffix in ("parquet", "csv", "jsonl")},
-    **{f"labelled.{suffix}": exports.export_labelled for suffix in ("parquet", "csv", "jsonl")},
+    f"{name}.{suffix}": write
+    for name, write in (("final", exports.export_final), ("labelled", exports.export_labelled))
+    for suffix in ("parquet", "csv", "jsonl")
 }
 
 
