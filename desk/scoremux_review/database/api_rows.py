@@ -72,7 +72,8 @@ def batches_of(connection: Connection) -> dict[str, str]:
 def answered(connection: Connection, names: Collection[str]) -> Iterator[tuple[str, str, set[str]]]:
     """Yield token and key of the stored answers that have one of these ids, and which they have."""
     stored = select(idempotency).where(REQUEST.answer.is_not(None))
-    for row in connection.execute(stored.execution_options(yield_per=_CHUNK_ANSWERS)) if names else ():
+    stored = stored.execution_options(yield_per=_CHUNK_ANSWERS)
+    for row in connection.execute(stored) if names else ():
         if found := {*names} & _ids_in(row.answer):
             yield row.token, row.key, found
 
