@@ -96,6 +96,10 @@ class Callers:
         grant = Grant(caller.token, ends, (task,), caller.weight).signed(self._key)
         return Caller(caller.token, (task,), grant, caller.weight)
 
+    def operator(self) -> Caller:
+        """Return the API itself, which may score every task."""
+        return self.may_also_score(Caller("api", ()), "*")
+
     def grant_of(self, batch: Any, tasks: Iterable[str] = ()) -> str | None:
         """Return a new grant for a batch, with the patterns that its token had; None without a front door.
 

@@ -164,11 +164,10 @@ def _say_who_decides(scorer: TritonScorer, callers: Callers) -> None:
 
     Raises InputError where the server refuses the API's grants.
     """
-    from scoremux_api.callers import Caller
     from scoremux_client import TransportError
 
     try:
-        undecided = scorer.uncalibrated(callers.may_also_score(Caller("api", ()), "*"))
+        undecided = scorer.uncalibrated(callers.operator())
     except TransportError as error:
         if "grant" in str(error):
             raise InputError(f"{error}; --grant-key must be the server's grant_key_file") from error

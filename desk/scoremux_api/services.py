@@ -5,7 +5,6 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -47,8 +46,11 @@ class Services:
     allowed_hosts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        operator = partial(self.callers.may_also_score, Caller("api", ()), "*")
-        self.intake = LiveIntake(self.database, self.people, lambda: self.scorer.ask_tasks(operator()).result())
+        self.intake = LiveIntake(
+            self.database,
+            self.people,
+            lambda: self.scorer.ask_tasks(self.callers.operator()).result(),
+        )
         self.addresses = WebhookAddresses(self.allowed_hosts)
         self.batches_changed = threading.Event()
         self.bodies = Bodies(self.folder)

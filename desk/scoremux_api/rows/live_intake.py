@@ -99,8 +99,8 @@ class LiveIntake:
             return {}
         first = responses.next_id(connection)
         policy = programme.load_policy(connection)
-        items = programme.all_items(connection)
-        new_tasks = {task for arrival in new if not ((task := arrival.key[0]) in items and items[task].is_described)}
+        described = {task for task, item in programme.all_items(connection).items() if item.is_described}
+        new_tasks = {arrival.key[0] for arrival in new} - described
         named = [programme.Item(task, points) for task in sorted(new_tasks) if (points := self._points.get(task))]
         programme.save_items(connection, named, _BY)
         rows = []
