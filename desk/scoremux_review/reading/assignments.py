@@ -64,9 +64,9 @@ def assign_work(access: TaskAccess, person: Any, lines: str) -> None:
     parsed = _parse(lines)
     deleted(connection, assignments, ASSIGNMENT.person == person.id)
     assigned = []
-    for one in parsed:
-        number = inserted(connection, assignments, person=person.id, **vars(one))
-        assigned.append([number, one.tasks, one.quota])
+    for assignment in parsed:
+        number = inserted(connection, assignments, person=person.id, **assignment._asdict())
+        assigned.append([number, *assignment])
     body = {"person": person.id, "name": person.name, "assignments": assigned}
     access.log("work assigned", body)
     TaskAccess(connection, person).end_reservations()
@@ -93,7 +93,7 @@ def change_pool(access: TaskAccess, name: str, lines: str, members: Sequence[str
     after = {active[member].id for member in members}
     if after or lines.strip():
         after |= before - {person.id for person in active.values()}
-    stored = [[assignment.tasks, assignment.quota] for assignment in _parse(lines)]
+    stored = _parse(lines)
     if after and not stored:
         raise ReviewError(
             "a pool with members needs tasks, since who has none reads all tasks: name tasks, or take all members out"

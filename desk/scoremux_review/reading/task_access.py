@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
@@ -50,8 +50,7 @@ QUALIFICATION = "QUALIFICATION"
 _BY = "scoremux review"
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(NamedTuple):
     """The tasks that a person reads: a task's id or a pattern, with the most decisions, None for no limit."""
 
     tasks: str
