@@ -12,13 +12,25 @@ Columns = dict[str, Any]
 metadata = sa.MetaData()
 
 
+_KEY = BigInteger().with_variant(Integer, "sqlite")
 _Filled = partial(Column, nullable=False)
-_Words = partial(_Filled, type_=Text, default="")
+_NUMBER = partial(Column, _KEY, primary_key=True)
+"""A column of the numbers that the database gives to the rows of a table."""
+_WORDS = partial(_Filled, Text, default="")
 _Condition = sa.ColumnElement[bool]
 
 
-def _table(name: str, *parts: Any) -> sa.Table:
-    return sa.Table(name, metadata, *parts)
+def _table(name: str, /, *rules: Any, **columns: Any) -> sa.Table:
+    """Make a table of columns by name; one that is a type alone has no nulls."""
+    made = []
+    for key, column in columns.items():
+        if isinstance(column, partial):
+            column = column()
+        elif not isinstance(column, Column):
+            column = _Filled(column)
+        column.name = column.key = key
+        made.append(column)
+    return sa.Table(name, metadata, *made, *rules)
 
 
 def time_of(connection: sa.Connection) -> float:
@@ -67,14 +79,6 @@ def unindexed(column: Column[str]) -> sa.ColumnElement[str]:
     return column.op("||")("")
 
 
-_KEY = BigInteger().with_variant(Integer, "sqlite")
-
-
-def _number() -> Column[int]:
-    """Return the column of the numbers that the database gives to the rows of a table."""
-    return Column("id", _KEY, primary_key=True)
-
-
 ROUTE, BEHIND, ALL, DRAWN, VALIDITY = "route", "read_behind", "all", "sample", "validity"
 """How rows were chosen to be read: by their route, behind the machine, as all of a new task are, or drawn."""
 
@@ -93,145 +97,145 @@ WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 ERASED = "erased"
 """State of a row without text, id and salt."""
 
-settings = _table("settings", Column("key", Text, primary_key=True), _Filled("value", Text))
+settings = _table("settings", key=Column(Text, primary_key=True), value=Text)
 
 people = _table(
     "people",
-    _number(),
-    _Filled("name", Text, unique=True),
-    Column("password", Text),  # an argon2 hash; empty for people who sign in elsewhere
-    _Filled("role", Text),
-    _Filled("active", Boolean, default=True),
+    id=_NUMBER,
+    name=_Filled(Text, unique=True),
+    password=Column(Text),  # an argon2 hash; empty for people who sign in elsewhere
+    role=Text,
+    active=_Filled(Boolean, default=True),
 )
 
 sessions = _table(
     "sessions",
-    Column("digest", Text, primary_key=True),  # sha256 of the cookie
-    _Filled("person", ForeignKey("people.id"), index=True),
-    _Filled("form_key", Text),
-    _Filled("expires_at", Float),
-    _Words("task"),
-    _Words("reason"),
+    digest=Column(Text, primary_key=True),  # sha256 of the cookie
+    person=_Filled(ForeignKey("people.id"), index=True),
+    form_key=Text,
+    expires_at=Float,
+    task=_WORDS,
+    reason=_WORDS,
 )
 
 attempts = _table(
     "attempts",
-    _number(),
-    _Filled("subject", Text),
-    _Filled("at", Float),
     Index("attempts_by_subject", "subject", "at"),
+    id=_NUMBER,
+    subject=Text,
+    at=Float,
 )
 
 tasks = _table(
     "tasks",
-    Column("id", Text, primary_key=True),
-    _Filled("levels", Text),  # JSON, the points of each level
-    _Filled("texts", Text),  # JSON: question, reference, rubric, language
-    _Filled("paused", Boolean, default=False),
+    id=Column(Text, primary_key=True),
+    levels=Text,  # JSON, the points of each level
+    texts=Text,  # JSON: question, reference, rubric, language
+    paused=_Filled(Boolean, default=False),
 )
 
 rows = _table(
     "rows",
-    _number(),
-    _Filled("source", Text),
-    _Filled("line", BigInteger),
-    _Filled("name", Text),  # the row's id in its file
-    _Filled("task", Text),
-    _Filled("text", Text),
-    _Filled("status", Text),
-    _Filled("level", Integer),  # the machine's, −1 without one
-    _Filled("probabilities", Text),  # JSON
-    Column("confidence", Float),
-    Column("level_low", Integer),  # the range of levels that holds a human's
-    Column("level_high", Integer),
-    _Words("condition"),
-    _Words("route"),
-    Column("read_behind", Float),  # the probability of being picked, where it was picked
-    _Words("version"),
-    _Filled("chosen_by", Text),  # route, read_behind, all, sample, one of PAPERS, or empty
-    _Filled("reason", Text),  # its queue, empty where no human reads it
-    _Filled("priority", Float),
-    Column("known_level", Integer),  # of a validity paper
-    _Filled("folded_key", BigInteger),  # of the task and the folded text: duplicates share it
-    _Filled("administration", Text),  # the scored file or folder that brought the row
-    _Words("student"),  # who wrote it, as the file says; empty where it does not
-    _Words("kept"),  # JSON: columns that the job kept; for exports, never for pages
-    _Filled("salt", Text),
-    _Filled("digest", Text),  # of the salt and all columns above but the id
-    _Filled("state", Text),  # machine, waiting, second, adjudication, done, erased, or of PAPERS
-    _Filled("round", Integer, default=1),
-    Column("final_level", Integer),
-    _Words("final_code"),
-    Column("final_decision", BigInteger),
     UniqueConstraint("source", "line", "name"),
     Index("rows_by_name", "name"),
     Index("rows_by_folded_key", "folded_key"),
     Index("rows_by_state", "state", "task"),
+    id=_NUMBER,
+    source=Text,
+    line=BigInteger,
+    name=Text,  # the row's id in its file
+    task=Text,
+    text=Text,
+    status=Text,
+    level=Integer,  # the machine's, −1 without one
+    probabilities=Text,  # JSON
+    confidence=Column(Float),
+    level_low=Column(Integer),  # the range of levels that holds a human's
+    level_high=Column(Integer),
+    condition=_WORDS,
+    route=_WORDS,
+    read_behind=Column(Float),  # the probability of being picked, where it was picked
+    version=_WORDS,
+    chosen_by=Text,  # route, read_behind, all, sample, one of PAPERS, or empty
+    reason=Text,  # its queue, empty where no human reads it
+    priority=Float,
+    known_level=Column(Integer),  # of a validity paper
+    folded_key=BigInteger,  # of the task and the folded text: duplicates share it
+    administration=Text,  # the scored file or folder that brought the row
+    student=_WORDS,  # who wrote it, as the file says; empty where it does not
+    kept=_WORDS,  # JSON: columns that the job kept; for exports, never for pages
+    salt=Text,
+    digest=Text,  # of the salt and all columns above but the id
+    state=Text,  # machine, waiting, second, adjudication, done, erased, or of PAPERS
+    round=_Filled(Integer, default=1),
+    final_level=Column(Integer),
+    final_code=_WORDS,
+    final_decision=Column(BigInteger),
 )
 
 anchors = _table(
     "anchors",
-    _number(),
-    _Filled("task", Text),
-    _Filled("level", Integer),
-    _Filled("text", Text),
-    _Words("note"),
     Index("anchors_by_task", "task", "level"),
+    id=_NUMBER,
+    task=Text,
+    level=Integer,
+    text=Text,
+    note=_WORDS,
 )
 
 reads = _table(
     "reads",
-    _number(),
-    _Filled("row", ForeignKey("rows.id"), index=True),
-    _Filled("kind", Text),  # first, second, adjudication, validity, qualification
-    _Filled("round", Integer, default=1),
-    _Filled("task", Text),
-    _Filled("reason", Text),
-    _Filled("priority", Float),
-    _Filled("state", Text),  # open, leased, aside, done, withdrawn
-    Column("not_for", BigInteger),
-    Column("only_for", BigInteger),
-    Column("person", BigInteger),
-    Column("token", Text, unique=True),  # of the lease; a new one each time
-    Column("lead", BigInteger),  # the read that this one is a group member of, while it is leased
-    Column("leased_at", Float),
-    Column("shown_at", Float),  # when its page was sent last
-    Column("lease_until", Float),
     Index("reads_in_order", "task", "reason", "state", "priority", "id", "not_for", "only_for"),
     Index("reads_by_lease", "state", "lease_until"),
     Index("reads_by_person", "person", "state", "kind"),
+    id=_NUMBER,
+    row=_Filled(ForeignKey("rows.id"), index=True),
+    kind=Text,  # first, second, adjudication, validity, qualification
+    round=_Filled(Integer, default=1),
+    task=Text,
+    reason=Text,
+    priority=Float,
+    state=Text,  # open, leased, aside, done, withdrawn
+    not_for=Column(BigInteger),
+    only_for=Column(BigInteger),
+    person=Column(BigInteger),
+    token=Column(Text, unique=True),  # of the lease; a new one each time
+    lead=Column(BigInteger),  # the read that this one is a group member of, while it is leased
+    leased_at=Column(Float),
+    shown_at=Column(Float),  # when its page was sent last
+    lease_until=Column(Float),
 )
 
 queues = _table(
     "queues",
-    Column("task", Text, primary_key=True),
-    Column("reason", Text, primary_key=True),
-    _Filled("waiting", Integer, default=0),
-    _Filled("done", Integer, default=0),
-    _Filled("spent_s", Float, default=0),
+    task=Column(Text, primary_key=True),
+    reason=Column(Text, primary_key=True),
+    waiting=_Filled(Integer, default=0),
+    done=_Filled(Integer, default=0),
+    spent_s=_Filled(Float, default=0),
 )
 
 decisions = _table(
     "decisions",
-    _number(),
-    _Filled("read", ForeignKey("reads.id")),
-    _Filled("row", ForeignKey("rows.id"), index=True),
-    _Filled("person", ForeignKey("people.id")),
-    _Filled("task", Text),
-    _Filled("kind", Text),
-    _Filled("round", Integer),
-    Column("level", Integer),
-    _Words("code"),
-    _Filled("saw", Text),  # blind, machine, scores (of both raters)
-    _Filled("at", Float),
-    _Filled("spent_s", Float),
-    Column("lead", BigInteger, index=True),  # the decision that this one was made with
-    _Filled("size", Integer, default=1),  # responses decided as one
-    _Filled("fast", Boolean, default=False),  # sooner than the policy's fast_s
-    _Filled("compared", Boolean, default=False),
-    _Filled("undone", Boolean, default=False),
     Index("decisions_by_person", "person", "id"),
     Index("decisions_by_task", "task", "kind", "undone"),
+    id=_NUMBER,
+    read=_Filled(ForeignKey("reads.id")),
+    row=_Filled(ForeignKey("rows.id"), index=True),
+    person=_Filled(ForeignKey("people.id")),
+    task=Text,
+    kind=Text,
+    round=Integer,
+    level=Column(Integer),
+    code=_WORDS,
+    saw=Text,  # blind, machine, scores (of both raters)
+    at=Float,
+    spent_s=Float,
+    lead=Column(BigInteger, index=True),  # the decision that this one was made with
+    size=_Filled(Integer, default=1),  # responses decided as one
+    fast=_Filled(Boolean, default=False),  # sooner than the policy's fast_s
+    compared=_Filled(Boolean, default=False),
+    undone=_Filled(Boolean, default=False),
 )
 # No read has two decisions that count, whatever else goes wrong.
 Index(
@@ -244,81 +248,81 @@ Index(
 
 alerts = _table(
     "alerts",
-    _number(),
-    _Filled("row", ForeignKey("rows.id"), index=True),
-    Column("person", ForeignKey("people.id")),  # who raised it; empty where a task did
-    _Words("task"),  # the alert task
-    Column("probability", Float),  # of danger, by the alert task; empty where it could not score the response
-    _Filled("at", Float),
-    Column("handled_by", BigInteger),
-    Column("handled_at", Float, index=True),
+    id=_NUMBER,
+    row=_Filled(ForeignKey("rows.id"), index=True),
+    person=Column(ForeignKey("people.id")),  # who raised it; empty where a task did
+    task=_WORDS,  # the alert task
+    probability=Column(Float),  # of danger, by the alert task; empty where it could not score the response
+    at=Float,
+    handled_by=Column(BigInteger),
+    handled_at=Column(Float, index=True),
 )
 
 alert_views = _table(
     "alert_views",
-    Column("alert", ForeignKey("alerts.id"), primary_key=True),
-    Column("person", ForeignKey("people.id"), primary_key=True),
-    _Filled("at", Float),
+    alert=Column(ForeignKey("alerts.id"), primary_key=True),
+    person=Column(ForeignKey("people.id"), primary_key=True),
+    at=Float,
 )
 
 record = _table(
     "record",
-    Column("number", _KEY, primary_key=True, autoincrement=False),
-    _Filled("entry", Text),  # canonical JSON, the digest of the entry before included
-    _Filled("digest", Text, unique=True),
-    Column("row", BigInteger, index=True),
+    number=Column(_KEY, primary_key=True, autoincrement=False),
+    entry=Text,  # canonical JSON, the digest of the entry before included
+    digest=_Filled(Text, unique=True),
+    row=Column(BigInteger, index=True),
 )
 
 # What people write about a response is not in the record, which cannot forget: an entry holds its digest.
 remarks = _table(
     "remarks",
-    Column("entry", _KEY, primary_key=True, autoincrement=False),
-    _Filled("row", ForeignKey("rows.id"), index=True),
-    _Filled("text", Text),
+    entry=Column(_KEY, primary_key=True, autoincrement=False),
+    row=_Filled(ForeignKey("rows.id"), index=True),
+    text=Text,
 )
 
 # Conversations of a rater with the leaders about one reading; the text is the entry's remark.
 messages = _table(
     "messages",
-    Column("entry", _KEY, primary_key=True, autoincrement=False),
-    _Filled("read", ForeignKey("reads.id"), index=True),
-    _Filled("rater", ForeignKey("people.id"), index=True),
-    _Filled("person", ForeignKey("people.id")),  # who wrote it
-    _Filled("at", Float),
+    entry=Column(_KEY, primary_key=True, autoincrement=False),
+    read=_Filled(ForeignKey("reads.id"), index=True),
+    rater=_Filled(ForeignKey("people.id"), index=True),
+    person=_Filled(ForeignKey("people.id")),  # who wrote it
+    at=Float,
 )
 
 # Whose responses a person reads; without a row, those of all tasks.
 assignments = _table(
     "assignments",
-    _number(),
-    _Filled("person", ForeignKey("people.id"), index=True),
-    _Filled("tasks", Text),  # a pattern, such as bio-*
-    Column("quota", Integer),  # most decisions; empty for no limit
+    id=_NUMBER,
+    person=_Filled(ForeignKey("people.id"), index=True),
+    tasks=Text,  # a pattern, such as bio-*
+    quota=Column(Integer),  # most decisions; empty for no limit
 )
 
 # Raters who share assignments: each member's are those of the pool and their own.
 pools = _table(
     "pools",
-    _number(),
-    _Filled("name", Text, unique=True),
-    _Filled("assignments", Text),  # JSON: tasks and quota of each
+    id=_NUMBER,
+    name=_Filled(Text, unique=True),
+    assignments=Text,  # JSON: tasks and quota of each
 )
 
 pool_members = _table(
     "pool_members",
-    Column("pool", ForeignKey("pools.id"), primary_key=True),
-    Column("person", ForeignKey("people.id"), primary_key=True, index=True),
+    pool=Column(ForeignKey("pools.id"), primary_key=True),
+    person=Column(ForeignKey("people.id"), primary_key=True, index=True),
 )
 
 # What was decided about a person and a task: by a qualification set, by control limits, by a leader.
 standings = _table(
     "standings",
-    Column("person", ForeignKey("people.id"), primary_key=True),
-    Column("task", Text, primary_key=True),
-    _Filled("state", Text),  # qualified, failed, paused, again
-    _Filled("since", BigInteger),  # decisions after this one count for what comes next
-    Column("exact", Integer),  # of the papers that it rests on
-    Column("papers", Integer),
+    person=Column(ForeignKey("people.id"), primary_key=True),
+    task=Column(Text, primary_key=True),
+    state=Text,  # qualified, failed, paused, again
+    since=BigInteger,  # decisions after this one count for what comes next
+    exact=Column(Integer),  # of the papers that it rests on
+    papers=Column(Integer),
 )
 
 # What follows is of `scoremux api`: `token` is the name of the token that a request came with.
@@ -326,69 +330,69 @@ standings = _table(
 # Rows that came by the API; a row's owner is token, task and id.
 api_rows = _table(
     "api_rows",
-    Column("row", ForeignKey("rows.id"), primary_key=True),
-    _Filled("token", Text),
-    _Filled("task", Text),
-    _Filled("name", Text),  # the row's id
-    _Filled("at", Float),  # when it came
     UniqueConstraint("token", "name", "task"),
+    row=Column(ForeignKey("rows.id"), primary_key=True),
+    token=Text,
+    task=Text,
+    name=Text,  # the row's id
+    at=Float,  # when it came
 )
 
 webhooks = _table(
     "webhooks",
-    Column("id", Text, primary_key=True),  # wh_…
-    _Filled("token", Text, index=True),
-    _Words("issued"),  # `AccessToken.key` of the token; another one may get its name
-    _Filled("url", Text),
-    _Filled("events", Text),  # JSON: the types that it asks for
-    _Filled("secrets", Text),  # JSON: the newest first, two while they change
-    _Filled("created_at", Float),
-    _Filled("failures", Integer, default=0),  # since a delivery was taken
-    _Filled("due_at", Float, default=0.0),  # nothing is sent before
+    id=Column(Text, primary_key=True),  # wh_…
+    token=_Filled(Text, index=True),
+    issued=_WORDS,  # `AccessToken.key` of the token; another one may get its name
+    url=Text,
+    events=Text,  # JSON: the types that it asks for
+    secrets=Text,  # JSON: the newest first, two while they change
+    created_at=Float,
+    failures=_Filled(Integer, default=0),  # since a delivery was taken
+    due_at=_Filled(Float, default=0.0),  # nothing is sent before
 )
 
 # The outbox: written in the transaction that makes the event, sent by the API.
 deliveries = _table(
     "deliveries",
-    Column("number", _KEY, primary_key=True),
-    _Filled("id", Text, unique=True),  # msg_…
-    _Filled("webhook", ForeignKey("webhooks.id")),
-    _Filled("subject", Text),  # `row_subject` or a batch; those of one subject are sent in order
-    _Filled("type", Text),
-    _Filled("body", Text),
-    _Filled("created_at", Float),
-    _Filled("due_at", Float),
-    _Filled("attempts", Integer, default=0),
-    _Filled("state", Text, default=WAITING),
-    _Words("answer"),  # to the last attempt
     Index("deliveries_by_subject", "subject", "webhook", "number"),
     Index("deliveries_by_webhook", "webhook", "number"),
     Index("deliveries_due", "state", "due_at"),
+    number=Column(_KEY, primary_key=True),
+    id=_Filled(Text, unique=True),  # msg_…
+    webhook=_Filled(ForeignKey("webhooks.id")),
+    subject=Text,  # `row_subject` or a batch; those of one subject are sent in order
+    type=Text,
+    body=Text,
+    created_at=Float,
+    due_at=Float,
+    attempts=_Filled(Integer, default=0),
+    state=_Filled(Text, default=WAITING),
+    answer=_WORDS,  # to the last attempt
 )
 
 idempotency = _table(
     "idempotency",
-    Column("token", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    _Filled("digest", Text),  # of the request
-    Column("status", Integer),  # empty while the request runs
-    Column("answer", sa.LargeBinary),
-    _Filled("at", Float, index=True),
-    _Words("holder"),  # the request that runs; it renews `at`
+    token=Column(Text, primary_key=True),
+    key=Column(Text, primary_key=True),
+    digest=Text,  # of the request
+    status=Column(Integer),  # empty while the request runs
+    answer=Column(sa.LargeBinary),
+    at=_Filled(Float, index=True),
+    holder=_WORDS,  # the request that runs; it renews `at`
 )
 
 batches = _table(
     "batches",
-    Column("id", Text, primary_key=True),  # batch_…
-    _Filled("token", Text, index=True),
-    _Filled("patterns", Text),  # JSON: of the tasks that the token may use
-    _Filled("state", Text),
-    _Filled("counts", Text),  # JSON
-    _Filled("errors", Text, default="[]"),  # JSON
-    _Filled("times", Text, default="{}"),  # JSON: when it came into each state
-    _Filled("size", BigInteger, default=0),  # bytes on disk
-    _Filled("created_at", Float),
-    _Filled("changed_at", Float),
+    id=Column(Text, primary_key=True),  # batch_…
+    token=_Filled(Text, index=True),
+    patterns=Text,  # JSON: of the tasks that the token may use
+    state=Text,
+    counts=Text,  # JSON
+    errors=_Filled(Text, default="[]"),  # JSON
+    times=_Filled(Text, default="{}"),  # JSON: when it came into each state
+    size=_Filled(BigInteger, default=0),  # bytes on disk
+    created_at=Float,
+    changed_at=Float,
 )
 
 # Columns by name: `ROW.task` is the column `task` of the table `rows`.
