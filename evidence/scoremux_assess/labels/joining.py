@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,8 @@ def join_truth(
     points = shown_points(scored.task.code, scored.level, scored.score, scored.levels)
     if has_points:
         _take_levels(table, scored, points)
-    student = "" if "student" in table.present else columns.student
-    absent = {*columns.groups, student} - {"", *table.names}
+    of_truth = "student" in table.present
+    absent = {*columns.groups, "" if of_truth else columns.student} - {"", *table.names}
     kept = present_columns(output, sorted(absent), ()) if output and absent else {}
     required = replace(
         columns,
@@ -90,18 +90,14 @@ def join_truth(
         student="" if columns.student in kept else columns.student,
     )
     table.require(required, "id", *([] if has_points else ["level"]))
-    known = _truth_columns(table, columns, absent, trained)
-    if kept:
-        of_output = _of_output(kept, scored, known)
-        groups = known.groups | of_output
-        known = replace(
-            known,
-            groups={name: groups[name] for name in columns.groups},
-            student=of_output.get(columns.student, known.student),
-        )
-    joined = join(scored, known)
+    joined = join(scored, _truth_columns(table, columns, absent, trained))
+    of_output = {name: encode(column).take(joined.output) for name, column in kept.items()}
+    groups = joined.truth.groups | of_output
+    student = of_output.get(columns.student, joined.truth.student)
     joined = replace(
         joined,
+        truth=replace(joined.truth, groups={name: groups[name] for name in columns.groups}, student=student),
+        ratings=replace(joined.ratings, student=own_numbers(student.code)) if student else joined.ratings,
         points=points,
         population=" ".join(filter(None, (joined.population, trained.in_words()))),
     )
@@ -211,23 +207,6 @@ def _truth_columns(
     )
 
 
-def _of_output(
-    columns: Mapping[str, Any],
-    scored: ScoredColumns,
-    truth: KnownColumns,
-) -> dict[str, Codes]:
-    """Return for known levels the columns of the output's rows, which a job kept."""
-    ours, theirs, distinct = _matching(scored, truth)
-    of_truth = {}
-    for name, column in columns.items():
-        codes = encode(column)
-        code_of = np.full(distinct + 1, -1, np.int32)
-        code_of[ours] = codes.code
-        code_of[-1] = -1
-        of_truth[name] = Codes(codes.values, code_of[theirs])
-    return of_truth
-
-
 def join(
     scored: ScoredColumns, truth: KnownColumns, names: tuple[str, str] = ("the output", "the truth")
 ) -> JoinedColumns:
@@ -287,7 +266,6 @@ def join(
             weight[kept],
             kept=_kept(scores, routed),
             length=labels.length,
-            student=None if labels.student is None else own_numbers(labels.student.code),
         ),
         output=kept,
         levels=levels,
