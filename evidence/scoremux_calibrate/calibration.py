@@ -7,10 +7,10 @@ import numpy as np
 
 from scoremux_assess.calibration.fit import Fitted, Tasks, decision_without_confidence, fit
 from scoremux_assess.calibration.labelled_scores import LabelledScores
-from scoremux_assess.conclusions.assessment import judge_tasks
-from scoremux_assess.conclusions.verdicts import Verdict, read_criteria
+from scoremux_assess.conclusions.verdicts import Verdict, fewer_fails, fewer_passes, judge, read_criteria, worst
 from scoremux_assess.labels.label_table import LabelTable
 from scoremux_assess.labels.ratings import Ratings, own_numbers
+from scoremux_assess.statistics.intervals import estimates
 from scoremux_calibrate.eligible import CalibrationReason, Eligible, TaskRows, eligible_rows
 from scoremux_calibrate.scored import score_rows
 from scoremux_decide.decision import NEW_TASK, Decision, Look
@@ -44,23 +44,22 @@ class Calibration(Fitted):
 def calibrate_tasks(
     engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False
 ) -> Calibration:
-    """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction."""
-    return fit_decisions(score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified)))
+    """Fit the decisions of all tasks that have rows, see `eligible_rows`; untrained tasks share no threshold.
 
-
-def fit_decisions(rows: Eligible) -> Calibration:
-    """Return the decision of each task; rows of untrained tasks are not part of a shared threshold."""
+    engine: scores rows without a prediction.
+    """
+    rows = score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified))
     reasons = _reasons(rows)
     trained = {
         name: of.scores
         for name, of in rows.tasks.items()
         if of.scores is not None and reasons.get(name) is not CalibrationReason.UNTRAINED
     }
-    looks = {name: _looks(rows.policy, rows.tasks[name], of) for name, of in trained.items()}
+    looks = {name: _looks(policy, rows.tasks[name], of) for name, of in trained.items()}
     numbers = {name: number for name, (_, number) in looks.items()}
-    verdicts = _verdicts(rows.policy, trained) if trained else {}
-    failing = _failing(rows.policy, verdicts)
-    fitted = fit(rows.policy, trained, numbers, failing)
+    verdicts = _verdicts(policy, trained) if trained else {}
+    failing = _failing(policy, verdicts)
+    fitted = fit(policy, trained, numbers, failing)
     decisions = {
         name: replace(
             decision,
@@ -81,6 +80,7 @@ def fit_decisions(rows: Eligible) -> Calibration:
 
 
 def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
+    """Return the verdicts of tasks as a report without groups has them."""
     columns = [(of.human, of.level, of.second, of.weight, of.student) for of in tasks.values()]
     human, level, second, weight, student = map(np.concatenate, zip(*columns, strict=True))
     place = np.repeat(np.arange(len(tasks)), [len(of) for of in tasks.values()])
@@ -92,7 +92,10 @@ def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
         weight=weight,
         student=who,
     )
-    judged, overall = judge_tasks(ratings, place, len(tasks), read_criteria(policy.criteria))
+    criteria = [criterion for criterion in read_criteria(policy.criteria) if criterion.of == "task"]
+    found = estimates([criterion.statistic for criterion in criteria], ratings, place, len(tasks))
+    judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in criteria})
+    overall = fewer_passes(worst(judged.items(), len(tasks)))
     verdicts = {}
     for n, name in enumerate(tasks):
         fails = [criterion.title for criterion, of in judged.items() if of.verdict[n] == Verdict.FAIL]

@@ -138,24 +138,6 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     )
 
 
-def judge_tasks(
-    ratings: Ratings,
-    task: Ints,
-    cells: int,
-    criteria: Sequence[Criterion],
-) -> tuple[Judged, Judgement]:
-    """Return verdicts of tasks as a report without groups has them: on each criterion, and on all."""
-    of_task = [criterion for criterion in criteria if criterion.of == "task"]
-    found = estimates(
-        [criterion.statistic for criterion in of_task],
-        ratings,
-        task,
-        cells,
-    )
-    judged = fewer_fails({criterion: judge(criterion, found[criterion.statistic]) for criterion in of_task})
-    return judged, fewer_passes(worst(judged.items(), cells))
-
-
 def _unless_dropped(judgement: Judgement, dropped: Floats) -> Judgement:
     """Return the verdicts, but no PASS where more rows were left out than `MOST_DROPPED`."""
     verdict = np.where(dropped > MOST_DROPPED, np.minimum(judgement.verdict, Verdict.NOT_MEASURED), judgement.verdict)

@@ -16,7 +16,7 @@ from scoremux_assess.labels.joined_columns import (
     ScoredColumns,
     taken,
 )
-from scoremux_assess.labels.joining import join, join_truth, versions_of
+from scoremux_assess.labels.joining import join, join_truth
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, LabelColumns
 from scoremux_assess.labels.ratings import Mask, Ratings, Values, fewer_rows
 from scoremux_assess.labels.scored_output import read_scored
@@ -126,7 +126,7 @@ def compare(
     joined = None
     left_out = pairs.left_out
     if truth is not None:
-        trained = TrainedVersions.read(tasks, (*versions_of(before), *versions_of(after)))
+        trained = TrainedVersions.read(tasks, (*before.versions, *after.versions))
         joined = join_truth(after, truth, columns_of_truth, trained)
         left_out += tuple(part for part in joined.left_out if part not in left_out)
     ratings, groups = _with_truth(pairs, joined, len(after.level))

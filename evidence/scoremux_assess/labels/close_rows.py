@@ -29,50 +29,35 @@ class Margins:
     margin: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class CloseRows:
-    """How many rows of one arithmetic are close.
-
-    Attributes:
-        rows: How many rows with probabilities it computed.
-        close: Those whose margin is not above `limit`; None where no limit is known.
-        limit: How far logits' differences may be from those of other arithmetics.
-    """
-
-    arithmetic: str
-    rows: int
-    close: int | None
-    limit: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures, and a sentence about them."""
-        return {**vars(self), "words": self._words()}
-
-    def _words(self) -> str:
-        if self.close is None:
-            return (
-                f"How many of the {self.rows:,} rows computed in {self.arithmetic} are close is not known: a limit is "
-                "stated for float32 alone."
-            )
-        return (
-            f"{self.close:,} of {self.rows:,} rows computed in {self.arithmetic} ({self.close / self.rows:.2%}) are "
-            f"close: the logits of their two likeliest levels are within {self.limit:.1e} (what two float32 "
-            "arithmetics may differ by), so that another arithmetic may give another level."
-        )
-
-
 def computes_float32(arithmetic: str) -> bool:
     """Whether an arithmetic of this name rounds to float32 throughout. GPUs may multiply in fewer bits (TF32)."""
     return bool(_FLOAT32.fullmatch(arithmetic))
 
 
-def count_close(margins: Margins) -> Iterator[CloseRows]:
-    """Yield the close rows of each arithmetic."""
+def count_close(margins: Margins) -> Iterator[dict[str, Any]]:
+    """Yield for each arithmetic how many rows with probabilities it computed, how many are close, and a sentence.
+
+    close: Rows whose margin is at most `limit`, how far other arithmetics may take differences of logits; both are None
+    where no limit is known.
+    """
     names = margins.arithmetic
     of_row = margins.margin
     for code, name in enumerate(names.values):
         of_arithmetic = of_row[(names.code == code) & ~np.isnan(of_row)]
-        limit = FLOAT32_LIMIT if computes_float32(name) else None
-        if name and len(of_arithmetic):
-            close = None if limit is None else int((of_arithmetic <= limit).sum())
-            yield CloseRows(name, len(of_arithmetic), close, limit)
+        rows = len(of_arithmetic)
+        if not name or not rows:
+            continue
+        found: dict[str, Any] = {"arithmetic": name, "rows": rows, "close": None, "limit": None}
+        words = (
+            f"How many of the {rows:,} rows computed in {name} are close is not known: a limit is stated for float32 "
+            "alone."
+        )
+        if computes_float32(name):
+            close = int((of_arithmetic <= FLOAT32_LIMIT).sum())
+            found |= {"close": close, "limit": FLOAT32_LIMIT}
+            words = (
+                f"{close:,} of {rows:,} rows computed in {name} ({close / rows:.2%}) are close: the logits of their "
+                f"two likeliest levels are within {FLOAT32_LIMIT:.1e} (what two float32 arithmetics may differ by), so "
+                "that another arithmetic may give another level."
+            )
+        yield found | {"words": words}

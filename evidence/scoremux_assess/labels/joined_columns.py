@@ -1,5 +1,6 @@
 """Columns of scored rows, of human levels, and of the rows that have both."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -86,6 +87,13 @@ class ScoredColumns:
         np.maximum.at(most, code[named], self.width[named])
         most[most == 0] = UNKNOWN_LEVELS
         return np.minimum(most, UNKNOWN_LEVELS)
+
+    @property
+    def versions(self) -> Iterator[tuple[str, str]]:
+        """The tasks with the versions that scored their rows."""
+        for task, version in np.unique(np.stack([self.task.code, self.version.code]), axis=1).T:
+            if min(task, version) >= 0 and self.version.values[version]:
+                yield self.task.values[task], self.version.values[version]
 
 
 @dataclass(frozen=True)

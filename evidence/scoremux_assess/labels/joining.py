@@ -52,7 +52,7 @@ def read_joined(
         scored,
         truth,
         columns,
-        TrainedVersions.read(tasks, versions_of(scored)),
+        TrainedVersions.read(tasks, scored.versions),
         output,
     )
     if not len(joined):
@@ -137,13 +137,6 @@ def _take_levels(table: LabelTable, scored: ScoredColumns, points: Floats) -> No
         of_task[:count] = filled(of_task[:count], human_points)
         for row in with_points[task]:
             row.take_level(of_task[:count].tolist())
-
-
-def versions_of(scored: ScoredColumns) -> Iterator[tuple[str, str]]:
-    """Yield the tasks of an output with the versions that scored their rows."""
-    for task, version in np.unique(np.stack([scored.task.code, scored.version.code]), axis=1).T:
-        if min(task, version) >= 0 and scored.version.values[version]:
-            yield scored.task.values[task], scored.version.values[version]
 
 
 def _truth_columns(

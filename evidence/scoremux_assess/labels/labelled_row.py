@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from scoremux_assess.labels.points import level_worth
+from scoremux_assess.labels.points import DIGITS
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_files.errors import InputError
 from scoremux_files.rows.readers import CHOSEN_BY, cell_text
@@ -207,12 +207,12 @@ class LabelledRow:
     def take_level(self, points: Iterable[float]) -> None:
         """Take the levels that have its points, if it has no level. points: of its task's levels, NaN where unknown."""
         if math.isnan(self.level) and not math.isnan(self.score):
-            self.level = level_worth(points, self.score)
+            self.level = _level_worth(points, self.score)
             self.score = math.nan
             if math.isnan(self.level):
                 self.remarks += (NO_LEVEL,)
             if self.second is not None:
-                self.second = level_worth(points, self.second)
+                self.second = _level_worth(points, self.second)
                 if math.isnan(self.second):
                     self.second = None
                     self.remarks += (NO_SECOND,)
@@ -229,6 +229,14 @@ class LabelledRow:
             raise InputError(f"{self.where}: {count} probabilities, but {self.task} has {levels} levels")
         if not (min(self.probabilities) >= 0 and abs(sum(self.probabilities) - 1) <= _SUM_WITHIN):
             raise InputError(f"{self.where}: the probabilities are not numbers from 0 to 1 that sum to 1")
+
+
+def _level_worth(points: Iterable[float], number: float) -> float:
+    """Return the level that has some points, NaN where none has. points: of level 0, 1, …"""
+    return next(
+        (float(n) for n, value in enumerate(points) if abs(value - number) < 10.0**-DIGITS),
+        math.nan,
+    )
 
 
 Rows = Sequence[LabelledRow]

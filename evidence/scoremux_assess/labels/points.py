@@ -1,7 +1,5 @@
 """Points that levels stand for, as far as scored rows show them, and the levels that points stand for."""
 
-import math
-from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +10,8 @@ from scoremux_files.rows.columns import Ints32
 _MOST_LEVELS = 0.05
 """Share of numbers that can only be levels, above which the others are not points."""
 
-_DIGITS = 4
+DIGITS = 4
+"""Decimals of points that count."""
 
 
 def shown_points(
@@ -28,7 +27,7 @@ def shown_points(
     shown = (level >= 0) & (level < np.append(levels, 0)[task]) & ~np.isnan(score)
     task = task[shown]
     place = level[shown].astype(int)
-    worth = np.round(score[shown], _DIGITS)
+    worth = np.round(score[shown], DIGITS)
     points = np.full((len(levels), levels.max(initial=0)), np.nan)
     points[task, place] = worth
     other = points[task, place] != worth
@@ -44,7 +43,7 @@ def evenly_spaced(points: Floats) -> Floats:
     first, *_, last = level
     step = (points[last] - points[first]) / (last - first)
     even = points[first] + step * (np.arange(len(points)) - first)
-    return even if np.allclose(points[level], even[level], atol=10.0**-_DIGITS) else points
+    return even if np.allclose(points[level], even[level], atol=10.0**-DIGITS) else points
 
 
 def filled(points: Floats, human_points: Floats) -> Floats:
@@ -53,21 +52,13 @@ def filled(points: Floats, human_points: Floats) -> Floats:
     Points that people gave twice fill a gap between known levels if they are as many, and people gave known ones too.
     """
     given = human_points[~np.isnan(human_points)]
-    others, times = np.unique(np.round(given, _DIGITS), return_counts=True)
+    others, times = np.unique(np.round(given, DIGITS), return_counts=True)
     points, others, ends = points.copy(), others[times > 1], [-np.inf, *points, np.inf]
     for low, high in pairwise(np.flatnonzero(~np.isnan(ends)).tolist()):
         between = others[(others > ends[low]) & (others < ends[high])]
         if len(between) == high - low - 1 and np.isin(others, points).any():
             points[low : high - 1] = between
     return points
-
-
-def level_worth(points: Iterable[float], number: float) -> float:
-    """Return the level that has some points, NaN where none has. points: of level 0, 1, …"""
-    return next(
-        (float(n) for n, value in enumerate(points) if abs(value - number) < 10.0**-_DIGITS),
-        math.nan,
-    )
 
 
 def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:
@@ -78,7 +69,7 @@ def holds_points(numbers: Floats, points: Floats, levels: int) -> bool:
         points: The points of the task's levels that are known.
         levels: How many levels the task has.
     """
-    is_point = np.isin(np.round(numbers, _DIGITS), np.round(points[:levels], _DIGITS))
+    is_point = np.isin(np.round(numbers, DIGITS), np.round(points[:levels], DIGITS))
     in_scale = (numbers >= 0) & (numbers <= levels - 1)
     is_level = in_scale & (numbers == np.floor(numbers))
     only_points = int((is_point & ~is_level).sum())

@@ -48,7 +48,7 @@ def write_report(
     criteria = read_criteria(inputs.criteria)
     joined = read_joined(inputs.output, inputs.truth, inputs.columns, inputs.tasks)
     assessed = assess(joined, criteria)
-    close = [rows.to_json() for rows in count_close(joined.scored.margins)]
+    close = list(count_close(joined.scored.margins))
     provenance = {**_provenance(inputs, title), "close_rows": close}
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
