@@ -32,6 +32,7 @@ def score_rows(engine: Engine, eligible: Eligible) -> Eligible:
     width = None if eligible.policy.unusual is None else engine.backbone.spec.pooled_size
     every_row = [row for task_rows in eligible.tasks.values() for row in task_rows.rows]
     students = {student: number for number, student in enumerate(dict.fromkeys(row.student for row in every_row))}
+    students[None] = -1
     tasks = {}
     left_out = eligible.left_out.copy()
     for name, task_rows in eligible.tasks.items():
@@ -115,7 +116,7 @@ def _as_columns(
         pooled=None if width is None else _stack(vectors, width),
         weight=np.array([row.weight for row in labelled], dtype=np.float64),
         student=np.array(
-            [-1 if row.student is None else students[row.student] for row in labelled],
+            [students[row.student] for row in labelled],
             dtype=np.int64,
         ),
         text=np.array([numbers[text] for text in texts], dtype=np.int64),

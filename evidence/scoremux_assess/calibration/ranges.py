@@ -63,20 +63,6 @@ class Growth:
         return np.where(reach >= 1, float(len(self.shares)), 1.0 + (self.shares[:-1] <= reach).sum(axis=0))
 
 
-def reach(needed: Floats, weight: Floats, confidence: float) -> float:
-    """Return the number that ranges must be above to hold the human's level with this confidence.
-
-    The least of `needed` up to which there is a share `confidence` of the weight of all rows and one more, as heavy as
-    the heaviest (Tibshirani et al. 2019); 1, all levels, where there are too few rows to say.
-    """
-    if not len(needed):
-        return 1.0
-    order = np.argsort(needed, kind="stable")
-    total = np.cumsum(weight[order])
-    place = int(np.searchsorted(total, (total[-1] + weight.max()) * confidence * (1 - 1e-12)))
-    return float(needed[order][place]) if place < len(order) else 1.0
-
-
 def fit_ranges(
     growths: Mapping[str, Growth],
     own_rows: int,
@@ -123,7 +109,7 @@ def _fit(
 ) -> LevelRange:
     """Return a task's numbers. pool: rows of all tasks with as many levels; None: those of others do not count."""
     of_task = _by_level([growth], len(growth.shares))
-    *by_level, of_all = (_reach(*rows, confidence) for rows in zip(of_task, pool or of_task, strict=True))
+    *by_level, of_all = (reach(*rows, confidence) for rows in zip(of_task, pool or of_task, strict=True))
     source = OWN if pool is None else POOLED
     fitted = LevelRange(
         of_all,
@@ -139,19 +125,25 @@ def _fit(
     )
 
 
-def _reach(of_task: Needed, together: Needed, confidence: float) -> float:
-    """Return `reach` of a task's rows, and of the others of all tasks, which count as `_OTHERS_WORTH` at most."""
+def reach(of_task: Needed, together: Needed, confidence: float) -> float:
+    """Return the number that a task's ranges must be above to hold the human's level with this confidence.
+
+    The least of `together` up to which there is a share `confidence` of the weight of the task's rows, of the others of
+    all tasks, which count as `_OTHERS_WORTH` at most, and of one row more, as heavy as the heaviest (Tibshirani et al.
+    2019); 1, all levels, where there are too few rows to say.
+    """
     needed, weight = of_task
-    values = together[0]
+    values, weights = together
+    if not len(values):
+        return 1.0
     ends = np.searchsorted(values, values, side="right")
     of_own = np.append(0.0, np.cumsum(weight))[np.searchsorted(needed, values, side="right")]
-    others = np.cumsum(together[1])[ends - 1] - of_own
+    others = np.cumsum(weights)[ends - 1] - of_own
     count = len(values) - len(needed)
-    if not count:
-        return reach(needed, weight, confidence)
     unit = weight.max() if len(weight) else 1.0
     worth = unit * min(_OTHERS_WORTH, count)
-    enough = of_own + worth * others / others[-1] >= (weight.sum() + worth + unit) * confidence * (1 - 1e-12)
+    share = others / others[-1] if count else 0.0
+    enough = of_own + worth * share >= (weight.sum() + worth + unit) * confidence * (1 - 1e-12)
     return float(values[enough.argmax()]) if enough.any() else 1.0
 
 

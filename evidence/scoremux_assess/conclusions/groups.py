@@ -83,7 +83,7 @@ _NO_GAPS = LevelGaps(
     _NOBODY,
     _NOBODY,
     _NONE,
-    Estimates.of(_NONE, _NONE, _NONE, _NONE, "difference"),
+    Estimates(_NONE, _NONE, _NONE, _NONE, "difference"),
 )
 NO_GROUPS = Groups(
     (),

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from scoremux_assess.labels.close_rows import Margins
 from scoremux_assess.labels.ratings import Floats, Ints, Mask, Ratings
@@ -127,13 +126,6 @@ class KnownColumns:
     administration: Codes | None = None
 
 
-class OffScale(NamedTuple):
-    """The task and the human's level of rows whose level is off the task's scale."""
-
-    task: npt.NDArray[np.int32]
-    level: Floats
-
-
 @dataclass(frozen=True)
 class JoinedColumns:
     """Rows that have both a score and a human's level, B of them.
@@ -147,7 +139,7 @@ class JoinedColumns:
         routes: How many scored rows of each task of the output the machine keeps, and how many were sent to people,
             [T, 2]; None where it keeps all, or has no routes.
         sizes: How many scored rows each task of the output has.
-        off_scale: Rows that are left out since their level is off the scale.
+        off_scale: The tasks and human levels of rows that are left out since their level is off the scale.
         dropped: How many scored rows of each task have a human's level that is off the scale or not a number.
         population: Which rows the figures are about, where these are not simply the rows themselves; else empty.
         left_out: Rows that are not compared, and why.
@@ -160,7 +152,7 @@ class JoinedColumns:
     levels: Ints32
     routes: Floats | None
     sizes: Ints
-    off_scale: OffScale
+    off_scale: tuple[Ints32, Floats]
     dropped: Ints
     population: str
     left_out: tuple[LeftOut, ...]

@@ -17,7 +17,6 @@ from scoremux_assess.labels.joined_columns import (
     JoinedColumns,
     KnownColumns,
     LeftOut,
-    OffScale,
     ScoredColumns,
     taken,
 )
@@ -107,8 +106,9 @@ def join_truth(
 
 def _refuse_points(joined: JoinedColumns, column: str) -> None:
     """Raise InputError where known levels are points. column: their file and column, for the message."""
-    task = np.append(joined.scored.task.code, joined.off_scale.task)
-    numbers = np.append(joined.ratings.human, joined.off_scale.level)
+    off_task, off_level = joined.off_scale
+    task = np.append(joined.scored.task.code, off_task)
+    numbers = np.append(joined.ratings.human, off_level)
     is_level = (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers < joined.levels[task])
     for code in np.unique(task[~is_level]):
         levels = int(joined.levels[code])
@@ -264,7 +264,7 @@ def join(
         levels=levels,
         routes=routes,
         sizes=np.bincount(task[has_score], minlength=len(levels)),
-        off_scale=OffScale(task[off], level[off]),
+        off_scale=(task[off], level[off]),
         dropped=np.bincount(np.append(task[off], task[unusable]), minlength=len(levels)),
         population=_population(scores, routed, weight[kept]),
         left_out=(*_left_out(scored.ids, reasons), *_left_out(truth.ids, absent), *truth.left_out),

@@ -67,6 +67,11 @@ def rounded(
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
+_NO_LEVEL = np.zeros((), np.int8)
+_ZERO = np.zeros(())
+_ONE = np.ones(())
+
+
 @dataclass(frozen=True)
 class Estimates:
     """A statistic with its interval in each cell, [C].
@@ -88,32 +93,15 @@ class Estimates:
     high: Floats
     n: Floats
     scale: str
-    one_level: Values
-    by_chance: Floats
-    cells: Floats
-    shared: Floats
-    bias: Floats
+    one_level: Values = _NO_LEVEL
+    by_chance: Values = _ONE
+    cells: Values = _ZERO
+    shared: Values = _ONE
+    bias: Values = _ZERO
 
-    @classmethod
-    def of(cls, value: Floats, low: Floats, high: Floats, n: Floats, scale: str, **others: Values) -> "Estimates":
-        """Return estimates, in the other fields of which nothing is of note unless they are given."""
-        zeros = np.zeros(len(value))
-        ones = np.ones(len(value))
-        plain: dict[str, Any] = {
-            "one_level": zeros.astype(np.int8),
-            "by_chance": ones,
-            "cells": zeros,
-            "shared": ones,
-            "bias": zeros,
-        }
-        return cls(
-            value,
-            low,
-            high,
-            n,
-            scale,
-            **(plain | others),
-        )
+    def __post_init__(self) -> None:
+        for name, column in self.columns().items():
+            object.__setattr__(self, name, np.broadcast_to(column, len(self.value)))
 
     def at(self, cell: int) -> Figure:
         return Figure(
@@ -209,7 +197,7 @@ def mean_of(estimate: Estimates) -> Estimates:
     below, above = np.where(np.isnan(low).all(), np.nan, np.sqrt(sums) / max(1, len(value)))
     ends = within(estimate.scale, np.array([mean - below, mean + above]))
     mean, low, high, n = np.array([mean, *ends, len(value)])[:, None]
-    return Estimates.of(mean, low, high, n, estimate.scale, cells=np.array([len(counts)]))
+    return Estimates(mean, low, high, n, estimate.scale, cells=np.array([len(counts)]))
 
 
 def difference(first: Estimates, second: Estimates) -> Estimates:
@@ -221,7 +209,7 @@ def difference(first: Estimates, second: Estimates) -> Estimates:
     constant = np.isnan(low) & (levels == ONLY_MACHINE).any(axis=0) & (levels != PEOPLE).all(axis=0)
     one_level = np.where(constant, ONLY_MACHINE, 0).astype(np.int8)
     shared = np.maximum(first.shared, second.shared)
-    return Estimates.of(
+    return Estimates(
         value,
         low,
         high,

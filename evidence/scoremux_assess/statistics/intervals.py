@@ -264,7 +264,7 @@ def _estimate(
         low, high = within(pulls.scale, np.array(ends))
     nowhere = np.isnan(pulls.value) | np.isnan(low) | np.isnan(high)
     one_level, by_chance = _constant(whole, statistic.pairs, pulls.units)
-    return Estimates.of(
+    return Estimates(
         value=pulls.value,
         low=np.where(nowhere, np.nan, low),
         high=np.where(nowhere, np.nan, high),

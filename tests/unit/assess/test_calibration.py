@@ -142,7 +142,7 @@ def test_ranges_hold_the_human_level_as_often_as_they_say_and_with_few_rows_are_
         widths.append(growth.widths(decision.level_range).mean())
     assert (np.mean(inside, axis=0) >= 0.89).all() and np.mean(inside) <= 0.96
     assert np.mean(widths) < 2.8  # of four levels
-    assert [reach(np.zeros(rows), np.ones(rows), 0.9) for rows in (8, 9)] == [1.0, 0.0]
+    assert [reach(rows, rows, 0.9) for rows in ((np.zeros(n), np.ones(n)) for n in (8, 9))] == [1.0, 0.0]
 
 
 def test_tasks_with_few_rows_share_a_range_and_the_confidence_is_the_targets_unless_the_policy_says_more(

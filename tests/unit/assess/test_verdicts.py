@@ -270,14 +270,14 @@ def test_dsm_of_two_halves_is_opposite_and_a_group_of_one_has_no_interval() -> N
 def test_a_verdict_needs_the_whole_interval(
     low: float, value: float, high: float, verdict: Verdict, needed: float | None
 ) -> None:
-    found = Estimates.of(*(np.array([x]) for x in (value, low, high, 100.0)), "difference")
+    found = Estimates(*(np.array([x]) for x in (value, low, high, 100.0)), "difference")
     judged = judge(criterion("qwk", 0.7, None), found)
     assert judged.verdict[0] == verdict
     assert math.isnan(judged.needed[0]) if needed is None else judged.needed[0] == pytest.approx(needed, abs=1)
 
 
 def test_a_range_must_be_cleared_on_both_sides_and_the_worst_verdict_counts() -> None:
-    found = Estimates.of(*(np.array([x] * 3) for x in (0.0, -0.2, 0.2, 100.0)), "difference")
+    found = Estimates(*(np.array([x] * 3) for x in (0.0, -0.2, 0.2, 100.0)), "difference")
     found.high[1], found.low[1], found.value[2], found.low[2] = 0.1, -0.1, 0.3, 0.2
     judged = judge(criterion("smd", -0.15, 0.15), found)
     assert judged.verdict.tolist() == [Verdict.NOT_ENOUGH_ROWS, Verdict.PASS, Verdict.FAIL]
@@ -301,7 +301,7 @@ def test_rows_needed_are_for_a_power_of_80_percent_and_absent_below_30_rows() ->
     ratings, draw = raters.draws(table, needed, 3000, seed=4)
     verdict = judge(criterion("qwk", 0.7, None), estimates([BY_NAME["qwk"]], ratings, draw, 3000)["qwk"]).verdict
     assert 0.75 <= (verdict == Verdict.PASS).mean() <= 0.85
-    few = Estimates.of(*(np.array([x]) for x in (0.8, 0.6, 0.9, 29.0)), "difference")
+    few = Estimates(*(np.array([x]) for x in (0.8, 0.6, 0.9, 29.0)), "difference")
     assert math.isnan(judge(criterion("qwk", 0.7, None), few).needed[0])
 
 
@@ -371,7 +371,7 @@ def test_corrected_verdicts_of_a_programme_hold_in_95_percent_of_programmes() ->
 
 @pytest.mark.parametrize("scale", ["difference", "correlation", "ratio", "share"])
 def test_chance_of_a_figure_is_a_fortieth_where_its_interval_ends_at_the_limit(scale: str) -> None:
-    found = Estimates.of(*(np.array([x] * 2) for x in (0.6, 0.5, 0.7, 40.0)), scale)
+    found = Estimates(*(np.array([x] * 2) for x in (0.6, 0.5, 0.7, 40.0)), scale)
     assert chance_beyond(found, 0.5, 1) == pytest.approx(0.025, abs=2e-4)
     assert chance_beyond(found, 0.7, -1) == pytest.approx(0.025, abs=2e-4)
     assert chance_beyond(found, 0.7, 1)[0] > 0.9

@@ -183,7 +183,7 @@ def test_the_page_shows_no_figure_of_few_rows_and_no_qwk_of_several_tasks_togeth
     assert few is not None and few[0].count("fewer than 10 rows") >= 3
     assert "human and length" not in page and "disattenuated" not in page
     one_of_two = np.array([[0.9, np.nan], [0.5, np.nan], [1.0, np.nan], [6, 0]])
-    mean = mean_of(Estimates.of(*one_of_two, "share"))
+    mean = mean_of(Estimates(*one_of_two, "share"))
     assert shown(mean, 0)["value"] == "–", "the mean of a single task, whose rows may be few"
     lines = files[0].read_text(encoding="utf-8").splitlines(keepends=True)
     alone = write(tmp_path / "one.jsonl", [json.loads(line) for line in lines if '"t-1"' in line])
