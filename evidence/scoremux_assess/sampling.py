@@ -67,45 +67,26 @@ def choose(
     key = common_key(pool, labelled)
     labelled_keys = {key(row) for row in labelled.rows}
     of_labelled = labelled.by_task()
-    return [
-        _choose(
-            rows,
-            [key(row) in labelled_keys for row in rows],
-            of_labelled.get(task, ()),
+    samples = []
+    for task, responses in sorted(pool.by_task().items()):
+        places = thin(len(responses), seed, task)
+        # Labelled responses come last: what is drawn of the others has their places.
+        rows = [*(responses[place] for place in places), *(row for row in of_labelled.get(task, ()) if row.text)]
+        drawn = draw(
+            related([row.response for row in rows], [row.student for row in rows]),
+            ["".join(row.groups.values()) for row in rows],
             count,
             seed,
+            task,
+            np.array([key(row) in labelled_keys for row in rows], bool),
         )
-        for task, rows in sorted(pool.by_task().items())
-    ]
-
-
-def _choose(pool: Rows, in_labels: Sequence[bool], labelled: Rows, count: int, seed: int) -> TaskSample:
-    """Draw responses of one task. in_labels: which of the pool are labelled."""
-    task = pool[0].task
-    places = thin(len(pool), seed, task)
-    # Labelled responses come last: what is drawn of the others has their places.
-    rows = [
-        *(pool[place] for place in places),
-        *(row for row in labelled if row.text),
-    ]
-    is_labelled = np.array(
-        [*(in_labels[place] for place in places), *[True] * (len(rows) - len(places))],
-        bool,
-    )
-    units = related([row.response for row in rows], [row.student for row in rows])
-    drawn = draw(
-        units,
-        ["".join(row.groups.values()) for row in rows],
-        count,
-        seed,
-        task,
-        is_labelled,
-    )
-    chosen = [
-        replace(rows[place], chosen_by=SAMPLE, probability=len(places) / len(pool) * probability)
-        for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
-    ]
-    return TaskSample(task, chosen, len(pool), drawn)
+        thinned = len(places) / len(responses)
+        chosen = [
+            replace(rows[place], chosen_by=SAMPLE, probability=thinned * probability)
+            for place, probability in zip(drawn.rows.tolist(), drawn.probability.tolist(), strict=True)
+        ]
+        samples.append(TaskSample(task, chosen, len(responses), drawn))
+    return samples
 
 
 def read_unlabelled(sources: Sequence[str], out: Path, columns: LabelColumns) -> LabelTable:

@@ -58,20 +58,22 @@ def values_of(
     """Return the printed JSON: each task's decision without its rules, and notes for users."""
     tasks = []
     for name, decision in calibration.decisions.items():
-        values = {
-            "task": name,
-            "rows": calibration.rows.tasks[name].count,
-            "version": versions.get(name),
-        }
-        of_decision = json.loads(decision.to_json()).items()
-        values |= {key: value for key, value in of_decision if key not in _LEFT_OUT_OF_JSON}
-        before, (verdict, fails) = calibration.before.get(name), calibration.verdicts.get(name, (None, []))
-        values |= {"verdict": verdict and str(verdict), "fails": fails}
-        values |= {
-            "origins": calibration.rows.tasks[name].origins,
-            "before": before and _settings(before),
-        }
-        tasks.append(values)
+        of_task = calibration.rows.tasks[name]
+        before = calibration.before.get(name)
+        verdict, fails = calibration.verdicts.get(name, (None, []))
+        values = json.loads(decision.to_json()).items()
+        tasks.append(
+            {
+                "task": name,
+                "rows": of_task.count,
+                "version": versions.get(name),
+                **{key: value for key, value in values if key not in _LEFT_OUT_OF_JSON},
+                "verdict": verdict and str(verdict),
+                "fails": fails,
+                "origins": of_task.origins,
+                "before": before and _settings(before),
+            }
+        )
     reasons = {name: reason.name.lower() for name, reason in calibration.reasons.items()}
     head = {
         "policy": calibration.rows.policy.digest,

@@ -1,6 +1,6 @@
 """The content of a report about scored rows with known levels: figures, intervals, verdicts, by task and group."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -97,6 +97,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     groups = groups.with_verdicts(fewer)
     of_task = ((c, j) for c, j in judged.items() if c.of == "task")
     overall = worst([*of_task, *groups.worst_by_task(cells)], cells)
+    versions = [*scored.versions]
     right = ratings.human == ratings.machine
     level_counts = [None if count == UNKNOWN_LEVELS else int(count) for count in joined.levels[used]]
     dropped = joined.dropped[used] / (joined.dropped[used] + np.bincount(task, minlength=cells))
@@ -134,7 +135,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
             stated,
         ),
         totals=measure_totals(joined, task, cells),
-        versions=tuple(_versions(joined, task, cells)),
+        versions=tuple(tuple(version for of, version in versions if of == name) for name in tasks),
     )
 
 
@@ -177,18 +178,3 @@ def _students(
         return None
     pairs = np.unique(np.stack([task, student]), axis=1)
     return np.append(np.bincount(pairs[0], minlength=cells), len(np.unique(student)))
-
-
-def _versions(
-    joined: JoinedColumns,
-    task: Ints,
-    cells: int,
-) -> Iterator[tuple[str, ...]]:
-    version = joined.scored.version
-    has_version = version.code >= 0
-    pairs = np.unique(
-        np.stack([task[has_version], version.code[has_version]]),
-        axis=1,
-    )
-    for place in range(cells):
-        yield tuple(version.values[code] for code in pairs[1][pairs[0] == place])

@@ -121,7 +121,7 @@ def compare(
     after = read_scored(new)
     pairs = _of_one_scale(join(after, _as_known(before), ("NEW", "OLD")), before, after)
     if not len(pairs):
-        reasons = "; ".join(f"{rows.count:,} {rows.reason}" for rows in pairs.left_out)
+        reasons = "; ".join(f"{left_out.rows:,} {left_out.reason}" for left_out in pairs.left_out)
         raise InputError(f"{old} and {new} have no scored row in common" + (f" ({reasons})" if reasons else ""))
     joined = None
     left_out = pairs.left_out

@@ -25,11 +25,12 @@ class LeftOut:
     """Rows that are not compared, or only in part.
 
     Attributes:
+        rows: How many they are.
         examples: Ids of some of them.
     """
 
     reason: str
-    count: int
+    rows: int
     examples: tuple[str, ...]
 
     @classmethod
@@ -91,7 +92,7 @@ class ScoredColumns:
     def versions(self) -> Iterator[tuple[str, str]]:
         """The tasks with the versions that scored their rows."""
         for task, version in np.unique(np.stack([self.task.code, self.version.code]), axis=1).T:
-            if min(task, version) >= 0 and self.version.values[version]:
+            if min(task, version) >= 0:
                 yield self.task.values[task], self.version.values[version]
 
 

@@ -55,7 +55,7 @@ def read_joined(
         output,
     )
     if not len(joined):
-        reasons = "; ".join(f"{left_out.count:,} {left_out.reason}" for left_out in joined.left_out)
+        reasons = "; ".join(f"{left_out.rows:,} {left_out.reason}" for left_out in joined.left_out)
         raise InputError(
             f"no row of {output} has a score and a level in {truth} ({reasons}); rows match by "
             "id, task and administration, where both have these, and 7.0 is not 7"

@@ -44,7 +44,7 @@ class Morning:
 
 
 def as_json(morning: Morning) -> dict[str, Any]:
-    """Return everything that the page says."""
+    """Return everything that the page says; holds: tasks with an alarm, for `scoremux tasks hold --from`."""
     return {
         "rows": [dict(zip(("day", *_STATES), row, strict=True)) for row in _rows(morning.tasks, morning.lost)],
         "lost": dict(morning.lost),
@@ -68,7 +68,11 @@ def as_json(morning: Morning) -> dict[str, Any]:
             }
             for finding in morning.findings
         ],
-        "holds": _holds(morning.findings) if morning.rules.on_alarm == "hold" else [],
+        "holds": [
+            {"task": f.watched.task, "version": f.watched.version, "promise": f.promise, "since": f.since}
+            for f in morning.findings
+            if f.since and not f.is_held and morning.rules.on_alarm == "hold"
+        ],
     }  # fmt: skip
 
 
@@ -145,20 +149,6 @@ def metrics(morning: Morning) -> str:
                 labels = f'task={task},version="{finding.watched.version}",promise="{finding.promise}"'
                 lines.append(f"scoremux_watch_{name}{{{labels}}} {value(finding):.6g}")
     return "\n".join(lines) + "\n"
-
-
-def _holds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Return the tasks with an alarm that are not on hold yet, for `scoremux tasks hold --from`."""
-    return [
-        {
-            "task": f.watched.task,
-            "version": f.watched.version,
-            "promise": f.promise,
-            "since": f.since,
-        }
-        for f in findings
-        if f.since and not f.is_held
-    ]
 
 
 def _rows(tasks: Sequence[WatchedTask], lost: Mapping[str, int]) -> list[tuple[Any, ...]]:

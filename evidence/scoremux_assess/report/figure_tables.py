@@ -15,7 +15,7 @@ from scoremux_assess.conclusions.comparison import ALL, MEAN, Comparison
 from scoremux_assess.conclusions.groups import Groups
 from scoremux_assess.conclusions.totals import Totals
 from scoremux_assess.conclusions.verdicts import Judged, Judgement, Verdict
-from scoremux_assess.labels.joined_columns import JoinedColumns, LeftOut
+from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.ratings import Floats
 from scoremux_assess.statistics.estimates import Estimates, Figure, Figures
 from scoremux_assess.statistics.reliability import RangeFigures, Routing
@@ -108,7 +108,7 @@ def as_json(assessed: Assessment, joined: JoinedColumns, provenance: Record) -> 
         "format": FORMAT,
         **provenance,
         "rows": len(joined),
-        "left_out": [_left_out(rows) for rows in joined.left_out],
+        "left_out": [vars(rows) for rows in joined.left_out],
         "criteria": [{**c.model_dump(), "title": c.title} for c in assessed.criteria],
         "tasks": [_task(assessed, cell) for cell in range(len(assessed.tasks))],
         "population": joined.population,
@@ -201,7 +201,7 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         }
         for cell, name in enumerate(comparison.names)
     ]
-    left_out = [_left_out(rows) for rows in comparison.left_out]
+    left_out = [vars(rows) for rows in comparison.left_out]
     write_json(
         path,
         {"format": FORMAT, "cells": cells, "rows_by_levels_moved": comparison.moves, "left_out": left_out},
@@ -338,14 +338,6 @@ def _verdict(judgement: Judgement | None, cell: int) -> Record:
     return {
         "verdict": str(verdict),
         "rows_needed": None if needed is None else int(needed),
-    }
-
-
-def _left_out(rows: LeftOut) -> Record:
-    return {
-        "reason": rows.reason,
-        "rows": rows.count,
-        "examples": list(rows.examples),
     }
 
 

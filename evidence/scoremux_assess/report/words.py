@@ -73,11 +73,11 @@ def group_shown(groups: Groups, cell: int) -> str:
     return f"{groups.column[cell]}: {groups.value[cell]}"
 
 
-def left_out_shown(rows: LeftOut) -> View:
+def left_out_shown(left_out: LeftOut) -> View:
     """Return why rows are left out, how many, and some of their ids."""
-    more = " …" if rows.count > len(rows.examples) else ""
+    more = " …" if left_out.rows > len(left_out.examples) else ""
     return {
-        "reason": rows.reason,
-        "count": f"{rows.count:,}",
-        "examples": ", ".join(rows.examples) + more,
+        "reason": left_out.reason,
+        "count": f"{left_out.rows:,}",
+        "examples": ", ".join(left_out.examples) + more,
     }

@@ -3,7 +3,6 @@
 All figures are those of each task, and after them of all rows, float64 [C]; NaN where nothing is known.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -111,22 +110,14 @@ def measure_confidence(
     columns = (np.ones_like(hit), weight, weight * confidence, hit)
     tables = [by_cell(place, column, cells * BINS).reshape(cells, BINS) for column in columns]
     rows, total, stated, correct = (np.vstack([table, table.sum(axis=0)]) for table in tables)
+    by_task = np.lexsort((-confidence, task))
+    edges = np.searchsorted(task[by_task], np.arange(cells + 1))
+    orders = [by_task[first:last] for first, last in pairwise(edges)]
+    orders.append(np.argsort(-confidence, kind="stable"))
     with undefined():
         error = np.abs(stated - correct).sum(axis=1) / total.sum(axis=1)
-        kept = np.stack(
-            list(
-                _kept(
-                    confidence,
-                    hit,
-                    weight,
-                    task,
-                    cells,
-                    student,
-                )
-            ),
-            axis=1,
-        )
-        return Reliability(rows, stated / total, correct / total, error, *kept)
+        curves = [_curve(hit[order], weight[order], None if student is None else student[order]) for order in orders]
+        return Reliability(rows, stated / total, correct / total, error, *np.stack(curves, axis=1))
 
 
 def measure_routing(
@@ -155,17 +146,6 @@ def _totals(task: Ints, cells: int, *columns: Floats | Mask) -> list[Floats]:
     """Return the sum of each column by task, and after them of all rows."""
     tables = (by_cell(task, column.astype(np.float64), cells) for column in columns)
     return [np.append(table, table.sum()) for table in tables]
-
-
-def _kept(
-    confidence: Floats, hit: Floats, weight: Floats, task: Ints, cells: int, student: Ints | None
-) -> Iterator[Floats]:
-    """Yield the curve of each task, and of all rows."""
-    by_task = np.lexsort((-confidence, task))
-    of_all = np.argsort(-confidence, kind="stable")
-    edges = np.searchsorted(task[by_task], np.arange(cells + 1))
-    for order in (*(by_task[first:last] for first, last in pairwise(edges)), of_all):
-        yield _curve(hit[order], weight[order], None if student is None else student[order])
 
 
 def _curve(hit: Floats, weight: Floats, student: Ints | None) -> Floats:

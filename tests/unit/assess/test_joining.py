@@ -50,7 +50,7 @@ def pairs(joined: JoinedColumns) -> list[tuple[str, int, int]]:
 
 
 def left(joined: JoinedColumns) -> dict[str, tuple[int, tuple[str, ...]]]:
-    return {rows.reason: (rows.count, rows.examples) for rows in joined.left_out}
+    return {rows.reason: (rows.rows, rows.examples) for rows in joined.left_out}
 
 
 def test_rows_match_by_id_and_task_whatever_their_type_and_a_pinned_version_is_its_task(join: Join) -> None:
@@ -338,7 +338,7 @@ def test_levels_of_a_task_that_got_another_scale_are_not_compared(tmp_path: Path
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     compared = compare(tmp_path / "old.jsonl", tmp_path / "new.jsonl")
     assert compared.moves == {-1: 1}
-    assert [(rows.count, rows.reason[:69]) for rows in compared.left_out][:1] == [
+    assert [(rows.rows, rows.reason[:69]) for rows in compared.left_out][:1] == [
         (9, "are of tasks whose number of levels changed (t-1 3 and 4), so that le")
     ]
     with pytest.raises(InputError, match=r"no scored row in common .*number of levels changed"):
