@@ -180,7 +180,12 @@ def draw(
     left_out = len(unit) - len(open_rows) - int(labelled.sum())
     if not len(open_rows):
         return SampledRows(open_rows, np.empty(0), 0, left_out)
-    _, first, unit, rows = np.unique(unit[open_rows], return_index=True, return_inverse=True, return_counts=True)
+    _, first, unit, rows = np.unique(
+        unit[open_rows],
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
     _, stratum = np.unique([strata[place] for place in open_rows[first]], return_inverse=True)
     in_stratum = np.bincount(stratum, weights=rows)
     size = rows * ((1 - EQUAL) / rows.sum() + EQUAL / len(in_stratum) / in_stratum[stratum])

@@ -97,7 +97,12 @@ def _threshold(
         )
     least = choose(rows, promise_of(target, wrong))
     promised = target.model_dump(include={"exact", "critical", "within_of_humans", "confidence"})
-    return replace(empty, least=least, share=rows.share_below(least), **promised)
+    return replace(
+        empty,
+        least=least,
+        share=rows.share_below(least),
+        **promised,
+    )
 
 
 def _wrong(target: AgreementTarget, look: int) -> float:

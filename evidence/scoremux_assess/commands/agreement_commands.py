@@ -205,7 +205,14 @@ def _print_routes(console: Console, assessed: Assessment) -> None:
     columns = ("task", "to people", "all machine scores", "machine's share", "score of record")
     agreement = "exact agreement with a person's level (of the score of record: another person's)"
     title = f"Share of rows sent to people, and {agreement}:"
-    _print_figures(console, columns, rows, ("all machine scores",), notes, title=title)
+    _print_figures(
+        console,
+        columns,
+        rows,
+        ("all machine scores",),
+        notes,
+        title=title,
+    )
 
 
 def _print_groups(console: Console, groups: Groups) -> None:

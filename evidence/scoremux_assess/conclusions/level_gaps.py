@@ -51,7 +51,12 @@ class LevelGaps:
 def joined_gaps(parts: list[LevelGaps]) -> LevelGaps:
     """Return the cells of all parts."""
     group, level, gap = (np.concatenate([getattr(part, name) for part in parts]) for name in ("group", "level", "gap"))
-    return LevelGaps(group, level, gap, joined_estimates([part.beyond for part in parts]))
+    return LevelGaps(
+        group,
+        level,
+        gap,
+        joined_estimates([part.beyond for part in parts]),
+    )
 
 
 def _by_group(

@@ -77,7 +77,12 @@ def join_truth(
     """
     table = read_labels([truth], replace(columns, groups=(*columns.groups, "status")))
     has_points = "score" in table.present
-    points = shown_points(scored.task.code, scored.level, scored.score, scored.levels)
+    points = shown_points(
+        scored.task.code,
+        scored.level,
+        scored.score,
+        scored.levels,
+    )
     if has_points:
         _take_levels(table, scored, points)
     of_truth = "student" in table.present
@@ -230,7 +235,13 @@ def join(
     _, off_second = _given(truth.second, both, place, highest)
     statuses = ((name, scored.status.code == code) for code, name in enumerate(scored.status.values) if name != "OK")
     routes = _routes(scored, has_score)
-    sampled, weight, others = _as_sample(scored, truth, place, both & ~off, routes)
+    sampled, weight, others = _as_sample(
+        scored,
+        truth,
+        place,
+        both & ~off,
+        routes,
+    )
     reasons = [
         *((f"have no score: {name}", rows) for name, rows in statuses),
         (f"have a level in {output} that is off the task's scale, or no task", odd),
@@ -302,7 +313,13 @@ def _as_sample(
     reasons = [("were sent to people, beside a sample of all responses", beside)]
     if routes is not None:
         stated = truth.sample.stated[place[usable]]
-        weight[usable], shares = to_routes(task[usable], scored.to_people[usable], weight[usable], stated, routes)
+        weight[usable], shares = to_routes(
+            task[usable],
+            scored.to_people[usable],
+            weight[usable],
+            stated,
+            routes,
+        )
         strange = usable & np.isin(task, list(shares))
         usable &= ~strange
         of_tasks = "; ".join(f"{scored.task.values[code]} {share}" for code, share in shares.items())

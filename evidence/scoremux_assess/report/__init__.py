@@ -46,7 +46,12 @@ def write_report(
         InputError: a file cannot be read or written, or no row has a score and a known level.
     """
     criteria = read_criteria(inputs.criteria)
-    joined = read_joined(inputs.output, inputs.truth, inputs.columns, inputs.tasks)
+    joined = read_joined(
+        inputs.output,
+        inputs.truth,
+        inputs.columns,
+        inputs.tasks,
+    )
     assessed = assess(joined, criteria)
     close = list(count_close(joined.scored.margins))
     provenance = {**_provenance(inputs, title), "close_rows": close}
@@ -83,7 +88,12 @@ def render(
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     loaded = environment.from_string(files(package).joinpath(template).read_text("utf-8"))
     style = Markup(files("scoremux_assess.report").joinpath("style.css").read_text("utf-8").rstrip())
     return loaded.render(values, style=style)

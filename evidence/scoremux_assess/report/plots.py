@@ -91,7 +91,12 @@ class Plots:
         human = table.sum(axis=1) / table.sum()
         machine = table.sum(axis=0) / table.sum()
         top = _nice(0, float(max(human.max(), machine.max())))[1]
-        frame = _Frame(44, 130, (0, len(table)), (0, top))
+        frame = _Frame(
+            44,
+            130,
+            (0, len(table)),
+            (0, top),
+        )
         body = [frame.grid("level", x_ticks=False, y_label="share of rows")]
         for place, shares in enumerate(zip(human, machine, strict=True)):
             middle = f'x="{frame.x(place + 0.5):.1f}" y="{frame.bottom + 15}"'
@@ -117,7 +122,12 @@ class Plots:
         some = reliability.rows[cell] > 0
         columns = (reliability.stated, reliability.right, reliability.rows)
         stated, right, rows = (column[cell][some] for column in columns)
-        frame = _Frame(44, 230, (0, 1), (0, 1))
+        frame = _Frame(
+            44,
+            230,
+            (0, 1),
+            (0, 1),
+        )
         body = [frame.grid("stated confidence", y_label="share of right levels")]
         body += [
             frame.line([(0, 0), (1, 1)], "limit"),

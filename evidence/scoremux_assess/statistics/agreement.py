@@ -62,7 +62,13 @@ class Statistic:
 
     def on(self, *pairs: Pair, name: str, words: str, **others: Any) -> "Statistic":
         """Return the same figure of other pairs, whose name has `{}` in place of this one's; words: end its title."""
-        return replace(self, name=name.format(self.name), title=self.title + words, pairs=pairs, **others)
+        return replace(
+            self,
+            name=name.format(self.name),
+            title=self.title + words,
+            pairs=pairs,
+            **others,
+        )
 
 
 def statistics(ratings: Ratings, cell: Values, cells: int) -> dict[str, Floats]:
@@ -294,22 +300,64 @@ STATISTICS = (
         "ratio",
         step=_by_deviation,
     ),
-    Statistic("human_mean", "mean level of people", lambda p: _ratio(p.x, p.n), "difference"),
-    Statistic("machine_mean", "mean level of the machine", lambda p: _ratio(p.y, p.n), "difference"),
+    Statistic(
+        "human_mean",
+        "mean level of people",
+        lambda p: _ratio(p.x, p.n),
+        "difference",
+    ),
+    Statistic(
+        "machine_mean",
+        "mean level of the machine",
+        lambda p: _ratio(p.y, p.n),
+        "difference",
+    ),
     Statistic("human_sd", "standard deviation of people", x_deviation, "size", step=_by_root),
     Statistic("machine_sd", "standard deviation of the machine", _y_deviation, "size", step=_by_root),
-    Statistic("below", "machine below people", lambda p: _ratio(p.below, p.n), "share"),
-    Statistic("above", "machine above people", lambda p: 1 - _ratio(p.same + p.below, p.n), "share"),
-    Statistic("far_below", "two levels or more below", lambda p: _ratio(p.far_below, p.n), "share"),
-    Statistic("far_above", "two levels or more above", lambda p: 1 - _ratio(p.near + p.far_below, p.n), "share"),
+    Statistic(
+        "below",
+        "machine below people",
+        lambda p: _ratio(p.below, p.n),
+        "share",
+    ),
+    Statistic(
+        "above",
+        "machine above people",
+        lambda p: 1 - _ratio(p.same + p.below, p.n),
+        "share",
+    ),
+    Statistic(
+        "far_below",
+        "two levels or more below",
+        lambda p: _ratio(p.far_below, p.n),
+        "share",
+    ),
+    Statistic(
+        "far_above",
+        "two levels or more above",
+        lambda p: 1 - _ratio(p.near + p.far_below, p.n),
+        "share",
+    ),
     Statistic("rmse", "root mean squared error", _rmse, "size", step=_by_root),
     Statistic("r2", "R²", _r2, "difference", step=_by_variance),
-    Statistic("kappa", "kappa", _kappa, "difference", step=_by_variance, needs=(Pair.LEVELS,)),
+    Statistic(
+        "kappa",
+        "kappa",
+        _kappa,
+        "difference",
+        step=_by_variance,
+        needs=(Pair.LEVELS,),
+    ),
     Statistic(
         "r_disattenuated", "disattenuated r", _disattenuated, "difference", (Pair.HUMANS, Pair.MACHINE), _by_variance
     ),
     *(measure.on(Pair.HUMANS, name="human_{}", words=" of two humans") for measure in (_EXACT, _ADJACENT, _QWK, _R)),
-    _SMD.on(Pair.HUMANS, name="human_{}", words=" of two humans", formula=_pooled_smd),
+    _SMD.on(
+        Pair.HUMANS,
+        name="human_{}",
+        words=" of two humans",
+        formula=_pooled_smd,
+    ),
     *(measure.on(Pair.DOUBLE, name="double_{}", words=" where two humans read") for measure in (_EXACT, _QWK, _R)),
     *(
         measure.on(
@@ -326,7 +374,14 @@ STATISTICS = (
     Statistic(
         "true_mse", "mean squared error of true scores", _true_error, "difference", _TRUE_SCORES, needs=_NEEDS_MACHINE
     ),
-    Statistic("sem", "standard error of measurement of a human", _root(_human_error), "size", (Pair.HUMANS,), _by_root),
+    Statistic(
+        "sem",
+        "standard error of measurement of a human",
+        _root(_human_error),
+        "size",
+        (Pair.HUMANS,),
+        _by_root,
+    ),
     Statistic(
         "machine_sem",
         "standard error of measurement of the machine",
@@ -336,7 +391,13 @@ STATISTICS = (
         _by_root,
         _NEEDS_MACHINE,
     ),
-    Statistic("people", "share sent to people", lambda p: _ratio(p.n - p.same, p.n), "share", (Pair.ROUTES,)),
+    Statistic(
+        "people",
+        "share sent to people",
+        lambda p: _ratio(p.n - p.same, p.n),
+        "share",
+        (Pair.ROUTES,),
+    ),
     *(measure.on(Pair.KEPT, name="kept_{}", words=" of the machine's share") for measure in _OF_SHARES),
     *(
         measure.on(
@@ -358,7 +419,12 @@ OF_EXPECTED = ("qwk_expected", "r_expected")
 OF_ROWS = (*OF_EXPECTED, "length_r", "human_length_r", "length_gap")
 """Statistics that need each row's expected level, or that or its length, which kinds of rows have lost."""
 
-SEVERITY = Statistic("severity", "severity", lambda p: _ratio(p.y - p.x, p.n), "difference")
+SEVERITY = Statistic(
+    "severity",
+    "severity",
+    lambda p: _ratio(p.y - p.x, p.n),
+    "difference",
+)
 """The second rater's mean level minus the first one's; no part of `STATISTICS`."""
 
 BY_NAME = {statistic.name: statistic for statistic in STATISTICS}

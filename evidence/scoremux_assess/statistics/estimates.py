@@ -67,11 +67,6 @@ def rounded(
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
-_NO_LEVEL = np.zeros((), np.int8)
-_ZERO = np.zeros(())
-_ONE = np.ones(())
-
-
 @dataclass(frozen=True)
 class Estimates:
     """A statistic with its interval in each cell, [C].
@@ -93,15 +88,16 @@ class Estimates:
     high: Floats
     n: Floats
     scale: str
-    one_level: Values = _NO_LEVEL
-    by_chance: Values = _ONE
-    cells: Values = _ZERO
-    shared: Values = _ONE
-    bias: Values = _ZERO
+    one_level: Any = 0
+    by_chance: Any = 1.0
+    cells: Any = 0.0
+    shared: Any = 1.0
+    bias: Any = 0.0
 
     def __post_init__(self) -> None:
-        for name, column in self.columns().items():
-            object.__setattr__(self, name, np.broadcast_to(column, len(self.value)))
+        """Give a number that holds for all cells to each of them."""
+        for name in ("one_level", "by_chance", "cells", "shared", "bias"):
+            object.__setattr__(self, name, np.broadcast_to(getattr(self, name), len(self.value)))
 
     def at(self, cell: int) -> Figure:
         return Figure(
@@ -197,7 +193,14 @@ def mean_of(estimate: Estimates) -> Estimates:
     below, above = np.where(np.isnan(low).all(), np.nan, np.sqrt(sums) / max(1, len(value)))
     ends = within(estimate.scale, np.array([mean - below, mean + above]))
     mean, low, high, n = np.array([mean, *ends, len(value)])[:, None]
-    return Estimates(mean, low, high, n, estimate.scale, cells=np.array([len(counts)]))
+    return Estimates(
+        mean,
+        low,
+        high,
+        n,
+        estimate.scale,
+        cells=np.array([len(counts)]),
+    )
 
 
 def difference(first: Estimates, second: Estimates) -> Estimates:

@@ -109,7 +109,12 @@ def dsm_estimates(
             inside.take(units.cell).without(leaves),
         )
         pulls.add(units, left, leaves.of(Pair.MACHINE).rows > 0)
-    return _estimate(pulls, whole, BY_NAME["smd"], inside.of(Pair.MACHINE))
+    return _estimate(
+        pulls,
+        whole,
+        BY_NAME["smd"],
+        inside.of(Pair.MACHINE),
+    )
 
 
 @dataclass(frozen=True)

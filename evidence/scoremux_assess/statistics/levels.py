@@ -99,7 +99,12 @@ def _scale(rows: Ratings, count: int | None) -> range:
 def _table(ratings: Ratings, other: Floats, scale: range) -> Ints:
     """Return rows by level of the human and of another rater, [L, L]; those without the other's level are left out."""
     both = ~np.isnan(other)
+    levels = len(scale)
     human = np.rint(ratings.human[both]) - scale.start
-    at = human * len(scale) + np.rint(other[both]) - scale.start
-    table = by_cell(at.astype(np.int64), ratings.rows[both], len(scale) ** 2)
-    return table.astype(np.int64).reshape(len(scale), len(scale))
+    at = human * levels + np.rint(other[both]) - scale.start
+    table = by_cell(
+        at.astype(np.int64),
+        ratings.rows[both],
+        levels**2,
+    )
+    return table.astype(np.int64).reshape(levels, levels)

@@ -117,7 +117,13 @@ def measure_confidence(
     with undefined():
         error = np.abs(stated - correct).sum(axis=1) / total.sum(axis=1)
         curves = [_curve(hit[order], weight[order], None if student is None else student[order]) for order in orders]
-        return Reliability(rows, stated / total, correct / total, error, *np.stack(curves, axis=1))
+        return Reliability(
+            rows,
+            stated / total,
+            correct / total,
+            error,
+            *np.stack(curves, axis=1),
+        )
 
 
 def measure_routing(
@@ -133,7 +139,12 @@ def measure_routing(
         people: The share of rows that were sent to people, [C].
         kept: The weight of a row that the machine keeps, 0 where people read it, NaN where that is not known, [B].
     """
-    machine, wrong = _totals(task, len(stated.error) - 1, kept, kept * ~right)
+    machine, wrong = _totals(
+        task,
+        len(stated.error) - 1,
+        kept,
+        kept * ~right,
+    )
     with undefined():
         return Routing(
             np.where(np.isnan(machine), np.nan, 1 - people),
