@@ -58,7 +58,8 @@ def calibrate_tasks(
     looks = {name: _looks(policy, rows.tasks[name], of) for name, of in trained.items()}
     numbers = {name: number for name, (_, number) in looks.items()}
     verdicts = _verdicts(policy, trained) if trained else {}
-    failing = _failing(policy, verdicts)
+    gate = {"fail": Verdict.FAIL, "not enough rows": Verdict.NOT_ENOUGH_ROWS, "off": -1}[policy.gate.verdict]
+    failing = [name for name, (verdict, _) in verdicts.items() if verdict <= gate]
     fitted = fit(policy, trained, numbers, failing)
     decisions = {
         name: replace(
@@ -101,11 +102,6 @@ def _verdicts(policy: ScoringPolicy, tasks: Tasks) -> Verdicts:
         fails = [criterion.title for criterion, of in judged.items() if of.verdict[n] == Verdict.FAIL]
         verdicts[name] = Verdict(int(overall.verdict[n])), fails
     return verdicts
-
-
-def _failing(policy: ScoringPolicy, verdicts: Verdicts) -> list[str]:
-    worst = {"fail": Verdict.FAIL, "not enough rows": Verdict.NOT_ENOUGH_ROWS, "off": -1}[policy.gate.verdict]
-    return [name for name, (verdict, _) in verdicts.items() if verdict <= worst]
 
 
 def _looks(

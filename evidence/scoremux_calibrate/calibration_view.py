@@ -142,15 +142,15 @@ def _left_out(calibration: Calibration) -> Iterator[str]:
     yield from reservations(calibration.reasons)
 
 
-def _settings(decision: Decision) -> dict[str, float | None]:
+def _settings(decision: Decision) -> dict[str, Any]:
     """Return the settings that a new calibration may change most."""
     temperature = decision.temperature
     threshold = decision.threshold
     return {
-        "temperature": temperature.value if temperature else None,
-        "threshold": threshold.least if threshold else None,
-        "to_people": threshold.share if threshold else None,
-        "rows": temperature.rows if temperature else None,
+        "temperature": temperature and temperature.value,
+        "threshold": threshold and threshold.least,
+        "to_people": threshold and threshold.share,
+        "rows": temperature and temperature.rows,
     }
 
 

@@ -110,7 +110,7 @@ def _as_columns(
         level=np.array(level, dtype=np.int64),
         human=np.array([row.level for row in labelled], dtype=np.int64),
         second=np.array(
-            [np.nan if row.second is None else row.second for row in labelled],
+            [row.second for row in labelled],
             dtype=np.float64,
         ),
         pooled=None if width is None else _stack(vectors, width),

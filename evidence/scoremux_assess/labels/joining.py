@@ -191,7 +191,7 @@ def _truth_columns(
         task=codes(row.task for row in rows) if "task" in table.present else None,
         level=np.where(apart | on, np.nan, level),
         second=np.array(
-            [np.nan if row.second is None else row.second for row in rows],
+            [row.second for row in rows],
             np.float64,
         ),
         groups=groups,

@@ -11,7 +11,6 @@ from typing import Any
 from scoremux_assess.conclusions.assessment import Assessment, assess
 from scoremux_assess.conclusions.verdicts import read_criteria
 from scoremux_assess.labels.close_rows import count_close
-from scoremux_assess.labels.joined_columns import JoinedColumns
 from scoremux_assess.labels.joining import read_joined
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, LabelColumns
 from scoremux_assess.report.figure_tables import as_json, write_json, write_table
@@ -57,26 +56,12 @@ def write_report(
     provenance = {**_provenance(inputs, title), "close_rows": close}
     write_json(out.with_suffix(".json"), as_json(assessed, joined, provenance))
     write_table(out.with_suffix(".parquet"), assessed)
+    beside = {suffix: out.with_suffix(f".{suffix}").name for suffix in ("json", "parquet")}
+    values = view(assessed, joined) | provenance | beside | {"example": example}
+    page = render("scoremux_assess.report", "page.html", values)
     with writing(out):
-        replace_file(
-            out,
-            [page(assessed, joined, {**provenance, "example": example}, out).encode()],
-            mode=None,
-        )
+        replace_file(out, [page.encode()], mode=None)
     return assessed
-
-
-def page(
-    assessed: Assessment,
-    joined: JoinedColumns,
-    provenance: dict[str, object],
-    out: Path,
-) -> str:
-    beside = {
-        "json": out.with_suffix(".json").name,
-        "parquet": out.with_suffix(".parquet").name,
-    }
-    return render("scoremux_assess.report", "page.html", view(assessed, joined) | provenance | beside)
 
 
 def render(
