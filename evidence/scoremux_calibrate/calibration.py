@@ -44,11 +44,13 @@ class Calibration(Fitted):
 def calibrate_tasks(
     engine: Engine, store: Store, policy: ScoringPolicy, labelled: LabelTable, *, unverified: bool = False
 ) -> Calibration:
-    """Fit the decisions of all tasks that have rows, see `eligible_rows`; untrained tasks share no threshold.
+    """Fit the decisions of all tasks that have rows, see `eligible_rows`. engine: scores rows without a prediction."""
+    return _fit_decisions(score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified)))
 
-    engine: scores rows without a prediction.
-    """
-    rows = score_rows(engine, eligible_rows(store, policy, labelled, unverified=unverified))
+
+def _fit_decisions(rows: Eligible) -> Calibration:
+    """Return the decision of each task; rows of untrained tasks are not part of a shared threshold."""
+    policy = rows.policy
     reasons = _reasons(rows)
     trained = {
         name: of.scores
