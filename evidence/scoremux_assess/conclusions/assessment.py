@@ -94,7 +94,7 @@ def assess(joined: JoinedColumns, criteria: Sequence[Criterion]) -> Assessment:
     )
     fewer = fewer_fails({c: j for c, j in {**judged, **groups.judged}.items() if c.of != "item"})
     judged = {c: fewer.get(c, j) for c, j in judged.items()}
-    groups = groups.with_verdicts(fewer)
+    groups = replace(groups, judged={c: fewer[c] for c in groups.judged})
     of_task = ((c, j) for c, j in judged.items() if c.of == "task")
     overall = worst([*of_task, *groups.worst_by_task(cells)], cells)
     versions = [*scored.versions]

@@ -50,31 +50,24 @@ class Groups:
             return
         of_tasks = self.task >= 0
         rows = self.figures["dsm"].n
-        task = self.task[of_tasks]
-        share = rows[of_tasks] / np.bincount(task, rows[of_tasks], cells)[task]
+        of_task = np.bincount(self.task[of_tasks], rows[of_tasks], cells)
         for criterion, judgement in self.judged.items():
-            verdicts = judgement.verdict[of_tasks]
-            needed = np.zeros(cells)
-            measured = verdicts != Verdict.NOT_MEASURED
+            measured = of_tasks & (judgement.verdict != Verdict.NOT_MEASURED)
+            task = self.task[measured]
+            part = judgement.take(measured)
             verdict = np.full(cells, Verdict.PASS, np.int8)
-            np.minimum.at(verdict, task[measured], verdicts[measured])
-            verdict[np.bincount(task[measured], minlength=cells) == 0] = Verdict.NOT_MEASURED
-            undecided = verdicts == Verdict.NOT_ENOUGH_ROWS
+            np.minimum.at(verdict, task, part.verdict)
+            verdict[np.bincount(task, minlength=cells) == 0] = Verdict.NOT_MEASURED
+            needed = np.zeros(cells)
             with undefined():
-                np.maximum.at(
-                    needed,
-                    task,
-                    np.where(undecided, np.ceil(judgement.needed[of_tasks] / share), 0),
-                )
+                share = rows[measured] / of_task[task]
+                rows_of_task = np.ceil(part.needed / share)
+            np.maximum.at(needed, task, np.where(part.verdict == Verdict.NOT_ENOUGH_ROWS, rows_of_task, 0))
             p_pass = np.zeros(cells)
             p_fail = np.ones(cells)
-            np.maximum.at(p_pass, task[measured], judgement.p_pass[of_tasks][measured])
-            np.minimum.at(p_fail, task[measured], judgement.p_fail[of_tasks][measured])
+            np.maximum.at(p_pass, task, part.p_pass)
+            np.minimum.at(p_fail, task, part.p_fail)
             yield criterion, Judgement(verdict, needed, p_pass, p_fail)
-
-    def with_verdicts(self, judged: Judged) -> "Groups":
-        """Return the same groups with other verdicts on their criteria."""
-        return replace(self, judged={c: judged[c] for c in self.judged})
 
 
 _NOBODY = np.zeros(0, np.int64)
