@@ -101,10 +101,19 @@ def _as_columns(
     students: Mapping[str | None, int],
     width: int | None,
 ) -> LabelledScores:
-    """Return rows of one task as columns. width: of the vectors that the head read; None leaves them out."""
+    """Return rows of one task as columns. width: of the vectors that the head read; None leaves them out.
+
+    Raises EngineError where vectors are needed and no row has one.
+    """
     labelled, level, probabilities, vectors = zip(*rows, strict=True)
     texts = [repr(row.key) if row.text is None else f"{fold(row.text)}\0" for row in labelled]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    pooled = None
+    if width is not None:
+        if all(vector is None for vector in vectors):
+            raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
+        none = np.full(width, np.nan, dtype=np.float32)
+        pooled = np.stack([none if vector is None else vector for vector in vectors])
     return LabelledScores(
         probabilities=np.array(probabilities, dtype=np.float32).astype(np.float64),
         level=np.array(level, dtype=np.int64),
@@ -113,7 +122,7 @@ def _as_columns(
             [row.second for row in labelled],
             dtype=np.float64,
         ),
-        pooled=None if width is None else _stack(vectors, width),
+        pooled=pooled,
         weight=np.array([row.weight for row in labelled], dtype=np.float64),
         student=np.array(
             [students[row.student] for row in labelled],
@@ -121,14 +130,6 @@ def _as_columns(
         ),
         text=np.array([numbers[text] for text in texts], dtype=np.int64),
     )
-
-
-def _stack(vectors: Sequence[npt.NDArray[np.float32] | None], width: int) -> npt.NDArray[np.float32]:
-    """Return float32 [B, H]; NaN for rows without a vector."""
-    if all(vector is None for vector in vectors):
-        raise EngineError("the policy's rule `unusual` needs the texts of labelled rows; name their files")
-    none = np.full(width, np.nan, dtype=np.float32)
-    return np.stack([none if vector is None else vector for vector in vectors])
 
 
 def _digest_of(rows: Rows) -> str:

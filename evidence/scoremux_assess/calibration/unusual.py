@@ -42,7 +42,11 @@ def fit_unusual(
     shrunk = (1 - _SHRINKAGE) * variance + _SHRINKAGE * variance.mean()
     weights = _rounded(1 / (len(shrunk) * np.maximum(shrunk, 1e-12)))
     centres = _rounded(centres)
-    distances = [_distances(vectors, centre, weights, rows) for centre, rows in zip(centres, groups, strict=True)]
+    distances = []
+    for centre, rows in zip(centres, groups, strict=True):
+        differences = vectors - centre
+        differences[rows] *= len(rows) / (len(rows) - 1)  # x − c' = (x − c) · n / (n − 1), c' without the row
+        distances.append((differences * differences * weights).sum(axis=1))
     limit = float(np.quantile(np.min(distances, axis=0), quantile, method="higher"))
     return Unusual(
         float(_rounded(np.array([limit]))[0]),
@@ -51,18 +55,6 @@ def fit_unusual(
         centres,
         weights,
     )
-
-
-def _distances(
-    vectors: Floats,
-    centre: Floats,
-    weights: Floats,
-    rows: Ints,
-) -> Floats:
-    """Return each row's distance to a centre, as it would be without the row: x − c' = (x − c) · n / (n − 1)."""
-    differences = vectors - centre
-    differences[rows] *= len(rows) / (len(rows) - 1)
-    return np.asarray((differences * differences * weights).sum(axis=1))
 
 
 def _rounded(values: Floats) -> Floats:

@@ -199,7 +199,7 @@ def _truth_columns(
         sample=sample,
         version=codes(row.version for row in rows),
         unusable=bad | unknown,
-        length=None if text is None else _lengths(text),
+        length=None if text is None else np.array(pc.utf8_length(text).to_pylist(), np.float64),
         left_out=(*_left_out(ids, reasons), *_lines_left_out(table)),
         administration=codes(row.administration for row in rows) if "administration" in table.present else None,
     )
@@ -268,7 +268,7 @@ def join(
             np.where(off_second[kept], np.nan, labels.second),
             scores.expected,
             weight[kept],
-            kept=_kept(scores, routed),
+            kept=np.where(routed[scores.task.code], np.nan, ~scores.to_people) if scores.to_people.any() else None,
             length=labels.length,
         ),
         output=kept,
@@ -328,10 +328,6 @@ def _as_sample(
     return usable, weight, reasons
 
 
-def _lengths(text: Any) -> Floats:
-    return np.asarray(pc.cast(pc.utf8_length(text), pa.float64()).to_numpy(zero_copy_only=False))
-
-
 def _beside_sample(task: Ints32, truth: KnownColumns, place: Ints) -> Mask:
     """Return which rows people read for their route, where the task's others stand for them: see `routed_beside`."""
     routed = truth.sample.routed[place]
@@ -382,13 +378,6 @@ def _population(compared: ScoredColumns, routed: Mask, weight: Floats) -> str:
         weight,
     )
     return " ".join(filter(None, (population, heavy, start_note)))
-
-
-def _kept(compared: ScoredColumns, routed: Mask) -> Floats | None:
-    """Return which rows the machine keeps, NaN for `routed` tasks; None where it keeps all or has no routes."""
-    if not compared.to_people.any():
-        return None
-    return np.where(routed[compared.task.code], np.nan, ~compared.to_people)
 
 
 def _matching(scored: ScoredColumns, truth: KnownColumns) -> tuple[Ints32, Ints32, int]:

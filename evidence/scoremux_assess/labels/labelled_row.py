@@ -310,13 +310,6 @@ def labelled_row(
     return row
 
 
-def _level_or_points(level: str, points: str) -> str:
-    """Name the columns in which a person's number may be."""
-    if points == level:
-        return level
-    return f"{level} or {points}" if points else f"{level}, counted from 0"
-
-
 def problem_of(
     row: LabelledRow,
     needed: Collection[str],
@@ -340,7 +333,10 @@ def problem_of(
         if not has[key]:
             if key == "level":
                 words = "; words need [levels] in columns.toml" if NO_NUMBER in row.remarks else ""
-                return f"no number in {_level_or_points(name, columns.score)}{words}"
+                points = columns.score
+                if points != name:
+                    name += f" or {points}" if points else ", counted from 0"
+                return f"no number in {name}{words}"
             return f"no {name}"
     if columns.predicted and row.probabilities is None:
         return "probabilities is not a list of numbers"

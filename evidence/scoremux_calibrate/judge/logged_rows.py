@@ -63,13 +63,16 @@ def _row(line: bytes, where: str) -> LoggedRow | None:
             raise ValueError("it is of another format than 1")
         if values["status"] != _OK:
             return None
+        level = values["level"]
+        if type(level) is not int or level < 0:
+            raise ValueError("its level is not a whole number from 0")
         probabilities = _distribution(values["probabilities"])
         return LoggedRow(
             digest=str(values["digest"]),
             task=str(values["task"]),
             version=_digest(values, "version"),
             backbone=_digest(values, "backbone"),
-            level=_level(values["level"]),
+            level=level,
             probabilities=probabilities,
             arithmetic=str(values.get("arithmetic") or values["precision"]),
             margin=_margin(probabilities, values.get("margin")),
@@ -81,12 +84,6 @@ def _row(line: bytes, where: str) -> LoggedRow | None:
 def _digest(values: Mapping[str, object], key: str) -> str:
     if not re.fullmatch(DIGEST_PATTERN, value := str(values[key])):
         raise ValueError(f"its {key} is not a digest of 64 hexadecimal digits")
-    return value
-
-
-def _level(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError("its level is not a whole number from 0")
     return value
 
 
