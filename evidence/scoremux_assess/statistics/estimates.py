@@ -100,11 +100,7 @@ class Estimates:
             object.__setattr__(self, name, np.broadcast_to(getattr(self, name), len(self.value)))
 
     def at(self, cell: int) -> Figure:
-        return Figure(
-            float(self.value[cell]),
-            float(self.low[cell]),
-            float(self.high[cell]),
-        )
+        return Figure(*(float(column[cell]) for column in (self.value, self.low, self.high)))
 
     def of_fewer(self, cell: int) -> str:
         """Return the words that say of how many cells a mean is, where these are not all."""

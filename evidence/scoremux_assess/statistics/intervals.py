@@ -171,16 +171,22 @@ def _units(
 
 
 class _Pulls:
-    """How a statistic moves, on its scale, as each unit is left out: the jackknife's moments by cell."""
+    """How a statistic moves, on its scale, as each unit is left out.
+
+    Attributes:
+        moments: How many units each cell has, and the sums of their pulls to the powers 1 to 4, [5, C].
+        units: How many of them the statistic is about.
+        lost: The sum of how much less the value is without each unit.
+    """
 
     def __init__(self, value: Floats, scale: str) -> None:
         self.value = value
         self.scale = scale
         self._moved: list[tuple[Values, Values, npt.NDArray[np.float32]]] = []
         self.middle = straight(value, scale)
-        self._moments = np.zeros((5, len(value)))
+        self.moments = np.zeros((5, len(value)))
         self.units = np.zeros(len(value))
-        self._lost = np.zeros(len(value))
+        self.lost = np.zeros(len(value))
 
     def add(
         self,
@@ -195,8 +201,8 @@ class _Pulls:
             pull = self.middle[units.cell] - straight(left, self.scale)
         # Rounding must not pass for a difference.
         pull[np.abs(pull) < 1e-13] = 0.0
-        self._lost += self._by_cell(units, np.nan_to_num(self.value[units.cell] - left))
-        self._moments += [self._by_cell(units, pull**power) for power in range(5)]
+        self.lost += self._by_cell(units, np.nan_to_num(self.value[units.cell] - left))
+        self.moments += [self._by_cell(units, pull**power) for power in range(5)]
         self.units += self._by_cell(units, about)
         if units.student is not None and len(self.value) > 1:
             slope = {"correlation": 1 - self.value**2, "ratio": self.value}.get(
@@ -228,28 +234,10 @@ class _Pulls:
         moves = alone > 0
         return np.asarray(np.where(moves, with_others, places) / np.where(moves, alone, np.maximum(units, 1)))
 
-    def bias(self) -> Floats:
-        """Return (n − 1) · (mean of the values without each unit − value), [C]."""
-        n = self._moments[0]
-        return np.asarray(-(n - 1) / np.maximum(n, 1) * self._lost)
-
     def error(self) -> Floats:
         """Return the standard error, [C]."""
-        n, first, second, *_ = self._moments
+        n, first, second, *_ = self.moments
         return np.asarray(np.sqrt((n - 1) / n * np.maximum(second - first**2 / n, 0)))
-
-    def freedom(self) -> Floats:
-        """Return the degrees of freedom of the standard error, [C]: few where few units bring most of it.
-
-        2 (Σ pull²)² / Σ pull⁴ − 1, at most the units − 1; coverage needs the factor 2 (`tests/slow/test_intervals.py`).
-        """
-        with undefined():
-            return np.fmin(self.units - 1, 2 * self._moments[2] ** 2 / self._moments[4] - 1)
-
-    def skewness(self) -> Floats:
-        """Return the skewness of the statistic's influence function, [C]."""
-        mean, second, third = self._moments[1:4] / self._moments[0]
-        return np.asarray((third - 3 * mean * second + 2 * mean**3) / (second - mean**2) ** 1.5)
 
 
 def _estimate(
@@ -268,6 +256,7 @@ def _estimate(
             ends = _interval(pulls, independent, statistic.step(whole.of(Pair.MACHINE), rated))
         low, high = within(pulls.scale, np.array(ends))
     nowhere = np.isnan(pulls.value) | np.isnan(low) | np.isnan(high)
+    units = pulls.moments[0]
     one_level, by_chance = _constant(whole, statistic.pairs, pulls.units)
     return Estimates(
         value=pulls.value,
@@ -278,7 +267,7 @@ def _estimate(
         one_level=one_level,
         by_chance=by_chance,
         shared=pulls.shared(),
-        bias=pulls.bias(),
+        bias=-(units - 1) / np.maximum(units, 1) * pulls.lost,
     )
 
 
@@ -332,7 +321,9 @@ def _student(pulls: _Pulls) -> Ends:
 
 def _skewed(pulls: _Pulls) -> Ends:
     """Return the wider of Student's t and Hall's monotone transformation of it, on each side."""
-    g = pulls.skewness() / np.sqrt(pulls.units)
+    mean, second, third = pulls.moments[1:4] / pulls.moments[0]
+    skewness = (third - 3 * mean * second + 2 * mean**3) / (second - mean**2) ** 1.5  # of the influence function
+    g = skewness / np.sqrt(pulls.units)
     t = student_t(pulls.units - 1)
 
     def hall(x: Floats) -> Floats:
@@ -356,4 +347,6 @@ def _share_interval(pulls: _Pulls, rows: Floats, independent: Floats) -> Ends:
     error = pulls.error()
     explaining = share * (1 - share) / (error**2 * (units - 1) / units)
     size = np.where(error > 0, np.minimum(rows, explaining), np.minimum(independent, units))
-    return wilson(share, size, rows, units, pulls.freedom())
+    # Degrees of freedom of the standard error, few where few units bring most of it; coverage needs the factor 2.
+    freedom = np.fmin(units - 1, 2 * pulls.moments[2] ** 2 / pulls.moments[4] - 1)
+    return wilson(share, size, rows, units, freedom)
