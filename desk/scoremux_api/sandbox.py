@@ -36,6 +36,8 @@ _SECOND = "sandbox-2"
 _BY = "scoremux api --sandbox"
 _CORRECTED = "corrected"
 _BLOCK_ROWS = 512
+_Keys = list[tuple[str, str]]
+"""Tasks and ids of rows."""
 _REFUSED = {
     "limited": (429, "Too many requests", "the rate of this token is used up: send again later", 1),
     "busy": (503, "Server busy", "the scoring server's queue is full", 1),
@@ -84,7 +86,7 @@ class SandboxScorer(TritonScorer):
             _later(self._decide, waiting)
         return scored
 
-    def _decide(self, rows: list[tuple[str, str]], name: str = _HUMAN, level: int = 0) -> None:
+    def _decide(self, rows: _Keys, name: str = _HUMAN, level: int = 0) -> None:
         """Be the human who gives a level to the rows of some tasks and ids."""
         with suppress(ReviewError):  # there is one already
             accounts.add_person(self._database, name, "leader", None, _BY)
@@ -104,7 +106,7 @@ class SandboxScorer(TritonScorer):
         if name == _HUMAN and (wrong := [row for row in rows if row[1].startswith(_CORRECTED)]):
             _later(self._correct, wrong, account)
 
-    def _correct(self, rows: list[tuple[str, str]], account: Any) -> None:
+    def _correct(self, rows: _Keys, account: Any) -> None:
         """Be the leader who has rows read again, and the second human, who gives them level 1."""
         with self._database.write() as connection:
             access = TaskAccess(connection, account)
@@ -113,7 +115,7 @@ class SandboxScorer(TritonScorer):
         self._decide(rows, _SECOND, 1)
 
 
-def _numbers(connection: Connection, rows: list[tuple[str, str]]) -> Sequence[int]:
+def _numbers(connection: Connection, rows: _Keys) -> Sequence[int]:
     """Return the numbers of rows at the desk, by their tasks and ids."""
     return connection.scalars(select(API_ROW.row).where(tuple_(API_ROW.task, API_ROW.name).in_(rows))).all()
 

@@ -25,15 +25,14 @@ class RecordedState:
     """The content of the tables as the record has it.
 
     Attributes:
-        tables: By the names of tables and the keys of their rows: all other columns.
+        tables: By the names of tables and the keys of their rows: all other columns. Of `people` with the digest of
+            the password's hash, of `anchors` by task the digest of its papers.
     """
 
     policy: Columns = field(default_factory=dict)
-    tables: defaultdict[str, dict[Any, Columns]] = field(default_factory=lambda: defaultdict(dict))
-    people: dict[int, Columns] = field(default_factory=dict)  # with the digest of the password's hash
+    tables: defaultdict[str, dict[Any, Any]] = field(default_factory=lambda: defaultdict(dict))
     tasks: dict[str, Columns] = field(default_factory=dict)  # digest of its levels and texts, and whether it is paused
     members: set[tuple[int, int]] = field(default_factory=set)  # pools, and people in them
-    anchors: dict[str, str] = field(default_factory=dict)  # task → digest of its anchor papers
     chunks: list[tuple[int, int, str]] = field(default_factory=list)  # first and last id, and digest, of rows
     rescored: dict[int, tuple[str, str]] = field(default_factory=dict)  # row → first and newest digest (old records)
     rows: dict[int, Columns] = field(default_factory=dict)  # state, round and final score, if not as the row came in
@@ -63,7 +62,7 @@ class RecordedState:
             case "policy":
                 self.policy = {name: value for name, value in body.items() if name != "row"}
             case "person added" | "person changed":
-                account = self.people.setdefault(body["person"], {})
+                account = self.tables["people"].setdefault(body["person"], {})
                 account |= {name: body[name] for name in ("name", "role", "active", "password") if name in body}
             case "task":
                 self.tasks.setdefault(body["task"], {"paused": False})["digest"] = body["digest"]
@@ -71,7 +70,7 @@ class RecordedState:
                 for task in self.tasks if body["task"] == "" else self.tasks.keys() & {body["task"]}:
                     self.tasks[task]["paused"] = action == "paused"
             case "anchors":
-                self.anchors[body["task"]] = body["digest"]
+                self.tables["anchors"][body["task"]] = body["digest"]
             case "work assigned":
                 person = body["person"]
                 others = {n: a for n, a in self.tables["assignments"].items() if a["person"] != person}

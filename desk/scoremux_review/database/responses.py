@@ -103,7 +103,7 @@ def next_id(connection: Connection) -> int:
     return int(connection.scalar(select(func.max(ROW.id))) or 0) + 1
 
 
-def rows_at(connection: Connection, chunk: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int, str], Any]:
+def rows_at(connection: Connection, chunk: Sequence[Columns]) -> dict[tuple[str, int, str], Any]:
     """Return the known rows at the sources and lines of other rows, by source, line and name."""
     sources, lines = ({row[name] for row in chunk} for name in ("source", "line"))
     query = select(rows).where(ROW.source.in_(sources), ROW.line.in_(lines))

@@ -73,7 +73,7 @@ def verify(connection: Connection, expected: tuple[int, str] | None = None) -> t
         except (KeyError, ValueError, TypeError) as error:
             raise BrokenRecordError(f"entry {entry.number} of the record cannot be understood") from error
     _check_programme(connection, recorded)
-    _compare("account", recorded.people, _accounts(connection))
+    _compare("account", recorded.tables["people"], _accounts(connection))
     for name, what in _COMPARED.items():
         _compare(what, recorded.tables[name], _columns(connection, schema.metadata.tables[name]))
     _compare("member of pool", {key: {} for key in recorded.members}, _columns(connection, schema.pool_members))
@@ -121,7 +121,7 @@ def _check_programme(connection: Connection, recorded: RecordedState) -> None:
     _compare("task", recorded.tasks, stored_tasks)
     named = connection.scalars(select(schema.ANCHOR.task).distinct()).all()
     papers = {task: programme.anchors_digest(connection, task) for task in named}
-    if papers != recorded.anchors:
+    if papers != recorded.tables["anchors"]:
         raise BrokenRecordError("the anchor papers are not what the record says")
 
 

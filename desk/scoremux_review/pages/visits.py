@@ -15,7 +15,7 @@ from scoremux_review.database.accounts import Person
 from scoremux_review.database.connection import Connection, Database
 from scoremux_review.errors import NotAllowedError, ReviewError
 from scoremux_review.pages.proxy import USER
-from scoremux_review.reading.leases import RANDOM
+from scoremux_review.reading.leases import RANDOM, Draw
 from scoremux_review.reading.task_access import TaskAccess
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -52,7 +52,7 @@ class Desk:
     address: str = "127.0.0.1"
     user_header: str = ""
     hasher: PasswordHasher = field(default_factory=PasswordHasher)
-    draw: Callable[[], float] = RANDOM
+    draw: Draw = RANDOM
     answer_s: float = 0.06
     stop: Callable[[str], None] = lambda _: None
 

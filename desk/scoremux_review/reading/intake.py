@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,7 @@ def row_of(
     task: str,
     name: str,
     origin: Origin,
-    outcome: Mapping[str, Any],
+    outcome: Columns,
     policy: DeskPolicy,
     number: int,
     drawn: float | None = None,

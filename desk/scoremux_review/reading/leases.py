@@ -23,6 +23,9 @@ from scoremux_review.database.schema import (
 from scoremux_review.reading.intake import share
 from scoremux_review.reading.task_access import QUALIFY, TaskAccess
 
+Draw = Callable[[], float]
+"""Returns random numbers in 0…1."""
+
 RANDOM = secrets.SystemRandom().random
 
 _MOST_MEMBERS = 40
@@ -31,7 +34,7 @@ _CLOCK_S = 300.0  # how far the clocks of two desks may differ
 _GROUPED = ("route", "all")
 
 
-def take(access: TaskAccess, task: str, reason: str, draw: Callable[[], float] = RANDOM) -> Any | None:
+def take(access: TaskAccess, task: str, reason: str, draw: Draw = RANDOM) -> Any | None:
     """Return the read that a person has, or lease the next one.
 
     Args:
@@ -74,7 +77,7 @@ def _kept(access: TaskAccess, task: str, reason: str) -> Any | None:
     return None
 
 
-def _queues_in_order(access: TaskAccess, task: str, reason: str, draw: Callable[[], float]) -> list[tuple[str, str]]:
+def _queues_in_order(access: TaskAccess, task: str, reason: str, draw: Draw) -> list[tuple[str, str]]:
     """Return task and reason of the queues to look for the next read in.
 
     Within a task they come at random, so that the order does not tell a rater why a response is read.
@@ -99,7 +102,7 @@ def _queues_in_order(access: TaskAccess, task: str, reason: str, draw: Callable[
     return [*first, *((queue.task, queue.reason) for queue in order)]
 
 
-def _next_read(access: TaskAccess, task: str, reason: str, draw: Callable[[], float]) -> Any | None:
+def _next_read(access: TaskAccess, task: str, reason: str, draw: Draw) -> Any | None:
     """Return the next read of a queue: a paper of the qualification set, an open read, or a validity paper."""
     read = access.next_paper(task) if access.obstacle(task) == QUALIFY else None
     if read is None and access.may_read(task):
