@@ -30,19 +30,7 @@ _MOST_LINE = 2**63 - 1
 _MOST_LEVEL = 10_000
 _MOST_NAME_BYTES = 2_000
 _TEXTS = ("text", "source", "administration", "student", "kept")
-_NO_SCORE = {
-    "status": "OK",
-    "level": -1,
-    "probabilities": "[]",
-    "confidence": None,
-    "level_low": None,
-    "level_high": None,
-    "condition": "",
-    "route": "",
-    "read_behind": None,
-    "version": "",
-    "known_level": None,
-}
+_NO_SCORE = {"status": "OK", "level": -1}
 _COMPARED = ("status", "level", "route", "version", "chosen_by", "read_behind")
 
 
@@ -178,18 +166,16 @@ def insert_rows(connection: Connection, chunk: list[Columns], file: str, by: str
 
 def _scored_row(path: Path, number: int, row: Columns, origin: Origin, policy: DeskPolicy) -> Columns:
     where = f"{path}, row {number}"
-    drawn = None
     if origin.administration is None:
         origin = origin._replace(administration=path.name)
+    if row.get("chosen_by") == DRAWN:
+        origin = origin._replace(source=f"{DRAWN} {path.name}", line=number)
     with parsing(f"{where}: not what `scoremux score` writes; a numeric column has no number"):
-        if row.get("chosen_by") == DRAWN:
-            drawn = _number(row.get("probability"))
-            if drawn is None or not 0 < drawn <= 1:
-                raise InputError(f"{where}: probability is not a number above 0 and at most 1")
-            origin = origin._replace(source=f"{DRAWN} {path.name}", line=number)
         outcome = {**row, "level": whole_number(path, number, row["level"])}
         task = str(row["task"]).partition("@")[0]
-        columns = row_of(task, str(row["id"]), origin, outcome, policy, number, drawn)
+        columns = row_of(task, str(row["id"]), origin, outcome, policy, number)
+    if columns["chosen_by"] == DRAWN and not 0 < (columns["read_behind"] or 0) <= 1:
+        raise InputError(f"{where}: probability is not a number above 0 and at most 1")
     if not 0 <= columns["line"] <= _MOST_LINE or abs(columns["level"]) > _MOST_LEVEL:
         raise InputError(f"{where}: its line or level is out of range")
     if len(columns["source"].encode()) + len(columns["name"].encode()) > _MOST_NAME_BYTES:
@@ -204,15 +190,13 @@ def row_of(
     outcome: Columns,
     policy: DeskPolicy,
     number: int,
-    drawn: float | None = None,
 ) -> Columns:
     """Return a scored response as a row for the database.
 
     Args:
         name: The id of the response.
-        outcome: Columns as `scoremux score` writes them.
+        outcome: Columns as `scoremux score` writes them, and `scoremux sample` where it drew the response.
         number: Its place in time among the rows of one source.
-        drawn: The probability with which `scoremux sample` drew it; None where it did not.
 
     Raises:
         ValueError, TypeError, OverflowError: a numeric column has no number.
@@ -225,57 +209,51 @@ def row_of(
     probability = picked if chosen_by == BEHIND else None
     if reason == Reason.HELD.value:
         probability = 1.0
-    if drawn is not None:
-        chosen_by, reason, probability = DRAWN, SAMPLE, drawn
+    if outcome.get("chosen_by") == DRAWN:
+        chosen_by, reason, probability = DRAWN, SAMPLE, _number(outcome.get("probability"))
     certainty = max(probabilities, default=0.0) if confidence is None else confidence
     priorities = {"uncertainty": certainty, "time": float(number)}
     order = policy.order if probability is None else "random"
-    return _row(
-        task,
-        name,
-        origin,
-        priorities.get(order, share(f"order {task} {name} {origin.line}")),
-        level=outcome["level"],
-        probabilities=json.dumps(probabilities),
-        confidence=confidence,
-        level_low=_level(outcome.get("level_low")),
-        level_high=_level(outcome.get("level_high")),
-        read_behind=probability,
-        chosen_by=chosen_by,
-        reason=reason,
-        state="waiting" if reason else "machine",
+    return {
+        **_place(task, name, origin),
         **texts,
-    )
+        "level": outcome["level"],
+        "probabilities": json.dumps(probabilities),
+        "confidence": confidence,
+        "level_low": _level(outcome.get("level_low")),
+        "level_high": _level(outcome.get("level_high")),
+        "read_behind": probability,
+        "chosen_by": chosen_by,
+        "reason": reason,
+        "priority": priorities.get(order, share(f"order {task} {name} {origin.line}")),
+        "known_level": None,
+        "state": "waiting" if reason else "machine",
+    }
 
 
 def _paper(path: Path, kind: str, number: int, task: str, text: str, level: int, row: Columns) -> Columns:
     source = path.name if kind == VALIDITY else f"{kind} {path.name}"
-    student = cell_text(row.get("student")) or ""
-    return _row(
-        task,
-        str(row.get("id") or number),
-        Origin(source, number, text, student, path.name),
-        share(f"{kind} {task} {number}"),
-        known_level=level,
-        chosen_by=kind,
-        reason="",
-        state=kind,
-    )
+    origin = Origin(source, number, text, cell_text(row.get("student")) or "", path.name)
+    return {
+        **row_of(task, str(row.get("id") or number), origin, _NO_SCORE, DeskPolicy(), number),
+        "priority": share(f"{kind} {task} {number}"),
+        "known_level": level,
+        "chosen_by": kind,
+        "reason": "",
+        "state": kind,
+    }
 
 
-def _row(task: str, name: str, origin: Origin, priority: float, **values: Any) -> Columns:
-    """Return a row for the database: its place and cleaned texts, and other columns; without them no score."""
+def _place(task: str, name: str, origin: Origin) -> Columns:
+    """Return the columns of a row that say where the response is, with its cleaned texts."""
     texts = {cell: storable(getattr(origin, cell) or "") for cell in _TEXTS}
     key = hashlib.blake2b(f"{task}\0{fold(texts['text'])}".encode(), digest_size=8).digest()
     return {
-        **_NO_SCORE,
         **texts,
         "task": task,
         "name": storable(name),
         "line": origin.line,
-        "priority": priority,
         "folded_key": int.from_bytes(key, "big", signed=True),
-        **values,
     }
 
 
