@@ -120,9 +120,16 @@ def row(
         for change in _changes(connection, found, item):
             if not changes or change.model_copy(update={"at": changes[-1].at}) != changes[-1]:
                 changes.append(change)
-    row: dict[str, Any] = {column: getattr(found, column) or None for column in ("reason", "route", "version")}
-    row |= {"id": name, "task": task, "machine_level": _level(found), **changes[-1].model_dump()}
-    return RowOut(**row, history=changes)
+    return RowOut(
+        id=name,
+        task=task,
+        reason=found.reason or None,
+        machine_level=_level(found),
+        route=found.route or None,
+        version=found.version or None,
+        history=changes,
+        **changes[-1].model_dump(),
+    )
 
 
 def _changes(connection: Connection, row: Any, item: programme.Item) -> Iterator[RowChange]:

@@ -248,9 +248,16 @@ def end_lease(
     attempts = delivery.attempts + (delivered is not None)
     state = DELIVERED if delivered else DEAD if attempts >= MOST_ATTEMPTS else WAITING
     jitter = random.uniform(0.8, 1.2)
-    due_at = now + pause_s(max(1, attempts)) * jitter
-    values = {"state": state, "answer": answer, "due_at": due_at, "attempts": attempts}
-    if not changed(connection, deliveries, mine, **values) or delivered is None:
+    kept = changed(
+        connection,
+        deliveries,
+        mine,
+        state=state,
+        answer=answer,
+        due_at=now + pause_s(max(1, attempts)) * jitter,
+        attempts=attempts,
+    )
+    if not kept or delivered is None:
         return
     webhook = WEBHOOK.id == delivery.webhook
     failures = delivery.failures + 1
