@@ -4,32 +4,18 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from scoremux_batch.job import Job
 from scoremux_batch.journal import JobState
 from scoremux_batch.parts import REJECTED, read_table
 from scoremux_batch.people import ALERTS
-from scoremux_client.contract import Status
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.rows.writers import JOURNAL, WRITERS, beside_parts, done_note, write_scored
 from scoremux_files.settings import parse_object
 
 _FORMAT = 1
-_SCORED = (Status.OK, Status.CONDITION)
-
-
-class JobCounts(NamedTuple):
-    """How many rows a job rejected, and how many of the others have which status."""
-
-    rejected: int
-    statuses: Counter[str]
-
-    @property
-    def scored(self) -> int:
-        """Rows with a score or a condition code."""
-        return sum(self.statuses[status.value] for status in _SCORED)
 
 
 class Output:
@@ -49,8 +35,8 @@ class Output:
             self.rejected, self.alerts = beside_parts(path, REJECTED), beside_parts(path, ALERTS)
         self._note = done_note(path)
 
-    def finished(self, job: Job) -> JobCounts | None:
-        """Return the counts of the job if it wrote this file.
+    def finished(self, job: Job) -> JobState | None:
+        """Return the counts of rejected rows and of statuses, all tasks together, if the job wrote this file.
 
         Raises InputError where something else is there: it is never overwritten.
         """
@@ -70,7 +56,8 @@ class Output:
             stamp = self._stamp()
             if stamp != {key: note[key] for key in stamp}:
                 raise InputError(f"{self.path} has changed since it was written; move it, or give another --out")
-            return JobCounts(int(note["rejected"]), Counter({name: int(n) for name, n in note["statuses"].items()}))
+            statuses = Counter({name: int(rows) for name, rows in note["statuses"].items()})
+            return JobState(rejected=int(note["rejected"]), counts={"": statuses})
 
     def export(self, job: Job, state: JobState) -> None:
         """Write the file from the parts, note which job wrote it, and remove the parts. Raises InputError."""

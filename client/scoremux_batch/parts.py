@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,8 @@ WITHOUT_CONFIDENCE = "machine, without a confidence"
 """Where scores of tasks go that are not calibrated, if the server's profile leaves them to the machine."""
 
 _UNFINISHED = ".unfinished.json"
-_FORMAT = 2
+_FORMAT = 3
 _SAVED_EVERY_S = 5.0
-_FIELDS = [field.name for field in fields(Scored) if field.name not in ("id", "embedding")]
 
 
 def write_part(
@@ -155,8 +154,8 @@ class UnfinishedPart:
         """Save outcomes, if the last time is some seconds ago. Raises InputError."""
         if time.monotonic() - self._saved_at < _SAVED_EVERY_S:
             return
-        rows = [[getattr(outcome, name) for name in _FIELDS] for outcome in scored]
-        content = {"format": _FORMAT, "part": part.number, "rows": rows}
+        columns = {"task": [s.task for s in scored], "arithmetic": [s.arithmetic for s in scored], **columns_of(scored)}
+        content = {"format": _FORMAT, "part": part.number, "columns": columns}
         with writing(self._path):
             replace_file(self._path, [json.dumps(content).encode()], mode=None)
         self._saved_at = time.monotonic()
@@ -165,9 +164,10 @@ class UnfinishedPart:
         """Return the outcomes of a part's first rows; none if they are of another part, or cannot be read."""
         try:
             content = parse_object(self._path.read_bytes())
-            if content["format"] != _FORMAT or content["part"] != part.number or len(content["rows"]) > len(part):
+            columns = content["columns"]
+            if (content["format"], content["part"]) != (_FORMAT, part.number) or len(columns["task"]) > len(part):
                 return []
-            return [_outcome(dict(zip(_FIELDS, row, strict=True))) for row in content["rows"]]
+            return [outcome_of(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         except (OSError, ValueError, KeyError, TypeError):
             return []  # the rows are scored again
 
@@ -178,8 +178,11 @@ class UnfinishedPart:
         self._saved_at = time.monotonic()
 
 
-def _outcome(values: dict[str, Any]) -> Scored:
-    values["status"] = Status(values["status"])
-    values["probabilities"] = tuple(values["probabilities"])
-    values["level_range"] = values["level_range"] and tuple(values["level_range"])
+def outcome_of(row: Mapping[str, Any]) -> Scored:
+    """Return the outcome that a row of columns holds (see `columns_of`)."""
+    low, high = row["level_low"], row["level_high"]
+    values = {field.name: row[field.name] for field in fields(Scored) if field.name in row}
+    values["status"] = Status(row["status"])
+    values["probabilities"] = tuple(row["probabilities"])
+    values["level_range"] = None if low is None else (low, high)
     return Scored(**values)

@@ -19,7 +19,8 @@ from scoremux_files.terminal import takes
 if TYPE_CHECKING:
     from scoremux_batch.in_process import Connection
     from scoremux_batch.job import Job
-    from scoremux_batch.job_output import JobCounts, Output
+    from scoremux_batch.job_output import Output
+    from scoremux_batch.journal import JobState
 
 REJECTED_STATUS, ALERT_STATUS, NOTHING_SCORED_STATUS = 3, 4, 5
 
@@ -105,7 +106,7 @@ def score(options: ScoreOptions) -> None:
 
     Example: scoremux score responses/ --out scored --url localhost:8001
     """
-    from scoremux_batch.job_output import JobCounts, Output
+    from scoremux_batch.job_output import Output
     from scoremux_batch.job_run import run_job
     from scoremux_batch.sources import check_sources
     from scoremux_batch.summary import check
@@ -118,17 +119,16 @@ def score(options: ScoreOptions) -> None:
             check_sources(job.sources, job.layout)
             raise typer.Exit(REJECTED_STATUS if check(console, job) else 0)
     connection = _connection(options)
-    counts = output.finished(job)
-    if counts is None:
+    state = output.finished(job)
+    if state is None:
         on_ray = options.engine is BatchEngine.RAY
         state = run_job(console, output, job, connection, on_ray, options.workers)
-        counts = JobCounts(state.rejected, state.statuses)
         if output.is_file:
             output.export(job, state)
         console.print(f"written to {out}", soft_wrap=True)
     else:
-        console.print(f"nothing to do: {counts.statuses.total():,} rows are in {out}", soft_wrap=True)
-    if status := _report(console, output, counts, bool(options.alert)):
+        console.print(f"nothing to do: {state.statuses.total():,} rows are in {out}", soft_wrap=True)
+    if status := _report(console, output, state, bool(options.alert)):
         raise typer.Exit(status)
 
 
@@ -161,17 +161,19 @@ def _connection(options: ScoreOptions) -> Connection:
     return Connection(urls, options.token, options.patience_s, tls, options.insecure, options.mixed_arithmetic)
 
 
-def _report(console: Console, output: Output, counts: JobCounts, alert: bool) -> int:
+def _report(console: Console, output: Output, state: JobState, alert: bool) -> int:
     """Print a line for each problem, and return the exit status."""
     from scoremux_batch.people import count_alerts
+    from scoremux_client.contract import Status
 
-    nothing_scored = counts.statuses and not counts.scored
-    if counts.rejected:
-        console.print(f"rejected: {counts.rejected:,}, all in {output.rejected}", soft_wrap=True)
+    statuses = state.statuses
+    nothing_scored = statuses and not (statuses[Status.OK.value] or statuses[Status.CONDITION.value])
+    if state.rejected:
+        console.print(f"rejected: {state.rejected:,}, all in {output.rejected}", soft_wrap=True)
     if nothing_scored:
-        statuses = ", ".join(f"{rows:,} {status}" for status, rows in sorted(counts.statuses.items()))
-        console.print(f"NO ROW WAS SCORED: {statuses}", soft_wrap=True)
+        of_rows = ", ".join(f"{rows:,} {status}" for status, rows in sorted(statuses.items()))
+        console.print(f"NO ROW WAS SCORED: {of_rows}", soft_wrap=True)
     if alert and (alerts := count_alerts(output.alerts)):
         console.print(f"ALERTS: {alerts:,}, all in {output.alerts}", soft_wrap=True)
         return ALERT_STATUS
-    return NOTHING_SCORED_STATUS if nothing_scored else REJECTED_STATUS if counts.rejected else 0
+    return NOTHING_SCORED_STATUS if nothing_scored else REJECTED_STATUS if state.rejected else 0

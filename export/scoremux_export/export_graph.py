@@ -71,7 +71,7 @@ def export_backbone(
         source, opening = opening[0].base or source, opening_for(opening, classifier.model)
     sites, head = opening.describe(classifier.model)
     prefix_layers = find_prefix_layers(classifier.model)
-    classifier.refuse_random([linear.name for linear in head])
+    classifier.refuse_random(head)
     target, store = repository / "backbone" / "1", repository / "store"
     with writing(repository, ExportError):
         repository.mkdir(parents=True, exist_ok=True)

@@ -175,8 +175,10 @@ class _Stages:
                 else:
                     tables.append(start)
             state = TrainingState.begin(torch.stack(tables))
-        before = state.step
-        done = sum(s.rows_before(before) for s in sets)
+        before, done = state.step, 0
+        for one in sets:
+            epochs, more = divmod(min(before, one.steps), max(1, one.epoch_steps))
+            done += epochs * len(one.rows) + min(more * one.recipe.batch, len(one.rows))
         in_all = sum(s.recipe.epochs * len(s.rows) for s in sets)
 
         def after_step(state: TrainingState, rows: int) -> None:

@@ -3,7 +3,6 @@
 import json
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import fields
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ import pyarrow.parquet as pq
 from scoremux_batch.in_process import score_slices
 from scoremux_batch.job import Job
 from scoremux_batch.journal import JobState, Journal
-from scoremux_batch.parts import part_path, read_rejected, read_table, remove_unfinished, write_part
+from scoremux_batch.parts import outcome_of, part_path, read_rejected, read_table, remove_unfinished, write_part
 from scoremux_batch.people import ALERTS
 from scoremux_batch.slices import Slice, read_slices
 from scoremux_batch.sources import expand
 from scoremux_client.client import ScoringClient
-from scoremux_client.contract import Status
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import replace_file, replacing
 from scoremux_files.errors import parsing, reading, writing
@@ -104,7 +102,7 @@ class JobFolder:
 
     def outcomes(self, part: Path) -> list[Scored]:
         """Return the outcomes of one of `parts`. Raises InputError."""
-        return [_outcome(row) for row in read_table(part).to_pylist()]
+        return [outcome_of(row) for row in read_table(part).to_pylist()]
 
     def rejected(self) -> Iterator[dict[str, Any]]:
         """Yield the rejected rows: source, line, reason. Raises InputError."""
@@ -152,10 +150,3 @@ class JobFolder:
         with reading(path), parsing(f"{path} is damaged"):
             whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
             return [json.loads(line) for line in whole.splitlines()[1:]]
-
-
-def _outcome(row: Mapping[str, Any]) -> Scored:
-    low, high = row["level_low"], row["level_high"]
-    values = {field.name: row[field.name] for field in fields(Scored) if field.name in row}
-    values |= {"status": Status(row["status"]), "level_range": None if low is None else (low, high)}
-    return Scored(**values)

@@ -170,21 +170,16 @@ class _Texts:
         return self._last
 
     def _origin(self, path: Path, record: Record) -> Origin:
-        student, text = self._layout.student, self._text(path, record)
-        if student and student not in record.values:
-            listed = list_columns(list(record.values))
+        values, where = record.values, f"{path}, line {record.line}"
+        student, text = self._layout.student, values.get(self._layout.text)
+        if not isinstance(text, (str, bytes)):
+            missing = f"no column {self._layout.text}; name it: --column text=NAME"
+            raise InputError(f"{where}: {record.reason or missing}")
+        if student and student not in values:
             raise InputError(
-                f"{path}, line {record.line}: no column {student} (its columns: {listed}); name it "
+                f"{where}: no column {student} (its columns: {list_columns(list(values))}); name it "
                 "with --column student=NAME of `scoremux review add`"
             )
-        writer = cell_text(record.values.get(student)) if student else None
-        return Origin(str(path), record.line or 0, text, writer or "")
-
-    def _text(self, path: Path, record: Record) -> str:
-        text = record.values.get(self._layout.text)
-        if isinstance(text, bytes):
-            return text.decode(errors="replace")
-        if not isinstance(text, str):
-            missing = f"no column {self._layout.text}; name it: --column text=NAME"
-            raise InputError(f"{path}, line {record.line}: {record.reason or missing}")
-        return text
+        writer = cell_text(values[student]) if student else None
+        whole = text if isinstance(text, str) else text.decode(errors="replace")
+        return Origin(str(path), record.line or 0, whole, writer or "")

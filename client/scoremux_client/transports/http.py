@@ -6,9 +6,11 @@ whole exchange: httpx's own timeouts are for single reads and writes.
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import threading
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -18,7 +20,6 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, 
 from scoremux_client import contract
 from scoremux_client.errors import DeadlineError, RejectedError, TooLargeError, TransportError, UnavailableError
 from scoremux_client.rows import Columns
-from scoremux_client.transports.event_loop import start
 from scoremux_client.transports.transport import MOST_ANSWER_BYTES, Tls, explained, kind_of, plain
 
 _HEADER_LENGTH = "inference-header-content-length"
@@ -34,6 +35,37 @@ _CODE_OF_HTTP = {
     408: "DEADLINE_EXCEEDED", 429: "RESOURCE_EXHAUSTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }  # fmt: skip
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_inherited: list[asyncio.AbstractEventLoop] = []
+"""Loops of the processes that this one was forked from. To close one would disturb the process that runs it."""
+
+
+def start(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """Run a coroutine on the event loop of this process; cancelling the future cancels it.
+
+    The loop is one daemon thread, made at first use, that runs the HTTP requests of every client: clients are shared by
+    threads and by the caller's own event loops, so none of those can be theirs. A forked process starts its own.
+    """
+    global _loop
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="scoremux", daemon=True).start()
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop)
+
+
+def _forget_loop() -> None:
+    global _loop, _lock
+    _inherited.extend([] if _loop is None else [_loop])
+    _loop, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_loop)
 
 
 class HttpTransport:

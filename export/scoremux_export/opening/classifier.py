@@ -3,7 +3,8 @@
 import copy
 import inspect
 import json
-from collections.abc import Collection
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ import transformers
 from huggingface_hub import constants
 from torch import nn
 
-from scoremux_engine.model.backbone import TOKEN_TYPE_IDS
+from scoremux_engine.model.backbone import TOKEN_TYPE_IDS, HeadLinear
 from scoremux_export.errors import ModelError
 from scoremux_files.settings import quote_key
 
@@ -88,9 +89,9 @@ class Classifier:
         opened.words()
         return opened
 
-    def refuse_random(self, saved: Collection[str]) -> None:
-        """Raise ModelError if a module has random weights and adapters do not save it whole."""
-        for name in sorted(self.random - set(saved)):
+    def refuse_random(self, head: Iterable[HeadLinear]) -> None:
+        """Raise ModelError if a module has random weights and adapters do not save it whole, as they do the head."""
+        for name in sorted(self.random - {linear.name for linear in head}):
             raise ModelError(
                 f"{self.source} has no weights for {name}, so every start draws random ones; save the whole model "
                 "before you train adapters, or name the module in modules_to_save and export with --for and adapters"
@@ -129,7 +130,8 @@ class Classifier:
 
 
 def quieten() -> None:
-    """Keep transformers from printing."""
+    """Keep transformers and torch's exporter from printing."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 

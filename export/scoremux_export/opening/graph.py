@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,7 +61,8 @@ def write_graph(
         raise ModelError(f"{unused[0].partition('.')[2]} is never called by the model's forward; it cannot be a site")
     prefix_outputs = [kept_output(name) for layer in model.prefix_layers for name in layer.inputs]
     try:
-        with _quiet():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
                 model,
                 kwargs={**rows, "tables": tables},
@@ -98,20 +98,6 @@ def _dynamic_shapes(rows: Iterable[str], model: OpenedModel, max_tokens: int) ->
     for name in rows:
         shapes[name] = of_rows if name in (GROUP, PREFIX_TOKENS) else of_tokens
     return {**shapes, "tables": tables}
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Suppress the exporter's progress and warnings."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _first_line(error: BaseException) -> str:

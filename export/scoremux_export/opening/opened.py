@@ -1,12 +1,13 @@
 """The opened model: its sites and its head read their adapter weights from inputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from scoremux_engine.model.backbone import (
     HeadLinear,
@@ -19,13 +20,49 @@ from scoremux_engine.model.backbone import (
 )
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.prefix import GraphPrefixes
-from scoremux_export.opening.shared import SharedRows
 
 Tables = dict[str, torch.Tensor]
 
 
 SiteProduct = Callable[[str, torch.Tensor, nn.Module, Tables], torch.Tensor]
 """product(site, x, base, tables): returns base(x) + (x @ A[group]) @ B[group]."""
+
+
+class SharedRows(TorchFunctionMode):
+    """While active, follows tensors that got rows early; `repeat` over rows of these tensors changes nothing.
+
+    Some encoders feed a site with something that all rows share, such as an embedding of relative positions [1, P, D]
+    (DeBERTa). Its adapters differ by row, so the site's output has rows, and the model's own step that repeats the
+    shared thing for every row must not repeat it again.
+
+    Rows come first in both [B, P, D] and its reshaping to [B·heads, P, d]; repeating whole blocks B times and keeping
+    the first block is the identity.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._followed: dict[int, torch.Tensor] = {}
+
+    def follow(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Follow `tensor` and whatever is made only of it."""
+        self._followed[id(tensor)] = tensor  # held, so that its id stays its own
+        return tensor
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        _types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        followed = bool(tensors) and all(id(t) in self._followed for t in tensors)
+        if followed and function is torch.Tensor.repeat:
+            return args[0]
+        result = function(*args, **(kwargs or {}))
+        if followed and isinstance(result, torch.Tensor):
+            self.follow(result)
+        return result
 
 
 @dataclass

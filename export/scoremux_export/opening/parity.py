@@ -49,14 +49,9 @@ def prove(model: Any, backbone: Backbone, runner: BackboneRunner, opening: Openi
     """
     generator = torch.Generator().manual_seed(0)
     number = np.float64 if runner.precision == "float64" else np.float32
-    with tempfile.TemporaryDirectory() as scratch:
-        adapters = [
-            _adapter(model, backbone, Path(scratch) / str(place), place, kind, generator, number)
-            for place, kind in enumerate(_adapter_options(opening))
-        ]
-    oracles = [oracle.double() if number is np.float64 else oracle for _, oracle in adapters]
+    packages, oracles = _adapters(model, backbone, opening, generator, number)
     worst, spread, spec, rows = 0.0, 0.0, backbone.spec, list[Tokens]()
-    for tokens, group, out in _run([package for package, _ in adapters], model, backbone, runner, generator):
+    for tokens, group, out in _run(packages, model, backbone, runner, generator):
         pooled, rows = np.asarray(out.pooled), rows + tokens
         for row, g in enumerate(group):
             expected, read = _ask(oracles[g], tokens[row], spec)
@@ -120,45 +115,42 @@ def _run_behind_prefixes(
     return runner.run(inputs, stacked, pooled=True)
 
 
-def _adapter_options(opening: Opening) -> list[dict[str, Any]]:
-    """Return PEFT options for each adapter of the proof: plain LoRA, and every variant that the opening takes."""
-    saved = list(opening.modules_to_save) or None
+def _adapters(
+    model: Any, backbone: Backbone, opening: Opening, generator: torch.Generator, number: Number
+) -> tuple[list[TaskPackage], list[nn.Module]]:
+    """Make random adapters with PEFT: plain LoRA, and every variant that the opening takes.
+
+    Each is saved, and read back as a package. Returns the packages, and PEFT's own models.
+    """
     kinds: list[dict[str, Any]] = [{}, {"use_rslora": True}, {"use_dora": opening.dora}, {"lora_bias": opening.bias}]
-    return [{"modules_to_save": saved, **kind} for kind in kinds]
-
-
-def _adapter(
-    model: Any,
-    backbone: Backbone,
-    folder: Path,
-    place: int,
-    options: dict[str, Any],
-    generator: torch.Generator,
-    number: Number,
-) -> tuple[TaskPackage, nn.Module]:
-    """Make a random adapter with PEFT, save it, read it back as a package; return it with PEFT's own model."""
-    base: Any = copy_of(model)
-    base.num_labels = base.config.num_labels = levels = _LEVELS[place]
-    last = backbone.spec.head[-1].name
-    base.set_submodule(last, nn.Linear(backbone.spec.head[-1].d_in, levels, bias=backbone.spec.head[-1].bias))
-    config = peft.LoraConfig(
-        task_type=peft.TaskType.SEQ_CLS,
-        r=_RANKS[place],
-        lora_alpha=16,
-        target_modules=[site.name for site in backbone.spec.sites],
-        **options,
-    )
-    oracle = peft.get_peft_model(base, config).eval()
-    with torch.no_grad():
-        for name, parameter in oracle.named_parameters():
-            if parameter.requires_grad:
-                # PEFT starts B at zero, which would prove nothing.
-                scale = 0.1 if "lora_B" in name else _unit_scale(parameter)
-                drawn = torch.randn(parameter.shape, generator=generator) * scale
-                parameter.copy_(parameter * (1 + drawn) if "magnitude" in name else drawn)
-    oracle.save_pretrained(str(folder))
-    (folder / TASK_JSON).write_text(json.dumps({"id": f"parity-{place}", "levels": list(range(levels))}))
-    return TaskPackage.read(folder, backbone, number), oracle
+    packages, oracles, last = list[TaskPackage](), list[nn.Module](), backbone.spec.head[-1]
+    for rank, levels, kind in zip(_RANKS, _LEVELS, kinds, strict=True):
+        base: Any = copy_of(model)
+        base.num_labels = base.config.num_labels = levels
+        base.set_submodule(last.name, nn.Linear(last.d_in, levels, bias=last.bias))
+        config = peft.LoraConfig(
+            task_type=peft.TaskType.SEQ_CLS,
+            r=rank,
+            lora_alpha=16,
+            target_modules=[site.name for site in backbone.spec.sites],
+            modules_to_save=list(opening.modules_to_save) or None,
+            **kind,
+        )
+        oracle = peft.get_peft_model(base, config).eval()
+        with torch.no_grad():
+            for name, parameter in oracle.named_parameters():
+                if parameter.requires_grad:
+                    # PEFT starts B at zero, which would prove nothing.
+                    scale = 0.1 if "lora_B" in name else _unit_scale(parameter)
+                    drawn = torch.randn(parameter.shape, generator=generator) * scale
+                    parameter.copy_(parameter * (1 + drawn) if "magnitude" in name else drawn)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            oracle.save_pretrained(scratch)
+            (folder / TASK_JSON).write_text(json.dumps({"id": "parity", "levels": list(range(levels))}))
+            packages.append(TaskPackage.read(folder, backbone, number))
+        oracles.append(oracle.double() if number is np.float64 else oracle)
+    return packages, oracles
 
 
 def _check_read(oracle: Any, tokens: Tokens, off: float, rows: Sequence[Tokens], spec: BackboneSpec) -> None:

@@ -76,11 +76,6 @@ class TrainingSet:
         first = place * self.recipe.batch
         return [self.rows[i] for i in order[first : first + self.recipe.batch]]
 
-    def rows_before(self, step: int) -> int:
-        """Return how many rows its steps before `step` took."""
-        epochs, more = divmod(min(step, self.steps), max(1, self.epoch_steps))
-        return epochs * len(self.rows) + min(more * self.recipe.batch, len(self.rows))
-
 
 @dataclass(frozen=True)
 class StepRow:

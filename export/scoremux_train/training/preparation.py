@@ -153,7 +153,7 @@ class _Backbone:
     def open(cls, source: str, plan: Plan) -> "_Backbone":
         classifier = Classifier.open(source)
         sites, head = Opening(plan.sites, plan.modules_to_save).describe(classifier.model)
-        classifier.refuse_random([linear.name for linear in head])
+        classifier.refuse_random(head)
         tokenizer = Tokenizer.of(classifier.words(), classifier.max_tokens)
         return cls(classifier, tokenizer, weights_digest(source), sites, head)
 
@@ -165,15 +165,16 @@ def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Bac
     """
     rows, groups = training
     tokenizer, classifier = backbone.tokenizer, backbone.classifier
-    if task.layout is not None and (room := tokenizer.room(task.layout.render(""))) < LEAST_ROOM_TOKENS:
-        raise DataError(
-            f"task {task.id}: its input leaves {room} of {tokenizer.max_tokens} tokens to the response; leave "
-            f"{LEAST_ROOM_TOKENS}"
-        )
     fold_of = [WHOLE - 1] * len(rows)
     if plan.folds:
         levels = [int(row.level) for row in rows]
         fold_of = assign(levels, groups, plan.folds, plan.seed, task.id, "folds")
+    recipe = plan.of(task.id)
+    if task.layout is not None and (room := tokenizer.room(task.render(""))) < LEAST_ROOM_TOKENS:
+        raise DataError(
+            f"task {task.id}: its input leaves {room} of {tokenizer.max_tokens} tokens to the response; leave "
+            f"{LEAST_ROOM_TOKENS}"
+        )
     times, has_types = Counter(row.id for row in rows), classifier.token_types
     examples = []
     for row, tokens in zip(rows, tokenizer.encode([task.render(row.response) for row in rows]), strict=True):
@@ -181,7 +182,7 @@ def _prepare_task(task: Task, training: TrainingRows, plan: Plan, backbone: _Bac
         ids = tokens.ids or [classifier.pad_id]  # as in serving
         types = (tokens.types or [0]) if has_types else ()
         examples.append(Example(derived_key(task.id, row.id, *administration), int(row.level), ids, types))
-    return PreparedTask(task, plan.of(task.id), rows, examples, groups, fold_of)
+    return PreparedTask(task, recipe, rows, examples, groups, fold_of)
 
 
 def assign(

@@ -179,7 +179,7 @@ def test_rows_of_an_unfinished_part_survive_ctrl_c(tmp_path: Path, url: str) -> 
         until((tmp_path / "out" / ".unfinished.json").exists, process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=240)
-    saved = len(json.loads((tmp_path / "out" / ".unfinished.json").read_text())["rows"])
+    saved = len(json.loads((tmp_path / "out" / ".unfinished.json").read_text())["columns"]["task"])
     assert saved > 0 and not rows(tmp_path / "out")
     stopped = re.search(r"stopped with ([\d,]+) rows scored", errors)
     assert stopped and int(stopped[1].replace(",", "")) >= saved
