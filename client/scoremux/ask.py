@@ -3,9 +3,9 @@
 import os
 from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.text import Text
+from typer import Argument, Option
 
 from scoremux_client import Response, Scored, ScoringClient
 from scoremux_client.errors import InputError
@@ -16,9 +16,9 @@ _BAR = 30
 
 
 def ask(
-    task: Annotated[str, typer.Argument(help="Id of the task.")],
-    text: Annotated[str, typer.Argument(help="The response.")],
-    url: Annotated[str, typer.Option(help="HOST:PORT of the server, or grpcs://HOST:PORT.")] = "localhost:8001",
+    task: Annotated[str, Argument(help="Id of the task.")],
+    text: Annotated[str, Argument(help="The response.")],
+    url: Annotated[str, Option(help="HOST:PORT of the server, or grpcs://HOST:PORT.")] = "localhost:8001",
 ) -> None:
     """Score one response, and show how likely each level is. SCOREMUX_TOKEN has the token, where one is needed.
 

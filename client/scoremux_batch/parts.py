@@ -22,7 +22,7 @@ from scoremux_files.errors import InputError, parsing, reading, writing
 from scoremux_files.rows.writers import SCHEMA, beside_parts
 from scoremux_files.settings import parse_object
 
-PLACED = SCHEMA.append(pa.field("source", pa.string())).append(pa.field("line", pa.int64()))
+PLACED = SCHEMA.append(pa.field("source", "string")).append(pa.field("line", "int64"))
 """Columns of a part: those of an outcome, and the file and line (Parquet: row) that its row came from."""
 
 REJECTED = "rejected"
@@ -95,8 +95,8 @@ def read_table(path: Path) -> Any:
         raise InputError(f"{path} cannot be read") from error
     for name, value in (("arithmetic", ""), ("student", None)):
         if name not in table.column_names:  # a part of a job that an earlier version began
-            table = table.append_column(name, pa.array([value] * len(table), pa.string()))
-    kept = [pa.field(name, pa.string()) for name in table.column_names if name not in PLACED.names]
+            table = table.append_column(name, pa.array([value] * len(table), "string"))
+    kept = [pa.field(name, "string") for name in table.column_names if name not in PLACED.names]
     schema = pa.schema([*PLACED, *kept])
     return table.select(schema.names).cast(schema)  # a program that removed rows may have changed what may be null
 
@@ -134,10 +134,10 @@ def outcome_columns(ids: Sequence[str], tasks: Sequence[str], scored: Sequence[S
 
 def text_column(values: Sequence[str | None]) -> Any:
     try:
-        return pa.array(values, pa.string())
+        return pa.array(values, "string")
     except UnicodeEncodeError:  # JSON may bring half of a surrogate pair
         valid = [value if value is None else value.encode("utf-8", "replace").decode() for value in values]
-        return pa.array(valid, pa.string())
+        return pa.array(valid, "string")
 
 
 class UnfinishedPart:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from scoremux_files.errors import InputError
 from scoremux_files.rows.row_layout import COLUMN_HELP, RowLayout, column_names
@@ -37,64 +38,64 @@ class ScoreOptions:
     """The options of `scoremux score`."""
 
     sources: Annotated[
-        list[str], typer.Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs; -: JSONL of stdin.")
+        list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs; -: JSONL of stdin.")
     ]
-    out: Annotated[Path, typer.Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")]
-    url: Annotated[list[str] | None, typer.Option(help="HOST:PORT or URL of a server; may be repeated.")] = None
-    token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None
+    out: Annotated[Path, Option("--out", help="Folder for Parquet parts, or one .jsonl, .csv or .parquet file.")]
+    url: Annotated[list[str] | None, Option(help="HOST:PORT or URL of a server; may be repeated.")] = None
+    token: Annotated[str | None, Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None
     root_certificates: Annotated[
-        Path | None, typer.Option(help="PEM file of the authorities that the servers' certificates come from.")
+        Path | None, Option(help="PEM file of the authorities that the servers' certificates come from.")
     ] = None
     client_certificate: Annotated[
-        Path | None, typer.Option(help="PEM file, with --client-key, for servers that ask for one.")
+        Path | None, Option(help="PEM file, with --client-key, for servers that ask for one.")
     ] = None
-    client_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None
+    client_key: Annotated[Path | None, Option(help="PEM file of the certificate's key.")] = None
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
+        bool, Option("--insecure", help="Send the token to other machines over unencrypted connections, too.")
     ] = False
     column: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--column",
             metavar="KEY=NAME",
             help=f"{COLUMN_HELP}, without which rows are numbered, task, text or student (who wrote it).",
         ),
     ] = None
     keep: Annotated[
-        list[str] | None, typer.Option(help="Column that the output gets too, such as a group's; repeatable.")
+        list[str] | None, Option(help="Column that the output gets too, such as a group's; repeatable.")
     ] = None
-    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part, which a crash may cost at most.")] = 16_384
+    part_rows: Annotated[int, Option(min=1, help="Rows of a part, which a crash may cost at most.")] = 16_384
     patience_s: Annotated[
-        float, typer.Option("--patience", min=0, help="Seconds for which a failed request is sent again.")
+        float, Option("--patience", min=0, help="Seconds for which a failed request is sent again.")
     ] = 300.0
     read_behind: Annotated[
         str,
-        typer.Option(
+        Option(
             metavar="SHARE|FILE",
             help="Share of the machine's rows that people score too, or the .json of `scoremux watch`, which plans it "
             "by task; needs --key-file.",
         ),
     ] = ""
-    key_file: Annotated[Path | None, typer.Option(help="File with a secret of 16 bytes or more.")] = None
+    key_file: Annotated[Path | None, Option(help="File with a secret of 16 bytes or more.")] = None
     alert: Annotated[
         str | None,
-        typer.Option(help="TASK:THRESHOLD. Write rows to OUT/_alerts whose levels above 0 have this probability."),
+        Option(help="TASK:THRESHOLD. Write rows to OUT/_alerts whose levels above 0 have this probability."),
     ] = None
     condition: Annotated[
         str | None,
-        typer.Option(help="TASK:CODES:THRESHOLD. A task whose levels above 0 are condition codes, such as au:AU:0.99."),
+        Option(help="TASK:CODES:THRESHOLD. A task whose levels above 0 are condition codes, such as au:AU:0.99."),
     ] = None
     engine: Annotated[
-        BatchEngine, typer.Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
+        BatchEngine, Option(help="ray: the processes of the cluster that RAY_ADDRESS names, or of this machine.")
     ] = BatchEngine.LOCAL
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes of --engine ray (default: one a CPU).")] = None
+    workers: Annotated[int | None, Option(min=1, help="Processes of --engine ray (default: one a CPU).")] = None
     mixed_arithmetic: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--mixed-arithmetic", help="Take scores that were computed in different arithmetics (column `arithmetic`)."
         ),
     ] = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count everything, send nothing.")] = False
+    dry_run: Annotated[bool, Option("--dry-run", help="Read and count everything, send nothing.")] = False
 
 
 @takes(ScoreOptions)

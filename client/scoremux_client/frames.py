@@ -14,7 +14,7 @@ from scoremux_client.rows import Response, Scored
 _LIST = "list"
 _TYPES = {
     "status": "string", "level": "int32", "score": "float32", "probabilities": _LIST, "version": "string",
-    "tokens": "int32", "truncated": "bool_", "confidence": "float32", "condition": "string", "route": "string",
+    "tokens": "int32", "truncated": "bool", "confidence": "float32", "condition": "string", "route": "string",
     "level_low": "int32", "level_high": "int32",
 }  # fmt: skip
 """New column → its type in Arrow; a list is of float32."""
@@ -49,7 +49,7 @@ class FrameRows:
         for row in (row for row, task in enumerate(self._tasks) if task is None):
             columns["status"][row] = Status.INVALID_TASK.value
         for name, values in columns.items():
-            kind = pa.list_(pa.float32()) if _TYPES[name] == _LIST else getattr(pa, _TYPES[name])()
+            kind = pa.list_(pa.float32()) if _TYPES[name] == _LIST else _TYPES[name]
             table = table.append_column(name, pa.array(values, kind))
         if library == "pandas":
             return table.to_pandas()

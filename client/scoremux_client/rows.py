@@ -125,7 +125,7 @@ def to_bytes(text: str | bytes | None) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def encode(responses: Sequence[Response]) -> dict[str, npt.NDArray[np.object_]]:
+def encode(responses: Sequence[Response]) -> Columns:
     """Return the input tensors, object arrays of bytes [B, 1]."""
     columns = {contract.TEXT.name: [to_bytes(r.text) for r in responses]}
     columns[contract.TASK.name] = [to_bytes(r.task) for r in responses]

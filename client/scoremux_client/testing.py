@@ -107,7 +107,7 @@ class FakeTransport:
         else:
             future.set_result(self._columns(responses))
 
-    def _columns(self, responses: list[Response]) -> dict[str, npt.NDArray[Any]]:
+    def _columns(self, responses: list[Response]) -> Columns:
         width = max([1, *map(len, self._tasks.values())])
         values: dict[str, Any] = {
             "STATUS": b"OK",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from scoremux_client.errors import InputError
 
@@ -32,14 +33,14 @@ _COLUMN = "How it calls the columns task, text, level; repeatable."
 
 @export.command()
 def backbone(
-    model: Annotated[str | None, typer.Argument(help=_MODEL)] = None,
+    model: Annotated[str | None, Argument(help=_MODEL)] = None,
     *,
-    out: Annotated[Path, typer.Option("--out", help="Repository to write into.")],
-    adapters: Annotated[list[Path] | None, typer.Option("--for", help=_FOR, metavar="DIR…")] = None,
-    same_weights: Annotated[bool, typer.Option("--same-weights", help=_SAME_WEIGHTS)] = False,
-    sites: Annotated[str | None, typer.Option(help=_SITES)] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=8, help=_MAX_TOKENS)] = None,
-    replace_store: Annotated[bool, typer.Option("--replace-store", help=_REPLACE_STORE)] = False,
+    out: Annotated[Path, Option("--out", help="Repository to write into.")],
+    adapters: Annotated[list[Path] | None, Option("--for", help=_FOR, metavar="DIR…")] = None,
+    same_weights: Annotated[bool, Option("--same-weights", help=_SAME_WEIGHTS)] = False,
+    sites: Annotated[str | None, Option(help=_SITES)] = None,
+    max_tokens: Annotated[int | None, Option(min=8, help=_MAX_TOKENS)] = None,
+    replace_store: Annotated[bool, Option("--replace-store", help=_REPLACE_STORE)] = False,
 ) -> None:
     """Export the backbone with open sites, and prove it against PEFT before it is published.
 
@@ -81,7 +82,7 @@ def backbone(
 
 
 @export.command()
-def measure(repository: Annotated[Path, typer.Argument(help="Model repository with an exported backbone.")]) -> None:
+def measure(repository: Annotated[Path, Argument(help="Model repository with an exported backbone.")]) -> None:
     """Add to an export what each start compares its numbers with, and what int8 needs; needs no PyTorch.
 
     The backbone keeps its digest, and the store stays as it is. int8's ranges are written where OpenVINO (in the extra
@@ -99,11 +100,11 @@ def measure(repository: Annotated[Path, typer.Argument(help="Model repository wi
 
 @export.command()
 def plan(
-    repository: Annotated[Path, typer.Argument(help="Model repository with an exported backbone.")],
-    precision: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float16",
-    rank: Annotated[int, typer.Option(min=1, help="Largest LoRA rank.")] = 16,
-    levels: Annotated[int, typer.Option(min=1, help="Most levels of a task.")] = 8,
-    groups: Annotated[int, typer.Option(min=1, help="Most tasks of a micro-batch.")] = 1024,
+    repository: Annotated[Path, Argument(help="Model repository with an exported backbone.")],
+    precision: Annotated[str, Option(help="float32, float16 or bfloat16.")] = "float16",
+    rank: Annotated[int, Option(min=1, help="Largest LoRA rank.")] = 16,
+    levels: Annotated[int, Option(min=1, help="Most levels of a task.")] = 8,
+    groups: Annotated[int, Option(min=1, help="Most tasks of a micro-batch.")] = 1024,
 ) -> None:
     """Build a TensorRT plan of the backbone, on the GPU that will run it.
 
@@ -127,9 +128,9 @@ def plan(
 
 @export.command()
 def verify(
-    repository: Annotated[Path, typer.Argument(help="Model repository with a backbone and tasks.")],
-    data: Annotated[Path, typer.Option("--data", help="Rows with task, text and, if known, level.")],
-    column: Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None,
+    repository: Annotated[Path, Argument(help="Model repository with a backbone and tasks.")],
+    data: Annotated[Path, Option("--data", help="Rows with task, text and, if known, level.")],
+    column: Annotated[list[str] | None, Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None,
 ) -> None:
     """Show what each precision that runs here changes, against float32 in ONNX Runtime.
 

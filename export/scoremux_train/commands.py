@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from scoremux_client.errors import InputError
 from scoremux_files.atomic import NEW
@@ -42,17 +43,17 @@ _COLUMN = (
 class TrainOptions:
     """The options of `scoremux train`."""
 
-    sources: Annotated[list[Path], typer.Argument(help="Labelled responses: .csv, .jsonl or .parquet files.")]
-    backbone: Annotated[str, typer.Option(help=_BACKBONE)] = ""
-    out: Annotated[Path | None, typer.Option(help="Folder for the output: one adapter folder per task.")] = None
-    tasks: Annotated[Path | None, typer.Option(help=_TASKS)] = None
-    config: Annotated[Path | None, typer.Option(help="train.toml: recipe, sites, folds, seed.")] = None
-    check: Annotated[bool, typer.Option("--check", help="Check the data and stop.")] = False
-    check_json: Annotated[Path | None, typer.Option(help="Write the data check as JSON, too.")] = None
-    start: Annotated[Path | None, typer.Option(help=_START)] = None
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu"
-    cores: Annotated[int, typer.Option(min=0, help=_CORES)] = 0
-    column: Annotated[list[str] | None, typer.Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None
+    sources: Annotated[list[Path], Argument(help="Labelled responses: .csv, .jsonl or .parquet files.")]
+    backbone: Annotated[str, Option(help=_BACKBONE)] = ""
+    out: Annotated[Path | None, Option(help="Folder for the output: one adapter folder per task.")] = None
+    tasks: Annotated[Path | None, Option(help=_TASKS)] = None
+    config: Annotated[Path | None, Option(help="train.toml: recipe, sites, folds, seed.")] = None
+    check: Annotated[bool, Option("--check", help="Check the data and stop.")] = False
+    check_json: Annotated[Path | None, Option(help="Write the data check as JSON, too.")] = None
+    start: Annotated[Path | None, Option(help=_START)] = None
+    device: Annotated[str, Option(help="cpu, cuda or cuda:N.")] = "cpu"
+    cores: Annotated[int, Option(min=0, help=_CORES)] = 0
+    column: Annotated[list[str] | None, Option("--column", metavar="KEY=NAME", help=_COLUMN)] = None
 
 
 @takes(TrainOptions)

@@ -27,21 +27,21 @@ from scoremux_train.training.preparation import Prepared
 
 PREDICTIONS = "predictions.parquet"
 SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("task", pa.string()),
-        ("fold", pa.int32()),
-        ("level", pa.int32()),
-        ("second_level", pa.int32()),
-        ("probabilities", pa.list_(pa.float32())),
-        ("points", pa.list_(pa.float64())),
-        ("student", pa.string()),
-        ("chosen_by", pa.string()),
-        ("probability", pa.float64()),
-        ("adapter", pa.string()),
-        ("seen", pa.bool_()),
-        ("text_check", pa.string()),
-    ]
+    {
+        "id": "string",
+        "task": "string",
+        "fold": "int32",
+        "level": "int32",
+        "second_level": "int32",
+        "probabilities": pa.list_(pa.float32()),
+        "points": pa.list_(pa.float64()),
+        "student": "string",
+        "chosen_by": "string",
+        "probability": "float64",
+        "adapter": "string",
+        "seen": "bool",
+        "text_check": "string",
+    }
 )
 """level, second_level: the humans'; fold: the one that the row was held out in; points: what the task's levels stand
 for; adapter: the digest of what was trained on all rows (`adapter_digest`); seen: whether the shared start of an
@@ -124,7 +124,7 @@ def _write_predictions(out: Path, tasks: Sequence[TrainedTask]) -> None:
     groups = sorted({name for task in tasks for row in task.prepared.rows for name in row.groups})
     if any(row["administration"] for row in rows):
         groups.insert(0, "administration")
-    more = [(name, pa.string()) for name in dict.fromkeys(groups) if name not in SCHEMA.names]
+    more = [(name, "string") for name in dict.fromkeys(groups) if name not in SCHEMA.names]
     schema = pa.schema([*SCHEMA, *more])
     write_rows(
         out / PREDICTIONS,

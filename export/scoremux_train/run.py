@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scoremux_train.progress import Progress
 from scoremux_train.recipe import Plan, Recipe, derived_key
@@ -51,7 +52,7 @@ class TrainedTask:
 
     prepared: PreparedTask
     predicted: Mapping[int, Sequence[Probabilities]]
-    table: torch.Tensor
+    table: Tensor
     learned: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
@@ -85,7 +86,7 @@ def train(
     # The start of an earlier run has learned all rows of its tasks: no table that begins from it has learned fewer.
     tables = [(task, part) for task in prepared.tasks for part in folds]
     tables += [(task, part) for part in parts for task in prepared.tasks if not task.seen_by_start]
-    starts: dict[_Part, torch.Tensor] = {}
+    starts: dict[_Part, Tensor] = {}
     if start is not None:
         starts = dict.fromkeys([*folds, *parts], start.table)
     elif plan.shared.epochs:
@@ -94,7 +95,7 @@ def train(
     sets = [_training_set(plan, task, part) for task, part in tables]
     values = stages.train_tasks(tables, sets, starts)
     predicted = _predict(prepared.trainer, tables, sets, values)
-    learned, last = defaultdict[tuple[str, int], list[int]](list), dict[str, torch.Tensor]()
+    learned, last = defaultdict[tuple[str, int], list[int]](list), dict[str, Tensor]()
     for (task, part), one, table in zip(tables, sets, values, strict=True):
         if part.fold in curve_folds:
             learned[task.task.id, part.quarters].append(len(one.rows))
@@ -144,14 +145,14 @@ class _Stages:
     checkpoint_s: float
     progress: Progress
 
-    def train_starts(self, parts: Sequence[_Part]) -> dict[_Part, torch.Tensor]:
+    def train_starts(self, parts: Sequence[_Part]) -> dict[_Part, Tensor]:
         """Return a start for each part of the rows, trained on the rows of all tables that begin from it."""
         sets = [_start_set(self.prepared, part) for part in parts]
         return dict(zip(parts, self.train("start", sets, [None] * len(sets)), strict=True))
 
     def train_tasks(
-        self, tables: Sequence[_Table], sets: Sequence[TrainingSet], starts: Mapping[_Part, torch.Tensor]
-    ) -> torch.Tensor:
+        self, tables: Sequence[_Table], sets: Sequence[TrainingSet], starts: Mapping[_Part, Tensor]
+    ) -> Tensor:
         """Train a table for each set, from the shared start of its part where there is one."""
         layout = self.prepared.layout
         at_scale = [layout.at_scale(starts[part], task.task.levels) if starts else None for task, part in tables]
@@ -161,8 +162,8 @@ class _Stages:
         self,
         stage: str,
         sets: Sequence[TrainingSet],
-        starts: Sequence[torch.Tensor | None],
-    ) -> torch.Tensor:
+        starts: Sequence[Tensor | None],
+    ) -> Tensor:
         """Train a table for each set, from its start, nothing or a checkpoint; return float32 [T, width]."""
         checkpoint = Checkpoint(self.folder, stage, self.prepared.fingerprint, self.checkpoint_s)
         state = checkpoint.load()
@@ -195,7 +196,7 @@ class _Stages:
 
 
 def _predict(
-    trainer: Trainer, tables: Sequence[_Table], sets: Sequence[TrainingSet], values: torch.Tensor
+    trainer: Trainer, tables: Sequence[_Table], sets: Sequence[TrainingSet], values: Tensor
 ) -> dict[tuple[int, int], Probabilities]:
     """Predict the rows that are held out in each table's fold; return probabilities by quarters and row's key."""
     rows = [

@@ -126,7 +126,7 @@ class JobFolder:
 
         Raises InputError for a file that cannot be read or written.
         """
-        erased, gone = 0, pa.array(ids, pa.string())
+        erased, gone = 0, pa.array(ids, "string")
         for path in sorted(self.folder.glob("part-*.parquet")):
             with writing(path), parsing(f"{path} is no part of a job"):
                 table = pq.read_table(path)

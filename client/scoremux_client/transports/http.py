@@ -203,7 +203,7 @@ def _pack(
     return b"".join([header, *data]), len(header)
 
 
-def _unpack(body: bytes, header_bytes: int) -> dict[str, npt.NDArray[Any]]:
+def _unpack(body: bytes, header_bytes: int) -> Columns:
     """Return the answer's tensors by name. Raises ValueError, KeyError or TypeError where it cannot be read."""
     header = json.loads(body[:header_bytes])
     arrays: dict[str, npt.NDArray[Any]] = {}

@@ -22,6 +22,7 @@ Columns = dict[str, Any]
 """Column name → Arrow array."""
 
 Ints32 = npt.NDArray[np.int32]
+Floats64 = npt.NDArray[np.float64]
 
 _NUMBER = r"^\s*[+-]?[0-9]{1,9}(\.[0-9]*)?(e-[0-9]{1,2})?\s*$"
 _FEW_VALUES = ("task", "status", "version", "arithmetic")
@@ -48,7 +49,7 @@ class Codes:
 
     def texts(self) -> Any:
         """Return the column as text."""
-        return pa.array(self.values, pa.string()).take(pa.array(self.code, mask=self.code < 0))
+        return pa.array(self.values, "string").take(pa.array(self.code, mask=self.code < 0))
 
     def renamed(self, new: Callable[[str], str]) -> "Codes":
         """Return the column with other values, some of which may become the same."""
@@ -85,7 +86,7 @@ def encode(column: Any) -> Codes:
         array = array.dictionary_encode()
     names = [(cell_text(value) or "").strip() or None for value in array.dictionary.to_pylist()]
     codes = _as_codes(names)
-    places = pc.fill_null(array.indices, len(names)).to_numpy(zero_copy_only=False)
+    places = np.asarray(pc.fill_null(array.indices, len(names)))
     return codes.take(places)
 
 
@@ -100,8 +101,8 @@ def _as_codes(names: Sequence[str | None]) -> Codes:
 
 def numbered(listed: Any, sought: Any) -> tuple[Ints32, Ints32, int]:
     """Return a number for each text of `listed`, those of `sought` (−1: not listed), and how many numbers there are."""
-    encoded = pc.cast(_whole(listed), pa.large_string()).dictionary_encode()
-    texts = pc.cast(_whole(sought), pa.large_string())
+    encoded = pc.cast(_whole(listed), "large_string").dictionary_encode()
+    texts = pc.cast(_whole(sought), "large_string")
     places = pc.index_in(texts, value_set=encoded.dictionary)
     of_listed = np.asarray(encoded.indices, np.int32)
     of_sought = np.asarray(pc.fill_null(places, -1), np.int32)
@@ -114,24 +115,23 @@ def texts(column: Any) -> Any:
         column = column.cast(column.type.value_type)
     column = as_text(column)
     is_blank = pc.equal(pc.utf8_trim_whitespace(column), "")
-    return pc.if_else(is_blank, pa.scalar(None, pa.string()), column)
+    return pc.if_else(is_blank, pa.scalar(None, "string"), column)
 
 
-def levels(column: Any) -> npt.NDArray[np.float64]:
+def levels(column: Any) -> Floats64:
     """Return whole numbers, NaN where there is none."""
     values = numbers(column)
     return np.where(np.floor(values) == values, values, np.nan)
 
 
-def numbers(column: Any) -> npt.NDArray[np.float64]:
+def numbers(column: Any) -> Floats64:
     """Return finite numbers, NaN where there is none."""
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         written = texts(column)
         fits = pc.fill_null(pc.match_substring_regex(written, _NUMBER), False)
         trimmed = pc.utf8_trim_whitespace(written)
-        column = pc.if_else(fits, trimmed, pa.scalar(None, pa.string()))
-    numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
-    values = np.asarray(numbers, np.float64)
+        column = pc.if_else(fits, trimmed, pa.scalar(None, "string"))
+    values = np.asarray(pc.cast(column, "float64"), np.float64)
     return np.where(np.isinf(values), np.nan, values)
 
 
@@ -146,9 +146,9 @@ class Distributions:
     """
 
     width: Ints32
-    mean: npt.NDArray[np.float64]
-    greatest: npt.NDArray[np.float64]
-    ratio: npt.NDArray[np.float64]
+    mean: Floats64
+    greatest: Floats64
+    ratio: Floats64
 
 
 def distributions(column: Any, rows: int) -> Distributions:
@@ -170,16 +170,15 @@ def distributions(column: Any, rows: int) -> Distributions:
     return Distributions(width, mean, most, ratio)
 
 
-def number_lists(column: Any) -> tuple[npt.NDArray[np.float64], Ints32]:
+def number_lists(column: Any) -> tuple[Floats64, Ints32]:
     """Return the numbers of all rows one after the other, and how many each row has."""
     column = _whole(column)
     if not pa.types.is_nested(column.type):
         rows = [[float(cell) for cell in (cells or "").split()] for cells in column.to_pylist()]
         column = pa.array(rows, pa.list_(pa.float64()))
-    count = pc.fill_null(pc.list_value_length(column), 0)
-    count = count.to_numpy(zero_copy_only=False)
-    values = pc.cast(pc.list_flatten(column), pa.float64())
-    return np.asarray(values), count.astype(np.int32)
+    count = np.asarray(pc.fill_null(pc.list_value_length(column), 0), np.int32)
+    values = pc.cast(pc.list_flatten(column), "float64")
+    return np.asarray(values), count
 
 
 def _whole(column: Any) -> Any:
@@ -218,4 +217,4 @@ def _array(values: list[Any]) -> Any:
     if present and all(isinstance(value, list) for value in present):
         with suppress(pa.ArrowException, TypeError, ValueError):
             return pa.array(values, pa.list_(pa.float32()))
-    return pa.array([value if value is None else str(value) for value in values], pa.string())
+    return pa.array([value if value is None else str(value) for value in values], "string")

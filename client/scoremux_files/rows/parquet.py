@@ -102,8 +102,8 @@ def as_text(column: Any) -> Any:
     ):
         write = str
     if write is None:
-        return pc.cast(column, pa.string())
-    return pa.array([value if value is None else write(value) for value in column.to_pylist()], pa.string())
+        return pc.cast(column, "string")
+    return pa.array([value if value is None else write(value) for value in column.to_pylist()], "string")
 
 
 def _refusal_of_schema(schema: Any, layout: RowLayout) -> str:

@@ -19,25 +19,25 @@ JOURNAL = "journal.jsonl"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("task", pa.string()),
-        ("status", pa.string()),
-        ("level", pa.int32()),
-        ("score", pa.float32()),
-        ("probabilities", pa.list_(pa.float32())),
-        ("version", pa.string()),
-        ("tokens", pa.int32()),
-        ("truncated", pa.bool_()),
-        ("confidence", pa.float32()),
-        ("level_low", pa.int32()),
-        ("level_high", pa.int32()),
-        ("condition", pa.string()),
-        ("route", pa.string()),
-        ("read_behind", pa.float32()),
-        ("arithmetic", pa.string()),
-        ("student", pa.string()),
-    ]
+    {
+        "id": "string",
+        "task": "string",
+        "status": "string",
+        "level": "int32",
+        "score": "float32",
+        "probabilities": pa.list_(pa.float32()),
+        "version": "string",
+        "tokens": "int32",
+        "truncated": "bool",
+        "confidence": "float32",
+        "level_low": "int32",
+        "level_high": "int32",
+        "condition": "string",
+        "route": "string",
+        "read_behind": "float32",
+        "arithmetic": "string",
+        "student": "string",
+    }
 )
 """Columns of an output file. Without a score: level −1, score null, probabilities empty, version empty.
 
@@ -83,7 +83,7 @@ def write_scored(path: Path, tables: Iterable[Any], keep: Sequence[str] = ()) ->
 
     keep: names of further columns, of text.
     """
-    schema = pa.schema([*SCHEMA, *(pa.field(name, pa.string()) for name in keep)])
+    schema = pa.schema([*SCHEMA, *(pa.field(name, "string") for name in keep)])
     write_rows(path, (table.select(schema.names) for table in tables), schema)
 
 
@@ -121,7 +121,7 @@ def _write_jsonl(path: Path, tables: Iterable[Any], _schema: Any) -> None:
 def _write_csv(path: Path, tables: Iterable[Any], schema: Any) -> None:
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_list(field.type)]
     types = dict(zip(schema.names, schema.types, strict=True))
-    plain = pa.schema(types | dict.fromkeys(texts, pa.string()))
+    plain = pa.schema(types | dict.fromkeys(texts, "string"))
     with pacsv.CSVWriter(path, plain) as writer:
         for table in tables:
             columns = {name: table[name] for name in plain.names}

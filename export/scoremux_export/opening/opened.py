@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from scoremux_engine.model.backbone import (
@@ -21,10 +21,10 @@ from scoremux_engine.model.backbone import (
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.prefix import GraphPrefixes
 
-Tables = dict[str, torch.Tensor]
+Tables = dict[str, Tensor]
 
 
-SiteProduct = Callable[[str, torch.Tensor, nn.Module, Tables], torch.Tensor]
+SiteProduct = Callable[[str, Tensor, nn.Module, Tables], Tensor]
 """product(site, x, base, tables): returns base(x) + (x @ A[group]) @ B[group]."""
 
 
@@ -41,9 +41,9 @@ class SharedRows(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._followed: dict[int, torch.Tensor] = {}
+        self._followed: dict[int, Tensor] = {}
 
-    def follow(self, tensor: torch.Tensor) -> torch.Tensor:
+    def follow(self, tensor: Tensor) -> Tensor:
         """Follow `tensor` and whatever is made only of it."""
         self._followed[id(tensor)] = tensor  # held, so that its id stays its own
         return tensor
@@ -55,12 +55,12 @@ class SharedRows(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        tensors = [a for a in args if isinstance(a, Tensor)]
         followed = bool(tensors) and all(id(t) in self._followed for t in tensors)
-        if followed and function is torch.Tensor.repeat:
+        if followed and function is Tensor.repeat:
             return args[0]
         result = function(*args, **(kwargs or {}))
-        if followed and isinstance(result, torch.Tensor):
+        if followed and isinstance(result, Tensor):
             self.follow(result)
         return result
 
@@ -76,9 +76,9 @@ class SiteInputs:
         used: The names of the tables that the pass read.
     """
 
-    group: torch.Tensor | None = None
-    last: torch.Tensor | None = None
-    pooled: torch.Tensor | None = None
+    group: Tensor | None = None
+    last: Tensor | None = None
+    pooled: Tensor | None = None
     shared: SharedRows = field(default_factory=SharedRows)
     product: SiteProduct | None = None
     tables: Tables = field(default_factory=dict)
@@ -89,7 +89,7 @@ class SiteInputs:
         """B, which is a symbol under export."""
         return 0 if self.group is None else self.group.shape[0]
 
-    def gather(self, name: str) -> torch.Tensor:
+    def gather(self, name: str) -> Tensor:
         """Return table[group]: [B, …]."""
         if self.group is None:
             raise ModelError("an opened model runs through OpenedModel only")
@@ -114,7 +114,7 @@ class OpenSite(nn.Module):
         self._inputs = inputs
         self._site = site
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         name, inputs, product = self._site.name, self._inputs, self._inputs.product
         if x.dim() not in (2, 3):
             raise ModelError(f"{name} is called with {x.dim()} dimensions; a site takes [B, S, D] or [B, D]")
@@ -128,7 +128,7 @@ class OpenSite(nn.Module):
         is_shared = isinstance(first, int) and first == 1 and (product is None or y.shape[0] != 1)
         return inputs.shared.follow(y) if is_shared else y
 
-    def _merged(self, x: torch.Tensor) -> torch.Tensor:
+    def _merged(self, x: Tensor) -> Tensor:
         # The base product keeps x's dimensions: a runner tells products over responses, [B, D], from those over tokens.
         # A of sites that read the same x is not concatenated for one product: copying tables costs more than it saves.
         site, by_row = self._site, x.dim() == 2
@@ -143,12 +143,12 @@ class OpenSite(nn.Module):
             y = self.base(x) + delta
         return y + self._vector(bias_input(site.name), by_row) if site.bias else y
 
-    def _vector(self, name: str, by_row: bool) -> torch.Tensor:
+    def _vector(self, name: str, by_row: bool) -> Tensor:
         gathered = self._inputs.gather(name)
         return gathered if by_row else gathered.unsqueeze(1)
 
     @property
-    def weight(self) -> torch.Tensor:
+    def weight(self) -> Tensor:
         """Some models look at a Linear's dtype; none may compute with it directly."""
         return self.base.weight
 
@@ -164,7 +164,7 @@ class OpenHeadLinear(nn.Module):
         self._name, self._inputs, self._is_last = name, inputs, is_last
         self._names = head_inputs(name)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 2 and not self._is_last:
             raise ModelError(f"{self._name} reads every token, so no adapter can have one of its own (modules_to_save)")
         weight, bias = map(self._inputs.gather, self._names)
@@ -218,14 +218,14 @@ class OpenedModel(nn.Module):
 
     def forward(
         self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        group: torch.Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        group: Tensor,
         tables: Tables,
-        token_type_ids: torch.Tensor | None = None,
-        prefix_tokens: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, ...]:
+        token_type_ids: Tensor | None = None,
+        prefix_tokens: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """Return logits float32 [B, L] and pooled float32 [B, H], the vector that the head read.
 
         With `prefix_tokens`, int64 [B], the keys and values of each layer that reads prefixes follow.
@@ -251,7 +251,7 @@ class OpenedModel(nn.Module):
             prefixes.forget()
 
 
-def _last_token(input_ids: torch.Tensor, pad_id: int) -> torch.Tensor:
+def _last_token(input_ids: Tensor, pad_id: int) -> Tensor:
     """Return int64 [B]: the place of the last token that is not padding, as transformers' classifiers find it."""
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
     return (places * (input_ids != pad_id)).argmax(-1)

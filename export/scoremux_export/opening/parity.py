@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import peft
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scoremux_engine.model.backbone import TOKEN_TYPE_IDS, Backbone, BackboneSpec, Parity
 from scoremux_engine.model.buckets import SizeClass, padded_prefix
@@ -149,8 +149,9 @@ def _adapters(
             oracle.save_pretrained(scratch)
             (folder / TASK_JSON).write_text(json.dumps({"id": "parity", "levels": list(range(levels))}))
             packages.append(TaskPackage.read(folder, backbone, number))
-        oracles.append(oracle.double() if number is np.float64 else oracle)
-    return packages, oracles
+        oracles.append(oracle)
+    # Only now: the models share the weights of `model`.
+    return packages, [oracle.double() for oracle in oracles] if number is np.float64 else oracles
 
 
 def _check_read(oracle: Any, tokens: Tokens, off: float, rows: Sequence[Tokens], spec: BackboneSpec) -> None:
@@ -182,7 +183,7 @@ def _float32_noise(oracle: nn.Module, rows: Sequence[Tokens], spec: BackboneSpec
     return max(of_logits), max(of_read)
 
 
-def _unit_scale(parameter: torch.Tensor) -> float:
+def _unit_scale(parameter: Tensor) -> float:
     """Return 1/√fan-in: outputs about as large as inputs, as trained weights give them, at any width.
 
     Larger ones would make logits in the hundreds, where float32 itself is coarser than the tolerance.
@@ -205,7 +206,7 @@ def _tokens(length: int, spec: BackboneSpec, model: Any, generator: torch.Genera
 
 def _ask(oracle: nn.Module, tokens: Tokens, spec: BackboneSpec, padding: int = 0) -> tuple[Floats, Floats]:
     """Return the result of PEFT's model for one row: its logits [L] and the vector [H] that its head reads."""
-    read: list[torch.Tensor] = []
+    read: list[Tensor] = []
     hooks = [
         module.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
         for name, module in oracle.named_modules()

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from scoremux_engine.model.backbone import PrefixLayer, kept_output, prefix_inputs
 from scoremux_export.errors import ModelError
 from scoremux_export.opening.classifier import copy_of
 
-Rule = Callable[..., torch.Tensor]
+Rule = Callable[..., Tensor]
 """rule(row, head, query, key): whether the token at position `query` reads the one at `key`, as the family has it."""
 
 _ATTENTION = "scoremux_prefix"
@@ -35,11 +35,11 @@ class GraphPrefixes:
         kept: Each layer's keys and values of the rows' own tokens, [B, heads, S, width].
     """
 
-    tokens: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
-    gather: Callable[[str], torch.Tensor] | None = None
-    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-    _masks: dict[Rule, torch.Tensor] = field(default_factory=dict)
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    gather: Callable[[str], Tensor] | None = None
+    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _masks: dict[Rule, Tensor] = field(default_factory=dict)
 
     def attach(self, model: Any) -> None:
         """Let the model's attention read this object; nothing changes where a family has attention of its own."""
@@ -48,12 +48,12 @@ class GraphPrefixes:
             if hasattr(module, "layer_idx"):
                 module.prefixes = self
 
-    def positions(self, input_ids: torch.Tensor) -> torch.Tensor:
+    def positions(self, input_ids: Tensor) -> Tensor:
         """Return int64 [B, S]: the positions of the rows' own tokens, counted on from their prefixes."""
         places = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
         return places if self.tokens is None else self.tokens.unsqueeze(1) + places
 
-    def outputs(self) -> dict[str, torch.Tensor]:
+    def outputs(self) -> dict[str, Tensor]:
         """Return the keys and values of the pass by the graph's output names."""
         return {
             kept_output(name): tensor
@@ -67,7 +67,7 @@ class GraphPrefixes:
         self.kept.clear()
         self._masks.clear()
 
-    def extend(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return a layer's keys and values behind those of the rows' prefixes, [B, heads, P + S, width]."""
         self.kept[layer] = key, value
         if self.gather is None:
@@ -75,13 +75,13 @@ class GraphPrefixes:
         keys, values = (self.gather(name) for name in prefix_inputs(layer))
         return torch.cat([keys, key], 2), torch.cat([values, value], 2)
 
-    def mask_of(self, rule: Rule, keys: int) -> torch.Tensor:
+    def mask_of(self, rule: Rule, keys: int) -> Tensor:
         """Return float32 [B, 1, S, P + S]: 0 where a token reads a key, else what takes it out of a softmax."""
         if rule not in self._masks:
             self._masks[rule] = torch.where(self._readable(rule, keys), 0.0, torch.finfo(torch.float32).min)
         return self._masks[rule]
 
-    def _readable(self, rule: Rule, keys: int) -> torch.Tensor:
+    def _readable(self, rule: Rule, keys: int) -> Tensor:
         """Return bool [B, 1, S, P + S]; padding reads itself, so that no softmax is over nothing."""
         if self.tokens is None or self.mask is None:
             raise ModelError("a model that reads prefixes is told how many tokens of them each row reads")
@@ -100,15 +100,15 @@ class GraphPrefixes:
 
 def attend(
     module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     attention_mask: Any,
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
     **_: Any,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[Tensor, None]:
     """y = softmax(query · [prefix keys | key]ᵀ · scaling) · [prefix values | value], as transformers calls it.
 
     query [B, H, S, D]; key, value [B, H_kv, S, D]: H / H_kv queries read the same keys, which are never repeated.
@@ -169,10 +169,10 @@ def find_prefix_layers(model: Any) -> tuple[PrefixLayer, ...]:
 def _run(
     model: Any,
     prefixes: GraphPrefixes,
-    ids: torch.Tensor,
+    ids: Tensor,
     first: int = 0,
-    tables: Mapping[str, torch.Tensor] | None = None,
-) -> tuple[torch.Tensor, dict[int, tuple[torch.Tensor, torch.Tensor]]]:
+    tables: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, dict[int, tuple[Tensor, Tensor]]]:
     """Return the logits of one text from position `first` on, behind the prefix in `tables`, and what was kept."""
     prefixes.tokens, prefixes.mask = torch.tensor([first]), torch.ones_like(ids)
     prefixes.gather = tables.__getitem__ if tables else None

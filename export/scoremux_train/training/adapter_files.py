@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from scoremux_engine.model.backbone import head_inputs, site_inputs
 from scoremux_engine.packages.adapter_tables import PREFIX
@@ -35,7 +36,7 @@ SHARED_BY_START = ("rank", "alpha")
 def write_adapter(
     folder: Path,
     layout: TableLayout,
-    row: torch.Tensor,
+    row: Tensor,
     levels: int,
     plan: Plan,
     recipe: Recipe,
@@ -77,7 +78,7 @@ class Start:
     """A shared start: its description, and its table with `START_OUTPUTS` outputs, float32 [width]."""
 
     description: StartDescription
-    table: torch.Tensor
+    table: Tensor
 
 
 def write_start(folder: Path, layout: TableLayout, start: Start, plan: Plan) -> None:
@@ -124,10 +125,10 @@ def read_start(folder: Path, layout: TableLayout, plan: Plan, weights: str) -> S
 
 def _peft_parts(
     layout: TableLayout,
-    row: torch.Tensor,
+    row: Tensor,
     rank: int,
     levels: int,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Tensor]:
     """Return the parts of a table by the names that PEFT gives them, as views."""
     views, parts = layout.views(row), {}
     for site in layout.sites:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from scoremux_train.recipe import Recipe, generator
 
@@ -153,10 +154,10 @@ def whole_tables(rows: Sequence[StepRow], most_tokens: int) -> Iterator[list[Ste
         yield batch
 
 
-def padded(rows: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
+def padded(rows: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
     """Return input_ids, attention_mask and, where rows have them, token_type_ids: int64 [B, S]."""
 
-    def stack(columns: list[Sequence[int]], fill: int) -> torch.Tensor:
+    def stack(columns: list[Sequence[int]], fill: int) -> Tensor:
         return torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(c) for c in columns],
             True,

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from scoremux_files.atomic import replacing
 from scoremux_files.errors import writing
@@ -26,12 +27,12 @@ class TrainingState:
     """
 
     step: int
-    values: torch.Tensor
-    first: torch.Tensor
-    second: torch.Tensor
+    values: Tensor
+    first: Tensor
+    second: Tensor
 
     @classmethod
-    def begin(cls, values: torch.Tensor) -> "TrainingState":
+    def begin(cls, values: Tensor) -> "TrainingState":
         """Return the state before the first step."""
         return cls(0, values, torch.zeros_like(values), torch.zeros_like(values))
 
@@ -82,7 +83,7 @@ class Checkpoint:
 
 
 def save_tensors(
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, Tensor],
     path: Path,
     metadata: dict[str, str],
 ) -> None:

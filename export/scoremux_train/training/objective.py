@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from scoremux_train.training.batches import StepRow, TrainingSet
 from scoremux_train.training.checkpoint import TrainingState
@@ -17,11 +18,11 @@ _WARMUP = 0.1
 
 
 def soft_targets(
-    target: torch.Tensor,
-    levels: torch.Tensor,
-    spread: torch.Tensor,
+    target: Tensor,
+    levels: Tensor,
+    spread: Tensor,
     width: int,
-) -> torch.Tensor:
+) -> Tensor:
     """Return float32 [B, width]: 1 − spread on the level, the rest on those beside it, 0 beyond a row's own levels."""
     place = torch.arange(width)
     distance = (place - target[:, None]).abs()
@@ -32,7 +33,7 @@ def soft_targets(
     return on_level + beside * share[:, None]
 
 
-def loss(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
+def loss(logits: Tensor, rows: Sequence[StepRow]) -> Tensor:
     """Return the weighted sum of the rows' cross entropies.
 
     logits float32 [B, L_max], of a shared start [B, at least 2]; the sum is a scalar.
@@ -50,7 +51,7 @@ def loss(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
     return -(weight * (target * logp).sum(1)).sum()
 
 
-def _over_scales(logits: torch.Tensor, rows: Sequence[StepRow]) -> torch.Tensor:
+def _over_scales(logits: Tensor, rows: Sequence[StepRow]) -> Tensor:
     """Return the logits of each row's levels, float32 [B, L_max]; a shared start's outputs are over the scale."""
     if not rows[0].example.scale:
         return logits
@@ -73,7 +74,7 @@ def learning_rate(step: int, steps: int) -> float:
 def descend(
     state: TrainingState,
     table: int,
-    gradient: torch.Tensor,
+    gradient: Tensor,
     of: TrainingSet,
     adapter_width: int,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -37,9 +37,9 @@ class Packing:
 
     tokens: Sequence[tuple[int, int]]
     count: int
-    order: torch.Tensor
-    places: torch.Tensor
-    groups: Sequence[tuple[int, int, torch.Tensor | None]]
+    order: Tensor
+    places: Tensor
+    groups: Sequence[tuple[int, int, Tensor | None]]
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: str) -> "Packing":
@@ -77,7 +77,7 @@ class Packing:
     ) -> dict[str, Any]:
         """Return input_ids, position_ids and, where rows have them, token_type_ids: int64 [1, N]."""
 
-        def line(columns: Sequence[Sequence[int]]) -> torch.Tensor:
+        def line(columns: Sequence[Sequence[int]]) -> Tensor:
             flat = np.zeros(self.count, np.int64)
             flat[: self.tokens[-1][1]] = np.concatenate(columns)
             return torch.from_numpy(flat)[None].to(device)
@@ -91,7 +91,7 @@ class Packing:
             inputs["token_type_ids"] = line([row.token_types for row in rows])
         return inputs
 
-    def first(self, hidden: torch.Tensor) -> torch.Tensor:
+    def first(self, hidden: Tensor) -> Tensor:
         """Return each row's first token, [B, 1, H]. hidden: [1, N, H]."""
         return hidden[0, [start for start, _ in self.tokens]].unsqueeze(1)
 
@@ -137,17 +137,15 @@ class PackedPass:
 
 
 def attend_packed(
-    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **named: Any
-) -> tuple[torch.Tensor, None]:
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **named: Any
+) -> tuple[Tensor, None]:
     """y = softmax(query · keyᵀ · scaling) · value within each row.
 
     query, key, value [1, heads, N, d], y [1, N, heads, d]. Padded rows take torch's fused kernel.
     """
     packing: Packing | None = module.packed_pass.packing
     if packing is None:
-        read_rows: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, **named
-        )
+        read_rows: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **named)
         return read_rows
     heads, width = query.shape[1], query.shape[3]
     lines = (x.transpose(1, 2).reshape(packing.count, heads * width) for x in (query, key, value))
@@ -180,15 +178,15 @@ class _Reorder(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        x: torch.Tensor,
-        there: torch.Tensor,
-        back: torch.Tensor,
-    ) -> torch.Tensor:
+        x: Tensor,
+        there: Tensor,
+        back: Tensor,
+    ) -> Tensor:
         ctx.back = back
         return x.index_select(0, there)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
         return gradients[0].index_select(0, ctx.back), None, None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scoremux_assess.labels.labelled_row import LabelledRow
 from scoremux_engine.model.backbone import HeadLinear, Site
@@ -77,7 +78,7 @@ class Prepared:
     tasks: Sequence[PreparedTask]
     folds: Sequence[int]
     trainer: Trainer
-    fresh: Callable[[int, int, int], torch.Tensor]
+    fresh: Callable[[int, int, int], Tensor]
     fingerprint: str
     weights: str
     start: Start | None = None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scoremux_train.training.packed import PackedPass
 
@@ -22,14 +22,14 @@ class _FirstToken(nn.Module):
         super().__init__()
         self.after, self._packed = after, packed
 
-    def forward(self, hidden: torch.Tensor, residual: torch.Tensor) -> Any:
+    def forward(self, hidden: Tensor, residual: Tensor) -> Any:
         packing = self._packed.packing
         if packing is not None:
             return self.after(packing.first(hidden), packing.first(residual))
         return self.after(hidden[:, :1], residual[:, :1])
 
 
-def use_fused_attention(model: Any, logits: Callable[[], torch.Tensor]) -> None:
+def use_fused_attention(model: Any, logits: Callable[[], Tensor]) -> None:
     """Compute attention with torch's fused kernel where a model has that and its `logits` stay the same."""
     before = getattr(model.config, "_attn_implementation", None) or "eager"
     change = model.set_attn_implementation
@@ -40,7 +40,7 @@ def pack_rows(
     model: Any,
     packed: PackedPass,
     first_tokens_alone: bool,
-    logits: Callable[[], torch.Tensor],
+    logits: Callable[[], Tensor],
 ) -> None:
     """Lay rows one after another where a model's attention can be told and its head reads first tokens alone."""
     before = model.config._attn_implementation
@@ -55,7 +55,7 @@ def pack_rows(
 def skip_unread_tokens(
     model: nn.Module,
     packed: PackedPass,
-    logits: Callable[[], torch.Tensor],
+    logits: Callable[[], Tensor],
 ) -> bool:
     """Leave out what the last layer computes after its attention for all tokens but the first, if no head reads it.
 
@@ -76,9 +76,7 @@ def skip_unread_tokens(
     )
 
 
-def _change_if_equal(
-    logits: Callable[[], torch.Tensor], change: Callable[[], object], undo: Callable[[], object]
-) -> bool:
+def _change_if_equal(logits: Callable[[], Tensor], change: Callable[[], object], undo: Callable[[], object]) -> bool:
     """Change a model; undo it if that fails or if the logits differ by more than rounding."""
     before = logits()
     try:
@@ -110,15 +108,15 @@ class FrozenLinear(nn.Module):
             # Some models look at a Linear's shape and dtype; none computes with its weights directly.
             self.weight = nn.Parameter(weight.new_zeros(1).expand(weight.shape), requires_grad=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
         return y
 
-    def multiply(self, x: torch.Tensor) -> torch.Tensor:
+    def multiply(self, x: Tensor) -> Tensor:
         """Return x @ Wᵀ + bias, outside of autograd."""
         if self._packed is None:
             return nn.functional.linear(x, self.weight, self.bias)
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(
             x,
             self._packed,
             self.bias,
@@ -130,12 +128,12 @@ class FrozenLinear(nn.Module):
 
     def multiply_back(
         self,
-        dy: torch.Tensor,
-        other: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        dy: Tensor,
+        other: Tensor | None = None,
+    ) -> Tensor:
         """Return dy @ W + other, outside of autograd."""
         product = torch.ops.mkldnn._linear_pointwise
-        dx: torch.Tensor
+        dx: Tensor
         if self._packed is None:
             dx = dy @ self.weight
             return dx if other is None else other + dx
@@ -161,10 +159,10 @@ class _Product(torch.autograd.Function):
     """y = x @ Wᵀ + bias; dx = dy @ W."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, linear: FrozenLinear) -> torch.Tensor:
+    def forward(ctx: Any, x: Tensor, linear: FrozenLinear) -> Tensor:
         ctx.linear = linear
         return linear.multiply(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
         return ctx.linear.multiply_back(gradients[0].contiguous()), None

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scoremux_engine.model.backbone import site_inputs
 from scoremux_export.opening.opened import Tables
@@ -39,7 +39,7 @@ class RowDropout:
         self._drawers = [np.random.Philox(key=key) for key in keys]
         self._dropped = [round(row.of.recipe.dropout * _STEPS) for row in rows]
 
-    def mask(self, spans: Sequence[Span], x: torch.Tensor) -> torch.Tensor:
+    def mask(self, spans: Sequence[Span], x: Tensor) -> Tensor:
         """Return a mask for x float [M, D], float32. spans: the places of each row in x."""
         mask = np.zeros(x.shape, np.float32)
         for (start, stop), drawer, dropped in zip(spans, self._drawers, self._dropped, strict=True):
@@ -93,16 +93,16 @@ class SideProducts:
         self.dropout: RowDropout | None = None
         self._bases: dict[str, FrozenLinear] = {}
         self._siblings: dict[str, tuple[str, ...]] = {}
-        self._readers: dict[int, tuple[torch.Tensor, list[str]]] = {}
-        self._ready: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._readers: dict[int, tuple[Tensor, list[str]]] = {}
+        self._ready: dict[str, tuple[Tensor, Tensor]] = {}
 
     def apply(
         self,
         site: str,
-        x: torch.Tensor,
+        x: Tensor,
         base: nn.Module,
         tables: Tables,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Return the output of a site. base: a FrozenLinear."""
         self._bases[site] = cast(FrozenLinear, base)
         _, readers = self._readers.setdefault(id(x), (x, []))  # x is held, so that its id stays its own
@@ -125,7 +125,7 @@ class SideProducts:
 
     def _multiply(
         self,
-        x: torch.Tensor,
+        x: Tensor,
         sites: tuple[str, ...],
         tables: Tables,
     ) -> None:
@@ -157,12 +157,12 @@ class _Sites(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        x: torch.Tensor,
+        x: Tensor,
         mask: Any,
         spans: Sequence[Span],
         bases: Sequence[FrozenLinear],
-        *tables: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
+        *tables: Tensor,
+    ) -> tuple[Tensor, ...]:
         downs, ups = tables[: len(bases)], tables[len(bases) :]
         ranks = [down.shape[2] for down in downs]
         a = torch.cat([down.transpose(1, 2) for down in downs], 1)
@@ -183,7 +183,7 @@ class _Sites(torch.autograd.Function):
         return tuple(ys)
 
     @staticmethod
-    def backward(ctx: Any, *dys: torch.Tensor) -> Any:
+    def backward(ctx: Any, *dys: Tensor) -> Any:
         x, mask, a, z, *ups = ctx.saved_tensors
         dys = tuple(dy.contiguous() for dy in dys)
         da, dz = torch.empty_like(a), torch.empty_like(z)
@@ -208,12 +208,12 @@ class _Sites(torch.autograd.Function):
 
 def _gradient_of_x(
     bases: Sequence[FrozenLinear],
-    dys: Sequence[torch.Tensor],
+    dys: Sequence[Tensor],
     mask: Any,
-    a: torch.Tensor,
-    dz: torch.Tensor,
+    a: Tensor,
+    dz: Tensor,
     spans: Sequence[Span],
-) -> torch.Tensor:
+) -> Tensor:
     """dx = Σ dy_i @ W_i + mask ∘ (dz @ Aᵀ)."""
     dx = bases[0].multiply_back(dys[0])
     for base, dy in zip(bases[1:], dys[1:], strict=True):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scoremux_engine.model.backbone import HeadLinear, Site, head_inputs, site_inputs, table_inputs
 from scoremux_export.opening.opened import Tables
@@ -13,7 +14,7 @@ START_OUTPUTS = 2
 """Outputs of a shared start's head, for tasks of any number of levels (`scale_basis`)."""
 
 
-def scale_basis(points: Sequence[float]) -> torch.Tensor:
+def scale_basis(points: Sequence[float]) -> Tensor:
     """Return float32 [2, L], by which the two outputs of a shared start become logits: rows t and t².
 
     t is where a level's points lie between the lowest, −1, and the highest, 1. So logits are a parabola over the scale:
@@ -49,7 +50,7 @@ class TableLayout:
         self.width = sum(self._sizes)
         self.adapter_width = sum(size for name, size in sizes.items() if name.startswith(("A.", "B.")))
 
-    def tables(self, rows: torch.Tensor, scaling: torch.Tensor) -> Tables:
+    def tables(self, rows: Tensor, scaling: Tensor) -> Tables:
         """Return the tables for OpenedModel. rows float32 [G, width]; scaling float32 [G], which is folded into B."""
         tables = self._split(rows)
         for site in self.sites:
@@ -61,15 +62,15 @@ class TableLayout:
                 tables[bias] = torch.zeros_like(tables[bias])
         return tables
 
-    def views(self, row: torch.Tensor) -> dict[str, torch.Tensor]:
+    def views(self, row: Tensor) -> dict[str, Tensor]:
         """Return the parts of one table [width] by name, as views."""
         return {name: part[0] for name, part in self._split(row[None]).items()}
 
     def at_scale(
         self,
-        start: torch.Tensor,
+        start: Tensor,
         points: Sequence[float],
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Return a shared start, float32 [width], as a table for a task with these points."""
         row, basis = start.clone(), scale_basis(points)
         views = self.views(row)
@@ -79,7 +80,7 @@ class TableLayout:
                     part[..., : len(points)] = part[..., :START_OUTPUTS] @ basis
         return row
 
-    def _split(self, rows: torch.Tensor) -> Tables:
+    def _split(self, rows: Tensor) -> Tables:
         parts = zip(self._shapes.items(), torch.split(rows, self._sizes, dim=1), strict=True)
         return {name: part.view(-1, *shape) for (name, shape), part in parts}
 
@@ -90,7 +91,7 @@ class TableLayout:
         rank: int,
         levels: int,
         seed: int,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Return a table float32 [width] before training, as PEFT and transformers start theirs.
 
         A is uniform within 1/√D_in, B zero, the last Linear normal; other Linears of the head are the model's own.

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from scoremux_engine.runners.runner import available_cores
 from scoremux_export.opening.opened import OpenedModel, Tables
@@ -55,7 +56,7 @@ class _Replica:
 
     def logits(
         self, rows: Sequence[Example], group: Sequence[int], tables: Tables, dropout: RowDropout | None = None
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Return float32 [B, L_max]. group: the table of each row, in ascending order."""
         lengths = [len(row.tokens) for row in rows]
         packing = None
@@ -72,7 +73,7 @@ class _Replica:
         )
         self.side.dropout, self.packed.packing = dropout, packing
         try:
-            logits: torch.Tensor = self.model(
+            logits: Tensor = self.model(
                 **inputs,
                 group=torch.tensor(group, device=self.device),
                 tables=tables,
@@ -191,15 +192,15 @@ class Trainer:
     def predict(
         self,
         rows: Sequence[StepRow],
-        values: torch.Tensor,
+        values: Tensor,
     ) -> Iterator[tuple[StepRow, Probabilities]]:
         """Yield each row with its float32 [L] probabilities, in any order. values: [T, width]."""
         for predicted in self._workers.map(partial(self._predict, values), self._split(rows, 2 * MICRO_TOKENS)):
             yield from predicted
 
     def _gradient(
-        self, values: torch.Tensor, step: int, replica: _Replica, batch: Sequence[StepRow]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, values: Tensor, step: int, replica: _Replica, batch: Sequence[StepRow]
+    ) -> tuple[Tensor, Tensor]:
         """Return the tables that a batch reads, int64 [G], and the gradients of its loss, float32 [G, width]."""
         batch = sorted(batch, key=lambda row: row.table)
         dropout = RowDropout(batch, step) if any(row.of.recipe.dropout for row in batch) else None
@@ -209,7 +210,7 @@ class Trainer:
 
     @torch.inference_mode()
     def _predict(
-        self, values: torch.Tensor, replica: _Replica, batch: Sequence[StepRow]
+        self, values: Tensor, replica: _Replica, batch: Sequence[StepRow]
     ) -> list[tuple[StepRow, Probabilities]]:
         batch = sorted(batch, key=lambda row: row.table)
         logits = self._forward(replica, batch, values)[2].cpu()
@@ -218,8 +219,8 @@ class Trainer:
         ]
 
     def _forward(
-        self, replica: _Replica, batch: Sequence[StepRow], values: torch.Tensor, dropout: RowDropout | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        self, replica: _Replica, batch: Sequence[StepRow], values: Tensor, dropout: RowDropout | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the tables that a batch reads, int64 [G]; their values, float32 [G, width], as the leaf that gets a
         gradient; and the logits, float32 [B, L_max].
         """
@@ -239,7 +240,7 @@ class Trainer:
         return tables, leaf, logits
 
     @torch.inference_mode()
-    def _example_logits(self, replica: _Replica) -> torch.Tensor:
+    def _example_logits(self, replica: _Replica) -> Tensor:
         """Return the logits of made-up rows of several lengths under random tables."""
         draw = torch.Generator().manual_seed(0)
         ids = torch.randint(1, 10, (3, 9), generator=draw)
