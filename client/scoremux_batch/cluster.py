@@ -25,7 +25,7 @@ from scoremux_batch.parts import UnfinishedPart, remove_unfinished, write_part
 from scoremux_batch.slices import read_slices, read_source
 from scoremux_client.errors import TransportError, UnavailableError
 from scoremux_files.errors import InputError, ScoremuxError, reason
-from scoremux_files.rows.row_layout import ReadPosition
+from scoremux_files.rows.row_layout import Json, ReadPosition
 
 _TASKS_PER_SERVER = 4
 _CONNECT_S = 10.0
@@ -50,7 +50,7 @@ def run(
         most = workers or _TASKS_PER_SERVER * len(connection.urls)
         count = max(1, min(most, int(ray.cluster_resources().get("CPU", 1))))
         task: Any = ray.remote(num_cpus=1, max_retries=-1)(score_slice)
-        slices, done = enumerate(read_slices(job, journal.state)), dict[int, dict[str, Any]]()
+        slices, done = enumerate(read_slices(job, journal.state)), dict[int, Json]()
         running, following = dict[Any, int](), 0
         while True:
             for number, part in islice(slices, count - len(running)):
@@ -69,7 +69,7 @@ def run(
 
 def score_slice(
     folder: Path, job: Job, connection: Connection, working_folder: Path, index: int, start: ReadPosition, number: int
-) -> tuple[dict[str, Any], Latencies]:
+) -> tuple[Json, Latencies]:
     """Score a slice, in a process of the cluster; return its line for the journal, and how long its requests took."""
     os.chdir(working_folder)
     latencies = array("f")

@@ -3,12 +3,11 @@
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from scoremux_batch.people import ForPeople
 from scoremux_batch.sources import SourceFile
 from scoremux_files.errors import InputError
-from scoremux_files.rows.row_layout import RowLayout
+from scoremux_files.rows.row_layout import Json, RowLayout
 
 _FORMAT = 1
 
@@ -28,7 +27,7 @@ class Job:
     mixed_arithmetic: bool = False
     root: Path | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Json:
         """Return the journal's first line."""
         sources = [asdict(source) for source in self.sources]
         if self.root:
@@ -41,7 +40,7 @@ class Job:
             "sources": sources,
         }
 
-    def check_same(self, path: Path, other: dict[str, Any]) -> None:
+    def check_same(self, path: Path, other: Json) -> None:
         """Take the digests of the sources, and the plan of `--read-behind`, from the first line of a journal.
 
         Raises InputError for another job's.

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from scoremux_batch.job import Job
 from scoremux_client.contract import TASK_PATTERN
 from scoremux_files.atomic import append, sync, whole_lines
 from scoremux_files.errors import InputError, parsing, writing
 from scoremux_files.locks import lock_handle
-from scoremux_files.rows.row_layout import FILE_START, ReadPosition
+from scoremux_files.rows.row_layout import FILE_START, Json, ReadPosition
 from scoremux_files.rows.writers import JOURNAL, beside_parts
 
 NO_TASK, OTHERS = "(no task id)", "(other tasks)"
@@ -45,7 +44,7 @@ class JobState:
     def statuses(self) -> Counter[str]:
         return sum(self.counts.values(), Counter())
 
-    def add(self, line: dict[str, Any]) -> None:
+    def add(self, line: Json) -> None:
         """Count a part, given its line."""
         self.parts += line["files"]
         self.source, self.position = line["source"], ReadPosition(**line["position"])
@@ -89,7 +88,7 @@ class Journal:
             os.close(self._file)
             raise
 
-    def add(self, line: dict[str, Any]) -> None:
+    def add(self, line: Json) -> None:
         """Add a part that is on disk. Raises InputError where it was computed in another arithmetic than the others."""
         names = self.state.arithmetic.union(line["arithmetic"])
         if len(names) > 1 and not self._mixed_arithmetic:
@@ -106,10 +105,10 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
-    def _resume(self, job: Job, lines: list[dict[str, Any]]) -> None:
+    def _resume(self, job: Job, lines: list[Json]) -> None:
         if lines:
             job.check_same(self.path, lines[0])
-        parts: list[dict[str, Any]] = []
+        parts: list[Json] = []
         for line in lines[1:]:
             # `--retry` of earlier versions appended lines that take the place of those of parts.
             place = line.get("replaces", len(parts))
@@ -117,7 +116,7 @@ class Journal:
         for line in parts:
             self.state.add(line)
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _append(self, line: Json) -> None:
         data = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         with writing(self.path):
             append(self.path, data)

@@ -19,6 +19,7 @@ from scoremux_client.frames import columns_of
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import NEW, replace_file, replacing
 from scoremux_files.errors import InputError, parsing, reading, writing
+from scoremux_files.rows.row_layout import Json
 from scoremux_files.rows.writers import SCHEMA, beside_parts
 from scoremux_files.settings import parse_object
 
@@ -35,9 +36,7 @@ _FORMAT = 3
 _SAVED_EVERY_S = 5.0
 
 
-def write_part(
-    folder: Path, part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None = None
-) -> dict[str, Any]:
+def write_part(folder: Path, part: Slice, scored: Sequence[Scored], read_behind: ReadBehind | None = None) -> Json:
     """Write a slice with its outcomes; return its line for the journal. Raises InputError."""
     table = table_of(part, scored, read_behind)
     with writing(folder):
@@ -101,7 +100,7 @@ def read_table(path: Path) -> Any:
     return table.select(schema.names).cast(schema)  # a program that removed rows may have changed what may be null
 
 
-def read_rejected(folder: Path) -> Iterator[dict[str, Any]]:
+def read_rejected(folder: Path) -> Iterator[Json]:
     """Yield the rejected rows of a job: source, line, reason."""
     for path in sorted(beside_parts(folder, REJECTED).glob("part-*.jsonl")):
         with reading(path), parsing(f"{path} is damaged"), path.open(encoding="utf-8") as file:

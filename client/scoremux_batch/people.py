@@ -15,6 +15,7 @@ from scoremux_client.rows import Scored
 from scoremux_files.atomic import append, sync, whole_lines
 from scoremux_files.digests import digest_of, read_key
 from scoremux_files.errors import InputError, parsing, reading, writing
+from scoremux_files.rows.row_layout import Json
 
 ALERTS = "alerts"
 
@@ -41,7 +42,7 @@ class ReadBehind:
             f"--read-behind {option}: give a share from 0 to 1, or the .json file of `scoremux watch --out`"
         )
         try:
-            values: dict[str, Any] = {"": option}
+            values: Json = {"": option}
             if option.endswith(".json"):
                 with reading(Path(option)):
                     values = json.loads(Path(option).read_text(encoding="utf-8"))["read_behind"]
@@ -90,7 +91,7 @@ class Alert:
             raise InputError("--alert is TASK:THRESHOLD, such as danger:0.3, with a threshold above 0 and at most 1")
         return cls(task, threshold)
 
-    def describe(self, outcome: Scored) -> dict[str, Any] | None:
+    def describe(self, outcome: Scored) -> Json | None:
         """Return the alert for an outcome of the alert task, None if the row is not an alert.
 
         A row that the alert task cannot score is an alert too, because it may say anything. Raises InputError where the
@@ -197,7 +198,7 @@ class ForPeople:
         """The tasks that each row is scored for beside its own, in order."""
         return [part.task for part in (self.alert, self.condition) if part]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Json:
         """Return the options that must be the same for a job to resume; of the key, only a digest."""
         behind = self.read_behind
         return {
@@ -215,7 +216,7 @@ class AlertFiles:
         self._part = -1
         self._rows: set[tuple[str, int]] = set()
 
-    def add(self, part: int, alert: dict[str, Any]) -> None:
+    def add(self, part: int, alert: Json) -> None:
         """Append one alert durably, unless its source and line are in the part's file already. Raises InputError."""
         path = self._folder / f"part-{part:06}.jsonl"
         row = (alert["source"], alert["line"])

@@ -9,7 +9,7 @@ from scoremux_batch.job import Job
 from scoremux_batch.journal import JobState
 from scoremux_batch.sources import SourceFile
 from scoremux_files.rows.readers import cell_text, read_records
-from scoremux_files.rows.row_layout import FILE_START, ReadPosition, Record, RowLayout
+from scoremux_files.rows.row_layout import FILE_START, Json, ReadPosition, Record, RowLayout
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Slice:
     tasks: list[str] = field(default_factory=list)
     texts: list[str | bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
-    rejected: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[Json] = field(default_factory=list)
     text_bytes: int = 0
     students: list[str | None] = field(default_factory=list)
     kept: dict[str, list[str | None]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Slice:
             self.kept.setdefault(name, []).append(cell_text(record.values.get(name)))
         self.text_bytes += len(text)
 
-    def take(self, places: Sequence[int], rejected: list[dict[str, Any]]) -> "Slice":
+    def take(self, places: Sequence[int], rejected: list[Json]) -> "Slice":
         """Return some of its rows, with other rejected ones."""
         columns: dict[str, Any] = {"kept": {}}
         for name in ("ids", "tasks", "texts", "lines", "students"):
@@ -80,12 +80,12 @@ class Slice:
         """Whether the next slice begins."""
         return len(self.ids) + len(self.rejected) >= layout.part_rows or self.text_bytes >= layout.part_bytes
 
-    def name_of(self, row: int) -> dict[str, Any]:
+    def name_of(self, row: int) -> Json:
         """Return the key of a row: source, line, id, task, and the administration where there is one."""
         of = {"administration": self.kept["administration"][row]} if "administration" in self.kept else {}
         return {"source": self.source.path, "line": self.lines[row], "id": self.ids[row], "task": self.tasks[row], **of}
 
-    def resume(self) -> dict[str, Any]:
+    def resume(self) -> Json:
         """Return where a job resumes after it, for the journal."""
         position = ReadPosition(row=self.after.row) if self.ends_file else self.after
         return {"source": self.index + self.ends_file, "position": position._asdict()}

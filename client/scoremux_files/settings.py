@@ -20,16 +20,19 @@ _ERRORS_SHOWN = 5
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = _QUOTE.maxother = 80
+Values = dict[str, Any]
+"""Values by key, as TOML and JSON have them."""
+
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_toml(path: Path, raises: type[Exception] = InputError) -> dict[str, Any]:
+def read_toml(path: Path, raises: type[Exception] = InputError) -> Values:
     """Return the values of a TOML file. Raises `raises` where it cannot be read or is not TOML."""
     return read_toml_bytes(path, raises)[1]
 
 
-def read_toml_bytes(path: Path, raises: type[Exception] = InputError) -> tuple[bytes, dict[str, Any]]:
+def read_toml_bytes(path: Path, raises: type[Exception] = InputError) -> tuple[bytes, Values]:
     """Return a TOML file's bytes, for their digest, and its values. Raises as `read_toml`."""
     with reading(path, raises):
         data = path.read_bytes()
@@ -39,7 +42,7 @@ def read_toml_bytes(path: Path, raises: type[Exception] = InputError) -> tuple[b
         raise raises(f"{path} is not TOML: {error}") from error
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes) -> Values:
     """Return a JSON object. Raises ValueError that says what `data` is instead."""
     try:
         value = json.loads(data.decode())
@@ -51,7 +54,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def parse_file(data: bytes, path: Path, raises: type[Exception] = InputError) -> dict[str, Any]:
+def parse_file(data: bytes, path: Path, raises: type[Exception] = InputError) -> Values:
     """Return the JSON object that a file holds. Raises `raises` naming the file."""
     try:
         return parse_object(data)
@@ -87,7 +90,7 @@ def parse_model(model: type[Model], data: bytes) -> Model:
     return validate(model.model_validate, parse_object(data))
 
 
-def validate(check: Callable[[dict[str, Any]], T], value: dict[str, Any]) -> T:
+def validate(check: Callable[[Values], T], value: Values) -> T:
     """Return the result of a check by pydantic. Raises ValueError with its first errors: ``key: error; …``."""
     try:
         return check(value)

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +21,7 @@ from scoremux_client.client import ScoringClient
 from scoremux_client.rows import Scored
 from scoremux_files.atomic import replace_file, replacing
 from scoremux_files.errors import parsing, reading, writing
-from scoremux_files.rows.row_layout import RowLayout
+from scoremux_files.rows.row_layout import Json, RowLayout
 from scoremux_files.rows.writers import JOURNAL, beside_parts
 
 Texts = list[str | bytes]
@@ -104,7 +103,7 @@ class JobFolder:
         """Return the outcomes of one of `parts`. Raises InputError."""
         return [outcome_of(row) for row in read_table(part).to_pylist()]
 
-    def rejected(self) -> Iterator[dict[str, Any]]:
+    def rejected(self) -> Iterator[Json]:
         """Yield the rejected rows: source, line, reason. Raises InputError."""
         return read_rejected(self.folder)
 
@@ -144,7 +143,7 @@ class JobFolder:
                 erased += len(lines) - len(kept)
         return erased
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def _lines(self) -> list[Json]:
         """Return the journal's lines of the parts that are done."""
         path = beside_parts(self.folder, JOURNAL)
         with reading(path), parsing(f"{path} is damaged"):

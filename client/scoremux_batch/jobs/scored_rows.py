@@ -4,15 +4,15 @@ Columns have the names that the job was given; its journal, or the note beside i
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scoremux_batch.people import ALERTS
 from scoremux_files.errors import InputError, parsing, reading
 from scoremux_files.rows.readers import cell_text, read_records, read_rows
-from scoremux_files.rows.row_layout import Record, Row, RowLayout, column_names, list_columns
+from scoremux_files.rows.row_layout import Json, Record, Row, RowLayout, column_names, list_columns
 from scoremux_files.rows.writers import JOURNAL, beside_parts, check_kept, done_note, without_apostrophe
 
 ADMINISTRATION = "administration"
@@ -71,7 +71,7 @@ def _without_apostrophes(cells: Row) -> Row:
     return {name: without_apostrophe(cell) for name, cell in cells.items() if name not in _AS_WRITTEN}
 
 
-def alerts_of(path: Path) -> Iterator[dict[str, Any]]:
+def alerts_of(path: Path) -> Iterator[Json]:
     """Yield the alerts that `scoremux score --alert` wrote beside its output. Raises InputError."""
     folder = beside_parts(path, ALERTS) if path.is_dir() else path.with_name(f"{path.name}.{ALERTS}")
     for file in sorted(folder.glob("part-*.jsonl")):
@@ -87,9 +87,9 @@ def texts_of(files: Sequence[Path], ids: Collection[str]) -> set[str]:
     return {text for text in found if isinstance(text, str)}
 
 
-def _layout_of(scored: Path, names: dict[str, Any]) -> RowLayout:
+def _layout_of(scored: Path, names: Mapping[str, str]) -> RowLayout:
     """Return how the job that wrote a folder of parts, or one file, read its rows. Raises InputError."""
-    layout = dict[str, Any]()
+    layout = Json()
     note = beside_parts(scored, JOURNAL) if scored.is_dir() else done_note(scored)
     if note.is_file():
         with reading(note), parsing(f"{note} is damaged"), note.open(encoding="utf-8") as file:

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 from scoremux_files.errors import InputError, first_of
 
-Row = dict[str, Any]
+Json = dict[str, Any]
+"""A JSON object, such as a line of a journal."""
+
+Row = Json
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,39}")
 _MOST_NAMES, _LONGEST_NAME = 20, 60
 _HEADER_WORDS = re.compile(
