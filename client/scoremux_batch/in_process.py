@@ -4,7 +4,6 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -17,7 +16,7 @@ from scoremux_batch.people import AlertFiles
 from scoremux_batch.slices import Slice, read_slices
 from scoremux_client.calls.servers import Retries
 from scoremux_client.client import ScoringClient
-from scoremux_client.rows import Columns, Response, Scored
+from scoremux_client.rows import Answer, Columns, Response, Scored
 from scoremux_client.transports.connect import connect_all, headers_with
 from scoremux_client.transports.transport import Tls, Transport
 
@@ -37,12 +36,12 @@ class TimedTransport:
     def __init__(self, transport: Transport, latencies: Latencies) -> None:
         self._transport, self._latencies = transport, latencies
 
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
         """Send one request."""
         started = time.perf_counter()
         future = self._transport.submit(inputs, timeout_s)
 
-        def ended(done: Future[Columns]) -> None:
+        def ended(done: Answer) -> None:
             if not done.cancelled() and done.exception() is None:
                 self._latencies.append(time.perf_counter() - started)
 

@@ -1,6 +1,7 @@
 """Rows: a `Response` is encoded for the request, a `Scored` comes back (`answer_columns`)."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,9 @@ from scoremux_client.errors import InputError, ScoremuxError
 
 Columns = Mapping[str, npt.NDArray[Any]]
 """Tensor name → array, batch dimension first."""
+
+Answer = Future[Columns]
+"""The answer to a request: the output tensors, or a `TransportError`."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from scoremux_client import contract
 from scoremux_client.answer_columns import DTYPES
 from scoremux_client.contract import Status
 from scoremux_client.errors import RejectedError, TransportError
-from scoremux_client.rows import Columns, Response, to_bytes
+from scoremux_client.rows import Answer, Columns, Response, to_bytes
 
 Level = Callable[[str, str], int]
 
@@ -47,7 +46,7 @@ class FakeTransport:
         self._tasks = dict(tasks)
         self._level = level or (lambda task, _: len(self._tasks[task]) - 1)
         self._failures: deque[TransportError] = deque()
-        self._unanswered: deque[tuple[Future[Columns], list[Response]]] | None = None
+        self._unanswered: deque[tuple[Answer, list[Response]]] | None = None
         self._lock = threading.RLock()
 
     @property
@@ -72,9 +71,9 @@ class FakeTransport:
         for future, responses in reversed(waiting):
             self._answer(future, responses)
 
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
         """Take one request."""
-        future: Future[Columns] = Future()
+        future = Answer()
         texts, tasks = (inputs[spec.name][:, 0].tolist() for spec in contract.INPUTS)
         decoded = zip(tasks, texts, strict=True)
         responses = [Response(task.decode(errors="replace"), text) for task, text in decoded]
@@ -97,7 +96,7 @@ class FakeTransport:
         """Refuse further requests."""
         self.closed = True
 
-    def _answer(self, future: Future[Columns], responses: list[Response]) -> None:
+    def _answer(self, future: Answer, responses: list[Response]) -> None:
         if not future.set_running_or_notify_cancel():
             return
         if self.closed:

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from scoremux_client.answer_columns import decode
 from scoremux_client.errors import BusyError, DeadlineError, RejectedError, TransportError, UnavailableError
-from scoremux_client.rows import Columns, Response, Scored, to_bytes
+from scoremux_client.rows import Answer, Columns, Response, Scored, to_bytes
 from scoremux_client.transports.transport import Transport, plain
+
+Notify = Callable[[], None]
+"""Called, from any thread, where a call may go on."""
 
 _LATE = "no answer within the deadline of the request"
 _FEWEST_QUOTED, _QUOTED_LETTERS = 8, 40
@@ -27,7 +29,7 @@ class Server:
     judge: "Callable[[Server, TransportError | None], None]"
     up: bool = True
     probing: bool = False
-    probe: Future[Columns] | None = None
+    probe: Answer | None = None
     attempts: "set[Attempt]" = field(default_factory=set)
     last_used: int = 0
     failed_probes: int = 0
@@ -49,7 +51,7 @@ class Attempt:
     sent_at: float
     expires_at: float | None
     ahead: int
-    answer: Future[Columns] = field(default_factory=Future)
+    answer: Answer = field(default_factory=Answer)
     ended_at: float = 0.0
 
     @property
@@ -57,7 +59,7 @@ class Attempt:
         """Whether an answer may come yet."""
         return not self.ended_at and (self.expires_at is None or time.monotonic() < self.expires_at)
 
-    def end(self, deadline: float | None, notify: Callable[[], None], answer: Future[Columns]) -> None:
+    def end(self, deadline: float | None, notify: Notify, answer: Answer) -> None:
         """Have the server judged at once, whichever thread has the answer, so that other calls know."""
         ended_at = time.monotonic()
         self.server.attempts.discard(self)
@@ -86,17 +88,17 @@ class Attempt:
             raise RejectedError(f"an answer that cannot be read: {type(bad).__name__}") from None
 
 
-def submit(transport: Transport, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+def submit(transport: Transport, inputs: Columns, timeout_s: float | None) -> Answer:
     """Send one request. Never raises: the future does."""
     try:
         return transport.submit(inputs, timeout_s)
     except Exception as error:
-        future: Future[Columns] = Future()
+        future = Answer()
         future.set_exception(error)
         return future
 
 
-def error_of(answer: Future[Columns], responses: Sequence[Response]) -> TransportError | None:
+def error_of(answer: Answer, responses: Sequence[Response]) -> TransportError | None:
     """Return why a finished request has no answer, None if it has one."""
     if answer.cancelled():
         return DeadlineError(_LATE)

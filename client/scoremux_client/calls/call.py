@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
-from scoremux_client.calls.attempt import Attempt, Server
+from scoremux_client.calls.attempt import Attempt, Notify, Server
 from scoremux_client.calls.request_size import REQUEST_BYTES, RequestSize
 from scoremux_client.calls.servers import Servers
 from scoremux_client.contract import Status
@@ -52,7 +52,7 @@ class Patience:
 class Call:
     """Feed it rows while it wants some, let it advance, take outcomes; close it in any case."""
 
-    def __init__(self, servers: Servers, size: RequestSize, options: Options, notify: Callable[[], None]) -> None:
+    def __init__(self, servers: Servers, size: RequestSize, options: Options, notify: Notify) -> None:
         self._servers = servers
         self._size = size
         self._options = options

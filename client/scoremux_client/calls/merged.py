@@ -6,7 +6,6 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -16,7 +15,7 @@ from scoremux_client import contract
 from scoremux_client.calls.attempt import error_of, submit
 from scoremux_client.calls.request_size import FEWEST_ROWS, REQUEST_BYTES, RequestSize
 from scoremux_client.errors import RejectedError
-from scoremux_client.rows import Columns, Response
+from scoremux_client.rows import Answer, Columns, Response
 from scoremux_client.transports.transport import Transport
 
 _MOST_ROWS = 32
@@ -29,7 +28,7 @@ class _Small:
 
     inputs: Columns
     expires_at: float
-    answer: Future[Columns] = field(default_factory=Future)
+    answer: Answer = field(default_factory=Answer)
 
     @property
     def rows(self) -> int:
@@ -55,7 +54,7 @@ class MergingTransport:
         self._transport, self._size, self._pause_s = transport, size, pause_s
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
         """Send a request, or let it wait for others."""
         if len(inputs[contract.TEXT.name]) >= FEWEST_ROWS:
             return self._transport.submit(inputs, timeout_s)
@@ -117,11 +116,11 @@ class _Queue:
         request, loop = submit(self._transport, inputs, timeout_s), asyncio.get_running_loop()
         self._in_flight += 1
 
-        def ended(answer: Future[Columns]) -> None:
+        def ended(answer: Answer) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(self._ended, together, answer)
 
-        def cancel_if_unwanted(_: Future[Columns]) -> None:
+        def cancel_if_unwanted(_: Answer) -> None:
             if all(small.answer.cancelled() for small in together):
                 request.cancel()
 
@@ -129,7 +128,7 @@ class _Queue:
         for small in together:
             small.answer.add_done_callback(cancel_if_unwanted)
 
-    def _ended(self, together: Sequence[_Small], answer: Future[Columns]) -> None:
+    def _ended(self, together: Sequence[_Small], answer: Answer) -> None:
         self._in_flight -= 1
         texts = [text for small in together for text in small.inputs[contract.TEXT.name][:, 0]]
         error = error_of(answer, [Response("", text) for text in texts])

@@ -4,16 +4,15 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from scoremux_client.calls.attempt import Attempt, Server, error_of, is_silent, submit
+from scoremux_client.calls.attempt import Attempt, Notify, Server, error_of, is_silent, submit
 from scoremux_client.calls.merged import MergingTransport
 from scoremux_client.calls.request_size import RequestSize
 from scoremux_client.errors import BusyError, InputError, RejectedError, TransportError, UnavailableError
-from scoremux_client.rows import Columns, Response, Scored, encode
+from scoremux_client.rows import Answer, Response, Scored, encode
 from scoremux_client.transports.transport import Transport
 
 _GRACE_S = 0.25
@@ -88,7 +87,7 @@ class Servers:
         retries = self._retries
         return retries.patience_s if self._answered else min(retries.patience_s, retries.contact_s)
 
-    def join(self, notify: Callable[[], None]) -> None:
+    def join(self, notify: Notify) -> None:
         """Begin a call. `notify` is called, from any thread, when a server comes up or fails a probe."""
         if self._pid != os.getpid():
             self._begin()
@@ -97,7 +96,7 @@ class Servers:
             for server in self._servers:
                 self._probe_if_down(server)
 
-    def leave(self, notify: Callable[[], None]) -> None:
+    def leave(self, notify: Notify) -> None:
         """End a call. The last one cancels the probes in flight."""
         with self._lock:
             self._calls.remove(notify)
@@ -109,7 +108,7 @@ class Servers:
         self,
         responses: Sequence[Response],
         deadline: float | None,
-        notify: Callable[[], None],
+        notify: Notify,
         *,
         avoid: Server | None,
         alone: bool = False,
@@ -171,7 +170,7 @@ class Servers:
             Server(transport, MergingTransport(transport, self._merged) if self._merged else transport, self._judge)
             for transport in self._transports
         ]
-        self._calls: list[Callable[[], None]] = []
+        self._calls: list[Notify] = []
         self._answered = False
         self._uses = 0
 
@@ -213,7 +212,7 @@ class Servers:
         if unneeded:
             probe.cancel()
 
-    def _probed(self, server: Server, probe: Future[Columns]) -> None:
+    def _probed(self, server: Server, probe: Answer) -> None:
         with self._lock:
             server.probing, server.probe = False, None
             error = error_of(probe, _PROBE)

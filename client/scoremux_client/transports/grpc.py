@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ import tritonclient.grpc as triton
 
 from scoremux_client import contract
 from scoremux_client.errors import DeadlineError, RejectedError, TransportError
-from scoremux_client.rows import Columns
+from scoremux_client.rows import Answer, Columns
 from scoremux_client.transports.transport import MOST_ANSWER_BYTES, Tls, explained, kind_of, plain
 
 _CHANNEL_OPTIONS = [
@@ -55,9 +54,9 @@ class GrpcTransport:
         self._closed = False
         self._begin()
 
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
         """Send one request. Never raises for one that fails: the future does."""
-        future: Future[Columns] = Future()
+        future = Answer()
         if self._closed:
             future.set_exception(RejectedError(f"{self.url}: this client is closed"))
             return future
@@ -92,7 +91,7 @@ class GrpcTransport:
         shared._headers, shared._outputs, shared._batch = dict(headers), [spec.name for spec in outputs], batch
         return shared
 
-    def _answered(self, channel: "_Channel", future: Future[Columns], result: Any, error: Any) -> None:
+    def _answered(self, channel: "_Channel", future: Answer, result: Any, error: Any) -> None:
         failure = None if error is None else self._failure(error)
         self._ended(channel, failure)
         if not future.set_running_or_notify_cancel():

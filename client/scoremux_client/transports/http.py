@@ -19,7 +19,7 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, 
 
 from scoremux_client import contract
 from scoremux_client.errors import DeadlineError, RejectedError, TooLargeError, TransportError, UnavailableError
-from scoremux_client.rows import Columns
+from scoremux_client.rows import Answer, Columns
 from scoremux_client.transports.transport import MOST_ANSWER_BYTES, Tls, explained, kind_of, plain
 
 _HEADER_LENGTH = "inference-header-content-length"
@@ -98,7 +98,7 @@ class HttpTransport:
         self._requests: set[asyncio.Task[Any]] = set()
         self._closed = False
 
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]:
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer:
         """Send one request. Never raises for one that fails: the future does."""
         return start(self._exchange(inputs, timeout_s))
 

@@ -5,7 +5,6 @@ Tests take the transport of `scoremux_client.testing` instead.
 
 import re
 import ssl
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +18,7 @@ from scoremux_client.errors import (
     TransportError,
     UnavailableError,
 )
-from scoremux_client.rows import Columns
+from scoremux_client.rows import Answer, Columns
 from scoremux_files.errors import reading
 
 _FULL = re.compile(r"maximum queue size|send again in [0-9.]+ s", re.IGNORECASE)
@@ -46,7 +45,7 @@ class Transport(Protocol):
     `submit` never waits. A future that is cancelled takes its request with it. Both may be called from any thread.
     """
 
-    def submit(self, inputs: Columns, timeout_s: float | None) -> Future[Columns]: ...
+    def submit(self, inputs: Columns, timeout_s: float | None) -> Answer: ...
 
     def close(self) -> None: ...
 

@@ -12,6 +12,9 @@ from scoremux_train.training.packed import PackedPass
 _SAME = 1e-4
 """The share of the largest logit up to which a difference counts as rounding, as in the proof against PEFT."""
 
+Logits = Callable[[], Tensor]
+"""Runs a model on rows of several lengths, with tables that make rows differ."""
+
 _LAST = re.compile(r"(.+\.)(\d+)\.attention\.output")
 
 
@@ -29,7 +32,7 @@ class _FirstToken(nn.Module):
         return self.after(hidden[:, :1], residual[:, :1])
 
 
-def use_fused_attention(model: Any, logits: Callable[[], Tensor]) -> None:
+def use_fused_attention(model: Any, logits: Logits) -> None:
     """Compute attention with torch's fused kernel where a model has that and its `logits` stay the same."""
     before = getattr(model.config, "_attn_implementation", None) or "eager"
     change = model.set_attn_implementation
@@ -40,7 +43,7 @@ def pack_rows(
     model: Any,
     packed: PackedPass,
     first_tokens_alone: bool,
-    logits: Callable[[], Tensor],
+    logits: Logits,
 ) -> None:
     """Lay rows one after another where a model's attention can be told and its head reads first tokens alone."""
     before = model.config._attn_implementation
@@ -55,13 +58,12 @@ def pack_rows(
 def skip_unread_tokens(
     model: nn.Module,
     packed: PackedPass,
-    logits: Callable[[], Tensor],
+    logits: Logits,
 ) -> bool:
     """Leave out what the last layer computes after its attention for all tokens but the first, if no head reads it.
 
     Args:
         model: Changed in place, and True returned, if its layers are named as BERT's and `logits` stay the same.
-        logits: Runs the model on rows of several lengths, with tables that make rows differ.
     """
     matches = [_LAST.fullmatch(name) for name, _ in model.named_modules()]
     layers = [(match[1], int(match[2])) for match in matches if match]
@@ -76,7 +78,7 @@ def skip_unread_tokens(
     )
 
 
-def _change_if_equal(logits: Callable[[], Tensor], change: Callable[[], object], undo: Callable[[], object]) -> bool:
+def _change_if_equal(logits: Logits, change: Callable[[], object], undo: Callable[[], object]) -> bool:
     """Change a model; undo it if that fails or if the logits differ by more than rounding."""
     before = logits()
     try:
