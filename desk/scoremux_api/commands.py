@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from scoremux_files import InputError, first_of, read_key, release
 from scoremux_files.terminal import takes
@@ -33,34 +33,32 @@ class ApiOptions:
     """The options of `scoremux api`."""
 
     database: Where
-    folder: Annotated[Path, typer.Option(help="Where batches are kept; made if it does not exist.")]
-    url: Annotated[list[str] | None, typer.Option(help="HOST:PORT of Triton's gRPC; may be repeated.")] = None
+    folder: Annotated[Path, Option(help="Where batches are kept; made if it does not exist.")]
+    url: Annotated[list[str] | None, Option(help="HOST:PORT of Triton's gRPC; may be repeated.")] = None
     tasks: Annotated[
         Path | None,
-        typer.Option(help="Store, for the questions, points and policies of tasks; the desk gets them, too."),
+        Option(help="Store, for the questions, points and policies of tasks; the desk gets them, too."),
     ] = None
     grant_key: Annotated[
-        Path | None, typer.Option(help="The front door's file of this name. Without it, callers need no token.")
+        Path | None, Option(help="The front door's file of this name. Without it, callers need no token.")
     ] = None
-    tokens: Annotated[
-        Path | None, typer.Option(help="The front door's file of tokens: batches of a revoked token end.")
-    ] = None
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 that the API listens on.")] = 8005
-    read_behind: Annotated[
-        str, typer.Option(metavar="SHARE|FILE", help="As for `scoremux score`; needs --key-file.")
-    ] = ""
-    key_file: Annotated[Path | None, typer.Option(help="File with a secret of 16 bytes or more.")] = None
-    alert: Annotated[str | None, typer.Option(metavar="TASK:THRESHOLD", help="As for `scoremux score`.")] = None
+    tokens: Annotated[Path | None, Option(help="The front door's file of tokens: batches of a revoked token end.")] = (
+        None
+    )
+    port: Annotated[int, Option(min=1, max=65535, help="Port on 127.0.0.1 that the API listens on.")] = 8005
+    read_behind: Annotated[str, Option(metavar="SHARE|FILE", help="As for `scoremux score`; needs --key-file.")] = ""
+    key_file: Annotated[Path | None, Option(help="File with a secret of 16 bytes or more.")] = None
+    alert: Annotated[str | None, Option(metavar="TASK:THRESHOLD", help="As for `scoremux score`.")] = None
     keep_days: Annotated[
         int | None,
-        typer.Option(min=1, help="Days for which rows, answers and batches are kept (default: 90, rows for ever)."),
+        Option(min=1, help="Days for which rows, answers and batches are kept (default: 90, rows for ever)."),
     ] = None
     allow_webhook: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST[:PORT]", help="Host for webhooks although its address is private; may be repeated."),
+        Option(metavar="HOST[:PORT]", help="Host for webhooks although its address is private; may be repeated."),
     ] = None
     sandbox: Annotated[
-        bool, typer.Option("--sandbox", help="Need no Triton: ids choose the outcome, for a platform's own tests.")
+        bool, Option("--sandbox", help="Need no Triton: ids choose the outcome, for a platform's own tests.")
     ] = False
 
 
@@ -110,10 +108,10 @@ def api(options: ApiOptions) -> None:
 
 
 def revoke(
-    name: Annotated[str, typer.Argument(help="Whose token it is; appears in the door's log.")],
-    file: Annotated[Path, typer.Option("--tokens", help="The tokens' file.")],
+    name: Annotated[str, Argument(help="Whose token it is; appears in the door's log.")],
+    file: Annotated[Path, Option("--tokens", help="The tokens' file.")],
     database: Annotated[
-        str | None, typer.Option(help="Database of `scoremux api`: say which webhooks stop.", metavar="FILE|URL")
+        str | None, Option(help="Database of `scoremux api`: say which webhooks stop.", metavar="FILE|URL")
     ] = None,
 ) -> None:
     """Revoke a token; a running front door refuses it within a second, and its webhooks get nothing more.

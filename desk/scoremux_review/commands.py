@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 from typer.core import TyperGroup
 
 from scoremux_files import InputError
@@ -47,9 +48,9 @@ review = typer.Typer(
 )
 _MOST_SHOWN = 10
 _MOST_DEAD = 1_000
-_Scored = Annotated[list[Path] | None, typer.Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
-_Tasks = Annotated[Path | None, typer.Option(help="Store, or folder of task folders, for their texts.")]
-_Policy = Annotated[Path | None, typer.Option(help="TOML file with the table `review`.")]
+_Scored = Annotated[list[Path] | None, Argument(help="What `scoremux score` wrote: folders of parts, or files.")]
+_Tasks = Annotated[Path | None, Option(help="Store, or folder of task folders, for their texts.")]
+_Policy = Annotated[Path | None, Option(help="TOML file with the table `review`.")]
 
 
 @review.command("open")
@@ -58,13 +59,13 @@ def open_desk(
     scored: _Scored = None,
     tasks: _Tasks = None,
     policy: _Policy = None,
-    port: Annotated[int, typer.Option(help="Where the desk listens.")] = 8080,
-    address: Annotated[str, typer.Option(help="Address on which the desk listens.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Where the desk listens.")] = 8080,
+    address: Annotated[str, Option(help="Address on which the desk listens.")] = "127.0.0.1",
     public_url: Annotated[
-        str | None, typer.Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
+        str | None, Option(help="How browsers reach the desk through a proxy, such as https://desk.example.org.")
     ] = None,
     user_header: Annotated[
-        str, typer.Option(help="Header in which a proxy names who is signed in there, such as X-Forwarded-Email.")
+        str, Option(help="Header in which a proxy names who is signed in there, such as X-Forwarded-Email.")
     ] = "",
 ) -> None:
     """Add scored files to a database, as `add` does, and open the desk on it.
@@ -112,22 +113,18 @@ def add(
     database: Where,
     scored: _Scored = None,
     responses: Annotated[
-        list[Path] | None, typer.Option(help="The file that was scored; needed only for single files.")
+        list[Path] | None, Option(help="The file that was scored; needed only for single files.")
     ] = None,
     tasks: _Tasks = None,
     policy: _Policy = None,
-    validity: Annotated[
-        Path | None, typer.Option(help="Papers with a known level (task, text, level), slipped in.")
-    ] = None,
+    validity: Annotated[Path | None, Option(help="Papers with a known level (task, text, level), slipped in.")] = None,
     qualification: Annotated[
-        Path | None, typer.Option(help="Papers with a known level that raters read before live work.")
+        Path | None, Option(help="Papers with a known level that raters read before live work.")
     ] = None,
-    anchors: Annotated[
-        Path | None, typer.Option(help="Papers shown beside the response (task, text, level, note).")
-    ] = None,
+    anchors: Annotated[Path | None, Option(help="Papers shown beside the response (task, text, level, note).")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="KEY=NAME",
             help="How --responses call the columns id, text and student, and which ones of SCORED exports keep (keep), "
             "if the job does not say it; repeatable.",
@@ -151,7 +148,7 @@ def add(
 def verify(
     database: Where,
     noted: Annotated[
-        str | None, typer.Option(help="NUMBER:DIGEST that was printed earlier; it must be in the record.")
+        str | None, Option(help="NUMBER:DIGEST that was printed earlier; it must be in the record.")
     ] = None,
 ) -> None:
     """Check the record's chain of digests, and the database against it. Note what it prints, outside the database.
@@ -171,13 +168,11 @@ def verify(
 @review.command()
 def export(
     database: Where,
-    out: Annotated[Path | None, typer.Option(help="Final scores: .parquet, .csv or .jsonl.")] = None,
-    labelled: Annotated[
-        Path | None, typer.Option(help="Rows with human levels, for train, evaluate and calibrate.")
-    ] = None,
-    papers: Annotated[Path | None, typer.Option(help="What raters gave validity papers, for `scoremux watch`.")] = None,
+    out: Annotated[Path | None, Option(help="Final scores: .parquet, .csv or .jsonl.")] = None,
+    labelled: Annotated[Path | None, Option(help="Rows with human levels, for train, evaluate and calibrate.")] = None,
+    papers: Annotated[Path | None, Option(help="What raters gave validity papers, for `scoremux watch`.")] = None,
     administration: Annotated[
-        str, typer.Option(help="Only the responses that a file or folder of this name brought (default: all).")
+        str, Option(help="Only the responses that a file or folder of this name brought (default: all).")
     ] = "",
 ) -> None:
     """Write final scores, labelled rows or readings of validity papers.
@@ -200,8 +195,8 @@ def export(
 @review.command()
 def webhooks(
     database: Where,
-    send_again: Annotated[bool, typer.Option("--send-again", help="Send deliveries again that were given up.")] = False,
-    remove: Annotated[str | None, typer.Option(metavar="ID", help="Remove a webhook, with what waits for it.")] = None,
+    send_again: Annotated[bool, Option("--send-again", help="Send deliveries again that were given up.")] = False,
+    remove: Annotated[str | None, Option(metavar="ID", help="Remove a webhook, with what waits for it.")] = None,
 ) -> None:
     """List the webhooks of `scoremux api`, and deliveries that were given up.
 
@@ -228,7 +223,7 @@ def webhooks(
 
 @review.command(hidden=True)
 def deliveries(
-    database: Where, send_again: Annotated[bool, typer.Option("--send-again", help="Send them again.")] = False
+    database: Where, send_again: Annotated[bool, Option("--send-again", help="Send them again.")] = False
 ) -> None:
     """Do what `scoremux review webhooks` does.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from typer import Option
 
 from scoremux_files.terminal import printable
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 BY = "command line"
 """Who does it, for the record."""
 
-Where = Annotated[str, typer.Option(help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")]
+Where = Annotated[str, Option(help="A file (SQLite), or a postgresql:// URL.", envvar="SCOREMUX_REVIEW_DATABASE")]
 console = Console(stderr=True, markup=False)
 
 users = typer.Typer(
@@ -57,9 +58,9 @@ def created(name: str) -> Iterator[Database]:
 def add_user(
     name: str,
     database: Where,
-    role: Annotated[str, typer.Option(help="rater, leader or director.")] = "rater",
+    role: Annotated[str, Option(help="rater, leader or director.")] = "rater",
     elsewhere: Annotated[
-        bool, typer.Option("--elsewhere", help="They sign in at the proxy of --user-header, without a password.")
+        bool, Option("--elsewhere", help="They sign in at the proxy of --user-header, without a password.")
     ] = False,
 ) -> None:
     """Add a person; the password is asked for, or read from standard input.
@@ -78,10 +79,10 @@ def add_user(
 def change_user(
     name: str,
     database: Where,
-    role: Annotated[str | None, typer.Option(help="rater, leader or director.")] = None,
-    active: Annotated[bool | None, typer.Option("--open/--close", help="Open or close the account.")] = None,
-    password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
-    unlock: Annotated[bool, typer.Option("--unlock", help="Forget failed sign-ins.")] = False,
+    role: Annotated[str | None, Option(help="rater, leader or director.")] = None,
+    active: Annotated[bool | None, Option("--open/--close", help="Open or close the account.")] = None,
+    password: Annotated[bool, Option("--password", help="Ask for a new password.")] = False,
+    unlock: Annotated[bool, Option("--unlock", help="Forget failed sign-ins.")] = False,
 ) -> None:
     """Change someone's role or password, or close the account: they are signed out. Or lift a lockout.
 

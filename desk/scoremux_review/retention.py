@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from scoremux_files import InputError, reading
 from scoremux_files.terminal import print_table
@@ -17,28 +17,26 @@ from scoremux_review.people_commands import Where, opened, say
 
 def erase(
     database: Where,
-    ids: Annotated[Path | None, typer.Option(help="File with an id a line.")] = None,
-    one_id: Annotated[list[str] | None, typer.Option("--id", help="An id; may be given again.")] = None,
+    ids: Annotated[Path | None, Option(help="File with an id a line.")] = None,
+    one_id: Annotated[list[str] | None, Option("--id", help="An id; may be given again.")] = None,
     before: Annotated[
-        str | None, typer.Option(help="Everything older than this day or time (UTC), such as 2026-01-31.")
+        str | None, Option(help="Everything older than this day or time (UTC), such as 2026-01-31.")
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option(
-            help="Whose ids they are: a token of `scoremux api`, or '' for rows of files; needed if they repeat."
-        ),
+        Option(help="Whose ids they are: a token of `scoremux api`, or '' for rows of files; needed if they repeat."),
     ] = None,
-    audit_logs: Annotated[list[Path] | None, typer.Option("--audit-log", help="Audit log of a server.")] = None,
-    audit_key_file: Annotated[Path | None, typer.Option(help="The key of its digests, if they have one.")] = None,
+    audit_logs: Annotated[list[Path] | None, Option("--audit-log", help="Audit log of a server.")] = None,
+    audit_key_file: Annotated[Path | None, Option(help="The key of its digests, if they have one.")] = None,
     responses: Annotated[
         list[Path] | None,
-        typer.Option(help="File that was scored: texts of the ids that the desk does not have."),
+        Option(help="File that was scored: texts of the ids that the desk does not have."),
     ] = None,
     outputs: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder that `scoremux score` wrote, or --folder of `scoremux api`; repeatable."),
+        Option(help="Folder that `scoremux score` wrote, or --folder of `scoremux api`; repeatable."),
     ] = None,
-    by: Annotated[str | None, typer.Option(help="Who erases, for the record (default: this user).")] = None,
+    by: Annotated[str | None, Option(help="Who erases, for the record (default: this user).")] = None,
 ) -> None:
     """Erase texts and ids from the desk, the API's answers and audit logs. Run it again if it was interrupted.
 
@@ -96,7 +94,7 @@ def erasures(database: Where) -> None:
 
 
 def backup(
-    database: Where, to: Annotated[str, typer.Argument(help="A new file, or the URL of an empty PostgreSQL database.")]
+    database: Where, to: Annotated[str, Argument(help="A new file, or the URL of an empty PostgreSQL database.")]
 ) -> None:
     """Copy a database, also while people work, and verify the copy. To restore, copy it back or open it.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from scoremux_engine.commands.options import OtherStoreOption
 from scoremux_engine.commands.printing import show_table
@@ -16,20 +17,20 @@ tokens = typer.Typer(
     epilog="Example: scoremux tokens add district-7 --tokens tokens.json --tasks 'bio-*'",
 )
 
-TokensOption = Annotated[Path, typer.Option("--tokens", help="The tokens' file.")]
-TokenName = Annotated[str, typer.Argument(help="Whose token it is; appears in the door's log.")]
+TokensOption = Annotated[Path, Option("--tokens", help="The tokens' file.")]
+TokenName = Annotated[str, Argument(help="Whose token it is; appears in the door's log.")]
 
 
 @tokens.command()
 def add(
     name: TokenName,
     file: TokensOption,
-    tasks: Annotated[list[str], typer.Option(help="Tasks it may score, with * and ? as in a shell; repeatable.")],
-    rate: Annotated[int, typer.Option(help="Requests a second, averaged over ten seconds; 0: no limit.")] = 0,
+    tasks: Annotated[list[str], Option(help="Tasks it may score, with * and ? as in a shell; repeatable.")],
+    rate: Annotated[int, Option(help="Requests a second, averaged over ten seconds; 0: no limit.")] = 0,
     weight: Annotated[
-        int, typer.Option(min=1, max=100, help="Part of the work that it gets beside other tokens' weights.")
+        int, Option(min=1, max=100, help="Part of the work that it gets beside other tokens' weights.")
     ] = 1,
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it expires.")] = 365,
+    days: Annotated[int, Option(min=1, max=3650, help="Days until it expires.")] = 365,
 ) -> None:
     """Make a token and print it. It cannot be shown again.
 
@@ -72,13 +73,13 @@ def list_tokens(file: TokensOption) -> None:
 
 
 _FIRST_START, _PROFILE = "First start", "Profile"
-_ADAPTERS = typer.Option(
+_ADAPTERS = Option(
     help="PEFT adapters, or folders of them: first export the backbone if REPOSITORY has none, and publish the "
     "adapters that are new.",
     metavar="DIR…",
     rich_help_panel=_FIRST_START,
 )
-_BACKBONE = typer.Option(
+_BACKBONE = Option(
     help="With --adapters: folder or hub id with the weights of their base model (default: what they name).",
     metavar="MODEL",
     rich_help_panel=_FIRST_START,
@@ -86,21 +87,17 @@ _BACKBONE = typer.Option(
 
 
 def serve(
-    repository: Annotated[
-        Path, typer.Option(help="Repository with an exported backbone, or with --adapters a new folder.")
-    ],
+    repository: Annotated[Path, Option(help="Repository with an exported backbone, or with --adapters a new folder.")],
     adapters: Annotated[list[Path] | None, _ADAPTERS] = None,
     backbone: Annotated[str | None, _BACKBONE] = None,
     tasks: Annotated[
         Path | None,
-        typer.Option(
-            help="With --adapters: CSV file of tasks, as for `scoremux tasks add`.", rich_help_panel=_FIRST_START
-        ),
+        Option(help="With --adapters: CSV file of tasks, as for `scoremux tasks add`.", rich_help_panel=_FIRST_START),
     ] = None,
     store: OtherStoreOption = None,
     profile: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="cpu, cpu-reference, gpu-onnx, gpu-tensorrt, or FILE.toml "
             "(default: REPOSITORY/profile.toml if it exists, else cpu).",
             rich_help_panel=_PROFILE,
@@ -108,15 +105,15 @@ def serve(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value: change one key of the profile; repeatable.", rich_help_panel=_PROFILE),
+        Option("--set", help="key=value: change one key of the profile; repeatable.", rich_help_panel=_PROFILE),
     ] = None,
     log: Annotated[
         Path | None,
-        typer.Option(help="Append Triton's log here (default: REPOSITORY/logs/triton.log); /dev/stderr is possible."),
+        Option(help="Append Triton's log here (default: REPOSITORY/logs/triton.log); /dev/stderr is possible."),
     ] = None,
     print_config: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--print-config",
             help="Print the rendered configurations and Triton's command line, and end.",
             rich_help_panel=_PROFILE,
@@ -147,8 +144,8 @@ def serve(
 
 
 def front_door(
-    file: Annotated[Path, typer.Argument(help="The door's configuration, FILE.toml.")],
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
+    file: Annotated[Path, Argument(help="The door's configuration, FILE.toml.")],
+    print_config: Annotated[bool, Option("--print-config", help="Print haproxy.cfg, and end.")] = False,
 ) -> None:
     """Run HAProxy with TLS and tokens before the Tritons of FILE until SIGINT or SIGTERM; requests then finish.
 

@@ -116,13 +116,13 @@ def read_without(files: Sequence[Path], columns: LabelColumns) -> LabelTable:
 def write_queue(out: Path, rows: Rows) -> None:
     fields = [field for field in SCHEMA if field.name not in ("read_behind", "student")]
     more = [
-        ("text", pa.string()),
-        ("student", pa.string()),
-        ("chosen_by", pa.string()),
-        ("probability", pa.float64()),
+        ("text", "string"),
+        ("student", "string"),
+        ("chosen_by", "string"),
+        ("probability", "float64"),
     ]
     if any(row.administration for row in rows):
-        more.append(("administration", pa.string()))
+        more.append(("administration", "string"))
     schema = pa.schema([*fields, *more])
     unscored = [Scored.without_score(Response(r.task, ""), Status.UNKNOWN_TASK) for r in rows]
     columns = {

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from scoremux_client.errors import InputError
 from scoremux_engine.commands.options import DryRunOption, JsonOption
@@ -12,17 +12,17 @@ from scoremux_files.rows.row_layout import LABELS_HELP
 
 def calibrate(
     labelled: Annotated[
-        list[Path] | None, typer.Argument(help="Files (.jsonl, .csv, .parquet) with id, task, text and level.")
+        list[Path] | None, Argument(help="Files (.jsonl, .csv, .parquet) with id, task, text and level.")
     ] = None,
     *,
-    repository: Annotated[Path, typer.Option("--repository", help="Folder with backbone/ and store/.")],
-    policy: Annotated[Path, typer.Option("--policy", help="The programme's rules, a TOML file.")],
+    repository: Annotated[Path, Option("--repository", help="Folder with backbone/ and store/.")],
+    policy: Annotated[Path, Option("--policy", help="The programme's rules, a TOML file.")],
     predictions: Annotated[
-        Path | None, typer.Option("--predictions", help="Out-of-fold predictions that `scoremux train` wrote.")
+        Path | None, Option("--predictions", help="Out-of-fold predictions that `scoremux train` wrote.")
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--column",
             metavar="KEY=NAME",
             help=f"{LABELS_HELP}, task, text, level, score (points, for rows without a level), second (another human's "
@@ -30,7 +30,7 @@ def calibrate(
         ),
     ] = None,
     unverified: Annotated[
-        bool, typer.Option("--unverified", help="Use predictions that may come from another adapter than the live one.")
+        bool, Option("--unverified", help="Use predictions that may come from another adapter than the live one.")
     ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from scoremux_decide.decision import Decision
 from scoremux_engine.commands.options import (
@@ -29,17 +29,15 @@ from scoremux_engine.store.upkeep import collect
 from scoremux_files.errors import InputError, reading
 from scoremux_files.settings import parse_file
 
-ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides it; the history keeps the name.")]
+ByOption = Annotated[str, Option("--by", metavar="NAME", help="Who decides it; the history keeps the name.")]
 
 
 def add(
-    folders: Annotated[
-        list[Path], typer.Argument(help="PEFT adapters, or folders of them; with a task.json or without.")
-    ],
+    folders: Annotated[list[Path], Argument(help="PEFT adapters, or folders of them; with a task.json or without.")],
     store: StoreOption,
     tasks: Annotated[
         Path | None,
-        typer.Option("--tasks", help="CSV file of tasks: its columns are the keys of task.json (export/README.md)."),
+        Option("--tasks", help="CSV file of tasks: its columns are the keys of task.json (export/README.md)."),
     ] = None,
     backbone: BackboneOption = None,
     dry_run: DryRunOption = False,
@@ -63,9 +61,9 @@ def add(
 
 
 def rollback(
-    task: Annotated[str, typer.Argument(help="Id of the task; one that was retired comes back.")],
+    task: Annotated[str, Argument(help="Id of the task; one that was retired comes back.")],
     store: StoreOption,
-    to: Annotated[str | None, typer.Option("--to", help="Digest of the version (default: the one before).")] = None,
+    to: Annotated[str | None, Option("--to", help="Digest of the version (default: the one before).")] = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Make the version before the last change live again. A second rollback undoes the first.
@@ -78,7 +76,7 @@ def rollback(
 
 
 def retire(
-    tasks: Annotated[list[str], typer.Argument(help="Ids of live tasks.")],
+    tasks: Annotated[list[str], Argument(help="Ids of live tasks.")],
     store: StoreOption,
     dry_run: DryRunOption = False,
 ) -> None:
@@ -91,12 +89,10 @@ def retire(
 
 
 def pin(
-    versions: Annotated[
-        list[str] | None, typer.Argument(help="TASK or TASK@DIGEST; without any, show the pins.")
-    ] = None,
+    versions: Annotated[list[str] | None, Argument(help="TASK or TASK@DIGEST; without any, show the pins.")] = None,
     *,
     store: StoreOption,
-    remove: Annotated[bool, typer.Option("--remove", help="Unpin instead.")] = False,
+    remove: Annotated[bool, Option("--remove", help="Unpin instead.")] = False,
 ) -> None:
     """Keep versions from `gc` until they are unpinned.
 
@@ -110,7 +106,7 @@ def pin(
 
 def gc(
     store: StoreOption,
-    keep_days: Annotated[float, typer.Option("--keep-days", min=0, help="Keep what was live in the last days.")] = 30,
+    keep_days: Annotated[float, Option("--keep-days", min=0, help="Keep what was live in the last days.")] = 30,
     dry_run: DryRunOption = False,
 ) -> None:
     """Remove packages that are not live, not pinned and were not live lately, and what crashed writers left.
@@ -126,13 +122,13 @@ def gc(
 
 
 def hold(
-    tasks: Annotated[list[str] | None, typer.Argument(help="Ids of live tasks.")] = None,
+    tasks: Annotated[list[str] | None, Argument(help="Ids of live tasks.")] = None,
     *,
     store: StoreOption,
     by: ByOption,
     file: Annotated[
         Path | None,
-        typer.Option("--from", help="The .json file of `scoremux watch`, for the tasks that it wants held."),
+        Option("--from", help="The .json file of `scoremux watch`, for the tasks that it wants held."),
     ] = None,
 ) -> None:
     """Send to people what the machine would keep (route human:HELD), of all of these tasks at once or of none.
@@ -156,7 +152,7 @@ def hold(
 
 
 def release(
-    task: Annotated[str, typer.Argument(help="Id of a task that is on hold.")],
+    task: Annotated[str, Argument(help="Id of a task that is on hold.")],
     store: StoreOption,
     by: ByOption,
 ) -> None:

@@ -3,20 +3,20 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from scoremux_engine.model.backbone import Backbone
 
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store (REPO/store).")]
-RepositoryArgument = Annotated[Path, typer.Argument(help="Model repository with a backbone and a store.")]
+StoreOption = Annotated[Path, Option("--store", help="Folder of the store (REPO/store).")]
+RepositoryArgument = Annotated[Path, Argument(help="Model repository with a backbone and a store.")]
 OtherStoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of task packages (default: REPOSITORY/store).")
+    Path | None, Option("--store", help="Folder of task packages (default: REPOSITORY/store).")
 ]
 BackboneOption = Annotated[
-    Path | None, typer.Option("--backbone", help="Folder of the exported backbone (default: next to the store).")
+    Path | None, Option("--backbone", help="Folder of the exported backbone (default: next to the store).")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
+JsonOption = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
+DryRunOption = Annotated[bool, Option("--dry-run", help="Check everything, change nothing.")]
 
 
 def open_backbone(store: Path, folder: Path | None) -> Backbone:

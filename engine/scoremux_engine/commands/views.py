@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from scoremux_client.contract import DIGEST_PATTERN
 from scoremux_client.errors import InputError
@@ -21,18 +22,18 @@ from scoremux_engine.store.version_details import prefix, summarise, trace
 if TYPE_CHECKING:
     from scoremux_client import Tls
 
-Reference = Annotated[str, typer.Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
-UrlOption = Annotated[str | None, typer.Option("--url", help="HOST:PORT or URL of a server: what it serves.")]
+Reference = Annotated[str, Argument(help="TASK, its live version, or TASK@DIGEST; the digest may be cut short.")]
+UrlOption = Annotated[str | None, Option("--url", help="HOST:PORT or URL of a server: what it serves.")]
 
 
 def list_tasks(
     store: Annotated[
-        Path | None, typer.Option("--store", help="Folder of the store (REPO/store); without it, ask the server.")
+        Path | None, Option("--store", help="Folder of the store (REPO/store); without it, ask the server.")
     ] = None,
     url: UrlOption = None,
-    token: Annotated[str | None, typer.Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
+    token: Annotated[str | None, Option(envvar="SCOREMUX_TOKEN", help="Bearer token.", show_envvar=True)] = None,
     root_certificates: Annotated[
-        Path | None, typer.Option(help="PEM file of the authorities that the server's certificate comes from.")
+        Path | None, Option(help="PEM file of the authorities that the server's certificate comes from.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,7 +108,7 @@ def show(
     version: Reference,
     store: StoreOption,
     render: Annotated[
-        str | None, typer.Option("--render", help="Show what the model sees of this response, and what is cut.")
+        str | None, Option("--render", help="Show what the model sees of this response, and what is cut.")
     ] = None,
     backbone: BackboneOption = None,
     as_json: JsonOption = False,
@@ -140,7 +141,7 @@ def _cell(key: str, value: Any) -> str:
 
 def history(
     store: StoreOption,
-    task: Annotated[str | None, typer.Argument(help="Id of a task (default: all).")] = None,
+    task: Annotated[str | None, Argument(help="Id of a task (default: all).")] = None,
 ) -> None:
     """Show every change, newest last.
 
@@ -158,7 +159,7 @@ def history(
 def verify(
     store: StoreOption,
     backbone: Annotated[
-        Path | None, typer.Option("--backbone", help="Also check live packages in full against this backbone.")
+        Path | None, Option("--backbone", help="Also check live packages in full against this backbone.")
     ] = None,
 ) -> None:
     """Hash every package again and check manifest, pins and history. Exit status 1 if anything is wrong.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from scoremux_engine.commands.options import OtherStoreOption, RepositoryArgument
 from scoremux_engine.commands.printing import show_table
@@ -32,12 +33,12 @@ _FAR = 0.1
 """A probability that differs by more from float32's is named: those of the 27 examples differ by 0.03 at most."""
 _NAMED = 5
 
-_PROFILE = typer.Option(
+_PROFILE = Option(
     help="Test this profile only (default: every runner and precision on the CPU, with threads and streams of "
     "REPOSITORY/profile.toml)."
 )
-_AGAINST = typer.Option(help="Compare with the digests that another machine wrote to this file.")
-_MIXES = typer.Option(
+_AGAINST = Option(help="Compare with the digests that another machine wrote to this file.")
+_MIXES = Option(
     min=1, help="Random mixes for each runner and precision (default: as many as 15 s allow, once tasks are loaded)."
 )
 
@@ -47,8 +48,8 @@ def selftest(
     store: OtherStoreOption = None,
     profile: Annotated[str | None, _PROFILE] = None,
     mixes: Annotated[int | None, _MIXES] = None,
-    longest: Annotated[int | None, typer.Option(min=1, help="Longest text in tokens (default: the longest).")] = None,
-    write: Annotated[Path | None, typer.Option(help="Write digests of this machine's scores to this file.")] = None,
+    longest: Annotated[int | None, Option(min=1, help="Longest text in tokens (default: the longest).")] = None,
+    write: Annotated[Path | None, Option(help="Write digests of this machine's scores to this file.")] = None,
     against: Annotated[Path | None, _AGAINST] = None,
 ) -> None:
     """Score made-up rows of the store's tasks alone and in random mixes, and compare their bits.

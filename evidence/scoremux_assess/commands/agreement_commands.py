@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from scoremux_files.errors import InputError
 from scoremux_files.rows.row_layout import LABELS_HELP
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _KEYS = ("level", "score", "second", "rater")
 _NAMES = ("n", "exact", "QWK")
 
-ScoredOption = Annotated[Path, typer.Argument(help="What `scoremux score` wrote.")]
-TruthOption = Annotated[Path, typer.Option("--truth", help="File with the columns id and level.")]
+ScoredOption = Annotated[Path, Argument(help="What `scoremux score` wrote.")]
+TruthOption = Annotated[Path, Option("--truth", help="File with the columns id and level.")]
 ColumnOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--column",
         metavar="KEY=NAME",
         help=f"{LABELS_HELP}, task (without one, rows match by id alone), level, score (points, for rows without a "
@@ -39,10 +39,10 @@ ColumnOption = Annotated[
 ]
 TasksOption = Annotated[
     Path | None,
-    typer.Option("--tasks", help="Store of tasks, REPO/store: rows that an adapter was trained on are left out."),
+    Option("--tasks", help="Store of tasks, REPO/store: rows that an adapter was trained on are left out."),
 ]
 CriteriaOption = Annotated[
-    Path | None, typer.Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
+    Path | None, Option("--criteria", help="TOML file of criteria, in place of those that come with scoremux.")
 ]
 
 
@@ -52,8 +52,8 @@ def evaluate(
     column: ColumnOption = None,
     tasks: TasksOption = None,
     criteria: CriteriaOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
-    rsm: Annotated[Path | None, typer.Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
+    out: Annotated[Path | None, Option("--out", help="File for all figures: .csv, .json or .parquet.")] = None,
+    rsm: Annotated[Path | None, Option("--rsm", help="CSV to write for RSMTool's rsmeval.")] = None,
 ) -> None:
     """Print agreement with 95 % intervals and a verdict, by task, by group and overall.
 
@@ -92,7 +92,7 @@ def evaluate(
 def report(
     scored: ScoredOption,
     truth: TruthOption,
-    out: Annotated[Path, typer.Option("--out", help="HTML file; .json and .parquet files are written beside it.")],
+    out: Annotated[Path, Option("--out", help="HTML file; .json and .parquet files are written beside it.")],
     column: ColumnOption = None,
     tasks: TasksOption = None,
     criteria: CriteriaOption = None,
@@ -112,12 +112,12 @@ def report(
 
 
 def compare(
-    old: Annotated[Path, typer.Argument(help="An output of `scoremux score`.")],
-    new: Annotated[Path, typer.Argument(help="Another one, of the same rows.")],
-    truth: Annotated[Path | None, typer.Option("--truth", help="File with the columns id and level.")] = None,
+    old: Annotated[Path, Argument(help="An output of `scoremux score`.")],
+    new: Annotated[Path, Argument(help="Another one, of the same rows.")],
+    truth: Annotated[Path | None, Option("--truth", help="File with the columns id and level.")] = None,
     column: ColumnOption = None,
     tasks: TasksOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="JSON file for all figures.")] = None,
+    out: Annotated[Path | None, Option("--out", help="JSON file for all figures.")] = None,
 ) -> None:
     """Print how many levels moved, how far and where to, by task and group; with a truth, what it did to agreement.
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from scoremux_files.errors import InputError
 from scoremux_files.rows.row_layout import COLUMN_HELP
@@ -21,19 +21,19 @@ _QUEUES = (".parquet", ".jsonl")
 
 
 def sample(
-    sources: Annotated[list[str], typer.Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs.")],
-    out: Annotated[Path, typer.Option("--out", help="The queue for the review desk: .parquet or .jsonl.")],
-    count: Annotated[int, typer.Option(min=1, help="Responses to choose of each task.")] = 100,
+    sources: Annotated[list[str], Argument(help="Files (.jsonl, .csv, .tsv, .parquet), folders, globs.")],
+    out: Annotated[Path, Option("--out", help="The queue for the review desk: .parquet or .jsonl.")],
+    count: Annotated[int, Option(min=1, help="Responses to choose of each task.")] = 100,
     without: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             help="Responses that are labelled or will be: labelled files and queues of the desk, or columns as below."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the random draw (default: a new one).")] = None,
+    seed: Annotated[int | None, Option(min=0, help="Seed of the random draw (default: a new one).")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--column",
             metavar="KEY=NAME",
             help=f"{COLUMN_HELP}, administration (tells equal ids apart), task, text, student (one response of each "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from scoremux_files.atomic import replace_file
 from scoremux_files.errors import InputError, writing
@@ -24,19 +25,19 @@ ALARM_STATUS = 4
 
 
 def watch(
-    final: Annotated[Path, typer.Argument(help="What `scoremux review export --out` wrote.")],
-    tasks: Annotated[Path, typer.Option("--tasks", help="The store of tasks, REPO/store.")],
+    final: Annotated[Path, Argument(help="What `scoremux review export --out` wrote.")],
+    tasks: Annotated[Path, Option("--tasks", help="The store of tasks, REPO/store.")],
     policy: Annotated[
-        Path | None, typer.Option("--policy", help="TOML file of `scoremux calibrate`, with the table \\[watch].")
+        Path | None, Option("--policy", help="TOML file of `scoremux calibrate`, with the table \\[watch].")
     ] = None,
     scored: Annotated[
         list[Path] | None,
-        typer.Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable."),
+        Option("--scored", help="What jobs wrote; rows that the desk lacks are lost. Repeatable."),
     ] = None,
-    papers: Annotated[Path | None, typer.Argument(help="What `scoremux review export --papers` wrote.")] = None,
+    papers: Annotated[Path | None, Argument(help="What `scoremux review export --papers` wrote.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--out",
             help="HTML page to write; beside it the same as .json, for `scoremux tasks hold --from` and `score "
             "--read-behind`, and as .prom for node_exporter's textfile collector.",

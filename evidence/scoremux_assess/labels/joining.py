@@ -130,7 +130,7 @@ def _take_levels(table: LabelTable, scored: ScoredColumns, points: Floats) -> No
     tasks = [row.task for row in rows]
     if "task" not in table.present:
         ids = pa.array([row.id for row in rows], pa.large_string())
-        places = pc.index_in(ids, value_set=pc.cast(scored.ids, pa.large_string()))
+        places = pc.index_in(ids, value_set=pc.cast(scored.ids, "large_string"))
         tasks = scored.task.texts().take(places).to_pylist()
     with_points = defaultdict[str | None, list[LabelledRow]](list)
     for row, task in zip(rows, tasks, strict=True):
@@ -152,7 +152,7 @@ def _truth_columns(
     sample = table.sample()
 
     def codes(values: Iterable[str | None]) -> Codes:
-        return encode(pa.array([*values], pa.string()))
+        return encode(pa.array([*values], "string"))
 
     def remarked(remark: str) -> Mask:
         return np.array([remark in row.remarks for row in rows], bool)

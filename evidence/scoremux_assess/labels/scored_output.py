@@ -42,7 +42,7 @@ def read_scored(path: Path) -> ScoredColumns:
     if path.suffix.lower() == ".csv":
         ids = pa.array(
             [None if i is None else without_apostrophe(i) for i in ids.to_pylist()],
-            pa.string(),
+            "string",
         )
     status = encode(columns["status"])
     level = levels(columns["level"])
@@ -117,6 +117,6 @@ def _outcomes(predictions: dict[str, Any]) -> dict[str, Any]:
         predictions["score"] = pa.array([p[level] if p else None for p, level in points], pa.float64())
     return {
         **predictions,
-        "level": pa.array(likeliest, pa.int32()),
-        "status": pa.array(["OK"] * rows, pa.string()),
+        "level": pa.array(likeliest, "int32"),
+        "status": pa.array(["OK"] * rows, "string"),
     }

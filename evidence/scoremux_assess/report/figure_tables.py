@@ -26,7 +26,7 @@ from scoremux_files.rows.writers import write_rows
 SCHEMA = pa.schema(
     [
         *(
-            (name, pa.string())
+            (name, "string")
             for name in (
                 "task",
                 "column",
@@ -34,10 +34,10 @@ SCHEMA = pa.schema(
                 "statistic",
             )
         ),
-        *((name, pa.float64()) for name in ("value", "low", "high")),
-        ("n", pa.int64()),
-        ("verdict", pa.string()),
-        ("rows_needed", pa.int64()),
+        *((name, "float64") for name in ("value", "low", "high")),
+        ("n", "int64"),
+        ("verdict", "string"),
+        ("rows_needed", "int64"),
     ]
 )
 """Of the table. column, group: a column of the truth and its value; empty for a whole task. value, low, high: null
@@ -234,7 +234,7 @@ def write_rsm(path: Path, joined: JoinedColumns) -> None:
             ids,
         ]
         ids = pc.binary_join_element_wise(
-            *(pc.fill_null(pc.cast(part, pa.string()), "") for part in names),
+            *(pc.fill_null(pc.cast(part, "string"), "") for part in names),
             "/",
         )
     columns: dict[str, Any] = {"spkitemid": ids, "sc1": ratings.human}

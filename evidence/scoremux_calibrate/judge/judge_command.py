@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from scoremux_client.audit_lines import CANARY_TEXT, text_digest
 from scoremux_engine.commands.options import JsonOption, open_backbone
@@ -58,24 +59,24 @@ class Tally:
 
 
 def judge(
-    logs: Annotated[list[Path], typer.Argument(help="Audit logs that servers wrote (--set audit_log=FILE).")],
+    logs: Annotated[list[Path], Argument(help="Audit logs that servers wrote (--set audit_log=FILE).")],
     *,
-    responses: Annotated[list[Path], typer.Option("--responses", help="Files with the responses' texts.")],
-    repository: Annotated[Path, typer.Option("--repository", help="Folder with backbone/ and store/.")],
-    rows: Annotated[int, typer.Option(min=1, help="How many rows to judge, drawn at random.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    responses: Annotated[list[Path], Option("--responses", help="Files with the responses' texts.")],
+    repository: Annotated[Path, Option("--repository", help="Folder with backbone/ and store/.")],
+    rows: Annotated[int, Option(min=1, help="How many rows to judge, drawn at random.")] = 1000,
+    seed: Annotated[int, Option(help="Seed of the draw.")] = 0,
     arithmetic: Annotated[
-        list[str] | None, typer.Option(help="What the servers ran, if not float32 alone, such as x86-int8.")
+        list[str] | None, Option(help="What the servers ran, if not float32 alone, such as x86-int8.")
     ] = None,
-    key_file: Annotated[Path | None, typer.Option(help="The key of the log's digests (audit_key_file).")] = None,
+    key_file: Annotated[Path | None, Option(help="The key of the log's digests (audit_key_file).")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option("--column", metavar="KEY=NAME", help="How --responses call the columns id and text; repeatable."),
+        Option("--column", metavar="KEY=NAME", help="How --responses call the columns id and text; repeatable."),
     ] = None,
     allow_unjudged: Annotated[
-        int, typer.Option(min=0, help="How many rows may be of a text, backbone or version that is not here.")
+        int, Option(min=0, help="How many rows may be of a text, backbone or version that is not here.")
     ] = 0,
-    out: Annotated[Path | None, typer.Option(help="File (.jsonl) with one line per judged row.")] = None,
+    out: Annotated[Path | None, Option(help="File (.jsonl) with one line per judged row.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compute logged scores again in float64, and say which of them stand.
