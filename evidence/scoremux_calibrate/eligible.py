@@ -227,13 +227,13 @@ def _held_out(rows: Rows, trained: TrainedRows | None, left_out: Counter[str]) -
 
 def _on_the_live_scale(rows: Rows, task: Task, store: Store, past: Collection[str], left_out: Counter[str]) -> Rows:
     """Return rows of one task without those that people read when it had another number of levels."""
-    levels = len(task.levels)
-    other_scale = set()
     versions = {row.version for row in rows}
-    for version in past:
-        folder = store.package_folder(version)
-        if version in versions and folder.exists() and len(PackageFiles(folder).task.levels) != levels:
-            other_scale.add(version)
+    folders = [store.package_folder(version) for version in past if version in versions]
+    other_scale = {
+        folder.name
+        for folder in folders
+        if folder.exists() and len(PackageFiles(folder).task.levels) != len(task.levels)
+    }
     kept = [row for row in rows if row.version not in other_scale]
     if len(kept) < len(rows):
         left_out["read when their task had another number of levels"] += len(rows) - len(kept)

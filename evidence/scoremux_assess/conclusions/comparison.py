@@ -18,7 +18,7 @@ from scoremux_assess.labels.joined_columns import (
 )
 from scoremux_assess.labels.joining import join, join_truth
 from scoremux_assess.labels.labelled_row import LABEL_COLUMNS, LabelColumns
-from scoremux_assess.labels.ratings import Mask, Ratings, Values, fewer_rows
+from scoremux_assess.labels.ratings import Mask, Ratings, Values, fewer_rows, own_numbers
 from scoremux_assess.labels.scored_output import read_scored
 from scoremux_assess.labels.trained_rows import TrainedVersions
 from scoremux_assess.labels.weights import Sample
@@ -225,24 +225,22 @@ def _with_truth(
     rows: int,
 ) -> tuple[Ratings, dict[str, Codes]]:
     """Return the ratings for `compare_levels`, and the groups of their rows. rows: how many the new output has."""
-    known = np.full(rows, np.nan)
-    weight = np.ones(rows)
-    student = None
-    groups = {}
-    if joined is not None:
-        known[joined.output] = joined.ratings.human
-        weight[joined.output] = joined.ratings.weight
-        for name, codes in joined.truth.groups.items():
-            code = np.full(rows, -1, np.int32)
-            code[joined.output] = codes.code
-            groups[name] = Codes(codes.values, code[pairs.output])
-        of_truth = joined.ratings.students
-        if of_truth is not None:  # each row that the truth does not have is of another student
-            student = of_truth.max(initial=-1) + 1 + np.arange(rows)
-            student[joined.output] = of_truth
-            student = student[pairs.output]
-    levels = (pairs.ratings.human, pairs.ratings.machine, known[pairs.output])
-    return Ratings.of(*levels, weight=weight[pairs.output], student=student), groups
+    levels = (pairs.ratings.human, pairs.ratings.machine)
+    if joined is None:
+        return Ratings.of(*levels), {}
+    known = joined.ratings
+    place = np.full(rows, -1)
+    place[joined.output] = np.arange(len(joined))
+    place = place[pairs.output]  # −1: the last, which is appended for rows without a known level
+    student = known.students
+    ratings = Ratings.of(
+        *levels,
+        np.append(known.human, np.nan)[place],
+        weight=np.append(known.weight, 1.0)[place],
+        student=None if student is None else own_numbers(np.append(student, -1)[place]),
+    )
+    groups = joined.truth.groups.items()
+    return ratings, {name: Codes(of.values, np.append(of.code, np.int32(-1))[place]) for name, of in groups}
 
 
 def _cells(task: Codes, columns: dict[str, Codes]) -> Iterator[tuple[list[str], Any, Values]]:
