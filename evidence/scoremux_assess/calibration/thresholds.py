@@ -101,7 +101,7 @@ class RowsUnderTest:
 
     def numbered_students(self) -> Ints:
         """Return a number from 0 for each student, [B]; a row without a student has one of its own."""
-        return np.asarray(np.unique(own_numbers(self.student), return_inverse=True)[1])
+        return np.unique(own_numbers(self.student), return_inverse=True)[1]
 
     def correlation(self) -> float:
         """Return how alike the errors of one student's rows are, beyond their confidences; from 0 to 1.

@@ -5,11 +5,11 @@ count once, and lines that contradict each other are refused.
 """
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -223,8 +223,8 @@ class _Responses:
         elif before is row and row.has_level:
             if first.second is not None:
                 return THIRD_RATER
-            second = row.score if math.isnan(first.level) else row.level
-            if math.isnan(second):
+            second = row.score if isnan(first.level) else row.level
+            if isnan(second):
                 return OTHER_KIND
             first.second = second
             return SECOND_RATER
@@ -262,7 +262,7 @@ class _Responses:
 def _both(before: LabelledRow, row: LabelledRow) -> list[tuple[float, float]]:
     """Return the levels, points and second levels that both rows have."""
     pairs = ((before.level, row.level), (before.score, row.score), (before.second, row.second))
-    return [(x, y) for x, y in pairs if x is not None and y is not None and not (math.isnan(x) or math.isnan(y))]
+    return [(x, y) for x, y in pairs if x is not None and y is not None and not (isnan(x) or isnan(y))]
 
 
 def _contradiction(first: LabelledRow, row: LabelledRow, what: str) -> InputError:

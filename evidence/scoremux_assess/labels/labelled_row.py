@@ -1,10 +1,10 @@
 """One row of a file of labelled rows: the names of its columns, and the values of its cells."""
 
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,8 @@ class LabelledRow:
     seen_by_start: bool = False
     text_check: str | None = None
     administration: str = ""
-    probability: float = math.nan
-    score: float = math.nan
+    probability: float = nan
+    score: float = nan
     rater: str = ""
     split: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -202,18 +202,18 @@ class LabelledRow:
     @property
     def has_level(self) -> bool:
         """Whether a person gave it a level or points."""
-        return not (math.isnan(self.level) and math.isnan(self.score))
+        return not (isnan(self.level) and isnan(self.score))
 
     def take_level(self, points: Iterable[float]) -> None:
         """Take the levels that have its points, if it has no level. points: of its task's levels, NaN where unknown."""
-        if math.isnan(self.level) and not math.isnan(self.score):
+        if isnan(self.level) and not isnan(self.score):
             self.level = _level_worth(points, self.score)
-            self.score = math.nan
-            if math.isnan(self.level):
+            self.score = nan
+            if isnan(self.level):
                 self.remarks += (NO_LEVEL,)
             if self.second is not None:
                 self.second = _level_worth(points, self.second)
-                if math.isnan(self.second):
+                if isnan(self.second):
                     self.second = None
                     self.remarks += (NO_SECOND,)
 
@@ -235,7 +235,7 @@ def _level_worth(points: Iterable[float], number: float) -> float:
     """Return the level that has some points, NaN where none has. points: of level 0, 1, …"""
     return next(
         (float(n) for n, value in enumerate(points) if abs(value - number) < 10.0**-DIGITS),
-        math.nan,
+        nan,
     )
 
 
@@ -245,17 +245,17 @@ Rows = Sequence[LabelledRow]
 def number(value: object) -> tuple[float, bool]:
     """Return the number in a cell, NaN where there is none, and whether the cell has something else."""
     if value is None:
-        return math.nan, False
+        return nan, False
     if isinstance(value, str):
         value = value.strip()
         value = value.replace(",", ".") if _COMMA.fullmatch(value) else value
     if value in (None, "") or value != value:
-        return math.nan, False
+        return nan, False
     try:
         result = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        return math.nan, True
-    return (result, False) if abs(result) < _MOST else (math.nan, True)
+        return nan, True
+    return (result, False) if abs(result) < _MOST else (nan, True)
 
 
 @lru_cache(1 << 12)
@@ -275,7 +275,7 @@ def labelled_row(
     (level, bad), (second, bad_second), (points, bad_points) = (number(cells.get(key)) for key in keys)
     probability, bad_probability = number(values.get("probability"))
     remarks = []
-    if (bad or bad_points) and math.isnan(level) and math.isnan(points):
+    if (bad or bad_points) and isnan(level) and isnan(points):
         remarks.append(NO_NUMBER)
     if bad_second:
         remarks.append(NO_SECOND)
@@ -285,7 +285,7 @@ def labelled_row(
         id=f"{file.name}:{line}" if name in (None, "") else str(name),
         task=cell_text(cells.get("task")) or "",
         level=level,
-        second=None if math.isnan(second) else second,
+        second=None if isnan(second) else second,
         where=f"{file}, line {line}",
         text=text if isinstance(text, str) else None,
         student=cell_text(cells.get("student")),
@@ -340,6 +340,6 @@ def problem_of(
             return f"no {name}"
     if columns.predicted and row.probabilities is None:
         return "probabilities is not a list of numbers"
-    if "level" in needed and not (math.isnan(row.probability) or 0 < row.probability <= 1):
+    if "level" in needed and not (isnan(row.probability) or 0 < row.probability <= 1):
         return "probability is not a number above 0 and at most 1"
     return ""

@@ -1,7 +1,7 @@
 """The values of the page about one task."""
 
-import math
 from collections.abc import Iterator
+from math import isnan
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         ),
         "reasons": _reasons(assessed, cell),
         "plot": plots.distributions(levels.levels, levels.confusion, f"Levels of {name}, rows not weighted"),
-        "risk": None if math.isnan(error) else plots.risk(assessed.confidence, cell, risk, policy_of(assessed, cell)),
+        "risk": None if isnan(error) else plots.risk(assessed.confidence, cell, risk, policy_of(assessed, cell)),
         "routing": routes_in_words(assessed, cell).strip(),
         "levels": list(levels.levels),
         "confusion": list(_confusion(levels)),
@@ -68,7 +68,7 @@ def task_view(assessed: Assessment, cell: int, plots: Plots) -> View:
         "groups": list(groups_view(assessed.groups, cell)),
         "group_levels": list(levels_view(assessed.groups, cell)),
         "versions": assessed.versions[cell],
-        "calibration": "" if math.isnan(error) else f"{error:.3f}",
+        "calibration": "" if isnan(error) else f"{error:.3f}",
     }
 
 
@@ -138,12 +138,12 @@ def routes_in_words(assessed: Assessment, cell: int) -> str:
     parts = []
     before = routing.error_before[cell]
     after = assessed.confidence.error[cell]
-    if before != after and not math.isnan(before):
+    if before != after and not isnan(before):
         parts.append(f"Before the calibration the error was {before:.3f}, now it is {after:.3f}.")
-    if not math.isnan(routing.machine[cell]):
+    if not isnan(routing.machine[cell]):
         share = f"{routing.machine[cell]:.0%}"
         wrong = routing.wrong[cell]
-        wrong_levels = "" if math.isnan(wrong) else f"; {wrong:.1%} of their levels are not the human's"
+        wrong_levels = "" if isnan(wrong) else f"; {wrong:.1%} of their levels are not the human's"
         parts.append(f"The policy leaves {share} of the rows to the machine (the large dot){wrong_levels}.")
     if (rows := int(assessed.ranges.rows[cell])) > 0:
         covered = f"{assessed.ranges.held[cell]:.1%}"

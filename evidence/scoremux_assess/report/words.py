@@ -1,7 +1,7 @@
 """Figures, verdicts and names as the page says them."""
 
-import math
 from collections.abc import Iterable
+from math import isnan, nan
 from typing import Any
 
 from scoremux_assess.conclusions.groups import Groups
@@ -31,10 +31,10 @@ def shown(estimate: Estimates, cell: int, digits: int = 2) -> View:
     is_mean = estimate.cells[cell] > 0
     if not is_mean and 0 < estimate.n[cell] < LEAST_SHOWN:
         return {"value": "–", "interval": f"fewer than {LEAST_SHOWN} rows"}
-    if math.isnan(value) or (is_mean and estimate.n[cell] < 2):
+    if isnan(value) or (is_mean and estimate.n[cell] < 2):
         return {"value": "–", "interval": ""}
     words = [rounded(x, digits).replace("-", "−") for x in (value, low, high)]
-    interval = "" if math.isnan(low) else f"[{words[1]}, {words[2]}]"
+    interval = "" if isnan(low) else f"[{words[1]}, {words[2]}]"
     return {"value": words[0], "interval": interval + estimate.of_fewer(cell)}
 
 
@@ -52,7 +52,7 @@ def figures_shown(
 def verdict_shown(
     judgement: Judgement,
     cell: int,
-    rows: float = math.nan,
+    rows: float = nan,
 ) -> View:
     """Return a verdict's style, sign and words. rows: that it rests on, to say how many would decide; NaN: say not."""
     verdict = Verdict(int(judgement.verdict[cell]))
