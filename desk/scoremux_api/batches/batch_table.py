@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Row, select
 
 from scoremux_api.problems import Described, not_found
-from scoremux_review.database.schema import BATCH, batches, changed, time_of
+from scoremux_review.database.schema import BATCH, all_where, batches, changed, time_of
 from scoremux_review.reading import outbox
 
 ID = re.compile("batch_[0-9a-f]{28}")
@@ -93,8 +93,7 @@ def row_of(connection: Connection, batch: str, token: str | None = None) -> Row[
 
 def rows_in(connection: Connection, states: Sequence[BatchState]) -> Sequence[Row[Any]]:
     """Return the batches in some states, the oldest first."""
-    query = select(batches).where(BATCH.state.in_(states)).order_by(BATCH.id)
-    return connection.execute(query).all()
+    return all_where(connection, batches, BATCH.state.in_(states))
 
 
 def move(connection: Connection, batch: str, before: Sequence[BatchState], after: BatchState, **values: Any) -> bool:

@@ -17,6 +17,7 @@ from scoremux_review.database.schema import (
     REQUEST,
     ROW,
     WEBHOOK,
+    all_where,
     api_rows,
     as_dict,
     deleted,
@@ -48,7 +49,7 @@ def own(connection: Connection, token: str, new: Mapping[tuple[str, str], int]) 
 def erase(connection: Connection, chosen: Sequence[int]) -> None:
     """Delete who owns some rows, and what was delivered, or waits to be, about them."""
     these = API_ROW.row.in_(chosen)
-    for row in connection.execute(select(api_rows).where(these)).all():
+    for row in all_where(connection, api_rows, these):
         subject = row_subject(row.task, row.name)
         owner = select(WEBHOOK.id).where(WEBHOOK.token == row.token)
         deleted(connection, deliveries, DELIVERY.subject == subject, DELIVERY.webhook.in_(owner))

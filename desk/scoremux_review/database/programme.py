@@ -14,6 +14,7 @@ from scoremux_review.database.schema import (
     SETTING,
     TASK,
     Columns,
+    all_where,
     anchors,
     changed,
     deleted,
@@ -107,7 +108,7 @@ def ensure_items(connection: Connection, levels: Mapping[str, int], by: str) -> 
     A task without a description gets the levels themselves as points. Raises InputError if a task with a description
     has fewer levels.
     """
-    items = {task.id: _item(task) for task in connection.execute(select(tasks).where(TASK.id.in_(levels)))}
+    items = {task.id: _item(task) for task in all_where(connection, tasks, TASK.id.in_(levels))}
     for task, number in levels.items():
         item = items.get(task, Item(task, ()))
         if len(item.levels) >= number:
@@ -125,7 +126,7 @@ def item_of(connection: Connection, task: str) -> Item:
 
 def all_items(connection: Connection) -> dict[str, Item]:
     """Return all tasks by their ids."""
-    return {row.id: _item(row) for row in connection.execute(select(tasks).order_by(TASK.id))}
+    return {row.id: _item(row) for row in all_where(connection, tasks)}
 
 
 def pause_tasks(connection: Connection, task: str, paused: bool, by: str) -> None:

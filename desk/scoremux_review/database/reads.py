@@ -19,6 +19,7 @@ from scoremux_review.database.schema import (
     READ,
     ROW,
     TASK,
+    all_where,
     as_dict,
     changed,
     inserted,
@@ -83,7 +84,7 @@ def current_read(connection: Connection, person: int) -> Any | None:
 
 
 def reads_aside(connection: Connection, person: int) -> Sequence[Any]:
-    return connection.execute(select(reads).where(READ.person == person, READ.state == "aside").order_by(READ.id)).all()
+    return all_where(connection, reads, READ.person == person, READ.state == "aside")
 
 
 def group_members(connection: Connection, read: int) -> Sequence[Any]:
@@ -246,10 +247,10 @@ def withdraw(connection: Connection, read: Any) -> None:
 
 def withdraw_reads(connection: Connection, chosen: Sequence[int]) -> None:
     """Withdraw the pending reads of some rows. Groups with a member among them are given back."""
-    pending = select(reads).where(READ.row.in_(chosen))
-    for read in connection.execute(pending.where(READ.state.in_(PENDING[1:]))).all():
+    of_rows = READ.row.in_(chosen)
+    for read in all_where(connection, reads, of_rows, READ.state.in_(PENDING[1:])):
         give_back_group(connection, read.lead or read.id)
-    for read in connection.execute(pending.where(READ.state == "open")).all():
+    for read in all_where(connection, reads, of_rows, READ.state == "open"):
         withdraw(connection, read)
 
 

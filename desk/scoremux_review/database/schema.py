@@ -1,5 +1,6 @@
 """The tables. `record` only grows: triggers (`guards`) refuse any change to it."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,11 @@ def deleted(connection: sa.Connection, table: sa.Table, *conditions: _Condition)
 def found(connection: sa.Connection, table: sa.Table, *conditions: _Condition) -> Any | None:
     """Return the only row of a table that meets conditions, None if none does."""
     return connection.execute(sa.select(table).where(*conditions)).one_or_none()
+
+
+def all_where(connection: sa.Connection, table: sa.Table, *conditions: _Condition) -> Sequence[Any]:
+    """Return the rows of a table that meet conditions, in the order of their keys."""
+    return connection.execute(sa.select(table).where(*conditions).order_by(*table.primary_key)).all()
 
 
 def as_dict(connection: sa.Connection, query: sa.Select[Any]) -> dict[Any, Any]:

@@ -116,7 +116,7 @@ def _check_programme(connection: Connection, recorded: RecordedState) -> None:
         raise BrokenRecordError("the policy or the format is not what the record says")
     stored_tasks = (
         (task.id, {"paused": task.paused, "digest": programme.digest_of(task.levels, task.texts)})
-        for task in connection.execute(select(schema.tasks))
+        for task in schema.all_where(connection, schema.tasks)
     )
     _compare("task", recorded.tasks, stored_tasks)
     named = connection.scalars(select(schema.ANCHOR.task).distinct()).all()

@@ -6,7 +6,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 
-from scoremux_review.database.schema import COUNTS, DECISION, PERSON, ROW, Columns, changed, decisions, people, rows
+from scoremux_review.database.schema import (
+    COUNTS,
+    DECISION,
+    PERSON,
+    ROW,
+    Columns,
+    all_where,
+    changed,
+    decisions,
+    people,
+    rows,
+)
 from scoremux_review.errors import ReviewError
 
 MOST_ROW = 2**63 - 1
@@ -23,14 +34,13 @@ def last_decision(connection: Connection, person: int) -> Any | None:
 
 def decided_together(connection: Connection, decision: Any) -> Sequence[Any]:
     """Return a decision and those that were made with it, in their order."""
-    query = select(decisions).where((DECISION.id == decision.id) | (DECISION.lead == decision.id), COUNTS)
-    return connection.execute(query.order_by(DECISION.id)).all()
+    return all_where(connection, decisions, (DECISION.id == decision.id) | (DECISION.lead == decision.id), COUNTS)
 
 
 def row_ratings(connection: Connection, row: int, number: int) -> Columns:
     """Return the decisions of a row's round that count, by kind."""
-    query = select(decisions).where(DECISION.row == row, DECISION.round == number, COUNTS)
-    return {rating.kind: rating for rating in connection.execute(query.order_by(DECISION.id))}
+    ratings = all_where(connection, decisions, DECISION.row == row, DECISION.round == number, COUNTS)
+    return {rating.kind: rating for rating in ratings}
 
 
 def last_rater(connection: Connection, row: int) -> int | None:

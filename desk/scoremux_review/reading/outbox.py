@@ -96,9 +96,9 @@ def adopt_webhooks(connection: Connection, in_force: Mapping[str, str]) -> None:
         changed(connection, webhooks, WEBHOOK.token == token, WEBHOOK.issued == "", issued=issued)
 
 
-def count_waiting(connection: Connection, state: str = WAITING) -> Mapping[str, int]:
-    """Return how many deliveries wait, or are in another state, by webhook."""
-    query = select(DELIVERY.webhook, func.count()).where(DELIVERY.state == state)
+def count_waiting(connection: Connection) -> Mapping[str, int]:
+    """Return how many deliveries wait, by webhook."""
+    query = select(DELIVERY.webhook, func.count()).where(DELIVERY.state == WAITING)
     return as_dict(connection, query.group_by(DELIVERY.webhook))
 
 
